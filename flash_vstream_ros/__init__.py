@@ -1,0 +1,8 @@
+"""Flash-VStream as a ROS 2 perception node: a bounded visual memory that other nodes can ask."""
+
+from pkgutil import extend_path
+
+# A run from the source tree must still find the .msg and .srv packages that colcon generates elsewhere.
+__path__ = extend_path(__path__, __name__)
+
+__version__ = "0.1.0"
