@@ -1,0 +1,128 @@
+"""Between the engine's dataclasses and the messages of msg/ and srv/. Stamps are nanoseconds inside, Time outside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flash_vstream_ros.engine.engine import Status
+from flash_vstream_ros.engine.questions import Answer, Evidence, Question
+from flash_vstream_ros.ros.interfaces import (
+    AskScene,
+    CompressedImage,
+    DurationMsg,
+    Header,
+    MemoryEntry,
+    MemoryStatus,
+    SceneSummary,
+    TimeMsg,
+)
+
+SECOND_NS = 1_000_000_000
+
+
+def nanoseconds(stamp: TimeMsg | DurationMsg) -> int:
+    return int(stamp.sec) * SECOND_NS + int(stamp.nanosec)
+
+
+def time_message(stamp_ns: int) -> TimeMsg:
+    sec, nanosec = divmod(stamp_ns, SECOND_NS)
+    return TimeMsg(sec=sec, nanosec=nanosec)
+
+
+def duration_message(seconds: float) -> DurationMsg:
+    sec, nanosec = divmod(round(seconds * SECOND_NS), SECOND_NS)
+    return DurationMsg(sec=sec, nanosec=nanosec)
+
+
+def question(request: AskScene.Request) -> Question:
+    return Question(
+        text=request.question,
+        cameras=tuple(request.cameras),
+        since_ns=nanoseconds(request.since),
+        until_ns=nanoseconds(request.until),
+        deadline_s=nanoseconds(request.deadline) / SECOND_NS,
+        max_new_tokens=int(request.max_new_tokens),
+    )
+
+
+def fill_response(response: AskScene.Response, answer: Answer) -> AskScene.Response:
+    response.error_code = int(answer.error_code)
+    response.error_msg = answer.error_msg
+    response.answer = answer.text
+    response.confidence = float(answer.confidence)
+    response.evidence = [entry_message(evidence) for evidence in answer.evidence]
+    response.covered_since = time_message(answer.covered_since_ns)
+    response.covered_until = time_message(answer.covered_until_ns)
+    response.newest_frame = time_message(answer.newest_ns)
+    response.memory_tokens = answer.memory_tokens
+    response.time_to_first_token = duration_message(answer.time_to_first_token_s)
+    response.duration = duration_message(answer.duration_s)
+    return response
+
+
+def entry_message(evidence: Evidence) -> MemoryEntry:
+    entry = evidence.entry
+    thumbnail = CompressedImage(
+        header=Header(stamp=time_message(entry.thumbnail_ns), frame_id=entry.frame_id),
+        format="jpeg",
+        data=entry.thumbnail,
+    )
+    return MemoryEntry(
+        kind=int(entry.kind),
+        camera=entry.camera,
+        since=time_message(entry.first_ns),
+        until=time_message(entry.last_ns),
+        weight=float(entry.weight),
+        relevance=float(evidence.relevance),
+        thumbnail=thumbnail,
+    )
+
+
+def summary_message(answer: Answer, before: Status, now: Status, cameras: Sequence[str]) -> SceneSummary:
+    """The summary of what the memory took in between two moments."""
+    slots = now.memory.slots - before.memory.slots
+    novelty = (now.memory.novelty_sum - before.memory.novelty_sum) / slots
+    return SceneSummary(
+        header=Header(stamp=time_message(answer.covered_until_ns), frame_id=answer.frame_id),
+        text=answer.text,
+        cameras=list(cameras),
+        since=time_message(answer.covered_since_ns),
+        until=time_message(answer.covered_until_ns),
+        frames=now.frames.encoded - before.frames.encoded,
+        novelty=float(min(max(novelty, 0.0), 1.0)),
+    )
+
+
+def status_message(status: Status, now: TimeMsg, model: str, cameras: Sequence[str]) -> MemoryStatus:
+    frames, memory = status.frames, status.memory
+    return MemoryStatus(
+        header=Header(stamp=now),
+        state=int(status.state),
+        model=model,
+        cameras=list(cameras),
+        frames_received=frames.received,
+        frames_encoded=frames.encoded,
+        frames_gated=frames.gated,
+        frames_dropped=frames.dropped,
+        frames_pending=frames.pending,
+        drop_reasons=[reason for reason, _ in frames.drops],
+        drop_counts=[count for _, count in frames.drops],
+        newest_frame=time_message(frames.newest_ns),
+        slots=memory.slots,
+        memory_entries=memory.entries,
+        memory_capacity=memory.capacity,
+        memory_tokens=memory.tokens,
+        memory_bytes=memory.bytes,
+        device_bytes=memory.device_bytes,
+        covered_since=time_message(memory.first_ns),
+        covered_until=time_message(memory.last_ns),
+        encode_p50=memory.encode_s[0],
+        encode_p95=memory.encode_s[1],
+        update_p50=memory.update_s[0],
+        update_p95=memory.update_s[1],
+        answer_p50=status.answer_s[0],
+        answer_p95=status.answer_s[1],
+        questions_answered=status.questions_answered,
+        questions_failed=status.questions_failed,
+        last_error=status.last_error,
+    )

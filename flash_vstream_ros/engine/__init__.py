@@ -1,0 +1,1 @@
+"""Threads and life cycle of frames and questions."""

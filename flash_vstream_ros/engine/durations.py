@@ -1,0 +1,30 @@
+"""Percentiles of how long recent work took."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+from collections import deque
+
+WINDOW = 256
+
+
+class Durations:
+    """The last 256 durations of one kind of work [s]. Thread safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._recent: deque[float] = deque(maxlen=WINDOW)
+
+    def add(self, seconds: float) -> None:
+        with self._lock:
+            self._recent.append(seconds)
+
+    def p50_p95(self) -> tuple[float, float]:
+        """Median and 95th percentile [s]; zeros before the first."""
+        with self._lock:
+            recent = list(self._recent)
+        if len(recent) < 2:
+            return (recent[0], recent[0]) if recent else (0.0, 0.0)
+        cuts = statistics.quantiles(recent, n=20, method="inclusive")
+        return cuts[9], cuts[18]

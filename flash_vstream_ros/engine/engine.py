@@ -1,0 +1,278 @@
+"""The engine: one worker thread owns the model and the memory and alternates between frames and questions.
+
+Frames come in by `offer`, questions by `ask`, both from any thread and neither ever waits. The unit of work is
+one frame or one token, so a long answer does not hold up the camera and a busy camera does not hold up an answer.
+"""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+
+import torch
+
+from flash_vstream_ros.engine.dialogue import Dialogue
+from flash_vstream_ros.engine.durations import Durations
+from flash_vstream_ros.engine.frames import Frame, FrameCounts, Mailbox
+from flash_vstream_ros.engine.ingest import Ingest
+from flash_vstream_ros.engine.notices import Notices
+from flash_vstream_ros.engine.questions import Answer, ErrorCode, Question, Ticket, WaitingLine
+from flash_vstream_ros.memory.flash_memory import FlashMemory, FlashMemoryConfig
+from flash_vstream_ros.models.interface import VisionLanguageModel
+
+STOP_TIMEOUT_S = 10.0
+
+
+class State(IntEnum):
+    """The constants of msg/MemoryStatus.msg, by the same names and numbers."""
+
+    LOADING = 0
+    READY = 1
+    FAILED = 2
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """Rates and bounds. `sample_fps` is in frames per second of message time and sets the memory's slot period."""
+
+    cameras: tuple[str, ...] = ("camera",)
+    sample_fps: float = 1.0
+    memory: FlashMemoryConfig = field(default_factory=FlashMemoryConfig)
+    question_queue: int = 4
+    deadline_s: float = 30.0
+    max_new_tokens: int = 128
+    max_question_chars: int = 4096
+    evidence: int = 3
+
+    @property
+    def slot_period_ns(self) -> int:
+        return round(2e9 / self.sample_fps)
+
+
+@dataclass(frozen=True)
+class MemoryFigures:
+    """The memory and the work on it after the newest slot. Durations in seconds as (median, 95th percentile)."""
+
+    slots: int = 0
+    entries: int = 0
+    capacity: int = 0
+    tokens: int = 0
+    bytes: int = 0
+    device_bytes: int = 0
+    first_ns: int = 0
+    last_ns: int = 0
+    novelty_sum: float = 0.0
+    encode_s: tuple[float, float] = (0.0, 0.0)
+    update_s: tuple[float, float] = (0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Status:
+    """What msg/MemoryStatus.msg reports."""
+
+    state: State
+    frames: FrameCounts
+    memory: MemoryFigures
+    answer_s: tuple[float, float]
+    questions_answered: int
+    questions_failed: int
+    last_error: str
+
+
+class Engine:
+    """Life cycle of frames and questions around one model and one memory.
+
+    `load` makes the model, on the worker's thread; `say` gets a sentence whenever there is trouble and when the
+    model is ready.
+    """
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        load: Callable[[], VisionLanguageModel],
+        say: Callable[[str], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        self._config = replace(config, memory=replace(config.memory, slot_period_ns=config.slot_period_ns))
+        self._load = load
+        self._say = say
+        self._notices = Notices(warn)
+        self._mailboxes = {camera: Mailbox(config.sample_fps) for camera in config.cameras}
+        self._line = WaitingLine(config.question_queue)
+        self._underway: set[Ticket] = set()
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = False
+        self._state = State.LOADING
+        self._answer_s = Durations()
+        self._answered = 0
+        self._failed = 0
+        self._figures = MemoryFigures()
+        self._worker = threading.Thread(target=self._work, name="flash-vstream-worker", daemon=True)
+
+    def start(self) -> None:
+        self._worker.start()
+
+    def stop(self) -> None:
+        """End the worker; questions under way are answered CANCELLED. Waits up to ten seconds for a step to end."""
+        with self._lock:
+            self._stopping = True
+        self._wake.set()
+        if self._worker.is_alive():
+            self._worker.join(STOP_TIMEOUT_S)
+        self._refuse_waiting("the node is shutting down")
+
+    def offer(self, frame: Frame) -> None:
+        """Hand in a camera's newest frame. Never waits, never raises."""
+        reason = self._mailboxes[frame.camera].offer(frame)
+        if reason is not None and reason != "superseded":
+            self._notices.give(f"{frame.camera}/{reason}", _STAMP_TROUBLE[reason].format(camera=frame.camera))
+        self._wake.set()
+
+    def reject(self, camera: str, reason: str, sentence: str) -> None:
+        """Count and report an image that cannot become a frame."""
+        self._mailboxes[camera].reject(reason)
+        self._notices.give(f"{camera}/{reason}", f"camera {camera!r}: frame dropped: {sentence}")
+
+    def ask(self, question: Question) -> Ticket:
+        """Queue a question. Never waits: what cannot be answered comes back as a finished ticket with its error."""
+        ticket = Ticket(question, question.deadline_s or self._config.deadline_s, self._counts().newest_ns)
+        refusal = self._refusal(question)
+        if refusal is None:
+            with self._lock:
+                self._underway.add(ticket)
+            if not self._line.join(ticket):
+                refusal = (
+                    ErrorCode.BUSY,
+                    f"{self._line.longest} questions are waiting already; ask again later",
+                )
+        if refusal is not None:
+            self._finish(ticket, Answer(*refusal, newest_ns=ticket.newest_ns))
+        self._wake.set()
+        if self._stopping:
+            self._refuse_waiting("the node is shutting down")
+        return ticket
+
+    def cancel_all(self) -> int:
+        """Cancel the question being answered and those that wait. Returns how many."""
+        with self._lock:
+            underway = list(self._underway)
+        for ticket in underway:
+            ticket.cancel()
+        self._wake.set()
+        return len(underway)
+
+    @property
+    def idle(self) -> bool:
+        with self._lock:
+            return not self._underway
+
+    def status(self) -> Status:
+        return Status(
+            state=self._state,
+            frames=self._counts(),
+            memory=self._figures,
+            answer_s=self._answer_s.p50_p95(),
+            questions_answered=self._answered,
+            questions_failed=self._failed,
+            last_error=self._notices.newest,
+        )
+
+    def _counts(self) -> FrameCounts:
+        return FrameCounts.total([mailbox.counts() for mailbox in self._mailboxes.values()])
+
+    def _refusal(self, question: Question) -> tuple[ErrorCode, str] | None:
+        """Why a question cannot be queued: the first reason found, or None."""
+        if self._state is State.LOADING:
+            return ErrorCode.NOT_READY, "the model is still loading; ask again when ~/status says READY"
+        if self._state is State.FAILED:
+            return ErrorCode.NOT_READY, f"the model could not be loaded: {self._notices.newest}"
+        if (invalid := self._invalid(question)) is not None:
+            return ErrorCode.INVALID_REQUEST, invalid
+        return None
+
+    def _invalid(self, question: Question) -> str | None:
+        longest = self._config.max_question_chars
+        unknown = sorted(set(question.cameras) - set(self._config.cameras))
+        if not question.text.strip():
+            return "the question is empty"
+        if len(question.text) > longest:
+            return f"the question has {len(question.text)} characters; question.max_chars allows {longest}"
+        if unknown:
+            return f"unknown camera {', '.join(unknown)}; this node knows {', '.join(self._config.cameras)}"
+        if question.since_ns < 0 or question.until_ns < 0:
+            return "since and until must not be negative"
+        if question.until_ns and question.since_ns > question.until_ns:
+            return "since lies after until; give an interval of message stamps, or zero to leave an end open"
+        if question.deadline_s < 0:
+            return "the deadline is negative; give the time allowed, or zero for the default"
+        return None
+
+    def _finish(self, ticket: Ticket, answer: Answer) -> None:
+        answer = replace(answer, duration_s=ticket.age_s)
+        if answer.error_code is ErrorCode.NONE:
+            self._answer_s.add(answer.duration_s)
+        with self._lock:
+            self._underway.discard(ticket)
+            self._answered += answer.error_code is ErrorCode.NONE
+            self._failed += answer.error_code is not ErrorCode.NONE
+        ticket.finish(answer)
+
+    def _refuse_waiting(self, message: str) -> None:
+        while (ticket := self._line.next()) is not None:
+            self._finish(ticket, Answer(ErrorCode.CANCELLED, message))
+
+    def _work(self) -> None:
+        try:
+            model = self._load()
+        except Exception as error:
+            self._notices.give("load", str(error) or traceback.format_exc())
+            self._state = State.FAILED
+            return
+        memory = FlashMemory(self._config.memory)
+        ingest = Ingest(model, memory, self._mailboxes, self._notices, self._config.slot_period_ns)
+        dialogue = Dialogue(
+            model,
+            memory,
+            self._notices,
+            self._line,
+            self._finish,
+            max_new_tokens=self._config.max_new_tokens,
+            evidence=self._config.evidence,
+        )
+        self._state = State.READY
+        self._say(f"ready: {model.name} on {model.device}, {model.dtype}, {model.attention_kernel}")
+        while not self._stopping:
+            self._wake.clear()
+            took_in = ingest.step()
+            if took_in:
+                self._figures = _figures(memory, ingest, model.device)
+            if not (dialogue.step() or took_in):
+                self._wake.wait()
+        dialogue.close("the node is shutting down")
+
+
+def _figures(memory: FlashMemory, ingest: Ingest, device: torch.device) -> MemoryFigures:
+    return MemoryFigures(
+        slots=memory.slots_seen,
+        entries=memory.entries,
+        capacity=memory.capacity,
+        tokens=memory.tokens,
+        bytes=memory.bytes,
+        device_bytes=torch.cuda.memory_allocated(device) if device.type == "cuda" else 0,
+        first_ns=memory.first_ns,
+        last_ns=memory.last_ns,
+        novelty_sum=ingest.novelty_sum,
+        encode_s=ingest.encode_s.p50_p95(),
+        update_s=ingest.update_s.p50_p95(),
+    )
+
+
+_STAMP_TROUBLE = {
+    "zero_stamp": "camera {camera!r}: frame dropped: its stamp is zero; set header.stamp in the camera driver",
+    "stamp_not_newer": "camera {camera!r}: frame dropped: its stamp is not newer than the one before;"
+    " did a bag loop, or do two publishers share the topic?",
+}

@@ -1,0 +1,175 @@
+"""The ROS 2 node: wires topics and services to the engine, and nothing else.
+
+Topics and services are described in README.md; the same source runs on rclpy and on the embedded runtime.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from functools import partial
+
+from flash_vstream_ros import conversions
+from flash_vstream_ros.engine.engine import Engine
+from flash_vstream_ros.engine.frames import Frame
+from flash_vstream_ros.engine.questions import Answer, ErrorCode, Question
+from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.parameters import declare
+from flash_vstream_ros.ros import (
+    DurabilityPolicy,
+    ExternalShutdownException,
+    MultiThreadedExecutor,
+    MutuallyExclusiveCallbackGroup,
+    Node,
+    QoSProfile,
+    ReentrantCallbackGroup,
+    ReliabilityPolicy,
+    init,
+    ok,
+    shutdown,
+)
+from flash_vstream_ros.ros.images import BadImage, check, to_rgb
+from flash_vstream_ros.ros.interfaces import AskScene, Empty, Image, MemoryStatus, SceneSummary, String
+
+NODE_NAME = "flash_vstream"
+STATUS_PERIOD_S = 1.0
+IMAGE_DEPTH = 5
+# Threads beside those that wait for answers: cameras, status, summary, cancel, and one to answer BUSY.
+SPARE_THREADS = 5
+
+LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class VStreamNode(Node):
+    """Feeds camera images to Flash Memory and answers questions about them."""
+
+    def __init__(self) -> None:
+        super().__init__(NODE_NAME)
+        self._settings = declare(self, self._warn)
+        config = self._settings.engine
+        self._engine = Engine(config, partial(load_model, **self._settings.model), self._say, self._warn)
+        self._summarised = self._engine.status()
+        self._summary_turn = threading.Lock()
+        self._cameras_heard: set[str] = set()
+
+        self._status = self.create_publisher(MemoryStatus, "~/status", 10)
+        self._summary = self.create_publisher(SceneSummary, "scene_summary", LATCHED)
+        self._answer = self.create_publisher(String, "~/answer", 10)
+        self._answer_stream = self.create_publisher(String, "~/answer_stream", 100)
+        for camera in config.cameras:
+            self._subscribe(camera, "image" if len(config.cameras) == 1 else f"{camera}/image")
+        asking = ReentrantCallbackGroup()
+        self.create_service(AskScene, "ask_scene", self._on_ask_scene, callback_group=asking)
+        self.create_subscription(String, "~/question", self._on_question, 10, callback_group=asking)
+        self.create_subscription(Empty, "~/cancel", self._on_cancel, 10, callback_group=MutuallyExclusiveCallbackGroup())
+        self.create_timer(STATUS_PERIOD_S, self._on_status, callback_group=MutuallyExclusiveCallbackGroup())
+        if self._settings.summary_period_s > 0:
+            self.create_timer(
+                self._settings.summary_period_s, self._on_summary, callback_group=MutuallyExclusiveCallbackGroup()
+            )
+        self._engine.start()
+        self._say(f"loading {self._settings.model['name']}")
+
+    @property
+    def threads_needed(self) -> int:
+        config = self._settings.engine
+        return len(config.cameras) + config.question_queue + SPARE_THREADS
+
+    def close(self) -> None:
+        """Stop the engine; questions under way are answered CANCELLED."""
+        self._engine.stop()
+
+    def _subscribe(self, camera: str, topic: str) -> None:
+        reliability = ReliabilityPolicy.RELIABLE if self._settings.reliable_images else ReliabilityPolicy.BEST_EFFORT
+        self.create_subscription(
+            Image,
+            topic,
+            partial(self._on_image, camera),
+            QoSProfile(depth=IMAGE_DEPTH, reliability=reliability),
+            callback_group=MutuallyExclusiveCallbackGroup(),
+        )
+        self._say(f"camera {camera!r} listens to {self.resolve_topic_name(topic)}")
+
+    def _on_image(self, camera: str, message: Image) -> None:
+        if camera not in self._cameras_heard:
+            self._cameras_heard.add(camera)
+            self._say(f"camera {camera!r}: first image, {message.width}x{message.height} {message.encoding}")
+        try:
+            check(message)
+        except BadImage as error:
+            self._engine.reject(camera, error.reason, str(error))
+            return
+        stamp_ns = conversions.nanoseconds(message.header.stamp)
+        self._engine.offer(Frame(camera, message.header.frame_id, stamp_ns, partial(to_rgb, message)))
+
+    def _on_ask_scene(self, request: AskScene.Request, response: AskScene.Response) -> AskScene.Response:
+        answer = self._answer_to(conversions.question(request), stream=request.stream)
+        return conversions.fill_response(response, answer)
+
+    def _on_question(self, message: String) -> None:
+        answer = self._answer_to(Question(message.data))
+        text = answer.text if answer.error_code is ErrorCode.NONE else f"[{answer.error_code.name}] {answer.error_msg}"
+        self._answer.publish(String(data=text))
+
+    def _answer_to(self, question: Question, stream: bool = False) -> Answer:
+        ticket = self._engine.ask(question)
+        for piece in ticket:
+            if stream:
+                self._answer_stream.publish(String(data=piece))
+        return ticket.answer()
+
+    def _on_cancel(self, _: Empty) -> None:
+        self._say(f"cancelled {self._engine.cancel_all()} questions")
+
+    def _on_status(self) -> None:
+        now = self.get_clock().now().to_msg()
+        settings = self._settings
+        self._status.publish(
+            conversions.status_message(self._engine.status(), now, settings.model["name"], settings.engine.cameras)
+        )
+        if self.get_node_names_and_namespaces().count((self.get_name(), self.get_namespace())) > 1:
+            self.get_logger().warning(
+                f"another node is called {self.get_fully_qualified_name()}: both answer the same questions;"
+                " rename one with --ros-args -r __node:=NAME or -r __ns:=/NAMESPACE",
+                throttle_duration_sec=60.0,
+            )
+
+    def _on_summary(self) -> None:
+        before, now = self._summarised, self._engine.status()
+        if now.frames.encoded == before.frames.encoded or now.memory.slots == before.memory.slots or not self._engine.idle:
+            return
+        since_ns = before.memory.last_ns + 1 if before.memory.last_ns else 0
+        question = Question(
+            self._settings.summary_prompt, since_ns=since_ns, max_new_tokens=self._settings.summary_max_new_tokens
+        )
+        answer = self._answer_to(question)
+        if answer.error_code is not ErrorCode.NONE:
+            self._warn(f"no summary this time: {answer.error_code.name}: {answer.error_msg}")
+            return
+        self._summarised = now
+        self._summary.publish(conversions.summary_message(answer, before, now, self._settings.engine.cameras))
+
+    def _say(self, sentence: str) -> None:
+        self.get_logger().info(sentence)
+
+    def _warn(self, sentence: str) -> None:
+        self.get_logger().warning(sentence)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the node until Ctrl-C, SIGTERM or shutdown. Returns the exit status."""
+    init(args=args)
+    node = VStreamNode()
+    executor = MultiThreadedExecutor(num_threads=node.threads_needed)
+    executor.add_node(node)
+    try:
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.close()
+        executor.shutdown()
+        node.destroy_node()
+        if ok():
+            shutdown()
+    return 0

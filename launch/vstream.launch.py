@@ -1,0 +1,46 @@
+"""Start the flash_vstream node. Shows its arguments with: ros2 launch flash_vstream_ros vstream.launch.py -s"""
+
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+PACKAGE = "flash_vstream_ros"
+DEFAULT_PARAMETERS = str(Path(get_package_share_directory(PACKAGE)) / "config" / "vstream.yaml")
+
+ARGUMENTS = [
+    DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node, its topics and services"),
+    DeclareLaunchArgument("params_file", default_value=DEFAULT_PARAMETERS, description="YAML file with the parameters"),
+    DeclareLaunchArgument("model", default_value="", description="Hub id or folder of the model; empty: as in params_file"),
+    DeclareLaunchArgument("image_topic", default_value="image", description="Topic of the camera: sensor_msgs/Image"),
+    DeclareLaunchArgument("use_sim_time", default_value="false", description="Take time from /clock (simulation, bags)"),
+    DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal"),
+]
+
+
+def start_node(context: LaunchContext) -> list[Node]:
+    def argument(name: str) -> str:
+        return LaunchConfiguration(name).perform(context)
+
+    overrides = {"use_sim_time": argument("use_sim_time").lower() == "true"}
+    if argument("model"):
+        overrides["model.name"] = argument("model")
+    return [
+        Node(
+            package=PACKAGE,
+            executable="vstream_node",
+            name="flash_vstream",
+            namespace=argument("namespace"),
+            parameters=[argument("params_file"), overrides],
+            remappings=[("image", argument("image_topic"))],
+            arguments=["--ros-args", "--log-level", argument("log_level")],
+            output="screen",
+        )
+    ]
+
+
+def generate_launch_description() -> LaunchDescription:
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=start_node)])

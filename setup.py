@@ -1,0 +1,52 @@
+"""For pip. ROS builds the package with colcon: see CMakeLists.txt."""
+
+from glob import glob
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+NAME = "flash_vstream_ros"
+SHARE = f"share/{NAME}"
+
+setup(
+    name=NAME,
+    version="0.1.0",
+    description="A bounded visual memory of endless camera streams, as a ROS 2 node that other nodes can ask",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=[NAME, f"{NAME}.*"]),
+    data_files=[
+        (SHARE, ["package.xml"]),
+        (f"{SHARE}/msg", sorted(glob("msg/*.msg"))),
+        (f"{SHARE}/srv", sorted(glob("srv/*.srv"))),
+        (f"{SHARE}/config", sorted(glob("config/*.yaml"))),
+        (f"{SHARE}/launch", sorted(glob("launch/*.launch.py"))),
+    ],
+    install_requires=[
+        "numpy>=1.26,<3",
+        "opencv-python-headless>=4.8",
+        "pyyaml>=6",
+        "rich>=13",
+        "safetensors>=0.4",
+        "tokenizers>=0.21",
+        "torch>=2.4,<3",
+        "transformers>=5,<6",
+        "rosbags>=0.11,<0.12",
+        # No wheels for ARM: there ROS itself brings the middleware.
+        "cyclonedds==11.0.1; platform_machine == 'x86_64' or platform_machine == 'AMD64'",
+    ],
+    extras_require={
+        "test": [
+            "hypothesis>=6.100",
+            "mypy>=1.11",
+            "pillow>=10",
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "ruff>=0.8",
+            "types-PyYAML>=6",
+        ],
+    },
+    entry_points={"console_scripts": ["flash-vstream-ros = flash_vstream_ros.cli:main"]},
+)
