@@ -9,7 +9,8 @@ from typing import Any
 
 from flash_vstream_ros.engine.engine import EngineConfig
 from flash_vstream_ros.memory.flash_memory import FlashMemoryConfig
-from flash_vstream_ros.models.load import DEFAULT_INSTRUCTION, DEFAULT_MAX_PIXELS, DEFAULT_MODEL
+from flash_vstream_ros.models.preprocess import MAX_PIXELS
+from flash_vstream_ros.models.prompt import INSTRUCTION
 from flash_vstream_ros.ros import FloatingPointRange, IntegerRange, Node, ParameterDescriptor, ParameterException
 
 Value = bool | int | float | str | list[str]
@@ -41,10 +42,11 @@ class ParameterSpec:
         return described
 
 
+PUBLISHED_MODEL = "zhang9302002/Flash-VStream-Qwen-7b"
 SUMMARY_PROMPT = "Describe in one or two sentences what happened."
 
 PARAMETERS = (
-    ParameterSpec("model.name", DEFAULT_MODEL, "Hub id or folder of the model; tiny-random: untrained, no download"),
+    ParameterSpec("model.name", PUBLISHED_MODEL, "Hub id or folder of the model; tiny-random: untrained, no download"),
     ParameterSpec("model.device", "auto", "auto: CUDA when there is one, else CPU; or a torch device such as cuda:0, cpu"),
     ParameterSpec(
         "model.dtype",
@@ -58,8 +60,8 @@ PARAMETERS = (
         "Attention kernel. auto: flash-attn when it is installed, else PyTorch's SDPA",
         choices=("auto", "flash_attention_2", "sdpa", "eager"),
     ),
-    ParameterSpec("model.max_pixels", DEFAULT_MAX_PIXELS, "Largest area of a frame seen by the model [pixels]", 3136, 12845056),
-    ParameterSpec("model.instruction", DEFAULT_INSTRUCTION, "Put before every question"),
+    ParameterSpec("model.max_pixels", MAX_PIXELS, "Largest area of a frame seen by the model [pixels]", 3136, 12845056),
+    ParameterSpec("model.instruction", INSTRUCTION, "Put before every question"),
     ParameterSpec("cameras", ["camera"], "Names of the cameras. One: its topic is image; several: NAME/image each"),
     ParameterSpec(
         "image.reliability",
@@ -69,7 +71,7 @@ PARAMETERS = (
     ),
     ParameterSpec("sample_fps", 1.0, "Frames taken into the memory per second of message time [1/s]", 0.01, 60.0),
     ParameterSpec("memory.csm_slots", 60, "Clusters of the context synopsis memory (CSM), low resolution [slots]", 1, 4096),
-    ParameterSpec("memory.dam_slots", 30, "Key slots of the detail augmentation memory (DAM) [slots]", 0, 4096),
+    ParameterSpec("memory.dam_slots", 30, "Key slots of the detail augmentation memory (DAM), at most csm_slots", 1, 4096),
     ParameterSpec("memory.recent_slots", 1, "Newest slots always held in DAM, within its size [slots]", 0, 4096),
     ParameterSpec("memory.exemplars", 2, "Slots kept at high resolution per cluster [slots]", 1, 16),
     ParameterSpec(
@@ -106,6 +108,9 @@ def declare(node: Node, complain: Callable[[str], None]) -> Settings:
         hint = f"; did you mean {close[0]!r}?" if close else ""
         complain(f"unknown parameter {name!r} is ignored{hint}")
     cameras = _camera_names(values["cameras"], complain)
+    csm_slots = max(values["memory.csm_slots"], len(cameras))
+    if values["memory.dam_slots"] > csm_slots:
+        complain(f"parameter 'memory.dam_slots' is above memory.csm_slots; {csm_slots} is used")
     return Settings(
         model={
             key.removeprefix("model."): value for key, value in values.items() if key.startswith("model.")
@@ -114,8 +119,8 @@ def declare(node: Node, complain: Callable[[str], None]) -> Settings:
             cameras=cameras,
             sample_fps=values["sample_fps"],
             memory=FlashMemoryConfig(
-                csm_slots=max(values["memory.csm_slots"], len(cameras)),
-                dam_slots=values["memory.dam_slots"],
+                csm_slots=csm_slots,
+                dam_slots=min(values["memory.dam_slots"], csm_slots),
                 recent_slots=values["memory.recent_slots"],
                 exemplars=values["memory.exemplars"],
                 horizon_slots=values["memory.horizon_slots"],

@@ -24,6 +24,7 @@ from flash_vstream_ros.memory.flash_memory import FlashMemory, FlashMemoryConfig
 from flash_vstream_ros.models.interface import VisionLanguageModel
 
 STOP_TIMEOUT_S = 10.0
+SHUTTING_DOWN = Answer(ErrorCode.CANCELLED, "the node is shutting down")
 
 
 class State(IntEnum):
@@ -107,6 +108,7 @@ class Engine:
         self._wake = threading.Event()
         self._stopping = False
         self._state = State.LOADING
+        self._failure = ""
         self._answer_s = Durations()
         self._answered = 0
         self._failed = 0
@@ -123,7 +125,7 @@ class Engine:
         self._wake.set()
         if self._worker.is_alive():
             self._worker.join(STOP_TIMEOUT_S)
-        self._refuse_waiting("the node is shutting down")
+        self._refuse_waiting(SHUTTING_DOWN)
 
     def offer(self, frame: Frame) -> None:
         """Hand in a camera's newest frame. Never waits, never raises."""
@@ -153,7 +155,7 @@ class Engine:
             self._finish(ticket, Answer(*refusal, newest_ns=ticket.newest_ns))
         self._wake.set()
         if self._stopping:
-            self._refuse_waiting("the node is shutting down")
+            self._refuse_waiting(SHUTTING_DOWN)
         return ticket
 
     def cancel_all(self) -> int:
@@ -189,7 +191,7 @@ class Engine:
         if self._state is State.LOADING:
             return ErrorCode.NOT_READY, "the model is still loading; ask again when ~/status says READY"
         if self._state is State.FAILED:
-            return ErrorCode.NOT_READY, f"the model could not be loaded: {self._notices.newest}"
+            return ErrorCode.NOT_READY, f"the node cannot answer: {self._failure}"
         if (invalid := self._invalid(question)) is not None:
             return ErrorCode.INVALID_REQUEST, invalid
         return None
@@ -221,17 +223,32 @@ class Engine:
             self._failed += answer.error_code is not ErrorCode.NONE
         ticket.finish(answer)
 
-    def _refuse_waiting(self, message: str) -> None:
+    def _refuse_waiting(self, answer: Answer) -> None:
         while (ticket := self._line.next()) is not None:
-            self._finish(ticket, Answer(ErrorCode.CANCELLED, message))
+            self._finish(ticket, answer)
 
     def _work(self) -> None:
         try:
             model = self._load()
         except Exception as error:
-            self._notices.give("load", str(error) or traceback.format_exc())
-            self._state = State.FAILED
+            self._give_up(str(error) or type(error).__name__)
             return
+        try:
+            self._serve(model)
+        except Exception:  # a defect: say it where the node's user sees it, and answer NOT_READY from now on
+            self._give_up(f"the engine stopped: {traceback.format_exc()}")
+
+    def _give_up(self, why: str) -> None:
+        self._notices.give("engine", why)
+        self._failure = why
+        self._state = State.FAILED
+        self._refuse_waiting(Answer(ErrorCode.INTERNAL, why))
+        with self._lock:
+            underway = list(self._underway)
+        for ticket in underway:
+            self._finish(ticket, Answer(ErrorCode.INTERNAL, why))
+
+    def _serve(self, model: VisionLanguageModel) -> None:
         memory = FlashMemory(self._config.memory)
         ingest = Ingest(model, memory, self._mailboxes, self._notices, self._config.slot_period_ns)
         dialogue = Dialogue(
@@ -252,7 +269,7 @@ class Engine:
                 self._figures = _figures(memory, ingest, model.device)
             if not (dialogue.step() or took_in):
                 self._wake.wait()
-        dialogue.close("the node is shutting down")
+        dialogue.close(SHUTTING_DOWN.error_msg)
 
 
 def _figures(memory: FlashMemory, ingest: Ingest, device: torch.device) -> MemoryFigures:

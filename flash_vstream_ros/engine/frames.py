@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 # A camera that is meant to run at the sampling rate jitters; without slack every second frame would be missed.
-SAMPLING_SLACK = 0.1
+LARGEST_SLACK = 0.1  # sampling periods
 THUMBNAIL_SIDE = 160
 
 
@@ -85,8 +85,9 @@ class Mailbox:
                 return self._drop("zero_stamp")
             if frame.stamp_ns <= self._newest_ns:
                 return self._drop("stamp_not_newer")
+            slack_ns = min((frame.stamp_ns - self._newest_ns) // 2, int(LARGEST_SLACK * self._period_ns))
             self._newest_ns = frame.stamp_ns
-            if frame.stamp_ns < self._due_ns - SAMPLING_SLACK * self._period_ns:
+            if frame.stamp_ns < self._due_ns - slack_ns:
                 self._gated += 1
                 return None
             # Keep to the sampling grid, so that jitter does not add up; start a new grid after a gap.

@@ -1,0 +1,82 @@
+"""`flash-vstream-ros ask "..."`: one question to a running node, through its service."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from datetime import datetime, timezone
+
+from flash_vstream_ros.cli import add_ros_arguments, ros_arguments
+
+POLL_S = 0.2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("question", help="in plain language")
+    parser.add_argument("--json", action="store_true", help="print the whole reply with the service's field names")
+    parser.add_argument("--stream", action="store_true", help="print the answer piece by piece as it is made")
+    parser.add_argument("--camera", action="append", default=[], help="answer from this camera only; may be repeated")
+    parser.add_argument("--since", type=float, default=0.0, help="ignore what was seen before this stamp [s]")
+    parser.add_argument("--until", type=float, default=0.0, help="ignore what was seen after this stamp [s]")
+    parser.add_argument("--deadline", type=float, default=0.0, help="time for the answer [s]; 0: the node's default")
+    parser.add_argument("--max-new-tokens", type=int, default=0, help="longest answer; 0: the node's default")
+    parser.add_argument("--service", default="ask_scene", help="name of the service (default: %(default)s)")
+    parser.add_argument("--node", default="flash_vstream", help="name of the node, for --stream (default: %(default)s)")
+    parser.add_argument("--wait", type=float, default=10.0, help="wait for the node and its model [s]")
+    add_ros_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from flash_vstream_ros.client import AskClient, NoService
+
+    if not 0 <= args.max_new_tokens <= 65535:
+        print("--max-new-tokens must lie between 0 and 65535", file=sys.stderr)
+        return 2
+    with AskClient(args.service, ros_arguments(args), stream_of=args.node if args.stream else None) as client:
+        if args.stream and not args.json:
+            client.on_piece = lambda piece: print(piece, end="", flush=True)
+        request = client.request(
+            args.question,
+            cameras=args.camera,
+            since_s=args.since,
+            until_s=args.until,
+            deadline_s=args.deadline,
+            max_new_tokens=args.max_new_tokens,
+            stream=args.stream,
+        )
+        try:
+            reply = client.ask_when_ready(request, args.wait)
+        except (NoService, TimeoutError) as error:
+            print(error, file=sys.stderr)
+            return 1
+        if args.json:
+            print(json.dumps(client.to_dict(reply), indent=2, ensure_ascii=False))
+        else:
+            _print_reply(reply, answered_already=args.stream)
+        return 0 if reply.error_code == reply.NONE else 1
+
+
+def _print_reply(reply, answered_already: bool) -> None:  # type: ignore[no-untyped-def]
+    print("" if answered_already else reply.answer)
+    if reply.error_code:
+        print(f"error {reply.error_code}: {reply.error_msg}", file=sys.stderr)
+    if reply.memory_tokens:
+        print(
+            f"(seen {_clock(reply.covered_since)} to {_clock(reply.covered_until)}, {reply.memory_tokens} memory tokens,"
+            f" first token {_seconds(reply.time_to_first_token):.2f} s, {_seconds(reply.duration):.2f} s in all,"
+            f" confidence {reply.confidence:.2f})"
+        )
+
+
+def _seconds(duration) -> float:  # type: ignore[no-untyped-def]
+    return duration.sec + duration.nanosec * 1e-9
+
+
+def _clock(stamp) -> str:  # type: ignore[no-untyped-def]
+    """A stamp near the present as UTC clock time, else as plain seconds: simulated time starts at zero."""
+    seconds = _seconds(stamp)
+    if abs(seconds - time.time()) < 10 * 365 * 86400:
+        return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"{seconds:.1f} s"

@@ -1,0 +1,113 @@
+"""A client of /ask_scene for the command line and for tests: one node, one request at a time. Needs no torch."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flash_vstream_ros.ros import Node, SingleThreadedExecutor, init, ok, shutdown
+from flash_vstream_ros.ros.interfaces import AskScene, DurationMsg, String, TimeMsg, to_dict
+
+# A reply that is late by more than this was lost: its server ended, or its middleware cannot share services.
+GRACE_S = 30.0
+READY_POLL_S = 0.2
+
+
+class NoService(RuntimeError):
+    """No node offers the service."""
+
+
+class AskClient:
+    """Asks a node through its service. A context manager: enters and leaves ROS."""
+
+    def __init__(self, service: str, ros_args: Sequence[str] = (), stream_of: str | None = None) -> None:
+        self.on_piece: Callable[[str], None] | None = None
+        self._service_name = service
+        self._ros_args = list(ros_args)
+        self._stream_of = stream_of
+
+    def __enter__(self) -> AskClient:
+        init(args=["flash_vstream_client", *self._ros_args])
+        self._node = Node(f"flash_vstream_client_{os.getpid()}")
+        self._client = self._node.create_client(AskScene, self._service_name)
+        if self._stream_of:
+            self._node.create_subscription(String, f"{self._stream_of}/answer_stream", self._on_stream, 100)
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self._node)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._executor.shutdown()
+        self._node.destroy_node()
+        if ok():
+            shutdown()
+
+    def request(
+        self,
+        question: str,
+        *,
+        cameras: Sequence[str] = (),
+        since_s: float = 0.0,
+        until_s: float = 0.0,
+        deadline_s: float = 0.0,
+        max_new_tokens: int = 0,
+        stream: bool = False,
+    ) -> AskScene.Request:
+        return AskScene.Request(
+            question=question,
+            cameras=list(cameras),
+            since=TimeMsg(**_parts(since_s)),
+            until=TimeMsg(**_parts(until_s)),
+            deadline=DurationMsg(**_parts(deadline_s)),
+            max_new_tokens=max_new_tokens,
+            stream=stream,
+        )
+
+    def ask_when_ready(self, request: AskScene.Request, wait_s: float) -> AskScene.Response:
+        """Ask, waiting up to `wait_s` seconds for a node to appear and to load its model.
+
+        Raises NoService when none appears, TimeoutError when one does not reply.
+        """
+        until = time.monotonic() + wait_s
+        if not self._client.wait_for_service(timeout_sec=wait_s):
+            raise NoService(
+                f"no node offers {self._client.srv_name} after {wait_s:.0f} s; start one with `flash-vstream-ros node`"
+                " and check that ROS_DOMAIN_ID is the same here and there"
+            )
+        while True:
+            reply = self.ask(request)
+            loading = reply.error_code == reply.NOT_READY and "loading" in reply.error_msg
+            if not loading or time.monotonic() > until:
+                return reply
+            time.sleep(READY_POLL_S)
+
+    def ask(self, request: AskScene.Request) -> AskScene.Response:
+        """Ask once. Raises TimeoutError when the reply does not come."""
+        allowed_s = max(request.deadline.sec, GRACE_S) + GRACE_S
+        future = self._client.call_async(request)
+        self._executor.spin_until_future_complete(future, timeout_sec=allowed_s)
+        if not future.done():
+            raise TimeoutError(f"no reply from {self._client.srv_name} within {allowed_s:.0f} s")
+        return future.result()
+
+    def spin(self, seconds: float) -> None:
+        """Handle what arrives for a while."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self._executor.spin_once(timeout_sec=left)
+
+    @staticmethod
+    def to_dict(reply: AskScene.Response) -> dict[str, Any]:
+        """The reply with the service's field names; thumbnails are left out."""
+        return to_dict(reply, bytes_as=None)
+
+    def _on_stream(self, message: String) -> None:
+        if self.on_piece:
+            self.on_piece(message.data)
+
+
+def _parts(seconds: float) -> dict[str, int]:
+    sec, nanosec = divmod(round(seconds * 1e9), 1_000_000_000)
+    return {"sec": sec, "nanosec": nanosec}

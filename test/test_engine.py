@@ -1,0 +1,320 @@
+"""The engine around the real tiny model: frames in, answers out, and everything that can go wrong in between."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from flash_vstream_ros.engine.engine import Engine, EngineConfig, State
+from flash_vstream_ros.engine.frames import Frame
+from flash_vstream_ros.engine.questions import Answer, ErrorCode, Question
+from flash_vstream_ros.memory.flash_memory import FlashMemoryConfig
+from flash_vstream_ros.models.interface import ModelError, VisionLanguageModel
+from flash_vstream_ros.models.load import load_model
+
+SECOND = 1_000_000_000
+CONFIG = EngineConfig(memory=FlashMemoryConfig(csm_slots=6, dam_slots=3), max_new_tokens=8)
+
+
+@pytest.fixture(scope="module")
+def model() -> VisionLanguageModel:
+    return load_model("tiny-random", device="cpu", max_pixels=112 * 112)
+
+
+@contextmanager
+def running(config: EngineConfig, load: Callable[[], VisionLanguageModel]) -> Iterator[tuple[Engine, list[str]]]:
+    warnings: list[str] = []
+    engine = Engine(config, load, lambda sentence: None, warnings.append)
+    engine.start()
+    try:
+        wait_until(lambda: engine.status().state is not State.LOADING)
+        yield engine, warnings
+    finally:
+        engine.stop()
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "the engine did not get there"
+        time.sleep(0.005)
+
+
+def picture(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, (120, 160, 3), dtype=np.uint8)
+
+
+def settled(engine: Engine) -> bool:
+    return engine.status().frames.pending == 0
+
+
+def watch(engine: Engine, stamps_s: range, camera: str = "camera") -> None:
+    for second in stamps_s:
+        engine.offer(Frame(camera, f"{camera}_optical", second * SECOND, lambda second=second: picture(second)))
+        wait_until(lambda: settled(engine))
+
+
+def ask(engine: Engine, text: str = "What is there?", **fields) -> Answer:  # type: ignore[no-untyped-def]
+    return engine.ask(Question(text, **fields)).answer(30.0)
+
+
+def test_frames_become_slots_and_a_question_is_answered_from_them(model: VisionLanguageModel) -> None:
+    with running(CONFIG, lambda: model) as (engine, warnings):
+        watch(engine, range(10, 30))
+        answer = ask(engine)
+        status = engine.status()
+    assert answer.error_code is ErrorCode.NONE
+    assert answer.text.startswith("[untrained]")
+    assert 0 < answer.confidence <= 1
+    assert (answer.covered_since_ns, answer.covered_until_ns) == (10 * SECOND, 29 * SECOND)
+    assert answer.newest_ns == 29 * SECOND
+    assert answer.frame_id == "camera_optical"
+    assert 0 < answer.time_to_first_token_s <= answer.duration_s
+    assert len(answer.evidence) == CONFIG.evidence
+    relevances = [evidence.relevance for evidence in answer.evidence]
+    assert relevances == sorted(relevances, reverse=True)
+    assert all(evidence.entry.thumbnail[:2] == b"\xff\xd8" for evidence in answer.evidence)
+    assert (status.frames.encoded, status.memory.slots) == (20, 10)
+    assert status.memory.entries <= status.memory.capacity == 9
+    assert status.questions_answered == 1
+    assert not warnings
+
+
+def test_the_same_stream_and_question_give_the_same_answer(model: VisionLanguageModel) -> None:
+    answers = []
+    for _ in range(2):
+        with running(CONFIG, lambda: model) as (engine, _warnings):
+            watch(engine, range(1, 21))
+            answers.append(ask(engine))
+    assert answers[0].text == answers[1].text
+    assert answers[0].confidence == answers[1].confidence
+
+
+def test_pieces_of_text_come_while_the_answer_is_made_and_add_up_to_it(model: VisionLanguageModel) -> None:
+    with running(CONFIG, lambda: model) as (engine, _):
+        watch(engine, range(1, 5))
+        ticket = engine.ask(Question("What is there?"))
+        pieces = list(ticket)
+    assert len(pieces) > 2
+    assert "".join(pieces).rstrip() == ticket.answer().text
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"text": "  "}, "empty"),
+        ({"text": "x" * 1_000_000}, "max_chars"),
+        ({"since_ns": 20, "until_ns": 10}, "since lies after until"),
+        ({"cameras": ("rear",)}, "unknown camera rear"),
+        ({"deadline_s": -1.0}, "deadline is negative"),
+        ({"since_ns": -5}, "negative"),
+    ],
+)
+def test_a_contradictory_question_is_refused_with_the_reason(
+    model: VisionLanguageModel, fields: dict, message: str
+) -> None:
+    with running(CONFIG, lambda: model) as (engine, _):
+        watch(engine, range(1, 5))
+        answer = ask(engine, **fields)
+    assert answer.error_code is ErrorCode.INVALID_REQUEST
+    assert message in answer.error_msg
+
+
+def test_before_the_first_slot_there_is_nothing_to_answer_from(model: VisionLanguageModel) -> None:
+    with running(CONFIG, lambda: model) as (engine, _):
+        assert ask(engine).error_code is ErrorCode.NO_FRAMES
+        watch(engine, range(1, 2))
+        assert ask(engine).error_code is ErrorCode.NO_FRAMES
+        watch(engine, range(2, 3))
+        assert ask(engine).error_code is ErrorCode.NONE
+        assert ask(engine, since_ns=100 * SECOND).error_code is ErrorCode.NO_FRAMES
+
+
+def test_since_and_until_restrict_what_an_answer_covers(model: VisionLanguageModel) -> None:
+    config = replace(CONFIG, memory=FlashMemoryConfig(csm_slots=60, dam_slots=30))
+    with running(config, lambda: model) as (engine, _):
+        watch(engine, range(1, 21))
+        answer = ask(engine, since_ns=7 * SECOND, until_ns=12 * SECOND)
+    assert answer.covered_since_ns == 7 * SECOND
+    assert answer.covered_until_ns == 12 * SECOND
+
+
+def test_cameras_share_one_memory_and_can_be_asked_alone(model: VisionLanguageModel) -> None:
+    config = replace(CONFIG, cameras=("front", "rear"))
+    with running(config, lambda: model) as (engine, _):
+        for second in range(1, 9):
+            watch(engine, range(second, second + 1), "front")
+            watch(engine, range(second, second + 1), "rear")
+        both, rear = ask(engine), ask(engine, cameras=("rear",))
+    assert both.memory_tokens > rear.memory_tokens
+    assert {evidence.entry.camera for evidence in rear.evidence} == {"rear"}
+
+
+def test_a_full_queue_says_busy_and_the_rest_is_answered_in_order(model: VisionLanguageModel) -> None:
+    with running(replace(CONFIG, question_queue=2, max_new_tokens=200), lambda: model) as (engine, _):
+        watch(engine, range(1, 5))
+        first = engine.ask(Question("first"))
+        next(iter(first))
+        tickets = [engine.ask(Question(f"question {i}", max_new_tokens=4)) for i in range(5)]
+        codes = [ticket.answer(60.0).error_code for ticket in [first, *tickets]]
+    assert codes == [ErrorCode.NONE] * 3 + [ErrorCode.BUSY] * 3
+
+
+def test_a_deadline_ends_an_answer_between_tokens_and_a_wait_in_the_queue(model: VisionLanguageModel) -> None:
+    with running(replace(CONFIG, max_new_tokens=60_000), lambda: model) as (engine, _):
+        watch(engine, range(1, 5))
+        long = engine.ask(Question("a long story", deadline_s=1.5))
+        waiting = engine.ask(Question("me too", deadline_s=0.3))
+        assert waiting.answer(30.0).error_code is ErrorCode.TIMEOUT
+        assert waiting.answer().duration_s < long.answer(30.0).duration_s
+        assert long.answer().error_code is ErrorCode.TIMEOUT
+        assert len(long.answer().text) > len("[untrained]")
+        assert ask(engine, max_new_tokens=2).error_code is ErrorCode.NONE
+
+
+def test_cancelling_ends_the_answer_and_keeps_what_was_said(model: VisionLanguageModel) -> None:
+    with running(replace(CONFIG, max_new_tokens=60_000), lambda: model) as (engine, _):
+        watch(engine, range(1, 5))
+        ticket = engine.ask(Question("a long story"))
+        pieces = iter(ticket)
+        next(pieces), next(pieces)
+        assert engine.cancel_all() == 1
+        answer = ticket.answer(30.0)
+    assert answer.error_code is ErrorCode.CANCELLED
+    assert answer.text.startswith("[untrained]")
+
+
+def test_stopping_cancels_what_is_under_way_and_what_waits(model: VisionLanguageModel) -> None:
+    with running(replace(CONFIG, max_new_tokens=60_000), lambda: model) as (engine, _):
+        watch(engine, range(1, 5))
+        tickets = [engine.ask(Question("a long story")) for _ in range(3)]
+        next(iter(tickets[0]))
+        engine.stop()
+        late = engine.ask(Question("too late"))
+    assert {ticket.answer(5.0).error_code for ticket in [*tickets, late]} == {ErrorCode.CANCELLED}
+
+
+def test_frames_are_taken_in_while_an_answer_is_made_and_do_not_change_it(model: VisionLanguageModel) -> None:
+    with running(replace(CONFIG, max_new_tokens=300), lambda: model) as (engine, _):
+        watch(engine, range(1, 21))
+        alone = ask(engine).text
+        ticket = engine.ask(Question("What is there?"))
+        next(iter(ticket))
+        before = engine.status().memory.slots
+        watch(engine, range(21, 31))
+        assert not engine.idle, "the answer should still be under way"
+        assert engine.status().memory.slots == before + 5
+        assert ticket.answer(60.0).text == alone
+        assert ticket.answer().covered_until_ns == 20 * SECOND
+
+
+def test_a_bad_frame_is_counted_and_said_and_the_next_one_is_taken(model: VisionLanguageModel) -> None:
+    def broken() -> np.ndarray:
+        raise ValueError("cut short")
+
+    with running(CONFIG, lambda: model) as (engine, warnings):
+        watch(engine, range(1, 3))
+        engine.offer(Frame("camera", "", 3 * SECOND, broken))
+        wait_until(lambda: settled(engine))
+        engine.offer(Frame("camera", "", 0, lambda: picture(0)))
+        engine.offer(Frame("camera", "", SECOND, lambda: picture(0)))
+        engine.reject("camera", "truncated", "data is cut short")
+        watch(engine, range(4, 6))
+        status = engine.status()
+    assert dict(status.frames.drops) == {"undecodable": 1, "zero_stamp": 1, "stamp_not_newer": 1, "truncated": 1}
+    assert status.frames.received == status.frames.encoded + status.frames.gated + status.frames.dropped
+    assert status.memory.slots == 2
+    assert len(warnings) == 4
+    assert "cut short" in status.last_error
+
+
+def test_frames_far_apart_are_not_made_into_one_slot(model: VisionLanguageModel) -> None:
+    with running(CONFIG, lambda: model) as (engine, _):
+        watch(engine, range(1, 4))
+        watch(engine, range(100, 102))
+        status = engine.status()
+        answer = ask(engine)
+    assert status.memory.slots == 2
+    assert dict(status.frames.drops) == {"unpaired": 1}
+    assert status.frames.received == status.frames.encoded + status.frames.dropped
+    assert answer.evidence
+    assert all(evidence.entry.last_ns - evidence.entry.first_ns <= SECOND for evidence in answer.evidence)
+
+
+def test_a_change_of_resolution_is_said_and_goes_on_in_the_same_memory(model: VisionLanguageModel) -> None:
+    with running(CONFIG, lambda: model) as (engine, warnings):
+        watch(engine, range(1, 5))
+        for second in range(5, 9):
+            large = np.repeat(np.repeat(picture(second), 3, 0), 2, 1)
+            engine.offer(Frame("camera", "", second * SECOND, lambda large=large: large))
+            wait_until(lambda: settled(engine))
+        assert engine.status().memory.slots == 4
+        assert ask(engine).error_code is ErrorCode.NONE
+    assert any("image size changed" in warning for warning in warnings)
+
+
+def test_a_frame_too_small_for_the_model_does_not_fix_the_grid(model: VisionLanguageModel) -> None:
+    with running(CONFIG, lambda: model) as (engine, _):
+        engine.offer(Frame("camera", "", SECOND, lambda: np.zeros((2, 900, 3), np.uint8)))
+        wait_until(lambda: settled(engine))
+        assert dict(engine.status().frames.drops) == {"unusable_size": 1}
+        watch(engine, range(2, 4))
+        assert engine.status().memory.slots == 1
+
+
+class Failing:
+    """The real model, failing at one call: what a device does when it runs out of memory."""
+
+    def __init__(self, model: VisionLanguageModel, call: str, error: Exception) -> None:
+        self._model, self._call, self._error = model, call, error
+
+    def __getattr__(self, name: str) -> object:
+        if name == self._call and self._error is not None:
+            error, self._error = self._error, None  # type: ignore[assignment]
+
+            def fail(*_: object) -> None:
+                raise error
+
+            return fail
+        return getattr(self._model, name)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(torch.OutOfMemoryError("no room"), ErrorCode.OUT_OF_MEMORY), (ZeroDivisionError("defect"), ErrorCode.INTERNAL)],
+)
+def test_an_answer_that_fails_on_the_device_ends_that_answer_only(
+    model: VisionLanguageModel, error: Exception, code: ErrorCode
+) -> None:
+    with running(CONFIG, lambda: Failing(model, "answer", error)) as (engine, warnings):  # type: ignore[arg-type, return-value]
+        watch(engine, range(1, 5))
+        assert ask(engine).error_code is code
+        assert ask(engine).error_code is ErrorCode.NONE
+    assert len(warnings) == 1
+
+
+def test_a_slot_that_fails_on_the_device_costs_its_two_frames_only(model: VisionLanguageModel) -> None:
+    failing = Failing(model, "encode", torch.OutOfMemoryError("no room"))
+    with running(CONFIG, lambda: failing) as (engine, _):  # type: ignore[arg-type, return-value]
+        watch(engine, range(1, 7))
+        frames, slots = engine.status().frames, engine.status().memory.slots
+    assert slots == 2
+    assert (frames.encoded, dict(frames.drops)) == (4, {"out_of_memory": 2})
+
+
+def test_a_model_that_does_not_load_leaves_a_node_that_says_why() -> None:
+    def load() -> VisionLanguageModel:
+        raise ModelError("no config.json in /nowhere; give a folder that has one")
+
+    with running(CONFIG, load) as (engine, warnings):
+        answer = ask(engine)
+        assert engine.status().state is State.FAILED
+    assert answer.error_code is ErrorCode.NOT_READY
+    assert "/nowhere" in answer.error_msg
+    assert warnings == ["no config.json in /nowhere; give a folder that has one"]

@@ -1,0 +1,150 @@
+"""What ROS, pip and the README say about the package agrees with the code."""
+
+import re
+import subprocess
+import sys
+from enum import IntEnum
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+
+import flash_vstream_ros
+from flash_vstream_ros.cli import COMMANDS
+from flash_vstream_ros.engine.engine import State
+from flash_vstream_ros.engine.questions import ErrorCode
+from flash_vstream_ros.memory.slot import EntryKind
+from flash_vstream_ros.parameters import PARAMETERS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+INTERFACES = sorted([*ROOT.glob("msg/*.msg"), *ROOT.glob("srv/*.srv")])
+
+
+def flattened(tree: dict, prefix: str = "") -> dict:
+    values = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            values |= flattened(value, f"{prefix}{name}.")
+        else:
+            values[prefix + name] = value
+    return values
+
+
+def constants(file: str) -> dict[str, int]:
+    pairs = re.findall(r"^uint\d+ ([A-Z_]+) = (\d+)", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE)
+    return {name: int(value) for name, value in pairs}
+
+
+@pytest.mark.parametrize(
+    ("file", "enum"),
+    [("srv/AskScene.srv", ErrorCode), ("msg/MemoryStatus.msg", State), ("msg/MemoryEntry.msg", EntryKind)],
+)
+def test_the_constants_of_the_interfaces_are_those_of_the_code(file: str, enum: type[IntEnum]) -> None:
+    assert constants(file) == {member.name: member.value for member in enum}
+
+
+@pytest.mark.parametrize("file", INTERFACES, ids=lambda file: file.name)
+def test_every_field_of_an_interface_is_explained(file: Path) -> None:
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if line.strip() and not line.startswith(("#", "---")):
+            assert re.search(r"\S +# \S", line), f"{file.name}: {line}"
+
+
+@pytest.mark.parametrize("file", INTERFACES, ids=lambda file: file.name)
+def test_cmake_generates_every_interface(file: Path) -> None:
+    assert f'"{file.parent.name}/{file.name}"' in (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+
+
+def test_the_interfaces_are_installed_after_they_are_generated() -> None:
+    cmake = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    assert cmake.index("rosidl_generate_interfaces") < cmake.index("install(DIRECTORY ${PROJECT_NAME}/")
+
+
+def test_the_yaml_file_holds_every_parameter_with_its_default() -> None:
+    tree = yaml.safe_load((ROOT / "config" / "vstream.yaml").read_text(encoding="utf-8"))
+    values = flattened(tree["/**"]["ros__parameters"])
+    expected = {spec.name: spec.default for spec in PARAMETERS}
+    assert values == expected
+    assert {name: type(value) for name, value in values.items()} == {n: type(v) for n, v in expected.items()}
+
+
+def test_the_yaml_file_explains_every_parameter() -> None:
+    lines = (ROOT / "config" / "vstream.yaml").read_text(encoding="utf-8").splitlines()
+    for before, line in zip(lines, lines[1:], strict=False):
+        if re.match(r" +\w+: \S", line):
+            assert before.strip().startswith("#"), line
+
+
+@pytest.mark.parametrize("spec", PARAMETERS, ids=lambda spec: spec.name)
+def test_the_readme_lists_every_parameter(spec) -> None:  # type: ignore[no-untyped-def]
+    assert f"| `{spec.name}` |" in README
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_readme_shows_every_command(command: str) -> None:
+    assert f"flash-vstream-ros {command}" in README
+
+
+def test_every_launch_argument_is_described_and_in_the_readme() -> None:
+    launch = (ROOT / "launch" / "vstream.launch.py").read_text(encoding="utf-8")
+    declared = re.findall(r'DeclareLaunchArgument\(\s*"(\w+)"', launch)
+    assert len(declared) == launch.count("DeclareLaunchArgument(") == launch.count("description=")
+    for name in declared:
+        assert f"| `{name}` |" in README
+
+
+def test_one_version_everywhere() -> None:
+    manifest = ElementTree.parse(ROOT / "package.xml").getroot()
+    setup = (ROOT / "setup.py").read_text(encoding="utf-8")
+    assert manifest.findtext("version") == flash_vstream_ros.__version__
+    assert f'version="{flash_vstream_ros.__version__}"' in setup
+    assert "TODO" not in ElementTree.tostring(manifest, encoding="unicode")
+
+
+def test_package_xml_names_what_the_generator_and_the_node_need() -> None:
+    manifest = ElementTree.parse(ROOT / "package.xml").getroot()
+    named = {element.text for element in manifest}
+    assert {"rosidl_default_generators", "rosidl_default_runtime", "rosidl_interface_packages", "rclpy"} <= named
+    assert manifest.findtext("export/build_type") == "ament_cmake"
+    assert manifest.get("format") == "3"
+
+
+def test_interfaces_and_client_are_imported_without_torch() -> None:
+    program = (
+        "import sys, flash_vstream_ros.client, flash_vstream_ros.ros.interfaces, flash_vstream_ros.ros.images;"
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+
+
+def test_the_help_of_the_command_line_needs_no_torch() -> None:
+    program = (
+        "import sys, contextlib, io\n"
+        "from flash_vstream_ros.cli import main\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()): main(['--help'])\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+
+
+ARROWS = {
+    "memory": {"memory"},
+    "models": {"models", "memory"},
+    "engine": {"engine", "models", "memory"},
+    "ros": {"ros", "share"},
+}
+
+
+@pytest.mark.parametrize("folder", ARROWS)
+def test_imports_point_one_way(folder: str) -> None:
+    for file in (ROOT / "flash_vstream_ros" / folder).rglob("*.py"):
+        source = file.read_text(encoding="utf-8")
+        ours = set(re.findall(r"(?:from|import) flash_vstream_ros\.(\w+)", source))
+        ours |= set(re.findall(r"from \.\.(\w+)", source)) if file.parent.name == folder else set()
+        assert ours <= ARROWS[folder], f"{file.name} imports {ours - ARROWS[folder]}"
+        if folder in ("memory", "ros"):
+            assert not re.search(r"^\s*(from|import) transformers", source, re.MULTILINE), file.name
+        if folder == "ros":
+            assert not re.search(r"^\s*(from|import) torch", source, re.MULTILINE), file.name
