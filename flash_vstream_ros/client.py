@@ -30,17 +30,17 @@ class AskClient:
 
     def __enter__(self) -> AskClient:
         init(args=["flash_vstream_client", *self._ros_args])
-        self._node = Node(f"flash_vstream_client_{os.getpid()}")
-        self._client = self._node.create_client(AskScene, self._service_name)
+        self.node = Node(f"flash_vstream_client_{os.getpid()}")
+        self.service = self.node.create_client(AskScene, self._service_name)
         if self._stream_of:
-            self._node.create_subscription(String, f"{self._stream_of}/answer_stream", self._on_stream, 100)
+            self.node.create_subscription(String, f"{self._stream_of}/answer_stream", self._on_stream, 100)
         self._executor = SingleThreadedExecutor()
-        self._executor.add_node(self._node)
+        self._executor.add_node(self.node)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._executor.shutdown()
-        self._node.destroy_node()
+        self.node.destroy_node()
         if ok():
             shutdown()
 
@@ -71,9 +71,9 @@ class AskClient:
         Raises NoService when none appears, TimeoutError when one does not reply.
         """
         until = time.monotonic() + wait_s
-        if not self._client.wait_for_service(timeout_sec=wait_s):
+        if not self.service.wait_for_service(timeout_sec=wait_s):
             raise NoService(
-                f"no node offers {self._client.srv_name} after {wait_s:.0f} s; start one with `flash-vstream-ros node`"
+                f"no node offers {self.service.srv_name} after {wait_s:.0f} s; start one with `flash-vstream-ros node`"
                 " and check that ROS_DOMAIN_ID is the same here and there"
             )
         while True:
@@ -86,10 +86,10 @@ class AskClient:
     def ask(self, request: AskScene.Request) -> AskScene.Response:
         """Ask once. Raises TimeoutError when the reply does not come."""
         allowed_s = max(request.deadline.sec, GRACE_S) + GRACE_S
-        future = self._client.call_async(request)
+        future = self.service.call_async(request)
         self._executor.spin_until_future_complete(future, timeout_sec=allowed_s)
         if not future.done():
-            raise TimeoutError(f"no reply from {self._client.srv_name} within {allowed_s:.0f} s")
+            raise TimeoutError(f"no reply from {self.service.srv_name} within {allowed_s:.0f} s")
         return future.result()
 
     def spin(self, seconds: float) -> None:

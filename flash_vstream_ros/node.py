@@ -61,7 +61,9 @@ class VStreamNode(Node):
         asking = ReentrantCallbackGroup()
         self.create_service(AskScene, "ask_scene", self._on_ask_scene, callback_group=asking)
         self.create_subscription(String, "~/question", self._on_question, 10, callback_group=asking)
-        self.create_subscription(Empty, "~/cancel", self._on_cancel, 10, callback_group=MutuallyExclusiveCallbackGroup())
+        self.create_subscription(
+            Empty, "~/cancel", self._on_cancel, 10, callback_group=MutuallyExclusiveCallbackGroup()
+        )
         self.create_timer(STATUS_PERIOD_S, self._on_status, callback_group=MutuallyExclusiveCallbackGroup())
         if self._settings.summary_period_s > 0:
             self.create_timer(
@@ -136,7 +138,11 @@ class VStreamNode(Node):
 
     def _on_summary(self) -> None:
         before, now = self._summarised, self._engine.status()
-        if now.frames.encoded == before.frames.encoded or now.memory.slots == before.memory.slots or not self._engine.idle:
+        if (
+            now.frames.encoded == before.frames.encoded
+            or now.memory.slots == before.memory.slots
+            or not self._engine.idle
+        ):
             return
         since_ns = before.memory.last_ns + 1 if before.memory.last_ns else 0
         question = Question(

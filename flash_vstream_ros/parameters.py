@@ -47,7 +47,9 @@ SUMMARY_PROMPT = "Describe in one or two sentences what happened."
 
 PARAMETERS = (
     ParameterSpec("model.name", PUBLISHED_MODEL, "Hub id or folder of the model; tiny-random: untrained, no download"),
-    ParameterSpec("model.device", "auto", "auto: CUDA when there is one, else CPU; or a torch device such as cuda:0, cpu"),
+    ParameterSpec(
+        "model.device", "auto", "auto: CUDA when there is one, else CPU; or a torch device such as cuda:0, cpu"
+    ),
     ParameterSpec(
         "model.dtype",
         "auto",
@@ -70,19 +72,29 @@ PARAMETERS = (
         choices=("best_effort", "reliable"),
     ),
     ParameterSpec("sample_fps", 1.0, "Frames taken into the memory per second of message time [1/s]", 0.01, 60.0),
-    ParameterSpec("memory.csm_slots", 60, "Clusters of the context synopsis memory (CSM), low resolution [slots]", 1, 4096),
-    ParameterSpec("memory.dam_slots", 30, "Key slots of the detail augmentation memory (DAM), at most csm_slots", 1, 4096),
+    ParameterSpec(
+        "memory.csm_slots", 60, "Clusters of the context synopsis memory (CSM), low resolution [slots]", 1, 4096
+    ),
+    ParameterSpec(
+        "memory.dam_slots", 30, "Key slots of the detail augmentation memory (DAM), at most csm_slots", 1, 4096
+    ),
     ParameterSpec("memory.recent_slots", 1, "Newest slots always held in DAM, within its size [slots]", 0, 4096),
     ParameterSpec("memory.exemplars", 2, "Slots kept at high resolution per cluster [slots]", 1, 16),
     ParameterSpec(
-        "memory.horizon_slots", 120, "Longest time span seen in training; longer ones are scaled to it, 0: never [slots]", 0, 1000000
+        "memory.horizon_slots",
+        120,
+        "Longest time span seen in training; longer ones are scaled to it, 0: never [slots]",
+        0,
+        1000000,
     ),
     ParameterSpec("question.queue", 4, "Questions that may wait; more are answered BUSY [questions]", 1, 64),
     ParameterSpec("question.deadline_s", 30.0, "Time for an answer when the question sets none [s]", 0.1, 3600.0),
     ParameterSpec("question.max_new_tokens", 128, "Longest answer when the question sets none [tokens]", 1, 4096),
     ParameterSpec("question.max_chars", 4096, "Longest question accepted [characters]", 1, 1000000),
     ParameterSpec("question.evidence", 3, "Memory entries returned as evidence [entries]", 0, 64),
-    ParameterSpec("summary.period_s", 60.0, "Time between scene summaries, by the node's clock; 0: none [s]", 0.0, 86400.0),
+    ParameterSpec(
+        "summary.period_s", 60.0, "Time between scene summaries, by the node's clock; 0: none [s]", 0.0, 86400.0
+    ),
     ParameterSpec("summary.prompt", SUMMARY_PROMPT, "The question behind a scene summary"),
     ParameterSpec("summary.max_new_tokens", 64, "Longest summary [tokens]", 1, 4096),
 )
@@ -112,9 +124,7 @@ def declare(node: Node, complain: Callable[[str], None]) -> Settings:
     if values["memory.dam_slots"] > csm_slots:
         complain(f"parameter 'memory.dam_slots' is above memory.csm_slots; {csm_slots} is used")
     return Settings(
-        model={
-            key.removeprefix("model."): value for key, value in values.items() if key.startswith("model.")
-        },
+        model={key.removeprefix("model."): value for key, value in values.items() if key.startswith("model.")},
         engine=EngineConfig(
             cameras=cameras,
             sample_fps=values["sample_fps"],
@@ -153,9 +163,7 @@ def _declare_one(node: Node, spec: ParameterSpec, complain: Callable[[str], None
 def _unknown(node: Node) -> list[str]:
     """Overrides given for this node that it never declared; ROS itself would say nothing of them."""
     overrides = getattr(node, "_parameter_overrides", {})
-    return sorted(
-        name for name in overrides if not node.has_parameter(name) and not name.startswith("qos_overrides.")
-    )
+    return sorted(name for name in overrides if not node.has_parameter(name) and not name.startswith("qos_overrides."))
 
 
 def _camera_names(names: list[str], complain: Callable[[str], None]) -> tuple[str, ...]:

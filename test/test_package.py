@@ -1,5 +1,6 @@
 """What ROS, pip and the README say about the package agrees with the code."""
 
+import itertools
 import re
 import subprocess
 import sys
@@ -72,7 +73,7 @@ def test_the_yaml_file_holds_every_parameter_with_its_default() -> None:
 
 def test_the_yaml_file_explains_every_parameter() -> None:
     lines = (ROOT / "config" / "vstream.yaml").read_text(encoding="utf-8").splitlines()
-    for before, line in zip(lines, lines[1:], strict=False):
+    for before, line in itertools.pairwise(lines):
         if re.match(r" +\w+: \S", line):
             assert before.strip().startswith("#"), line
 

@@ -53,7 +53,10 @@ def _protect_ros_arguments(arguments: list[str]) -> list[str]:
 
 def add_ros_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "ros_args", nargs=argparse.REMAINDER, metavar="--ros-args ...", help="ROS arguments: -p name:=value, -r from:=to"
+        "ros_args",
+        nargs=argparse.REMAINDER,
+        metavar="--ros-args ...",
+        help="ROS arguments: -p name:=value, -r from:=to",
     )
 
 

@@ -1,0 +1,127 @@
+"""Camera images over the wire: how many reach the node's callback, and how long it holds the executor.
+
+A process of its own publishes images at a camera's rate; the real node, with the tiny model, receives them.
+
+    python -m flash_vstream_ros.bench.camera --seconds 10
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+SETTLE_S = 2.0
+STAMP_BASE_NS = 1_000_000_000_000
+
+
+def publish(width: int, height: int, hertz: float, frames: int) -> None:
+    """The camera process: rgb8 images of noise, stamped at their nominal times."""
+    import numpy as np
+
+    from flash_vstream_ros.ros import Node, QoSProfile, ReliabilityPolicy, init, shutdown
+    from flash_vstream_ros.ros.images import from_rgb
+    from flash_vstream_ros.ros.interfaces import Image
+
+    init()
+    node = Node("camera")
+    publisher = node.create_publisher(Image, "image", QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT))
+    picture = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    while publisher.get_subscription_count() == 0:
+        time.sleep(0.05)
+    time.sleep(SETTLE_S)
+    start = time.monotonic()
+    for index in range(frames):
+        publisher.publish(from_rgb(picture, STAMP_BASE_NS + round(index * 1e9 / hertz), "", Image))
+        time.sleep(max(0.0, start + (index + 1) / hertz - time.monotonic()))
+    time.sleep(SETTLE_S)
+    node.destroy_node()
+    shutdown()
+
+
+def run(width: int = 640, height: int = 480, hertz: float = 30.0, seconds: float = 10.0) -> dict[str, Any]:
+    """Share of frames received, and the callback's duration in seconds."""
+    os.environ.setdefault("ROS_DOMAIN_ID", str(random.randrange(1, 100)))
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    from flash_vstream_ros.node import VStreamNode
+    from flash_vstream_ros.ros import MultiThreadedExecutor, init, shutdown
+
+    held: list[float] = []
+
+    class TimedNode(VStreamNode):
+        def _on_image(self, camera: str, message: Any) -> None:
+            begin = time.perf_counter()
+            super()._on_image(camera, message)
+            held.append(time.perf_counter() - begin)
+
+    init(args=["bench", "--ros-args", "-p", "model.name:=tiny-random", "-p", "model.max_pixels:=50176"])
+    node = TimedNode()
+    executor = MultiThreadedExecutor(num_threads=node.threads_needed)
+    executor.add_node(node)
+    spinning = threading.Thread(target=executor.spin)
+    spinning.start()
+    frames = round(hertz * seconds)
+    camera = [sys.executable, "-m", __name__, "--publish", "--width", str(width), "--height", str(height)]
+    try:
+        subprocess.run([*camera, "--hertz", str(hertz), "--seconds", str(seconds)], check=True, timeout=seconds + 120)
+    finally:
+        node.close()
+        executor.shutdown()
+        spinning.join()
+        node.destroy_node()
+        shutdown()
+    p99 = statistics.quantiles(held, n=100)[98] if len(held) > 1 else 0.0
+    return {
+        "width": width,
+        "height": height,
+        "hertz": hertz,
+        "sent": frames,
+        "received": len(held),
+        "share": len(held) / frames,
+        "callback_p50_s": statistics.median(held) if held else 0.0,
+        "callback_p99_s": p99,
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    print(
+        f"{result['width']}x{result['height']} rgb8 at {result['hertz']:g} Hz: {result['received']} of {result['sent']}"
+        f" frames reached the callback ({100 * result['share']:.1f} %),"
+        f" which took {1e3 * result['callback_p50_s']:.3f} ms (p99 {1e3 * result['callback_p99_s']:.3f} ms)"
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--width", type=int, default=640, help="of an image [pixels]")
+    parser.add_argument("--height", type=int, default=480, help="of an image [pixels]")
+    parser.add_argument("--hertz", type=float, default=30.0, help="images a second")
+    parser.add_argument("--seconds", type=float, default=10.0, help="how long")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Camera images over the wire into the node's callback.")
+    add_arguments(parser)
+    parser.add_argument("--publish", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.publish:
+        publish(args.width, args.height, args.hertz, round(args.hertz * args.seconds))
+        return 0
+    result = run(args.width, args.height, args.hertz, args.seconds)
+    show(result)
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,182 @@
+"""How much of a long stream the memory keeps, and whether its cost stays flat.
+
+Weighted distortion, the sum over slots of |slot - centroid of its cluster|^2, on a stream that drifts and comes back:
+online Ward clustering against published offline k-means over the whole stream and against the released streaming
+rule. Then time, tokens and bytes of the streaming memory over 10,000 slots.
+
+    python -m flash_vstream_ros.bench.distortion --json distortion.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..memory import FlashMemory, FlashMemoryConfig, Slot, WardClustering, ordered_kmeans
+from .released import released_clusters
+
+KMEANS_STARTS = 3
+RATIOS = ("ward/kmeans", "ward/luckiest", "ward/released")
+BLOCK = 1000  # slots whose median update time is compared
+
+
+def rounds_of_a_robot(
+    length: int, seed: int, patches: int = 16, dim: int = 64, places: int = 40, noise: float = 0.3
+) -> Tensor:
+    """A synthetic stream [length, patches * dim] of a robot that wanders along a ring of places and back.
+
+    A place looks its own way (unit variance), a little different on each visit in one of three views (0.4), for 4 to
+    20 slots; one to three slots in between are mixtures. Light swings slowly (0.5), each slot has `noise` of its own.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    features = patches * dim
+    appearance = torch.randn(places, 1, features, generator=draw)
+    views = appearance + 0.4 * torch.randn(places, 3, features, generator=draw)
+    light = 0.5 * torch.randn(features, generator=draw)
+
+    def integer(first: int, last: int) -> int:
+        return int(torch.randint(first, last + 1, (), generator=draw))
+
+    slots: list[Tensor] = []
+    place, left = 0, views[0, 0]
+    while len(slots) < length:
+        view = views[place, integer(0, 2)]
+        slots.extend(torch.lerp(left, view, share) for share in torch.linspace(0, 1, integer(1, 3) + 2)[1:-1])
+        slots.extend([view] * integer(4, 20))
+        forward = integer(1, 10) <= 7
+        place, left = (place + (1 if forward else -1) * integer(1, 2)) % places, view
+    swing = torch.sin(torch.arange(length) * (2 * torch.pi / 900))[:, None]
+    return torch.stack(slots[:length]) + swing * light + noise * torch.randn(length, features, generator=draw)
+
+
+def ward_clusters(slots: Tensor, capacity: int) -> tuple[Tensor, Tensor]:
+    """Centroids [rows, features] after streaming `slots` [slots, features], and the cluster of each slot [slots]."""
+    ward = WardClustering(capacity, slots.shape[1])
+    cluster_of = torch.zeros(len(slots), dtype=torch.long)
+    for step, slot in enumerate(slots):
+        row, merge = ward.insert(slot)
+        cluster_of[step] = row
+        if merge:
+            seen = cluster_of[: step + 1]
+            seen[seen == merge.absorbed] = merge.kept
+    return ward.centroids, cluster_of
+
+
+def kmeans_clusters(slots: Tensor, capacity: int, seed: int) -> tuple[Tensor, Tensor]:
+    """The same for published k-means over all `slots` at once."""
+    found = ordered_kmeans(slots, capacity, seed=seed)
+    cluster_of = torch.zeros(len(slots), dtype=torch.long)
+    for cluster, members in enumerate(found.members):
+        cluster_of[list(members)] = cluster
+    return found.centroids, cluster_of
+
+
+def distortion(slots: Tensor, centroids: Tensor, cluster_of: Tensor) -> float:
+    """Sum over `slots` [slots, features] of the squared distance to the centroid of their cluster."""
+    return float((slots - centroids[cluster_of]).double().square().sum())
+
+
+def compare(length: int, seed: int, capacity: int, **stream: Any) -> dict[str, float]:
+    """Distortion of the three rules on one stream, and ratios to the mean and the luckiest start of k-means."""
+    slots = rounds_of_a_robot(length, seed, **stream)
+    ward = distortion(slots, *ward_clusters(slots, capacity))
+    starts = [distortion(slots, *kmeans_clusters(slots, capacity, start)) for start in range(KMEANS_STARTS)]
+    kmeans, luckiest = statistics.mean(starts), min(starts)
+    released = distortion(slots, *released_clusters(slots, capacity, seed))
+    return {
+        "length": length,
+        "seed": seed,
+        "ward": ward,
+        "kmeans": kmeans,
+        "luckiest kmeans": luckiest,
+        "released": released,
+        "ward/kmeans": ward / kmeans,
+        "ward/luckiest": ward / luckiest,
+        "ward/released": ward / released,
+    }
+
+
+def flatness(slots: int = 10_000, config: FlashMemoryConfig | None = None) -> dict[str, float]:
+    """Median update time, tokens and bytes at the end of a long stream over those just after the memory is full."""
+    memory = FlashMemory(config)
+    features = rounds_of_a_robot(slots, seed=0, patches=4, dim=16).unflatten(1, (4, 16))
+    full = memory.config.csm_slots
+    if slots < full + 2 * BLOCK:
+        raise ValueError(f"flatness needs at least {full + 2 * BLOCK} slots, not {slots}")
+    seconds: list[float] = []
+    sizes: list[tuple[int, int]] = []
+    for index, low in enumerate(features):
+        stamp = index * memory.config.slot_period_ns
+        slot = Slot("camera", "frame", stamp, stamp + memory.config.slot_period_ns // 2, low, low)
+        begin = time.perf_counter()
+        memory.insert(slot)
+        seconds.append(time.perf_counter() - begin)
+        sizes.append((memory.tokens, memory.bytes))
+    tokens, size = sizes[full]
+    return {
+        "slots": slots,
+        "update time": statistics.median(seconds[-BLOCK:]) / statistics.median(seconds[full : full + BLOCK]),
+        "tokens": max(now for now, _ in sizes[full:]) / tokens,
+        "bytes": max(now for _, now in sizes[full:]) / size,
+    }
+
+
+def run(
+    lengths: Sequence[int] = (1200, 3600),
+    seeds: Sequence[int] = (0, 1, 2),
+    capacity: int = 60,
+    flat_slots: int = 10_000,
+    **stream: Any,
+) -> dict[str, Any]:
+    """All comparisons, and flatness over `flat_slots` (0: left out); `stream` goes to `rounds_of_a_robot`."""
+    rows = [compare(length, seed, capacity, **stream) for length in lengths for seed in seeds]
+    return {
+        "capacity": capacity,
+        "distortion": rows,
+        "worst": {ratio: max(row[ratio] for row in rows) for ratio in RATIOS},
+        "flatness": flatness(flat_slots) if flat_slots else None,
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print the ratios of `run`."""
+    print(f"weighted distortion, {result['capacity']} clusters; k-means: mean and luckiest of {KMEANS_STARTS} starts")
+    print(f"{'slots':>6} {'seed':>5}" + "".join(f"{ratio:>15}" for ratio in RATIOS))
+    for row in result["distortion"]:
+        print(f"{row['length']:>6} {row['seed']:>5}" + "".join(f"{row[ratio]:>15.3f}" for ratio in RATIOS))
+    print(f"{'worst':>12}" + "".join(f"{result['worst'][ratio]:>15.3f}" for ratio in RATIOS))
+    if flat := result["flatness"]:
+        ratios = ", ".join(f"{name} {flat[name]:.3f}" for name in ("update time", "tokens", "bytes"))
+        print(f"after {flat['slots']} slots over just after the memory was full: {ratios}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Distortion of the streaming memory, and its cost, as ratios.")
+    parser.add_argument("--lengths", type=int, nargs="+", default=[1200, 3600], metavar="SLOTS")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="SEED")
+    parser.add_argument("--capacity", type=int, default=60, metavar="CLUSTERS")
+    parser.add_argument("--patches", type=int, default=16)
+    parser.add_argument("--dim", type=int, default=64)
+    parser.add_argument("--places", type=int, default=40)
+    parser.add_argument("--noise", type=float, default=0.3)
+    parser.add_argument("--flat-slots", type=int, default=10_000, metavar="SLOTS", help="0: leave flatness out")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    options = vars(parser.parse_args(argv))
+    file = options.pop("json")
+    result = run(**options)
+    show(result)
+    if file:
+        file.write_text(json.dumps(result, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

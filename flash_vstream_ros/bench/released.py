@@ -1,0 +1,27 @@
+"""The streaming rule of the released code, as a baseline only.
+
+Each step clusters the K centroids and the new slot into K from a random start: in effect a random entry is merged
+with its neighbour, every step.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..memory import ordered_kmeans
+
+
+def released_clusters(slots: Tensor, capacity: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Centroids [clusters, features] after streaming `slots` [slots, features]; the cluster of each slot [slots]."""
+    centroids, weights = slots[:0], torch.zeros(0)
+    cluster_of = torch.zeros(0, dtype=torch.long)
+    for step, slot in enumerate(slots):
+        rows = torch.cat([centroids, slot[None]])
+        found = ordered_kmeans(rows, capacity, torch.cat([weights, torch.ones(1)]), seed=seed + step)
+        became = torch.zeros(len(rows), dtype=torch.long)  # [rows] cluster of each row
+        for cluster, members in enumerate(found.members):
+            became[list(members)] = cluster
+        cluster_of = became[torch.cat([cluster_of, torch.tensor([len(centroids)])])]
+        centroids, weights = found.centroids, found.weights
+    return centroids, cluster_of

@@ -1,0 +1,29 @@
+"""Flash Memory in pure torch: what to keep of an endless stream, and where in time it stands."""
+
+from .am_rope import MergedGrid, PromptIds, prompt_ids, text_start, visual_ids
+from .flash_memory import FlashMemory, FlashMemoryConfig
+from .kmeans import CompressedClip, OrderedClusters, compress_clip, klarge_retrieve, ordered_kmeans
+from .slot import EntryKind, MemoryEntry, MemorySnapshot, Slot
+from .ward import Insertion, Merge, WardClustering
+
+__all__ = [
+    "CompressedClip",
+    "EntryKind",
+    "FlashMemory",
+    "FlashMemoryConfig",
+    "Insertion",
+    "MemoryEntry",
+    "MemorySnapshot",
+    "Merge",
+    "MergedGrid",
+    "OrderedClusters",
+    "PromptIds",
+    "Slot",
+    "WardClustering",
+    "compress_clip",
+    "klarge_retrieve",
+    "ordered_kmeans",
+    "prompt_ids",
+    "text_start",
+    "visual_ids",
+]

@@ -1,0 +1,80 @@
+"""AM-RoPE: position ids, on the axes time, row and column, for [DAM, CSM] between two texts (arXiv 2506.23825).
+
+A DAM token stands at its slot's own time counted from the first visual token `start`; the CSM block starts after
+all DAM tokens and stands at its clusters' times. The text continues as if CSM times were 0, 1, 2, ...,
+so visual ids may exceed those of the text after them: the released weights were trained with that.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class MergedGrid(NamedTuple):
+    """Tokens of one slot after the 2x2 merger."""
+
+    rows: int
+    columns: int
+
+
+class PromptIds(NamedTuple):
+    """Ids of a whole prompt; generated token `j` stands at `length + j + rope_delta` on all three axes."""
+
+    ids: Tensor  # [3, length] int64
+    rope_delta: int
+
+
+def visual_ids(dam_times: Tensor, csm_times: Tensor, dam_grid: MergedGrid, csm_grid: MergedGrid, start: int) -> Tensor:
+    """Ids [3, visual_tokens] (int64, on the CPU) of the tokens [DAM, CSM]; `start` tokens stand before them.
+
+    Times, [dam_slots] and [csm_slots], are in slots since the origin and are rounded half to even.
+    """
+    csm_start = start + len(dam_times) * dam_grid.rows * dam_grid.columns
+    return torch.cat([_block_ids(dam_times, dam_grid, start), _block_ids(csm_times, csm_grid, csm_start)], dim=1)
+
+
+def text_start(dam_slots: int, text_slots: int, dam_grid: MergedGrid, csm_grid: MergedGrid, start: int) -> int:
+    """Id at which the text after the visual tokens continues.
+
+    `dam_slots` is the number of DAM slots, `text_slots` the number of slots seen, at most the CSM capacity.
+    """
+    if text_slots == 0:
+        return start
+    csm_start = start + dam_slots * dam_grid.rows * dam_grid.columns
+    return csm_start + max(text_slots, csm_grid.rows, csm_grid.columns)
+
+
+def prompt_ids(
+    prefix: int,
+    suffix: int,
+    dam_times: Tensor,
+    csm_times: Tensor,
+    dam_grid: MergedGrid,
+    csm_grid: MergedGrid,
+    text_slots: int,
+) -> PromptIds:
+    """Ids of `prefix` text tokens, the visual tokens and `suffix` text tokens.
+
+    `rope_delta` follows from the text alone, as published: visual ids beyond it do not move the answer.
+    """
+    after = text_start(len(dam_times), text_slots, dam_grid, csm_grid, prefix)
+    visual = visual_ids(dam_times, csm_times, dam_grid, csm_grid, prefix)
+    ids = torch.cat([_text_ids(0, prefix), visual, _text_ids(after, suffix)], dim=1)
+    return PromptIds(ids, after + suffix - ids.shape[1])
+
+
+def _block_ids(times: Tensor, grid: MergedGrid, start: int) -> Tensor:
+    axes = torch.meshgrid(
+        times.detach().double().cpu().round().long(),  # torch rounds half to even
+        torch.arange(grid.rows),
+        torch.arange(grid.columns),
+        indexing="ij",
+    )
+    return torch.stack(axes).flatten(1) + start
+
+
+def _text_ids(first: int, count: int) -> Tensor:
+    return torch.arange(first, first + count).expand(3, count)

@@ -1,0 +1,66 @@
+"""Slots kept at full detail: where DAM comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .kmeans import TIE_SHARE
+from .slot import Slot
+
+
+@dataclass(frozen=True, eq=False)
+class Exemplar:
+    """A slot kept at full detail: its row in the pool and what is known about it."""
+
+    row: int
+    camera: str
+    frame_id: str
+    first_ns: int
+    last_ns: int
+    thumbnail: bytes
+
+
+class ExemplarPool:
+    """A fixed number of rows for slots shaped like `slot`, each used again once its exemplar is let go."""
+
+    def __init__(self, rows: int, slot: Slot) -> None:
+        self.low = slot.low.new_zeros(rows, *slot.low.shape)  # [rows, low_patches, dim]
+        self.detail = slot.detail.new_zeros(rows, *slot.detail.shape)  # [rows, detail_tokens, width]
+        self._free = list(range(rows))
+
+    def hold(self, slot: Slot) -> Exemplar:
+        row = self._free.pop()
+        self.low[row].copy_(slot.low)
+        self.detail[row].copy_(slot.detail)
+        return Exemplar(row, slot.camera, slot.frame_id, slot.first_ns, slot.last_ns, slot.thumbnail)
+
+    def keep_only(self, exemplars: Collection[Exemplar]) -> None:
+        used = {exemplar.row for exemplar in exemplars}
+        self._free = [row for row in range(len(self.low)) if row not in used]
+
+    def details(self, exemplars: Sequence[Exemplar]) -> Tensor:
+        """A copy [exemplars, detail_tokens, width]."""
+        return self.detail[self._index(exemplars)]
+
+    def nearest(self, exemplars: Sequence[Exemplar], centroid: Tensor, count: int) -> list[Exemplar]:
+        """Up to `count` of `exemplars`, nearest to `centroid` [low_patches * dim] first; ties to the earlier.
+
+        Both slots of a pair are equally near to their mean, so what differs by rounding alone is a tie.
+        """
+        left = sorted(exemplars, key=lambda exemplar: exemplar.last_ns)
+        squared = (self.low[self._index(left)].flatten(1) - centroid).square().sum(1)
+        *distances, norm = torch.cat([squared, centroid.square().sum().unsqueeze(0)]).tolist()
+        found: list[Exemplar] = []
+        while left and len(found) < count:
+            bound = min(distances) + TIE_SHARE * norm
+            best = next(i for i, distance in enumerate(distances) if distance <= bound)
+            found.append(left.pop(best))
+            distances.pop(best)
+        return found
+
+    def _index(self, exemplars: Sequence[Exemplar]) -> Tensor:
+        return torch.tensor([e.row for e in exemplars], dtype=torch.long, device=self.low.device)

@@ -1,0 +1,189 @@
+"""Flash Memory of a whole clip as published for Flash-VStream-Qwen (arXiv 2506.23825): the offline reference.
+
+CSM is an ordered weighted k-means over low-resolution maps, DAM the slots nearest to the heaviest clusters.
+Arithmetic is float32 whatever the dtype of the features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+MAX_ITERATIONS = 10
+CONVERGED_SHIFT = 1e-4
+# Differences below this share of the mean squared norm are rounding, so they count as ties.
+TIE_SHARE = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class OrderedClusters:
+    """Clusters of rows, ordered by timestamp."""
+
+    centroids: Tensor  # [clusters, ...] in the dtype of the rows
+    weights: Tensor  # [clusters] float32, sum of the members' weights
+    timestamps: Tensor  # [clusters] float64, on the CPU: unweighted mean of the members' row indices
+    members: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class CompressedClip:
+    """CSM of a clip, and the slots whose high-resolution maps are its DAM."""
+
+    centroids: Tensor  # [csm_slots, low_patches, dim]
+    weights: Tensor  # [csm_slots] float32
+    timestamps: Tensor  # [csm_slots] float64, on the CPU
+    members: tuple[tuple[int, ...], ...]
+    dam_slots: tuple[int, ...]  # in DAM order: descending weight; a slot may appear twice
+
+
+def compress_clip(
+    low: Tensor,
+    csm_slots: int = 60,
+    dam_slots: int = 30,
+    *,
+    seed: int = 0,
+    init_rows: Sequence[int] | None = None,
+    reseed_rows: Sequence[int] = (),
+) -> CompressedClip:
+    """Compress the low-resolution maps of a clip, `low` [slots, low_patches, dim], to CSM and DAM choice.
+
+    `seed`, `init_rows`, `reseed_rows` and the errors are those of `ordered_kmeans`.
+    """
+    csm = ordered_kmeans(low, csm_slots, seed=seed, init_rows=init_rows, reseed_rows=reseed_rows)
+    return CompressedClip(
+        csm.centroids,
+        csm.weights,
+        csm.timestamps,
+        csm.members,
+        klarge_retrieve(low, csm.centroids, csm.weights, dam_slots),
+    )
+
+
+def klarge_retrieve(low: Tensor, centroids: Tensor, weights: Tensor, dam_slots: int) -> tuple[int, ...]:
+    """The slots of DAM: for each of the heaviest clusters the slot nearest to its centroid.
+
+    `low` [slots, ...], `centroids` [clusters, ...], `weights` [clusters]. Up to `dam_slots` slots are all
+    kept, in order of time. Equal weights go to the earlier cluster, equal distances to the earlier slot.
+    """
+    slots = low.shape[0]
+    if slots <= dam_slots:
+        return tuple(range(slots))
+    rows = low.flatten(1).float()
+    tie = TIE_SHARE * float(rows.square().sum(1).mean())
+    heaviest = torch.argsort(weights, descending=True, stable=True)[:dam_slots]
+    chosen = []
+    for cluster in heaviest.tolist():
+        squared = (rows - centroids[cluster].flatten().float()).square().sum(1)
+        chosen.append(int((squared <= squared.min() + tie).int().argmax()))
+    return tuple(chosen)
+
+
+def ordered_kmeans(
+    features: Tensor,
+    clusters: int,
+    weights: Tensor | None = None,
+    *,
+    seed: int = 0,
+    init_rows: Sequence[int] | None = None,
+    reseed_rows: Sequence[int] = (),
+) -> OrderedClusters:
+    """Weighted k-means of `features` [rows, ...] into at most `clusters` clusters, ordered by time.
+
+    `weights` [rows] default to ones. `init_rows` are the rows of the initial centroids in place of a draw
+    from `seed`; `reseed_rows` are taken first, one by one, where a cluster of no weight needs a random row.
+
+    Up to `clusters` rows are all kept, each with its own weight. With fewer distinct rows than clusters, those are
+    the clusters, of weight 1, and the first rows stand before them to fill up, as published.
+    Where the published code divides by zero, a cluster that has no member at the end, that cluster is left out.
+
+    Raises ValueError when there is no row or no cluster, a value is not finite, or a weight is negative.
+    """
+    rows = features.flatten(1).float()
+    count = rows.shape[0]
+    weights = torch.ones(count, device=rows.device) if weights is None else weights.to(rows.device).float()
+    _check(rows, clusters, weights)
+    if count <= clusters:
+        single = tuple((row,) for row in range(count))
+        return OrderedClusters(features.clone(), weights, _timestamps(single), single)
+
+    distinct, label_of_row = torch.unique(rows, dim=0, return_inverse=True)
+    if len(distinct) < clusters:
+        return _padded(features, distinct, label_of_row, clusters)
+
+    generator = torch.Generator().manual_seed(seed)
+    if init_rows is None:
+        initial = distinct[torch.randperm(len(distinct), generator=generator)[:clusters].to(rows.device)]
+    else:
+        initial = rows[torch.as_tensor(init_rows, device=rows.device)]
+    centroids, labels, totals = _lloyd(rows, weights, initial, list(reseed_rows), generator)
+    members = _members(labels, clusters)
+    order = sorted((cluster for cluster in range(clusters) if members[cluster]), key=lambda c: _mean(members[c]))
+    index = torch.tensor(order, device=rows.device)
+    return OrderedClusters(
+        centroids[index].to(features.dtype).unflatten(1, features.shape[1:]),
+        totals[index],
+        _timestamps([members[cluster] for cluster in order]),
+        tuple(members[cluster] for cluster in order),
+    )
+
+
+def _lloyd(
+    rows: Tensor, weights: Tensor, centroids: Tensor, reseed_rows: list[int], generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Centroids [clusters, features]; label of each row [rows] and weight [clusters] by the last assignment."""
+    squared_rows = rows.square().sum(1, keepdim=True)
+    for _ in range(MAX_ITERATIONS):
+        squared = (squared_rows + centroids.square().sum(1) - 2 * rows @ centroids.T).clamp_min(0)
+        labels = squared.argmin(1)
+        share = torch.nn.functional.one_hot(labels, len(centroids)).T * weights  # [clusters, rows]
+        totals = share.sum(1)
+        moved = (share @ rows) / totals[:, None]
+        for cluster in (totals == 0).nonzero().flatten().tolist():
+            row = reseed_rows.pop(0) if reseed_rows else int(torch.randint(len(rows), (), generator=generator))
+            moved[cluster] = rows[row]
+        if (moved - centroids).norm(dim=1).sum() < CONVERGED_SHIFT:
+            break
+        centroids = moved
+    return centroids, labels, totals
+
+
+def _padded(features: Tensor, distinct: Tensor, label_of_row: Tensor, clusters: int) -> OrderedClusters:
+    """Fewer distinct rows than clusters: the first rows in front, then the distinct ones by time."""
+    members = sorted(_members(label_of_row, len(distinct)), key=_mean)
+    members = [(row,) for row in range(clusters - len(distinct))] + members
+    first_rows = torch.tensor([rows[0] for rows in members], device=features.device)
+    return OrderedClusters(
+        features[first_rows],
+        torch.ones(clusters, device=features.device),
+        _timestamps(members),
+        tuple(members),
+    )
+
+
+def _members(labels: Tensor, clusters: int) -> list[tuple[int, ...]]:
+    members: list[list[int]] = [[] for _ in range(clusters)]
+    for row, label in enumerate(labels.tolist()):
+        members[label].append(row)
+    return [tuple(rows) for rows in members]
+
+
+def _mean(rows: Sequence[int]) -> float:
+    return sum(rows) / len(rows)
+
+
+def _timestamps(members: Sequence[Sequence[int]]) -> Tensor:
+    return torch.tensor([_mean(rows) for rows in members], dtype=torch.float64)
+
+
+def _check(rows: Tensor, clusters: int, weights: Tensor) -> None:
+    if clusters < 1 or len(rows) < 1:
+        raise ValueError(
+            f"k-means needs at least one row and one cluster, not {len(rows)} rows and {clusters} clusters"
+        )
+    if weights.shape != rows.shape[:1] or bool((weights < 0).any()):
+        raise ValueError(f"k-means needs one weight, at least 0, for each of {len(rows)} rows")
+    if not bool(torch.isfinite(rows).all() and torch.isfinite(weights).all()):
+        raise ValueError("k-means needs finite features and weights, found NaN or infinity: drop those rows")

@@ -1,0 +1,69 @@
+"""What enters the memory (Slot) and what leaves it (MemorySnapshot)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Slot:
+    """What a model makes of two consecutive sampled frames of one camera. Stamps are message time in ns."""
+
+    camera: str
+    frame_id: str  # of the second frame
+    first_ns: int
+    last_ns: int
+    low: Tensor  # [low_patches, dim] vision tower output at half resolution, before the merger
+    detail: Tensor  # [detail_tokens, width] high resolution, already merged to the language model's width
+    thumbnail: bytes = b""  # JPEG of the second frame
+
+
+class EntryKind(IntEnum):
+    """Which of the two memories an entry belongs to; the values are those of msg/MemoryEntry."""
+
+    CSM = 0
+    DAM = 1
+
+
+@dataclass(frozen=True)
+class MemoryEntry:
+    """What one block of visual tokens stands for: a cluster of slots (CSM) or one key slot (DAM)."""
+
+    kind: EntryKind
+    camera: str
+    frame_id: str
+    first_ns: int
+    last_ns: int
+    weight: float  # slots that this block stands for; a DAM entry shows one
+    thumbnail: bytes
+    thumbnail_ns: int
+
+
+@dataclass(frozen=True, eq=False)
+class MemorySnapshot:
+    """The memory at one moment. Its tensors are copies: later inserts do not change them."""
+
+    dam: Tensor  # [dam_slots, detail_tokens, width]
+    dam_times: Tensor  # [dam_slots] float64, slots since the memory's origin, scaled to the horizon
+    csm: Tensor  # [csm_slots, low_patches, dim] before the merger, ordered by time
+    csm_times: Tensor  # [csm_slots] float64, same unit
+    entries: tuple[MemoryEntry, ...]  # in the order of dam, then in the order of csm
+    slots_seen: int  # slots that the snapshot stands for
+    text_slots: int  # min(slots_seen, CSM capacity): what the published text offset uses
+
+    @property
+    def empty(self) -> bool:
+        return not self.entries
+
+    @property
+    def first_ns(self) -> int:
+        """Stamp of the oldest frame that it stands for [ns]; 0 when empty."""
+        return min((entry.first_ns for entry in self.entries), default=0)
+
+    @property
+    def last_ns(self) -> int:
+        """Stamp of the newest frame that it stands for [ns]; 0 when empty."""
+        return max((entry.last_ns for entry in self.entries), default=0)

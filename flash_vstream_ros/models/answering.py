@@ -1,0 +1,146 @@
+"""Greedy decoding, one token a step, with the attention that the first token pays to the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from .interface import ModelError, Token
+
+
+@dataclass(frozen=True, eq=False)
+class Prefill:
+    """A prompt, ready for the language model."""
+
+    embeds: Tensor  # [1, length, width]
+    ids: Tensor  # [3, 1, length] time, row, column
+    next_id: int  # position of the first generated token on all three axes
+    visual_start: int  # text tokens before the visual ones
+    entry_tokens: tuple[int, ...]  # visual tokens of each memory entry, in the order of the sequence
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """What may be generated, what ends an answer, and how it reads."""
+
+    decode: Callable[[list[int]], str]
+    stops: frozenset[int]
+    suppressed: Tensor  # [vocabulary] bool
+
+
+class TextStream:
+    """Decodes token by token. A character whose bytes are not all there yet is held back, never halved."""
+
+    def __init__(self, decode: Callable[[list[int]], str]) -> None:
+        self._decode = decode
+        self._ids: list[int] = []
+        self._given = 0
+
+    def push(self, token: int) -> str:
+        """What `token` adds to the text; may be ""."""
+        self._ids.append(token)
+        # An incomplete character decodes to one replacement character, and only at the end.
+        text = self._decode(self._ids).removesuffix("\ufffd")
+        added, self._given = text[self._given :], max(self._given, len(text))
+        return added
+
+
+class GreedyAnswer:
+    """One answer of a Qwen2-VL; holds its own cache, so several may be under way on one network."""
+
+    def __init__(self, network: Any, prefill: Prefill, vocabulary: Vocabulary, max_new_tokens: int) -> None:
+        self._network = network
+        self._prefill = prefill
+        self._vocabulary = vocabulary
+        self._stream = TextStream(vocabulary.decode)
+        self._cache = DynamicCache(config=network.config.text_config)
+        self._left = max_new_tokens
+        self._fed = 0
+        self._newest: int | None = None
+        self._logits: Tensor | None = None  # [vocabulary], of the token after the newest one
+        self._attention: tuple[float, ...] | None = None
+
+    def __iter__(self) -> Iterator[Token]:
+        return self
+
+    @torch.inference_mode()
+    def __next__(self) -> Token:
+        if self._left <= 0:
+            raise StopIteration
+        logits = self._next_logits().float().masked_fill(self._vocabulary.suppressed, -torch.inf)
+        probability, best = torch.softmax(logits, dim=-1).max(dim=-1)
+        token = int(best)
+        if not torch.isfinite(probability):
+            self._left = 0
+            raise ModelError(
+                f"The model computed no finite probabilities in {self._prefill.embeds.dtype}: "
+                "the weights are damaged or overflow; try dtype float32 or bfloat16."
+            )
+        self._logits, self._newest = None, token
+        if token in self._vocabulary.stops:
+            self._left = 0
+            raise StopIteration
+        self._left -= 1
+        return Token(token, self._stream.push(token), float(probability))
+
+    @property
+    @torch.inference_mode()
+    def attention(self) -> tuple[float, ...]:
+        """Share of the first token's attention on each memory entry; zeros before that token."""
+        if self._newest is None:
+            return (0.0,) * len(self._prefill.entry_tokens)
+        if self._attention is None:
+            self._logits = self._next_logits()
+        assert self._attention is not None
+        return self._attention
+
+    def _next_logits(self) -> Tensor:
+        if self._logits is not None:
+            return self._logits
+        if self._newest is None:
+            return self._run(self._prefill.embeds, self._prefill.ids)
+        device = self._prefill.embeds.device
+        embeds = self._network.get_input_embeddings()(torch.tensor([[self._newest]], device=device))
+        ids = torch.full((3, 1, 1), self._prefill.next_id + self._fed, device=device)
+        self._fed += 1
+        if self._fed > 1:
+            return self._run(embeds, ids)
+        # Only the eager kernel returns its weights; for one query it costs little more than the fast ones.
+        with eager_attention(self._network.config.text_config):
+            return self._run(embeds, ids, with_attention=True)
+
+    def _run(self, embeds: Tensor, ids: Tensor, with_attention: bool = False) -> Tensor:
+        output = self._network.model.language_model(
+            inputs_embeds=embeds,
+            position_ids=ids,
+            past_key_values=self._cache,
+            use_cache=True,
+            output_attentions=with_attention,
+        )
+        if with_attention:
+            self._attention = self._shares(output.attentions)
+        return self._network.lm_head(output.last_hidden_state[0, -1])
+
+    def _shares(self, layers: tuple[Tensor, ...]) -> tuple[float, ...]:
+        """Layers of [1, heads, 1, keys] to the share of each memory entry."""
+        mean = torch.stack([weights[0, :, 0].float().mean(0) for weights in layers]).mean(0)
+        counts = self._prefill.entry_tokens
+        visual = mean[self._prefill.visual_start :][: sum(counts)]
+        return tuple(torch.stack([span.sum() for span in visual.split(list(counts))]).tolist())
+
+
+@contextmanager
+def eager_attention(config: Any) -> Iterator[None]:
+    """Switches one text model to the kernel that returns its weights, and back."""
+    kernel = config._attn_implementation
+    config._attn_implementation = "eager"
+    try:
+        yield
+    finally:
+        config._attn_implementation = kernel

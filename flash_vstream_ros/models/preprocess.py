@@ -1,0 +1,131 @@
+"""Camera frames to Qwen2-VL patches, on the model's device, as published with Flash-VStream (arXiv 2506.23825).
+
+The published chain resizes twice, in uint8 and with Pillow's bicubic filter: the video loader to multiples of 28
+within an area, the image processor to multiples of 56. Both stages are kept because the weights were trained so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .interface import Grid
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+POOL = 2  # side of the average pooling that makes the low-resolution twin
+MIN_PIXELS = 128 * 28 * 28
+MAX_PIXELS = 4 * 224 * 224
+PROCESSOR_MAX_PIXELS = 12_845_056
+MAX_ASPECT = 200
+
+
+def rounded_size(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
+    """Sides rounded to multiples of `factor`, then scaled so that the area is within the limits, aspect kept."""
+    rows, columns = round(height / factor), round(width / factor)
+    area = rows * columns * factor * factor
+    if area > max_pixels:
+        shrink = math.sqrt(height * width / max_pixels)
+        rows, columns = (max(1, math.floor(side / shrink / factor)) for side in (height, width))
+    elif area < min_pixels:
+        grow = math.sqrt(min_pixels / (height * width))
+        rows, columns = (math.ceil(side * grow / factor) for side in (height, width))
+    return rows * factor, columns * factor
+
+
+def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Pillow's bicubic resize of [images, channels, height, width] with values 0..255; whole values, float32.
+
+    Pillow filters rows, rounds to uint8, then filters columns; one two-axis filter differs by up to a level.
+    """
+    images = images.float()
+    for step in ((images.shape[-2], size[1]), size):
+        if images.shape[-2:] != step:
+            images = F.interpolate(images, size=step, mode="bicubic", antialias=True).round_().clamp_(0, 255)
+    return images
+
+
+def normalise(images: Tensor) -> Tensor:
+    """Values 0..255 to CLIP's mean and spread, in float32; [images, 3, height, width]."""
+    mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
+    return images.float().div(255).sub_(mean).div_(std)
+
+
+def patchify(images: Tensor, patch: int, merge: int, temporal: int) -> Tensor:
+    """[images, 3, height, width] to Qwen2-VL's rows [slots * patches, 3 * temporal * patch * patch].
+
+    Rows are ordered (slot, row block, column block, row, column) with `merge` x `merge` patches to a block.
+    """
+    count, channels, height, width = images.shape
+    blocks = (height // (patch * merge), merge, patch, width // (patch * merge), merge, patch)
+    # [slots, frames, channels, row blocks, rows, y, column blocks, columns, x]
+    split = images.reshape(count // temporal, temporal, channels, *blocks)
+    rows = split.permute(0, 3, 6, 4, 7, 2, 1, 5, 8)
+    return rows.reshape(-1, channels * temporal * patch * patch)
+
+
+@dataclass(frozen=True)
+class Preprocessor:
+    """Sizes of one model's patches. Immutable: every frame of a stream is fitted to the grid chosen first."""
+
+    patch: int = 14
+    merge: int = 2
+    temporal: int = 2
+    max_pixels: int = MAX_PIXELS
+    min_pixels: int = MIN_PIXELS
+
+    @property
+    def side(self) -> int:
+        """Pixels of the smallest square that gives one merged token at low resolution."""
+        return self.patch * self.merge * POOL
+
+    def loader_size(self, height: int, width: int) -> tuple[int, int]:
+        """First resize stage, in pixels."""
+        return rounded_size(height, width, self.patch * self.merge, self.min_pixels, self.max_pixels)
+
+    def final_size(self, height: int, width: int) -> tuple[int, int]:
+        """Second resize stage, in pixels; ValueError when the frame is too small or too narrow."""
+        if min(height, width) < self.side:
+            raise ValueError(f"A frame of {width}x{height} is too small: both sides need {self.side} pixels.")
+        loaded = self.loader_size(height, width)
+        if max(height, width) > MAX_ASPECT * min(height, width) or min(loaded) < self.side:
+            raise ValueError(
+                f"A frame of {width}x{height} is too narrow: within {self.max_pixels} pixels it would become "
+                f"{loaded[1]}x{loaded[0]}, and both sides need {self.side}."
+            )
+        return rounded_size(*loaded, self.side, self.side**2, PROCESSOR_MAX_PIXELS)
+
+    def grid(self, height: int, width: int) -> Grid:
+        """Patches of a frame of this size; ValueError as `final_size`."""
+        rows, columns = self.final_size(height, width)
+        return Grid(rows // self.patch, columns // self.patch)
+
+    def pixels(self, frames: Sequence[np.ndarray], grid: Grid, device: torch.device) -> Tensor:
+        """RGB uint8 frames [height, width, 3] of any size to normalised float32 [frames, 3, rows, columns]."""
+        for frame in frames:
+            if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or frame.size == 0:
+                raise ValueError(f"Frames must be uint8 [height, width, 3], got {frame.dtype} {frame.shape}.")
+        size = grid.height * self.patch, grid.width * self.patch
+        resized = []
+        for shape, group in groupby(frames, key=lambda frame: frame.shape):
+            batch = torch.from_numpy(np.stack(list(group))).to(device).permute(0, 3, 1, 2)
+            resized.append(resize(resize(batch, self.loader_size(*shape[:2])), size))
+        return normalise(torch.cat(resized))
+
+    def rows(
+        self, frames: Sequence[np.ndarray], grid: Grid, device: torch.device, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        """Patch rows, [patches, 3 * temporal * patch ** 2], of whole slots and of their half-resolution twin."""
+        high = self.pixels(frames, grid, device).to(dtype)
+        low = F.avg_pool2d(high, POOL)
+        return self._patchify(high), self._patchify(low)
+
+    def _patchify(self, images: Tensor) -> Tensor:
+        return patchify(images, self.patch, self.merge, self.temporal)

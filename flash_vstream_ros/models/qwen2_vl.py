@@ -1,0 +1,166 @@
+"""Qwen2-VL through transformers: frames to features, and questions on a memory of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..memory.am_rope import MergedGrid, prompt_ids
+from ..memory.slot import MemorySnapshot
+from .answering import GreedyAnswer, Prefill, Vocabulary
+from .interface import Grid
+from .preprocess import MAX_PIXELS, POOL, Preprocessor
+from .prompt import INSTRUCTION, TURN_END, ChatPrompt
+
+
+class Qwen2VL:
+    """A `Qwen2VLForConditionalGeneration` and its tokenizer as a VisionLanguageModel."""
+
+    def __init__(
+        self,
+        network: Any,
+        tokenizer: Any,
+        name: str,
+        trained: bool = True,
+        attention_kernel: str = "",
+        max_pixels: int = MAX_PIXELS,
+        instruction: str = INSTRUCTION,
+    ) -> None:
+        self.name = name
+        self.trained = trained
+        self.network = network.eval()
+        self.attention_kernel = attention_kernel or str(network.config._attn_implementation)
+        self.device: torch.device = network.device
+        self.dtype: torch.dtype = network.dtype
+        vision = network.config.vision_config
+        self.preprocessor = Preprocessor(
+            vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size, max_pixels
+        )
+        self._prompt = ChatPrompt.of(tokenizer, instruction)
+        self._vocabulary = _vocabulary(network, tokenizer)
+        self._grids: dict[int, Grid] = {}  # merged tokens of a slot -> the newest grid that gave so many
+
+    def grid(self, height: int, width: int) -> Grid:
+        """The patch grid for camera frames of this size in pixels; ValueError when too small or too narrow."""
+        return self.preprocessor.grid(height, width)
+
+    def encode(self, frames: Sequence[np.ndarray], grid: Grid) -> tuple[Tensor, Tensor]:
+        """One slot: two RGB uint8 frames [height, width, 3] of any size, fitted to `grid`.
+
+        Returns low [low_patches, dim], before the merger, and detail [detail_tokens, width], merged, in the
+        model's dtype. ValueError when the frames or the grid do not fit the model.
+        """
+        if len(frames) != self.preprocessor.temporal:
+            raise ValueError(f"A slot is {self.preprocessor.temporal} frames, got {len(frames)}.")
+        step = self.preprocessor.merge * POOL
+        if min(grid) < step or grid.height % step or grid.width % step:
+            raise ValueError(f"Both sides of {grid} must be multiples of {step}; take it from grid().")
+        low, detail = self._encode(frames, grid)
+        self._grids[len(detail)] = grid
+        return low.clone(), detail.clone()  # ordinary tensors, which do not keep the whole pass in memory
+
+    def answer(
+        self, snapshot: MemorySnapshot, question: str, max_new_tokens: int, grid: Grid | None = None
+    ) -> GreedyAnswer:
+        """Greedy answer to `question` from the snapshot alone; later changes of the memory do not reach it.
+
+        `grid` is that of the snapshot's slots; without it, the newest encoded grid of as many tokens is taken.
+        ValueError for an empty snapshot, or one whose shapes fit no grid.
+        """
+        if snapshot.empty:
+            raise ValueError("The snapshot is empty: there is nothing to answer from.")
+        grid = grid or self._grid_of(snapshot)
+        prompt = prefill(self.network, snapshot, self._prompt.before, self._prompt.after(question), grid)
+        return GreedyAnswer(self.network, prompt, self._vocabulary, max_new_tokens)
+
+    def tokens(self, snapshot: MemorySnapshot) -> int:
+        """Number of visual tokens that the snapshot puts into the prompt."""
+        return sum(_entry_tokens(snapshot, self.preprocessor.merge))
+
+    @torch.inference_mode()
+    def _encode(self, frames: Sequence[np.ndarray], grid: Grid) -> tuple[Tensor, Tensor]:
+        high, low = self.preprocessor.rows(frames, grid, self.device, self.dtype)
+        grids = torch.tensor([[1, *grid], [1, grid.height // POOL, grid.width // POOL]], device=self.device)
+        output = self.network.model.visual(torch.cat([high, low]), grid_thw=grids)
+        detail = output.pooler_output[: len(high) // self.preprocessor.merge**2]
+        return output.last_hidden_state[len(high) :], detail
+
+    def _grid_of(self, snapshot: MemorySnapshot) -> Grid:
+        """Tokens alone do not tell 24x40 from 40x24, so the grid is the one that was encoded."""
+        merge = self.preprocessor.merge
+        count = snapshot.dam.shape[1] if len(snapshot.dam) else snapshot.csm.shape[1] * POOL**2 // merge**2
+        grid = self._grids.get(count)
+        if grid is None:
+            raise ValueError(f"No slot of {count} tokens was encoded by this model; pass the grid of the snapshot.")
+        return grid
+
+
+@torch.inference_mode()
+def prefill(network: Any, snapshot: MemorySnapshot, before: Sequence[int], after: Sequence[int], grid: Grid) -> Prefill:
+    """The prompt `before`, [DAM, CSM], `after`, at AM-RoPE ids; `grid` is that of the snapshot's slots."""
+    visual = merge_memory(network, snapshot)
+    embed, merge = network.get_input_embeddings(), network.config.vision_config.spatial_merge_size
+    texts = [embed(torch.tensor(ids, dtype=torch.long, device=network.device)) for ids in (before, after)]
+    ids, rope_delta = prompt_ids(
+        len(before),
+        len(after),
+        snapshot.dam_times,
+        snapshot.csm_times,
+        MergedGrid(grid.height // merge, grid.width // merge),
+        MergedGrid(grid.height // (merge * POOL), grid.width // (merge * POOL)),
+        snapshot.text_slots,
+    )
+    length = len(before) + len(visual) + len(after)
+    if ids.shape[1] != length:
+        raise ValueError(f"The snapshot's {len(visual)} visual tokens do not come from slots of {grid}.")
+    return Prefill(
+        embeds=torch.cat([texts[0], visual, texts[1]])[None],
+        ids=ids[:, None].to(network.device),
+        next_id=length + rope_delta,
+        visual_start=len(before),
+        entry_tokens=_entry_tokens(snapshot, merge),
+    )
+
+
+def merge_memory(network: Any, snapshot: MemorySnapshot) -> Tensor:
+    """The visual tokens [DAM, CSM], [tokens, width]: DAM is merged already, all of CSM goes through in one batch."""
+    parts = []
+    if len(snapshot.dam):
+        parts.append(snapshot.dam.to(network.device, network.dtype).flatten(0, 1))
+    if len(snapshot.csm):
+        parts.append(network.model.visual.merger(snapshot.csm.to(network.device, network.dtype).flatten(0, 1)))
+    return torch.cat(parts)
+
+
+def _entry_tokens(snapshot: MemorySnapshot, merge: int) -> tuple[int, ...]:
+    dam, csm = snapshot.dam, snapshot.csm
+    return (dam.shape[1],) * len(dam) + (csm.shape[1] // merge**2,) * len(csm)
+
+
+def _vocabulary(network: Any, tokenizer: Any) -> Vocabulary:
+    """Special tokens, and rows of the head that no token has, are never generated; the stops end the answer."""
+    config = network.config
+    stops = {tokenizer.convert_tokens_to_ids(TURN_END), *_ids(tokenizer.eos_token_id)}
+    stops.update(_ids(network.generation_config.eos_token_id))
+    special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special.update(tokenizer.all_special_ids, _ids(network.generation_config.suppress_tokens))
+    special.update((config.image_token_id, config.video_token_id))
+    special.update((config.vision_start_token_id, config.vision_end_token_id))
+    special.update(range(len(tokenizer), config.text_config.vocab_size))
+    suppressed = torch.zeros(config.text_config.vocab_size, dtype=torch.bool)
+    suppressed[sorted(special - stops)] = True
+
+    def decode(ids: list[int]) -> str:
+        return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    return Vocabulary(decode, frozenset(stops), suppressed.to(network.device))
+
+
+def _ids(value: int | Iterable[int] | None) -> tuple[int, ...]:
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, int) else tuple(value)

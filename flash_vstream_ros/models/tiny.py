@@ -1,0 +1,100 @@
+"""A tiny Qwen2-VL with random weights and a byte tokenizer, made in memory: the real code paths, no meaning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import GenerationConfig, Qwen2Tokenizer, Qwen2VLConfig, Qwen2VLForConditionalGeneration
+
+from .prompt import QWEN2_VL_CHAT
+
+SEED = 20250627
+SPECIAL_TOKENS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|object_ref_start|>",
+    "<|object_ref_end|>",
+    "<|box_start|>",
+    "<|box_end|>",
+    "<|quad_start|>",
+    "<|quad_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+
+
+def tiny_tokenizer() -> Any:
+    """Byte-level tokenizer without merges, so that any text is encodable; Qwen2-VL's special tokens and chat."""
+    alphabet = sorted(ByteLevel.alphabet())
+    return Qwen2Tokenizer(
+        vocab={token: id for id, token in enumerate((*alphabet, *SPECIAL_TOKENS))},
+        merges=[],
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        extra_special_tokens=list(SPECIAL_TOKENS),
+        chat_template=QWEN2_VL_CHAT,
+    )
+
+
+def tiny_network(tokenizer: Any, attention: str = "sdpa") -> Any:
+    """The random network, float32 on the CPU; the same weights every time."""
+    token = tokenizer.convert_tokens_to_ids
+    config = Qwen2VLConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]},
+            "initializer_range": 0.2,
+            "bos_token_id": None,
+            "eos_token_id": token("<|im_end|>"),
+        },
+        vision_config={
+            "depth": 2,
+            "embed_dim": 64,
+            "hidden_size": 64,
+            "num_heads": 4,
+            "mlp_ratio": 2,
+            "initializer_range": 0.1,
+        },
+        image_token_id=token("<|image_pad|>"),
+        video_token_id=token("<|video_pad|>"),
+        vision_start_token_id=token("<|vision_start|>"),
+        vision_end_token_id=token("<|vision_end|>"),
+        attn_implementation=attention,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        network = Qwen2VLForConditionalGeneration(config)
+    network.generation_config = GenerationConfig(
+        eos_token_id=token("<|im_end|>"), suppress_tokens=_unprintable(tokenizer), do_sample=False
+    )
+    return network.eval()
+
+
+def save_tiny(folder: str | Path) -> Path:
+    """Writes the tiny model as a model folder that `load_model` reads; returns the folder."""
+    tokenizer = tiny_tokenizer()
+    tiny_network(tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return Path(folder)
+
+
+def _unprintable(tokenizer: Any) -> list[int]:
+    """Random answers would otherwise send control characters to somebody's terminal."""
+    printable = {ord(" "), *range(0x21, 0x7F)}
+    return [id for id in range(len(ByteLevel.alphabet())) if not _is_one_of(tokenizer.decode([id]), printable)]
+
+
+def _is_one_of(text: str, characters: set[int]) -> bool:
+    return len(text) == 1 and ord(text) in characters

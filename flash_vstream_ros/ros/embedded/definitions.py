@@ -1,0 +1,21 @@
+"""Service definitions of the ROS 2 packages that this runtime speaks; `rosbags` only has messages."""
+
+SERVICES = {
+    "std_srvs/srv/Empty": "---\n",
+    "std_srvs/srv/Trigger": "---\nbool success\nstring message\n",
+    "std_srvs/srv/SetBool": "bool data\n---\nbool success\nstring message\n",
+    "rcl_interfaces/srv/ListParameters": (
+        "uint64 DEPTH_RECURSIVE=0\nstring[] prefixes\nuint64 depth\n---\nrcl_interfaces/ListParametersResult result\n"
+    ),
+    "rcl_interfaces/srv/GetParameters": "string[] names\n---\nrcl_interfaces/ParameterValue[] values\n",
+    "rcl_interfaces/srv/GetParameterTypes": "string[] names\n---\nuint8[] types\n",
+    "rcl_interfaces/srv/DescribeParameters": (
+        "string[] names\n---\nrcl_interfaces/ParameterDescriptor[] descriptors\n"
+    ),
+    "rcl_interfaces/srv/SetParameters": (
+        "rcl_interfaces/Parameter[] parameters\n---\nrcl_interfaces/SetParametersResult[] results\n"
+    ),
+    "rcl_interfaces/srv/SetParametersAtomically": (
+        "rcl_interfaces/Parameter[] parameters\n---\nrcl_interfaces/SetParametersResult result\n"
+    ),
+}

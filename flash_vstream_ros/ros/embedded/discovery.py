@@ -1,0 +1,61 @@
+"""Who is looked for on the network: ROS 2's environment variables as Cyclone DDS configuration."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+RANGES = ("SUBNET", "LOCALHOST", "OFF", "SYSTEM_DEFAULT")
+MAX_DOMAIN_ID = 232
+
+# Without a large receive buffer most HD images are lost; "min" would abort where the kernel allows less.
+RECEIVE_BUFFER = '<Internal><SocketReceiveBufferSize max="8MB"/></Internal>'
+
+
+@dataclass(frozen=True)
+class Discovery:
+    range: str = "SUBNET"
+    static_peers: tuple[str, ...] = ()
+    cyclonedds_uri: str = ""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Discovery:
+        """Reads ROS_AUTOMATIC_DISCOVERY_RANGE, ROS_STATIC_PEERS, ROS_LOCALHOST_ONLY and CYCLONEDDS_URI."""
+        chosen = environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "") or "SUBNET"
+        if environment.get("ROS_LOCALHOST_ONLY", "") == "1":
+            chosen = "LOCALHOST"
+        if chosen not in RANGES:
+            raise ValueError(f"ROS_AUTOMATIC_DISCOVERY_RANGE is {chosen!r}, expected one of {', '.join(RANGES)}")
+        peers = tuple(peer for peer in environment.get("ROS_STATIC_PEERS", "").split(";") if peer)
+        return cls(chosen, peers, environment.get("CYCLONEDDS_URI", ""))
+
+    def configuration(self) -> str:
+        """Exactly what rmw_cyclonedds asks for, or the two do not find each other."""
+        if self.range == "SYSTEM_DEFAULT":
+            general, discovery = "", ""
+        else:
+            unicast = "<General><AllowMulticast>false</AllowMulticast></General>"
+            general = "" if self.range == "SUBNET" else unicast
+            discovery = f"<Discovery>{self._participants()}</Discovery>"
+        fragments = [f"<CycloneDDS><Domain>{general}{discovery}{RECEIVE_BUFFER}</Domain></CycloneDDS>"]
+        if self.cyclonedds_uri:
+            fragments.append(self.cyclonedds_uri)
+        return ",".join(fragments)
+
+    def _participants(self) -> str:
+        if self.range == "OFF":
+            return f"<ParticipantIndex>none</ParticipantIndex><Tag>ros_discovery_off_{os.getpid()}</Tag>"
+        peers = [*(["localhost"] if self.range == "LOCALHOST" else []), *self.static_peers]
+        listed = "".join(f'<Peer address="{peer}"/>' for peer in peers)
+        return (
+            "<ParticipantIndex>auto</ParticipantIndex><MaxAutoParticipantIndex>32</MaxAutoParticipantIndex>"
+            + (f"<Peers>{listed}</Peers>" if listed else "")
+        )
+
+
+def domain_id_from_environment(environment: Mapping[str, str] = os.environ) -> int:
+    text = environment.get("ROS_DOMAIN_ID", "") or "0"
+    if not text.isascii() or not text.isdigit() or int(text) > MAX_DOMAIN_ID:
+        raise ValueError(f"ROS_DOMAIN_ID is {text!r}, expected a whole number from 0 to {MAX_DOMAIN_ID}")
+    return int(text)

@@ -1,0 +1,271 @@
+"""Executors: threads that run the callbacks of nodes, as rclpy.executors."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from .callback_groups import ReentrantCallbackGroup
+from .context import Context, get_default_context
+from .exceptions import ExternalShutdownException, ShutdownException
+from .task import Future
+from .waitable import Waitable, Work
+
+if TYPE_CHECKING:
+    from .node import Node
+
+SIGNAL_SLICE = 0.1
+"""Longest wait between two looks at whether a signal has ended the context [s]."""
+
+
+class _Task(Waitable):
+    """A function to be run once by the executor."""
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        super().__init__(ReentrantCallbackGroup())
+        self.future = Future()
+        self._call = lambda: function(*args, **kwargs)
+        self.signalled = True
+
+    def take(self) -> Work | None:
+        if not self.signalled:
+            return None
+        self.signalled = False
+        return self._run
+
+    def _run(self) -> None:
+        try:
+            self.future.set_result(self._call())
+        except Exception as error:
+            self.future.set_exception(error)
+
+
+class Executor:
+    """Common part: the nodes, finding what is ready, and waiting for it."""
+
+    def __init__(self, *, context: Context | None = None) -> None:
+        self._context = context or get_default_context()
+        self._nodes: list[Node] = []
+        self._tasks: deque[_Task] = deque()
+        self._turn = 0
+        self._is_shutdown = False
+        self._lock = threading.Lock()
+
+    @property
+    def context(self) -> Context:
+        return self._context
+
+    def add_node(self, node: Node) -> bool:
+        with self._lock:
+            if node in self._nodes:
+                return False
+            self._nodes.append(node)
+        node.executor = self
+        self.wake()
+        return True
+
+    def remove_node(self, node: Node) -> None:
+        with self._lock:
+            if node in self._nodes:
+                self._nodes.remove(node)
+        if node.executor is self:
+            node.executor = None
+        self.wake()
+
+    def get_nodes(self) -> list[Node]:
+        with self._lock:
+            return list(self._nodes)
+
+    def wake(self) -> None:
+        self._context.bell.ring()
+
+    def create_task(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Future:
+        task = _Task(function, args, kwargs)
+        self._tasks.append(task)
+        self.wake()
+        return task.future
+
+    def shutdown(self, timeout_sec: float | None = None) -> bool:
+        """End spinning, after the callbacks that run now."""
+        self._is_shutdown = True
+        self.wake()
+        for node in self.get_nodes():
+            self.remove_node(node)
+        return True
+
+    def spin(self) -> None:
+        """Run callbacks until the executor is shut down.
+
+        Raises ExternalShutdownException when a signal or shutdown() ends the context, and whatever a callback raises.
+        """
+        while self._context.ok() and not self._is_shutdown:
+            self.spin_once()
+
+    def spin_once(self, timeout_sec: float | None = None) -> None:
+        """Wait for one callback, at most `timeout_sec`, and run it."""
+        raise NotImplementedError
+
+    def spin_until_future_complete(self, future: Future, timeout_sec: float | None = None) -> None:
+        future.add_done_callback(lambda _: self.wake())
+        deadline = _deadline(timeout_sec)
+        while self._context.ok() and not future.done() and not self._is_shutdown:
+            left = _left(deadline)
+            if left is not None and left <= 0.0:
+                return
+            self.spin_once_until_future_complete(future, left)
+
+    def spin_once_until_future_complete(self, future: Future, timeout_sec: float | None = None) -> None:
+        raise NotImplementedError
+
+    def _wait_for_work(self, timeout: float | None, stop: Callable[[], bool] = lambda: False) -> Work | None:
+        """The next run of a callback, claimed for this thread; None after `timeout` or when `stop()`."""
+        deadline = _deadline(timeout)
+        while True:
+            seen = self._context.bell.rings
+            if not self._context.ok():
+                raise ExternalShutdownException
+            if self._is_shutdown:
+                raise ShutdownException
+            if stop():
+                return None
+            work, due_in = self._find_work()
+            if work:
+                return work
+            left = _left(deadline)
+            if left is not None and left <= 0.0:
+                return None
+            self._context.bell.wait(seen, min(x for x in (SIGNAL_SLICE, left, due_in) if x is not None))
+
+    def _find_work(self) -> tuple[Work | None, float | None]:
+        """-> (a run to do now, seconds until the next timer is due)"""
+        waitables: list[Waitable] = [*self._tasks]
+        for node in self.get_nodes():
+            waitables.extend(node.waitables)
+        due_in: float | None = None
+        for offset in range(len(waitables)):
+            # Each search starts after the last one that had work: a busy camera starves nobody.
+            index = (self._turn + offset) % len(waitables)
+            waitable = waitables[index]
+            if waitable.ready:
+                if work := self._claim(waitable):
+                    self._turn = index + 1
+                    return work, None
+            elif (due := waitable.due_in) is not None:
+                due_in = due if due_in is None else min(due_in, due)
+        return None, due_in
+
+    def _claim(self, waitable: Waitable) -> Work | None:
+        group = waitable.callback_group
+        if not group.can_execute(waitable) or not group.beginning_execution(waitable):
+            return None
+        work = None
+        try:
+            work = waitable.take()
+        finally:
+            if work is None:
+                group.ending_execution(waitable)
+        if isinstance(waitable, _Task) and waitable in self._tasks:
+            self._tasks.remove(waitable)
+        if work is None:
+            return None
+        run = work
+
+        def claimed() -> None:
+            try:
+                run()
+            finally:
+                group.ending_execution(waitable)
+                self.wake()
+
+        return claimed
+
+
+class SingleThreadedExecutor(Executor):
+    """Runs callbacks one after the other on the thread that spins."""
+
+    def spin_once(self, timeout_sec: float | None = None) -> None:
+        self._spin_once(timeout_sec)
+
+    def spin_once_until_future_complete(self, future: Future, timeout_sec: float | None = None) -> None:
+        self._spin_once(timeout_sec, future.done)
+
+    def _spin_once(self, timeout: float | None, stop: Callable[[], bool] = lambda: False) -> None:
+        try:
+            work = self._wait_for_work(timeout, stop)
+        except ShutdownException:
+            return
+        if work:
+            work()
+
+
+class MultiThreadedExecutor(Executor):
+    """Runs callbacks on a pool of threads; a callback is only begun when a thread is free for it."""
+
+    def __init__(self, num_threads: int | None = None, *, context: Context | None = None) -> None:
+        super().__init__(context=context)
+        self._num_threads = num_threads or max(2, os.cpu_count() or 1)
+        self._pool = ThreadPoolExecutor(self._num_threads, thread_name_prefix="ros-callback")
+        self._running = 0
+        self._workers: set[int] = set()
+        self._errors: deque[BaseException] = deque()
+
+    def spin_once(self, timeout_sec: float | None = None) -> None:
+        self._spin_once(timeout_sec)
+
+    def spin_once_until_future_complete(self, future: Future, timeout_sec: float | None = None) -> None:
+        self._spin_once(timeout_sec, future.done)
+
+    def _spin_once(self, timeout: float | None, stop: Callable[[], bool] = lambda: False) -> None:
+        try:
+            work = self._wait_for_work(timeout, lambda: bool(self._errors) or stop())
+        except ShutdownException:
+            work = None
+        if self._errors:
+            raise self._errors.popleft()
+        if work:
+            with self._lock:
+                self._running += 1
+            try:
+                self._pool.submit(self._run, work)
+            except RuntimeError:  # shut down by another thread meanwhile
+                with self._lock:
+                    self._running -= 1
+
+    def _find_work(self) -> tuple[Work | None, float | None]:
+        # Taking only what a thread can begin now leaves newer frames their chance to replace older ones.
+        return (None, None) if self._running >= self._num_threads else super()._find_work()
+
+    def _run(self, work: Work) -> None:
+        self._workers.add(threading.get_ident())
+        try:
+            work()
+        except BaseException as error:
+            self._errors.append(error)
+        finally:
+            with self._lock:
+                self._running -= 1
+            self.wake()
+
+    def shutdown(self, timeout_sec: float | None = None, *, wait_for_threads: bool = True) -> bool:
+        """End spinning. -> whether all callbacks have ended (within `timeout_sec`, where given)"""
+        super().shutdown(timeout_sec)
+        wait = wait_for_threads and threading.get_ident() not in self._workers
+        self._pool.shutdown(wait=wait and timeout_sec is None)
+        if wait and timeout_sec is not None:
+            deadline = time.monotonic() + timeout_sec
+            while self._running and time.monotonic() < deadline:
+                time.sleep(0.01)
+        return self._running == 0
+
+
+def _deadline(timeout: float | None) -> float | None:
+    return None if timeout is None or timeout < 0 else time.monotonic() + timeout
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else deadline - time.monotonic()

@@ -1,0 +1,94 @@
+"""ROS names: validation, expansion, and their form in DDS."""
+
+from __future__ import annotations
+
+import re
+
+from .exceptions import (
+    InvalidNamespaceException,
+    InvalidNodeNameException,
+    InvalidServiceNameException,
+    InvalidTopicNameException,
+    NameValidationException,
+)
+
+GRAPH_TOPIC = "ros_discovery_info"
+
+
+def validate_node_name(name: str) -> str:
+    if not name:
+        raise InvalidNodeNameException(name, "it must not be empty", 0)
+    _refuse(InvalidNodeNameException, name, r"[^A-Za-z0-9_]", "it holds a character other than letters, digits, '_'")
+    _refuse(InvalidNodeNameException, name, r"^[0-9]", "it starts with a digit")
+    return name
+
+
+def validate_namespace(namespace: str) -> str:
+    """The namespace with its leading slash and without a trailing one."""
+    full = "/" + namespace.strip("/") if namespace.strip("/") else "/"
+    if full != "/":
+        _validate_tokens(InvalidNamespaceException, full)
+    return full
+
+
+def _refuse(error: type[NameValidationException], name: str, pattern: str, reason: str) -> None:
+    if found := re.search(pattern, name):
+        raise error(name, reason, found.start())  # type: ignore[call-arg, arg-type]
+
+
+def _validate_tokens(error: type[NameValidationException], name: str) -> None:
+    _refuse(error, name, r"[^A-Za-z0-9_/]", "it holds a character other than letters, digits, '_', '/'")
+    _refuse(error, name, r"//", "it holds two slashes in a row")
+    _refuse(error, name, r"(?<=/)[0-9]", "one of its parts starts with a digit")
+    _refuse(error, name, r"(?<=.)/$", "it ends with a slash")
+
+
+def full_node_name(name: str, namespace: str) -> str:
+    return f"{namespace.rstrip('/')}/{name}"
+
+
+def expand(name: str, node_name: str, namespace: str, *, service: bool = False) -> str:
+    """The absolute name of a relative ("image"), private ("~/status") or absolute ("/tf") one."""
+    error = InvalidServiceNameException if service else InvalidTopicNameException
+    if not name:
+        raise error(name, "it must not be empty", 0)
+    substituted = name.replace("{node}", node_name).replace("{ns}", namespace.strip("/"))
+    substituted = substituted.replace("{namespace}", namespace.strip("/"))
+    if substituted == "~" or substituted.startswith("~/"):
+        full = full_node_name(node_name, namespace) + substituted[1:]
+    elif substituted.startswith("~"):
+        raise error(name, "'~' has to be followed by '/'", 1)
+    elif substituted.startswith("/"):
+        full = substituted
+    else:
+        full = f"{namespace.rstrip('/')}/{substituted}"
+    _validate_tokens(error, full)
+    return full
+
+
+def topic_to_dds(name: str) -> str:
+    return "rt" + name
+
+
+def request_to_dds(name: str) -> str:
+    return f"rq{name}Request"
+
+
+def reply_to_dds(name: str) -> str:
+    return f"rr{name}Reply"
+
+
+def topic_from_dds(name: str) -> str | None:
+    """The ROS topic of a DDS topic, or None where it is none."""
+    return name[2:] if name.startswith("rt/") else None
+
+
+def service_from_dds(name: str) -> str | None:
+    """The ROS service of a DDS request topic, or None where it is none."""
+    return name[2 : -len("Request")] if name.startswith("rq/") and name.endswith("Request") else None
+
+
+def type_from_dds(name: str) -> str:
+    """ "std_msgs::msg::dds_::String_" -> "std_msgs/msg/String"; service halves give the service's name."""
+    plain = name.replace("::dds_::", "::").rstrip("_").replace("::", "/")
+    return re.sub(r"_(Request|Response)$", "", plain) if "/srv/" in plain else plain

@@ -1,0 +1,131 @@
+"""A parameter: name, type, value; as rclpy.parameter."""
+
+from __future__ import annotations
+
+import array
+from enum import Enum
+from typing import Any
+
+from .types import message_class
+
+
+class Parameter:
+    class Type(Enum):
+        NOT_SET = 0
+        BOOL = 1
+        INTEGER = 2
+        DOUBLE = 3
+        STRING = 4
+        BYTE_ARRAY = 5
+        BOOL_ARRAY = 6
+        INTEGER_ARRAY = 7
+        DOUBLE_ARRAY = 8
+        STRING_ARRAY = 9
+
+        @classmethod
+        def from_parameter_value(cls, value: Any) -> Parameter.Type:
+            """The type that a Python value has as a parameter. Raises TypeError when it can be none."""
+            if value is None:
+                return cls.NOT_SET
+            for python_type, scalar, _ in _TYPES:
+                if isinstance(value, python_type):
+                    return cls[scalar]
+            if isinstance(value, array.array):
+                return cls.DOUBLE_ARRAY if value.typecode in "fd" else cls.INTEGER_ARRAY
+            if isinstance(value, bytes) or (isinstance(value, (list, tuple)) and _all(value, bytes)):
+                return cls.BYTE_ARRAY
+            if isinstance(value, (list, tuple)):
+                for python_type, _, collection in _TYPES:
+                    if _all(value, python_type):
+                        return cls[collection]
+            raise TypeError(f"{value!r} cannot be the value of a parameter")
+
+        def check(self, value: Any) -> bool:
+            """Whether `value` is of this type; an empty list is of every array type."""
+            if isinstance(value, (list, tuple)) and not value:
+                return self.name.endswith("_ARRAY")
+            try:
+                return Parameter.Type.from_parameter_value(value) == self
+            except TypeError:
+                return False
+
+    def __init__(self, name: str, type_: Parameter.Type | None = None, value: Any = None) -> None:
+        self._type_ = Parameter.Type.from_parameter_value(value) if type_ is None else type_
+        if not isinstance(self._type_, Parameter.Type):
+            raise TypeError(f"type_ has to be a Parameter.Type, got {type_!r}")
+        if not self._type_.check(value):
+            raise ValueError(f"The value {value!r} of parameter '{name}' is not of type {self._type_.name}")
+        self._name = name
+        self._value = value
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def type_(self) -> Parameter.Type:
+        return self._type_
+
+    @property
+    def value(self) -> Any:
+        return self._value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Parameter) and (self._name, self._type_, self._value) == (
+            other._name,
+            other._type_,
+            other._value,
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Parameter(name={self._name!r}, type={self._type_.name}, value={self._value!r})"
+
+    def get_parameter_value(self) -> Any:
+        """As rcl_interfaces/ParameterValue."""
+        message: Any = message_class("rcl_interfaces/msg/ParameterValue")(type=self._type_.value)
+        if self._type_ != Parameter.Type.NOT_SET:
+            value = self._value
+            if self._type_ == Parameter.Type.BYTE_ARRAY:
+                value = value if isinstance(value, bytes) else b"".join(value)
+            elif self._type_.name.endswith("_ARRAY"):
+                value = list(value)
+            setattr(message, f"{self._type_.name.lower()}_value", value)
+        return message
+
+    def to_parameter_msg(self) -> Any:
+        """As rcl_interfaces/Parameter."""
+        return message_class("rcl_interfaces/msg/Parameter")(name=self._name, value=self.get_parameter_value())
+
+    @classmethod
+    def from_parameter_msg(cls, message: Any) -> Parameter:
+        type_ = Parameter.Type(message.value.type)
+        if type_ == Parameter.Type.NOT_SET:
+            return cls(message.name, type_, None)
+        value = getattr(message.value, f"{type_.name.lower()}_value")
+        if type_ == Parameter.Type.BYTE_ARRAY:
+            value = [bytes([byte]) for byte in value]
+        elif type_.name.endswith("_ARRAY"):
+            value = value.tolist() if hasattr(value, "tolist") else list(value)
+        return cls(message.name, type_, value)
+
+
+# Booleans first: Python's bool is an int.
+_TYPES = (
+    (bool, "BOOL", "BOOL_ARRAY"),
+    (int, "INTEGER", "INTEGER_ARRAY"),
+    (float, "DOUBLE", "DOUBLE_ARRAY"),
+    (str, "STRING", "STRING_ARRAY"),
+)
+
+
+def _all(values: Any, python_type: type) -> bool:
+    # type() rather than isinstance(): True is no integer here.
+    return all(type(value) is python_type for value in values)
+
+
+def parameter_value_to_python(message: Any) -> Any:
+    """The Python value of an rcl_interfaces/ParameterValue."""
+    holder = message_class("rcl_interfaces/msg/Parameter")(name="", value=message)
+    return Parameter.from_parameter_msg(holder).value

@@ -1,0 +1,117 @@
+"""ROS parameter files: YAML by node name, with `*` and `**`, values under `ros__parameters`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .exceptions import ROSArgumentError
+
+KEY = "ros__parameters"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as rcl reads it: 1e3 is a number, dates are text, no key twice."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in ("tag:yaml.org,2002:timestamp",)]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
+@dataclass(frozen=True)
+class ParameterRule:
+    node: str  # full node name, where * stands for one part and ** for any number of parts
+    parameter: str
+    value: Any
+
+    def applies_to(self, full_node_name: str) -> bool:
+        parts = full_node_name.strip("/").split("/")
+        return _fits(self.node.strip("/").split("/"), parts)
+
+
+def _fits(pattern: list[str], parts: list[str]) -> bool:
+    if not pattern:
+        return not parts
+    head, rest = pattern[0], pattern[1:]
+    if head == "**":
+        return any(_fits(rest, parts[skipped:]) for skipped in range(len(parts) + 1))
+    return bool(parts) and head in ("*", parts[0]) and _fits(rest, parts[1:])
+
+
+def parse_value(text: str, where: str) -> Any:
+    """The value of a `-p name:=value`, typed as YAML types it; nothing at all is an empty string."""
+    if not text.strip():
+        return ""
+    try:
+        value = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    except yaml.YAMLError as error:
+        raise ROSArgumentError(f"{where}: {text!r} is no YAML value: {error}") from error
+    return _checked(value, where)
+
+
+def load_parameter_file(path: str) -> list[ParameterRule]:
+    """The rules of a file, in its order. Raises ROSArgumentError naming the file and, for bad YAML, the line."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ROSArgumentError(f"--params-file {path}: {error}") from error
+    try:
+        tree = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise ROSArgumentError(f"--params-file {path}{line}: {getattr(error, 'problem', error)}") from error
+    if tree is None:
+        return []
+    if not isinstance(tree, dict):
+        raise ROSArgumentError(f"--params-file {path}: expected node names at the top, found {tree!r}")
+    rules: list[ParameterRule] = []
+    _walk(tree, "", path, rules)
+    return rules
+
+
+def _walk(tree: dict[Any, Any], node: str, path: str, rules: list[ParameterRule]) -> None:
+    for key, value in tree.items():
+        if key == KEY:
+            if not node:
+                raise ROSArgumentError(f"--params-file {path}: {KEY} has to be under a node name such as /**")
+            if not isinstance(value, dict):
+                raise ROSArgumentError(f"--params-file {path}: {KEY} of {node} has to hold names and values")
+            _flatten(value, "", node, path, rules)
+        elif isinstance(value, dict):
+            _walk(value, f"{node}/{str(key).strip('/')}", path, rules)
+        else:
+            raise ROSArgumentError(
+                f"--params-file {path}: {key!r} stands outside of {KEY}; parameters go under node name, then {KEY}"
+            )
+
+
+def _flatten(tree: dict[Any, Any], prefix: str, node: str, path: str, rules: list[ParameterRule]) -> None:
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            _flatten(value, f"{name}.", node, path, rules)
+        else:
+            rules.append(ParameterRule(node, name, _checked(value, f"--params-file {path}: {name}")))
+
+
+def _checked(value: Any, where: str) -> Any:
+    if value is None or isinstance(value, (bool, int, float, str, bytes)):
+        return value
+    if isinstance(value, list):
+        kinds = {type(item) for item in value}
+        if len(kinds) <= 1 and kinds <= {bool, int, float, str}:
+            return value
+        raise ROSArgumentError(f"{where}: {value!r} is no list of values of one type")
+    raise ROSArgumentError(f"{where}: {value!r} is no value that a parameter can have")

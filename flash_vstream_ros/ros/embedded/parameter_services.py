@@ -1,0 +1,101 @@
+"""The services and the topic through which `ros2 param` and other nodes reach a node's parameters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .exceptions import InvalidHandle, ParameterNotDeclaredException, ParameterUninitializedException
+from .parameter import Parameter
+from .qos import qos_profile_parameter_events, qos_profile_parameters
+from .types import message_class, service_class
+
+if TYPE_CHECKING:
+    from .node import Node
+
+
+class ParameterServices:
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        for name, kind, callback in (
+            ("get_parameters", "GetParameters", self._get),
+            ("get_parameter_types", "GetParameterTypes", self._get_types),
+            ("set_parameters", "SetParameters", self._set),
+            ("set_parameters_atomically", "SetParametersAtomically", self._set_atomically),
+            ("describe_parameters", "DescribeParameters", self._describe),
+            ("list_parameters", "ListParameters", self._list),
+        ):
+            service_type = service_class(f"rcl_interfaces/srv/{kind}")
+            node.create_service(service_type, f"~/{name}", callback, qos_profile=qos_profile_parameters)
+
+    def _value(self, name: str) -> Any:
+        try:
+            return self._node.get_parameter(name).get_parameter_value()
+        except (ParameterNotDeclaredException, ParameterUninitializedException):
+            return Parameter(name).get_parameter_value()
+
+    def _get(self, request: Any, response: Any) -> Any:
+        response.values = [self._value(name) for name in request.names]
+        return response
+
+    def _get_types(self, request: Any, response: Any) -> Any:
+        response.types = [self._value(name).type for name in request.names]
+        return response
+
+    def _set(self, request: Any, response: Any) -> Any:
+        response.results = [self._try([message]) for message in request.parameters]
+        return response
+
+    def _set_atomically(self, request: Any, response: Any) -> Any:
+        response.result = self._try(request.parameters)
+        return response
+
+    def _try(self, messages: list[Any]) -> Any:
+        try:
+            return self._node.set_parameters_atomically([Parameter.from_parameter_msg(m) for m in messages])
+        except (ParameterNotDeclaredException, ValueError) as error:
+            result = message_class("rcl_interfaces/msg/SetParametersResult")
+            return result(successful=False, reason=str(error))
+
+    def _describe(self, request: Any, response: Any) -> Any:
+        descriptor = message_class("rcl_interfaces/msg/ParameterDescriptor")
+        response.descriptors = [
+            self._node.describe_parameter(name) if self._node.has_parameter(name) else descriptor(name=name)
+            for name in request.names
+        ]
+        return response
+
+    def _list(self, request: Any, response: Any) -> Any:
+        for name in sorted(self._node.parameters.names):
+            for prefix in request.prefixes or [""]:
+                rest = name.removeprefix(f"{prefix}.") if prefix else name
+                listed = not prefix or rest != name or name == prefix
+                if listed and (request.depth == 0 or rest.count(".") < request.depth):
+                    response.result.names.append(name)
+                    if "." in name and (group := name.rpartition(".")[0]) not in response.result.prefixes:
+                        response.result.prefixes.append(group)
+                    break
+        return response
+
+
+class ParameterEvents:
+    """Publishes every change of a node's parameters on /parameter_events."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._event = message_class("rcl_interfaces/msg/ParameterEvent")
+        self._publisher = node.create_publisher(
+            self._event, "/parameter_events", qos_profile_parameter_events
+        )
+        node.parameters.on_change = self._publish
+
+    def _publish(self, new: list[Parameter], changed: list[Parameter]) -> None:
+        message = self._event(
+            stamp=self._node.get_clock().now().to_msg(),
+            node=self._node.get_fully_qualified_name(),
+            new_parameters=[parameter.to_parameter_msg() for parameter in new],
+            changed_parameters=[parameter.to_parameter_msg() for parameter in changed],
+        )
+        try:
+            self._publisher.publish(message)
+        except InvalidHandle:
+            return  # set while the process shuts down: nobody listens any more

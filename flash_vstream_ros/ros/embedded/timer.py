@@ -1,0 +1,86 @@
+"""Timer, as rclpy.timer; it follows its clock, simulated time included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from .callback_groups import CallbackGroup
+from .clock import Clock, ROSClock
+from .duration import NANOSECONDS
+from .waitable import Waitable, Work
+
+if TYPE_CHECKING:
+    from .node import Node
+
+
+class Timer(Waitable):
+    def __init__(
+        self,
+        node: Node,
+        callback: Callable[[], None],
+        callback_group: CallbackGroup,
+        period_ns: int,
+        clock: Clock,
+        autostart: bool = True,
+    ) -> None:
+        super().__init__(callback_group)
+        if period_ns < 0:
+            raise ValueError(f"A timer's period must not be negative, got {period_ns} ns")
+        self._node = node
+        self.callback = callback
+        self.clock = clock
+        self.timer_period_ns = period_ns
+        self._cancelled = not autostart
+        self._last_ns = self._now()
+        self._next_ns = self._last_ns + period_ns
+
+    def _now(self) -> int:
+        return self.clock.now().nanoseconds
+
+    @property
+    def ready(self) -> bool:
+        if self._cancelled:
+            return False
+        now = self._now()
+        if now < self._last_ns:  # the clock jumped back: a bag was started again
+            self._next_ns = now + self.timer_period_ns
+        self._last_ns = now
+        return now >= self._next_ns
+
+    @property
+    def due_in(self) -> float | None:
+        if self._cancelled or (isinstance(self.clock, ROSClock) and self.clock.ros_time_is_active):
+            return None
+        return max(0.0, (self._next_ns - self._now()) / NANOSECONDS)
+
+    def take(self) -> Work | None:
+        if not self.ready:
+            return None
+        now = self._now()
+        self._next_ns += self.timer_period_ns
+        if self._next_ns <= now:  # periods that were missed are not made up for
+            missed = (now - self._next_ns) // self.timer_period_ns + 1 if self.timer_period_ns else 0
+            self._next_ns += missed * self.timer_period_ns
+        return self.callback
+
+    def is_ready(self) -> bool:
+        return self.ready
+
+    def is_canceled(self) -> bool:
+        return self._cancelled
+
+    def cancel(self) -> None:
+        self._cancelled = True
+
+    def reset(self) -> None:
+        self._next_ns = self._now() + self.timer_period_ns
+        self._cancelled = False
+        self._node.context.bell.ring()
+
+    def time_until_next_call(self) -> int | None:
+        """Nanoseconds until the callback is due; None when cancelled."""
+        return None if self._cancelled else self._next_ns - self._now()
+
+    def destroy(self) -> None:
+        self._node.destroy_timer(self)

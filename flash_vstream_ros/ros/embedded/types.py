@@ -1,0 +1,245 @@
+"""Message and service definitions become Python classes, DDS types and RIHS01 hashes.
+
+Definitions of the common interface packages come with `rosbags` (ROS 2 Jazzy); those of this package are read
+from its msg/ and srv/ directories. Everything is made on first use.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache, partial
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from cyclonedds.idl import IdlStruct, make_idl_struct
+from cyclonedds.idl import types as idl
+from rosbags.interfaces import Nodetype
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.base import TypesysError, normalize_fieldname
+
+from ...share import PACKAGE, share_directory
+from . import messages
+from .definitions import SERVICES
+from .messages import Message
+
+NO_FIELDS = [("structure_needs_at_least_one_member", (Nodetype.BASE, ("uint8", 0)))]
+
+typestore = get_typestore(Stores.ROS2_JAZZY)
+
+_IDL_PRIMITIVES: dict[str, Any] = {
+    "bool": bool,
+    "byte": idl.uint8,
+    "char": idl.uint8,
+    "string": str,
+    **{name: getattr(idl, name) for name in (*messages.INTEGER_RANGES, "float32", "float64")},
+}
+_ROS_NAMES = {"float32": "float", "float64": "double", "bool": "boolean", "byte": "octet", "char": "uint8"}
+_NUMPY_NAMES = {"bool": "bool_", "byte": "uint8", "char": "uint8"}
+
+
+def register(text: str, type_name: str) -> None:
+    """Teach the type store one definition; TypeError-like problems name the definition."""
+    package, _, name = type_name.partition("/")
+    try:
+        # Parsed under msg/, where relative names of the same package resolve, then filed under the real name.
+        parsed = get_types_from_msg(text, f"{package}/msg/{name.rpartition('/')[2]}")
+    except TypesysError as error:
+        raise ValueError(f"The definition of {type_name} cannot be parsed: {error}") from error
+    ((constants, fields),) = parsed.values()
+    typestore.register({type_name: (constants, fields or NO_FIELDS)})
+
+
+def _load_definition(type_name: str) -> None:
+    package, kind, name = type_name.split("/")
+    if package != PACKAGE or kind != "msg":
+        raise LookupError(f"No definition of {type_name}: neither rosbags nor this package knows it")
+    path = share_directory() / "msg" / f"{name}.msg"
+    if not path.is_file():
+        raise LookupError(f"No definition of {type_name}: {path} does not exist")
+    register(path.read_text(encoding="utf-8"), type_name)
+
+
+def _references(fields: list[Any]) -> list[str]:
+    found = []
+    for _, description in fields:
+        kind, inner = description
+        if kind in (Nodetype.ARRAY, Nodetype.SEQUENCE):
+            kind, inner = inner[0]
+        if kind == Nodetype.NAME:
+            found.append(inner)
+    return found
+
+
+@cache
+def message_class(type_name: str) -> type[Message]:
+    """The class of a message, by its full name ("sensor_msgs/msg/Image").
+
+    Raises LookupError for an unknown type and ValueError for a definition that cannot be parsed.
+    """
+    if type_name not in typestore.fielddefs:
+        _load_definition(type_name)
+    constants, fields = typestore.fielddefs[type_name]
+    for reference in _references(fields):
+        message_class(reference)
+    return _make_class(type_name, constants, fields)
+
+
+def _make_class(type_name: str, constants: list[Any], fields: list[Any]) -> type[Message]:
+    names = [normalize_fieldname(name) for name, _ in fields]
+    visible = [] if fields == NO_FIELDS else fields
+    namespace: dict[str, Any] = {
+        "__slots__": tuple(names),
+        "__doc__": f"Message {type_name}.",
+        "__module__": __name__,
+        "__msgtype__": type_name,
+        "TYPE_NAME": type_name,
+        "_fields_and_types": {normalize_fieldname(name): _ros_name(field) for name, field in visible},
+        "_checks": dict(zip(names, (_check(field) for _, field in fields), strict=True)),
+        "_defaults": dict(zip(names, (_default(field) for _, field in fields), strict=True)),
+    }
+    namespace.update({name: value for name, _, value in constants})
+    made = type(type_name.rpartition("/")[2], (Message,), namespace)
+    typestore.types[type_name] = made
+    typestore.cache.pop(type_name, None)
+    return made
+
+
+@cache
+def service_class(type_name: str) -> Any:
+    """The class of a service ("flash_vstream_ros/srv/AskScene"), with `Request` and `Response` inside."""
+    package, _, name = type_name.split("/")
+    if package == PACKAGE:
+        path = share_directory() / "srv" / f"{name}.srv"
+        if not path.is_file():
+            raise LookupError(f"No definition of {type_name}: {path} does not exist")
+        text = path.read_text(encoding="utf-8")
+    elif type_name in SERVICES:
+        text = SERVICES[type_name]
+    else:
+        raise LookupError(f"No definition of {type_name}: this runtime does not know that service")
+    request, separator, response = _split(text)
+    if not separator:
+        raise ValueError(f"The definition of {type_name} has no line '---' between request and response")
+    for suffix, part in (("Request", request), ("Response", response)):
+        register(part, f"{type_name}_{suffix}")
+    namespace = {
+        "Request": message_class(f"{type_name}_Request"),
+        "Response": message_class(f"{type_name}_Response"),
+        "TYPE_NAME": type_name,
+        "__doc__": f"Service {type_name}.",
+        "__module__": __name__,
+    }
+    return type(name, (), namespace)
+
+
+def _split(text: str) -> tuple[str, bool, str]:
+    parts = re.split(r"^---[ \t]*$\n?", text, maxsplit=1, flags=re.MULTILINE)
+    return parts[0], len(parts) == 2, parts[-1]
+
+
+def _inner(description: Any) -> tuple[Any, int, bool, bool]:
+    """-> (element, length or bound, is a collection, has a fixed length)"""
+    kind, inner = description
+    if kind in (Nodetype.ARRAY, Nodetype.SEQUENCE):
+        return inner[0], inner[1], True, kind == Nodetype.ARRAY
+    return description, 0, False, False
+
+
+def _is_numeric(element: Any) -> bool:
+    return bool(element[0] == Nodetype.BASE and element[1][0] != "string")
+
+
+def _dtype(element: Any) -> np.dtype:
+    base = element[1][0]
+    return np.dtype(getattr(np, _NUMPY_NAMES.get(base, base)))
+
+
+def _check(description: Any) -> messages.Check:
+    element, length, collection, fixed = _inner(description)
+    if collection:
+        if _is_numeric(element):
+            return messages.check_numbers(_dtype(element), length, fixed)
+        return messages.check_sequence(_check(element), length, fixed)
+    if element[0] == Nodetype.NAME:
+        return messages.check_message(partial(message_class, element[1]))
+    base, bound = element[1]
+    if base == "string":
+        return messages.check_string(bound)
+    if base in ("float32", "float64"):
+        return messages.check_float
+    if base == "bool":
+        return messages.check_boolean
+    if base == "byte":
+        return messages.check_octet
+    return messages.check_integer({"char": "uint8"}.get(base, base))
+
+
+def _default(description: Any) -> Any:
+    element, length, collection, fixed = _inner(description)
+    if collection:
+        count = length if fixed else 0
+        if _is_numeric(element):
+            return partial(np.zeros, count, dtype=_dtype(element))
+        item = _default(element)
+        return lambda: [item() for _ in range(count)]
+    if element[0] == Nodetype.NAME:
+        return message_class(element[1])
+    base = element[1][0]
+    return {"string": str, "bool": bool, "float32": float, "float64": float}.get(base, int)
+
+
+def _ros_name(description: Any) -> str:
+    element, length, collection, fixed = _inner(description)
+    if element[0] == Nodetype.NAME:
+        name = element[1].replace("/msg/", "/")
+    else:
+        base, bound = element[1]
+        name = _ROS_NAMES.get(base, base) + (f"<{bound}>" if bound else "")
+    if not collection:
+        return name
+    if fixed:
+        return f"{name}[{length}]"
+    return f"sequence<{name}, {length}>" if length else f"sequence<{name}>"
+
+
+@cache
+def type_hash(type_name: str) -> str:
+    """The RIHS01 hash (REP-2011) that ROS 2 puts into the user data of its endpoints."""
+    return str(typestore.hash_rihs01(type_name))
+
+
+def dds_type_name(type_name: str) -> str:
+    package, kind, name = type_name.split("/")
+    return f"{package}::{kind}::dds_::{name}_"
+
+
+@cache
+def idl_type(type_name: str, service_header: bool = False) -> type[IdlStruct]:
+    """The DDS type description; services of rmw_cyclonedds put a client handle and a number before the fields."""
+    fields: dict[str, Any] = {}
+    if service_header:
+        fields = {"client_handle": idl.uint64, "sequence_number": idl.int64}
+    for name, description in typestore.fielddefs[type_name][1]:
+        fields[name] = _idl(description)
+    name = dds_type_name(type_name).replace("::", ".")
+    return make_idl_struct(name.rpartition(".")[2], name, fields, dataclassify=False)
+
+
+def _idl(description: Any) -> Any:
+    element, length, collection, fixed = _inner(description)
+    if element[0] == Nodetype.NAME:
+        item: Any = idl_type(element[1])
+    else:
+        base, bound = element[1]
+        item = idl.bounded_str[bound] if bound else _IDL_PRIMITIVES[base]
+    if not collection:
+        return item
+    if fixed:
+        return idl.array[item, length]
+    return idl.sequence[item, length] if length else idl.sequence[item]
+
+
+def dds_type(type_name: str, service_header: bool = False) -> SimpleNamespace:
+    """What a reader or writer needs to know of a type: its DDS description and its hash."""
+    return SimpleNamespace(idl=idl_type(type_name, service_header), hash=type_hash(type_name))

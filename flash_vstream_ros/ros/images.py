@@ -1,0 +1,253 @@
+"""sensor_msgs/Image and CompressedImage to RGB arrays and back, without cv_bridge.
+
+Layouts are those of sensor_msgs/image_encodings.hpp. YUV is BT.601 with limited range, as cameras send it;
+8UC3 and 8UC4, which name no colours, are read as BGR, OpenCV's order. Messages are duck-typed.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any, NamedTuple, TypeVar
+
+import cv2
+import numpy as np
+
+M = TypeVar("M")
+
+NV24 = -1  # no OpenCV conversion exists
+
+
+class BadImage(ValueError):
+    """An image message that cannot be shown. `reason` is a stable slug for counting, the text a sentence."""
+
+    def __init__(self, reason: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+
+
+class _Layout(NamedTuple):
+    channels: int  # samples of one pixel in the first plane
+    conversion: int | None = None  # OpenCV's code to RGB; None: it is RGB
+    sample_bytes: int = 1
+    half_rows: int = 2  # rows of all planes together, per two picture rows
+    even: tuple[int, int] = (1, 1)  # width and height must be multiples of these
+    smallest: int = 1  # shortest side
+
+
+_BAYER = {
+    "bayer_rggb": cv2.COLOR_BayerBG2RGB,  # OpenCV names the pattern by its second row and column
+    "bayer_bggr": cv2.COLOR_BayerRG2RGB,
+    "bayer_gbrg": cv2.COLOR_BayerGR2RGB,
+    "bayer_grbg": cv2.COLOR_BayerGB2RGB,
+}
+_UYVY = _Layout(2, cv2.COLOR_YUV2RGB_UYVY, even=(2, 1))
+_YUYV = _Layout(2, cv2.COLOR_YUV2RGB_YUY2, even=(2, 1))
+_LAYOUTS: dict[str, _Layout] = {
+    "rgb8": _Layout(3),
+    "rgb16": _Layout(3, sample_bytes=2),
+    "bgr8": _Layout(3, cv2.COLOR_BGR2RGB),
+    "bgr16": _Layout(3, cv2.COLOR_BGR2RGB, sample_bytes=2),
+    "rgba8": _Layout(4, cv2.COLOR_RGBA2RGB),
+    "rgba16": _Layout(4, cv2.COLOR_RGBA2RGB, sample_bytes=2),
+    "bgra8": _Layout(4, cv2.COLOR_BGRA2RGB),
+    "bgra16": _Layout(4, cv2.COLOR_BGRA2RGB, sample_bytes=2),
+    "mono8": _Layout(1, cv2.COLOR_GRAY2RGB),
+    "mono16": _Layout(1, cv2.COLOR_GRAY2RGB, sample_bytes=2),
+    "8UC1": _Layout(1, cv2.COLOR_GRAY2RGB),
+    "8UC3": _Layout(3, cv2.COLOR_BGR2RGB),
+    "8UC4": _Layout(4, cv2.COLOR_BGRA2RGB),
+    "yuv422": _UYVY,
+    "uyvy": _UYVY,
+    "yuv422_yuy2": _YUYV,
+    "yuyv": _YUYV,
+    "nv12": _Layout(1, cv2.COLOR_YUV2RGB_NV12, half_rows=3, even=(2, 2)),
+    "nv21": _Layout(1, cv2.COLOR_YUV2RGB_NV21, half_rows=3, even=(2, 2)),
+    "nv24": _Layout(1, NV24, half_rows=6),
+    # OpenCV's demosaicing leaves pictures of two rows or columns black
+    **{f"{name}8": _Layout(1, code, smallest=3) for name, code in _BAYER.items()},
+    **{f"{name}16": _Layout(1, code, sample_bytes=2, smallest=3) for name, code in _BAYER.items()},
+}
+_DEPTH = {"16UC1", "16SC1", "32FC1", "64FC1"}
+_FROM_RGB: dict[str, tuple[int, int | None]] = {  # channels, OpenCV's code from RGB
+    "rgb8": (3, None),
+    "bgr8": (3, cv2.COLOR_RGB2BGR),
+    "rgba8": (4, cv2.COLOR_RGB2RGBA),
+    "bgra8": (4, cv2.COLOR_RGB2BGRA),
+    "mono8": (1, cv2.COLOR_RGB2GRAY),
+}
+PUBLISHED_ENCODINGS = tuple(_FROM_RGB)
+
+# R, G, B from Y, U, V and 1: BT.601, limited range.
+_BT601 = np.array(
+    [
+        [1.164383, 0.0, 1.596027, -222.921],
+        [1.164383, -0.391762, -0.812968, 135.576],
+        [1.164383, 2.017232, 0.0, -276.836],
+    ],
+    np.float32,
+)
+
+
+def _bytes_of(data: Any) -> memoryview:
+    try:
+        view = memoryview(data)
+        return view if view.nbytes == 0 else view.cast("B")
+    except (TypeError, ValueError, BufferError) as error:
+        raise BadImage("wrong_data", f"the image data is not a plain block of bytes: {error}") from None
+
+
+def _layout(message: Any) -> _Layout:
+    encoding = str(message.encoding)
+    layout = _LAYOUTS.get(encoding)
+    if layout is not None:
+        return layout
+    if encoding in _DEPTH:
+        raise BadImage(
+            "depth_image",
+            f"encoding '{encoding}' is a depth map, not a picture: subscribe to the camera's colour topic instead",
+        )
+    raise BadImage("unknown_encoding", f"encoding '{encoding}' is not known; expected one of {', '.join(_LAYOUTS)}")
+
+
+def check(message: Any) -> None:
+    """Validate the header of a sensor_msgs/Image in microseconds, without reading a pixel.
+
+    Raises:
+        BadImage: reason zero_size, depth_image, unknown_encoding, wrong_size, wrong_step, wrong_data or
+            truncated.
+    """
+    _checked(message)
+
+
+def _checked(message: Any) -> tuple[_Layout, memoryview]:
+    width, height, step = int(message.width), int(message.height), int(message.step)
+    layout = _layout(message)
+    if width <= 0 or height <= 0:
+        raise BadImage("zero_size", f"the image is {width}x{height}; expected at least one pixel")
+    if width % layout.even[0] or height % layout.even[1]:
+        raise BadImage(
+            "wrong_size",
+            f"the image is {width}x{height}, but '{message.encoding}' shares its colours between neighbours: "
+            f"expected a width divisible by {layout.even[0]} and a height divisible by {layout.even[1]}",
+        )
+    if min(width, height) < layout.smallest:
+        raise BadImage(
+            "wrong_size",
+            f"the image is {width}x{height}; '{message.encoding}' needs sides of at least {layout.smallest}",
+        )
+    row = width * layout.channels * layout.sample_bytes
+    if step < row:
+        raise BadImage(
+            "wrong_step", f"step is {step} bytes; {width} pixels of '{message.encoding}' need at least {row}"
+        )
+    data = _bytes_of(message.data)
+    needed = step * (height * layout.half_rows // 2)
+    if data.nbytes < needed:
+        raise BadImage(
+            "truncated", f"the image holds {data.nbytes} bytes; its header promises {needed}: lost on the way?"
+        )
+    return layout, data
+
+
+def to_rgb(message: Any) -> np.ndarray:
+    """Picture of a sensor_msgs/Image: [height, width, 3] uint8 RGB, contiguous, writable, its own memory.
+
+    Sixteen-bit samples keep their high byte (>> 8). One pass over the pixels, whatever holds the data.
+
+    Raises:
+        BadImage: as `check`, and undecodable where OpenCV refuses the picture.
+    """
+    layout, data = _checked(message)
+    width, height, step = int(message.width), int(message.height), int(message.step)
+    size = layout.sample_bytes
+    samples = np.ndarray(
+        (height * layout.half_rows // 2, width, layout.channels),
+        np.uint8,
+        data,
+        offset=0 if size == 1 or message.is_bigendian else 1,  # of the high byte
+        strides=(step, size * layout.channels, size),
+    )
+    if layout.conversion is None:
+        return samples.copy()
+    if layout.conversion == NV24:
+        return _nv24(samples[:height, :, 0], data, width, height, step)
+    try:
+        return cv2.cvtColor(np.ascontiguousarray(samples) if size > 1 else samples, layout.conversion)
+    except cv2.error as error:
+        raise BadImage("undecodable", f"OpenCV refused {width}x{height} '{message.encoding}': {error}") from None
+
+
+def _nv24(luma: np.ndarray, data: memoryview, width: int, height: int, step: int) -> np.ndarray:
+    yuv = np.empty((height, width, 3), np.uint8)
+    yuv[..., 0] = luma
+    yuv[..., 1:] = np.ndarray((height, width, 2), np.uint8, data, step * height, (2 * step, 2, 1))
+    return cv2.transform(yuv, _BT601)
+
+
+def compressed_to_rgb(message: Any) -> np.ndarray:
+    """Picture of a sensor_msgs/CompressedImage (JPEG or PNG): [height, width, 3] uint8 RGB, contiguous.
+
+    Raises:
+        BadImage: reason depth_image, wrong_data, truncated or undecodable.
+    """
+    form = str(message.format)
+    if "compressedDepth" in form or form.split(";")[0].strip() in _DEPTH:
+        raise BadImage(
+            "depth_image",
+            f"format '{form}' is a depth map, not a picture: subscribe to the camera's colour topic instead",
+        )
+    data = bytes(_bytes_of(message.data))
+    if _ends_early(data):
+        raise BadImage("truncated", f"the compressed image ends early, after {len(data)} bytes")
+    try:
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    except cv2.error:
+        bgr = None
+    if bgr is None:
+        raise BadImage("undecodable", f"{len(data)} bytes of format '{form}' are neither JPEG nor PNG")
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+def _ends_early(data: bytes) -> bool:
+    # Decoders fill what is missing with grey and say nothing. Markers cannot occur inside JPEG's coded data.
+    if data.startswith(b"\xff\xd8"):
+        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+    return data.startswith(b"\x89PNG") and b"IEND" not in data
+
+
+def from_rgb(rgb: np.ndarray, stamp_ns: int, frame_id: str, image: type[M], encoding: str = "rgb8") -> M:
+    """Message of class `image` (sensor_msgs/Image) from a [height, width, 3] uint8 RGB picture.
+
+    Raises:
+        ValueError: another shape or type, or an encoding not in PUBLISHED_ENCODINGS.
+    """
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
+        raise ValueError(f"expected a [height, width, 3] uint8 picture, got {rgb.dtype} {list(rgb.shape)}")
+    if encoding not in _FROM_RGB:
+        raise ValueError(f"cannot publish '{encoding}'; choose one of {', '.join(PUBLISHED_ENCODINGS)}")
+    channels, code = _FROM_RGB[encoding]
+    pixels = np.ascontiguousarray(rgb if code is None else cv2.cvtColor(rgb, code))
+    message: Any = image()
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(int(stamp_ns), 1_000_000_000)
+    message.header.frame_id = frame_id
+    message.height, message.width = rgb.shape[:2]
+    message.encoding = encoding
+    message.is_bigendian = 0
+    message.step = rgb.shape[1] * channels
+    data = array("B")  # the one type that rclpy takes without checking every element
+    data.frombytes(pixels.data)
+    message.data = data
+    return message
+
+
+def jpeg(rgb: np.ndarray, longest_side: int, quality: int = 80) -> bytes:
+    """JPEG thumbnail of a [height, width, 3] uint8 RGB picture, shrunk to `longest_side` pixels, never enlarged."""
+    height, width = rgb.shape[:2]
+    scale = longest_side / max(height, width)
+    if scale < 1:
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise ValueError(f"OpenCV could not write a JPEG of {list(rgb.shape)}")
+    return data.tobytes()

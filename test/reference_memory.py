@@ -1,0 +1,74 @@
+"""The streaming memory written out naively: every cluster is recomputed from its members at every step."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass
+class NaiveCluster:
+    members: list[int]
+    exemplars: list[int]
+
+
+@dataclass
+class NaiveMemory:
+    """Slots are indices into `maps` [slots, features] (float64), `cameras` and `stamps` (in slots)."""
+
+    maps: np.ndarray
+    cameras: list[str]
+    capacity: int
+    dam_slots: int
+    exemplars: int
+    recent: int
+    clusters: list[NaiveCluster] = field(default_factory=list)  # first born first
+    seen: int = 0
+    margin: float = np.inf  # smallest relative gap between a decision and the next best one
+
+    def centroid(self, cluster: NaiveCluster) -> np.ndarray:
+        return self.maps[cluster.members].mean(0)
+
+    def insert(self) -> None:
+        self.clusters.append(NaiveCluster([self.seen], [self.seen]))
+        self.seen += 1
+        if len(self.clusters) <= self.capacity:
+            return
+        costs = []
+        for i, j in itertools.combinations(range(len(self.clusters)), 2):
+            a, b = self.clusters[i], self.clusters[j]
+            if self.cameras[a.members[0]] == self.cameras[b.members[0]]:
+                gap = self.centroid(a) - self.centroid(b)
+                weight = len(a.members) * len(b.members) / (len(a.members) + len(b.members))
+                costs.append((weight * float(gap @ gap), i, j))
+        costs.sort()
+        if len(costs) > 1:
+            self.margin = min(self.margin, (costs[1][0] - costs[0][0]) / costs[1][0])
+        _, i, j = costs[0]
+        kept, absorbed = self.clusters[i], self.clusters.pop(j)
+        kept.members = sorted(kept.members + absorbed.members)
+        self._rank(kept, sorted(kept.exemplars + absorbed.exemplars))
+
+    def _rank(self, cluster: NaiveCluster, candidates: list[int]) -> None:
+        centroid = self.centroid(cluster)
+        distance = {slot: float(((self.maps[slot] - centroid) ** 2).sum()) for slot in candidates}
+        # Slots of a pair are equally near up to rounding: the earlier comes first.
+        ranked = sorted(candidates, key=lambda slot: (round(distance[slot], 9), slot))
+        for a, b in itertools.pairwise(ranked):
+            if distance[b] - distance[a] > 1e-9:
+                self.margin = min(self.margin, (distance[b] - distance[a]) / distance[b])
+        cluster.exemplars = ranked[: self.exemplars]
+
+    def csm(self) -> list[NaiveCluster]:
+        return sorted(self.clusters, key=lambda cluster: float(np.mean(cluster.members)))
+
+    def dam(self) -> list[int]:
+        chosen = list(range(self.seen - 1, max(-1, self.seen - 1 - self.recent), -1))
+        heaviest = sorted(self.csm(), key=lambda cluster: -len(cluster.members))
+        for rank in range(self.exemplars):
+            for cluster in heaviest:
+                if rank < len(cluster.exemplars) and cluster.exemplars[rank] not in chosen:
+                    chosen.append(cluster.exemplars[rank])
+        return sorted(chosen) if len(chosen) <= self.dam_slots else chosen[: self.dam_slots]

@@ -1,0 +1,112 @@
+"""What tests of the node use: the node as a process of its own, and a robot that talks to it over the wire."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flash_vstream_ros.ros.interfaces import Empty, Image, MemoryStatus, SceneSummary, String
+
+from flash_vstream_ros.client import AskClient
+from flash_vstream_ros.ros import DurabilityPolicy, QoSProfile
+from flash_vstream_ros.ros.images import from_rgb
+
+SECOND = 1_000_000_000
+SMALL = ["-p", "model.max_pixels:=12544", "-p", "question.max_new_tokens:=8", "-p", "summary.period_s:=0.0"]
+
+
+class NodeProcess:
+    """`flash-vstream-ros node` with its log in a file; ended by Ctrl-C."""
+
+    def __init__(
+        self, folder: Path, ros_args: Sequence[str] = (), model: str = "tiny-random", small: bool = True
+    ) -> None:
+        self._log = folder / f"node-{time.monotonic_ns()}.log"
+        command = [sys.executable, "-m", "flash_vstream_ros.cli", "node", "--model", model, "--ros-args"]
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen([*command, *(SMALL if small else []), *ros_args], stdout=log, stderr=log)
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def __enter__(self) -> NodeProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def interrupt(self, signal_number: int = signal.SIGINT) -> int:
+        """Ctrl-C; the exit status."""
+        self.process.send_signal(signal_number)
+        return self.process.wait(20)
+
+
+class Robot(AskClient):
+    """A client that also publishes images and listens to everything the node says."""
+
+    def __init__(self, namespace: str = "") -> None:
+        self._at = f"{namespace}/flash_vstream"
+        self._namespace = namespace
+        super().__init__(f"{namespace}/ask_scene", stream_of=self._at)
+        self.status: Any = None
+        self.summaries: list[Any] = []
+        self.answers: list[str] = []
+        self.on_piece = None
+
+    def __enter__(self) -> Robot:
+        super().__enter__()
+        self.images = self.node.create_publisher(Image, f"{self._namespace}/image", 5)
+        self.questions = self.node.create_publisher(String, f"{self._at}/question", 10)
+        self.cancel = self.node.create_publisher(Empty, f"{self._at}/cancel", 10)
+        self.node.create_subscription(MemoryStatus, f"{self._at}/status", self._on_status, 10)
+        self.node.create_subscription(String, f"{self._at}/answer", lambda m: self.answers.append(m.data), 10)
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self.node.create_subscription(SceneSummary, f"{self._namespace}/scene_summary", self.summaries.append, latched)
+        return self
+
+    def wait_for(self, condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
+        until = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < until, f"not within {timeout_s} s; newest status: {self.status}"
+            self.spin(0.05)
+
+    def wait_until_ready(self) -> None:
+        """The node answers and hears this robot's camera."""
+        self.ask_when_ready(self.request("ready?"), 60.0)
+        self.wait_for(lambda: self.images.get_subscription_count() > 0 and self.status is not None)
+
+    def see(self, stamps_s: Sequence[float], shape: tuple[int, int] = (120, 160)) -> None:
+        """Publish one random picture for each stamp, slowly enough that none replaces another."""
+        for second in stamps_s:
+            rgb = np.random.default_rng(int(second * 10)).integers(0, 255, (*shape, 3), dtype=np.uint8)
+            self.images.publish(from_rgb(rgb, round(second * SECOND), "camera_optical", Image))
+            self.spin(0.05)
+
+    def fresh_status(self) -> Any:
+        """A status sent after everything received so far was worked off."""
+        before = self.status
+        self.wait_for(lambda: self.status is not before)
+        before = self.status
+        self.wait_for(lambda: self.status is not before and self.status.frames_pending == 0)
+        return self.status
+
+    def drops(self) -> dict[str, int]:
+        status = self.fresh_status()
+        return {str(reason): int(count) for reason, count in zip(status.drop_reasons, status.drop_counts, strict=True)}
+
+    def _on_status(self, message: Any) -> None:
+        self.status = message
+
+
+def balanced(status: Any) -> bool:
+    accounted = status.frames_encoded + status.frames_gated + status.frames_dropped + status.frames_pending
+    return bool(status.frames_received == accounted)

@@ -1,0 +1,300 @@
+"""FlashMemory: what it keeps, in which order, at which times, within which size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from reference_memory import NaiveMemory
+
+from flash_vstream_ros.bench.distortion import flatness
+from flash_vstream_ros.memory import EntryKind, FlashMemory, FlashMemoryConfig, MemorySnapshot, Slot
+
+SECOND = 1_000_000_000
+PERIOD = 2 * SECOND
+START = 1_700_000_000_123_456_789
+
+
+def slot(
+    index: int, low: torch.Tensor, camera: str = "front", thumbnail: bytes = b"", start: int = START, **changes: object
+) -> Slot:
+    """Slot `index` of an evenly spaced stream; its detail tells which one it is."""
+    first = start + index * PERIOD
+    detail = torch.full((3, 2), float(index), dtype=low.dtype)
+    facts = {
+        "frame_id": f"{camera} {index}",
+        "first_ns": first,
+        "last_ns": first + SECOND,
+        "low": low,
+        "detail": detail,
+    }
+    return Slot(**{"camera": camera, "thumbnail": thumbnail, **facts, **changes})  # type: ignore[arg-type]
+
+
+def lows(count: int, seed: int = 0, patches: int = 4, dim: int = 3) -> torch.Tensor:
+    return torch.randn(count, patches, dim, generator=torch.Generator().manual_seed(seed))
+
+
+def filled(count: int, config: FlashMemoryConfig, cameras: Iterable[str] = ("front",), seed: int = 0) -> FlashMemory:
+    """A memory that has seen `count` slots, the cameras taking turns."""
+    memory, names = FlashMemory(config), list(cameras)
+    for index, low in enumerate(lows(count, seed)):
+        memory.insert(slot(index, low, names[index % len(names)], b"jpeg"))
+    return memory
+
+
+def shown(snapshot: MemorySnapshot) -> list[int]:
+    """Which slots DAM shows."""
+    return [int(value) for value in snapshot.dam[:, 0, 0]]
+
+
+def same(a: MemorySnapshot, b: MemorySnapshot) -> bool:
+    tensors = ("dam", "dam_times", "csm", "csm_times")
+    return a.entries == b.entries and all(torch.equal(getattr(a, name), getattr(b, name)) for name in tensors)
+
+
+def held_bytes(part: object, seen: set[int] | None = None) -> Iterator[int]:
+    """Bytes of each tensor storage, and of each image, that can be reached from `part`."""
+    seen = set() if seen is None else seen
+    if id(part) in seen:
+        return
+    seen.add(id(part))
+    if isinstance(part, torch.Tensor):
+        if part.untyped_storage().data_ptr() not in seen:
+            seen.add(part.untyped_storage().data_ptr())
+            yield part.untyped_storage().nbytes()
+    elif isinstance(part, bytes):
+        yield len(part)
+    elif isinstance(part, dict):
+        for value in part.values():
+            yield from held_bytes(value, seen)
+    elif hasattr(part, "__dict__"):
+        yield from held_bytes(vars(part), seen)
+    elif hasattr(part, "__iter__") and not isinstance(part, str):
+        for value in part:
+            yield from held_bytes(value, seen)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    count=st.integers(1, 30),
+    capacity=st.integers(2, 7),
+    dam=st.integers(1, 7),
+    exemplars=st.integers(1, 4),
+    recent=st.integers(0, 3),
+    cameras=st.integers(1, 2),
+)
+def test_it_holds_what_the_naive_memory_holds(
+    seed: int, count: int, capacity: int, dam: int, exemplars: int, recent: int, cameras: int
+) -> None:
+    assume(dam <= capacity)
+    random = np.random.default_rng(seed)
+    maps = random.standard_normal((count, 4, 3)).astype(np.float32)
+    names = [f"camera {random.integers(cameras)}" for _ in range(count)]
+    naive = NaiveMemory(maps.reshape(count, -1).astype(np.float64), names, capacity, dam, exemplars, recent)
+    memory = FlashMemory(FlashMemoryConfig(capacity, dam, exemplars, 0, PERIOD, recent))
+    for index in range(count):
+        naive.insert()
+        memory.insert(slot(index, torch.from_numpy(maps[index]), names[index]))
+        assume(naive.margin > 1e-3)
+        snapshot, clusters = memory.snapshot(), naive.csm()
+        assert shown(snapshot) == naive.dam()
+        assert snapshot.dam_times.tolist() == naive.dam()
+        expected = np.stack([naive.centroid(cluster) for cluster in clusters])
+        np.testing.assert_allclose(snapshot.csm.flatten(1).numpy(), expected, atol=1e-5)
+        np.testing.assert_allclose(snapshot.csm_times.numpy(), [np.mean(c.members) for c in clusters], atol=1e-12)
+        entries = snapshot.entries[len(snapshot.dam) :]
+        assert [entry.weight for entry in entries] == [len(c.members) for c in clusters]
+        assert [entry.frame_id for entry in entries] == [f"{names[c.exemplars[0]]} {c.exemplars[0]}" for c in clusters]
+        assert [entry.first_ns for entry in entries] == [START + min(c.members) * PERIOD for c in clusters]
+        assert [entry.last_ns for entry in entries] == [START + max(c.members) * PERIOD + SECOND for c in clusters]
+        assert snapshot.slots_seen == memory.slots_seen == index + 1
+        assert snapshot.text_slots == min(index + 1, capacity)
+        assert memory.entries == len(snapshot.entries) <= memory.capacity
+        assert memory.tokens == 3 * len(snapshot.dam) + len(snapshot.csm)
+
+
+def test_two_runs_are_equal_bit_by_bit() -> None:
+    config = FlashMemoryConfig(10, 5)
+    assert same(filled(200, config).snapshot(), filled(200, config).snapshot())
+
+
+def test_time_ids_are_slot_indices_until_they_exceed_the_horizon() -> None:
+    config = FlashMemoryConfig(60, 30, horizon_slots=120)
+    assert filled(60, config).snapshot().csm_times.tolist() == list(range(60))
+    assert max(filled(121, config).snapshot().dam_times) == 120
+    scaled = filled(481, config).snapshot()
+    assert max(scaled.dam_times) == 120
+    assert shown(scaled) == [round(4 * time) for time in scaled.dam_times.tolist()]
+    unscaled = filled(481, FlashMemoryConfig(60, 30, horizon_slots=0)).snapshot()
+    assert max(unscaled.dam_times) == 480
+    torch.testing.assert_close(unscaled.csm_times / 4, scaled.csm_times)
+
+
+def test_mean_stamps_are_exact_after_hours() -> None:
+    memory = FlashMemory(FlashMemoryConfig(1, 1, horizon_slots=0, slot_period_ns=1))
+    stamps = [START + index * 2_000_000_001 for index in range(10_001)]
+    for stamp in stamps:
+        memory.insert(slot(0, torch.ones(4, 1), first_ns=stamp, last_ns=stamp))
+    assert memory.snapshot().csm_times.item() == 5000 * 2_000_000_001
+
+
+def test_a_second_camera_may_start_before_the_first() -> None:
+    memory = FlashMemory(FlashMemoryConfig(4, 4))
+    memory.insert(slot(5, torch.ones(4, 1), "front"))
+    memory.insert(slot(2, torch.ones(4, 1), "rear"))
+    assert memory.snapshot().dam_times.tolist() == [0, 3]
+    assert memory.cameras == ("front", "rear")
+
+
+def test_cameras_never_share_a_cluster_and_can_be_asked_for() -> None:
+    memory = filled(100, FlashMemoryConfig(8, 4, recent_slots=2), ("front", "rear", "left"))
+    everything, rear = memory.snapshot(), memory.snapshot(cameras=["rear"])
+    assert (
+        (memory.first_ns, memory.last_ns)
+        == (everything.first_ns, everything.last_ns)
+        == (START, START + 99 * PERIOD + SECOND)
+    )
+    weights = dict.fromkeys(memory.cameras, 0.0)
+    for entry in everything.entries[len(everything.dam) :]:
+        weights[entry.camera] += entry.weight
+    assert weights == {"front": 34, "rear": 33, "left": 33}
+    assert {entry.camera for entry in rear.entries} == {"rear"}
+    assert rear.slots_seen == 33
+    assert all(index % 3 == 1 for index in shown(rear))
+    assert memory.snapshot(cameras=["nobody"]).empty
+    assert memory.snapshot(cameras=["nobody"]).csm.shape == (0, 4, 3)
+
+
+def test_more_cameras_than_clusters_are_refused() -> None:
+    memory = filled(6, FlashMemoryConfig(2, 1), ("front", "rear"))
+    before = memory.snapshot()
+    with pytest.raises(ValueError, match="'third' finds no place"):
+        memory.insert(slot(6, lows(1)[0], "third"))
+    assert same(memory.snapshot(), before)
+    assert memory.cameras == ("front", "rear")
+    memory.insert(slot(6, lows(1)[0], "rear"))
+
+
+def test_since_and_until_take_what_overlaps() -> None:
+    memory = filled(20, FlashMemoryConfig(20, 20))
+    since, until = START + 5 * PERIOD + SECOND, START + 9 * PERIOD
+    assert shown(memory.snapshot(since_ns=since)) == list(range(5, 20))
+    assert shown(memory.snapshot(until_ns=until)) == list(range(10))
+    between = memory.snapshot(since_ns=since, until_ns=until)
+    assert shown(between) == between.csm_times.tolist() == [5, 6, 7, 8, 9]
+    assert (between.first_ns, between.last_ns) == (START + 5 * PERIOD, until + SECOND)
+    assert between.slots_seen == between.text_slots == 5
+    assert memory.snapshot(since_ns=until + PERIOD, until_ns=since).empty
+
+
+def test_a_snapshot_does_not_change_afterwards() -> None:
+    memory = filled(30, FlashMemoryConfig(6, 3))
+    snapshot = memory.snapshot()
+    copies = [tensor.clone() for tensor in (snapshot.dam, snapshot.dam_times, snapshot.csm, snapshot.csm_times)]
+    for index, low in enumerate(lows(30, seed=9), start=30):
+        memory.insert(slot(index, low))
+    memory.reset()
+    now = (snapshot.dam, snapshot.dam_times, snapshot.csm, snapshot.csm_times)
+    assert all(torch.equal(a, b) for a, b in zip(now, copies, strict=True))
+
+
+def test_bytes_are_those_of_all_tensors_and_images_held() -> None:
+    memory = FlashMemory(FlashMemoryConfig(5, 3, recent_slots=2))
+    assert memory.bytes == 0
+    for index, low in enumerate(lows(40).bfloat16()):
+        memory.insert(slot(index, low, thumbnail=bytes([index]) * (index + 1)))
+        assert memory.bytes == sum(held_bytes(memory))
+    memory.reset()
+    assert memory.bytes == memory.tokens == memory.entries == 0
+    assert memory.snapshot().empty
+    memory.insert(slot(0, lows(1, patches=8)[0]))
+
+
+def test_ten_thousand_slots_cost_the_same_from_the_capacity_on() -> None:
+    ratios = flatness(10_000, FlashMemoryConfig(csm_slots=20, dam_slots=10))
+    assert ratios["tokens"] == ratios["bytes"] == 1.0
+    assert ratios["update time"] < 1.8
+
+
+def test_novelty_tells_a_new_sight_from_a_known_one() -> None:
+    memory = FlashMemory(FlashMemoryConfig(3, 2))
+    east, north = torch.tensor([[1.0, 0.0]] * 4), torch.tensor([[0.0, 1.0]] * 4)
+    sights = [east, east, 2 * east, north, -east, east + north]
+    novelty = [memory.insert(slot(index, low)) for index, low in enumerate(sights)]
+    assert novelty == pytest.approx([1, 0, 0, 1, 1, 1 - 0.5**0.5], abs=1e-6)
+    assert memory.insert(slot(9, east, "rear")) == 1.0
+    assert memory.insert(slot(10, 0 * east, "rear")) == 1.0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_novelty_is_a_share_beside_a_centroid_at_zero(seed: int) -> None:
+    memory = FlashMemory(FlashMemoryConfig(1, 1))
+    low, scale = lows(2, seed)
+    for index, factor in enumerate([0.1, 0.7, -0.8, 1.0]):
+        assert 0 <= memory.insert(slot(index, factor * low * scale.norm())) <= 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"low": torch.full((4, 3), torch.nan)}, "NaN or infinite"),
+        ({"low": torch.full((4, 3), 1e30)}, "not finite, or too large"),
+        ({"detail": torch.full((3, 2), torch.inf)}, "NaN or infinite"),
+        ({"low": torch.zeros(8, 3)}, "low is .*the memory holds"),
+        ({"low": torch.zeros(4, 3).half()}, "low is .*the memory holds"),
+        ({"detail": torch.zeros(3, 2, device="meta")}, "detail is .*the memory holds"),
+        ({"detail": torch.zeros(4, 2)}, "detail is .*the memory holds"),
+        ({"low": torch.zeros(4, 3, dtype=torch.int64)}, "floating point matrix"),
+        ({"first_ns": START + 30 * PERIOD + 2}, "before it starts"),
+        ({"first_ns": START + 19 * PERIOD + SECOND}, "not after .* the newest stamp"),
+    ],
+)
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_bad_slot_is_refused_and_changes_nothing(changes: dict[str, object], message: str, empty: bool) -> None:
+    memory = filled(0 if empty else 20, FlashMemoryConfig(5, 3))
+    before, size = memory.snapshot(), memory.bytes
+    bad = slot(20, torch.ones(4, 3), last_ns=START + 30 * PERIOD + 1)
+    bad = Slot(**{**vars(bad), **changes})
+    if empty and ("memory holds" in message or "newest stamp" in message):
+        return  # nothing to differ from
+    with pytest.raises(ValueError, match=message):
+        memory.insert(bad)
+    assert same(memory.snapshot(), before)
+    assert (memory.bytes, memory.slots_seen) == (size, 0 if empty else 20)
+    memory.insert(slot(20, torch.ones(4, 3)))
+
+
+def test_slots_made_in_inference_mode_can_be_followed_by_others() -> None:
+    memory = FlashMemory(FlashMemoryConfig(2, 2))
+    with torch.inference_mode():
+        memory.insert(slot(0, torch.ones(4, 3)))
+        memory.snapshot()
+    for index in range(1, 5):
+        memory.insert(slot(index, torch.ones(4, 3).requires_grad_()))
+    assert not memory.snapshot().csm.requires_grad
+
+
+def test_entries_carry_the_image_that_pictures_them() -> None:
+    memory = FlashMemory(FlashMemoryConfig(2, 2, recent_slots=1))
+    for index, value in enumerate([0.0, 1.0, 9.0, 0.4]):
+        memory.insert(slot(index, torch.full((4, 1), value), thumbnail=b"image %d" % index))
+    snapshot = memory.snapshot()
+    assert [entry.kind for entry in snapshot.entries] == [EntryKind.DAM] * 2 + [EntryKind.CSM] * 2
+    by_weight = {entry.weight: entry for entry in snapshot.entries[2:]}
+    assert by_weight[3.0].thumbnail == b"image 3"
+    assert by_weight[3.0].thumbnail_ns == START + 3 * PERIOD + SECOND
+    assert by_weight[1.0].frame_id == "front 2"
+
+
+@pytest.mark.parametrize(
+    "sizes", [{"csm_slots": 10}, {"dam_slots": 0}, {"exemplars": 0}, {"slot_period_ns": 0}, {"recent_slots": -1}]
+)
+def test_sizes_that_make_no_sense_are_refused(sizes: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="must"):
+        FlashMemoryConfig(**sizes)

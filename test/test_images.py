@@ -1,0 +1,296 @@
+"""Every encoding is written by plain loops over a known picture, then read back."""
+
+from __future__ import annotations
+
+import timeit
+from array import array
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flash_vstream_ros.ros.images import (
+    PUBLISHED_ENCODINGS,
+    BadImage,
+    check,
+    compressed_to_rgb,
+    from_rgb,
+    jpeg,
+    to_rgb,
+)
+
+ORDER = {"rgb": (0, 1, 2), "bgr": (2, 1, 0), "rgba": (0, 1, 2, -1), "bgra": (2, 1, 0, -1)}
+BAYER = {"rggb": (0, 1, 1, 2), "bggr": (2, 1, 1, 0), "gbrg": (1, 2, 0, 1), "grbg": (1, 0, 2, 1)}
+YUV_PACKED = {"yuv422": "UYVY", "uyvy": "UYVY", "yuv422_yuy2": "YUYV", "yuyv": "YUYV"}
+
+
+def header() -> SimpleNamespace:
+    return SimpleNamespace(stamp=SimpleNamespace(sec=0, nanosec=0), frame_id="")
+
+
+def image(encoding: str, width: int, height: int, rows: list[bytes], pad: int, big: bool) -> SimpleNamespace:
+    data = b"".join(row + b"\xa5" * pad for row in rows)
+    return SimpleNamespace(
+        header=header(),
+        encoding=encoding,
+        width=width,
+        height=height,
+        step=len(rows[0]) + pad,
+        is_bigendian=int(big),
+        data=data,
+    )
+
+
+def blocks(width: int, height: int) -> np.ndarray:
+    """Picture whose colour is constant in 4x4 blocks, so that shared chroma loses nothing."""
+    rng = np.random.default_rng(width * 100 + height)
+    small = rng.integers(20, 236, (-(-height // 4), -(-width // 4), 3), dtype=np.uint8)
+    return np.repeat(np.repeat(small, 4, 0), 4, 1)[:height, :width].copy()
+
+
+def sample(value: int, size: int, big: bool) -> bytes:
+    return bytes([value]) if size == 1 else (value << 8 | 0x5A).to_bytes(2, "big" if big else "little")
+
+
+def yuv_of(red: float, green: float, blue: float) -> tuple[int, int, int]:
+    """BT.601, limited range, from its definition: luma weights, then scaled to 219 and 224 steps."""
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    u, v = (blue - luma) / 1.772, (red - luma) / 1.402
+    return round(16 + luma * 219 / 255), round(128 + u * 224 / 255), round(128 + v * 224 / 255)
+
+
+def write(encoding: str, rgb: np.ndarray, pad: int, big: bool) -> SimpleNamespace:
+    height, width = rgb.shape[:2]
+    size = 2 if encoding.endswith("16") else 1
+    name = encoding.removesuffix("16").removesuffix("8")
+    name = {"8UC3": "bgr", "8UC4": "bgra", "8UC1": "mono"}.get(encoding, name)
+    yuv = [[yuv_of(*map(int, pixel)) for pixel in row] for row in rgb]
+    rows: list[bytes]
+    if name in ORDER:
+        rows = [
+            b"".join(sample(77 if c < 0 else int(p[c]), size, big) for p in row for c in ORDER[name]) for row in rgb
+        ]
+    elif name == "mono":
+        rows = [b"".join(sample(int(p[0]), size, big) for p in row) for row in rgb]
+    elif name.startswith("bayer_"):
+        colours = BAYER[name.removeprefix("bayer_")]
+        rows = [
+            b"".join(sample(int(rgb[y, x, colours[2 * (y % 2) + x % 2]]), size, big) for x in range(width))
+            for y in range(height)
+        ]
+    elif name in YUV_PACKED:
+        rows = []
+        for line in yuv:
+            row = bytearray()
+            for x in range(0, width, 2):
+                (y0, u, v), (y1, _, _) = line[x], line[x + 1]
+                row += bytes([u, y0, v, y1] if YUV_PACKED[name] == "UYVY" else [y0, u, y1, v])
+            rows.append(bytes(row))
+    else:
+        rows = [bytes(pixel[0] for pixel in line) for line in yuv]
+        every = 1 if encoding == "nv24" else 2
+        first, second = (2, 1) if encoding == "nv21" else (1, 2)
+        message = image(encoding, width, height, rows, pad, big)
+        chroma = [bytes(v for p in line[::every] for v in (p[first], p[second])) for line in yuv[::every]]
+        stride = message.step * 2 // every
+        message.data += b"".join(row.ljust(stride, b"\xa5") for row in chroma)
+        return message
+    return image(encoding, width, height, rows, pad, big)
+
+
+EXACT = ["rgb8", "bgr8", "rgba8", "bgra8", "8UC3", "8UC4", "rgb16", "bgr16", "rgba16", "bgra16"]
+GREY = ["mono8", "mono16", "8UC1"]
+YUV = [*YUV_PACKED, "nv12", "nv21", "nv24"]
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("pad", [0, 7])
+@pytest.mark.parametrize("encoding", [*EXACT, *GREY, *YUV])
+def test_every_encoding_gives_back_the_picture_it_was_written_from(encoding: str, pad: int, big: bool) -> None:
+    rgb = blocks(16, 12)
+    if encoding in GREY:
+        rgb = np.repeat(rgb[..., :1], 3, 2)
+    got = to_rgb(write(encoding, rgb, pad, big))
+    assert got.shape == (12, 16, 3)
+    assert got.dtype == np.uint8
+    assert got.flags["C_CONTIGUOUS"]
+    assert got.flags["WRITEABLE"]
+    assert np.abs(got.astype(int) - rgb).max() <= (2 if encoding in YUV else 0)
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("pad", [0, 6])
+@pytest.mark.parametrize("bits", ["8", "16"])
+@pytest.mark.parametrize("pattern", BAYER)
+def test_every_bayer_pattern_gives_back_the_colour(pattern: str, bits: str, pad: int, big: bool) -> None:
+    rgb = np.empty((9, 11, 3), np.uint8)
+    rgb[:] = 210, 120, 40
+    got = to_rgb(write(f"bayer_{pattern}{bits}", rgb, pad, big))
+    assert np.abs(got.astype(int) - rgb).max() <= 1
+
+
+@pytest.mark.parametrize("encoding", [*EXACT, *GREY, "nv24"])
+def test_odd_sizes_are_read_where_the_format_allows_them(encoding: str) -> None:
+    rgb = blocks(5, 3)
+    if encoding in GREY:
+        rgb = np.repeat(rgb[..., :1], 3, 2)
+    got = to_rgb(write(encoding, rgb, 3, False))
+    assert np.abs(got.astype(int) - rgb).max() <= 2
+
+
+HOLDERS = [bytes, bytearray, memoryview, lambda b: array("B", b), lambda b: np.frombuffer(b, np.uint8)]
+
+
+@pytest.mark.parametrize("holder", HOLDERS)
+@pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "nv12"])
+def test_data_may_be_held_in_any_block_of_bytes_and_is_not_shared(encoding: str, holder) -> None:
+    rgb = blocks(8, 8)
+    message = write(encoding, rgb, 2, False)
+    message.data = holder(message.data)
+    got = to_rgb(message)
+    assert np.abs(got.astype(int) - rgb).max() <= 2
+    assert not np.shares_memory(got, np.frombuffer(message.data, np.uint8))
+
+
+def good(**changes) -> SimpleNamespace:
+    message = write("rgb8", blocks(8, 8), 0, False)
+    vars(message).update(changes)
+    return message
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (good(width=0), "zero_size"),
+        (good(height=0), "zero_size"),
+        (good(encoding="rgb9"), "unknown_encoding"),
+        (good(encoding=""), "unknown_encoding"),
+        (good(encoding="32FC1"), "depth_image"),
+        (good(encoding="16UC1"), "depth_image"),
+        (good(encoding="64FC1"), "depth_image"),
+        (good(step=23), "wrong_step"),
+        (good(step=0), "wrong_step"),
+        (good(encoding="rgba8"), "wrong_step"),
+        (good(data=b""), "truncated"),
+        (good(data=bytes(8 * 24 - 1)), "truncated"),
+        (good(height=9), "truncated"),
+        (good(width=2**31, step=2**33), "truncated"),
+        (good(data=[1, 2, 3]), "wrong_data"),
+        (good(data=None), "wrong_data"),
+        (good(data="text"), "wrong_data"),
+        (good(encoding="yuv422", width=7), "wrong_size"),
+        (good(encoding="nv12", width=7), "wrong_size"),
+        (good(encoding="nv21", height=7), "wrong_size"),
+        (good(encoding="bayer_rggb8", height=2), "wrong_size"),
+        (good(encoding="nv12", step=24, height=4), None),
+        (good(encoding="nv12", step=24), "truncated"),
+    ],
+)
+def test_a_bad_header_is_refused_with_its_reason(message: SimpleNamespace, reason: str | None) -> None:
+    for read in (check, to_rgb):
+        if reason is None:
+            read(message)
+            continue
+        with pytest.raises(BadImage) as caught:
+            read(message)
+        assert caught.value.reason == reason
+        assert len(str(caught.value)) > 20
+
+
+def test_a_depth_image_is_refused_with_advice() -> None:
+    with pytest.raises(BadImage, match="colour topic"):
+        check(good(encoding="32FC1"))
+
+
+def test_check_costs_microseconds_even_for_a_large_picture() -> None:
+    message = good(width=3840, height=2160, step=3840 * 3, data=bytes(3840 * 2160 * 3))
+    assert min(timeit.repeat(lambda: check(message), number=100, repeat=5)) / 100 < 200e-6
+
+
+KNOWN = [*EXACT, *GREY, *YUV, "bayer_rggb8", "bayer_gbrg16", "32FC1", "16UC1", "", "RGB8", "jpeg", "\0"]
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    encoding=st.sampled_from(KNOWN) | st.text(max_size=6),
+    width=st.integers(-1, 40) | st.integers(0, 2**32 - 1),
+    height=st.integers(-1, 40) | st.integers(0, 2**32 - 1),
+    step=st.integers(-1, 200) | st.integers(0, 2**32 - 1),
+    is_bigendian=st.integers(0, 255),
+    data=st.binary(max_size=4096),
+)
+def test_random_headers_give_a_picture_or_bad_image_and_nothing_else(**fields) -> None:
+    message = SimpleNamespace(**fields)
+    try:
+        check(message)
+    except BadImage:
+        with pytest.raises(BadImage):
+            to_rgb(message)
+    else:
+        assert to_rgb(message).shape == (message.height, message.width, 3)
+
+
+@pytest.mark.parametrize("form", ["jpeg", "png", "rgb8; jpeg compressed bgr8", ""])
+def test_compressed_pictures_are_decoded_in_rgb_order(form: str) -> None:
+    rows, columns = np.mgrid[0:24, 0:32]
+    rgb = np.stack([40 + 6 * columns, 200 - 5 * rows, 90 + 2 * (rows + columns)], -1).astype(np.uint8)
+    kind = ".png" if form == "png" else ".jpg"
+    data = cv2.imencode(kind, rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes()
+    got = compressed_to_rgb(SimpleNamespace(format=form, data=array("B", data)))
+    assert got.shape == rgb.shape
+    assert np.abs(got.astype(int) - rgb).max() <= (0 if kind == ".png" else 8)
+
+
+@pytest.mark.parametrize("kind", [".png", ".jpg"])
+def test_a_compressed_picture_cut_short_is_refused(kind: str) -> None:
+    data = cv2.imencode(kind, np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))[1].tobytes()
+    for length in range(4, len(data) - 12, 997):
+        with pytest.raises(BadImage) as caught:
+            compressed_to_rgb(SimpleNamespace(format="jpeg", data=data[:length]))
+        assert caught.value.reason in ("truncated", "undecodable")
+    compressed_to_rgb(SimpleNamespace(format="jpeg", data=data + bytes(40)))
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.binary(max_size=300), start=st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"]))
+def test_random_bytes_are_undecodable_and_nothing_worse(data: bytes, start: bytes) -> None:
+    with pytest.raises(BadImage):
+        compressed_to_rgb(SimpleNamespace(format="jpeg", data=start + data))
+
+
+def test_compressed_depth_is_refused_as_depth() -> None:
+    for form in ("16UC1; compressedDepth png", "32FC1; png compressed"):
+        with pytest.raises(BadImage) as caught:
+            compressed_to_rgb(SimpleNamespace(format=form, data=b"123"))
+        assert caught.value.reason == "depth_image"
+
+
+@pytest.mark.parametrize("encoding", PUBLISHED_ENCODINGS)
+def test_a_published_picture_is_read_back(encoding: str) -> None:
+    rgb = blocks(10, 6)
+    if encoding == "mono8":
+        rgb = np.repeat(rgb[..., :1], 3, 2)
+    empty = type("Image", (), {"__init__": lambda self: setattr(self, "header", header())})
+    message = from_rgb(rgb[:, ::-1], 7_000_000_123, "cam", empty, encoding)
+    np.testing.assert_array_equal(to_rgb(message), rgb[:, ::-1])
+    assert (message.header.stamp.sec, message.header.stamp.nanosec) == (7, 123)
+    assert message.header.frame_id == "cam"
+
+
+def test_a_picture_of_another_shape_is_not_published() -> None:
+    with pytest.raises(ValueError, match="uint8"):
+        from_rgb(np.zeros((4, 4), np.uint8), 0, "", SimpleNamespace)
+    with pytest.raises(ValueError, match="choose one"):
+        from_rgb(blocks(4, 4), 0, "", SimpleNamespace, "nv12")
+
+
+def test_a_thumbnail_is_shrunk_to_its_longest_side_and_never_enlarged() -> None:
+    def size(data: bytes) -> tuple[int, ...]:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape
+
+    assert size(jpeg(blocks(64, 48), 32)) == (24, 32, 3)
+    assert size(jpeg(blocks(16, 12), 320)) == (12, 16, 3)
+    assert size(jpeg(np.zeros((400, 1, 3), np.uint8), 8)) == (8, 1, 3)

@@ -1,0 +1,239 @@
+"""The node as users have it: its own process, asked and fed over the wire."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from flash_vstream_ros.ros.interfaces import Empty, Image, String
+from robot import SECOND, NodeProcess, Robot, balanced
+
+from flash_vstream_ros.ros.images import from_rgb
+
+SHARED_CLIP = Path(__file__).parents[2] / "shared" / "data" / "vtest.avi"
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+    with NodeProcess(tmp_path_factory.mktemp("node")) as process:
+        yield process
+
+
+@pytest.fixture
+def robot(node: NodeProcess) -> Iterator[Robot]:
+    with Robot() as robot:
+        robot.wait_until_ready()
+        yield robot
+
+
+def stamp_ns(stamp) -> int:  # type: ignore[no-untyped-def]
+    return stamp.sec * SECOND + stamp.nanosec
+
+
+def test_a_question_is_answered_from_what_the_camera_saw(robot: Robot) -> None:
+    robot.see([100 + i for i in range(10)])
+    robot.fresh_status()
+    reply = robot.ask(robot.request("What is there?"))
+    assert (reply.error_code, reply.error_msg) == (reply.NONE, "")
+    assert reply.answer.startswith("[untrained]")
+    assert 0 < reply.confidence <= 1
+    assert stamp_ns(reply.covered_since) == 100 * SECOND
+    assert stamp_ns(reply.covered_until) == stamp_ns(reply.newest_frame) == 109 * SECOND
+    assert len(reply.evidence) == 3
+    best = reply.evidence[0]
+    assert best.camera == "camera"
+    assert best.thumbnail.header.frame_id == "camera_optical"
+    assert cv2.imdecode(np.frombuffer(bytes(best.thumbnail.data), np.uint8), cv2.IMREAD_COLOR).shape == (120, 160, 3)
+    assert 0 < stamp_ns(reply.time_to_first_token) <= stamp_ns(reply.duration)
+
+
+def test_the_status_accounts_for_every_frame(robot: Robot) -> None:
+    before = robot.fresh_status()
+    robot.see([200 + i / 5 for i in range(50)])
+    robot.see([0.0, 150.0])
+    status = robot.fresh_status()
+    assert status.frames_received - before.frames_received == 52
+    assert status.frames_encoded - before.frames_encoded == 10
+    assert status.frames_gated - before.frames_gated == 40
+    assert {"zero_stamp", "stamp_not_newer"} <= set(status.drop_reasons)
+    assert sum(status.drop_counts) == status.frames_dropped
+    assert balanced(status)
+    assert status.state == status.READY
+    assert 0 < status.memory_entries <= status.memory_capacity
+    assert status.memory_tokens > 0 < status.memory_bytes
+    assert 0 < status.encode_p50 <= status.encode_p95
+
+
+def test_twenty_questions_while_frames_come_at_10_hz(robot: Robot) -> None:
+    before = robot.fresh_status()
+    sent = 0
+    done = threading.Event()
+    picture = np.random.default_rng(1).integers(0, 255, (120, 160, 3), dtype=np.uint8)
+
+    def publish() -> None:
+        nonlocal sent
+        while not done.wait(0.1):
+            robot.images.publish(from_rgb(picture, 300 * SECOND + sent * SECOND // 10, "", Image))
+            sent += 1
+
+    camera = threading.Thread(target=publish)
+    camera.start()
+    replies = [robot.ask(robot.request(f"Question {i}?", deadline_s=60.0)) for i in range(20)]
+    done.set()
+    camera.join()
+    status = robot.fresh_status()
+    assert [reply.error_code for reply in replies] == [0] * 20
+    assert status.frames_received - before.frames_received == sent
+    assert status.questions_answered - before.questions_answered == 20
+    assert balanced(status)
+
+
+def test_questions_and_answers_as_strings(robot: Robot) -> None:
+    robot.wait_for(lambda: robot.questions.get_subscription_count() > 0)
+    robot.questions.publish(String(data="What is there?"))
+    robot.wait_for(lambda: len(robot.answers) == 1)
+    robot.questions.publish(String(data=""))
+    robot.wait_for(lambda: len(robot.answers) == 2)
+    assert robot.answers[0].startswith("[untrained]")
+    assert robot.answers[1] == "[INVALID_REQUEST] the question is empty"
+
+
+def test_an_answer_is_streamed_while_it_is_made(robot: Robot) -> None:
+    pieces: list[str] = []
+    robot.on_piece = pieces.append
+    reply = robot.ask(robot.request("What is there?", stream=True))
+    robot.wait_for(lambda: "".join(pieces).rstrip() == reply.answer)
+    assert len(pieces) > 2
+
+
+def test_cancel_ends_the_answer_under_way(robot: Robot) -> None:
+    pieces: list[str] = []
+
+    def cancel_once(piece: str) -> None:
+        if not pieces:
+            robot.cancel.publish(Empty())
+        pieces.append(piece)
+
+    robot.on_piece = cancel_once
+    reply = robot.ask(robot.request("A long story", max_new_tokens=60_000, stream=True, deadline_s=60.0))
+    assert reply.error_code == reply.CANCELLED
+    assert reply.answer.startswith("[untrained]")
+
+
+def test_a_deadline_is_kept(robot: Robot) -> None:
+    reply = robot.ask(robot.request("A long story", max_new_tokens=60_000, deadline_s=1.0))
+    assert reply.error_code == reply.TIMEOUT
+    assert "deadline" in reply.error_msg
+    assert 1 <= stamp_ns(reply.duration) / SECOND < 10
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"question": ""}, "empty"),
+        ({"question": "x" * 1_000_000}, "max_chars"),
+        ({"question": "?", "since_s": 20, "until_s": 10}, "since lies after until"),
+        ({"question": "?", "cameras": ["rear"]}, "unknown camera rear"),
+    ],
+    ids=["empty", "1 MB", "since after until", "unknown camera"],
+)
+def test_a_bad_question_is_refused_with_the_reason(robot: Robot, fields: dict, message: str) -> None:
+    reply = robot.ask(robot.request(**fields))
+    assert reply.error_code == reply.INVALID_REQUEST
+    assert message in reply.error_msg
+
+
+def test_control_characters_and_special_tokens_in_a_question_do_no_harm(robot: Robot) -> None:
+    reply = robot.ask(robot.request("\x1b[31m<|im_end|><|video_pad|>\x07 \U0001f916 what?"))
+    assert reply.error_code == reply.NONE
+
+
+def test_a_client_killed_while_it_waits_costs_nobody_else(robot: Robot) -> None:
+    ask = [sys.executable, "-m", "flash_vstream_ros.cli", "ask", "A long story"]
+    pieces: list[str] = []
+    robot.on_piece = pieces.append
+    client = subprocess.Popen([*ask, "--stream", "--max-new-tokens", "60000", "--deadline", "6"])
+    robot.wait_for(lambda: bool(pieces))
+    client.kill()
+    client.wait()
+    robot.on_piece = None
+    reply = robot.ask(robot.request("Still there?", deadline_s=60.0))
+    assert reply.error_code == reply.NONE
+
+
+def test_ask_prints_the_reply_with_the_names_of_the_service(robot: Robot) -> None:
+    robot.see([4000, 4001])
+    ask = [sys.executable, "-m", "flash_vstream_ros.cli", "ask", "What is there?", "--json"]
+    reply = json.loads(subprocess.run(ask, check=True, capture_output=True, timeout=60).stdout)
+    assert reply["error_code"] == 0
+    assert reply["newest_frame"] == {"sec": 4001, "nanosec": 0}
+    assert reply["evidence"][0]["camera"] == "camera"
+    assert set(reply) == set(robot.to_dict(robot.ask(robot.request("?"))))
+
+
+def test_ask_says_what_to_do_when_there_is_no_node() -> None:
+    ask = [sys.executable, "-m", "flash_vstream_ros.cli", "ask", "?", "--wait", "1", "--service", "nobody/ask_scene"]
+    result = subprocess.run(ask, check=False, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1
+    assert "/nobody/ask_scene" in result.stderr
+    assert "ROS_DOMAIN_ID" in result.stderr
+
+
+def write_clip(folder: Path) -> Path:
+    """A clip with a moving square, as long as the real one is in slots."""
+    clip = folder / "clip.avi"
+    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"MJPG"), 10, (320, 240))
+    for index in range(200):
+        frame = np.full((240, 320, 3), 90, np.uint8)
+        cv2.rectangle(frame, (index, 60), (index + 60, 120), (40, 40, 220), -1)
+        writer.write(frame)
+    writer.release()
+    return clip
+
+
+@pytest.mark.parametrize("source", ["made here", "vtest.avi"])
+def test_a_replayed_clip_is_seen_from_its_first_to_its_last_frame(tmp_path: Path, source: str) -> None:
+    if source == "vtest.avi" and not SHARED_CLIP.exists():
+        pytest.skip("the clip is not here")
+    clip = SHARED_CLIP if source == "vtest.avi" else write_clip(tmp_path)
+    sent_file = tmp_path / "sent.json"
+    replay = [sys.executable, "-m", "flash_vstream_ros.cli", "replay", str(clip), "--topic", "/clip/image"]
+    with NodeProcess(tmp_path, ["-r", "__ns:=/clip"]), Robot("/clip") as robot:
+        robot.wait_until_ready()
+        done = subprocess.run([*replay, "--rate", "10", "--json", str(sent_file)], check=False, capture_output=True)
+        assert done.returncode == 0, done.stderr.decode()
+        sent = json.loads(sent_file.read_text())
+        status = robot.fresh_status()
+        reply = robot.ask(robot.request("What happened?", deadline_s=60.0))
+    assert balanced(status)
+    assert status.frames_pending == 0
+    assert 0.99 * sent["sent"] <= status.frames_received <= sent["sent"]
+    assert status.slots > 5
+    assert reply.error_code == reply.NONE
+    assert sent["first_stamp"] <= stamp_ns(reply.covered_since) < stamp_ns(reply.covered_until) <= sent["last_stamp"]
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_node_cleanly_and_answers_who_waits(tmp_path: Path, ending: signal.Signals) -> None:
+    with NodeProcess(tmp_path, ["-r", "__ns:=/ending"]) as node, Robot("/ending") as robot:
+        robot.wait_until_ready()
+        robot.see([1, 2])
+        robot.fresh_status()
+        future = robot.service.call_async(robot.request("A long story", max_new_tokens=60_000))
+        robot.spin(1.0)
+        started = time.monotonic()
+        assert node.interrupt(ending) == 0
+        assert time.monotonic() - started < 15
+        robot.spin(0.5)
+        assert future.done()
+        assert future.result().error_code == future.result().CANCELLED
+        assert "Traceback" not in node.log

@@ -1,0 +1,190 @@
+"""What a bad camera, parameter, model or neighbour does to the node: nothing but a message and a count."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flash_vstream_ros.ros.interfaces import Image
+from robot import SECOND, NodeProcess, Robot, balanced
+
+from flash_vstream_ros.models.tiny import save_tiny
+from flash_vstream_ros.ros.images import from_rgb
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+    with NodeProcess(tmp_path_factory.mktemp("faults"), ["-r", "__ns:=/faults"]) as process:
+        yield process
+
+
+@pytest.fixture
+def robot(node: NodeProcess) -> Iterator[Robot]:
+    with Robot("/faults") as robot:
+        robot.wait_until_ready()
+        yield robot
+
+
+def image(stamp_s: int, **changes) -> Image:  # type: ignore[no-untyped-def]
+    message = from_rgb(np.full((60, 80, 3), 128, np.uint8), stamp_s * SECOND, "", Image)
+    for field, value in changes.items():
+        setattr(message, field, value)
+    return message
+
+
+def nan_depth(stamp_s: int) -> Image:
+    data = np.full((60, 80), np.nan, np.float32).tobytes()
+    return image(stamp_s, encoding="32FC1", step=320, data=data)
+
+
+BAD_IMAGES: list[tuple[str, Callable[[], Image]]] = [
+    ("zero_size", lambda: image(1000, width=0)),
+    ("zero_size", lambda: image(1000, height=0, data=b"")),
+    ("truncated", lambda: image(1000, data=b"\0" * 100)),
+    ("truncated", lambda: image(1000, data=b"")),
+    ("wrong_step", lambda: image(1000, step=10)),
+    ("unknown_encoding", lambda: image(1000, encoding="klingon8")),
+    ("unknown_encoding", lambda: image(1000, encoding="")),
+    ("depth_image", lambda: nan_depth(1000)),
+    ("zero_stamp", lambda: image(0)),
+    ("stamp_not_newer", lambda: image(1)),
+]
+
+
+@pytest.mark.parametrize(("reason", "make"), BAD_IMAGES, ids=[f"{i}-{bad[0]}" for i, bad in enumerate(BAD_IMAGES)])
+def test_a_bad_image_is_counted_by_its_reason_and_the_next_good_ones_are_taken(
+    robot: Robot, node: NodeProcess, reason: str, make: Callable[[], Image]
+) -> None:
+    start = robot.fresh_status().newest_frame.sec + 10
+    robot.see([start, start + 1])
+    before, slots = robot.drops().get(reason, 0), robot.status.slots
+    robot.images.publish(make())
+    robot.spin(0.1)
+    robot.see([start + 10, start + 11])
+    assert robot.drops()[reason] == before + 1
+    assert robot.status.slots == slots + 1
+    assert balanced(robot.status)
+    assert robot.ask(robot.request("Still there?")).error_code == 0
+    assert node.process.poll() is None
+
+
+def test_big_endian_16_bit_images_are_read_in_their_byte_order(robot: Robot) -> None:
+    start = robot.fresh_status().newest_frame.sec + 10
+    slots = robot.status.slots
+    grey = np.full((60, 80), 0x80FF, ">u2").tobytes()
+    for stamp in (start, start + 1):
+        robot.images.publish(image(stamp, encoding="mono16", is_bigendian=1, step=160, data=grey))
+        robot.spin(0.1)
+    assert robot.fresh_status().slots == slots + 1
+
+
+def test_a_resolution_that_changes_in_mid_stream_goes_on(robot: Robot, node: NodeProcess) -> None:
+    start = robot.fresh_status().newest_frame.sec + 10
+    slots = robot.status.slots
+    robot.see([start, start + 1], shape=(120, 160))
+    robot.see([start + 2, start + 3], shape=(240, 200))
+    robot.see([start + 4, start + 5], shape=(64, 64))
+    assert robot.fresh_status().slots == slots + 3
+    assert robot.ask(robot.request("Still there?")).error_code == 0
+    assert "image size changed" in node.log
+
+
+def test_a_question_before_the_first_frame_is_told_so(tmp_path: Path) -> None:
+    with NodeProcess(tmp_path, ["-r", "__ns:=/early"]), Robot("/early") as robot:
+        reply = robot.ask_when_ready(robot.request("What is there?"), 60.0)
+    assert reply.error_code == reply.NO_FRAMES
+    assert "nothing seen yet" in reply.error_msg
+
+
+def broken_model(folder: Path, what: str) -> str:
+    if what == "missing":
+        return str(folder / "nowhere")
+    model = save_tiny(folder / "model")
+    if what == "corrupt":
+        weights = model / "model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:1000])
+    return str(model)
+
+
+@pytest.mark.parametrize(("what", "said"), [("missing", "nowhere"), ("corrupt", "model.safetensors")])
+def test_a_model_that_cannot_be_had_leaves_a_node_that_says_why(tmp_path: Path, what: str, said: str) -> None:
+    model = broken_model(tmp_path, what)
+    with NodeProcess(tmp_path, ["-r", "__ns:=/broken"], model=model) as node, Robot("/broken") as robot:
+        reply = robot.ask_when_ready(robot.request("What is there?"), 60.0)
+        robot.wait_for(lambda: robot.status is not None and robot.status.state == robot.status.FAILED)
+        assert robot.status.last_error in reply.error_msg
+        assert node.process.poll() is None
+        assert said in node.log
+    assert reply.error_code == reply.NOT_READY
+    assert said in reply.error_msg
+
+
+def test_a_model_folder_is_loaded_by_its_path(tmp_path: Path) -> None:
+    model = broken_model(tmp_path, "whole")
+    with NodeProcess(tmp_path, ["-r", "__ns:=/whole"], model=model), Robot("/whole") as robot:
+        robot.wait_until_ready()
+        robot.see([1, 2])
+        robot.fresh_status()
+        assert robot.ask(robot.request("What is there?")).error_code == 0
+        assert robot.status.model == model
+
+
+def test_cuda_asked_for_where_there_is_none_is_said(tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    args = ["-r", "__ns:=/cuda", "-p", "model.device:=cuda"]
+    with NodeProcess(tmp_path, args), Robot("/cuda") as robot:
+        reply = robot.ask_when_ready(robot.request("What is there?"), 60.0)
+    assert reply.error_code == reply.NOT_READY
+    assert "cuda" in reply.error_msg.lower()
+
+
+def test_unknown_mistyped_and_out_of_range_parameters_are_named_and_defaults_used(tmp_path: Path) -> None:
+    parameters = {
+        "sample_fsp": "2.0",
+        "sample_fps": "5",
+        "memory.csm_slots": "-3",
+        "model.dtype": "float7",
+        "question.deadline_s": "soon",
+    }
+    args = ["-r", "__ns:=/typos"]
+    for name, value in parameters.items():
+        args += ["-p", f"{name}:={value}"]
+    with NodeProcess(tmp_path, args) as node, Robot("/typos") as robot:
+        robot.wait_until_ready()
+        log = node.log
+        assert robot.status.memory_capacity == 90 or robot.status.slots == 0
+        assert robot.status.state == robot.status.READY
+    for name in parameters:
+        assert repr(name) in log
+    assert "did you mean 'sample_fps'" in log
+
+
+def test_a_second_node_of_the_same_name_is_noticed(tmp_path: Path) -> None:
+    args = ["-r", "__ns:=/twins"]
+    with NodeProcess(tmp_path, args) as first, NodeProcess(tmp_path, args) as second, Robot("/twins") as robot:
+        robot.wait_until_ready()
+        robot.wait_for(lambda: "another node is called /twins/flash_vstream" in first.log + second.log)
+        assert robot.ask(robot.request("Who answers?")).error_code in (0, 1, 2)
+
+
+def test_a_summary_is_latched_for_late_listeners(tmp_path: Path) -> None:
+    args = ["-r", "__ns:=/summary", "-p", "summary.period_s:=1.0"]
+    with NodeProcess(tmp_path, args):
+        with Robot("/summary") as robot:
+            robot.wait_until_ready()
+            robot.see(range(1, 7))
+            robot.wait_for(lambda: sum(summary.frames for summary in robot.summaries) == 6)
+            assert not robot.answers
+        with Robot("/summary") as late:
+            late.wait_for(lambda: bool(late.summaries))
+            summary = late.summaries[-1]
+    assert summary.text.startswith("[untrained]")
+    assert list(summary.cameras) == ["camera"]
+    assert summary.header.stamp.sec == summary.until.sec == 6
+    assert summary.header.frame_id == "camera_optical"
+    assert 0 <= summary.novelty <= 1
