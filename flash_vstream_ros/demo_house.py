@@ -138,7 +138,7 @@ def _shell(room: str, cells: Mapping[str, tuple[int, int]], cell: float) -> _She
             free.append(side)
             continue
         paint.on_wall(side, -DOOR_HALF - 0.09, DOOR_HALF + 0.09, 0, DOOR_TOP + 0.09, (244, 240, 232))
-        corners = paint.on_wall(side, -DOOR_HALF, DOOR_HALF, 0, DOOR_TOP, (60, 56, 54))
+        corners = paint.on_wall(side, -DOOR_HALF, DOOR_HALF, 0, DOOR_TOP, (244, 240, 232))
         doors.append(_Door(corners, beyond))
     _window(paint, free[0])
     for side in free[1:]:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flash_vstream_ros.ros.interfaces import Empty, Image, MemoryStatus, SceneSummary, String
 
 from flash_vstream_ros.client import AskClient
 from flash_vstream_ros.ros import DurabilityPolicy, QoSProfile
 from flash_vstream_ros.ros.images import from_rgb
+from flash_vstream_ros.ros.interfaces import Empty, Image, MemoryStatus, SceneSummary, String
 
 SECOND = 1_000_000_000
 SMALL = ["-p", "model.max_pixels:=12544", "-p", "question.max_new_tokens:=8", "-p", "summary.period_s:=0.0"]

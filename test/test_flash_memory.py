@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from reference_memory import NaiveMemory
 
 from flash_vstream_ros.bench.distortion import flatness
-from flash_vstream_ros.memory import EntryKind, FlashMemory, FlashMemoryConfig, MemorySnapshot, Slot
+from flash_vstream_ros.memory import EntryKind, FlashMemory, FlashMemoryConfig, Grid, MemorySnapshot, Slot
 
 SECOND = 1_000_000_000
 PERIOD = 2 * SECOND
@@ -31,6 +31,7 @@ def slot(
         "last_ns": first + SECOND,
         "low": low,
         "detail": detail,
+        "grid": Grid(4, 4),
     }
     return Slot(**{"camera": camera, "thumbnail": thumbnail, **facts, **changes})  # type: ignore[arg-type]
 
@@ -251,6 +252,7 @@ def test_novelty_is_a_share_beside_a_centroid_at_zero(seed: int) -> None:
         ({"detail": torch.zeros(3, 2, device="meta")}, "detail is .*the memory holds"),
         ({"detail": torch.zeros(4, 2)}, "detail is .*the memory holds"),
         ({"low": torch.zeros(4, 3, dtype=torch.int64)}, "floating point matrix"),
+        ({"grid": Grid(8, 2)}, "has Grid.*the memory holds"),
         ({"first_ns": START + 30 * PERIOD + 2}, "before it starts"),
         ({"first_ns": START + 19 * PERIOD + SECOND}, "not after .* the newest stamp"),
     ],

@@ -14,6 +14,7 @@ from torch import Tensor
 from flash_vstream_ros.memory import (
     FlashMemory,
     FlashMemoryConfig,
+    Grid,
     MergedGrid,
     Slot,
     compress_clip,
@@ -158,7 +159,7 @@ def test_the_streaming_memory_is_the_recorded_one_until_it_is_full(case: str) ->
     memory = FlashMemory(FlashMemoryConfig(csm_slots, dam_slots, recent_slots=0))
     for index, (low, detail) in enumerate(zip(low_features(case, tensors), high, strict=True)):
         stamp = 1_700_000_000_123_456_789 + 2_000_000_000 * index
-        memory.insert(Slot("camera", "frame", stamp, stamp + 1_000_000_000, low, detail))
+        memory.insert(Slot("camera", "frame", stamp, stamp + 1_000_000_000, low, detail, Grid(*facts["grid"][1:])))
     found = memory.snapshot()
     rows = torch.cat([found.dam.flatten(0, 1), found.csm.flatten(0, 1)])
     assert torch.equal(rows, tensors["memory_features"])

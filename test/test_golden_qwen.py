@@ -44,6 +44,7 @@ def snapshot_of(network, golden: dict[str, torch.Tensor]) -> MemorySnapshot:
         dam_times=golden["dam_slots"].double(),
         csm=golden["csm_features"],
         csm_times=times,
+        grid=Grid(rows, columns),
         entries=tuple(MemoryEntry(kind, "camera", "", 0, 0, 1.0, b"", 0) for kind in kinds),
         slots_seen=int(golden["video_grid_thw"][0, 0]),
         text_slots=len(times),
@@ -53,8 +54,7 @@ def snapshot_of(network, golden: dict[str, torch.Tensor]) -> MemorySnapshot:
 def prompt_of(network, golden: dict[str, torch.Tensor]):
     ids = golden["input_ids"][0].tolist()
     first, count = ids.index(VIDEO_TOKEN), ids.count(VIDEO_TOKEN)
-    grid = Grid(*golden["dam_grid_thw"][1:].tolist())
-    return prefill(network, snapshot_of(network, golden), ids[:first], ids[first + count :], grid)
+    return prefill(network, snapshot_of(network, golden), ids[:first], ids[first + count :])
 
 
 @pytest.mark.parametrize("case", WITH_FRAMES)

@@ -14,10 +14,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from flash_vstream_ros.ros.interfaces import Empty, Image, String
 from robot import SECOND, NodeProcess, Robot, balanced
 
 from flash_vstream_ros.ros.images import from_rgb
+from flash_vstream_ros.ros.interfaces import Empty, Image, String
 
 SHARED_CLIP = Path(__file__).parents[2] / "shared" / "data" / "vtest.avi"
 

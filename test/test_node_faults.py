@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flash_vstream_ros.ros.interfaces import Image
 from robot import SECOND, NodeProcess, Robot, balanced
 
 from flash_vstream_ros.models.tiny import save_tiny
 from flash_vstream_ros.ros.images import from_rgb
+from flash_vstream_ros.ros.interfaces import Image
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..memory import FlashMemory, FlashMemoryConfig, Slot, WardClustering, ordered_kmeans
+from ..memory import FlashMemory, FlashMemoryConfig, Grid, Slot, WardClustering, ordered_kmeans
 from .released import released_clusters
 
 KMEANS_STARTS = 3
@@ -115,7 +115,7 @@ def flatness(slots: int = 10_000, config: FlashMemoryConfig | None = None) -> di
     sizes: list[tuple[int, int]] = []
     for index, low in enumerate(features):
         stamp = index * memory.config.slot_period_ns
-        slot = Slot("camera", "frame", stamp, stamp + memory.config.slot_period_ns // 2, low, low)
+        slot = Slot("camera", "frame", stamp, stamp + memory.config.slot_period_ns // 2, low, low, Grid(4, 4))
         begin = time.perf_counter()
         memory.insert(slot)
         seconds.append(time.perf_counter() - begin)

@@ -74,8 +74,8 @@ class Dialogue:
 
     def step(self) -> bool:
         """Begin the next question or say one more token. False when there is nothing to answer."""
-        for ticket in self._line.leave():
-            self._finish(ticket, Answer(*(_ended_early(ticket) or ()), newest_ns=ticket.newest_ns))
+        for leaving in self._line.leave():
+            self._begin(leaving)
         if self._active is not None:
             self._guard(self._active.ticket, self._say_one_token)
         elif (ticket := self._line.next()) is not None:

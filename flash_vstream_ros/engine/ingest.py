@@ -120,6 +120,7 @@ class Ingest:
             last_ns=second.frame.stamp_ns,
             low=low,
             detail=detail,
+            grid=self._grid,
             thumbnail=thumbnail(second.rgb),
         )
         inserting = time.perf_counter()

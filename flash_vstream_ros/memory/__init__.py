@@ -3,7 +3,7 @@
 from .am_rope import MergedGrid, PromptIds, prompt_ids, text_start, visual_ids
 from .flash_memory import FlashMemory, FlashMemoryConfig
 from .kmeans import CompressedClip, OrderedClusters, compress_clip, klarge_retrieve, ordered_kmeans
-from .slot import EntryKind, MemoryEntry, MemorySnapshot, Slot
+from .slot import EntryKind, Grid, MemoryEntry, MemorySnapshot, Slot
 from .ward import Insertion, Merge, WardClustering
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "EntryKind",
     "FlashMemory",
     "FlashMemoryConfig",
+    "Grid",
     "Insertion",
     "MemoryEntry",
     "MemorySnapshot",

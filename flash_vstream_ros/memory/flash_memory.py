@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .exemplars import Exemplar, ExemplarPool
-from .slot import EntryKind, MemoryEntry, MemorySnapshot, Slot
+from .slot import EntryKind, Grid, MemoryEntry, MemorySnapshot, Slot
 from .ward import WardClustering
 
 MERGED_PATCHES = 4  # the merger makes one token of 2x2 patches
@@ -82,6 +82,7 @@ class FlashMemory:
         self._clusters: dict[int, _Cluster] = {}  # by row of the clustering
         self._recent: deque[Exemplar] = deque(maxlen=self.config.recent_slots)
         self._last_ns: dict[str, int] = {}  # newest stamp by camera
+        self._grid = Grid(0, 0)
         self._origin_ns = 0
         self._slots_seen = 0
 
@@ -137,7 +138,7 @@ class FlashMemory:
         """Take in a slot; its novelty: 1 - cosine similarity, in [0, 1], with its camera's nearest centroid.
 
         The first slot of a camera has novelty 1. Raises ValueError, and changes nothing, when features are not
-        finite or differ in shape, dtype or device from those held, when stamps do not increase within a camera,
+        finite or differ in shape, grid, dtype or device from those held, when stamps do not increase within a camera,
         or when there are more cameras than CSM slots.
         """
         self._check(slot)
@@ -154,7 +155,7 @@ class FlashMemory:
             row, merge = ward.insert(item, slot.camera, distances)
             newest = pool.hold(slot)
         if self._pool is None:
-            self._ward, self._pool, self._origin_ns = ward, pool, slot.last_ns
+            self._ward, self._pool, self._grid, self._origin_ns = ward, pool, slot.grid, slot.last_ns
         self._clusters[row] = _Cluster(slot.camera, slot.first_ns, slot.last_ns, slot.last_ns, 1, [newest])
         self._recent.append(newest)
         if merge:
@@ -195,6 +196,7 @@ class FlashMemory:
             dam_times=self._times((exemplar.last_ns, 1) for exemplar in dam),
             csm=csm_features,
             csm_times=self._times(cluster.stamps for cluster in clusters),
+            grid=self._grid,
             entries=(*map(_dam_entry, dam), *map(_csm_entry, clusters)),
             slots_seen=slots,
             text_slots=min(slots, self.config.csm_slots),
@@ -261,6 +263,8 @@ class FlashMemory:
                 raise ValueError(
                     f"{where}: {name} is {_kind(features)}, the memory holds {_kind(held)}; reset it to change"
                 )
+        if self._pool and slot.grid != self._grid:
+            raise ValueError(f"{where} has {slot.grid}, the memory holds {self._grid}; reset it to change")
         if slot.low.shape[0] % MERGED_PATCHES:
             raise ValueError(f"{where}: the merger needs low patches by {MERGED_PATCHES}, not {slot.low.shape[0]}")
         if slot.low.device != slot.detail.device:

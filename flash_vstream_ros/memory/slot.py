@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from torch import Tensor
+
+
+class Grid(NamedTuple):
+    """High-resolution patches of one slot; both sides are multiples of 4 (2x2 pooling, 2x2 merging)."""
+
+    height: int
+    width: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,6 +26,7 @@ class Slot:
     last_ns: int
     low: Tensor  # [low_patches, dim] vision tower output at half resolution, before the merger
     detail: Tensor  # [detail_tokens, width] high resolution, already merged to the language model's width
+    grid: Grid
     thumbnail: bytes = b""  # JPEG of the second frame
 
 
@@ -50,6 +59,7 @@ class MemorySnapshot:
     dam_times: Tensor  # [dam_slots] float64, slots since the memory's origin, scaled to the horizon
     csm: Tensor  # [csm_slots, low_patches, dim] before the merger, ordered by time
     csm_times: Tensor  # [csm_slots] float64, same unit
+    grid: Grid  # of its slots; 0x0 before the first
     entries: tuple[MemoryEntry, ...]  # in the order of dam, then in the order of csm
     slots_seen: int  # slots that the snapshot stands for
     text_slots: int  # min(slots_seen, CSM capacity): what the published text offset uses

@@ -9,18 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..memory.slot import MemorySnapshot
+from ..memory.slot import Grid, MemorySnapshot
 
 
 class ModelError(RuntimeError):
     """A model that cannot be loaded or run; the sentence names the file or setting and says what to do."""
-
-
-class Grid(NamedTuple):
-    """High-resolution patches of one slot; both sides are multiples of 4 (2x2 pooling, 2x2 merging)."""
-
-    height: int
-    width: int
 
 
 class Token(NamedTuple):

@@ -42,7 +42,6 @@ class Qwen2VL:
         )
         self._prompt = ChatPrompt.of(tokenizer, instruction)
         self._vocabulary = _vocabulary(network, tokenizer)
-        self._grids: dict[int, Grid] = {}  # merged tokens of a slot -> the newest grid that gave so many
 
     def grid(self, height: int, width: int) -> Grid:
         """The patch grid for camera frames of this size in pixels; ValueError when too small or too narrow."""
@@ -60,21 +59,16 @@ class Qwen2VL:
         if min(grid) < step or grid.height % step or grid.width % step:
             raise ValueError(f"Both sides of {grid} must be multiples of {step}; take it from grid().")
         low, detail = self._encode(frames, grid)
-        self._grids[len(detail)] = grid
         return low.clone(), detail.clone()  # ordinary tensors, which do not keep the whole pass in memory
 
-    def answer(
-        self, snapshot: MemorySnapshot, question: str, max_new_tokens: int, grid: Grid | None = None
-    ) -> GreedyAnswer:
+    def answer(self, snapshot: MemorySnapshot, question: str, max_new_tokens: int) -> GreedyAnswer:
         """Greedy answer to `question` from the snapshot alone; later changes of the memory do not reach it.
 
-        `grid` is that of the snapshot's slots; without it, the newest encoded grid of as many tokens is taken.
-        ValueError for an empty snapshot, or one whose shapes fit no grid.
+        ValueError for an empty snapshot, or one whose tokens do not fit its grid.
         """
         if snapshot.empty:
             raise ValueError("The snapshot is empty: there is nothing to answer from.")
-        grid = grid or self._grid_of(snapshot)
-        prompt = prefill(self.network, snapshot, self._prompt.before, self._prompt.after(question), grid)
+        prompt = prefill(self.network, snapshot, self._prompt.before, self._prompt.after(question))
         return GreedyAnswer(self.network, prompt, self._vocabulary, max_new_tokens)
 
     def tokens(self, snapshot: MemorySnapshot) -> int:
@@ -89,20 +83,11 @@ class Qwen2VL:
         detail = output.pooler_output[: len(high) // self.preprocessor.merge**2]
         return output.last_hidden_state[len(high) :], detail
 
-    def _grid_of(self, snapshot: MemorySnapshot) -> Grid:
-        """Tokens alone do not tell 24x40 from 40x24, so the grid is the one that was encoded."""
-        merge = self.preprocessor.merge
-        count = snapshot.dam.shape[1] if len(snapshot.dam) else snapshot.csm.shape[1] * POOL**2 // merge**2
-        grid = self._grids.get(count)
-        if grid is None:
-            raise ValueError(f"No slot of {count} tokens was encoded by this model; pass the grid of the snapshot.")
-        return grid
-
 
 @torch.inference_mode()
-def prefill(network: Any, snapshot: MemorySnapshot, before: Sequence[int], after: Sequence[int], grid: Grid) -> Prefill:
-    """The prompt `before`, [DAM, CSM], `after`, at AM-RoPE ids; `grid` is that of the snapshot's slots."""
-    visual = merge_memory(network, snapshot)
+def prefill(network: Any, snapshot: MemorySnapshot, before: Sequence[int], after: Sequence[int]) -> Prefill:
+    """The prompt `before`, [DAM, CSM], `after`, at AM-RoPE ids."""
+    visual, grid = merge_memory(network, snapshot), snapshot.grid
     embed, merge = network.get_input_embeddings(), network.config.vision_config.spatial_merge_size
     texts = [embed(torch.tensor(ids, dtype=torch.long, device=network.device)) for ids in (before, after)]
     ids, rope_delta = prompt_ids(

@@ -5,15 +5,44 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from .context import Context, get_default_context
-from .executors import Executor, SingleThreadedExecutor
+from .duration import Duration
+from .exceptions import (
+    ExternalShutdownException,
+    InvalidHandle,
+    InvalidParameterTypeException,
+    InvalidParameterValueException,
+    ParameterAlreadyDeclaredException,
+    ParameterNotDeclaredException,
+)
+from .executors import Executor, MultiThreadedExecutor, SingleThreadedExecutor
+from .logging import LoggingSeverity, get_logger
 from .node import Node
+from .parameter import Parameter
+from .qos import (
+    DurabilityPolicy,
+    HistoryPolicy,
+    QoSDurabilityPolicy,
+    QoSHistoryPolicy,
+    QoSProfile,
+    QoSReliabilityPolicy,
+    ReliabilityPolicy,
+    qos_profile_sensor_data,
+    qos_profile_services_default,
+    qos_profile_system_default,
+)
 from .task import Future
+from .time import Time
+from .types import message_class
+
+FloatingPointRange: Any = message_class("rcl_interfaces/msg/FloatingPointRange")
+IntegerRange: Any = message_class("rcl_interfaces/msg/IntegerRange")
+ParameterDescriptor: Any = message_class("rcl_interfaces/msg/ParameterDescriptor")
+SetParametersResult: Any = message_class("rcl_interfaces/msg/SetParametersResult")
 
 
-def init(
-    args: Sequence[str] | None = None, *, context: Context | None = None, domain_id: int | None = None
-) -> None:
+def init(args: Sequence[str] | None = None, *, context: Context | None = None, domain_id: int | None = None) -> None:
     """Start the runtime and let SIGINT and SIGTERM end it. `args` defaults to sys.argv."""
     chosen = context or get_default_context()
     chosen.init(args, domain_id=domain_id)
@@ -73,3 +102,48 @@ def spin_until_future_complete(
         chosen.spin_until_future_complete(future, timeout_sec)
     finally:
         chosen.remove_node(node)
+
+
+__all__ = [
+    "Context",
+    "DurabilityPolicy",
+    "Duration",
+    "ExternalShutdownException",
+    "FloatingPointRange",
+    "Future",
+    "HistoryPolicy",
+    "IntegerRange",
+    "InvalidHandle",
+    "InvalidParameterTypeException",
+    "InvalidParameterValueException",
+    "LoggingSeverity",
+    "MultiThreadedExecutor",
+    "MutuallyExclusiveCallbackGroup",
+    "Node",
+    "Parameter",
+    "ParameterAlreadyDeclaredException",
+    "ParameterDescriptor",
+    "ParameterNotDeclaredException",
+    "QoSDurabilityPolicy",
+    "QoSHistoryPolicy",
+    "QoSProfile",
+    "QoSReliabilityPolicy",
+    "ReentrantCallbackGroup",
+    "ReliabilityPolicy",
+    "SetParametersResult",
+    "SingleThreadedExecutor",
+    "Time",
+    "create_node",
+    "get_default_context",
+    "get_logger",
+    "init",
+    "ok",
+    "qos_profile_sensor_data",
+    "qos_profile_services_default",
+    "qos_profile_system_default",
+    "shutdown",
+    "spin",
+    "spin_once",
+    "spin_until_future_complete",
+    "try_shutdown",
+]

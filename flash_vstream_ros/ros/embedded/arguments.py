@@ -109,9 +109,7 @@ class Arguments:
 
     def parameter_overrides(self, full_node_name: str) -> dict[str, Any]:
         """Parameter values for one node; later rules replace earlier ones."""
-        return {
-            rule.parameter: rule.value for rule in self.parameter_rules if rule.applies_to(full_node_name)
-        }
+        return {rule.parameter: rule.value for rule in self.parameter_rules if rule.applies_to(full_node_name)}
 
 
 def _parameter(text: str) -> ParameterRule:

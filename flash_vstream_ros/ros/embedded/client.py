@@ -23,9 +23,7 @@ class Client(Waitable):
     reader: Reader
     writer: Writer
 
-    def __init__(
-        self, node: Node, srv_type: Any, name: str, callback_group: CallbackGroup, qos: QoSProfile
-    ) -> None:
+    def __init__(self, node: Node, srv_type: Any, name: str, callback_group: CallbackGroup, qos: QoSProfile) -> None:
         super().__init__(callback_group)
         self._node = node
         self.srv_type = srv_type

@@ -48,9 +48,8 @@ class Discovery:
             return f"<ParticipantIndex>none</ParticipantIndex><Tag>ros_discovery_off_{os.getpid()}</Tag>"
         peers = [*(["localhost"] if self.range == "LOCALHOST" else []), *self.static_peers]
         listed = "".join(f'<Peer address="{peer}"/>' for peer in peers)
-        return (
-            "<ParticipantIndex>auto</ParticipantIndex><MaxAutoParticipantIndex>32</MaxAutoParticipantIndex>"
-            + (f"<Peers>{listed}</Peers>" if listed else "")
+        return "<ParticipantIndex>auto</ParticipantIndex><MaxAutoParticipantIndex>32</MaxAutoParticipantIndex>" + (
+            f"<Peers>{listed}</Peers>" if listed else ""
         )
 
 

@@ -143,7 +143,7 @@ def _print(level: LoggingSeverity, name: str, text: str, stamp: int) -> None:
             stream.flush()
         except (OSError, ValueError):
             pass  # a closed console must not stop the node
-    for sink in list(_sinks):
+    for sink in _sinks:
         sink(level, name, text, stamp)
 
 

@@ -62,9 +62,7 @@ class NodeGraph:
     def get_publishers_info_by_topic(self, topic_name: str, no_mangle: bool = False) -> list[TopicEndpointInfo]:
         return self._infos("writer", topic_name, no_mangle)
 
-    def get_subscriptions_info_by_topic(
-        self, topic_name: str, no_mangle: bool = False
-    ) -> list[TopicEndpointInfo]:
+    def get_subscriptions_info_by_topic(self, topic_name: str, no_mangle: bool = False) -> list[TopicEndpointInfo]:
         return self._infos("reader", topic_name, no_mangle)
 
     def get_topic_names_and_types(self) -> NamesAndTypes:

@@ -56,9 +56,7 @@ class NodeParameters:
     def get_parameters_by_prefix(self, prefix: str) -> dict[str, Parameter]:
         start = f"{prefix}." if prefix else ""
         return {
-            name[len(start) :]: self.parameters.get(name)
-            for name in self.parameters.names
-            if name.startswith(start)
+            name[len(start) :]: self.parameters.get(name) for name in self.parameters.names if name.startswith(start)
         }
 
     def get_parameter_type(self, name: str) -> Parameter.Type:

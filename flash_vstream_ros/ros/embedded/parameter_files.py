@@ -54,7 +54,7 @@ def parse_value(text: str, where: str) -> Any:
     if not text.strip():
         return ""
     try:
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ROSArgumentError(f"{where}: {text!r} is no YAML value: {error}") from error
     return _checked(value, where)
@@ -67,7 +67,7 @@ def load_parameter_file(path: str) -> list[ParameterRule]:
     except (OSError, UnicodeDecodeError) as error:
         raise ROSArgumentError(f"--params-file {path}: {error}") from error
     try:
-        tree = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        tree = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""

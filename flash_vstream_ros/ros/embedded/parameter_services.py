@@ -83,9 +83,7 @@ class ParameterEvents:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._event = message_class("rcl_interfaces/msg/ParameterEvent")
-        self._publisher = node.create_publisher(
-            self._event, "/parameter_events", qos_profile_parameter_events
-        )
+        self._publisher = node.create_publisher(self._event, "/parameter_events", qos_profile_parameter_events)
         node.parameters.on_change = self._publish
 
     def _publish(self, new: list[Parameter], changed: list[Parameter]) -> None:

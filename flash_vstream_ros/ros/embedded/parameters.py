@@ -55,9 +55,7 @@ class Parameters:
         self.on_change([parameter], [])
         return parameter
 
-    def _initial(
-        self, name: str, value: Any, descriptor: Any, ignore_override: bool
-    ) -> tuple[Parameter, Any]:
+    def _initial(self, name: str, value: Any, descriptor: Any, ignore_override: bool) -> tuple[Parameter, Any]:
         described = descriptor or message_class("rcl_interfaces/msg/ParameterDescriptor")()
         described.name = name
         if isinstance(value, Parameter.Type):

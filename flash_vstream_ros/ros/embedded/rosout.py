@@ -30,9 +30,7 @@ class Rosout:
             return
         seconds, nanoseconds = divmod(stamp, NANOSECONDS)
         valid = text.encode(errors="replace").decode()
-        message = self._log(
-            stamp=self._stamp(sec=seconds, nanosec=nanoseconds), level=int(level), name=name, msg=valid
-        )
+        message = self._log(stamp=self._stamp(sec=seconds, nanosec=nanoseconds), level=int(level), name=name, msg=valid)
         try:
             # Not through Publisher.publish(), whose own warnings would come back here.
             self._publisher.writer.write(serialize(message))

@@ -11,7 +11,6 @@ import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from cyclonedds.core import DDSException, DDSStatus, Entity, GuardCondition, WaitSet
 from cyclonedds.domain import Domain, DomainParticipant

@@ -1,0 +1,187 @@
+"""The one door to ROS 2: rclpy where it is installed, else the embedded runtime, under the same names.
+
+The environment variable FLASH_VSTREAM_RUNTIME ("rclpy" or "embedded") forces one of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import warnings
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+VARIABLE = "FLASH_VSTREAM_RUNTIME"
+
+
+def _choose() -> str:
+    forced = os.environ.get(VARIABLE, "")
+    if forced not in ("", "rclpy", "embedded"):
+        raise ImportError(f"{VARIABLE} is {forced!r}, expected 'rclpy' or 'embedded'")
+    if forced == "rclpy" or (not forced and _rclpy_imports()):
+        _require_generated_interfaces()
+        return "rclpy"
+    _require_embedded()
+    return "embedded"
+
+
+def _rclpy_imports() -> bool:
+    if find_spec("rclpy") is None:
+        return False
+    try:
+        importlib.import_module("rclpy")
+    except ImportError as error:
+        warnings.warn(f"rclpy is there but does not import ({error}); using the embedded runtime", stacklevel=2)
+        return False
+    return True
+
+
+def _require_generated_interfaces() -> None:
+    importlib.import_module("rclpy")
+    try:
+        importlib.import_module("flash_vstream_ros.msg")
+        importlib.import_module("flash_vstream_ros.srv")
+    except ImportError as error:
+        raise ImportError(
+            "rclpy is there, but the messages and services of flash_vstream_ros are not generated for it: build this "
+            f"package with colcon and source its workspace, or set {VARIABLE}=embedded"
+        ) from error
+
+
+def _require_embedded() -> None:
+    for module, requirement in (("cyclonedds", "cyclonedds==11.0.1"), ("rosbags", "'rosbags>=0.11'")):
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            raise ImportError(
+                f"The embedded ROS 2 runtime needs {module}, which does not import ({error}): "
+                f"pip install {requirement}, or source a ROS 2 installation to use its rclpy"
+            ) from error
+
+
+RUNTIME = _choose()
+
+if TYPE_CHECKING or RUNTIME == "embedded":
+    from .embedded import (
+        DurabilityPolicy,
+        Duration,
+        ExternalShutdownException,
+        FloatingPointRange,
+        Future,
+        HistoryPolicy,
+        IntegerRange,
+        InvalidHandle,
+        InvalidParameterTypeException,
+        InvalidParameterValueException,
+        LoggingSeverity,
+        MultiThreadedExecutor,
+        MutuallyExclusiveCallbackGroup,
+        Node,
+        Parameter,
+        ParameterAlreadyDeclaredException,
+        ParameterDescriptor,
+        ParameterNotDeclaredException,
+        QoSDurabilityPolicy,
+        QoSHistoryPolicy,
+        QoSProfile,
+        QoSReliabilityPolicy,
+        ReentrantCallbackGroup,
+        ReliabilityPolicy,
+        SetParametersResult,
+        SingleThreadedExecutor,
+        Time,
+        get_logger,
+        init,
+        ok,
+        qos_profile_sensor_data,
+        qos_profile_services_default,
+        qos_profile_system_default,
+        shutdown,
+        spin,
+        spin_once,
+        spin_until_future_complete,
+        try_shutdown,
+    )
+else:
+    from .native import (
+        DurabilityPolicy,
+        Duration,
+        ExternalShutdownException,
+        FloatingPointRange,
+        Future,
+        HistoryPolicy,
+        IntegerRange,
+        InvalidHandle,
+        InvalidParameterTypeException,
+        InvalidParameterValueException,
+        LoggingSeverity,
+        MultiThreadedExecutor,
+        MutuallyExclusiveCallbackGroup,
+        Node,
+        Parameter,
+        ParameterAlreadyDeclaredException,
+        ParameterDescriptor,
+        ParameterNotDeclaredException,
+        QoSDurabilityPolicy,
+        QoSHistoryPolicy,
+        QoSProfile,
+        QoSReliabilityPolicy,
+        ReentrantCallbackGroup,
+        ReliabilityPolicy,
+        SetParametersResult,
+        SingleThreadedExecutor,
+        Time,
+        get_logger,
+        init,
+        ok,
+        qos_profile_sensor_data,
+        qos_profile_services_default,
+        qos_profile_system_default,
+        shutdown,
+        spin,
+        spin_once,
+        spin_until_future_complete,
+        try_shutdown,
+    )
+
+__all__ = [
+    "RUNTIME",
+    "DurabilityPolicy",
+    "Duration",
+    "ExternalShutdownException",
+    "FloatingPointRange",
+    "Future",
+    "HistoryPolicy",
+    "IntegerRange",
+    "InvalidHandle",
+    "InvalidParameterTypeException",
+    "InvalidParameterValueException",
+    "LoggingSeverity",
+    "MultiThreadedExecutor",
+    "MutuallyExclusiveCallbackGroup",
+    "Node",
+    "Parameter",
+    "ParameterAlreadyDeclaredException",
+    "ParameterDescriptor",
+    "ParameterNotDeclaredException",
+    "QoSDurabilityPolicy",
+    "QoSHistoryPolicy",
+    "QoSProfile",
+    "QoSReliabilityPolicy",
+    "ReentrantCallbackGroup",
+    "ReliabilityPolicy",
+    "SetParametersResult",
+    "SingleThreadedExecutor",
+    "Time",
+    "get_logger",
+    "init",
+    "ok",
+    "qos_profile_sensor_data",
+    "qos_profile_services_default",
+    "qos_profile_system_default",
+    "shutdown",
+    "spin",
+    "spin_once",
+    "spin_until_future_complete",
+    "try_shutdown",
+]

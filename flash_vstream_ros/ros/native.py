@@ -1,0 +1,72 @@
+"""The names of `flash_vstream_ros.ros`, from an installed ROS 2."""
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy import init, ok, shutdown, spin, spin_once, spin_until_future_complete, try_shutdown
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.duration import Duration
+from rclpy.exceptions import (
+    InvalidParameterTypeException,
+    InvalidParameterValueException,
+    ParameterAlreadyDeclaredException,
+    ParameterNotDeclaredException,
+)
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.handle import InvalidHandle
+from rclpy.logging import LoggingSeverity, get_logger
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import (
+    DurabilityPolicy,
+    HistoryPolicy,
+    QoSDurabilityPolicy,
+    QoSHistoryPolicy,
+    QoSProfile,
+    QoSReliabilityPolicy,
+    ReliabilityPolicy,
+    qos_profile_sensor_data,
+    qos_profile_services_default,
+    qos_profile_system_default,
+)
+from rclpy.task import Future
+from rclpy.time import Time
+
+__all__ = [
+    "DurabilityPolicy",
+    "Duration",
+    "ExternalShutdownException",
+    "FloatingPointRange",
+    "Future",
+    "HistoryPolicy",
+    "IntegerRange",
+    "InvalidHandle",
+    "InvalidParameterTypeException",
+    "InvalidParameterValueException",
+    "LoggingSeverity",
+    "MultiThreadedExecutor",
+    "MutuallyExclusiveCallbackGroup",
+    "Node",
+    "Parameter",
+    "ParameterAlreadyDeclaredException",
+    "ParameterDescriptor",
+    "ParameterNotDeclaredException",
+    "QoSDurabilityPolicy",
+    "QoSHistoryPolicy",
+    "QoSProfile",
+    "QoSReliabilityPolicy",
+    "ReentrantCallbackGroup",
+    "ReliabilityPolicy",
+    "SetParametersResult",
+    "SingleThreadedExecutor",
+    "Time",
+    "get_logger",
+    "init",
+    "ok",
+    "qos_profile_sensor_data",
+    "qos_profile_services_default",
+    "qos_profile_system_default",
+    "shutdown",
+    "spin",
+    "spin_once",
+    "spin_until_future_complete",
+    "try_shutdown",
+]

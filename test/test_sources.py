@@ -1,0 +1,248 @@
+"""Replay: what frames and stamps come out of videos, folders and bags, and when they are sent."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from flash_vstream_ros.cli.replay import Pacer, add_arguments, restamped
+from flash_vstream_ros.cli.sources import SECOND, ClipFrame, SourceError, open_source
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+def shade(index: int) -> np.ndarray:
+    """A picture recognisable after lossy coding: grey level 20 * index, red corner."""
+    rgb = np.full((48, 64, 3), 20 * index, np.uint8)
+    rgb[:16, :16] = 255, 0, 0
+    return rgb
+
+
+def level(rgb: np.ndarray) -> int:
+    return round(float(rgb[24:, 24:].mean()) / 20)
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    path = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 5.0, (64, 48))
+    for index in range(10):
+        writer.write(shade(index)[..., ::-1])
+    writer.release()
+    return path
+
+
+def write_bag(path: Path, storage: str, topics: dict[str, str], frames: int = 4) -> Path:
+    rosbag2 = pytest.importorskip("rosbags.rosbag2")
+    from rosbags.typesys import Stores, get_typestore
+
+    store = get_typestore(Stores.LATEST)
+    types = store.types
+    header_type, time_type = types["std_msgs/msg/Header"], types["builtin_interfaces/msg/Time"]
+    plugin = rosbag2.StoragePlugin.MCAP if storage == "mcap" else rosbag2.StoragePlugin.SQLITE3
+    with rosbag2.Writer(path, version=9, storage_plugin=plugin) as writer:
+        for topic, name in topics.items():
+            connection = writer.add_connection(topic, name, typestore=store)
+            for index in range(frames):
+                header = header_type(stamp=time_type(sec=50, nanosec=index * 250_000_000), frame_id="bag_cam")
+                picture = shade(index + 1)
+                if name.endswith("/Image"):
+                    data = picture[..., ::-1].reshape(-1)
+                    message = types[name](header, 48, 64, "bgr8", 0, 192, data)
+                elif name.endswith("/CompressedImage"):
+                    data = cv2.imencode(".png", picture[..., ::-1])[1].reshape(-1)
+                    message = types[name](header, "png", data)
+                else:
+                    message = types[name](data="words")
+                writer.write(connection, 90 * SECOND + index, store.serialize_cdr(message, name))
+    return path
+
+
+def test_a_video_gives_rgb_frames_stamped_by_its_frame_rate(video: Path) -> None:
+    source = open_source(str(video), base_ns=7 * SECOND)
+    frames = list(source)
+    assert source.frames == len(frames) == 10
+    assert [f.stamp_ns for f in frames] == [7 * SECOND + i * SECOND // 5 for i in range(10)]
+    assert [level(f.rgb) for f in frames] == list(range(10))
+    assert frames[4].rgb[4, 4, 0] > 200 > frames[4].rgb[4, 4, 2]
+    assert [f.stamp_ns for f in source] == [f.stamp_ns for f in frames], "it can be read again"
+
+
+def test_the_frame_rate_of_a_video_can_be_overruled(video: Path) -> None:
+    assert [f.stamp_ns for f in open_source(str(video), fps=50.0)][:3] == [0, SECOND // 50, SECOND // 25]
+
+
+def test_pictures_of_a_folder_come_in_natural_order(tmp_path: Path) -> None:
+    for index in (10, 2, 1, 9):
+        cv2.imwrite(str(tmp_path / f"frame{index}.png"), shade(index)[..., ::-1])
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "frame3.png").write_bytes(b"broken")
+    source = open_source(str(tmp_path), fps=4.0)
+    frames = list(source)
+    assert [level(f.rgb) for f in frames] == [1, 2, 9, 10]
+    assert [f.stamp_ns for f in frames] == [0, SECOND // 4, 3 * SECOND // 4, SECOND], "a bad picture leaves a gap"
+    assert source.skipped == 1
+
+
+@pytest.mark.parametrize("storage", ["sqlite3", "mcap"])
+@pytest.mark.parametrize("kind", ["Image", "CompressedImage"])
+def test_a_bag_keeps_its_header_stamps(tmp_path: Path, storage: str, kind: str) -> None:
+    topics = {"/talk": "std_msgs/msg/String", "/cam": f"sensor_msgs/msg/{kind}"}
+    bag = write_bag(tmp_path / "bag", storage, topics)
+    for path in (bag, *bag.glob("*.db3"), *bag.glob("*.mcap")):
+        source = open_source(str(path))
+        frames = list(source)
+        assert [f.stamp_ns for f in frames] == [50 * SECOND + i * SECOND // 4 for i in range(4)]
+        assert [level(f.rgb) for f in frames] == [1, 2, 3, 4]
+        assert frames[0].rgb[4, 4].tolist() == [255, 0, 0]
+        assert (source.frames, source.frame_id, source.own_stamps) == (4, "bag_cam", True)
+
+
+def test_a_bag_with_several_cameras_asks_for_one(tmp_path: Path) -> None:
+    kind = "sensor_msgs/msg/Image"
+    bag = write_bag(tmp_path / "bag", "mcap", {"/left": kind, "/right": kind})
+    with pytest.raises(SourceError, match=r"--bag-topic: /left, /right"):
+        open_source(str(bag))
+    with pytest.raises(SourceError, match=r"no image topic /up; it has /left, /right"):
+        open_source(str(bag), bag_topic="/up")
+    assert len(list(open_source(str(bag), bag_topic="right"))) == 4
+
+
+def test_a_bag_without_pictures_says_what_it_holds(tmp_path: Path) -> None:
+    bag = write_bag(tmp_path / "bag", "sqlite3", {"/talk": "std_msgs/msg/String"})
+    with pytest.raises(SourceError, match="/talk"):
+        open_source(str(bag))
+
+
+def test_a_broken_bag_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "metadata.yaml").write_text("nonsense: [")
+    with pytest.raises(SourceError, match="cannot be read"):
+        open_source(str(tmp_path))
+    (tmp_path / "metadata.yaml").unlink()
+    (tmp_path / "lonely.mcap").write_bytes(b"")
+    with pytest.raises(SourceError, match="reindex"):
+        open_source(str(tmp_path / "lonely.mcap"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [("missing.mp4", None, "does not exist"), ("text.mp4", b"not a video", "no video"), ("empty", "", "no pictures")],
+)
+def test_what_cannot_be_replayed_is_refused_with_a_sentence(tmp_path: Path, name: str, content, words: str) -> None:
+    path = tmp_path / name
+    if content == "":
+        path.mkdir()
+    elif content:
+        path.write_bytes(content)
+    with pytest.raises(SourceError, match=words):
+        open_source(str(path))
+
+
+@pytest.mark.parametrize("fps", [-1.0, float("nan"), float("inf")])
+def test_an_impossible_frame_rate_is_refused(video: Path, fps: float) -> None:
+    with pytest.raises(SourceError, match="--fps"):
+        open_source(str(video), fps=fps)
+
+
+def test_a_folder_of_broken_pictures_is_refused_when_read(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"broken")
+    with pytest.raises(SourceError, match="none of the 1 pictures"):
+        list(open_source(str(tmp_path)))
+
+
+def test_the_demo_patrol_is_a_source() -> None:
+    source = open_source("demo:3", fps=2.0)
+    first, second = (frame for frame, _ in zip(source, range(2)))
+    assert first.rgb.shape == (448, 448, 3)
+    assert second.stamp_ns - first.stamp_ns == SECOND // 2
+    assert source.frames
+    assert source.frames > 100
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="recorded data is not here")
+@pytest.mark.parametrize(("name", "frames"), [("vtest.avi", 795), ("cup.mp4", 217), ("tree.avi", 444)])
+def test_recorded_videos_hold_the_frames_that_they_promise(name: str, frames: int) -> None:
+    source = open_source(str(SHARED / name))
+    assert source.frames == frames
+    stamps = [frame.stamp_ns for frame in source]
+    assert len(stamps) == frames
+    assert all(a < b for a, b in zip(stamps, stamps[1:], strict=False))
+
+
+@pytest.mark.parametrize("start", [None, 0, 100 * SECOND])
+def test_stamps_move_to_the_start_and_loops_follow_without_a_gap(video: Path, start: int | None) -> None:
+    frames = restamped(open_source(str(video), base_ns=3 * SECOND), start, loop=True)
+    stamps = [frame.stamp_ns for frame, _ in zip(frames, range(35))]
+    first = 3 * SECOND if start is None else start
+    assert stamps == [first + i * SECOND // 5 for i in range(35)]
+    assert len(list(restamped(open_source(str(video)), start, loop=False))) == 10
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+        self.slept: list[float] = []
+
+    def now(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now_s += seconds
+
+
+@pytest.mark.parametrize("rate", [0.5, 1.0, 4.0])
+def test_frames_are_sent_at_clip_time_divided_by_the_rate(rate: float) -> None:
+    clock = Clock()
+    pacer = Pacer(rate, lambda: True, clock.now, clock.sleep)
+    sent = []
+    for stamp_ns in (5 * SECOND, 6 * SECOND, 8 * SECOND):
+        assert pacer.hold(stamp_ns) < 1e-6
+        sent.append(clock.now_s - 1000.0)
+    np.testing.assert_allclose(sent, [0.0, 1.0 / rate, 3.0 / rate], atol=1e-6)
+
+
+def test_a_late_frame_is_sent_at_once_and_reported() -> None:
+    clock = Clock()
+    pacer = Pacer(1.0, lambda: True, clock.now, clock.sleep)
+    pacer.hold(0)
+    clock.now_s += 3.0
+    assert pacer.hold(SECOND) == pytest.approx(2.0)
+    assert pacer.hold(0) > 0, "stamps that jump back do not block"
+
+
+def test_rate_zero_is_bounded_and_a_stop_ends_a_long_wait() -> None:
+    clock = Clock()
+    pacer = Pacer(0.0, lambda: True, clock.now, clock.sleep)
+    for index in range(101):
+        pacer.hold(index * 3600 * SECOND)
+    assert clock.now_s - 1000.0 == pytest.approx(1.0, abs=0.02)
+    stops = iter([True, False])
+    waiting = Pacer(1.0, lambda: next(stops), clock.now, clock.sleep)
+    waiting.hold(0)
+    before = clock.now_s
+    waiting.hold(3600 * SECOND)
+    assert clock.now_s - before < 1.0
+
+
+def test_the_options_say_what_they_mean() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    args = parser.parse_args(["clip.mp4"])
+    assert (args.topic, args.rate, args.start_at, args.start_now, args.encoding) == ("/image", 1.0, None, False, "rgb8")
+    assert parser.parse_args(["clip.mp4", "--stamps-from-zero"]).start_at == 0.0
+    with pytest.raises(SystemExit):
+        parser.parse_args(["clip.mp4", "--start-now", "--start-at", "3"])
+
+
+def test_a_single_frame_loops_with_increasing_stamps() -> None:
+    class One:
+        def __iter__(self):
+            yield ClipFrame(SECOND, shade(1))
+
+    stamps = [frame.stamp_ns for frame, _ in zip(restamped(One(), 0, True), range(3))]
+    assert stamps == sorted(set(stamps))
