@@ -101,7 +101,7 @@ class AskClient:
     @staticmethod
     def to_dict(reply: AskScene.Response) -> dict[str, Any]:
         """The reply with the service's field names; thumbnails are left out."""
-        return to_dict(reply, bytes_as=None)
+        return to_dict(reply, binary=False)
 
     def _on_stream(self, message: String) -> None:
         if self.on_piece:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import cv2
@@ -147,7 +148,10 @@ def _shell(room: str, cells: Mapping[str, tuple[int, int]], cell: float) -> _She
         paint.on_wall(side, -0.45, 0.45, 1.05, 1.85, ground)
         paint.on_wall(side, -0.2, 0.25, 1.2, 1.62, figure)
         paint.on_wall(side, -0.36, 0.02, 1.42, 1.74, tint(figure, 0.7))
-    furniture = [box(middle[0] + x, middle[1] + y, *rest) for x, y, *rest in FURNITURE[room]]
+    furniture = [
+        box(middle[0] + x, middle[1] + y, width, depth, bottom, top, colour)
+        for x, y, width, depth, bottom, top, colour in FURNITURE[room]
+    ]
     return _Shell(Part(np.array(paint.quads), np.array(paint.colours)), doors, furniture)
 
 
@@ -213,17 +217,16 @@ class Renderer:
             for door in shell.doors:
                 self._draw_beyond(door, view, items, person, doors_deep - 1)
         drawn: list[tuple[float, Callable[[], None]]] = [
-            (view.distance(*part.quads[-1, :, :2].mean(0)), lambda part=part: view.draw(part, solid=True))
+            (view.distance(*part.quads[-1, :, :2].mean(0)), partial(view.draw, part, solid=True))
             for part in shell.furniture
         ]
-        for item in items:
-            if self.room_at(item.x, item.y) == room:
-                shadow = tint(STYLES[room][1], 0.6)
-                drawn.append(
-                    (view.distance(item.x, item.y), lambda item=item, shadow=shadow: _draw_item(view, item, shadow))
-                )
+        drawn += [
+            (view.distance(item.x, item.y), partial(_draw_item, view, item, tint(STYLES[room][1], 0.6)))
+            for item in items
+            if self.room_at(item.x, item.y) == room
+        ]
         if person and self.room_at(*person) == room:
-            drawn.append((view.distance(*person), lambda: draw_person(view, *person)))
+            drawn.append((view.distance(*person), partial(draw_person, view, *person)))
         for _, draw in sorted(drawn, key=lambda pair: -pair[0]):
             draw()
 

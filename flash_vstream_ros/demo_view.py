@@ -177,12 +177,12 @@ def draw_lamp(view: View, x: float, y: float, colour: Colour) -> None:
 
 
 def draw_person(view: View, x: float, y: float) -> None:
-    stride = 0.2 * math.sin(8.0 * x)
+    stride = 0.16 * math.sin(8.0 * x)
     for side, swing in ((-0.09, stride), (0.09, -stride)):
         foot = side + swing
         view.card(x, y, [(foot - 0.08, 0.0), (foot + 0.08, 0.0), (side + 0.1, 0.9), (side - 0.1, 0.9)], (48, 52, 80))
         view.card(x, y, [(foot - 0.1, 0.0), (foot + 0.12, 0.0), (foot + 0.08, 0.09), (foot - 0.1, 0.09)], (40, 34, 32))
-        hand = 2.6 * side - swing
+        hand = 2.6 * side - 0.4 * swing
         view.card(
             x,
             y,

@@ -12,7 +12,7 @@ from flash_vstream_ros.demo_house import Item, Renderer
 from flash_vstream_ros.demo_view import FIELD_OF_VIEW, Pose
 
 CELL = 5.0  # side of a room [m]
-LOOK_S, DRIVE_S = 11.0, 6.0  # turning once around in a room; from a room's centre to the next
+LOOK_S, DRIVE_S = 12.0, 6.0  # turning once around in a room; from a room's centre to the next
 LEG_S = LOOK_S + DRIVE_S
 
 COLOURS = {
@@ -90,7 +90,7 @@ class DemoWorld:
         plan, heading = [], leaving[-1]
         for i in range(count):
             turn = (leaving[i] - heading + math.pi) % math.tau - math.pi
-            turn += math.tau if i % 2 else -math.tau
+            turn += math.copysign(math.tau, turn)
             plan.append((heading, heading + turn))
             heading = leaving[i]
         return plan

@@ -11,7 +11,14 @@ from flash_vstream_ros.engine.engine import EngineConfig
 from flash_vstream_ros.memory.flash_memory import FlashMemoryConfig
 from flash_vstream_ros.models.preprocess import MAX_PIXELS
 from flash_vstream_ros.models.prompt import INSTRUCTION
-from flash_vstream_ros.ros import FloatingPointRange, IntegerRange, Node, ParameterDescriptor, ParameterException
+from flash_vstream_ros.ros import (
+    FloatingPointRange,
+    IntegerRange,
+    InvalidParameterTypeException,
+    InvalidParameterValueException,
+    Node,
+    ParameterDescriptor,
+)
 
 Value = bool | int | float | str | list[str]
 
@@ -151,7 +158,7 @@ def declare(node: Node, complain: Callable[[str], None]) -> Settings:
 def _declare_one(node: Node, spec: ParameterSpec, complain: Callable[[str], None]) -> Any:
     try:
         value = node.declare_parameter(spec.name, spec.default, spec.descriptor()).value
-    except ParameterException as error:
+    except (InvalidParameterTypeException, InvalidParameterValueException) as error:
         complain(f"parameter {spec.name!r}: {error}; its default {spec.default!r} is used")
         value = node.declare_parameter(spec.name, spec.default, spec.descriptor(), ignore_override=True).value
     if spec.choices and value not in spec.choices:

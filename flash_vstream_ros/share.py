@@ -11,19 +11,23 @@ PACKAGE = "flash_vstream_ros"
 
 
 def _candidates() -> list[Path]:
-    candidates = [Path(__file__).resolve().parent.parent]
+    prefixes = (sys.prefix, sysconfig.get_path("data"))
+    return [
+        Path(__file__).resolve().parent.parent,
+        *_from_ament_index(),
+        *(Path(prefix) / "share" / PACKAGE for prefix in prefixes),
+    ]
+
+
+def _from_ament_index() -> list[Path]:
     try:
         from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
     except ImportError:
-        pass
-    else:
-        try:
-            candidates.append(Path(get_package_share_directory(PACKAGE)))
-        except PackageNotFoundError:
-            pass
-    for prefix in (sys.prefix, sysconfig.get_path("data")):
-        candidates.append(Path(prefix) / "share" / PACKAGE)
-    return candidates
+        return []
+    try:
+        return [Path(get_package_share_directory(PACKAGE))]
+    except PackageNotFoundError:
+        return []
 
 
 @cache

@@ -80,9 +80,18 @@ class Robot(AskClient):
             self.spin(0.05)
 
     def wait_until_ready(self) -> None:
-        """The node answers and hears this robot's camera."""
+        """The node answers and hears this robot's camera, and this robot hears the node."""
         self.ask_when_ready(self.request("ready?"), 60.0)
         self.wait_for(lambda: self.images.get_subscription_count() > 0 and self.status is not None)
+        # Either side may have found the other first: images without a stamp are counted and change nothing else.
+        before = self.status.frames_received
+
+        def heard() -> bool:
+            self.images.publish(from_rgb(np.zeros((60, 80, 3), np.uint8), 0, "", Image))
+            return bool(self.status.frames_received > before)
+
+        self.wait_for(heard)
+        self.fresh_status()
 
     def see(self, stamps_s: Sequence[float], shape: tuple[int, int] = (120, 160)) -> None:
         """Publish one random picture for each stamp, slowly enough that none replaces another."""

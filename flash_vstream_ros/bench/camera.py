@@ -1,14 +1,11 @@
 """Camera images over the wire: how many reach the node's callback, and how long it holds the executor.
 
 A process of its own publishes images at a camera's rate; the real node, with the tiny model, receives them.
-
-    python -m flash_vstream_ros.bench.camera --seconds 10
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import statistics
@@ -16,8 +13,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 SETTLE_S = 2.0
@@ -70,9 +65,9 @@ def run(width: int = 640, height: int = 480, hertz: float = 30.0, seconds: float
     spinning = threading.Thread(target=executor.spin)
     spinning.start()
     frames = round(hertz * seconds)
-    camera = [sys.executable, "-m", __name__, "--publish", "--width", str(width), "--height", str(height)]
+    camera = [sys.executable, "-m", __name__, str(width), str(height), str(hertz), str(frames)]
     try:
-        subprocess.run([*camera, "--hertz", str(hertz), "--seconds", str(seconds)], check=True, timeout=seconds + 120)
+        subprocess.run(camera, check=True, timeout=seconds + 120)
     finally:
         node.close()
         executor.shutdown()
@@ -105,23 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--height", type=int, default=480, help="of an image [pixels]")
     parser.add_argument("--hertz", type=float, default=30.0, help="images a second")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Camera images over the wire into the node's callback.")
-    add_arguments(parser)
-    parser.add_argument("--publish", action="store_true", help=argparse.SUPPRESS)
-    args = parser.parse_args(argv)
-    if args.publish:
-        publish(args.width, args.height, args.hertz, round(args.hertz * args.seconds))
-        return 0
-    result = run(args.width, args.height, args.hertz, args.seconds)
-    show(result)
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=2) + "\n")
-    return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    publish(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))

@@ -3,18 +3,14 @@
 Weighted distortion, the sum over slots of |slot - centroid of its cluster|^2, on a stream that drifts and comes back:
 online Ward clustering against published offline k-means over the whole stream and against the released streaming
 rule. Then time, tokens and bytes of the streaming memory over 10,000 slots.
-
-    python -m flash_vstream_ros.bench.distortion --json distortion.json
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -158,8 +154,7 @@ def show(result: dict[str, Any]) -> None:
         print(f"after {flat['slots']} slots over just after the memory was full: {ratios}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Distortion of the streaming memory, and its cost, as ratios.")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lengths", type=int, nargs="+", default=[1200, 3600], metavar="SLOTS")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="SEED")
     parser.add_argument("--capacity", type=int, default=60, metavar="CLUSTERS")
@@ -168,15 +163,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--places", type=int, default=40)
     parser.add_argument("--noise", type=float, default=0.3)
     parser.add_argument("--flat-slots", type=int, default=10_000, metavar="SLOTS", help="0: leave flatness out")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
-    options = vars(parser.parse_args(argv))
-    file = options.pop("json")
-    result = run(**options)
-    show(result)
-    if file:
-        file.write_text(json.dumps(result, indent=2) + "\n")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

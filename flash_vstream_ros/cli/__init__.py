@@ -21,9 +21,11 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns its exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments, ros_arguments = split_ros_arguments(list(sys.argv[1:] if argv is None else argv))
     parser = argparse.ArgumentParser(
-        prog="flash-vstream-ros", description="A visual memory for robots: watch a camera for hours, ask what happened."
+        prog="flash-vstream-ros",
+        description="A visual memory for robots: watch a camera for hours, ask what happened.",
+        epilog="Every command that is a node takes ROS arguments at the end: --ros-args -p name:=value -r from:=to",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -33,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name == chosen:
             # Only the chosen command is imported: torch takes seconds, and --help should not.
             importlib.import_module(f"{__name__}.{name}").add_arguments(command)
-    parsed = parser.parse_args(_protect_ros_arguments(arguments))
+    parsed = parser.parse_args(arguments)
+    parsed.ros_args = ros_arguments
     try:
         return importlib.import_module(f"{__name__}.{parsed.command}").run(parsed)
     except KeyboardInterrupt:
@@ -43,22 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _protect_ros_arguments(arguments: list[str]) -> list[str]:
-    """Hand everything from --ros-args on to ROS untouched."""
-    if "--ros-args" in arguments and "--" not in arguments:
-        at = arguments.index("--ros-args")
-        return [*arguments[:at], "--", *arguments[at:]]
-    return arguments
-
-
-def add_ros_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "ros_args",
-        nargs=argparse.REMAINDER,
-        metavar="--ros-args ...",
-        help="ROS arguments: -p name:=value, -r from:=to",
-    )
-
-
-def ros_arguments(parsed: argparse.Namespace) -> list[str]:
-    return [argument for argument in parsed.ros_args if argument != "--"]
+def split_ros_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Ours, and everything from --ros-args on."""
+    at = arguments.index("--ros-args") if "--ros-args" in arguments else len(arguments)
+    return arguments[:at], arguments[at:]

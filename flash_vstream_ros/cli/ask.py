@@ -8,8 +8,6 @@ import sys
 import time
 from datetime import datetime, timezone
 
-from flash_vstream_ros.cli import add_ros_arguments, ros_arguments
-
 POLL_S = 0.2
 
 
@@ -25,7 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--service", default="ask_scene", help="name of the service (default: %(default)s)")
     parser.add_argument("--node", default="flash_vstream", help="name of the node, for --stream (default: %(default)s)")
     parser.add_argument("--wait", type=float, default=10.0, help="wait for the node and its model [s]")
-    add_ros_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     if not 0 <= args.max_new_tokens <= 65535:
         print("--max-new-tokens must lie between 0 and 65535", file=sys.stderr)
         return 2
-    with AskClient(args.service, ros_arguments(args), stream_of=args.node if args.stream else None) as client:
+    with AskClient(args.service, args.ros_args, stream_of=args.node if args.stream else None) as client:
         if args.stream and not args.json:
             client.on_piece = lambda piece: print(piece, end="", flush=True)
         request = client.request(
@@ -64,8 +61,8 @@ def _print_reply(reply, answered_already: bool) -> None:  # type: ignore[no-unty
         print(f"error {reply.error_code}: {reply.error_msg}", file=sys.stderr)
     if reply.memory_tokens:
         print(
-            f"(seen {_clock(reply.covered_since)} to {_clock(reply.covered_until)}, {reply.memory_tokens} memory tokens,"
-            f" first token {_seconds(reply.time_to_first_token):.2f} s, {_seconds(reply.duration):.2f} s in all,"
+            f"(seen {_clock(reply.covered_since)} to {_clock(reply.covered_until)},"
+            f" {reply.memory_tokens} memory tokens, first token {_seconds(reply.time_to_first_token):.2f} s, {_seconds(reply.duration):.2f} s in all,"
             f" confidence {reply.confidence:.2f})"
         )
 

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import argparse
-import importlib
+import json
+from pathlib import Path
+
+from flash_vstream_ros.bench import camera, distortion
 
 BENCHMARKS = {
-    "memory": ("distortion", "distortion against the published k-means and the released rule; cost over 10,000 slots"),
-    "camera": ("camera", "images over the wire into the node's callback"),
+    "memory": (distortion, "distortion against the published k-means and the released rule; cost over 10,000 slots"),
+    "camera": (camera, "camera images over the wire into the node's callback"),
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    listed = "; ".join(f"{name}: {what}" for name, (_, what) in BENCHMARKS.items())
-    parser.add_argument(
-        "benchmark", nargs="?", choices=BENCHMARKS, default="memory", help=f"{listed} (default: memory)"
-    )
-    parser.add_argument("options", nargs=argparse.REMAINDER, help="options of the benchmark; --help lists them")
+    benchmarks = parser.add_subparsers(dest="benchmark", metavar="BENCHMARK", required=True)
+    for name, (module, summary) in BENCHMARKS.items():
+        benchmark = benchmarks.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        module.add_arguments(benchmark)
+        benchmark.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
 
 
 def run(args: argparse.Namespace) -> int:
     module, _ = BENCHMARKS[args.benchmark]
-    return int(importlib.import_module(f"flash_vstream_ros.bench.{module}").main(args.options))
+    given = {"command", "benchmark", "json", "ros_args"}
+    result = module.run(**{name: value for name, value in vars(args).items() if name not in given})
+    module.show(result)
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    return 0

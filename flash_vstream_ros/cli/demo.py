@@ -16,8 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flash_vstream_ros.cli import add_ros_arguments, ros_arguments
-
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 15.0
 DRAIN_TIMEOUT_S = 30.0
@@ -45,7 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default=MODEL, help="hub id or folder (default: %(default)s, untrained)")
     parser.add_argument("--seed", type=int, default=0, help="of the simulated patrol (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=10.0, help="simulated seconds per second (default: %(default)s)")
-    add_ros_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -107,7 +104,7 @@ def _watch_and_ask(args: argparse.Namespace, camera: Sequence[str], node: subpro
     from flash_vstream_ros.ros.interfaces import MemoryStatus, SceneSummary
 
     newest: dict[str, Any] = {}
-    with AskClient("ask_scene", ros_arguments(args)) as client:
+    with AskClient("ask_scene", args.ros_args) as client:
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         client.node.create_subscription(
             MemoryStatus, "flash_vstream/status", lambda message: newest.update(status=message), 10

@@ -6,18 +6,19 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from flash_vstream_ros.cli import add_ros_arguments, ros_arguments
 from flash_vstream_ros.cli.sources import SECOND, ClipFrame, FrameSource, SourceError, open_source
 from flash_vstream_ros.ros.images import PUBLISHED_ENCODINGS, from_rgb
 
+DEPTH = 10  # frames kept for subscribers that have not acknowledged them
 UNPACED_HZ = 100.0  # ceiling at --rate 0
 ACKNOWLEDGE_S = 2.0
+SETTLE_S = 0.3  # for further subscribers, once the first is found
 SLICE_S = 0.1  # longest sleep between two looks at Ctrl-C
 PLAIN_EVERY_S = 5.0
 
@@ -30,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rate",
         type=float,
         default=1.0,
-        help="speed, 1: real time; 0: each frame as soon as all subscribers acknowledged the one before, "
-        f"at most {UNPACED_HZ:g} a second. Stamps keep clip time; a model slower than this drops frames",
+        help=f"speed, 1: real time; 0: as fast as subscribers acknowledge, at most {UNPACED_HZ:g} frames a second. "
+        "Stamps keep clip time at any rate; a node slower than this drops frames",
     )
     parser.add_argument(
         "--fps", type=float, default=0.0, help="frames a second of clip time (default: the video's, or 10)"
@@ -47,7 +48,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frame-id", default="", help="frame_id of the headers (default: the bag's, or camera)")
     parser.add_argument("--wait", type=float, default=10.0, help="wait for a subscriber [s] (default: %(default)g)")
     parser.add_argument("--json", metavar="FILE", help="write the counts and stamps to FILE; -: standard output")
-    add_ros_arguments(parser)
 
 
 @dataclass
@@ -67,10 +67,12 @@ class Sent:
     behind_s: float = 0.0  # longest time that a frame was sent after it was due
     interrupted: bool = False
 
-    def add(self, stamp_ns: int) -> None:
+    def add(self, stamp_ns: int, now_s: float) -> None:
         if not self.sent:
             self.first_stamp_ns, self.first_stamp = stamp_ns, stamp_ns / SECOND
+            self._began_s = now_s
         self.sent += 1
+        self.wall_s = now_s - self._began_s
         self.last_stamp_ns, self.last_stamp = stamp_ns, stamp_ns / SECOND
 
     def __str__(self) -> str:
@@ -78,13 +80,13 @@ class Sent:
         if self.sent:
             text += f", stamps {self.first_stamp:.3f} s to {self.last_stamp:.3f} s, in {self.wall_s:.1f} s"
         if self.skipped:
-            text += f"; {self.skipped} frames could not be decoded"
+            text += f"; {self.skipped} frames that the source promises could not be decoded"
         if self.behind_s > 0.5:
             text += f"; up to {self.behind_s:.1f} s behind: this machine is too slow for this rate"
         return text + ("; interrupted" if self.interrupted else "")
 
 
-def restamped(source: FrameSource, start_ns: int | None, loop: bool) -> Iterator[ClipFrame]:
+def restamped(source: Iterable[ClipFrame], start_ns: int | None, loop: bool) -> Iterator[ClipFrame]:
     """Frames of the source with the first stamp moved to `start_ns` (None: kept); loops follow without a gap."""
     shift = 0
     following = start_ns
@@ -159,10 +161,12 @@ def _publish(args: argparse.Namespace, source: FrameSource) -> Sent:
 
     out = sys.stderr if args.json == "-" else sys.stdout
     sent = Sent(args.topic, source.title)
-    ros.init(args=["replay", *ros_arguments(args)])
+    ros.init(args=["replay", *args.ros_args])
     node = ros.Node("replay")
     try:
-        qos = ros.QoSProfile(depth=10, history=ros.HistoryPolicy.KEEP_LAST, reliability=ros.ReliabilityPolicy.RELIABLE)
+        qos = ros.QoSProfile(
+            depth=DEPTH, history=ros.HistoryPolicy.KEEP_LAST, reliability=ros.ReliabilityPolicy.RELIABLE
+        )
         publisher = node.create_publisher(Image, args.topic, qos)
         _wait_for_subscriber(publisher, args.topic, args.wait, ros.ok, out)
         start_ns = None if source.own_stamps else node.get_clock().now().nanoseconds
@@ -171,7 +175,7 @@ def _publish(args: argparse.Namespace, source: FrameSource) -> Sent:
         elif args.start_at is not None:
             start_ns = round(args.start_at * SECOND)
         frame_id = args.frame_id or source.frame_id or "camera"
-        pacer, began = Pacer(args.rate, ros.ok), time.monotonic()
+        pacer = Pacer(args.rate, ros.ok)
         with _progress(source, None if args.loop else source.frames, out) as advance:
             for stamp_ns, rgb in restamped(source, start_ns, args.loop):
                 message = from_rgb(rgb, stamp_ns, frame_id, Image, args.encoding)
@@ -180,13 +184,12 @@ def _publish(args: argparse.Namespace, source: FrameSource) -> Sent:
                     sent.interrupted = True
                     break
                 publisher.publish(message)
-                sent.add(stamp_ns)
+                sent.add(stamp_ns, time.monotonic())
                 sent.subscribers = max(sent.subscribers, publisher.get_subscription_count())
-                if args.rate == 0:
-                    _acknowledged(publisher)
+                if args.rate == 0 and sent.sent % DEPTH == 0:
+                    _acknowledged(publisher)  # an acknowledgement takes a tenth of a second: not for every frame
                 advance(sent)
         _acknowledged(publisher)
-        sent.wall_s = time.monotonic() - began
     except KeyboardInterrupt:
         sent.interrupted = True
     finally:
@@ -209,16 +212,14 @@ def _wait_for_subscriber(publisher: Any, topic: str, seconds: float, alive: Call
             print(f"waiting up to {seconds:g} s for a subscriber on {topic}", file=out, flush=True)
             told = True
         time.sleep(0.02)
+    time.sleep(SETTLE_S)
 
 
 def _acknowledged(publisher: Any) -> None:
     """Wait until reliable subscribers hold every frame sent, so that none is overwritten or lost at exit."""
-    if hasattr(publisher, "wait_for_all_acked"):
-        from flash_vstream_ros.ros import Duration
+    from flash_vstream_ros.ros import Duration
 
-        publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S))
-    elif publisher.get_subscription_count():
-        time.sleep(0.05)
+    publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S))
 
 
 @contextmanager

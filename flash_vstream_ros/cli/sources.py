@@ -37,7 +37,7 @@ class FrameSource(Protocol):
     frame_id: str  # "" where the source does not know
     frames: int | None  # how many; None: unknown until read
     own_stamps: bool  # stamps were recorded, not made up from a frame rate
-    skipped: int  # frames that could not be decoded in the iteration so far
+    skipped: int  # frames promised that could not be decoded, in the iteration so far
 
     def __iter__(self) -> Iterator[ClipFrame]: ...
 
@@ -110,6 +110,7 @@ class VideoSource(_EvenlySpaced):
             while True:
                 found, bgr = capture.read()
                 if not found:
+                    self.skipped = max((self.frames or 0) - index, 0)
                     return
                 yield ClipFrame(self.stamp_ns(index), cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
                 index += 1

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 VARIABLE = "FLASH_VSTREAM_RUNTIME"
+REQUIREMENTS = {"cyclonedds": "cyclonedds==11.0.1", "rosbags": "'rosbags>=0.11'", "yaml": "pyyaml"}
 
 
 def _choose() -> str:
@@ -26,7 +27,8 @@ def _choose() -> str:
 
 
 def _rclpy_imports() -> bool:
-    if find_spec("rclpy") is None:
+    found = find_spec("rclpy")
+    if found is None or found.origin is None:  # a folder that happens to have that name has no origin
         return False
     try:
         importlib.import_module("rclpy")
@@ -49,14 +51,14 @@ def _require_generated_interfaces() -> None:
 
 
 def _require_embedded() -> None:
-    for module, requirement in (("cyclonedds", "cyclonedds==11.0.1"), ("rosbags", "'rosbags>=0.11'")):
-        try:
+    try:
+        for module in REQUIREMENTS:
             importlib.import_module(module)
-        except Exception as error:
-            raise ImportError(
-                f"The embedded ROS 2 runtime needs {module}, which does not import ({error}): "
-                f"pip install {requirement}, or source a ROS 2 installation to use its rclpy"
-            ) from error
+    except Exception as error:  # a broken C library raises anything
+        raise ImportError(
+            f"The embedded ROS 2 runtime does not load ({error}): pip install {' '.join(REQUIREMENTS.values())}, "
+            "or source a ROS 2 installation to use its rclpy"
+        ) from error
 
 
 RUNTIME = _choose()
@@ -80,6 +82,7 @@ if TYPE_CHECKING or RUNTIME == "embedded":
         Parameter,
         ParameterAlreadyDeclaredException,
         ParameterDescriptor,
+        ParameterException,
         ParameterNotDeclaredException,
         QoSDurabilityPolicy,
         QoSHistoryPolicy,
@@ -87,6 +90,7 @@ if TYPE_CHECKING or RUNTIME == "embedded":
         QoSReliabilityPolicy,
         ReentrantCallbackGroup,
         ReliabilityPolicy,
+        ROSArgumentError,
         SetParametersResult,
         SingleThreadedExecutor,
         Time,
@@ -121,6 +125,7 @@ else:
         Parameter,
         ParameterAlreadyDeclaredException,
         ParameterDescriptor,
+        ParameterException,
         ParameterNotDeclaredException,
         QoSDurabilityPolicy,
         QoSHistoryPolicy,
@@ -128,6 +133,7 @@ else:
         QoSReliabilityPolicy,
         ReentrantCallbackGroup,
         ReliabilityPolicy,
+        ROSArgumentError,
         SetParametersResult,
         SingleThreadedExecutor,
         Time,
@@ -163,11 +169,13 @@ __all__ = [
     "Parameter",
     "ParameterAlreadyDeclaredException",
     "ParameterDescriptor",
+    "ParameterException",
     "ParameterNotDeclaredException",
     "QoSDurabilityPolicy",
     "QoSHistoryPolicy",
     "QoSProfile",
     "QoSReliabilityPolicy",
+    "ROSArgumentError",
     "ReentrantCallbackGroup",
     "ReliabilityPolicy",
     "SetParametersResult",

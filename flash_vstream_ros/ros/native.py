@@ -2,12 +2,14 @@
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy import init, ok, shutdown, spin, spin_once, spin_until_future_complete, try_shutdown
+from rclpy._rclpy_pybind11 import RCLInvalidROSArgsError as ROSArgumentError
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.duration import Duration
 from rclpy.exceptions import (
     InvalidParameterTypeException,
     InvalidParameterValueException,
     ParameterAlreadyDeclaredException,
+    ParameterException,
     ParameterNotDeclaredException,
 )
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
@@ -48,11 +50,13 @@ __all__ = [
     "Parameter",
     "ParameterAlreadyDeclaredException",
     "ParameterDescriptor",
+    "ParameterException",
     "ParameterNotDeclaredException",
     "QoSDurabilityPolicy",
     "QoSHistoryPolicy",
     "QoSProfile",
     "QoSReliabilityPolicy",
+    "ROSArgumentError",
     "ReentrantCallbackGroup",
     "ReliabilityPolicy",
     "SetParametersResult",

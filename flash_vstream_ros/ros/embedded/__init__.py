@@ -14,7 +14,9 @@ from .exceptions import (
     InvalidParameterTypeException,
     InvalidParameterValueException,
     ParameterAlreadyDeclaredException,
+    ParameterException,
     ParameterNotDeclaredException,
+    ROSArgumentError,
 )
 from .executors import Executor, MultiThreadedExecutor, SingleThreadedExecutor
 from .logging import LoggingSeverity, get_logger
@@ -123,11 +125,13 @@ __all__ = [
     "Parameter",
     "ParameterAlreadyDeclaredException",
     "ParameterDescriptor",
+    "ParameterException",
     "ParameterNotDeclaredException",
     "QoSDurabilityPolicy",
     "QoSHistoryPolicy",
     "QoSProfile",
     "QoSReliabilityPolicy",
+    "ROSArgumentError",
     "ReentrantCallbackGroup",
     "ReliabilityPolicy",
     "SetParametersResult",

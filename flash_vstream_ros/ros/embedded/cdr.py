@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import struct
 from typing import TypeVar
 
@@ -53,7 +54,7 @@ def deserialize(raw: memoryview | bytes, message_type: type[M], header_size: int
     while True:
         try:
             message, _ = read(view[start:], 0, message_type, typestore)
-        except UnicodeDecodeError as error:
+        except UnicodeDecodeError as error:  # noqa: PERF203 (one round per bad string)
             view = memoryview(_repair(view, error.object))
             repaired = True
         except (struct.error, ValueError, IndexError, SerdeError) as error:
@@ -71,11 +72,14 @@ def _repair(raw: memoryview, text: bytes) -> bytes:
 
 def valid_utf8(text: bytes) -> bytes:
     """`text` with every byte that is not part of valid UTF-8 replaced by '?'; the length stays."""
-    valid = bytearray(text)
-    while True:
-        try:
-            valid.decode()
-        except UnicodeDecodeError as error:
-            valid[error.start : error.end] = b"?" * (error.end - error.start)
-        else:
-            return bytes(valid)
+    return text.decode(errors=QUESTION_MARKS).encode()
+
+
+def _question_marks(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "?" * (error.end - error.start), error.end
+
+
+QUESTION_MARKS = "flash_vstream.question_marks"
+codecs.register_error(QUESTION_MARKS, _question_marks)

@@ -12,6 +12,12 @@ MAX_DOMAIN_ID = 232
 # Without a large receive buffer most HD images are lost; "min" would abort where the kernel allows less.
 RECEIVE_BUFFER = '<Internal><SocketReceiveBufferSize max="8MB"/></Internal>'
 
+# Peers announce themselves to 127.0.0.1, and Cyclone DDS 11 (unlike the 0.10 of ROS 2 Jazzy) only listens to
+# announcements on interfaces that it was told to use.
+LOCALHOST_INTERFACES = (
+    '<Interfaces><NetworkInterface autodetermine="true"/><NetworkInterface address="127.0.0.1"/></Interfaces>'
+)
+
 
 @dataclass(frozen=True)
 class Discovery:
@@ -31,12 +37,14 @@ class Discovery:
         return cls(chosen, peers, environment.get("CYCLONEDDS_URI", ""))
 
     def configuration(self) -> str:
-        """Exactly what rmw_cyclonedds asks for, or the two do not find each other."""
+        """What rmw_cyclonedds asks for, so that the two find each other."""
         if self.range == "SYSTEM_DEFAULT":
             general, discovery = "", ""
         else:
-            unicast = "<General><AllowMulticast>false</AllowMulticast></General>"
-            general = "" if self.range == "SUBNET" else unicast
+            unicast = "<AllowMulticast>false</AllowMulticast>"
+            listen = self.range == "LOCALHOST" and "NetworkInterface" not in self.cyclonedds_uri
+            interfaces = LOCALHOST_INTERFACES if listen else ""
+            general = "" if self.range == "SUBNET" else f"<General>{interfaces}{unicast}</General>"
             discovery = f"<Discovery>{self._participants()}</Discovery>"
         fragments = [f"<CycloneDDS><Domain>{general}{discovery}{RECEIVE_BUFFER}</Domain></CycloneDDS>"]
         if self.cyclonedds_uri:

@@ -25,7 +25,7 @@ from cyclonedds.qos import Policy
 from . import names
 from .cdr import CorruptSample, deserialize, serialize
 from .qos import DurabilityPolicy, HistoryPolicy, QoSProfile, from_dds, to_dds
-from .types import idl_type, message_class
+from .types import idl_type, message_class, type_hash
 from .wire import Reader, Wire, Writer, dispose
 
 ENTITIES_INFO = "rmw_dds_common/msg/ParticipantEntitiesInfo"
@@ -65,10 +65,11 @@ class Graph:
         self._endpoints: dict[str, dict[bytes, Endpoint]] = {"writer": {}, "reader": {}}
         message_class(ENTITIES_INFO)
         topic = wire.topic(names.GRAPH_TOPIC, idl_type(ENTITIES_INFO))
-        latched = DurabilityPolicy.TRANSIENT_LOCAL
-        self._writer = Writer(wire, topic, to_dds(QoSProfile(depth=1, durability=latched)), lambda _: None)
-        keep_all = QoSProfile(history=HistoryPolicy.KEEP_ALL, durability=latched)
-        self._reader = Reader(wire, topic, to_dds(keep_all), self._on_entities)
+        newest = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        everything = QoSProfile(history=HistoryPolicy.KEEP_ALL, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        user_data = f"typehash={type_hash(ENTITIES_INFO)};"
+        self._writer = Writer(wire, topic, to_dds(newest, user_data), lambda _: None)
+        self._reader = Reader(wire, topic, to_dds(everything, user_data), self._on_entities)
         self._builtin = [
             self._watch(BuiltinTopicDcpsParticipant, self._on_participants),
             self._watch(BuiltinTopicDcpsPublication, lambda reader: self._on_endpoints(reader, "writer")),

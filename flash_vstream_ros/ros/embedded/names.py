@@ -33,7 +33,7 @@ def validate_namespace(namespace: str) -> str:
 
 def _refuse(error: type[NameValidationException], name: str, pattern: str, reason: str) -> None:
     if found := re.search(pattern, name):
-        raise error(name, reason, found.start())  # type: ignore[call-arg, arg-type]
+        raise error(name, reason, found.start())  # type: ignore[call-arg]
 
 
 def _validate_tokens(error: type[NameValidationException], name: str) -> None:

@@ -50,7 +50,7 @@ class Node(NodeParameters, NodeGraph):
     ) -> None:
         """Raises NotInitializedException before init(), and InvalidNodeName/NamespaceException."""
         self._context = context or get_default_context()
-        local = Arguments.parse(["--ros-args", *cli_args]) if _bare(cli_args) else Arguments.parse(cli_args or [])
+        local = Arguments.parse(_with_ros_args(cli_args or ()))
         shared = self._context.arguments if use_global_arguments else Arguments()
         self._remaps = Arguments(remap_rules=[*local.remap_rules, *shared.remap_rules])
         self._name = names.validate_node_name(self._remaps.node_name(node_name))
@@ -314,5 +314,5 @@ def _identity() -> str:
     return ".".join(f"{byte:x}" for byte in uuid.uuid4().bytes)
 
 
-def _bare(cli_args: Sequence[str] | None) -> bool:
-    return bool(cli_args) and "--ros-args" not in (cli_args or ())
+def _with_ros_args(cli_args: Sequence[str]) -> Sequence[str]:
+    return cli_args if "--ros-args" in cli_args else ["--ros-args", *cli_args]

@@ -56,7 +56,7 @@ class Parameters:
         return parameter
 
     def _initial(self, name: str, value: Any, descriptor: Any, ignore_override: bool) -> tuple[Parameter, Any]:
-        described = descriptor or message_class("rcl_interfaces/msg/ParameterDescriptor")()
+        described: Any = descriptor or message_class("rcl_interfaces/msg/ParameterDescriptor")()
         described.name = name
         if isinstance(value, Parameter.Type):
             type_, default = value, Parameter(name)

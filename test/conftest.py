@@ -1,0 +1,113 @@
+"""Fixtures for all tests: a ROS domain of this test process alone, and processes that never outlive their test."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 230)
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+if find_spec("cyclonedds") is not None:
+    os.environ.setdefault("FLASH_VSTREAM_RUNTIME", "embedded")
+
+ROOT = Path(__file__).parents[1]
+PATIENCE = 20.0  # [s] generous: the machines that run tests are slow and shared
+
+
+def wait_until(condition: Callable[[], object], timeout: float = PATIENCE) -> bool:
+    """Whether `condition()` becomes true in time."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+class Process:
+    """A Python script in a process of its own."""
+
+    def __init__(self, path: Path, args: tuple[str, ...], environment: dict[str, str]) -> None:
+        search = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        self._process = subprocess.Popen(
+            [sys.executable, "-u", str(path), *args],
+            env={**os.environ, "PYTHONPATH": search, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self.errors: list[str] = []
+        self._readers = [
+            threading.Thread(target=self._read, args=pair, daemon=True)
+            for pair in ((self._process.stdout, self.lines), (self._process.stderr, self.errors))
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, stream: Iterator[str], lines: list[str]) -> None:
+        for line in stream:
+            lines.append(line.rstrip("\n"))
+
+    @property
+    def stderr(self) -> str:
+        return "\n".join(self.errors)
+
+    def expect(self, line: str, timeout: float = PATIENCE) -> None:
+        """Wait until the process has printed `line`."""
+        found = wait_until(lambda: line in self.lines or self._process.poll() is not None, timeout)
+        assert found, f"no {line!r} in {self.lines}, stderr: {self.stderr}"
+        wait_until(lambda: line in self.lines, 1.0)
+        assert line in self.lines, f"ended without {line!r}: {self.lines}, stderr: {self.stderr}"
+
+    def send(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def wait(self, timeout: float = PATIENCE) -> int:
+        """The exit code, once the process has ended by itself."""
+        code = self._process.wait(timeout)
+        for reader in self._readers:
+            reader.join(timeout)
+        return code
+
+    def kill(self) -> None:
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGKILL)
+        self.wait()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    """start(code, *args, **environment) runs a script; what still runs at the end of the test is killed."""
+    running: list[Process] = []
+
+    def start_one(code: str, *args: str, **environment: str) -> Process:
+        path = tmp_path / f"script{len(running)}.py"
+        path.write_text(textwrap.dedent(code), encoding="utf-8")
+        running.append(Process(path, args, environment))
+        return running[-1]
+
+    yield start_one
+    for process in running:
+        process.kill()
+
+
+@pytest.fixture
+def ros() -> Iterator[None]:
+    """The runtime between init() and shutdown()."""
+    from flash_vstream_ros import ros
+
+    ros.init(args=[])
+    yield
+    ros.try_shutdown()

@@ -1,0 +1,270 @@
+"""Every check of the doctor, in the environment as it is and in ones arranged to be wrong."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flash_vstream_ros.cli import doctor
+from flash_vstream_ros.cli.loopback import check_loopback
+from flash_vstream_ros.cli.model_files import FAIL, OK, WARN, Check, check_model, hub_cache
+
+SHARED = Path(__file__).parents[2] / "shared" / "data" / "golden" / "qwen"
+
+
+def safetensors(missing: int = 0) -> bytes:
+    header = json.dumps({"w": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(16 - missing)
+
+
+def model_folder(folder: Path, **changes: bytes | None) -> Path:
+    """A folder with everything that a model needs; changes replace a file, None leaves it out."""
+    files: dict[str, bytes | None] = {
+        "config.json": b'{"model_type": "qwen2_vl"}',
+        "model.safetensors": safetensors(),
+        "tokenizer.json": b"{}",
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in {**files, **changes}.items():
+        if content is not None:
+            (folder / name).write_bytes(content)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("version", "state"), [((3, 9, 1), FAIL), ((3, 10, 0), OK), ((3, 13, 5), OK), ((3, 14, 0), WARN)]
+)
+def test_the_python_version_is_judged(version: tuple[int, ...], state: str) -> None:
+    assert doctor.check_python(version).state == state
+
+
+@pytest.mark.parametrize("package", doctor.PACKAGES, ids=lambda package: package[0])
+def test_installed_packages_are_found_with_their_version(package: tuple[str, str, str, str]) -> None:
+    pytest.importorskip(package[1])
+    check = doctor.check_package(*package)
+    assert check.state == OK
+    assert check.found[0].isdigit()
+
+
+def test_a_missing_broken_or_old_package_fails_with_the_command_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "broken_package.py").write_text("raise OSError('libfoo.so: cannot open')")
+    (tmp_path / "old_package.py").write_text("__version__ = '1.9.3rc1'")
+    missing = doctor.check_package("nothing", "no_such_package", "1", "nothing")
+    broken = doctor.check_package("broken", "broken_package", "1", "broken")
+    old = doctor.check_package("old", "old_package", "1.10", "'old>=1.10'")
+    assert [check.state for check in (missing, broken, old)] == [FAIL] * 3
+    assert "libfoo.so" in broken.found
+    assert "pip install 'old>=1.10'" in old.advice
+    assert doctor.check_package("new", "old_package", "1.9", "new").state == OK
+    assert doctor.check_package("nothing", "no_such_package", "1", "nothing", needed=False).state == OK
+
+
+def test_torch_without_a_device_is_a_warning_that_tells_the_three_causes_apart() -> None:
+    checks = [
+        doctor.without_cuda("2.13.0", "12.8", driver=True),
+        doctor.without_cuda("2.13.0+cpu", None, driver=True),
+        doctor.without_cuda("2.13.0+cpu", None, driver=False),
+    ]
+    assert {check.state for check in checks} == {WARN}
+    assert "nvidia-smi" in checks[0].advice
+    assert "install a torch with CUDA" in checks[1].advice
+    assert "tiny-random" in checks[2].advice
+    assert doctor.check_cuda().state in (OK, WARN)
+
+
+def test_an_attention_kernel_is_chosen_here() -> None:
+    check = doctor.check_attention()
+    assert check.state in (OK, WARN)
+    assert check.found.split()[0] in ("sdpa", "flash_attention_2", "eager")
+
+
+def test_the_runtime_of_this_machine_loads() -> None:
+    from flash_vstream_ros.ros import RUNTIME
+
+    check = doctor.check_runtime()
+    assert check.state == OK
+    assert check.found.startswith(RUNTIME)
+
+
+@pytest.mark.parametrize(
+    ("value", "state"),
+    [
+        ("", OK),
+        ("0", OK),
+        ("101", OK),
+        ("102", WARN),
+        ("232", OK),
+        ("233", FAIL),
+        ("-1", FAIL),
+        ("home", FAIL),
+        ("٣", FAIL),
+    ],
+)
+def test_the_domain_is_judged(value: str, state: str) -> None:
+    assert doctor.check_domain({"ROS_DOMAIN_ID": value}).state == state
+    assert doctor.check_domain({}).state == OK
+
+
+@pytest.mark.parametrize(
+    ("environment", "state", "word"),
+    [
+        ({}, OK, "SUBNET"),
+        ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}, OK, "this machine only"),
+        ({"ROS_LOCALHOST_ONLY": "1"}, OK, "this machine only"),
+        ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "OFF"}, WARN, "OFF"),
+        ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "localhost"}, FAIL, "localhost"),
+        ({"ROS_STATIC_PEERS": "10.0.0.7"}, OK, "10.0.0.7"),
+    ],
+)
+def test_the_discovery_range_is_judged(environment: dict[str, str], state: str, word: str) -> None:
+    check = doctor.check_discovery(environment)
+    assert check.state == state
+    assert word in check.found
+
+
+def domain() -> dict[str, str]:
+    return {"ROS_DOMAIN_ID": str(random.randrange(1, 100)), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+
+
+def test_two_processes_hear_each_other_on_this_machine() -> None:
+    check = check_loopback({**os.environ, **domain()})
+    assert check.state == OK, check
+
+
+def test_processes_that_may_not_find_each_other_fail_the_loopback() -> None:
+    check = check_loopback({**os.environ, **domain(), "ROS_AUTOMATIC_DISCOVERY_RANGE": "OFF"}, start_s=3.0)
+    assert check.state == FAIL
+    assert "do not hear" in check.found
+
+
+def test_a_middleware_that_does_not_start_fails_the_loopback_with_its_reason() -> None:
+    pytest.importorskip("cyclonedds")
+    broken = {**os.environ, **domain(), "FLASH_VSTREAM_RUNTIME": "embedded", "CYCLONEDDS_URI": "<Nonsense"}
+    check = check_loopback(broken)
+    assert check.state == FAIL
+    assert "does not start" in check.found
+
+
+@pytest.mark.parametrize(("content", "state"), [("212992\n", WARN), ("8388608", OK), ("33554432", OK), ("x", WARN)])
+def test_the_receive_buffer_is_judged(tmp_path: Path, content: str, state: str) -> None:
+    file = tmp_path / "rmem_max"
+    file.write_text(content)
+    check = doctor.check_receive_buffer(file)
+    assert check.state == state
+    if content == "212992\n":
+        assert "sysctl -w net.core.rmem_max=8388608" in check.advice
+    assert doctor.check_receive_buffer(tmp_path / "none").state == WARN
+
+
+@pytest.mark.parametrize(
+    ("free", "download", "state"), [(1e8, False, FAIL), (5e9, True, WARN), (5e9, False, OK), (5e10, True, OK)]
+)
+def test_the_disk_is_judged_by_what_has_to_fit(tmp_path: Path, free: float, download: bool, state: str) -> None:
+    assert doctor.check_disk(tmp_path / "not" / "yet", download, free).state == state
+
+
+@pytest.mark.parametrize(("available", "state"), [(400_000, FAIL), (4_000_000, WARN), (32_000_000, OK)])
+def test_memory_is_judged(tmp_path: Path, available: int, state: str) -> None:
+    file = tmp_path / "meminfo"
+    file.write_text(f"MemTotal:  65000000 kB\nMemAvailable: {available} kB\n")
+    assert doctor.check_memory(file).state == state
+    assert doctor.check_memory(tmp_path / "none").state == WARN
+
+
+def test_a_complete_model_folder_is_found(tmp_path: Path) -> None:
+    check = check_model(str(model_folder(tmp_path / "model")))
+    assert check.state == OK
+    assert str(tmp_path) in check.found
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"config.json": None}, "config.json"),
+        ({"config.json": b"{"}, "model"),
+        ({"config.json": b'{"model_type": "llama"}'}, "llama"),
+        ({"config.json": b"[]"}, "model"),
+        ({"model.safetensors": None}, "model.safetensors"),
+        ({"model.safetensors": safetensors(missing=3)}, "cut short"),
+        ({"model.safetensors": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"}, "cut short"),
+        ({"model.safetensors": b""}, "cut short"),
+        ({"tokenizer.json": None}, "tokenizer"),
+        ({"model.safetensors.index.json": b'{"weight_map": {"a": "part-2.safetensors"}}'}, "part-2.safetensors"),
+        ({"model.safetensors.index.json": b"{}"}, "weight_map"),
+    ],
+)
+def test_an_incomplete_model_folder_fails_and_names_the_file(
+    tmp_path: Path, changes: dict[str, bytes | None], word: str
+) -> None:
+    check = check_model(str(model_folder(tmp_path / "model", **changes)))
+    assert check.state == FAIL
+    assert word in check.found
+    assert check.advice
+
+
+def test_a_hub_model_is_looked_for_in_the_cache_that_the_environment_names(tmp_path: Path) -> None:
+    environment = {"HF_HOME": str(tmp_path)}
+    assert hub_cache({"HF_HUB_CACHE": "/a/b", "HF_HOME": "/c"}) == Path("/a/b")
+    absent = check_model("owner/model", environment)
+    assert absent.state == WARN
+    assert str(tmp_path / "hub" / "models--owner--model") in absent.found
+    assert "hf download owner/model" in absent.advice
+    assert check_model("owner/model", {**environment, "HF_HUB_OFFLINE": "1"}).state == FAIL
+    model_folder(tmp_path / "hub" / "models--owner--model" / "snapshots" / "abc")
+    assert check_model("owner/model", environment).state == OK
+
+
+@pytest.mark.parametrize("name", ["./models/mine", "/nowhere/at/all", "", "plain"])
+def test_a_folder_that_is_not_there_fails_with_its_full_path(name: str, tmp_path: Path) -> None:
+    check = check_model(name if name else str(tmp_path / "gone"), {"HF_HOME": str(tmp_path)})
+    assert check.state == FAIL
+    assert "/" in check.found
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="recorded data is not here")
+def test_the_recorded_model_lacks_only_its_tokenizer() -> None:
+    check = check_model(str(SHARED / "model"))
+    assert check.state == FAIL
+    assert "tokenizer" in check.found
+
+
+def test_the_untrained_model_is_a_warning() -> None:
+    assert check_model("tiny-random").state == WARN
+
+
+def test_the_default_model_is_the_nodes() -> None:
+    from flash_vstream_ros.parameters import PUBLISHED_MODEL
+
+    assert doctor.DEFAULT_MODEL == PUBLISHED_MODEL
+
+
+def test_the_command_prints_json_and_fails_when_a_check_fails(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "flash_vstream_ros.cli", "doctor", "--json", "--model"]
+    environment = {**os.environ, **domain(), "HF_HOME": str(tmp_path)}
+    good = subprocess.run([*command, "tiny-random"], env=environment, capture_output=True, text=True, check=False)
+    checks = json.loads(good.stdout)["checks"]
+    names = [check["name"] for check in checks]
+    assert {"python", "torch", "CUDA", "attention", "ROS runtime", "loopback", "receive buffer", "model"} <= set(names)
+    assert good.returncode == 0, [check for check in checks if check["state"] == FAIL]
+    bad = subprocess.run([*command, "./gone"], env=environment, capture_output=True, text=True, check=False)
+    assert bad.returncode == 1
+    assert json.loads(bad.stdout)["failed"] == 1
+
+
+def test_every_finding_that_is_not_ok_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    doctor.show([Check("one", OK, "fine"), Check("two", FAIL, "broken", "mend it")])
+    assert capsys.readouterr().out == "OK    one: fine\nFAIL  two: broken\n      -> mend it\n"
+    parser = argparse.ArgumentParser()
+    doctor.add_arguments(parser)
+    assert parser.parse_args(["--json"]).json

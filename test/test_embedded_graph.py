@@ -1,0 +1,96 @@
+"""The graph: who is there, with which topics and services, as other processes see it."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+pytest.importorskip("cyclonedds")
+
+from conftest import wait_until
+
+from flash_vstream_ros.ros import DurabilityPolicy, Node, ReliabilityPolicy
+from flash_vstream_ros.ros.interfaces import String
+
+PEER = """
+import sys, time
+from flash_vstream_ros.ros import *
+from flash_vstream_ros.ros.interfaces import Image, String, Trigger
+init()
+node = Node(sys.argv[1], namespace="/robot")
+latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+node.create_publisher(String, "summary", latched)
+node.create_publisher(Image, "image", qos_profile_sensor_data)
+node.create_subscription(String, "question", print, 10)
+node.create_service(Trigger, "~/reset", lambda request, response: response)
+node.create_client(Trigger, "elsewhere")
+print("up")
+try:
+    spin(node)
+except (KeyboardInterrupt, ExternalShutdownException):
+    pass
+node.destroy_node()
+shutdown()
+"""
+
+
+@pytest.fixture
+def node(ros):
+    made = Node("watcher", start_parameter_services=False)
+    yield made
+    made.destroy_node()
+
+
+def test_a_node_of_another_process_is_seen_with_all_it_has(node, start):
+    start(PEER, "eyes").expect("up")
+    assert wait_until(lambda: ("eyes", "/robot") in node.get_node_names_and_namespaces())
+    assert wait_until(lambda: node.get_client_names_and_types_by_node("eyes", "/robot"))
+    published = dict(node.get_publisher_names_and_types_by_node("eyes", "/robot"))
+    assert published["/robot/summary"] == ["std_msgs/msg/String"]
+    assert published["/robot/image"] == ["sensor_msgs/msg/Image"]
+    assert ("/robot/question", ["std_msgs/msg/String"]) in node.get_subscriber_names_and_types_by_node("eyes", "/robot")
+    services = dict(node.get_service_names_and_types_by_node("eyes", "/robot"))
+    assert services["/robot/eyes/reset"] == ["std_srvs/srv/Trigger"]
+    assert node.get_client_names_and_types_by_node("eyes", "/robot") == [("/robot/elsewhere", ["std_srvs/srv/Trigger"])]
+    assert ("/robot/image", ["sensor_msgs/msg/Image"]) in node.get_topic_names_and_types()
+    assert ("/robot/eyes/reset", ["std_srvs/srv/Trigger"]) in node.get_service_names_and_types()
+    assert ("eyes", "/robot", "/") in node.get_node_names_and_namespaces_with_enclaves()
+
+
+def test_publishers_are_counted_and_described(node, start):
+    assert node.count_publishers("/robot/image") == 0
+    start(PEER, "eyes").expect("up")
+    assert wait_until(lambda: node.count_publishers("/robot/image") == 1)
+    assert wait_until(lambda: node.get_publishers_info_by_topic("/robot/image")[0].node_name == "eyes")
+    (image,) = node.get_publishers_info_by_topic("/robot/image")
+    assert (image.node_namespace, image.topic_type) == ("/robot", "sensor_msgs/msg/Image")
+    assert image.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+    assert image.topic_type_hash.startswith("RIHS01_d31d41a9")
+    (summary,) = node.get_publishers_info_by_topic("/robot/summary")
+    assert summary.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+    assert node.count_subscribers("/robot/question") == 1
+
+
+def test_two_nodes_of_one_name_are_both_visible(node, start):
+    first, second = start(PEER, "twin"), start(PEER, "twin")
+    first.expect("up")
+    second.expect("up")
+    assert wait_until(lambda: node.get_fully_qualified_node_names().count("/robot/twin") == 2)
+    first.kill()
+    # A killed process is only missed when its lease is over; one that leaves says so.
+    second.send(signal.SIGINT)
+    assert second.wait() == 0
+    assert wait_until(lambda: node.get_fully_qualified_node_names().count("/robot/twin") == 1)
+
+
+def test_what_is_destroyed_leaves_the_graph(node):
+    other = Node("other", start_parameter_services=False)
+    publisher = other.create_publisher(String, "t", 1)
+    assert wait_until(lambda: node.count_publishers("t") == 1)
+    other.destroy_publisher(publisher)
+    assert wait_until(lambda: node.count_publishers("t") == 0)
+    assert "other" in node.get_node_names()
+    other.destroy_node()
+    other.destroy_node()
+    assert "other" not in node.get_node_names()

@@ -1,0 +1,148 @@
+"""Services between processes: many clients, clients that die, bad text, servers that do not exist."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+pytest.importorskip("cyclonedds")
+
+from conftest import wait_until
+
+from flash_vstream_ros.ros import MultiThreadedExecutor, Node, ReentrantCallbackGroup
+from flash_vstream_ros.ros.embedded.cdr import SERVICE_HEADER, serialize
+from flash_vstream_ros.ros.interfaces import AskScene, MemoryEntry, Trigger
+
+SERVER = """
+import time
+from flash_vstream_ros.ros import *
+from flash_vstream_ros.ros.interfaces import AskScene, MemoryEntry
+init()
+node = Node("server")
+def answer(request, response):
+    if request.question == "slowly":
+        time.sleep(1.0)
+    response.answer = "you asked " + request.question
+    response.evidence = [MemoryEntry(camera=name) for name in request.cameras]
+    return response
+node.create_service(AskScene, "ask_scene", answer, callback_group=ReentrantCallbackGroup())
+executor = MultiThreadedExecutor(4)
+executor.add_node(node)
+print("up")
+try:
+    executor.spin()
+except (KeyboardInterrupt, ExternalShutdownException):
+    pass
+"""
+
+CLIENT = """
+import sys
+from flash_vstream_ros.ros import *
+from flash_vstream_ros.ros.interfaces import AskScene
+init()
+node = Node("client" + sys.argv[1])
+client = node.create_client(AskScene, "ask_scene")
+assert client.wait_for_service(15.0)
+print("asking")
+for number in range(20):
+    question = sys.argv[2] if len(sys.argv) > 2 else f"{sys.argv[1]} {number}"
+    future = client.call_async(AskScene.Request(question=question))
+    spin_until_future_complete(node, future, timeout_sec=15.0)
+    assert future.result().answer == "you asked " + question, future.result()
+print("all answered")
+"""
+
+
+@pytest.fixture
+def node(ros):
+    made = Node("tester", start_parameter_services=False)
+    executor = MultiThreadedExecutor(2)
+    executor.add_node(made)
+    thread = threading.Thread(target=executor.spin)
+    thread.start()
+    yield made
+    executor.shutdown()
+    thread.join()
+    made.destroy_node()
+
+
+def test_a_request_reaches_another_process_and_its_reply_comes_back(node, start):
+    start(SERVER).expect("up")
+    client = node.create_client(AskScene, "ask_scene")
+    assert client.wait_for_service(20.0)
+    response = client.call(AskScene.Request(question="Wo?", cameras=["front", "rear"]), timeout_sec=20.0)
+    assert response.answer == "you asked Wo?"
+    assert [entry.camera for entry in response.evidence] == ["front", "rear"]
+    assert isinstance(response.evidence[0], MemoryEntry)
+
+
+def test_every_concurrent_client_gets_its_own_answers(start):
+    start(SERVER).expect("up")
+    clients = [start(CLIENT, str(number)) for number in range(3)]
+    for client in clients:
+        client.expect("all answered", timeout=40.0)
+        assert client.wait() == 0
+
+
+def test_a_client_that_was_killed_does_not_disturb_the_others(node, start):
+    start(SERVER).expect("up")
+    doomed = start(CLIENT, "doomed", "slowly")
+    doomed.expect("asking")
+    doomed.kill()
+    client = node.create_client(AskScene, "ask_scene")
+    assert client.wait_for_service(20.0)
+    for number in range(5):
+        response = client.call(AskScene.Request(question=str(number)), timeout_sec=20.0)
+        assert response.answer == f"you asked {number}"
+
+
+def test_a_question_that_is_no_utf8_is_answered(node, start):
+    start(SERVER).expect("up")
+    client = node.create_client(AskScene, "ask_scene")
+    assert client.wait_for_service(20.0)
+    future = client.call_async(AskScene.Request(question="first"))
+    assert future.wait(20.0)
+    raw = serialize(AskScene.Request(question="who XY?"), SERVICE_HEADER.pack(client.writer.handle, 77))
+    waiting = client._pending[77] = type(future)()
+    assert client.writer.write(bytearray(bytes(raw).replace(b"XY", b"\xff\xfe")))
+    assert waiting.wait(20.0)
+    assert waiting.result().answer == "you asked who ???"
+
+
+def test_waiting_for_a_service_that_does_not_exist_ends_in_time(node):
+    client = node.create_client(Trigger, "nobody")
+    begin = time.monotonic()
+    assert not client.service_is_ready()
+    assert not client.wait_for_service(timeout_sec=0.3)
+    assert time.monotonic() - begin < 5.0
+
+
+def test_a_call_without_an_answer_times_out_and_is_forgotten(node):
+    release = threading.Event()
+
+    def answer(request, response):
+        release.wait(20.0)
+        return response
+
+    node.create_service(Trigger, "stuck", answer)
+    client = node.create_client(Trigger, "stuck", callback_group=ReentrantCallbackGroup())
+    assert client.wait_for_service(20.0)
+    assert client.call(Trigger.Request(), timeout_sec=0.3) is None
+    assert client._pending == {}
+    release.set()
+
+
+def test_a_request_of_another_type_is_refused(node):
+    client = node.create_client(Trigger, "typed")
+    with pytest.raises(TypeError, match="Trigger_Request"):
+        client.call_async(AskScene.Request())
+
+
+def test_a_service_that_is_destroyed_is_no_longer_ready(node):
+    service = node.create_service(Trigger, "brief", lambda request, response: response)
+    client = node.create_client(Trigger, "brief")
+    assert client.wait_for_service(20.0)
+    node.destroy_service(service)
+    assert wait_until(lambda: not client.service_is_ready())

@@ -1,0 +1,183 @@
+"""Message classes made from definitions, their CDR form and their JSON form."""
+
+from __future__ import annotations
+
+import array
+import struct
+
+import numpy as np
+import pytest
+
+pytest.importorskip("cyclonedds")
+
+from flash_vstream_ros.ros.embedded.cdr import CorruptSample, deserialize, serialize
+from flash_vstream_ros.ros.embedded.types import idl_type, message_class, register, type_hash
+from flash_vstream_ros.ros.interfaces import (
+    AskScene,
+    CameraInfo,
+    DiagnosticStatus,
+    EmptySrv,
+    Image,
+    MemoryEntry,
+    MemoryStatus,
+    String,
+    from_dict,
+    interface,
+    to_dict,
+)
+
+
+def test_messages_have_the_defaults_of_their_definition():
+    image = Image()
+    assert (image.height, image.encoding, image.header.frame_id) == (0, "", "")
+    assert image.data.dtype == np.uint8
+    assert len(image.data) == 0
+    assert MemoryStatus().drop_counts.dtype == np.uint64
+    assert AskScene.Response().evidence == []
+    assert CameraInfo().k.tolist() == [0.0] * 9
+
+
+def test_two_messages_share_no_default():
+    first, second = AskScene.Request(), AskScene.Request()
+    first.cameras.append("front")
+    first.since.sec = 5
+    assert second.cameras == []
+    assert second.since.sec == 0
+
+
+def test_constants_are_class_attributes():
+    assert AskScene.Response.BUSY == 3
+    assert MemoryEntry.DAM == 1
+    assert MemoryStatus.READY == 1
+
+
+@pytest.mark.parametrize("wrap", [bytes, bytearray, memoryview, lambda raw: array.array("B", raw)])
+def test_image_data_is_taken_over_without_a_copy(wrap):
+    pixels = wrap(bytes(range(12)))
+    image = Image(data=pixels)
+    assert image.data.tolist() == list(range(12))
+    assert np.shares_memory(image.data, np.frombuffer(pixels, np.uint8))
+
+
+def test_an_image_array_of_any_shape_becomes_flat_without_a_copy():
+    pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    image = Image(data=pixels)
+    assert image.data.shape == (24,)
+    assert np.shares_memory(image.data, pixels)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("height", -1), ("height", 1.0), ("encoding", b"rgb8"), ("header", "x"), ("data", [256]), ("data", "text")],
+)
+def test_a_value_of_the_wrong_type_is_refused_by_field_name(field, value):
+    with pytest.raises(AssertionError, match=field):
+        setattr(Image(), field, value)
+
+
+def test_a_field_that_does_not_exist_is_refused():
+    with pytest.raises(AttributeError, match="hight"):
+        Image().hight = 3
+    with pytest.raises(AssertionError, match="hight"):
+        Image(hight=3)
+
+
+def test_an_integer_is_no_float():
+    with pytest.raises(AssertionError, match="weight"):
+        MemoryEntry(weight=1)
+
+
+def test_bytes_and_integers_both_set_a_byte():
+    assert DiagnosticStatus(level=b"\x02").level == DiagnosticStatus.ERROR
+    assert DiagnosticStatus(level=DiagnosticStatus.WARN).level == 1
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        AskScene.Request(question="wo ist die Tür?", cameras=["front", "rear"], stream=True),
+        AskScene.Response(error_code=AskScene.Response.TIMEOUT, evidence=[MemoryEntry(camera="c"), MemoryEntry()]),
+        MemoryStatus(drop_reasons=["late"], drop_counts=[2**63], cameras=["front"], frames_pending=1),
+        EmptySrv.Request(),
+        DiagnosticStatus(level=DiagnosticStatus.STALE, name="n"),
+        CameraInfo(k=np.arange(9.0), d=[1.0, 2.0]),
+    ],
+)
+def test_what_is_serialised_is_deserialised_again(message):
+    raw = serialize(message)
+    assert len(raw) % 4 == 0
+    assert deserialize(raw, type(message)) == (message, False)
+
+
+def test_a_message_cut_anywhere_is_corrupt_and_nothing_worse():
+    raw = bytes(serialize(AskScene.Response(answer="a door", evidence=[MemoryEntry(camera="front")])))
+    for length in range(len(raw) - 4):
+        with pytest.raises(CorruptSample):
+            deserialize(raw[:length], AskScene.Response)
+
+
+def test_a_length_beyond_the_sample_is_corrupt():
+    raw = serialize(String(data="hello"))
+    struct.pack_into("<I", raw, 4, 2**31)
+    with pytest.raises(CorruptSample):
+        deserialize(raw, String)
+
+
+def test_bytes_that_are_no_utf8_become_question_marks_and_nothing_else_changes():
+    image = Image(encoding="€€", data=b"\xe2\x82 and \xe2\x82\xac\xff" * 3)
+    image.header.frame_id = "front"
+    raw = bytes(serialize(image)).replace("€€".encode(), b"\xe2\x82\xac\xff\xfe\xe2")
+    read, repaired = deserialize(raw, Image)
+    assert repaired
+    assert read.encoding == "€???"
+    assert read.header.frame_id == "front"
+    assert bytes(read.data) == bytes(image.data)
+
+
+def test_a_deserialised_image_is_a_view_of_the_sample():
+    raw = serialize(Image(data=bytes(1000)))
+    read, _ = deserialize(memoryview(raw), Image)
+    assert np.shares_memory(read.data, np.frombuffer(raw, np.uint8))
+
+
+def test_type_hashes_are_those_of_ros_2_jazzy():
+    assert type_hash("std_msgs/msg/String") == (
+        "RIHS01_df668c740482bbd48fb39d76a70dfd4bd59db1288021743503259e948f6b1a18"
+    )
+    assert type_hash("sensor_msgs/msg/Image") == (
+        "RIHS01_d31d41a9a4c4bc8eae9be757b0beed306564f7526c88ea6a4588fb9582527d47"
+    )
+
+
+def test_dds_types_carry_the_names_that_ros_2_uses():
+    assert idl_type(AskScene.Request.TYPE_NAME, True).__idl_typename__ == (
+        "flash_vstream_ros.srv.dds_.AskScene_Request_"
+    )
+
+
+def test_unknown_and_malformed_definitions_are_reported_by_name():
+    with pytest.raises(LookupError, match="nothing_msgs/msg/Nothing"):
+        message_class("nothing_msgs/msg/Nothing")
+    with pytest.raises(LookupError, match="Missing"):
+        interface("flash_vstream_ros/msg/Missing")
+    with pytest.raises(ValueError, match="broken_msgs/msg/Broken"):
+        register("uint8[ broken", "broken_msgs/msg/Broken")
+
+
+def test_json_form_and_back():
+    entry = MemoryEntry(camera="front", weight=0.5)
+    entry.thumbnail.data = b"\xff\xd8jpeg"
+    response = AskScene.Response(answer="ja", evidence=[entry], confidence=0.25)
+    values = to_dict(response)
+    assert values["evidence"][0]["thumbnail"]["data"] == "/9hqcGVn"
+    assert values["covered_since"] == {"sec": 0, "nanosec": 0}
+    assert from_dict(AskScene.Response, values) == response
+    assert "data" not in to_dict(response, binary=False)["evidence"][0]["thumbnail"]
+
+
+def test_json_accepts_whole_numbers_for_floats_and_names_what_is_wrong():
+    assert from_dict(AskScene.Response, {"confidence": 1}).confidence == 1.0
+    with pytest.raises(ValueError, match="no field 'questions'"):
+        from_dict(AskScene.Request, {"questions": "?"})
+    with pytest.raises(ValueError, match=r"AskScene_Request\.question"):
+        from_dict(AskScene.Request, {"question": 3})
