@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flash_vstream_ros.ros import Node, SingleThreadedExecutor, init, ok, shutdown
+from flash_vstream_ros.ros import Context, Node, SingleThreadedExecutor, init, ok, shutdown
 from flash_vstream_ros.ros.interfaces import AskScene, DurationMsg, String, TimeMsg, to_dict
 
 # A reply that is late by more than this was lost: its server ended, or its middleware cannot share services.
@@ -20,7 +20,7 @@ class NoService(RuntimeError):
 
 
 class AskClient:
-    """Asks a node through its service. A context manager: enters and leaves ROS."""
+    """Asks a node through its service. A context manager with a ROS context of its own."""
 
     def __init__(self, service: str, ros_args: Sequence[str] = (), stream_of: str | None = None) -> None:
         self.on_piece: Callable[[str], None] | None = None
@@ -29,20 +29,21 @@ class AskClient:
         self._stream_of = stream_of
 
     def __enter__(self) -> AskClient:
-        init(args=["flash_vstream_client", *self._ros_args])
-        self.node = Node(f"flash_vstream_client_{os.getpid()}")
+        self._context = Context()
+        init(args=["flash_vstream_client", *self._ros_args], context=self._context)
+        self.node = Node(f"flash_vstream_client_{os.getpid()}", context=self._context)
         self.service = self.node.create_client(AskScene, self._service_name)
         if self._stream_of:
             self.node.create_subscription(String, f"{self._stream_of}/answer_stream", self._on_stream, 100)
-        self._executor = SingleThreadedExecutor()
+        self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._executor.shutdown()
         self.node.destroy_node()
-        if ok():
-            shutdown()
+        if ok(context=self._context):
+            shutdown(context=self._context)
 
     def request(
         self,

@@ -5,7 +5,7 @@ Topics and services are described in README.md; the same source runs on rclpy an
 
 from __future__ import annotations
 
-import threading
+import sys
 from collections.abc import Sequence
 from functools import partial
 
@@ -24,6 +24,7 @@ from flash_vstream_ros.ros import (
     QoSProfile,
     ReentrantCallbackGroup,
     ReliabilityPolicy,
+    ROSArgumentError,
     init,
     ok,
     shutdown,
@@ -49,7 +50,6 @@ class VStreamNode(Node):
         config = self._settings.engine
         self._engine = Engine(config, partial(load_model, **self._settings.model), self._say, self._warn)
         self._summarised = self._engine.status()
-        self._summary_turn = threading.Lock()
         self._cameras_heard: set[str] = set()
 
         self._status = self.create_publisher(MemoryStatus, "~/status", 10)
@@ -163,8 +163,12 @@ class VStreamNode(Node):
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the node until Ctrl-C, SIGTERM or shutdown. Returns the exit status."""
-    init(args=args)
+    """Run the node until Ctrl-C, SIGTERM or shutdown. Returns the exit status: 0, or 2 for unusable ROS arguments."""
+    try:
+        init(args=args)
+    except ROSArgumentError as error:
+        print(error, file=sys.stderr)
+        return 2
     node = VStreamNode()
     executor = MultiThreadedExecutor(num_threads=node.threads_needed)
     executor.add_node(node)

@@ -14,10 +14,9 @@ from flash_vstream_ros.models.prompt import INSTRUCTION
 from flash_vstream_ros.ros import (
     FloatingPointRange,
     IntegerRange,
-    InvalidParameterTypeException,
-    InvalidParameterValueException,
     Node,
     ParameterDescriptor,
+    ParameterException,
 )
 
 Value = bool | int | float | str | list[str]
@@ -158,7 +157,7 @@ def declare(node: Node, complain: Callable[[str], None]) -> Settings:
 def _declare_one(node: Node, spec: ParameterSpec, complain: Callable[[str], None]) -> Any:
     try:
         value = node.declare_parameter(spec.name, spec.default, spec.descriptor()).value
-    except (InvalidParameterTypeException, InvalidParameterValueException) as error:
+    except ParameterException as error:
         complain(f"parameter {spec.name!r}: {error}; its default {spec.default!r} is used")
         value = node.declare_parameter(spec.name, spec.default, spec.descriptor(), ignore_override=True).value
     if spec.choices and value not in spec.choices:

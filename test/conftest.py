@@ -58,7 +58,7 @@ class Process:
 
     def _read(self, stream: Iterator[str], lines: list[str]) -> None:
         for line in stream:
-            lines.append(line.rstrip("\n"))
+            lines.append(line.rstrip("\n"))  # noqa: PERF401 (seen as they come)
 
     @property
     def stderr(self) -> str:

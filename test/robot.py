@@ -41,8 +41,11 @@ class NodeProcess:
 
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+            try:
+                self.interrupt()  # a killed node would haunt the graph for ten seconds
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
 
     def interrupt(self, signal_number: int = signal.SIGINT) -> int:
         """Ctrl-C; the exit status."""

@@ -242,13 +242,14 @@ def show(checks: list[Check]) -> None:
         except ImportError:
             pass
         else:
-            table = Table("", "check", expand=True)
-            for heading in ("found", "what to do"):
-                table.add_column(heading, overflow="fold", ratio=1)  # a command cut off cannot be copied
+            table, console = Table("", "check", "found"), Console()
             for check in checks:
                 colour = {OK: "green", WARN: "yellow", FAIL: "bold red"}[check.state]
-                table.add_row(Text(check.state, colour), Text(check.name), Text(check.found), Text(check.advice))
-            Console().print(table)
+                table.add_row(Text(check.state, colour), Text(check.name), Text(check.found))
+            console.print(table)
+            for check in checks:
+                if check.advice:  # below the table: a command broken by a column cannot be copied
+                    console.print(Text(f"{check.name}: {check.advice}"), soft_wrap=True)
             return
     for check in checks:
         print(f"{check.state:4}  {check.name}: {check.found}" + (f"\n      -> {check.advice}" if check.advice else ""))

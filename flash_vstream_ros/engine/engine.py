@@ -260,6 +260,7 @@ class Engine:
             max_new_tokens=self._config.max_new_tokens,
             evidence=self._config.evidence,
         )
+        self._figures = _figures(memory, ingest, model.device)
         self._state = State.READY
         self._say(f"ready: {model.name} on {model.device}, {model.dtype}, {model.attention_kernel}")
         while not self._stopping:

@@ -4,6 +4,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy import init, ok, shutdown, spin, spin_once, spin_until_future_complete, try_shutdown
 from rclpy._rclpy_pybind11 import RCLInvalidROSArgsError as ROSArgumentError
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.context import Context
 from rclpy.duration import Duration
 from rclpy.exceptions import (
     InvalidParameterTypeException,
@@ -13,7 +14,6 @@ from rclpy.exceptions import (
     ParameterNotDeclaredException,
 )
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
-from rclpy.handle import InvalidHandle
 from rclpy.logging import LoggingSeverity, get_logger
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -33,6 +33,7 @@ from rclpy.task import Future
 from rclpy.time import Time
 
 __all__ = [
+    "Context",
     "DurabilityPolicy",
     "Duration",
     "ExternalShutdownException",
@@ -40,7 +41,6 @@ __all__ = [
     "Future",
     "HistoryPolicy",
     "IntegerRange",
-    "InvalidHandle",
     "InvalidParameterTypeException",
     "InvalidParameterValueException",
     "LoggingSeverity",

@@ -10,7 +10,6 @@ from .context import Context, get_default_context
 from .duration import Duration
 from .exceptions import (
     ExternalShutdownException,
-    InvalidHandle,
     InvalidParameterTypeException,
     InvalidParameterValueException,
     ParameterAlreadyDeclaredException,
@@ -115,7 +114,6 @@ __all__ = [
     "Future",
     "HistoryPolicy",
     "IntegerRange",
-    "InvalidHandle",
     "InvalidParameterTypeException",
     "InvalidParameterValueException",
     "LoggingSeverity",
@@ -137,8 +135,6 @@ __all__ = [
     "SetParametersResult",
     "SingleThreadedExecutor",
     "Time",
-    "create_node",
-    "get_default_context",
     "get_logger",
     "init",
     "ok",

@@ -68,7 +68,7 @@ class Graph:
         newest = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         everything = QoSProfile(history=HistoryPolicy.KEEP_ALL, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         user_data = f"typehash={type_hash(ENTITIES_INFO)};"
-        self._writer = Writer(wire, topic, to_dds(newest, user_data), lambda _: None)
+        self._writer = Writer(wire, topic, to_dds(newest, user_data), lambda *_: None)
         self._reader = Reader(wire, topic, to_dds(everything, user_data), self._on_entities)
         self._builtin = [
             self._watch(BuiltinTopicDcpsParticipant, self._on_participants),
@@ -143,10 +143,10 @@ class Graph:
 
     # The others tell this process, on the waiting thread:
 
-    def _on_entities(self, status: int) -> None:
+    def _on_entities(self, reader: Reader, status: int) -> None:
         if not status & DDSStatus.DataAvailable:
             return
-        while sample := self._reader.take():
+        while sample := reader.take():
             try:
                 message: Any = deserialize(sample.raw, message_class(ENTITIES_INFO))[0]
             except CorruptSample:

@@ -285,19 +285,18 @@ class Node(NodeParameters, NodeGraph):
         return self._context.wire.topic(dds_name, idl_type(msg_type.TYPE_NAME, is_service))
 
     def _writer(self, dds_name: str, name: str, msg_type: Any, qos: QoSProfile, identity: str = "") -> Writer:
-        def on_status(status: int) -> None:
+        def on_status(writer: Writer, status: int) -> None:
             if status & DDSStatus.OfferedIncompatibleQos:
                 self._context.qos_watch.suspect(writer.gid, name, dds_name, qos, True, self._logger)
             self._context.bell.ring()
 
         user_data = f"{identity}typehash={type_hash(msg_type.TYPE_NAME)};"
-        writer = Writer(self._context.wire, self._topic(dds_name, msg_type), to_dds(qos, user_data), on_status)
-        return writer
+        return Writer(self._context.wire, self._topic(dds_name, msg_type), to_dds(qos, user_data), on_status)
 
     def _reader(
         self, waitable: Waitable, dds_name: str, name: str, msg_type: Any, qos: QoSProfile, identity: str = ""
     ) -> Reader:
-        def on_status(status: int) -> None:
+        def on_status(reader: Reader, status: int) -> None:
             if status & DDSStatus.DataAvailable:
                 waitable.signalled = True
             if status & DDSStatus.RequestedIncompatibleQos:
@@ -305,8 +304,7 @@ class Node(NodeParameters, NodeGraph):
             self._context.bell.ring()
 
         user_data = f"{identity}typehash={type_hash(msg_type.TYPE_NAME)};"
-        reader = Reader(self._context.wire, self._topic(dds_name, msg_type), to_dds(qos, user_data), on_status)
-        return reader
+        return Reader(self._context.wire, self._topic(dds_name, msg_type), to_dds(qos, user_data), on_status)
 
 
 def _identity() -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes as ct
 import threading
+import traceback
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from cyclonedds.topic import Topic
 
 from .discovery import Discovery
 from .exceptions import InvalidHandle
+from .logging import get_logger
 
 _dds = DDS._dll_handle
 _dds.dds_take_next.argtypes = [ct.c_int32, ct.POINTER(ct.c_void_p), ct.c_void_p]
@@ -56,14 +58,14 @@ def dispose(entity: Entity) -> None:
 
 
 class Writer:
-    def __init__(self, wire: Wire, topic: Topic, qos: Qos, on_status: StatusHandler) -> None:
+    def __init__(self, wire: Wire, topic: Topic, qos: Qos, on_status: Callable[[Writer, int], None]) -> None:
         self._wire = wire
         self.entity = DataWriter(wire.participant, topic, qos)
         self.gid = self.entity.guid.bytes
         self.handle = self.entity.instance_handle & 0xFFFFFFFFFFFFFFFF
         self._closed = False
         mask = DDSStatus.OfferedIncompatibleQos | DDSStatus.PublicationMatched
-        wire.watch(self.entity, mask, on_status)
+        wire.watch(self.entity, mask, lambda status: on_status(self, status))
 
     def write(self, raw: bytearray) -> bool:
         """False where slow reliable readers kept the sample from being accepted in time."""
@@ -90,14 +92,14 @@ class Writer:
 
 
 class Reader:
-    def __init__(self, wire: Wire, topic: Topic, qos: Qos, on_status: StatusHandler) -> None:
+    def __init__(self, wire: Wire, topic: Topic, qos: Qos, on_status: Callable[[Reader, int], None]) -> None:
         self._wire = wire
         self._lock = threading.Lock()
         self._closed = False
         self.entity = DataReader(wire.participant, topic, qos)
         self.gid = self.entity.guid.bytes
         mask = DDSStatus.DataAvailable | DDSStatus.RequestedIncompatibleQos | DDSStatus.SubscriptionMatched
-        wire.watch(self.entity, mask, on_status)
+        wire.watch(self.entity, mask, lambda status: on_status(self, status))
 
     def take(self) -> Sample | None:
         """The oldest sample that the history still holds, if any."""
@@ -177,16 +179,23 @@ class Wire:
 
     def _wait(self) -> None:
         triggered = (ct.c_ssize_t * 64)()
-        status = ct.c_uint32()
         while not self.closing:
             count = _dds.dds_waitset_wait(self._waitset._ref, triggered, len(triggered), 100_000_000)
-            for reference in triggered[: max(0, min(count, len(triggered)))]:
-                mask, handler = self._handlers.get(reference, (0, None))
-                # Cleared before it is handled: what arrives meanwhile raises it again.
-                if handler and _dds.dds_take_status(reference, ct.byref(status), mask) == 0 and status.value:
-                    handler(status.value)
-            for chore in self._chores:
-                chore()
+            try:
+                for reference in triggered[: max(0, min(count, len(triggered)))]:
+                    self._handle(reference)
+                for chore in self._chores:
+                    chore()
+            except Exception:
+                # Without this thread nothing would ever be received again.
+                get_logger("dds").error(traceback.format_exc(), throttle_duration_sec=5.0)
+
+    def _handle(self, reference: int) -> None:
+        mask, handler = self._handlers.get(reference, (0, None))
+        status = ct.c_uint32()
+        # Cleared before it is handled: what arrives meanwhile raises it again.
+        if handler and _dds.dds_take_status(reference, ct.byref(status), mask) == 0 and status.value:
+            handler(status.value)
 
     def close(self) -> None:
         """Tell peers that this participant leaves, and free everything."""
