@@ -14,9 +14,13 @@ DEFAULT_PARAMETERS = str(Path(get_package_share_directory(PACKAGE)) / "config" /
 ARGUMENTS = [
     DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node, its topics and services"),
     DeclareLaunchArgument("params_file", default_value=DEFAULT_PARAMETERS, description="YAML file with the parameters"),
-    DeclareLaunchArgument("model", default_value="", description="Hub id or folder of the model; empty: as in params_file"),
+    DeclareLaunchArgument(
+        "model", default_value="", description="Hub id or folder of the model; empty: as in params_file"
+    ),
     DeclareLaunchArgument("image_topic", default_value="image", description="Topic of the camera: sensor_msgs/Image"),
-    DeclareLaunchArgument("use_sim_time", default_value="false", description="Take time from /clock (simulation, bags)"),
+    DeclareLaunchArgument(
+        "use_sim_time", default_value="false", description="Take time from /clock (simulation, bags)"
+    ),
     DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal"),
 ]
 

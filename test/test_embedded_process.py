@@ -9,7 +9,9 @@ import pytest
 
 pytest.importorskip("cyclonedds")
 
-from flash_vstream_ros.ros import Node, init, ok, shutdown, try_shutdown
+from conftest import wait_until
+
+from flash_vstream_ros.ros import Context, Node, init, ok, shutdown, try_shutdown
 
 SPINNER = """
 import sys, threading
@@ -158,3 +160,26 @@ def test_the_console_has_rcls_format_levels_and_throttling(ros, capfd):
     assert (severity, name) == ("[INFO", "ns.talker")
     assert abs(float(stamp) - time.time()) < 60.0
     logger.set_level(20)
+
+
+def test_two_contexts_of_one_process_share_a_domain(ros):
+    context = Context()
+    init(args=[], context=context)
+    other = Node("second", context=context, start_parameter_services=False)
+    first = Node("first", start_parameter_services=False)
+    assert wait_until(lambda: {"first", "second"} <= set(other.get_node_names()))
+    shutdown(context=context)
+    assert ok()
+    assert wait_until(lambda: "second" not in first.get_node_names())
+
+
+def test_signals_still_work_after_the_contexts_end_in_the_order_of_their_begin():
+    before = signal.getsignal(signal.SIGTERM)
+    first, second = Context(), Context()
+    init(args=[], context=first)
+    init(args=[], context=second)
+    shutdown(context=first)
+    signal.raise_signal(signal.SIGTERM)
+    assert not ok(context=second)
+    shutdown(context=second)
+    signal.signal(signal.SIGTERM, before)

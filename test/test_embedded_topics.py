@@ -204,3 +204,33 @@ def test_a_stopped_reliable_subscriber_does_not_block_the_writer_for_ever(node, 
     for _ in range(5):
         publisher.publish(message)
     assert time.monotonic() - begin < 10.0
+
+
+def test_events_that_come_while_an_endpoint_is_made_do_not_stop_the_waiting_thread(node):
+    """A publisher that is known already raises its incompatibility before the subscription's constructor returns."""
+    got = []
+    node.create_publisher(String, "flood", qos_profile_sensor_data)
+    for _ in range(200):
+        node.destroy_subscription(node.create_subscription(String, "flood", got.append, QoSProfile(depth=1)))
+    node.create_subscription(String, "after", got.append, 1)
+    publisher = node.create_publisher(String, "after", 1)
+    assert wait_until(publisher.get_subscription_count)
+    publisher.publish(String(data="x"))
+    assert spin_until(node, lambda: got)
+
+
+def test_a_handler_that_fails_is_reported_and_the_thread_goes_on(node, capfd):
+    def fail():
+        chores.remove(fail)
+        raise RuntimeError("in a chore")
+
+    chores = node.context.wire._chores
+    chores.append(fail)
+    assert wait_until(lambda: fail not in chores)
+    got = []
+    node.create_subscription(String, "still", got.append, 1)
+    publisher = node.create_publisher(String, "still", 1)
+    assert wait_until(publisher.get_subscription_count)
+    publisher.publish(String(data="x"))
+    assert spin_until(node, lambda: got)
+    assert "in a chore" in capfd.readouterr().err

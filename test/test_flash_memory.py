@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import statistics
+import time
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from reference_memory import NaiveMemory
 
-from flash_vstream_ros.bench.distortion import flatness
+from flash_vstream_ros.bench.stream import held_bytes
 from flash_vstream_ros.memory import EntryKind, FlashMemory, FlashMemoryConfig, Grid, MemorySnapshot, Slot
 
 SECOND = 1_000_000_000
@@ -56,28 +58,6 @@ def shown(snapshot: MemorySnapshot) -> list[int]:
 def same(a: MemorySnapshot, b: MemorySnapshot) -> bool:
     tensors = ("dam", "dam_times", "csm", "csm_times")
     return a.entries == b.entries and all(torch.equal(getattr(a, name), getattr(b, name)) for name in tensors)
-
-
-def held_bytes(part: object, seen: set[int] | None = None) -> Iterator[int]:
-    """Bytes of each tensor storage, and of each image, that can be reached from `part`."""
-    seen = set() if seen is None else seen
-    if id(part) in seen:
-        return
-    seen.add(id(part))
-    if isinstance(part, torch.Tensor):
-        if part.untyped_storage().data_ptr() not in seen:
-            seen.add(part.untyped_storage().data_ptr())
-            yield part.untyped_storage().nbytes()
-    elif isinstance(part, bytes):
-        yield len(part)
-    elif isinstance(part, dict):
-        for value in part.values():
-            yield from held_bytes(value, seen)
-    elif hasattr(part, "__dict__"):
-        yield from held_bytes(vars(part), seen)
-    elif hasattr(part, "__iter__") and not isinstance(part, str):
-        for value in part:
-            yield from held_bytes(value, seen)
 
 
 @settings(max_examples=100, deadline=None)
@@ -218,9 +198,16 @@ def test_bytes_are_those_of_all_tensors_and_images_held() -> None:
 
 
 def test_ten_thousand_slots_cost_the_same_from_the_capacity_on() -> None:
-    ratios = flatness(10_000, FlashMemoryConfig(csm_slots=20, dam_slots=10))
-    assert ratios["tokens"] == ratios["bytes"] == 1.0
-    assert ratios["update time"] < 1.8
+    memory, seconds, sizes = FlashMemory(FlashMemoryConfig(csm_slots=20, dam_slots=10)), [], set()
+    for index, low in enumerate(lows(10_000)):
+        begin = time.perf_counter()
+        memory.insert(slot(index, low))
+        seconds.append(time.perf_counter() - begin)
+        if index >= 100:
+            sizes.add((memory.tokens, memory.bytes))
+    assert len(sizes) == 1
+    # The benchmark holds the medians to 1.2; a test must pass on a machine that does other work as well.
+    assert statistics.median(seconds[-1000:]) < 1.8 * statistics.median(seconds[20:1020])
 
 
 def test_novelty_tells_a_new_sight_from_a_known_one() -> None:

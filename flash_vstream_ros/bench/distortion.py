@@ -1,27 +1,25 @@
-"""How much of a long stream the memory keeps, and whether its cost stays flat.
+"""How much of a long stream the memory keeps.
 
 Weighted distortion, the sum over slots of |slot - centroid of its cluster|^2, on a stream that drifts and comes back:
 online Ward clustering against published offline k-means over the whole stream and against the released streaming
-rule. Then time, tokens and bytes of the streaming memory over 10,000 slots.
+rule.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..memory import FlashMemory, FlashMemoryConfig, Grid, Slot, WardClustering, ordered_kmeans
+from ..memory import WardClustering, ordered_kmeans
 from .released import released_clusters
 
 KMEANS_STARTS = 3
 RATIOS = ("ward/kmeans", "ward/luckiest", "ward/released")
-BLOCK = 1000  # slots whose median update time is compared
 
 
 def rounds_of_a_robot(
@@ -100,45 +98,18 @@ def compare(length: int, seed: int, capacity: int, **stream: Any) -> dict[str, f
     }
 
 
-def flatness(slots: int = 10_000, config: FlashMemoryConfig | None = None) -> dict[str, float]:
-    """Median update time, tokens and bytes at the end of a long stream over those just after the memory is full."""
-    memory = FlashMemory(config)
-    features = rounds_of_a_robot(slots, seed=0, patches=4, dim=16).unflatten(1, (4, 16))
-    full = memory.config.csm_slots
-    if slots < full + 2 * BLOCK:
-        raise ValueError(f"flatness needs at least {full + 2 * BLOCK} slots, not {slots}")
-    seconds: list[float] = []
-    sizes: list[tuple[int, int]] = []
-    for index, low in enumerate(features):
-        stamp = index * memory.config.slot_period_ns
-        slot = Slot("camera", "frame", stamp, stamp + memory.config.slot_period_ns // 2, low, low, Grid(4, 4))
-        begin = time.perf_counter()
-        memory.insert(slot)
-        seconds.append(time.perf_counter() - begin)
-        sizes.append((memory.tokens, memory.bytes))
-    tokens, size = sizes[full]
-    return {
-        "slots": slots,
-        "update time": statistics.median(seconds[-BLOCK:]) / statistics.median(seconds[full : full + BLOCK]),
-        "tokens": max(now for now, _ in sizes[full:]) / tokens,
-        "bytes": max(now for _, now in sizes[full:]) / size,
-    }
-
-
 def run(
     lengths: Sequence[int] = (1200, 3600),
     seeds: Sequence[int] = (0, 1, 2),
     capacity: int = 60,
-    flat_slots: int = 10_000,
     **stream: Any,
 ) -> dict[str, Any]:
-    """All comparisons, and flatness over `flat_slots` (0: left out); `stream` goes to `rounds_of_a_robot`."""
+    """All comparisons; `stream` goes to `rounds_of_a_robot`."""
     rows = [compare(length, seed, capacity, **stream) for length in lengths for seed in seeds]
     return {
         "capacity": capacity,
         "distortion": rows,
         "worst": {ratio: max(row[ratio] for row in rows) for ratio in RATIOS},
-        "flatness": flatness(flat_slots) if flat_slots else None,
     }
 
 
@@ -149,17 +120,13 @@ def show(result: dict[str, Any]) -> None:
     for row in result["distortion"]:
         print(f"{row['length']:>6} {row['seed']:>5}" + "".join(f"{row[ratio]:>15.3f}" for ratio in RATIOS))
     print(f"{'worst':>12}" + "".join(f"{result['worst'][ratio]:>15.3f}" for ratio in RATIOS))
-    if flat := result["flatness"]:
-        ratios = ", ".join(f"{name} {flat[name]:.3f}" for name in ("update time", "tokens", "bytes"))
-        print(f"after {flat['slots']} slots over just after the memory was full: {ratios}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--lengths", type=int, nargs="+", default=[1200, 3600], metavar="SLOTS")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="SEED")
-    parser.add_argument("--capacity", type=int, default=60, metavar="CLUSTERS")
-    parser.add_argument("--patches", type=int, default=16)
-    parser.add_argument("--dim", type=int, default=64)
-    parser.add_argument("--places", type=int, default=40)
-    parser.add_argument("--noise", type=float, default=0.3)
-    parser.add_argument("--flat-slots", type=int, default=10_000, metavar="SLOTS", help="0: leave flatness out")
+    parser.add_argument("--lengths", type=int, nargs="+", default=[1200, 3600], metavar="SLOTS", help="of the streams")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="SEED", help="one stream each")
+    parser.add_argument("--capacity", type=int, default=60, metavar="CLUSTERS", help="of every rule")
+    parser.add_argument("--patches", type=int, default=16, help="of a slot")
+    parser.add_argument("--dim", type=int, default=64, help="of a patch")
+    parser.add_argument("--places", type=int, default=40, help="that the robot visits")
+    parser.add_argument("--noise", type=float, default=0.3, help="of a slot, where a place has 1")

@@ -20,6 +20,12 @@ class Durations:
         with self._lock:
             self._recent.append(seconds)
 
+    @property
+    def newest(self) -> float:
+        """The last one added [s]; 0 before the first."""
+        with self._lock:
+            return self._recent[-1] if self._recent else 0.0
+
     def p50_p95(self) -> tuple[float, float]:
         """Median and 95th percentile [s]; zeros before the first."""
         with self._lock:

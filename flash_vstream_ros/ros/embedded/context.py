@@ -117,15 +117,17 @@ class Context:
         if threading.current_thread() is not threading.main_thread():
             return
         for number in SIGNALS:
-            self._previous_handlers[number] = signal.signal(number, self._handle_signal)
+            if signal.getsignal(number) != self._handle_signal:
+                self._previous_handlers[number] = signal.signal(number, self._handle_signal)
 
     def uninstall_signal_handlers(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
-        for number, handler in self._previous_handlers.items():
+        for number, handler in list(self._previous_handlers.items()):
+            # Where another context's handler came on top, this one stays to pass signals on.
             if signal.getsignal(number) == self._handle_signal:
                 signal.signal(number, handler)
-        self._previous_handlers.clear()
+                del self._previous_handlers[number]
 
     def _handle_signal(self, number: int, frame: FrameType | None) -> None:
         self._stopped = True

@@ -14,13 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cyclonedds.core import DDSException, DDSStatus, Entity, GuardCondition, WaitSet
-from cyclonedds.domain import Domain, DomainParticipant
+from cyclonedds.domain import DomainParticipant
 from cyclonedds.internal import DDS, dds_c_t
 from cyclonedds.pub import DataWriter
 from cyclonedds.qos import Policy, Qos
 from cyclonedds.sub import DataReader
 from cyclonedds.topic import Topic
 
+from . import domains
 from .discovery import Discovery
 from .exceptions import InvalidHandle
 from .logging import get_logger
@@ -37,6 +38,11 @@ _dds.dds_take_status.argtypes = [ct.c_int32, ct.POINTER(ct.c_uint32), ct.c_uint3
 
 TIMEOUT = DDSException.DDS_RETCODE_TIMEOUT
 StatusHandler = Callable[[int], None]
+
+_START_FAILED = (
+    "DDS could not start in domain {} ({}). Too many processes on this host, no network interface, or a "
+    "CYCLONEDDS_URI that it does not understand; see the messages above"
+)
 
 
 class _Buffer(ct.Structure):
@@ -138,13 +144,15 @@ class Wire:
 
     def __init__(self, domain_id: int, discovery: Discovery, enclave: str = "/") -> None:
         try:
-            self._domain = Domain(domain_id, discovery.configuration())
+            domains.enter(domain_id, discovery.configuration())
+        except DDSException as error:
+            raise RuntimeError(_START_FAILED.format(domain_id, error)) from error
+        self._domain_id = domain_id
+        try:
             self.participant = DomainParticipant(domain_id, Qos(Policy.Userdata(f"enclave={enclave};".encode())))
         except DDSException as error:
-            raise RuntimeError(
-                f"DDS could not start in domain {domain_id} ({error}). Too many processes on this host, no network "
-                "interface, or a CYCLONEDDS_URI that it does not understand; see the messages above"
-            ) from error
+            domains.leave(domain_id)
+            raise RuntimeError(_START_FAILED.format(domain_id, error)) from error
         self.gid = self.participant.guid.bytes
         self._topics: dict[tuple[str, type], Topic] = {}
         self._handlers: dict[int, tuple[int, StatusHandler]] = {}
@@ -206,4 +214,4 @@ class Wire:
         dispose(self._end)
         self._topics.clear()
         dispose(self.participant)
-        dispose(self._domain)
+        domains.leave(self._domain_id)

@@ -1,0 +1,127 @@
+"""A long stream through the real path: frames, the tiny model, Flash Memory. Does anything grow?
+
+Compares the last 1,000 slots with the 1,000 after the memory was full: time per update, tokens, bytes as the memory
+reports them and as they are found by walking its tensors, and the size of the whole process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from flash_vstream_ros.demo_world import DemoWorld
+from flash_vstream_ros.engine.frames import Frame, Mailbox
+from flash_vstream_ros.engine.ingest import Ingest
+from flash_vstream_ros.engine.notices import Notices
+from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig
+from flash_vstream_ros.models import load_model
+
+BLOCK = 1000
+SECOND_NS = 1_000_000_000
+ROUND_FPS = 2
+MAX_PIXELS = 112 * 112
+
+
+def endless_patrol() -> Iterator[np.ndarray]:
+    """Rounds of the demo's patrol, RGB [448, 448, 3]; no two alike: the picture shifts a little each round."""
+    world = DemoWorld(0)
+    patrol = [world.frame(index / ROUND_FPS) for index in range(int(world.duration * ROUND_FPS))]
+    turn = 0
+    while True:
+        for picture in patrol:
+            yield np.roll(picture, turn, axis=1)
+        turn += 1
+
+
+def held_bytes(part: object, seen: set[int] | None = None) -> Iterator[int]:
+    """Bytes of each tensor storage and each image that can be reached from `part`, each counted once."""
+    seen = set() if seen is None else seen
+    if id(part) in seen:
+        return
+    seen.add(id(part))
+    if isinstance(part, torch.Tensor):
+        if part.untyped_storage().data_ptr() not in seen:
+            seen.add(part.untyped_storage().data_ptr())
+            yield part.untyped_storage().nbytes()
+    elif isinstance(part, bytes):
+        yield len(part)
+    elif isinstance(part, dict):
+        for value in part.values():
+            yield from held_bytes(value, seen)
+    elif hasattr(part, "__dict__"):
+        yield from held_bytes(vars(part), seen)
+    elif isinstance(part, Iterable) and not isinstance(part, str):
+        for value in part:
+            yield from held_bytes(value, seen)
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is in RAM; 0 where the system does not tell."""
+    status = Path("/proc/self/statm")
+    return int(status.read_text().split()[1]) * 4096 if status.exists() else 0
+
+
+def run(slots: int = 10_000) -> dict[str, Any]:
+    """Ratios of the last 1,000 slots to the 1,000 after the memory was full."""
+    config = FlashMemoryConfig(slot_period_ns=2 * SECOND_NS)
+    if slots < config.csm_slots + 2 * BLOCK:
+        raise ValueError(f"needs at least {config.csm_slots + 2 * BLOCK} slots, not {slots}")
+    memory, mailbox, complaints = FlashMemory(config), Mailbox(sample_fps=1.0), []
+    model = load_model("tiny-random", device="cpu", max_pixels=MAX_PIXELS)
+    ingest = Ingest(model, memory, {"camera": mailbox}, Notices(complaints.append), config.slot_period_ns)
+    updates: list[float] = []
+    marks: list[dict[str, float]] = []
+    begin = time.monotonic()
+    for index, picture in enumerate(endless_patrol()):
+        mailbox.offer(Frame("camera", "", (index + 1) * SECOND_NS, lambda picture=picture: picture))
+        ingest.step()
+        if index % 2 == 0:
+            continue
+        updates.append(ingest.update_s.newest)
+        if memory.slots_seen in (config.csm_slots + BLOCK, slots):
+            marks.append(
+                {
+                    "tokens": memory.tokens,
+                    "bytes_reported": memory.bytes,
+                    "bytes_held": sum(held_bytes(memory)),
+                    "process_bytes": resident_bytes(),
+                }
+            )
+        if memory.slots_seen == slots:
+            break
+    early, late = marks
+    full = config.csm_slots
+    return {
+        "slots": slots,
+        "seconds": time.monotonic() - begin,
+        "complaints": complaints,
+        "early": early,
+        "late": late,
+        "ratios": {
+            "update_time": statistics.median(updates[-BLOCK:]) / statistics.median(updates[full : full + BLOCK]),
+            **{name: late[name] / early[name] for name in early},
+            "reported_over_held": late["bytes_reported"] / late["bytes_held"],
+        },
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    late = result["late"]
+    print(
+        f"{result['slots']} slots in {result['seconds']:.0f} s: {late['tokens']} tokens,"
+        f" {late['bytes_reported'] / 1e6:.2f} MB reported, {late['bytes_held'] / 1e6:.2f} MB held"
+    )
+    print(f"the last {BLOCK} slots over the {BLOCK} after the memory was full, and reported over held:")
+    for name, ratio in result["ratios"].items():
+        print(f"  {name:>20} {ratio:.4f}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--slots", type=int, default=10_000, help="length of the stream (default: %(default)s)")
