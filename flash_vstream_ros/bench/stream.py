@@ -10,6 +10,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +74,15 @@ def run(slots: int = 10_000) -> dict[str, Any]:
     config = FlashMemoryConfig(slot_period_ns=2 * SECOND_NS)
     if slots < config.csm_slots + 2 * BLOCK:
         raise ValueError(f"needs at least {config.csm_slots + 2 * BLOCK} slots, not {slots}")
-    memory, mailbox, complaints = FlashMemory(config), Mailbox(sample_fps=1.0), []
+    memory, mailbox = FlashMemory(config), Mailbox(sample_fps=1.0)
+    complaints: list[str] = []
     model = load_model("tiny-random", device="cpu", max_pixels=MAX_PIXELS)
     ingest = Ingest(model, memory, {"camera": mailbox}, Notices(complaints.append), config.slot_period_ns)
     updates: list[float] = []
     marks: list[dict[str, float]] = []
     begin = time.monotonic()
     for index, picture in enumerate(endless_patrol()):
-        mailbox.offer(Frame("camera", "", (index + 1) * SECOND_NS, lambda picture=picture: picture))
+        mailbox.offer(Frame("camera", "", (index + 1) * SECOND_NS, partial(np.copy, picture)))
         ingest.step()
         if index % 2 == 0:
             continue

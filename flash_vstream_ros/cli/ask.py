@@ -62,8 +62,8 @@ def _print_reply(reply, answered_already: bool) -> None:  # type: ignore[no-unty
     if reply.memory_tokens:
         first_token, whole = _seconds(reply.time_to_first_token), _seconds(reply.duration)
         print(
-            f"(seen {_clock(reply.covered_since)} to {_clock(reply.covered_until)}, {reply.memory_tokens} memory tokens,"
-            f" first token {first_token:.2f} s, {whole:.2f} s in all, confidence {reply.confidence:.2f})"
+            f"(seen {_clock(reply.covered_since)} to {_clock(reply.covered_until)},"
+            f" {reply.memory_tokens} memory tokens, first token {first_token:.2f} s, {whole:.2f} s in all, confidence {reply.confidence:.2f})"
         )
 
 

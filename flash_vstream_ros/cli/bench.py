@@ -11,7 +11,7 @@ from flash_vstream_ros.bench import camera, distortion, stream
 BENCHMARKS = {
     "memory": (
         distortion,
-        "what the memory keeps of a long stream, against the published k-means and the released rule",
+        "what is kept of a long stream, beside the published k-means and the released rule",
     ),
     "stream": (stream, "10,000 slots through the tiny model: time per update, tokens and bytes must stay"),
     "camera": (camera, "camera images over the wire into the node's callback"),
