@@ -60,10 +60,11 @@ def _print_reply(reply, answered_already: bool) -> None:  # type: ignore[no-unty
     if reply.error_code:
         print(f"error {reply.error_code}: {reply.error_msg}", file=sys.stderr)
     if reply.memory_tokens:
+        covered = f"{_clock(reply.covered_since)} to {_clock(reply.covered_until)}"
         first_token, whole = _seconds(reply.time_to_first_token), _seconds(reply.duration)
         print(
-            f"(seen {_clock(reply.covered_since)} to {_clock(reply.covered_until)},"
-            f" {reply.memory_tokens} memory tokens, first token {first_token:.2f} s, {whole:.2f} s in all, confidence {reply.confidence:.2f})"
+            f"(seen {covered}, {reply.memory_tokens} memory tokens, confidence {reply.confidence:.2f},"
+            f" first token {first_token:.2f} s, {whole:.2f} s in all)"
         )
 
 
