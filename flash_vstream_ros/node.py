@@ -5,6 +5,7 @@ Topics and services are described in README.md; the same source runs on rclpy an
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -177,6 +178,8 @@ def main(args: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
+        # A launch file passes on the Ctrl-C that the terminal has sent already: the second must not cut this short.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         node.close()
         executor.shutdown()
         node.destroy_node()
