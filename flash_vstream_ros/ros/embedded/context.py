@@ -103,6 +103,7 @@ class Context:
             for callback in callbacks:
                 callback()
             self.uninstall_signal_handlers()
+            wire.stop()
             graph.close()
             wire.close()
             self._wire = self._graph = self._qos_watch = None

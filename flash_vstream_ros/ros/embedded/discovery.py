@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
+import struct
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 RANGES = ("SUBNET", "LOCALHOST", "OFF", "SYSTEM_DEFAULT")
 MAX_DOMAIN_ID = 232
+SIOCGIFFLAGS, SIOCGIFADDR = 0x8913, 0x8915
+IFF_UP, IFF_LOOPBACK = 0x1, 0x8
 
 # Without a large receive buffer most HD images are lost; "min" would abort where the kernel allows less.
 RECEIVE_BUFFER = '<Internal><SocketReceiveBufferSize max="8MB"/></Internal>'
@@ -42,8 +48,8 @@ class Discovery:
             general, discovery = "", ""
         else:
             unicast = "<AllowMulticast>false</AllowMulticast>"
-            listen = self.range == "LOCALHOST" and "NetworkInterface" not in self.cyclonedds_uri
-            interfaces = LOCALHOST_INTERFACES if listen else ""
+            chosen = self.range != "LOCALHOST" or "NetworkInterface" in self.cyclonedds_uri
+            interfaces = "" if chosen or not has_network() else LOCALHOST_INTERFACES
             general = "" if self.range == "SUBNET" else f"<General>{interfaces}{unicast}</General>"
             discovery = f"<Discovery>{self._participants()}</Discovery>"
         fragments = [f"<CycloneDDS><Domain>{general}{discovery}{RECEIVE_BUFFER}</Domain></CycloneDDS>"]
@@ -59,6 +65,23 @@ class Discovery:
         return "<ParticipantIndex>auto</ParticipantIndex><MaxAutoParticipantIndex>32</MaxAutoParticipantIndex>" + (
             f"<Peers>{listed}</Peers>" if listed else ""
         )
+
+
+def has_network() -> bool:
+    """Whether an interface beside the loopback one is up; DDS refuses to be given one interface twice."""
+    if not sys.platform.startswith("linux"):
+        return True
+    import fcntl
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        for _, name in socket.if_nameindex():
+            request = struct.pack("256s", name.encode()[:15])
+            with contextlib.suppress(OSError):  # it has no IPv4 address
+                fcntl.ioctl(probe, SIOCGIFADDR, request)
+                (flags,) = struct.unpack_from("H", fcntl.ioctl(probe, SIOCGIFFLAGS, request), 16)
+                if flags & IFF_UP and not flags & IFF_LOOPBACK:
+                    return True
+    return False
 
 
 def domain_id_from_environment(environment: Mapping[str, str] = os.environ) -> int:

@@ -162,6 +162,7 @@ class Wire:
         _dds.dds_waitset_attach(self._waitset._ref, self._end._ref, self._end._ref)
         self._chores: list[Callable[[], None]] = []
         self.closing = False
+        self._stopping = False
         self._thread = threading.Thread(target=self._wait, name="dds-wait", daemon=True)
         self._thread.start()
 
@@ -187,7 +188,7 @@ class Wire:
 
     def _wait(self) -> None:
         triggered = (ct.c_ssize_t * 64)()
-        while not self.closing:
+        while not self._stopping:
             count = _dds.dds_waitset_wait(self._waitset._ref, triggered, len(triggered), 100_000_000)
             try:
                 for reference in triggered[: max(0, min(count, len(triggered)))]:
@@ -205,11 +206,16 @@ class Wire:
         if handler and _dds.dds_take_status(reference, ct.byref(status), mask) == 0 and status.value:
             handler(status.value)
 
+    def stop(self) -> None:
+        """End the waiting thread. Only then may entities go that it reads: C would free them under its hands."""
+        self._stopping = True
+        self._end.set(True)
+        self._thread.join()
+
     def close(self) -> None:
         """Tell peers that this participant leaves, and free everything."""
         self.closing = True
-        self._end.set(True)
-        self._thread.join()
+        self.stop()
         dispose(self._waitset)
         dispose(self._end)
         self._topics.clear()
