@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from flash_vstream_ros.demo_view import Pose
-from flash_vstream_ros.demo_world import COLOURS, DemoWorld, centre
+from flash_vstream_ros.demo.view import Pose
+from flash_vstream_ros.demo.world import COLOURS, DemoWorld, centre
 
 SEEDS = [0, 1, 2, 3, 7, 11]
 

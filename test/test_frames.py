@@ -1,5 +1,6 @@
 """Sampling by stamp and the account of every frame."""
 
+import cv2
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,10 +105,12 @@ def test_counts_of_cameras_add_up() -> None:
     assert total.newest_ns == SECOND
 
 
-def test_a_thumbnail_is_a_small_jpeg_of_the_same_shape() -> None:
-    jpeg = thumbnail(np.full((480, 640, 3), (200, 30, 30), np.uint8))
-    import cv2
+def test_a_thumbnail_is_a_small_jpeg_of_the_same_shape_never_enlarged() -> None:
+    def decoded(height: int, width: int) -> np.ndarray:
+        jpeg = thumbnail(np.full((height, width, 3), (200, 30, 30), np.uint8))
+        return cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
 
-    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB)
-    assert image.shape == (120, 160, 3)
-    assert np.allclose(image.mean((0, 1)), (200, 30, 30), atol=4)
+    assert decoded(480, 640).shape == (120, 160, 3)
+    assert decoded(12, 16).shape == (12, 16, 3)
+    assert decoded(800, 1).shape == (160, 1, 3)
+    assert np.allclose(decoded(480, 640).mean((0, 1)), (200, 30, 30), atol=4)

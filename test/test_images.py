@@ -18,7 +18,6 @@ from flash_vstream_ros.ros.images import (
     check,
     compressed_to_rgb,
     from_rgb,
-    jpeg,
     to_rgb,
 )
 
@@ -285,12 +284,3 @@ def test_a_picture_of_another_shape_is_not_published() -> None:
         from_rgb(np.zeros((4, 4), np.uint8), 0, "", SimpleNamespace)
     with pytest.raises(ValueError, match="choose one"):
         from_rgb(blocks(4, 4), 0, "", SimpleNamespace, "nv12")
-
-
-def test_a_thumbnail_is_shrunk_to_its_longest_side_and_never_enlarged() -> None:
-    def size(data: bytes) -> tuple[int, ...]:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape
-
-    assert size(jpeg(blocks(64, 48), 32)) == (24, 32, 3)
-    assert size(jpeg(blocks(16, 12), 320)) == (12, 16, 3)
-    assert size(jpeg(np.zeros((400, 1, 3), np.uint8), 8)) == (8, 1, 3)

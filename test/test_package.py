@@ -135,6 +135,7 @@ ARROWS = {
     "models": {"models", "memory"},
     "engine": {"engine", "models", "memory"},
     "ros": {"ros", "share", "msg", "srv"},
+    "demo": {"demo"},
 }
 
 

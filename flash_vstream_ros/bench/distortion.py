@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..memory import WardClustering, ordered_kmeans
+from flash_vstream_ros.memory import WardClustering, ordered_kmeans
+
 from .released import released_clusters
 
 KMEANS_STARTS = 3

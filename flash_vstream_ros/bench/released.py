@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..memory import ordered_kmeans
+from flash_vstream_ros.memory import ordered_kmeans
 
 
 def released_clusters(slots: Tensor, capacity: int, seed: int) -> tuple[Tensor, Tensor]:

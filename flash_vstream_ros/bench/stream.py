@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from flash_vstream_ros.demo_world import DemoWorld
+from flash_vstream_ros.demo.world import DemoWorld
 from flash_vstream_ros.engine.frames import Frame, Mailbox
 from flash_vstream_ros.engine.ingest import Ingest
 from flash_vstream_ros.engine.notices import Notices

@@ -99,7 +99,7 @@ def process(arguments: Sequence[str], log: Path | None = None) -> Iterator[subpr
 
 def _watch_and_ask(args: argparse.Namespace, camera: Sequence[str], node: subprocess.Popen[bytes]) -> int:
     from flash_vstream_ros.client import AskClient, NoService
-    from flash_vstream_ros.demo_world import DemoWorld
+    from flash_vstream_ros.demo.world import DemoWorld
     from flash_vstream_ros.ros import DurabilityPolicy, QoSProfile
     from flash_vstream_ros.ros.interfaces import MemoryStatus, SceneSummary
 

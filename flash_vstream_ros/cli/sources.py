@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import cv2
 import numpy as np
 
-from flash_vstream_ros.demo_world import DemoWorld
+from flash_vstream_ros.demo.world import DemoWorld
 from flash_vstream_ros.ros.images import BadImage, compressed_to_rgb, to_rgb
 
 SECOND = 1_000_000_000

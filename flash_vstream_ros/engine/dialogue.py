@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from flash_vstream_ros.engine.durations import Durations
-from flash_vstream_ros.engine.notices import Notices
-from flash_vstream_ros.engine.questions import Answer, ErrorCode, Evidence, Ticket, WaitingLine
 from flash_vstream_ros.memory.flash_memory import FlashMemory
 from flash_vstream_ros.memory.slot import MemorySnapshot
 from flash_vstream_ros.models.interface import Answering, VisionLanguageModel
+
+from .durations import Durations
+from .notices import Notices
+from .questions import Answer, ErrorCode, Evidence, Ticket, WaitingLine
 
 UNTRAINED = "[untrained] "
 

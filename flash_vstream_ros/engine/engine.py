@@ -14,14 +14,15 @@ from enum import IntEnum
 
 import torch
 
-from flash_vstream_ros.engine.dialogue import Dialogue
-from flash_vstream_ros.engine.durations import Durations
-from flash_vstream_ros.engine.frames import Frame, FrameCounts, Mailbox
-from flash_vstream_ros.engine.ingest import Ingest
-from flash_vstream_ros.engine.notices import Notices
-from flash_vstream_ros.engine.questions import Answer, ErrorCode, Question, Ticket, WaitingLine
 from flash_vstream_ros.memory.flash_memory import FlashMemory, FlashMemoryConfig
 from flash_vstream_ros.models.interface import VisionLanguageModel
+
+from .dialogue import Dialogue
+from .durations import Durations
+from .frames import Frame, FrameCounts, Mailbox
+from .ingest import Ingest
+from .notices import Notices
+from .questions import Answer, ErrorCode, Question, Ticket, WaitingLine
 
 STOP_TIMEOUT_S = 10.0
 SHUTTING_DOWN = Answer(ErrorCode.CANCELLED, "the node is shutting down")

@@ -9,12 +9,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from flash_vstream_ros.engine.durations import Durations
-from flash_vstream_ros.engine.frames import Frame, Mailbox, thumbnail
-from flash_vstream_ros.engine.notices import Notices
 from flash_vstream_ros.memory.flash_memory import FlashMemory
 from flash_vstream_ros.memory.slot import Slot
 from flash_vstream_ros.models.interface import Grid, VisionLanguageModel
+
+from .durations import Durations
+from .frames import Frame, Mailbox, thumbnail
+from .notices import Notices
 
 # Two frames further apart than this many slots do not show one moment and are not paired.
 LONGEST_PAIR_SLOTS = 2

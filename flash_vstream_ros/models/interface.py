@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..memory.slot import Grid, MemorySnapshot
+from flash_vstream_ros.memory.slot import Grid, MemorySnapshot
 
 
 class ModelError(RuntimeError):

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..memory.am_rope import MergedGrid, prompt_ids
-from ..memory.slot import MemorySnapshot
+from flash_vstream_ros.memory.am_rope import MergedGrid, prompt_ids
+from flash_vstream_ros.memory.slot import MemorySnapshot
+
 from .answering import GreedyAnswer, Prefill, Vocabulary
 from .interface import Grid
 from .preprocess import MAX_PIXELS, POOL, Preprocessor

@@ -238,16 +238,3 @@ def from_rgb(rgb: np.ndarray, stamp_ns: int, frame_id: str, image: type[M], enco
     data.frombytes(pixels.data)
     message.data = data
     return message
-
-
-def jpeg(rgb: np.ndarray, longest_side: int, quality: int = 80) -> bytes:
-    """JPEG thumbnail of a [height, width, 3] uint8 RGB picture, shrunk to `longest_side` pixels, never enlarged."""
-    height, width = rgb.shape[:2]
-    scale = longest_side / max(height, width)
-    if scale < 1:
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not done:
-        raise ValueError(f"OpenCV could not write a JPEG of {list(rgb.shape)}")
-    return data.tobytes()

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from flash_vstream_ros.demo_view import DRAW, SIZE, Colour, Part, Pose, View, box, draw_person, tint
+from .view import DRAW, SIZE, Colour, Part, Pose, View, box, draw_person, tint
 
 WALL, DOOR_TOP, DOOR_HALF = 2.6, 2.1, 0.55  # [m]
 STYLES: dict[str, tuple[Colour, Colour, Colour]] = {  # wall, floor, other floor tiles

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flash_vstream_ros.demo_house import Item, Renderer
-from flash_vstream_ros.demo_view import FIELD_OF_VIEW, Pose
+from .house import Item, Renderer
+from .view import FIELD_OF_VIEW, Pose
 
 CELL = 5.0  # side of a room [m]
 LOOK_S, DRIVE_S = 12.0, 6.0  # turning once around in a room; from a room's centre to the next
