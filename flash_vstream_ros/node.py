@@ -34,7 +34,6 @@ from flash_vstream_ros.ros.images import BadImage, check, to_rgb
 from flash_vstream_ros.ros.interfaces import AskScene, Empty, Image, MemoryStatus, SceneSummary, String
 
 NODE_NAME = "flash_vstream"
-STATUS_PERIOD_S = 1.0
 IMAGE_DEPTH = 5
 # Threads beside those that wait for answers: cameras, status, summary, cancel, and one to answer BUSY.
 SPARE_THREADS = 5
@@ -65,7 +64,9 @@ class VStreamNode(Node):
         self.create_subscription(
             Empty, "~/cancel", self._on_cancel, 10, callback_group=MutuallyExclusiveCallbackGroup()
         )
-        self.create_timer(STATUS_PERIOD_S, self._on_status, callback_group=MutuallyExclusiveCallbackGroup())
+        self.create_timer(
+            self._settings.status_period_s, self._on_status, callback_group=MutuallyExclusiveCallbackGroup()
+        )
         if self._settings.summary_period_s > 0:
             self.create_timer(
                 self._settings.summary_period_s, self._on_summary, callback_group=MutuallyExclusiveCallbackGroup()

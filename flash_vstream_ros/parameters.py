@@ -98,6 +98,7 @@ PARAMETERS = (
     ParameterSpec("question.max_new_tokens", 128, "Longest answer when the question sets none [tokens]", 1, 4096),
     ParameterSpec("question.max_chars", 4096, "Longest question accepted [characters]", 1, 1000000),
     ParameterSpec("question.evidence", 3, "Memory entries returned as evidence [entries]", 0, 64),
+    ParameterSpec("status.period_s", 1.0, "Time between two messages on ~/status [s]", 0.02, 60.0),
     ParameterSpec(
         "summary.period_s", 60.0, "Time between scene summaries, by the node's clock; 0: none [s]", 0.0, 86400.0
     ),
@@ -113,6 +114,7 @@ class Settings:
     model: dict[str, Any]
     engine: EngineConfig
     reliable_images: bool
+    status_period_s: float
     summary_period_s: float
     summary_prompt: str
     summary_max_new_tokens: int
@@ -148,6 +150,7 @@ def declare(node: Node, complain: Callable[[str], None]) -> Settings:
             evidence=values["question.evidence"],
         ),
         reliable_images=values["image.reliability"] == "reliable",
+        status_period_s=values["status.period_s"],
         summary_period_s=values["summary.period_s"],
         summary_prompt=values["summary.prompt"],
         summary_max_new_tokens=values["summary.max_new_tokens"],

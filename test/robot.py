@@ -19,6 +19,7 @@ from flash_vstream_ros.ros.interfaces import Empty, Image, MemoryStatus, SceneSu
 
 SECOND = 1_000_000_000
 SMALL = ["-p", "model.max_pixels:=12544", "-p", "question.max_new_tokens:=8", "-p", "summary.period_s:=0.0"]
+SMALL += ["-p", "status.period_s:=0.05"]
 
 
 class NodeProcess:
@@ -80,7 +81,7 @@ class Robot(AskClient):
         until = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < until, f"not within {timeout_s} s; newest status: {self.status}"
-            self.spin(0.05)
+            self.spin(0.02)
 
     def wait_until_ready(self) -> None:
         """The node answers and hears this robot's camera, and this robot hears the node."""
@@ -97,11 +98,16 @@ class Robot(AskClient):
         self.fresh_status()
 
     def see(self, stamps_s: Sequence[float], shape: tuple[int, int] = (120, 160)) -> None:
-        """Publish one random picture for each stamp, slowly enough that none replaces another."""
+        """Publish one random picture for each stamp."""
         for second in stamps_s:
             rgb = np.random.default_rng(int(second * 10)).integers(0, 255, (*shape, 3), dtype=np.uint8)
-            self.images.publish(from_rgb(rgb, round(second * SECOND), "camera_optical", Image))
-            self.spin(0.05)
+            self.show(from_rgb(rgb, round(second * SECOND), "camera_optical", Image))
+
+    def show(self, image: Image) -> None:
+        """Publish an image and wait until the node has worked it off, so that the next does not replace it."""
+        before = self.status.frames_received
+        self.images.publish(image)
+        self.wait_for(lambda: self.status.frames_received > before and self.status.frames_pending == 0)
 
     def fresh_status(self) -> Any:
         """A status sent after everything received so far was worked off."""

@@ -60,8 +60,7 @@ def test_bad_images_are_counted_by_their_reasons_and_the_good_ones_between_them_
     before, slots = Counter(robot.drops()), robot.status.slots
     for index, (_, make) in enumerate(BAD_IMAGES):
         robot.see([100 + 10 * index, 101 + 10 * index])
-        robot.images.publish(make())
-        robot.spin(0.05)
+        robot.show(make())
     robot.see([1000, 1001])
     dropped = Counter(robot.drops()) - before
     assert dropped == Counter(reason for reason, _ in BAD_IMAGES)
@@ -78,8 +77,7 @@ def test_big_endian_16_bit_images_are_read_in_their_byte_order(robot: Robot) -> 
     slots = robot.status.slots
     grey = np.full((60, 80), 0x80FF, ">u2").tobytes()
     for stamp in (start, start + 1):
-        robot.images.publish(image(stamp, encoding="mono16", is_bigendian=1, step=160, data=grey))
-        robot.spin(0.1)
+        robot.show(image(stamp, encoding="mono16", is_bigendian=1, step=160, data=grey))
     assert robot.fresh_status().slots == slots + 1
 
 
