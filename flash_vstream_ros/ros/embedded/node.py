@@ -22,7 +22,7 @@ from .parameter import Parameter
 from .parameter_services import ParameterEvents, ParameterServices
 from .parameters import Parameters
 from .publisher import Publisher
-from .qos import QoSProfile, as_profile, qos_profile_services_default, to_dds
+from .qos import QoSProfile, as_profile, for_service, qos_profile_services_default, to_dds
 from .rosout import Rosout
 from .service import Service
 from .subscription import Subscription
@@ -179,8 +179,9 @@ class Node(NodeParameters, NodeGraph):
         service = Service(self, srv_type, name, callback, self._group(callback_group), qos_profile)
         identity = f"serviceid={_identity()};"
         request, reply = names.request_to_dds(name), names.reply_to_dds(name)
-        service.writer = self._writer(reply, name, srv_type.Response, qos_profile, identity)
-        service.reader = self._reader(service, request, name, srv_type.Request, qos_profile, identity)
+        qos = for_service(qos_profile)
+        service.writer = self._writer(reply, name, srv_type.Response, qos, identity)
+        service.reader = self._reader(service, request, name, srv_type.Request, qos, identity)
         self._add(service, service.reader, service.writer)
         return service
 
@@ -196,8 +197,9 @@ class Node(NodeParameters, NodeGraph):
         client = Client(self, srv_type, name, self._group(callback_group), qos_profile)
         identity = f"clientid={_identity()};"
         request, reply = names.request_to_dds(name), names.reply_to_dds(name)
-        client.reader = self._reader(client, reply, name, srv_type.Response, qos_profile, identity)
-        client.writer = self._writer(request, name, srv_type.Request, qos_profile, identity)
+        qos = for_service(qos_profile)
+        client.reader = self._reader(client, reply, name, srv_type.Response, qos, identity)
+        client.writer = self._writer(request, name, srv_type.Request, qos, identity)
         self._add(client, client.reader, client.writer)
         return client
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 WRITE_PATIENCE_NS = 100_000_000
 """How long a reliable writer waits for slow readers before a sample is given up."""
+
+SERVICE_DEPTH = 100
+"""Requests or replies kept for whoever has not taken them yet, at least."""
 
 
 class ReliabilityPolicy(IntEnum):
@@ -104,6 +107,15 @@ def as_profile(qos: QoSProfile | int) -> QoSProfile:
     if isinstance(qos, int) and not isinstance(qos, bool) and qos >= 0:
         return QoSProfile(depth=max(qos, 1))
     raise TypeError(f"Expected a QoSProfile or a depth (int >= 0), got {qos!r}")
+
+
+def for_service(profile: QoSProfile) -> QoSProfile:
+    """The profile with room for the traffic of other clients.
+
+    All clients of a service share one history each way. A reply that a new client has to ask for again, because it
+    came before the writer's first heartbeat, was overwritten by ten quick replies to another client.
+    """
+    return replace(profile, depth=max(profile.depth, SERVICE_DEPTH))
 
 
 def to_dds(profile: QoSProfile, user_data: str = "") -> Qos:
