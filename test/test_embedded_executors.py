@@ -21,7 +21,9 @@ from flash_vstream_ros.ros import (
     spin_until_future_complete,
 )
 from flash_vstream_ros.ros.embedded.clock import ROSClock
-from flash_vstream_ros.ros.interfaces import ClockMsg, String
+from flash_vstream_ros.ros.interfaces import String, interface
+
+ClockMsg = interface("rosgraph_msgs/msg/Clock")
 
 
 @pytest.fixture

@@ -16,7 +16,9 @@ from flash_vstream_ros.ros.interfaces import String
 PEER = """
 import sys, time
 from flash_vstream_ros.ros import *
-from flash_vstream_ros.ros.interfaces import Image, String, Trigger
+from flash_vstream_ros.ros.interfaces import Image, String, interface
+
+Trigger = interface("std_srvs/srv/Trigger")
 init()
 node = Node(sys.argv[1], namespace="/robot")
 latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)

@@ -13,7 +13,9 @@ from conftest import wait_until
 
 from flash_vstream_ros.ros import MultiThreadedExecutor, Node, ReentrantCallbackGroup
 from flash_vstream_ros.ros.embedded.cdr import SERVICE_HEADER, serialize
-from flash_vstream_ros.ros.interfaces import AskScene, MemoryEntry, Trigger
+from flash_vstream_ros.ros.interfaces import AskScene, MemoryEntry, interface
+
+Trigger = interface("std_srvs/srv/Trigger")
 
 SERVER = """
 import time
