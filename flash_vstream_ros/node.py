@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Sequence
-from functools import partial
+import traceback
+from collections.abc import Callable, Sequence
+from functools import partial, wraps
+from typing import Any
 
 from flash_vstream_ros import conversions
 from flash_vstream_ros.engine.engine import Engine
@@ -39,6 +41,22 @@ IMAGE_DEPTH = 5
 SPARE_THREADS = 5
 
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+def never_raises(callback: Callable[..., Any]) -> Callable[..., Any]:
+    """A defect in one callback is said, and costs that call: rclpy would end the node."""
+
+    @wraps(callback)
+    def guarded(self: VStreamNode, *args: Any) -> Any:
+        try:
+            return callback(self, *args)
+        except Exception:
+            if ok():
+                message = f"{callback.__name__} failed: {traceback.format_exc()}"
+                self.get_logger().error(message, throttle_duration_sec=10.0)
+            return None
+
+    return guarded
 
 
 class VStreamNode(Node):
@@ -94,6 +112,7 @@ class VStreamNode(Node):
         )
         self._say(f"camera {camera!r} listens to {self.resolve_topic_name(topic)}")
 
+    @never_raises
     def _on_image(self, camera: str, message: Image) -> None:
         if camera not in self._cameras_heard:
             self._cameras_heard.add(camera)
@@ -107,9 +126,14 @@ class VStreamNode(Node):
         self._engine.offer(Frame(camera, message.header.frame_id, stamp_ns, partial(to_rgb, message)))
 
     def _on_ask_scene(self, request: AskScene.Request, response: AskScene.Response) -> AskScene.Response:
-        answer = self._answer_to(conversions.question(request), stream=request.stream)
+        answer = self._service_answer(request) or Answer(ErrorCode.INTERNAL, "a defect in the node: its log says more")
         return conversions.fill_response(response, answer)
 
+    @never_raises
+    def _service_answer(self, request: AskScene.Request) -> Answer:
+        return self._answer_to(conversions.question(request), stream=request.stream)
+
+    @never_raises
     def _on_question(self, message: String) -> None:
         answer = self._answer_to(Question(message.data))
         text = answer.text if answer.error_code is ErrorCode.NONE else f"[{answer.error_code.name}] {answer.error_msg}"
@@ -122,9 +146,11 @@ class VStreamNode(Node):
                 self._answer_stream.publish(String(data=piece))
         return ticket.answer()
 
+    @never_raises
     def _on_cancel(self, _: Empty) -> None:
         self._say(f"cancelled {self._engine.cancel_all()} questions")
 
+    @never_raises
     def _on_status(self) -> None:
         now = self.get_clock().now().to_msg()
         settings = self._settings
@@ -138,6 +164,7 @@ class VStreamNode(Node):
                 throttle_duration_sec=60.0,
             )
 
+    @never_raises
     def _on_summary(self) -> None:
         before, now = self._summarised, self._engine.status()
         if (
