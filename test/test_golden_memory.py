@@ -17,6 +17,7 @@ from flash_vstream_ros.memory import (
     Grid,
     MergedGrid,
     Slot,
+    clip_memory,
     compress_clip,
     klarge_retrieve,
     ordered_kmeans,
@@ -149,6 +150,34 @@ def test_ids_with_csm_times_in_a_row_hash_to_the_recorded_table() -> None:
         assert hashlib.sha256(ids[:, None].contiguous().numpy().tobytes()).hexdigest() == entry["position_ids_sha256"]
 
 
+def slots_of(case: str, tensors: dict[str, Tensor], facts: dict) -> list[Slot]:
+    """The recorded features as slots, two seconds apart; the high features stand for the detail."""
+    grid, start, second = Grid(*facts["grid"][1:]), 1_700_000_000_123_456_789, 1_000_000_000
+    features = zip(low_features(case, tensors), tensors["high_features"], strict=True)
+    return [
+        Slot("camera", "frame", start + 2 * index * second, start + (2 * index + 1) * second, low, detail, grid)
+        for index, (low, detail) in enumerate(features)
+    ]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_memory_of_a_clip_is_the_recorded_one(case: str) -> None:
+    tensors, facts = recorded(f"cases/{case}")
+    if "high_features" not in tensors:
+        pytest.skip("high features are not recorded")
+    csm_slots, dam_slots = sizes(facts)
+    draws = {"init_rows": tensors["init_slots"].tolist()} if "init_slots" in tensors else {}
+    found = clip_memory(slots_of(case, tensors, facts), csm_slots, dam_slots, **draws)
+    csm = found.csm.flatten(0, 1)
+    torch.testing.assert_close(csm, tensors["memory_features"][-len(csm) :], atol=1e-4, rtol=0)
+    assert found.csm_times.round().tolist() == tensors["csm_positions"].tolist()
+    assert [entry.weight for entry in found.entries[len(found.dam) :]] == tensors["csm_weights"].tolist()
+    candidates = facts.get("dam_candidates_f64", tensors["dam_slots"][:, None].tolist())
+    for shown, slot, equally_near in zip(found.dam, found.dam_times.long().tolist(), candidates, strict=True):
+        assert slot in equally_near
+        assert torch.equal(shown, tensors["high_features"][slot])
+
+
 @pytest.mark.parametrize("case", [case for case in SHORT if case != "d080"])
 def test_the_streaming_memory_is_the_recorded_one_until_it_is_full(case: str) -> None:
     tensors, facts = recorded(f"cases/{case}")
@@ -157,9 +186,8 @@ def test_the_streaming_memory_is_the_recorded_one_until_it_is_full(case: str) ->
     if high is None:
         pytest.skip("high features are not recorded")
     memory = FlashMemory(FlashMemoryConfig(csm_slots, dam_slots, recent_slots=0))
-    for index, (low, detail) in enumerate(zip(low_features(case, tensors), high, strict=True)):
-        stamp = 1_700_000_000_123_456_789 + 2_000_000_000 * index
-        memory.insert(Slot("camera", "frame", stamp, stamp + 1_000_000_000, low, detail, Grid(*facts["grid"][1:])))
+    for slot in slots_of(case, tensors, facts):
+        memory.insert(slot)
     found = memory.snapshot()
     rows = torch.cat([found.dam.flatten(0, 1), found.csm.flatten(0, 1)])
     assert torch.equal(rows, tensors["memory_features"])

@@ -1,6 +1,7 @@
 """Flash Memory in pure torch: what to keep of an endless stream, and where in time it stands."""
 
 from .am_rope import MergedGrid, PromptIds, prompt_ids, text_start, visual_ids
+from .clip import clip_memory
 from .flash_memory import FlashMemory, FlashMemoryConfig
 from .kmeans import CompressedClip, OrderedClusters, compress_clip, klarge_retrieve, ordered_kmeans
 from .slot import EntryKind, Grid, MemoryEntry, MemorySnapshot, Slot
@@ -21,6 +22,7 @@ __all__ = [
     "PromptIds",
     "Slot",
     "WardClustering",
+    "clip_memory",
     "compress_clip",
     "klarge_retrieve",
     "ordered_kmeans",
