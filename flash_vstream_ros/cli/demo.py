@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -50,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from flash_vstream_ros.ros import RUNTIME
 
     print(f"runtime {RUNTIME}, ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']}, model {args.model}")
+    print("process 1: the node; process 2: a robot's camera; process 3, this one: asks through /ask_scene")
     with tempfile.TemporaryDirectory(prefix="flash_vstream_demo_") as folder:
         log = Path(folder) / "node.log"
         node = [
@@ -118,6 +120,7 @@ def _watch_and_ask(args: argparse.Namespace, camera: Sequence[str], node: subpro
             raise DemoError(str(error)) from error
         if ready.error_code == ready.NOT_READY:
             raise DemoError(ready.error_msg)
+        print(f"the node is ready; the robot patrols a simulated house at {args.rate:g} times real time")
         with process(camera) as source:
             while source.poll() is None:
                 client.spin(0.2)
@@ -154,12 +157,17 @@ def _ask(client: Any, question: str, truth: str) -> Asked:
         question=question,
         answer=reply.answer,
         truth=truth,
-        right=truth.lower() in reply.answer.lower(),
+        right=says(reply.answer, truth),
         time_to_first_token=_seconds(reply.time_to_first_token),
         duration=_seconds(reply.duration),
         confidence=reply.confidence,
         memory_tokens=reply.memory_tokens,
     )
+
+
+def says(answer: str, truth: str) -> bool:
+    """Whether `truth` stands in `answer` as whole words."""
+    return re.search(rf"(?<!\w){re.escape(truth)}(?!\w)", answer, re.IGNORECASE) is not None
 
 
 def _seconds(duration: Any) -> float:
@@ -185,6 +193,10 @@ def _report(asked: Sequence[Asked], status: Any) -> dict[str, Any]:
     }
 
 
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
 def _print_report(asked: Sequence[Asked], status: Any, summary: Any) -> None:
     from rich.console import Console
     from rich.markup import escape
@@ -193,7 +205,7 @@ def _print_report(asked: Sequence[Asked], status: Any, summary: Any) -> None:
     console = Console()
     table = Table("question", "answer", "truth", "right", "first token", title="asked over /ask_scene")
     for item in asked:
-        answer = escape(item.answer.replace("\n", " "))
+        answer = escape(_one_line(item.answer))
         table.add_row(
             escape(item.question),
             answer,
@@ -211,6 +223,6 @@ def _print_report(asked: Sequence[Asked], status: Any, summary: Any) -> None:
         f" {status.memory_tokens} tokens, {status.memory_bytes / 1e6:.1f} MB"
     )
     if summary is not None:
-        console.print(f"summary of {summary.frames} frames: {escape(summary.text)}")
+        console.print(f"summary of {summary.frames} frames: {escape(_one_line(summary.text))}")
     if any(item.answer.startswith("[untrained]") for item in asked):
         console.print("The model is untrained: what runs is real, what it says is noise.")
