@@ -2,6 +2,7 @@
 
 CSM are the clusters of an online Ward clustering over low-resolution maps. Each cluster carries the few slots
 nearest to its centroid, its exemplars, and DAM is read off them: no feature bank, no search at question time.
+What is published ("Flash Memory" of arXiv 2506.23825) keeps every slot; clip.py has that for clips.
 """
 
 from __future__ import annotations

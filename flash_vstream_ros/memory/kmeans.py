@@ -65,6 +65,8 @@ def compress_clip(
 def klarge_retrieve(low: Tensor, centroids: Tensor, weights: Tensor, dam_slots: int) -> tuple[int, ...]:
     """The slots of DAM: for each of the heaviest clusters the slot nearest to its centroid.
 
+    From "Detail Augmentation Memory" of arXiv 2506.23825; the released code calls it klarge_retrieve.
+
     `low` [slots, ...], `centroids` [clusters, ...], `weights` [clusters]. Up to `dam_slots` slots are all
     kept, in order of time. Equal weights go to the earlier cluster, equal distances to the earlier slot.
     """
@@ -91,6 +93,8 @@ def ordered_kmeans(
     reseed_rows: Sequence[int] = (),
 ) -> OrderedClusters:
     """Weighted k-means of `features` [rows, ...] into at most `clusters` clusters, ordered by time.
+
+    From "Context Synopsis Memory" of arXiv 2506.23825; the released code calls it kmeans_ordered.
 
     `weights` [rows] default to ones. `init_rows` are the rows of the initial centroids in place of a draw
     from `seed`; `reseed_rows` are taken first, one by one, where a cluster of no weight needs a random row.
