@@ -38,6 +38,6 @@ def test_the_demo_asks_over_the_wire_and_writes_what_it_prints(tmp_path: Path) -
         assert asked["question"].split()[0] in done.stdout
     frames, memory = report["frames"], report["memory"]
     assert frames["received"] == frames["encoded"] + frames["gated"] + frames["dropped"]
-    assert frames["received"] >= 500
+    assert frames["received"] >= 400
     assert 0 < memory["entries"] <= memory["capacity"]
     assert memory["tokens"] > 0 < memory["bytes"]
