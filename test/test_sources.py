@@ -240,7 +240,7 @@ def test_the_options_say_what_they_mean() -> None:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     args = parser.parse_args(["clip.mp4"])
-    assert (args.topic, args.rate, args.start_at, args.start_now, args.encoding) == ("/image", 1.0, None, False, "rgb8")
+    assert (args.topic, args.rate, args.start_at, args.start_now, args.encoding) == ("image", 1.0, None, False, "rgb8")
     assert parser.parse_args(["clip.mp4", "--stamps-from-zero"]).start_at == 0.0
     with pytest.raises(SystemExit):
         parser.parse_args(["clip.mp4", "--start-now", "--start-at", "3"])

@@ -25,7 +25,7 @@ PLAIN_EVERY_S = 5.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", help="a video, a folder of pictures, a rosbag2 folder, or demo / demo:SEED")
-    parser.add_argument("--topic", default="/image", help="publish on this topic (default: %(default)s)")
+    parser.add_argument("--topic", default="image", help="publish on this topic (default: %(default)s)")
     parser.add_argument("--bag-topic", default="", help="image topic of the bag, if it holds several")
     parser.add_argument(
         "--rate",
