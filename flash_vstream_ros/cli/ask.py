@@ -56,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print_reply(reply, answered_already: bool) -> None:  # type: ignore[no-untyped-def]
-    print("" if answered_already else reply.answer)
+    if reply.answer:
+        print("" if answered_already else reply.answer)
     if reply.error_code:
         print(f"error {reply.error_code}: {reply.error_msg}", file=sys.stderr)
     if reply.memory_tokens:
