@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 230)
+# Above 101 the ports of a domain lie where Linux gives out ports of its own.
+os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 101)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 if find_spec("cyclonedds") is not None:
     os.environ.setdefault("FLASH_VSTREAM_RUNTIME", "embedded")
