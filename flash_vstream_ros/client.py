@@ -109,6 +109,11 @@ class AskClient:
             self.on_piece(message.data)
 
 
+def seconds(part: TimeMsg | DurationMsg) -> float:
+    """A stamp or a duration in seconds."""
+    return float(part.sec + part.nanosec * 1e-9)
+
+
 def _parts(seconds: float) -> dict[str, int]:
     sec, nanosec = divmod(round(seconds * 1e9), 1_000_000_000)
     return {"sec": sec, "nanosec": nanosec}

@@ -9,7 +9,9 @@ from typing import Any
 
 from flash_vstream_ros.engine.engine import EngineConfig
 from flash_vstream_ros.memory.flash_memory import FlashMemoryConfig
-from flash_vstream_ros.models.preprocess import MAX_PIXELS
+from flash_vstream_ros.models.load import ATTENTION, DTYPES
+from flash_vstream_ros.models.names import PUBLISHED_MODEL
+from flash_vstream_ros.models.preprocess import MAX_PIXELS, PROCESSOR_MAX_PIXELS
 from flash_vstream_ros.models.prompt import INSTRUCTION
 from flash_vstream_ros.ros import (
     FloatingPointRange,
@@ -48,7 +50,6 @@ class ParameterSpec:
         return described
 
 
-PUBLISHED_MODEL = "zhang9302002/Flash-VStream-Qwen-7b"
 SUMMARY_PROMPT = "Describe in one or two sentences what happened."
 
 PARAMETERS = (
@@ -60,15 +61,17 @@ PARAMETERS = (
         "model.dtype",
         "auto",
         "auto: bfloat16 on CUDA, float32 on a CPU",
-        choices=("auto", "float32", "bfloat16", "float16"),
+        choices=("auto", *DTYPES),
     ),
     ParameterSpec(
         "model.attention",
         "auto",
         "Attention kernel. auto: flash-attn when it is installed, else PyTorch's SDPA",
-        choices=("auto", "flash_attention_2", "sdpa", "eager"),
+        choices=ATTENTION,
     ),
-    ParameterSpec("model.max_pixels", MAX_PIXELS, "Largest area of a frame seen by the model [pixels]", 3136, 12845056),
+    ParameterSpec(
+        "model.max_pixels", MAX_PIXELS, "Largest area of a frame seen by the model [pixels]", 3136, PROCESSOR_MAX_PIXELS
+    ),
     ParameterSpec("model.instruction", INSTRUCTION, "Put before every question"),
     ParameterSpec("cameras", ["camera"], "Names of the cameras. One: its topic is image; several: NAME/image each"),
     ParameterSpec(

@@ -13,8 +13,8 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
-from flash_vstream_ros.models import ModelError, load_model
-from flash_vstream_ros.models.load import choose_attention, choose_dtype
+from flash_vstream_ros.models.interface import ModelError
+from flash_vstream_ros.models.load import choose_attention, choose_dtype, load_model
 from flash_vstream_ros.models.tiny import save_tiny
 
 CPU = torch.device("cpu")

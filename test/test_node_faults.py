@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,9 +10,9 @@ import numpy as np
 import pytest
 from robot import SECOND, NodeProcess, Robot, balanced
 
+from flash_vstream_ros.bench.camera import running
 from flash_vstream_ros.models.tiny import save_tiny
 from flash_vstream_ros.node import VStreamNode
-from flash_vstream_ros.ros import MultiThreadedExecutor, init, shutdown
 from flash_vstream_ros.ros.images import from_rgb
 from flash_vstream_ros.ros.interfaces import Image
 
@@ -198,27 +197,15 @@ def test_a_defect_in_a_callback_is_answered_and_does_not_end_the_node(monkeypatc
     def defect(*_: object) -> None:
         raise ZeroDivisionError("a defect")
 
-    init(args=["test", "--ros-args", "-p", "model.name:=tiny-random", "-r", "__ns:=/defect"])
-    node = VStreamNode()
-    executor = MultiThreadedExecutor(num_threads=node.threads_needed)
-    executor.add_node(node)
-    spinning = threading.Thread(target=executor.spin)
-    spinning.start()
-    try:
-        with Robot("/defect") as robot:
-            robot.wait_until_ready()
-            monkeypatch.setattr(node._engine, "offer", defect)
-            robot.images.publish(image(1))
-            robot.spin(0.3)
-            monkeypatch.setattr(node._engine, "ask", defect)
-            reply = robot.ask(robot.request("Still there?"))
-            assert reply.error_code == reply.INTERNAL
-            monkeypatch.undo()
-            assert robot.ask(robot.request("Still there?")).error_code == reply.NO_FRAMES
-            assert spinning.is_alive()
-    finally:
-        node.close()
-        executor.shutdown()
-        spinning.join()
-        node.destroy_node()
-        shutdown()
+    args = ["test", "--ros-args", "-p", "model.name:=tiny-random", "-r", "__ns:=/defect"]
+    with running(VStreamNode, args) as (node, spinning), Robot("/defect") as robot:
+        robot.wait_until_ready()
+        monkeypatch.setattr(node._engine, "offer", defect)
+        robot.images.publish(image(1))
+        robot.spin(0.3)
+        monkeypatch.setattr(node._engine, "ask", defect)
+        reply = robot.ask(robot.request("Still there?"))
+        assert reply.error_code == reply.INTERNAL
+        monkeypatch.undo()
+        assert robot.ask(robot.request("Still there?")).error_code == reply.NO_FRAMES
+        assert spinning.is_alive()

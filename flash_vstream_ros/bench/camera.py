@@ -6,14 +6,17 @@ A process of its own publishes images at a camera's rate; the real node, with th
 from __future__ import annotations
 
 import argparse
-import os
-import random
 import statistics
 import subprocess
 import sys
 import threading
 import time
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flash_vstream_ros.node import VStreamNode
 
 SETTLE_S = 2.0
 STAMP_BASE_NS = 1_000_000_000_000
@@ -43,12 +46,33 @@ def publish(width: int, height: int, hertz: float, frames: int) -> None:
     shutdown()
 
 
+@contextmanager
+def running(node_type: type[VStreamNode], args: Sequence[str]) -> Iterator[tuple[VStreamNode, threading.Thread]]:
+    """The node and the thread that spins it, in this process; closed in the order of the node's own main."""
+    from flash_vstream_ros.ros import MultiThreadedExecutor, init, shutdown
+
+    init(args=args)
+    node = node_type()
+    executor = MultiThreadedExecutor(num_threads=node.threads_needed)
+    executor.add_node(node)
+    spinning = threading.Thread(target=executor.spin)
+    spinning.start()
+    try:
+        yield node, spinning
+    finally:
+        node.close()
+        executor.shutdown()
+        spinning.join()
+        node.destroy_node()
+        shutdown()
+
+
 def run(width: int = 640, height: int = 480, hertz: float = 30.0, seconds: float = 10.0) -> dict[str, Any]:
     """Share of frames received, and the callback's duration in seconds."""
-    os.environ.setdefault("ROS_DOMAIN_ID", str(random.randrange(1, 100)))
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     from flash_vstream_ros.node import VStreamNode
-    from flash_vstream_ros.ros import MultiThreadedExecutor, init, shutdown
+    from flash_vstream_ros.ros.private_domain import use_private_domain
+
+    use_private_domain()
 
     held: list[float] = []
 
@@ -58,22 +82,11 @@ def run(width: int = 640, height: int = 480, hertz: float = 30.0, seconds: float
             super()._on_image(camera, message)
             held.append(time.perf_counter() - begin)
 
-    init(args=["bench", "--ros-args", "-p", "model.name:=tiny-random", "-p", "model.max_pixels:=50176"])
-    node = TimedNode()
-    executor = MultiThreadedExecutor(num_threads=node.threads_needed)
-    executor.add_node(node)
-    spinning = threading.Thread(target=executor.spin)
-    spinning.start()
     frames = round(hertz * seconds)
     camera = [sys.executable, "-m", __name__, str(width), str(height), str(hertz), str(frames)]
-    try:
+    parameters = ["-p", "model.name:=tiny-random", "-p", "model.max_pixels:=50176"]
+    with running(TimedNode, ["bench", "--ros-args", *parameters]):
         subprocess.run(camera, check=True, timeout=seconds + 120)
-    finally:
-        node.close()
-        executor.shutdown()
-        spinning.join()
-        node.destroy_node()
-        shutdown()
     p99 = statistics.quantiles(held, n=100)[98] if len(held) > 1 else 0.0
     return {
         "width": width,

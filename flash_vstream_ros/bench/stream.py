@@ -22,7 +22,7 @@ from flash_vstream_ros.engine.frames import Frame, Mailbox
 from flash_vstream_ros.engine.ingest import Ingest
 from flash_vstream_ros.engine.notices import Notices
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig
-from flash_vstream_ros.models import load_model
+from flash_vstream_ros.models.load import load_model
 
 BLOCK = 1000
 SECOND_NS = 1_000_000_000

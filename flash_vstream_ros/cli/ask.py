@@ -8,8 +8,6 @@ import sys
 import time
 from datetime import datetime, timezone
 
-POLL_S = 0.2
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("question", help="in plain language")
@@ -56,26 +54,23 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print_reply(reply, answered_already: bool) -> None:  # type: ignore[no-untyped-def]
+    from flash_vstream_ros.client import seconds
+
     if reply.answer:
         print("" if answered_already else reply.answer)
     if reply.error_code:
         print(f"error {reply.error_code}: {reply.error_msg}", file=sys.stderr)
     if reply.memory_tokens:
-        covered = f"{_clock(reply.covered_since)} to {_clock(reply.covered_until)}"
-        first_token, whole = _seconds(reply.time_to_first_token), _seconds(reply.duration)
+        covered = f"{_clock(seconds(reply.covered_since))} to {_clock(seconds(reply.covered_until))}"
+        first_token, whole = seconds(reply.time_to_first_token), seconds(reply.duration)
         print(
             f"(seen {covered}, {reply.memory_tokens} memory tokens, confidence {reply.confidence:.2f},"
             f" first token {first_token:.2f} s, {whole:.2f} s in all)"
         )
 
 
-def _seconds(duration) -> float:  # type: ignore[no-untyped-def]
-    return duration.sec + duration.nanosec * 1e-9
-
-
-def _clock(stamp) -> str:  # type: ignore[no-untyped-def]
+def _clock(seconds: float) -> str:
     """A stamp near the present as UTC clock time, else as plain seconds: simulated time starts at zero."""
-    seconds = _seconds(stamp)
     if abs(seconds - time.time()) < 10 * 365 * 86400:
         return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
     return f"{seconds:.1f} s"

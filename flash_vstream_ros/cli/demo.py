@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import re
 import signal
 import subprocess
@@ -17,13 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from flash_vstream_ros.models.names import TINY
+
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 15.0
 DRAIN_TIMEOUT_S = 30.0
 CAMERA_FPS = 5
 # A quarter of the published area: enough for the demo's rooms, and quick on a laptop's CPU.
 MAX_PIXELS = 224 * 224
-MODEL = "tiny-random"
 
 
 class Asked(NamedTuple):
@@ -41,15 +41,16 @@ class Asked(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write questions, answers, latencies and memory size")
-    parser.add_argument("--model", default=MODEL, help="hub id or folder (default: %(default)s, untrained)")
+    parser.add_argument("--model", default=TINY, help="hub id or folder (default: %(default)s, untrained)")
     parser.add_argument("--seed", type=int, default=0, help="of the simulated patrol (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=10.0, help="simulated seconds per second (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
-    isolate()
     from flash_vstream_ros.ros import RUNTIME
+    from flash_vstream_ros.ros.private_domain import use_private_domain
 
+    use_private_domain()
     print(f"runtime {RUNTIME}, ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']}, model {args.model}")
     print("process 1: the node; process 2: a robot's camera; process 3, this one: asks through /ask_scene")
     with tempfile.TemporaryDirectory(prefix="flash_vstream_demo_") as folder:
@@ -69,12 +70,6 @@ def run(args: argparse.Namespace) -> int:
 
 class DemoError(RuntimeError):
     """A part of the demo did not do its work."""
-
-
-def isolate() -> None:
-    """A domain of its own on this machine only, unless the user chose one: no other robot hears the demo."""
-    os.environ.setdefault("ROS_DOMAIN_ID", str(random.randrange(1, 100)))
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 
 
 @contextmanager
@@ -150,6 +145,8 @@ def _drained(client: Any, newest: dict[str, Any], node: subprocess.Popen[bytes])
 
 
 def _ask(client: Any, question: str, truth: str) -> Asked:
+    from flash_vstream_ros.client import seconds
+
     reply = client.ask(client.request(question, max_new_tokens=24))
     if reply.error_code:
         raise DemoError(f"{question!r} was answered with error {reply.error_code}: {reply.error_msg}")
@@ -158,8 +155,8 @@ def _ask(client: Any, question: str, truth: str) -> Asked:
         answer=reply.answer,
         truth=truth,
         right=says(reply.answer, truth),
-        time_to_first_token=_seconds(reply.time_to_first_token),
-        duration=_seconds(reply.duration),
+        time_to_first_token=seconds(reply.time_to_first_token),
+        duration=seconds(reply.duration),
         confidence=reply.confidence,
         memory_tokens=reply.memory_tokens,
     )
@@ -168,10 +165,6 @@ def _ask(client: Any, question: str, truth: str) -> Asked:
 def says(answer: str, truth: str) -> bool:
     """Whether `truth` stands in `answer` as whole words."""
     return re.search(rf"(?<!\w){re.escape(truth)}(?!\w)", answer, re.IGNORECASE) is not None
-
-
-def _seconds(duration: Any) -> float:
-    return duration.sec + duration.nanosec * 1e-9
 
 
 def _report(asked: Sequence[Asked], status: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from flash_vstream_ros import __version__
 from flash_vstream_ros.cli.loopback import check_loopback
 from flash_vstream_ros.cli.model_files import FAIL, OK, WARN, Check, check_model, hub_cache
+from flash_vstream_ros.models.names import PUBLISHED_MODEL as DEFAULT_MODEL
 
 GB = 1e9
 # Distribution, module, lowest version, what to install. Where ROS is native, the last two are not needed.
@@ -29,7 +30,6 @@ PACKAGES = (
 EMBEDDED_ONLY = ("cyclonedds", "rosbags")
 RANGES = ("SUBNET", "LOCALHOST", "OFF", "SYSTEM_DEFAULT")
 RECEIVE_BUFFER = 8 * 1024 * 1024
-DEFAULT_MODEL = "zhang9302002/Flash-VStream-Qwen-7b"  # as the parameter model.name, whose module needs torch
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from flash_vstream_ros.models.names import MODEL_TYPES, TINY
+
 OK, WARN, FAIL = "OK", "WARN", "FAIL"
-MODEL_TYPES = ("qwen2_vl", "flash_vstream_qwen2_vl")
-UNTRAINED = "tiny-random"
 HEADER_LIMIT = 100_000_000  # as safetensors itself
 
 
@@ -33,7 +33,7 @@ def hub_cache(environment: Mapping[str, str] = os.environ) -> Path:
 
 def check_model(model: str, environment: Mapping[str, str] = os.environ) -> Check:
     """Looks at config, weights and tokenizer; reads no weights."""
-    if model == UNTRAINED:
+    if model == TINY:
         return Check("model", WARN, f"{model} is made in memory", "its answers mean nothing: name a trained model")
     folder = Path(model).expanduser()
     if folder.is_dir():

@@ -13,7 +13,6 @@ from flash_vstream_ros.memory.flash_memory import FlashMemory
 from flash_vstream_ros.memory.slot import MemorySnapshot
 from flash_vstream_ros.models.interface import Answering, VisionLanguageModel
 
-from .durations import Durations
 from .notices import Notices
 from .questions import Answer, ErrorCode, Evidence, Ticket, WaitingLine
 
@@ -63,7 +62,6 @@ class Dialogue:
         max_new_tokens: int,
         evidence: int,
     ) -> None:
-        self.first_token_s = Durations()
         self._model = model
         self._memory = memory
         self._notices = notices
@@ -142,9 +140,7 @@ class Dialogue:
             self._end()
             return
         if not active.log_probabilities:
-            first_token_s = active.ticket.age_s
-            self.first_token_s.add(first_token_s)
-            active.draft = replace(active.draft, time_to_first_token_s=first_token_s)
+            active.draft = replace(active.draft, time_to_first_token_s=active.ticket.age_s)
         active.log_probabilities.append(math.log(max(token.probability, 1e-30)))
         self._say(token.text)
 

@@ -26,6 +26,10 @@ class _Decoded(NamedTuple):
     rgb: np.ndarray  # [height, width, 3] uint8
 
 
+class _UnusableSize(ValueError):
+    reason = "unusable_size"
+
+
 class Ingest:
     """Takes frames from the mailboxes, one a step, cameras in turn. Owned by the engine's worker.
 
@@ -97,8 +101,7 @@ class Ingest:
             try:
                 self._grid = self._model.grid(*size)
             except ValueError as error:
-                error.reason = "unusable_size"  # type: ignore[attr-defined]
-                raise
+                raise _UnusableSize(error) from error
         if self._size.setdefault(camera, size) != size:
             self._notices.give(
                 f"{camera}/size",

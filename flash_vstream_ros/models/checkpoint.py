@@ -18,10 +18,9 @@ from transformers import AutoTokenizer, Qwen2VLConfig, Qwen2VLForConditionalGene
 from transformers.utils import logging
 
 from .interface import ModelError
+from .names import MODEL_TYPES
 from .prompt import TURN_END, VISION_END, VISION_START
 
-FLASH_VSTREAM = "flash_vstream_qwen2_vl"
-MODEL_TYPES = ("qwen2_vl", FLASH_VSTREAM)
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import torch
 
 from .interface import ModelError, VisionLanguageModel
+from .names import TINY
 from .preprocess import MAX_PIXELS
 from .prompt import INSTRUCTION
 
-TINY = "tiny-random"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 ATTENTION = ("auto", "flash_attention_2", "sdpa", "eager")
 MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]

@@ -108,7 +108,7 @@ class Executor:
 
     def spin_once(self, timeout_sec: float | None = None) -> None:
         """Wait for one callback, at most `timeout_sec`, and run it."""
-        raise NotImplementedError
+        self._spin_once(timeout_sec)
 
     def spin_until_future_complete(self, future: Future, timeout_sec: float | None = None) -> None:
         future.add_done_callback(lambda _: self.wake())
@@ -120,6 +120,9 @@ class Executor:
             self.spin_once_until_future_complete(future, left)
 
     def spin_once_until_future_complete(self, future: Future, timeout_sec: float | None = None) -> None:
+        self._spin_once(timeout_sec, future.done)
+
+    def _spin_once(self, timeout: float | None, stop: Callable[[], bool] = lambda: False) -> None:
         raise NotImplementedError
 
     def _wait_for_work(self, timeout: float | None, stop: Callable[[], bool] = lambda: False) -> Work | None:
@@ -188,12 +191,6 @@ class Executor:
 class SingleThreadedExecutor(Executor):
     """Runs callbacks one after the other on the thread that spins."""
 
-    def spin_once(self, timeout_sec: float | None = None) -> None:
-        self._spin_once(timeout_sec)
-
-    def spin_once_until_future_complete(self, future: Future, timeout_sec: float | None = None) -> None:
-        self._spin_once(timeout_sec, future.done)
-
     def _spin_once(self, timeout: float | None, stop: Callable[[], bool] = lambda: False) -> None:
         try:
             work = self._wait_for_work(timeout, stop)
@@ -213,12 +210,6 @@ class MultiThreadedExecutor(Executor):
         self._running = 0
         self._workers: set[int] = set()
         self._errors: deque[BaseException] = deque()
-
-    def spin_once(self, timeout_sec: float | None = None) -> None:
-        self._spin_once(timeout_sec)
-
-    def spin_once_until_future_complete(self, future: Future, timeout_sec: float | None = None) -> None:
-        self._spin_once(timeout_sec, future.done)
 
     def _spin_once(self, timeout: float | None, stop: Callable[[], bool] = lambda: False) -> None:
         try:

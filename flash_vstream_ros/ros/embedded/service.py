@@ -7,21 +7,20 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .callback_groups import CallbackGroup
-from .cdr import ENCAPSULATION, SERVICE_HEADER, CorruptSample, deserialize, serialize
+from .cdr import ENCAPSULATION, SERVICE_HEADER, serialize
 from .graph import parse_user_data
 from .qos import QoSProfile
-from .waitable import Waitable, Work
+from .receiver import Receiver
 
 if TYPE_CHECKING:
     from .node import Node
-    from .wire import Reader, Sample, Writer
+    from .wire import Sample, Writer
 
 MATCH_PATIENCE = 0.1
 """How long a reply waits until the client's reader is known [s]; rmw_cyclonedds does the same."""
 
 
-class Service(Waitable):
-    reader: Reader
+class Service(Receiver):
     writer: Writer
 
     def __init__(
@@ -33,35 +32,17 @@ class Service(Waitable):
         callback_group: CallbackGroup,
         qos: QoSProfile,
     ) -> None:
-        super().__init__(callback_group)
-        self._node = node
+        super().__init__(node, name, "requests", callback_group)
         self.srv_type = srv_type
         self.srv_name = name
         self.service_name = name
         self.callback = callback
         self.qos_profile = qos
-        self.requests_dropped = 0
-
-    def take(self) -> Work | None:
-        self.signalled = False
-        sample = self.reader.take()
-        if sample is None:
-            return None
-        self.signalled = True  # there may be more
-        return lambda: self._run(sample)
 
     def _run(self, sample: Sample) -> None:
-        logger = self._node.get_logger()
-        try:
-            request, repaired = deserialize(sample.raw, self.srv_type.Request, SERVICE_HEADER.size)
-        except CorruptSample as error:
-            self.requests_dropped += 1
-            text = f"{self.service_name}: {self.requests_dropped} requests dropped, the last because {error}"
-            logger.warning(text, throttle_duration_sec=5.0)
+        request = self._deserialize(sample, self.srv_type.Request, SERVICE_HEADER.size)
+        if request is None:
             return
-        if repaired:
-            text = f"{self.service_name}: text that is not UTF-8, its bad bytes became '?'"
-            logger.warning(text, throttle_duration_sec=5.0)
         response = self.callback(request, self.srv_type.Response())
         start = len(ENCAPSULATION)
         header = bytes(sample.raw[start : start + SERVICE_HEADER.size])

@@ -5,24 +5,19 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .callback_groups import CallbackGroup
-from .cdr import CorruptSample, deserialize
 from .messages import Message
 from .qos import QoSProfile
-from .waitable import Waitable, Work
+from .receiver import Receiver
 
 if TYPE_CHECKING:
     from .node import Node
-    from .wire import Reader, Sample
+    from .wire import Sample
 
 
-class Subscription(Waitable):
-    """Its samples wait in the reader, where newer ones replace older ones, until a callback can begin."""
-
-    reader: Reader
-
+class Subscription(Receiver):
     def __init__(
         self,
         node: Node,
@@ -33,27 +28,17 @@ class Subscription(Waitable):
         qos: QoSProfile,
         raw: bool,
     ) -> None:
-        super().__init__(callback_group)
-        self._node = node
+        super().__init__(node, topic, "messages", callback_group)
         self.msg_type = msg_type
         self.topic = topic
         self.topic_name = topic
         self.callback = callback
         self.qos_profile = qos
         self.raw = raw
-        self.samples_dropped = 0
         self._with_info = _takes_two(callback)
 
-    def take(self) -> Work | None:
-        self.signalled = False
-        sample = self.reader.take()
-        if sample is None:
-            return None
-        self.signalled = True  # there may be more
-        return lambda: self._run(sample)
-
     def _run(self, sample: Sample) -> None:
-        message = bytes(sample.raw) if self.raw else self._deserialize(sample)
+        message = bytes(sample.raw) if self.raw else self._deserialize(sample, self.msg_type)
         if message is None:
             return
         if self._with_info:
@@ -61,20 +46,6 @@ class Subscription(Waitable):
             self.callback(message, info)
         else:
             self.callback(message)
-
-    def _deserialize(self, sample: Sample) -> Any:
-        logger = self._node.get_logger()
-        try:
-            message, repaired = deserialize(sample.raw, self.msg_type)
-        except CorruptSample as error:
-            self.samples_dropped += 1
-            text = f"{self.topic}: {self.samples_dropped} messages dropped, the last because {error}"
-            logger.warning(text, throttle_duration_sec=5.0)
-            return None
-        if repaired:
-            text = f"{self.topic}: text that is not UTF-8, its bad bytes became '?'"
-            logger.warning(text, throttle_duration_sec=5.0)
-        return message
 
     def get_publisher_count(self) -> int:
         """How many publishers are matched now."""
