@@ -267,7 +267,7 @@ class Engine:
         while not self._stopping:
             self._wake.clear()
             took_in = ingest.step()
-            if took_in:
+            if memory.slots_seen != self._figures.slots:
                 self._figures = _figures(memory, ingest, model.device)
             if not (dialogue.step() or took_in):
                 self._wake.wait()
