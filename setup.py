@@ -17,6 +17,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
+    package_data={f"{NAME}.models": ["household/*"]},
     data_files=[
         (SHARE, ["package.xml"]),
         (f"{SHARE}/msg", sorted(glob("msg/*.msg"))),
@@ -38,8 +39,10 @@ setup(
         "cyclonedds==11.0.1; platform_machine == 'x86_64' or platform_machine == 'AMD64'",
     ],
     extras_require={
+        "train": ["matplotlib>=3.8"],
         "test": [
             "hypothesis>=6.100",
+            "matplotlib>=3.8",
             "mypy>=1.11",
             "pillow>=10",
             "pytest>=8",

@@ -5,32 +5,40 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
+import cv2
+import numpy as np
 
-from flash_vstream_ros.cli.demo import says
+from flash_vstream_ros.cli.contact_sheet import SIDE, Picture, contact_sheet
 
 
-@pytest.mark.parametrize(
-    ("answer", "truth", "right"),
-    [
-        ("Yes, in the kitchen.", "yes, in the kitchen", True),
-        ("I saw it 2 times", "2", True),
-        ("I saw it 12 times", "2", False),
-        ("nothing", "no", False),
-    ],
-)
-def test_an_answer_is_right_when_it_says_the_truth_in_whole_words(answer: str, truth: str, right: bool) -> None:
-    assert says(answer, truth) is right
+def jpeg(colour: tuple[int, int, int], width: int = 80, height: int = 80) -> bytes:
+    return cv2.imencode(".jpg", np.full((height, width, 3), colour, np.uint8))[1].tobytes()
+
+
+def test_a_caption_tells_kind_time_and_weight() -> None:
+    assert Picture("CSM", 204.6, 3.0, b"").caption == "CSM 3:25 w 3"
+    assert Picture("DAM", 59.7, 12.5, b"").caption == "DAM 1:00 w 12.5"
+
+
+def test_the_contact_sheet_shows_pictures_in_order_of_time() -> None:
+    red, blue = Picture("DAM", 90.0, 1.0, jpeg((0, 0, 255))), Picture("CSM", 30.0, 2.0, jpeg((255, 0, 0), height=40))
+    sheet = contact_sheet([red, blue, Picture("CSM", 95.0, 1.0, b"no picture")])
+    left, middle, right = (sheet[SIDE // 2, column * SIDE + SIDE // 2].tolist() for column in range(3))
+    assert left[0] > 240 > 20 > left[2]
+    assert middle[2] > 240 > 20 > middle[0]
+    assert len(set(right)) == 1, "what cannot be decoded is grey"
+    assert contact_sheet([red] * 11).shape[0] > sheet.shape[0] == contact_sheet([]).shape[0]
 
 
 def test_the_demo_asks_over_the_wire_and_writes_what_it_prints(tmp_path: Path) -> None:
-    file = tmp_path / "demo.json"
-    command = [sys.executable, "-m", "flash_vstream_ros.cli", "demo", "--rate", "20", "--json", str(file)]
+    file, sheet = tmp_path / "demo.json", tmp_path / "sheet.png"
+    command = [sys.executable, "-m", "flash_vstream_ros.cli", "demo", "--json", str(file), "--sheet", str(sheet)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     report = json.loads(file.read_text())
-    assert len(report["questions"]) >= 5
+    assert len(report["questions"]) == len({asked["question"] for asked in report["questions"]}) == 10
+    assert len({asked["kind"] for asked in report["questions"]}) >= 8
     for asked in report["questions"]:
         assert asked["answer"].startswith("[untrained]")
         assert asked["time_to_first_token"] > 0
@@ -41,3 +49,6 @@ def test_the_demo_asks_over_the_wire_and_writes_what_it_prints(tmp_path: Path) -
     assert frames["received"] >= 400
     assert 0 < memory["entries"] <= memory["capacity"]
     assert memory["tokens"] > 0 < memory["bytes"]
+    picture = cv2.imread(str(sheet))
+    assert picture is not None
+    assert picture.shape[0] > 3 * SIDE

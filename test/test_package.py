@@ -137,6 +137,7 @@ ARROWS = {
     "engine": {"engine", "models", "memory"},
     "ros": {"ros", "share", "msg", "srv"},
     "demo": {"demo"},
+    "training": {"training", "models", "memory", "demo"},
 }
 
 

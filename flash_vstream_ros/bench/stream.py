@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from flash_vstream_ros.demo.world import DemoWorld
+from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.engine.frames import Frame, Mailbox
 from flash_vstream_ros.engine.ingest import Ingest
 from flash_vstream_ros.engine.notices import Notices
@@ -27,12 +27,13 @@ from flash_vstream_ros.models.load import load_model
 BLOCK = 1000
 SECOND_NS = 1_000_000_000
 ROUND_FPS = 2
+ROUND_MINUTES = 1.5  # its pictures are all held at once
 MAX_PIXELS = 112 * 112
 
 
 def endless_patrol() -> Iterator[np.ndarray]:
-    """Rounds of the demo's patrol, RGB [448, 448, 3]; no two alike: the picture shifts a little each round."""
-    world = DemoWorld(0)
+    """Rounds of a short patrol of the demo's robot, RGB [448, 448, 3]; no two alike: each is shifted a little."""
+    world = World(0, minutes=ROUND_MINUTES)
     patrol = [world.frame(index / ROUND_FPS) for index in range(int(world.duration * ROUND_FPS))]
     turn = 0
     while True:

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from flash_vstream_ros import __version__
 
@@ -16,6 +17,7 @@ COMMANDS = {
     "demo": "a simulated camera, the node and questions, in three processes over the wire",
     "doctor": "check this machine and say what to do about what is missing",
     "bench": "measure the memory and print ratios",
+    "train-demo": "train the household model, which the demo and the tests use, from nothing",
 }
 
 
@@ -34,16 +36,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
         if name == chosen:
             # Only the chosen command is imported: torch takes seconds, and --help should not.
-            importlib.import_module(f"{__name__}.{name}").add_arguments(command)
+            _module(name).add_arguments(command)
     parsed = parser.parse_args(arguments)
     parsed.ros_args = ros_arguments
     try:
-        return importlib.import_module(f"{__name__}.{parsed.command}").run(parsed)
+        return _module(parsed.command).run(parsed)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+
+
+def _module(command: str) -> ModuleType:
+    return importlib.import_module(f"{__name__}.{command.replace('-', '_')}")
 
 
 def split_ros_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -14,14 +13,28 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import cv2
+import numpy as np
+
+from flash_vstream_ros.cli.contact_sheet import Picture, contact_sheet
+from flash_vstream_ros.demo.questions import Question, questions, right
+from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.models.names import TINY
+
+if TYPE_CHECKING:
+    from flash_vstream_ros.client import AskClient
 
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 15.0
 DRAIN_TIMEOUT_S = 30.0
-CAMERA_FPS = 5
+CAMERA_FPS = 1
+SAMPLE_FPS = 0.5  # two frames of a slot are 2 s apart
+PATROL_START_S = 1000.0  # stamp of the camera's first frame
+QUESTIONS = 10
+ANSWER_TOKENS = 64
+EVIDENCE = 64  # the most entries that one answer can bring
 # A quarter of the published area: enough for the demo's rooms, and quick on a laptop's CPU.
 MAX_PIXELS = 224 * 224
 
@@ -29,6 +42,7 @@ MAX_PIXELS = 224 * 224
 class Asked(NamedTuple):
     """One question of the demo. `truth` is what the simulated world knows, times are in seconds."""
 
+    kind: str
     question: str
     answer: str
     truth: str
@@ -41,9 +55,16 @@ class Asked(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write questions, answers, latencies and memory size")
+    parser.add_argument(
+        "--sheet",
+        type=Path,
+        metavar="FILE",
+        default=Path("demo_memory.png"),
+        help="write a picture of what the memory holds (default: %(default)s)",
+    )
     parser.add_argument("--model", default=TINY, help="hub id or folder (default: %(default)s, untrained)")
     parser.add_argument("--seed", type=int, default=0, help="of the simulated patrol (default: %(default)s)")
-    parser.add_argument("--rate", type=float, default=10.0, help="simulated seconds per second (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=30.0, help="simulated seconds per second (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,13 +78,17 @@ def run(args: argparse.Namespace) -> int:
         log = Path(folder) / "node.log"
         node = [
             *("node", "--model", args.model, "--ros-args", "-p", f"model.max_pixels:={MAX_PIXELS}"),
-            *("-p", "sample_fps:=2.0", "-p", "summary.period_s:=4.0"),
+            *("-p", f"sample_fps:={SAMPLE_FPS}", "-p", "summary.period_s:=4.0"),
+            *("-p", f"question.evidence:={EVIDENCE}"),
         ]
-        camera = ["replay", f"demo:{args.seed}", "--rate", str(args.rate), "--fps", str(CAMERA_FPS)]
+        camera = [
+            *("replay", f"demo:{args.seed}", "--rate", str(args.rate), "--fps", str(CAMERA_FPS)),
+            *("--start-at", str(PATROL_START_S)),
+        ]
         try:
             with process(node, log) as running:
                 return _watch_and_ask(args, camera, running)
-        except DemoError as error:
+        except (DemoError, OSError) as error:
             print(f"the demo failed: {error}\nlog of the node:\n{log.read_text(errors='replace')}", file=sys.stderr)
             return 1
 
@@ -96,11 +121,10 @@ def process(arguments: Sequence[str], log: Path | None = None) -> Iterator[subpr
 
 def _watch_and_ask(args: argparse.Namespace, camera: Sequence[str], node: subprocess.Popen[bytes]) -> int:
     from flash_vstream_ros.client import AskClient, NoService
-    from flash_vstream_ros.demo.world import DemoWorld
     from flash_vstream_ros.ros import DurabilityPolicy, QoSProfile
     from flash_vstream_ros.ros.interfaces import MemoryStatus, SceneSummary
 
-    newest: dict[str, Any] = {}
+    world, newest = World(args.seed), dict[str, Any]()
     with AskClient("ask_scene", args.ros_args) as client:
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         client.node.create_subscription(
@@ -122,10 +146,15 @@ def _watch_and_ask(args: argparse.Namespace, camera: Sequence[str], node: subpro
         if source.returncode:
             raise DemoError(f"the camera ended with exit status {source.returncode}")
         status = _drained(client, newest, node)
-        asked = [_ask(client, question, truth) for question, truth in DemoWorld(args.seed).questions()]
+        replies = [_ask(client, question) for question in _questions(world, args.seed)]
         client.spin(1.5)
         status = newest.get("status", status)
+    asked = [item for item, _ in replies]
     _print_report(asked, status, newest.get("summary"))
+    # Each answer brings the entries that it attended to most, all of them together nearly everything.
+    pictures = list(dict.fromkeys(picture for _, evidence in replies for picture in evidence))
+    args.sheet.write_bytes(_png(pictures))
+    print(f"written: {args.sheet}, a picture of {len(pictures)} of the {status.memory_entries} entries")
     if args.json:
         args.json.write_text(json.dumps(_report(asked, status), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         print(f"written: {args.json}")
@@ -144,27 +173,46 @@ def _drained(client: Any, newest: dict[str, Any], node: subprocess.Popen[bytes])
     raise DemoError("the node did not take in what the camera sent")
 
 
-def _ask(client: Any, question: str, truth: str) -> Asked:
+def _questions(world: World, seed: int) -> list[Question]:
+    """Some of those that the end of the patrol allows, of as many kinds as there are."""
+    asked = questions(world.visits, world.duration, np.random.default_rng(seed))
+    firsts = {question.kind: question for question in reversed(asked)}
+    return sorted(asked, key=lambda question: firsts[question.kind] is not question)[:QUESTIONS]
+
+
+def _ask(client: AskClient, question: Question) -> tuple[Asked, list[Picture]]:
+    """The answer, and the memory entries that it attended to."""
     from flash_vstream_ros.client import seconds
 
-    reply = client.ask(client.request(question, max_new_tokens=24))
+    reply = client.ask(client.request(question.text, max_new_tokens=ANSWER_TOKENS))
     if reply.error_code:
-        raise DemoError(f"{question!r} was answered with error {reply.error_code}: {reply.error_msg}")
-    return Asked(
-        question=question,
+        raise DemoError(f"{question.text!r} was answered with error {reply.error_code}: {reply.error_msg}")
+    asked = Asked(
+        kind=question.kind,
+        question=question.text,
         answer=reply.answer,
-        truth=truth,
-        right=says(reply.answer, truth),
+        truth=question.answer,
+        right=right(question, reply.answer),
         time_to_first_token=seconds(reply.time_to_first_token),
         duration=seconds(reply.duration),
         confidence=reply.confidence,
         memory_tokens=reply.memory_tokens,
     )
+    pictures = [
+        Picture(
+            "DAM" if entry.kind == entry.DAM else "CSM",
+            seconds(entry.thumbnail.header.stamp) - PATROL_START_S,
+            entry.weight,
+            bytes(entry.thumbnail.data),
+        )
+        for entry in reply.evidence
+    ]
+    return asked, pictures
 
 
-def says(answer: str, truth: str) -> bool:
-    """Whether `truth` stands in `answer` as whole words."""
-    return re.search(rf"(?<!\w){re.escape(truth)}(?!\w)", answer, re.IGNORECASE) is not None
+def _png(pictures: Sequence[Picture]) -> bytes:
+    _, png = cv2.imencode(".png", contact_sheet(pictures))
+    return png.tobytes()
 
 
 def _report(asked: Sequence[Asked], status: Any) -> dict[str, Any]:

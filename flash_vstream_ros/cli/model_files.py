@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from flash_vstream_ros.models.names import MODEL_TYPES, TINY
+from flash_vstream_ros.models.names import HOUSEHOLD, HOUSEHOLD_FOLDER, MODEL_TYPES, TINY
 
 OK, WARN, FAIL = "OK", "WARN", "FAIL"
 HEADER_LIMIT = 100_000_000  # as safetensors itself
@@ -35,7 +35,7 @@ def check_model(model: str, environment: Mapping[str, str] = os.environ) -> Chec
     """Looks at config, weights and tokenizer; reads no weights."""
     if model == TINY:
         return Check("model", WARN, f"{model} is made in memory", "its answers mean nothing: name a trained model")
-    folder = Path(model).expanduser()
+    folder = HOUSEHOLD_FOLDER if model == HOUSEHOLD else Path(model).expanduser()
     if folder.is_dir():
         return _check_folder(folder, f"copy the missing files into {folder.absolute()}")
     if model[:1] in ("", ".", "/", "~") or model.count("/") != 1:

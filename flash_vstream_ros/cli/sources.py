@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import cv2
 import numpy as np
 
-from flash_vstream_ros.demo.world import DemoWorld
+from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.ros.images import BadImage, compressed_to_rgb, to_rgb
 
 SECOND = 1_000_000_000
@@ -148,11 +148,11 @@ def _natural(path: Path) -> list[tuple[int, str]]:
 
 
 class DemoSource(_EvenlySpaced):
-    """One round of the demo's simulated patrol."""
+    """The demo's simulated patrol."""
 
     def __init__(self, seed: int, fps: float, base_ns: int) -> None:
         super().__init__(f"demo patrol, seed {seed}", fps, base_ns)
-        self.world = DemoWorld(seed)
+        self.world = World(seed)
         self.frames = int(self.world.duration * fps)
 
     def __iter__(self) -> Iterator[ClipFrame]:

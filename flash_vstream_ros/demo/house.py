@@ -196,15 +196,16 @@ class Renderer:
         place = int(x // self.cell), int(y // self.cell)
         return next((room for room, at in self.cells.items() if at == place), None)
 
-    def frame(self, t: float, pose: Pose, items: Sequence[Item], person: tuple[float, float] | None) -> np.ndarray:
-        """[448, 448, 3] uint8 RGB."""
+    def frame(
+        self, pose: Pose, items: Sequence[Item], person: tuple[float, float] | None, light: float, noise: int
+    ) -> np.ndarray:
+        """[448, 448, 3] uint8 RGB; `light` is 1 by day, `noise` a seed."""
         image = np.zeros((SIZE, SIZE, 3), np.uint8)
         # In a doorway the wall is too near to be drawn: the room begins a step earlier.
         ahead = self.room_at(pose.x + 0.05 * math.cos(pose.yaw), pose.y + 0.05 * math.sin(pose.yaw))
         self._draw_room(ahead or next(iter(self.cells)), View(image, pose), items, person, doors_deep=2)
-        light = 1.06 + 0.08 * math.sin(t / 17.0) + 0.02 * math.sin(t / 3.1)
         image = cv2.multiply(image, self._vignette, scale=light / 255)
-        top, left = np.random.default_rng(round(t * 1000)).integers(0, 64, 2)
+        top, left = np.random.default_rng(noise).integers(0, 64, 2)
         window = np.s_[top : top + SIZE, left : left + SIZE]
         return cv2.subtract(cv2.add(image, self._brighter[window]), self._darker[window])
 

@@ -1,174 +1,264 @@
-"""The demo's camera: a robot's patrol through a small house, drawn from a seed, with its ground truth."""
+"""The household patrol: a simulated robot drives through a house and looks around, and what is true in it.
+
+Same seed and arguments, same pictures. The robot stops twice in every room and looks into a corner each time. Objects
+appear, vanish and move while the robot is elsewhere; a person comes and goes; light and viewpoint vary.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from bisect import bisect_right
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
-from .house import Item, Renderer
+from .house import DOORS, Item, Renderer
 from .view import FIELD_OF_VIEW, Pose
 
 CELL = 5.0  # side of a room [m]
-LOOK_S, DRIVE_S = 12.0, 6.0  # turning once around in a room; from a room's centre to the next
-LEG_S = LOOK_S + DRIVE_S
-
+CELLS = {"bedroom": (0, 0), "hallway": (1, 0), "kitchen": (0, 1), "living room": (1, 1), "office": (2, 1)}
+CORNERS = ((1.5, 1.5), (-1.5, -1.5))  # of a room that hold objects; the other two hold furniture [m from its centre]
+ROOMS = ("kitchen", "living room", "office", "bedroom", "hallway")
 COLOURS = {
     "red": (205, 40, 38),
     "blue": (40, 82, 205),
     "green": (38, 150, 62),
     "yellow": (235, 200, 40),
     "purple": (135, 58, 165),
-    "orange": (240, 130, 30),
 }
 KINDS = ("ball", "box", "plant", "chair", "lamp")
-ROUND = ("hallway", "living room", "office", "living room", "kitchen", "bedroom")
-CELLS = {"bedroom": (0, 0), "hallway": (1, 0), "kitchen": (0, 1), "living room": (1, 1), "office": (2, 1)}
-CORNERS = ((1.5, 1.5), (-1.5, -1.5))  # of a room that hold objects; the other two hold furniture
+STEP, EYE = 0.55, 1.05  # how far from a room's centre the robot stands to look into a corner; height of its camera [m]
+TURN_S, LEAVE_S, CROSS_S, ARRIVE_S = 3.0, 2.0, 4.0, 2.0
+SHORTEST_LOOK_S, LONGEST_LOOK = 9.0, 6.0  # [s], [times the pace]
+THINGS = 6  # in the house at the start
+CHANGE, PERSON, BACKTRACK = 0.6, 0.15, 0.25  # chances of a room revisited, a look, a room with another way out
 
 
-@dataclass(frozen=True)
-class Thing:
-    """A coloured object. Stands at (x, y) of the house [m] from time `since` on [s]."""
+class Thing(NamedTuple):
+    """A coloured object; there is only one of each at a time."""
 
-    kind: str
     colour: str
-    room: str
-    x: float
-    y: float
-    since: float = 0.0
+    kind: str
 
     @property
     def name(self) -> str:
         return f"{self.colour} {self.kind}"
 
 
+# Combinations that training never shows, to tell what is understood from what is known by heart.
+HELD_OUT = frozenset(
+    (colour, kind, room)
+    for c, colour in enumerate(COLOURS)
+    for k, kind in enumerate(KINDS)
+    for r, room in enumerate(ROOMS)
+    if (c + 2 * k + 4 * r) % 9 == 0
+)
+
+
+class Look(NamedTuple):
+    """The robot stands and looks into one corner of a room."""
+
+    start: float
+    end: float  # [s] since the patrol began
+    corner: int
+    thing: Thing | None
+    person: bool
+
+
 class Visit(NamedTuple):
+    """From door to door; visits touch."""
+
     room: str
-    start: float  # [s]
-    end: float  # [s]
+    start: float
+    end: float  # [s] since the patrol began
+    looks: tuple[Look, ...]
 
 
 class Truth(NamedTuple):
-    """What one frame shows. Only the robot's own room counts, not what a door lets see of the next."""
+    """What one frame shows of the robot's own room; not what a door lets see of the next."""
 
     room: str
     things: tuple[str, ...]  # "red ball", ...; centre inside the picture
     person: bool
 
 
+Contents = dict[str, list[Thing | None]]  # what stands in the corners of each room
+
+
 def centre(room: str) -> np.ndarray:
     return (np.array(CELLS[room]) + 0.5) * CELL
 
 
-class DemoWorld:
-    """A patrol of six room visits in `duration` seconds; then the robot drives on, round after round.
+def place(room: str, corner: int) -> tuple[float, float]:
+    """Where an object stands [m]."""
+    x, y = centre(room) + CORNERS[corner]
+    return float(x), float(y)
 
-    Same seed, same pictures. Seeds differ in where the round starts, its direction, and in the objects.
-    """
 
-    def __init__(self, seed: int = 0) -> None:
-        rng = np.random.default_rng(seed)
-        start, step = int(rng.integers(len(ROUND))), int(rng.choice([1, -1]))
-        self.rooms = [ROUND[(start + step * i) % len(ROUND)] for i in range(len(ROUND))]
-        self.duration = self.visits()[-1].end
-        self._headings = self._plan()
-        self.things = self._furnish(rng)
-        quiet = [i for i, room in enumerate(self.rooms) if i > 0 and room != "living room"]
-        self._person_visit = int(rng.choice(quiet))
-        self._renderer = Renderer(seed, CELL, CELLS)
+def standpoint(room: str, corner: int, jitter: np.ndarray) -> Pose:
+    """Where the robot looks into a corner from; `jitter` [4] are deviations of one standard each."""
+    towards = np.array(CORNERS[corner]) / math.hypot(*CORNERS[corner])
+    x, y = centre(room) + towards * STEP + 0.07 * jitter[:2]
+    target = place(room, corner)
+    yaw = math.atan2(target[1] - y, target[0] - x) + 0.05 * float(jitter[2])
+    return Pose(float(x), float(y), EYE + 0.02 * float(jitter[3]), yaw)
 
-    def _plan(self) -> list[tuple[float, float]]:
-        """Headings [rad] at the start and at the end of each look around, the turn of a full circle included."""
-        count = len(self.rooms)
-        leaving = []
-        for here, after in zip(self.rooms, self.rooms[1:] + self.rooms[:1], strict=True):
-            dx, dy = centre(after) - centre(here)
-            leaving.append(math.atan2(dy, dx))
-        plan, heading = [], leaving[-1]
-        for i in range(count):
-            turn = (leaving[i] - heading + math.pi) % math.tau - math.pi
-            turn += math.copysign(math.tau, turn)
-            plan.append((heading, heading + turn))
-            heading = leaving[i]
-        return plan
 
-    def _furnish(self, rng: np.random.Generator) -> tuple[Thing, ...]:
-        pairs = [(kind, colour) for kind in KINDS for colour in COLOURS if (kind, colour) != ("ball", "red")]
-        order = [("ball", "red"), *(pairs[i] for i in rng.permutation(len(pairs)))]
-        rooms = [room for room in CELLS if room != "living room"]
-        rng.shuffle(rooms)
-        places = [(room, 0) for room in [*rooms, "living room"]] + [(room, 1) for room in rooms]
-        between = self.rooms.index("living room") + 1  # the late object comes between two visits
-        things = []
-        for (kind, colour), (room, corner) in zip(order, places, strict=False):
-            x, y = centre(room) + CORNERS[corner]
-            things.append(Thing(kind, colour, room, float(x), float(y)))
-        x, y = centre("living room") + CORNERS[1]
-        kind, colour = order[len(things)]
-        things.append(Thing(kind, colour, "living room", float(x), float(y), between * LEG_S + 0.5))
-        return tuple(things)
+def person_place(room: str, corner: int, side: float, t: float) -> tuple[float, float]:
+    """Somebody who paces beside a corner's object, to the right of it (`side` 1) or to the left (-1) [m]."""
+    towards = np.array(CORNERS[corner]) / math.hypot(*CORNERS[corner])
+    aside = side * (0.72 + 0.16 * math.sin(0.9 * t))
+    x, y = centre(room) + towards * 2.0 + aside * np.array([towards[1], -towards[0]])
+    return float(x), float(y)
 
-    def pose(self, t: float) -> Pose:
-        index, into = divmod(t % (LEG_S * len(self.rooms)), LEG_S)
-        here = int(index)
-        first, last = self._headings[here]
-        start, end = centre(self.rooms[here]), centre(self.rooms[(here + 1) % len(self.rooms)])
-        x, y = start + (end - start) * _eased(max(into - LOOK_S, 0.0) / DRIVE_S)
-        heading = first + (last - first) * _eased(min(into / LOOK_S, 1.0))
-        sway = 0.012 * math.sin(2.1 * t)
-        return Pose(float(x), float(y), 1.05 + 0.006 * math.sin(5.3 * t), heading + sway)
+
+class World:
+    """A patrol of at least `minutes` with looks of `pace_s` [s] in the median."""
+
+    def __init__(self, seed: int = 0, minutes: float = 8.0, pace_s: float = 15.0, held_out: bool = True) -> None:
+        self._rng = np.random.default_rng(seed)
+        self._held_out = held_out
+        self._phase = self._rng.uniform(0, math.tau, 2)
+        self._keys: list[tuple[float, Pose]] = []
+        self._contents: list[Contents] = []
+        self._sides: list[float] = []
+        self.visits = self._patrol(60 * minutes, pace_s)
+        self._starts = [visit.start for visit in self.visits]
+        self._times = [t for t, _ in self._keys]
+        self.duration = self.visits[-1].end
+        self._seed = seed
+
+    @cached_property
+    def _renderer(self) -> Renderer:
+        return Renderer(self._seed, CELL, CELLS)
 
     def room(self, t: float) -> str:
-        pose = self.pose(t)
-        cell = int(pose.x // CELL), int(pose.y // CELL)
-        return next(room for room, place in CELLS.items() if place == cell)
+        return self.visits[self._visit(t)].room
 
-    def visits(self) -> list[Visit]:
-        """Rooms in the order of the first round; a visit lasts from door to door."""
-        doors = [i * LEG_S + LOOK_S + DRIVE_S / 2 for i in range(len(self.rooms))]
-        return [Visit(*visit) for visit in zip(self.rooms, [0.0, *doors], doors, strict=False)]
+    def light(self, t: float) -> float:
+        """Brightness around 1: the day goes by, and clouds."""
+        slow, fast = math.sin(t / 900 + self._phase[0]), math.sin(t / 41 + self._phase[1])
+        return 1.04 + 0.11 * slow + 0.03 * fast
+
+    def pose(self, t: float) -> Pose:
+        index = min(max(bisect_right(self._times, t), 1), len(self._keys) - 1)
+        (t0, p0), (t1, p1) = self._keys[index - 1], self._keys[index]
+        share = _eased(min(max((t - t0) / (t1 - t0), 0.0), 1.0))
+        turn = (p1.yaw - p0.yaw + math.pi) % math.tau - math.pi
+        sway = 0.008 * math.sin(2.1 * t)
+        x, y, z = (a + (b - a) * share for a, b in zip(p0[:3], p1[:3], strict=True))
+        return Pose(x, y, z + 0.005 * math.sin(5.3 * t), p0.yaw + turn * share + sway)
 
     def person(self, t: float) -> tuple[float, float] | None:
-        """Where the person walks [m]: once, across one room, while the robot looks around there."""
-        share = (t - self._person_visit * LEG_S) / LOOK_S
-        if not 0.0 <= share <= 1.0:
-            return None
-        x, y = centre(self.rooms[self._person_visit])
-        return float(x + 1.9 - 3.8 * share), float(y + 0.95 + 0.25 * math.sin(3 * share))
+        """Where the person is [m], if in the house."""
+        index = self._visit(t)
+        visit = self.visits[index]
+        for look in visit.looks:
+            if look.person and look.start - TURN_S / 2 <= t <= look.end + TURN_S / 2:
+                return person_place(visit.room, look.corner, self._sides[index], t)
+        return None
 
     def truth(self, t: float) -> Truth:
-        room, pose, person = self.room(t), self.pose(t), self.person(t)
+        index, pose, person = self._visit(t), self.pose(t), self.person(t)
+        room = self.visits[index].room
         seen = [
             thing.name
-            for thing in self.things
-            if thing.room == room and t >= thing.since and _in_view(pose, thing.x, thing.y)
+            for corner, thing in enumerate(self._contents[index][room])
+            if thing and _in_view(pose, *place(room, corner))
         ]
-        return Truth(
-            room, tuple(seen), person is not None and room == self.rooms[self._person_visit] and _in_view(pose, *person)
-        )
+        return Truth(room, tuple(seen), person is not None and _in_view(pose, *person))
 
     def frame(self, t: float) -> np.ndarray:
         """The camera's picture t seconds after the start: [448, 448, 3] uint8 RGB."""
-        items = [Item(thing.kind, COLOURS[thing.colour], thing.x, thing.y) for thing in self.things if t >= thing.since]
-        return self._renderer.frame(t, self.pose(t), items, self.person(t))
+        contents = self._contents[self._visit(t)]
+        items = [item(thing, room, corner) for room in ROOMS for corner, thing in enumerate(contents[room]) if thing]
+        noise = round(t * 1000)
+        return self._renderer.frame(self.pose(t), items, self.person(t), self.light(t), noise)
 
-    def questions(self) -> list[tuple[str, str]]:
-        """Questions about the first round, and the answers."""
-        ball, late = self.things[0], self.things[-1]
-        chosen = self.things[1]
-        absent = next(f"{c} {k}" for k in KINDS for c in COLOURS if all(f"{c} {k}" != t.name for t in self.things))
-        return [
-            ("Which rooms did you visit, in order?", ", ".join(self.rooms)),
-            ("Did you see a red ball, and in which room?", f"yes, in the {ball.room}"),
-            ("Did a person appear, and in which room?", f"yes, in the {self.rooms[self._person_visit]}"),
-            ("How many times did you visit the living room?", str(self.rooms.count("living room"))),
-            ("Which object appeared in the living room between two visits?", f"a {late.name}"),
-            (f"In which room was the {chosen.name}?", f"in the {chosen.room}"),
-            (f"Did you see a {absent}?", "no"),
+    def _visit(self, t: float) -> int:
+        return max(bisect_right(self._starts, t) - 1, 0)
+
+    def _patrol(self, seconds: float, pace_s: float) -> tuple[Visit, ...]:
+        rng, contents = self._rng, self._furnish()
+        visits: list[Visit] = []
+        rooms = [ROOMS[rng.integers(len(ROOMS))]]
+        touched: set[str] = set()  # rooms that something was brought to since the last visit
+        start = clock = 0.0
+        while True:
+            room, following = rooms[-1], self._next_room(rooms)
+            here = {name: list(corners) for name, corners in contents.items()}
+            self._contents.append(here)
+            self._sides.append(float(rng.choice([-1, 1])))
+            looks = []
+            for turn, corner in enumerate(rng.permutation(2).tolist()):
+                clock += TURN_S * turn
+                stand = standpoint(room, corner, rng.standard_normal(4).clip(-2, 2))
+                longest = max(LONGEST_LOOK * pace_s, SHORTEST_LOOK_S)
+                lasts = float(np.clip(pace_s * math.exp(0.6 * rng.standard_normal()), SHORTEST_LOOK_S, longest))
+                looks.append(Look(clock, clock + lasts, corner, here[room][corner], bool(rng.random() < PERSON)))
+                self._keys += [(clock, stand), (clock + lasts, stand)]
+                clock += lasts
+            if clock >= seconds:
+                return (*visits, Visit(room, start, clock, tuple(looks)))
+            door = clock + LEAVE_S + CROSS_S / 2
+            visits.append(Visit(room, start, door, tuple(looks)))
+            heading = math.atan2(*(centre(following) - centre(room))[::-1])
+            for into, through in ((LEAVE_S, room), (LEAVE_S + CROSS_S, following)):
+                x, y = centre(through)
+                self._keys.append((clock + into, Pose(float(x), float(y), EYE, heading)))
+            start, clock = door, clock + LEAVE_S + CROSS_S + ARRIVE_S
+            touched.discard(room)
+            if following in rooms and following not in touched and rng.random() < CHANGE:
+                self._change(contents, following, touched)
+            rooms.append(following)
+
+    def _next_room(self, rooms: list[str]) -> str:
+        ways = [b if a == rooms[-1] else a for a, b in DOORS if rooms[-1] in (a, b)]
+        onward = [room for room in ways if room not in rooms[-2:]]
+        options = onward if onward and self._rng.random() > BACKTRACK else ways
+        return options[self._rng.integers(len(options))]
+
+    def _furnish(self) -> Contents:
+        contents: Contents = {room: [None, None] for room in ROOMS}
+        places = [(room, corner) for room in ROOMS for corner in (0, 1)]
+        for index in self._rng.permutation(len(places))[:THINGS]:
+            room, corner = places[index]
+            contents[room][corner] = self._new_thing(contents, room)
+        return contents
+
+    def _new_thing(self, contents: Contents, room: str) -> Thing | None:
+        """One that is not in the house; half of the time of a colour or a kind that is, so that both must be told."""
+        there = [thing for corners in contents.values() for thing in corners if thing]
+        free = [
+            Thing(colour, kind) for colour in COLOURS for kind in KINDS if self._may_stand(Thing(colour, kind), room)
         ]
+        free = [thing for thing in free if thing not in there]
+        alike = [thing for thing in free if any(thing.kind == t.kind or thing.colour == t.colour for t in there)]
+        options = alike if alike and self._rng.random() < 0.5 else free
+        return options[self._rng.integers(len(options))]
+
+    def _may_stand(self, thing: Thing, room: str) -> bool:
+        return self._held_out or (*thing, room) not in HELD_OUT
+
+    def _change(self, contents: Contents, room: str, touched: set[str]) -> None:
+        """Fills a corner or takes away what stands there, half of the time to another room, not seen since."""
+        corner = int(self._rng.integers(2))
+        thing = contents[room][corner]
+        if thing is None:
+            contents[room][corner] = self._new_thing(contents, room)
+            return
+        contents[room][corner] = None
+        empty = [(r, c) for r in ROOMS for c in (0, 1) if r != room and r not in touched and not contents[r][c]]
+        empty = [(r, c) for r, c in empty if self._may_stand(thing, r)]
+        if empty and self._rng.random() < 0.5:
+            other, free = empty[self._rng.integers(len(empty))]
+            contents[other][free] = thing
+            touched.add(other)
+
+
+def item(thing: Thing, room: str, corner: int) -> Item:
+    return Item(thing.kind, COLOURS[thing.colour], *place(room, corner))
 
 
 def _eased(share: float) -> float:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from .interface import ModelError, VisionLanguageModel
-from .names import TINY
+from .names import HOUSEHOLD, HOUSEHOLD_FOLDER, TINY
 from .preprocess import MAX_PIXELS
 from .prompt import INSTRUCTION
 
@@ -37,9 +37,9 @@ def load_model(
 ) -> VisionLanguageModel:
     """Loads a Qwen2-VL or a released Flash-VStream-Qwen, ready to encode and answer.
 
-    `name` is a folder, a hub id or "tiny-random"; `device` "auto" or torch's name of one; `dtype` "auto" (bfloat16
-    on a GPU that has it, else float16; float32 on the CPU) or one of DTYPES; `max_pixels` the area that a frame
-    is resized to at most; `instruction` the sentence before every question; `attention` one of ATTENTION.
+    `name` is a folder, a hub id, "household" or "tiny-random"; `device` "auto" or torch's name of one; `dtype` "auto"
+    (bfloat16 on a GPU that has it, else float16; float32 on the CPU) or one of DTYPES; `max_pixels` the area that a
+    frame is resized to at most; `instruction` the sentence before every question; `attention` one of ATTENTION.
     Raises ModelError.
     """
     chosen_device = choose_device(device)
@@ -105,7 +105,9 @@ def choose_attention(name: str, device: torch.device, dtype: torch.dtype) -> Att
 
 
 def find_folder(name: str) -> Path:
-    """The folder called `name`, or that of the hub model called so, downloaded when it is not in the cache yet."""
+    """The folder called `name`, the one in this package, or that of a hub model, downloaded when not in the cache."""
+    if name == HOUSEHOLD:
+        return HOUSEHOLD_FOLDER
     folder = Path(name).expanduser().absolute()
     if folder.is_dir():
         return folder
@@ -113,7 +115,8 @@ def find_folder(name: str) -> Path:
         raise ModelError(f"{folder} is a file: name the folder that it lies in.")
     if not name or name[0] in "./~\\" or name.count("/") != 1:
         raise ModelError(
-            f"There is no model folder {folder}. Name a folder, a hub id such as owner/model, or {TINY!r}."
+            f"There is no model folder {folder}. Name a folder, a hub id such as owner/model, "
+            f"{HOUSEHOLD!r} or {TINY!r}."
         )
     return _download(name, folder)
 

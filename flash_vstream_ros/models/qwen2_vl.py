@@ -14,7 +14,7 @@ from flash_vstream_ros.memory.slot import MemorySnapshot
 
 from .answering import GreedyAnswer, Prefill, Vocabulary
 from .interface import Grid
-from .preprocess import MAX_PIXELS, POOL, Preprocessor
+from .preprocess import MAX_PIXELS, MIN_PIXELS, POOL, Preprocessor
 from .prompt import INSTRUCTION, TURN_END, ChatPrompt
 
 
@@ -39,7 +39,11 @@ class Qwen2VL:
         self.dtype: torch.dtype = network.dtype
         vision = network.config.vision_config
         self.preprocessor = Preprocessor(
-            vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size, max_pixels
+            vision.patch_size,
+            vision.spatial_merge_size,
+            vision.temporal_patch_size,
+            max_pixels,
+            min_pixels=min(MIN_PIXELS, max_pixels),
         )
         self._prompt = ChatPrompt.of(tokenizer, instruction)
         self._vocabulary = _vocabulary(network, tokenizer)

@@ -1,0 +1,454 @@
+"""Questions about a patrol, with the answers that are true at a moment.
+
+A model without eyes should do no better than chance: half of "did you see" is no, with things that nearly were there,
+and what is asked about is spread over all of the past rather than the last minute.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from .scoring import Question, facts, precision_recall, right
+from .world import COLOURS, HELD_OUT, KINDS, ROOMS, Look, Thing, Visit
+
+__all__ = ["WORDINGS", "Question", "facts", "history", "patrol", "precision_recall", "questions", "right"]
+
+SEEN_S = 8.0  # what has been in view for so long counts as seen [s]
+GLIMPSE_S = 4.0  # so long before a look or a visit begins, it may already be in the picture [s]
+JUST_NOW_S = 60.0
+MINUTES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100, 120, 150, 180)
+NEVER = 0.2  # share of the questions where and when that are about what was never seen
+LONGEST_PATROL = 6  # things in a description of all that happened
+EVERY_THING = tuple(Thing(colour, kind) for colour in COLOURS for kind in KINDS)
+
+WORDINGS: dict[str, tuple[str, ...]] = {
+    "scene": (
+        "What do you see now?",
+        "What can you see right now?",
+        "What is in front of you?",
+        "Tell me what you see.",
+        "What is in the picture at the moment?",
+    ),
+    "room_now": (
+        "Which room are you in now?",
+        "Where are you now?",
+        "What room is this?",
+        "Tell me which room you are in.",
+        "In which room are you at the moment?",
+    ),
+    "room_first": (
+        "Which room did you visit first?",
+        "Where did you start?",
+        "In which room did the patrol begin?",
+        "What was the first room?",
+        "Tell me which room you were in first.",
+    ),
+    "room_before": (
+        "Which room were you in before the {room}?",
+        "Where were you before you last went to the {room}?",
+        "Which room did you last come to the {room} from?",
+        "What room came right before the {room} the last time?",
+        "Tell me the room before your last visit to the {room}.",
+    ),
+    "room_before_this": (
+        "Which room were you in before this one?",
+        "Where were you before you came here?",
+        "Which room did you come from?",
+        "What was the previous room?",
+        "Tell me the room that you were in before.",
+    ),
+    "seen": (
+        "Did you ever see a {thing}?",
+        "Have you seen a {thing}?",
+        "Was there a {thing} anywhere?",
+        "Did you come across a {thing}?",
+        "Tell me whether you saw a {thing}.",
+    ),
+    "where": (
+        "Where did you last see the {thing}?",
+        "Where is the {thing}?",
+        "Which room was the {thing} in when you last saw it?",
+        "In which room did you last see a {thing}?",
+        "Tell me where the {thing} was last.",
+    ),
+    "where_first": (
+        "Where did you first see the {thing}?",
+        "Which room was the {thing} in when you first saw it?",
+        "In which room did you first see a {thing}?",
+        "Where was the {thing} the first time?",
+        "Tell me where the {thing} was at first.",
+    ),
+    "colour": (
+        "What colour was the {kind} in the {room}?",
+        "Which colour did the {kind} in the {room} have?",
+        "What was the colour of the {kind} that you saw in the {room}?",
+        "What color was the {kind} in the {room}?",
+        "Tell me the colour of the {kind} in the {room}.",
+    ),
+    "when": (
+        "How many minutes ago did you last see the {thing}?",
+        "When did you last see the {thing}?",
+        "How long ago did you last see a {thing}?",
+        "When was the {thing} last in view?",
+        "Tell me how long ago you last saw the {thing}.",
+    ),
+    "when_room": (
+        "How many minutes ago were you last in the {room}?",
+        "When were you last in the {room}?",
+        "How long ago were you in the {room}?",
+        "When did you last visit the {room}?",
+        "Tell me how long ago you were last in the {room}.",
+    ),
+    "count": (
+        "How often did you visit the {room}?",
+        "How many times were you in the {room}?",
+        "How many visits to the {room} were there?",
+        "How often have you been in the {room}?",
+        "Tell me how many times you went to the {room}.",
+    ),
+    "person": (
+        "Did a person appear?",
+        "Did you see a person?",
+        "Have you seen anybody?",
+        "Was anybody there?",
+        "Tell me whether you saw a person.",
+    ),
+    "person_where": (
+        "Where did you see a person?",
+        "Where did you last see a person?",
+        "Which room was the person in?",
+        "In which room did you last see somebody?",
+        "Tell me where the person was.",
+    ),
+    "change": (
+        "What changed in the {room} since the visit before?",
+        "What changed in the {room} between your last two visits?",
+        "What was different in the {room} the last time?",
+        "Which change did you notice in the {room}?",
+        "Tell me what changed in the {room}.",
+    ),
+    "describe": (
+        "Describe the scene in one sentence.",
+        "Describe what you see in one sentence.",
+        "Say in one sentence where you are and what you see.",
+        "Tell me in one sentence where you are and what is there.",
+    ),
+    "patrol": (
+        "Describe in one or two sentences what happened.",
+        "What happened so far?",
+        "Summarize the patrol in one or two sentences.",
+        "Tell me which rooms you were in and what you saw.",
+        "Which rooms did you visit, and what did you see there?",
+    ),
+}
+# More than one form of question belongs to some kinds.
+KIND_OF = {"where_first": "where", "person_where": "person", "room_before_this": "room_before"}
+
+
+class Sight(NamedTuple):
+    room: str
+    end: float  # [s]
+
+
+class Past(NamedTuple):
+    """What can be asked about at a moment. What is only just coming into view is in `fresh`, better not asked about."""
+
+    now: float
+    visits: tuple[Visit, ...]
+    first: dict[Thing, Sight]
+    last: dict[Thing, Sight]
+    stood: dict[tuple[str, str], dict[str, float]]  # (room, kind): colour: last seen [s]
+    person: Sight | None
+    fresh: frozenset[Thing | str]  # things, rooms, "person"
+
+    def age(self, end: float) -> float:
+        return max(self.now - end, 0.0)
+
+    @property
+    def here(self) -> Visit | None:
+        """The visit going on, once it counts as seen."""
+        ongoing = self.visits and self.visits[-1].end >= self.now and self.fresh.isdisjoint(ROOMS)
+        return self.visits[-1] if ongoing else None
+
+    @property
+    def look(self) -> Look | None:
+        """What the robot looks at, once it counts as seen."""
+        looks = self.here.looks if self.here else ()
+        return looks[-1] if looks and looks[-1].end >= self.now else None
+
+
+T = TypeVar("T")
+
+
+def history(visits: Sequence[Visit], now: float) -> tuple[Visit, ...]:
+    """The visits and looks that count as seen, up to `now`."""
+    known = now - SEEN_S
+    past = visits[: bisect_right(visits, known, key=lambda visit: visit.start)]
+    return tuple(visit if visit.end <= known else _cut(visit, known, now) for visit in past)
+
+
+def questions(visits: Sequence[Visit], now: float, rng: np.random.Generator) -> list[Question]:
+    """Some twenty questions of all kinds that `now` allows, half of them about what was where and when."""
+    past = _past(visits, now)
+    makers = (_now, _rooms, _counts, _seen, _where, _colour, _when, _person, _change, _patrol)
+    asked = [question for make in makers for question in make(past, rng)]
+    # In no order, lest an answer follow from the one before.
+    return [asked[index] for index in rng.permutation(len(asked))]
+
+
+def patrol(visits: Sequence[Visit], since: float, until: float) -> str:
+    """The summary of what came into view between two moments [s]: rooms and things in the order of first sight."""
+    least = since + SEEN_S
+    recent = [visit for visit in history(visits, until) if visit.end >= least]
+    looks = [look for visit in recent for look in visit.looks if look.end >= least]
+    things = dict.fromkeys(f"a {look.thing.name}" for look in looks if look.thing)
+    saw = [*things, *(["a person"] if any(look.person for look in looks) else [])]
+    rooms = [f"the {room}" for room in dict.fromkeys(visit.room for visit in recent)]
+    was = f"I was in {_listed(rooms)}. " if rooms else ""
+    return f"{was}I saw {_listed(saw)}."
+
+
+def scene(look: Look) -> str:
+    """ "a red ball and a person", "nothing"."""
+    return _listed([*([f"a {look.thing.name}"] if look.thing else []), *(["a person"] if look.person else [])])
+
+
+def ago(seconds: float) -> str:
+    """ "7 minutes ago", on the grid of MINUTES; "just now" within the minute."""
+    if seconds < JUST_NOW_S:
+        return "just now"
+    minutes = min(MINUTES, key=lambda step: abs(step - seconds / 60))
+    return f"{_number(minutes, 'minute')} ago"
+
+
+def _cut(visit: Visit, known: float, now: float) -> Visit:
+    looks = tuple(look._replace(end=min(look.end, now)) for look in visit.looks if look.start <= known)
+    return visit._replace(end=min(visit.end, now), looks=looks)
+
+
+def _past(visits: Sequence[Visit], now: float) -> Past:
+    seen = history(visits, now)
+    first: dict[Thing, Sight] = {}
+    last: dict[Thing, Sight] = {}
+    stood: dict[tuple[str, str], dict[str, float]] = {}
+    person = None
+    for visit in seen:
+        for look in visit.looks:
+            if look.person:
+                person = Sight(visit.room, look.end)
+            if look.thing:
+                last[look.thing] = sight = Sight(visit.room, look.end)
+                first.setdefault(look.thing, sight)
+                stood.setdefault((visit.room, look.thing.kind), {})[look.thing.colour] = look.end
+    return Past(now, seen, first, last, stood, person, _fresh(visits, len(seen), now))
+
+
+def _fresh(visits: Sequence[Visit], seen: int, now: float) -> frozenset[Thing | str]:
+    """What comes into view about now; the first of `visits` that are not `seen` yet may be among it."""
+    fresh: set[Thing | str] = set()
+    for visit in visits[max(seen - 1, 0) : seen + 2]:
+        if now - SEEN_S < visit.start <= now + GLIMPSE_S:
+            fresh.add(visit.room)
+        for look in visit.looks:
+            if now - SEEN_S < look.start <= now + GLIMPSE_S:
+                fresh.update([look.thing] if look.thing else [], ["person"] if look.person else [])
+    return frozenset(fresh)
+
+
+def _ask(
+    form: str,
+    rng: np.random.Generator,
+    answer: str,
+    age_s: float | None,
+    thing: Thing | None = None,
+    room: str = "",
+    stood_in: str = "",
+    minutes: float | None = None,
+) -> Question:
+    """A question in one of its wordings; `stood_in` is the room of the evidence, `room` the one that is named."""
+    named = {"room": room, "thing": thing.name if thing else "", "kind": thing.kind if thing else ""}
+    text = _any(WORDINGS[form], rng).format(**named)
+    held_out = thing is not None and (*thing, stood_in) in HELD_OUT
+    return Question(KIND_OF.get(form, form), text, answer, age_s, held_out, minutes)
+
+
+def _any(options: Sequence[T], rng: np.random.Generator) -> T:
+    return options[int(rng.random() * len(options))]
+
+
+def _nearest(ends: dict[T, float], moment: float) -> T:
+    return min(ends, key=lambda one: abs(ends[one] - moment))
+
+
+def _spread(ends: dict[T, float], past: Past, rng: np.random.Generator, count: int) -> list[T]:
+    """Up to `count` different ones, half of them by a moment anywhere in the past: what is rare there is old."""
+    left = dict(ends)
+    chosen: list[T] = []
+    while left and len(chosen) < count:
+        one = _any(list(left), rng) if rng.random() < 0.5 else _nearest(left, rng.random() * past.now)
+        chosen.append(one)
+        del left[one]
+    return chosen
+
+
+def _known(past: Past) -> dict[Thing, float]:
+    return {thing: sight.end for thing, sight in past.last.items() if thing not in past.fresh}
+
+
+def _never_seen(past: Past, rng: np.random.Generator, count: int) -> list[Thing]:
+    """Mostly of a colour that was seen and of a kind that was seen, never together."""
+    unseen = [thing for thing in EVERY_THING if thing not in past.last and thing not in past.fresh]
+    colours, kinds = {thing.colour for thing in past.last}, {thing.kind for thing in past.last}
+    chosen: list[Thing] = []
+    while unseen and len(chosen) < count:
+        alike = 2 if rng.random() < 0.6 else 1
+        near = [thing for thing in unseen if (thing.colour in colours) + (thing.kind in kinds) >= alike]
+        chosen.append(_any(near if near and rng.random() < 0.85 else unseen, rng))
+        unseen.remove(chosen[-1])
+    return chosen
+
+
+def _now(past: Past, rng: np.random.Generator) -> Iterator[Question]:
+    if past.here:
+        room = past.here.room
+        yield _ask("room_now", rng, f"the {room}", 0.0)
+        if past.look:
+            thing, view = past.look.thing, scene(past.look)
+            yield _ask("scene", rng, view, 0.0, thing, stood_in=room)
+            yield _ask("describe", rng, f"I am in the {room} and see {view}.", 0.0, thing, stood_in=room)
+
+
+def _rooms(past: Past, rng: np.random.Generator) -> Iterator[Question]:
+    if not past.visits:
+        return
+    yield _ask("room_first", rng, f"the {past.visits[0].room}", past.age(past.visits[0].end))
+    came = {after.room: before for before, after in zip(past.visits, past.visits[1:], strict=False)}
+    before = past.visits[-2] if len(past.visits) > 1 else None
+    if before and past.here and rng.random() < 0.4:
+        yield _ask("room_before_this", rng, f"the {before.room}", past.age(before.end))
+        return
+    ends = {room: visit.end for room, visit in came.items() if room not in past.fresh}
+    for room in _spread(ends, past, rng, 1):
+        yield _ask("room_before", rng, f"the {came[room].room}", past.age(ends[room]), room=room)
+
+
+def _counts(past: Past, rng: np.random.Generator) -> Iterator[Question]:
+    ends = {visit.room: visit.end for visit in past.visits if visit.room not in past.fresh}
+    visited = {visit.room for visit in past.visits}
+    never = [room for room in ROOMS if room not in visited and room not in past.fresh]
+    if never and (not ends or rng.random() < NEVER):
+        yield _ask("when_room", rng, "never visited", None, room=_any(never, rng))
+    else:
+        away = {room: end for room, end in ends.items() if past.age(end) >= JUST_NOW_S}
+        for room in _spread(away if away and rng.random() < 0.6 else ends, past, rng, 1):
+            age = past.age(ends[room])
+            yield _ask("when_room", rng, ago(age), age, room=room, minutes=age / 60)
+    for room in _spread({**dict.fromkeys(never, 0.0), **ends}, past, rng, 1):
+        stays = [visit for visit in past.visits if visit.room == room]
+        oldest = past.age(stays[0].end) if stays else None
+        yield _ask("count", rng, _number(len(stays), "time"), oldest, room=room)
+
+
+def _seen(past: Past, rng: np.random.Generator) -> Iterator[Question]:
+    """As many yes as no."""
+    present, absent = _spread(_known(past), past, rng, 2), _never_seen(past, rng, 2)
+    for thing, other in zip(present, absent, strict=False):
+        sight = past.last[thing]
+        yield _ask("seen", rng, "yes", past.age(sight.end), thing, stood_in=sight.room)
+        yield _ask("seen", rng, "no", None, other)
+
+
+def _where(past: Past, rng: np.random.Generator) -> Iterator[Question]:
+    for thing in _seen_or_not(past, rng, 4):
+        last = past.last.get(thing)
+        if not last:
+            yield _ask("where_first" if rng.random() < 0.2 else "where", rng, "never seen", None, thing)
+            continue
+        first = past.first[thing]
+        form = "where_first" if rng.random() < (0.5 if first.room != last.room else 0.15) else "where"
+        sight = first if form == "where_first" else last
+        yield _ask(form, rng, f"in the {sight.room}", past.age(sight.end), thing, stood_in=sight.room)
+
+
+def _when(past: Past, rng: np.random.Generator) -> Iterator[Question]:
+    for thing in _seen_or_not(past, rng, 2):
+        sight = past.last.get(thing)
+        if sight:
+            age = past.age(sight.end)
+            yield _ask("when", rng, ago(age), age, thing, stood_in=sight.room, minutes=age / 60)
+        else:
+            yield _ask("when", rng, "never seen", None, thing)
+
+
+def _seen_or_not(past: Past, rng: np.random.Generator, count: int) -> list[Thing]:
+    never = sum(rng.random() < NEVER for _ in range(count))
+    return _spread(_known(past), past, rng, count - never) + _never_seen(past, rng, never)
+
+
+def _colour(past: Past, rng: np.random.Generator) -> Iterator[Question]:
+    fresh = {thing.kind for thing in past.fresh if isinstance(thing, Thing)}
+    single = {
+        (room, Thing(colour, kind)): end
+        for (room, kind), colours in past.stood.items()
+        if len(colours) == 1 and kind not in fresh
+        for colour, end in colours.items()
+    }
+    for room, thing in _spread(single, past, rng, 2):
+        yield _ask("colour", rng, thing.colour, past.age(single[room, thing]), thing, room=room, stood_in=room)
+
+
+def _person(past: Past, rng: np.random.Generator) -> Iterator[Question]:
+    if "person" in past.fresh:
+        return
+    if not past.person:
+        form, answer = ("person", "no") if rng.random() < 0.8 else ("person_where", "never seen")
+        yield _ask(form, rng, answer, None)
+        return
+    age = past.age(past.person.end)
+    # Most of a patrol is after the first person, so yes would be the rule.
+    if rng.random() < 0.35:
+        yield _ask("person", rng, "yes", age)
+    else:
+        yield _ask("person_where", rng, f"in the {past.person.room}", age)
+
+
+def _change(past: Past, rng: np.random.Generator) -> Iterator[Question]:
+    """About two rooms at most, as often unchanged as changed either way."""
+    stays: dict[str, list[Visit]] = {}
+    for visit in past.visits:
+        stays.setdefault(visit.room, []).append(visit)
+    outcomes: dict[str, dict[tuple[str, Thing | None, str], float]] = {}
+    for room, visits in stays.items():
+        if len(visits) > 1 and room not in past.fresh and all(len(visit.looks) == 2 for visit in visits[-2:]):
+            before, after = ({look.corner: look.thing for look in visit.looks} for visit in visits[-2:])
+            changes = [(before[corner], after.get(corner)) for corner in before if before[corner] != after.get(corner)]
+            gone, came = changes[0] if changes else (None, None)
+            if len(changes) > 1 or (gone and came):
+                continue
+            what = f"a {came.name} appeared" if came else f"the {gone.name} is gone" if gone else "nothing"
+            case = "came" if came else "gone" if gone else "same"
+            outcomes.setdefault(case, {})[room, came or gone, what] = visits[-2].end
+    for case in sorted(outcomes, key=lambda _: rng.random())[:2]:
+        for room, thing, what in _spread(outcomes[case], past, rng, 1):
+            age = past.age(outcomes[case][room, thing, what])
+            yield _ask("change", rng, what, age, thing, room=room, stood_in=room)
+
+
+def _patrol(past: Past, rng: np.random.Generator) -> Iterator[Question]:
+    seen = {*past.last, *(visit.room for visit in past.visits), *(["person"] if past.person else [])}
+    if len(past.last) <= LONGEST_PATROL and past.fresh <= seen:
+        question = _ask("patrol", rng, patrol(past.visits, 0.0, past.now), None)
+        held_out = any((*thing, sight.room) in HELD_OUT for thing, sight in past.last.items())
+        yield question._replace(held_out=held_out)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]])) or "nothing"
+
+
+def _number(count: int, unit: str) -> str:
+    return f"{count} {unit}" if count == 1 else f"{count} {unit}s"

@@ -1,0 +1,170 @@
+"""Stage two: the language model learns to answer from snapshots of the memory; the tower stays as it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import get_context
+from queue import Empty
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from flash_vstream_ros.memory.am_rope import MergedGrid, prompt_ids
+from flash_vstream_ros.models.preprocess import POOL
+from flash_vstream_ros.models.prompt import ChatPrompt, plain_ids
+
+from .network import GRID
+from .patrols import Example
+
+HIGH, LOW = MergedGrid(GRID // 2, GRID // 2), MergedGrid(GRID // 2 // POOL, GRID // 2 // POOL)
+SHARED = 0  # branch of the tokens that every question sees
+
+
+class Batch(NamedTuple):
+    """Prompts with several questions each, which do not see one another."""
+
+    tokens: Tensor  # [batch, length] int64; -1: visual
+    visual: Tensor  # [batch, length, width]; 0 where text
+    positions: Tensor  # [3, batch, length]
+    mask: Tensor  # [batch, 1, length, length] bool: what may be attended to
+    targets: Tensor  # [batch, length] int64: the token to be said next, -100 elsewhere
+
+
+class Batcher:
+    """Puts examples into batches, as the model's own prompt would."""
+
+    def __init__(self, network: Any, tokenizer: Any, prompt: ChatPrompt) -> None:
+        self.merger, self.width = network.model.visual.merger, network.config.text_config.hidden_size
+        self.tokenizer, self.prompt = tokenizer, prompt
+        self.middle = [*prompt.between, *plain_ids(tokenizer, prompt.instruction + "\n")]
+        self.stop = tokenizer.convert_tokens_to_ids("<|im_end|>")
+        self._ids: dict[str, list[int]] = {}
+
+    def ids(self, text: str) -> list[int]:
+        if text not in self._ids:
+            self._ids[text] = plain_ids(self.tokenizer, text)
+        return self._ids[text]
+
+    def __call__(self, examples: Sequence[Example], asked: int, rng: np.random.Generator) -> Batch:
+        rows = [self._row(example, asked, rng) for example in examples]
+        length = max(len(tokens) for tokens, *_ in rows)
+        count = len(rows)
+        tokens, targets = torch.full((count, length), 0), torch.full((count, length), -100)
+        branches = torch.full((count, length), -1)
+        positions, visual = torch.zeros(3, count, length, dtype=torch.long), torch.zeros(count, length, self.width)
+        for i, (ids, goal, branch, places, seen) in enumerate(rows):
+            size = len(ids)
+            tokens[i, :size], targets[i, :size] = torch.tensor(ids), torch.tensor(goal)
+            branches[i, :size], positions[:, i, :size] = torch.tensor(branch), places
+            start = len(self.prompt.before)
+            visual[i, start : start + len(seen)] = seen
+        same = (branches[:, :, None] == branches[:, None, :]) | (branches[:, None, :] == SHARED)
+        mask = same & torch.ones(length, length, dtype=torch.bool).tril()
+        return Batch(tokens, visual, positions, mask[:, None], targets)
+
+    def _row(
+        self, example: Example, asked: int, rng: np.random.Generator
+    ) -> tuple[list[int], list[int], list[int], Tensor, Tensor]:
+        with torch.no_grad():
+            csm = self.merger(example.csm.float().flatten(0, 1))
+        seen = torch.cat([example.dam.float().flatten(0, 1), csm])
+        shared = [*self.prompt.before, *[-1] * len(seen), *self.middle]
+        places, delta = prompt_ids(
+            len(self.prompt.before),
+            len(self.middle),
+            example.dam_times,
+            example.csm_times,
+            HIGH,
+            LOW,
+            example.text_slots,
+        )
+        tokens, goals, branches = list(shared), [-100] * len(shared), [SHARED] * len(shared)
+        parts, following = [places], len(shared) + delta
+        for branch, index in enumerate(rng.permutation(len(example.questions))[:asked], 1):
+            question = example.questions[index]
+            before = [*self.ids(question.text), *self.prompt.closing]
+            answer = [*self.ids(question.answer), self.stop]
+            tokens += before + answer[:-1]
+            goals += [-100] * (len(before) - 1) + answer
+            branches += [branch] * (len(before) + len(answer) - 1)
+            parts.append(torch.arange(following, following + len(before) + len(answer) - 1).expand(3, -1))
+        return tokens, goals, branches, torch.cat(parts, 1), seen
+
+
+def loss_and_hits(network: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Mean cross entropy of the answers' tokens, and which of these tokens are right."""
+    text = network.get_input_embeddings()(batch.tokens.clamp(min=0))
+    embeds = torch.where((batch.tokens < 0)[..., None], batch.visual, text)
+    hidden = network.model.language_model(
+        inputs_embeds=embeds, position_ids=batch.positions, attention_mask=batch.mask, use_cache=False
+    ).last_hidden_state
+    told = batch.targets >= 0
+    logits, goals = network.lm_head(hidden[told]), batch.targets[told]
+    return F.cross_entropy(logits, goals), logits.argmax(-1) == goals
+
+
+class Pool:
+    """Examples from a process of its own, the newest `size` of them; each is drawn several times."""
+
+    def __init__(self, make: Callable[[], Iterator[Example]], size: int = 4000, first: int = 64) -> None:
+        context = get_context("fork")
+        self._queue: Any = context.Queue(maxsize=64)
+        self._size, self._first = size, first
+        self._held: list[Example] = []
+        self.made = 0
+        self._maker = context.Process(target=_make, args=(make, self._queue), daemon=True)
+        self._maker.start()
+
+    def draw(self, count: int, rng: np.random.Generator) -> list[Example]:
+        """Examples of similar length, so that a batch has little padding."""
+        while self._receive():
+            pass
+        wanted = len(self._held[rng.integers(len(self._held))].csm)
+        some = rng.choice(len(self._held), min(8 * count, len(self._held)), replace=False)
+        nearest = sorted(some.tolist(), key=lambda i: abs(len(self._held[i].csm) - wanted))[:count]
+        return [self._held[i] for i in nearest]
+
+    def close(self) -> None:
+        self._maker.terminate()
+
+    def _receive(self) -> bool:
+        """Take in an example that is ready; False when there is none and those held suffice."""
+        enough = len(self._held) >= self._first
+        try:
+            self._keep(_unpacked(self._queue.get(block=not enough, timeout=10)))
+        except Empty:
+            if not self._maker.is_alive():
+                raise RuntimeError("the process that makes examples has died; see what it printed") from None
+            return not enough
+        return True
+
+    def _keep(self, example: Example) -> None:
+        if len(self._held) < self._size:
+            self._held.append(example)
+        else:
+            self._held[self.made % self._size] = example
+        self.made += 1
+
+
+def _make(make: Callable[[], Iterator[Example]], queue: Any) -> None:
+    os.nice(5)
+    torch.set_num_threads(1)
+    for example in make():
+        queue.put(tuple(part.numpy() if isinstance(part, Tensor) else part for part in example))
+
+
+def _unpacked(parts: tuple[Any, ...]) -> Example:
+    unpacked: list[Any] = [torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in parts]
+    return Example(*unpacked)
+
+
+def answers_right(batch: Batch, hits: Tensor, stop: int) -> tuple[int, int]:
+    """(answers said without a mistake, answers), each token after the true ones before it."""
+    stops = batch.targets[batch.targets >= 0] == stop
+    answer = torch.cat([stops.new_zeros(1), stops[:-1]]).cumsum(0)
+    mistakes = torch.zeros(int(stops.sum())).index_add_(0, answer.cpu(), (~hits).float().cpu())
+    return int((mistakes == 0).sum()), len(mistakes)

@@ -1,0 +1,120 @@
+"""The household model: a small Qwen2-VL, its tokenizer, and the settings of memory and camera it is trained for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, Qwen2Tokenizer, Qwen2VLConfig, Qwen2VLForConditionalGeneration
+from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_vision
+
+from flash_vstream_ros.demo.questions import WORDINGS
+from flash_vstream_ros.demo.world import COLOURS, KINDS, ROOMS
+from flash_vstream_ros.models.preprocess import POOL
+from flash_vstream_ros.models.prompt import INSTRUCTION, QWEN2_VL_CHAT
+from flash_vstream_ros.models.tiny import SPECIAL_TOKENS, tiny_tokenizer
+
+VOCABULARY = 640
+SIDE = 112  # of the frames [px]
+GRID = SIDE // 14
+
+
+def household_tokenizer() -> Any:
+    """Byte-level BPE, so that any text is encodable, whose merges make one token of each word of the household."""
+    trained = tiny_tokenizer().train_new_from_iterator(_corpus(), VOCABULARY, show_progress=False)
+    vocabulary = trained.backend_tokenizer.get_vocab()
+    merges = json.loads(trained.backend_tokenizer.to_str())["model"]["merges"]
+    words = [token for token, _ in sorted(vocabulary.items(), key=lambda pair: pair[1]) if token not in SPECIAL_TOKENS]
+    return Qwen2Tokenizer(
+        vocab={token: id for id, token in enumerate((*words, *SPECIAL_TOKENS))},
+        merges=[tuple(merge) for merge in merges],
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        extra_special_tokens=list(SPECIAL_TOKENS),
+        chat_template=QWEN2_VL_CHAT,
+    )
+
+
+def household_network(tokenizer: Any) -> Any:
+    """Untrained, float32 on the CPU."""
+    token = tokenizer.convert_tokens_to_ids
+    config = Qwen2VLConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": 128,
+            "intermediate_size": 384,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 8192,
+            # Most of the rotary frequencies tell time: hours in slots of seconds.
+            "rope_parameters": {"rope_type": "default", "rope_theta": 3e4, "mrope_section": [12, 2, 2]},
+            "bos_token_id": None,
+            "eos_token_id": token("<|im_end|>"),
+            "tie_word_embeddings": True,
+        },
+        vision_config={"depth": 3, "embed_dim": 128, "hidden_size": 128, "num_heads": 4, "mlp_ratio": 2},
+        image_token_id=token("<|image_pad|>"),
+        video_token_id=token("<|video_pad|>"),
+        vision_start_token_id=token("<|vision_start|>"),
+        vision_end_token_id=token("<|vision_end|>"),
+        tie_word_embeddings=True,
+        attn_implementation="sdpa",
+    )
+    network = Qwen2VLForConditionalGeneration(config)
+    network.generation_config = GenerationConfig(eos_token_id=token("<|im_end|>"), do_sample=False)
+    return network
+
+
+def tower(visual: Any, rows: Tensor, side: int) -> Tensor:
+    """The vision tower on slots of `side` x `side` patches, [slots, patches, features] to [slots, patches, dim].
+
+    transformers attends to one image after the other; slots of one size go through together here.
+    """
+    slots, patches, features = rows.shape
+    hidden = visual.patch_embed(rows.reshape(-1, features)).view(slots, patches, -1)
+    blocks = (side // 2, 2, side // 2, 2)
+    axes = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    ids = torch.stack([axis.reshape(blocks).transpose(1, 2).flatten() for axis in axes], -1).to(rows.device)
+    cos, sin = visual.rotary_pos_emb(hidden[0], ids)
+    for block in visual.blocks:
+        attention, normed = block.attn, block.norm1(hidden)
+        q, k, v = attention.qkv(normed).view(slots, patches, 3, attention.num_heads, -1).unbind(2)
+        q, k = apply_rotary_pos_emb_vision(q, k, cos, sin)
+        mixed = torch.nn.functional.scaled_dot_product_attention(*(part.transpose(1, 2) for part in (q, k, v)))
+        hidden = hidden + attention.proj(mixed.transpose(1, 2).flatten(2))
+        hidden = hidden + block.mlp(block.norm2(hidden))
+    return hidden
+
+
+def encode_batch(visual: Any, high: Tensor, low: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows [slots, patches, features] at both resolutions to (low map, merged low, merged high)."""
+    low_map, high_map = tower(visual, low, GRID // POOL), tower(visual, high, GRID)
+    merged = (
+        visual.merger(part).view(len(part), -1, visual.merger.mlp[2].out_features) for part in (low_map, high_map)
+    )
+    return low_map, *merged
+
+
+def _corpus() -> Iterable[str]:
+    things = [f" {colour} {kind}" for colour in COLOURS for kind in KINDS]
+    names = {"room": "kitchen", "thing": "red ball", "kind": "ball", "colour": "red"}
+    lines = [wording.format_map(_Names(names)) for wordings in WORDINGS.values() for wording in wordings]
+    lines += [f"I was in the {room}. in the {room}, the {room} and the {room}" for room in ROOMS]
+    lines += [
+        INSTRUCTION,
+        "system\nYou are a helpful assistant.",
+        "user\nassistant\n",
+        "I saw a person, a person and a person. I saw nothing. I am in the kitchen and see a person and a person",
+        "a ball appeared. the ball is gone. nothing. just now. minutes ago. minute ago. never seen. never visited.",
+        "yes no times time",
+    ]
+    return (lines + things) * 50
+
+
+class _Names(dict[str, str]):
+    def __missing__(self, key: str) -> str:
+        return "red"

@@ -1,0 +1,145 @@
+"""Patrols put together from encoded looks, watched by the real Flash Memory: prompts with their questions.
+
+A patrol's timetable is that of the simulated world; its slots are drawn from looks that show the same. So a patrol of
+hours costs a second and no picture.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flash_vstream_ros.demo.questions import Question, questions
+from flash_vstream_ros.demo.world import COLOURS, KINDS, ROOMS, World
+from flash_vstream_ros.memory.flash_memory import FlashMemory, FlashMemoryConfig
+from flash_vstream_ros.memory.slot import Grid, MemorySnapshot, Slot
+
+from .looks import FRAME_S, SLOT_S, Label, Looks
+from .network import GRID, encode_batch
+from .vision import rows
+
+CSM_SLOTS, CSM_SHARES = (8, 12, 16, 24, 48), (0.2, 0.2, 0.2, 0.15, 0.25)
+SECOND = 1_000_000_000
+MEMORY = FlashMemoryConfig(csm_slots=48, dam_slots=10, horizon_slots=0, slot_period_ns=round(SLOT_S * SECOND))
+
+
+class Example(NamedTuple):
+    """One moment of a patrol. Times are in slots."""
+
+    dam: Tensor  # [dam_slots, detail_tokens, width] float16
+    dam_times: Tensor
+    csm: Tensor  # [csm_slots, low_patches, dim] float16
+    csm_times: Tensor
+    text_slots: int
+    questions: list[Question]
+
+
+class Features(NamedTuple):
+    """Encoded looks: what a tower makes of `Looks`."""
+
+    low: Tensor  # [slots, low_patches, dim]
+    detail: Tensor  # [slots, detail_tokens, width]
+    labels: np.ndarray  # [slots, len(Label)]
+
+
+class Composer:
+    """Draws slots for the timetable of a world."""
+
+    def __init__(self, features: Features, seed: int) -> None:
+        self.features, self.rng = features, np.random.default_rng(seed)
+        self.looks: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        self.ways: dict[tuple[int, int], list[int]] = defaultdict(list)
+        self.members: dict[int, list[int]] = defaultdict(list)
+        for index, row in enumerate(features.labels.tolist()):
+            label = Label(*row)
+            if label.corner < 0:
+                self.ways[label.from_room, label.room].append(index)
+            else:
+                self.members[label.group].append(index)
+                if len(self.members[label.group]) == 1:
+                    self.looks[label[:5]].append(label.group)
+
+    def slots(self, world: World, until: float) -> Iterator[tuple[float, int]]:
+        """(stamp of the second frame [s], index of the slot) for each slot up to `until` [s]."""
+        shown = [(look, visit.room) for visit in world.visits for look in visit.looks]
+        position, group = 0, -1
+        for k in range(int((until - FRAME_S) / SLOT_S) + 1):
+            t = k * SLOT_S
+            while position < len(shown) and shown[position][0].end < t + FRAME_S:
+                position, group = position + 1, -1
+            if position < len(shown) and shown[position][0].start <= t:
+                look, room = shown[position]
+                if group < 0:
+                    colour, kind = look.thing or (None, None)
+                    key = (
+                        ROOMS.index(room),
+                        look.corner,
+                        list(COLOURS).index(colour) + 1 if colour else 0,
+                        KINDS.index(kind) + 1 if kind else 0,
+                        int(look.person),
+                    )
+                    group = int(self.rng.choice(self.looks[key]))
+                yield t + FRAME_S, int(self.rng.choice(self.members[group]))
+            else:
+                rooms = ROOMS.index(world.room(t)), ROOMS.index(world.room(t + FRAME_S))
+                yield t + FRAME_S, int(self.rng.choice(self.ways[rooms] or self.ways[rooms[1], rooms[1]]))
+
+
+def random_memory(rng: np.random.Generator) -> FlashMemoryConfig:
+    """Mostly smaller than the real one: cheaper, and much is lost from it on a short patrol already."""
+    csm_slots = int(rng.choice(CSM_SLOTS, p=CSM_SHARES))
+    return replace(MEMORY, csm_slots=csm_slots, dam_slots=max(2, csm_slots * MEMORY.dam_slots // MEMORY.csm_slots))
+
+
+def random_world(rng: np.random.Generator, csm_slots: int, longest_min: float) -> World:
+    """A patrol of up to as many looks as the memory has clusters; one of hours moves slowly, as a robot does."""
+    looks = rng.uniform(3, min(0.95 * csm_slots, 4 * longest_min))
+    shortest = looks * 15 / 60
+    minutes = float(np.exp(rng.uniform(np.log(shortest), np.log(min(longest_min, 16 * shortest)))))
+    return World(int(rng.integers(1 << 40)), minutes, 60 * minutes / looks / 1.2 - 5, held_out=False)
+
+
+def examples(
+    features: Features, seed: int, longest_min: float, real: bool = False, moments: int = 5
+) -> Iterator[Example]:
+    """Endless; `moments` of each patrol, spread over it and always its end; `real`: only memories of the real size."""
+    rng = np.random.default_rng(seed)
+    composer = Composer(features, seed + 1)
+    while True:
+        config = MEMORY if real else random_memory(rng)
+        world = random_world(rng, config.csm_slots, longest_min)
+        stops = sorted({*rng.uniform(20, world.duration, moments - 1).tolist(), world.duration})
+        memory = FlashMemory(config)
+        for stamp, index in composer.slots(world, world.duration):
+            while stops and stops[0] < stamp:
+                stop = stops.pop(0)
+                if memory.slots_seen:
+                    yield example(memory.snapshot(), questions(world.visits, stop, rng))
+            ns = round(stamp * SECOND) + SECOND
+            low, detail = features.low[index].float(), features.detail[index].float()
+            memory.insert(Slot("camera", "", ns - round(FRAME_S * SECOND), ns, low, detail, Grid(GRID, GRID)))
+        yield example(memory.snapshot(), questions(world.visits, world.duration, rng))
+
+
+def example(snapshot: MemorySnapshot, asked: list[Question]) -> Example:
+    return Example(
+        snapshot.dam.half(), snapshot.dam_times, snapshot.csm.half(), snapshot.csm_times, snapshot.text_slots, asked
+    )
+
+
+@torch.no_grad()
+def encode_looks(network: Any, looks: Looks) -> Features:
+    """What the tower makes of all looks."""
+    visual, device = network.model.visual, network.device
+    low, detail = [], []
+    for frames in np.array_split(looks.frames, max(len(looks.frames) // 64, 1)):
+        low_map, _, high = encode_batch(visual, *rows(torch.from_numpy(frames).to(device)))
+        low.append(low_map.half().cpu())
+        detail.append(high.half().cpu())
+    return Features(torch.cat(low), torch.cat(detail), looks.labels)

@@ -1,0 +1,180 @@
+"""The training run: stages one after the other, saved every few minutes, resumed where it was cut off."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from flash_vstream_ros.models.prompt import ChatPrompt
+
+from .curves import draw_curves
+from .language import Batcher, Pool, answers_right, loss_and_hits
+from .looks import looks
+from .network import household_network, household_tokenizer
+from .patrols import encode_looks, examples
+from .vision import train_vision
+
+SAVE_EVERY_S = 120.0
+REPORT_STEPS = 50
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run does; the same plan on the same machine gives the same looks and, but for timing, the same prompts."""
+
+    seed: int = 1
+    vision_steps: int = 1500
+    language_steps: int = 24_000
+    cooling_steps: int = 6_000  # of these, the last ones, with a falling rate
+    language_rate: float = 1.5e-3
+    batch: int = 4  # prompts
+    questions: int = 8  # behind each prompt
+    longest_min: float = 170.0  # patrol
+
+
+@dataclass
+class Progress:
+    """What the bar shows: `done` of `steps` of a stage."""
+
+    stage: str
+    done: int
+    steps: int
+    loss: float
+    accuracy: float  # of whole answers; NaN: not of this stage
+
+
+def train(plan: Plan, folder: Path, device: torch.device, report: Callable[[Progress], None]) -> Path:
+    """Trains in `folder`, going on from what is there; the folder of the finished model.
+
+    Raises ValueError when the folder holds a run of another plan.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = _State.load(folder, plan)
+    tokenizer = household_tokenizer()
+    torch.manual_seed(plan.seed)
+    network = household_network(tokenizer).to(device)
+    pictures = looks(folder, plan.seed, os.cpu_count() or 1)
+    if state.vision is None:
+
+        def seen(step: int, loss: float) -> None:
+            state.note("vision", step, loss)
+            report(Progress("vision", step, plan.vision_steps, loss, float("nan")))
+
+        state.scores = train_vision(network, pictures, plan.vision_steps, plan.seed, device, seen)
+        state.vision = network.model.visual.state_dict()
+        state.save()
+    network.model.visual.load_state_dict(state.vision)
+    network.model.visual.requires_grad_(False)
+    _train_language(plan, network, tokenizer, state, encode_looks(network, pictures), report)
+    return _finish(folder, network, tokenizer, state)
+
+
+def _train_language(
+    plan: Plan, network: Any, tokenizer: Any, state: _State, features: Any, report: Callable[[Progress], None]
+) -> None:
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW(parameters, plan.language_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    if state.language is not None:
+        network.load_state_dict(state.language)
+        optimiser.load_state_dict(state.optimiser)
+    batcher = Batcher(network, tokenizer, ChatPrompt.of(tokenizer))
+    draw = np.random.default_rng((plan.seed, state.step))
+    source = plan.seed * 1_000_000 + state.step
+    cooling = state.step >= plan.language_steps - plan.cooling_steps
+    pool = Pool(lambda: examples(features, source, plan.longest_min, real=cooling))
+    began, saved = time.monotonic() - state.language_s, time.monotonic()
+    losses: list[float] = []
+    right = asked = 0
+    try:
+        while state.step < plan.language_steps:
+            for group in optimiser.param_groups:
+                group["lr"] = plan.language_rate * _heat(plan, state.step)
+            batch = batcher(pool.draw(plan.batch, draw), plan.questions, draw)
+            loss, hits = loss_and_hits(network, batch)
+            optimiser.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimiser.step()
+            state.step += 1
+            losses.append(float(loss.detach()))
+            good, count = answers_right(batch, hits, batcher.stop)
+            right, asked = right + good, asked + count
+            ended = state.step == plan.language_steps
+            if state.step % REPORT_STEPS == 0 or ended:
+                state.language_s = time.monotonic() - began
+                state.note("language", state.step, float(np.mean(losses)), right / asked)
+                report(Progress("language", state.step, plan.language_steps, float(np.mean(losses)), right / asked))
+                losses, right, asked = [], 0, 0
+            if time.monotonic() - saved > SAVE_EVERY_S or ended:
+                state.language, state.optimiser = network.state_dict(), optimiser.state_dict()
+                state.save()
+                saved = time.monotonic()
+    finally:
+        pool.close()
+
+
+def _heat(plan: Plan, step: int) -> float:
+    """Share of the learning rate: linear at the start and at the end, constant between."""
+    return min((step + 1) / 200, 1.0, max((plan.language_steps - step) / plan.cooling_steps, 0.01))
+
+
+class _State:
+    """What is kept of a run, in one file."""
+
+    def __init__(self, file: Path, plan: Plan) -> None:
+        self.file, self.plan = file, plan
+        self.vision: dict[str, Any] | None = None
+        self.language: dict[str, Any] | None = None
+        self.optimiser: dict[str, Any] = {}
+        self.scores: dict[str, float] = {}
+        self.step = 0
+        self.language_s = 0.0
+        self.history: list[tuple[str, int, float, float]] = []  # stage, step, loss, accuracy
+
+    @classmethod
+    def load(cls, folder: Path, plan: Plan) -> _State:
+        state = cls(folder / "run.pt", plan)
+        if state.file.exists():
+            values = torch.load(state.file, weights_only=True)
+            begun = Plan(**values.pop("plan"))
+            if (begun.seed, begun.batch, begun.questions) != (plan.seed, plan.batch, plan.questions):
+                raise ValueError(f"{state.file} is of another run, {begun}: use another folder, or the same settings.")
+            vars(state).update(values)
+        return state
+
+    def note(self, stage: str, step: int, loss: float, accuracy: float = float("nan")) -> None:
+        self.history.append((stage, step, loss, accuracy))
+
+    def save(self) -> None:
+        values = {name: value for name, value in vars(self).items() if name not in ("file", "plan")}
+        partial = self.file.with_suffix(".partial")
+        torch.save({**values, "plan": asdict(self.plan)}, partial)
+        partial.replace(self.file)
+        draw_curves(self.history, self.file.with_name("curves.png"))
+
+
+def _finish(folder: Path, network: Any, tokenizer: Any, state: _State) -> Path:
+    model = folder / "model"
+    network.save_pretrained(model)
+    tokenizer.save_pretrained(model)
+    record = {
+        "plan": asdict(state.plan),
+        "language_minutes": round(state.language_s / 60, 1),
+        "vision_accuracy": {name: round(value, 4) for name, value in state.scores.items()},
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "device": str(network.device),
+        "history": [(stage, step, round(loss, 4), round(accuracy, 4)) for stage, step, loss, accuracy in state.history],
+    }
+    (model / "training.json").write_text(json.dumps(record, allow_nan=True, indent=None) + "\n", encoding="utf-8")
+    draw_curves(state.history, model / "curves.png")
+    return model

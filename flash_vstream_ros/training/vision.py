@@ -1,0 +1,100 @@
+"""Stage one: the vision tower learns to tell what a look shows, at both resolutions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from flash_vstream_ros.demo.world import COLOURS, KINDS, ROOMS
+from flash_vstream_ros.models.preprocess import POOL, normalise, patchify
+
+from .looks import Label, Looks
+from .network import encode_batch
+
+TARGETS = {"room": len(ROOMS), "corner": 3, "colour": len(COLOURS) + 1, "kind": len(KINDS) + 1, "person": 2}
+BATCH, RATE = 48, 1e-3
+
+
+def rows(frames: Tensor) -> tuple[Tensor, Tensor]:
+    """Frames [slots, 2, SIDE, SIDE, 3] uint8 to patch rows [slots, patches, features] at both resolutions."""
+    high = normalise(frames.flatten(0, 1).permute(0, 3, 1, 2))
+    parts = (patchify(image, 14, 2, 2) for image in (high, F.avg_pool2d(high, POOL)))
+    first, second = (part.view(len(frames), -1, part.shape[-1]) for part in parts)
+    return first, second
+
+
+class Heads(nn.Module):
+    """One linear layer for each target, on every merged token; a slot's say is the mean of its tokens'."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.heads = nn.ModuleDict({name: nn.Linear(width, classes) for name, classes in TARGETS.items()})
+
+    def forward(self, tokens: Tensor) -> dict[str, Tensor]:
+        return {name: head(tokens).mean(1) for name, head in self.heads.items()}
+
+
+def targets(labels: np.ndarray) -> dict[str, Tensor]:
+    column = {name: torch.from_numpy(labels[:, i]) for i, name in enumerate(Label._fields)}
+    return {name: column[name] + (name == "corner") for name in TARGETS}
+
+
+def train_vision(
+    network: Any, looks: Looks, steps: int, seed: int, device: torch.device, report: Callable[[int, float], None]
+) -> dict[str, float]:
+    """Trains tower and merger in place; accuracy of each target at low and at high resolution on looks left out."""
+    visual, heads = network.model.visual, Heads(network.config.text_config.hidden_size).to(device)
+    parameters = [*visual.parameters(), *heads.parameters()]
+    optimiser = torch.optim.AdamW(parameters, RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_at(step, steps))
+    draw = np.random.default_rng(seed)
+    everything = targets(looks.labels)
+    left_out = looks.labels[:, Label._fields.index("group")] % 20 == 0
+    on_the_way = looks.labels[:, Label._fields.index("corner")] < 0
+    train, ways = np.flatnonzero(~left_out & ~on_the_way), np.flatnonzero(~left_out & on_the_way)
+    losses = []
+    for step in range(steps):
+        chosen = np.concatenate([draw.choice(train, BATCH - 4), draw.choice(ways, 4)])
+        frames = torch.from_numpy(looks.frames[chosen]).to(device)
+        _, low, high = encode_batch(visual, *rows(frames))
+        wanted = {name: values[chosen].to(device) for name, values in everything.items()}
+        said = [(name, logits) for part in (low, high) for name, logits in heads(part).items()]
+        loss = torch.stack([F.cross_entropy(logits, wanted[name]) for name, logits in said]).sum()
+        # Features of unit size suit the language model and keep Ward's distances comparable.
+        loss = loss + 0.05 * sum((part.square().mean() - 1).square() for part in (low, high))
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimiser.step()
+        schedule.step()
+        losses.append(float(loss.detach()))
+        if step % 20 == 19 or step == steps - 1:
+            report(step + 1, float(np.mean(losses[-20:])))
+    return _accuracy(visual, heads, looks, np.flatnonzero(left_out), everything, device)
+
+
+def rate_at(step: int, steps: int, warm_up: int = 100) -> float:
+    """Share of the learning rate: linear warm-up, then half a cosine."""
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min((step - warm_up) / max(steps - warm_up, 1), 1.0)))
+
+
+@torch.no_grad()
+def _accuracy(
+    visual: Any, heads: Heads, looks: Looks, chosen: np.ndarray, wanted: dict[str, Tensor], device: torch.device
+) -> dict[str, float]:
+    hits: dict[str, list[float]] = {}
+    for part in np.array_split(chosen, max(len(chosen) // 64, 1)):
+        _, low, high = encode_batch(visual, *rows(torch.from_numpy(looks.frames[part]).to(device)))
+        for resolution, tokens in (("low", low), ("high", high)):
+            for name, logits in heads(tokens).items():
+                right = (logits.argmax(1).cpu() == wanted[name][part]).float()
+                hits.setdefault(f"{resolution} {name}", []).extend(right.tolist())
+    return {name: float(np.mean(values)) for name, values in hits.items()}
