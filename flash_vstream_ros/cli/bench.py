@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
-from flash_vstream_ros.bench import camera, distortion, stream
+from flash_vstream_ros.bench import answers, camera, distortion, stream
+from flash_vstream_ros.models.interface import ModelError
 
 BENCHMARKS = {
     "memory": (
@@ -14,6 +16,7 @@ BENCHMARKS = {
         "what is kept of a long stream, beside the published k-means and the released rule",
     ),
     "stream": (stream, "10,000 slots through the tiny model: time per update, tokens and bytes must stay"),
+    "answers": (answers, "what a trained model can answer from each of several memories of the same size"),
     "camera": (camera, "camera images over the wire into the node's callback"),
 }
 
@@ -29,7 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     module, _ = BENCHMARKS[args.benchmark]
     given = {"command", "benchmark", "json", "ros_args"}
-    result = module.run(**{name: value for name, value in vars(args).items() if name not in given})
+    try:
+        result = module.run(**{name: value for name, value in vars(args).items() if name not in given})
+    except ModelError as error:
+        print(error, file=sys.stderr)
+        return 1
     module.show(result)
     if args.json:
         args.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -123,9 +123,9 @@ class Pool:
         """Examples of similar length, so that a batch has little padding."""
         while self._receive():
             pass
-        wanted = len(self._held[rng.integers(len(self._held))].csm)
+        wanted = _visual_tokens(self._held[rng.integers(len(self._held))])
         some = rng.choice(len(self._held), min(8 * count, len(self._held)), replace=False)
-        nearest = sorted(some.tolist(), key=lambda i: abs(len(self._held[i].csm) - wanted))[:count]
+        nearest = sorted(some.tolist(), key=lambda i: abs(_visual_tokens(self._held[i]) - wanted))[:count]
         return [self._held[i] for i in nearest]
 
     def close(self) -> None:
@@ -150,10 +150,14 @@ class Pool:
         self.made += 1
 
 
+def _visual_tokens(example: Example) -> int:
+    return len(example.dam) * HIGH.rows * HIGH.columns + len(example.csm) * LOW.rows * LOW.columns
+
+
 def _make(make: Callable[[], Iterator[Example]], queue: Any) -> None:
     os.nice(5)
     torch.set_num_threads(1)
-    for example in make():
+    for example in filter(lambda example: example.questions, make()):
         queue.put(tuple(part.numpy() if isinstance(part, Tensor) else part for part in example))
 
 

@@ -18,13 +18,16 @@ from torch import Tensor
 from flash_vstream_ros.demo.questions import Question, questions
 from flash_vstream_ros.demo.world import COLOURS, KINDS, ROOMS, World
 from flash_vstream_ros.memory.flash_memory import FlashMemory, FlashMemoryConfig
-from flash_vstream_ros.memory.slot import Grid, MemorySnapshot, Slot
+from flash_vstream_ros.memory.slot import Grid, Slot
 
 from .looks import FRAME_S, SLOT_S, Label, Looks
 from .network import GRID, encode_batch
 from .vision import rows
 
 CSM_SLOTS, CSM_SHARES = (8, 12, 16, 24, 48), (0.2, 0.2, 0.2, 0.15, 0.25)
+# Other forms of memory are trained a little as well, so that comparing with them is fair.
+FORMS, FORM_SHARES = ("Flash", "CSM", "DAM"), (0.8, 0.1, 0.1)
+RECENT_SHARE = 0.25
 SECOND = 1_000_000_000
 MEMORY = FlashMemoryConfig(csm_slots=48, dam_slots=10, horizon_slots=0, slot_period_ns=round(SLOT_S * SECOND))
 
@@ -115,21 +118,41 @@ def examples(
         config = MEMORY if real else random_memory(rng)
         world = random_world(rng, config.csm_slots, longest_min)
         stops = sorted({*rng.uniform(20, world.duration, moments - 1).tolist(), world.duration})
+        form = str(rng.choice(FORMS, p=FORM_SHARES))
+        if form == "DAM":
+            config = replace(config, dam_slots=config.csm_slots)
         memory = FlashMemory(config)
         for stamp, index in composer.slots(world, world.duration):
             while stops and stops[0] < stamp:
                 stop = stops.pop(0)
                 if memory.slots_seen:
-                    yield example(memory.snapshot(), questions(world.visits, stop, rng))
-            ns = round(stamp * SECOND) + SECOND
+                    yield _example(memory, world, stop, form, rng)
+            ns = nanoseconds(stamp)
             low, detail = features.low[index].float(), features.detail[index].float()
             memory.insert(Slot("camera", "", ns - round(FRAME_S * SECOND), ns, low, detail, Grid(GRID, GRID)))
-        yield example(memory.snapshot(), questions(world.visits, world.duration, rng))
+        yield _example(memory, world, world.duration, form, rng)
 
 
-def example(snapshot: MemorySnapshot, asked: list[Question]) -> Example:
+def nanoseconds(t: float) -> int:
+    """Stamp of a moment of a patrol [s]; never zero."""
+    return round((t + 1) * SECOND)
+
+
+def _example(memory: FlashMemory, world: World, now: float, form: str, rng: np.random.Generator) -> Example:
+    """What is asked `now`; some of the time about the newest visits only, as a summary does."""
+    begun = [visit for visit in world.visits if visit.start <= now]
+    since = int(rng.integers(len(begun))) if rng.random() < RECENT_SHARE else 0
+    snapshot = memory.snapshot(since_ns=nanoseconds(begun[since].looks[0].start) if since else 0)
+    if snapshot.empty:
+        since, snapshot = 0, memory.snapshot()
+    dam, csm = slice(0 if form == "CSM" else None), slice(0 if form == "DAM" else None)
     return Example(
-        snapshot.dam.half(), snapshot.dam_times, snapshot.csm.half(), snapshot.csm_times, snapshot.text_slots, asked
+        snapshot.dam[dam].half(),
+        snapshot.dam_times[dam],
+        snapshot.csm[csm].half(),
+        snapshot.csm_times[csm],
+        snapshot.text_slots,
+        questions(world.visits[since:], now, rng),
     )
 
 

@@ -1,0 +1,250 @@
+"""How well a trained model answers from what each memory policy keeps, all within the same number of visual tokens.
+
+Patrols of the demo's robot in worlds that training never saw, rendered and encoded as the streaming node does at
+sample_fps 0.5, asked about at a few moments of each.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flash_vstream_ros.demo.questions import Question, patrol, precision_recall, questions, right
+from flash_vstream_ros.demo.world import Visit, World
+from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Grid, Slot
+from flash_vstream_ros.models.interface import VisionLanguageModel
+from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.models.names import HOUSEHOLD
+from flash_vstream_ros.parameters import SUMMARY_PROMPT
+
+from .policies import OFFLINE, Budget, policies
+
+SECOND = 1_000_000_000
+FRAME_S, SLOT_S = 2.0, 4.0  # between the frames of a slot; between slots
+MAX_PIXELS = 112 * 112
+MEMORY = FlashMemoryConfig(csm_slots=48, dam_slots=10, horizon_slots=0, slot_period_ns=round(SLOT_S * SECOND))
+FIRST_SEED = 100_000
+PACE_S = (140.0, 220.0)  # of a look; each world has its own
+MOMENTS_MIN = (4.0, 20.0, 60.0, 110.0)  # and the end of the patrol
+SETTLED_S = 10.0  # a look has lasted at least so long when questions are asked
+SUMMARY_S = 600.0
+AGES = {"now": 30.0, "1 min": 300.0, "5 min": 1800.0, "30 min": 7200.0, "120 min": float("inf")}  # each less than [s]
+LEAST_AGES = {"at least 5 min": 300.0, "at least 30 min": 1800.0}
+
+
+class Asked(NamedTuple):
+    question: Question
+    right: dict[str, bool]  # by policy
+
+
+class Summary(NamedTuple):
+    said: str
+    truth: str
+
+
+@dataclass
+class Outcome:
+    """Of one stream or of many."""
+
+    asked: list[Asked] = field(default_factory=list)
+    summaries: list[Summary] = field(default_factory=list)
+    tokens: dict[str, int] = field(default_factory=dict)  # most visual tokens of a prompt, by policy
+    moments: int = 0
+
+    def add(self, other: Outcome) -> None:
+        self.asked += other.asked
+        self.summaries += other.summaries
+        self.tokens = {name: max(self.tokens.get(name, 0), most) for name, most in other.tokens.items()}
+        self.moments += other.moments
+
+
+def moments(visits: Sequence[Visit], minutes: float) -> list[float]:
+    """When to ask [s]: in the looks nearest to the planned moments, settled."""
+    spans = [(look.start + SETTLED_S, look.end) for visit in visits for look in visit.looks]
+    spans = [(first, last) for first, last in spans if first <= last]
+    planned = [60 * moment for moment in (*(m for m in MOMENTS_MIN if m < minutes), minutes)]
+    nearest = (min((min(max(at, first), last) for first, last in spans), key=lambda t: abs(t - at)) for at in planned)
+    return sorted(set(nearest))
+
+
+def watch(model: VisionLanguageModel, world: World, slots: range, grid: Grid) -> Iterator[Slot]:
+    """The slots of these numbers."""
+    for slot in slots:
+        times = slot * SLOT_S, slot * SLOT_S + FRAME_S
+        low, detail = model.encode([world.frame(t) for t in times], grid)
+        first_ns, last_ns = (round(t * SECOND) for t in times)
+        yield Slot("camera", "", first_ns, last_ns, low.cpu(), detail.cpu(), grid)
+
+
+def stream(
+    model: Any, seed: int, minutes: float, config: FlashMemoryConfig = MEMORY, seen: Callable[[], None] = lambda: None
+) -> Outcome:
+    """One patrol, every slot rendered and encoded once for all policies; `seen` is called for each."""
+    from .batched import batched_answers  # transformers takes seconds to import, and other benchmarks need none
+
+    rng = np.random.default_rng(seed)
+    world = World(seed, minutes, pace_s=rng.uniform(*PACE_S))
+    grid = model.grid(*world.frame(0.0).shape[:2])
+    memories = policies(config, grid, seed)
+    flash = memories["flash"]
+    assert isinstance(flash, FlashMemory)
+    outcome = Outcome(tokens=dict.fromkeys(memories, 0))
+    done = 0
+    for now in moments(world.visits, minutes):
+        known = int((now - FRAME_S) / SLOT_S) + 1
+        for slot in watch(model, world, range(done, known), grid):
+            for memory in memories.values():
+                memory.insert(slot)
+            seen()
+        done = known
+        asked = questions(world.visits, now, rng)
+        marks: dict[str, list[bool]] = {}
+        for name, memory in memories.items():
+            snapshot = memory.snapshot()
+            outcome.tokens[name] = max(outcome.tokens[name], model.tokens(snapshot) if snapshot.entries else 0)
+            said = batched_answers(model, snapshot, [question.text for question in asked])
+            marks[name] = [right(question, answer) for question, answer in zip(asked, said, strict=True)]
+        outcome.asked += [
+            Asked(question, {name: marks[name][index] for name in marks}) for index, question in enumerate(asked)
+        ]
+        since = max(now - SUMMARY_S, 0.0)
+        (said_of_it,) = batched_answers(model, flash.snapshot(since_ns=round(since * SECOND)), [SUMMARY_PROMPT])
+        outcome.summaries.append(Summary(said_of_it, patrol(world.visits, since, now)))
+        outcome.moments += 1
+    return outcome
+
+
+def figures(outcome: Outcome) -> dict[str, Any]:
+    """Shares of right answers by policy, and the number of questions behind each of them."""
+    groups = {name: [a for a in outcome.asked if test(a.question)] for name, test in _groups(outcome.asked).items()}
+    kinds = sorted({asked.question.kind for asked in outcome.asked})
+    by_kind = {kind: [a for a in outcome.asked if a.question.kind == kind] for kind in kinds}
+    scores = [precision_recall(summary.said, summary.truth) for summary in outcome.summaries]
+    return {
+        "moments": outcome.moments,
+        "questions": {
+            **{name: len(group) for name, group in groups.items()},
+            "kinds": {kind: len(group) for kind, group in by_kind.items()},
+        },
+        "policies": {
+            policy: {
+                "offline": policy in OFFLINE,
+                "tokens": tokens,
+                **{name: _share(group, policy) for name, group in groups.items()},
+                "kinds": {kind: _share(group, policy) for kind, group in by_kind.items()},
+            }
+            for policy, tokens in outcome.tokens.items()
+        },
+        "summaries": {
+            "count": len(scores),
+            "precision": fmean(precision for precision, _ in scores) if scores else None,
+            "recall": fmean(recall for _, recall in scores) if scores else None,
+            "first": [summary._asdict() for summary in outcome.summaries[:5]],
+        },
+    }
+
+
+def evaluate(
+    model: Any,
+    seeds: Iterable[int],
+    minutes: float,
+    config: FlashMemoryConfig = MEMORY,
+    seen: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """All figures of the patrols of `seeds`, each at least so many `minutes` long."""
+    outcome = Outcome()
+    grid = model.grid(*World(0, 0.1).frame(0.0).shape[:2])
+    for seed in seeds:
+        outcome.add(stream(model, seed, minutes, config, seen))
+    return {"budget": Budget.of(config, grid).tokens, **figures(outcome)}
+
+
+def run(
+    model: str = HOUSEHOLD, streams: int = 20, minutes: float = 150.0, seed: int = FIRST_SEED, device: str = "auto"
+) -> dict[str, Any]:
+    """Loads the model and evaluates it behind a progress bar."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    loaded = load_model(model, device=device, max_pixels=MAX_PIXELS)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as bar:
+        # A patrol ends with a look, so the number of slots is known to a few only.
+        task = bar.add_task("slots", total=streams * round(60 * minutes / SLOT_S))
+        result = evaluate(loaded, range(seed, seed + streams), minutes, seen=lambda: bar.advance(task))
+        bar.update(task, total=bar.tasks[task].completed)
+    return {"model": model, "streams": streams, "minutes": minutes, "seed": seed, **result}
+
+
+def show(result: dict[str, Any]) -> None:
+    asked, by_policy = result["questions"], result["policies"]
+    print(
+        f"{asked['overall']} questions at {result['moments']} moments, patrols: {result['streams']}"
+        f" of {result['minutes']:g} minutes; at most {result['budget']} visual tokens; % right by age of the evidence"
+    )
+    columns = ["overall", *AGES]
+    print(f"{'':>12} {'tokens':>7}" + "".join(f"{column:>9}" for column in columns))
+    for name, row in by_policy.items():
+        offline = "*" if row["offline"] else " "
+        print(f"{name + offline:>12} {row['tokens']:>7}" + "".join(f"{_percent(row[column]):>9}" for column in columns))
+    print(f"{'questions ':>12} {'':>7}" + "".join(f"{asked[column]:>9}" for column in columns))
+    print("* holds every slot of the stream to choose from")
+    print(f"\n{'kind':>12}" + "".join(f"{name:>10}" for name in by_policy) + f"{'questions':>11}")
+    for kind, count in asked["kinds"].items():
+        shares = (row["kinds"][kind] for row in by_policy.values())
+        print(f"{kind:>12}" + "".join(f"{_percent(share):>10}" for share in shares) + f"{count:>11}")
+    flash, summaries = by_policy["flash"], result["summaries"]
+    print(
+        f"\nflash, things where training never showed them: {_percent(flash['held out'])} % of {asked['held out']}"
+        f" right, others of these kinds: {_percent(flash['not held out'])} % of {asked['not held out']}"
+    )
+    print(
+        f"flash, {summaries['count']} summaries of the last {SUMMARY_S / 60:g} minutes: precision"
+        f" {_percent(summaries['precision'])} %, recall {_percent(summaries['recall'])} %"
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default=HOUSEHOLD, help="a name or a folder (default: %(default)s)")
+    parser.add_argument("--streams", type=int, default=20, metavar="N", help="patrols (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=150.0, help="length of each (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=FIRST_SEED, help="of the first patrol (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto: CUDA when there is one; cpu, cuda:N (default: auto)")
+
+
+def _groups(asked: Sequence[Asked]) -> dict[str, Callable[[Question], bool]]:
+    """Which questions count where."""
+    # A fair comparison leaves out the kinds that are about no thing.
+    kinds = {one.question.kind for one in asked if one.question.held_out}
+    bounds = [0.0, *AGES.values()]
+    between = zip(AGES, bounds, bounds[1:], strict=False)
+    return {
+        "overall": lambda question: True,
+        **{name: _aged(least, most) for name, least, most in between},
+        **{name: _aged(least) for name, least in LEAST_AGES.items()},
+        "held out": lambda question: question.held_out,
+        "not held out": lambda question: question.kind in kinds and not question.held_out,
+    }
+
+
+def _aged(least: float, most: float = float("inf")) -> Callable[[Question], bool]:
+    return lambda question: question.age_s is not None and least <= question.age_s < most
+
+
+def _share(asked: Sequence[Asked], policy: str) -> float | None:
+    return fmean(one.right[policy] for one in asked) if asked else None
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"

@@ -1,0 +1,214 @@
+"""What else a memory could keep of a stream with the same number of visual tokens.
+
+Each policy takes in slots and gives snapshots, as Flash Memory does. The offline ones hold every slot to choose from.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from flash_vstream_ros.memory import (
+    EntryKind,
+    FlashMemory,
+    FlashMemoryConfig,
+    Grid,
+    MemoryEntry,
+    MemorySnapshot,
+    Slot,
+    clip_memory,
+    klarge_retrieve,
+    ordered_kmeans,
+)
+from flash_vstream_ros.memory.flash_memory import MERGED_PATCHES
+
+OFFLINE = ("k-means", "uniform", "released")
+
+
+class Policy(Protocol):
+    """Takes in the slots of one camera; a snapshot needs one slot at least."""
+
+    def insert(self, slot: Slot) -> object: ...
+
+    def snapshot(self) -> MemorySnapshot: ...
+
+
+class Budget(NamedTuple):
+    """Visual tokens, and what they could buy of one sort alone."""
+
+    tokens: int
+    low_slots: int
+    detail_slots: int
+
+    @classmethod
+    def of(cls, config: FlashMemoryConfig, grid: Grid) -> Budget:
+        """What a full Flash Memory of slots of `grid` has."""
+        detail = grid.height * grid.width // MERGED_PATCHES
+        low = detail // MERGED_PATCHES  # half the resolution on both axes
+        tokens = config.csm_slots * low + config.dam_slots * detail
+        return cls(tokens, tokens // low, tokens // detail)
+
+
+def policies(config: FlashMemoryConfig, grid: Grid, seed: int) -> dict[str, Policy]:
+    """All of them, empty, within the budget of a Flash Memory of `config`; `seed` for those that draw."""
+    budget = Budget.of(config, grid)
+    low_only = replace(config, csm_slots=budget.low_slots)
+    detail_only = replace(config, csm_slots=budget.detail_slots, dam_slots=budget.detail_slots)
+    return {
+        "flash": FlashMemory(config),
+        "k-means": KMeans(config, seed),
+        "CSM only": OneKind(FlashMemory(low_only), EntryKind.CSM, config),
+        "DAM only": OneKind(FlashMemory(detail_only), EntryKind.DAM, config),
+        "uniform": Chosen(config, lambda slots: (evenly(slots, budget.detail_slots), [])),
+        "recent": Chosen(config, lambda slots: (slots, []), budget.detail_slots),
+        "FIFO": Chosen(config, lambda slots: (slots[-config.dam_slots :], slots), config.csm_slots),
+        "released": Released(config, seed),
+        "no video": NoVideo(),
+    }
+
+
+def evenly(slots: Sequence[Slot], count: int) -> list[Slot]:
+    """Up to `count` of them at even distances, the first and the last among them."""
+    places = torch.linspace(0, len(slots) - 1, min(count, len(slots)), dtype=torch.float64)
+    return [slots[index] for index in places.round().long().tolist()]
+
+
+class Chosen:
+    """Whole slots of the newest `capacity` (none given: of all): `choose` gives those in detail and those in low."""
+
+    def __init__(
+        self,
+        config: FlashMemoryConfig,
+        choose: Callable[[list[Slot]], tuple[list[Slot], list[Slot]]],
+        capacity: int | None = None,
+    ) -> None:
+        self._config, self._choose = config, choose
+        self._slots: deque[Slot] = deque(maxlen=capacity)
+        self._origin_ns = self._seen = 0
+
+    def insert(self, slot: Slot) -> None:
+        if not self._seen:
+            self._origin_ns = slot.last_ns
+        self._slots.append(slot)
+        self._seen += 1
+
+    def snapshot(self) -> MemorySnapshot:
+        detail, low = self._choose(list(self._slots))
+        newest = self._slots[-1]
+        return MemorySnapshot(
+            dam=_stacked([slot.detail for slot in detail], newest.detail),
+            dam_times=self._times(detail),
+            csm=_stacked([slot.low for slot in low], newest.low),
+            csm_times=self._times(low),
+            grid=newest.grid,
+            entries=(*(_entry(EntryKind.DAM, slot) for slot in detail), *(_entry(EntryKind.CSM, slot) for slot in low)),
+            slots_seen=self._seen,
+            text_slots=min(self._seen, self._config.csm_slots),
+        )
+
+    def _times(self, slots: Sequence[Slot]) -> Tensor:
+        stamps = [(slot.last_ns - self._origin_ns) / self._config.slot_period_ns for slot in slots]
+        return torch.tensor(stamps, dtype=torch.float64)
+
+
+class OneKind:
+    """Flash Memory of which only the clusters or only the key slots are shown."""
+
+    def __init__(self, memory: FlashMemory, kind: EntryKind, config: FlashMemoryConfig) -> None:
+        self._memory, self._kind, self._config = memory, kind, config
+
+    def insert(self, slot: Slot) -> None:
+        self._memory.insert(slot)
+
+    def snapshot(self) -> MemorySnapshot:
+        whole = self._memory.snapshot()
+        entries = tuple(entry for entry in whole.entries if entry.kind is self._kind)
+        # The question stands as far behind what is seen as the model was trained with.
+        text_slots = min(whole.slots_seen, self._config.csm_slots)
+        shown = replace(whole, entries=entries, text_slots=text_slots)
+        if self._kind is EntryKind.DAM:
+            return replace(shown, csm=whole.csm[:0], csm_times=whole.csm_times[:0])
+        return replace(shown, dam=whole.dam[:0], dam_times=whole.dam_times[:0])
+
+
+class KMeans:
+    """The published memory: k-means over all slots, offline."""
+
+    def __init__(self, config: FlashMemoryConfig, seed: int) -> None:
+        self._config, self._seed = config, seed
+        self._slots: list[Slot] = []
+
+    def insert(self, slot: Slot) -> None:
+        self._slots.append(slot)
+
+    def snapshot(self) -> MemorySnapshot:
+        return clip_memory(self._slots, self._config.csm_slots, self._config.dam_slots, seed=self._seed)
+
+
+class Released:
+    """The streaming rule of the released code: each slot is clustered with the centroids from a random start.
+
+    CSM stands at the places in the buffer, as released. DAM is retrieved from all slots.
+    """
+
+    def __init__(self, config: FlashMemoryConfig, seed: int) -> None:
+        self._config, self._seed = config, seed
+        self._slots: list[Slot] = []
+        self._centroids = self._weights = torch.zeros(0)
+        self._spans: list[tuple[int, int]] = []  # first and last stamp of each cluster [ns]
+
+    def insert(self, slot: Slot) -> None:
+        step, low = len(self._slots), slot.low[None]
+        self._slots.append(slot)
+        rows = torch.cat([self._centroids, low]) if step else low
+        weights = torch.cat([self._weights, torch.ones(1, device=self._weights.device)])
+        found = ordered_kmeans(rows, self._config.csm_slots, weights, seed=self._seed + step)
+        spans = [*self._spans, (slot.first_ns, slot.last_ns)]
+        self._spans = [
+            (min(spans[row][0] for row in rows), max(spans[row][1] for row in rows)) for rows in found.members
+        ]
+        self._centroids, self._weights = found.centroids, found.weights
+
+    def snapshot(self) -> MemorySnapshot:
+        low = torch.stack([slot.low for slot in self._slots])
+        chosen = klarge_retrieve(low, self._centroids, self._weights, self._config.dam_slots)
+        dam = [self._slots[index] for index in chosen]
+        clusters = zip(self._spans, self._weights.tolist(), strict=True)
+        return MemorySnapshot(
+            dam=torch.stack([slot.detail for slot in dam]),
+            dam_times=torch.tensor(chosen, dtype=torch.float64),
+            csm=self._centroids.clone(),
+            csm_times=torch.arange(len(self._centroids), dtype=torch.float64),
+            grid=dam[0].grid,
+            entries=(
+                *(_entry(EntryKind.DAM, slot) for slot in dam),
+                *(MemoryEntry(EntryKind.CSM, "", "", *span, weight, b"", span[1]) for span, weight in clusters),
+            ),
+            slots_seen=len(self._slots),
+            text_slots=min(len(self._slots), self._config.csm_slots),
+        )
+
+
+class NoVideo:
+    """Nothing is seen: what the questions alone give away."""
+
+    def insert(self, slot: Slot) -> None:
+        pass
+
+    def snapshot(self) -> MemorySnapshot:
+        none, never = torch.zeros(0, 0, 0), torch.zeros(0, dtype=torch.float64)
+        return MemorySnapshot(none, never, none, never, Grid(0, 0), (), 0, 0)
+
+
+def _stacked(parts: Sequence[Tensor], like: Tensor) -> Tensor:
+    """[parts, ...], also of none."""
+    return torch.stack(list(parts)) if parts else like.new_zeros(0, *like.shape)
+
+
+def _entry(kind: EntryKind, slot: Slot) -> MemoryEntry:
+    return MemoryEntry(kind, slot.camera, slot.frame_id, slot.first_ns, slot.last_ns, 1.0, slot.thumbnail, slot.last_ns)

@@ -1,0 +1,240 @@
+"""The benchmark of answers by memory policy: what each policy may know and hold, and answers in batches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from flash_vstream_ros.bench import answers
+from flash_vstream_ros.bench.batched import batched_answers
+from flash_vstream_ros.bench.policies import Budget, Policy, policies
+from flash_vstream_ros.bench.released import released_clusters
+from flash_vstream_ros.cli import bench, main
+from flash_vstream_ros.demo.questions import Question
+from flash_vstream_ros.demo.world import World
+from flash_vstream_ros.memory import FlashMemoryConfig, Grid, MemorySnapshot, Slot, clip_memory
+from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.models.qwen2_vl import Qwen2VL
+from flash_vstream_ros.training import looks, patrols
+from flash_vstream_ros.training.network import household_network, household_tokenizer
+
+GRID = Grid(8, 8)
+SMALL = FlashMemoryConfig(csm_slots=6, dam_slots=3, horizon_slots=0, slot_period_ns=4_000_000_000)  # 72 tokens
+LENGTH = 40
+QUESTIONS = (
+    "What do you see now?",
+    "How many minutes ago did you last see the red ball?",
+    "Where?",
+    "Which room were you in before the living room?",
+)
+
+
+def stream_of(length: int, seed: int = 0) -> Iterator[Slot]:
+    """Slots every 4 s whose detail tells their number."""
+    draw = torch.Generator().manual_seed(seed)
+    for k in range(length):
+        low, detail = torch.randn(16, 128, generator=draw), torch.full((16, 128), float(k))
+        yield Slot("camera", "", k * 4_000_000_000, k * 4_000_000_000 + 2_000_000_000, low, detail, GRID)
+
+
+def snapshots(length: int = LENGTH, config: FlashMemoryConfig = SMALL) -> dict[str, MemorySnapshot]:
+    filled = policies(config, GRID, seed=0)
+    for slot in stream_of(length):
+        for policy in filled.values():
+            policy.insert(slot)
+    return {name: policy.snapshot() for name, policy in filled.items()}
+
+
+@pytest.fixture(scope="module")
+def kept() -> dict[str, MemorySnapshot]:
+    return snapshots()
+
+
+@pytest.fixture(scope="module", params=["tiny-random", "household"])
+def model(request: pytest.FixtureRequest) -> Any:
+    if request.param == "tiny-random":
+        return load_model("tiny-random", device="cpu", max_pixels=answers.MAX_PIXELS)
+    torch.manual_seed(0)
+    tokenizer = household_tokenizer()
+    network = household_network(tokenizer)
+    with torch.no_grad():
+        for layer in network.model.language_model.layers.parameters():
+            layer.mul_(8 if layer.dim() > 1 else 1)  # else it repeats the last token, whatever the prompt
+    return Qwen2VL(network, tokenizer, "household", max_pixels=answers.MAX_PIXELS)
+
+
+@pytest.fixture(scope="module")
+def encoded(model: Any) -> list[Slot]:
+    world = World(3, minutes=1.0)
+    return list(answers.watch(model, world, range(9), model.grid(448, 448)))
+
+
+def slots_in_detail(snapshot: MemorySnapshot) -> list[int]:
+    return [int(detail[0, 0]) for detail in snapshot.dam]
+
+
+def test_the_settings_are_those_that_the_model_is_trained_for():
+    assert answers.MEMORY == patrols.MEMORY
+    assert (answers.FRAME_S, answers.SLOT_S) == (looks.FRAME_S, looks.SLOT_S)
+    assert Budget.of(answers.MEMORY, GRID) == Budget(352, 88, 22)
+
+
+def test_every_policy_but_no_video_spends_the_whole_budget(kept):
+    slots = {name: (len(snapshot.dam), len(snapshot.csm)) for name, snapshot in kept.items()}
+    assert slots == {
+        "flash": (3, 6),
+        "k-means": (3, 6),
+        "CSM only": (0, 18),
+        "DAM only": (4, 0),
+        "uniform": (4, 0),
+        "recent": (4, 0),
+        "FIFO": (3, 6),
+        "released": (3, 6),
+        "no video": (0, 0),
+    }
+    budget = Budget.of(SMALL, GRID)
+    for name, snapshot in kept.items():
+        tokens = 16 * len(snapshot.dam) + 4 * len(snapshot.csm)
+        assert budget.tokens - 16 < tokens <= budget.tokens or name == "no video"
+        assert len(snapshot.entries) == len(snapshot.dam) + len(snapshot.csm)
+        assert (len(snapshot.dam_times), len(snapshot.csm_times)) == (len(snapshot.dam), len(snapshot.csm))
+
+
+def test_the_simple_policies_show_the_slots_that_they_are_named_after(kept):
+    assert slots_in_detail(kept["uniform"]) == [0, 13, 26, 39]
+    assert slots_in_detail(kept["recent"]) == [36, 37, 38, 39]
+    assert slots_in_detail(kept["FIFO"]) == [37, 38, 39]
+    assert kept["FIFO"].csm_times.tolist() == [34, 35, 36, 37, 38, 39]
+    newest = [slot.low for slot in stream_of(LENGTH)][-6:]
+    assert torch.equal(kept["FIFO"].csm, torch.stack(newest))
+    assert 39 in slots_in_detail(kept["DAM only"])
+
+
+def test_detail_stands_at_its_own_time(kept):
+    for snapshot in kept.values():
+        assert snapshot.dam_times.tolist() == slots_in_detail(snapshot)
+
+
+def test_kmeans_is_the_published_memory_of_all_slots(kept):
+    published = clip_memory(list(stream_of(LENGTH)), 6, 3, seed=0)
+    assert torch.equal(kept["k-means"].csm, published.csm)
+    assert torch.equal(kept["k-means"].dam_times, published.dam_times)
+
+
+def test_released_clusters_one_slot_at_a_time_and_stands_at_places_in_its_buffer(kept):
+    slots = torch.stack([slot.low.flatten() for slot in stream_of(LENGTH)])
+    centroids, _ = released_clusters(slots, 6, seed=0)
+    assert torch.allclose(kept["released"].csm.flatten(1), centroids, atol=1e-5)
+    assert kept["released"].csm_times.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_what_comes_later_changes_no_earlier_snapshot():
+    filled = policies(SMALL, GRID, seed=0)
+    early: dict[str, MemorySnapshot] = {}
+    for k, slot in enumerate(stream_of(LENGTH)):
+        for name, policy in filled.items():
+            policy.insert(slot)
+            if k == 19:
+                early[name] = policy.snapshot()
+    for name, snapshot in snapshots(20).items():
+        assert torch.equal(early[name].dam, snapshot.dam)
+        assert torch.equal(early[name].csm, snapshot.csm)
+        assert early[name].last_ns <= 19 * 4_000_000_000 + 2_000_000_000
+
+
+@pytest.mark.parametrize("name", ["recent", "FIFO"])
+def test_a_streaming_policy_holds_no_more_than_it_shows(name: str):
+    policy: Policy = policies(SMALL, GRID, seed=0)[name]
+    for slot in stream_of(LENGTH):
+        policy.insert(slot)
+    shown = {time for times in (policy.snapshot().dam_times, policy.snapshot().csm_times) for time in times.tolist()}
+    assert len(policy._slots) == len(shown)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("length", [1, 3])
+def test_a_short_stream_is_kept_whole(length: int):
+    for name, snapshot in snapshots(length).items():
+        assert snapshot.empty == (name == "no video")
+        assert len(snapshot.dam) == (0 if name in ("CSM only", "no video") else length)
+
+
+@pytest.mark.parametrize("name", [name for name in policies(SMALL, GRID, 0) if name != "no video"])
+def test_answers_in_a_batch_are_those_of_the_model(model: Any, encoded: list[Slot], name: str):
+    policy = policies(SMALL, encoded[0].grid, seed=0)[name]
+    for slot in encoded:
+        policy.insert(slot)
+    alone = ["".join(token.text for token in model.answer(policy.snapshot(), text, 8)).rstrip() for text in QUESTIONS]
+    assert len(set(alone)) > 1
+    assert batched_answers(model, policy.snapshot(), QUESTIONS, 8) == alone
+    assert batched_answers(model, policy.snapshot(), QUESTIONS[:1], 8) == alone[:1]
+
+
+def test_without_a_video_only_the_question_counts(model: Any):
+    nothing = policies(SMALL, GRID, seed=0)["no video"].snapshot()
+    together = batched_answers(model, nothing, QUESTIONS, 8)
+    assert together == [batched_answers(model, nothing, [text], 8)[0] for text in QUESTIONS]
+
+
+def test_questions_are_asked_in_settled_looks():
+    world = World(100_000, minutes=30, pace_s=100)
+    found = answers.moments(world.visits, 30)
+    assert len(found) == 3
+    for now, planned in zip(found, (240, 1200, 1800), strict=True):
+        assert abs(now - planned) < 60
+        spans = [(look.start, look.end) for visit in world.visits for look in visit.looks]
+        assert any(start + answers.SETTLED_S <= now <= end for start, end in spans)
+
+
+def test_the_table_adds_up(model: Any, capsys: pytest.CaptureFixture[str]):
+    result = answers.evaluate(model, [100_000, 100_001], minutes=0.5, config=SMALL)
+    count, kinds = result["questions"], result["questions"]["kinds"]
+    assert result["moments"] == result["summaries"]["count"] == 2
+    assert sum(kinds.values()) == count["overall"] > 10
+    assert sum(count[age] for age in answers.AGES) <= count["overall"]
+    for row in result["policies"].values():
+        assert row["tokens"] <= result["budget"] == 72
+        assert sum(row["kinds"][kind] * kinds[kind] for kind in kinds) == pytest.approx(
+            row["overall"] * count["overall"]
+        )
+    assert json.loads(json.dumps(result)) == result
+    answers.show({"streams": 2, "minutes": 0.5, **result})
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in (*result["policies"], *answers.AGES, *kinds))
+
+
+def test_shares_by_age_and_novelty():
+    def asked(kind: str, age_s: float | None, held_out: bool, right: bool) -> answers.Asked:
+        return answers.Asked(Question(kind, "", "", age_s, held_out), {"flash": right})
+
+    outcome = answers.Outcome(
+        [
+            asked("where", 29.0, True, True),
+            asked("where", 300.0, False, False),
+            asked("seen", None, False, True),
+            asked("room_first", 7200.0, False, True),
+        ],
+        [answers.Summary("I saw a red ball.", "I was in the office. I saw a red ball.")],
+        {"flash": 72},
+    )
+    row = answers.figures(outcome)["policies"]["flash"]
+    assert {name: row[name] for name in ("overall", *answers.AGES)} == {
+        "overall": 0.75,
+        "now": 1.0,
+        "1 min": None,
+        "5 min": 0.0,
+        "30 min": None,
+        "120 min": 1.0,
+    }
+    assert (row["at least 5 min"], row["at least 30 min"]) == (0.5, 1.0)
+    assert (row["held out"], row["not held out"]) == (1.0, 0.0)
+    assert answers.figures(outcome)["summaries"]["recall"] == 0.5
+
+
+def test_a_missing_model_is_one_sentence(capsys: pytest.CaptureFixture[str]):
+    assert "answers" in bench.BENCHMARKS
+    assert main(["bench", "answers", "--model", "./nowhere", "--streams", "1"]) == 1
+    assert "no model folder" in capsys.readouterr().err
