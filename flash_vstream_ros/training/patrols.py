@@ -24,7 +24,7 @@ from .looks import FRAME_S, SLOT_S, Label, Looks
 from .network import GRID, encode_batch
 from .vision import rows
 
-CSM_SLOTS, CSM_SHARES = (8, 12, 16, 24, 48), (0.2, 0.2, 0.2, 0.15, 0.25)
+CSM_SLOTS, CSM_SHARES = (6, 12, 16, 24, 48), (0.45, 0.15, 0.1, 0.1, 0.2)
 # Other forms of memory are trained a little as well, so that comparing with them is fair.
 FORMS, FORM_SHARES = ("Flash", "CSM", "DAM"), (0.8, 0.1, 0.1)
 RECENT_SHARE = 0.25
