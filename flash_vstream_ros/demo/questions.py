@@ -71,7 +71,7 @@ def history(visits: Sequence[Visit], now: float) -> tuple[Visit, ...]:
 
 def questions(visits: Sequence[Visit], now: float, rng: np.random.Generator) -> list[Question]:
     """Some twenty questions of all kinds that `now` allows, half of them about what was where and when."""
-    past = _past(visits, now)
+    past = past_of(visits, now)
     makers = (_now, _rooms, _counts, _seen, _where, _colour, _when, _person, _change, _patrol)
     asked = [question for make in makers for question in make(past, rng)]
     # In no order, lest an answer follow from the one before.
@@ -100,7 +100,7 @@ def ago(seconds: float) -> str:
     if seconds < JUST_NOW_S:
         return "just now"
     minutes = min(MINUTES, key=lambda step: abs(step - seconds / 60))
-    return f"{_number(minutes, 'minute')} ago"
+    return f"{number(minutes, 'minute')} ago"
 
 
 def _cut(visit: Visit, known: float, now: float) -> Visit:
@@ -108,7 +108,7 @@ def _cut(visit: Visit, known: float, now: float) -> Visit:
     return visit._replace(end=min(visit.end, now), looks=looks)
 
 
-def _past(visits: Sequence[Visit], now: float) -> Past:
+def past_of(visits: Sequence[Visit], now: float) -> Past:
     seen = history(visits, now)
     first: dict[Thing, Sight] = {}
     last: dict[Thing, Sight] = {}
@@ -173,11 +173,11 @@ def _spread(ends: dict[T, float], past: Past, rng: np.random.Generator, count: i
     return chosen
 
 
-def _known(past: Past) -> dict[Thing, float]:
+def things_known(past: Past) -> dict[Thing, float]:
     return {thing: sight.end for thing, sight in past.last.items() if thing not in past.fresh}
 
 
-def _never_seen(past: Past, rng: np.random.Generator, count: int) -> list[Thing]:
+def never_seen(past: Past, rng: np.random.Generator, count: int) -> list[Thing]:
     """Mostly of a colour that was seen and of a kind that was seen, never together."""
     unseen = [thing for thing in EVERY_THING if thing not in past.last and thing not in past.fresh]
     colours, kinds = {thing.colour for thing in past.last}, {thing.kind for thing in past.last}
@@ -228,12 +228,12 @@ def _counts(past: Past, rng: np.random.Generator) -> Iterator[Question]:
     for room in _spread({**dict.fromkeys(never, 0.0), **ends}, past, rng, 1):
         stays = [visit for visit in past.visits if visit.room == room]
         oldest = past.age(stays[0].end) if stays else None
-        yield _ask("count", rng, _number(len(stays), "time"), oldest, room=room)
+        yield _ask("count", rng, number(len(stays), "time"), oldest, room=room)
 
 
 def _seen(past: Past, rng: np.random.Generator) -> Iterator[Question]:
     """As many yes as no."""
-    present, absent = _spread(_known(past), past, rng, 2), _never_seen(past, rng, 2)
+    present, absent = _spread(things_known(past), past, rng, 2), never_seen(past, rng, 2)
     for thing, other in zip(present, absent, strict=False):
         sight = past.last[thing]
         yield _ask("seen", rng, "yes", past.age(sight.end), thing, stood_in=sight.room)
@@ -264,7 +264,7 @@ def _when(past: Past, rng: np.random.Generator) -> Iterator[Question]:
 
 def _seen_or_not(past: Past, rng: np.random.Generator, count: int) -> list[Thing]:
     never = sum(rng.random() < NEVER for _ in range(count))
-    return _spread(_known(past), past, rng, count - never) + _never_seen(past, rng, never)
+    return _spread(things_known(past), past, rng, count - never) + never_seen(past, rng, never)
 
 
 def _colour(past: Past, rng: np.random.Generator) -> Iterator[Question]:
@@ -328,5 +328,5 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]])) or "nothing"
 
 
-def _number(count: int, unit: str) -> str:
+def number(count: int, unit: str) -> str:
     return f"{count} {unit}" if count == 1 else f"{count} {unit}s"

@@ -6,22 +6,25 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import get_context
 from queue import Empty
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from flash_vstream_ros.demo.questions import Question
 from flash_vstream_ros.memory.am_rope import MergedGrid, prompt_ids
 from flash_vstream_ros.models.preprocess import POOL
 from flash_vstream_ros.models.prompt import ChatPrompt, plain_ids
 
+from .drills import Drill
 from .network import GRID
 from .patrols import Example
 
 HIGH, LOW = MergedGrid(GRID // 2, GRID // 2), MergedGrid(GRID // 2 // POOL, GRID // 2 // POOL)
-SHARED = 0  # branch of the tokens that every question sees
+T = TypeVar("T")
+PADDING, SHARED = -1, 0  # branches of tokens; drills, then questions, have their own from 1 on
 
 
 class Batch(NamedTuple):
@@ -32,15 +35,17 @@ class Batch(NamedTuple):
     positions: Tensor  # [3, batch, length]
     mask: Tensor  # [batch, 1, length, length] bool: what may be attended to
     targets: Tensor  # [batch, length] int64: the token to be said next, -100 elsewhere
+    asked: Tensor  # [batch, length] bool: in a question, not in a drill
 
 
 class Batcher:
     """Puts examples into batches, as the model's own prompt would."""
 
-    def __init__(self, network: Any, tokenizer: Any, prompt: ChatPrompt) -> None:
+    def __init__(self, network: Any, tokenizer: Any, prompt: ChatPrompt, drills: int = 0) -> None:
         self.merger, self.width = network.model.visual.merger, network.config.text_config.hidden_size
         self.tokenizer, self.prompt = tokenizer, prompt
         self.middle = [*prompt.between, *plain_ids(tokenizer, prompt.instruction + "\n")]
+        self.drills = drills
         self.stop = tokenizer.convert_tokens_to_ids("<|im_end|>")
         self._ids: dict[str, list[int]] = {}
 
@@ -54,7 +59,7 @@ class Batcher:
         length = max(len(tokens) for tokens, *_ in rows)
         count = len(rows)
         tokens, targets = torch.full((count, length), 0), torch.full((count, length), -100)
-        branches = torch.full((count, length), -1)
+        branches = torch.full((count, length), PADDING)
         positions, visual = torch.zeros(3, count, length, dtype=torch.long), torch.zeros(count, length, self.width)
         for i, (ids, goal, branch, places, seen) in enumerate(rows):
             size = len(ids)
@@ -64,7 +69,7 @@ class Batcher:
             visual[i, start : start + len(seen)] = seen
         same = (branches[:, :, None] == branches[:, None, :]) | (branches[:, None, :] == SHARED)
         mask = same & torch.ones(length, length, dtype=torch.bool).tril()
-        return Batch(tokens, visual, positions, mask[:, None], targets)
+        return Batch(tokens, visual, positions, mask[:, None], targets, branches > self.drills)
 
     def _row(
         self, example: Example, asked: int, rng: np.random.Generator
@@ -84,15 +89,29 @@ class Batcher:
         )
         tokens, goals, branches = list(shared), [-100] * len(shared), [SHARED] * len(shared)
         parts, following = [places], len(shared) + delta
-        for branch, index in enumerate(rng.permutation(len(example.questions))[:asked], 1):
-            question = example.questions[index]
-            before = [*self.ids(question.text), *self.prompt.closing]
-            answer = [*self.ids(question.answer), self.stop]
-            tokens += before + answer[:-1]
-            goals += [-100] * (len(before) - 1) + answer
-            branches += [branch] * (len(before) + len(answer) - 1)
-            parts.append(torch.arange(following, following + len(before) + len(answer) - 1).expand(3, -1))
+        chosen, drilled = _some(example.questions, asked, rng), _some(example.drills, self.drills, rng)
+        texts = [(branch, self._drill(drill)) for branch, drill in enumerate(drilled, 1)]
+        texts += [(branch, self._question(question)) for branch, question in enumerate(chosen, self.drills + 1)]
+        for branch, (said, goal) in texts:
+            tokens += said
+            goals += goal
+            branches += [branch] * len(said)
+            parts.append(torch.arange(following, following + len(said)).expand(3, -1))
         return tokens, goals, branches, torch.cat(parts, 1), seen
+
+    def _question(self, question: Question) -> tuple[list[int], list[int]]:
+        """Tokens, and which are to be said next."""
+        before = [*self.ids(question.text), *self.prompt.closing]
+        answer = [*self.ids(question.answer), self.stop]
+        return before + answer[:-1], [-100] * (len(before) - 1) + answer
+
+    def _drill(self, drill: Drill) -> tuple[list[int], list[int]]:
+        tokens: list[int] = []
+        goals: list[int] = []
+        for cue, answer in drill:
+            tokens += [*self.ids(cue), *self.ids(answer)]
+            goals += [-100] * (len(self.ids(cue)) - 1) + [*self.ids(answer), -100]
+        return tokens, goals
 
 
 def loss_and_hits(network: Any, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -105,6 +124,10 @@ def loss_and_hits(network: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     told = batch.targets >= 0
     logits, goals = network.lm_head(hidden[told]), batch.targets[told]
     return F.cross_entropy(logits, goals), logits.argmax(-1) == goals
+
+
+def _some(options: Sequence[T], count: int, rng: np.random.Generator) -> list[T]:
+    return [options[index] for index in rng.permutation(len(options))[:count]]
 
 
 class Pool:
@@ -155,7 +178,7 @@ def _visual_tokens(example: Example) -> int:
 
 
 def _make(make: Callable[[], Iterator[Example]], queue: Any) -> None:
-    os.nice(5)
+    os.nice(15)
     torch.set_num_threads(1)
     for example in filter(lambda example: example.questions, make()):
         queue.put(tuple(part.numpy() if isinstance(part, Tensor) else part for part in example))
@@ -167,8 +190,10 @@ def _unpacked(parts: tuple[Any, ...]) -> Example:
 
 
 def answers_right(batch: Batch, hits: Tensor, stop: int) -> tuple[int, int]:
-    """(answers said without a mistake, answers), each token after the true ones before it."""
-    stops = batch.targets[batch.targets >= 0] == stop
+    """(questions answered without a mistake, questions), each token after the true ones before it."""
+    told = batch.targets >= 0
+    asked = batch.asked[told]
+    stops = batch.targets[told][asked] == stop
     answer = torch.cat([stops.new_zeros(1), stops[:-1]]).cumsum(0)
-    mistakes = torch.zeros(int(stops.sum())).index_add_(0, answer.cpu(), (~hits).float().cpu())
+    mistakes = torch.zeros(int(stops.sum())).index_add_(0, answer.cpu(), (~hits[asked]).float().cpu())
     return int((mistakes == 0).sum()), len(mistakes)

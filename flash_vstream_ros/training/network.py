@@ -45,13 +45,13 @@ def household_network(tokenizer: Any) -> Any:
         text_config={
             "vocab_size": len(tokenizer),
             "hidden_size": 128,
-            "intermediate_size": 384,
-            "num_hidden_layers": 3,
+            "intermediate_size": 320,
+            "num_hidden_layers": 4,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "max_position_embeddings": 8192,
             # Most of the rotary frequencies tell time: hours in slots of seconds.
-            "rope_parameters": {"rope_type": "default", "rope_theta": 3e4, "mrope_section": [12, 2, 2]},
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [12, 2, 2]},
             "bos_token_id": None,
             "eos_token_id": token("<|im_end|>"),
             "tie_word_embeddings": True,

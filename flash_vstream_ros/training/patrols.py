@@ -20,6 +20,7 @@ from flash_vstream_ros.demo.world import COLOURS, KINDS, ROOMS, World
 from flash_vstream_ros.memory.flash_memory import FlashMemory, FlashMemoryConfig
 from flash_vstream_ros.memory.slot import Grid, Slot
 
+from .drills import Drill, drills
 from .looks import FRAME_S, SLOT_S, Label, Looks
 from .network import GRID, encode_batch
 from .vision import rows
@@ -41,6 +42,7 @@ class Example(NamedTuple):
     csm_times: Tensor
     text_slots: int
     questions: list[Question]
+    drills: list[Drill]
 
 
 class Features(NamedTuple):
@@ -153,6 +155,7 @@ def _example(memory: FlashMemory, world: World, now: float, form: str, rng: np.r
         snapshot.csm_times[csm],
         snapshot.text_slots,
         questions(world.visits[since:], now, rng),
+        drills(world.visits[since:], now, rng),
     )
 
 

@@ -6,13 +6,14 @@ import json
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from flash_vstream_ros.models.prompt import ChatPrompt
 
@@ -20,7 +21,7 @@ from .curves import draw_curves
 from .language import Batcher, Pool, answers_right, loss_and_hits
 from .looks import looks
 from .network import household_network, household_tokenizer
-from .patrols import encode_looks, examples
+from .patrols import Example, Features, encode_looks, examples
 from .vision import train_vision
 
 SAVE_EVERY_S = 120.0
@@ -32,12 +33,14 @@ class Plan:
     """What a run does; the same plan on the same machine gives the same looks and, but for timing, the same prompts."""
 
     seed: int = 1
-    vision_steps: int = 1500
+    vision_steps: int = 2000
     language_steps: int = 24_000
     cooling_steps: int = 6_000  # of these, the last ones, with a falling rate
-    language_rate: float = 1.5e-3
-    batch: int = 4  # prompts
-    questions: int = 8  # behind each prompt
+    language_rate: float = 2e-3
+    batch: int = 8  # prompts, in parts of similar length
+    parts: int = 2  # each on a core of its own
+    questions: int = 6  # behind each prompt
+    drills: int = 2  # behind each prompt
     longest_min: float = 170.0  # patrol
 
 
@@ -55,7 +58,7 @@ class Progress:
 def train(plan: Plan, folder: Path, device: torch.device, report: Callable[[Progress], None]) -> Path:
     """Trains in `folder`, going on from what is there; the folder of the finished model.
 
-    Raises ValueError when the folder holds a run of another plan.
+    Raises ValueError when the folder holds a run of another seed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = _State.load(folder, plan)
@@ -79,35 +82,44 @@ def train(plan: Plan, folder: Path, device: torch.device, report: Callable[[Prog
 
 
 def _train_language(
-    plan: Plan, network: Any, tokenizer: Any, state: _State, features: Any, report: Callable[[Progress], None]
+    plan: Plan, network: Any, tokenizer: Any, state: _State, features: Features, report: Callable[[Progress], None]
 ) -> None:
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(parameters, plan.language_rate, betas=(0.9, 0.98), weight_decay=0.01)
     if state.language is not None:
         network.load_state_dict(state.language)
         optimiser.load_state_dict(state.optimiser)
-    batcher = Batcher(network, tokenizer, ChatPrompt.of(tokenizer))
+    batcher = Batcher(network, tokenizer, ChatPrompt.of(tokenizer), plan.drills)
     draw = np.random.default_rng((plan.seed, state.step))
-    source = plan.seed * 1_000_000 + state.step
-    cooling = state.step >= plan.language_steps - plan.cooling_steps
-    pool = Pool(lambda: examples(features, source, plan.longest_min, real=cooling))
+
+    def gradients(chosen: list[Example], seed: int) -> tuple[tuple[Tensor, ...], float, int, int]:
+        torch.set_num_threads(threads)
+        batch = batcher(chosen, plan.questions, np.random.default_rng(seed))
+        loss, hits = loss_and_hits(network, batch)
+        return torch.autograd.grad(loss, parameters), float(loss.detach()), *answers_right(batch, hits, batcher.stop)
+
+    pool = _pool(plan, features, state.step)
     began, saved = time.monotonic() - state.language_s, time.monotonic()
     losses: list[float] = []
     right = asked = 0
+    threads = max(torch.get_num_threads() // plan.parts, 1)
+    workers = ThreadPoolExecutor(plan.parts)
     try:
         while state.step < plan.language_steps:
             for group in optimiser.param_groups:
                 group["lr"] = plan.language_rate * _heat(plan, state.step)
-            batch = batcher(pool.draw(plan.batch, draw), plan.questions, draw)
-            loss, hits = loss_and_hits(network, batch)
-            optimiser.zero_grad()
-            loss.backward()
+            if state.step == plan.language_steps - plan.cooling_steps:
+                pool.close()
+                pool = _pool(plan, features, state.step)
+            chosen = [pool.draw(plan.batch // plan.parts, draw) for _ in range(plan.parts)]
+            done = list(workers.map(gradients, chosen, draw.integers(1 << 40, size=plan.parts).tolist()))
+            for parameter, *shares in zip(parameters, *(part[0] for part in done), strict=True):
+                parameter.grad = torch.stack(shares).mean(0)
             nn.utils.clip_grad_norm_(parameters, 1.0)
             optimiser.step()
             state.step += 1
-            losses.append(float(loss.detach()))
-            good, count = answers_right(batch, hits, batcher.stop)
-            right, asked = right + good, asked + count
+            losses.append(float(np.mean([part[1] for part in done])))
+            right, asked = right + sum(part[2] for part in done), asked + sum(part[3] for part in done)
             ended = state.step == plan.language_steps
             if state.step % REPORT_STEPS == 0 or ended:
                 state.language_s = time.monotonic() - began
@@ -119,7 +131,14 @@ def _train_language(
                 state.save()
                 saved = time.monotonic()
     finally:
+        workers.shutdown()
         pool.close()
+
+
+def _pool(plan: Plan, features: Features, step: int) -> Pool:
+    """Memories of all sizes; of the real one while the rate falls."""
+    cooling = step >= plan.language_steps - plan.cooling_steps
+    return Pool(lambda: examples(features, plan.seed * 1_000_000 + step, plan.longest_min, real=cooling))
 
 
 def _heat(plan: Plan, step: int) -> float:
@@ -130,8 +149,9 @@ def _heat(plan: Plan, step: int) -> float:
 class _State:
     """What is kept of a run, in one file."""
 
-    def __init__(self, file: Path, plan: Plan) -> None:
-        self.file, self.plan = file, plan
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.plans: list[tuple[int, dict[str, Any]]] = []  # each from a step on: a run may go on with other settings
         self.vision: dict[str, Any] | None = None
         self.language: dict[str, Any] | None = None
         self.optimiser: dict[str, Any] = {}
@@ -142,22 +162,23 @@ class _State:
 
     @classmethod
     def load(cls, folder: Path, plan: Plan) -> _State:
-        state = cls(folder / "run.pt", plan)
+        state = cls(folder / "run.pt")
         if state.file.exists():
-            values = torch.load(state.file, weights_only=True)
-            begun = Plan(**values.pop("plan"))
-            if (begun.seed, begun.batch, begun.questions) != (plan.seed, plan.batch, plan.questions):
-                raise ValueError(f"{state.file} is of another run, {begun}: use another folder, or the same settings.")
-            vars(state).update(values)
+            vars(state).update(torch.load(state.file, weights_only=True))
+            begun = state.plans[0][1]["seed"]
+            if begun != plan.seed:
+                raise ValueError(f"{state.file} is of seed {begun}: use another folder, or the same seed.")
+        if not state.plans or state.plans[-1][1] != asdict(plan):
+            state.plans.append((state.step, asdict(plan)))
         return state
 
     def note(self, stage: str, step: int, loss: float, accuracy: float = float("nan")) -> None:
         self.history.append((stage, step, loss, accuracy))
 
     def save(self) -> None:
-        values = {name: value for name, value in vars(self).items() if name not in ("file", "plan")}
+        values = {name: value for name, value in vars(self).items() if name != "file"}
         partial = self.file.with_suffix(".partial")
-        torch.save({**values, "plan": asdict(self.plan)}, partial)
+        torch.save(values, partial)
         partial.replace(self.file)
         draw_curves(self.history, self.file.with_name("curves.png"))
 
@@ -167,7 +188,7 @@ def _finish(folder: Path, network: Any, tokenizer: Any, state: _State) -> Path:
     network.save_pretrained(model)
     tokenizer.save_pretrained(model)
     record = {
-        "plan": asdict(state.plan),
+        "plans": state.plans,
         "language_minutes": round(state.language_s / 60, 1),
         "vision_accuracy": {name: round(value, 4) for name, value in state.scores.items()},
         "torch": torch.__version__,

@@ -17,7 +17,14 @@ from flash_vstream_ros.models.preprocess import POOL, normalise, patchify
 from .looks import Label, Looks
 from .network import encode_batch
 
-TARGETS = {"room": len(ROOMS), "corner": 3, "colour": len(COLOURS) + 1, "kind": len(KINDS) + 1, "person": 2}
+TARGETS = {
+    "room": len(ROOMS),
+    "corner": 3,
+    "colour": len(COLOURS) + 1,
+    "kind": len(KINDS) + 1,
+    "thing": len(COLOURS) * len(KINDS) + 1,
+    "person": 2,
+}
 BATCH, RATE = 48, 1e-3
 
 
@@ -30,19 +37,25 @@ def rows(frames: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Heads(nn.Module):
-    """One linear layer for each target, on every merged token; a slot's say is the mean of its tokens'."""
+    """One linear layer for each target, on every merged token.
+
+    Every token tells all that its slot shows, so that the language model finds a thing and its room in one place.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.heads = nn.ModuleDict({name: nn.Linear(width, classes) for name, classes in TARGETS.items()})
 
     def forward(self, tokens: Tensor) -> dict[str, Tensor]:
-        return {name: head(tokens).mean(1) for name, head in self.heads.items()}
+        return {name: head(tokens) for name, head in self.heads.items()}
 
 
 def targets(labels: np.ndarray) -> dict[str, Tensor]:
     column = {name: torch.from_numpy(labels[:, i]) for i, name in enumerate(Label._fields)}
-    return {name: column[name] + (name == "corner") for name in TARGETS}
+    column["corner"] = column["corner"] + 1
+    column["thing"] = (column["colour"] - 1) * len(KINDS) + column["kind"]
+    column["thing"][column["kind"] == 0] = 0
+    return {name: column[name] for name in TARGETS}
 
 
 def train_vision(
@@ -65,7 +78,7 @@ def train_vision(
         _, low, high = encode_batch(visual, *rows(frames))
         wanted = {name: values[chosen].to(device) for name, values in everything.items()}
         said = [(name, logits) for part in (low, high) for name, logits in heads(part).items()]
-        loss = torch.stack([F.cross_entropy(logits, wanted[name]) for name, logits in said]).sum()
+        loss = torch.stack([_loss(logits, wanted[name]) for name, logits in said]).sum()
         # Features of unit size suit the language model and keep Ward's distances comparable.
         loss = loss + 0.05 * sum((part.square().mean() - 1).square() for part in (low, high))
         optimiser.zero_grad()
@@ -86,6 +99,11 @@ def rate_at(step: int, steps: int, warm_up: int = 100) -> float:
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min((step - warm_up) / max(steps - warm_up, 1), 1.0)))
 
 
+def _loss(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Mean cross entropy of logits [slots, tokens, classes] and what their slots show."""
+    return F.cross_entropy(logits.flatten(0, 1), wanted.repeat_interleave(logits.shape[1]))
+
+
 @torch.no_grad()
 def _accuracy(
     visual: Any, heads: Heads, looks: Looks, chosen: np.ndarray, wanted: dict[str, Tensor], device: torch.device
@@ -95,6 +113,6 @@ def _accuracy(
         _, low, high = encode_batch(visual, *rows(torch.from_numpy(looks.frames[part]).to(device)))
         for resolution, tokens in (("low", low), ("high", high)):
             for name, logits in heads(tokens).items():
-                right = (logits.argmax(1).cpu() == wanted[name][part]).float()
-                hits.setdefault(f"{resolution} {name}", []).extend(right.tolist())
+                right = (logits.argmax(-1).cpu() == wanted[name][part, None]).float()
+                hits.setdefault(f"{resolution} {name}", []).append(float(right.mean(1).mean()))
     return {name: float(np.mean(values)) for name, values in hits.items()}

@@ -1,0 +1,94 @@
+"""Drills: many short cues behind one memory, each with what belongs to it.
+
+A question costs twenty tokens for one fact; a drill asks for a dozen facts in the same number. What is practised is
+what questions need: find a thing, its room and its time, and tell visits in their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from flash_vstream_ros.demo.questions import Past, Sight, ago, never_seen, number, past_of, scene, things_known
+from flash_vstream_ros.demo.world import ROOMS, Thing, Visit
+
+Drill = list[tuple[str, str]]  # cue, answer; the first cue begins with the name of the drill
+MOST = 10  # cues
+NEVER = 3
+
+
+def drills(visits: Sequence[Visit], now: float, rng: np.random.Generator) -> list[Drill]:
+    """One of each sort that `now` allows; what is only just coming into view is in none."""
+    past = past_of(visits, now)
+    made = ((name, make(past, rng)) for name, make in _DRILLS.items())
+    return [[(name + drill[0][0], drill[0][1]), *drill[1:]] for name, drill in made if drill]
+
+
+def _things(past: Past, rng: np.random.Generator, tell: Callable[[Sight], str], otherwise: str) -> Drill:
+    things = [*things_known(past)]
+    chosen = [things[i] for i in rng.permutation(len(things))[: MOST - NEVER]] + never_seen(past, rng, NEVER)
+    shuffled = (chosen[i] for i in rng.permutation(len(chosen)))
+    return [(f" {thing.name}", tell(past.last[thing]) if thing in past.last else otherwise) for thing in shuffled]
+
+
+def _where(past: Past, rng: np.random.Generator) -> Drill:
+    return _things(past, rng, lambda sight: f"in the {sight.room}", "never seen")
+
+
+def _when(past: Past, rng: np.random.Generator) -> Drill:
+    return _things(past, rng, lambda sight: ago(past.age(sight.end)), "never seen")
+
+
+def _seen(past: Past, rng: np.random.Generator) -> Drill:
+    return _things(past, rng, lambda _: "yes", "no")
+
+
+def _first(past: Past, rng: np.random.Generator) -> Drill:
+    things = [thing for thing in things_known(past) if thing in past.first]
+    chosen = (things[i] for i in rng.permutation(len(things))[:MOST])
+    return [(f" {thing.name}", f"in the {past.first[thing].room}") for thing in chosen]
+
+
+def _colours(past: Past, rng: np.random.Generator) -> Drill:
+    fresh = {thing.kind for thing in past.fresh if isinstance(thing, Thing)}
+    single = [(*key, *colours) for key, colours in past.stood.items() if len(colours) == 1 and key[1] not in fresh]
+    chosen = (single[i] for i in rng.permutation(len(single))[:MOST])
+    return [(f" {kind} in the {room}", f" {colour}") for room, kind, colour in chosen]
+
+
+def _rooms(past: Past, rng: np.random.Generator) -> Drill:
+    """How often, when last, and what stood there at the last visits, the newest first."""
+    drill: Drill = []
+    for room in (ROOMS[i] for i in rng.permutation(len(ROOMS))):
+        stays = [visit for visit in past.visits if visit.room == room]
+        if room in past.fresh or not stays:
+            continue
+        drill += [(f" {room}", number(len(stays), "time")), (" ", ago(past.age(stays[-1].end)))]
+        drill += [(" before", _shown(visit)) for visit in stays[-1:-3:-1]]
+    return drill
+
+
+def _forwards(past: Past, rng: np.random.Generator) -> Drill:
+    return [(".", f" the {visit.room}{_shown(visit)}") for visit in past.visits[:MOST]]
+
+
+def _backwards(past: Past, rng: np.random.Generator) -> Drill:
+    known_visits = past.visits if past.here else past.visits[:-1]
+    return [(" before", f" the {visit.room}{_shown(visit)}") for visit in known_visits[: -MOST - 1 : -1]]
+
+
+def _shown(visit: Visit) -> str:
+    return "".join(f", {scene(look)}" for look in visit.looks)
+
+
+_DRILLS = {
+    "where": _where,
+    "when": _when,
+    "seen": _seen,
+    "first": _first,
+    "colour": _colours,
+    "visit": _rooms,
+    "patrol": _forwards,
+    "last": _backwards,
+}
