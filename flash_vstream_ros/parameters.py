@@ -53,7 +53,11 @@ class ParameterSpec:
 SUMMARY_PROMPT = "Describe in one or two sentences what happened."
 
 PARAMETERS = (
-    ParameterSpec("model.name", PUBLISHED_MODEL, "Hub id or folder of the model; tiny-random: untrained, no download"),
+    ParameterSpec(
+        "model.name",
+        PUBLISHED_MODEL,
+        "Hub id or folder of the model; no download: household (the demo's), tiny-random (untrained)",
+    ),
     ParameterSpec(
         "model.device", "auto", "auto: CUDA when there is one, else CPU; or a torch device such as cuda:0, cpu"
     ),
@@ -95,6 +99,13 @@ PARAMETERS = (
         "Longest time span seen in training; longer ones are scaled to it, 0: never [slots]",
         0,
         1000000,
+    ),
+    ParameterSpec(
+        "memory.episode_slots",
+        0.0,
+        "So many slots apart, equal views count as different and are rather kept apart; 0: time does not count [slots]",
+        0.0,
+        1e6,
     ),
     ParameterSpec("question.queue", 4, "Questions that may wait; more are answered BUSY [questions]", 1, 64),
     ParameterSpec("question.deadline_s", 30.0, "Time for an answer when the question sets none [s]", 0.1, 3600.0),
@@ -145,6 +156,7 @@ def declare(node: Node, complain: Callable[[str], None]) -> Settings:
                 recent_slots=values["memory.recent_slots"],
                 exemplars=values["memory.exemplars"],
                 horizon_slots=values["memory.horizon_slots"],
+                episode_slots=values["memory.episode_slots"],
             ),
             question_queue=values["question.queue"],
             deadline_s=values["question.deadline_s"],

@@ -24,9 +24,17 @@ class NaiveMemory:
     dam_slots: int
     exemplars: int
     recent: int
+    episode: float = 0.0  # so many slots apart, equal views are as far apart as the first view is from zero; 0: never
     clusters: list[NaiveCluster] = field(default_factory=list)  # first born first
     seen: int = 0
     margin: float = np.inf  # smallest relative gap between a decision and the next best one
+
+    def _apart(self, a: NaiveCluster, b: NaiveCluster) -> float:
+        """Squared distance of the centroids, time being a coordinate."""
+        gap = self.centroid(a) - self.centroid(b)
+        slots = np.mean(a.members) - np.mean(b.members)
+        scale = float(self.maps[0] @ self.maps[0]) / self.episode**2 if self.episode else 0.0
+        return float(gap @ gap + scale * slots**2)
 
     def centroid(self, cluster: NaiveCluster) -> np.ndarray:
         return self.maps[cluster.members].mean(0)
@@ -40,9 +48,8 @@ class NaiveMemory:
         for i, j in itertools.combinations(range(len(self.clusters)), 2):
             a, b = self.clusters[i], self.clusters[j]
             if self.cameras[a.members[0]] == self.cameras[b.members[0]]:
-                gap = self.centroid(a) - self.centroid(b)
                 weight = len(a.members) * len(b.members) / (len(a.members) + len(b.members))
-                costs.append((weight * float(gap @ gap), i, j))
+                costs.append((weight * self._apart(a, b), i, j))
         costs.sort()
         if len(costs) > 1:
             self.margin = min(self.margin, (costs[1][0] - costs[0][0]) / costs[1][0])

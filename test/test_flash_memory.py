@@ -69,16 +69,17 @@ def same(a: MemorySnapshot, b: MemorySnapshot) -> bool:
     exemplars=st.integers(1, 4),
     recent=st.integers(0, 3),
     cameras=st.integers(1, 2),
+    episode=st.sampled_from([0.0, 3.0, 20.0]),
 )
 def test_it_holds_what_the_naive_memory_holds(
-    seed: int, count: int, capacity: int, dam: int, exemplars: int, recent: int, cameras: int
+    seed: int, count: int, capacity: int, dam: int, exemplars: int, recent: int, cameras: int, episode: float
 ) -> None:
     assume(dam <= capacity)
     random = np.random.default_rng(seed)
     maps = random.standard_normal((count, 4, 3)).astype(np.float32)
     names = [f"camera {random.integers(cameras)}" for _ in range(count)]
-    naive = NaiveMemory(maps.reshape(count, -1).astype(np.float64), names, capacity, dam, exemplars, recent)
-    memory = FlashMemory(FlashMemoryConfig(capacity, dam, exemplars, 0, PERIOD, recent))
+    naive = NaiveMemory(maps.reshape(count, -1).astype(np.float64), names, capacity, dam, exemplars, recent, episode)
+    memory = FlashMemory(FlashMemoryConfig(capacity, dam, exemplars, 0, PERIOD, recent, episode))
     for index in range(count):
         naive.insert()
         memory.insert(slot(index, torch.from_numpy(maps[index]), names[index]))
@@ -98,6 +99,28 @@ def test_it_holds_what_the_naive_memory_holds(
         assert snapshot.text_slots == min(index + 1, capacity)
         assert memory.entries == len(snapshot.entries) <= memory.capacity
         assert memory.tokens == 3 * len(snapshot.dam) + len(snapshot.csm)
+
+
+def test_episodes_keep_equal_views_of_different_times_apart() -> None:
+    places = lows(3, seed=5)
+    visits = [0, 1, 2, 0, 1, 2]  # each of five slots
+    held = {}
+    for episode in (0.0, 20.0):
+        memory = FlashMemory(FlashMemoryConfig(6, 3, episode_slots=episode))
+        for index in range(30):
+            noise = 0.2 * lows(1, seed=100 + index)[0]
+            memory.insert(slot(index, places[visits[index // 5]] + noise))
+        held[episode] = [entry for entry in memory.snapshot().entries if entry.kind is EntryKind.CSM]
+    spans = {episode: [entry.last_ns - entry.first_ns for entry in entries] for episode, entries in held.items()}
+    assert max(spans[0.0]) > 10 * PERIOD
+    assert max(spans[20.0]) < 5 * PERIOD
+
+
+def test_novelty_is_of_views_and_not_of_times() -> None:
+    memories = [FlashMemory(FlashMemoryConfig(40, 3, episode_slots=episode)) for episode in (0.0, 5.0)]
+    for index, low in enumerate(lows(40)):
+        plain, timed = (memory.insert(slot(index, low)) for memory in memories)
+        assert timed == pytest.approx(plain, abs=1e-6)
 
 
 def test_two_runs_are_equal_bit_by_bit() -> None:

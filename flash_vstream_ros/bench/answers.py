@@ -27,9 +27,11 @@ from .policies import OFFLINE, Budget, policies
 SECOND = 1_000_000_000
 FRAME_S, SLOT_S = 2.0, 4.0  # between the frames of a slot; between slots
 MAX_PIXELS = 112 * 112
-MEMORY = FlashMemoryConfig(csm_slots=48, dam_slots=10, horizon_slots=0, slot_period_ns=round(SLOT_S * SECOND))
+MEMORY = FlashMemoryConfig(
+    csm_slots=48, dam_slots=10, horizon_slots=0, slot_period_ns=round(SLOT_S * SECOND), episode_slots=150
+)
 FIRST_SEED = 100_000
-PACE_S = (140.0, 220.0)  # of a look; each world has its own
+PACE_S = (220.0, 340.0)  # of a look; each world has its own
 MOMENTS_MIN = (4.0, 20.0, 60.0, 110.0)  # and the end of the patrol
 SETTLED_S = 10.0  # a look has lasted at least so long when questions are asked
 SUMMARY_S = 600.0

@@ -16,7 +16,7 @@ import numpy as np
 from flash_vstream_ros.cli.contact_sheet import Picture, contact_sheet
 from flash_vstream_ros.demo.questions import Question, questions, right
 from flash_vstream_ros.demo.world import World
-from flash_vstream_ros.models.names import TINY
+from flash_vstream_ros.models.names import HOUSEHOLD
 from flash_vstream_ros.rehearsal import PATROL_START_S, Rehearsal, RehearsalError, ask, rehearse
 
 QUESTIONS = 10
@@ -46,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path("demo_memory.png"),
         help="write a picture of what the memory holds (default: %(default)s)",
     )
-    parser.add_argument("--model", default=TINY, help="hub id or folder (default: %(default)s, untrained)")
+    parser.add_argument(
+        "--model", default=HOUSEHOLD, help="hub id or folder (default: %(default)s, trained for this world only)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the simulated patrol (default: %(default)s)")
     parser.add_argument("--rate", type=float, default=30.0, help="simulated seconds per second (default: %(default)s)")
 

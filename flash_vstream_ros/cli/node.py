@@ -6,7 +6,7 @@ import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", help="hub id or folder; tiny-random: untrained, no download (parameter model.name)")
+    parser.add_argument("--model", help="hub id or folder; no download: household, tiny-random (parameter model.name)")
     parser.add_argument("--params-file", help="YAML file with parameters, like config/vstream.yaml")
     parser.add_argument("--image-topic", help="topic of the camera (remaps image)")
 

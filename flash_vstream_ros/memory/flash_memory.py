@@ -32,14 +32,15 @@ class FlashMemoryConfig:
     horizon_slots: int = 120  # longest time id the model was trained on; later times are scaled to fit; 0: never
     slot_period_ns: int = 2_000_000_000  # stamp length of one slot: 2 / sample_fps
     recent_slots: int = 1  # the newest slots, held in DAM whatever their weight
+    episode_slots: float = 0.0  # so many slots apart, equal views count as different ones; 0: time does not count
 
     def __post_init__(self) -> None:
         if not 1 <= self.dam_slots <= self.csm_slots:
             raise ValueError(f"dam_slots must be from 1 to csm_slots ({self.csm_slots}), not {self.dam_slots}")
         if self.exemplars < 1 or self.slot_period_ns < 1:
             raise ValueError("exemplars and slot_period_ns must be at least 1")
-        if self.recent_slots < 0 or self.horizon_slots < 0:
-            raise ValueError("recent_slots and horizon_slots must not be negative")
+        if min(self.recent_slots, self.horizon_slots, self.episode_slots) < 0:
+            raise ValueError("recent_slots, horizon_slots and episode_slots must not be negative")
 
 
 @dataclass(eq=False)
@@ -86,6 +87,8 @@ class FlashMemory:
         self._grid = Grid(0, 0)
         self._origin_ns = 0
         self._slots_seen = 0
+        self._zero_ns = 0  # of the clustering's time
+        self._slot_apart = 0.0  # squared distance of equal views one slot apart
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -152,8 +155,11 @@ class FlashMemory:
             if not is_finite:
                 raise ValueError(f"a slot of camera {slot.camera!r} has NaN or infinite features; leave it out")
             pool = self._pool or ExemplarPool(self._held_at_most(), slot)
+            if self._pool is None:
+                self._zero_ns = slot.last_ns
+                self._slot_apart = distances[-1] / self.config.episode_slots**2 if self.config.episode_slots else 0.0
             novelty = self._novelty(ward, slot.camera, distances)
-            row, merge = ward.insert(item, slot.camera, distances)
+            row, merge = ward.insert(item, slot.camera, self._apart(distances, slot.last_ns))
             newest = pool.hold(slot)
         if self._pool is None:
             self._ward, self._pool, self._grid, self._origin_ns = ward, pool, slot.grid, slot.last_ns
@@ -235,12 +241,28 @@ class FlashMemory:
         times = [self._slots_since_origin(stamp_sum, stamps) * scale for stamp_sum, stamps in sums]
         return torch.tensor(times, dtype=torch.float64)
 
+    def _since_zero(self, row: int) -> float:
+        """Slots from the clustering's zero of time to the mean stamp of a cluster."""
+        cluster = self._clusters[row]
+        return (cluster.stamp_sum - cluster.slots * self._zero_ns) / (cluster.slots * self.config.slot_period_ns)
+
+    def _apart(self, distances: list[float], stamp_ns: int) -> list[float]:
+        """Squared distances [rows + 1] to the clusters, then to zero, of a view at a stamp; time is a coordinate."""
+        if not self._slot_apart:
+            return distances
+        now = (stamp_ns - self._zero_ns) / self.config.slot_period_ns
+        then = [self._since_zero(row) if row in self._clusters else now for row in range(len(distances) - 1)]
+        return [
+            distance + self._slot_apart * (now - t) ** 2 for distance, t in zip(distances, [*then, 0.0], strict=True)
+        ]
+
     def _novelty(self, ward: WardClustering, camera: str, distances: list[float]) -> float:
         own = [row for row, cluster in self._clusters.items() if cluster.camera == camera]
         if not own:
             return 1.0
         nearest = min(own, key=distances.__getitem__)
-        norm, centroid_norm = distances[-1], ward.squared_norm(nearest)
+        norm = distances[-1]
+        centroid_norm = ward.squared_norm(nearest) - self._slot_apart * self._since_zero(nearest) ** 2
         if not norm or not centroid_norm:
             return float(norm != centroid_norm)
         cosine = (norm + centroid_norm - distances[nearest]) / (2 * math.sqrt(norm * centroid_norm))

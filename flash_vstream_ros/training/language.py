@@ -133,11 +133,17 @@ def _some(options: Sequence[T], count: int, rng: np.random.Generator) -> list[T]
 class Pool:
     """Examples from a process of its own, the newest `size` of them; each is drawn several times."""
 
-    def __init__(self, make: Callable[[], Iterator[Example]], size: int = 4000, first: int = 64) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Iterator[Example]],
+        held: Sequence[Example] = (),
+        size: int = 4000,
+        first: int = 300,
+    ) -> None:
         context = get_context("fork")
         self._queue: Any = context.Queue(maxsize=64)
         self._size, self._first = size, first
-        self._held: list[Example] = []
+        self.held = [*held]
         self.made = 0
         self._maker = context.Process(target=_make, args=(make, self._queue), daemon=True)
         self._maker.start()
@@ -146,17 +152,17 @@ class Pool:
         """Examples of similar length, so that a batch has little padding."""
         while self._receive():
             pass
-        wanted = _visual_tokens(self._held[rng.integers(len(self._held))])
-        some = rng.choice(len(self._held), min(8 * count, len(self._held)), replace=False)
-        nearest = sorted(some.tolist(), key=lambda i: abs(_visual_tokens(self._held[i]) - wanted))[:count]
-        return [self._held[i] for i in nearest]
+        wanted = _visual_tokens(self.held[rng.integers(len(self.held))])
+        some = rng.choice(len(self.held), min(8 * count, len(self.held)), replace=False)
+        nearest = sorted(some.tolist(), key=lambda i: abs(_visual_tokens(self.held[i]) - wanted))[:count]
+        return [self.held[i] for i in nearest]
 
     def close(self) -> None:
         self._maker.terminate()
 
     def _receive(self) -> bool:
         """Take in an example that is ready; False when there is none and those held suffice."""
-        enough = len(self._held) >= self._first
+        enough = len(self.held) >= self._first
         try:
             self._keep(_unpacked(self._queue.get(block=not enough, timeout=10)))
         except Empty:
@@ -166,10 +172,10 @@ class Pool:
         return True
 
     def _keep(self, example: Example) -> None:
-        if len(self._held) < self._size:
-            self._held.append(example)
+        if len(self.held) < self._size:
+            self.held.append(example)
         else:
-            self._held[self.made % self._size] = example
+            self.held[self.made % self._size] = example
         self.made += 1
 
 

@@ -25,12 +25,16 @@ from .looks import FRAME_S, SLOT_S, Label, Looks
 from .network import GRID, encode_batch
 from .vision import rows
 
-CSM_SLOTS, CSM_SHARES = (6, 12, 16, 24, 48), (0.45, 0.15, 0.1, 0.1, 0.2)
+CSM_SLOTS, CSM_SHARES = (8, 12, 16, 24, 48), (0.4, 0.15, 0.1, 0.1, 0.25)
+# Looks for each cluster, at most: the ways between them take clusters too, and what is lost cannot be learned.
+CROWDED = 0.62
 # Other forms of memory are trained a little as well, so that comparing with them is fair.
 FORMS, FORM_SHARES = ("Flash", "CSM", "DAM"), (0.8, 0.1, 0.1)
 RECENT_SHARE = 0.25
 SECOND = 1_000_000_000
-MEMORY = FlashMemoryConfig(csm_slots=48, dam_slots=10, horizon_slots=0, slot_period_ns=round(SLOT_S * SECOND))
+MEMORY = FlashMemoryConfig(
+    csm_slots=48, dam_slots=10, horizon_slots=0, slot_period_ns=round(SLOT_S * SECOND), episode_slots=150
+)
 
 
 class Example(NamedTuple):
@@ -103,8 +107,8 @@ def random_memory(rng: np.random.Generator) -> FlashMemoryConfig:
 
 
 def random_world(rng: np.random.Generator, csm_slots: int, longest_min: float) -> World:
-    """A patrol of up to as many looks as the memory has clusters; one of hours moves slowly, as a robot does."""
-    looks = rng.uniform(3, min(0.95 * csm_slots, 4 * longest_min))
+    """A patrol of so many looks that most have a cluster of their own; one of hours moves slowly, as a robot does."""
+    looks = rng.uniform(3, min(CROWDED * csm_slots, 4 * longest_min))
     shortest = looks * 15 / 60
     minutes = float(np.exp(rng.uniform(np.log(shortest), np.log(min(longest_min, 16 * shortest)))))
     return World(int(rng.integers(1 << 40)), minutes, 60 * minutes / looks / 1.2 - 5, held_out=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,8 +35,8 @@ class Plan:
     seed: int = 1
     vision_steps: int = 2000
     language_steps: int = 24_000
-    cooling_steps: int = 6_000  # of these, the last ones, with a falling rate
-    language_rate: float = 2e-3
+    cooling_steps: int = 5_000  # of these, the last ones, with a falling rate
+    language_rate: float = 1e-3
     batch: int = 8  # prompts, in parts of similar length
     parts: int = 2  # each on a core of its own
     questions: int = 6  # behind each prompt
@@ -110,7 +110,7 @@ def _train_language(
                 group["lr"] = plan.language_rate * _heat(plan, state.step)
             if state.step == plan.language_steps - plan.cooling_steps:
                 pool.close()
-                pool = _pool(plan, features, state.step)
+                pool = _pool(plan, features, state.step, pool.held)
             chosen = [pool.draw(plan.batch // plan.parts, draw) for _ in range(plan.parts)]
             done = list(workers.map(gradients, chosen, draw.integers(1 << 40, size=plan.parts).tolist()))
             for parameter, *shares in zip(parameters, *(part[0] for part in done), strict=True):
@@ -135,10 +135,10 @@ def _train_language(
         pool.close()
 
 
-def _pool(plan: Plan, features: Features, step: int) -> Pool:
+def _pool(plan: Plan, features: Features, step: int, held: Sequence[Example] = ()) -> Pool:
     """Memories of all sizes; of the real one while the rate falls."""
     cooling = step >= plan.language_steps - plan.cooling_steps
-    return Pool(lambda: examples(features, plan.seed * 1_000_000 + step, plan.longest_min, real=cooling))
+    return Pool(lambda: examples(features, plan.seed * 1_000_000 + step, plan.longest_min, real=cooling), held)
 
 
 def _heat(plan: Plan, step: int) -> float:
