@@ -32,6 +32,21 @@ class Sight(NamedTuple):
     end: float  # [s]
 
 
+class Change(NamedTuple):
+    """What is different in a room since the visit before; no thing: nothing is."""
+
+    room: str
+    thing: Thing | None
+    came: bool
+    before: float  # end of the visit before [s]
+
+    @property
+    def said(self) -> str:
+        if not self.thing:
+            return "nothing"
+        return f"a {self.thing.name} appeared" if self.came else f"the {self.thing.name} is gone"
+
+
 class Past(NamedTuple):
     """What can be asked about at a moment. What is only just coming into view is in `fresh`, better not asked about."""
 
@@ -88,6 +103,20 @@ def patrol(visits: Sequence[Visit], since: float, until: float) -> str:
     rooms = [f"the {room}" for room in dict.fromkeys(visit.room for visit in recent)]
     was = f"I was in {_listed(rooms)}. " if rooms else ""
     return f"{was}I saw {_listed(saw)}."
+
+
+def changes(past: Past) -> Iterator[Change]:
+    """Of each room visited twice or more whose last two visits are complete."""
+    stays: dict[str, list[Visit]] = {}
+    for visit in past.visits:
+        stays.setdefault(visit.room, []).append(visit)
+    for room, visits in stays.items():
+        if len(visits) > 1 and room not in past.fresh and all(len(visit.looks) == 2 for visit in visits[-2:]):
+            before, after = ({look.corner: look.thing for look in visit.looks} for visit in visits[-2:])
+            differ = [(before[corner], after.get(corner)) for corner in before if before[corner] != after.get(corner)]
+            gone, came = differ[0] if differ else (None, None)
+            if len(differ) < 2 and not (gone and came):
+                yield Change(room, came or gone, came is not None, visits[-2].end)
 
 
 def scene(look: Look) -> str:
@@ -296,24 +325,14 @@ def _person(past: Past, rng: np.random.Generator) -> Iterator[Question]:
 
 def _change(past: Past, rng: np.random.Generator) -> Iterator[Question]:
     """About two rooms at most, as often unchanged as changed either way."""
-    stays: dict[str, list[Visit]] = {}
-    for visit in past.visits:
-        stays.setdefault(visit.room, []).append(visit)
-    outcomes: dict[str, dict[tuple[str, Thing | None, str], float]] = {}
-    for room, visits in stays.items():
-        if len(visits) > 1 and room not in past.fresh and all(len(visit.looks) == 2 for visit in visits[-2:]):
-            before, after = ({look.corner: look.thing for look in visit.looks} for visit in visits[-2:])
-            changes = [(before[corner], after.get(corner)) for corner in before if before[corner] != after.get(corner)]
-            gone, came = changes[0] if changes else (None, None)
-            if len(changes) > 1 or (gone and came):
-                continue
-            what = f"a {came.name} appeared" if came else f"the {gone.name} is gone" if gone else "nothing"
-            case = "came" if came else "gone" if gone else "same"
-            outcomes.setdefault(case, {})[room, came or gone, what] = visits[-2].end
+    outcomes: dict[str, dict[Change, float]] = {}
+    for change in changes(past):
+        case = "same" if not change.thing else "came" if change.came else "gone"
+        outcomes.setdefault(case, {})[change] = change.before
     for case in sorted(outcomes, key=lambda _: rng.random())[:2]:
-        for room, thing, what in _spread(outcomes[case], past, rng, 1):
-            age = past.age(outcomes[case][room, thing, what])
-            yield _ask("change", rng, what, age, thing, room=room, stood_in=room)
+        for change in _spread(outcomes[case], past, rng, 1):
+            age = past.age(change.before)
+            yield _ask("change", rng, change.said, age, change.thing, room=change.room, stood_in=change.room)
 
 
 def _patrol(past: Past, rng: np.random.Generator) -> Iterator[Question]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from flash_vstream_ros.demo.questions import Past, Sight, ago, never_seen, number, past_of, scene, things_known
+from flash_vstream_ros.demo.questions import Past, Sight, ago, changes, never_seen, number, past_of, scene, things_known
 from flash_vstream_ros.demo.world import ROOMS, Thing, Visit
 
 Drill = list[tuple[str, str]]  # cue, answer; the first cue begins with the name of the drill
@@ -69,6 +69,19 @@ def _rooms(past: Past, rng: np.random.Generator) -> Drill:
     return drill
 
 
+def _changes(past: Past, rng: np.random.Generator) -> Drill:
+    changed = [*changes(past)]
+    return [(f" {changed[i].room} ", changed[i].said) for i in rng.permutation(len(changed))]
+
+
+def _came(past: Past, rng: np.random.Generator) -> Drill:
+    """Where the robot came from when it last entered a room."""
+    pairs = zip(past.visits, past.visits[1:], strict=False)
+    came = {after.room: before.room for before, after in pairs if after.room not in past.fresh}
+    rooms = [*came]
+    return [(f" {rooms[i]} ", f"the {came[rooms[i]]}") for i in rng.permutation(len(rooms))]
+
+
 def _forwards(past: Past, rng: np.random.Generator) -> Drill:
     return [(".", f" the {visit.room}{_shown(visit)}") for visit in past.visits[:MOST]]
 
@@ -89,6 +102,8 @@ _DRILLS = {
     "first": _first,
     "colour": _colours,
     "visit": _rooms,
+    "change": _changes,
+    "before": _came,
     "patrol": _forwards,
     "last": _backwards,
 }

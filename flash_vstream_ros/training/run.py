@@ -40,7 +40,7 @@ class Plan:
     batch: int = 8  # prompts, in parts of similar length
     parts: int = 2  # each on a core of its own
     questions: int = 6  # behind each prompt
-    drills: int = 2  # behind each prompt
+    drills: int = 3  # behind each prompt
     longest_min: float = 170.0  # patrol
 
 
