@@ -19,9 +19,9 @@ NEVER = 3
 
 
 def drills(visits: Sequence[Visit], now: float, rng: np.random.Generator) -> list[Drill]:
-    """One of each sort that `now` allows; what is only just coming into view is in none."""
+    """Those that `now` allows, more of what is hard to learn; what is only just coming into view is in none."""
     past = past_of(visits, now)
-    made = ((name, make(past, rng)) for name, make in _DRILLS.items())
+    made = ((name, make(past, rng)) for name, (make, count) in _DRILLS.items() for _ in range(count))
     return [[(name + drill[0][0], drill[0][1]), *drill[1:]] for name, drill in made if drill]
 
 
@@ -96,14 +96,14 @@ def _shown(visit: Visit) -> str:
 
 
 _DRILLS = {
-    "where": _where,
-    "when": _when,
-    "seen": _seen,
-    "first": _first,
-    "colour": _colours,
-    "visit": _rooms,
-    "change": _changes,
-    "before": _came,
-    "patrol": _forwards,
-    "last": _backwards,
+    "where": (_where, 1),
+    "when": (_when, 3),
+    "seen": (_seen, 1),
+    "first": (_first, 1),
+    "colour": (_colours, 1),
+    "visit": (_rooms, 2),
+    "change": (_changes, 3),
+    "before": (_came, 1),
+    "patrol": (_forwards, 1),
+    "last": (_backwards, 1),
 }

@@ -138,7 +138,7 @@ class Pool:
         make: Callable[[], Iterator[Example]],
         held: Sequence[Example] = (),
         size: int = 4000,
-        first: int = 300,
+        first: int = 600,
     ) -> None:
         context = get_context("fork")
         self._queue: Any = context.Queue(maxsize=64)
@@ -184,7 +184,7 @@ def _visual_tokens(example: Example) -> int:
 
 
 def _make(make: Callable[[], Iterator[Example]], queue: Any) -> None:
-    os.nice(15)
+    os.nice(5)
     torch.set_num_threads(1)
     for example in filter(lambda example: example.questions, make()):
         queue.put(tuple(part.numpy() if isinstance(part, Tensor) else part for part in example))

@@ -7,7 +7,7 @@ hours costs a second and no picture.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -27,10 +27,13 @@ from .vision import rows
 
 CSM_SLOTS, CSM_SHARES = (8, 12, 16, 24, 48), (0.4, 0.15, 0.1, 0.1, 0.25)
 # Looks for each cluster, at most: the ways between them take clusters too, and what is lost cannot be learned.
-CROWDED = 0.62
+CROWDED = 0.7
+SLOW_SHARE = 0.5
 # Other forms of memory are trained a little as well, so that comparing with them is fair.
 FORMS, FORM_SHARES = ("Flash", "CSM", "DAM"), (0.8, 0.1, 0.1)
 RECENT_SHARE = 0.25
+SOON, LATER = 6, 3  # slots
+DRAWS = 2  # of questions for each moment
 SECOND = 1_000_000_000
 MEMORY = FlashMemoryConfig(
     csm_slots=48, dam_slots=10, horizon_slots=0, slot_period_ns=round(SLOT_S * SECOND), episode_slots=150
@@ -100,6 +103,16 @@ class Composer:
                 yield t + FRAME_S, int(self.rng.choice(self.ways[rooms] or self.ways[rooms[1], rooms[1]]))
 
 
+    def thinned(self, slots: Iterable[tuple[float, int]]) -> Iterator[tuple[float, int]]:
+        """Of each look the first slots, and then one in LATER."""
+        group = run = -1
+        for stamp, index in slots:
+            shown = int(self.features.labels[index, Label._fields.index("group")])
+            group, run = shown, run + 1 if shown == group else 0
+            if run < SOON or run % LATER == 0:
+                yield stamp, index
+
+
 def random_memory(rng: np.random.Generator) -> FlashMemoryConfig:
     """Mostly smaller than the real one: cheaper, and much is lost from it on a short patrol already."""
     csm_slots = int(rng.choice(CSM_SLOTS, p=CSM_SHARES))
@@ -110,14 +123,18 @@ def random_world(rng: np.random.Generator, csm_slots: int, longest_min: float) -
     """A patrol of so many looks that most have a cluster of their own; one of hours moves slowly, as a robot does."""
     looks = rng.uniform(3, min(CROWDED * csm_slots, 4 * longest_min))
     shortest = looks * 15 / 60
-    minutes = float(np.exp(rng.uniform(np.log(shortest), np.log(min(longest_min, 16 * shortest)))))
+    least = shortest * (8 if rng.random() < SLOW_SHARE else 1)
+    minutes = float(np.exp(rng.uniform(np.log(min(least, longest_min)), np.log(min(longest_min, 24 * shortest)))))
     return World(int(rng.integers(1 << 40)), minutes, 60 * minutes / looks / 1.2 - 5, held_out=False)
 
 
 def examples(
-    features: Features, seed: int, longest_min: float, real: bool = False, moments: int = 5
+    features: Features, seed: int, longest_min: float, real: bool = False, moments: int = 16
 ) -> Iterator[Example]:
-    """Endless; `moments` of each patrol, spread over it and always its end; `real`: only memories of the real size."""
+    """Endless; `moments` of each patrol, spread over it and always its end; `real`: as at the node.
+
+    Else memories are of all sizes, and of a long look not every slot is taken in, for speed.
+    """
     rng = np.random.default_rng(seed)
     composer = Composer(features, seed + 1)
     while True:
@@ -128,7 +145,8 @@ def examples(
         if form == "DAM":
             config = replace(config, dam_slots=config.csm_slots)
         memory = FlashMemory(config)
-        for stamp, index in composer.slots(world, world.duration):
+        slots = composer.slots(world, world.duration)
+        for stamp, index in slots if real else composer.thinned(slots):
             while stops and stops[0] < stamp:
                 stop = stops.pop(0)
                 if memory.slots_seen:
@@ -158,7 +176,7 @@ def _example(memory: FlashMemory, world: World, now: float, form: str, rng: np.r
         snapshot.csm[csm].half(),
         snapshot.csm_times[csm],
         snapshot.text_slots,
-        questions(world.visits[since:], now, rng),
+        [question for _ in range(DRAWS) for question in questions(world.visits[since:], now, rng)],
         drills(world.visits[since:], now, rng),
     )
 

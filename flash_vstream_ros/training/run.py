@@ -34,8 +34,8 @@ class Plan:
 
     seed: int = 1
     vision_steps: int = 2000
-    language_steps: int = 24_000
-    cooling_steps: int = 5_000  # of these, the last ones, with a falling rate
+    language_steps: int = 23_000
+    cooling_steps: int = 7_000  # of these, the last ones, with a falling rate
     language_rate: float = 1e-3
     batch: int = 8  # prompts, in parts of similar length
     parts: int = 2  # each on a core of its own
@@ -183,12 +183,17 @@ class _State:
         draw_curves(self.history, self.file.with_name("curves.png"))
 
 
+def _command(settings: dict[str, Any]) -> str:
+    given = (f"--{name.replace('_', '-')} {value}" for name, value in settings.items())
+    return " ".join(["flash-vstream-ros train-demo FOLDER", *given])
+
+
 def _finish(folder: Path, network: Any, tokenizer: Any, state: _State) -> Path:
     model = folder / "model"
     network.save_pretrained(model)
     tokenizer.save_pretrained(model)
     record = {
-        "plans": state.plans,
+        "commands": [(step, _command(settings)) for step, settings in state.plans],  # each from a step on
         "language_minutes": round(state.language_s / 60, 1),
         "vision_accuracy": {name: round(value, 4) for name, value in state.scores.items()},
         "torch": torch.__version__,
