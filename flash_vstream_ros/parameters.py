@@ -53,6 +53,7 @@ class ParameterSpec:
 SUMMARY_PROMPT = "Describe in one or two sentences what happened."
 
 PARAMETERS = (
+    ParameterSpec("autostart", True, "Configure and activate at start; false: wait for a lifecycle manager"),
     ParameterSpec("model.name", PUBLISHED_MODEL, "Hub id or folder of the model; tiny-random: untrained, no download"),
     ParameterSpec(
         "model.device", "auto", "auto: CUDA when there is one, else CPU; or a torch device such as cuda:0, cpu"
@@ -114,6 +115,7 @@ PARAMETERS = (
 class Settings:
     """The parameters as the node uses them. `model` holds load_model's arguments."""
 
+    autostart: bool
     model: dict[str, Any]
     engine: EngineConfig
     reliable_images: bool
@@ -135,6 +137,7 @@ def declare(node: Node, complain: Callable[[str], None]) -> Settings:
     if values["memory.dam_slots"] > csm_slots:
         complain(f"parameter 'memory.dam_slots' is above memory.csm_slots; {csm_slots} is used")
     return Settings(
+        autostart=values["autostart"],
         model={key.removeprefix("model."): value for key, value in values.items() if key.startswith("model.")},
         engine=EngineConfig(
             cameras=cameras,
