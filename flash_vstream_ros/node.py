@@ -1,10 +1,11 @@
-"""The ROS 2 node: wires topics and services to the engine, and nothing else.
+"""The ROS 2 node: wires topics, services and the life cycle to the engine, and nothing else.
 
-Topics and services are described in README.md; the same source runs on rclpy and on the embedded runtime.
+All of them are described in README.md; the same source runs on rclpy and on the embedded runtime.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import traceback
@@ -16,18 +17,21 @@ from flash_vstream_ros import conversions
 from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.engine.frames import Frame
 from flash_vstream_ros.engine.questions import Answer, ErrorCode, Question
+from flash_vstream_ros.engine.state import State
+from flash_vstream_ros.managed_node import ManagedNode, error_if_it_raises
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.parameters import declare
 from flash_vstream_ros.ros import (
     DurabilityPolicy,
     ExternalShutdownException,
+    LifecycleState,
     MultiThreadedExecutor,
     MutuallyExclusiveCallbackGroup,
-    Node,
     QoSProfile,
     ReentrantCallbackGroup,
     ReliabilityPolicy,
     ROSArgumentError,
+    TransitionCallbackReturn,
     init,
     ok,
     shutdown,
@@ -37,8 +41,9 @@ from flash_vstream_ros.ros.interfaces import AskScene, Empty, Image, MemoryStatu
 
 NODE_NAME = "flash_vstream"
 IMAGE_DEPTH = 5
-# Threads beside those that wait for answers: cameras, status, summary, cancel, and one to answer BUSY.
-SPARE_THREADS = 5
+# Threads beside those that wait for answers: status, summary, cancel, parameters, a transition, one to ask about it
+# meanwhile, and one to answer BUSY.
+SPARE_THREADS = 7
 
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -59,23 +64,33 @@ def never_raises(callback: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
-class VStreamNode(Node):
-    """Feeds camera images to Flash Memory and answers questions about them."""
+def advice(state: State, node: str, starting: bool) -> str:
+    """The end of a sentence: what makes a node in `state` answer. `starting`: it is about to do so by itself."""
+    if state is State.FAILED:
+        return f"; once that is mended: ros2 lifecycle set {node} configure, or start the node again"
+    if state not in (State.UNCONFIGURED, State.INACTIVE):
+        return ""
+    if starting:
+        return "; it is still loading and goes on by itself: ask again when ~/status says READY"
+    return f"; ros2 lifecycle set {node} {'configure' if state is State.UNCONFIGURED else 'activate'}"
+
+
+class VStreamNode(ManagedNode):
+    """Feeds camera images to Flash Memory and answers questions about them, when it is active."""
 
     def __init__(self) -> None:
         super().__init__(NODE_NAME)
         self._settings = declare(self, self._warn)
-        config = self._settings.engine
-        self._engine = Engine(config, partial(load_model, **self._settings.model), self._say, self._warn)
+        self._engine = self._new_engine()
         self._summarised = self._engine.status()
+        self._images: list[Any] = []
         self._cameras_heard: set[str] = set()
+        self._closing = False
 
         self._status = self.create_publisher(MemoryStatus, "~/status", 10)
         self._summary = self.create_publisher(SceneSummary, "scene_summary", LATCHED)
         self._answer = self.create_publisher(String, "~/answer", 10)
         self._answer_stream = self.create_publisher(String, "~/answer_stream", 100)
-        for camera in config.cameras:
-            self._subscribe(camera, "image" if len(config.cameras) == 1 else f"{camera}/image")
         asking = ReentrantCallbackGroup()
         self.create_service(AskScene, "ask_scene", self._on_ask_scene, callback_group=asking)
         self.create_subscription(String, "~/question", self._on_question, 10, callback_group=asking)
@@ -85,31 +100,106 @@ class VStreamNode(Node):
         self.create_timer(
             self._settings.status_period_s, self._on_status, callback_group=MutuallyExclusiveCallbackGroup()
         )
+        self._summary_timer: Any = None
         if self._settings.summary_period_s > 0:
-            self.create_timer(
+            self._summary_timer = self.create_timer(
                 self._settings.summary_period_s, self._on_summary, callback_group=MutuallyExclusiveCallbackGroup()
             )
-        self._engine.start()
-        self._say(f"loading {self._settings.model['name']}")
+        self._rest()
+        if self._settings.autostart:
+            self.autostart()
+        else:
+            self._say(f"waiting for: ros2 lifecycle set {self.get_fully_qualified_name()} configure")
 
     @property
     def threads_needed(self) -> int:
         config = self._settings.engine
         return len(config.cameras) + config.question_queue + SPARE_THREADS
 
-    def close(self) -> None:
-        """Stop the engine; questions under way are answered CANCELLED."""
+    def close(self) -> bool:
+        """Stop the engine; questions under way are answered CANCELLED. False where a model was loading and still is."""
+        self._closing = True
+        ended = self._engine.stop()
+        self.wait_for_transition(1.0)  # rclpy does not wait for callbacks, and destroys what this one is using
+        return ended
+
+    @error_if_it_raises
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        if self._engine.state is not State.UNCONFIGURED:
+            self._engine = self._new_engine()
+        self._summarised = self._engine.status()
+        if not self._closing:
+            self._say(f"loading {self._settings.model['name']}")
+            self._engine.start()
+            if self._engine.wait_until_loaded():
+                return TransitionCallbackReturn.SUCCESS
+        return TransitionCallbackReturn.FAILURE if self._closing else TransitionCallbackReturn.ERROR
+
+    @error_if_it_raises
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._cameras_heard.clear()
+        cameras = self._settings.engine.cameras
+        for camera in cameras:
+            self._subscribe(camera, "image" if len(cameras) == 1 else f"{camera}/image")
+        if self._summary_timer is not None:
+            self._summary_timer.reset()
+        self._engine.activate()
+        return TransitionCallbackReturn.SUCCESS
+
+    @error_if_it_raises
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._rest()
+        return TransitionCallbackReturn.SUCCESS
+
+    @error_if_it_raises
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._drop_engine()
+
+    @error_if_it_raises
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._rest()
         self._engine.stop()
+        return TransitionCallbackReturn.SUCCESS
+
+    @error_if_it_raises
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._rest()
+        if self._engine.state is State.FAILED:  # it says why until it is configured again
+            return TransitionCallbackReturn.SUCCESS
+        return self._drop_engine()
+
+    def _rest(self) -> None:
+        """Neither listen to cameras nor answer; the memory is kept."""
+        while self._images:
+            self.destroy_subscription(self._images.pop())
+        if self._summary_timer is not None:
+            self._summary_timer.cancel()
+        self._engine.deactivate()
+
+    def _new_engine(self) -> Engine:
+        load = partial(load_model, **self._settings.model)
+        return Engine(self._settings.engine, load, self._say, self._warn, self._advise)
+
+    def _drop_engine(self) -> TransitionCallbackReturn:
+        if not self._engine.stop():
+            self._warn("the model is busy and does not end; its memory cannot be freed")
+            return TransitionCallbackReturn.ERROR
+        self._engine = self._new_engine()
+        return TransitionCallbackReturn.SUCCESS
+
+    def _advise(self, state: State) -> str:
+        return advice(state, self.get_fully_qualified_name(), self.starting)
 
     def _subscribe(self, camera: str, topic: str) -> None:
         reliability = ReliabilityPolicy.RELIABLE if self._settings.reliable_images else ReliabilityPolicy.BEST_EFFORT
-        self.create_subscription(
+        subscription = self.create_subscription(
             Image,
             topic,
             partial(self._on_image, camera),
             QoSProfile(depth=IMAGE_DEPTH, reliability=reliability),
             callback_group=MutuallyExclusiveCallbackGroup(),
         )
+        self._images.append(subscription)
         self._say(f"camera {camera!r} listens to {self.resolve_topic_name(topic)}")
 
     @never_raises
@@ -208,9 +298,14 @@ def main(args: Sequence[str] | None = None) -> int:
     finally:
         # A launch file passes on the Ctrl-C that the terminal has sent already: the second must not cut this short.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        node.close()
+        ended = node.close()
         executor.shutdown()
         node.destroy_node()
         if ok():
             shutdown()
+    if not ended:
+        # A model cannot be kept from loading, and Python must not end under a thread that is inside torch.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
     return 0

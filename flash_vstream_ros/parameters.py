@@ -53,6 +53,7 @@ class ParameterSpec:
 SUMMARY_PROMPT = "Describe in one or two sentences what happened."
 
 PARAMETERS = (
+    ParameterSpec("autostart", True, "Configure and activate at start; false: wait for a lifecycle manager"),
     ParameterSpec(
         "model.name",
         PUBLISHED_MODEL,
@@ -125,6 +126,7 @@ PARAMETERS = (
 class Settings:
     """The parameters as the node uses them. `model` holds load_model's arguments."""
 
+    autostart: bool
     model: dict[str, Any]
     engine: EngineConfig
     reliable_images: bool
@@ -146,6 +148,7 @@ def declare(node: Node, complain: Callable[[str], None]) -> Settings:
     if values["memory.dam_slots"] > csm_slots:
         complain(f"parameter 'memory.dam_slots' is above memory.csm_slots; {csm_slots} is used")
     return Settings(
+        autostart=values["autostart"],
         model={key.removeprefix("model."): value for key, value in values.items() if key.startswith("model.")},
         engine=EngineConfig(
             cameras=cameras,

@@ -9,6 +9,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 PACKAGE = "flash_vstream_ros"
+RESPAWN_DELAY_S = 2.0
 DEFAULT_PARAMETERS = str(Path(get_package_share_directory(PACKAGE)) / "config" / "vstream.yaml")
 
 ARGUMENTS = [
@@ -18,6 +19,15 @@ ARGUMENTS = [
         "model", default_value="", description="Hub id or folder of the model; empty: as in params_file"
     ),
     DeclareLaunchArgument("image_topic", default_value="image", description="Topic of the camera: sensor_msgs/Image"),
+    DeclareLaunchArgument(
+        "autostart",
+        default_value="",
+        description="true: the node configures and activates itself; false: it waits for a lifecycle manager;"
+        " empty: as in params_file",
+    ),
+    DeclareLaunchArgument(
+        "use_respawn", default_value="false", description="Start the node again when its process has ended"
+    ),
     DeclareLaunchArgument(
         "use_sim_time", default_value="false", description="Take time from /clock (simulation, bags)"
     ),
@@ -29,9 +39,17 @@ def start_node(context: LaunchContext) -> list[Node]:
     def argument(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
 
-    overrides = {"use_sim_time": argument("use_sim_time").lower() == "true"}
+    def switch(name: str) -> bool:
+        value = argument(name).lower()
+        if value not in ("true", "false"):
+            raise RuntimeError(f"launch argument {name} is {value!r}, expected true or false")
+        return value == "true"
+
+    overrides: dict[str, bool | str] = {"use_sim_time": switch("use_sim_time")}
     if argument("model"):
         overrides["model.name"] = argument("model")
+    if argument("autostart"):
+        overrides["autostart"] = switch("autostart")
     return [
         Node(
             package=PACKAGE,
@@ -42,6 +60,8 @@ def start_node(context: LaunchContext) -> list[Node]:
             remappings=[("image", argument("image_topic"))],
             arguments=["--ros-args", "--log-level", argument("log_level")],
             output="screen",
+            respawn=switch("use_respawn"),
+            respawn_delay=RESPAWN_DELAY_S,
         )
     ]
 

@@ -15,7 +15,7 @@ import numpy as np
 from flash_vstream_ros.client import AskClient
 from flash_vstream_ros.ros import DurabilityPolicy, QoSProfile
 from flash_vstream_ros.ros.images import from_rgb
-from flash_vstream_ros.ros.interfaces import Empty, Image, MemoryStatus, SceneSummary, String
+from flash_vstream_ros.ros.interfaces import Empty, Image, MemoryStatus, SceneSummary, String, interface
 
 SECOND = 1_000_000_000
 SMALL = ["-p", "model.max_pixels:=12544", "-p", "question.max_new_tokens:=8", "-p", "summary.period_s:=0.0"]
@@ -123,6 +123,45 @@ class Robot(AskClient):
 
     def _on_status(self, message: Any) -> None:
         self.status = message
+
+
+class Manager:
+    """What a lifecycle manager does to the node of a robot's namespace, over the wire."""
+
+    def __init__(self, robot: Robot, namespace: str) -> None:
+        self._robot = robot
+        self._transition = interface("lifecycle_msgs/msg/Transition")
+        kinds = {name: interface(f"lifecycle_msgs/srv/{name}") for name in ("ChangeState", "GetState")}
+        at = f"{namespace}/flash_vstream"
+        self._change = robot.node.create_client(kinds["ChangeState"], f"{at}/change_state")
+        self._get = robot.node.create_client(kinds["GetState"], f"{at}/get_state")
+        self.steps: list[tuple[str, str]] = []
+        event = interface("lifecycle_msgs/msg/TransitionEvent")
+        robot.node.create_subscription(event, f"{at}/transition_event", self._on_event, 10)
+        robot.wait_for(lambda: self._change.service_is_ready() and self._get.service_is_ready())
+
+    def _on_event(self, event: Any) -> None:
+        self.steps.append((event.start_state.label, event.goal_state.label))
+
+    def ask_for(self, label: str = "", number: int = 0) -> Any:
+        """The future of a request for a transition."""
+        request = self._change.srv_type.Request(transition=self._transition(id=number, label=label))
+        return self._change.call_async(request)
+
+    def change(self, *labels: str) -> list[bool]:
+        """Ask for one transition after the other; whether each succeeded."""
+        results = []
+        for label in labels:
+            future = self.ask_for(label)
+            self._robot.wait_for(future.done)
+            results.append(future.result().success)
+        return results
+
+    @property
+    def state(self) -> str:
+        future = self._get.call_async(self._get.srv_type.Request())
+        self._robot.wait_for(future.done)
+        return str(future.result().current_state.label)
 
 
 def balanced(status: Any) -> bool:

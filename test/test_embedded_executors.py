@@ -236,6 +236,22 @@ def test_tasks_run_once(node, executor):
     assert future.result() == 3
 
 
+def test_a_guard_condition_runs_once_for_each_trigger_also_one_before_the_executor_spins(node, request):
+    runs = []
+    guard = node.create_guard_condition(lambda: runs.append(threading.get_ident()), MutuallyExclusiveCallbackGroup())
+    guard.trigger()
+    request.getfixturevalue("executor")
+    assert wait_until(lambda: len(runs) == 1)
+    guard.trigger()
+    assert wait_until(lambda: len(runs) == 2)
+    assert threading.get_ident() not in runs
+    assert node.destroy_guard_condition(guard)
+    guard.trigger()
+    future = node.executor.create_task(lambda: None)
+    assert wait_until(future.done)
+    assert len(runs) == 2
+
+
 def test_simulated_time_follows_the_clock_topic(ros, executor):
     from flash_vstream_ros.ros import Parameter
 

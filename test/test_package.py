@@ -84,6 +84,11 @@ def test_the_readme_lists_every_parameter(spec) -> None:  # type: ignore[no-unty
     assert f"| `{spec.name}` |" in README
 
 
+@pytest.mark.parametrize("state", State, ids=lambda state: state.name)
+def test_the_readme_names_every_state(state: State) -> None:
+    assert f"`{state.name}`" in README
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_readme_shows_every_command(command: str) -> None:
     assert f"flash-vstream-ros {command}" in README
@@ -108,7 +113,8 @@ def test_one_version_everywhere() -> None:
 def test_package_xml_names_what_the_generator_and_the_node_need() -> None:
     manifest = ElementTree.parse(ROOT / "package.xml").getroot()
     named = {element.text for element in manifest}
-    assert {"rosidl_default_generators", "rosidl_default_runtime", "rosidl_interface_packages", "rclpy"} <= named
+    assert {"rosidl_default_generators", "rosidl_default_runtime", "rosidl_interface_packages"} <= named
+    assert {"rclpy", "lifecycle_msgs", "launch", "launch_ros"} <= named
     assert manifest.findtext("export/build_type") == "ament_cmake"
     assert manifest.get("format") == "3"
 

@@ -6,11 +6,11 @@ one frame or one token, so a long answer does not hold up the camera and a busy 
 
 from __future__ import annotations
 
+import gc
 import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
 
 import torch
 
@@ -23,17 +23,11 @@ from .frames import Frame, FrameCounts, Mailbox
 from .ingest import Ingest
 from .notices import Notices
 from .questions import Answer, ErrorCode, Question, Ticket, WaitingLine
+from .state import NOT_READY, State
 
 STOP_TIMEOUT_S = 10.0
+LOAD_STOP_TIMEOUT_S = 0.5  # loading cannot be interrupted, and a model takes minutes
 SHUTTING_DOWN = Answer(ErrorCode.CANCELLED, "the node is shutting down")
-
-
-class State(IntEnum):
-    """The constants of msg/MemoryStatus.msg, by the same names and numbers."""
-
-    LOADING = 0
-    READY = 1
-    FAILED = 2
 
 
 @dataclass(frozen=True)
@@ -85,10 +79,10 @@ class Status:
 
 
 class Engine:
-    """Life cycle of frames and questions around one model and one memory.
+    """Life cycle of frames and questions around one model and one memory: start, activate, deactivate, stop.
 
-    `load` makes the model, on the worker's thread; `say` gets a sentence whenever there is trouble and when the
-    model is ready.
+    `load` makes the model, on the worker's thread; `say` and `warn` get a sentence when the model is ready and
+    whenever there is trouble; `advise` tells who asks too early what to do about a state.
     """
 
     def __init__(
@@ -97,10 +91,12 @@ class Engine:
         load: Callable[[], VisionLanguageModel],
         say: Callable[[str], None],
         warn: Callable[[str], None],
+        advise: Callable[[State], str] = lambda _: "",
     ) -> None:
         self._config = replace(config, memory=replace(config.memory, slot_period_ns=config.slot_period_ns))
         self._load = load
         self._say = say
+        self._advise = advise
         self._notices = Notices(warn)
         self._mailboxes = {camera: Mailbox(config.sample_fps) for camera in config.cameras}
         self._line = WaitingLine(config.question_queue)
@@ -108,7 +104,10 @@ class Engine:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = False
-        self._state = State.LOADING
+        self._active = False
+        self._serving = False
+        self._state = State.UNCONFIGURED
+        self._settled = threading.Event()
         self._failure = ""
         self._answer_s = Durations()
         self._answered = 0
@@ -117,16 +116,44 @@ class Engine:
         self._worker = threading.Thread(target=self._work, name="flash-vstream-worker", daemon=True)
 
     def start(self) -> None:
-        self._worker.start()
+        """Let the worker load the model. Does nothing after stop()."""
+        with self._lock:
+            if self._stopping:
+                return
+            self._state = State.LOADING
+            self._worker.start()
 
-    def stop(self) -> None:
-        """End the worker; questions under way are answered CANCELLED. Waits up to ten seconds for a step to end."""
+    def wait_until_loaded(self) -> bool:
+        """Block until the model is there; False when it cannot be had, or when stop() came first."""
+        self._settled.wait()
+        return self._state is State.READY and not self._stopping
+
+    def activate(self) -> None:
+        """Answer questions from now on, or from when the model is there."""
+        self._active = True
+
+    def deactivate(self) -> None:
+        """Cancel the questions under way and answer no more; the memory is kept."""
+        self._active = False
+        self.cancel_all()
+
+    def stop(self) -> bool:
+        """End the worker, drop model and memory; questions under way are answered CANCELLED. Safe to call twice.
+
+        Waits up to ten seconds for a step to end, half a second for a model that is loading. False when the worker
+        had not ended by then.
+        """
         with self._lock:
             self._stopping = True
+            patience_s = STOP_TIMEOUT_S if self._serving else LOAD_STOP_TIMEOUT_S
         self._wake.set()
+        self._settled.set()
         if self._worker.is_alive():
-            self._worker.join(STOP_TIMEOUT_S)
+            self._worker.join(patience_s)
         self._refuse_waiting(SHUTTING_DOWN)
+        with self._lock:
+            self._state = State.FINALIZED
+        return not self._worker.is_alive()
 
     def offer(self, frame: Frame) -> None:
         """Hand in a camera's newest frame. Never waits, never raises."""
@@ -173,9 +200,14 @@ class Engine:
         with self._lock:
             return not self._underway
 
+    @property
+    def state(self) -> State:
+        state = self._state
+        return State.INACTIVE if state is State.READY and not self._active else state
+
     def status(self) -> Status:
         return Status(
-            state=self._state,
+            state=self.state,
             frames=self._counts(),
             memory=self._figures,
             answer_s=self._answer_s.p50_p95(),
@@ -189,10 +221,9 @@ class Engine:
 
     def _refusal(self, question: Question) -> tuple[ErrorCode, str] | None:
         """Why a question cannot be queued: the first reason found, or None."""
-        if self._state is State.LOADING:
-            return ErrorCode.NOT_READY, "the model is still loading; ask again when ~/status says READY"
-        if self._state is State.FAILED:
-            return ErrorCode.NOT_READY, f"the node cannot answer: {self._failure}"
+        state = self.state
+        if state is not State.READY:
+            return ErrorCode.NOT_READY, NOT_READY[state].format(failure=self._failure) + self._advise(state)
         if (invalid := self._invalid(question)) is not None:
             return ErrorCode.INVALID_REQUEST, invalid
         return None
@@ -230,19 +261,30 @@ class Engine:
 
     def _work(self) -> None:
         try:
+            self._load_and_serve()
+        except Exception:  # a defect: say it where the node's user sees it, and answer NOT_READY from now on
+            self._give_up(f"the engine stopped: {traceback.format_exc()}")
+        _release_device_memory()
+
+    def _load_and_serve(self) -> None:
+        try:
             model = self._load()
         except Exception as error:
             self._give_up(str(error) or type(error).__name__)
             return
-        try:
+        if not self._stopping:
             self._serve(model)
-        except Exception:  # a defect: say it where the node's user sees it, and answer NOT_READY from now on
-            self._give_up(f"the engine stopped: {traceback.format_exc()}")
+
+    def _become(self, state: State) -> None:
+        with self._lock:
+            if not self._stopping:
+                self._state = state
+        self._settled.set()
 
     def _give_up(self, why: str) -> None:
         self._notices.give("engine", why)
         self._failure = why
-        self._state = State.FAILED
+        self._become(State.FAILED)
         self._refuse_waiting(Answer(ErrorCode.INTERNAL, why))
         with self._lock:
             underway = list(self._underway)
@@ -262,7 +304,8 @@ class Engine:
             evidence=self._config.evidence,
         )
         self._figures = _figures(memory, ingest, model.device)
-        self._state = State.READY
+        self._serving = True
+        self._become(State.READY)
         self._say(f"ready: {model.name} on {model.device}, {model.dtype}, {model.attention_kernel}")
         while not self._stopping:
             self._wake.clear()
@@ -272,6 +315,12 @@ class Engine:
             if not (dialogue.step() or took_in):
                 self._wake.wait()
         dialogue.close(SHUTTING_DOWN.error_msg)
+
+
+def _release_device_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def _figures(memory: FlashMemory, ingest: Ingest, device: torch.device) -> MemoryFigures:

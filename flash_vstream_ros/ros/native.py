@@ -14,6 +14,7 @@ from rclpy.exceptions import (
     ParameterNotDeclaredException,
 )
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import LoggingSeverity, get_logger
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -43,6 +44,9 @@ __all__ = [
     "IntegerRange",
     "InvalidParameterTypeException",
     "InvalidParameterValueException",
+    "LifecycleNode",
+    "LifecycleNodeMixin",
+    "LifecycleState",
     "LoggingSeverity",
     "MultiThreadedExecutor",
     "MutuallyExclusiveCallbackGroup",
@@ -62,6 +66,7 @@ __all__ = [
     "SetParametersResult",
     "SingleThreadedExecutor",
     "Time",
+    "TransitionCallbackReturn",
     "get_logger",
     "init",
     "ok",

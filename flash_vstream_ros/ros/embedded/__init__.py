@@ -18,6 +18,8 @@ from .exceptions import (
     ROSArgumentError,
 )
 from .executors import Executor, MultiThreadedExecutor, SingleThreadedExecutor
+from .lifecycle import LifecycleNode, LifecycleNodeMixin
+from .lifecycle_states import LifecycleState, TransitionCallbackReturn
 from .logging import LoggingSeverity, get_logger
 from .node import Node
 from .parameter import Parameter
@@ -116,6 +118,9 @@ __all__ = [
     "IntegerRange",
     "InvalidParameterTypeException",
     "InvalidParameterValueException",
+    "LifecycleNode",
+    "LifecycleNodeMixin",
+    "LifecycleState",
     "LoggingSeverity",
     "MultiThreadedExecutor",
     "MutuallyExclusiveCallbackGroup",
@@ -135,6 +140,7 @@ __all__ = [
     "SetParametersResult",
     "SingleThreadedExecutor",
     "Time",
+    "TransitionCallbackReturn",
     "get_logger",
     "init",
     "ok",

@@ -18,4 +18,10 @@ SERVICES = {
     "rcl_interfaces/srv/SetParametersAtomically": (
         "rcl_interfaces/Parameter[] parameters\n---\nrcl_interfaces/SetParametersResult result\n"
     ),
+    "lifecycle_msgs/srv/ChangeState": "lifecycle_msgs/Transition transition\n---\nbool success\n",
+    "lifecycle_msgs/srv/GetState": "---\nlifecycle_msgs/State current_state\n",
+    "lifecycle_msgs/srv/GetAvailableStates": "---\nlifecycle_msgs/State[] available_states\n",
+    "lifecycle_msgs/srv/GetAvailableTransitions": (
+        "---\nlifecycle_msgs/TransitionDescription[] available_transitions\n"
+    ),
 }

@@ -15,6 +15,7 @@ from .client import Client
 from .clock import Clock, ROSClock
 from .context import Context, get_default_context
 from .duration import NANOSECONDS
+from .guard_condition import GuardCondition
 from .logging import RcutilsLogger, get_logger
 from .node_graph import NodeGraph
 from .node_parameters import NodeParameters
@@ -217,6 +218,13 @@ class Node(NodeParameters, NodeGraph):
         self._add(timer)
         return timer
 
+    def create_guard_condition(
+        self, callback: Callable[[], None], callback_group: CallbackGroup | None = None
+    ) -> GuardCondition:
+        guard = GuardCondition(self, callback, self._group(callback_group))
+        self._add(guard)
+        return guard
+
     def destroy_publisher(self, publisher: Publisher) -> bool:
         if publisher not in self._publishers:
             return False
@@ -236,6 +244,9 @@ class Node(NodeParameters, NodeGraph):
     def destroy_timer(self, timer: Timer) -> bool:
         timer.cancel()
         return self._remove(timer)
+
+    def destroy_guard_condition(self, guard: GuardCondition) -> bool:
+        return self._remove(guard)
 
     def destroy_node(self) -> None:
         """Take the node off the network; a second call does nothing."""

@@ -1,0 +1,92 @@
+"""A managed node that nobody can break from outside, answers while a transition runs, and can start itself.
+
+rclpy's own LifecycleNode ends its process at a request for a transition that it does not have, swallows what a callback
+raises, and answers nothing until a callback has returned.
+"""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Callable
+from functools import partial, wraps
+from typing import Any
+
+from flash_vstream_ros.ros import (
+    LifecycleNodeMixin,
+    LifecycleState,
+    MutuallyExclusiveCallbackGroup,
+    Node,
+    ReentrantCallbackGroup,
+    TransitionCallbackReturn,
+    ok,
+)
+from flash_vstream_ros.ros.interfaces import interface
+
+ChangeState = interface("lifecycle_msgs/srv/ChangeState")
+Transition = Callable[[Any, LifecycleState], TransitionCallbackReturn]
+
+
+def error_if_it_raises(callback: Transition) -> Transition:
+    """A defect in a transition is said, and leads through on_error."""
+
+    @wraps(callback)
+    def guarded(self: ManagedNode, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return callback(self, state)
+        except Exception:
+            self.get_logger().error(f"{callback.__name__} failed: {traceback.format_exc()}")
+            return TransitionCallbackReturn.ERROR
+
+    return guarded
+
+
+class ManagedNode(LifecycleNodeMixin, Node):
+    """One transition at a time; a request for another meanwhile, or for one that is not possible, is refused."""
+
+    def __init__(self, name: str) -> None:
+        Node.__init__(self, name)
+        LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
+        self.starting = False
+        self._one_transition = threading.Lock()
+        self._autostart = self.create_guard_condition(self._start, MutuallyExclusiveCallbackGroup())
+        for service in self.services:
+            if service.srv_type is ChangeState:
+                service.callback = partial(self._on_change_request, service.callback)
+
+    def autostart(self) -> None:
+        """Configure and activate, as soon as an executor spins this node. `starting` is true until that is done."""
+        self.starting = True
+        self._autostart.trigger()
+
+    def wait_for_transition(self, timeout_s: float) -> None:
+        """Return when no transition is under way, or after `timeout_s` seconds."""
+        if self._one_transition.acquire(timeout=timeout_s):
+            self._one_transition.release()
+
+    def _start(self) -> None:
+        try:
+            with self._one_transition:
+                if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+                    self.trigger_activate()
+        except Exception as error:
+            self._complain(f"the node did not start by itself: {error}")
+        finally:
+            self.starting = False
+
+    def _on_change_request(self, change: Callable[[Any, Any], Any], request: Any, response: Any) -> Any:
+        wanted = request.transition.label or request.transition.id
+        if not self._one_transition.acquire(blocking=False):
+            self._complain(f"transition {wanted!r} is refused: another one is under way")
+            return response
+        try:
+            return change(request, response)
+        except Exception as error:
+            self._complain(f"transition {wanted!r} is refused: {error}")
+            return ChangeState.Response(success=False)
+        finally:
+            self._one_transition.release()
+
+    def _complain(self, sentence: str) -> None:
+        if ok():
+            self.get_logger().warning(sentence)

@@ -1,0 +1,181 @@
+"""Managed nodes, as rclpy.lifecycle: callbacks of the transitions, and the services that ask for them."""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from .callback_groups import CallbackGroup
+from .exceptions import InvalidHandle
+from .lifecycle_states import (
+    STATES,
+    TRANSITIONS,
+    InvalidTransition,
+    LifecycleState,
+    LifecycleTransition,
+    StateMachine,
+    TransitionCallbackReturn,
+)
+from .node import Node
+from .types import message_class, service_class
+
+_CALLBACKS = {
+    "configuring": "on_configure",
+    "cleaningup": "on_cleanup",
+    "shuttingdown": "on_shutdown",
+    "activating": "on_activate",
+    "deactivating": "on_deactivate",
+    "errorprocessing": "on_error",
+}
+
+if TYPE_CHECKING:
+    _Base = Node
+else:
+    _Base = object
+
+
+class LifecycleNodeMixin(_Base):
+    """The states of a node, in multiple inheritance before Node, whose __init__ runs first.
+
+    Unlike rclpy's it says why a callback failed, and a request for a transition that is not possible is answered
+    with success = False, whether it names a label or an id.
+    """
+
+    def __init__(
+        self, *, enable_communication_interface: bool = True, callback_group: CallbackGroup | None = None
+    ) -> None:
+        event = message_class("lifecycle_msgs/msg/TransitionEvent")
+        self._transition_events = self.create_publisher(event, "~/transition_event", 10)
+        self._state_machine = StateMachine(self._publish_transition)
+        if not enable_communication_interface:
+            return
+        for name, kind, callback in (
+            ("change_state", "ChangeState", self._on_change_state),
+            ("get_state", "GetState", self._on_get_state),
+            ("get_available_states", "GetAvailableStates", self._on_get_available_states),
+            ("get_available_transitions", "GetAvailableTransitions", self._on_get_available_transitions),
+            ("get_transition_graph", "GetAvailableTransitions", self._on_get_transition_graph),
+        ):
+            service_type = service_class(f"lifecycle_msgs/srv/{kind}")
+            self.create_service(service_type, f"~/{name}", callback, callback_group=callback_group)
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Get ready to work. `state` is the one before, here and below."""
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Begin to work."""
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Undo on_activate."""
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Undo on_configure."""
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """End for good, from any state."""
+        return TransitionCallbackReturn.SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """After another callback returned ERROR or raised. SUCCESS leads to unconfigured, all else to finalized."""
+        return TransitionCallbackReturn.SUCCESS
+
+    def trigger_configure(self) -> TransitionCallbackReturn:
+        """What on_configure returned, as below for the other callbacks. Raises RuntimeError where not possible."""
+        return self._change_state("configure")
+
+    def trigger_activate(self) -> TransitionCallbackReturn:
+        return self._change_state("activate")
+
+    def trigger_deactivate(self) -> TransitionCallbackReturn:
+        return self._change_state("deactivate")
+
+    def trigger_cleanup(self) -> TransitionCallbackReturn:
+        return self._change_state("cleanup")
+
+    def trigger_shutdown(self) -> TransitionCallbackReturn:
+        return self._change_state("shutdown")
+
+    def _change_state(self, wanted: int | str) -> TransitionCallbackReturn:
+        before = self._state_machine.begin(wanted)
+        result = self._run_callback(before)
+        self._state_machine.end(result)
+        if result is TransitionCallbackReturn.ERROR:
+            self._state_machine.end(self._run_callback(before))
+        return result
+
+    def _run_callback(self, before: LifecycleState) -> TransitionCallbackReturn:
+        name = _CALLBACKS[self._state_machine.current.label]
+        try:
+            result = getattr(self, name)(before)
+        except Exception:
+            self.get_logger().error(f"{name} failed: {traceback.format_exc()}")
+            return TransitionCallbackReturn.ERROR
+        if not isinstance(result, TransitionCallbackReturn):
+            self.get_logger().error(f"{name} returned {result!r}, expected a TransitionCallbackReturn")
+            return TransitionCallbackReturn.ERROR
+        return result
+
+    def _publish_transition(self, transition: LifecycleTransition) -> None:
+        message = self._transition_events.msg_type(
+            timestamp=self.get_clock().now().nanoseconds,
+            transition=_transition_message(transition),
+            start_state=_state_message(transition.start),
+            goal_state=_state_message(transition.goal),
+        )
+        try:
+            self._transition_events.publish(message)
+        except InvalidHandle:
+            return  # the process shuts down: nobody listens any more
+
+    def _on_change_state(self, request: Any, response: Any) -> Any:
+        try:
+            result = self._change_state(request.transition.label or request.transition.id)
+        except InvalidTransition as error:
+            self.get_logger().warning(str(error))
+            return response
+        response.success = result is TransitionCallbackReturn.SUCCESS
+        return response
+
+    def _on_get_state(self, _: Any, response: Any) -> Any:
+        response.current_state = _state_message(self._state_machine.current)
+        return response
+
+    def _on_get_available_states(self, _: Any, response: Any) -> Any:
+        response.available_states = [_state_message(state) for state in STATES.values()]
+        return response
+
+    def _on_get_available_transitions(self, _: Any, response: Any) -> Any:
+        response.available_transitions = [_description(transition) for transition in self._state_machine.available]
+        return response
+
+    def _on_get_transition_graph(self, _: Any, response: Any) -> Any:
+        response.available_transitions = [_description(transition) for transition in TRANSITIONS]
+        return response
+
+
+class LifecycleNode(LifecycleNodeMixin, Node):
+    """A managed node. `options` are those of Node."""
+
+    def __init__(self, node_name: str, *, enable_communication_interface: bool = True, **options: Any) -> None:
+        Node.__init__(self, node_name, **options)
+        LifecycleNodeMixin.__init__(self, enable_communication_interface=enable_communication_interface)
+
+
+def _state_message(state: LifecycleState) -> Any:
+    return message_class("lifecycle_msgs/msg/State")(id=state.state_id, label=state.label)
+
+
+def _transition_message(transition: LifecycleTransition) -> Any:
+    return message_class("lifecycle_msgs/msg/Transition")(id=transition.transition_id, label=transition.label)
+
+
+def _description(transition: LifecycleTransition) -> Any:
+    return message_class("lifecycle_msgs/msg/TransitionDescription")(
+        transition=_transition_message(transition),
+        start_state=_state_message(transition.start),
+        goal_state=_state_message(transition.goal),
+    )

@@ -1,0 +1,122 @@
+"""The states of a managed node and the transitions between them (design.ros2.org/articles/node_lifecycle.html)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from enum import Enum
+from typing import NamedTuple
+
+
+class LifecycleState(NamedTuple):
+    """The label and the id of lifecycle_msgs/State."""
+
+    label: str
+    state_id: int
+
+
+class LifecycleTransition(NamedTuple):
+    """A change from one state to another. Ids below 10 are asked for; the others follow from a callback's return."""
+
+    transition_id: int
+    label: str
+    start: LifecycleState
+    goal: LifecycleState
+
+    @property
+    def public(self) -> bool:
+        return self.transition_id < 10
+
+
+class TransitionCallbackReturn(Enum):
+    """What a callback of a managed node returns: the constants of lifecycle_msgs/Transition."""
+
+    SUCCESS = 97
+    FAILURE = 98
+    ERROR = 99
+
+    def to_label(self) -> str:
+        return f"transition_{self.name.lower()}"
+
+
+class InvalidTransition(RuntimeError):
+    """The transition does not start in the node's present state."""
+
+
+STATES = {
+    label: LifecycleState(label, number)
+    for label, number in (
+        ("unknown", 0),
+        ("unconfigured", 1),
+        ("inactive", 2),
+        ("active", 3),
+        ("finalized", 4),
+        ("configuring", 10),
+        ("cleaningup", 11),
+        ("shuttingdown", 12),
+        ("activating", 13),
+        ("deactivating", 14),
+        ("errorprocessing", 15),
+    )
+}
+
+# label, state under way, first id of its three endings, goals of success, failure and error; then id and start of each
+_TABLE: tuple[tuple[str, str, int, tuple[str, str, str], dict[int, str]], ...] = (
+    ("configure", "configuring", 10, ("inactive", "unconfigured", "errorprocessing"), {1: "unconfigured"}),
+    ("cleanup", "cleaningup", 20, ("unconfigured", "inactive", "errorprocessing"), {2: "inactive"}),
+    ("activate", "activating", 30, ("active", "inactive", "errorprocessing"), {3: "inactive"}),
+    ("deactivate", "deactivating", 40, ("inactive", "active", "errorprocessing"), {4: "active"}),
+    (
+        "shutdown",
+        "shuttingdown",
+        50,
+        ("finalized", "finalized", "errorprocessing"),
+        {5: "unconfigured", 6: "inactive", 7: "active"},
+    ),
+    ("", "errorprocessing", 60, ("unconfigured", "finalized", "finalized"), {}),
+)
+
+
+def _transitions() -> Iterator[LifecycleTransition]:
+    for label, under_way, first_id, goals, starts in _TABLE:
+        for number, start in starts.items():
+            yield LifecycleTransition(number, label, STATES[start], STATES[under_way])
+        for offset, (ending, goal) in enumerate(zip(TransitionCallbackReturn, goals, strict=True)):
+            yield LifecycleTransition(first_id + offset, ending.to_label(), STATES[under_way], STATES[goal])
+
+
+TRANSITIONS = tuple(_transitions())
+
+
+class StateMachine:
+    """Where a node is in the graph. A transition that was begun has to be ended before another one begins."""
+
+    def __init__(self, on_change: Callable[[LifecycleTransition], None]) -> None:
+        self._on_change = on_change
+        self._lock = threading.Lock()
+        self.current = STATES["unconfigured"]
+
+    @property
+    def available(self) -> list[LifecycleTransition]:
+        """The transitions that start in the present state."""
+        return [transition for transition in TRANSITIONS if transition.start == self.current]
+
+    def begin(self, wanted: int | str) -> LifecycleState:
+        """Start the transition with this id or label. Returns the state before; raises InvalidTransition."""
+        with self._lock:
+            before, possible = self.current, [transition for transition in self.available if transition.public]
+            for transition in possible:
+                if wanted in (transition.transition_id, transition.label):
+                    break
+            else:
+                labels = ", ".join(transition.label for transition in possible) or "none"
+                raise InvalidTransition(f"no transition {wanted!r} from state {before.label}; possible: {labels}")
+            self.current = transition.goal
+        self._on_change(transition)
+        return before
+
+    def end(self, result: TransitionCallbackReturn) -> None:
+        """Follow what the callback of the state under way returned."""
+        ending = next(transition for transition in self.available if transition.label == result.to_label())
+        self.current = ending.goal
+        self._on_change(ending)

@@ -1,0 +1,326 @@
+"""The node's life cycle as a manager drives it: what it is, hears, answers, keeps and frees in every state."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import socket
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from robot import SMALL, Manager, NodeProcess, Robot
+
+from flash_vstream_ros import node as node_module
+from flash_vstream_ros.bench.camera import running
+from flash_vstream_ros.models.tiny import save_tiny
+from flash_vstream_ros.node import VStreamNode
+from flash_vstream_ros.ros import Parameter
+from flash_vstream_ros.ros.images import from_rgb
+from flash_vstream_ros.ros.interfaces import AskScene, Image, MemoryStatus, interface
+
+SPACE = "/life"
+SET = f"ros2 lifecycle set {SPACE}/flash_vstream"
+
+
+class Life(NamedTuple):
+    node: VStreamNode
+    spinning: threading.Thread
+    robot: Robot
+    manager: Manager
+
+    def question(self) -> Any:
+        return self.robot.ask(self.robot.request("What is there?"))
+
+    def wait_for_state(self, state: int) -> Any:
+        self.robot.wait_for(lambda: self.robot.status is not None and self.robot.status.state == state)
+        return self.robot.fresh_status()
+
+    def see(self, *stamps_s: int) -> Any:
+        """Show pictures once the camera is heard; the status after the last one."""
+        self.robot.wait_for(lambda: self.robot.images.get_subscription_count() > 0)
+        before = self.robot.fresh_status().frames_received
+        blank = from_rgb(np.zeros((60, 80, 3), np.uint8), 0, "", Image)
+
+        def heard() -> bool:
+            self.robot.images.publish(blank)
+            return bool(self.robot.status.frames_received > before)
+
+        self.robot.wait_for(heard)
+        self.robot.fresh_status()
+        self.robot.see(stamps_s)
+        return self.robot.fresh_status()
+
+
+@contextmanager
+def life(*parameters: str, model: str = "tiny-random") -> Iterator[Life]:
+    args = ["test", "--ros-args", "-r", f"__ns:={SPACE}", *SMALL]
+    for parameter in (f"model.name:={model}", *parameters):
+        args += ["-p", parameter]
+    with running(VStreamNode, args) as (node, spinning), Robot(SPACE) as robot:
+        yield Life(node, spinning, robot, Manager(robot, SPACE))
+
+
+@pytest.fixture
+def waiting() -> Iterator[Life]:
+    """A node that waits for its manager."""
+    with life("autostart:=false") as made:
+        yield made
+
+
+def test_an_unconfigured_node_hears_nothing_and_tells_who_asks_what_to_do(waiting: Life) -> None:
+    status = waiting.wait_for_state(MemoryStatus.UNCONFIGURED)
+    reply = waiting.question()
+    assert waiting.manager.state == "unconfigured"
+    assert reply.error_code == reply.NOT_READY
+    assert f"{SET} configure" in reply.error_msg
+    assert "loading" not in reply.error_msg
+    assert waiting.robot.images.get_subscription_count() == 0
+    assert (status.model, list(status.cameras), status.memory_capacity) == ("tiny-random", ["camera"], 0)
+
+
+def test_a_configured_node_has_its_model_but_no_camera(waiting: Life) -> None:
+    assert waiting.manager.change("configure") == [True]
+    status = waiting.wait_for_state(MemoryStatus.INACTIVE)
+    reply = waiting.question()
+    assert waiting.manager.state == "inactive"
+    assert reply.error_code == reply.NOT_READY
+    assert f"{SET} activate" in reply.error_msg
+    assert waiting.robot.images.get_subscription_count() == 0
+    assert status.memory_capacity > 0
+
+
+def test_deactivating_stops_the_cameras_and_keeps_the_memory(waiting: Life) -> None:
+    assert waiting.manager.change("configure", "activate") == [True, True]
+    before = waiting.see(1, 2, 3, 4)
+    assert (before.state, before.slots) == (before.READY, 2)
+    assert waiting.manager.change("deactivate") == [True]
+    waiting.robot.wait_for(lambda: waiting.robot.images.get_subscription_count() == 0)
+    for second in (5, 6):
+        waiting.robot.images.publish(from_rgb(np.zeros((60, 80, 3), np.uint8), second * 10**9, "", Image))
+    resting = waiting.wait_for_state(MemoryStatus.INACTIVE)
+    assert (resting.frames_received, resting.slots) == (before.frames_received, 2)
+    assert (resting.memory_entries, resting.memory_bytes) == (before.memory_entries, before.memory_bytes)
+    assert waiting.question().error_code == 1
+    assert waiting.manager.change("activate") == [True]
+    after = waiting.see(7, 8)
+    reply = waiting.question()
+    assert after.slots == 3
+    assert (reply.error_code, reply.covered_since.sec, reply.covered_until.sec) == (0, 1, 8)
+
+
+def test_cleaning_up_frees_model_and_memory_and_the_node_can_be_configured_again(waiting: Life) -> None:
+    assert waiting.manager.change("configure", "activate") == [True, True]
+    assert waiting.see(1, 2).slots == 1
+    assert waiting.question().error_code == 0
+    engine = weakref.ref(waiting.node._engine)
+    assert waiting.manager.change("deactivate", "cleanup") == [True, True]
+    status = waiting.wait_for_state(MemoryStatus.UNCONFIGURED)
+    assert (status.slots, status.memory_entries, status.memory_tokens, status.memory_bytes) == (0, 0, 0, 0)
+    assert "flash-vstream-worker" not in [thread.name for thread in threading.enumerate()]
+    waiting.robot.fresh_status()  # what the threads of the executor held of the old engine is replaced
+    gc.collect()
+    assert engine() is None
+    assert waiting.manager.change("configure", "activate") == [True, True]
+    assert waiting.question().error_code == 2
+    assert waiting.see(1, 2).slots == 1
+    assert waiting.question().error_code == 0
+
+
+@pytest.mark.parametrize("way", [(), ("configure",), ("configure", "activate")], ids=lambda way: "-".join(way) or "-")
+def test_shutdown_ends_the_node_from_every_state(waiting: Life, way: tuple[str, ...]) -> None:
+    assert waiting.manager.change(*way, "shutdown") == [True] * (len(way) + 1)
+    waiting.wait_for_state(MemoryStatus.FINALIZED)
+    reply = waiting.question()
+    assert waiting.manager.state == "finalized"
+    assert reply.error_code == reply.NOT_READY
+    assert "start it again" in reply.error_msg
+    assert "flash-vstream-worker" not in [thread.name for thread in threading.enumerate()]
+    assert waiting.manager.change("configure") == [False]
+
+
+def test_a_shutdown_while_questions_wait_cancels_them(waiting: Life) -> None:
+    assert waiting.manager.change("configure", "activate") == [True, True]
+    waiting.see(1, 2)
+    long = waiting.robot.request("A long story", max_new_tokens=60_000, deadline_s=60.0)
+    # Until one is BUSY: then as many threads of the executor wait for answers as ever can.
+    asked = [waiting.robot.service.call_async(long) for _ in range(6)]
+    waiting.robot.wait_for(lambda: any(future.done() for future in asked))
+    assert waiting.manager.state == "active"
+    assert waiting.manager.change("shutdown") == [True]
+    waiting.robot.wait_for(lambda: all(future.done() for future in asked))
+    codes = Counter(future.result().error_code for future in asked)
+    assert set(codes) == {AskScene.Response.BUSY, AskScene.Response.CANCELLED}
+    assert codes[AskScene.Response.CANCELLED] >= 4
+
+
+def test_a_deactivation_cancels_the_answer_under_way(waiting: Life) -> None:
+    assert waiting.manager.change("configure", "activate") == [True, True]
+    waiting.see(1, 2)
+    pieces: list[str] = []
+    waiting.robot.on_piece = pieces.append
+    request = waiting.robot.request("A long story", max_new_tokens=60_000, deadline_s=60.0, stream=True)
+    future = waiting.robot.service.call_async(request)
+    waiting.robot.wait_for(lambda: bool(pieces))
+    assert waiting.manager.change("deactivate") == [True]
+    waiting.robot.wait_for(future.done)
+    assert future.result().error_code == future.result().CANCELLED
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Models load, for real, once this is set."""
+    opened, load = threading.Event(), node_module.load_model
+
+    def load_later(**arguments: Any) -> Any:
+        assert opened.wait(120.0)
+        return load(**arguments)
+
+    monkeypatch.setattr(node_module, "load_model", load_later)
+    yield opened
+    opened.set()
+
+
+def test_a_node_answers_and_publishes_while_it_is_configured(gate: threading.Event, waiting: Life) -> None:
+    configuring = waiting.manager.ask_for("configure")
+    waiting.robot.wait_for(lambda: waiting.manager.state == "configuring")
+    waiting.wait_for_state(MemoryStatus.LOADING)
+    reply = waiting.question()
+    assert (reply.error_code, "still loading" in reply.error_msg) == (reply.NOT_READY, True)
+    assert waiting.manager.change("configure", "shutdown", "transition_success") == [False, False, False]
+    listing = interface("rcl_interfaces/srv/ListParameters")
+    client = waiting.robot.node.create_client(listing, f"{SPACE}/flash_vstream/list_parameters")
+    waiting.robot.wait_for(client.service_is_ready)
+    future = client.call_async(listing.Request())
+    waiting.robot.wait_for(future.done)
+    assert "autostart" in future.result().result.names
+    assert not configuring.done()
+    gate.set()
+    waiting.robot.wait_for(configuring.done)
+    assert configuring.result().success
+    assert waiting.manager.state == "inactive"
+
+
+def test_a_node_that_starts_by_itself_says_that_it_is_loading_from_its_first_answer_on(gate: threading.Event) -> None:
+    with life() as started:
+        assert "loading" in started.question().error_msg
+        gate.set()
+        started.wait_for_state(MemoryStatus.READY)
+        assert started.manager.state == "active"
+        assert started.question().error_code == 2
+
+
+def test_a_node_closed_while_it_is_configured_does_not_wait_for_the_model(gate: threading.Event) -> None:
+    with life() as started:
+        started.wait_for_state(MemoryStatus.LOADING)
+    assert not gate.is_set()
+    assert not started.spinning.is_alive()
+
+
+def test_a_load_that_fails_says_why_and_can_be_mended(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    with life("autostart:=false", model=str(model)) as mended:
+        assert mended.manager.change("configure") == [False]
+        status = mended.wait_for_state(MemoryStatus.FAILED)
+        reply = mended.question()
+        assert str(model) in status.last_error
+        assert reply.error_code == reply.NOT_READY
+        assert status.last_error in reply.error_msg
+        assert f"{SET} configure" in reply.error_msg
+        assert mended.manager.state == "unconfigured"
+        assert mended.manager.steps[-2:] == [("configuring", "errorprocessing"), ("errorprocessing", "unconfigured")]
+        assert mended.manager.change("configure") == [False]
+        save_tiny(model)
+        assert mended.manager.change("configure", "activate") == [True, True]
+        assert mended.wait_for_state(MemoryStatus.READY).last_error == ""
+        assert mended.see(1, 2).slots == 1
+        assert mended.question().error_code == 0
+
+
+def test_a_transition_that_is_not_possible_is_refused_and_does_not_end_the_node(waiting: Life) -> None:
+    assert waiting.manager.change("activate", "deactivate", "cleanup", "dance") == [False] * 4
+    for number in (42, 8, 3):
+        future = waiting.manager.ask_for(number=number)
+        waiting.robot.wait_for(future.done)
+        assert not future.result().success
+    assert waiting.manager.state == "unconfigured"
+    assert waiting.spinning.is_alive()
+    assert waiting.manager.change("configure") == [True]
+
+
+def test_a_defect_in_a_transition_leads_back_to_unconfigured(waiting: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    def defect(*_: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(waiting.node, "_subscribe", defect)
+    assert waiting.manager.change("configure", "activate") == [True, False]
+    assert waiting.manager.state == "unconfigured"
+    waiting.wait_for_state(MemoryStatus.UNCONFIGURED)
+    monkeypatch.undo()
+    assert waiting.manager.change("configure", "activate") == [True, True]
+    assert waiting.see(1, 2).slots == 1
+
+
+def test_summaries_are_made_in_the_active_state_only() -> None:
+    with life("autostart:=false", "summary.period_s:=0.2") as talking:
+        timer = talking.node._summary_timer
+        assert timer.is_canceled()
+        talking.manager.change("configure")
+        assert timer.is_canceled()
+        talking.manager.change("activate")
+        talking.see(1, 2)
+        talking.robot.wait_for(lambda: bool(talking.robot.summaries))
+        talking.manager.change("deactivate")
+        assert timer.is_canceled()
+
+
+def test_autostart_is_a_parameter_that_can_be_read(waiting: Life) -> None:
+    assert waiting.node.get_parameter("autostart").value is False
+    result = waiting.node.set_parameters([Parameter("autostart", value=True)])[0]
+    assert not result.successful
+
+
+@contextmanager
+def stuck_hub() -> Iterator[tuple[str, Callable[[], bool]]]:
+    """A model hub that takes requests and never answers. -> (its address, whether somebody has asked)"""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        asked: list[socket.socket] = []
+
+        def take() -> None:
+            try:
+                while True:
+                    asked.append(server.accept()[0])
+            except OSError:
+                return
+
+        thread = threading.Thread(target=take, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}", lambda: bool(asked)
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        for connection in asked:
+            connection.close()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_node_whose_model_is_still_being_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: signal.Signals
+) -> None:
+    with stuck_hub() as (address, asked), Robot("/stuck") as robot:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+        monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "600")
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        with NodeProcess(tmp_path, ["-r", "__ns:=/stuck"], model="someone/something") as node:
+            robot.wait_for(asked, 120.0)
+            robot.wait_for(lambda: robot.status is not None and robot.status.state == MemoryStatus.LOADING)
+            assert node.interrupt(ending) == 0
+            log = node.log
+    assert "Traceback" not in log
+    assert "Fatal" not in log
