@@ -13,8 +13,8 @@ from functools import partial, wraps
 from typing import Any
 
 from flash_vstream_ros import conversions
+from flash_vstream_ros.cameras import Camera, camera_topics
 from flash_vstream_ros.engine.engine import Engine
-from flash_vstream_ros.engine.frames import Frame
 from flash_vstream_ros.engine.questions import Answer, ErrorCode, Question
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.parameters import declare
@@ -32,11 +32,9 @@ from flash_vstream_ros.ros import (
     ok,
     shutdown,
 )
-from flash_vstream_ros.ros.images import BadImage, check, to_rgb
-from flash_vstream_ros.ros.interfaces import AskScene, Empty, Image, MemoryStatus, SceneSummary, String
+from flash_vstream_ros.ros.interfaces import AskScene, Empty, MemoryStatus, SceneSummary, String
 
 NODE_NAME = "flash_vstream"
-IMAGE_DEPTH = 5
 # Threads beside those that wait for answers: cameras, status, summary, cancel, and one to answer BUSY.
 SPARE_THREADS = 5
 
@@ -62,20 +60,31 @@ def never_raises(callback: Callable[..., Any]) -> Callable[..., Any]:
 class VStreamNode(Node):
     """Feeds camera images to Flash Memory and answers questions about them."""
 
+    camera_type = Camera
+
     def __init__(self) -> None:
         super().__init__(NODE_NAME)
         self._settings = declare(self, self._warn)
         config = self._settings.engine
         self._engine = Engine(config, partial(load_model, **self._settings.model), self._say, self._warn)
         self._summarised = self._engine.status()
-        self._cameras_heard: set[str] = set()
 
         self._status = self.create_publisher(MemoryStatus, "~/status", 10)
         self._summary = self.create_publisher(SceneSummary, "scene_summary", LATCHED)
         self._answer = self.create_publisher(String, "~/answer", 10)
         self._answer_stream = self.create_publisher(String, "~/answer_stream", 100)
-        for camera in config.cameras:
-            self._subscribe(camera, "image" if len(config.cameras) == 1 else f"{camera}/image")
+        self._cameras = [
+            self.camera_type(
+                self,
+                name,
+                topic,
+                offer=self._engine.offer,
+                reject=self._engine.reject,
+                transport=self._settings.image_transport,
+                reliability=self._settings.image_reliability,
+            )
+            for name, topic in camera_topics(config.cameras).items()
+        ]
         asking = ReentrantCallbackGroup()
         self.create_service(AskScene, "ask_scene", self._on_ask_scene, callback_group=asking)
         self.create_subscription(String, "~/question", self._on_question, 10, callback_group=asking)
@@ -98,32 +107,10 @@ class VStreamNode(Node):
         return len(config.cameras) + config.question_queue + SPARE_THREADS
 
     def close(self) -> None:
-        """Stop the engine; questions under way are answered CANCELLED."""
+        """Unsubscribe and stop the engine; questions under way are answered CANCELLED."""
+        for camera in self._cameras:
+            camera.close()
         self._engine.stop()
-
-    def _subscribe(self, camera: str, topic: str) -> None:
-        reliability = ReliabilityPolicy.RELIABLE if self._settings.reliable_images else ReliabilityPolicy.BEST_EFFORT
-        self.create_subscription(
-            Image,
-            topic,
-            partial(self._on_image, camera),
-            QoSProfile(depth=IMAGE_DEPTH, reliability=reliability),
-            callback_group=MutuallyExclusiveCallbackGroup(),
-        )
-        self._say(f"camera {camera!r} listens to {self.resolve_topic_name(topic)}")
-
-    @never_raises
-    def _on_image(self, camera: str, message: Image) -> None:
-        if camera not in self._cameras_heard:
-            self._cameras_heard.add(camera)
-            self._say(f"camera {camera!r}: first image, {message.width}x{message.height} {message.encoding}")
-        try:
-            check(message)
-        except BadImage as error:
-            self._engine.reject(camera, error.reason, str(error))
-            return
-        stamp_ns = conversions.nanoseconds(message.header.stamp)
-        self._engine.offer(Frame(camera, message.header.frame_id, stamp_ns, partial(to_rgb, message)))
 
     def _on_ask_scene(self, request: AskScene.Request, response: AskScene.Response) -> AskScene.Response:
         answer = self._service_answer(request) or Answer(ErrorCode.INTERNAL, "a defect in the node: its log says more")

@@ -70,6 +70,7 @@ _LAYOUTS: dict[str, _Layout] = {
     **{f"{name}8": _Layout(1, code, smallest=3) for name, code in _BAYER.items()},
     **{f"{name}16": _Layout(1, code, sample_bytes=2, smallest=3) for name, code in _BAYER.items()},
 }
+ENCODINGS = tuple(_LAYOUTS)
 DEPTH = {"16UC1", "16SC1", "32FC1", "64FC1"}
 _FROM_RGB: dict[str, tuple[int, int | None]] = {  # channels, OpenCV's code from RGB
     "rgb8": (3, None),
