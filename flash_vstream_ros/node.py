@@ -169,7 +169,7 @@ class VStreamNode(Node):
             self._warn(f"no summary this time: {answer.error_code.name}: {answer.error_msg}")
             return
         self._summarised = now
-        self._summary.publish(conversions.summary_message(answer, before, now, self._settings.engine.cameras))
+        self._summary.publish(conversions.summary_message(answer, before, now))
 
     def _say(self, sentence: str) -> None:
         self.get_logger().info(sentence)

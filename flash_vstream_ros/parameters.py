@@ -93,7 +93,9 @@ PARAMETERS = (
     ParameterSpec(
         "memory.dam_slots", 30, "Key slots of the detail augmentation memory (DAM), at most csm_slots", 1, 4096
     ),
-    ParameterSpec("memory.recent_slots", 1, "Newest slots always held in DAM, within its size [slots]", 0, 4096),
+    ParameterSpec(
+        "memory.recent_slots", 1, "Newest slots of each camera, always held in DAM, within its size [slots]", 0, 4096
+    ),
     ParameterSpec("memory.exemplars", 2, "Slots kept at high resolution per cluster [slots]", 1, 16),
     ParameterSpec(
         "memory.horizon_slots",
