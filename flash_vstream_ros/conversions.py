@@ -78,14 +78,14 @@ def entry_message(evidence: Evidence) -> MemoryEntry:
     )
 
 
-def summary_message(answer: Answer, before: Status, now: Status, cameras: Sequence[str]) -> SceneSummary:
+def summary_message(answer: Answer, before: Status, now: Status) -> SceneSummary:
     """The summary of what the memory took in between two moments."""
     slots = now.memory.slots - before.memory.slots
     novelty = (now.memory.novelty_sum - before.memory.novelty_sum) / slots
     return SceneSummary(
         header=Header(stamp=time_message(answer.covered_until_ns), frame_id=answer.frame_id),
         text=answer.text,
-        cameras=list(cameras),
+        cameras=list(answer.cameras),
         since=time_message(answer.covered_since_ns),
         until=time_message(answer.covered_until_ns),
         frames=now.frames.encoded - before.frames.encoded,
@@ -107,6 +107,7 @@ def status_message(status: Status, now: TimeMsg, model: str, cameras: Sequence[s
         frames_pending=frames.pending,
         drop_reasons=[reason for reason, _ in frames.drops],
         drop_counts=[count for _, count in frames.drops],
+        resolution_changes=frames.resolution_changes,
         newest_frame=time_message(frames.newest_ns),
         slots=memory.slots,
         memory_entries=memory.entries,

@@ -14,8 +14,8 @@ from functools import partial, wraps
 from typing import Any
 
 from flash_vstream_ros import conversions
+from flash_vstream_ros.cameras import Camera, camera_topics
 from flash_vstream_ros.engine.engine import Engine
-from flash_vstream_ros.engine.frames import Frame
 from flash_vstream_ros.engine.questions import Answer, ErrorCode, Question
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.managed_node import ManagedNode, error_if_it_raises
@@ -36,11 +36,9 @@ from flash_vstream_ros.ros import (
     ok,
     shutdown,
 )
-from flash_vstream_ros.ros.images import BadImage, check, to_rgb
-from flash_vstream_ros.ros.interfaces import AskScene, Empty, Image, MemoryStatus, SceneSummary, String
+from flash_vstream_ros.ros.interfaces import AskScene, Empty, MemoryStatus, SceneSummary, String
 
 NODE_NAME = "flash_vstream"
-IMAGE_DEPTH = 5
 # Threads beside those that wait for answers: status, summary, cancel, parameters, a transition, one to ask about it
 # meanwhile, and one to answer BUSY.
 SPARE_THREADS = 7
@@ -78,13 +76,14 @@ def advice(state: State, node: str, starting: bool) -> str:
 class VStreamNode(ManagedNode):
     """Feeds camera images to Flash Memory and answers questions about them, when it is active."""
 
+    camera_type = Camera
+
     def __init__(self) -> None:
         super().__init__(NODE_NAME)
         self._settings = declare(self, self._warn)
         self._engine = self._new_engine()
         self._summarised = self._engine.status()
-        self._images: list[Any] = []
-        self._cameras_heard: set[str] = set()
+        self._cameras: list[Camera] = []
         self._closing = False
 
         self._status = self.create_publisher(MemoryStatus, "~/status", 10)
@@ -137,10 +136,18 @@ class VStreamNode(ManagedNode):
 
     @error_if_it_raises
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._cameras_heard.clear()
-        cameras = self._settings.engine.cameras
-        for camera in cameras:
-            self._subscribe(camera, "image" if len(cameras) == 1 else f"{camera}/image")
+        self._cameras = [
+            self.camera_type(
+                self,
+                name,
+                topic,
+                offer=self._engine.offer,
+                reject=self._engine.reject,
+                transport=self._settings.image_transport,
+                reliability=self._settings.image_reliability,
+            )
+            for name, topic in camera_topics(self._settings.engine.cameras).items()
+        ]
         if self._summary_timer is not None:
             self._summary_timer.reset()
         self._engine.activate()
@@ -170,8 +177,8 @@ class VStreamNode(ManagedNode):
 
     def _rest(self) -> None:
         """Neither listen to cameras nor answer; the memory is kept."""
-        while self._images:
-            self.destroy_subscription(self._images.pop())
+        while self._cameras:
+            self._cameras.pop().close()
         if self._summary_timer is not None:
             self._summary_timer.cancel()
         self._engine.deactivate()
@@ -189,31 +196,6 @@ class VStreamNode(ManagedNode):
 
     def _advise(self, state: State) -> str:
         return advice(state, self.get_fully_qualified_name(), self.starting)
-
-    def _subscribe(self, camera: str, topic: str) -> None:
-        reliability = ReliabilityPolicy.RELIABLE if self._settings.reliable_images else ReliabilityPolicy.BEST_EFFORT
-        subscription = self.create_subscription(
-            Image,
-            topic,
-            partial(self._on_image, camera),
-            QoSProfile(depth=IMAGE_DEPTH, reliability=reliability),
-            callback_group=MutuallyExclusiveCallbackGroup(),
-        )
-        self._images.append(subscription)
-        self._say(f"camera {camera!r} listens to {self.resolve_topic_name(topic)}")
-
-    @never_raises
-    def _on_image(self, camera: str, message: Image) -> None:
-        if camera not in self._cameras_heard:
-            self._cameras_heard.add(camera)
-            self._say(f"camera {camera!r}: first image, {message.width}x{message.height} {message.encoding}")
-        try:
-            check(message)
-        except BadImage as error:
-            self._engine.reject(camera, error.reason, str(error))
-            return
-        stamp_ns = conversions.nanoseconds(message.header.stamp)
-        self._engine.offer(Frame(camera, message.header.frame_id, stamp_ns, partial(to_rgb, message)))
 
     def _on_ask_scene(self, request: AskScene.Request, response: AskScene.Response) -> AskScene.Response:
         answer = self._service_answer(request) or Answer(ErrorCode.INTERNAL, "a defect in the node: its log says more")
@@ -272,7 +254,7 @@ class VStreamNode(ManagedNode):
             self._warn(f"no summary this time: {answer.error_code.name}: {answer.error_msg}")
             return
         self._summarised = now
-        self._summary.publish(conversions.summary_message(answer, before, now, self._settings.engine.cameras))
+        self._summary.publish(conversions.summary_message(answer, before, now))
 
     def _say(self, sentence: str) -> None:
         self.get_logger().info(sentence)

@@ -80,10 +80,16 @@ PARAMETERS = (
     ParameterSpec("model.instruction", INSTRUCTION, "Put before every question"),
     ParameterSpec("cameras", ["camera"], "Names of the cameras. One: its topic is image; several: NAME/image each"),
     ParameterSpec(
+        "image.transport",
+        "raw",
+        "raw: sensor_msgs/Image; compressed: sensor_msgs/CompressedImage (JPEG, PNG) on the topic's /compressed",
+        choices=("raw", "compressed"),
+    ),
+    ParameterSpec(
         "image.reliability",
-        "best_effort",
-        "QoS asked of the cameras; best_effort hears every publisher",
-        choices=("best_effort", "reliable"),
+        "auto",
+        "QoS asked of the cameras. auto: reliable where every publisher offers it, else best effort",
+        choices=("auto", "best_effort", "reliable"),
     ),
     ParameterSpec("sample_fps", 1.0, "Frames taken into the memory per second of message time [1/s]", 0.01, 60.0),
     ParameterSpec(
@@ -92,7 +98,9 @@ PARAMETERS = (
     ParameterSpec(
         "memory.dam_slots", 30, "Key slots of the detail augmentation memory (DAM), at most csm_slots", 1, 4096
     ),
-    ParameterSpec("memory.recent_slots", 1, "Newest slots always held in DAM, within its size [slots]", 0, 4096),
+    ParameterSpec(
+        "memory.recent_slots", 1, "Newest slots of each camera, always held in DAM, within its size [slots]", 0, 4096
+    ),
     ParameterSpec("memory.exemplars", 2, "Slots kept at high resolution per cluster [slots]", 1, 16),
     ParameterSpec(
         "memory.horizon_slots",
@@ -129,7 +137,8 @@ class Settings:
     autostart: bool
     model: dict[str, Any]
     engine: EngineConfig
-    reliable_images: bool
+    image_transport: str
+    image_reliability: str
     status_period_s: float
     summary_period_s: float
     summary_prompt: str
@@ -138,7 +147,7 @@ class Settings:
 
 def declare(node: Node, complain: Callable[[str], None]) -> Settings:
     """Declare every parameter and read its value; a bad override is complained of and its default used."""
-    values = {spec.name: _declare_one(node, spec, complain) for spec in PARAMETERS}
+    values = {spec.name: declare_one(node, spec, complain) for spec in PARAMETERS}
     for name in _unknown(node):
         close = difflib.get_close_matches(name, values, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
@@ -167,7 +176,8 @@ def declare(node: Node, complain: Callable[[str], None]) -> Settings:
             max_question_chars=values["question.max_chars"],
             evidence=values["question.evidence"],
         ),
-        reliable_images=values["image.reliability"] == "reliable",
+        image_transport=values["image.transport"],
+        image_reliability=values["image.reliability"],
         status_period_s=values["status.period_s"],
         summary_period_s=values["summary.period_s"],
         summary_prompt=values["summary.prompt"],
@@ -175,16 +185,22 @@ def declare(node: Node, complain: Callable[[str], None]) -> Settings:
     )
 
 
-def _declare_one(node: Node, spec: ParameterSpec, complain: Callable[[str], None]) -> Any:
-    try:
-        value = node.declare_parameter(spec.name, spec.default, spec.descriptor()).value
-    except ParameterException as error:
-        complain(f"parameter {spec.name!r}: {error}; its default {spec.default!r} is used")
-        value = node.declare_parameter(spec.name, spec.default, spec.descriptor(), ignore_override=True).value
+def declare_one(node: Node, spec: ParameterSpec, complain: Callable[[str], None]) -> Any:
+    """The value of one parameter, declared now where it is not yet; a bad override is complained of."""
+    known = node.has_parameter(spec.name)
+    value = node.get_parameter(spec.name).value if known else _first_value(node, spec, complain)
     if spec.choices and value not in spec.choices:
         complain(f"parameter {spec.name!r} is {value!r}, not {' or '.join(spec.choices)}; {spec.default!r} is used")
         value = spec.default
     return value
+
+
+def _first_value(node: Node, spec: ParameterSpec, complain: Callable[[str], None]) -> Any:
+    try:
+        return node.declare_parameter(spec.name, spec.default, spec.descriptor()).value
+    except ParameterException as error:
+        complain(f"parameter {spec.name!r}: {error}; its default {spec.default!r} is used")
+        return node.declare_parameter(spec.name, spec.default, spec.descriptor(), ignore_override=True).value
 
 
 def _unknown(node: Node) -> list[str]:

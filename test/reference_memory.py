@@ -72,7 +72,11 @@ class NaiveMemory:
         return sorted(self.clusters, key=lambda cluster: float(np.mean(cluster.members)))
 
     def dam(self) -> list[int]:
-        chosen = list(range(self.seen - 1, max(-1, self.seen - 1 - self.recent), -1))
+        own = {name: [slot for slot in range(self.seen) if self.cameras[slot] == name] for name in self.cameras}
+        recent = (
+            {slot for slots in own.values() for slot in slots[len(slots) - self.recent :]} if self.recent else set()
+        )
+        chosen = sorted(recent, reverse=True)
         heaviest = sorted(self.csm(), key=lambda cluster: -len(cluster.members))
         for rank in range(self.exemplars):
             for cluster in heaviest:

@@ -55,11 +55,13 @@ class NodeProcess:
 
 
 class Robot(AskClient):
-    """A client that also publishes images and listens to everything the node says."""
+    """A client that also publishes images, on one topic for each camera, and listens to everything the node says."""
 
-    def __init__(self, namespace: str = "") -> None:
+    def __init__(self, namespace: str = "", topics: Sequence[str] = ("image",), kind: Any = Image) -> None:
         self._at = f"{namespace}/flash_vstream"
         self._namespace = namespace
+        self._topics = topics
+        self._kind = kind
         super().__init__(f"{namespace}/ask_scene", stream_of=self._at)
         self.status: Any = None
         self.summaries: list[Any] = []
@@ -68,7 +70,10 @@ class Robot(AskClient):
 
     def __enter__(self) -> Robot:
         super().__enter__()
-        self.images = self.node.create_publisher(Image, f"{self._namespace}/image", 5)
+        self.cameras = {
+            topic: self.node.create_publisher(self._kind, f"{self._namespace}/{topic}", 5) for topic in self._topics
+        }
+        self.images = self.cameras[self._topics[0]]
         self.questions = self.node.create_publisher(String, f"{self._at}/question", 10)
         self.cancel = self.node.create_publisher(Empty, f"{self._at}/cancel", 10)
         self.node.create_subscription(MemoryStatus, f"{self._at}/status", self._on_status, 10)
@@ -84,29 +89,31 @@ class Robot(AskClient):
             self.spin(0.02)
 
     def wait_until_ready(self) -> None:
-        """The node answers and hears this robot's camera, and this robot hears the node."""
+        """The node answers and hears this robot's cameras, and this robot hears the node."""
         self.ask_when_ready(self.request("ready?"), 60.0)
-        self.wait_for(lambda: self.images.get_subscription_count() > 0 and self.status is not None)
-        # Either side may have found the other first: images without a stamp are counted and change nothing else.
-        before = self.status.frames_received
+        useless = from_rgb(np.zeros((60, 80, 3), np.uint8), 0, "", Image) if self._kind is Image else self._kind()
+        for camera in self.cameras.values():
+            self.wait_for(lambda camera=camera: camera.get_subscription_count() > 0 and self.status is not None)
+            # Either side may have found the other first: images of no use are counted and change nothing else.
+            before = self.status.frames_received
 
-        def heard() -> bool:
-            self.images.publish(from_rgb(np.zeros((60, 80, 3), np.uint8), 0, "", Image))
-            return bool(self.status.frames_received > before)
+            def heard(camera: Any = camera, before: int = before) -> bool:
+                camera.publish(useless)
+                return bool(self.status.frames_received > before)
 
-        self.wait_for(heard)
+            self.wait_for(heard)
         self.fresh_status()
 
-    def see(self, stamps_s: Sequence[float], shape: tuple[int, int] = (120, 160)) -> None:
+    def see(self, stamps_s: Sequence[float], shape: tuple[int, int] = (120, 160), topic: str = "") -> None:
         """Publish one random picture for each stamp."""
         for second in stamps_s:
             rgb = np.random.default_rng(int(second * 10)).integers(0, 255, (*shape, 3), dtype=np.uint8)
-            self.show(from_rgb(rgb, round(second * SECOND), "camera_optical", Image))
+            self.show(from_rgb(rgb, round(second * SECOND), "camera_optical", Image), topic)
 
-    def show(self, image: Image) -> None:
+    def show(self, image: Any, topic: str = "") -> None:
         """Publish an image and wait until the node has worked it off, so that the next does not replace it."""
         before = self.status.frames_received
-        self.images.publish(image)
+        self.cameras[topic or self._topics[0]].publish(image)
         self.wait_for(lambda: self.status.frames_received > before and self.status.frames_pending == 0)
 
     def fresh_status(self) -> Any:

@@ -50,17 +50,17 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
         time.sleep(0.005)
 
 
-def picture(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 255, (120, 160, 3), dtype=np.uint8)
+def picture(seed: int, size: tuple[int, int] = (120, 160)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, (*size, 3), dtype=np.uint8)
 
 
 def settled(engine: Engine) -> bool:
     return engine.status().frames.pending == 0
 
 
-def watch(engine: Engine, stamps_s: range, camera: str = "camera") -> None:
+def watch(engine: Engine, stamps_s: range, camera: str = "camera", size: tuple[int, int] = (120, 160)) -> None:
     for second in stamps_s:
-        engine.offer(Frame(camera, f"{camera}_optical", second * SECOND, lambda second=second: picture(second)))
+        engine.offer(Frame(camera, f"{camera}_optical", second * SECOND, lambda second=second: picture(second, size)))
         wait_until(lambda: settled(engine))
 
 
@@ -157,7 +157,28 @@ def test_cameras_share_one_memory_and_can_be_asked_alone(model: VisionLanguageMo
             watch(engine, range(second, second + 1), "rear")
         both, rear = ask(engine), ask(engine, cameras=("rear",))
     assert both.memory_tokens > rear.memory_tokens
+    assert both.cameras == ("front", "rear")
+    assert rear.cameras == ("rear",)
+    assert rear.frame_id == "rear_optical"
     assert {evidence.entry.camera for evidence in rear.evidence} == {"rear"}
+
+
+def test_cameras_of_any_size_share_one_memory_in_the_shape_of_the_first(model: VisionLanguageModel) -> None:
+    config = replace(CONFIG, cameras=("wide", "tall", "tiny"), evidence=9)
+    with running(config, lambda: model) as (engine, warnings):
+        for second in range(1, 9):
+            watch(engine, range(second, second + 1), "wide", (90, 240))
+            watch(engine, range(second, second + 1), "tall", (240, 90))
+            watch(engine, range(second, second + 1), "tiny", (8, 8))
+        answer, tall = ask(engine), ask(engine, cameras=("tall",))
+        frames, drops = engine.frames_by_camera(), dict(engine.status().frames.drops)
+    assert answer.cameras == ("tall", "wide")
+    assert tall.error_code is ErrorCode.NONE
+    assert {evidence.entry.camera for evidence in tall.evidence} == {"tall"}
+    assert frames["wide"].encoded == frames["tall"].encoded == 8
+    assert drops == dict(frames["tiny"].drops) == {"unusable_size": 8}
+    assert any("'tall'" in warning and "bars" in warning for warning in warnings)
+    assert not any("'wide'" in warning for warning in warnings)
 
 
 def test_a_full_queue_says_busy_and_the_rest_is_answered_in_order(model: VisionLanguageModel) -> None:
@@ -256,13 +277,15 @@ def test_frames_far_apart_are_not_made_into_one_slot(model: VisionLanguageModel)
 def test_a_change_of_resolution_is_said_and_goes_on_in_the_same_memory(model: VisionLanguageModel) -> None:
     with running(CONFIG, lambda: model) as (engine, warnings):
         watch(engine, range(1, 5))
-        for second in range(5, 9):
-            large = np.repeat(np.repeat(picture(second), 3, 0), 2, 1)
-            engine.offer(Frame("camera", "", second * SECOND, lambda large=large: large))
-            wait_until(lambda: settled(engine))
-        assert engine.status().memory.slots == 4
+        watch(engine, range(5, 9), size=(360, 320))
+        watch(engine, range(9, 10), size=(2, 900))
+        watch(engine, range(10, 12), size=(120, 160))
+        status = engine.status()
         assert ask(engine).error_code is ErrorCode.NONE
-    assert any("image size changed" in warning for warning in warnings)
+    assert status.memory.slots == 5
+    assert status.frames.resolution_changes == 2
+    assert dict(status.frames.drops) == {"unusable_size": 1}
+    assert any("image size changed from (120, 160) to (360, 320)" in warning for warning in warnings)
 
 
 def test_a_frame_too_small_for_the_model_does_not_fix_the_grid(model: VisionLanguageModel) -> None:

@@ -310,3 +310,41 @@ def test_entries_carry_the_image_that_pictures_them() -> None:
 def test_sizes_that_make_no_sense_are_refused(sizes: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must"):
         FlashMemoryConfig(**sizes)
+
+
+def test_each_camera_keeps_its_newest_slots_in_detail() -> None:
+    cameras = ("front", "rear", "left")
+    memory = filled(99, FlashMemoryConfig(6, 6, exemplars=1, recent_slots=2), cameras)
+    assert shown(memory.snapshot()) == [98, 97, 96, 95, 94, 93]
+    assert {94, 97} <= set(shown(memory.snapshot(cameras=["rear"])))
+    for index, low in enumerate(lows(60, seed=5), start=99):
+        memory.insert(slot(index, low, "front"))
+    assert set(shown(memory.snapshot())) >= {158, 157, 97, 94, 98, 95}
+
+
+def test_a_further_camera_costs_the_room_for_what_it_sees_last_and_no_more() -> None:
+    config = FlashMemoryConfig(6, 3, recent_slots=2)
+    sizes = {count: filled(90, config, [f"camera{i}" for i in range(count)]).bytes for count in (1, 2, 3, 6)}
+    low, detail, jpeg = lows(1)[0], torch.zeros(3, 2), len(b"jpeg")
+    of_one_camera = 2 * 4 * (low.numel() + detail.numel())
+    for count, size in sizes.items():
+        assert abs(size - sizes[1] - (count - 1) * of_one_camera) <= 20 * jpeg
+
+
+def test_a_camera_that_finds_no_place_changes_no_size() -> None:
+    memory = filled(6, FlashMemoryConfig(2, 1), ("front", "rear"))
+    size = memory.bytes
+    with pytest.raises(ValueError, match="'third' finds no place"):
+        memory.insert(slot(6, lows(1)[0], "third"))
+    assert memory.bytes == size
+
+
+def test_the_budget_goes_to_the_camera_that_sees_more() -> None:
+    memory = FlashMemory(FlashMemoryConfig(20, 10))
+    for index, low in enumerate(lows(200)):
+        still = torch.ones(4, 3) + 0.01 * low
+        memory.insert(slot(2 * index, low, "moving"))
+        memory.insert(slot(2 * index + 1, still, "still"))
+    clusters = [entry.camera for entry in memory.snapshot().entries if entry.kind is EntryKind.CSM]
+    assert len(clusters) == 20
+    assert 1 <= clusters.count("still") <= 2

@@ -11,6 +11,7 @@ import pytest
 from robot import SECOND, NodeProcess, Robot, balanced
 
 from flash_vstream_ros.bench.camera import running
+from flash_vstream_ros.engine.frames import Mailbox
 from flash_vstream_ros.models.tiny import save_tiny
 from flash_vstream_ros.node import VStreamNode
 from flash_vstream_ros.ros.images import from_rgb
@@ -200,7 +201,7 @@ def test_a_defect_in_a_callback_is_answered_and_does_not_end_the_node(monkeypatc
     args = ["test", "--ros-args", "-p", "model.name:=tiny-random", "-r", "__ns:=/defect"]
     with running(VStreamNode, args) as (node, spinning), Robot("/defect") as robot:
         robot.wait_until_ready()
-        monkeypatch.setattr(node._engine, "offer", defect)
+        monkeypatch.setattr(Mailbox, "offer", defect)
         robot.images.publish(image(1))
         robot.spin(0.3)
         monkeypatch.setattr(node._engine, "ask", defect)

@@ -18,6 +18,7 @@ from flash_vstream_ros.engine.engine import State
 from flash_vstream_ros.engine.questions import ErrorCode
 from flash_vstream_ros.memory.slot import EntryKind
 from flash_vstream_ros.parameters import PARAMETERS
+from flash_vstream_ros.ros.images import DEPTH, ENCODINGS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -87,6 +88,12 @@ def test_the_readme_lists_every_parameter(spec) -> None:  # type: ignore[no-unty
 @pytest.mark.parametrize("state", State, ids=lambda state: state.name)
 def test_the_readme_names_every_state(state: State) -> None:
     assert f"`{state.name}`" in README
+
+
+def test_the_readme_lists_the_image_encodings() -> None:
+    table = README.split("| Encoding (raw) |")[1].split("\n\n")[0].splitlines()[2:]
+    listed = [encoding for row in table for encoding in row.split("|")[1].strip().split(", ")]
+    assert sorted(listed) == sorted({*ENCODINGS, *DEPTH})
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -155,6 +155,53 @@ def test_frames_of_any_size_are_fitted_to_the_grid_of_the_stream():
     assert low.shape == (2 * 12 * 18, 1176)
 
 
+def disc(height: int, width: int) -> np.ndarray:
+    """A white disc, half as wide as the shorter side, in the middle of black."""
+    picture = np.zeros((height, width, 3), np.uint8)
+    return cv2.circle(picture, (width // 2, height // 2), min(height, width) // 4, (255, 255, 255), -1)
+
+
+def extent(lit: np.ndarray) -> tuple[int, int]:
+    """Height and width of what is True."""
+    rows, columns = np.nonzero(lit)
+    return int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1
+
+
+@pytest.mark.parametrize("first", [(720, 1280), (480, 640), (640, 480)])
+@pytest.mark.parametrize("other", [(720, 1280), (480, 640), (640, 480), (600, 600), (300, 1200)])
+def test_a_camera_of_other_proportions_is_not_distorted(first: tuple[int, int], other: tuple[int, int]) -> None:
+    preprocessor = Preprocessor()
+    grid = preprocessor.grid(*first)
+    pixels = preprocessor.pixels([disc(*other)] * 2, grid, CPU)[0, 0].numpy()
+    assert pixels.shape == (grid.height * 14, grid.width * 14)
+    height, width = extent(pixels > 0)
+    # Sides are whole tokens of 56 pixels, for the first camera's own pictures as for those of the others.
+    shown = preprocessor.picture_size(*other, pixels.shape)
+    allowed = (1 + 28 / shown[0]) * (1 + 28 / shown[1]) * 1.05
+    assert 1 / allowed < height / width < allowed
+
+
+def test_beside_a_picture_of_other_proportions_there_is_nothing_to_see() -> None:
+    preprocessor, grid = Preprocessor(), Grid(24, 36)
+    size, frame = (24 * 14, 36 * 14), scene(640, 480)
+    shown = preprocessor.picture_size(640, 480, size)
+    assert shown == (336, 224)
+    pixels = preprocessor.pixels([frame, frame], grid, CPU)[0]
+    loaded = resize(torch.from_numpy(frame).permute(2, 0, 1)[None], preprocessor.loader_size(640, 480))
+    alone = normalise(resize(loaded, shown))[0]
+    torch.testing.assert_close(pixels[:, :, 112 : 112 + 224], alone)
+    assert not pixels[:, :, :112].any()
+    assert not pixels[:, :, 336:].any()
+
+
+@pytest.mark.parametrize("size", [(480, 640), (720, 1280), (61, 90), (300, 1200)])
+def test_a_camera_of_the_same_proportions_fills_the_grid(size: tuple[int, int]) -> None:
+    preprocessor = Preprocessor()
+    whole = preprocessor.final_size(*size)
+    for scale in (1, 2, 3):
+        assert preprocessor.picture_size(scale * size[0], scale * size[1], whole) == whole
+
+
 def test_pixels_are_cast_before_they_are_pooled():
     frames = [scene(448, 448)] * 2
     high, low = Preprocessor().rows(frames, Grid(32, 32), CPU, torch.bfloat16)

@@ -69,6 +69,7 @@ def running(node_type: type[VStreamNode], args: Sequence[str]) -> Iterator[tuple
 
 def run(width: int = 640, height: int = 480, hertz: float = 30.0, seconds: float = 10.0) -> dict[str, Any]:
     """Share of frames received, and the callback's duration in seconds."""
+    from flash_vstream_ros.cameras import Camera
     from flash_vstream_ros.node import VStreamNode
     from flash_vstream_ros.ros.private_domain import use_private_domain
 
@@ -76,11 +77,14 @@ def run(width: int = 640, height: int = 480, hertz: float = 30.0, seconds: float
 
     held: list[float] = []
 
-    class TimedNode(VStreamNode):
-        def _on_image(self, camera: str, message: Any) -> None:
+    class TimedCamera(Camera):
+        def _receive(self, message: Any) -> None:
             begin = time.perf_counter()
-            super()._on_image(camera, message)
+            super()._receive(message)
             held.append(time.perf_counter() - begin)
+
+    class TimedNode(VStreamNode):
+        camera_type = TimedCamera
 
     frames = round(hertz * seconds)
     camera = [sys.executable, "-m", __name__, str(width), str(height), str(hertz), str(frames)]

@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 
 from flash_vstream_ros.demo.world import World
-from flash_vstream_ros.ros.images import BadImage, compressed_to_rgb, to_rgb
+from flash_vstream_ros.ros.compressed_images import compressed_to_rgb
+from flash_vstream_ros.ros.images import BadImage, to_rgb
 
 SECOND = 1_000_000_000
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}

@@ -112,6 +112,7 @@ class Dialogue:
             snapshot,
             self._model.answer(snapshot, question.text, question.max_new_tokens or self._max_new_tokens),
             Answer(
+                cameras=snapshot.cameras,
                 covered_since_ns=snapshot.first_ns,
                 covered_until_ns=snapshot.last_ns,
                 frame_id=max(snapshot.entries, key=lambda entry: entry.last_ns).frame_id,

@@ -216,8 +216,12 @@ class Engine:
             last_error=self._notices.newest,
         )
 
+    def frames_by_camera(self) -> dict[str, FrameCounts]:
+        """What became of each camera's frames."""
+        return {camera: mailbox.counts() for camera, mailbox in self._mailboxes.items()}
+
     def _counts(self) -> FrameCounts:
-        return FrameCounts.total([mailbox.counts() for mailbox in self._mailboxes.values()])
+        return FrameCounts.total(list(self.frames_by_camera().values()))
 
     def _refusal(self, question: Question) -> tuple[ErrorCode, str] | None:
         """Why a question cannot be queued: the first reason found, or None."""

@@ -39,6 +39,7 @@ class FrameCounts:
     pending: int
     drops: tuple[tuple[str, int], ...]
     newest_ns: int
+    resolution_changes: int = 0
 
     @property
     def dropped(self) -> int:
@@ -56,6 +57,7 @@ class FrameCounts:
             pending=sum(part.pending for part in parts),
             drops=tuple(sorted(drops.items())),
             newest_ns=max((part.newest_ns for part in parts), default=0),
+            resolution_changes=sum(part.resolution_changes for part in parts),
         )
 
 
@@ -76,6 +78,7 @@ class Mailbox:
         self._gated = 0
         self._in_work = 0
         self._drops: Counter[str] = Counter()
+        self._resolution_changes = 0
 
     def offer(self, frame: Frame) -> str | None:
         """Take `frame` when its stamp is due. Returns why it was dropped, or None."""
@@ -128,6 +131,11 @@ class Mailbox:
             self._encoded -= frames
             self._drops[reason] += frames
 
+    def resized(self) -> None:
+        """The camera's pictures have another size from now on."""
+        with self._lock:
+            self._resolution_changes += 1
+
     def counts(self) -> FrameCounts:
         with self._lock:
             return FrameCounts(
@@ -137,6 +145,7 @@ class Mailbox:
                 pending=self._in_work + (self._waiting is not None),
                 drops=tuple(sorted(self._drops.items())),
                 newest_ns=self._newest_ns,
+                resolution_changes=self._resolution_changes,
             )
 
     def _drop(self, reason: str) -> str:

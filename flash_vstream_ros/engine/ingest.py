@@ -70,7 +70,7 @@ class Ingest:
     def _handle(self, frame: Frame, mailbox: Mailbox) -> None:
         try:
             decoded = _Decoded(frame, frame.decode())
-            self._settle_grid(decoded)
+            self._settle_grid(decoded, mailbox)
         except Exception as error:  # whatever a camera sends must not stop the worker
             reason = getattr(error, "reason", "undecodable")
             mailbox.dropped(reason)
@@ -94,21 +94,25 @@ class Ingest:
         else:
             mailbox.encoded()
 
-    def _settle_grid(self, decoded: _Decoded) -> None:
-        """One grid for the whole memory, from the first frame: later sizes are resized into it."""
+    def _settle_grid(self, decoded: _Decoded, mailbox: Mailbox) -> None:
+        """One grid for the whole memory, from the first frame: whatever has another shape is fitted into it."""
         camera, size = decoded.frame.camera, decoded.rgb.shape[:2]
-        if self._grid is None:
-            try:
-                self._grid = self._model.grid(*size)
-            except ValueError as error:
-                raise _UnusableSize(error) from error
-        if self._size.setdefault(camera, size) != size:
-            self._notices.give(
-                f"{camera}/size",
-                f"camera {camera!r}: image size changed from {self._size[camera]} to {size} (height, width);"
-                " its frames are resized to the memory's grid from now on",
-            )
-            self._size[camera] = size
+        before = self._size.get(camera)
+        if size == before:
+            return
+        try:
+            own = self._model.grid(*size)
+        except ValueError as error:
+            raise _UnusableSize(error) from error
+        self._grid = self._grid or own
+        self._size[camera] = size
+        fitted = "" if own == self._grid else ": fitted into the memory's grid, between bars where proportions differ"
+        if before is not None:
+            mailbox.resized()
+            change = f"image size changed from {before} to {size} (height, width)"
+            self._notices.give(f"{camera}/size", f"camera {camera!r}: {change}{fitted}")
+        elif fitted:
+            self._notices.give(f"{camera}/size", f"camera {camera!r}: images of {size} (height, width){fitted}")
 
     def _insert(self, first: _Decoded, second: _Decoded) -> None:
         assert self._grid is not None

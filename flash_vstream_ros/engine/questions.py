@@ -56,6 +56,7 @@ class Answer:
     text: str = ""
     confidence: float = 0.0
     evidence: tuple[Evidence, ...] = ()
+    cameras: tuple[str, ...] = ()  # that the memory read has anything of
     covered_since_ns: int = 0
     covered_until_ns: int = 0
     frame_id: str = ""  # of the newest frame covered

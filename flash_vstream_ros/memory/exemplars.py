@@ -25,12 +25,19 @@ class Exemplar:
 
 
 class ExemplarPool:
-    """A fixed number of rows for slots shaped like `slot`, each used again once its exemplar is let go."""
+    """A fixed number of rows for slots shaped like `slot`, each used again once its exemplar is let go.
 
-    def __init__(self, rows: int, slot: Slot) -> None:
+    Begins with the exemplars of `before`, a smaller pool, in the same rows.
+    """
+
+    def __init__(self, rows: int, slot: Slot, before: ExemplarPool | None = None) -> None:
         self.low = slot.low.new_zeros(rows, *slot.low.shape)  # [rows, low_patches, dim]
         self.detail = slot.detail.new_zeros(rows, *slot.detail.shape)  # [rows, detail_tokens, width]
         self._free = list(range(rows))
+        if before is not None:
+            held = len(before.low)
+            self.low[:held], self.detail[:held] = before.low, before.detail
+            self._free = [*before._free, *range(held, rows)]
 
     def hold(self, slot: Slot) -> Exemplar:
         row = self._free.pop()

@@ -11,6 +11,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ class FlashMemoryConfig:
     exemplars: int = 2  # slots kept at full detail for each cluster
     horizon_slots: int = 120  # longest time id the model was trained on; later times are scaled to fit; 0: never
     slot_period_ns: int = 2_000_000_000  # stamp length of one slot: 2 / sample_fps
-    recent_slots: int = 1  # the newest slots, held in DAM whatever their weight
+    recent_slots: int = 1  # the newest slots of each camera, held in DAM whatever their weight
     episode_slots: float = 0.0  # so many slots apart, equal views count as different ones; 0: time does not count
 
     def __post_init__(self) -> None:
@@ -70,7 +71,8 @@ class _Cluster:
 class FlashMemory:
     """Takes in slots of any number of cameras and gives snapshots. One owner; not thread safe.
 
-    A slot's stamp is that of its second frame. All tensors are allocated with the first slot.
+    A slot's stamp is that of its second frame. Tensors are allocated with the first slot of all and, for what each
+    camera saw last, with the first slot of a further camera.
     """
 
     def __init__(self, config: FlashMemoryConfig | None = None) -> None:
@@ -82,7 +84,7 @@ class FlashMemory:
         self._ward: WardClustering | None = None
         self._pool: ExemplarPool | None = None
         self._clusters: dict[int, _Cluster] = {}  # by row of the clustering
-        self._recent: deque[Exemplar] = deque(maxlen=self.config.recent_slots)
+        self._recent: dict[str, deque[Exemplar]] = {}  # by camera, newest last
         self._last_ns: dict[str, int] = {}  # newest stamp by camera
         self._grid = Grid(0, 0)
         self._origin_ns = 0
@@ -154,7 +156,7 @@ class FlashMemory:
             *distances, is_finite = torch.cat([ward.distances(item), finite.float().unsqueeze(0)]).tolist()
             if not is_finite:
                 raise ValueError(f"a slot of camera {slot.camera!r} has NaN or infinite features; leave it out")
-            pool = self._pool or ExemplarPool(self._held_at_most(), slot)
+            pool = self._pool_for(slot)
             if self._pool is None:
                 self._zero_ns = slot.last_ns
                 self._slot_apart = distances[-1] / self.config.episode_slots**2 if self.config.episode_slots else 0.0
@@ -162,9 +164,10 @@ class FlashMemory:
             row, merge = ward.insert(item, slot.camera, self._apart(distances, slot.last_ns))
             newest = pool.hold(slot)
         if self._pool is None:
-            self._ward, self._pool, self._grid, self._origin_ns = ward, pool, slot.grid, slot.last_ns
+            self._ward, self._grid, self._origin_ns = ward, slot.grid, slot.last_ns
+        self._pool = pool
         self._clusters[row] = _Cluster(slot.camera, slot.first_ns, slot.last_ns, slot.last_ns, 1, [newest])
-        self._recent.append(newest)
+        self._recent.setdefault(slot.camera, deque(maxlen=self.config.recent_slots)).append(newest)
         if merge:
             kept = self._clusters[merge.kept]
             kept.absorb(self._clusters.pop(merge.absorbed))
@@ -219,9 +222,11 @@ class FlashMemory:
     ) -> list[Exemplar]:
         """The DAM of `clusters`, given by time: all held slots, by time, where they fit.
 
-        Else the newest, then the best exemplar of each cluster, heaviest first, then the second best, and so on.
+        Else the newest of each camera, then the best exemplar of each cluster, heaviest first, then the second best,
+        and so on.
         """
-        newest = [exemplar for exemplar in reversed(self._recent) if wanted(exemplar)]
+        recent = sorted(self._recently_seen(), key=lambda exemplar: -exemplar.last_ns)
+        newest = [exemplar for exemplar in recent if wanted(exemplar)]
         heaviest = sorted(clusters, key=lambda cluster: -cluster.slots)
         ranked = [[exemplar for exemplar in cluster.exemplars if wanted(exemplar)] for cluster in heaviest]
         rounds = [own[rank] for rank in range(self.config.exemplars) for own in ranked if rank < len(own)]
@@ -269,11 +274,19 @@ class FlashMemory:
         return min(1.0, max(0.0, 1.0 - cosine))
 
     def _held(self) -> set[Exemplar]:
-        return {*self._recent, *(exemplar for cluster in self._clusters.values() for exemplar in cluster.exemplars)}
+        of_clusters = (exemplar for cluster in self._clusters.values() for exemplar in cluster.exemplars)
+        return {*self._recently_seen(), *of_clusters}
 
-    def _held_at_most(self) -> int:
-        """Rows for the exemplars of full clusters, the recent slots, and one that enters before another leaves."""
-        return self.config.csm_slots * self.config.exemplars + self.config.recent_slots + 1
+    def _recently_seen(self) -> Iterable[Exemplar]:
+        return chain.from_iterable(self._recent.values())
+
+    def _pool_for(self, slot: Slot) -> ExemplarPool:
+        """With rows for the exemplars of full clusters, each camera's recent slots, and one on its way in."""
+        if self._pool is not None and slot.camera in self._recent:
+            return self._pool
+        cameras = len(self._recent) + 1
+        rows = self.config.csm_slots * self.config.exemplars + self.config.recent_slots * cameras + 1
+        return ExemplarPool(rows, slot, self._pool)
 
     def _check(self, slot: Slot) -> None:
         """Raise ValueError for what can be told without reading a tensor."""

@@ -69,6 +69,11 @@ class MemorySnapshot:
         return not self.entries
 
     @property
+    def cameras(self) -> tuple[str, ...]:
+        """Cameras that it stands for, by name."""
+        return tuple(sorted({entry.camera for entry in self.entries}))
+
+    @property
     def first_ns(self) -> int:
         """Stamp of the oldest frame that it stands for [ns]; 0 when empty."""
         return min((entry.first_ns for entry in self.entries), default=0)

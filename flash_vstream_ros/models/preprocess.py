@@ -100,7 +100,7 @@ class Preprocessor:
                 f"A frame of {width}x{height} is too narrow: within {self.max_pixels} pixels it would become "
                 f"{loaded[1]}x{loaded[0]}, and both sides need {self.side}."
             )
-        return rounded_size(*loaded, self.side, self.side**2, PROCESSOR_MAX_PIXELS)
+        return self._rounded(height, width)
 
     def grid(self, height: int, width: int) -> Grid:
         """Patches of a frame of this size; ValueError as `final_size`."""
@@ -108,16 +108,42 @@ class Preprocessor:
         return Grid(rows // self.patch, columns // self.patch)
 
     def pixels(self, frames: Sequence[np.ndarray], grid: Grid, device: torch.device) -> Tensor:
-        """RGB uint8 frames [height, width, 3] of any size to normalised float32 [frames, 3, rows, columns]."""
+        """RGB uint8 frames [height, width, 3] of any size to normalised float32 [frames, 3, rows, columns].
+
+        Frames whose own grid is another one keep their proportions, to the next whole token, between bars.
+        """
         for frame in frames:
             if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or frame.size == 0:
                 raise ValueError(f"Frames must be uint8 [height, width, 3], got {frame.dtype} {frame.shape}.")
         size = grid.height * self.patch, grid.width * self.patch
-        resized = []
-        for shape, group in groupby(frames, key=lambda frame: frame.shape):
+        fitted = []
+        for _, group in groupby(frames, key=lambda frame: frame.shape):
             batch = torch.from_numpy(np.stack(list(group))).to(device).permute(0, 3, 1, 2)
-            resized.append(resize(resize(batch, self.loader_size(*shape[:2])), size))
-        return normalise(torch.cat(resized))
+            fitted.append(self._fitted(batch, size))
+        return torch.cat(fitted)
+
+    def picture_size(self, height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
+        """Pixels that a frame takes of `size`: all where that is its own, else as much as its proportions allow.
+
+        Both sides are whole tokens at low resolution, so that a token shows the picture or none of it.
+        """
+        if self._rounded(height, width) == size:
+            return size
+        scale = min(size[0] / height, size[1] / width)
+        rows, columns = (max(1, round(side * scale / self.side)) * self.side for side in (height, width))
+        return min(rows, size[0]), min(columns, size[1])
+
+    def _rounded(self, height: int, width: int) -> tuple[int, int]:
+        return rounded_size(*self.loader_size(height, width), self.side, self.side**2, PROCESSOR_MAX_PIXELS)
+
+    def _fitted(self, images: Tensor, size: tuple[int, int]) -> Tensor:
+        """[images, 3, height, width] to normalised [images, 3, *size], with bars of CLIP's mean colour beside them."""
+        height, width = images.shape[-2:]
+        inner = self.picture_size(height, width, size)
+        pixels = normalise(resize(resize(images, self.loader_size(height, width)), inner))
+        spare = [whole - part for whole, part in zip(size, inner, strict=True)]
+        top, left = (bar // self.side // 2 * self.side for bar in spare)
+        return F.pad(pixels, (left, spare[1] - left, top, spare[0] - top))
 
     def rows(
         self, frames: Sequence[np.ndarray], grid: Grid, device: torch.device, dtype: torch.dtype

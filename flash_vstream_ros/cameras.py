@@ -1,0 +1,200 @@
+"""A camera of the node: its subscription, whose QoS follows the publishers found, and the way of its pictures in."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from flash_vstream_ros import conversions
+from flash_vstream_ros.engine.frames import Frame
+from flash_vstream_ros.engine.notices import Notices
+from flash_vstream_ros.image_qos import ImageQoS, incompatible, node_of
+from flash_vstream_ros.ros import (
+    Clock,
+    ClockType,
+    MutuallyExclusiveCallbackGroup,
+    Node,
+    QoSProfile,
+    ReliabilityPolicy,
+    ok,
+)
+from flash_vstream_ros.ros.image_transport import TRANSPORTS
+from flash_vstream_ros.ros.images import BadImage
+
+LOOK_PERIOD_S = 0.25
+OVERLAP_LOOKS = 4
+QUIET_S = 30.0
+
+
+def camera_topics(names: Sequence[str]) -> dict[str, str]:
+    """The topic of each camera, relative, before any transport's suffix."""
+    return {name: "image" if len(names) == 1 else f"{name}/image" for name in names}
+
+
+class Camera:
+    """Subscribes on creation and offers a Frame for every usable image; `close` ends it for good.
+
+    An image that cannot be shown is given to `reject(camera, reason, sentence)`. Neither is called after `close`
+    has returned, except for a callback that was already running. Any number may follow each other on one topic.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        name: str,
+        topic: str,
+        *,
+        offer: Callable[[Frame], None],
+        reject: Callable[[str, str, str], None],
+        transport: str = "raw",
+        reliability: str = "auto",
+    ) -> None:
+        self.name = name
+        self.topic = node.resolve_topic_name(topic) + TRANSPORTS[transport].suffix
+        self._node = node
+        self._offer = offer
+        self._reject = reject
+        self._transport = TRANSPORTS[transport]
+        self._notices = Notices(self._warn, QUIET_S)
+        self._qos = ImageQoS.declared(node, self.topic, reliability, self._warn)
+        self._lock = threading.Lock()  # of the subscriptions
+        self._subscriptions: list[Any] = []
+        self._overlap: set[int] | None = None  # stamps seen while two subscriptions bring each picture twice
+        self._looks_left = 0  # of the overlap
+        self._heard = False
+        self._closed = False
+        self._incompatible: tuple[str, ...] = ()
+        self._group = MutuallyExclusiveCallbackGroup()
+        self._asked = self._qos.profile(self._of_our_type(self._publishers()))
+        self._subscribe()
+        # Steady: simulated time may stand still while cameras come and go.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = node.create_timer(LOOK_PERIOD_S, self._look, callback_group=self._group, clock=steady)
+        self._say(f"listens to {self.topic}: {transport} images, {_called(self._asked)} delivery")
+
+    @property
+    def incompatible(self) -> tuple[str, ...]:
+        """A sentence for each publisher on the topic that is not heard: node, topic and policy."""
+        return self._incompatible
+
+    @property
+    def reliable(self) -> bool:
+        """Whether reliable delivery is asked for at present."""
+        return bool(self._asked.reliability == ReliabilityPolicy.RELIABLE)
+
+    def close(self) -> None:
+        """Unsubscribe. A second call does nothing."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._node.destroy_timer(self._timer)
+            while self._subscriptions:
+                self._node.destroy_subscription(self._subscriptions.pop())
+
+    def _subscribe(self) -> None:
+        subscription = self._node.create_subscription(
+            self._transport.message, self.topic, self._receive, self._asked, callback_group=self._group
+        )
+        self._subscriptions.append(subscription)
+
+    def _receive(self, message: Any) -> None:
+        try:
+            self._take(message)
+        except Exception:  # a defect costs this image: rclpy would end the node
+            self._defect("the image callback")
+
+    def _take(self, message: Any) -> None:
+        stamp_ns = conversions.nanoseconds(message.header.stamp)
+        if self._closed or self._is_twin(stamp_ns):
+            return
+        try:
+            self._transport.check(message)
+        except BadImage as error:
+            self._reject(self.name, error.reason, str(error))
+            return
+        if not self._heard:
+            self._heard = True
+            self._say(f"has its first image: {self._transport.describe(message)}")
+        self._offer(Frame(self.name, message.header.frame_id, stamp_ns, partial(self._transport.to_rgb, message)))
+
+    def _is_twin(self, stamp_ns: int) -> bool:
+        if self._overlap is None:
+            return False
+        seen = stamp_ns in self._overlap
+        self._overlap.add(stamp_ns)
+        return seen
+
+    def _look(self) -> None:
+        try:
+            with self._lock:
+                if not self._closed:
+                    self._adapt()
+        except Exception:
+            self._defect("looking for publishers")
+
+    def _adapt(self) -> None:
+        """Ask for what the publishers found now can give, and note whom that does not hear."""
+        self._end_overlap()
+        publishers = self._publishers()
+        wanted = self._qos.profile(self._of_our_type(publishers), self._asked)
+        if wanted.reliability != self._asked.reliability:
+            self._asked = wanted
+            self._overlap, self._looks_left = set(), OVERLAP_LOOKS
+            self._subscribe()
+            self._say(f"asks for {_called(wanted)} delivery on {self.topic} from now on, as its publishers offer it")
+        known = self._incompatible
+        self._incompatible = (
+            *incompatible(publishers, self.topic, self._transport.type_name, self._asked),
+            *self._other_transports(publishers),
+        )
+        for sentence in self._incompatible:
+            if sentence not in known:
+                self._notices.give(sentence, f"camera {self.name!r}: {sentence}")
+
+    def _end_overlap(self) -> None:
+        """The old subscription goes when the new one has had time to be found, its last pictures' twins later."""
+        if self._overlap is None:
+            return
+        self._looks_left -= 1
+        if self._looks_left == 1:
+            while len(self._subscriptions) > 1:
+                self._node.destroy_subscription(self._subscriptions.pop(0))
+        elif self._looks_left < 1:
+            self._overlap = None
+
+    def _publishers(self) -> list[Any]:
+        return list(self._node.get_publishers_info_by_topic(self.topic))
+
+    def _of_our_type(self, publishers: Sequence[Any]) -> list[Any]:
+        return [publisher for publisher in publishers if publisher.topic_type == self._transport.type_name]
+
+    def _other_transports(self, publishers: Sequence[Any]) -> list[str]:
+        """Where nobody publishes on the topic: who does by another transport."""
+        if publishers:
+            return []
+        base = self.topic.removesuffix(self._transport.suffix)
+        return [
+            f"{node_of(publisher)} on {base}{transport.suffix} is not heard: TRANSPORT: set image.transport to {name}"
+            for name, transport in TRANSPORTS.items()
+            if transport is not self._transport
+            for publisher in self._node.get_publishers_info_by_topic(base + transport.suffix)
+            if publisher.topic_type == transport.type_name
+        ]
+
+    def _say(self, sentence: str) -> None:
+        self._node.get_logger().info(f"camera {self.name!r} {sentence}")
+
+    def _warn(self, sentence: str) -> None:
+        self._node.get_logger().warning(sentence)
+
+    def _defect(self, where: str) -> None:
+        if ok():
+            self._notices.give(where, f"camera {self.name!r}: a defect in {where}: {traceback.format_exc()}")
+
+
+def _called(asked: QoSProfile) -> str:
+    return "reliable" if asked.reliability == ReliabilityPolicy.RELIABLE else "best effort"
