@@ -103,6 +103,27 @@ class WardClustering:
         self._mergeable[row, same] = self._mergeable[same, row] = True
         return Insertion(row, self._merge(*self._cheapest_pair()) if len(rows) == self.capacity else None)
 
+    def replace(self, row: int, centroid: Tensor, weight: int) -> None:
+        """Give the cluster in `row` another centroid [features] and weight, as if it had had no other members."""
+        measured = torch.tensor(self.distances(centroid).tolist(), dtype=torch.float64)
+        self.centroids[row].copy_(centroid)
+        self.weights[row] = float(weight)
+        self._squared[row] = measured
+        self._squared[:, row] = measured[:-1]
+        self._squared[row, row] = 0.0
+
+    def remove(self, row: int) -> None:
+        """Free `row`, whatever was in it."""
+        self.weights[row] = 0.0
+        self._mergeable[row] = self._mergeable[:, row] = False
+
+    def wipe_free(self) -> None:
+        """Overwrite what the free rows still show of clusters that were removed or absorbed."""
+        free = (self.weights == 0).nonzero().flatten()
+        self.centroids[free.to(self.centroids.device)] = 0
+        self._squared[free] = 0.0
+        self._squared[:, free] = 0.0
+
     def _cheapest_pair(self) -> tuple[int, int]:
         """The pair whose union costs least, first born first; ties go to the pair born first."""
         i, j = self.weights[:, None], self.weights[None, :]
