@@ -9,31 +9,32 @@ from __future__ import annotations
 import threading
 import traceback
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
+from typing import TypeVar
 
 import torch
 
 from flash_vstream_ros.memory.flash_memory import FlashMemory, FlashMemoryConfig
 from flash_vstream_ros.models.interface import VisionLanguageModel
 
+from .custody import Custody
 from .dialogue import Dialogue
 from .durations import Durations
 from .frames import Frame, FrameCounts, Mailbox
-from .ingest import Ingest
+from .ingest import Ingest, longest_pair_ns
 from .notices import Notices
+from .orders import Orders
 from .questions import Answer, ErrorCode, Question, Ticket, WaitingLine
+from .selection import BadSelection, Selection, check_selection
+from .stamps import JumpBack, StampWatch, stamp_trouble
+from .status import MemoryFigures, State, Status
+
+Result = TypeVar("Result")
 
 STOP_TIMEOUT_S = 10.0
+LOADING = "the model is still loading; ask again when ~/status says READY"
 SHUTTING_DOWN = Answer(ErrorCode.CANCELLED, "the node is shutting down")
-
-
-class State(IntEnum):
-    """The constants of msg/MemoryStatus.msg, by the same names and numbers."""
-
-    LOADING = 0
-    READY = 1
-    FAILED = 2
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class EngineConfig:
     cameras: tuple[str, ...] = ("camera",)
     sample_fps: float = 1.0
     memory: FlashMemoryConfig = field(default_factory=FlashMemoryConfig)
+    on_jump_back: JumpBack = JumpBack.FORK
+    jump_s: float = 2.0  # stamps that go back by more are a jump, once it is certain that they do
     question_queue: int = 4
     deadline_s: float = 30.0
     max_new_tokens: int = 128
@@ -53,35 +56,11 @@ class EngineConfig:
     def slot_period_ns(self) -> int:
         return round(2e9 / self.sample_fps)
 
-
-@dataclass(frozen=True)
-class MemoryFigures:
-    """The memory and the work on it after the newest slot. Durations in seconds as (median, 95th percentile)."""
-
-    slots: int = 0
-    entries: int = 0
-    capacity: int = 0
-    tokens: int = 0
-    bytes: int = 0
-    device_bytes: int = 0
-    first_ns: int = 0
-    last_ns: int = 0
-    novelty_sum: float = 0.0
-    encode_s: tuple[float, float] = (0.0, 0.0)
-    update_s: tuple[float, float] = (0.0, 0.0)
-
-
-@dataclass(frozen=True)
-class Status:
-    """What msg/MemoryStatus.msg reports."""
-
-    state: State
-    frames: FrameCounts
-    memory: MemoryFigures
-    answer_s: tuple[float, float]
-    questions_answered: int
-    questions_failed: int
-    last_error: str
+    def stamp_watch(self) -> StampWatch:
+        """What tells late stamps of one camera from a clock that was set."""
+        jump_ns = round(self.jump_s * 1e9)
+        leap_ns = max(jump_ns, longest_pair_ns(self.slot_period_ns))
+        return StampWatch(jump_ns, leap_ns, follows=self.on_jump_back is not JumpBack.IGNORE)
 
 
 class Engine:
@@ -102,8 +81,9 @@ class Engine:
         self._load = load
         self._say = say
         self._notices = Notices(warn)
-        self._mailboxes = {camera: Mailbox(config.sample_fps) for camera in config.cameras}
+        self._mailboxes = {camera: Mailbox(config.sample_fps, config.stamp_watch()) for camera in config.cameras}
         self._line = WaitingLine(config.question_queue)
+        self._orders: Orders[Custody] = Orders(LOADING)
         self._underway: set[Ticket] = set()
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -114,6 +94,7 @@ class Engine:
         self._answered = 0
         self._failed = 0
         self._figures = MemoryFigures()
+        self._paused = False
         self._worker = threading.Thread(target=self._work, name="flash-vstream-worker", daemon=True)
 
     def start(self) -> None:
@@ -123,6 +104,7 @@ class Engine:
         """End the worker; questions under way are answered CANCELLED. Waits up to ten seconds for a step to end."""
         with self._lock:
             self._stopping = True
+        self._orders.close(SHUTTING_DOWN.error_msg)
         self._wake.set()
         if self._worker.is_alive():
             self._worker.join(STOP_TIMEOUT_S)
@@ -130,10 +112,21 @@ class Engine:
 
     def offer(self, frame: Frame) -> None:
         """Hand in a camera's newest frame. Never waits, never raises."""
-        reason = self._mailboxes[frame.camera].offer(frame)
-        if reason is not None and reason != "superseded":
-            self._notices.give(f"{frame.camera}/{reason}", _STAMP_TROUBLE[reason].format(camera=frame.camera))
+        noted = self._mailboxes[frame.camera].offer(frame)
+        trouble = stamp_trouble(noted.stamp, noted.jumped_ns, self._config.on_jump_back)
+        if trouble:
+            self._notices.give(f"{frame.camera}/{noted.stamp.name}", f"camera {frame.camera!r}: {trouble}")
         self._wake.set()
+
+    def order(self, work: Callable[[Custody], Result]) -> Future[Result]:
+        """Have the worker do `work` before its next frame or token, in the order of the calls. Never waits.
+
+        The future raises NotReady when there is no memory to work on, and whatever `work` raises. Cancel it to
+        withdraw work that has not begun.
+        """
+        future = self._orders.place(work)
+        self._wake.set()
+        return future
 
     def reject(self, camera: str, reason: str, sentence: str) -> None:
         """Count and report an image that cannot become a frame."""
@@ -182,6 +175,7 @@ class Engine:
             questions_answered=self._answered,
             questions_failed=self._failed,
             last_error=self._notices.newest,
+            paused=self._paused,
         )
 
     def _counts(self) -> FrameCounts:
@@ -190,7 +184,7 @@ class Engine:
     def _refusal(self, question: Question) -> tuple[ErrorCode, str] | None:
         """Why a question cannot be queued: the first reason found, or None."""
         if self._state is State.LOADING:
-            return ErrorCode.NOT_READY, "the model is still loading; ask again when ~/status says READY"
+            return ErrorCode.NOT_READY, LOADING
         if self._state is State.FAILED:
             return ErrorCode.NOT_READY, f"the node cannot answer: {self._failure}"
         if (invalid := self._invalid(question)) is not None:
@@ -199,17 +193,15 @@ class Engine:
 
     def _invalid(self, question: Question) -> str | None:
         longest = self._config.max_question_chars
-        unknown = sorted(set(question.cameras) - set(self._config.cameras))
         if not question.text.strip():
             return "the question is empty"
         if len(question.text) > longest:
             return f"the question has {len(question.text)} characters; question.max_chars allows {longest}"
-        if unknown:
-            return f"unknown camera {', '.join(unknown)}; this node knows {', '.join(self._config.cameras)}"
-        if question.since_ns < 0 or question.until_ns < 0:
-            return "since and until must not be negative"
-        if question.until_ns and question.since_ns > question.until_ns:
-            return "since lies after until; give an interval of message stamps, or zero to leave an end open"
+        try:
+            selection = Selection(question.cameras, question.since_ns, question.until_ns)
+            check_selection(selection, self._config.cameras)
+        except BadSelection as error:
+            return str(error)
         if question.deadline_s < 0:
             return "the deadline is negative; give the time allowed, or zero for the default"
         return None
@@ -243,6 +235,7 @@ class Engine:
         self._notices.give("engine", why)
         self._failure = why
         self._state = State.FAILED
+        self._orders.close(f"the node has no memory: {why}")
         self._refuse_waiting(Answer(ErrorCode.INTERNAL, why))
         with self._lock:
             underway = list(self._underway)
@@ -251,26 +244,38 @@ class Engine:
 
     def _serve(self, model: VisionLanguageModel) -> None:
         memory = FlashMemory(self._config.memory)
-        ingest = Ingest(model, memory, self._mailboxes, self._notices, self._config.slot_period_ns)
+        config = self._config
+        ingest = Ingest(
+            model, memory, self._mailboxes, self._notices, config.slot_period_ns, on_jump_back=config.on_jump_back
+        )
         dialogue = Dialogue(
             model,
             memory,
             self._notices,
             self._line,
             self._finish,
-            max_new_tokens=self._config.max_new_tokens,
-            evidence=self._config.evidence,
+            max_new_tokens=config.max_new_tokens,
+            evidence=config.evidence,
         )
-        self._figures = _figures(memory, ingest, model.device)
+        custody = Custody(memory, ingest, dialogue, self._mailboxes)
+
+        def report() -> None:
+            self._figures = _figures(memory, ingest, model.device)
+            self._paused = custody.paused
+
+        report()
         self._state = State.READY
+        self._orders.open()
         self._say(f"ready: {model.name} on {model.device}, {model.dtype}, {model.attention_kernel}")
         while not self._stopping:
             self._wake.clear()
+            self._orders.carry_out(custody, report)
             took_in = ingest.step()
-            if memory.slots_seen != self._figures.slots:
-                self._figures = _figures(memory, ingest, model.device)
+            if (memory.slots_seen, memory.revision) != (self._figures.slots, self._figures.revision):
+                report()
             if not (dialogue.step() or took_in):
                 self._wake.wait()
+        self._orders.close(SHUTTING_DOWN.error_msg)
         dialogue.close(SHUTTING_DOWN.error_msg)
 
 
@@ -284,14 +289,9 @@ def _figures(memory: FlashMemory, ingest: Ingest, device: torch.device) -> Memor
         device_bytes=torch.cuda.memory_allocated(device) if device.type == "cuda" else 0,
         first_ns=memory.first_ns,
         last_ns=memory.last_ns,
+        newest_ns=memory.newest[1],
+        revision=memory.revision,
         novelty_sum=ingest.novelty_sum,
         encode_s=ingest.encode_s.p50_p95(),
         update_s=ingest.update_s.p50_p95(),
     )
-
-
-_STAMP_TROUBLE = {
-    "zero_stamp": "camera {camera!r}: frame dropped: its stamp is zero; set header.stamp in the camera driver",
-    "stamp_not_newer": "camera {camera!r}: frame dropped: its stamp is not newer than the one before;"
-    " did a bag loop, or do two publishers share the topic?",
-}

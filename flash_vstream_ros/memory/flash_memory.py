@@ -224,6 +224,11 @@ class FlashMemory:
         clusters = [portion.cluster for portion in self._portions(cameras, interval)]
         return _entries(self._dam(clusters, cameras, interval), clusters)
 
+    def saw(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> bool:
+        """Whether it may hold anything of what `snapshot` would show, if only in a sum with other things."""
+        interval = Interval(since_ns, until_ns)
+        return any(_concerns(c.camera, cameras) and touched(c.spans, interval) for c in self._clusters.values())
+
     @property
     def _rows(self) -> list[int]:
         """Rows of the clusters, first born first."""
