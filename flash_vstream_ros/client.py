@@ -1,4 +1,4 @@
-"""A client of /ask_scene for the command line and for tests: one node, one request at a time. Needs no torch."""
+"""A client of the node's services for the command line and for tests: one request at a time. Needs no torch."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from flash_vstream_ros.ros.interfaces import AskScene, DurationMsg, String, Time
 # A reply that is late by more than this was lost: its server ended, or its middleware cannot share services.
 GRACE_S = 30.0
 READY_POLL_S = 0.2
+# Longer than the node itself waits for its worker.
+CALL_S = 90.0
 
 
 class NoService(RuntimeError):
@@ -33,6 +35,7 @@ class AskClient:
         init(args=["flash_vstream_client", *self._ros_args], context=self._context)
         self.node = Node(f"flash_vstream_client_{os.getpid()}", context=self._context)
         self.service = self.node.create_client(AskScene, self._service_name)
+        self._clients: dict[str, Any] = {}
         if self._stream_of:
             self.node.create_subscription(String, f"{self._stream_of}/answer_stream", self._on_stream, 100)
         self._executor = SingleThreadedExecutor(context=self._context)
@@ -59,8 +62,8 @@ class AskClient:
         return AskScene.Request(
             question=question,
             cameras=list(cameras),
-            since=TimeMsg(**_parts(since_s)),
-            until=TimeMsg(**_parts(until_s)),
+            since=stamp(since_s),
+            until=stamp(until_s),
             deadline=DurationMsg(**_parts(deadline_s)),
             max_new_tokens=max_new_tokens,
             stream=stream,
@@ -72,11 +75,7 @@ class AskClient:
         Raises NoService when none appears, TimeoutError when one does not reply.
         """
         until = time.monotonic() + wait_s
-        if not self.service.wait_for_service(timeout_sec=wait_s):
-            raise NoService(
-                f"no node offers {self.service.srv_name} after {wait_s:.0f} s; start one with `flash-vstream-ros node`"
-                " and check that ROS_DOMAIN_ID is the same here and there"
-            )
+        _wait_for(self.service, wait_s)
         while True:
             reply = self.ask(request)
             loading = reply.error_code == reply.NOT_READY and "loading" in reply.error_msg
@@ -86,11 +85,23 @@ class AskClient:
 
     def ask(self, request: AskScene.Request) -> AskScene.Response:
         """Ask once. Raises TimeoutError when the reply does not come."""
-        allowed_s = max(request.deadline.sec, GRACE_S) + GRACE_S
-        future = self.service.call_async(request)
+        return self._reply(self.service, request, max(request.deadline.sec, GRACE_S) + GRACE_S)
+
+    def call(self, kind: Any, service: str, request: Any, wait_s: float) -> Any:
+        """The reply of another service of the node, waiting up to `wait_s` seconds for it to appear.
+
+        Raises NoService when it does not, TimeoutError when it does not reply.
+        """
+        client = self._clients.get(service) or self.node.create_client(kind, service)
+        self._clients[service] = client
+        _wait_for(client, wait_s)
+        return self._reply(client, request, CALL_S)
+
+    def _reply(self, client: Any, request: Any, allowed_s: float) -> Any:
+        future = client.call_async(request)
         self._executor.spin_until_future_complete(future, timeout_sec=allowed_s)
         if not future.done():
-            raise TimeoutError(f"no reply from {self.service.srv_name} within {allowed_s:.0f} s")
+            raise TimeoutError(f"no reply from {client.srv_name} within {allowed_s:.0f} s")
         return future.result()
 
     def spin(self, seconds: float) -> None:
@@ -112,6 +123,19 @@ class AskClient:
 def seconds(part: TimeMsg | DurationMsg) -> float:
     """A stamp or a duration in seconds."""
     return float(part.sec + part.nanosec * 1e-9)
+
+
+def stamp(seconds: float) -> TimeMsg:
+    """Seconds as a stamp."""
+    return TimeMsg(**_parts(seconds))
+
+
+def _wait_for(client: Any, wait_s: float) -> None:
+    if not client.wait_for_service(timeout_sec=wait_s):
+        raise NoService(
+            f"no node offers {client.srv_name} after {wait_s:.0f} s; start one with `flash-vstream-ros node`"
+            " and check that ROS_DOMAIN_ID is the same here and there"
+        )
 
 
 def _parts(seconds: float) -> dict[str, int]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flash_vstream_ros.engine.engine import Status
-from flash_vstream_ros.engine.questions import Answer, Evidence, Question
+from flash_vstream_ros.engine.questions import Answer, Question
+from flash_vstream_ros.engine.selection import Selection
+from flash_vstream_ros.engine.status import News, Status
+from flash_vstream_ros.memory.slot import MemoryEntry as Entry
 from flash_vstream_ros.ros.interfaces import (
     AskScene,
     CompressedImage,
     DurationMsg,
+    Forget,
     Header,
+    ListMemory,
     MemoryEntry,
     MemoryStatus,
     SceneSummary,
@@ -45,12 +49,16 @@ def question(request: AskScene.Request) -> Question:
     )
 
 
+def selection(request: Forget.Request | ListMemory.Request) -> Selection:
+    return Selection(tuple(request.cameras), nanoseconds(request.since), nanoseconds(request.until))
+
+
 def fill_response(response: AskScene.Response, answer: Answer) -> AskScene.Response:
     response.error_code = int(answer.error_code)
     response.error_msg = answer.error_msg
     response.answer = answer.text
     response.confidence = float(answer.confidence)
-    response.evidence = [entry_message(evidence) for evidence in answer.evidence]
+    response.evidence = [entry_message(evidence.entry, evidence.relevance) for evidence in answer.evidence]
     response.covered_since = time_message(answer.covered_since_ns)
     response.covered_until = time_message(answer.covered_until_ns)
     response.newest_frame = time_message(answer.newest_ns)
@@ -60,12 +68,11 @@ def fill_response(response: AskScene.Response, answer: Answer) -> AskScene.Respo
     return response
 
 
-def entry_message(evidence: Evidence) -> MemoryEntry:
-    entry = evidence.entry
-    thumbnail = CompressedImage(
+def entry_message(entry: Entry, relevance: float = 0.0, *, thumbnail: bool = True) -> MemoryEntry:
+    picture = CompressedImage(
         header=Header(stamp=time_message(entry.thumbnail_ns), frame_id=entry.frame_id),
         format="jpeg",
-        data=entry.thumbnail,
+        data=entry.thumbnail if thumbnail else b"",
     )
     return MemoryEntry(
         kind=int(entry.kind),
@@ -73,23 +80,21 @@ def entry_message(evidence: Evidence) -> MemoryEntry:
         since=time_message(entry.first_ns),
         until=time_message(entry.last_ns),
         weight=float(entry.weight),
-        relevance=float(evidence.relevance),
-        thumbnail=thumbnail,
+        relevance=float(relevance),
+        thumbnail=picture,
     )
 
 
-def summary_message(answer: Answer, before: Status, now: Status) -> SceneSummary:
+def summary_message(answer: Answer, news: News) -> SceneSummary:
     """The summary of what the memory took in between two moments."""
-    slots = now.memory.slots - before.memory.slots
-    novelty = (now.memory.novelty_sum - before.memory.novelty_sum) / slots
     return SceneSummary(
         header=Header(stamp=time_message(answer.covered_until_ns), frame_id=answer.frame_id),
         text=answer.text,
         cameras=list(answer.cameras),
         since=time_message(answer.covered_since_ns),
         until=time_message(answer.covered_until_ns),
-        frames=now.frames.encoded - before.frames.encoded,
-        novelty=float(min(max(novelty, 0.0), 1.0)),
+        frames=news.frames,
+        novelty=float(news.novelty),
     )
 
 
@@ -98,6 +103,7 @@ def status_message(status: Status, now: TimeMsg, model: str, cameras: Sequence[s
     return MemoryStatus(
         header=Header(stamp=now),
         state=int(status.state),
+        paused=status.paused,
         model=model,
         cameras=list(cameras),
         frames_received=frames.received,
@@ -109,6 +115,8 @@ def status_message(status: Status, now: TimeMsg, model: str, cameras: Sequence[s
         drop_counts=[count for _, count in frames.drops],
         resolution_changes=frames.resolution_changes,
         newest_frame=time_message(frames.newest_ns),
+        jumps_back=frames.jumps_back,
+        jumps_forward=frames.jumps_forward,
         slots=memory.slots,
         memory_entries=memory.entries,
         memory_capacity=memory.capacity,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
@@ -18,7 +19,9 @@ from flash_vstream_ros.cameras import Camera, camera_topics
 from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.engine.questions import Answer, ErrorCode, Question
 from flash_vstream_ros.engine.state import State
+from flash_vstream_ros.engine.status import news
 from flash_vstream_ros.managed_node import ManagedNode, error_if_it_raises
+from flash_vstream_ros.memory_services import MemoryServices
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.parameters import declare
 from flash_vstream_ros.ros import (
@@ -39,9 +42,9 @@ from flash_vstream_ros.ros import (
 from flash_vstream_ros.ros.interfaces import AskScene, Empty, MemoryStatus, SceneSummary, String
 
 NODE_NAME = "flash_vstream"
-# Threads beside those that wait for answers: status, summary, cancel, parameters, a transition, one to ask about it
-# meanwhile, and one to answer BUSY.
-SPARE_THREADS = 7
+# Threads beside those that wait for answers: status, summary, cancel, memory services, parameters, a transition, one to
+# ask about it meanwhile, and one to answer BUSY.
+SPARE_THREADS = 8
 
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -83,6 +86,7 @@ class VStreamNode(ManagedNode):
         self._settings = declare(self, self._warn)
         self._engine = self._new_engine()
         self._summarised = self._engine.status()
+        self._summary_lock = threading.Lock()
         self._cameras: list[Camera] = []
         self._closing = False
 
@@ -96,6 +100,7 @@ class VStreamNode(ManagedNode):
         self.create_subscription(
             Empty, "~/cancel", self._on_cancel, 10, callback_group=MutuallyExclusiveCallbackGroup()
         )
+        self._memory_services = MemoryServices(self, lambda: self._engine, self._take_back_summary)
         self.create_timer(
             self._settings.status_period_s, self._on_status, callback_group=MutuallyExclusiveCallbackGroup()
         )
@@ -238,23 +243,29 @@ class VStreamNode(ManagedNode):
 
     @never_raises
     def _on_summary(self) -> None:
-        before, now = self._summarised, self._engine.status()
-        if (
-            now.frames.encoded == before.frames.encoded
-            or now.memory.slots == before.memory.slots
-            or not self._engine.idle
-        ):
+        now = self._engine.status()
+        fresh = news(self._summarised, now)
+        if fresh is None or not self._engine.idle:
             return
-        since_ns = before.memory.last_ns + 1 if before.memory.last_ns else 0
         question = Question(
-            self._settings.summary_prompt, since_ns=since_ns, max_new_tokens=self._settings.summary_max_new_tokens
+            self._settings.summary_prompt,
+            since_ns=fresh.since_ns,
+            until_ns=fresh.until_ns,
+            max_new_tokens=self._settings.summary_max_new_tokens,
         )
         answer = self._answer_to(question)
         if answer.error_code is not ErrorCode.NONE:
             self._warn(f"no summary this time: {answer.error_code.name}: {answer.error_msg}")
             return
-        self._summarised = now
-        self._summary.publish(conversions.summary_message(answer, before, now))
+        with self._summary_lock:
+            if self._engine.status().memory.revision == now.memory.revision:
+                self._summarised = now
+                self._summary.publish(conversions.summary_message(answer, fresh))
+
+    def _take_back_summary(self) -> None:
+        """The latched summary may tell of what was just forgotten."""
+        with self._summary_lock:
+            self._summary.publish(SceneSummary())
 
     def _say(self, sentence: str) -> None:
         self.get_logger().info(sentence)

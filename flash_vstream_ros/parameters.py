@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from flash_vstream_ros.engine.engine import EngineConfig
-from flash_vstream_ros.memory.flash_memory import FlashMemoryConfig
+from flash_vstream_ros.engine.config import EngineConfig
+from flash_vstream_ros.engine.stamps import JumpBack
+from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.models.load import ATTENTION, DTYPES
 from flash_vstream_ros.models.names import PUBLISHED_MODEL
 from flash_vstream_ros.models.preprocess import MAX_PIXELS, PROCESSOR_MAX_PIXELS
@@ -93,6 +94,15 @@ PARAMETERS = (
     ),
     ParameterSpec("sample_fps", 1.0, "Frames taken into the memory per second of message time [1/s]", 0.01, 60.0),
     ParameterSpec(
+        "time.on_jump_back",
+        JumpBack.FORK.value,
+        "After stamps jumped back: drop frames, forget the camera, or keep its memory and go on behind it",
+        choices=tuple(choice.value for choice in JumpBack),
+    ),
+    ParameterSpec(
+        "time.jump_s", 2.0, "Stamps that go back by more, and rise from there for as long, have jumped [s]", 0.1, 3600.0
+    ),
+    ParameterSpec(
         "memory.csm_slots", 60, "Clusters of the context synopsis memory (CSM), low resolution [slots]", 1, 4096
     ),
     ParameterSpec(
@@ -170,6 +180,8 @@ def declare(node: Node, complain: Callable[[str], None]) -> Settings:
                 horizon_slots=values["memory.horizon_slots"],
                 episode_slots=values["memory.episode_slots"],
             ),
+            on_jump_back=JumpBack(values["time.on_jump_back"]),
+            jump_s=values["time.jump_s"],
             question_queue=values["question.queue"],
             deadline_s=values["question.deadline_s"],
             max_new_tokens=values["question.max_new_tokens"],

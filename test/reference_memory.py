@@ -73,9 +73,7 @@ class NaiveMemory:
 
     def dam(self) -> list[int]:
         own = {name: [slot for slot in range(self.seen) if self.cameras[slot] == name] for name in self.cameras}
-        recent = (
-            {slot for slots in own.values() for slot in slots[len(slots) - self.recent :]} if self.recent else set()
-        )
+        recent = {slot for slots in own.values() for slot in slots[-self.recent :]} if self.recent else set()
         chosen = sorted(recent, reverse=True)
         heaviest = sorted(self.csm(), key=lambda cluster: -len(cluster.members))
         for rank in range(self.exemplars):

@@ -273,3 +273,29 @@ def test_simulated_time_follows_the_clock_topic(ros, executor):
     assert not ROSClock.ros_time_is_active.fget(node.get_clock())
     assert node.get_clock().now().nanoseconds > 10**18
     node.destroy_node()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ticks"),
+    [
+        ([10, 10.5, 11, 12.2], [10, 11, 12.2]),
+        ([13, 13.5, 13.4, 13.6, 13.5, 13.9, 13.8, 14.1, 14.0, 14.3], [13, 14.1]),  # a clock that flickers
+        ([13, 14.5, 14.05, 14.6, 15.1], [13, 14.5, 15.1]),
+        ([15.1, 5, 5.5, 5.9, 6.0, 6.5, 7.1], [15.1, 6.0, 7.1]),  # a bag that loops
+        ([7, 7300.2, 7300.5, 7301.2], [7, 7300.2, 7301.2]),
+        ([7.3, 100, 7.5, 100.3, 7.8, 100.6], [7.3, 100, 100.3, 100.6]),  # two clocks
+    ],
+)
+def test_timers_outlive_a_clock_that_jumps_as_those_of_rclpy_do(ros, seconds, ticks):
+    """What rclpy on ROS 2 Jazzy did with the same sequences, a timer of 1 s and a clock that begins at 0."""
+    from flash_vstream_ros.ros import Parameter
+
+    node = Node("sim", parameter_overrides=[Parameter("use_sim_time", value=True)], start_parameter_services=False)
+    timer = node.create_timer(1.0, lambda: None)
+    called = []
+    for second in seconds:
+        node.ros_clock.simulate(round(second * 10**9))
+        if timer.take():
+            called.append(second)
+    assert called == ticks
+    node.destroy_node()

@@ -141,6 +141,33 @@ def test_type_hashes_are_those_of_ros_2_jazzy():
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("msg/MemoryEntry", "fb78cefbea0c2c53ce6afffbb0ef6cd13c10474070f00f9050c85c6adf2ebd69"),
+        ("srv/Forget_Request", "4b3a18c2b8d0dfb32e87968b166295ca66c2147229e92d8e31e621128ec12f95"),
+        ("srv/Forget_Response", "a7c6455dadf2345c654c90291bf1622221d241dcde15862a141d3bb26079c853"),
+        ("srv/ListMemory_Request", "9202b90b89303b918a64f048fb2631059b0fef561e156b9566e02eed4ac81d29"),
+        ("srv/ListMemory_Response", "4af9c6f91dbc4276c760e7af10c8d3145388527b6bf7d7a03ac900578de32d68"),
+    ],
+)
+def test_type_hashes_of_this_package_are_those_that_ros_2_jazzy_generates(name, expected):
+    service = name.partition("_")[0]
+    if service.startswith("srv/"):
+        interface(f"flash_vstream_ros/{service}")
+    assert type_hash(f"flash_vstream_ros/{name}") == f"RIHS01_{expected}"
+
+
+def test_type_hashes_of_trigger_are_those_of_ros_2_jazzy():
+    assert interface("std_srvs/srv/Trigger")
+    assert type_hash("std_srvs/srv/Trigger_Request").endswith(
+        "d010825374ce8918e72bfd826c82603e60f45419e932ea976f807b74a863a199"
+    )
+    assert type_hash("std_srvs/srv/Trigger_Response").endswith(
+        "2d946c21e2fc3f1e9ca6986a8191d85fcc70097a8bb7771a053564bc47009cdf"
+    )
+
+
 def test_dds_types_carry_the_names_that_ros_2_uses():
     assert idl_type(AskScene.Request.TYPE_NAME, True).__idl_typename__ == (
         "flash_vstream_ros.srv.dds_.AskScene_Request_"

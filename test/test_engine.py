@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-from flash_vstream_ros.engine.engine import Engine, EngineConfig, State
+from flash_vstream_ros.engine.config import EngineConfig
+from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.engine.frames import Frame
 from flash_vstream_ros.engine.questions import Answer, ErrorCode, Question
-from flash_vstream_ros.memory.flash_memory import FlashMemoryConfig
+from flash_vstream_ros.engine.state import State
+from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.models.interface import ModelError, VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
 

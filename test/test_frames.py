@@ -62,10 +62,10 @@ def test_only_the_newest_due_frame_waits() -> None:
 
 def test_zero_and_backward_stamps_are_dropped_by_name_and_do_not_move_time() -> None:
     mailbox = Mailbox(sample_fps=1.0)
-    assert mailbox.offer(frame(0)) == "zero_stamp"
-    assert mailbox.offer(frame(5 * SECOND)) is None
-    assert mailbox.offer(frame(5 * SECOND)) == "stamp_not_newer"
-    assert mailbox.offer(frame(4 * SECOND)) == "stamp_not_newer"
+    assert mailbox.offer(frame(0)).dropped == "zero_stamp"
+    assert mailbox.offer(frame(5 * SECOND)).dropped is None
+    assert mailbox.offer(frame(5 * SECOND)).dropped == "stamp_not_newer"
+    assert mailbox.offer(frame(4 * SECOND)).dropped == "stamp_not_newer"
     assert mailbox.counts().newest_ns == 5 * SECOND
 
 

@@ -14,14 +14,15 @@ import yaml
 
 import flash_vstream_ros
 from flash_vstream_ros.cli import COMMANDS
-from flash_vstream_ros.engine.engine import State
 from flash_vstream_ros.engine.questions import ErrorCode
+from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.memory.slot import EntryKind
 from flash_vstream_ros.parameters import PARAMETERS
 from flash_vstream_ros.ros.images import DEPTH, ENCODINGS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+SERVICES = (ROOT / "flash_vstream_ros" / "memory_services.py").read_text(encoding="utf-8")
 INTERFACES = sorted([*ROOT.glob("msg/*.msg"), *ROOT.glob("srv/*.srv")])
 
 
@@ -46,6 +47,21 @@ def constants(file: str) -> dict[str, int]:
 )
 def test_the_constants_of_the_interfaces_are_those_of_the_code(file: str, enum: type[IntEnum]) -> None:
     assert constants(file) == {member.name: member.value for member in enum}
+
+
+@pytest.mark.parametrize("file", ["srv/Forget.srv", "srv/ListMemory.srv"])
+def test_every_service_has_the_error_codes_of_ask_scene(file: str) -> None:
+    codes = constants(file)
+    assert {"NONE", "NOT_READY", "TIMEOUT", "INVALID_REQUEST", "INTERNAL"} == set(codes)
+    assert codes.items() <= {member.name: member.value for member in ErrorCode}.items()
+
+
+@pytest.mark.parametrize("name", re.findall(r'"(~/\w+)", self\._on', SERVICES))
+def test_the_readme_and_the_docstring_list_every_service_on_the_memory(name: str) -> None:
+    kind = re.search(rf'\((\w+), "{name}"', SERVICES)
+    assert kind
+    assert re.search(rf"^\| `{name}` \(service\) \| `\w+/{kind[1]}` \|", README, re.MULTILINE)
+    assert name in SERVICES.partition("\n")[0]
 
 
 @pytest.mark.parametrize("file", INTERFACES, ids=lambda file: file.name)

@@ -55,7 +55,8 @@ def held_bytes(part: object, seen: set[int] | None = None) -> Iterator[int]:
     elif isinstance(part, bytes):
         yield len(part)
     elif isinstance(part, dict):
-        for value in part.values():
+        for key, value in part.items():
+            yield from held_bytes(key, seen)
             yield from held_bytes(value, seen)
     elif hasattr(part, "__dict__"):
         yield from held_bytes(vars(part), seen)

@@ -61,7 +61,7 @@ def _print_reply(reply, answered_already: bool) -> None:  # type: ignore[no-unty
     if reply.error_code:
         print(f"error {reply.error_code}: {reply.error_msg}", file=sys.stderr)
     if reply.memory_tokens:
-        covered = f"{_clock(seconds(reply.covered_since))} to {_clock(seconds(reply.covered_until))}"
+        covered = f"{clock(seconds(reply.covered_since))} to {clock(seconds(reply.covered_until))}"
         first_token, whole = seconds(reply.time_to_first_token), seconds(reply.duration)
         print(
             f"(seen {covered}, {reply.memory_tokens} memory tokens, confidence {reply.confidence:.2f},"
@@ -69,7 +69,7 @@ def _print_reply(reply, answered_already: bool) -> None:  # type: ignore[no-unty
         )
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """A stamp near the present as UTC clock time, else as plain seconds: simulated time starts at zero."""
     if abs(seconds - time.time()) < 10 * 365 * 86400:
         return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -11,10 +11,12 @@ import torch
 
 from flash_vstream_ros.memory.flash_memory import FlashMemory
 from flash_vstream_ros.memory.slot import MemorySnapshot
+from flash_vstream_ros.memory.spans import Interval
 from flash_vstream_ros.models.interface import Answering, VisionLanguageModel
 
 from .notices import Notices
-from .questions import Answer, ErrorCode, Evidence, Ticket, WaitingLine
+from .questions import Answer, ErrorCode, Evidence, Question, Ticket, WaitingLine
+from .selection import Selection
 
 UNTRAINED = "[untrained] "
 
@@ -88,6 +90,19 @@ class Dialogue:
         if self._active is not None:
             self._end(ErrorCode.CANCELLED, message)
 
+    def forget(self, selection: Selection) -> None:
+        """Cut short an answer that is made from anything `selection` holds, and take back what it would show."""
+        active, interval = self._active, Interval(selection.since_ns, selection.until_ns)
+        if active is None or not any(
+            (not selection.cameras or entry.camera in selection.cameras)
+            and interval.touches(entry.first_ns, entry.last_ns)
+            for entry in active.snapshot.entries
+        ):
+            return
+        self._active = None
+        message = "what the answer was made from was forgotten meanwhile; ask again"
+        self._finish(active.ticket, Answer(ErrorCode.CANCELLED, message, newest_ns=active.ticket.newest_ns))
+
     def _guard(self, ticket: Ticket, work: Callable[[], None]) -> None:
         """Whatever goes wrong while answering ends that answer, and only that."""
         try:
@@ -105,7 +120,8 @@ class Dialogue:
         question = ticket.question
         snapshot = self._memory.snapshot(question.cameras, question.since_ns, question.until_ns)
         if snapshot.empty:
-            self._finish(ticket, Answer(ErrorCode.NO_FRAMES, self._why_empty(), newest_ns=ticket.newest_ns))
+            why = self._why_empty(question)
+            self._finish(ticket, Answer(ErrorCode.NO_FRAMES, why, newest_ns=ticket.newest_ns))
             return
         self._active = _Active(
             ticket,
@@ -124,9 +140,13 @@ class Dialogue:
         if not self._model.trained:
             self._say(UNTRAINED)
 
-    def _why_empty(self) -> str:
-        if self._memory.slots_seen == 0:
-            return "nothing seen yet: the memory takes in pairs of sampled frames; does a camera publish on image?"
+    def _why_empty(self, question: Question) -> str:
+        if not self._memory.entries:
+            forgotten = self._memory.slots_seen > 0
+            before = "all that was seen is forgotten" if forgotten else "nothing seen yet"
+            return f"{before}: the memory takes in pairs of sampled frames; does a camera publish on image?"
+        if self._memory.saw(question.cameras, question.since_ns, question.until_ns):
+            return "what was seen then is known only as part of longer spans of time; ask about a longer one"
         return "nothing in the memory matches the cameras and stamps asked for"
 
     def _say_one_token(self) -> None:

@@ -10,72 +10,34 @@ import gc
 import threading
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import TypeVar
 
 import torch
 
-from flash_vstream_ros.memory.flash_memory import FlashMemory, FlashMemoryConfig
+from flash_vstream_ros.memory.flash_memory import FlashMemory
 from flash_vstream_ros.models.interface import VisionLanguageModel
 
+from .config import EngineConfig
+from .custody import Custody
 from .dialogue import Dialogue
 from .durations import Durations
 from .frames import Frame, FrameCounts, Mailbox
 from .ingest import Ingest
 from .notices import Notices
+from .orders import Orders
 from .questions import Answer, ErrorCode, Question, Ticket, WaitingLine
+from .selection import BadSelection, Selection, check_selection
+from .stamps import stamp_trouble
 from .state import NOT_READY, State
+from .status import MemoryFigures, Status
+
+Result = TypeVar("Result")
 
 STOP_TIMEOUT_S = 10.0
 LOAD_STOP_TIMEOUT_S = 0.5  # loading cannot be interrupted, and a model takes minutes
 SHUTTING_DOWN = Answer(ErrorCode.CANCELLED, "the node is shutting down")
-
-
-@dataclass(frozen=True)
-class EngineConfig:
-    """Rates and bounds. `sample_fps` is in frames per second of message time and sets the memory's slot period."""
-
-    cameras: tuple[str, ...] = ("camera",)
-    sample_fps: float = 1.0
-    memory: FlashMemoryConfig = field(default_factory=FlashMemoryConfig)
-    question_queue: int = 4
-    deadline_s: float = 30.0
-    max_new_tokens: int = 128
-    max_question_chars: int = 4096
-    evidence: int = 3
-
-    @property
-    def slot_period_ns(self) -> int:
-        return round(2e9 / self.sample_fps)
-
-
-@dataclass(frozen=True)
-class MemoryFigures:
-    """The memory and the work on it after the newest slot. Durations in seconds as (median, 95th percentile)."""
-
-    slots: int = 0
-    entries: int = 0
-    capacity: int = 0
-    tokens: int = 0
-    bytes: int = 0
-    device_bytes: int = 0
-    first_ns: int = 0
-    last_ns: int = 0
-    novelty_sum: float = 0.0
-    encode_s: tuple[float, float] = (0.0, 0.0)
-    update_s: tuple[float, float] = (0.0, 0.0)
-
-
-@dataclass(frozen=True)
-class Status:
-    """What msg/MemoryStatus.msg reports."""
-
-    state: State
-    frames: FrameCounts
-    memory: MemoryFigures
-    answer_s: tuple[float, float]
-    questions_answered: int
-    questions_failed: int
-    last_error: str
 
 
 class Engine:
@@ -98,8 +60,9 @@ class Engine:
         self._say = say
         self._advise = advise
         self._notices = Notices(warn)
-        self._mailboxes = {camera: Mailbox(config.sample_fps) for camera in config.cameras}
+        self._mailboxes = {camera: Mailbox(config.sample_fps, config.stamp_watch()) for camera in config.cameras}
         self._line = WaitingLine(config.question_queue)
+        self._orders: Orders[Custody] = Orders(self._no_worker)
         self._underway: set[Ticket] = set()
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -113,6 +76,7 @@ class Engine:
         self._answered = 0
         self._failed = 0
         self._figures = MemoryFigures()
+        self._paused = False
         self._worker = threading.Thread(target=self._work, name="flash-vstream-worker", daemon=True)
 
     def start(self) -> None:
@@ -146,6 +110,7 @@ class Engine:
         with self._lock:
             self._stopping = True
             patience_s = STOP_TIMEOUT_S if self._serving else LOAD_STOP_TIMEOUT_S
+        self._orders.close(SHUTTING_DOWN.error_msg)
         self._wake.set()
         self._settled.set()
         if self._worker.is_alive():
@@ -157,10 +122,21 @@ class Engine:
 
     def offer(self, frame: Frame) -> None:
         """Hand in a camera's newest frame. Never waits, never raises."""
-        reason = self._mailboxes[frame.camera].offer(frame)
-        if reason is not None and reason != "superseded":
-            self._notices.give(f"{frame.camera}/{reason}", _STAMP_TROUBLE[reason].format(camera=frame.camera))
+        noted = self._mailboxes[frame.camera].offer(frame)
+        trouble = stamp_trouble(noted.stamp, noted.jumped_ns, self._config.on_jump_back)
+        if trouble:
+            self._notices.give(f"{frame.camera}/{noted.stamp.name}", f"camera {frame.camera!r}: {trouble}")
         self._wake.set()
+
+    def order(self, work: Callable[[Custody], Result]) -> Future[Result]:
+        """Have the worker do `work` before its next frame or token, in the order of the calls. Never waits.
+
+        The future raises NotReady when there is no memory to work on, and whatever `work` raises; an inactive engine
+        has one. Cancel it to withdraw work that has not begun.
+        """
+        future = self._orders.place(work)
+        self._wake.set()
+        return future
 
     def reject(self, camera: str, reason: str, sentence: str) -> None:
         """Count and report an image that cannot become a frame."""
@@ -214,6 +190,7 @@ class Engine:
             questions_answered=self._answered,
             questions_failed=self._failed,
             last_error=self._notices.newest,
+            paused=self._paused,
         )
 
     def frames_by_camera(self) -> dict[str, FrameCounts]:
@@ -227,24 +204,30 @@ class Engine:
         """Why a question cannot be queued: the first reason found, or None."""
         state = self.state
         if state is not State.READY:
-            return ErrorCode.NOT_READY, NOT_READY[state].format(failure=self._failure) + self._advise(state)
+            return ErrorCode.NOT_READY, self._not_ready(state)
         if (invalid := self._invalid(question)) is not None:
             return ErrorCode.INVALID_REQUEST, invalid
         return None
 
+    def _not_ready(self, state: State) -> str:
+        return NOT_READY[state].format(failure=self._failure) + self._advise(state)
+
+    def _no_worker(self) -> str:
+        """Why nobody is there to carry out an order."""
+        state = self.state
+        return SHUTTING_DOWN.error_msg if state in (State.READY, State.INACTIVE) else self._not_ready(state)
+
     def _invalid(self, question: Question) -> str | None:
         longest = self._config.max_question_chars
-        unknown = sorted(set(question.cameras) - set(self._config.cameras))
         if not question.text.strip():
             return "the question is empty"
         if len(question.text) > longest:
             return f"the question has {len(question.text)} characters; question.max_chars allows {longest}"
-        if unknown:
-            return f"unknown camera {', '.join(unknown)}; this node knows {', '.join(self._config.cameras)}"
-        if question.since_ns < 0 or question.until_ns < 0:
-            return "since and until must not be negative"
-        if question.until_ns and question.since_ns > question.until_ns:
-            return "since lies after until; give an interval of message stamps, or zero to leave an end open"
+        try:
+            selection = Selection(question.cameras, question.since_ns, question.until_ns)
+            check_selection(selection, self._config.cameras)
+        except BadSelection as error:
+            return str(error)
         if question.deadline_s < 0:
             return "the deadline is negative; give the time allowed, or zero for the default"
         return None
@@ -289,6 +272,7 @@ class Engine:
         self._notices.give("engine", why)
         self._failure = why
         self._become(State.FAILED)
+        self._orders.close(self._no_worker())
         self._refuse_waiting(Answer(ErrorCode.INTERNAL, why))
         with self._lock:
             underway = list(self._underway)
@@ -297,27 +281,39 @@ class Engine:
 
     def _serve(self, model: VisionLanguageModel) -> None:
         memory = FlashMemory(self._config.memory)
-        ingest = Ingest(model, memory, self._mailboxes, self._notices, self._config.slot_period_ns)
+        config = self._config
+        ingest = Ingest(
+            model, memory, self._mailboxes, self._notices, config.slot_period_ns, on_jump_back=config.on_jump_back
+        )
         dialogue = Dialogue(
             model,
             memory,
             self._notices,
             self._line,
             self._finish,
-            max_new_tokens=self._config.max_new_tokens,
-            evidence=self._config.evidence,
+            max_new_tokens=config.max_new_tokens,
+            evidence=config.evidence,
         )
-        self._figures = _figures(memory, ingest, model.device)
+        custody = Custody(memory, ingest, dialogue, self._mailboxes)
+
+        def report() -> None:
+            self._figures = _figures(memory, ingest, model.device)
+            self._paused = custody.paused
+
+        report()
         self._serving = True
+        self._orders.open()
         self._become(State.READY)
         self._say(f"ready: {model.name} on {model.device}, {model.dtype}, {model.attention_kernel}")
         while not self._stopping:
             self._wake.clear()
+            self._orders.carry_out(custody, report)
             took_in = ingest.step()
-            if memory.slots_seen != self._figures.slots:
-                self._figures = _figures(memory, ingest, model.device)
+            if (memory.slots_seen, memory.revision) != (self._figures.slots, self._figures.revision):
+                report()
             if not (dialogue.step() or took_in):
                 self._wake.wait()
+        self._orders.close(SHUTTING_DOWN.error_msg)
         dialogue.close(SHUTTING_DOWN.error_msg)
 
 
@@ -337,14 +333,9 @@ def _figures(memory: FlashMemory, ingest: Ingest, device: torch.device) -> Memor
         device_bytes=torch.cuda.memory_allocated(device) if device.type == "cuda" else 0,
         first_ns=memory.first_ns,
         last_ns=memory.last_ns,
+        newest_ns=memory.newest[1],
+        revision=memory.revision,
         novelty_sum=ingest.novelty_sum,
         encode_s=ingest.encode_s.p50_p95(),
         update_s=ingest.update_s.p50_p95(),
     )
-
-
-_STAMP_TROUBLE = {
-    "zero_stamp": "camera {camera!r}: frame dropped: its stamp is zero; set header.stamp in the camera driver",
-    "stamp_not_newer": "camera {camera!r}: frame dropped: its stamp is not newer than the one before;"
-    " did a bag loop, or do two publishers share the topic?",
-}

@@ -5,10 +5,15 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import cv2
 import numpy as np
+
+from flash_vstream_ros.memory.spans import Interval
+
+from .stamps import Stamp, StampWatch
 
 # A camera that is meant to run at the sampling rate jitters; without slack every second frame would be missed.
 LARGEST_SLACK = 0.1  # sampling periods
@@ -20,13 +25,15 @@ class Frame:
     """One camera image, not yet decoded.
 
     `stamp_ns` is message time in nanoseconds; `decode()` gives RGB uint8 [height, width, 3] or raises an
-    exception whose attribute `reason` is a short name to count it by.
+    exception whose attribute `reason` is a short name to count it by. `jumped`: its camera's time jumped back since
+    the frame that was taken before it.
     """
 
     camera: str
     frame_id: str
     stamp_ns: int
     decode: Callable[[], np.ndarray]
+    jumped: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,8 @@ class FrameCounts:
     drops: tuple[tuple[str, int], ...]
     newest_ns: int
     resolution_changes: int = 0
+    jumps_back: int = 0
+    jumps_forward: int = 0
 
     @property
     def dropped(self) -> int:
@@ -58,7 +67,17 @@ class FrameCounts:
             drops=tuple(sorted(drops.items())),
             newest_ns=max((part.newest_ns for part in parts), default=0),
             resolution_changes=sum(part.resolution_changes for part in parts),
+            jumps_back=sum(part.jumps_back for part in parts),
+            jumps_forward=sum(part.jumps_forward for part in parts),
         )
+
+
+class Noted(NamedTuple):
+    """What a mailbox noticed of a frame."""
+
+    stamp: Stamp
+    dropped: str | None  # the reason
+    jumped_ns: int  # how far the last jump or leap of this camera's time went
 
 
 class Mailbox:
@@ -67,12 +86,14 @@ class Mailbox:
     `offer` only compares stamps and swaps one reference, so a camera is never held up by the model.
     """
 
-    def __init__(self, sample_fps: float) -> None:
+    def __init__(self, sample_fps: float, watch: StampWatch | None = None) -> None:
         self._period_ns = round(1e9 / sample_fps)
         self._lock = threading.Lock()
+        self._watch = watch or StampWatch()
         self._waiting: Frame | None = None
+        self._jumped = False
+        self._paused = False
         self._due_ns = 0
-        self._newest_ns = 0
         self._received = 0
         self._encoded = 0
         self._gated = 0
@@ -80,27 +101,63 @@ class Mailbox:
         self._drops: Counter[str] = Counter()
         self._resolution_changes = 0
 
-    def offer(self, frame: Frame) -> str | None:
-        """Take `frame` when its stamp is due. Returns why it was dropped, or None."""
+    def offer(self, frame: Frame) -> Noted:
+        """Take `frame` when its stamp is due."""
         with self._lock:
             self._received += 1
-            if frame.stamp_ns <= 0:
-                return self._drop("zero_stamp")
-            if frame.stamp_ns <= self._newest_ns:
-                return self._drop("stamp_not_newer")
-            slack_ns = min((frame.stamp_ns - self._newest_ns) // 2, int(LARGEST_SLACK * self._period_ns))
-            self._newest_ns = frame.stamp_ns
-            if frame.stamp_ns < self._due_ns - slack_ns:
-                self._gated += 1
-                return None
-            # Keep to the sampling grid, so that jitter does not add up; start a new grid after a gap.
-            self._due_ns += self._period_ns
-            if self._due_ns <= frame.stamp_ns:
-                self._due_ns = frame.stamp_ns + self._period_ns
-            if self._waiting is not None:
-                self._drop("superseded")
-            self._waiting = frame
-            return None
+            before_ns = self._watch.newest_ns
+            stamp = self._watch.judge(frame.stamp_ns)
+            dropped = self._unfit(frame, stamp)
+            if dropped is None:
+                self._keep_when_due(frame, frame.stamp_ns - before_ns)
+            return Noted(stamp, dropped, self._watch.jumped_ns)
+
+    def _unfit(self, frame: Frame, stamp: Stamp) -> str | None:
+        """Drop a frame that cannot be taken whenever it comes: the reason."""
+        if stamp is Stamp.ZERO:
+            return self._drop("zero_stamp")
+        if frame.stamp_ns != self._watch.newest_ns or stamp is Stamp.LATE:
+            return self._drop("stamp_not_newer")
+        if stamp in (Stamp.JUMP, Stamp.RETURN):
+            self._due_ns = 0
+            self._jumped |= stamp is Stamp.JUMP
+        return self._drop("paused") if self._paused else None
+
+    def _keep_when_due(self, frame: Frame, step_ns: int) -> None:
+        slack_ns = max(0, min(step_ns // 2, int(LARGEST_SLACK * self._period_ns)))
+        if frame.stamp_ns < self._due_ns - slack_ns:
+            self._gated += 1
+            return
+        # Keep to the sampling grid, so that jitter does not add up; start a new grid after a gap.
+        self._due_ns += self._period_ns
+        if self._due_ns <= frame.stamp_ns:
+            self._due_ns = frame.stamp_ns + self._period_ns
+        self._let_go("superseded")
+        self._waiting = frame
+        self._watch.kept()
+
+    def pause(self) -> None:
+        """Drop every frame from now on, and the one that waits."""
+        with self._lock:
+            self._paused = True
+            self._let_go("paused")
+
+    def resume(self) -> None:
+        with self._lock:
+            self._paused = False
+
+    def forget(self, interval: Interval) -> None:
+        """Let go of the waiting frame when its stamp lies in `interval`."""
+        with self._lock:
+            if self._waiting is not None and interval.touches(self._waiting.stamp_ns, self._waiting.stamp_ns):
+                self._let_go("forgotten")
+
+    def reset(self) -> None:
+        """Let go of the waiting frame, and of time: the next stamp may be any."""
+        with self._lock:
+            self._let_go("forgotten")
+            self._watch.restart()
+            self._due_ns, self._jumped = 0, False
 
     def reject(self, reason: str) -> None:
         """Count an image that was refused before it became a frame."""
@@ -112,8 +169,11 @@ class Mailbox:
         """The waiting frame, now in work; the taker settles it with `encoded` or `dropped`."""
         with self._lock:
             frame, self._waiting = self._waiting, None
-            self._in_work += frame is not None
-            return frame
+            if frame is None:
+                return None
+            jumped, self._jumped = self._jumped, False
+            self._in_work += 1
+            return replace(frame, jumped=jumped)
 
     def encoded(self) -> None:
         with self._lock:
@@ -144,9 +204,16 @@ class Mailbox:
                 gated=self._gated,
                 pending=self._in_work + (self._waiting is not None),
                 drops=tuple(sorted(self._drops.items())),
-                newest_ns=self._newest_ns,
+                newest_ns=self._watch.newest_ns,
+                jumps_back=self._watch.jumps_back,
+                jumps_forward=self._watch.jumps_forward,
                 resolution_changes=self._resolution_changes,
             )
+
+    def _let_go(self, reason: str) -> None:
+        if self._waiting is not None:
+            self._waiting = None
+            self._drop(reason)
 
     def _drop(self, reason: str) -> str:
         self._drops[reason] += 1

@@ -11,14 +11,18 @@ import torch
 
 from flash_vstream_ros.memory.flash_memory import FlashMemory
 from flash_vstream_ros.memory.slot import Slot
+from flash_vstream_ros.memory.spans import ALWAYS, Interval
 from flash_vstream_ros.models.interface import Grid, VisionLanguageModel
 
 from .durations import Durations
 from .frames import Frame, Mailbox, thumbnail
 from .notices import Notices
+from .stamps import JumpBack
 
-# Two frames further apart than this many slots do not show one moment and are not paired.
-LONGEST_PAIR_SLOTS = 2
+
+def longest_pair_ns(slot_period_ns: int) -> int:
+    """Two frames further apart than this do not show one moment and are not paired [ns]."""
+    return 2 * slot_period_ns
 
 
 class _Decoded(NamedTuple):
@@ -43,6 +47,7 @@ class Ingest:
         mailboxes: Mapping[str, Mailbox],
         notices: Notices,
         slot_period_ns: int,
+        on_jump_back: JumpBack = JumpBack.IGNORE,
     ) -> None:
         self.encode_s = Durations()
         self.update_s = Durations()
@@ -51,11 +56,28 @@ class Ingest:
         self._memory = memory
         self._mailboxes = mailboxes
         self._notices = notices
-        self._longest_pair_ns = LONGEST_PAIR_SLOTS * slot_period_ns
+        self._slot_period_ns = slot_period_ns
+        self._on_jump_back = on_jump_back
         self._turns = list(mailboxes)
         self._half: dict[str, _Decoded] = {}
         self._size: dict[str, tuple[int, int]] = {}
         self._grid: Grid | None = None
+        self._shift_ns: dict[str, int] = {}  # what brings a camera's stamps behind what it showed before they jumped
+
+    def reset(self) -> None:
+        """Forget what waits for its pair, the grid and the shifts; novelty is summed up anew."""
+        for camera in list(self._half):
+            self.forget(camera, ALWAYS)
+        self._size.clear()
+        self._shift_ns.clear()
+        self._grid = None
+        self.novelty_sum = 0.0
+
+    def forget(self, camera: str, interval: Interval) -> None:
+        """Let go of the frame that waits for its pair when its stamp lies in `interval`."""
+        half = self._half.get(camera)
+        if half is not None and interval.touches(half.frame.stamp_ns, half.frame.stamp_ns):
+            self._part(camera, "forgotten")
 
     def step(self) -> bool:
         """Handle one waiting frame. False when there was none."""
@@ -68,6 +90,8 @@ class Ingest:
         return False
 
     def _handle(self, frame: Frame, mailbox: Mailbox) -> None:
+        if frame.jumped:
+            self._follow_jump(frame)
         try:
             decoded = _Decoded(frame, frame.decode())
             self._settle_grid(decoded, mailbox)
@@ -76,10 +100,9 @@ class Ingest:
             mailbox.dropped(reason)
             self._notices.give(f"{frame.camera}/{reason}", f"camera {frame.camera!r}: frame dropped: {error}")
             return
+        if not self._pairs(frame):
+            self._part(frame.camera, "unpaired")
         first = self._half.pop(frame.camera, None)
-        if first is not None and frame.stamp_ns - first.frame.stamp_ns > self._longest_pair_ns:
-            mailbox.withdrawn("unpaired")
-            first = None
         if first is None:
             self._half[frame.camera] = decoded
             mailbox.encoded()
@@ -93,6 +116,40 @@ class Ingest:
             self._notices.give(f"{frame.camera}/{reason}", f"camera {frame.camera!r}: slot dropped: {error}")
         else:
             mailbox.encoded()
+
+    def _pairs(self, frame: Frame) -> bool:
+        """Whether a frame and the one that waits for it, if any, show one moment."""
+        half = self._half.get(frame.camera)
+        return half is None or 0 < frame.stamp_ns - half.frame.stamp_ns <= longest_pair_ns(self._slot_period_ns)
+
+    def _part(self, camera: str, reason: str) -> None:
+        """Give up on the frame that waits for its pair, if any."""
+        if self._half.pop(camera, None) is not None:
+            self._mailboxes[camera].withdrawn(reason)
+
+    def _follow_jump(self, frame: Frame) -> None:
+        camera = frame.camera
+        self._part(camera, "unpaired")
+        if self._on_jump_back is JumpBack.RESET:
+            self._memory.forget([camera])
+            self._shift_ns.pop(camera, None)
+        elif self._on_jump_back is JumpBack.FORK:
+            self._shift_ns[camera] = self._shift_behind(camera, frame.stamp_ns)
+
+    def _shift_behind(self, camera: str, stamp_ns: int) -> int:
+        """The shift that puts `stamp_ns` behind all that the memory holds of `camera`.
+
+        Cameras on one clock jump together: the shift of another one serves, where it leads near the newest slot, so
+        that they stay in step. Else the new time begins one sampled frame after the newest.
+        """
+        if not self._memory.entries:
+            return 0
+        begin_ns = self._memory.newest[0] + self._slot_period_ns // 2
+        (own_newest_ns, _) = self._memory.newest_of(camera) or (0, 0)
+        others = [shift for other, shift in self._shift_ns.items() if other != camera]
+        near_ns = begin_ns + longest_pair_ns(self._slot_period_ns)
+        serving = [shift for shift in others if own_newest_ns < stamp_ns + shift <= near_ns]
+        return max(serving, default=begin_ns - stamp_ns)
 
     def _settle_grid(self, decoded: _Decoded, mailbox: Mailbox) -> None:
         """One grid for the whole memory, from the first frame: whatever has another shape is fitted into it."""
@@ -130,6 +187,7 @@ class Ingest:
             detail=detail,
             grid=self._grid,
             thumbnail=thumbnail(second.rgb),
+            shift_ns=self._shift_ns.get(second.frame.camera, 0),
         )
         inserting = time.perf_counter()
         novelty = self._memory.insert(slot)

@@ -2,7 +2,8 @@
 
 from .am_rope import MergedGrid, PromptIds, prompt_ids, text_start, visual_ids
 from .clip import clip_memory
-from .flash_memory import FlashMemory, FlashMemoryConfig
+from .config import FlashMemoryConfig
+from .flash_memory import FlashMemory, Forgotten
 from .kmeans import CompressedClip, OrderedClusters, compress_clip, klarge_retrieve, ordered_kmeans
 from .slot import EntryKind, Grid, MemoryEntry, MemorySnapshot, Slot
 from .ward import Insertion, Merge, WardClustering
@@ -12,6 +13,7 @@ __all__ = [
     "EntryKind",
     "FlashMemory",
     "FlashMemoryConfig",
+    "Forgotten",
     "Grid",
     "Insertion",
     "MemoryEntry",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .kmeans import TIE_SHARE
-from .slot import Slot
+from .slot import EntryKind, MemoryEntry, Slot
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +21,21 @@ class Exemplar:
     frame_id: str
     first_ns: int
     last_ns: int
+    time_ns: int  # its place in the order of the memory: Slot.time_ns
     thumbnail: bytes
+
+    def entry(self) -> MemoryEntry:
+        """What it shows, as an entry of DAM."""
+        return MemoryEntry(
+            kind=EntryKind.DAM,
+            camera=self.camera,
+            frame_id=self.frame_id,
+            first_ns=self.first_ns,
+            last_ns=self.last_ns,
+            weight=1.0,
+            thumbnail=self.thumbnail,
+            thumbnail_ns=self.last_ns,
+        )
 
 
 class ExemplarPool:
@@ -43,11 +57,21 @@ class ExemplarPool:
         row = self._free.pop()
         self.low[row].copy_(slot.low)
         self.detail[row].copy_(slot.detail)
-        return Exemplar(row, slot.camera, slot.frame_id, slot.first_ns, slot.last_ns, slot.thumbnail)
+        return Exemplar(row, slot.camera, slot.frame_id, slot.first_ns, slot.last_ns, slot.time_ns, slot.thumbnail)
 
     def keep_only(self, exemplars: Collection[Exemplar]) -> None:
         used = {exemplar.row for exemplar in exemplars}
         self._free = [row for row in range(len(self.low)) if row not in used]
+
+    def wipe_free(self) -> None:
+        """Overwrite what the rows that nobody holds still show."""
+        free = torch.tensor(self._free, dtype=torch.long, device=self.low.device)
+        self.low[free] = 0
+        self.detail[free] = 0
+
+    def mean(self, exemplars: Sequence[Exemplar]) -> Tensor:
+        """Mean of their low-resolution maps [low_patches * dim], float32; of one, its map exactly."""
+        return self.low[self._index(exemplars)].flatten(1).float().mean(0)
 
     def details(self, exemplars: Sequence[Exemplar]) -> Tensor:
         """A copy [exemplars, detail_tokens, width]."""
@@ -58,7 +82,7 @@ class ExemplarPool:
 
         Both slots of a pair are equally near to their mean, so what differs by rounding alone is a tie.
         """
-        left = sorted(exemplars, key=lambda exemplar: exemplar.last_ns)
+        left = sorted(exemplars, key=lambda exemplar: exemplar.time_ns)
         squared = (self.low[self._index(left)].flatten(1) - centroid).square().sum(1)
         *distances, norm = torch.cat([squared, centroid.square().sum().unsqueeze(0)]).tolist()
         found: list[Exemplar] = []

@@ -8,64 +8,37 @@ What is published ("Flash Memory" of arXiv 2506.23825) keeps every slot; clip.py
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from .admission import MERGED_PATCHES, check
+from .cluster import Cluster
+from .config import FlashMemoryConfig
+from .dam import choose_dam
+from .episodes import EpisodeTime
 from .exemplars import Exemplar, ExemplarPool
-from .slot import EntryKind, Grid, MemoryEntry, MemorySnapshot, Slot
+from .slot import Grid, MemoryEntry, MemorySnapshot, Slot
+from .spans import ALWAYS, Interval, touched
+from .time_ids import TimeIds
 from .ward import WardClustering
 
-MERGED_PATCHES = 4  # the merger makes one token of 2x2 patches
+
+class Forgotten(NamedTuple):
+    """What a call of `FlashMemory.forget` took away."""
+
+    slots: int = 0  # that the memory stood for and stands for no more
+    removed: int = 0  # clusters of which nothing is left
+    rebuilt: int = 0  # clusters made anew of the slots that were held of them
 
 
-@dataclass(frozen=True)
-class FlashMemoryConfig:
-    """Sizes of the memory, in slots, and its clock."""
+class _Portion(NamedTuple):
+    """What may be seen of a cluster: all of it, in `row` of the clustering, or some of the slots held of it."""
 
-    csm_slots: int = 60
-    dam_slots: int = 30
-    exemplars: int = 2  # slots kept at full detail for each cluster
-    horizon_slots: int = 120  # longest time id the model was trained on; later times are scaled to fit; 0: never
-    slot_period_ns: int = 2_000_000_000  # stamp length of one slot: 2 / sample_fps
-    recent_slots: int = 1  # the newest slots of each camera, held in DAM whatever their weight
-    episode_slots: float = 0.0  # so many slots apart, equal views count as different ones; 0: time does not count
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.dam_slots <= self.csm_slots:
-            raise ValueError(f"dam_slots must be from 1 to csm_slots ({self.csm_slots}), not {self.dam_slots}")
-        if self.exemplars < 1 or self.slot_period_ns < 1:
-            raise ValueError("exemplars and slot_period_ns must be at least 1")
-        if min(self.recent_slots, self.horizon_slots, self.episode_slots) < 0:
-            raise ValueError("recent_slots, horizon_slots and episode_slots must not be negative")
-
-
-@dataclass(eq=False)
-class _Cluster:
-    """What the clustering does not know about a cluster. Stamps are summed as integers, so the mean is exact."""
-
-    camera: str
-    first_ns: int
-    last_ns: int
-    stamp_sum: int
-    slots: int
-    exemplars: list[Exemplar]  # nearest to the centroid first
-
-    @property
-    def stamps(self) -> tuple[int, int]:
-        """Sum of the stamps, and their number."""
-        return self.stamp_sum, self.slots
-
-    def absorb(self, other: _Cluster) -> None:
-        self.first_ns = min(self.first_ns, other.first_ns)
-        self.last_ns = max(self.last_ns, other.last_ns)
-        self.stamp_sum += other.stamp_sum
-        self.slots += other.slots
-        self.exemplars += other.exemplars
+    cluster: Cluster
+    row: int | None
 
 
 class FlashMemory:
@@ -77,29 +50,36 @@ class FlashMemory:
 
     def __init__(self, config: FlashMemoryConfig | None = None) -> None:
         self.config = config or FlashMemoryConfig()
+        self._revision = -1
         self.reset()
 
     def reset(self) -> None:
         """Forget everything; the next slot may have another shape and an earlier stamp."""
         self._ward: WardClustering | None = None
         self._pool: ExemplarPool | None = None
-        self._clusters: dict[int, _Cluster] = {}  # by row of the clustering
-        self._recent: dict[str, deque[Exemplar]] = {}  # by camera, newest last
-        self._last_ns: dict[str, int] = {}  # newest stamp by camera
+        self._clusters: dict[int, Cluster] = {}  # by row of the clustering
+        self._recent: dict[
+            Exemplar, int
+        ] = {}  # the newest of each camera, oldest first, with their clusters' rows
+        self._episodes = EpisodeTime()
         self._grid = Grid(0, 0)
-        self._origin_ns = 0
         self._slots_seen = 0
-        self._zero_ns = 0  # of the clustering's time
-        self._slot_apart = 0.0  # squared distance of equal views one slot apart
+        self._revision += 1
 
     @property
     def cameras(self) -> tuple[str, ...]:
-        """Cameras seen, in order of appearance."""
-        return tuple(self._last_ns)
+        """Cameras that the memory holds something of, in order of appearance."""
+        return tuple(dict.fromkeys(self._clusters[row].camera for row in self._rows))
 
     @property
     def slots_seen(self) -> int:
+        """Slots taken in since the start or the last reset, forgotten ones included."""
         return self._slots_seen
+
+    @property
+    def revision(self) -> int:
+        """How often anything was forgotten or reset."""
+        return self._revision
 
     @property
     def first_ns(self) -> int:
@@ -109,7 +89,16 @@ class FlashMemory:
     @property
     def last_ns(self) -> int:
         """Stamp of the newest frame that the memory stands for [ns]; 0 when empty."""
-        return max(self._last_ns.values(), default=0)
+        return max((cluster.last_ns for cluster in self._clusters.values()), default=0)
+
+    @property
+    def newest(self) -> tuple[int, int]:
+        """Time and stamp of the slot that comes last in the order of the memory [ns]; zeros when empty."""
+        return max((cluster.newest for cluster in self._clusters.values()), default=(0, 0))
+
+    def newest_of(self, camera: str) -> tuple[int, int] | None:
+        """`newest` of one camera; None where the memory holds nothing of it."""
+        return max((c.newest for c in self._clusters.values() if c.camera == camera), default=None)
 
     @property
     def entries(self) -> int:
@@ -144,10 +133,10 @@ class FlashMemory:
         """Take in a slot; its novelty: 1 - cosine similarity, in [0, 1], with its camera's nearest centroid.
 
         The first slot of a camera has novelty 1. Raises ValueError, and changes nothing, when features are not
-        finite or differ in shape, grid, dtype or device from those held, when stamps do not increase within a camera,
+        finite or differ in shape, grid, dtype or device from those held, when times do not increase within a camera,
         or when there are more cameras than CSM slots.
         """
-        self._check(slot)
+        check(slot, self._pool, self._grid, self.newest_of(slot.camera))
         # A tensor made in inference mode could not be updated outside of it.
         with torch.inference_mode(False):
             ward = self._ward or WardClustering(self.config.csm_slots, slot.low.numel(), slot.low.device)
@@ -157,109 +146,152 @@ class FlashMemory:
             if not is_finite:
                 raise ValueError(f"a slot of camera {slot.camera!r} has NaN or infinite features; leave it out")
             pool = self._pool_for(slot)
-            if self._pool is None:
-                self._zero_ns = slot.last_ns
-                self._slot_apart = distances[-1] / self.config.episode_slots**2 if self.config.episode_slots else 0.0
+            if self._ward is None:
+                period_ns = self.config.slot_period_ns
+                self._episodes = EpisodeTime(slot.time_ns, distances[-1], self.config.episode_slots, period_ns)
             novelty = self._novelty(ward, slot.camera, distances)
-            row, merge = ward.insert(item, slot.camera, self._apart(distances, slot.last_ns))
+            row, merge = ward.insert(item, slot.camera, self._apart(distances, (slot.time_ns, 1)))
             newest = pool.hold(slot)
-        if self._pool is None:
-            self._ward, self._grid, self._origin_ns = ward, slot.grid, slot.last_ns
-        self._pool = pool
-        self._clusters[row] = _Cluster(slot.camera, slot.first_ns, slot.last_ns, slot.last_ns, 1, [newest])
-        self._recent.setdefault(slot.camera, deque(maxlen=self.config.recent_slots)).append(newest)
+        self._ward, self._pool, self._grid = ward, pool, slot.grid
+        self._clusters[row] = Cluster.of([newest])
+        self._recent[newest] = row
+        own = [exemplar for exemplar in self._recent if exemplar.camera == slot.camera]
+        if len(own) > self.config.recent_slots:
+            del self._recent[own[0]]
         if merge:
             kept = self._clusters[merge.kept]
             kept.absorb(self._clusters.pop(merge.absorbed))
             kept.exemplars = pool.nearest(kept.exemplars, ward.centroids[merge.kept], self.config.exemplars)
+            self._recent = {e: merge.kept if row == merge.absorbed else row for e, row in self._recent.items()}
         pool.keep_only(self._held())
-        self._last_ns[slot.camera] = slot.last_ns
-        self._origin_ns = min(self._origin_ns, slot.last_ns)
         self._slots_seen += 1
         return novelty
+
+    @torch.no_grad()
+    def forget(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> Forgotten:
+        """Forget what `cameras` (none given: all) saw between two stamps (0: no bound).
+
+        A centroid is a sum over slots that cannot be told apart again. So a cluster that may hold a slot which
+        reaches into the interval is made anew of those of its slots that are held exactly, its exemplars and the
+        newest ones, and lie outside; it goes when there are none. Clusters that hold no such slot stay as they are.
+        Memory that is not in use is overwritten: afterwards no tensor, thumbnail or stamp stems from the interval.
+        """
+        if self._ward is None or self._pool is None:
+            return Forgotten()
+        interval, before = Interval(since_ns, until_ns), list(self._clusters.items())
+        with torch.inference_mode(False):
+            for row, cluster in before:
+                if _concerns(cluster.camera, cameras) and touched(cluster.spans, interval):
+                    left = [e for e in self._held_of(row) if not interval.touches(e.first_ns, e.last_ns)]
+                    if len(left) < cluster.slots:
+                        self._make_anew(row, left, self._ward, self._pool)
+            self._pool.keep_only(self._held())
+            self._pool.wipe_free()
+            self._ward.wipe_free()
+        after = [self._clusters.get(row) for row, _ in before]
+        lost = sum(cluster.slots for _, cluster in before) - sum(cluster.slots for cluster in after if cluster)
+        rebuilt = sum(now is not None and now is not then for now, (_, then) in zip(after, before, strict=True))
+        self._revision += lost > 0
+        return Forgotten(lost, after.count(None), rebuilt)
 
     @torch.no_grad()
     def snapshot(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> MemorySnapshot:
         """What the memory holds of `cameras` (none given: all) between two stamps (0: no bound).
 
-        A cluster is in when any of its time is; a DAM slot only when its own time is. `slots_seen` counts the
-        slots of the clusters that are in. Time ids keep the origin and the scale of the whole memory.
+        A slot is in when it reaches into the interval. A cluster that lies in it shows its centroid; one that lies
+        in it in part shows the mean of those of its slots that are in and held exactly, and nothing where there are
+        none, since its centroid would show the rest of it. `slots_seen` counts the slots that are shown or averaged.
+        Time ids keep the origin and the scale of the whole memory.
         """
-
-        def wanted(part: Exemplar | _Cluster) -> bool:
-            begun = not until_ns or part.first_ns <= until_ns
-            return (not cameras or part.camera in cameras) and part.last_ns >= since_ns and begun
-
-        rows = [row for row in self._by_time() if wanted(self._clusters[row])]
-        clusters = [self._clusters[row] for row in rows]
-        dam = self._dam(clusters, wanted)
+        interval = Interval(since_ns, until_ns)
+        portions = self._portions(cameras, interval)
+        clusters = [portion.cluster for portion in portions]
+        dam = self._dam(clusters, cameras, interval)
         if self._ward is None or self._pool is None:
             csm_features = dam_features = torch.zeros(0, 0, 0)
         else:
             low = self._pool.low
-            index = torch.tensor(rows, dtype=torch.long, device=low.device)
-            csm_features = self._ward.centroids[index].to(low.dtype).unflatten(1, low.shape[1:])
+            shown = [self._features(portion, self._ward, self._pool) for portion in portions]
+            flat = torch.stack(shown) if shown else self._ward.centroids[:0]
+            csm_features = flat.to(low.dtype).unflatten(1, low.shape[1:])
             dam_features = self._pool.details(dam)
-        slots = sum(cluster.slots for cluster in clusters)
+        slots, time_ids = sum(cluster.slots for cluster in clusters), self._time_ids()
         return MemorySnapshot(
             dam=dam_features,
-            dam_times=self._times((exemplar.last_ns, 1) for exemplar in dam),
+            dam_times=time_ids.of((exemplar.time_ns, 1) for exemplar in dam),
             csm=csm_features,
-            csm_times=self._times(cluster.stamps for cluster in clusters),
+            csm_times=time_ids.of(cluster.times for cluster in clusters),
             grid=self._grid,
-            entries=(*map(_dam_entry, dam), *map(_csm_entry, clusters)),
+            entries=_entries(dam, clusters),
             slots_seen=slots,
             text_slots=min(slots, self.config.csm_slots),
         )
 
-    def _by_time(self) -> list[int]:
-        """Rows of the clusters by mean stamp; equal ones as they were born."""
-        rows = self._ward.rows if self._ward else []
-        return sorted(rows, key=lambda row: self._slots_since_origin(*self._clusters[row].stamps))
+    def listed(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> tuple[MemoryEntry, ...]:
+        """The entries of `snapshot`, without its tensors."""
+        interval = Interval(since_ns, until_ns)
+        clusters = [portion.cluster for portion in self._portions(cameras, interval)]
+        return _entries(self._dam(clusters, cameras, interval), clusters)
+
+    def saw(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> bool:
+        """Whether it may hold anything of what `snapshot` would show, if only in a sum with other things."""
+        interval = Interval(since_ns, until_ns)
+        return any(_concerns(c.camera, cameras) and touched(c.spans, interval) for c in self._clusters.values())
+
+    @property
+    def _rows(self) -> list[int]:
+        """Rows of the clusters, first born first."""
+        return self._ward.rows if self._ward else []
+
+    def _make_anew(self, row: int, slots: list[Exemplar], ward: WardClustering, pool: ExemplarPool) -> None:
+        """Let a cluster be that of `slots` alone, some of those held of it; of none: free its row."""
+        self._recent = {e: at for e, at in self._recent.items() if at != row or e in slots}
+        if slots:
+            mean, cluster = pool.mean(slots), Cluster.of(slots)
+            ward.replace(row, mean, len(slots), self._apart(ward.distances(mean).tolist(), cluster.times))
+            self._clusters[row] = cluster
+            self._clusters[row].exemplars = pool.nearest(slots, ward.centroids[row], self.config.exemplars)
+        else:
+            ward.remove(row)
+            del self._clusters[row]
+
+    def _portions(self, cameras: Collection[str], interval: Interval) -> list[_Portion]:
+        """What of each cluster may be seen, by mean time; equal ones as they were born."""
+        portions = []
+        for row in self._rows:
+            cluster = self._clusters[row]
+            if not _concerns(cluster.camera, cameras):
+                continue
+            if interval.covers(cluster.first_ns, cluster.last_ns):
+                portions.append(_Portion(cluster, row))
+            elif inside := [e for e in self._held_of(row) if interval.touches(e.first_ns, e.last_ns)]:
+                portions.append(_Portion(Cluster.of(inside), None))
+        time_ids = self._time_ids()
+        return sorted(portions, key=lambda portion: time_ids.unscaled(*portion.cluster.times))
+
+    def _features(self, portion: _Portion, ward: WardClustering, pool: ExemplarPool) -> Tensor:
+        """What the model is shown for a portion [low_patches * dim], float32."""
+        return pool.mean(portion.cluster.exemplars) if portion.row is None else ward.centroids[portion.row]
 
     def _dam(
-        self, clusters: Collection[_Cluster], wanted: Callable[[Exemplar], bool] = lambda _: True
+        self, clusters: Collection[Cluster], cameras: Collection[str] = (), interval: Interval = ALWAYS
     ) -> list[Exemplar]:
-        """The DAM of `clusters`, given by time: all held slots, by time, where they fit.
-
-        Else the newest of each camera, then the best exemplar of each cluster, heaviest first, then the second best,
-        and so on.
-        """
-        recent = sorted(self._recently_seen(), key=lambda exemplar: -exemplar.last_ns)
-        newest = [exemplar for exemplar in recent if wanted(exemplar)]
-        heaviest = sorted(clusters, key=lambda cluster: -cluster.slots)
-        ranked = [[exemplar for exemplar in cluster.exemplars if wanted(exemplar)] for cluster in heaviest]
-        rounds = [own[rank] for rank in range(self.config.exemplars) for own in ranked if rank < len(own)]
-        candidates = list(dict.fromkeys(newest + rounds))
-        if len(candidates) <= self.config.dam_slots:
-            return sorted(candidates, key=lambda exemplar: exemplar.last_ns)
-        return candidates[: self.config.dam_slots]
-
-    def _slots_since_origin(self, stamp_sum: int, stamps: int) -> float:
-        """The mean of `stamps` stamps, unscaled; integers until the division, so exact to the nanosecond."""
-        return (stamp_sum - stamps * self._origin_ns) / (stamps * self.config.slot_period_ns)
-
-    def _times(self, sums: Iterable[tuple[int, int]]) -> Tensor:
-        """Time ids (float64) of mean stamps, each given as a sum of stamps and their number."""
-        span = self._slots_since_origin(self.last_ns, 1)
-        scale = self.config.horizon_slots / span if span > self.config.horizon_slots > 0 else 1.0
-        times = [self._slots_since_origin(stamp_sum, stamps) * scale for stamp_sum, stamps in sums]
-        return torch.tensor(times, dtype=torch.float64)
-
-    def _since_zero(self, row: int) -> float:
-        """Slots from the clustering's zero of time to the mean stamp of a cluster."""
-        cluster = self._clusters[row]
-        return (cluster.stamp_sum - cluster.slots * self._zero_ns) / (cluster.slots * self.config.slot_period_ns)
-
-    def _apart(self, distances: list[float], stamp_ns: int) -> list[float]:
-        """Squared distances [rows + 1] to the clusters, then to zero, of a view at a stamp; time is a coordinate."""
-        if not self._slot_apart:
-            return distances
-        now = (stamp_ns - self._zero_ns) / self.config.slot_period_ns
-        then = [self._since_zero(row) if row in self._clusters else now for row in range(len(distances) - 1)]
-        return [
-            distance + self._slot_apart * (now - t) ** 2 for distance, t in zip(distances, [*then, 0.0], strict=True)
+        """The DAM of what may be seen of `clusters`, given by time."""
+        newest = [
+            exemplar
+            for exemplar in sorted(self._recent, key=lambda exemplar: -exemplar.time_ns)
+            if _concerns(exemplar.camera, cameras) and interval.touches(exemplar.first_ns, exemplar.last_ns)
         ]
+        return choose_dam(newest, clusters, self.config.exemplars, self.config.dam_slots)
+
+    def _time_ids(self) -> TimeIds:
+        origin_ns = min((cluster.oldest_ns for cluster in self._clusters.values()), default=0)
+        return TimeIds(origin_ns, self.newest[0], self.config.slot_period_ns, self.config.horizon_slots)
+
+    def _apart(self, distances: Sequence[float], times: tuple[int, int]) -> list[float]:
+        """The clustering's distances [rows + 1] of what was seen at `times`; `distances` are by appearance alone."""
+        then = [self._clusters[row].times if row in self._clusters else None for row in range(len(distances) - 1)]
+        return self._episodes.apart(distances, times, then)
 
     def _novelty(self, ward: WardClustering, camera: str, distances: list[float]) -> float:
         own = [row for row, cluster in self._clusters.items() if cluster.camera == camera]
@@ -267,80 +299,32 @@ class FlashMemory:
             return 1.0
         nearest = min(own, key=distances.__getitem__)
         norm = distances[-1]
-        centroid_norm = ward.squared_norm(nearest) - self._slot_apart * self._since_zero(nearest) ** 2
+        centroid_norm = max(0.0, ward.squared_norm(nearest) - self._episodes.squared(*self._clusters[nearest].times))
         if not norm or not centroid_norm:
             return float(norm != centroid_norm)
         cosine = (norm + centroid_norm - distances[nearest]) / (2 * math.sqrt(norm * centroid_norm))
         return min(1.0, max(0.0, 1.0 - cosine))
 
     def _held(self) -> set[Exemplar]:
-        of_clusters = (exemplar for cluster in self._clusters.values() for exemplar in cluster.exemplars)
-        return {*self._recently_seen(), *of_clusters}
+        return {*self._recent, *(exemplar for cluster in self._clusters.values() for exemplar in cluster.exemplars)}
 
-    def _recently_seen(self) -> Iterable[Exemplar]:
-        return chain.from_iterable(self._recent.values())
+    def _held_of(self, row: int) -> list[Exemplar]:
+        """The slots of a cluster that are held exactly: its exemplars, then those of the newest that it took in."""
+        recent = [exemplar for exemplar, at in self._recent.items() if at == row]
+        return list(dict.fromkeys(self._clusters[row].exemplars + recent))
 
     def _pool_for(self, slot: Slot) -> ExemplarPool:
         """With rows for the exemplars of full clusters, each camera's recent slots, and one on its way in."""
-        if self._pool is not None and slot.camera in self._recent:
+        cameras = {slot.camera, *(exemplar.camera for exemplar in self._recent)}
+        rows = self.config.csm_slots * self.config.exemplars + self.config.recent_slots * len(cameras) + 1
+        if self._pool is not None and len(self._pool.low) >= rows:
             return self._pool
-        cameras = len(self._recent) + 1
-        rows = self.config.csm_slots * self.config.exemplars + self.config.recent_slots * cameras + 1
         return ExemplarPool(rows, slot, self._pool)
 
-    def _check(self, slot: Slot) -> None:
-        """Raise ValueError for what can be told without reading a tensor."""
-        where = f"a slot of camera {slot.camera!r}"
-        for name, features in (("low", slot.low), ("detail", slot.detail)):
-            if features.dim() != 2 or features.numel() == 0 or not features.is_floating_point():
-                raise ValueError(f"{where}: {name} must be a non-empty floating point matrix, not {_kind(features)}")
-            held = getattr(self._pool, name)[0] if self._pool else None
-            if held is not None and _kind(features) != _kind(held):
-                raise ValueError(
-                    f"{where}: {name} is {_kind(features)}, the memory holds {_kind(held)}; reset it to change"
-                )
-        if self._pool and slot.grid != self._grid:
-            raise ValueError(f"{where} has {slot.grid}, the memory holds {self._grid}; reset it to change")
-        if slot.low.shape[0] % MERGED_PATCHES:
-            raise ValueError(f"{where}: the merger needs low patches by {MERGED_PATCHES}, not {slot.low.shape[0]}")
-        if slot.low.device != slot.detail.device:
-            raise ValueError(f"{where}: low is on {slot.low.device}, but detail on {slot.detail.device}")
-        if slot.first_ns > slot.last_ns:
-            raise ValueError(f"{where} ends at {slot.last_ns} ns, before it starts at {slot.first_ns} ns")
-        last_ns = self._last_ns.get(slot.camera, slot.first_ns - 1)
-        if slot.first_ns <= last_ns:
-            raise ValueError(
-                f"{where} starts at {slot.first_ns} ns, not after {last_ns} ns, the newest stamp in memory; "
-                "leave it out, or reset the memory when time has jumped back"
-            )
+
+def _concerns(camera: str, cameras: Collection[str]) -> bool:
+    return not cameras or camera in cameras
 
 
-def _kind(features: Tensor) -> str:
-    return f"{list(features.shape)} {features.dtype} on {features.device}"
-
-
-def _dam_entry(exemplar: Exemplar) -> MemoryEntry:
-    return MemoryEntry(
-        kind=EntryKind.DAM,
-        camera=exemplar.camera,
-        frame_id=exemplar.frame_id,
-        first_ns=exemplar.first_ns,
-        last_ns=exemplar.last_ns,
-        weight=1.0,
-        thumbnail=exemplar.thumbnail,
-        thumbnail_ns=exemplar.last_ns,
-    )
-
-
-def _csm_entry(cluster: _Cluster) -> MemoryEntry:
-    best = cluster.exemplars[0]
-    return MemoryEntry(
-        kind=EntryKind.CSM,
-        camera=cluster.camera,
-        frame_id=best.frame_id,
-        first_ns=cluster.first_ns,
-        last_ns=cluster.last_ns,
-        weight=float(cluster.slots),
-        thumbnail=best.thumbnail,
-        thumbnail_ns=best.last_ns,
-    )
+def _entries(dam: Iterable[Exemplar], clusters: Iterable[Cluster]) -> tuple[MemoryEntry, ...]:
+    return (*(exemplar.entry() for exemplar in dam), *(cluster.entry() for cluster in clusters))

@@ -18,7 +18,11 @@ class Grid(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Slot:
-    """What a model makes of two consecutive sampled frames of one camera. Stamps are message time in ns."""
+    """What a model makes of two consecutive sampled frames of one camera. Stamps are message time in ns.
+
+    Where a camera's stamps jumped back and its memory goes on all the same, `shift_ns` puts the slot in its place:
+    the memory keeps its slots in the order of their times, and reports their stamps.
+    """
 
     camera: str
     frame_id: str  # of the second frame
@@ -28,6 +32,12 @@ class Slot:
     detail: Tensor  # [detail_tokens, width] high resolution, already merged to the language model's width
     grid: Grid
     thumbnail: bytes = b""  # JPEG of the second frame
+    shift_ns: int = 0  # time less stamp
+
+    @property
+    def time_ns(self) -> int:
+        """Its place in the order of the memory."""
+        return self.last_ns + self.shift_ns
 
 
 class EntryKind(IntEnum):

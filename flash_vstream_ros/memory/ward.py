@@ -77,7 +77,8 @@ class WardClustering:
     def insert(self, item: Tensor, group: Hashable = None, distances: Sequence[float] | None = None) -> Insertion:
         """Take in `item` [features], merging two clusters of one group where there is no room for one more.
 
-        `distances` are the values of `self.distances(item)` where the caller has read them already.
+        `distances` are the values of `self.distances(item)` where the caller has read them already, or those with
+        coordinates of its own added, which must be means as the centroids are.
         Raises ValueError, and changes nothing, when they are not finite, or when `group` is new and
         every cluster belongs to another group, so that no merge could make room.
         """
@@ -87,7 +88,7 @@ class WardClustering:
                 f"group {group!r} finds no place: each of {self.capacity} clusters belongs to another group, and "
                 "groups are never merged; raise the capacity or use fewer groups"
             )
-        measured = torch.tensor(self.distances(item).tolist() if distances is None else distances, dtype=torch.float64)
+        measured = self._measured(item, distances)
         if not bool(measured.isfinite().all()):
             raise ValueError("an item is not finite, or too large to be squared in float32; leave it out")
 
@@ -102,6 +103,33 @@ class WardClustering:
         same = [other for other in rows if self._groups[other] == group]
         self._mergeable[row, same] = self._mergeable[same, row] = True
         return Insertion(row, self._merge(*self._cheapest_pair()) if len(rows) == self.capacity else None)
+
+    def replace(self, row: int, centroid: Tensor, weight: int, distances: Sequence[float] | None = None) -> None:
+        """Give the cluster in `row` another centroid [features] and weight, as if it had had no other members.
+
+        `distances` are as in `insert`.
+        """
+        measured = self._measured(centroid, distances)
+        self.centroids[row].copy_(centroid)
+        self.weights[row] = float(weight)
+        self._squared[row] = measured
+        self._squared[:, row] = measured[:-1]
+        self._squared[row, row] = 0.0
+
+    def remove(self, row: int) -> None:
+        """Free `row`, whatever was in it."""
+        self.weights[row] = 0.0
+        self._mergeable[row] = self._mergeable[:, row] = False
+
+    def wipe_free(self) -> None:
+        """Overwrite what the free rows still show of clusters that were removed or absorbed."""
+        free = (self.weights == 0).nonzero().flatten()
+        self.centroids[free.to(self.centroids.device)] = 0
+        self._squared[free] = 0.0
+        self._squared[:, free] = 0.0
+
+    def _measured(self, item: Tensor, distances: Sequence[float] | None) -> Tensor:
+        return torch.tensor(self.distances(item).tolist() if distances is None else distances, dtype=torch.float64)
 
     def _cheapest_pair(self) -> tuple[int, int]:
         """The pair whose union costs least, first born first; ties go to the pair born first."""

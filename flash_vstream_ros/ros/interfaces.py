@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from builtin_interfaces.msg import Time as TimeMsg
     from sensor_msgs.msg import CompressedImage, Image
     from std_msgs.msg import Empty, Header, String
+    from std_srvs.srv import Trigger
 
     from flash_vstream_ros.msg import MemoryEntry, MemoryStatus, SceneSummary
-    from flash_vstream_ros.srv import AskScene
+    from flash_vstream_ros.srv import AskScene, Forget, ListMemory
 else:
     DurationMsg = interface("builtin_interfaces/msg/Duration")
     TimeMsg = interface("builtin_interfaces/msg/Time")
@@ -46,6 +47,9 @@ else:
     MemoryStatus = interface("flash_vstream_ros/msg/MemoryStatus")
     SceneSummary = interface("flash_vstream_ros/msg/SceneSummary")
     AskScene = interface("flash_vstream_ros/srv/AskScene")
+    Forget = interface("flash_vstream_ros/srv/Forget")
+    ListMemory = interface("flash_vstream_ros/srv/ListMemory")
+    Trigger = interface("std_srvs/srv/Trigger")
 
 _COLLECTION = re.compile(r"^(?:sequence<(?P<item>[^,>]+(?:<\d+>)?)(?:, \d+)?>|(?P<element>.+)\[\d+\])$")
 

@@ -32,8 +32,8 @@ class Timer(Waitable):
         self.clock = clock
         self.timer_period_ns = period_ns
         self._cancelled = not autostart
-        self._last_ns = self._now()
-        self._next_ns = self._last_ns + period_ns
+        self._called_ns = self._now()
+        self._next_ns = self._called_ns + period_ns
 
     def _now(self) -> int:
         return self.clock.now().nanoseconds
@@ -43,9 +43,8 @@ class Timer(Waitable):
         if self._cancelled:
             return False
         now = self._now()
-        if now < self._last_ns:  # the clock jumped back: a bag was started again
-            self._next_ns = now + self.timer_period_ns
-        self._last_ns = now
+        if now < self._called_ns:  # the clock jumped back, not just by a flicker: a bag was started again
+            self._called_ns, self._next_ns = now, now + self.timer_period_ns
         return now >= self._next_ns
 
     @property
@@ -57,7 +56,7 @@ class Timer(Waitable):
     def take(self) -> Work | None:
         if not self.ready:
             return None
-        now = self._now()
+        now = self._called_ns = self._now()
         self._next_ns += self.timer_period_ns
         if self._next_ns <= now:  # periods that were missed are not made up for
             missed = (now - self._next_ns) // self.timer_period_ns + 1 if self.timer_period_ns else 0
@@ -74,7 +73,8 @@ class Timer(Waitable):
         self._cancelled = True
 
     def reset(self) -> None:
-        self._next_ns = self._now() + self.timer_period_ns
+        self._called_ns = self._now()
+        self._next_ns = self._called_ns + self.timer_period_ns
         self._cancelled = False
         self._node.context.bell.ring()
 

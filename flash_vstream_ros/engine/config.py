@@ -1,0 +1,36 @@
+"""How the engine runs: its rates and bounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from flash_vstream_ros.memory.config import FlashMemoryConfig
+
+from .ingest import longest_pair_ns
+from .stamps import JumpBack, StampWatch
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """Rates and bounds. `sample_fps` is in frames per second of message time and sets the memory's slot period."""
+
+    cameras: tuple[str, ...] = ("camera",)
+    sample_fps: float = 1.0
+    memory: FlashMemoryConfig = field(default_factory=FlashMemoryConfig)
+    on_jump_back: JumpBack = JumpBack.FORK
+    jump_s: float = 2.0  # stamps that go back by more are a jump, once it is certain that they do
+    question_queue: int = 4
+    deadline_s: float = 30.0
+    max_new_tokens: int = 128
+    max_question_chars: int = 4096
+    evidence: int = 3
+
+    @property
+    def slot_period_ns(self) -> int:
+        return round(2e9 / self.sample_fps)
+
+    def stamp_watch(self) -> StampWatch:
+        """What tells late stamps of one camera from a clock that was set."""
+        jump_ns = round(self.jump_s * 1e9)
+        leap_ns = max(jump_ns, longest_pair_ns(self.slot_period_ns))
+        return StampWatch(jump_ns, leap_ns, follows=self.on_jump_back is not JumpBack.IGNORE)

@@ -1,0 +1,69 @@
+"""What the engine reports of itself: the fields of msg/MemoryStatus.msg, and what is new between two reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .frames import FrameCounts
+from .state import State
+
+
+@dataclass(frozen=True)
+class MemoryFigures:
+    """The memory and the work on it after its last change. Durations in seconds as (median, 95th percentile)."""
+
+    slots: int = 0
+    entries: int = 0
+    capacity: int = 0
+    tokens: int = 0
+    bytes: int = 0
+    device_bytes: int = 0
+    first_ns: int = 0
+    last_ns: int = 0
+    newest_ns: int = 0  # stamp of the newest slot in the order of the memory, whatever jumps its stamps made
+    revision: int = 0  # how often anything was forgotten or reset
+    novelty_sum: float = 0.0
+    encode_s: tuple[float, float] = (0.0, 0.0)
+    update_s: tuple[float, float] = (0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Status:
+    """What msg/MemoryStatus.msg reports."""
+
+    state: State
+    frames: FrameCounts
+    memory: MemoryFigures
+    answer_s: tuple[float, float]
+    questions_answered: int
+    questions_failed: int
+    last_error: str
+    paused: bool = False
+
+
+@dataclass(frozen=True)
+class News:
+    """What the memory took in between two moments. Stamps bound it [ns]; 0: open."""
+
+    slots: int
+    frames: int
+    novelty: float  # mean of the slots', 0 to 1
+    since_ns: int
+    until_ns: int
+
+
+def news(before: Status, now: Status) -> News | None:
+    """What is new; None where nothing is. After something was forgotten, or time jumped, its stamps are not bounded."""
+    frames = now.frames.encoded - before.frames.encoded
+    then = before.memory if now.memory.slots >= before.memory.slots else MemoryFigures()
+    slots = now.memory.slots - then.slots
+    if not slots or not frames or not now.memory.entries:
+        return None
+    goes_on = now.memory.revision == before.memory.revision and now.memory.newest_ns > before.memory.newest_ns
+    return News(
+        slots=slots,
+        frames=max(frames, 0),
+        novelty=min(max((now.memory.novelty_sum - then.novelty_sum) / slots, 0.0), 1.0),
+        since_ns=before.memory.newest_ns + 1 if goes_on and before.memory.newest_ns else 0,
+        until_ns=now.memory.newest_ns if goes_on else 0,
+    )

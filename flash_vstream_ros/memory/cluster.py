@@ -1,0 +1,76 @@
+"""What the memory knows of a cluster beside its centroid: whose it is, from when, and which of its slots are held."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .exemplars import Exemplar
+from .slot import EntryKind, MemoryEntry
+from .spans import Span, union
+
+
+@dataclass(eq=False)
+class Cluster:
+    """A number of slots of one camera. Stamps are those of its frames, times are those of Slot.time_ns; all in ns.
+
+    Times are summed as integers, so their mean is exact.
+    """
+
+    camera: str
+    spans: tuple[Span, ...]  # stamps: every slot lies in one of them
+    oldest_ns: int  # time of its earliest slot
+    newest: tuple[int, int]  # time and stamp of its latest slot
+    time_sum: int
+    slots: int
+    exemplars: list[Exemplar]  # nearest to the centroid first
+
+    @classmethod
+    def of(cls, exemplars: Sequence[Exemplar]) -> Cluster:
+        """The cluster of exactly these slots of one camera, at least one."""
+        return cls(
+            camera=exemplars[0].camera,
+            spans=union((exemplar.first_ns, exemplar.last_ns) for exemplar in exemplars),
+            oldest_ns=min(exemplar.time_ns for exemplar in exemplars),
+            newest=max((exemplar.time_ns, exemplar.last_ns) for exemplar in exemplars),
+            time_sum=sum(exemplar.time_ns for exemplar in exemplars),
+            slots=len(exemplars),
+            exemplars=list(exemplars),
+        )
+
+    @property
+    def first_ns(self) -> int:
+        """Stamp of its first frame."""
+        return self.spans[0][0]
+
+    @property
+    def last_ns(self) -> int:
+        """Stamp of its last frame."""
+        return self.spans[-1][1]
+
+    @property
+    def times(self) -> tuple[int, int]:
+        """Sum of the times of its slots, and their number."""
+        return self.time_sum, self.slots
+
+    def absorb(self, other: Cluster) -> None:
+        self.spans = union((*self.spans, *other.spans))
+        self.oldest_ns = min(self.oldest_ns, other.oldest_ns)
+        self.newest = max(self.newest, other.newest)
+        self.time_sum += other.time_sum
+        self.slots += other.slots
+        self.exemplars += other.exemplars
+
+    def entry(self) -> MemoryEntry:
+        """What it stands for, as an entry of CSM."""
+        best = self.exemplars[0]
+        return MemoryEntry(
+            kind=EntryKind.CSM,
+            camera=self.camera,
+            frame_id=best.frame_id,
+            first_ns=self.first_ns,
+            last_ns=self.last_ns,
+            weight=float(self.slots),
+            thumbnail=best.thumbnail,
+            thumbnail_ns=best.last_ns,
+        )

@@ -1,0 +1,44 @@
+"""Time as one more coordinate of the clustering, beside those of appearance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class EpisodeTime(NamedTuple):
+    """Equal views `episode_slots` apart are as different as the first view of all is from zero; 0: not at all."""
+
+    zero_ns: int = 0  # time of the first view
+    first_norm: float = 0.0  # squared length of the first view
+    episode_slots: float = 0.0
+    slot_period_ns: int = 1
+
+    @property
+    def slot_apart(self) -> float:
+        """Squared distance of equal views one slot apart; 0: time does not count."""
+        return self.first_norm / self.episode_slots**2 if self.episode_slots else 0.0
+
+    def since_zero(self, time_sum: int, times: int) -> float:
+        """The mean of `times` times [slots]; integers until the division, so exact to the nanosecond."""
+        return (time_sum - times * self.zero_ns) / (times * self.slot_period_ns)
+
+    def squared(self, time_sum: int, times: int) -> float:
+        """What time has in the squared length of a mean."""
+        return self.slot_apart * self.since_zero(time_sum, times) ** 2
+
+    def apart(
+        self, distances: Sequence[float], now: tuple[int, int], then: Sequence[tuple[int, int] | None]
+    ) -> list[float]:
+        """Squared distances by appearance and time: `distances` are by appearance, to others and last to zero.
+
+        `now` is when it was seen, `then` when the others were, each as a sum of times and their number; None: no one.
+        """
+        if not self.slot_apart:
+            return list(distances)
+        at = self.since_zero(*now)
+        coordinates = [at if times is None else self.since_zero(*times) for times in then]
+        return [
+            distance + self.slot_apart * (at - other) ** 2
+            for distance, other in zip(distances, [*coordinates, 0.0], strict=True)
+        ]

@@ -1,0 +1,51 @@
+"""Intervals of stamps, and sets of them that stay small however long they are added to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+# What one cluster keeps: enough for the visits of a day's patrol, 16 bytes each.
+MOST_SPANS = 16
+
+Span = tuple[int, int]  # first and last stamp, both included [ns]
+
+
+class Interval(NamedTuple):
+    """Stamps from `since_ns` to `until_ns`, both included [ns]; 0 leaves that end open."""
+
+    since_ns: int = 0
+    until_ns: int = 0
+
+    def touches(self, first_ns: int, last_ns: int) -> bool:
+        """Whether any moment from `first_ns` to `last_ns` lies inside."""
+        return last_ns >= self.since_ns and (not self.until_ns or first_ns <= self.until_ns)
+
+    def covers(self, first_ns: int, last_ns: int) -> bool:
+        """Whether all moments from `first_ns` to `last_ns` lie inside."""
+        return first_ns >= self.since_ns and (not self.until_ns or last_ns <= self.until_ns)
+
+
+ALWAYS = Interval()
+
+
+def union(spans: Iterable[Span], most: int = MOST_SPANS) -> tuple[Span, ...]:
+    """Disjoint spans, by time, that hold every moment of `spans`.
+
+    They hold nothing else as long as `most` of them are enough; then the narrowest gaps are closed, the earlier first.
+    """
+    joined: list[Span] = []
+    for first, last in sorted(spans):
+        if joined and first <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(joined[-1][1], last)
+        else:
+            joined.append((first, last))
+    while len(joined) > most:
+        at = min(range(len(joined) - 1), key=lambda i: joined[i + 1][0] - joined[i][1])
+        joined[at : at + 2] = [(joined[at][0], joined[at + 1][1])]
+    return tuple(joined)
+
+
+def touched(spans: Sequence[Span], interval: Interval) -> bool:
+    """Whether any of `spans` reaches into `interval`."""
+    return any(interval.touches(*span) for span in spans)

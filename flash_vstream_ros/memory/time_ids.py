@@ -1,0 +1,28 @@
+"""Where in time the model is told that something stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class TimeIds(NamedTuple):
+    """Time ids of a memory whose slots lie between two times [ns]: in slots since its origin, scaled to a horizon."""
+
+    origin_ns: int
+    newest_ns: int
+    slot_period_ns: int
+    horizon_slots: int  # the longest time id; longer spans are scaled to it; 0: never
+
+    def unscaled(self, time_sum: int, times: int) -> float:
+        """The mean of `times` times [slots]; integers until the division, so exact to the nanosecond."""
+        return (time_sum - times * self.origin_ns) / (times * self.slot_period_ns)
+
+    def of(self, sums: Iterable[tuple[int, int]]) -> Tensor:
+        """The ids (float64) of mean times, each given as a sum of times and their number."""
+        span = self.unscaled(self.newest_ns, 1)
+        scale = self.horizon_slots / span if span > self.horizon_slots > 0 else 1.0
+        return torch.tensor([self.unscaled(*each) * scale for each in sums], dtype=torch.float64)

@@ -1,0 +1,293 @@
+"""What forgetting and restricting leave to be seen: every slot can be told by its value wherever it went."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flash_vstream_ros.memory import EntryKind, FlashMemory, FlashMemoryConfig, Grid, MemorySnapshot, Slot
+from flash_vstream_ros.memory.spans import Interval, union
+
+SECOND = 1_000_000_000
+PERIOD = 2 * SECOND
+MOST_SLOTS = 48
+
+
+@dataclass(frozen=True)
+class Story:
+    """Slots `0..count-1` on cameras, at random stamps; slot i alone has a value in place i of its map."""
+
+    slots: tuple[Slot, ...]
+
+    @classmethod
+    def of(cls, seed: int, count: int, cameras: int = 1) -> Story:
+        random = np.random.default_rng(seed)
+        stamps = np.cumsum(random.choice([2, 2, 2, 2, 50, 4000], count)) * SECOND
+        kinds = random.integers(0, 4, count)  # slots of a kind look alike, so that clusters span a long time
+        slots = []
+        for index in range(count):
+            low = torch.zeros(MOST_SLOTS + 4)
+            low[MOST_SLOTS + int(kinds[index])] = 10.0
+            low[index] = float(random.uniform(0.5, 2.0))
+            camera = f"camera {random.integers(cameras)}"
+            slots.append(make(index, low, camera, int(stamps[index])))
+        return cls(tuple(slots))
+
+    def inside(self, interval: Interval, cameras: Sequence[str] = ()) -> set[int]:
+        return {
+            index
+            for index, slot in enumerate(self.slots)
+            if (not cameras or slot.camera in cameras) and interval.touches(slot.first_ns, slot.last_ns)
+        }
+
+    def remembered(self, config: FlashMemoryConfig) -> FlashMemory:
+        memory = FlashMemory(config)
+        for slot in self.slots:
+            memory.insert(slot)
+        return memory
+
+
+def make(index: int, low: torch.Tensor, camera: str, last_ns: int, shift_ns: int = 0) -> Slot:
+    return Slot(
+        camera=camera,
+        frame_id=f"frame {index}",
+        first_ns=last_ns - SECOND,
+        last_ns=last_ns,
+        low=low.reshape(4, -1),
+        detail=torch.full((3, 2), float(index + 1)),
+        grid=Grid(4, 4),
+        thumbnail=b"picture %d" % index,
+        shift_ns=shift_ns,
+    )
+
+
+def in_features(rows: torch.Tensor) -> set[int]:
+    """The slots whose values occur in low-resolution maps."""
+    return {place for place in rows.flatten(1).abs().sum(0).nonzero().flatten().tolist() if place < MOST_SLOTS}
+
+
+def in_details(details: torch.Tensor) -> set[int]:
+    return {int(value) - 1 for value in details.unique().tolist() if value}
+
+
+def seen(snapshot: MemorySnapshot) -> set[int]:
+    """Every slot of which a snapshot shows anything."""
+    told = {int(entry.frame_id.removeprefix("frame ")) for entry in snapshot.entries}
+    pictured = {int(entry.thumbnail.removeprefix(b"picture ")) for entry in snapshot.entries}
+    return told | pictured | in_features(snapshot.csm) | in_details(snapshot.dam)
+
+
+def everything_in(memory: FlashMemory) -> set[int]:
+    """Every slot of which anything is left in any tensor or record of the memory, in use or not."""
+    assert memory._ward is not None
+    assert memory._pool is not None
+    records = {int(exemplar.frame_id.removeprefix("frame ")) for exemplar in memory._held()}
+    maps = in_features(memory._ward.centroids) | in_features(memory._pool.low)
+    return maps | in_details(memory._pool.detail) | records | seen(memory.snapshot())
+
+
+def same(a: MemorySnapshot, b: MemorySnapshot) -> bool:
+    tensors = ("dam", "dam_times", "csm", "csm_times")
+    return a.entries == b.entries and all(torch.equal(getattr(a, name), getattr(b, name)) for name in tensors)
+
+
+def sizes() -> st.SearchStrategy[FlashMemoryConfig]:
+    return st.builds(
+        lambda csm, dam, exemplars, recent: FlashMemoryConfig(csm, min(dam, csm), exemplars, 0, PERIOD, recent),
+        st.integers(2, 8),
+        st.integers(1, 8),
+        st.integers(1, 3),
+        st.integers(0, 3),
+    )
+
+
+@dataclass(frozen=True)
+class Case:
+    story: Story
+    config: FlashMemoryConfig
+    cameras: tuple[str, ...]
+    interval: Interval
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    story = Story.of(draw(st.integers(0, 2**32 - 1)), draw(st.integers(1, MOST_SLOTS)), draw(st.integers(1, 2)))
+    stamps = [stamp + shift for slot in story.slots for stamp in (slot.first_ns, slot.last_ns) for shift in (-1, 0, 1)]
+    bounds = st.one_of(st.just(0), st.sampled_from(stamps))
+    since, until = draw(bounds), draw(bounds)
+    if until and since > until:
+        since, until = until, since
+    cameras = draw(st.sampled_from([(), ("camera 0",), ("camera 1",), ("camera 0", "camera 1")]))
+    return Case(story, draw(sizes()), cameras, Interval(since, until))
+
+
+@settings(max_examples=150, deadline=None)
+@given(cases())
+def test_what_is_forgotten_is_nowhere_and_what_was_never_near_it_stays(case: Case) -> None:
+    memory = case.story.remembered(case.config)
+    doomed = case.story.inside(case.interval, case.cameras)
+    before = {row: (cluster, in_features(memory._ward.centroids[[row]])) for row, cluster in memory._clusters.items()}  # type: ignore[union-attr]
+    held = {row: {int(e.frame_id.split()[1]) for e in memory._held_of(row)} for row in before}
+    weight = sum(cluster.slots for cluster, _ in before.values())
+
+    forgotten = memory.forget(case.cameras, *case.interval)
+
+    assert not everything_in(memory) & doomed
+    for row, (cluster, members) in before.items():
+        if row in memory._clusters and memory._clusters[row] is cluster:
+            assert not members & doomed
+            assert in_features(memory._ward.centroids[[row]]) == members  # type: ignore[union-attr]
+        else:  # touched by the interval: what was held outside of it is all that is left
+            left = in_features(memory._ward.centroids[[row]])  # type: ignore[union-attr]
+            assert left == held[row] - doomed
+            assert (row in memory._clusters) == bool(left)
+            assert row not in memory._clusters or memory._clusters[row].slots == len(left)
+    assert forgotten.slots == weight - sum(cluster.slots for cluster in memory._clusters.values())
+    assert forgotten.removed == len(before) - len(memory._clusters)
+    assert memory.revision == (forgotten.slots > 0)
+    assert memory.forget(case.cameras, *case.interval) == (0, 0, 0)
+
+
+@settings(max_examples=150, deadline=None)
+@given(cases())
+def test_an_interval_shows_nothing_of_what_lies_outside_and_all_that_is_held_inside(case: Case) -> None:
+    memory = case.story.remembered(case.config)
+    inside = case.story.inside(case.interval, case.cameras)
+    snapshot = memory.snapshot(case.cameras, *case.interval)
+    assert seen(snapshot) <= inside
+    assert memory.listed(case.cameras, *case.interval) == snapshot.entries
+    held = {int(exemplar.frame_id.split()[1]) for exemplar in memory._held()}
+    assert held & inside <= in_features(snapshot.csm)
+    assert snapshot.empty == (not held & inside)
+    csm = snapshot.entries[len(snapshot.dam) :]
+    assert len(snapshot.csm) == len(csm) <= case.config.csm_slots
+    for entry, features in zip(csm, snapshot.csm, strict=True):
+        members = in_features(features[None])
+        assert entry.weight == len(members)
+        assert entry.kind is EntryKind.CSM
+        assert entry.first_ns == min(case.story.slots[index].first_ns for index in members)
+        assert entry.last_ns == max(case.story.slots[index].last_ns for index in members)
+    assert snapshot.csm_times.tolist() == sorted(snapshot.csm_times.tolist())
+    assert snapshot.slots_seen == sum(entry.weight for entry in csm)
+
+
+@settings(max_examples=50, deadline=None)
+@given(cases(), st.integers(0, 2**32 - 1))
+def test_a_memory_that_holds_each_slot_by_itself_forgets_as_if_it_had_never_seen_them(case: Case, seed: int) -> None:
+    """The streams go on far beyond its capacity after that, and stay equal bit by bit."""
+    config = FlashMemoryConfig(MOST_SLOTS, 8, case.config.exemplars, 120, PERIOD, 0)
+    doomed = case.story.inside(case.interval, case.cameras)
+    forgetful, spared = case.story.remembered(config), FlashMemory(config)
+    for index, slot in enumerate(case.story.slots):
+        if index not in doomed:
+            spared.insert(slot)
+    forgetful.forget(case.cameras, *case.interval)
+    assert len(doomed) == len(case.story.slots) or same(forgetful.snapshot(), spared.snapshot())
+    start = case.story.slots[-1].last_ns
+    random = np.random.default_rng(seed)
+    for index in range(30):
+        low = torch.from_numpy(random.standard_normal(MOST_SLOTS + 4).astype(np.float32))
+        slot = make(index, low, "camera 0", start + (index + 1) * PERIOD)
+        assert forgetful.insert(slot) == spared.insert(slot)
+    assert same(forgetful.snapshot(), spared.snapshot())
+
+
+def restless(count: int) -> Iterator[FlashMemory]:
+    """A memory that forgets something after every few slots."""
+    memory = FlashMemory(FlashMemoryConfig(6, 4, 2, 120, PERIOD, 2))
+    random = np.random.default_rng(3)
+    for index in range(count):
+        low = torch.from_numpy(random.standard_normal(MOST_SLOTS + 4).astype(np.float32))
+        memory.insert(make(index, low, f"camera {random.integers(2)}", (index + 1) * PERIOD))
+        if index % 7 == 6:
+            since = int(random.integers(index + 1)) * PERIOD
+            memory.forget((), since, since + int(random.integers(1, 5)) * PERIOD)
+        yield memory
+
+
+def test_it_stays_within_its_size_however_often_it_forgets() -> None:
+    allocated = set()
+    for memory in restless(1000):
+        assert memory.entries <= memory.capacity
+        assert memory.entries == len(memory.snapshot().entries)
+        assert all(len(cluster.spans) <= 16 for cluster in memory._clusters.values())
+        allocated.add(memory.bytes - sum(len(exemplar.thumbnail) for exemplar in memory._held()))
+    assert len(allocated) == 1
+    assert memory.slots_seen == 1000
+
+
+def test_two_runs_that_forget_are_equal_bit_by_bit() -> None:
+    first, second = [list(restless(200))[-1].snapshot() for _ in range(2)]
+    assert same(first, second)
+
+
+def test_forgetting_everything_leaves_a_memory_that_goes_on() -> None:
+    memory = Story.of(5, 40).remembered(FlashMemoryConfig(6, 3))
+    assert memory.forget().slots == 40
+    assert not everything_in(memory)
+    assert memory.snapshot().empty
+    assert (memory.first_ns, memory.last_ns, memory.newest, memory.cameras) == (0, 0, (0, 0), ())
+    assert memory.snapshot().csm.shape == (0, 4, (MOST_SLOTS + 4) // 4)
+    memory.insert(make(0, torch.ones(MOST_SLOTS + 4), "camera 0", 5 * SECOND))  # earlier than before: nobody knows
+    assert memory.entries == 2
+    assert memory.slots_seen == 41
+
+
+def test_a_place_visited_again_and_again_is_forgotten_by_the_visit() -> None:
+    """A cluster knows when it was seen, so what it saw at other times does not go with an hour in between."""
+    memory = FlashMemory(FlashMemoryConfig(1, 1, 1, 0, PERIOD, 0))
+    for visit in range(5):
+        for index in range(3):
+            memory.insert(make(index, torch.ones(MOST_SLOTS + 4), "camera 0", (3600 * visit + 2 * index + 2) * SECOND))
+    assert memory.forget((), 1800 * SECOND, 3000 * SECOND) == (0, 0, 0)
+    assert memory.snapshot().entries[-1].weight == 15
+    assert memory.snapshot((), 1800 * SECOND, 3000 * SECOND).empty
+    assert memory.forget((), 3600 * SECOND, 3700 * SECOND) == (14, 0, 1)
+    assert memory.snapshot().entries[-1].weight == 1
+
+
+def test_where_stamps_jump_back_a_shift_keeps_the_order_and_stamps_stay_those_of_the_frames() -> None:
+    memory = FlashMemory(FlashMemoryConfig(8, 8, 1, 0, PERIOD, 0))
+    values = torch.eye(8, MOST_SLOTS + 4)
+    for index in range(4):
+        memory.insert(make(index, values[index], "camera 0", (100 + 2 * index) * SECOND))
+    again = [make(4 + index, values[4 + index], "camera 0", (50 + 2 * index) * SECOND) for index in range(4)]
+    with pytest.raises(ValueError, match="not after 106000000000 ns, the newest stamp"):
+        memory.insert(again[0])
+    for slot in again:
+        memory.insert(Slot(**{**vars(slot), "shift_ns": 58 * SECOND}))
+    snapshot = memory.snapshot()
+    assert snapshot.dam_times.tolist() == snapshot.csm_times.tolist() == list(range(8))
+    stamps = [entry.last_ns // SECOND for entry in snapshot.entries[8:]]
+    assert stamps == [100, 102, 104, 106, 50, 52, 54, 56]
+    assert memory.newest == (114 * SECOND, 56 * SECOND)
+    assert (memory.first_ns, memory.last_ns) == (49 * SECOND, 106 * SECOND)
+    assert seen(memory.snapshot(until_ns=60 * SECOND)) == {4, 5, 6, 7}
+    assert seen(memory.snapshot(since_ns=60 * SECOND)) == {0, 1, 2, 3}
+    memory.forget(until_ns=60 * SECOND)
+    assert everything_in(memory) == {0, 1, 2, 3}
+
+
+@given(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 9)), max_size=40), st.integers(1, 6))
+def test_a_union_of_spans_holds_all_of_them_and_closes_only_the_narrowest_gaps(
+    pairs: list[tuple[int, int]], most: int
+) -> None:
+    spans = [(first, first + length) for first, length in pairs]
+    exact, bounded = union(spans, most=1000), union(spans, most)
+    moments = {moment for first, last in spans for moment in range(first, last + 1)}
+    assert {moment for first, last in exact for moment in range(first, last + 1)} == moments
+    assert len(bounded) <= most
+    assert all(any(a <= first and last <= b for a, b in bounded) for first, last in exact)
+    if len(exact) <= most:
+        assert bounded == exact
+    else:
+        gaps = sorted(after[0] - before[1] for before, after in itertools.pairwise(exact))
+        left = [after[0] - before[1] for before, after in itertools.pairwise(bounded)]
+        assert sorted(left) == gaps[len(gaps) - (most - 1) :]

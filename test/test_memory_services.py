@@ -1,0 +1,252 @@
+"""The services on the memory as users have them: over the wire, on whichever runtime is present."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from robot import NodeProcess, Robot, balanced
+
+from flash_vstream_ros.client import stamp
+from flash_vstream_ros.engine.config import EngineConfig
+from flash_vstream_ros.engine.custody import Custody
+from flash_vstream_ros.engine.engine import Engine
+from flash_vstream_ros.memory_services import MemoryServices
+from flash_vstream_ros.models.interface import VisionLanguageModel
+from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.ros import Node, SingleThreadedExecutor
+from flash_vstream_ros.ros.interfaces import Forget, ListMemory, Trigger
+
+WAIT_S = 60.0
+
+
+class Keeper(Robot):
+    """A robot that also keeps the node's memory."""
+
+    def trigger(self, name: str) -> Trigger.Response:
+        return self.call(Trigger, f"{self._at}/{name}", Trigger.Request(), WAIT_S)
+
+    def forget(self, since_s: float = 0.0, until_s: float = 0.0, cameras: tuple[str, ...] = ()) -> Forget.Response:
+        request = Forget.Request(cameras=list(cameras), since=stamp(since_s), until=stamp(until_s))
+        return self.call(Forget, f"{self._at}/forget", request, WAIT_S)
+
+    def listed(self, since_s: float = 0.0, until_s: float = 0.0, **fields: object) -> ListMemory.Response:
+        request = ListMemory.Request(since=stamp(since_s), until=stamp(until_s), **fields)
+        return self.call(ListMemory, f"{self._at}/list_memory", request, WAIT_S)
+
+    def held_seconds(self) -> set[int]:
+        entries = self.listed().entries
+        return {bound.sec for entry in entries for bound in (entry.since, entry.until)}
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+    with NodeProcess(tmp_path_factory.mktemp("keeping"), ["-r", "__ns:=/keeping"]) as process:
+        yield process
+
+
+@pytest.fixture
+def robot(node: NodeProcess) -> Iterator[Keeper]:
+    """A robot before a node that is not paused and remembers nothing."""
+    with Keeper("/keeping") as robot:
+        robot.wait_until_ready()
+        assert robot.trigger("resume").success
+        assert robot.trigger("reset").success
+        yield robot
+
+
+def test_a_pause_drops_frames_by_that_name_and_questions_are_answered(robot: Keeper) -> None:
+    robot.see(range(10, 14))
+    before = robot.drops().get("paused", 0)
+    assert robot.trigger("pause").success
+    assert robot.trigger("pause").message == "paused already"
+    robot.see(range(14, 18))
+    assert robot.drops()["paused"] == before + 4
+    assert robot.status.paused
+    assert robot.status.slots == 2
+    assert robot.status.newest_frame.sec == 17
+    assert robot.ask(robot.request("What is there?")).error_code == 0
+    assert robot.trigger("resume").message == "frames are taken in again"
+    robot.see(range(18, 20))
+    assert robot.fresh_status().slots == 3
+    assert not robot.status.paused
+    assert balanced(robot.status)
+
+
+def test_a_reset_forgets_everything_and_earlier_stamps_are_taken(robot: Keeper) -> None:
+    robot.see(range(1000, 1006))
+    reply = robot.trigger("reset")
+    assert (reply.success, reply.message) == (True, "forgot everything: 3 slots")
+    assert robot.fresh_status().memory_entries == robot.status.slots == robot.status.memory_bytes == 0
+    assert robot.ask(robot.request("What is there?")).error_code == 2
+    robot.see(range(5, 9))
+    assert robot.held_seconds() == {5, 6, 7, 8}
+
+
+def test_what_is_forgotten_is_in_no_list_and_no_answer(robot: Keeper) -> None:
+    robot.see(range(1, 21))
+    pictures = {bytes(entry.thumbnail.data) for entry in robot.listed(7, 12, thumbnails=True).entries}
+    assert len(pictures) == 3
+    reply = robot.forget(8, 11)
+    assert (reply.error_code, reply.slots, reply.clusters_removed, reply.clusters_rebuilt) == (0, 3, 3, 0)
+    assert robot.held_seconds() == {*range(1, 7), *range(13, 21)}
+    assert not pictures & {bytes(entry.thumbnail.data) for entry in robot.listed(thumbnails=True).entries}
+    answer = robot.ask(robot.request("What is there?"))
+    assert answer.error_code == answer.NONE
+    assert not pictures & {bytes(evidence.thumbnail.data) for evidence in answer.evidence}
+    assert robot.ask(robot.request("What was there?", since_s=7, until_s=12)).error_code == answer.NO_FRAMES
+
+
+def test_the_list_shows_what_a_question_would_be_answered_from(robot: Keeper) -> None:
+    assert (robot.listed().error_code, robot.listed().entries) == (0, [])
+    robot.see(range(1, 21))
+    everything, part = robot.listed(thumbnails=True).entries, robot.listed(7, 12).entries
+    assert len(everything) == robot.fresh_status().memory_entries
+    assert sum(entry.weight for entry in everything if entry.kind == entry.CSM) == 10
+    assert all(bytes(entry.thumbnail.data[:2]) == b"\xff\xd8" for entry in everything)
+    assert all(entry.thumbnail.header.frame_id == "camera_optical" for entry in everything)
+    assert {bound.sec for entry in part for bound in (entry.since, entry.until)} == set(range(7, 13))
+    assert not any(len(entry.thumbnail.data) for entry in part)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "nothing bounds"),
+        ({"since_s": 20, "until_s": 10}, "since lies after until"),
+        ({"cameras": ("rear",)}, "unknown camera rear"),
+    ],
+)
+def test_a_wrong_request_is_refused_with_the_reason(robot: Keeper, fields: dict, message: str) -> None:
+    reply = robot.forget(**fields)
+    assert reply.error_code == reply.INVALID_REQUEST
+    assert message in reply.error_msg
+    if fields:
+        reply = robot.listed(**{**fields, "cameras": list(fields.get("cameras", ()))})
+        assert reply.error_code == reply.INVALID_REQUEST
+
+
+def test_a_bag_that_loops_is_remembered_twice_by_default(robot: Keeper, node: NodeProcess) -> None:
+    before = robot.fresh_status().jumps_back
+    robot.see(range(100, 110))
+    robot.see(range(100, 110))
+    status = robot.fresh_status()
+    assert status.jumps_back == before + 1
+    assert status.slots == 9
+    assert robot.held_seconds() == set(range(100, 110))
+    assert "jumped back by 7.0 s" in node.log
+    reply = robot.ask(robot.request("What is there?", since_s=104, until_s=105))
+    assert (reply.covered_since.sec, reply.covered_until.sec) == (104, 105)
+
+
+def test_a_summary_of_what_was_forgotten_is_taken_back(tmp_path: Path) -> None:
+    args = ["-r", "__ns:=/regret", "-p", "summary.period_s:=0.5"]
+    with NodeProcess(tmp_path, args):
+        with Keeper("/regret") as robot:
+            robot.wait_until_ready()
+            robot.see(range(1, 7))
+            robot.wait_for(lambda: bool(robot.summaries))
+            robot.wait_for(lambda: sum(summary.frames for summary in robot.summaries) == 6)
+            assert robot.trigger("reset").success
+            robot.wait_for(lambda: robot.summaries[-1].text == "")
+        with Keeper("/regret") as late:
+            late.wait_for(lambda: bool(late.summaries))
+            assert late.summaries[-1].text == ""
+            late.wait_until_ready()
+            late.see(range(2, 6))
+            late.wait_for(lambda: bool(late.summaries[-1].text))
+            assert late.summaries[-1].until.sec in (3, 5)
+
+
+def test_the_command_line_lists_and_forgets(robot: Keeper) -> None:
+    def memory(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "flash_vstream_ros.cli", "memory", *words, "--node", "/keeping/flash_vstream"]
+        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+
+    robot.see(range(1, 9))
+    listed = json.loads(memory("list", "--json", "--since", "3", "--until", "4").stdout)
+    assert [entry["since"]["sec"] for entry in listed["entries"]] == [3, 3]
+    assert memory("forget", "--since", "3", "--until", "4").stdout == "forgot 1 slots\n"
+    lines = memory("list").stdout.splitlines()
+    assert lines[-1] == "(6 entries)"
+    assert lines[0].startswith("DAM  camera  1.0 s to 2.0 s")
+    refused = memory("forget")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "nothing bounds" in refused.stderr
+    assert memory("pause").stdout == "paused\n"
+
+
+@pytest.fixture(scope="module")
+def model() -> VisionLanguageModel:
+    return load_model("tiny-random", device="cpu", max_pixels=112 * 112)
+
+
+class Bench:
+    """The services of a node whose engine comes and goes, called on this thread."""
+
+    def __init__(self) -> None:
+        self.engine: Engine | None = None
+        self.forgotten = 0
+        self.node = Node("coming_and_going")
+        self.services = MemoryServices(self.node, lambda: self.engine, self._on_forgotten)
+
+    def _on_forgotten(self) -> None:
+        self.forgotten += 1
+
+    def call(self, kind: type, name: str, **fields: object) -> object:
+        client = self.node.create_client(kind, f"~/{name}")
+        executor = SingleThreadedExecutor()
+        executor.add_node(self.node)
+        assert client.wait_for_service(timeout_sec=WAIT_S)
+        future = client.call_async(kind.Request(**fields))  # type: ignore[attr-defined]
+        executor.spin_until_future_complete(future, timeout_sec=WAIT_S)
+        executor.shutdown()
+        return future.result()
+
+
+@pytest.fixture
+def bench(ros: None) -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    if bench.engine is not None:
+        bench.engine.stop()
+    bench.node.destroy_node()
+
+
+def test_without_an_engine_every_service_says_so(bench: Bench) -> None:
+    for name in ("pause", "resume", "reset"):
+        reply = bench.call(Trigger, name)
+        assert not reply.success  # type: ignore[attr-defined]
+        assert reply.message.startswith("NOT_READY: there is no memory now")  # type: ignore[attr-defined]
+    for kind, name in ((Forget, "forget"), (ListMemory, "list_memory")):
+        assert bench.call(kind, name).error_code == 1  # type: ignore[attr-defined]
+    assert not bench.forgotten
+
+
+def test_a_defect_is_answered_and_a_busy_worker_is_not_waited_for_for_ever(
+    bench: Bench, model: VisionLanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.engine = Engine(EngineConfig(), lambda: model, lambda _: None, lambda _: None)
+    bench.engine.start()
+    while bench.call(Trigger, "pause").message.startswith("NOT_READY"):  # type: ignore[attr-defined]
+        pass
+    with monkeypatch.context() as patch:
+        patch.setattr(Custody, "entries", lambda *_: 1 / 0)
+        reply = bench.call(ListMemory, "list_memory")
+        assert reply.error_code == reply.INTERNAL  # type: ignore[attr-defined]
+    monkeypatch.setattr("flash_vstream_ros.memory_services.PATIENCE_S", 0.2)
+    release = threading.Event()
+    bench.engine.order(lambda _: release.wait(WAIT_S))
+    reply = bench.call(Forget, "forget", since=stamp(1.0))
+    assert (reply.error_code, bench.forgotten) == (reply.TIMEOUT, 0)  # type: ignore[attr-defined]
+    assert "nothing was done" in reply.error_msg  # type: ignore[attr-defined]
+    release.set()
+    monkeypatch.undo()
+    assert bench.call(Forget, "forget", since=stamp(1.0)).error_code == 0  # type: ignore[attr-defined]
+    assert bench.forgotten == 1
+    assert bench.engine.status().paused
