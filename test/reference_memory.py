@@ -25,6 +25,7 @@ class NaiveMemory:
     exemplars: int
     recent: int
     clusters: list[NaiveCluster] = field(default_factory=list)  # first born first
+    newest: list[int] = field(default_factory=list)
     seen: int = 0
     margin: float = np.inf  # smallest relative gap between a decision and the next best one
 
@@ -33,9 +34,22 @@ class NaiveMemory:
 
     def insert(self) -> None:
         self.clusters.append(NaiveCluster([self.seen], [self.seen]))
+        self.newest.append(self.seen)
         self.seen += 1
-        if len(self.clusters) <= self.capacity:
-            return
+        self._fit()
+
+    def resize(self, capacity: int, dam_slots: int, exemplars: int, recent: int) -> None:
+        self.capacity, self.dam_slots, self.exemplars, self.recent = capacity, dam_slots, exemplars, recent
+        self._fit()
+
+    def _fit(self) -> None:
+        while len(self.clusters) > self.capacity:
+            self._merge_the_cheapest()
+        for cluster in self.clusters:
+            cluster.exemplars = cluster.exemplars[: self.exemplars]
+        self.newest = self.newest[max(0, len(self.newest) - self.recent) :]
+
+    def _merge_the_cheapest(self) -> None:
         costs = []
         for i, j in itertools.combinations(range(len(self.clusters)), 2):
             a, b = self.clusters[i], self.clusters[j]
@@ -65,7 +79,7 @@ class NaiveMemory:
         return sorted(self.clusters, key=lambda cluster: float(np.mean(cluster.members)))
 
     def dam(self) -> list[int]:
-        chosen = list(range(self.seen - 1, max(-1, self.seen - 1 - self.recent), -1))
+        chosen = self.newest[::-1]
         heaviest = sorted(self.csm(), key=lambda cluster: -len(cluster.members))
         for rank in range(self.exemplars):
             for cluster in heaviest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -25,11 +25,11 @@ class Exemplar:
 
 
 class ExemplarPool:
-    """A fixed number of rows for slots shaped like `slot`, each used again once its exemplar is let go."""
+    """A fixed number of rows for slots with features like these, each used again once its exemplar is let go."""
 
-    def __init__(self, rows: int, slot: Slot) -> None:
-        self.low = slot.low.new_zeros(rows, *slot.low.shape)  # [rows, low_patches, dim]
-        self.detail = slot.detail.new_zeros(rows, *slot.detail.shape)  # [rows, detail_tokens, width]
+    def __init__(self, rows: int, low: Tensor, detail: Tensor) -> None:
+        self.low = low.new_zeros(rows, *low.shape)  # [rows, low_patches, dim]
+        self.detail = detail.new_zeros(rows, *detail.shape)  # [rows, detail_tokens, width]
         self._free = list(range(rows))
 
     def hold(self, slot: Slot) -> Exemplar:
@@ -41,6 +41,16 @@ class ExemplarPool:
     def keep_only(self, exemplars: Collection[Exemplar]) -> None:
         used = {exemplar.row for exemplar in exemplars}
         self._free = [row for row in range(len(self.low)) if row not in used]
+
+    def take_over(self, exemplars: Collection[Exemplar], other: ExemplarPool) -> dict[Exemplar, Exemplar]:
+        """Fill this empty pool with `exemplars` of `other`; each of them with what stands for it here."""
+        moved = {}
+        for exemplar in exemplars:
+            row = self._free.pop()
+            self.low[row].copy_(other.low[exemplar.row])
+            self.detail[row].copy_(other.detail[exemplar.row])
+            moved[exemplar] = replace(exemplar, row=row)
+        return moved
 
     def details(self, exemplars: Sequence[Exemplar]) -> Tensor:
         """A copy [exemplars, detail_tokens, width]."""
