@@ -10,30 +10,24 @@ import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
 
 import torch
 
 from flash_vstream_ros.memory.flash_memory import FlashMemory, FlashMemoryConfig
 from flash_vstream_ros.models.interface import VisionLanguageModel
+from flash_vstream_ros.models.prompt import INSTRUCTION
 
 from .dialogue import Dialogue
 from .durations import Durations
-from .frames import Frame, FrameCounts, Mailbox
+from .frames import Frame, Mailbox
 from .ingest import Ingest
 from .notices import Notices
 from .questions import Answer, ErrorCode, Question, Ticket, WaitingLine
+from .state import State
+from .status import MemoryFigures, Status
 
 STOP_TIMEOUT_S = 10.0
 SHUTTING_DOWN = Answer(ErrorCode.CANCELLED, "the node is shutting down")
-
-
-class State(IntEnum):
-    """The constants of msg/MemoryStatus.msg, by the same names and numbers."""
-
-    LOADING = 0
-    READY = 1
-    FAILED = 2
 
 
 @dataclass(frozen=True)
@@ -48,40 +42,16 @@ class EngineConfig:
     max_new_tokens: int = 128
     max_question_chars: int = 4096
     evidence: int = 3
+    instruction: str = INSTRUCTION
 
     @property
     def slot_period_ns(self) -> int:
         return round(2e9 / self.sample_fps)
 
-
-@dataclass(frozen=True)
-class MemoryFigures:
-    """The memory and the work on it after the newest slot. Durations in seconds as (median, 95th percentile)."""
-
-    slots: int = 0
-    entries: int = 0
-    capacity: int = 0
-    tokens: int = 0
-    bytes: int = 0
-    device_bytes: int = 0
-    first_ns: int = 0
-    last_ns: int = 0
-    novelty_sum: float = 0.0
-    encode_s: tuple[float, float] = (0.0, 0.0)
-    update_s: tuple[float, float] = (0.0, 0.0)
-
-
-@dataclass(frozen=True)
-class Status:
-    """What msg/MemoryStatus.msg reports."""
-
-    state: State
-    frames: FrameCounts
-    memory: MemoryFigures
-    answer_s: tuple[float, float]
-    questions_answered: int
-    questions_failed: int
-    last_error: str
+    @property
+    def timed_memory(self) -> FlashMemoryConfig:
+        """`memory`, with the clock that follows from the sampling rate."""
+        return replace(self.memory, slot_period_ns=self.slot_period_ns)
 
 
 class Engine:
@@ -98,7 +68,7 @@ class Engine:
         say: Callable[[str], None],
         warn: Callable[[str], None],
     ) -> None:
-        self._config = replace(config, memory=replace(config.memory, slot_period_ns=config.slot_period_ns))
+        self._config = config
         self._load = load
         self._say = say
         self._notices = Notices(warn)
@@ -128,6 +98,20 @@ class Engine:
             self._worker.join(STOP_TIMEOUT_S)
         self._refuse_waiting(SHUTTING_DOWN)
 
+    def reconfigure(self, config: EngineConfig) -> None:
+        """Go on with other rates and bounds, from any thread. Raises ValueError when the cameras are others.
+
+        Rates and what bounds questions hold at once. The worker does the rest before its next frame or token: the sizes
+        of the memory, and for the next question the instruction and the longest answer.
+        """
+        if config.cameras != self._config.cameras:
+            raise ValueError(f"the engine has the cameras {self._config.cameras}, which cannot become {config.cameras}")
+        self._config = config
+        for mailbox in self._mailboxes.values():
+            mailbox.sample(config.sample_fps)
+        self._line.longest = config.question_queue
+        self._wake.set()
+
     def offer(self, frame: Frame) -> None:
         """Hand in a camera's newest frame. Never waits, never raises."""
         reason = self._mailboxes[frame.camera].offer(frame)
@@ -142,7 +126,8 @@ class Engine:
 
     def ask(self, question: Question) -> Ticket:
         """Queue a question. Never waits: what cannot be answered comes back as a finished ticket with its error."""
-        ticket = Ticket(question, question.deadline_s or self._config.deadline_s, self._counts().newest_ns)
+        newest_ns = max(mailbox.counts().newest_ns for mailbox in self._mailboxes.values())
+        ticket = Ticket(question, question.deadline_s or self._config.deadline_s, newest_ns)
         refusal = self._refusal(question)
         if refusal is None:
             with self._lock:
@@ -176,16 +161,15 @@ class Engine:
     def status(self) -> Status:
         return Status(
             state=self._state,
-            frames=self._counts(),
+            cameras=tuple((camera, mailbox.counts()) for camera, mailbox in self._mailboxes.items()),
             memory=self._figures,
             answer_s=self._answer_s.p50_p95(),
             questions_answered=self._answered,
             questions_failed=self._failed,
+            questions_waiting=len(self._line),
+            question_queue=self._line.longest,
             last_error=self._notices.newest,
         )
-
-    def _counts(self) -> FrameCounts:
-        return FrameCounts.total([mailbox.counts() for mailbox in self._mailboxes.values()])
 
     def _refusal(self, question: Question) -> tuple[ErrorCode, str] | None:
         """Why a question cannot be queued: the first reason found, or None."""
@@ -250,28 +234,48 @@ class Engine:
             self._finish(ticket, Answer(ErrorCode.INTERNAL, why))
 
     def _serve(self, model: VisionLanguageModel) -> None:
-        memory = FlashMemory(self._config.memory)
-        ingest = Ingest(model, memory, self._mailboxes, self._notices, self._config.slot_period_ns)
+        config = self._config
+        memory = FlashMemory(config.timed_memory)
+        ingest = Ingest(model, memory, self._mailboxes, self._notices, config.slot_period_ns)
         dialogue = Dialogue(
             model,
             memory,
             self._notices,
             self._line,
             self._finish,
-            max_new_tokens=self._config.max_new_tokens,
-            evidence=self._config.evidence,
+            max_new_tokens=config.max_new_tokens,
+            evidence=config.evidence,
         )
+        model.instruction = config.instruction
         self._figures = _figures(memory, ingest, model.device)
         self._state = State.READY
         self._say(f"ready: {model.name} on {model.device}, {model.dtype}, {model.attention_kernel}")
         while not self._stopping:
             self._wake.clear()
+            if config is not self._config:
+                config = self._config
+                ingest.slot_period_ns = config.slot_period_ns
+                dialogue.max_new_tokens, dialogue.evidence = config.max_new_tokens, config.evidence
+                model.instruction = config.instruction
+                self._resize(memory, config.timed_memory)
+                self._figures = _figures(memory, ingest, model.device)
             took_in = ingest.step()
             if memory.slots_seen != self._figures.slots:
                 self._figures = _figures(memory, ingest, model.device)
             if not (dialogue.step() or took_in):
                 self._wake.wait()
         dialogue.close(SHUTTING_DOWN.error_msg)
+
+    def _resize(self, memory: FlashMemory, wanted: FlashMemoryConfig) -> None:
+        """The clock is followed in any case; what there is no room for costs a message, and the memory stays."""
+        before = memory.config
+        try:
+            memory.resize(wanted)
+        except Exception as error:
+            memory.resize(replace(before, slot_period_ns=wanted.slot_period_ns))
+            self._notices.give(
+                "memory", f"the memory keeps its {before.csm_slots} CSM and {before.dam_slots} DAM slots: {error}"
+            )
 
 
 def _figures(memory: FlashMemory, ingest: Ingest, device: torch.device) -> MemoryFigures:

@@ -77,6 +77,13 @@ class Mailbox:
         self._in_work = 0
         self._drops: Counter[str] = Counter()
 
+    def sample(self, sample_fps: float) -> None:
+        """Take frames at another rate; the next one is due one new period after the last."""
+        with self._lock:
+            before_ns, self._period_ns = self._period_ns, round(1e9 / sample_fps)
+            if self._due_ns:
+                self._due_ns += self._period_ns - before_ns
+
     def offer(self, frame: Frame) -> str | None:
         """Take `frame` when its stamp is due. Returns why it was dropped, or None."""
         with self._lock:

@@ -34,6 +34,7 @@ class Ingest:
     """Takes frames from the mailboxes, one a step, cameras in turn. Owned by the engine's worker.
 
     Whatever is wrong with a frame is counted at its mailbox and said; the memory only ever sees whole slots.
+    `slot_period_ns`, the stamp length of a slot, may change between two steps.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Ingest:
         self._memory = memory
         self._mailboxes = mailboxes
         self._notices = notices
-        self._longest_pair_ns = LONGEST_PAIR_SLOTS * slot_period_ns
+        self.slot_period_ns = slot_period_ns
         self._turns = list(mailboxes)
         self._half: dict[str, _Decoded] = {}
         self._size: dict[str, tuple[int, int]] = {}
@@ -77,7 +78,7 @@ class Ingest:
             self._notices.give(f"{frame.camera}/{reason}", f"camera {frame.camera!r}: frame dropped: {error}")
             return
         first = self._half.pop(frame.camera, None)
-        if first is not None and frame.stamp_ns - first.frame.stamp_ns > self._longest_pair_ns:
+        if first is not None and frame.stamp_ns - first.frame.stamp_ns > LONGEST_PAIR_SLOTS * self.slot_period_ns:
             mailbox.withdrawn("unpaired")
             first = None
         if first is None:
