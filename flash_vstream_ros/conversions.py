@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flash_vstream_ros.engine.engine import Status
+from flash_vstream_ros.diagnostics import Report
 from flash_vstream_ros.engine.questions import Answer, Evidence, Question
+from flash_vstream_ros.engine.status import Status
 from flash_vstream_ros.ros.interfaces import (
     AskScene,
     CompressedImage,
+    DiagnosticArray,
+    DiagnosticStatus,
     DurationMsg,
     Header,
+    KeyValue,
     MemoryEntry,
     MemoryStatus,
     SceneSummary,
@@ -90,6 +94,23 @@ def summary_message(answer: Answer, before: Status, now: Status, cameras: Sequen
         until=time_message(answer.covered_until_ns),
         frames=now.frames.encoded - before.frames.encoded,
         novelty=float(min(max(novelty, 0.0), 1.0)),
+    )
+
+
+def diagnostics_message(reports: Sequence[Report], now: TimeMsg, node: str, hardware_id: str) -> DiagnosticArray:
+    """As diagnostic_updater names things: "node: task"."""
+    return DiagnosticArray(
+        header=Header(stamp=now),
+        status=[
+            DiagnosticStatus(
+                level=bytes([report.level]),
+                name=f"{node}: {report.task}",
+                message=report.message,
+                hardware_id=hardware_id,
+                values=[KeyValue(key=key, value=value) for key, value in report.values],
+            )
+            for report in reports
+        ],
     )
 
 

@@ -13,11 +13,15 @@ from functools import partial, wraps
 from typing import Any
 
 from flash_vstream_ros import conversions
+from flash_vstream_ros.diagnostics_publisher import DiagnosticsPublisher
 from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.engine.frames import Frame
+from flash_vstream_ros.engine.notices import Notices
 from flash_vstream_ros.engine.questions import Answer, ErrorCode, Question
+from flash_vstream_ros.live_parameters import LiveParameters
 from flash_vstream_ros.models.load import load_model
-from flash_vstream_ros.parameters import declare
+from flash_vstream_ros.parameters import LONGEST_QUEUE, Settings
+from flash_vstream_ros.periodic import Periodic
 from flash_vstream_ros.ros import (
     DurabilityPolicy,
     ExternalShutdownException,
@@ -37,8 +41,9 @@ from flash_vstream_ros.ros.interfaces import AskScene, Empty, Image, MemoryStatu
 
 NODE_NAME = "flash_vstream"
 IMAGE_DEPTH = 5
-# Threads beside those that wait for answers: cameras, status, summary, cancel, and one to answer BUSY.
-SPARE_THREADS = 5
+# Threads beside those of cameras and of questions that wait: one that is answered, one that is BUSY, status, summary,
+# diagnostics, cancel, parameters.
+SPARE_THREADS = 7
 
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -52,19 +57,19 @@ def never_raises(callback: Callable[..., Any]) -> Callable[..., Any]:
             return callback(self, *args)
         except Exception:
             if ok():
-                message = f"{callback.__name__} failed: {traceback.format_exc()}"
-                self.get_logger().error(message, throttle_duration_sec=10.0)
+                self._notices.give(callback.__name__, f"{callback.__name__} failed: {traceback.format_exc()}")
             return None
 
     return guarded
 
 
-class VStreamNode(Node):
+class VStreamNode(LiveParameters, Node):
     """Feeds camera images to Flash Memory and answers questions about them."""
 
     def __init__(self) -> None:
         super().__init__(NODE_NAME)
-        self._settings = declare(self, self._warn)
+        self._notices = Notices(self._error)
+        self._settings = self.declare_settings(self._warn, self._apply_settings)
         config = self._settings.engine
         self._engine = Engine(config, partial(load_model, **self._settings.model), self._say, self._warn)
         self._summarised = self._engine.status()
@@ -74,32 +79,37 @@ class VStreamNode(Node):
         self._summary = self.create_publisher(SceneSummary, "scene_summary", LATCHED)
         self._answer = self.create_publisher(String, "~/answer", 10)
         self._answer_stream = self.create_publisher(String, "~/answer_stream", 100)
-        for camera in config.cameras:
-            self._subscribe(camera, "image" if len(config.cameras) == 1 else f"{camera}/image")
+        topics = {name: "image" if len(config.cameras) == 1 else f"{name}/image" for name in config.cameras}
+        for camera, topic in topics.items():
+            self._subscribe(camera, topic)
         asking = ReentrantCallbackGroup()
         self.create_service(AskScene, "ask_scene", self._on_ask_scene, callback_group=asking)
         self.create_subscription(String, "~/question", self._on_question, 10, callback_group=asking)
         self.create_subscription(
             Empty, "~/cancel", self._on_cancel, 10, callback_group=MutuallyExclusiveCallbackGroup()
         )
-        self.create_timer(
-            self._settings.status_period_s, self._on_status, callback_group=MutuallyExclusiveCallbackGroup()
-        )
-        if self._settings.summary_period_s > 0:
-            self.create_timer(
-                self._settings.summary_period_s, self._on_summary, callback_group=MutuallyExclusiveCallbackGroup()
-            )
+        self._status_timer = Periodic(self, self._on_status, self._settings.status_period_s)
+        self._summary_timer = Periodic(self, self._on_summary, self._settings.summary_period_s)
+        full_topics = {name: self.resolve_topic_name(topic) for name, topic in topics.items()}
+        self._diagnostics = DiagnosticsPublisher(self, lambda: self._engine.status(), self._settings, full_topics)
         self._engine.start()
         self._say(f"loading {self._settings.model['name']}")
 
     @property
     def threads_needed(self) -> int:
-        config = self._settings.engine
-        return len(config.cameras) + config.question_queue + SPARE_THREADS
+        """Enough for the longest queue that may be asked for; the executor starts a thread when it needs one."""
+        return len(self._settings.engine.cameras) + LONGEST_QUEUE + SPARE_THREADS
 
     def close(self) -> None:
         """Stop the engine; questions under way are answered CANCELLED."""
         self._engine.stop()
+
+    def _apply_settings(self, settings: Settings) -> None:
+        self._settings = settings
+        self._engine.reconfigure(settings.engine)
+        self._status_timer.every(settings.status_period_s)
+        self._summary_timer.every(settings.summary_period_s)
+        self._diagnostics.apply(settings)
 
     def _subscribe(self, camera: str, topic: str) -> None:
         reliability = ReliabilityPolicy.RELIABLE if self._settings.reliable_images else ReliabilityPolicy.BEST_EFFORT
@@ -148,7 +158,7 @@ class VStreamNode(Node):
 
     @never_raises
     def _on_cancel(self, _: Empty) -> None:
-        self._say(f"cancelled {self._engine.cancel_all()} questions")
+        self.get_logger().info(f"cancelled {self._engine.cancel_all()} questions", throttle_duration_sec=1.0)
 
     @never_raises
     def _on_status(self) -> None:
@@ -179,7 +189,9 @@ class VStreamNode(Node):
         )
         answer = self._answer_to(question)
         if answer.error_code is not ErrorCode.NONE:
-            self._warn(f"no summary this time: {answer.error_code.name}: {answer.error_msg}")
+            self.get_logger().warning(
+                f"no summary this time: {answer.error_code.name}: {answer.error_msg}", throttle_duration_sec=60.0
+            )
             return
         self._summarised = now
         self._summary.publish(conversions.summary_message(answer, before, now, self._settings.engine.cameras))
@@ -189,6 +201,9 @@ class VStreamNode(Node):
 
     def _warn(self, sentence: str) -> None:
         self.get_logger().warning(sentence)
+
+    def _error(self, sentence: str) -> None:
+        self.get_logger().error(sentence)
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -4,6 +4,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy import init, ok, shutdown, spin, spin_once, spin_until_future_complete, try_shutdown
 from rclpy._rclpy_pybind11 import RCLInvalidROSArgsError as ROSArgumentError
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.context import Context
 from rclpy.duration import Duration
 from rclpy.exceptions import (
@@ -33,6 +34,8 @@ from rclpy.task import Future
 from rclpy.time import Time
 
 __all__ = [
+    "Clock",
+    "ClockType",
     "Context",
     "DurabilityPolicy",
     "Duration",

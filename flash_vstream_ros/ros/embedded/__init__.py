@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from .clock import Clock
 from .context import Context, get_default_context
 from .duration import Duration
 from .exceptions import (
@@ -34,7 +35,7 @@ from .qos import (
     qos_profile_system_default,
 )
 from .task import Future
-from .time import Time
+from .time import ClockType, Time
 from .types import message_class
 
 FloatingPointRange: Any = message_class("rcl_interfaces/msg/FloatingPointRange")
@@ -106,6 +107,8 @@ def spin_until_future_complete(
 
 
 __all__ = [
+    "Clock",
+    "ClockType",
     "Context",
     "DurabilityPolicy",
     "Duration",
