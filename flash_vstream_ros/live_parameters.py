@@ -60,7 +60,9 @@ class LiveParameters(_Node):
         try:
             with self._one_change:
                 self._apply(settings_of(self))
-            self.get_logger().info(f"set {', '.join(names)}", throttle_duration_sec=1.0)
+            self.get_logger().info(
+                "set " + ", ".join(f"{name} to {self.get_parameter(name).value!r}" for name in names)
+            )
         except Exception:  # a defect is said: rclpy would end the node
             message = f"{names} could not be applied: {traceback.format_exc()}"
             self.get_logger().error(message, throttle_duration_sec=10.0)

@@ -41,6 +41,8 @@ from flash_vstream_ros.ros.interfaces import AskScene, Empty, Image, MemoryStatu
 
 NODE_NAME = "flash_vstream"
 IMAGE_DEPTH = 5
+# The default, 10, loses requests that come at once before they can be queued or answered BUSY.
+ASK_DEPTH = 100
 # Threads beside those of cameras and of questions that wait: one that is answered, one that is BUSY, status, summary,
 # diagnostics, cancel, parameters.
 SPARE_THREADS = 7
@@ -83,7 +85,9 @@ class VStreamNode(LiveParameters, Node):
         for camera, topic in topics.items():
             self._subscribe(camera, topic)
         asking = ReentrantCallbackGroup()
-        self.create_service(AskScene, "ask_scene", self._on_ask_scene, callback_group=asking)
+        self.create_service(
+            AskScene, "ask_scene", self._on_ask_scene, qos_profile=QoSProfile(depth=ASK_DEPTH), callback_group=asking
+        )
         self.create_subscription(String, "~/question", self._on_question, 10, callback_group=asking)
         self.create_subscription(
             Empty, "~/cancel", self._on_cancel, 10, callback_group=MutuallyExclusiveCallbackGroup()

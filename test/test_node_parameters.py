@@ -10,7 +10,7 @@ from robot import NodeProcess, Robot, balanced
 
 from flash_vstream_ros.parameters import PARAMETERS
 from flash_vstream_ros.ros import Parameter
-from flash_vstream_ros.ros.interfaces import interface
+from flash_vstream_ros.ros.interfaces import Empty, interface
 
 NAMESPACE = "/live"
 NODE = f"{NAMESPACE}/flash_vstream"
@@ -212,10 +212,16 @@ def test_periods_follow_and_zero_stops_the_summaries(robot: Operator) -> None:
     robot.wait_for(lambda: robot.status is not heard)
 
 
-def test_a_longer_queue_is_served_by_more_threads(robot: Operator) -> None:
+def test_a_longer_queue_takes_no_thread_from_the_camera_and_the_status_and_loses_no_question(robot: Operator) -> None:
     see_more(robot, 2)
-    assert robot.set(question__queue=12, question__deadline_s=120.0).successful
-    first = robot.service.call_async(robot.request("A long story", max_new_tokens=100))
-    waiting = [robot.service.call_async(robot.request("And?", max_new_tokens=2)) for _ in range(12)]
-    robot.wait_for(lambda: all(future.done() for future in [first, *waiting]), 120.0)
-    assert {future.result().error_code for future in [first, *waiting]} == {0}
+    assert robot.set(question__queue=24, question__deadline_s=120.0).successful
+    before = robot.fresh_status().questions_failed
+    asked = [robot.service.call_async(robot.request("A long story", max_new_tokens=60_000)) for _ in range(25)]
+    see_more(robot, 2)
+    assert not any(future.done() for future in asked)
+
+    def cancelled() -> int:
+        robot.cancel.publish(Empty())
+        return int(robot.fresh_status().questions_failed - before)
+
+    robot.wait_for(lambda: cancelled() == len(asked))
