@@ -19,6 +19,7 @@ LOST_S = 30.0  # or twenty: ERROR
 LATE_S = 5.0  # age of an image when it comes, and how far its stamp may be ahead: WARN
 MANY_DROPS = 0.1  # share of the frames that were due: WARN; all of them: ERROR
 FEWEST_DROPS = 3  # frames; fewer say nothing
+WANTED = frozenset({"paused", "forgotten"})  # drops that somebody asked for are no loss
 WINDOW = 10  # periods that rates and drops are taken over
 
 SECOND_NS = 1_000_000_000
@@ -232,11 +233,12 @@ def _lateness(view: CameraView) -> list[Finding]:
 
 
 def _drops(view: CameraView) -> list[Finding]:
-    dropped, taken = sum(view.drops.values()), view.now.encoded - view.before.encoded
+    lost = {reason: count for reason, count in view.drops.items() if reason not in WANTED}
+    dropped, taken = sum(lost.values()), view.now.encoded - view.before.encoded
     due = dropped + max(0, taken)
     if dropped < FEWEST_DROPS or dropped <= MANY_DROPS * due:
         return []
-    reasons = ", ".join(f"{reason} {count}" for reason, count in view.drops.items())
+    reasons = ", ".join(f"{reason} {count}" for reason, count in lost.items())
     level = Level.ERROR if dropped == due else Level.WARN
     return [(level, f"{dropped} of {due} frames that were due are dropped: {reasons}")]
 

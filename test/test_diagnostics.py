@@ -148,6 +148,13 @@ def test_a_camera_of_which_nothing_can_be_used_is_an_error() -> None:
     assert dict(found.values)["dropped: unknown_encoding"] == "30"
 
 
+@pytest.mark.parametrize("reason", ["paused", "forgotten"])
+def test_drops_that_somebody_asked_for_are_values_and_no_warning(reason: str) -> None:
+    found = report([(second, counts(second * 30, **{reason: second * 30})) for second in range(1, 5)])
+    assert found.level is Level.OK
+    assert dict(found.values)[f"dropped: {reason}"] == "120"
+
+
 def test_drops_of_long_ago_are_values_and_no_warning() -> None:
     looks = [(second, counts(second * 30, second, second, superseded=50)) for second in range(10, 30)]
     found = report(looks)

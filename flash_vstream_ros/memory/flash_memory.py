@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .exemplars import Exemplar, ExemplarPool
-from .resizing import Holdings
+from .resizing import merge_clusters, move
 from .slot import EntryKind, Grid, MemoryEntry, MemorySnapshot, Slot
 from .ward import WardClustering
 
@@ -41,16 +41,6 @@ class FlashMemoryConfig:
             raise ValueError("exemplars and slot_period_ns must be at least 1")
         if self.recent_slots < 0 or self.horizon_slots < 0:
             raise ValueError("recent_slots and horizon_slots must not be negative")
-
-    @property
-    def rows(self) -> tuple[int, int, int]:
-        """What the sizes of all tensors follow from."""
-        return self.csm_slots, self.exemplars, self.recent_slots
-
-    @property
-    def exemplar_rows(self) -> int:
-        """Rows for the exemplars of full clusters, the recent slots, and one that enters before another leaves."""
-        return self.csm_slots * self.exemplars + self.recent_slots + 1
 
 
 @dataclass(eq=False)
@@ -142,8 +132,7 @@ class FlashMemory:
         if self._ward is None or self._pool is None:
             return 0
         tensors = (*self._ward.tensors, self._pool.low, self._pool.detail)
-        held = Holdings(self._ward, self._pool, self._clusters, self._recent).exemplars
-        thumbnails = sum(len(exemplar.thumbnail) for exemplar in held)
+        thumbnails = sum(len(exemplar.thumbnail) for exemplar in self._held())
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors) + thumbnails
 
     @torch.no_grad()
@@ -163,7 +152,7 @@ class FlashMemory:
             *distances, is_finite = torch.cat([ward.distances(item), finite.float().unsqueeze(0)]).tolist()
             if not is_finite:
                 raise ValueError(f"a slot of camera {slot.camera!r} has NaN or infinite features; leave it out")
-            pool = self._pool or ExemplarPool(self.config.exemplar_rows, slot.low, slot.detail)
+            pool = self._pool or ExemplarPool(_held_at_most(self.config), slot.low, slot.detail)
             novelty = self._novelty(ward, slot.camera, distances)
             row, merge = ward.insert(item, slot.camera, distances)
             newest = pool.hold(slot)
@@ -171,10 +160,9 @@ class FlashMemory:
             self._ward, self._pool, self._grid, self._origin_ns = ward, pool, slot.grid, slot.last_ns
         self._clusters[row] = _Cluster(slot.camera, slot.first_ns, slot.last_ns, slot.last_ns, 1, [newest])
         self._recent.append(newest)
-        holdings = Holdings(ward, pool, self._clusters, self._recent)
         if merge:
-            holdings.merge(merge, self.config.exemplars)
-        pool.keep_only(holdings.exemplars)
+            merge_clusters(self._clusters, merge, ward, pool, self.config.exemplars)
+        pool.keep_only(self._held())
         self._last_ns[slot.camera] = slot.last_ns
         self._origin_ns = min(self._origin_ns, slot.last_ns)
         self._slots_seen += 1
@@ -188,16 +176,17 @@ class FlashMemory:
         sizes are allocated once, while the old ones are still there. Raises ValueError when there are more cameras than
         CSM slots, or what torch raises when there is no room; nothing has changed then.
         """
-        if config.rows != self.config.rows:
+        recent = deque(self._recent, maxlen=config.recent_slots)
+        sizes = (config.csm_slots, config.exemplars, config.recent_slots)
+        if sizes != (self.config.csm_slots, self.config.exemplars, self.config.recent_slots):
             if len(self._last_ns) > config.csm_slots:
                 raise ValueError(f"{len(self._last_ns)} cameras need as many CSM slots, not {config.csm_slots}")
-            if self._ward is None or self._pool is None:
-                self._recent = deque(maxlen=config.recent_slots)
-            else:
-                holdings = Holdings(self._ward, self._pool, self._clusters, self._recent)
+            if self._ward is not None and self._pool is not None:
                 with torch.inference_mode(False):
-                    self._ward, self._pool, self._clusters, self._recent = holdings.moved(config)
-        self.config = config
+                    moved = move(self._ward, self._pool, self._clusters, recent, config, _held_at_most(config))
+                self._ward, self._pool, self._clusters = moved.ward, moved.pool, moved.clusters
+                recent = deque((moved.exemplars[exemplar] for exemplar in recent), maxlen=config.recent_slots)
+        self.config, self._recent = config, recent
 
     @torch.no_grad()
     def snapshot(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> MemorySnapshot:
@@ -276,6 +265,9 @@ class FlashMemory:
         cosine = (norm + centroid_norm - distances[nearest]) / (2 * math.sqrt(norm * centroid_norm))
         return min(1.0, max(0.0, 1.0 - cosine))
 
+    def _held(self) -> set[Exemplar]:
+        return {*self._recent, *(exemplar for cluster in self._clusters.values() for exemplar in cluster.exemplars)}
+
     def _check(self, slot: Slot) -> None:
         """Raise ValueError for what can be told without reading a tensor."""
         where = f"a slot of camera {slot.camera!r}"
@@ -301,6 +293,11 @@ class FlashMemory:
                 f"{where} starts at {slot.first_ns} ns, not after {last_ns} ns, the newest stamp in memory; "
                 "leave it out, or reset the memory when time has jumped back"
             )
+
+
+def _held_at_most(config: FlashMemoryConfig) -> int:
+    """Rows for the exemplars of full clusters, the recent slots, and one that enters before another leaves."""
+    return config.csm_slots * config.exemplars + config.recent_slots + 1
 
 
 def _kind(features: Tensor) -> str:
