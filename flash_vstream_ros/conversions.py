@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from flash_vstream_ros.diagnostics import Report
 from flash_vstream_ros.engine.questions import Answer, Question
 from flash_vstream_ros.engine.selection import Selection
 from flash_vstream_ros.engine.status import News, Status
@@ -11,9 +12,12 @@ from flash_vstream_ros.memory.slot import MemoryEntry as Entry
 from flash_vstream_ros.ros.interfaces import (
     AskScene,
     CompressedImage,
+    DiagnosticArray,
+    DiagnosticStatus,
     DurationMsg,
     Forget,
     Header,
+    KeyValue,
     ListMemory,
     MemoryEntry,
     MemoryStatus,
@@ -95,6 +99,23 @@ def summary_message(answer: Answer, news: News) -> SceneSummary:
         until=time_message(answer.covered_until_ns),
         frames=news.frames,
         novelty=float(news.novelty),
+    )
+
+
+def diagnostics_message(reports: Sequence[Report], now: TimeMsg, node: str, hardware_id: str) -> DiagnosticArray:
+    """As diagnostic_updater names things: "node: task"."""
+    return DiagnosticArray(
+        header=Header(stamp=now),
+        status=[
+            DiagnosticStatus(
+                level=bytes([report.level]),
+                name=f"{node}: {report.task}",
+                message=report.message,
+                hardware_id=hardware_id,
+                values=[KeyValue(key=key, value=value) for key, value in report.values],
+            )
+            for report in reports
+        ],
     )
 
 

@@ -16,14 +16,18 @@ from typing import Any
 
 from flash_vstream_ros import conversions
 from flash_vstream_ros.cameras import Camera, camera_topics
+from flash_vstream_ros.diagnostics_publisher import DiagnosticsPublisher
 from flash_vstream_ros.engine.engine import Engine
+from flash_vstream_ros.engine.notices import Notices
 from flash_vstream_ros.engine.questions import Answer, ErrorCode, Question
 from flash_vstream_ros.engine.state import State
-from flash_vstream_ros.engine.status import news
+from flash_vstream_ros.engine.status import Status, news
+from flash_vstream_ros.live_parameters import LiveParameters
 from flash_vstream_ros.managed_node import ManagedNode, error_if_it_raises
 from flash_vstream_ros.memory_services import MemoryServices
 from flash_vstream_ros.models.load import load_model
-from flash_vstream_ros.parameters import declare
+from flash_vstream_ros.parameters import LONGEST_QUEUE, Settings
+from flash_vstream_ros.periodic import Periodic
 from flash_vstream_ros.ros import (
     DurabilityPolicy,
     ExternalShutdownException,
@@ -42,9 +46,11 @@ from flash_vstream_ros.ros import (
 from flash_vstream_ros.ros.interfaces import AskScene, Empty, MemoryStatus, SceneSummary, String
 
 NODE_NAME = "flash_vstream"
-# Threads beside those that wait for answers: status, summary, cancel, memory services, parameters, a transition, one to
-# ask about it meanwhile, and one to answer BUSY.
-SPARE_THREADS = 8
+# The default, 10, loses requests that come at once before they can be queued or answered BUSY.
+ASK_DEPTH = 100
+# Threads beside those of cameras and of questions that wait: one that is answered, one that is BUSY, status, summary,
+# diagnostics, cancel, memory services, parameters, a transition, one to ask about it meanwhile.
+SPARE_THREADS = 10
 
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -58,8 +64,7 @@ def never_raises(callback: Callable[..., Any]) -> Callable[..., Any]:
             return callback(self, *args)
         except Exception:
             if ok():
-                message = f"{callback.__name__} failed: {traceback.format_exc()}"
-                self.get_logger().error(message, throttle_duration_sec=10.0)
+                self._notices.give(callback.__name__, f"{callback.__name__} failed: {traceback.format_exc()}")
             return None
 
     return guarded
@@ -76,14 +81,15 @@ def advice(state: State, node: str, starting: bool) -> str:
     return f"; ros2 lifecycle set {node} {'configure' if state is State.UNCONFIGURED else 'activate'}"
 
 
-class VStreamNode(ManagedNode):
+class VStreamNode(LiveParameters, ManagedNode):
     """Feeds camera images to Flash Memory and answers questions about them, when it is active."""
 
     camera_type = Camera
 
     def __init__(self) -> None:
         super().__init__(NODE_NAME)
-        self._settings = declare(self, self._warn)
+        self._notices = Notices(self._error)
+        self._settings = self.declare_settings(self._warn, self._apply_settings)
         self._engine = self._new_engine()
         self._summarised = self._engine.status()
         self._summary_lock = threading.Lock()
@@ -95,21 +101,19 @@ class VStreamNode(ManagedNode):
         self._answer = self.create_publisher(String, "~/answer", 10)
         self._answer_stream = self.create_publisher(String, "~/answer_stream", 100)
         asking = ReentrantCallbackGroup()
-        self.create_service(AskScene, "ask_scene", self._on_ask_scene, callback_group=asking)
+        self.create_service(
+            AskScene, "ask_scene", self._on_ask_scene, qos_profile=QoSProfile(depth=ASK_DEPTH), callback_group=asking
+        )
         self.create_subscription(String, "~/question", self._on_question, 10, callback_group=asking)
         self.create_subscription(
             Empty, "~/cancel", self._on_cancel, 10, callback_group=MutuallyExclusiveCallbackGroup()
         )
         self._memory_services = MemoryServices(self, lambda: self._engine, self._take_back_summary)
-        self.create_timer(
-            self._settings.status_period_s, self._on_status, callback_group=MutuallyExclusiveCallbackGroup()
-        )
-        self._summary_timer: Any = None
-        if self._settings.summary_period_s > 0:
-            self._summary_timer = self.create_timer(
-                self._settings.summary_period_s, self._on_summary, callback_group=MutuallyExclusiveCallbackGroup()
-            )
+        self._status_timer = Periodic(self, self._on_status, self._settings.status_period_s)
+        self._summary_timer = Periodic(self, self._on_summary, self._settings.summary_period_s)
+        self._diagnostics = DiagnosticsPublisher(self, self._status_where_configured, self._settings, self._unheard)
         self._rest()
+        self.lock_parameters(False)
         if self._settings.autostart:
             self.autostart()
         else:
@@ -117,8 +121,8 @@ class VStreamNode(ManagedNode):
 
     @property
     def threads_needed(self) -> int:
-        config = self._settings.engine
-        return len(config.cameras) + config.question_queue + SPARE_THREADS
+        """Enough for the longest queue that may be asked for; the executor starts a thread when it needs one."""
+        return len(self._settings.engine.cameras) + LONGEST_QUEUE + SPARE_THREADS
 
     def close(self) -> bool:
         """Stop the engine; questions under way are answered CANCELLED. False where a model was loading and still is."""
@@ -129,7 +133,8 @@ class VStreamNode(ManagedNode):
 
     @error_if_it_raises
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        if self._engine.state is not State.UNCONFIGURED:
+        with self.parameters_at_rest():
+            self.lock_parameters(True)
             self._engine = self._new_engine()
         self._summarised = self._engine.status()
         if not self._closing:
@@ -153,8 +158,7 @@ class VStreamNode(ManagedNode):
             )
             for name, topic in camera_topics(self._settings.engine.cameras).items()
         ]
-        if self._summary_timer is not None:
-            self._summary_timer.reset()
+        self._summary_timer.reset()
         self._engine.activate()
         return TransitionCallbackReturn.SUCCESS
 
@@ -177,15 +181,32 @@ class VStreamNode(ManagedNode):
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._rest()
         if self._engine.state is State.FAILED:  # it says why until it is configured again
+            self.lock_parameters(False)
             return TransitionCallbackReturn.SUCCESS
         return self._drop_engine()
+
+    def _apply_settings(self, settings: Settings) -> None:
+        self._settings = settings
+        if self.parameters_locked:
+            self._engine.reconfigure(settings.engine)
+        elif self._engine.state is State.UNCONFIGURED:
+            self._engine = self._new_engine()
+        self._status_timer.every(settings.status_period_s)
+        self._summary_timer.every(settings.summary_period_s)
+        self._diagnostics.apply(settings)
+
+    def _status_where_configured(self) -> Status | None:
+        status = self._engine.status()
+        return None if status.state is State.UNCONFIGURED else status
+
+    def _unheard(self) -> dict[str, tuple[str, ...]]:
+        return {camera.name: camera.incompatible for camera in list(self._cameras)}
 
     def _rest(self) -> None:
         """Neither listen to cameras nor answer; the memory is kept."""
         while self._cameras:
             self._cameras.pop().close()
-        if self._summary_timer is not None:
-            self._summary_timer.cancel()
+        self._summary_timer.cancel()
         self._engine.deactivate()
 
     def _new_engine(self) -> Engine:
@@ -196,7 +217,9 @@ class VStreamNode(ManagedNode):
         if not self._engine.stop():
             self._warn("the model is busy and does not end; its memory cannot be freed")
             return TransitionCallbackReturn.ERROR
-        self._engine = self._new_engine()
+        with self.parameters_at_rest():
+            self._engine = self._new_engine()
+            self.lock_parameters(False)
         return TransitionCallbackReturn.SUCCESS
 
     def _advise(self, state: State) -> str:
@@ -225,7 +248,7 @@ class VStreamNode(ManagedNode):
 
     @never_raises
     def _on_cancel(self, _: Empty) -> None:
-        self._say(f"cancelled {self._engine.cancel_all()} questions")
+        self.get_logger().info(f"cancelled {self._engine.cancel_all()} questions", throttle_duration_sec=1.0)
 
     @never_raises
     def _on_status(self) -> None:
@@ -255,7 +278,9 @@ class VStreamNode(ManagedNode):
         )
         answer = self._answer_to(question)
         if answer.error_code is not ErrorCode.NONE:
-            self._warn(f"no summary this time: {answer.error_code.name}: {answer.error_msg}")
+            self.get_logger().warning(
+                f"no summary this time: {answer.error_code.name}: {answer.error_msg}", throttle_duration_sec=60.0
+            )
             return
         with self._summary_lock:
             if self._engine.status().memory.revision == now.memory.revision:
@@ -272,6 +297,9 @@ class VStreamNode(ManagedNode):
 
     def _warn(self, sentence: str) -> None:
         self.get_logger().warning(sentence)
+
+    def _error(self, sentence: str) -> None:
+        self.get_logger().error(sentence)
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -1,9 +1,9 @@
-"""The node's parameters: declared from one table, read into frozen settings, mistakes answered with the default."""
+"""The node's parameters: declared from one table, checked, and read into frozen settings."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,16 +18,21 @@ from flash_vstream_ros.ros import (
     FloatingPointRange,
     IntegerRange,
     Node,
+    Parameter,
     ParameterDescriptor,
-    ParameterException,
 )
 
 Value = bool | int | float | str | list[str]
+# An example of each type that ROS tells apart: 1 is no double.
+TYPES = {bool: "a bool", int: "an integer", float: "a double, such as 1.0", str: "a string", list: "a list of strings"}
 
 
 @dataclass(frozen=True)
 class ParameterSpec:
-    """One row of the table. `least` and `most` bound numbers, `choices` strings; all parameters are read at start."""
+    """One row of the table. `least` and `most` bound numbers, `choices` strings.
+
+    A `dynamic` one can change while the node runs, the others are read at start.
+    """
 
     name: str
     default: Value
@@ -35,9 +40,22 @@ class ParameterSpec:
     least: float | None = None
     most: float | None = None
     choices: tuple[str, ...] = ()
+    dynamic: bool = False
+
+    def problem(self, value: Any) -> str:
+        """What is wrong with a value, as a sentence about this parameter; empty when nothing is."""
+        expected = ""
+        is_list = isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+        if not is_list if isinstance(self.default, list) else type(value) is not type(self.default):
+            expected = TYPES[type(self.default)]
+        elif self.choices and value not in self.choices:
+            expected = "one of " + ", ".join(self.choices)
+        elif self.least is not None and self.most is not None and not self.least <= value <= self.most:
+            expected = f"from {self.least} to {self.most}"
+        return f"{self.name!r} has to be {expected}, not {value!r}" if expected else ""
 
     def descriptor(self) -> ParameterDescriptor:
-        described = ParameterDescriptor(description=self.description, read_only=True)
+        described = ParameterDescriptor(description=self.description, read_only=not self.dynamic)
         if self.choices:
             described.additional_constraints = "one of: " + ", ".join(self.choices)
         if self.least is not None and self.most is not None:
@@ -51,6 +69,7 @@ class ParameterSpec:
         return described
 
 
+LONGEST_QUEUE = 64
 SUMMARY_PROMPT = "Describe in one or two sentences what happened."
 
 PARAMETERS = (
@@ -78,7 +97,7 @@ PARAMETERS = (
     ParameterSpec(
         "model.max_pixels", MAX_PIXELS, "Largest area of a frame seen by the model [pixels]", 3136, PROCESSOR_MAX_PIXELS
     ),
-    ParameterSpec("model.instruction", INSTRUCTION, "Put before every question"),
+    ParameterSpec("model.instruction", INSTRUCTION, "Put before every question", dynamic=True),
     ParameterSpec("cameras", ["camera"], "Names of the cameras. One: its topic is image; several: NAME/image each"),
     ParameterSpec(
         "image.transport",
@@ -92,7 +111,14 @@ PARAMETERS = (
         "QoS asked of the cameras. auto: reliable where every publisher offers it, else best effort",
         choices=("auto", "best_effort", "reliable"),
     ),
-    ParameterSpec("sample_fps", 1.0, "Frames taken into the memory per second of message time [1/s]", 0.01, 60.0),
+    ParameterSpec(
+        "sample_fps",
+        1.0,
+        "Frames taken into the memory per second of message time [1/s]",
+        0.01,
+        60.0,
+        dynamic=True,
+    ),
     ParameterSpec(
         "time.on_jump_back",
         JumpBack.FORK.value,
@@ -103,21 +129,37 @@ PARAMETERS = (
         "time.jump_s", 2.0, "Stamps that go back by more, and rise from there for as long, have jumped [s]", 0.1, 3600.0
     ),
     ParameterSpec(
-        "memory.csm_slots", 60, "Clusters of the context synopsis memory (CSM), low resolution [slots]", 1, 4096
+        "memory.csm_slots",
+        60,
+        "Clusters of the context synopsis memory (CSM), low resolution [slots]",
+        1,
+        4096,
+        dynamic=True,
     ),
     ParameterSpec(
-        "memory.dam_slots", 30, "Key slots of the detail augmentation memory (DAM), at most csm_slots", 1, 4096
+        "memory.dam_slots",
+        30,
+        "Key slots of the detail augmentation memory (DAM), at most csm_slots",
+        1,
+        4096,
+        dynamic=True,
     ),
     ParameterSpec(
-        "memory.recent_slots", 1, "Newest slots of each camera, always held in DAM, within its size [slots]", 0, 4096
+        "memory.recent_slots",
+        1,
+        "Newest slots of each camera, always held in DAM, within its size [slots]",
+        0,
+        4096,
+        dynamic=True,
     ),
-    ParameterSpec("memory.exemplars", 2, "Slots kept at high resolution per cluster [slots]", 1, 16),
+    ParameterSpec("memory.exemplars", 2, "Slots kept at high resolution per cluster [slots]", 1, 16, dynamic=True),
     ParameterSpec(
         "memory.horizon_slots",
         120,
         "Longest time span seen in training; longer ones are scaled to it, 0: never [slots]",
         0,
         1000000,
+        dynamic=True,
     ),
     ParameterSpec(
         "memory.episode_slots",
@@ -125,19 +167,40 @@ PARAMETERS = (
         "So many slots apart, equal views count as different and are rather kept apart; 0: time does not count [slots]",
         0.0,
         1e6,
+        dynamic=True,
     ),
-    ParameterSpec("question.queue", 4, "Questions that may wait; more are answered BUSY [questions]", 1, 64),
-    ParameterSpec("question.deadline_s", 30.0, "Time for an answer when the question sets none [s]", 0.1, 3600.0),
-    ParameterSpec("question.max_new_tokens", 128, "Longest answer when the question sets none [tokens]", 1, 4096),
-    ParameterSpec("question.max_chars", 4096, "Longest question accepted [characters]", 1, 1000000),
-    ParameterSpec("question.evidence", 3, "Memory entries returned as evidence [entries]", 0, 64),
-    ParameterSpec("status.period_s", 1.0, "Time between two messages on ~/status [s]", 0.02, 60.0),
     ParameterSpec(
-        "summary.period_s", 60.0, "Time between scene summaries, by the node's clock; 0: none [s]", 0.0, 86400.0
+        "question.queue",
+        4,
+        "Questions that may wait; more are answered BUSY [questions]",
+        1,
+        LONGEST_QUEUE,
+        dynamic=True,
     ),
-    ParameterSpec("summary.prompt", SUMMARY_PROMPT, "The question behind a scene summary"),
-    ParameterSpec("summary.max_new_tokens", 64, "Longest summary [tokens]", 1, 4096),
+    ParameterSpec(
+        "question.deadline_s", 30.0, "Time for an answer when the question sets none [s]", 0.1, 3600.0, dynamic=True
+    ),
+    ParameterSpec(
+        "question.max_new_tokens", 128, "Longest answer when the question sets none [tokens]", 1, 4096, dynamic=True
+    ),
+    ParameterSpec("question.max_chars", 4096, "Longest question accepted [characters]", 1, 1000000, dynamic=True),
+    ParameterSpec("question.evidence", 3, "Memory entries returned as evidence [entries]", 0, 64, dynamic=True),
+    ParameterSpec("status.period_s", 1.0, "Time between two messages on ~/status [s]", 0.02, 60.0, dynamic=True),
+    ParameterSpec(
+        "diagnostics.period_s", 1.0, "Time between two messages on /diagnostics; 0: none [s]", 0.0, 60.0, dynamic=True
+    ),
+    ParameterSpec(
+        "summary.period_s",
+        60.0,
+        "Time between scene summaries, by the node's clock; 0: none [s]",
+        0.0,
+        86400.0,
+        dynamic=True,
+    ),
+    ParameterSpec("summary.prompt", SUMMARY_PROMPT, "The question behind a scene summary", dynamic=True),
+    ParameterSpec("summary.max_new_tokens", 64, "Longest summary [tokens]", 1, 4096, dynamic=True),
 )
+BY_NAME = {spec.name: spec for spec in PARAMETERS}
 
 
 @dataclass(frozen=True)
@@ -150,6 +213,7 @@ class Settings:
     image_transport: str
     image_reliability: str
     status_period_s: float
+    diagnostics_period_s: float
     summary_period_s: float
     summary_prompt: str
     summary_max_new_tokens: int
@@ -162,19 +226,39 @@ def declare(node: Node, complain: Callable[[str], None]) -> Settings:
         close = difflib.get_close_matches(name, values, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         complain(f"unknown parameter {name!r} is ignored{hint}")
-    cameras = _camera_names(values["cameras"], complain)
+    cameras = _camera_names(values["cameras"])
     csm_slots = max(values["memory.csm_slots"], len(cameras))
-    if values["memory.dam_slots"] > csm_slots:
-        complain(f"parameter 'memory.dam_slots' is above memory.csm_slots; {csm_slots} is used")
+    sound = {"memory.csm_slots": csm_slots, "memory.dam_slots": min(values["memory.dam_slots"], csm_slots)}
+    for sentence in contradictions(values):
+        used = ", ".join(f"{name} {value}" for name, value in {"cameras": list(cameras), **sound}.items())
+        complain(f"parameter {sentence}; used are {used}")
+    node.set_parameters([Parameter(name, value=value) for name, value in sound.items() if value != values[name]])
+    return settings_of(node)
+
+
+def declare_one(node: Node, spec: ParameterSpec, complain: Callable[[str], None]) -> Any:
+    """The value of one parameter, declared now where it is not yet; a bad override is complained of."""
+    if node.has_parameter(spec.name):
+        return node.get_parameter(spec.name).value
+    override = _overrides(node).get(spec.name)
+    problem = spec.problem(override.value) if override is not None else ""
+    if problem:
+        complain(f"parameter {problem}; its default {spec.default!r} is used")
+    return node.declare_parameter(spec.name, spec.default, spec.descriptor(), ignore_override=bool(problem)).value
+
+
+def settings_of(node: Node) -> Settings:
+    """The declared parameters of `node` as they are now."""
+    values = {name: node.get_parameter(name).value for name in BY_NAME}
     return Settings(
         autostart=values["autostart"],
-        model={key.removeprefix("model."): value for key, value in values.items() if key.startswith("model.")},
+        model={name: values[f"model.{name}"] for name in ("name", "device", "dtype", "attention", "max_pixels")},
         engine=EngineConfig(
-            cameras=cameras,
+            cameras=_camera_names(values["cameras"]),
             sample_fps=values["sample_fps"],
             memory=FlashMemoryConfig(
-                csm_slots=csm_slots,
-                dam_slots=min(values["memory.dam_slots"], csm_slots),
+                csm_slots=values["memory.csm_slots"],
+                dam_slots=values["memory.dam_slots"],
                 recent_slots=values["memory.recent_slots"],
                 exemplars=values["memory.exemplars"],
                 horizon_slots=values["memory.horizon_slots"],
@@ -187,42 +271,60 @@ def declare(node: Node, complain: Callable[[str], None]) -> Settings:
             max_new_tokens=values["question.max_new_tokens"],
             max_question_chars=values["question.max_chars"],
             evidence=values["question.evidence"],
+            instruction=values["model.instruction"],
         ),
         image_transport=values["image.transport"],
         image_reliability=values["image.reliability"],
         status_period_s=values["status.period_s"],
+        diagnostics_period_s=values["diagnostics.period_s"],
         summary_period_s=values["summary.period_s"],
         summary_prompt=values["summary.prompt"],
         summary_max_new_tokens=values["summary.max_new_tokens"],
     )
 
 
-def declare_one(node: Node, spec: ParameterSpec, complain: Callable[[str], None]) -> Any:
-    """The value of one parameter, declared now where it is not yet; a bad override is complained of."""
-    known = node.has_parameter(spec.name)
-    value = node.get_parameter(spec.name).value if known else _first_value(node, spec, complain)
-    if spec.choices and value not in spec.choices:
-        complain(f"parameter {spec.name!r} is {value!r}, not {' or '.join(spec.choices)}; {spec.default!r} is used")
-        value = spec.default
-    return value
+def problems(values: Mapping[str, Any], wanted: Mapping[str, Any], *, locked: bool) -> list[str]:
+    """Why `wanted` cannot replace some of `values`: a sentence for everything that is wrong.
+
+    `locked`: what is not dynamic is in use. Parameters that are not in the table are somebody else's.
+    """
+    found, sound = [], dict(values)
+    for name, value in wanted.items():
+        if name not in BY_NAME:
+            continue
+        if locked and not BY_NAME[name].dynamic:
+            found.append(f"{name!r} is read at start: configure the node again")
+        elif problem := BY_NAME[name].problem(value):
+            found.append(problem)
+        else:
+            sound[name] = value
+    return found + contradictions(sound)
 
 
-def _first_value(node: Node, spec: ParameterSpec, complain: Callable[[str], None]) -> Any:
-    try:
-        return node.declare_parameter(spec.name, spec.default, spec.descriptor()).value
-    except ParameterException as error:
-        complain(f"parameter {spec.name!r}: {error}; its default {spec.default!r} is used")
-        return node.declare_parameter(spec.name, spec.default, spec.descriptor(), ignore_override=True).value
+def contradictions(values: Mapping[str, Any]) -> list[str]:
+    """A sentence for all parameters that are sound by themselves, but not together."""
+    found = []
+    cameras = _camera_names(values["cameras"])
+    csm_slots, dam_slots = values["memory.csm_slots"], values["memory.dam_slots"]
+    if list(cameras) != list(values["cameras"]):
+        found.append(f"'cameras' has to be different names of letters, digits and _, not {values['cameras']}")
+    if csm_slots < len(cameras):
+        found.append(f"'memory.csm_slots' is {csm_slots}, but each of {len(cameras)} cameras needs a slot")
+    if dam_slots > csm_slots:
+        found.append(f"'memory.dam_slots' is {dam_slots}, more than 'memory.csm_slots', {csm_slots}")
+    return found
+
+
+def _overrides(node: Node) -> Mapping[str, Parameter]:
+    return getattr(node, "_parameter_overrides", {})
 
 
 def _unknown(node: Node) -> list[str]:
     """Overrides given for this node that it never declared; ROS itself would say nothing of them."""
-    overrides = getattr(node, "_parameter_overrides", {})
-    return sorted(name for name in overrides if not node.has_parameter(name) and not name.startswith("qos_overrides."))
+    return sorted(
+        name for name in _overrides(node) if not node.has_parameter(name) and not name.startswith("qos_overrides.")
+    )
 
 
-def _camera_names(names: list[str], complain: Callable[[str], None]) -> tuple[str, ...]:
-    usable = tuple(dict.fromkeys(name for name in names if name.isidentifier()))
-    if len(usable) < len(names):
-        complain(f"parameter 'cameras' is {names!r}: names must differ and be letters, digits and _; using {usable!r}")
-    return usable or ("camera",)
+def _camera_names(names: list[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for name in names if name.isidentifier())) or ("camera",)

@@ -26,6 +26,7 @@ class NaiveMemory:
     recent: int
     episode: float = 0.0  # so many slots apart, equal views are as far apart as the first view is from zero; 0: never
     clusters: list[NaiveCluster] = field(default_factory=list)  # first born first
+    newest: list[int] = field(default_factory=list)
     seen: int = 0
     margin: float = np.inf  # smallest relative gap between a decision and the next best one
 
@@ -41,9 +42,24 @@ class NaiveMemory:
 
     def insert(self) -> None:
         self.clusters.append(NaiveCluster([self.seen], [self.seen]))
+        self.newest.append(self.seen)
         self.seen += 1
-        if len(self.clusters) <= self.capacity:
-            return
+        self._fit()
+
+    def resize(self, capacity: int, dam_slots: int, exemplars: int, recent: int, episode: float) -> None:
+        self.capacity, self.dam_slots, self.exemplars, self.recent = capacity, dam_slots, exemplars, recent
+        self.episode = episode
+        self._fit()
+
+    def _fit(self) -> None:
+        while len(self.clusters) > self.capacity:
+            self._merge_the_cheapest()
+        for cluster in self.clusters:
+            cluster.exemplars = cluster.exemplars[: self.exemplars]
+        own = [[slot for slot in self.newest if self.cameras[slot] == name] for name in {*self.cameras}]
+        self.newest = sorted(slot for slots in own for slot in slots[max(0, len(slots) - self.recent) :])
+
+    def _merge_the_cheapest(self) -> None:
         costs = []
         for i, j in itertools.combinations(range(len(self.clusters)), 2):
             a, b = self.clusters[i], self.clusters[j]
@@ -72,9 +88,7 @@ class NaiveMemory:
         return sorted(self.clusters, key=lambda cluster: float(np.mean(cluster.members)))
 
     def dam(self) -> list[int]:
-        own = {name: [slot for slot in range(self.seen) if self.cameras[slot] == name] for name in self.cameras}
-        recent = {slot for slots in own.values() for slot in slots[-self.recent :]} if self.recent else set()
-        chosen = sorted(recent, reverse=True)
+        chosen = sorted(self.newest, reverse=True)
         heaviest = sorted(self.csm(), key=lambda cluster: -len(cluster.members))
         for rank in range(self.exemplars):
             for cluster in heaviest:

@@ -139,6 +139,9 @@ def test_type_hashes_are_those_of_ros_2_jazzy():
     assert type_hash("sensor_msgs/msg/Image") == (
         "RIHS01_d31d41a9a4c4bc8eae9be757b0beed306564f7526c88ea6a4588fb9582527d47"
     )
+    assert type_hash("diagnostic_msgs/msg/DiagnosticArray") == (
+        "RIHS01_5a8a36efb05fb25070fa0fb3810290c0e6cd4862b54a8fb975a1ee8dc55a333e"
+    )
 
 
 @pytest.mark.parametrize(

@@ -173,7 +173,7 @@ def test_cameras_of_any_size_share_one_memory_in_the_shape_of_the_first(model: V
             watch(engine, range(second, second + 1), "tall", (240, 90))
             watch(engine, range(second, second + 1), "tiny", (8, 8))
         answer, tall = ask(engine), ask(engine, cameras=("tall",))
-        frames, drops = engine.frames_by_camera(), dict(engine.status().frames.drops)
+        frames, drops = dict(engine.status().cameras), dict(engine.status().frames.drops)
     assert answer.cameras == ("tall", "wide")
     assert tall.error_code is ErrorCode.NONE
     assert {evidence.entry.camera for evidence in tall.evidence} == {"tall"}

@@ -23,7 +23,7 @@ from flash_vstream_ros.models.tiny import save_tiny
 from flash_vstream_ros.node import VStreamNode
 from flash_vstream_ros.ros import Parameter
 from flash_vstream_ros.ros.images import from_rgb
-from flash_vstream_ros.ros.interfaces import AskScene, Image, MemoryStatus, interface
+from flash_vstream_ros.ros.interfaces import AskScene, Image, ListMemory, MemoryStatus, Trigger, interface
 
 SPACE = "/life"
 SET = f"ros2 lifecycle set {SPACE}/flash_vstream"
@@ -113,6 +113,42 @@ def test_deactivating_stops_the_cameras_and_keeps_the_memory(waiting: Life) -> N
     reply = waiting.question()
     assert after.slots == 3
     assert (reply.error_code, reply.covered_since.sec, reply.covered_until.sec) == (0, 1, 8)
+
+
+def test_the_memory_of_a_resting_node_can_be_listed_and_forgotten(waiting: Life) -> None:
+    def call(kind: Any, name: str) -> Any:
+        return waiting.robot.call(kind, f"{SPACE}/flash_vstream/{name}", kind.Request(), 60.0)
+
+    refused = call(ListMemory, "list_memory")
+    assert refused.error_code == waiting.question().NOT_READY
+    assert f"{SET} configure" in refused.error_msg
+    assert waiting.manager.change("configure", "activate") == [True, True]
+    waiting.see(1, 2, 3, 4)
+    assert waiting.manager.change("deactivate") == [True]
+    assert {entry.since.sec for entry in call(ListMemory, "list_memory").entries} == {1, 3}
+    assert call(Trigger, "reset").message == "forgot everything: 2 slots"
+    assert waiting.wait_for_state(MemoryStatus.INACTIVE).memory_entries == 0
+    assert waiting.manager.change("activate") == [True]
+    assert waiting.see(1, 2).slots == 1
+
+
+def test_parameters_of_an_unconfigured_node_change_and_hold_when_it_is_configured(waiting: Life) -> None:
+    def put(name: str, value: Any) -> Any:
+        return waiting.node.set_parameters_atomically([Parameter(name, value=value)])
+
+    assert put("cameras", ["front", "rear"]).successful
+    assert put("memory.csm_slots", 40).successful
+    assert waiting.manager.change("configure", "activate") == [True, True]
+    assert list(waiting.wait_for_state(MemoryStatus.READY).cameras) == ["front", "rear"]
+    assert waiting.robot.status.memory_capacity == 40 + 30
+    assert "configure the node again" in put("cameras", ["left"]).reason
+    assert put("memory.csm_slots", 50).successful
+    waiting.robot.wait_for(lambda: waiting.robot.status.memory_capacity == 50 + 30)
+    assert waiting.manager.change("deactivate", "cleanup") == [True, True]
+    assert put("cameras", ["left"]).successful
+    assert waiting.manager.change("configure") == [True]
+    status = waiting.wait_for_state(MemoryStatus.INACTIVE)
+    assert (list(status.cameras), status.memory_capacity) == (["left"], 50 + 30)
 
 
 def test_cleaning_up_frees_model_and_memory_and_the_node_can_be_configured_again(waiting: Life) -> None:

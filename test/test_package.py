@@ -96,9 +96,20 @@ def test_the_yaml_file_explains_every_parameter() -> None:
             assert before.strip().startswith("#"), line
 
 
+def test_the_yaml_file_marks_what_can_change_while_the_node_runs() -> None:
+    lines = (ROOT / "config" / "vstream.yaml").read_text(encoding="utf-8").splitlines()
+    marked, groups = {}, []
+    for before, line in itertools.pairwise(lines):
+        if found := re.match(r"( +)(\w+):", line):
+            groups = [*groups[: len(found[1]) // 2 - 2], found[2]]
+            marked[".".join(groups)] = before.endswith(" Live.")
+    assert {spec.name: marked[spec.name] for spec in PARAMETERS} == {spec.name: spec.dynamic for spec in PARAMETERS}
+
+
 @pytest.mark.parametrize("spec", PARAMETERS, ids=lambda spec: spec.name)
-def test_the_readme_lists_every_parameter(spec) -> None:  # type: ignore[no-untyped-def]
-    assert f"| `{spec.name}` |" in README
+def test_the_readme_lists_every_parameter_and_when_it_changes(spec) -> None:  # type: ignore[no-untyped-def]
+    changes = "live" if spec.dynamic else "at start"
+    assert re.search(rf"^\| `{re.escape(spec.name)}` \| .+ \| {changes} \| ", README, re.MULTILINE)
 
 
 @pytest.mark.parametrize("state", State, ids=lambda state: state.name)

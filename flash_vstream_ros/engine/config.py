@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from flash_vstream_ros.memory.config import FlashMemoryConfig
+from flash_vstream_ros.models.prompt import INSTRUCTION
 
 from .ingest import longest_pair_ns
 from .stamps import JumpBack, StampWatch
@@ -24,13 +25,22 @@ class EngineConfig:
     max_new_tokens: int = 128
     max_question_chars: int = 4096
     evidence: int = 3
+    instruction: str = INSTRUCTION
 
     @property
     def slot_period_ns(self) -> int:
         return round(2e9 / self.sample_fps)
 
+    @property
+    def timed_memory(self) -> FlashMemoryConfig:
+        """`memory`, with the clock that follows from the sampling rate."""
+        return replace(self.memory, slot_period_ns=self.slot_period_ns)
+
+    @property
+    def leap_ns(self) -> int:
+        """Stamps that go on by more at once are a leap of time [ns]."""
+        return max(round(self.jump_s * 1e9), longest_pair_ns(self.slot_period_ns))
+
     def stamp_watch(self) -> StampWatch:
         """What tells late stamps of one camera from a clock that was set."""
-        jump_ns = round(self.jump_s * 1e9)
-        leap_ns = max(jump_ns, longest_pair_ns(self.slot_period_ns))
-        return StampWatch(jump_ns, leap_ns, follows=self.on_jump_back is not JumpBack.IGNORE)
+        return StampWatch(round(self.jump_s * 1e9), self.leap_ns, follows=self.on_jump_back is not JumpBack.IGNORE)

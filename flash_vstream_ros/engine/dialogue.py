@@ -51,7 +51,10 @@ def _strongest(snapshot: MemorySnapshot, answering: Answering, count: int) -> tu
 
 
 class Dialogue:
-    """Turns tickets into answers. Owned by the engine's worker."""
+    """Turns tickets into answers. Owned by the engine's worker.
+
+    `max_new_tokens` and `evidence` may change between two steps; the former holds from the next question on.
+    """
 
     def __init__(
         self,
@@ -69,8 +72,8 @@ class Dialogue:
         self._notices = notices
         self._line = line
         self._finish = finish
-        self._max_new_tokens = max_new_tokens
-        self._evidence = evidence
+        self.max_new_tokens = max_new_tokens
+        self.evidence = evidence
         self._active: _Active | None = None
 
     def step(self) -> bool:
@@ -126,7 +129,7 @@ class Dialogue:
         self._active = _Active(
             ticket,
             snapshot,
-            self._model.answer(snapshot, question.text, question.max_new_tokens or self._max_new_tokens),
+            self._model.answer(snapshot, question.text, question.max_new_tokens or self.max_new_tokens),
             Answer(
                 cameras=snapshot.cameras,
                 covered_since_ns=snapshot.first_ns,
@@ -173,7 +176,7 @@ class Dialogue:
     def _end(self, code: ErrorCode = ErrorCode.NONE, message: str = "") -> None:
         active, self._active = self._active, None
         assert active is not None
-        self._finish(active.ticket, active.answer(code, message, self._evidence))
+        self._finish(active.ticket, active.answer(code, message, self.evidence))
 
     def _fail(self, ticket: Ticket, code: ErrorCode, message: str, details: str = "") -> None:
         self._active = None

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import torch
 
+from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.memory.flash_memory import FlashMemory
 from flash_vstream_ros.models.interface import VisionLanguageModel
 
@@ -23,7 +24,7 @@ from .config import EngineConfig
 from .custody import Custody
 from .dialogue import Dialogue
 from .durations import Durations
-from .frames import Frame, FrameCounts, Mailbox
+from .frames import Frame, Mailbox
 from .ingest import Ingest
 from .notices import Notices
 from .orders import Orders
@@ -55,7 +56,7 @@ class Engine:
         warn: Callable[[str], None],
         advise: Callable[[State], str] = lambda _: "",
     ) -> None:
-        self._config = replace(config, memory=replace(config.memory, slot_period_ns=config.slot_period_ns))
+        self._config = config
         self._load = load
         self._say = say
         self._advise = advise
@@ -120,6 +121,20 @@ class Engine:
             self._state = State.FINALIZED
         return not self._worker.is_alive()
 
+    def reconfigure(self, config: EngineConfig) -> None:
+        """Go on with other rates and bounds, from any thread. Raises ValueError when the cameras are others.
+
+        Rates and what bounds questions hold at once. The worker does the rest before its next frame or token: the sizes
+        of the memory, and for the next question the instruction and the longest answer.
+        """
+        if config.cameras != self._config.cameras:
+            raise ValueError(f"the engine has the cameras {self._config.cameras}, which cannot become {config.cameras}")
+        self._config = config
+        for mailbox in self._mailboxes.values():
+            mailbox.sample(config.sample_fps, config.leap_ns)
+        self._line.longest = config.question_queue
+        self._wake.set()
+
     def offer(self, frame: Frame) -> None:
         """Hand in a camera's newest frame. Never waits, never raises."""
         noted = self._mailboxes[frame.camera].offer(frame)
@@ -145,7 +160,8 @@ class Engine:
 
     def ask(self, question: Question) -> Ticket:
         """Queue a question. Never waits: what cannot be answered comes back as a finished ticket with its error."""
-        ticket = Ticket(question, question.deadline_s or self._config.deadline_s, self._counts().newest_ns)
+        newest_ns = max(mailbox.counts().newest_ns for mailbox in self._mailboxes.values())
+        ticket = Ticket(question, question.deadline_s or self._config.deadline_s, newest_ns)
         refusal = self._refusal(question)
         if refusal is None:
             with self._lock:
@@ -184,21 +200,16 @@ class Engine:
     def status(self) -> Status:
         return Status(
             state=self.state,
-            frames=self._counts(),
+            cameras=tuple((camera, mailbox.counts()) for camera, mailbox in self._mailboxes.items()),
             memory=self._figures,
             answer_s=self._answer_s.p50_p95(),
             questions_answered=self._answered,
             questions_failed=self._failed,
+            questions_waiting=len(self._line),
+            question_queue=self._line.longest,
             last_error=self._notices.newest,
             paused=self._paused,
         )
-
-    def frames_by_camera(self) -> dict[str, FrameCounts]:
-        """What became of each camera's frames."""
-        return {camera: mailbox.counts() for camera, mailbox in self._mailboxes.items()}
-
-    def _counts(self) -> FrameCounts:
-        return FrameCounts.total(list(self.frames_by_camera().values()))
 
     def _refusal(self, question: Question) -> tuple[ErrorCode, str] | None:
         """Why a question cannot be queued: the first reason found, or None."""
@@ -280,8 +291,8 @@ class Engine:
             self._finish(ticket, Answer(ErrorCode.INTERNAL, why))
 
     def _serve(self, model: VisionLanguageModel) -> None:
-        memory = FlashMemory(self._config.memory)
         config = self._config
+        memory = FlashMemory(config.timed_memory)
         ingest = Ingest(
             model, memory, self._mailboxes, self._notices, config.slot_period_ns, on_jump_back=config.on_jump_back
         )
@@ -294,6 +305,7 @@ class Engine:
             max_new_tokens=config.max_new_tokens,
             evidence=config.evidence,
         )
+        model.instruction = config.instruction
         custody = Custody(memory, ingest, dialogue, self._mailboxes)
 
         def report() -> None:
@@ -308,6 +320,13 @@ class Engine:
         while not self._stopping:
             self._wake.clear()
             self._orders.carry_out(custody, report)
+            if config is not self._config:
+                config = self._config
+                ingest.slot_period_ns = config.slot_period_ns
+                dialogue.max_new_tokens, dialogue.evidence = config.max_new_tokens, config.evidence
+                model.instruction = config.instruction
+                self._resize(memory, config.timed_memory)
+                report()
             took_in = ingest.step()
             if (memory.slots_seen, memory.revision) != (self._figures.slots, self._figures.revision):
                 report()
@@ -315,6 +334,17 @@ class Engine:
                 self._wake.wait()
         self._orders.close(SHUTTING_DOWN.error_msg)
         dialogue.close(SHUTTING_DOWN.error_msg)
+
+    def _resize(self, memory: FlashMemory, wanted: FlashMemoryConfig) -> None:
+        """The clock is followed in any case; what there is no room for costs a message, and the memory stays."""
+        before = memory.config
+        try:
+            memory.resize(wanted)
+        except Exception as error:
+            memory.resize(replace(before, slot_period_ns=wanted.slot_period_ns))
+            self._notices.give(
+                "memory", f"the memory keeps its {before.csm_slots} CSM and {before.dam_slots} DAM slots: {error}"
+            )
 
 
 def _release_device_memory() -> None:

@@ -101,6 +101,18 @@ class Mailbox:
         self._drops: Counter[str] = Counter()
         self._resolution_changes = 0
 
+    def sample(self, sample_fps: float, leap_ns: int | None = None) -> None:
+        """Take frames at another rate; the next one is due one new period after the last.
+
+        `leap_ns`: from where on a step of time is a leap, when that changes with it.
+        """
+        with self._lock:
+            before_ns, self._period_ns = self._period_ns, round(1e9 / sample_fps)
+            if self._due_ns:
+                self._due_ns += self._period_ns - before_ns
+            if leap_ns is not None:
+                self._watch.leap_ns = leap_ns
+
     def offer(self, frame: Frame) -> Noted:
         """Take `frame` when its stamp is due."""
         with self._lock:

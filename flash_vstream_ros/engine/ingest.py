@@ -38,6 +38,7 @@ class Ingest:
     """Takes frames from the mailboxes, one a step, cameras in turn. Owned by the engine's worker.
 
     Whatever is wrong with a frame is counted at its mailbox and said; the memory only ever sees whole slots.
+    `slot_period_ns`, the stamp length of a slot, may change between two steps.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Ingest:
         self._memory = memory
         self._mailboxes = mailboxes
         self._notices = notices
-        self._slot_period_ns = slot_period_ns
+        self.slot_period_ns = slot_period_ns
         self._on_jump_back = on_jump_back
         self._turns = list(mailboxes)
         self._half: dict[str, _Decoded] = {}
@@ -120,7 +121,7 @@ class Ingest:
     def _pairs(self, frame: Frame) -> bool:
         """Whether a frame and the one that waits for it, if any, show one moment."""
         half = self._half.get(frame.camera)
-        return half is None or 0 < frame.stamp_ns - half.frame.stamp_ns <= longest_pair_ns(self._slot_period_ns)
+        return half is None or 0 < frame.stamp_ns - half.frame.stamp_ns <= longest_pair_ns(self.slot_period_ns)
 
     def _part(self, camera: str, reason: str) -> None:
         """Give up on the frame that waits for its pair, if any."""
@@ -144,10 +145,10 @@ class Ingest:
         """
         if not self._memory.entries:
             return 0
-        begin_ns = self._memory.newest[0] + self._slot_period_ns // 2
+        begin_ns = self._memory.newest[0] + self.slot_period_ns // 2
         (own_newest_ns, _) = self._memory.newest_of(camera) or (0, 0)
         others = [shift for other, shift in self._shift_ns.items() if other != camera]
-        near_ns = begin_ns + longest_pair_ns(self._slot_period_ns)
+        near_ns = begin_ns + longest_pair_ns(self.slot_period_ns)
         serving = [shift for shift in others if own_newest_ns < stamp_ns + shift <= near_ns]
         return max(serving, default=begin_ns - stamp_ns)
 

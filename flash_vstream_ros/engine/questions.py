@@ -116,12 +116,16 @@ class Ticket:
 
 
 class WaitingLine:
-    """Tickets in order of arrival, at most `longest` of them. Thread safe."""
+    """Tickets in order of arrival, at most `longest` of them, which may change. Thread safe."""
 
     def __init__(self, longest: int) -> None:
         self.longest = longest
         self._lock = threading.Lock()
         self._tickets: deque[Ticket] = deque()
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._tickets)
 
     def join(self, ticket: Ticket) -> bool:
         """False when the line is full."""

@@ -55,7 +55,7 @@ class StampWatch:
         self.jumps_forward = 0
         self.jumped_ns = 0  # how far the last leap, jump or return went
         self._jump_ns = jump_ns
-        self._leap_ns = leap_ns
+        self.leap_ns = leap_ns
         self._follows = follows
         self._run: _Run | None = None
         self._told = False  # of the run: that it is a jump
@@ -92,7 +92,7 @@ class StampWatch:
 
     def _go_on(self, stamp_ns: int) -> Stamp:
         before_ns, self.newest_ns, self._run = self.newest_ns, stamp_ns, None
-        if not before_ns or stamp_ns - before_ns <= self._leap_ns:
+        if not before_ns or stamp_ns - before_ns <= self.leap_ns:
             return Stamp.NEWER
         self._before_leap_ns, self._kept_since_leap = before_ns, 0
         self.jumps_forward += 1

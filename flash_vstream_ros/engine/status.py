@@ -1,4 +1,4 @@
-"""What the engine reports of itself: the fields of msg/MemoryStatus.msg, and what is new between two reports."""
+"""What the engine tells of itself: frozen figures that any thread may read, and what is new between two of them."""
 
 from __future__ import annotations
 
@@ -29,16 +29,23 @@ class MemoryFigures:
 
 @dataclass(frozen=True)
 class Status:
-    """What msg/MemoryStatus.msg reports."""
+    """What msg/MemoryStatus.msg and /diagnostics report."""
 
     state: State
-    frames: FrameCounts
+    cameras: tuple[tuple[str, FrameCounts], ...]
     memory: MemoryFigures
     answer_s: tuple[float, float]
     questions_answered: int
     questions_failed: int
+    questions_waiting: int
+    question_queue: int  # most that may wait
     last_error: str
     paused: bool = False
+
+    @property
+    def frames(self) -> FrameCounts:
+        """Of all cameras."""
+        return FrameCounts.total([counts for _, counts in self.cameras])
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from .exemplars import Exemplar
@@ -74,3 +74,8 @@ class Cluster:
             thumbnail=best.thumbnail,
             thumbnail_ns=best.last_ns,
         )
+
+
+def held(clusters: Iterable[Cluster], recent: Iterable[Exemplar]) -> dict[Exemplar, None]:
+    """All slots that are kept at full detail, each once: the newest ones, and the exemplars of `clusters`."""
+    return dict.fromkeys([*recent, *(exemplar for cluster in clusters for exemplar in cluster.exemplars)])

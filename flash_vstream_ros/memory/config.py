@@ -24,3 +24,12 @@ class FlashMemoryConfig:
             raise ValueError("exemplars and slot_period_ns must be at least 1")
         if min(self.recent_slots, self.horizon_slots, self.episode_slots) < 0:
             raise ValueError("recent_slots, horizon_slots and episode_slots must not be negative")
+
+    @property
+    def rows(self) -> tuple[int, int, int]:
+        """What the sizes of all tensors follow from."""
+        return self.csm_slots, self.exemplars, self.recent_slots
+
+    def exemplar_rows(self, cameras: int) -> int:
+        """Rows for the exemplars of full clusters, each camera's recent slots, and one on its way in."""
+        return self.csm_slots * self.exemplars + self.recent_slots * cameras + 1

@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
+from torch import Tensor
+
+Times = tuple[int, int]  # sum of some times [ns], and their number
+
 
 class EpisodeTime(NamedTuple):
     """Equal views `episode_slots` apart are as different as the first view of all is from zero; 0: not at all."""
@@ -27,12 +32,10 @@ class EpisodeTime(NamedTuple):
         """What time has in the squared length of a mean."""
         return self.slot_apart * self.since_zero(time_sum, times) ** 2
 
-    def apart(
-        self, distances: Sequence[float], now: tuple[int, int], then: Sequence[tuple[int, int] | None]
-    ) -> list[float]:
+    def apart(self, distances: Sequence[float], now: Times, then: Sequence[Times | None]) -> list[float]:
         """Squared distances by appearance and time: `distances` are by appearance, to others and last to zero.
 
-        `now` is when it was seen, `then` when the others were, each as a sum of times and their number; None: no one.
+        `now` is when it was seen, `then` when the others were; None: no one.
         """
         if not self.slot_apart:
             return list(distances)
@@ -42,3 +45,10 @@ class EpisodeTime(NamedTuple):
             distance + self.slot_apart * (at - other) ** 2
             for distance, other in zip(distances, [*coordinates, 0.0], strict=True)
         ]
+
+    def squares(self, times: Sequence[Times | None]) -> Tensor:
+        """What time has in the squared distances [times, times + 1] between means, and at last to zero; float64."""
+        since_zero = torch.tensor(
+            [0.0 if each is None else self.since_zero(*each) for each in times], dtype=torch.float64
+        )
+        return self.slot_apart * (since_zero[:, None] - torch.cat([since_zero, torch.zeros(1)])).square()

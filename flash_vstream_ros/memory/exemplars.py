@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -39,14 +40,14 @@ class Exemplar:
 
 
 class ExemplarPool:
-    """A fixed number of rows for slots shaped like `slot`, each used again once its exemplar is let go.
+    """A fixed number of rows for slots with features like these, each used again once its exemplar is let go.
 
     Begins with the exemplars of `before`, a smaller pool, in the same rows.
     """
 
-    def __init__(self, rows: int, slot: Slot, before: ExemplarPool | None = None) -> None:
-        self.low = slot.low.new_zeros(rows, *slot.low.shape)  # [rows, low_patches, dim]
-        self.detail = slot.detail.new_zeros(rows, *slot.detail.shape)  # [rows, detail_tokens, width]
+    def __init__(self, rows: int, low: Tensor, detail: Tensor, before: ExemplarPool | None = None) -> None:
+        self.low = low.new_zeros(rows, *low.shape)  # [rows, low_patches, dim]
+        self.detail = detail.new_zeros(rows, *detail.shape)  # [rows, detail_tokens, width]
         self._free = list(range(rows))
         if before is not None:
             held = len(before.low)
@@ -62,6 +63,16 @@ class ExemplarPool:
     def keep_only(self, exemplars: Collection[Exemplar]) -> None:
         used = {exemplar.row for exemplar in exemplars}
         self._free = [row for row in range(len(self.low)) if row not in used]
+
+    def take_over(self, exemplars: Collection[Exemplar], other: ExemplarPool) -> dict[Exemplar, Exemplar]:
+        """Fill this empty pool with `exemplars` of `other`; each of them with what stands for it here."""
+        moved = {}
+        for exemplar in exemplars:
+            row = self._free.pop()
+            self.low[row].copy_(other.low[exemplar.row])
+            self.detail[row].copy_(other.detail[exemplar.row])
+            moved[exemplar] = replace(exemplar, row=row)
+        return moved
 
     def wipe_free(self) -> None:
         """Overwrite what the rows that nobody holds still show."""
@@ -95,3 +106,13 @@ class ExemplarPool:
 
     def _index(self, exemplars: Sequence[Exemplar]) -> Tensor:
         return torch.tensor([e.row for e in exemplars], dtype=torch.long, device=self.low.device)
+
+
+def newest_of_each(recent: dict[Exemplar, int], count: int) -> dict[Exemplar, int]:
+    """The last `count` of `recent` of each camera."""
+    left, kept = Counter({exemplar.camera: count for exemplar in recent}), []
+    for exemplar in reversed(recent):
+        if left[exemplar.camera] > 0:
+            kept.append(exemplar)
+            left[exemplar.camera] -= 1
+    return {exemplar: recent[exemplar] for exemplar in reversed(kept)}

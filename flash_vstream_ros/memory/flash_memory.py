@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from .admission import MERGED_PATCHES, check
-from .cluster import Cluster
+from .cluster import Cluster, held
 from .config import FlashMemoryConfig
 from .dam import choose_dam
 from .episodes import EpisodeTime
-from .exemplars import Exemplar, ExemplarPool
+from .exemplars import Exemplar, ExemplarPool, newest_of_each
+from .resizing import Holdings
 from .slot import Grid, MemoryEntry, MemorySnapshot, Slot
 from .spans import ALWAYS, Interval, touched
 from .time_ids import TimeIds
@@ -58,9 +59,7 @@ class FlashMemory:
         self._ward: WardClustering | None = None
         self._pool: ExemplarPool | None = None
         self._clusters: dict[int, Cluster] = {}  # by row of the clustering
-        self._recent: dict[
-            Exemplar, int
-        ] = {}  # the newest of each camera, oldest first, with their clusters' rows
+        self._recent: dict[Exemplar, int] = {}  # the newest of each camera, oldest first, with their clusters' rows
         self._episodes = EpisodeTime()
         self._grid = Grid(0, 0)
         self._slots_seen = 0
@@ -154,15 +153,9 @@ class FlashMemory:
             newest = pool.hold(slot)
         self._ward, self._pool, self._grid = ward, pool, slot.grid
         self._clusters[row] = Cluster.of([newest])
-        self._recent[newest] = row
-        own = [exemplar for exemplar in self._recent if exemplar.camera == slot.camera]
-        if len(own) > self.config.recent_slots:
-            del self._recent[own[0]]
+        self._recent = newest_of_each({**self._recent, newest: row}, self.config.recent_slots)
         if merge:
-            kept = self._clusters[merge.kept]
-            kept.absorb(self._clusters.pop(merge.absorbed))
-            kept.exemplars = pool.nearest(kept.exemplars, ward.centroids[merge.kept], self.config.exemplars)
-            self._recent = {e: merge.kept if row == merge.absorbed else row for e, row in self._recent.items()}
+            self._recent = Holdings(ward, pool, self._clusters, self._recent).merged(merge, self.config.exemplars)
         pool.keep_only(self._held())
         self._slots_seen += 1
         return novelty
@@ -193,6 +186,25 @@ class FlashMemory:
         rebuilt = sum(now is not None and now is not then for now, (_, then) in zip(after, before, strict=True))
         self._revision += lost > 0
         return Forgotten(lost, after.count(None), rebuilt)
+
+    @torch.no_grad()
+    def resize(self, config: FlashMemoryConfig) -> None:
+        """Go on with other sizes, or another clock.
+
+        Clusters beyond `csm_slots` are merged by the rule of the stream, and what falls out is freed. Tensors of other
+        sizes are allocated once, while the old ones are still there. Raises ValueError when there are more cameras than
+        CSM slots, or what torch raises when there is no room; nothing has changed then.
+        """
+        if len(self.cameras) > config.csm_slots:
+            raise ValueError(f"{len(self.cameras)} cameras need as many CSM slots, not {config.csm_slots}")
+        if self._ward is not None and self._pool is not None:
+            with torch.inference_mode(False):
+                holdings = Holdings(self._ward, self._pool, self._clusters, self._recent)
+                room = holdings.room(config) if config.rows != self.config.rows else None
+                self._retime(self._ward, config)
+                if room is not None:
+                    self._ward, self._pool, self._clusters, self._recent = holdings.moved(*room, config)
+        self.config = config
 
     @torch.no_grad()
     def snapshot(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> MemorySnapshot:
@@ -305,8 +317,16 @@ class FlashMemory:
         cosine = (norm + centroid_norm - distances[nearest]) / (2 * math.sqrt(norm * centroid_norm))
         return min(1.0, max(0.0, 1.0 - cosine))
 
-    def _held(self) -> set[Exemplar]:
-        return {*self._recent, *(exemplar for cluster in self._clusters.values() for exemplar in cluster.exemplars)}
+    def _retime(self, ward: WardClustering, config: FlashMemoryConfig) -> None:
+        """Let time count in the clustering as another configuration has it."""
+        before = self._episodes
+        self._episodes = before._replace(episode_slots=config.episode_slots, slot_period_ns=config.slot_period_ns)
+        if before != self._episodes and (before.slot_apart or self._episodes.slot_apart):
+            times = [self._clusters[row].times if row in self._clusters else None for row in range(ward.capacity + 1)]
+            ward.add(self._episodes.squares(times) - before.squares(times))
+
+    def _held(self) -> Collection[Exemplar]:
+        return held(self._clusters.values(), self._recent)
 
     def _held_of(self, row: int) -> list[Exemplar]:
         """The slots of a cluster that are held exactly: its exemplars, then those of the newest that it took in."""
@@ -314,12 +334,11 @@ class FlashMemory:
         return list(dict.fromkeys(self._clusters[row].exemplars + recent))
 
     def _pool_for(self, slot: Slot) -> ExemplarPool:
-        """With rows for the exemplars of full clusters, each camera's recent slots, and one on its way in."""
-        cameras = {slot.camera, *(exemplar.camera for exemplar in self._recent)}
-        rows = self.config.csm_slots * self.config.exemplars + self.config.recent_slots * len(cameras) + 1
+        """With rows for what is held of the cameras seen so far, and of that of `slot`."""
+        rows = self.config.exemplar_rows(len({slot.camera, *self.cameras}))
         if self._pool is not None and len(self._pool.low) >= rows:
             return self._pool
-        return ExemplarPool(rows, slot, self._pool)
+        return ExemplarPool(rows, slot.low, slot.detail, self._pool)
 
 
 def _concerns(camera: str, cameras: Collection[str]) -> bool:

@@ -7,7 +7,7 @@ clusters stay as they are. A step costs one pass over the centroids, whatever ca
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -102,7 +102,7 @@ class WardClustering:
         self._inserted += 1
         same = [other for other in rows if self._groups[other] == group]
         self._mergeable[row, same] = self._mergeable[same, row] = True
-        return Insertion(row, self._merge(*self._cheapest_pair()) if len(rows) == self.capacity else None)
+        return Insertion(row, next(self.reduce(self.capacity), None))
 
     def replace(self, row: int, centroid: Tensor, weight: int, distances: Sequence[float] | None = None) -> None:
         """Give the cluster in `row` another centroid [features] and weight, as if it had had no other members.
@@ -116,6 +116,10 @@ class WardClustering:
         self._squared[:, row] = measured[:-1]
         self._squared[row, row] = 0.0
 
+    def add(self, squared: Tensor) -> None:
+        """Add to all squared distances [rows, rows + 1], the last to zero: a coordinate counts more, or less."""
+        self._squared.add_(squared).clamp_(min=0)
+
     def remove(self, row: int) -> None:
         """Free `row`, whatever was in it."""
         self.weights[row] = 0.0
@@ -128,16 +132,61 @@ class WardClustering:
         self._squared[free] = 0.0
         self._squared[:, free] = 0.0
 
+    def reduce(self, count: int) -> Iterator[Merge]:
+        """Merge down to at most `count` clusters, the cheapest pair first; each merge as it is done.
+
+        Raises ValueError, and changes nothing, when there are more groups than that.
+        """
+        rows = self.rows
+        if len(groups := {self._groups[row] for row in rows}) > count:
+            raise ValueError(f"{len(groups)} groups need a cluster each, and there would be {count}")
+        if len(rows) <= count:
+            return
+        costs = self._costs(slice(None))
+        cheapest = costs.min(1).values  # of each row; kept up to date, so that a merge costs rows and not a table
+        for left in range(len(rows) - 1, count - 1, -1):
+            kept, absorbed = merge = self._merge(*self._cheapest_pair(costs, cheapest))
+            yield merge
+            if left == count:
+                return
+            outdated = cheapest.isfinite() & (cheapest >= costs[[kept, absorbed]].min(0).values)
+            costs[absorbed] = costs[:, absorbed] = torch.inf
+            costs[kept] = costs[:, kept] = self._costs(kept)
+            cheapest = torch.minimum(cheapest, costs[kept])
+            outdated[kept] = True
+            cheapest[outdated] = costs[outdated].min(1).values
+
+    def take_over(self, other: WardClustering) -> dict[int, int]:
+        """Fill this empty clustering with the clusters of `other`, first born first; its rows to those here."""
+        theirs = other.rows
+        if len(theirs) > self.capacity or self._inserted:
+            raise ValueError(f"{len(theirs)} clusters do not fit into {self.capacity} rows that must all be free")
+        ours = len(theirs)
+        for row, origin in enumerate(theirs):
+            self.centroids[row].copy_(other.centroids[origin])
+        self.weights[:ours] = other.weights[theirs]
+        self._squared[:ours, :ours] = other._squared[theirs][:, theirs]
+        self._squared[:ours, -1] = other._squared[theirs, -1]
+        self._mergeable[:ours, :ours] = other._mergeable[theirs][:, theirs]
+        self._birth[:ours] = [other._birth[row] for row in theirs]
+        self._groups[:ours] = [other._groups[row] for row in theirs]
+        self._inserted = other._inserted
+        return {origin: row for row, origin in enumerate(theirs)}
+
     def _measured(self, item: Tensor, distances: Sequence[float] | None) -> Tensor:
         return torch.tensor(self.distances(item).tolist() if distances is None else distances, dtype=torch.float64)
 
-    def _cheapest_pair(self) -> tuple[int, int]:
+    def _costs(self, row: int | slice) -> Tensor:
+        """What the union of the cluster in `row` with each other would add to the objective; inf: not to be merged."""
+        i, j = self.weights[row, None], self.weights
+        return torch.where(self._mergeable[row], i * j / (i + j) * self._squared[row, :-1], torch.inf)
+
+    def _cheapest_pair(self, costs: Tensor, cheapest: Tensor) -> tuple[int, int]:
         """The pair whose union costs least, first born first; ties go to the pair born first."""
-        i, j = self.weights[:, None], self.weights[None, :]
-        cost = torch.where(self._mergeable, i * j / (i + j) * self._squared[:, :-1], torch.inf)
-        ties = (cost == cost.min()).nonzero().tolist()
-        kept, absorbed = min(ties, key=lambda pair: (self._birth[pair[0]], self._birth[pair[1]]))
-        return kept, absorbed
+        least = cheapest.min()
+        rows = (cheapest == least).nonzero().flatten().tolist()
+        ties = [(row, other) for row in rows for other in (costs[row] == least).nonzero().flatten().tolist()]
+        return min(ties, key=lambda pair: (self._birth[pair[0]], self._birth[pair[1]]))
 
     def _merge(self, kept: int, absorbed: int) -> Merge:
         weights = self.weights[[kept, absorbed]]

@@ -52,6 +52,7 @@ class VisionLanguageModel(Protocol):
     attention_kernel: str  # the kernel in use and why, for the log
     device: torch.device
     dtype: torch.dtype
+    instruction: str  # put before every question; what is set holds from the next question on
 
     def grid(self, height: int, width: int) -> Grid:
         """The patch grid for camera frames of this size in pixels; ValueError when too small or too narrow."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,15 @@ class Qwen2VL:
         )
         self._prompt = ChatPrompt.of(tokenizer, instruction)
         self._vocabulary = _vocabulary(network, tokenizer)
+
+    @property
+    def instruction(self) -> str:
+        """The sentence before every question; what is set holds from the next question on."""
+        return self._prompt.instruction
+
+    @instruction.setter
+    def instruction(self, sentence: str) -> None:
+        self._prompt = replace(self._prompt, instruction=sentence)
 
     def grid(self, height: int, width: int) -> Grid:
         """The patch grid for camera frames of this size in pixels; ValueError when too small or too narrow."""

@@ -29,6 +29,7 @@ def interface(type_name: str) -> Any:
 if TYPE_CHECKING:
     from builtin_interfaces.msg import Duration as DurationMsg
     from builtin_interfaces.msg import Time as TimeMsg
+    from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
     from sensor_msgs.msg import CompressedImage, Image
     from std_msgs.msg import Empty, Header, String
     from std_srvs.srv import Trigger
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 else:
     DurationMsg = interface("builtin_interfaces/msg/Duration")
     TimeMsg = interface("builtin_interfaces/msg/Time")
+    DiagnosticArray = interface("diagnostic_msgs/msg/DiagnosticArray")
+    DiagnosticStatus = interface("diagnostic_msgs/msg/DiagnosticStatus")
+    KeyValue = interface("diagnostic_msgs/msg/KeyValue")
     CompressedImage = interface("sensor_msgs/msg/CompressedImage")
     Image = interface("sensor_msgs/msg/Image")
     Empty = interface("std_msgs/msg/Empty")

@@ -62,7 +62,9 @@ class Service(Receiver):
         if present is None:
             self._node.get_logger().debug(f"{self.service_name}: a client has gone before its reply")
         else:
-            self._node.get_logger().warning(f"{self.service_name}: a reply is lost, its client does not take it")
+            self._node.get_logger().warning(
+                f"{self.service_name}: a reply is lost, its client does not take it", throttle_duration_sec=5.0
+            )
 
     def _wait_for_client(self, client: int) -> bool | None:
         """True once the client's reply reader is matched, False when it is not in time, None when it has gone."""

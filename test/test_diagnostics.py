@@ -1,0 +1,300 @@
+"""What /diagnostics says of figures: levels, sentences, values, and rates by the node's clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flash_vstream_ros.diagnostics import (
+    LATE_S,
+    LOST_S,
+    MANY_DROPS,
+    SILENT_S,
+    History,
+    Level,
+    Look,
+    Report,
+    camera_report,
+    memory_report,
+    model_report,
+    unwatched_report,
+)
+from flash_vstream_ros.engine.frames import FrameCounts
+from flash_vstream_ros.engine.state import State
+from flash_vstream_ros.engine.status import MemoryFigures, Status
+
+SECOND = 1_000_000_000
+START = 1_700_000_000 * SECOND
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def counts(received: int = 0, encoded: int = 0, newest_s: float | None = None, **drops: int) -> FrameCounts:
+    """`newest_s` in seconds after START."""
+    dropped = sum(drops.values())
+    newest_ns = 0 if newest_s is None else START + round(newest_s * SECOND)
+    return FrameCounts(received, encoded, received - encoded - dropped, 0, tuple(sorted(drops.items())), newest_ns)
+
+
+def status(state: State = State.READY, memory: MemoryFigures | None = None, **cameras: FrameCounts) -> Status:
+    return Status(
+        state=state,
+        cameras=tuple(cameras.items()),
+        memory=memory or MemoryFigures(),
+        answer_s=(0.5, 1.5),
+        questions_answered=3,
+        questions_failed=1,
+        questions_waiting=0,
+        question_queue=4,
+        last_error="a lens cap",
+    )
+
+
+def report(looks: Sequence[tuple[float, FrameCounts]], state: State = State.READY, **options) -> Report:  # type: ignore[no-untyped-def]
+    """Of a camera that was looked at so many seconds after START."""
+    history = History()
+    for second, figures in looks:
+        history.add(Look(START + round(second * SECOND), status(state, front=figures)))
+    view = history.camera("front", "/front/image", options.pop("sample_period_s", 1.0), **options)
+    assert view is not None
+    return camera_report(view, state)
+
+
+def streaming(seconds: int, rate: int = 30, **drops: int) -> list[tuple[float, FrameCounts]]:
+    """A camera whose images are 50 ms old, one in a second taken in; `drops` in each second."""
+    return [
+        (
+            second,
+            counts(second * rate, second, second - 0.05, **{reason: second * count for reason, count in drops.items()}),
+        )
+        for second in range(1, seconds + 1)
+    ]
+
+
+def test_a_camera_that_streams_is_ok_with_its_rates_and_its_age() -> None:
+    found = report(streaming(20))
+    assert (found.task, found.level, found.message) == ("camera front", Level.OK, "30.0 images/s, 1.00/s taken in")
+    values = dict(found.values)
+    assert values["topic"] == "/front/image"
+    assert values["rate received [1/s]"] == "30.00"
+    assert values["rate taken in [1/s]"] == "1.000"
+    assert values["frame age [s]"] == "0.050"
+    assert (values["received"], values["taken in"], values["dropped"]) == ("600", "20", "0")
+
+
+def test_rates_are_those_of_the_last_ten_periods() -> None:
+    slow_then_fast = [(second, counts(second)) for second in range(20)]
+    slow_then_fast += [(20 + second, counts(20 + 10 * second)) for second in range(11)]
+    assert dict(report(slow_then_fast).values)["rate received [1/s]"] == "10.00"
+
+
+@pytest.mark.parametrize(
+    ("second", "level"), [(0, Level.OK), (2, Level.OK), (3, Level.WARN), (29, Level.WARN), (30, Level.ERROR)]
+)
+def test_a_camera_that_never_came_becomes_a_warning_and_then_an_error(second: int, level: Level) -> None:
+    found = report([(0, counts()), (second, counts())])
+    assert found.level is level
+    assert "first image on /front/image" in found.message or "no image yet on /front/image" in found.message
+
+
+@pytest.mark.parametrize(("silent", "level"), [(2, Level.OK), (3, Level.WARN), (31, Level.ERROR)])
+def test_a_camera_that_stops_is_said_with_how_long_it_is_silent(silent: int, level: Level) -> None:
+    found = report([*streaming(5), (5 + silent, counts(150, 5, 4.95))])
+    assert found.level is level
+    assert level is Level.OK or f"no image for {silent} s" in found.message
+
+
+def test_a_camera_that_is_sampled_rarely_may_be_silent_for_longer() -> None:
+    looks = [(0, counts(1, 1, 0)), (100, counts(1, 1, 0))]
+    assert report(looks, sample_period_s=60.0).level is Level.OK
+    assert report(looks, sample_period_s=40.0).level is Level.WARN
+    assert report(looks, sample_period_s=4.0).level is Level.ERROR
+
+
+def test_a_camera_that_comes_back_is_ok_again() -> None:
+    gone = [*streaming(5), (50, counts(150, 5, 4.95))]
+    assert report(gone).level is Level.ERROR
+    assert report([*gone, (51, counts(180, 6, 50.9))]).level is Level.OK
+
+
+def test_images_that_are_old_when_they_come_are_said_with_their_age() -> None:
+    found = report([(second, counts(second * 30, second, second - 9.0)) for second in range(1, 5)])
+    assert found.level is Level.WARN
+    assert "9.0 s old" in found.message
+    assert report([(second, counts(second * 30, second, second - 4.0)) for second in range(1, 5)]).level is Level.OK
+
+
+def test_stamps_ahead_of_the_clock_are_said() -> None:
+    found = report([(1, counts(30, 1, 1)), (2, counts(60, 2, 12))])
+    assert found.level is Level.WARN
+    assert "10.0 s ahead" in found.message
+
+
+def test_many_drops_are_said_with_their_reasons_and_frames_between_two_samples_are_none() -> None:
+    assert report(streaming(11, superseded=1)).message == "10 of 20 frames that were due are dropped: superseded 10"
+    assert report(streaming(11, superseded=1)).level is Level.WARN
+    assert report([(0, counts()), (10, counts(300, 40, 10, superseded=3))]).level is Level.OK
+
+
+def test_a_camera_of_which_nothing_can_be_used_is_an_error() -> None:
+    nothing = [(second, counts(second * 10, unknown_encoding=second * 10)) for second in range(1, 4)]
+    found = report(nothing)
+    assert found.level is Level.ERROR
+    assert found.message.startswith("20 of 20 frames that were due are dropped: unknown_encoding 20")
+    assert dict(found.values)["dropped: unknown_encoding"] == "30"
+
+
+@pytest.mark.parametrize("reason", ["paused", "forgotten"])
+def test_drops_that_somebody_asked_for_are_values_and_no_warning(reason: str) -> None:
+    found = report([(second, counts(second * 30, **{reason: second * 30})) for second in range(1, 5)])
+    assert found.level is Level.OK
+    assert dict(found.values)[f"dropped: {reason}"] == "120"
+
+
+def test_drops_of_long_ago_are_values_and_no_warning() -> None:
+    looks = [(second, counts(second * 30, second, second, superseded=50)) for second in range(10, 30)]
+    found = report(looks)
+    assert found.level is Level.OK
+    assert dict(found.values)["dropped: superseded"] == "50"
+
+
+@pytest.mark.parametrize("state", [State.LOADING, State.FAILED])
+def test_a_camera_is_not_watched_while_nobody_waits_for_it(state: State) -> None:
+    found = report([(0, counts()), (500, counts())], state)
+    assert (found.level, found.message) == (Level.OK, f"not watched: the node is {state.name.lower()}")
+    assert report(streaming(9, superseded=1), state).level is Level.OK
+    assert unwatched_report("front", "/image").level is Level.OK
+
+
+def test_silence_counts_from_when_the_node_became_ready() -> None:
+    history = History()
+    for second, state in ((0, State.LOADING), (100, State.LOADING), (101, State.READY), (102, State.READY)):
+        history.add(Look(START + second * SECOND, status(state, front=counts())))
+    view = history.camera("front", "/image", 1.0)
+    assert view is not None
+    assert view.silent_s == 2
+
+
+def test_publishers_that_cannot_be_heard_are_named_and_the_worst_comes_first() -> None:
+    found = report([(0, counts()), (40, counts())], unheard=["/driver on /image is not heard: RELIABILITY"])
+    assert found.level is Level.ERROR
+    assert found.message.startswith("no image yet on /front/image; /driver on /image is not heard")
+
+
+def test_a_clock_that_jumps_back_begins_anew() -> None:
+    found = report([*streaming(10), (1, counts(330, 11, 1)), (2, counts(360, 12, 2))])
+    assert (found.level, dict(found.values)["rate received [1/s]"]) == (Level.OK, "30.00")
+
+
+def test_a_clock_that_stands_still_keeps_the_rates() -> None:
+    found = report([*streaming(5), (5, counts(150, 5, 4.95)), (5, counts(150, 5, 4.95))])
+    assert (found.level, dict(found.values)["rate received [1/s]"]) == (Level.OK, "30.00")
+
+
+def test_an_engine_that_counts_anew_begins_a_new_history() -> None:
+    found = report([*streaming(5), (6, counts(30, 1, 5.95)), (7, counts(60, 2, 6.95))])
+    assert dict(found.values)["rate received [1/s]"] == "30.00"
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.integers(-3, 40), st.integers(0, 50), st.integers(0, 5), st.integers(-1, 2)), max_size=40
+    ),
+    state=st.sampled_from(State),
+)
+def test_any_history_gives_a_report_whose_values_are_strings(
+    steps: list[tuple[int, int, int, int]], state: State
+) -> None:
+    history, second, figures = History(), 100, counts()
+    for ahead, received, dropped, encoded in steps:
+        second = max(0, second + ahead)
+        figures = FrameCounts(
+            figures.received + received,
+            max(0, figures.encoded + encoded),  # withdrawn frames make it fall
+            0,
+            0,
+            (("superseded", figures.dropped + dropped),),
+            figures.newest_ns + received,
+        )
+        history.add(Look(second * SECOND, status(state, front=figures)))
+        view = history.camera("front", "/image", 1.0)
+        assert view is not None
+        found = camera_report(view, state)
+        assert found.message
+        assert all(isinstance(text, str) for pair in found.values for text in pair)
+        assert float(dict(found.values)["rate taken in [1/s]"]) >= 0
+
+
+def test_a_camera_that_the_engine_does_not_have_has_no_view() -> None:
+    history = History()
+    assert history.camera("front", "/image", 1.0) is None
+    history.add(Look(START, status(rear=counts())))
+    assert history.camera("front", "/image", 1.0) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "level", "message"),
+    [
+        (State.LOADING, Level.WARN, "loading some/model"),
+        (State.READY, Level.OK, "ready"),
+        (State.FAILED, Level.ERROR, "a lens cap"),
+    ],
+)
+def test_the_model_is_as_well_as_its_state(state: State, level: Level, message: str) -> None:
+    found = model_report(status(state), "some/model", START)
+    assert (found.task, found.level) == ("model", level)
+    assert message in found.message
+
+
+def test_the_model_tells_durations_questions_and_the_last_error() -> None:
+    values = dict(model_report(status(memory=MemoryFigures(encode_s=(0.1, 0.25))), "m", START).values)
+    assert (values["encode a slot p50 [s]"], values["encode a slot p95 [s]"]) == ("0.1000", "0.2500")
+    assert (values["answer p50 [s]"], values["answer p95 [s]"]) == ("0.5000", "1.5000")
+    assert values["questions waiting"] == "0 of 4"
+    assert (values["questions answered"], values["questions failed"]) == ("3", "1")
+    assert values["last error"] == "a lens cap"
+
+
+def test_a_full_queue_and_a_clock_that_never_began_are_warnings() -> None:
+    assert model_report(replace(status(), questions_waiting=3), "m", START).level is Level.OK
+    assert "BUSY" in model_report(replace(status(), questions_waiting=4), "m", START).message
+    assert "/clock" in model_report(status(), "m", 0).message
+
+
+def test_the_memory_tells_its_size_and_the_time_it_covers() -> None:
+    figures = MemoryFigures(
+        slots=50,
+        entries=40,
+        capacity=90,
+        tokens=1234,
+        bytes=10**6,
+        device_bytes=7,
+        first_ns=START,
+        last_ns=START + 90 * SECOND,
+    )
+    found = memory_report(status(memory=figures))
+    assert (found.task, found.level) == ("memory", Level.OK)
+    assert found.message == "40 of 90 entries, 1234 tokens, 90 s covered"
+    values = dict(found.values)
+    assert (values["bytes"], values["GPU bytes"], values["covered span [s]"]) == ("1000000", "7", "90.000")
+    assert memory_report(status()).message == "empty"
+
+
+def test_without_an_engine_nothing_is_wrong() -> None:
+    assert model_report(None, "m", START).message == "not configured"
+    assert {model_report(None, "m", START).level, memory_report(None).level} == {Level.OK}
+
+
+def test_the_readme_tells_the_thresholds() -> None:
+    row = next(line for line in README.splitlines() if line.startswith("| camera |"))
+    for threshold in (
+        f"{SILENT_S:g} s",
+        f"{LOST_S:g} s",
+        f"over {LATE_S:g} s old",
+        f"{MANY_DROPS:.0%}".replace("%", " %"),
+    ):
+        assert threshold in row

@@ -1,0 +1,167 @@
+"""Parameters of a node in this process: who may change what, when it is applied, and what the server then holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from conftest import wait_until
+
+from flash_vstream_ros.live_parameters import LiveParameters
+from flash_vstream_ros.parameters import Settings
+from flash_vstream_ros.periodic import Periodic
+from flash_vstream_ros.ros import Node, Parameter, SetParametersResult, SingleThreadedExecutor
+
+
+class Live(LiveParameters, Node):
+    """The parameters of the node, and none of its rest."""
+
+    def __init__(self, **overrides: Any) -> None:
+        given = [Parameter(name.replace("__", "."), value=value) for name, value in overrides.items()]
+        super().__init__("live", parameter_overrides=given)
+        self.complaints: list[str] = []
+        self.applied: list[Settings] = []
+        self.settings = self.declare_settings(self.complaints.append, self.applied.append)
+
+    def value(self, name: str) -> Any:
+        return self.get_parameter(name).value
+
+    def put(self, name: str, value: Any) -> Any:
+        (result,) = self.set_parameters([Parameter(name, value=value)])
+        return result
+
+
+@contextmanager
+def living(**overrides: Any) -> Iterator[Live]:
+    node = Live(**overrides)
+    try:
+        yield node
+    finally:
+        node.destroy_node()
+
+
+@pytest.mark.usefixtures("ros")
+def test_what_was_wrong_at_start_is_said_and_the_server_holds_what_is_used() -> None:
+    with living(sample_fps=5, model__dtype="float7", memory__csm_slots=20, question__queue=99) as node:
+        assert [node.value(name) for name in ("sample_fps", "model.dtype", "question.queue")] == [1.0, "auto", 4]
+        assert (node.value("memory.csm_slots"), node.value("memory.dam_slots")) == (20, 20)
+        assert node.settings.engine.memory.dam_slots == 20
+        assert len(node.complaints) == 4
+        assert "'memory.dam_slots' is 30, more than 'memory.csm_slots', 20; used are" in node.complaints[-1]
+        assert node.put("sample_fps", 3.0).successful
+
+
+@pytest.mark.usefixtures("ros")
+def test_cameras_need_names_that_differ_and_a_cluster_each() -> None:
+    with living(cameras=["front", "front", "left side", "rear"], memory__csm_slots=1) as node:
+        assert node.settings.engine.cameras == ("front", "rear")
+        assert (node.value("memory.csm_slots"), node.value("memory.dam_slots")) == (2, 2)
+        assert "'cameras' has to be different names" in node.complaints[0]
+        result = node.set_parameters_atomically(
+            [Parameter("memory.csm_slots", value=1), Parameter("memory.dam_slots", value=1)]
+        )
+        assert "each of 2 cameras needs a slot" in result.reason
+
+
+@pytest.mark.usefixtures("ros")
+def test_a_change_is_applied_once_with_all_settings() -> None:
+    with living() as node:
+        several = [Parameter("sample_fps", value=2.0), Parameter("summary.prompt", value="What is new?")]
+        assert node.set_parameters_atomically(several).successful
+        (settings,) = node.applied
+        assert (settings.engine.sample_fps, settings.summary_prompt) == (2.0, "What is new?")
+        assert node.put("question.evidence", 5).successful
+        assert node.applied[1].engine.evidence == 5
+        assert node.applied[1].engine.sample_fps == 2.0
+
+
+@pytest.mark.usefixtures("ros")
+def test_what_another_callback_refuses_is_not_applied() -> None:
+    with living() as node:
+        reason = "not on a Sunday"
+        refuse: Callable[..., Any] = lambda _: SetParametersResult(successful=False, reason=reason)  # noqa: E731
+        node.add_on_set_parameters_callback(refuse)
+        assert node.put("sample_fps", 2.0).reason == reason
+        assert (node.value("sample_fps"), node.applied) == (1.0, [])
+        node.remove_on_set_parameters_callback(refuse)
+        assert node.put("sample_fps", 2.0).successful
+        assert len(node.applied) == 1
+
+
+@pytest.mark.usefixtures("ros")
+def test_parameters_of_others_are_none_of_our_business() -> None:
+    with living() as node:
+        node.declare_parameter("somebody.elses", 1)
+        assert node.put("somebody.elses", 2).successful
+        assert not node.applied
+
+
+@pytest.mark.usefixtures("ros")
+def test_a_defect_in_applying_is_said_and_costs_nothing_else() -> None:
+    with living() as node:
+
+        def defect(_: Settings) -> None:
+            raise ZeroDivisionError("a defect")
+
+        node._apply = defect
+        assert node.put("sample_fps", 2.0).successful
+        node._apply = node.applied.append
+        assert node.put("sample_fps", 3.0).successful
+        assert len(node.applied) == 1
+
+
+@pytest.mark.usefixtures("ros")
+def test_what_is_read_at_start_can_be_set_while_nothing_uses_it() -> None:
+    with living() as node:
+        assert node.describe_parameter("model.name").read_only
+        assert node.put("model.name", "other").reason == "'model.name' is read at start: configure the node again"
+        node.lock_parameters(False)
+        assert not node.describe_parameter("model.name").read_only
+        assert "one of auto" in node.put("model.dtype", "float7").reason
+        assert node.put("model.name", "other").successful
+        assert node.applied[-1].model["name"] == "other"
+        node.lock_parameters(True)
+        assert not node.put("model.name", "another").successful
+        assert node.put("sample_fps", 2.0).successful
+        assert node.value("model.name") == "other"
+
+
+@pytest.mark.usefixtures("ros")
+def test_a_timer_follows_its_period_stops_at_zero_and_rests_when_told() -> None:
+    node, ticks = Node("ticker"), []
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+
+    def ticking(more: int) -> bool:
+        wanted = len(ticks) + more
+        return wait_until(lambda: executor.spin_once(timeout_sec=0.1) or len(ticks) >= wanted)
+
+    def quiet() -> bool:
+        before = len(ticks)
+        for _ in range(5):
+            executor.spin_once(timeout_sec=0.05)
+        return len(ticks) == before
+
+    periodic = Periodic(node, lambda: ticks.append(1), 0.0)
+    assert quiet()
+    periodic.every(0.02)
+    assert ticking(3)
+    periodic.every(3600.0)
+    executor.spin_once(timeout_sec=0.1)
+    assert quiet()
+    periodic.every(0.02)
+    assert ticking(3)
+    periodic.cancel()
+    executor.spin_once(timeout_sec=0.1)
+    periodic.every(0.01)
+    assert quiet(), "it rests, whatever its period"
+    periodic.reset()
+    assert ticking(3)
+    periodic.every(0.0)
+    executor.spin_once(timeout_sec=0.1)
+    periodic.reset()
+    assert quiet(), "zero is never"
+    executor.shutdown()
+    node.destroy_node()
