@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flash_vstream_ros.diagnostics import (
@@ -200,6 +200,7 @@ def test_an_engine_that_counts_anew_begins_a_new_history() -> None:
     assert dict(found.values)["rate received [1/s]"] == "30.00"
 
 
+@settings(deadline=None)
 @given(
     steps=st.lists(
         st.tuples(st.integers(-3, 40), st.integers(0, 50), st.integers(0, 5), st.integers(-1, 2)), max_size=40
