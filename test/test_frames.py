@@ -1,11 +1,15 @@
 """Sampling by stamp and the account of every frame."""
 
+import itertools
+
 import cv2
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flash_vstream_ros.engine.frames import Frame, FrameCounts, Mailbox, thumbnail
+from flash_vstream_ros.engine.stamps import StampWatch
+from flash_vstream_ros.memory.spans import Interval
 
 SECOND = 1_000_000_000
 
@@ -69,20 +73,25 @@ def test_zero_and_backward_stamps_are_dropped_by_name_and_do_not_move_time() -> 
     assert mailbox.counts().newest_ns == 5 * SECOND
 
 
+@settings(deadline=None)
 @given(
-    stamps=st.lists(st.integers(-2, 40), max_size=60),
-    takes=st.lists(st.sampled_from(["take", "encode", "drop", "wait"]), max_size=60),
+    stamps=st.lists(st.integers(-2, 60), max_size=60),
+    actions=st.lists(
+        st.sampled_from(["take", "encode", "drop", "wait", "pause", "resume", "forget", "reset"]), max_size=60
+    ),
     sample_fps=st.sampled_from([0.2, 1.0, 3.0]),
+    follows=st.booleans(),
 )
-def test_every_frame_is_accounted_for_at_every_moment(stamps: list[int], takes: list[str], sample_fps: float) -> None:
-    mailbox = Mailbox(sample_fps)
+def test_every_frame_is_accounted_for_at_every_moment(
+    stamps: list[int], actions: list[str], sample_fps: float, follows: bool
+) -> None:
+    mailbox = Mailbox(sample_fps, StampWatch(follows=follows))
     in_work = 0
-    for index, stamp in enumerate(stamps):
+    for stamp, action in itertools.zip_longest(stamps, actions, fillvalue=None):
         if stamp == -2:
             mailbox.reject("zero_size")
-        else:
-            mailbox.offer(frame(stamp * SECOND // 4))
-        action = takes[index] if index < len(takes) else "wait"
+        elif stamp is not None:
+            mailbox.offer(frame(int(stamp) * SECOND // 4))
         if action == "take":
             in_work += mailbox.take() is not None
         elif in_work and action == "encode":
@@ -91,8 +100,44 @@ def test_every_frame_is_accounted_for_at_every_moment(stamps: list[int], takes: 
         elif in_work and action == "drop":
             mailbox.dropped("undecodable")
             in_work -= 1
+        elif action == "pause":
+            mailbox.pause()
+            assert mailbox.counts().pending == in_work
+        elif action == "resume":
+            mailbox.resume()
+        elif action == "forget":
+            mailbox.forget(Interval(SECOND, 4 * SECOND))
+        elif action == "reset":
+            mailbox.reset()
+            assert mailbox.counts().newest_ns == 0
         assert balanced(mailbox.counts())
     assert mailbox.counts().received == len(stamps)
+
+
+def test_a_paused_mailbox_drops_what_waits_and_what_comes_and_keeps_the_time() -> None:
+    mailbox = Mailbox(sample_fps=1.0)
+    mailbox.offer(frame(SECOND))
+    mailbox.pause()
+    assert mailbox.take() is None
+    assert mailbox.offer(frame(2 * SECOND)).dropped == "paused"
+    assert mailbox.counts().newest_ns == 2 * SECOND
+    mailbox.resume()
+    assert mailbox.offer(frame(2 * SECOND)).dropped == "stamp_not_newer"
+    assert mailbox.offer(frame(5 * SECOND // 2)).dropped is None
+    assert mailbox.take() is not None
+    assert dict(mailbox.counts().drops) == {"paused": 2, "stamp_not_newer": 1}
+
+
+def test_the_frame_that_follows_a_jump_says_so_even_when_a_newer_one_replaces_it() -> None:
+    mailbox = Mailbox(1.0, StampWatch(follows=True))
+    taken = []
+    for second in (100, 101, 50, 51, 52, 53, 54):
+        mailbox.offer(frame(second * SECOND))
+        if second in (100, 101, 53, 54):
+            got = mailbox.take()
+            assert got is not None
+            taken.append((got.stamp_ns // SECOND, got.jumped))
+    assert taken == [(100, False), (101, False), (53, True), (54, False)]
 
 
 def test_counts_of_cameras_add_up() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,9 @@ from flash_vstream_ros.engine.frames import Mailbox
 from flash_vstream_ros.models.tiny import save_tiny
 from flash_vstream_ros.node import VStreamNode
 from flash_vstream_ros.ros.images import from_rgb
-from flash_vstream_ros.ros.interfaces import Image
+from flash_vstream_ros.ros.interfaces import Image, TimeMsg, interface
+
+Clock = interface("rosgraph_msgs/msg/Clock")
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +169,25 @@ def test_unknown_mistyped_and_out_of_range_parameters_are_named_and_defaults_use
     for name in parameters:
         assert repr(name) in log
     assert "did you mean 'sample_fps'" in log
+
+
+def test_a_simulation_that_begins_again_does_not_silence_the_node(tmp_path: Path) -> None:
+    args = ["-r", "__ns:=/simulated", "-p", "use_sim_time:=true"]
+    with NodeProcess(tmp_path, args), Robot("/simulated") as robot:
+        clock = robot.node.create_publisher(Clock, "/clock", 10)
+
+        def told_the_time_from(begin_s: int) -> None:
+            tenths = itertools.count(begin_s * 10)
+
+            def told() -> bool:
+                second, tenth = divmod(next(tenths), 10)
+                clock.publish(Clock(clock=TimeMsg(sec=second, nanosec=tenth * SECOND // 10)))
+                return robot.status is not None and begin_s < robot.status.header.stamp.sec < begin_s + 900
+
+            robot.wait_for(told, 120.0)
+
+        for begin_s in (1000, 5, 7000, 3):
+            told_the_time_from(begin_s)
 
 
 def test_a_second_node_of_the_same_name_is_noticed(tmp_path: Path) -> None:
