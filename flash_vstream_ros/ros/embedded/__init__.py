@@ -9,6 +9,7 @@ from .callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGr
 from .clock import Clock
 from .context import Context, get_default_context
 from .duration import Duration
+from .event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from .exceptions import (
     ExternalShutdownException,
     InvalidParameterTypeException,
@@ -128,6 +129,7 @@ __all__ = [
     "ParameterDescriptor",
     "ParameterException",
     "ParameterNotDeclaredException",
+    "PublisherEventCallbacks",
     "QoSDurabilityPolicy",
     "QoSHistoryPolicy",
     "QoSProfile",
@@ -137,6 +139,7 @@ __all__ = [
     "ReliabilityPolicy",
     "SetParametersResult",
     "SingleThreadedExecutor",
+    "SubscriptionEventCallbacks",
     "Time",
     "get_logger",
     "init",
