@@ -19,6 +19,7 @@ from flash_vstream_ros.ros import (
     Node,
     QoSProfile,
     ReliabilityPolicy,
+    SubscriptionEventCallbacks,
     ok,
 )
 from flash_vstream_ros.ros.image_transport import TRANSPORTS
@@ -62,8 +63,8 @@ class Camera:
         self._qos = ImageQoS.declared(node, self.topic, reliability, self._warn)
         self._lock = threading.Lock()  # of the subscriptions
         self._subscriptions: list[Any] = []
-        self._overlap: set[int] | None = None  # stamps seen while two subscriptions bring each picture twice
-        self._looks_left = 0  # of the overlap
+        self._overlap: set[int] | None = None  # stamps of pictures whose twins are still to come
+        self._looks_left = 0  # until the older of two subscriptions goes
         self._heard = False
         self._closed = False
         self._incompatible: tuple[str, ...] = ()
@@ -97,7 +98,13 @@ class Camera:
 
     def _subscribe(self) -> None:
         subscription = self._node.create_subscription(
-            self._transport.message, self.topic, self._receive, self._asked, callback_group=self._group
+            self._transport.message,
+            self.topic,
+            self._receive,
+            self._asked,
+            callback_group=self._group,
+            # Publishers that do not fit are named here, where it is known whether they soon will.
+            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
         )
         self._subscriptions.append(subscription)
 
@@ -122,11 +129,17 @@ class Camera:
         self._offer(Frame(self.name, message.header.frame_id, stamp_ns, partial(self._transport.to_rgb, message)))
 
     def _is_twin(self, stamp_ns: int) -> bool:
+        """While two subscriptions overlap each picture comes twice; the second one is not a picture of its own."""
         if self._overlap is None:
             return False
-        seen = stamp_ns in self._overlap
-        self._overlap.add(stamp_ns)
-        return seen
+        if stamp_ns in self._overlap:
+            self._overlap.remove(stamp_ns)
+            return True
+        if len(self._subscriptions) > 1:
+            self._overlap.add(stamp_ns)
+        else:
+            self._overlap = None  # one subscription keeps the order: no twin follows a picture that is new
+        return False
 
     def _look(self) -> None:
         try:
@@ -138,14 +151,11 @@ class Camera:
 
     def _adapt(self) -> None:
         """Ask for what the publishers found now can give, and note whom that does not hear."""
-        self._end_overlap()
         publishers = self._publishers()
-        wanted = self._qos.profile(self._of_our_type(publishers), self._asked)
-        if wanted.reliability != self._asked.reliability:
-            self._asked = wanted
-            self._overlap, self._looks_left = set(), OVERLAP_LOOKS
-            self._subscribe()
-            self._say(f"asks for {_called(wanted)} delivery on {self.topic} from now on, as its publishers offer it")
+        if len(self._subscriptions) > 1:
+            self._end_overlap()
+        else:
+            self._follow(self._of_our_type(publishers))
         known = self._incompatible
         self._incompatible = (
             *incompatible(publishers, self.topic, self._transport.type_name, self._asked),
@@ -155,16 +165,20 @@ class Camera:
             if sentence not in known:
                 self._notices.give(sentence, f"camera {self.name!r}: {sentence}")
 
-    def _end_overlap(self) -> None:
-        """The old subscription goes when the new one has had time to be found, its last pictures' twins later."""
-        if self._overlap is None:
+    def _follow(self, publishers: Sequence[Any]) -> None:
+        wanted = self._qos.profile(publishers, self._asked)
+        if wanted.reliability == self._asked.reliability:
             return
+        self._asked = wanted
+        self._overlap, self._looks_left = self._overlap or set(), OVERLAP_LOOKS
+        self._subscribe()
+        self._say(f"asks for {_called(wanted)} delivery on {self.topic} from now on, as its publishers offer it")
+
+    def _end_overlap(self) -> None:
+        """The old subscription goes when the new one has had time to be found."""
         self._looks_left -= 1
-        if self._looks_left == 1:
-            while len(self._subscriptions) > 1:
-                self._node.destroy_subscription(self._subscriptions.pop(0))
-        elif self._looks_left < 1:
-            self._overlap = None
+        if self._looks_left < 1:
+            self._node.destroy_subscription(self._subscriptions.pop(0))
 
     def _publishers(self) -> list[Any]:
         return list(self._node.get_publishers_info_by_topic(self.topic))

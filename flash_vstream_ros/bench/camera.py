@@ -7,43 +7,16 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from . import camera_process
+
 if TYPE_CHECKING:
     from flash_vstream_ros.node import VStreamNode
-
-SETTLE_S = 2.0
-STAMP_BASE_NS = 1_000_000_000_000
-
-
-def publish(width: int, height: int, hertz: float, frames: int) -> None:
-    """The camera process: rgb8 images of noise, stamped at their nominal times."""
-    import numpy as np
-
-    from flash_vstream_ros.ros import Node, QoSProfile, ReliabilityPolicy, init, shutdown
-    from flash_vstream_ros.ros.images import from_rgb
-    from flash_vstream_ros.ros.interfaces import Image
-
-    init()
-    node = Node("camera")
-    publisher = node.create_publisher(Image, "image", QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT))
-    picture = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    while publisher.get_subscription_count() == 0:
-        time.sleep(0.05)
-    time.sleep(SETTLE_S)
-    start = time.monotonic()
-    for index in range(frames):
-        publisher.publish(from_rgb(picture, STAMP_BASE_NS + round(index * 1e9 / hertz), "", Image))
-        time.sleep(max(0.0, start + (index + 1) / hertz - time.monotonic()))
-    time.sleep(SETTLE_S)
-    node.destroy_node()
-    shutdown()
 
 
 @contextmanager
@@ -87,10 +60,9 @@ def run(width: int = 640, height: int = 480, hertz: float = 30.0, seconds: float
         camera_type = TimedCamera
 
     frames = round(hertz * seconds)
-    camera = [sys.executable, "-m", __name__, str(width), str(height), str(hertz), str(frames)]
     parameters = ["-p", "model.name:=tiny-random", "-p", "model.max_pixels:=50176"]
     with running(TimedNode, ["bench", "--ros-args", *parameters]):
-        subprocess.run(camera, check=True, timeout=seconds + 120)
+        camera_process.start("image", width, height, hertz, frames).communicate(timeout=seconds + 120)
     p99 = statistics.quantiles(held, n=100)[98] if len(held) > 1 else 0.0
     return {
         "width": width,
@@ -117,7 +89,3 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--height", type=int, default=480, help="of an image [pixels]")
     parser.add_argument("--hertz", type=float, default=30.0, help="images a second")
     parser.add_argument("--seconds", type=float, default=10.0, help="how long")
-
-
-if __name__ == "__main__":
-    publish(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))

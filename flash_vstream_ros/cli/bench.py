@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from flash_vstream_ros.bench import answers, camera, distortion, stream, wire
+from flash_vstream_ros.bench import answers, camera, cameras, distortion, stream, wire
 from flash_vstream_ros.models.interface import ModelError
 
 BENCHMARKS = {
@@ -19,6 +19,7 @@ BENCHMARKS = {
     "answers": (answers, "what a trained model can answer from each of several memories of the same size"),
     "wire": (wire, "the same questions over /ask_scene and offline"),
     "camera": (camera, "camera images over the wire into the node's callback"),
+    "cameras": (cameras, "several cameras at full rate, with questions meanwhile: what became of every image"),
 }
 
 

@@ -34,6 +34,11 @@ from rclpy.qos import (
 from rclpy.task import Future
 from rclpy.time import Time
 
+try:
+    from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+except ImportError:  # before Iron
+    from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
+
 __all__ = [
     "Clock",
     "ClockType",
@@ -59,6 +64,7 @@ __all__ = [
     "ParameterDescriptor",
     "ParameterException",
     "ParameterNotDeclaredException",
+    "PublisherEventCallbacks",
     "QoSDurabilityPolicy",
     "QoSHistoryPolicy",
     "QoSProfile",
@@ -68,6 +74,7 @@ __all__ = [
     "ReliabilityPolicy",
     "SetParametersResult",
     "SingleThreadedExecutor",
+    "SubscriptionEventCallbacks",
     "Time",
     "TransitionCallbackReturn",
     "get_logger",

@@ -9,6 +9,7 @@ from .callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGr
 from .clock import Clock
 from .context import Context, get_default_context
 from .duration import Duration
+from .event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
 from .exceptions import (
     ExternalShutdownException,
     InvalidParameterTypeException,
@@ -133,6 +134,7 @@ __all__ = [
     "ParameterDescriptor",
     "ParameterException",
     "ParameterNotDeclaredException",
+    "PublisherEventCallbacks",
     "QoSDurabilityPolicy",
     "QoSHistoryPolicy",
     "QoSProfile",
@@ -142,6 +144,7 @@ __all__ = [
     "ReliabilityPolicy",
     "SetParametersResult",
     "SingleThreadedExecutor",
+    "SubscriptionEventCallbacks",
     "Time",
     "TransitionCallbackReturn",
     "get_logger",

@@ -15,6 +15,7 @@ from .client import Client
 from .clock import Clock, ROSClock
 from .context import Context, get_default_context
 from .duration import NANOSECONDS
+from .event_handler import NO_EVENTS, EntityEvents, PublisherEventCallbacks, SubscriptionEventCallbacks
 from .guard_condition import GuardCondition
 from .logging import RcutilsLogger, get_logger
 from .node_graph import NodeGraph
@@ -141,13 +142,16 @@ class Node(NodeParameters, NodeGraph):
         qos_profile: QoSProfile | int,
         *,
         callback_group: CallbackGroup | None = None,
+        event_callbacks: PublisherEventCallbacks | None = None,
     ) -> Publisher:
         qos = as_profile(qos_profile)
         name = self.resolve_topic_name(topic)
         publisher = Publisher(self, msg_type, name, qos)
-        publisher.writer = self._writer(names.topic_to_dds(name), name, msg_type, qos)
+        publisher.events = EntityEvents(event_callbacks, self._group(callback_group))
+        publisher.writer = self._writer(names.topic_to_dds(name), name, msg_type, qos, events=publisher.events)
         self._publishers.append(publisher)
         self._context.graph.change_entities(self._entities, add=[publisher.writer])
+        self._begin_events(publisher.events, publisher.writer)
         return publisher
 
     def create_subscription(
@@ -158,13 +162,17 @@ class Node(NodeParameters, NodeGraph):
         qos_profile: QoSProfile | int,
         *,
         callback_group: CallbackGroup | None = None,
+        event_callbacks: SubscriptionEventCallbacks | None = None,
         raw: bool = False,
     ) -> Subscription:
         qos = as_profile(qos_profile)
         name = self.resolve_topic_name(topic)
         subscription = Subscription(self, msg_type, name, callback, self._group(callback_group), qos, raw)
-        subscription.reader = self._reader(subscription, names.topic_to_dds(name), name, msg_type, qos)
+        subscription.events = EntityEvents(event_callbacks, subscription.callback_group)
+        dds_name, events = names.topic_to_dds(name), subscription.events
+        subscription.reader = self._reader(subscription, dds_name, name, msg_type, qos, events=events)
         self._add(subscription, subscription.reader)
+        self._begin_events(events, subscription.reader)
         return subscription
 
     def create_service(
@@ -229,10 +237,12 @@ class Node(NodeParameters, NodeGraph):
         if publisher not in self._publishers:
             return False
         self._publishers.remove(publisher)
+        self._end_events(publisher.events)
         self._close(publisher.writer)
         return True
 
     def destroy_subscription(self, subscription: Subscription) -> bool:
+        self._end_events(subscription.events)
         return self._remove(subscription, "reader")
 
     def destroy_service(self, service: Service) -> bool:
@@ -297,27 +307,55 @@ class Node(NodeParameters, NodeGraph):
         is_service = not dds_name.startswith("rt/")
         return self._context.wire.topic(dds_name, idl_type(msg_type.TYPE_NAME, is_service))
 
-    def _writer(self, dds_name: str, name: str, msg_type: Any, qos: QoSProfile, identity: str = "") -> Writer:
+    def _begin_events(self, events: EntityEvents, end: Reader | Writer) -> None:
+        for handler in events.handlers:
+            handler.entity = end.entity
+            self._add(handler)
+
+    def _end_events(self, events: EntityEvents) -> None:
+        for handler in events.handlers:
+            self._remove(handler)
+
+    def _writer(
+        self,
+        dds_name: str,
+        name: str,
+        msg_type: Any,
+        qos: QoSProfile,
+        identity: str = "",
+        events: EntityEvents = NO_EVENTS,
+    ) -> Writer:
         def on_status(writer: Writer, status: int) -> None:
-            if status & DDSStatus.OfferedIncompatibleQos:
+            events.signal(status)
+            if status & DDSStatus.OfferedIncompatibleQos and events.says_incompatible:
                 self._context.qos_watch.suspect(writer.gid, name, dds_name, qos, True, self._logger)
             self._context.bell.ring()
 
         user_data = f"{identity}typehash={type_hash(msg_type.TYPE_NAME)};"
-        return Writer(self._context.wire, self._topic(dds_name, msg_type), to_dds(qos, user_data), on_status)
+        topic, dds_qos = self._topic(dds_name, msg_type), to_dds(qos, user_data)
+        return Writer(self._context.wire, topic, dds_qos, on_status, events.statuses)
 
     def _reader(
-        self, waitable: Waitable, dds_name: str, name: str, msg_type: Any, qos: QoSProfile, identity: str = ""
+        self,
+        waitable: Waitable,
+        dds_name: str,
+        name: str,
+        msg_type: Any,
+        qos: QoSProfile,
+        identity: str = "",
+        events: EntityEvents = NO_EVENTS,
     ) -> Reader:
         def on_status(reader: Reader, status: int) -> None:
+            events.signal(status)
             if status & DDSStatus.DataAvailable:
                 waitable.signalled = True
-            if status & DDSStatus.RequestedIncompatibleQos:
+            if status & DDSStatus.RequestedIncompatibleQos and events.says_incompatible:
                 self._context.qos_watch.suspect(reader.gid, name, dds_name, qos, False, self._logger)
             self._context.bell.ring()
 
         user_data = f"{identity}typehash={type_hash(msg_type.TYPE_NAME)};"
-        return Reader(self._context.wire, self._topic(dds_name, msg_type), to_dds(qos, user_data), on_status)
+        topic, dds_qos = self._topic(dds_name, msg_type), to_dds(qos, user_data)
+        return Reader(self._context.wire, topic, dds_qos, on_status, events.statuses)
 
 
 def _identity() -> str:

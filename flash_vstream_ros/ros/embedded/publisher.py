@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .cdr import serialize
 from .duration import Duration
+from .event_handler import NO_EVENTS, EntityEvents
 from .messages import Message
 from .qos import QoSProfile
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 class Publisher:
     writer: Writer
+    events: EntityEvents = NO_EVENTS
 
     def __init__(self, node: Node, msg_type: type[Message], topic: str, qos: QoSProfile) -> None:
         self._node = node

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .callback_groups import CallbackGroup
+from .event_handler import NO_EVENTS, EntityEvents
 from .messages import Message
 from .qos import QoSProfile
 from .receiver import Receiver
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 
 class Subscription(Receiver):
+    events: EntityEvents = NO_EVENTS
+
     def __init__(
         self,
         node: Node,

@@ -64,13 +64,16 @@ def dispose(entity: Entity) -> None:
 
 
 class Writer:
-    def __init__(self, wire: Wire, topic: Topic, qos: Qos, on_status: Callable[[Writer, int], None]) -> None:
+    def __init__(
+        self, wire: Wire, topic: Topic, qos: Qos, on_status: Callable[[Writer, int], None], more: int = 0
+    ) -> None:
+        """`more` are further DDS statuses to be told of."""
         self._wire = wire
         self.entity = DataWriter(wire.participant, topic, qos)
         self.gid = self.entity.guid.bytes
         self.handle = self.entity.instance_handle & 0xFFFFFFFFFFFFFFFF
         self._closed = False
-        mask = DDSStatus.OfferedIncompatibleQos | DDSStatus.PublicationMatched
+        mask = DDSStatus.OfferedIncompatibleQos | DDSStatus.PublicationMatched | more
         wire.watch(self.entity, mask, lambda status: on_status(self, status))
 
     def write(self, raw: bytearray) -> bool:
@@ -98,13 +101,16 @@ class Writer:
 
 
 class Reader:
-    def __init__(self, wire: Wire, topic: Topic, qos: Qos, on_status: Callable[[Reader, int], None]) -> None:
+    def __init__(
+        self, wire: Wire, topic: Topic, qos: Qos, on_status: Callable[[Reader, int], None], more: int = 0
+    ) -> None:
+        """`more` are further DDS statuses to be told of."""
         self._wire = wire
         self._lock = threading.Lock()
         self._closed = False
         self.entity = DataReader(wire.participant, topic, qos)
         self.gid = self.entity.guid.bytes
-        mask = DDSStatus.DataAvailable | DDSStatus.RequestedIncompatibleQos | DDSStatus.SubscriptionMatched
+        mask = DDSStatus.DataAvailable | DDSStatus.RequestedIncompatibleQos | DDSStatus.SubscriptionMatched | more
         wire.watch(self.entity, mask, lambda status: on_status(self, status))
 
     def take(self) -> Sample | None:

@@ -1,0 +1,59 @@
+"""A camera in a process of its own: rgb8 images of noise at a steady rate, stamped at their nominal times."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+
+SETTLE_S = 2.0
+STAMP_BASE_NS = 1_000_000_000_000
+DEPTH = 5
+
+
+def start(topic: str, width: int, height: int, hertz: float, frames: int) -> subprocess.Popen[str]:
+    """The process; it begins once somebody listens, and prints what `publish` returns as JSON."""
+    arguments = [topic, str(width), str(height), str(hertz), str(frames)]
+    return subprocess.Popen([sys.executable, "-m", __name__, *arguments], stdout=subprocess.PIPE, text=True)
+
+
+def frame_number(stamp_ns: int, hertz: float) -> int:
+    """Which image of the stream carries this stamp, from 0."""
+    return round((stamp_ns - STAMP_BASE_NS) * hertz / 1e9)
+
+
+def publish(topic: str, width: int, height: int, hertz: float, frames: int) -> dict[str, float]:
+    """Send `frames` images. Returns how many were sent, and by how much one was late at most [s]."""
+    import numpy as np
+
+    from flash_vstream_ros.ros import Node, QoSProfile, ReliabilityPolicy, init, shutdown
+    from flash_vstream_ros.ros.images import from_rgb
+    from flash_vstream_ros.ros.interfaces import Image
+
+    init(args=[])
+    node = Node(topic.replace("/", "_") + "_driver")
+    publisher = node.create_publisher(Image, topic, QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT))
+    picture = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    message = from_rgb(picture, 0, "", Image)
+    while publisher.get_subscription_count() == 0:
+        time.sleep(0.05)
+    time.sleep(SETTLE_S)
+    begun, late, sent = time.monotonic(), 0.0, 0
+    for index in range(frames):
+        stamp_ns = STAMP_BASE_NS + round(index * 1e9 / hertz)
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 1_000_000_000)
+        publisher.publish(message)
+        sent += 1
+        ahead = begun + (index + 1) / hertz - time.monotonic()
+        late = max(late, -ahead)
+        time.sleep(max(0.0, ahead))
+    time.sleep(SETTLE_S)
+    node.destroy_node()
+    shutdown()
+    return {"sent": sent, "late_s": late}
+
+
+if __name__ == "__main__":
+    _, topic, width, height, hertz, frames = sys.argv
+    print(json.dumps(publish(topic, int(width), int(height), float(hertz), int(frames))))

@@ -1,0 +1,253 @@
+"""Several cameras at full rate with questions meanwhile: what became of every image, and how long callbacks took.
+
+Each camera is a process of its own, the one who asks is another, and the real node with the tiny model runs in this
+one. An image that was sent is either received, and then accounted for by the engine, or missing, which its
+neighbours' stamps tell; a missing one is put down to what was seen to lose it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import camera_process
+from .camera import running
+from .camera_process import DEPTH, frame_number
+
+if TYPE_CHECKING:
+    from flash_vstream_ros.client import AskClient
+    from flash_vstream_ros.engine.frames import FrameCounts
+
+PARAMETERS = ("model.name:=tiny-random", "model.max_pixels:=50176", "question.max_new_tokens:=16")
+ASK_EVERY_S = 1.0
+DRAIN_S = 10.0
+START_S = 120.0
+READY = "ready"
+UNANSWERED, NO_FRAMES = -1, 2  # the second is of srv/AskScene.srv
+KERNEL_COUNTERS = Path("/proc/net/snmp")
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """An image in the callback: its number in its stream, when the callback began, and for how long it ran [s]."""
+
+    number: int
+    at_s: float
+    held_s: float
+
+
+@dataclass(frozen=True)
+class Account:
+    """What became of one camera's images. sent = received + queue_overran + lost_on_the_wire."""
+
+    sent: int
+    received: int
+    queue_overran: int  # the subscription's queue was full when the node came to it
+    lost_on_the_wire: int
+    encoded: int
+    gated: int
+    pending: int
+    dropped: dict[str, int]
+    late_s: float  # of the camera, at most
+
+    @property
+    def balanced(self) -> bool:
+        accounted = self.encoded + self.gated + self.pending + sum(self.dropped.values())
+        return self.received == accounted and self.sent == self.received + self.queue_overran + self.lost_on_the_wire
+
+
+def account(sent: int, late_s: float, arrivals: Sequence[Arrival], counts: FrameCounts, hertz: float) -> Account:
+    """Puts every missing image down to the queue or to the wire.
+
+    Images that came after a gap late enough for the queue to have been full were waiting in it, and the missing ones
+    were overwritten there; the others never came.
+    """
+    overran = lost = 0
+    on_time_s = min((arrival.at_s - arrival.number / hertz for arrival in arrivals), default=0.0)
+    expected = 0
+    for arrival in sorted(arrivals, key=lambda one: one.number):
+        missing = max(arrival.number - expected, 0)
+        late = arrival.at_s - arrival.number / hertz - on_time_s >= (DEPTH - 1) / hertz
+        overran, lost = (overran + missing, lost) if late else (overran, lost + missing)
+        expected = arrival.number + 1
+    return Account(
+        sent=sent,
+        received=counts.received,
+        queue_overran=overran,
+        lost_on_the_wire=lost + sent - expected,
+        encoded=counts.encoded,
+        gated=counts.gated,
+        pending=counts.pending,
+        dropped=dict(counts.drops),
+        late_s=late_s,
+    )
+
+
+def run(
+    count: int = 3, width: int = 1280, height: int = 720, hertz: float = 30.0, seconds: float = 60.0
+) -> dict[str, Any]:
+    """One account a camera, the callbacks' durations, the answers, and the datagrams that the kernel dropped."""
+    from flash_vstream_ros import conversions
+    from flash_vstream_ros.cameras import Camera, camera_topics
+    from flash_vstream_ros.node import VStreamNode
+    from flash_vstream_ros.ros.private_domain import use_private_domain
+
+    use_private_domain()
+    names = [f"camera{index}" for index in range(count)]
+    arrivals: dict[str, list[Arrival]] = {name: [] for name in names}
+
+    class TimedCamera(Camera):
+        def _receive(self, message: Any) -> None:
+            began = time.perf_counter()
+            super()._receive(message)
+            held = time.perf_counter() - began
+            number = frame_number(conversions.nanoseconds(message.header.stamp), hertz)
+            arrivals[self.name].append(Arrival(number, began, held))
+
+    class TimedNode(VStreamNode):
+        camera_type = TimedCamera
+
+    parameters = [*PARAMETERS, f"cameras:=[{','.join(names)}]"]
+    arguments = ["bench", "--ros-args", *(word for parameter in parameters for word in ("-p", parameter))]
+    frames = round(hertz * seconds)
+    dropped_before = dropped_by_kernel()
+    with running(TimedNode, arguments) as (node, _):
+        asker = _start_asking()
+        try:
+            _wait_for_model(asker)
+            drivers = [
+                camera_process.start(topic, width, height, hertz, frames) for topic in camera_topics(names).values()
+            ]
+            reports = [json.loads(driver.communicate(timeout=seconds + START_S)[0]) for driver in drivers]
+            answers = json.loads(asker.communicate(input="enough\n", timeout=START_S)[0])
+        finally:
+            asker.kill()
+        counts = _settled(node)
+    dropped = dropped_by_kernel() - dropped_before
+    accounts = {
+        name: account(int(report["sent"]), report["late_s"], arrivals[name], counts[name], hertz)
+        for name, report in zip(names, reports, strict=True)
+    }
+    lost = sum(account.lost_on_the_wire for account in accounts.values())
+    answered = [duration for code, duration in answers if code == 0]
+    held = [arrival.held_s for own in arrivals.values() for arrival in own]
+    return {
+        "width": width,
+        "height": height,
+        "hertz": hertz,
+        "seconds": seconds,
+        "cameras": {name: asdict(account) for name, account in accounts.items()},
+        "balanced": all(account.balanced for account in accounts.values()),
+        "datagrams_dropped_by_kernel": dropped,
+        "unexplained": max(0, lost - dropped),  # an image is lost when one of its many datagrams is
+        "callback_p50_s": statistics.median(held) if held else 0.0,
+        "callback_p99_s": statistics.quantiles(held, n=100, method="inclusive")[98] if len(held) > 1 else 0.0,
+        "callback_longest_s": max(held, default=0.0),
+        "answered": len(answered),
+        "asked_too_early": sum(code == NO_FRAMES for code, _ in answers),
+        "not_answered": sum(code not in (0, NO_FRAMES) for code, _ in answers),
+        "answer_p50_s": statistics.median(answered) if answered else 0.0,
+    }
+
+
+def dropped_by_kernel() -> int:
+    """UDP datagrams that found the receive buffer full, since start, in this network namespace; 0 where unknown."""
+    if not KERNEL_COUNTERS.exists():
+        return 0
+    names, values = (line.split() for line in KERNEL_COUNTERS.read_text().splitlines() if line.startswith("Udp:"))
+    return int(dict(zip(names, values, strict=True)).get("RcvbufErrors", 0))
+
+
+def _settled(node: Any) -> dict[str, FrameCounts]:
+    """The engine's counts once it has worked off what it has."""
+    until = time.monotonic() + DRAIN_S
+    while True:
+        counts: dict[str, FrameCounts] = dict(node._engine.status().cameras)
+        if time.monotonic() > until or not any(count.pending for count in counts.values()):
+            return counts
+        time.sleep(0.1)
+
+
+def _start_asking() -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", __name__]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _wait_for_model(asker: subprocess.Popen[str]) -> None:
+    assert asker.stdout is not None
+    if asker.stdout.readline().strip() != READY:
+        raise RuntimeError("the node did not answer its first question; its log above says why")
+
+
+def ask_until_told() -> None:
+    """The process that asks: a line once the node answers; then, after a line came in, all answers as JSON."""
+    import threading
+
+    from flash_vstream_ros.client import AskClient
+
+    enough = threading.Event()
+
+    def listen() -> None:
+        sys.stdin.readline()
+        enough.set()
+
+    threading.Thread(target=listen, daemon=True).start()
+    answers: list[tuple[int, float]] = []
+    with AskClient("ask_scene") as client:
+        client.ask_when_ready(client.request("Are you there?"), START_S)
+        print(READY, flush=True)
+        while not enough.wait(ASK_EVERY_S):
+            answers.append(_answer(client))
+    print(json.dumps(answers))
+
+
+def _answer(client: AskClient) -> tuple[int, float]:
+    """Error code and duration [s]."""
+    from flash_vstream_ros.client import seconds
+
+    try:
+        reply = client.ask(client.request("What is there?", deadline_s=START_S))
+    except TimeoutError:
+        return UNANSWERED, START_S
+    return int(reply.error_code), seconds(reply.duration)
+
+
+def show(result: dict[str, Any]) -> None:
+    print(f"{len(result['cameras'])} cameras, {result['width']}x{result['height']} rgb8 at {result['hertz']:g} Hz")
+    for name, own in result["cameras"].items():
+        drops = ", ".join(f"{reason} {count}" for reason, count in own["dropped"].items()) or "none"
+        print(
+            f"{name}: {own['received']} of {own['sent']} received; missing: {own['queue_overran']} queue overran,"
+            f" {own['lost_on_the_wire']} lost on the wire; of those received {own['encoded']} encoded,"
+            f" {own['gated']} not due, {own['pending']} pending, dropped: {drops}"
+        )
+    print(
+        f"accounts {'balance' if result['balanced'] else 'DO NOT BALANCE'}; {result['unexplained']} unexplained;"
+        f" the kernel dropped {result['datagrams_dropped_by_kernel']} datagrams"
+    )
+    print(
+        f"callback {1e3 * result['callback_p50_s']:.3f} ms (p99 {1e3 * result['callback_p99_s']:.3f} ms, longest"
+        f" {1e3 * result['callback_longest_s']:.1f} ms); {result['answered']} questions answered, median"
+        f" {result['answer_p50_s']:.2f} s, {result['asked_too_early']} asked before there was anything to see,"
+        f" {result['not_answered']} not answered"
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--count", type=int, default=3, help="cameras (default: %(default)s)")
+    parser.add_argument("--width", type=int, default=1280, help="of an image [pixels]")
+    parser.add_argument("--height", type=int, default=720, help="of an image [pixels]")
+    parser.add_argument("--hertz", type=float, default=30.0, help="images a second, of each camera")
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long (default: %(default)g)")
+
+
+if __name__ == "__main__":
+    ask_until_told()
