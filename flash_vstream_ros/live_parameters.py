@@ -48,7 +48,7 @@ class LiveParameters(_Node):
         with self._one_change:
             self._locked = locked
             for spec in BY_NAME.values():
-                self.describe_parameter(spec.name).read_only = locked and not spec.dynamic
+                self.describe_parameter(spec.name).read_only = spec.initial or (locked and not spec.dynamic)
 
     def set_parameters(self, parameter_list: Sequence[Parameter]) -> list[Any]:
         results: list[Any] = []

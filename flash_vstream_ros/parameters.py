@@ -31,7 +31,8 @@ TYPES = {bool: "a bool", int: "an integer", float: "a double, such as 1.0", str:
 class ParameterSpec:
     """One row of the table. `least` and `most` bound numbers, `choices` strings.
 
-    A `dynamic` one can change while the node runs, the others are read at start.
+    A `dynamic` one can change while the node runs, an `initial` one is read when the node is made, the others are read
+    when it is configured.
     """
 
     name: str
@@ -41,6 +42,7 @@ class ParameterSpec:
     most: float | None = None
     choices: tuple[str, ...] = ()
     dynamic: bool = False
+    initial: bool = False
 
     def problem(self, value: Any) -> str:
         """What is wrong with a value, as a sentence about this parameter; empty when nothing is."""
@@ -73,7 +75,9 @@ LONGEST_QUEUE = 64
 SUMMARY_PROMPT = "Describe in one or two sentences what happened."
 
 PARAMETERS = (
-    ParameterSpec("autostart", True, "Configure and activate at start; false: wait for a lifecycle manager"),
+    ParameterSpec(
+        "autostart", True, "Configure and activate at start; false: wait for a lifecycle manager", initial=True
+    ),
     ParameterSpec(
         "model.name",
         PUBLISHED_MODEL,
@@ -292,7 +296,9 @@ def problems(values: Mapping[str, Any], wanted: Mapping[str, Any], *, locked: bo
     for name, value in wanted.items():
         if name not in BY_NAME:
             continue
-        if locked and not BY_NAME[name].dynamic:
+        if BY_NAME[name].initial:
+            found.append(f"{name!r} is read at start: start the node again")
+        elif locked and not BY_NAME[name].dynamic:
             found.append(f"{name!r} is read at start: configure the node again")
         elif problem := BY_NAME[name].problem(value):
             found.append(problem)

@@ -19,11 +19,16 @@ class Periodic:
     def __init__(self, node: Node, callback: Callable[[], None], period_s: float, clock: Any = None) -> None:
         self._node = node
         self._period_s = period_s
-        self._running = True
+        self._wanted = True
         self._timer = node.create_timer(
             max(period_s, SHORTEST_S), callback, callback_group=MutuallyExclusiveCallbackGroup(), clock=clock
         )
         self._restart()
+
+    @property
+    def running(self) -> bool:
+        """Whether it calls back."""
+        return not self._timer.is_canceled()
 
     def every(self, period_s: float) -> None:
         """Go on with another period, the first one from now on. The same as before changes nothing."""
@@ -35,16 +40,16 @@ class Periodic:
 
     def cancel(self) -> None:
         """Do not call back until `reset`."""
-        self._running = False
+        self._wanted = False
         self._restart()
 
     def reset(self) -> None:
         """Go on with a whole period from now on."""
-        self._running = True
+        self._wanted = True
         self._restart()
 
     def _restart(self) -> None:
-        if not self._running or not self._period_s:
+        if not self._wanted or not self._period_s:
             self._timer.cancel()
             return
         self._timer.reset()

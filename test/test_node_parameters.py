@@ -105,7 +105,8 @@ def test_what_is_read_at_start_refuses_with_the_reason(robot: Operator, spec: An
     before = robot.get(spec.name)
     (result,) = robot.set_each(**{spec.name.replace(".", "__"): spec.default})
     assert not result.successful
-    assert result.reason == f"'{spec.name}' is read at start: configure the node again"
+    remedy = "start" if spec.initial else "configure"
+    assert result.reason == f"'{spec.name}' is read at start: {remedy} the node again"
     assert robot.get(spec.name) == before
 
 
