@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -248,6 +250,19 @@ def test_the_qos_of_a_topic_is_overridden_the_ros_way(robots: Callable[..., Robo
     assert camera.reliable
     camera.close()
     assert robot.camera().reliable
+
+
+def test_the_readmes_form_of_an_override_is_read_from_a_parameter_file(
+    robots: Callable[..., Robot], tmp_path: Path
+) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    (text,) = (block for block in re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL) if "qos_overrides" in block)
+    file = tmp_path / "overrides.yaml"
+    file.write_text(text.replace("depth: 5", "depth: 9"), encoding="utf-8")
+    robot = robots("--params-file", str(file), "-r", "image:=/camera/image_raw")
+    assert robot.camera().reliable
+    depths = {s.qos_profile.depth for s in robot.node.subscriptions if s.topic_name == "/camera/image_raw"}
+    assert depths == {9}
 
 
 def test_an_override_that_makes_no_sense_is_named_and_the_rest_is_used(

@@ -27,7 +27,8 @@ def test_two_cameras_of_different_size_in_one_memory_asked_together_and_alone(tm
         status = robot.fresh_status()
         both, rear = (robot.ask(robot.request("What is there?", cameras=names)) for names in ((), ("rear",)))
         unknown = robot.ask(robot.request("What is there?", cameras=["left"]))
-        robot.wait_for(lambda: any(list(summary.cameras) == ["front", "rear"] for summary in robot.summaries))
+        robot.wait_for(lambda: bool(robot.summaries) and robot.summaries[-1].until.sec == 10)
+        early = {camera for summary in robot.summaries for camera in summary.cameras}
         robot.see([20, 21], (90, 160), "front/image")
         robot.wait_for(lambda: robot.summaries[-1].until.sec == 21)
         log = node.log
@@ -37,6 +38,7 @@ def test_two_cameras_of_different_size_in_one_memory_asked_together_and_alone(tm
     assert (rear.covered_since.sec, rear.covered_until.sec) == (1, 8)
     shapes = {(entry.camera, thumbnail(entry).shape[:2]) for entry in both.evidence}
     assert shapes <= {("front", (90, 160)), ("front", (60, 80)), ("rear", (160, 120))}
+    assert early == {"front", "rear"}
     assert list(robot.summaries[-1].cameras) == ["front"]
     assert status.slots == 9
     assert status.resolution_changes == 1
