@@ -269,7 +269,8 @@ class VStreamNode(ManagedNode):
         )
         answer = self._answer_to(question)
         if answer.error_code is not ErrorCode.NONE:
-            self._warn(f"no summary this time: {answer.error_code.name}: {answer.error_msg}")
+            if self._engine.state is State.READY:  # else it was deactivated meanwhile, which needs no warning
+                self._warn(f"no summary this time: {answer.error_code.name}: {answer.error_msg}")
             return
         self._summarised = now
         self._summary.publish(conversions.summary_message(answer, before, now, self._settings.engine.cameras))

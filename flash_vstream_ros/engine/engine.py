@@ -305,8 +305,8 @@ class Engine:
         )
         self._figures = _figures(memory, ingest, model.device)
         self._serving = True
-        self._become(State.READY)
         self._say(f"ready: {model.name} on {model.device}, {model.dtype}, {model.attention_kernel}")
+        self._become(State.READY)
         while not self._stopping:
             self._wake.clear()
             took_in = ingest.step()
