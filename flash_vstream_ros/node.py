@@ -278,9 +278,10 @@ class VStreamNode(LiveParameters, ManagedNode):
         )
         answer = self._answer_to(question)
         if answer.error_code is not ErrorCode.NONE:
-            self.get_logger().warning(
-                f"no summary this time: {answer.error_code.name}: {answer.error_msg}", throttle_duration_sec=60.0
-            )
+            if self._engine.state is State.READY:  # else it was deactivated meanwhile, which needs no warning
+                self.get_logger().warning(
+                    f"no summary this time: {answer.error_code.name}: {answer.error_msg}", throttle_duration_sec=60.0
+                )
             return
         with self._summary_lock:
             if self._engine.status().memory.revision == now.memory.revision:

@@ -315,8 +315,8 @@ class Engine:
         report()
         self._serving = True
         self._orders.open()
-        self._become(State.READY)
         self._say(f"ready: {model.name} on {model.device}, {model.dtype}, {model.attention_kernel}")
+        self._become(State.READY)
         while not self._stopping:
             self._wake.clear()
             self._orders.carry_out(custody, report)
