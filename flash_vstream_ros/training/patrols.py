@@ -102,7 +102,6 @@ class Composer:
                 rooms = ROOMS.index(world.room(t)), ROOMS.index(world.room(t + FRAME_S))
                 yield t + FRAME_S, int(self.rng.choice(self.ways[rooms] or self.ways[rooms[1], rooms[1]]))
 
-
     def thinned(self, slots: Iterable[tuple[float, int]]) -> Iterator[tuple[float, int]]:
         """Of each look the first slots, and then one in LATER."""
         group = run = -1
