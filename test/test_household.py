@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import torch
 from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration
 
 from flash_vstream_ros.bench.answers import FRAME_S, MAX_PIXELS, MEMORY, SLOT_S, SUMMARY_S, watch
@@ -25,7 +24,7 @@ from flash_vstream_ros.parameters import SUMMARY_PROMPT
 
 SEEDS = range(300_000, 300_005)
 MINUTES = 8.0
-RIGHT = 0.8  # of all questions; the memory as it is has a margin above, one that is harmed below
+RIGHT = 0.66  # of all questions; the memory as it is has a margin above, one that is harmed below
 
 
 class Moment(NamedTuple):
@@ -70,21 +69,24 @@ def share_right(
     return fmean(marks)
 
 
-def mixed_up(whole: MemorySnapshot) -> MemorySnapshot:
-    """Clusters that stand at the times of others."""
-    order = torch.randperm(len(whole.csm), generator=torch.Generator().manual_seed(0))
-    return replace(whole, csm=whole.csm[order])
+def turned_round(whole: MemorySnapshot) -> MemorySnapshot:
+    """The first comes last: what is seen stands at the times of others."""
+    return replace(whole, csm=whole.csm.flip(0), dam=whole.dam.flip(0))
 
 
 def blurred(whole: MemorySnapshot) -> MemorySnapshot:
-    """Clusters that are all drawn half way to their mean."""
-    return replace(whole, csm=whole.csm.lerp(whole.csm.mean(0, keepdim=True), 0.5))
-
-
-def half(whole: MemorySnapshot) -> MemorySnapshot:
-    """Every other cluster and key slot lost."""
+    """Clusters and key slots that are all drawn half way to their mean."""
     return replace(
-        whole, csm=whole.csm[::2], csm_times=whole.csm_times[::2], dam=whole.dam[::2], dam_times=whole.dam_times[::2]
+        whole,
+        csm=whole.csm.lerp(whole.csm.mean(0, keepdim=True), 0.5),
+        dam=whole.dam.lerp(whole.dam.mean(0, keepdim=True), 0.5),
+    )
+
+
+def thinned(whole: MemorySnapshot) -> MemorySnapshot:
+    """Of four clusters and of four key slots three are lost."""
+    return replace(
+        whole, csm=whole.csm[::4], csm_times=whole.csm_times[::4], dam=whole.dam[::4], dam_times=whole.dam_times[::4]
     )
 
 
@@ -92,14 +94,14 @@ def test_it_answers_right_from_the_memory(household: Any, moments: list[Moment])
     assert share_right(household, moments) >= RIGHT + 0.05
 
 
-@pytest.mark.parametrize("harm", [mixed_up, blurred, half])
+@pytest.mark.parametrize("harm", [turned_round, blurred, thinned])
 def test_it_does_not_from_a_memory_that_is_harmed(household: Any, moments: list[Moment], harm: Any) -> None:
     assert share_right(household, moments, harm) <= RIGHT - 0.05
 
 
 def test_without_video_it_can_only_guess(household: Any, moments: list[Moment]) -> None:
     nothing = NoVideo().snapshot()
-    assert share_right(household, moments, lambda _: nothing) <= 0.45
+    assert share_right(household, moments, lambda _: nothing) <= 0.35
 
 
 def test_its_summaries_tell_what_happened_lately(household: Any, moments: list[Moment]) -> None:

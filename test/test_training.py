@@ -55,7 +55,7 @@ def features(pictures: Looks) -> Features:
 
 @pytest.fixture(scope="module")
 def some(features: Features) -> list[Example]:
-    return list(islice(examples(features, seed=3, longest_min=6.0), 12))
+    return list(islice(examples(features, seed=3, longest_min=6.0, moments=2), 12))
 
 
 def test_every_word_of_the_household_is_one_token(tokenizer: Any) -> None:
@@ -189,7 +189,7 @@ def test_a_run_is_resumed_and_ends_in_a_model_that_answers(
 
 def test_memories_to_train_on_are_of_all_sizes(features: Features, some: list[Example]) -> None:
     assert len({len(example.csm) for example in some}) > 2
-    real = next(iter(examples(features, 4, longest_min=6.0, real=True)))
+    real = next(examples(features, 4, longest_min=6.0, real=True))
     assert len(real.dam) <= patrols.MEMORY.dam_slots
     world = World(2)
     assert questions(world.visits, world.duration, np.random.default_rng(0))

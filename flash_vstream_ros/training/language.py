@@ -184,7 +184,7 @@ def _visual_tokens(example: Example) -> int:
 
 
 def _make(make: Callable[[], Iterator[Example]], queue: Any) -> None:
-    os.nice(5)
+    os.nice(12)
     torch.set_num_threads(1)
     for example in filter(lambda example: example.questions, make()):
         queue.put(tuple(part.numpy() if isinstance(part, Tensor) else part for part in example))
