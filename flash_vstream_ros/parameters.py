@@ -241,10 +241,17 @@ def declare(node: Node, complain: Callable[[str], None]) -> Settings:
 
 
 def declare_one(node: Node, spec: ParameterSpec, complain: Callable[[str], None]) -> Any:
-    """The value of one parameter, declared now where it is not yet; a bad override is complained of."""
-    if node.has_parameter(spec.name):
-        return node.get_parameter(spec.name).value
+    """The value of one parameter, declared now where it is not yet; a bad override is complained of.
+
+    One that was declared with another default, and not overridden, takes the new one.
+    """
     override = _overrides(node).get(spec.name)
+    if node.has_parameter(spec.name):
+        value = node.get_parameter(spec.name).value
+        if override is not None or value == spec.default:
+            return value
+        node.describe_parameter(spec.name).read_only = False
+        node.undeclare_parameter(spec.name)
     problem = spec.problem(override.value) if override is not None else ""
     if problem:
         complain(f"parameter {problem}; its default {spec.default!r} is used")

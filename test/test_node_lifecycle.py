@@ -151,6 +151,18 @@ def test_parameters_of_an_unconfigured_node_change_and_hold_when_it_is_configure
     assert (list(status.cameras), status.memory_capacity) == (["left"], 50 + 30)
 
 
+def test_a_reliability_changed_while_unconfigured_is_that_of_the_next_subscription(waiting: Life) -> None:
+    for wanted in ("best_effort", "reliable"):
+        (result,) = waiting.node.set_parameters([Parameter("image.reliability", value=wanted)])
+        assert result.successful
+        assert waiting.manager.change("configure", "activate") == [True, True]
+        (camera,) = waiting.node._cameras
+        assert camera.reliable is (wanted == "reliable")
+        override = f"qos_overrides.{camera.topic}.subscription.reliability"
+        assert waiting.node.get_parameter(override).value == wanted
+        assert waiting.manager.change("deactivate", "cleanup") == [True, True]
+
+
 def test_cleaning_up_frees_model_and_memory_and_the_node_can_be_configured_again(waiting: Life) -> None:
     assert waiting.manager.change("configure", "activate") == [True, True]
     assert waiting.see(1, 2).slots == 1
