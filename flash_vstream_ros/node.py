@@ -16,6 +16,7 @@ from flash_vstream_ros import conversions
 from flash_vstream_ros.cameras import Camera, camera_topics
 from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.engine.questions import Answer, ErrorCode, Question
+from flash_vstream_ros.image_qos import unused_overrides
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.parameters import declare
 from flash_vstream_ros.ros import (
@@ -85,6 +86,10 @@ class VStreamNode(Node):
             )
             for name, topic in camera_topics(config.cameras).items()
         ]
+        for name in unused_overrides(self):
+            self._warn(
+                f"parameter {name!r} is ignored: it is of no camera's topic, or of no policy that can be overridden"
+            )
         asking = ReentrantCallbackGroup()
         self.create_service(AskScene, "ask_scene", self._on_ask_scene, callback_group=asking)
         self.create_subscription(String, "~/question", self._on_question, 10, callback_group=asking)
