@@ -67,6 +67,13 @@ class ImageQoS:
         return ReliabilityPolicy.RELIABLE if publishers and reliable else ReliabilityPolicy.BEST_EFFORT
 
 
+def unused_overrides(node: Node) -> list[str]:
+    """QoS overrides given for subscriptions that no camera has declared: of another topic, or of no such policy."""
+    overrides = getattr(node, "_parameter_overrides", {})
+    given = [name for name in overrides if name.startswith("qos_overrides.") and ".subscription." in name]
+    return sorted(name for name in given if not node.has_parameter(name))
+
+
 def incompatible(publishers: Sequence[Any], topic: str, type_name: str, asked: QoSProfile) -> tuple[str, ...]:
     """A sentence for each publisher of `topic` that is not heard: its node, the topic, and what does not fit."""
     found = []

@@ -22,6 +22,7 @@ from flash_vstream_ros.engine.notices import Notices
 from flash_vstream_ros.engine.questions import Answer, ErrorCode, Question
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.engine.status import Status, news
+from flash_vstream_ros.image_qos import unused_overrides
 from flash_vstream_ros.live_parameters import LiveParameters
 from flash_vstream_ros.managed_node import ManagedNode, error_if_it_raises
 from flash_vstream_ros.memory_services import MemoryServices
@@ -158,6 +159,10 @@ class VStreamNode(LiveParameters, ManagedNode):
             )
             for name, topic in camera_topics(self._settings.engine.cameras).items()
         ]
+        for name in unused_overrides(self):
+            self._warn(
+                f"parameter {name!r} is ignored: it is of no camera's topic, or of no policy that can be overridden"
+            )
         self._summary_timer.reset()
         self._engine.activate()
         return TransitionCallbackReturn.SUCCESS

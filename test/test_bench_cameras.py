@@ -17,43 +17,48 @@ def counts(received: int, **drops: int) -> FrameCounts:
     return FrameCounts(received, 0, gated, 0, tuple(sorted(drops.items())), 0)
 
 
+def sent(frames: int) -> dict[str, float]:
+    return {"sent": frames, "given_up": 0, "late_s": 0.0}
+
+
 def arrived(*numbers: int, late_s: float = 0.0) -> list[Arrival]:
     return [Arrival(number, 100.0 + number / HERTZ + late_s, 0.0) for number in numbers]
 
 
 def test_images_that_all_came_balance() -> None:
-    own = account(5, 0.0, arrived(0, 1, 2, 3, 4), counts(5, superseded=2), HERTZ)
+    own = account(sent(5), arrived(0, 1, 2, 3, 4), counts(5, superseded=2), HERTZ)
     assert (own.received, own.queue_overran, own.lost_on_the_wire, own.dropped) == (5, 0, 0, {"superseded": 2})
     assert own.balanced
 
 
 def test_images_missing_while_the_node_was_on_time_were_lost_on_the_wire() -> None:
-    own = account(9, 0.0, arrived(1, 2, 5, 6), counts(4), HERTZ)
+    own = account(sent(9), arrived(1, 2, 5, 6), counts(4), HERTZ)
     assert (own.queue_overran, own.lost_on_the_wire) == (0, 5)
     assert own.balanced
 
 
 def test_images_missing_before_one_that_waited_in_a_full_queue_were_overwritten_there() -> None:
-    own = account(12, 0.0, arrived(0, 1) + arrived(7, 8, 9, 10, 11, late_s=0.5), counts(7), HERTZ)
+    own = account(sent(12), arrived(0, 1) + arrived(7, 8, 9, 10, 11, late_s=0.5), counts(7), HERTZ)
     assert (own.queue_overran, own.lost_on_the_wire) == (5, 0)
     assert own.balanced
 
 
 @pytest.mark.parametrize(
-    ("sent", "numbers", "received"),
+    ("frames", "numbers", "received"),
     [(3, (0, 1, 1, 2), 4), (3, (0, 1, 2), 2)],
     ids=["one came twice", "one is in no count"],
 )
-def test_images_that_are_nowhere_or_twice_do_not_balance(sent: int, numbers: tuple[int, ...], received: int) -> None:
-    assert not account(sent, 0.0, arrived(*numbers), counts(received), HERTZ).balanced
+def test_images_that_are_nowhere_or_twice_do_not_balance(frames: int, numbers: tuple[int, ...], received: int) -> None:
+    assert not account(sent(frames), arrived(*numbers), counts(received), HERTZ).balanced
 
 
 def test_a_camera_that_sent_nothing_that_came_lost_everything_on_the_wire() -> None:
-    assert account(3, 0.0, [], counts(0), HERTZ).lost_on_the_wire == 3
+    assert account(sent(3), [], counts(0), HERTZ).lost_on_the_wire == 3
 
 
-def test_two_small_cameras_are_accounted_for(capsys: pytest.CaptureFixture[str]) -> None:
-    result = cameras.run(count=2, width=160, height=120, hertz=5.0, seconds=3.0)
+@pytest.mark.parametrize("reliability", ["best_effort", "reliable"])
+def test_two_small_cameras_are_accounted_for(capsys: pytest.CaptureFixture[str], reliability: str) -> None:
+    result = cameras.run(count=2, width=160, height=120, hertz=5.0, seconds=3.0, reliability=reliability)
     assert result["balanced"]
     assert [own["sent"] for own in result["cameras"].values()] == [15, 15]
     assert all(own["received"] > 0 for own in result["cameras"].values())

@@ -16,6 +16,7 @@ from conftest import wait_until
 
 from flash_vstream_ros.cameras import Camera, camera_topics
 from flash_vstream_ros.engine.frames import Frame
+from flash_vstream_ros.image_qos import unused_overrides
 from flash_vstream_ros.ros import (
     MultiThreadedExecutor,
     Node,
@@ -263,6 +264,16 @@ def test_the_readmes_form_of_an_override_is_read_from_a_parameter_file(
     assert robot.camera().reliable
     depths = {s.qos_profile.depth for s in robot.node.subscriptions if s.topic_name == "/camera/image_raw"}
     assert depths == {9}
+
+
+def test_overrides_that_no_camera_takes_are_found(robots: Callable[..., Robot]) -> None:
+    overrides = (override("depth", 3), override("depth", 3, "/imgae"), override("deadline", 3))
+    robot = robots(overrides=overrides)
+    robot.camera()
+    assert unused_overrides(robot.node) == [
+        "qos_overrides./image.subscription.deadline",
+        "qos_overrides./imgae.subscription.depth",
+    ]
 
 
 def test_an_override_that_makes_no_sense_is_named_and_the_rest_is_used(

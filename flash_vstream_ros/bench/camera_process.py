@@ -12,9 +12,11 @@ STAMP_BASE_NS = 1_000_000_000_000
 DEPTH = 5
 
 
-def start(topic: str, width: int, height: int, hertz: float, frames: int) -> subprocess.Popen[str]:
+def start(
+    topic: str, width: int, height: int, hertz: float, frames: int, reliability: str = "best_effort"
+) -> subprocess.Popen[str]:
     """The process; it begins once somebody listens, and prints what `publish` returns as JSON."""
-    arguments = [topic, str(width), str(height), str(hertz), str(frames)]
+    arguments = [topic, str(width), str(height), str(hertz), str(frames), reliability]
     return subprocess.Popen([sys.executable, "-m", __name__, *arguments], stdout=subprocess.PIPE, text=True)
 
 
@@ -23,8 +25,12 @@ def frame_number(stamp_ns: int, hertz: float) -> int:
     return round((stamp_ns - STAMP_BASE_NS) * hertz / 1e9)
 
 
-def publish(topic: str, width: int, height: int, hertz: float, frames: int) -> dict[str, float]:
-    """Send `frames` images. Returns how many were sent, and by how much one was late at most [s]."""
+def publish(topic: str, width: int, height: int, hertz: float, frames: int, reliability: str) -> dict[str, float]:
+    """Send `frames` images.
+
+    Returns how many were sent, how many of them were given up since a reliable subscription did not take them in
+    time, and by how much one was late at most [s].
+    """
     import numpy as np
 
     from flash_vstream_ros.ros import Node, QoSProfile, ReliabilityPolicy, init, shutdown
@@ -33,7 +39,8 @@ def publish(topic: str, width: int, height: int, hertz: float, frames: int) -> d
 
     init(args=[])
     node = Node(topic.replace("/", "_") + "_driver")
-    publisher = node.create_publisher(Image, topic, QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT))
+    qos = QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy[reliability.upper()])
+    publisher = node.create_publisher(Image, topic, qos)
     picture = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
     message = from_rgb(picture, 0, "", Image)
     while publisher.get_subscription_count() == 0:
@@ -51,9 +58,9 @@ def publish(topic: str, width: int, height: int, hertz: float, frames: int) -> d
     time.sleep(SETTLE_S)
     node.destroy_node()
     shutdown()
-    return {"sent": sent, "late_s": late}
+    return {"sent": sent, "given_up": getattr(publisher, "samples_given_up", 0), "late_s": late}
 
 
 if __name__ == "__main__":
-    _, topic, width, height, hertz, frames = sys.argv
-    print(json.dumps(publish(topic, int(width), int(height), float(hertz), int(frames))))
+    _, topic, width, height, hertz, frames, reliability = sys.argv
+    print(json.dumps(publish(topic, int(width), int(height), float(hertz), int(frames), reliability)))

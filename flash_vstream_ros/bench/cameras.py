@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,6 +56,7 @@ class Account:
     gated: int
     pending: int
     dropped: dict[str, int]
+    given_up: int  # of those lost, by the camera itself
     late_s: float  # of the camera, at most
 
     @property
@@ -64,12 +65,13 @@ class Account:
         return self.received == accounted and self.sent == self.received + self.queue_overran + self.lost_on_the_wire
 
 
-def account(sent: int, late_s: float, arrivals: Sequence[Arrival], counts: FrameCounts, hertz: float) -> Account:
-    """Puts every missing image down to the queue or to the wire.
+def account(report: Mapping[str, float], arrivals: Sequence[Arrival], counts: FrameCounts, hertz: float) -> Account:
+    """Of what a camera reports and what arrived. Puts every missing image down to the queue or to the wire.
 
     Images that came after a gap late enough for the queue to have been full were waiting in it, and the missing ones
     were overwritten there; the others never came.
     """
+    sent = int(report["sent"])
     overran = lost = 0
     on_time_s = min((arrival.at_s - arrival.number / hertz for arrival in arrivals), default=0.0)
     expected = 0
@@ -87,12 +89,18 @@ def account(sent: int, late_s: float, arrivals: Sequence[Arrival], counts: Frame
         gated=counts.gated,
         pending=counts.pending,
         dropped=dict(counts.drops),
-        late_s=late_s,
+        given_up=int(report["given_up"]),
+        late_s=report["late_s"],
     )
 
 
 def run(
-    count: int = 3, width: int = 1280, height: int = 720, hertz: float = 30.0, seconds: float = 60.0
+    count: int = 3,
+    width: int = 1280,
+    height: int = 720,
+    hertz: float = 30.0,
+    seconds: float = 60.0,
+    reliability: str = "best_effort",
 ) -> dict[str, Any]:
     """One account a camera, the callbacks' durations, the answers, and the datagrams that the kernel dropped."""
     from flash_vstream_ros import conversions
@@ -124,7 +132,8 @@ def run(
         try:
             _wait_for_model(asker)
             drivers = [
-                camera_process.start(topic, width, height, hertz, frames) for topic in camera_topics(names).values()
+                camera_process.start(topic, width, height, hertz, frames, reliability)
+                for topic in camera_topics(names).values()
             ]
             reports = [json.loads(driver.communicate(timeout=seconds + START_S)[0]) for driver in drivers]
             answers = json.loads(asker.communicate(input="enough\n", timeout=START_S)[0])
@@ -133,10 +142,9 @@ def run(
         counts = _settled(node)
     dropped = dropped_by_kernel() - dropped_before
     accounts = {
-        name: account(int(report["sent"]), report["late_s"], arrivals[name], counts[name], hertz)
-        for name, report in zip(names, reports, strict=True)
+        name: account(report, arrivals[name], counts[name], hertz) for name, report in zip(names, reports, strict=True)
     }
-    lost = sum(account.lost_on_the_wire for account in accounts.values())
+    lost = sum(account.lost_on_the_wire - account.given_up for account in accounts.values())
     answered = [duration for code, duration in answers if code == 0]
     held = [arrival.held_s for own in arrivals.values() for arrival in own]
     return {
@@ -144,6 +152,7 @@ def run(
         "height": height,
         "hertz": hertz,
         "seconds": seconds,
+        "reliability": reliability,
         "cameras": {name: asdict(account) for name, account in accounts.items()},
         "balanced": all(account.balanced for account in accounts.values()),
         "datagrams_dropped_by_kernel": dropped,
@@ -221,13 +230,15 @@ def _answer(client: AskClient) -> tuple[int, float]:
 
 
 def show(result: dict[str, Any]) -> None:
-    print(f"{len(result['cameras'])} cameras, {result['width']}x{result['height']} rgb8 at {result['hertz']:g} Hz")
+    size = f"{result['width']}x{result['height']} rgb8 at {result['hertz']:g} Hz"
+    print(f"{len(result['cameras'])} cameras, {size}, {result['reliability']}")
     for name, own in result["cameras"].items():
         drops = ", ".join(f"{reason} {count}" for reason, count in own["dropped"].items()) or "none"
         print(
             f"{name}: {own['received']} of {own['sent']} received; missing: {own['queue_overran']} queue overran,"
-            f" {own['lost_on_the_wire']} lost on the wire; of those received {own['encoded']} encoded,"
-            f" {own['gated']} not due, {own['pending']} pending, dropped: {drops}"
+            f" {own['lost_on_the_wire']} lost on the wire ({own['given_up']} given up by the camera);"
+            f" of those received {own['encoded']} encoded, {own['gated']} not due, {own['pending']} pending,"
+            f" dropped: {drops}"
         )
     print(
         f"accounts {'balance' if result['balanced'] else 'DO NOT BALANCE'}; {result['unexplained']} unexplained;"
@@ -247,6 +258,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--height", type=int, default=720, help="of an image [pixels]")
     parser.add_argument("--hertz", type=float, default=30.0, help="images a second, of each camera")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long (default: %(default)g)")
+    parser.add_argument(
+        "--reliability", default="best_effort", choices=("best_effort", "reliable"), help="(default: %(default)s)"
+    )
 
 
 if __name__ == "__main__":
