@@ -35,6 +35,11 @@ def camera_topics(names: Sequence[str]) -> dict[str, str]:
     return {name: "image" if len(names) == 1 else f"{name}/image" for name in names}
 
 
+def full_topic(node: Node, topic: str, transport: str) -> str:
+    """The topic that images of a transport come on, after remapping."""
+    return str(node.resolve_topic_name(topic)) + TRANSPORTS[transport].suffix
+
+
 class Camera:
     """Subscribes on creation and offers a Frame for every usable image; `close` ends it for good.
 
@@ -54,7 +59,7 @@ class Camera:
         reliability: str = "auto",
     ) -> None:
         self.name = name
-        self.topic = node.resolve_topic_name(topic) + TRANSPORTS[transport].suffix
+        self.topic = full_topic(node, topic, transport)
         self._node = node
         self._offer = offer
         self._reject = reject

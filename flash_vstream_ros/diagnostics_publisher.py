@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 
 from flash_vstream_ros import conversions
-from flash_vstream_ros.cameras import camera_topics
+from flash_vstream_ros.cameras import camera_topics, full_topic
 from flash_vstream_ros.diagnostics import (
     History,
     Look,
@@ -25,7 +25,6 @@ from flash_vstream_ros.engine.status import Status
 from flash_vstream_ros.parameters import Settings
 from flash_vstream_ros.periodic import Periodic
 from flash_vstream_ros.ros import Clock, ClockType, Node, ok
-from flash_vstream_ros.ros.image_transport import TRANSPORTS
 from flash_vstream_ros.ros.interfaces import DiagnosticArray
 
 TOPIC = "/diagnostics"
@@ -98,6 +97,5 @@ class DiagnosticsPublisher:
 
     def _topics(self) -> dict[str, str]:
         """The full topic of each camera."""
-        suffix = TRANSPORTS[self._settings.image_transport].suffix
-        topics = camera_topics(self._settings.engine.cameras)
-        return {name: self._node.resolve_topic_name(topic) + suffix for name, topic in topics.items()}
+        topics, transport = camera_topics(self._settings.engine.cameras), self._settings.image_transport
+        return {name: full_topic(self._node, topic, transport) for name, topic in topics.items()}

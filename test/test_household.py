@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import yaml
 from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration
 
-from flash_vstream_ros.bench.answers import FRAME_S, MAX_PIXELS, MEMORY, SLOT_S, SUMMARY_S, watch
+from flash_vstream_ros.bench.answers import SUMMARY_S, watch
 from flash_vstream_ros.bench.batched import batched_answers
 from flash_vstream_ros.bench.policies import NoVideo
 from flash_vstream_ros.demo.questions import Question, patrol, precision_recall, questions, right
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.memory import FlashMemory, MemorySnapshot
+from flash_vstream_ros.models.household_settings import FRAME_S, MAX_PIXELS, MEMORY, SLOT_S, slots_by
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import HOUSEHOLD, HOUSEHOLD_FOLDER
 from flash_vstream_ros.parameters import SUMMARY_PROMPT
@@ -49,7 +52,7 @@ def moments(household: Any) -> list[Moment]:
 def _moment(household: Any, seed: int) -> Moment:
     world = World(seed, MINUTES)
     now, memory = world.duration, FlashMemory(MEMORY)
-    slots = range(int((now - FRAME_S) / SLOT_S) + 1)
+    slots = range(slots_by(now))
     for slot in watch(household, world, slots, household.grid(448, 448)):
         memory.insert(slot)
     since = max(now - SUMMARY_S / 4, 0.0)
@@ -109,6 +112,14 @@ def test_its_summaries_tell_what_happened_lately(household: Any, moments: list[M
     scores = [precision_recall(text, moment.truth) for text, moment in zip(said, moments, strict=True)]
     assert fmean(precision for precision, _ in scores) >= 0.85
     assert fmean(recall for _, recall in scores) >= 0.85
+
+
+def test_the_node_gets_the_settings_that_it_was_trained_with() -> None:
+    file = Path(__file__).parents[1] / "config" / "household.yaml"
+    given = yaml.safe_load(file.read_text(encoding="utf-8"))["/**"]["ros__parameters"]
+    assert given["model"] == {"name": HOUSEHOLD, "max_pixels": MAX_PIXELS}
+    assert given["sample_fps"] == 2 / SLOT_S == 1 / FRAME_S
+    assert given["memory"] == {name: getattr(MEMORY, name) for name in given["memory"]}
 
 
 def test_plain_transformers_loads_it() -> None:

@@ -17,19 +17,16 @@ import numpy as np
 from flash_vstream_ros.demo.questions import Question, patrol, precision_recall, questions, right
 from flash_vstream_ros.demo.world import Visit, World
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Grid, Slot
+from flash_vstream_ros.models.household_settings import FRAME_S, MAX_PIXELS, MEMORY, SLOT_S, slots_by
 from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import HOUSEHOLD
 from flash_vstream_ros.parameters import SUMMARY_PROMPT
+from flash_vstream_ros.progress import progress_bar
 
 from .policies import OFFLINE, Budget, policies
 
 SECOND = 1_000_000_000
-FRAME_S, SLOT_S = 2.0, 4.0  # between the frames of a slot; between slots
-MAX_PIXELS = 112 * 112
-MEMORY = FlashMemoryConfig(
-    csm_slots=48, dam_slots=10, horizon_slots=0, slot_period_ns=round(SLOT_S * SECOND), episode_slots=150
-)
 FIRST_SEED = 100_000
 PACE_S = (220.0, 340.0)  # of a look; each world has its own
 MOMENTS_MIN = (4.0, 20.0, 60.0, 110.0)  # and the end of the patrol
@@ -98,7 +95,7 @@ def stream(
     outcome = Outcome(tokens=dict.fromkeys(memories, 0))
     done = 0
     for now in moments(world.visits, minutes):
-        known = int((now - FRAME_S) / SLOT_S) + 1
+        known = slots_by(now)
         for slot in watch(model, world, range(done, known), grid):
             for memory in memories.values():
                 memory.insert(slot)
@@ -170,18 +167,8 @@ def run(
     model: str = HOUSEHOLD, streams: int = 20, minutes: float = 150.0, seed: int = FIRST_SEED, device: str = "auto"
 ) -> dict[str, Any]:
     """Loads the model and evaluates it behind a progress bar."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
     loaded = load_model(model, device=device, max_pixels=MAX_PIXELS)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as bar:
+    with progress_bar() as bar:
         # A patrol ends with a look, so the number of slots is known to a few only.
         task = bar.add_task("slots", total=streams * round(60 * minutes / SLOT_S))
         result = evaluate(loaded, range(seed, seed + streams), minutes, seen=lambda: bar.advance(task))

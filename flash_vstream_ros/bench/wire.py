@@ -14,10 +14,11 @@ import numpy as np
 from flash_vstream_ros.demo.questions import questions, right
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.memory import FlashMemory
+from flash_vstream_ros.models.household_settings import MAX_PIXELS, MEMORY, slots_by
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import HOUSEHOLD
 
-from .answers import FRAME_S, MAX_PIXELS, MEMORY, SLOT_S, watch
+from .answers import watch
 
 FIRST_SEED = 200_000
 
@@ -39,7 +40,7 @@ def run(
         asked = questions(world.visits, world.duration, np.random.default_rng(seed))
         memory = FlashMemory(MEMORY)
         grid = loaded.grid(*world.frame(0.0).shape[:2])
-        for slot in watch(loaded, world, range(int((world.duration - FRAME_S) / SLOT_S) + 1), grid):
+        for slot in watch(loaded, world, range(slots_by(world.duration)), grid):
             memory.insert(slot)
         offline = batched_answers(loaded, memory.snapshot(), [question.text for question in asked])
         with rehearse(seed, model, rate, [f"model.device:={device}"]) as rehearsal:

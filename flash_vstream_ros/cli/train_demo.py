@@ -20,22 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
     from flash_vstream_ros.models.interface import ModelError
     from flash_vstream_ros.models.load import choose_device
+    from flash_vstream_ros.progress import progress_bar
     from flash_vstream_ros.training import run as training
 
     plan = training.Plan(**{field.name: getattr(args, field.name) for field in fields(training.Plan)})
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn()) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("rendering looks", total=None)
 
         def report(progress: training.Progress) -> None:

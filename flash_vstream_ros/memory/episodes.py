@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .time_ids import mean_slots
+
 Times = tuple[int, int]  # sum of some times [ns], and their number
 
 
@@ -25,8 +27,8 @@ class EpisodeTime(NamedTuple):
         return self.first_norm / self.episode_slots**2 if self.episode_slots else 0.0
 
     def since_zero(self, time_sum: int, times: int) -> float:
-        """The mean of `times` times [slots]; integers until the division, so exact to the nanosecond."""
-        return (time_sum - times * self.zero_ns) / (times * self.slot_period_ns)
+        """The mean of `times` times since the first view [slots]."""
+        return mean_slots(time_sum, times, self.zero_ns, self.slot_period_ns)
 
     def squared(self, time_sum: int, times: int) -> float:
         """What time has in the squared length of a mean."""

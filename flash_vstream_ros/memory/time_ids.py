@@ -9,6 +9,11 @@ import torch
 from torch import Tensor
 
 
+def mean_slots(time_sum: int, times: int, zero_ns: int, slot_period_ns: int) -> float:
+    """The mean of `times` times since a zero [slots]; integers until the division, so exact to the nanosecond."""
+    return (time_sum - times * zero_ns) / (times * slot_period_ns)
+
+
 class TimeIds(NamedTuple):
     """Time ids of a memory whose slots lie between two times [ns]: in slots since its origin, scaled to a horizon."""
 
@@ -18,8 +23,8 @@ class TimeIds(NamedTuple):
     horizon_slots: int  # the longest time id; longer spans are scaled to it; 0: never
 
     def unscaled(self, time_sum: int, times: int) -> float:
-        """The mean of `times` times [slots]; integers until the division, so exact to the nanosecond."""
-        return (time_sum - times * self.origin_ns) / (times * self.slot_period_ns)
+        """The mean of `times` times since the origin [slots]."""
+        return mean_slots(time_sum, times, self.origin_ns, self.slot_period_ns)
 
     def of(self, sums: Iterable[tuple[int, int]]) -> Tensor:
         """The ids (float64) of mean times, each given as a sum of times and their number."""

@@ -26,11 +26,9 @@ from flash_vstream_ros.demo.world import (
     person_place,
     standpoint,
 )
+from flash_vstream_ros.models.household_settings import FRAME_S, SIDE, SLOT_S
 from flash_vstream_ros.models.preprocess import resize
 
-from .network import SIDE
-
-FRAME_S, SLOT_S = 2.0, 4.0  # between the frames of a slot; between slots
 SLOTS = 2  # of each look
 VARIANTS, PERSON_VARIANTS = 12, 4
 WAYS = 400  # patrols that the ways between looks are taken from
@@ -112,10 +110,15 @@ def _render(seed: int, keys: Sequence[tuple[str, int, Thing | None, bool]], ways
     return np.stack([[_small(frame) for frame in slot] for slot in slots]), np.array(labels)
 
 
-def _label(room: str, corner: int, thing: Thing | None, person: bool, group: int, from_room: str) -> Label:
+def look_key(room: str, corner: int, thing: Thing | None, person: bool) -> tuple[int, int, int, int, int]:
+    """What a look shows: the first five fields of its slots' labels."""
     colour = list(COLOURS).index(thing.colour) + 1 if thing else 0
     kind = KINDS.index(thing.kind) + 1 if thing else 0
-    return Label(ROOMS.index(room), corner, colour, kind, int(person), group, ROOMS.index(from_room))
+    return ROOMS.index(room), corner, colour, kind, int(person)
+
+
+def _label(room: str, corner: int, thing: Thing | None, person: bool, group: int, from_room: str) -> Label:
+    return Label(*look_key(room, corner, thing, person), group, ROOMS.index(from_room))
 
 
 def _small(frame: np.ndarray) -> np.ndarray:

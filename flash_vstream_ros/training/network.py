@@ -1,4 +1,4 @@
-"""The household model: a small Qwen2-VL, its tokenizer, and the settings of memory and camera it is trained for."""
+"""The household model: a small Qwen2-VL and its tokenizer."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_
 
 from flash_vstream_ros.demo.questions import WORDINGS
 from flash_vstream_ros.demo.world import COLOURS, KINDS, ROOMS
+from flash_vstream_ros.models.household_settings import SIDE
 from flash_vstream_ros.models.preprocess import POOL
 from flash_vstream_ros.models.prompt import INSTRUCTION, QWEN2_VL_CHAT
 from flash_vstream_ros.models.tiny import SPECIAL_TOKENS, tiny_tokenizer
 
 VOCABULARY = 640
-SIDE = 112  # of the frames [px]
 GRID = SIDE // 14
 
 

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from flash_vstream_ros.demo.questions import Question, questions
-from flash_vstream_ros.demo.world import COLOURS, KINDS, ROOMS, World
+from flash_vstream_ros.demo.world import ROOMS, World
 from flash_vstream_ros.memory.flash_memory import FlashMemory, FlashMemoryConfig
 from flash_vstream_ros.memory.slot import Grid, Slot
+from flash_vstream_ros.models.household_settings import FRAME_S, MEMORY, SLOT_S, slots_by
 
 from .drills import Drill, drills
-from .looks import FRAME_S, SLOT_S, Label, Looks
+from .looks import Label, Looks, look_key
 from .network import GRID, encode_batch
 from .vision import rows
 
@@ -35,9 +36,6 @@ RECENT_SHARE = 0.25
 SOON, LATER = 6, 3  # slots
 DRAWS = 2  # of questions for each moment
 SECOND = 1_000_000_000
-MEMORY = FlashMemoryConfig(
-    csm_slots=48, dam_slots=10, horizon_slots=0, slot_period_ns=round(SLOT_S * SECOND), episode_slots=150
-)
 
 
 class Example(NamedTuple):
@@ -81,22 +79,14 @@ class Composer:
         """(stamp of the second frame [s], index of the slot) for each slot up to `until` [s]."""
         shown = [(look, visit.room) for visit in world.visits for look in visit.looks]
         position, group = 0, -1
-        for k in range(int((until - FRAME_S) / SLOT_S) + 1):
+        for k in range(slots_by(until)):
             t = k * SLOT_S
             while position < len(shown) and shown[position][0].end < t + FRAME_S:
                 position, group = position + 1, -1
             if position < len(shown) and shown[position][0].start <= t:
                 look, room = shown[position]
                 if group < 0:
-                    colour, kind = look.thing or (None, None)
-                    key = (
-                        ROOMS.index(room),
-                        look.corner,
-                        list(COLOURS).index(colour) + 1 if colour else 0,
-                        KINDS.index(kind) + 1 if kind else 0,
-                        int(look.person),
-                    )
-                    group = int(self.rng.choice(self.looks[key]))
+                    group = int(self.rng.choice(self.looks[look_key(room, look.corner, look.thing, look.person)]))
                 yield t + FRAME_S, int(self.rng.choice(self.members[group]))
             else:
                 rooms = ROOMS.index(world.room(t)), ROOMS.index(world.room(t + FRAME_S))

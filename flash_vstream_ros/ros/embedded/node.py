@@ -303,9 +303,11 @@ class Node(NodeParameters, NodeGraph):
         for end in ends:
             end.close()
 
-    def _topic(self, dds_name: str, msg_type: Any) -> Any:
+    def _topic(self, dds_name: str, msg_type: Any, qos: QoSProfile, identity: str) -> tuple[Any, Any]:
+        """The topic, and the QoS of an end of it, which tells its type hash."""
         is_service = not dds_name.startswith("rt/")
-        return self._context.wire.topic(dds_name, idl_type(msg_type.TYPE_NAME, is_service))
+        topic = self._context.wire.topic(dds_name, idl_type(msg_type.TYPE_NAME, is_service))
+        return topic, to_dds(qos, f"{identity}typehash={type_hash(msg_type.TYPE_NAME)};")
 
     def _begin_events(self, events: EntityEvents, end: Reader | Writer) -> None:
         for handler in events.handlers:
@@ -331,8 +333,7 @@ class Node(NodeParameters, NodeGraph):
                 self._context.qos_watch.suspect(writer.gid, name, dds_name, qos, True, self._logger)
             self._context.bell.ring()
 
-        user_data = f"{identity}typehash={type_hash(msg_type.TYPE_NAME)};"
-        topic, dds_qos = self._topic(dds_name, msg_type), to_dds(qos, user_data)
+        topic, dds_qos = self._topic(dds_name, msg_type, qos, identity)
         return Writer(self._context.wire, topic, dds_qos, on_status, events.statuses)
 
     def _reader(
@@ -353,8 +354,7 @@ class Node(NodeParameters, NodeGraph):
                 self._context.qos_watch.suspect(reader.gid, name, dds_name, qos, False, self._logger)
             self._context.bell.ring()
 
-        user_data = f"{identity}typehash={type_hash(msg_type.TYPE_NAME)};"
-        topic, dds_qos = self._topic(dds_name, msg_type), to_dds(qos, user_data)
+        topic, dds_qos = self._topic(dds_name, msg_type, qos, identity)
         return Reader(self._context.wire, topic, dds_qos, on_status, events.statuses)
 
 

@@ -1,0 +1,17 @@
+"""What the household model was trained with: camera and memory. config/household.yaml gives the node the same."""
+
+from __future__ import annotations
+
+from flash_vstream_ros.memory.config import FlashMemoryConfig
+
+SIDE = 112  # of the frames [px]
+MAX_PIXELS = SIDE * SIDE
+FRAME_S, SLOT_S = 2.0, 4.0  # between the frames of a slot; between slots
+MEMORY = FlashMemoryConfig(
+    csm_slots=48, dam_slots=10, horizon_slots=0, slot_period_ns=round(SLOT_S * 1e9), episode_slots=150
+)
+
+
+def slots_by(now: float) -> int:
+    """How many slots of a patrol are complete at a moment of it [s]."""
+    return int((now - FRAME_S) / SLOT_S) + 1
