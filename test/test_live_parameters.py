@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +14,14 @@ from conftest import wait_until
 from flash_vstream_ros.live_parameters import LiveParameters
 from flash_vstream_ros.parameters import Settings
 from flash_vstream_ros.periodic import Periodic
-from flash_vstream_ros.ros import Node, Parameter, SetParametersResult, SingleThreadedExecutor
+from flash_vstream_ros.ros import (
+    MultiThreadedExecutor,
+    MutuallyExclusiveCallbackGroup,
+    Node,
+    Parameter,
+    SetParametersResult,
+    SingleThreadedExecutor,
+)
 
 
 class Live(LiveParameters, Node):
@@ -164,4 +173,28 @@ def test_a_timer_follows_its_period_stops_at_zero_and_rests_when_told() -> None:
     periodic.reset()
     assert quiet(), "zero is never"
     executor.shutdown()
+    node.destroy_node()
+
+
+@pytest.mark.usefixtures("ros")
+def test_a_timer_that_is_cancelled_just_when_it_is_due_goes_on_later() -> None:
+    """It waits for a thread when it is cancelled, since other callbacks keep them all."""
+    node, ticks, release = Node("ticker"), [], threading.Event()
+    executor = MultiThreadedExecutor(num_threads=2)
+    executor.add_node(node)
+    spinning = threading.Thread(target=executor.spin)
+    busy = [node.create_guard_condition(release.wait, MutuallyExclusiveCallbackGroup()) for _ in range(2)]
+    periodic = Periodic(node, lambda: ticks.append(1), 0.05)
+    for guard in busy:
+        guard.trigger()
+    spinning.start()
+    time.sleep(0.5)
+    periodic.cancel()
+    release.set()
+    time.sleep(0.2)
+    before = len(ticks)
+    periodic.reset()
+    assert wait_until(lambda: len(ticks) > before + 3)
+    executor.shutdown()
+    spinning.join()
     node.destroy_node()
