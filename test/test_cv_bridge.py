@@ -8,8 +8,6 @@ from test_images import BAYER, noise
 
 from flash_vstream_ros.ros.images import to_rgb
 
-cv_bridge = pytest.importorskip("cv_bridge")
-
 COLOURS = ["rgb8", "bgr8", "rgba8", "bgra8", "rgb16", "bgr16", "rgba16", "bgra16", "mono8", "mono16"]
 MOSAICS = [f"bayer_{pattern}{bits}" for pattern in BAYER for bits in (8, 16)]
 READ_BY_CV_BRIDGE = [*COLOURS, *MOSAICS, "yuv422", "yuv422_yuy2"]
@@ -20,6 +18,7 @@ PADDING = 24  # bytes; it reads rows padded by a part of a pixel as if they were
 @pytest.mark.parametrize("pad", [0, PADDING])
 @pytest.mark.parametrize("encoding", READ_BY_CV_BRIDGE)
 def test_cv_bridge_reads_the_same_picture(encoding: str, pad: int, big: bool) -> None:
+    cv_bridge = pytest.importorskip("cv_bridge")
     message = noise(encoding, 16, 12, pad, big)
     try:
         theirs = cv_bridge.CvBridge().imgmsg_to_cv2(message, "rgb8")

@@ -207,18 +207,22 @@ def test_a_replayed_clip_is_seen_from_its_first_to_its_last_frame(tmp_path: Path
     clip = SHARED_CLIP if source == "vtest.avi" else write_clip(tmp_path)
     sent_file = tmp_path / "sent.json"
     replay = [sys.executable, "-m", "flash_vstream_ros.cli", "replay", str(clip), "--topic", "/clip/image"]
-    with NodeProcess(tmp_path, ["-r", "__ns:=/clip"]), Robot("/clip") as robot:
+    # As fast as it is taken, and with a queue that nothing falls out of: how busy the machine is does not matter.
+    lossless = [("reliability", "reliable"), ("history", "keep_all")]
+    args = [
+        text for name, value in lossless for text in ("-p", f"qos_overrides./clip/image.subscription.{name}:={value}")
+    ]
+    with NodeProcess(tmp_path, ["-r", "__ns:=/clip", *args]), Robot("/clip") as robot:
         robot.wait_until_ready()
         before = robot.status.frames_received
-        rate = "5" if source == "vtest.avi" else "10"
-        done = subprocess.run([*replay, "--rate", rate, "--json", str(sent_file)], check=False, capture_output=True)
+        done = subprocess.run([*replay, "--rate", "0", "--json", str(sent_file)], check=False, capture_output=True)
         assert done.returncode == 0, done.stderr.decode()
         sent = json.loads(sent_file.read_text())
+        robot.wait_for(lambda: robot.status.frames_received == before + sent["sent"])
         status = robot.fresh_status()
         reply = robot.ask(robot.request("What happened?", deadline_s=60.0))
     assert balanced(status)
     assert status.frames_pending == 0
-    assert 0.99 * sent["sent"] <= status.frames_received - before <= sent["sent"]
     assert status.slots > 5
     assert reply.error_code == reply.NONE
     seen = (stamp_ns(reply.covered_since) / SECOND, stamp_ns(reply.covered_until) / SECOND)
