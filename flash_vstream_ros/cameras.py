@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -12,6 +11,7 @@ from flash_vstream_ros import conversions
 from flash_vstream_ros.engine.frames import Frame
 from flash_vstream_ros.engine.notices import Notices
 from flash_vstream_ros.image_qos import ImageQoS, incompatible, node_of
+from flash_vstream_ros.never_raises import never_raises
 from flash_vstream_ros.ros import (
     Clock,
     ClockType,
@@ -20,7 +20,6 @@ from flash_vstream_ros.ros import (
     QoSProfile,
     ReliabilityPolicy,
     SubscriptionEventCallbacks,
-    ok,
 )
 from flash_vstream_ros.ros.image_transport import TRANSPORTS
 from flash_vstream_ros.ros.images import BadImage
@@ -113,13 +112,8 @@ class Camera:
         )
         self._subscriptions.append(subscription)
 
+    @never_raises
     def _receive(self, message: Any) -> None:
-        try:
-            self._take(message)
-        except Exception:  # a defect costs this image: rclpy would end the node
-            self._defect("the image callback")
-
-    def _take(self, message: Any) -> None:
         stamp_ns = conversions.nanoseconds(message.header.stamp)
         if self._closed or self._is_twin(stamp_ns):
             return
@@ -146,13 +140,11 @@ class Camera:
             self._overlap = None  # one subscription keeps the order: no twin follows a picture that is new
         return False
 
+    @never_raises
     def _look(self) -> None:
-        try:
-            with self._lock:
-                if not self._closed:
-                    self._adapt()
-        except Exception:
-            self._defect("looking for publishers")
+        with self._lock:
+            if not self._closed:
+                self._adapt()
 
     def _adapt(self) -> None:
         """Ask for what the publishers found now can give, and note whom that does not hear."""
@@ -168,7 +160,7 @@ class Camera:
         )
         for sentence in self._incompatible:
             if sentence not in known:
-                self._notices.give(sentence, f"camera {self.name!r}: {sentence}")
+                self._notices.give(sentence, sentence)
 
     def _follow(self, publishers: Sequence[Any]) -> None:
         wanted = self._qos.profile(publishers, self._asked)
@@ -208,11 +200,7 @@ class Camera:
         self._node.get_logger().info(f"camera {self.name!r} {sentence}")
 
     def _warn(self, sentence: str) -> None:
-        self._node.get_logger().warning(sentence)
-
-    def _defect(self, where: str) -> None:
-        if ok():
-            self._notices.give(where, f"camera {self.name!r}: a defect in {where}: {traceback.format_exc()}")
+        self._node.get_logger().warning(f"camera {self.name!r}: {sentence}")
 
 
 def _called(asked: QoSProfile) -> str:

@@ -6,7 +6,6 @@ statuses called "node: task" on the absolute topic /diagnostics, which is the sa
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 
 from flash_vstream_ros import conversions
@@ -22,9 +21,10 @@ from flash_vstream_ros.diagnostics import (
 )
 from flash_vstream_ros.engine.notices import Notices
 from flash_vstream_ros.engine.status import Status
+from flash_vstream_ros.never_raises import never_raises
 from flash_vstream_ros.parameters import Settings
 from flash_vstream_ros.periodic import Periodic
-from flash_vstream_ros.ros import Clock, ClockType, Node, ok
+from flash_vstream_ros.ros import Clock, ClockType, Node
 from flash_vstream_ros.ros.interfaces import DiagnosticArray
 
 TOPIC = "/diagnostics"
@@ -52,23 +52,17 @@ class DiagnosticsPublisher:
         self._history = History()
         self._publisher = node.create_publisher(DiagnosticArray, TOPIC, 10)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._timer = Periodic(node, self._on_timer, settings.diagnostics_period_s, steady)
+        self._timer = Periodic(node, self._publish, settings.diagnostics_period_s, steady)
 
     def apply(self, settings: Settings) -> None:
         """Go on with these settings."""
         self._settings = settings
         self._timer.every(settings.diagnostics_period_s)
 
-    def _on_timer(self) -> None:
-        try:
-            self._publish()
-        except Exception:  # a defect is said: rclpy would end the node
-            if ok():
-                self._notices.give("diagnostics", f"no diagnostics: {traceback.format_exc()}")
-
     def _log(self, sentence: str) -> None:
         self._node.get_logger().error(sentence)
 
+    @never_raises
     def _publish(self) -> None:
         now = self._node.get_clock().now()
         self._publisher.publish(

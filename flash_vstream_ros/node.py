@@ -9,10 +9,8 @@ import os
 import signal
 import sys
 import threading
-import traceback
-from collections.abc import Callable, Sequence
-from functools import partial, wraps
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
 
 from flash_vstream_ros import conversions
 from flash_vstream_ros.cameras import Camera, camera_topics
@@ -27,6 +25,7 @@ from flash_vstream_ros.live_parameters import LiveParameters
 from flash_vstream_ros.managed_node import ManagedNode, error_if_it_raises
 from flash_vstream_ros.memory_services import MemoryServices
 from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.never_raises import never_raises
 from flash_vstream_ros.parameters import LONGEST_QUEUE, Settings
 from flash_vstream_ros.periodic import Periodic
 from flash_vstream_ros.ros import (
@@ -54,21 +53,6 @@ ASK_DEPTH = 100
 SPARE_THREADS = 10
 
 LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-
-
-def never_raises(callback: Callable[..., Any]) -> Callable[..., Any]:
-    """A defect in one callback is said, and costs that call: rclpy would end the node."""
-
-    @wraps(callback)
-    def guarded(self: VStreamNode, *args: Any) -> Any:
-        try:
-            return callback(self, *args)
-        except Exception:
-            if ok():
-                self._notices.give(callback.__name__, f"{callback.__name__} failed: {traceback.format_exc()}")
-            return None
-
-    return guarded
 
 
 def advice(state: State, node: str, starting: bool) -> str:

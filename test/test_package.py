@@ -22,7 +22,6 @@ from flash_vstream_ros.ros.images import DEPTH, ENCODINGS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SERVICES = (ROOT / "flash_vstream_ros" / "memory_services.py").read_text(encoding="utf-8")
 INTERFACES = sorted([*ROOT.glob("msg/*.msg"), *ROOT.glob("srv/*.srv")])
 
 
@@ -54,14 +53,6 @@ def test_every_service_has_the_error_codes_of_ask_scene(file: str) -> None:
     codes = constants(file)
     assert {"NONE", "NOT_READY", "TIMEOUT", "INVALID_REQUEST", "INTERNAL"} == set(codes)
     assert codes.items() <= {member.name: member.value for member in ErrorCode}.items()
-
-
-@pytest.mark.parametrize("name", re.findall(r'"(~/\w+)", self\._on', SERVICES))
-def test_the_readme_and_the_docstring_list_every_service_on_the_memory(name: str) -> None:
-    kind = re.search(rf'\((\w+), "{name}"', SERVICES)
-    assert kind
-    assert re.search(rf"^\| `{name}` \(service\) \| `\w+/{kind[1]}` \|", README, re.MULTILINE)
-    assert name in SERVICES.partition("\n")[0]
 
 
 @pytest.mark.parametrize("file", INTERFACES, ids=lambda file: file.name)
@@ -106,12 +97,6 @@ def test_the_yaml_file_marks_what_can_change_while_the_node_runs() -> None:
     assert {spec.name: marked[spec.name] for spec in PARAMETERS} == {spec.name: spec.dynamic for spec in PARAMETERS}
 
 
-@pytest.mark.parametrize("spec", PARAMETERS, ids=lambda spec: spec.name)
-def test_the_readme_lists_every_parameter_and_when_it_changes(spec) -> None:  # type: ignore[no-untyped-def]
-    changes = "live" if spec.dynamic else "at start"
-    assert re.search(rf"^\| `{re.escape(spec.name)}` \| .+ \| {changes} \| ", README, re.MULTILINE)
-
-
 @pytest.mark.parametrize("state", State, ids=lambda state: state.name)
 def test_the_readme_names_every_state(state: State) -> None:
     assert f"`{state.name}`" in README
@@ -128,14 +113,6 @@ def test_the_readme_shows_every_command(command: str) -> None:
     assert f"flash-vstream-ros {command}" in README
 
 
-def test_every_launch_argument_is_described_and_in_the_readme() -> None:
-    launch = (ROOT / "launch" / "vstream.launch.py").read_text(encoding="utf-8")
-    declared = re.findall(r'DeclareLaunchArgument\(\s*"(\w+)"', launch)
-    assert len(declared) == launch.count("DeclareLaunchArgument(") == launch.count("description=")
-    for name in declared:
-        assert f"| `{name}` |" in README
-
-
 def test_one_version_everywhere() -> None:
     manifest = ElementTree.parse(ROOT / "package.xml").getroot()
     setup = (ROOT / "setup.py").read_text(encoding="utf-8")
@@ -148,7 +125,16 @@ def test_package_xml_names_what_the_generator_and_the_node_need() -> None:
     manifest = ElementTree.parse(ROOT / "package.xml").getroot()
     named = {element.text for element in manifest}
     assert {"rosidl_default_generators", "rosidl_default_runtime", "rosidl_interface_packages"} <= named
-    assert {"rclpy", "lifecycle_msgs", "launch", "launch_ros"} <= named
+    assert {"rclpy", "launch", "launch_ros"} <= named
+    code = [file for file in (ROOT / "flash_vstream_ros").rglob("*.py") if file.parent.name != "embedded"]
+    text = "\n".join(file.read_text(encoding="utf-8") for file in code)
+    packages = set(re.findall(r'"(\w+)/(?:msg|srv)/\w+"', text)) | set(
+        re.findall(r"^from (\w+)\.msg ", text, re.MULTILINE)
+    )
+    assert {"sensor_msgs", "lifecycle_msgs", "rcl_interfaces"} <= packages
+    assert packages - {"flash_vstream_ros", ""} <= named
+    found = set(re.findall(r"find_package\((\w+) REQUIRED\)", (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")))
+    assert "ament_cmake_pytest" in found <= named
     assert manifest.findtext("export/build_type") == "ament_cmake"
     assert manifest.get("format") == "3"
 

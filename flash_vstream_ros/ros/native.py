@@ -2,7 +2,6 @@
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy import init, ok, shutdown, spin, spin_once, spin_until_future_complete, try_shutdown
-from rclpy._rclpy_pybind11 import RCLInvalidROSArgsError as ROSArgumentError
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.context import Context
@@ -14,7 +13,8 @@ from rclpy.exceptions import (
     ParameterException,
     ParameterNotDeclaredException,
 )
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation  # its module's name changes with the binding
 from rclpy.lifecycle import LifecycleNode, LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import LoggingSeverity, get_logger
 from rclpy.node import Node
@@ -36,8 +36,13 @@ from rclpy.time import Time
 
 try:
     from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+    from rclpy.executors import MultiThreadedExecutor
 except ImportError:  # before Iron
     from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
+
+    from .before_iron import MultiThreadedExecutor
+
+ROSArgumentError = rclpy_implementation.RCLInvalidROSArgsError
 
 __all__ = [
     "Clock",

@@ -1,0 +1,34 @@
+"""What rclpy lacks before ROS 2 Iron and the node needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rclpy import executors
+from rclpy.exceptions import InvalidHandle
+
+
+class MultiThreadedExecutor(executors.MultiThreadedExecutor):
+    """Goes on where an entity is destroyed between its turn's announcement and its turn.
+
+    rclpy of Humble raises then, which ends `spin` and keeps the entity's callback group taken for good.
+    """
+
+    def _take_subscription(self, subscription: Any) -> Any:
+        return self._unless_destroyed(super()._take_subscription, subscription, None)
+
+    def _take_timer(self, timer: Any) -> Any:
+        return self._unless_destroyed(super()._take_timer, timer, None)
+
+    def _take_service(self, service: Any) -> Any:
+        return self._unless_destroyed(super()._take_service, service, None)
+
+    def _take_client(self, client: Any) -> Any:
+        return self._unless_destroyed(super()._take_client, client, (None, None))  # no reply to any request
+
+    @staticmethod
+    def _unless_destroyed(take: Any, entity: Any, nothing: Any) -> Any:
+        try:
+            return take(entity)
+        except InvalidHandle:
+            return nothing

@@ -1,0 +1,243 @@
+"""README's tables of parameters, topics, services and launch arguments against the node and the launch file."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any, NamedTuple
+
+import pytest
+from conftest import wait_until
+
+from flash_vstream_ros.bench.camera import running
+from flash_vstream_ros.engine.state import State
+from flash_vstream_ros.managed_node import ManagedNode
+from flash_vstream_ros.node import VStreamNode
+from flash_vstream_ros.parameters import PARAMETERS, ParameterSpec
+from flash_vstream_ros.ros import DurabilityPolicy, Node, QoSProfile, ReliabilityPolicy
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def rows(*headings: str) -> list[list[str]]:
+    """The cells of the table that has these headings first, without its first two lines."""
+    table = README.split(f"| {' | '.join(headings)} |", 1)[1].split("\n\n")[0]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+
+
+def text_of(default: Any) -> str:
+    if isinstance(default, list):
+        return f"[{', '.join(default)}]"
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def row_of(spec: ParameterSpec) -> list[str]:
+    meaning = f"{spec.description}."
+    if spec.choices:
+        meaning += f" One of: {', '.join(spec.choices)}."
+    if spec.least is not None and spec.most is not None:
+        meaning += f" {spec.least:.10g} to {spec.most:.10g}."
+    return [f"`{spec.name}`", f"`{text_of(spec.default)}`", "live" if spec.dynamic else "at start", meaning]
+
+
+def test_the_table_of_parameters_is_that_of_the_code() -> None:
+    assert rows("Parameter", "Default", "Changes", "Meaning") == [row_of(spec) for spec in PARAMETERS]
+
+
+class Offer(NamedTuple):
+    """A row of the table of topics and services."""
+
+    what: str  # in, out or service
+    type_name: str
+    qos: str
+
+
+def documented() -> dict[str, Offer]:
+    found = {}
+    for cells in rows("Topic or service", "Type", "QoS", "What"):
+        name, what = re.fullmatch(r"`(\S+)` \((in|out|service)\)", cells[0]).groups()  # type: ignore[union-attr]
+        found[name] = Offer(what, cells[1].strip("`"), cells[2])
+    return found
+
+
+def in_words(qos: QoSProfile) -> str:
+    parts = ["reliable" if qos.reliability == ReliabilityPolicy.RELIABLE else "best effort"]
+    parts += ["latched"] * (qos.durability == DurabilityPolicy.TRANSIENT_LOCAL)
+    return ", ".join([*parts, f"depth {qos.depth}"])
+
+
+def offers(node: Any) -> dict[str, Offer]:
+    """What a node is on the graph, by relative name, and the QoS of its topics."""
+    me, space = node.get_name(), node.get_namespace()
+
+    def relative(name: str) -> str:
+        return name.replace(f"{space}/{me}/", "~/").removeprefix(f"{space}/")
+
+    def short(types: Iterable[str]) -> str:
+        return re.sub(r"/\w+/", "/", *types)
+
+    found = {}
+    for what, on_graph, entities in (
+        ("out", node.get_publisher_names_and_types_by_node, node.publishers),
+        ("in", node.get_subscriber_names_and_types_by_node, node.subscriptions),
+    ):
+        qos = {entity.topic_name: in_words(entity.qos_profile) for entity in entities}
+        for name, types in on_graph(me, space):
+            found[relative(name)] = Offer(what, short(types), qos.get(name, ""))
+    for name, types in node.get_service_names_and_types_by_node(me, space):
+        found[relative(name)] = Offer("service", short(types), "")
+    return found
+
+
+@pytest.fixture(scope="module", params=["image", "image/compressed"])
+def active(request: pytest.FixtureRequest) -> Iterator[tuple[str, VStreamNode]]:
+    """The topic of the camera, and the node when it listens to it."""
+    transport = "compressed" if "compressed" in request.param else "raw"
+    given = ["model.name:=tiny-random", f"image.transport:={transport}"]
+    args = [
+        "test",
+        "--ros-args",
+        "-r",
+        f"__ns:=/documented/{transport}",
+        *(word for each in given for word in ("-p", each)),
+    ]
+    with running(VStreamNode, args) as (node, _):
+        assert wait_until(lambda: node._engine.state is State.READY, 120.0)
+        yield request.param, node
+
+
+def beyond(node: Any, plain: Any) -> dict[str, Offer]:
+    """What a node offers that a plain one does not."""
+    common = offers(plain)
+    return {name: offer for name, offer in offers(node).items() if name not in common}
+
+
+def kinds(table: dict[str, Offer]) -> dict[str, tuple[str, str]]:
+    return {name: offer[:2] for name, offer in table.items()}
+
+
+def test_the_table_of_topics_and_services_is_what_the_node_offers(active: tuple[str, VStreamNode]) -> None:
+    image, node = active
+    plain = ManagedNode("plain")
+    table = {name: offer for name, offer in documented().items() if "image" not in name or name == image}
+    wait_until(lambda: kinds(beyond(node, plain)) == kinds(table))  # the graph becomes known bit by bit
+    own = beyond(node, plain)
+    plain.destroy_node()
+    assert kinds(table) == kinds(own)
+    sensor_data = documented()["image"].qos
+    assert sensor_data.startswith(f"sensor data: {own[image].qos};")
+    assert table[image].qos in (sensor_data, "the same")
+    assert {name: offer.qos for name, offer in table.items() if name != image} == {
+        name: offer.qos for name, offer in own.items() if name != image
+    }
+
+
+def test_the_readme_names_what_makes_it_a_managed_node(active: tuple[str, VStreamNode]) -> None:
+    simple, managed = Node("simple"), ManagedNode("managed")
+    (sentence,) = re.findall(r"^It is a managed node .*$", README, re.MULTILINE)
+    named = set(re.findall(r"`(~/\w+)`", sentence))
+    wait_until(lambda: set(beyond(managed, simple)) == named)
+    assert set(beyond(managed, simple)) == named <= set(offers(active[1]))
+    simple.destroy_node()
+    managed.destroy_node()
+
+
+def stand_ins() -> dict[str, ModuleType]:
+    """As much of launch as the launch file uses, where ROS is not installed."""
+
+    class LaunchConfiguration(SimpleNamespace):
+        def __init__(self, name: str) -> None:
+            super().__init__(name=name)
+
+        def perform(self, context: Any) -> str:
+            return str(context.launch_configurations[self.name])
+
+    def declare(name: str, **facts: str) -> SimpleNamespace:
+        return SimpleNamespace(name=name, **facts)
+
+    contents: dict[str, dict[str, Any]] = {
+        "ament_index_python": {},
+        "ament_index_python.packages": {"get_package_share_directory": lambda _: str(ROOT)},
+        "launch": {"LaunchContext": SimpleNamespace, "LaunchDescription": list},
+        "launch.actions": {"DeclareLaunchArgument": declare, "OpaqueFunction": SimpleNamespace},
+        "launch.substitutions": {"LaunchConfiguration": LaunchConfiguration},
+        "launch_ros": {},
+        "launch_ros.actions": {"Node": dict},
+    }
+    made = {name: ModuleType(name) for name in contents}
+    for name, content in contents.items():
+        vars(made[name]).update(content)
+    return made
+
+
+@pytest.fixture
+def launch_file(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The launch file, by which a Node is the dictionary of what it was asked to be."""
+    if importlib.util.find_spec("launch_ros") is None:
+        for name, module in stand_ins().items():
+            monkeypatch.setitem(sys.modules, name, module)
+    path = ROOT / "launch" / "vstream.launch.py"
+    spec = importlib.util.spec_from_file_location("vstream_launch", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "Node", dict)
+    return module
+
+
+def defaults(launch_file: ModuleType) -> dict[str, str]:
+    def text(default: Any) -> str:
+        return default if isinstance(default, str) else "".join(part.text for part in default)
+
+    return {argument.name: text(argument.default_value) for argument in launch_file.ARGUMENTS}
+
+
+def launched(launch_file: ModuleType, **given: str) -> dict[str, Any]:
+    context = launch_file.LaunchContext()
+    vars(context).setdefault("launch_configurations", {})
+    context.launch_configurations.update({**defaults(launch_file), **given})
+    (node,) = launch_file.start_node(context)
+    return dict(node)
+
+
+def test_the_table_of_launch_arguments_is_that_of_the_launch_file(launch_file: ModuleType) -> None:
+    in_words = {
+        "`config/vstream.yaml` of the package": launch_file.DEFAULT_PARAMETERS,
+        "as in `params_file`": "",
+    }
+    table = {
+        name.strip("`"): in_words.get(default, default.strip("`"))
+        for name, default, _ in rows("Launch argument", "Default", "Meaning")
+    }
+    assert table == defaults(launch_file)
+    assert all(argument.description for argument in launch_file.ARGUMENTS)
+    assert Path(launch_file.DEFAULT_PARAMETERS).is_file()
+
+
+def test_a_launch_without_arguments_leaves_all_to_the_parameter_file(launch_file: ModuleType) -> None:
+    node = launched(launch_file)
+    assert node["parameters"] == [launch_file.DEFAULT_PARAMETERS, {"use_sim_time": False}]
+    assert node["remappings"] == [("image", "image")]
+    assert (node["namespace"], node["respawn"]) == ("", False)
+
+
+def test_launch_arguments_reach_the_node(launch_file: ModuleType) -> None:
+    given = {"model": "tiny-random", "autostart": "False", "use_sim_time": "true", "params_file": "mine.yaml"}
+    node = launched(
+        launch_file, **given, namespace="robot1", image_topic="/front", use_respawn="true", log_level="debug"
+    )
+    assert node["parameters"] == ["mine.yaml", {"use_sim_time": True, "model.name": "tiny-random", "autostart": False}]
+    assert node["remappings"] == [("image", "/front")]
+    assert (node["namespace"], node["respawn"], node["arguments"][-1]) == ("robot1", True, "debug")
+    assert (ROOT / "scripts" / node["executable"]).is_file()
+
+
+def test_a_launch_argument_that_is_no_switch_is_refused_by_name(launch_file: ModuleType) -> None:
+    with pytest.raises(RuntimeError, match="use_respawn is 'often', expected true or false"):
+        launched(launch_file, use_respawn="often")
