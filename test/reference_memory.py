@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +17,7 @@ class NaiveCluster:
 
 @dataclass
 class NaiveMemory:
-    """Slots are indices into `maps` [slots, features] (float64), `cameras` and `stamps` (in slots)."""
+    """Slots are indices into `maps` [slots, features] (float64), `cameras` and `times` (slots; none: the indices)."""
 
     maps: np.ndarray
     cameras: list[str]
@@ -25,26 +26,56 @@ class NaiveMemory:
     exemplars: int
     recent: int
     episode: float = 0.0  # so many slots apart, equal views are as far apart as the first view is from zero; 0: never
+    times: Sequence[float] = ()
     clusters: list[NaiveCluster] = field(default_factory=list)  # first born first
     newest: list[int] = field(default_factory=list)
     seen: int = 0
+    first: int = 0  # the view whose length tells how much time counts
     margin: float = np.inf  # smallest relative gap between a decision and the next best one
 
     def _apart(self, a: NaiveCluster, b: NaiveCluster) -> float:
         """Squared distance of the centroids, time being a coordinate."""
         gap = self.centroid(a) - self.centroid(b)
-        slots = np.mean(a.members) - np.mean(b.members)
-        scale = float(self.maps[0] @ self.maps[0]) / self.episode**2 if self.episode else 0.0
+        slots = self.time(a) - self.time(b)
+        scale = float(self.maps[self.first] @ self.maps[self.first]) / self.episode**2 if self.episode else 0.0
         return float(gap @ gap + scale * slots**2)
+
+    def time(self, cluster: NaiveCluster) -> float:
+        return float(np.mean([self.times[slot] if self.times else slot for slot in cluster.members]))
 
     def centroid(self, cluster: NaiveCluster) -> np.ndarray:
         return self.maps[cluster.members].mean(0)
 
     def insert(self) -> None:
+        if not self.clusters:
+            self.first = self.seen
         self.clusters.append(NaiveCluster([self.seen], [self.seen]))
         self.newest.append(self.seen)
         self.seen += 1
         self._fit()
+
+    def novelty(self) -> float:
+        """Of the slot that comes next."""
+        low, camera = self.maps[self.seen], self.cameras[self.seen]
+        own = [self.centroid(c) for c in self.clusters if self.cameras[c.members[0]] == camera]
+        if not own:
+            return 1.0
+        nearest = min(own, key=lambda centroid: float((low - centroid) @ (low - centroid)))
+        return 1.0 - float(low @ nearest) / float(np.linalg.norm(low) * np.linalg.norm(nearest))
+
+    def held(self, cluster: NaiveCluster) -> list[int]:
+        return sorted({*cluster.exemplars, *(slot for slot in self.newest if slot in cluster.members)})
+
+    def forget(self, doomed: set[int]) -> None:
+        for cluster in [cluster for cluster in self.clusters if doomed & {*cluster.members}]:
+            cluster.members = [slot for slot in self.held(cluster) if slot not in doomed]
+            if cluster.members:
+                self._rank(cluster, cluster.members)
+            else:
+                self.clusters.remove(cluster)
+        self.newest = [slot for slot in self.newest if slot not in doomed]
+        if self.first in doomed:
+            self.first = min((slot for cluster in self.clusters for slot in self.held(cluster)), default=0)
 
     def resize(self, capacity: int, dam_slots: int, exemplars: int, recent: int, episode: float) -> None:
         self.capacity, self.dam_slots, self.exemplars, self.recent = capacity, dam_slots, exemplars, recent
@@ -85,7 +116,7 @@ class NaiveMemory:
         cluster.exemplars = ranked[: self.exemplars]
 
     def csm(self) -> list[NaiveCluster]:
-        return sorted(self.clusters, key=lambda cluster: float(np.mean(cluster.members)))
+        return sorted(self.clusters, key=self.time)
 
     def dam(self) -> list[int]:
         chosen = sorted(self.newest, reverse=True)

@@ -8,27 +8,42 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .exemplars import Exemplar
+from .slot import Slot
 from .time_ids import mean_slots
 
 Times = tuple[int, int]  # sum of some times [ns], and their number
 
 
-class EpisodeTime(NamedTuple):
-    """Equal views `episode_slots` apart are as different as the first view of all is from zero; 0: not at all."""
+class FirstView(NamedTuple):
+    """The view from which and by which time is measured: the first that the memory still knows of."""
 
-    zero_ns: int = 0  # time of the first view
-    first_norm: float = 0.0  # squared length of the first view
+    camera: str = ""
+    first_ns: int = 0  # stamps of its frames
+    last_ns: int = 0
+    time_ns: int = 0
+    squared_norm: float = 0.0  # of its low-resolution map
+
+    @classmethod
+    def of(cls, view: Slot | Exemplar, squared_norm: float) -> FirstView:
+        return cls(view.camera, view.first_ns, view.last_ns, view.time_ns, squared_norm)
+
+
+class EpisodeTime(NamedTuple):
+    """Equal views `episode_slots` apart are as different as the first view is from zero; 0: not at all."""
+
+    first: FirstView = FirstView()
     episode_slots: float = 0.0
     slot_period_ns: int = 1
 
     @property
     def slot_apart(self) -> float:
         """Squared distance of equal views one slot apart; 0: time does not count."""
-        return self.first_norm / self.episode_slots**2 if self.episode_slots else 0.0
+        return self.first.squared_norm / self.episode_slots**2 if self.episode_slots else 0.0
 
     def since_zero(self, time_sum: int, times: int) -> float:
         """The mean of `times` times since the first view [slots]."""
-        return mean_slots(time_sum, times, self.zero_ns, self.slot_period_ns)
+        return mean_slots(time_sum, times, self.first.time_ns, self.slot_period_ns)
 
     def squared(self, time_sum: int, times: int) -> float:
         """What time has in the squared length of a mean."""

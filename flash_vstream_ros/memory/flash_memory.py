@@ -18,7 +18,7 @@ from .admission import MERGED_PATCHES, check
 from .cluster import Cluster, held
 from .config import FlashMemoryConfig
 from .dam import choose_dam
-from .episodes import EpisodeTime
+from .episodes import EpisodeTime, FirstView
 from .exemplars import Exemplar, ExemplarPool, newest_of_each
 from .resizing import Holdings
 from .slot import Grid, MemoryEntry, MemorySnapshot, Slot
@@ -145,9 +145,8 @@ class FlashMemory:
             if not is_finite:
                 raise ValueError(f"a slot of camera {slot.camera!r} has NaN or infinite features; leave it out")
             pool = self._pool_for(slot)
-            if self._ward is None:
-                period_ns = self.config.slot_period_ns
-                self._episodes = EpisodeTime(slot.time_ns, distances[-1], self.config.episode_slots, period_ns)
+            if not self._clusters:
+                self._episodes = self._measured_from(FirstView.of(slot, distances[-1]), self.config)
             novelty = self._novelty(ward, slot.camera, distances)
             row, merge = ward.insert(item, slot.camera, self._apart(distances, (slot.time_ns, 1)))
             newest = pool.hold(slot)
@@ -167,7 +166,8 @@ class FlashMemory:
         A centroid is a sum over slots that cannot be told apart again. So a cluster that may hold a slot which
         reaches into the interval is made anew of those of its slots that are held exactly, its exemplars and the
         newest ones, and lie outside; it goes when there are none. Clusters that hold no such slot stay as they are.
-        Memory that is not in use is overwritten: afterwards no tensor, thumbnail or stamp stems from the interval.
+        Memory that is not in use is overwritten: afterwards no tensor, thumbnail or stamp stems from the interval, and
+        time is measured from the first view that is left.
         """
         if self._ward is None or self._pool is None:
             return Forgotten()
@@ -179,6 +179,9 @@ class FlashMemory:
                     if len(left) < cluster.slots:
                         self._make_anew(row, left, self._ward, self._pool)
             self._pool.keep_only(self._held())
+            first = self._episodes.first
+            if _concerns(first.camera, cameras) and interval.touches(first.first_ns, first.last_ns):
+                self._measure(self._measured_from(self._first_held(self._pool), self.config), self._ward)
             self._pool.wipe_free()
             self._ward.wipe_free()
         after = [self._clusters.get(row) for row, _ in before]
@@ -201,7 +204,7 @@ class FlashMemory:
             with torch.inference_mode(False):
                 holdings = Holdings(self._ward, self._pool, self._clusters, self._recent)
                 room = holdings.room(config) if config.rows != self.config.rows else None
-                self._retime(self._ward, config)
+                self._measure(self._measured_from(self._episodes.first, config), self._ward)
                 if room is not None:
                     self._ward, self._pool, self._clusters, self._recent = holdings.moved(*room, config)
         self.config = config
@@ -317,13 +320,23 @@ class FlashMemory:
         cosine = (norm + centroid_norm - distances[nearest]) / (2 * math.sqrt(norm * centroid_norm))
         return min(1.0, max(0.0, 1.0 - cosine))
 
-    def _retime(self, ward: WardClustering, config: FlashMemoryConfig) -> None:
-        """Let time count in the clustering as another configuration has it."""
-        before = self._episodes
-        self._episodes = before._replace(episode_slots=config.episode_slots, slot_period_ns=config.slot_period_ns)
-        if before != self._episodes and (before.slot_apart or self._episodes.slot_apart):
+    def _measure(self, episodes: EpisodeTime, ward: WardClustering) -> None:
+        """Let time count in the clustering in another way."""
+        before, self._episodes = self._episodes, episodes
+        if before != episodes and (before.slot_apart or episodes.slot_apart):
             times = [self._clusters[row].times if row in self._clusters else None for row in range(ward.capacity + 1)]
-            ward.add(self._episodes.squares(times) - before.squares(times))
+            ward.add(episodes.squares(times) - before.squares(times))
+
+    @staticmethod
+    def _measured_from(first: FirstView, config: FlashMemoryConfig) -> EpisodeTime:
+        return EpisodeTime(first, config.episode_slots, config.slot_period_ns)
+
+    def _first_held(self, pool: ExemplarPool) -> FirstView:
+        """The earliest of the slots that are held by themselves."""
+        earliest = min(self._held(), key=lambda exemplar: exemplar.time_ns, default=None)
+        if earliest is None:
+            return FirstView()
+        return FirstView.of(earliest, float(pool.low[earliest.row].float().square().sum()))
 
     def _held(self) -> Collection[Exemplar]:
         return held(self._clusters.values(), self._recent)
