@@ -18,6 +18,7 @@ from flash_vstream_ros.ros.images import from_rgb
 from flash_vstream_ros.ros.interfaces import Empty, Image, MemoryStatus, SceneSummary, String, interface
 
 SECOND = 1_000_000_000
+START_S = 200.0  # for a process with torch to start, on a machine that does other work as well
 SMALL = ["-p", "model.max_pixels:=12544", "-p", "question.max_new_tokens:=8", "-p", "summary.period_s:=0.0"]
 SMALL += ["-p", "status.period_s:=0.05"]
 
@@ -90,7 +91,7 @@ class Robot(AskClient):
 
     def wait_until_ready(self) -> None:
         """The node answers and hears this robot's cameras, and this robot hears the node."""
-        self.ask_when_ready(self.request("ready?"), 60.0)
+        self.ask_when_ready(self.request("ready?"), START_S)
         useless = from_rgb(np.zeros((60, 80, 3), np.uint8), 0, "", Image) if self._kind is Image else self._kind()
         for camera in self.cameras.values():
             self.wait_for(lambda camera=camera: camera.get_subscription_count() > 0 and self.status is not None)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from robot import SECOND, NodeProcess, Robot
+from robot import SECOND, START_S, NodeProcess, Robot
 
 from flash_vstream_ros.diagnostics import Level
 from flash_vstream_ros.ros import QoSProfile
@@ -18,7 +18,6 @@ from flash_vstream_ros.ros.interfaces import DiagnosticArray, DiagnosticStatus, 
 
 NAMESPACE = "/watched"
 FAST = ["-p", "diagnostics.period_s:=0.1"]
-START_S = 150.0  # a node imports torch, and machines that run tests do other work
 
 
 class Monitor(Robot):

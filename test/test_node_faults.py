@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from robot import SECOND, NodeProcess, Robot, balanced
+from robot import SECOND, START_S, NodeProcess, Robot, balanced
 
 from flash_vstream_ros.bench.camera import running
 from flash_vstream_ros.engine.frames import Mailbox
@@ -100,7 +100,7 @@ def test_a_resolution_that_changes_in_mid_stream_goes_on(robot: Robot, node: Nod
 
 def test_a_question_before_the_first_frame_is_told_so(tmp_path: Path) -> None:
     with NodeProcess(tmp_path, ["-r", "__ns:=/early"]), Robot("/early") as robot:
-        reply = robot.ask_when_ready(robot.request("What is there?"), 60.0)
+        reply = robot.ask_when_ready(robot.request("What is there?"), START_S)
     assert reply.error_code == reply.NO_FRAMES
     assert "nothing seen yet" in reply.error_msg
 
@@ -119,7 +119,7 @@ def broken_model(folder: Path, what: str) -> str:
 def test_a_model_that_cannot_be_had_leaves_a_node_that_says_why(tmp_path: Path, what: str, said: str) -> None:
     model = broken_model(tmp_path, what)
     with NodeProcess(tmp_path, ["-r", "__ns:=/broken"], model=model) as node, Robot("/broken") as robot:
-        reply = robot.ask_when_ready(robot.request("What is there?"), 60.0)
+        reply = robot.ask_when_ready(robot.request("What is there?"), START_S)
         robot.wait_for(lambda: robot.status is not None and robot.status.state == robot.status.FAILED)
         assert robot.status.last_error in reply.error_msg
         assert node.process.poll() is None
@@ -145,7 +145,7 @@ def test_cuda_asked_for_where_there_is_none_is_said(tmp_path: Path) -> None:
         pytest.skip("this machine has CUDA")
     args = ["-r", "__ns:=/cuda", "-p", "model.device:=cuda"]
     with NodeProcess(tmp_path, args), Robot("/cuda") as robot:
-        reply = robot.ask_when_ready(robot.request("What is there?"), 60.0)
+        reply = robot.ask_when_ready(robot.request("What is there?"), START_S)
     assert reply.error_code == reply.NOT_READY
     assert "cuda" in reply.error_msg.lower()
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from robot import SMALL, Manager, NodeProcess, Robot
+from robot import SMALL, START_S, Manager, NodeProcess, Robot
 
 from flash_vstream_ros import node as node_module
 from flash_vstream_ros.bench.camera import running
@@ -367,7 +367,8 @@ def test_a_signal_ends_a_node_whose_model_is_still_being_fetched(
         monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "600")
         monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
         with NodeProcess(tmp_path, ["-r", "__ns:=/stuck"], model="someone/something") as node:
-            robot.wait_for(asked, 120.0)
+            robot.wait_for(lambda: robot.status is not None, START_S)
+            robot.wait_for(asked, START_S)
             robot.wait_for(lambda: robot.status is not None and robot.status.state == MemoryStatus.LOADING)
             assert node.interrupt(ending) == 0
             log = node.log
