@@ -5,7 +5,6 @@ transformers fills weights that a checkpoint lacks with random numbers and only 
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoTokenizer, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 from transformers.utils import logging
 
+from .folder import read_json
 from .interface import ModelError
-from .names import MODEL_TYPES
 from .prompt import TURN_END, VISION_END, VISION_START
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -27,14 +26,7 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 def read_config(folder: Path) -> Any:
     """The folder's Qwen2VLConfig; ModelError when there is none or it describes another kind of model."""
     file = folder / "config.json"
-    if not file.is_file():
-        raise ModelError(f"{folder} is no model folder: it has no config.json.")
-    values = _read_json(file)
-    found = values.get("model_type")
-    if found not in MODEL_TYPES:
-        raise ModelError(f"{file}: model_type is {found!r}, but only {' and '.join(MODEL_TYPES)} can be loaded.")
-    # Same architecture and weight names: the released type only adds the memory's settings.
-    values["model_type"] = "qwen2_vl"
+    values = {**read_json(file), "model_type": "qwen2_vl"}  # the released type only adds the memory's settings
     try:
         return Qwen2VLConfig.from_dict(values)
     except Exception as error:
@@ -45,7 +37,7 @@ def check_files(folder: Path) -> None:
     """Reads the header of every weight file; ModelError names the one that is missing or damaged."""
     index = folder / INDEX
     if index.is_file():
-        listed = _read_json(index).get("weight_map")
+        listed = read_json(index).get("weight_map")
         if not isinstance(listed, dict):
             raise ModelError(f"{index} has no weight_map: download it again.")
         names = sorted(set(listed.values()))
@@ -134,16 +126,6 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{file} is not readable JSON ({error}): download it again.") from error
-    if not isinstance(values, dict):
-        raise ModelError(f"{file} holds no JSON object: download it again.")
-    return values
 
 
 def _first_line(error: Exception) -> str:

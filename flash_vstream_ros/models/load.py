@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
 
+from .folder import model_type
 from .interface import ModelError, VisionLanguageModel
 from .names import HOUSEHOLD, HOUSEHOLD_FOLDER, TINY
+from .options import AttentionChoice, LoadOptions
 from .preprocess import MAX_PIXELS
 from .prompt import INSTRUCTION
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 ATTENTION = ("auto", "flash_attention_2", "sdpa", "eager")
 MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
-
-
-class AttentionChoice(NamedTuple):
-    """The kernel that attention runs with, and why."""
-
-    kernel: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.kernel} ({self.reason})"
 
 
 def load_model(
@@ -35,7 +27,7 @@ def load_model(
     instruction: str = INSTRUCTION,
     attention: str = "auto",
 ) -> VisionLanguageModel:
-    """Loads a Qwen2-VL or a released Flash-VStream-Qwen, ready to encode and answer.
+    """Loads the model of a folder, of the family that its config.json names, ready to encode and answer.
 
     `name` is a folder, a hub id, "household" or "tiny-random"; `device` "auto" or torch's name of one; `dtype` "auto"
     (bfloat16 on a GPU that has it, else float16; float32 on the CPU) or one of DTYPES; `max_pixels` the area that a
@@ -47,14 +39,15 @@ def load_model(
     choice = choose_attention(attention, chosen_device, chosen_dtype)
     if max_pixels < 56 * 56:
         raise ModelError(f"max_pixels is {max_pixels}, but the smallest frame that can be encoded is 56x56 = 3136.")
+    options = LoadOptions(name, chosen_device, chosen_dtype, choice, max_pixels, instruction)
     if name == TINY:
-        network, tokenizer = _tiny(chosen_device, chosen_dtype, choice.kernel)
-    else:
-        network, tokenizer = _stored(find_folder(name), chosen_device, chosen_dtype, choice.kernel)
+        from .tiny import load  # transformers takes seconds to import, and tools that load no model need not wait
 
-    from .qwen2_vl import Qwen2VL  # transformers takes seconds to import, and tools that load no model need not wait
-
-    return Qwen2VL(network, tokenizer, name, name != TINY, str(choice), max_pixels, instruction)
+        return load(options)
+    folder = find_folder(name)
+    family = import_module(f"{__package__}.families.{model_type(folder)}")
+    model: VisionLanguageModel = family.load(folder, options)
+    return model
 
 
 def choose_device(name: str) -> torch.device:
@@ -144,23 +137,6 @@ def _download(name: str, folder: Path) -> Path:
             f"{tried} is not complete in the cache {constants.HF_HUB_CACHE}, while {why}. Run `hf download {name}` "
             "where there is a network, or copy the model and give its folder."
         ) from error
-
-
-def _stored(folder: Path, device: torch.device, dtype: torch.dtype, kernel: str) -> tuple[Any, Any]:
-    from .checkpoint import load_network, load_tokenizer, read_config
-
-    tokenizer = load_tokenizer(folder, read_config(folder))  # first: weights take minutes
-    return load_network(folder, device, dtype, kernel), tokenizer
-
-
-def _tiny(device: torch.device, dtype: torch.dtype, kernel: str) -> tuple[Any, Any]:
-    from .tiny import tiny_network, tiny_tokenizer
-
-    tokenizer = tiny_tokenizer()
-    network = tiny_network(tokenizer, kernel)
-    for parameter in network.parameters():  # not the buffers: rotary frequencies stay float32
-        parameter.data = parameter.data.to(dtype)
-    return network.to(device), tokenizer
 
 
 def _flash_obstacle(device: torch.device, dtype: torch.dtype) -> str:

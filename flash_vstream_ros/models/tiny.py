@@ -9,7 +9,9 @@ import torch
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import GenerationConfig, Qwen2Tokenizer, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
+from .options import LoadOptions
 from .prompt import QWEN2_VL_CHAT
+from .qwen2_vl import Qwen2VL
 
 SEED = 20250627
 SPECIAL_TOKENS = (
@@ -80,6 +82,23 @@ def tiny_network(tokenizer: Any, attention: str = "sdpa") -> Any:
         eos_token_id=token("<|im_end|>"), suppress_tokens=_unprintable(tokenizer), do_sample=False
     )
     return network.eval()
+
+
+def load(options: LoadOptions) -> Qwen2VL:
+    """The tiny model as `load_model` gives it."""
+    tokenizer = tiny_tokenizer()
+    network = tiny_network(tokenizer, options.attention.kernel)
+    for parameter in network.parameters():  # not the buffers: rotary frequencies stay float32
+        parameter.data = parameter.data.to(options.dtype)
+    return Qwen2VL(
+        network.to(options.device),
+        tokenizer,
+        options.name,
+        trained=False,
+        attention_kernel=str(options.attention),
+        max_pixels=options.max_pixels,
+        instruction=options.instruction,
+    )
 
 
 def save_tiny(folder: str | Path) -> Path:
