@@ -237,6 +237,8 @@ class FlashMemory:
             entries=_entries(dam, clusters),
             slots_seen=slots,
             text_slots=min(slots, self.config.csm_slots),
+            slot_s=self.config.slot_period_ns * 1e-9,
+            time_scale=time_ids.scale,
         )
 
     def listed(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> tuple[MemoryEntry, ...]:

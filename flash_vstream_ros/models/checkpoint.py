@@ -1,4 +1,4 @@
-"""Model folders: Qwen2-VL's own layout and the released Flash-VStream one, checked before anything runs.
+"""Model folders in the hub's layout, checked before anything runs.
 
 transformers fills weights that a checkpoint lacks with random numbers and only warns; here that is an error.
 """
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,14 +23,26 @@ from .prompt import TURN_END, VISION_END, VISION_START
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
-def read_config(folder: Path) -> Any:
-    """The folder's Qwen2VLConfig; ModelError when there is none or it describes another kind of model."""
+class Architecture(NamedTuple):
+    """A family as transformers knows it."""
+
+    title: str
+    config: Any
+    network: Any
+    published: str  # hub id of a model of it
+
+
+QWEN2_VL = Architecture("Qwen2-VL", Qwen2VLConfig, Qwen2VLForConditionalGeneration, "Qwen/Qwen2-VL-7B-Instruct")
+
+
+def read_config(folder: Path, architecture: Architecture = QWEN2_VL) -> Any:
+    """The folder's configuration; ModelError when it describes another kind of model."""
     file = folder / "config.json"
-    values = {**read_json(file), "model_type": "qwen2_vl"}  # the released type only adds the memory's settings
+    values = {**read_json(file), "model_type": architecture.config.model_type}
     try:
-        return Qwen2VLConfig.from_dict(values)
+        return architecture.config.from_dict(values)
     except Exception as error:
-        raise ModelError(f"{file} does not describe a Qwen2-VL: {_first_line(error)}") from error
+        raise ModelError(f"{file} does not describe a {architecture.title}: {_first_line(error)}") from error
 
 
 def check_files(folder: Path) -> None:
@@ -57,13 +69,15 @@ def check_files(folder: Path) -> None:
             ) from error
 
 
-def load_network(folder: Path, device: torch.device, dtype: torch.dtype, attention: str) -> Any:
+def load_network(
+    folder: Path, device: torch.device, dtype: torch.dtype, attention: str, architecture: Architecture = QWEN2_VL
+) -> Any:
     """The network with every weight from the folder's files; ModelError when one is missing, unknown or misshapen."""
-    config = read_config(folder)
+    config = read_config(folder, architecture)
     check_files(folder)
     with quiet():
         try:
-            network, loading = Qwen2VLForConditionalGeneration.from_pretrained(
+            network, loading = architecture.network.from_pretrained(
                 folder,
                 config=config,
                 dtype=dtype,
@@ -78,7 +92,7 @@ def load_network(folder: Path, device: torch.device, dtype: torch.dtype, attenti
     misshapen = [_shapes(*key) for key in loading["mismatched_keys"]]
     for what, names in (
         ("lack", loading["missing_keys"]),
-        ("have, unknown to Qwen2-VL,", loading["unexpected_keys"]),
+        (f"have, unknown to {architecture.title},", loading["unexpected_keys"]),
         ("have in other shapes than config.json says", misshapen),
     ):
         if names:
@@ -89,12 +103,12 @@ def load_network(folder: Path, device: torch.device, dtype: torch.dtype, attenti
         raise ModelError(f"The model does not fit on {device}: {_first_line(error)}") from error
 
 
-def load_tokenizer(folder: Path, config: Any) -> Any:
+def load_tokenizer(folder: Path, config: Any, architecture: Architecture = QWEN2_VL) -> Any:
     """The folder's tokenizer; ModelError when there is none or it does not belong to the model."""
     if not (folder / "tokenizer.json").is_file() and not (folder / "vocab.json").is_file():
         raise ModelError(
             f"{folder} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt. "
-            "Copy them from Qwen/Qwen2-VL-7B-Instruct or download the model again."
+            f"Copy them from {architecture.published} or download the model again."
         )
     with quiet():
         try:
@@ -104,7 +118,9 @@ def load_tokenizer(folder: Path, config: Any) -> Any:
     known = tokenizer.get_vocab()
     missing = [token for token in (VISION_START, VISION_END, TURN_END) if token not in known]
     if missing:
-        raise ModelError(f"The tokenizer in {folder} is not a Qwen2-VL tokenizer: it lacks {_listing(missing)}.")
+        raise ModelError(
+            f"The tokenizer in {folder} is not that of a {architecture.title}: it lacks {_listing(missing)}."
+        )
     if max(known.values()) >= config.text_config.vocab_size:
         raise ModelError(
             f"The tokenizer in {folder} has ids up to {max(known.values())}, "

@@ -10,7 +10,7 @@ import torch
 from .folder import model_type
 from .interface import ModelError, VisionLanguageModel
 from .names import HOUSEHOLD, HOUSEHOLD_FOLDER, TINY
-from .options import AttentionChoice, LoadOptions
+from .options import POSITIONS, AttentionChoice, LoadOptions
 from .preprocess import MAX_PIXELS
 from .prompt import INSTRUCTION
 
@@ -26,12 +26,14 @@ def load_model(
     max_pixels: int = MAX_PIXELS,
     instruction: str = INSTRUCTION,
     attention: str = "auto",
+    positions: str = "auto",
 ) -> VisionLanguageModel:
     """Loads the model of a folder, of the family that its config.json names, ready to encode and answer.
 
     `name` is a folder, a hub id, "household" or "tiny-random"; `device` "auto" or torch's name of one; `dtype` "auto"
     (bfloat16 on a GPU that has it, else float16; float32 on the CPU) or one of DTYPES; `max_pixels` the area that a
-    frame is resized to at most; `instruction` the sentence before every question; `attention` one of ATTENTION.
+    frame is resized to at most; `instruction` the sentence before every question; `attention` one of ATTENTION;
+    `positions` one of POSITIONS: how the memory stands in the prompt, by AM-RoPE or as the family knows videos.
     Raises ModelError.
     """
     chosen_device = choose_device(device)
@@ -39,7 +41,9 @@ def load_model(
     choice = choose_attention(attention, chosen_device, chosen_dtype)
     if max_pixels < 56 * 56:
         raise ModelError(f"max_pixels is {max_pixels}, but the smallest frame that can be encoded is 56x56 = 3136.")
-    options = LoadOptions(name, chosen_device, chosen_dtype, choice, max_pixels, instruction)
+    if positions not in POSITIONS:
+        raise ModelError(f"positions {positions!r} is unknown: use {', '.join(POSITIONS)}.")
+    options = LoadOptions(name, chosen_device, chosen_dtype, choice, max_pixels, instruction, positions)
     if name == TINY:
         from .tiny import load  # transformers takes seconds to import, and tools that load no model need not wait
 

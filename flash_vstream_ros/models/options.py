@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import torch
 
+POSITIONS = ("auto", "am_rope", "video")
+
 
 class AttentionChoice(NamedTuple):
     """The kernel that attention runs with, and why."""
@@ -28,3 +30,4 @@ class LoadOptions:
     attention: AttentionChoice
     max_pixels: int  # of a frame
     instruction: str  # before every question
+    positions: str = "auto"  # one of POSITIONS
