@@ -6,7 +6,7 @@ transformers fills weights that a checkpoint lacks with random numbers and only 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,11 +16,32 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoTokenizer, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 from transformers.utils import logging
 
+from .adapter import merged
 from .folder import read_json
 from .interface import ModelError
 from .prompt import TURN_END, VISION_END, VISION_START
+from .quantised import quantisation_config
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[Any]:
+    """A weight file; ModelError where it is damaged."""
+    try:
+        with safe_open(file, framework="pt") as weights:
+            yield weights
+    except (SafetensorError, OSError) as error:
+        size = file.stat().st_size
+        raise ModelError(
+            f"{file} ({size} bytes) is damaged or cut short ({first_line(error)}): download it again."
+        ) from error
+
+
+def read_weights(file: Path) -> dict[str, torch.Tensor]:
+    """All of a weight file, on the CPU; ModelError where it is damaged."""
+    with opened(file) as weights:
+        return {name: weights.get_tensor(name) for name in weights.keys()}  # noqa: SIM118 (no dictionary)
 
 
 class Architecture(NamedTuple):
@@ -42,7 +63,7 @@ def read_config(folder: Path, architecture: Architecture = QWEN2_VL) -> Any:
     try:
         return architecture.config.from_dict(values)
     except Exception as error:
-        raise ModelError(f"{file} does not describe a {architecture.title}: {_first_line(error)}") from error
+        raise ModelError(f"{file} does not describe a {architecture.title}: {first_line(error)}") from error
 
 
 def check_files(folder: Path) -> None:
@@ -59,22 +80,30 @@ def check_files(folder: Path) -> None:
         file = folder / name
         if not file.is_file():
             raise ModelError(f"The weights are incomplete: {file} does not exist. Download the model again.")
-        try:
-            with safe_open(file, framework="pt") as opened:
-                opened.keys()
-        except (SafetensorError, OSError) as error:
-            size = file.stat().st_size
-            raise ModelError(
-                f"{file} ({size} bytes) is damaged or cut short ({_first_line(error)}): download it again."
-            ) from error
+        with opened(file) as weights:
+            weights.keys()
 
 
 def load_network(
-    folder: Path, device: torch.device, dtype: torch.dtype, attention: str, architecture: Architecture = QWEN2_VL
+    folder: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    attention: str,
+    architecture: Architecture = QWEN2_VL,
+    *,
+    vision_device: torch.device | None = None,
+    quantization: str = "none",
+    adapter: Path | None = None,
 ) -> Any:
-    """The network with every weight from the folder's files; ModelError when one is missing, unknown or misshapen."""
+    """The network with every weight from the folder's files; ModelError when one is missing, unknown or misshapen.
+
+    The vision tower is put on `vision_device`, where one is given. `adapter` is the folder of a LoRA adapter to merge.
+    """
     config = read_config(folder, architecture)
     check_files(folder)
+    how: dict[str, Any] = {}
+    if quantization != "none":
+        how = {"quantization_config": quantisation_config(quantization, dtype), "device_map": {"": device}}
     with quiet():
         try:
             network, loading = architecture.network.from_pretrained(
@@ -86,21 +115,43 @@ def load_network(
                 local_files_only=True,
                 ignore_mismatched_sizes=True,  # reported by name below, with all the others
                 output_loading_info=True,
+                **how,
             )
         except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-            raise ModelError(f"The weights in {folder} cannot be loaded: {_first_line(error)}") from error
-    misshapen = [_shapes(*key) for key in loading["mismatched_keys"]]
-    for what, names in (
-        ("lack", loading["missing_keys"]),
-        (f"have, unknown to {architecture.title},", loading["unexpected_keys"]),
-        ("have in other shapes than config.json says", misshapen),
+            raise ModelError(f"The weights in {folder} cannot be loaded: {first_line(error)}") from error
+    complain_of(
+        f"The weights in {folder}",
+        architecture.title,
+        missing=loading["missing_keys"],
+        unknown=loading["unexpected_keys"],
+        misshapen=loading["mismatched_keys"],
+    )
+    if adapter is not None:
+        network = merged(network, adapter)
+    try:
+        network.model.visual.to(vision_device or device)
+        for part in (network.model.language_model, network.lm_head):
+            part.to(device)
+    except RuntimeError as error:
+        raise ModelError(f"The model does not fit on {device}: {first_line(error)}") from error
+    return network.eval()
+
+
+def complain_of(
+    what: str,
+    title: str,
+    missing: Collection[str] = (),
+    unknown: Collection[str] = (),
+    misshapen: Collection[tuple[Any, ...]] = (),
+) -> None:
+    """Raises the ModelError that names weights which a checkpoint lacks, has too many, or has in other shapes."""
+    for how, names in (
+        ("lack", missing),
+        (f"have, unknown to {title},", unknown),
+        ("have in other shapes than config.json says", [_shapes(*key) for key in misshapen]),
     ):
         if names:
-            raise ModelError(f"The weights in {folder} {what} {_listing(names)}. Download the model again.")
-    try:
-        return network.to(device).eval()
-    except RuntimeError as error:
-        raise ModelError(f"The model does not fit on {device}: {_first_line(error)}") from error
+            raise ModelError(f"{what} {how} {_listing(names)}. Download the model again.")
 
 
 def load_tokenizer(folder: Path, config: Any, architecture: Architecture = QWEN2_VL) -> Any:
@@ -114,7 +165,7 @@ def load_tokenizer(folder: Path, config: Any, architecture: Architecture = QWEN2
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, config=config, local_files_only=True)
         except Exception as error:
-            raise ModelError(f"The tokenizer in {folder} cannot be read: {_first_line(error)}") from error
+            raise ModelError(f"The tokenizer in {folder} cannot be read: {first_line(error)}") from error
     known = tokenizer.get_vocab()
     missing = [token for token in (VISION_START, VISION_END, TURN_END) if token not in known]
     if missing:
@@ -144,7 +195,7 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:300] if lines else type(error).__name__
 

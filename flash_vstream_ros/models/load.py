@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
 import torch
 
+from .adapter import base_name, is_adapter
 from .folder import model_type
 from .interface import ModelError, VisionLanguageModel
 from .names import HOUSEHOLD, HOUSEHOLD_FOLDER, TINY
-from .options import POSITIONS, AttentionChoice, LoadOptions
+from .options import POSITIONS, QUANTIZATIONS, AttentionChoice, LoadOptions
 from .preprocess import MAX_PIXELS
 from .prompt import INSTRUCTION
 
@@ -26,29 +28,48 @@ def load_model(
     max_pixels: int = MAX_PIXELS,
     instruction: str = INSTRUCTION,
     attention: str = "auto",
+    vision_device: str = "auto",
+    quantization: str = "none",
     positions: str = "auto",
 ) -> VisionLanguageModel:
     """Loads the model of a folder, of the family that its config.json names, ready to encode and answer.
 
-    `name` is a folder, a hub id, "household" or "tiny-random"; `device` "auto" or torch's name of one; `dtype` "auto"
-    (bfloat16 on a GPU that has it, else float16; float32 on the CPU) or one of DTYPES; `max_pixels` the area that a
-    frame is resized to at most; `instruction` the sentence before every question; `attention` one of ATTENTION;
-    `positions` one of POSITIONS: how the memory stands in the prompt, by AM-RoPE or as the family knows videos.
-    Raises ModelError.
+    `name` is a folder, of a model or of a LoRA adapter, a hub id, "household" or "tiny-random"; `device` "auto" or
+    torch's name of one; `dtype` "auto" (bfloat16 on a GPU that has it, else float16; float32 on the CPU) or one of
+    DTYPES; `max_pixels` the area that a frame is resized to at most; `instruction` the sentence before every question;
+    `attention` one of ATTENTION; `vision_device` where the vision tower and the memory are, "auto": on `device`;
+    `quantization` one of QUANTIZATIONS; `positions` one of POSITIONS: "am_rope" as published, "video" as the base model
+    knows videos, "auto" the first where the weights may have been trained with it. Raises ModelError.
     """
-    chosen_device = choose_device(device)
-    chosen_dtype = choose_dtype(dtype, chosen_device)
-    choice = choose_attention(attention, chosen_device, chosen_dtype)
+    for setting, value, known in (
+        ("quantization", quantization, QUANTIZATIONS),
+        ("positions", positions, POSITIONS),
+    ):
+        if value not in known:
+            raise ModelError(f"{setting} {value!r} is unknown: use {', '.join(known)}.")
     if max_pixels < 56 * 56:
         raise ModelError(f"max_pixels is {max_pixels}, but the smallest frame that can be encoded is 56x56 = 3136.")
-    if positions not in POSITIONS:
-        raise ModelError(f"positions {positions!r} is unknown: use {', '.join(POSITIONS)}.")
-    options = LoadOptions(name, chosen_device, chosen_dtype, choice, max_pixels, instruction, positions)
+    text = choose_device(device)
+    vision = text if vision_device == "auto" else choose_device(vision_device)
+    chosen_dtype = choose_dtype(dtype, text)
+    options = LoadOptions(
+        name=name,
+        device=text,
+        dtype=chosen_dtype,
+        attention=choose_attention(attention, text, chosen_dtype, vision),
+        max_pixels=max_pixels,
+        instruction=instruction,
+        vision_device=vision,
+        quantization=quantization,
+        positions=positions,
+    )
     if name == TINY:
         from .tiny import load  # transformers takes seconds to import, and tools that load no model need not wait
 
         return load(options)
     folder = find_folder(name)
+    if is_adapter(folder):
+        folder, options = _under_adapter(folder, options)
     family = import_module(f"{__package__}.families.{model_type(folder)}")
     model: VisionLanguageModel = family.load(folder, options)
     return model
@@ -87,13 +108,15 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
-def choose_attention(name: str, device: torch.device, dtype: torch.dtype) -> AttentionChoice:
+def choose_attention(
+    name: str, device: torch.device, dtype: torch.dtype, vision_device: torch.device | None = None
+) -> AttentionChoice:
     """flash-attn where it is installed and can run, else PyTorch's own kernels; ModelError when it cannot be had."""
     if name not in ATTENTION:
         raise ModelError(f"attention {name!r} is unknown: use {', '.join(ATTENTION)}.")
     if name in ("sdpa", "eager"):
         return AttentionChoice(name, "as asked")
-    obstacle = _flash_obstacle(device, dtype)
+    obstacle = _flash_obstacle(device, dtype) or _flash_obstacle(vision_device or device, dtype)
     if not obstacle:
         return AttentionChoice("flash_attention_2", "flash-attn is installed")
     if name == "flash_attention_2":
@@ -140,6 +163,23 @@ def _download(name: str, folder: Path) -> Path:
         raise ModelError(
             f"{tried} is not complete in the cache {constants.HF_HUB_CACHE}, while {why}. Run `hf download {name}` "
             "where there is a network, or copy the model and give its folder."
+        ) from error
+
+
+def _under_adapter(folder: Path, options: LoadOptions) -> tuple[Path, LoadOptions]:
+    """The folder of the model that an adapter is over, and the options to merge it."""
+    base = base_name(folder)
+    if options.quantization != "none":
+        raise ModelError(
+            f"{folder} is a LoRA adapter, which is merged into whole weights only: use quantization none, or merge it "
+            "where there is room, save that, and name its folder."
+        )
+    try:
+        return find_folder(base), replace(options, adapter=folder)
+    except ModelError as error:
+        raise ModelError(
+            f"{folder} is a LoRA adapter over {base!r}, which cannot be had: {error} Or set base_model_name_or_path in "
+            f"{folder / 'adapter_config.json'} to where that model is."
         ) from error
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 POSITIONS = ("auto", "am_rope", "video")
+QUANTIZATIONS = ("none", "8bit", "4bit")
 
 
 class AttentionChoice(NamedTuple):
@@ -30,4 +32,7 @@ class LoadOptions:
     attention: AttentionChoice
     max_pixels: int  # of a frame
     instruction: str  # before every question
-    positions: str = "auto"  # one of POSITIONS
+    vision_device: torch.device  # of the vision tower and the memory
+    quantization: str = "none"  # one of QUANTIZATIONS: of the language model's weights
+    positions: str = "auto"  # one of POSITIONS: how the memory stands in the prompt
+    adapter: Path | None = None  # folder of a LoRA adapter over the model

@@ -9,9 +9,11 @@ import torch
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import GenerationConfig, Qwen2Tokenizer, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
+from .interface import ModelError
 from .options import LoadOptions
 from .prompt import QWEN2_VL_CHAT
 from .qwen2_vl import Qwen2VL
+from .video_prompt import VideoPromptedQwen2
 
 SEED = 20250627
 SPECIAL_TOKENS = (
@@ -85,13 +87,17 @@ def tiny_network(tokenizer: Any, attention: str = "sdpa") -> Any:
 
 
 def load(options: LoadOptions) -> Qwen2VL:
-    """The tiny model as `load_model` gives it."""
+    """The tiny model as `load_model` gives it; ModelError where it is to be quantised."""
+    if options.quantization != "none":
+        raise ModelError(f"{options.name} is made in memory, in whole weights: use quantization none.")
     tokenizer = tiny_tokenizer()
     network = tiny_network(tokenizer, options.attention.kernel)
     for parameter in network.parameters():  # not the buffers: rotary frequencies stay float32
         parameter.data = parameter.data.to(options.dtype)
-    return Qwen2VL(
-        network.to(options.device),
+    network.to(options.device).model.visual.to(options.vision_device)
+    family = VideoPromptedQwen2 if options.positions == "video" else Qwen2VL
+    return family(
+        network,
         tokenizer,
         options.name,
         trained=False,

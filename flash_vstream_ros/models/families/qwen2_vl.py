@@ -30,7 +30,16 @@ def load_as(
             f"{architecture.title}: use positions auto or video."
         )
     tokenizer = load_tokenizer(folder, read_config(folder, architecture), architecture)  # first: weights take minutes
-    network = load_network(folder, options.device, options.dtype, options.attention.kernel, architecture)
+    network = load_network(
+        folder,
+        options.device,
+        options.dtype,
+        options.attention.kernel,
+        architecture,
+        vision_device=options.vision_device,
+        quantization=options.quantization,
+        adapter=options.adapter,
+    )
     return model(
         network,
         tokenizer,
