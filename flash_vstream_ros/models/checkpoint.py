@@ -103,7 +103,7 @@ def load_network(
     check_files(folder)
     how: dict[str, Any] = {}
     if quantization != "none":
-        how = {"quantization_config": quantisation_config(quantization, dtype), "device_map": {"": device}}
+        how = {"quantization_config": quantisation_config(quantization, dtype), "device_map": {"": str(device)}}
     with quiet():
         try:
             network, loading = architecture.network.from_pretrained(

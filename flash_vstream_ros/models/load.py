@@ -10,6 +10,7 @@ import torch
 
 from .adapter import base_name, is_adapter
 from .folder import model_type
+from .hub import download
 from .interface import ModelError, VisionLanguageModel
 from .names import HOUSEHOLD, HOUSEHOLD_FOLDER, TINY
 from .options import POSITIONS, QUANTIZATIONS, AttentionChoice, LoadOptions
@@ -18,7 +19,6 @@ from .prompt import INSTRUCTION
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 ATTENTION = ("auto", "flash_attention_2", "sdpa", "eager")
-MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
 
 
 def load_model(
@@ -116,7 +116,7 @@ def choose_attention(
         raise ModelError(f"attention {name!r} is unknown: use {', '.join(ATTENTION)}.")
     if name in ("sdpa", "eager"):
         return AttentionChoice(name, "as asked")
-    obstacle = _flash_obstacle(device, dtype) or _flash_obstacle(vision_device or device, dtype)
+    obstacle = _flash_obstacle(vision_device or device, dtype) or _flash_obstacle(device, dtype)
     if not obstacle:
         return AttentionChoice("flash_attention_2", "flash-attn is installed")
     if name == "flash_attention_2":
@@ -138,32 +138,7 @@ def find_folder(name: str) -> Path:
             f"There is no model folder {folder}. Name a folder, a hub id such as owner/model, "
             f"{HOUSEHOLD!r} or {TINY!r}."
         )
-    return _download(name, folder)
-
-
-def _download(name: str, folder: Path) -> Path:
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
-
-    from .checkpoint import quiet
-
-    tried = f"There is no folder {folder}, and the model {name!r}"
-    try:
-        with quiet():
-            return Path(snapshot_download(name, allow_patterns=MODEL_FILES))
-    except GatedRepoError as error:
-        raise ModelError(f"{tried} is gated: accept its terms on the hub and log in with `hf auth login`.") from error
-    except RepositoryNotFoundError as error:
-        raise ModelError(
-            f"{tried} is not on {constants.ENDPOINT}: check the spelling, or log in if private."
-        ) from error
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        offline = constants.is_offline_mode()
-        why = "HF_HUB_OFFLINE is set" if offline else f"{constants.ENDPOINT} cannot be reached"
-        raise ModelError(
-            f"{tried} is not complete in the cache {constants.HF_HUB_CACHE}, while {why}. Run `hf download {name}` "
-            "where there is a network, or copy the model and give its folder."
-        ) from error
+    return download(name, folder)
 
 
 def _under_adapter(folder: Path, options: LoadOptions) -> tuple[Path, LoadOptions]:

@@ -11,7 +11,7 @@ import torch
 
 from .interface import ModelError
 
-KEPT = ["visual", "lm_head"]
+KEPT = ["model.visual", "lm_head"]
 BITS = {"8bit": 8 + 32 / 4096, "4bit": 4 + 8 / 64 + 32 / (64 * 256)}  # a weight with its share of the scales
 
 

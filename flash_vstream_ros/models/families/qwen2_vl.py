@@ -12,12 +12,13 @@ from flash_vstream_ros.models.preprocess import CLIP, PixelScale
 from flash_vstream_ros.models.qwen2_vl import Qwen2VL
 from flash_vstream_ros.models.video_prompt import VideoPrompted, VideoPromptedQwen2
 
+ARCHITECTURE = QWEN2_VL
 Model = TypeVar("Model", bound=Qwen2VL)
 
 
 def load(folder: Path, options: LoadOptions) -> Qwen2VL:
     """The model of a folder in the hub's layout; ModelError."""
-    return load_as(QWEN2_VL, VideoPromptedQwen2 if options.positions == "video" else Qwen2VL, folder, options)
+    return load_as(ARCHITECTURE, VideoPromptedQwen2 if options.positions == "video" else Qwen2VL, folder, options)
 
 
 def load_as(
