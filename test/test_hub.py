@@ -32,6 +32,13 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "hub"
 
 
+def use(address: str, monkeypatch) -> None:
+    """As HF_ENDPOINT would."""
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    template = address + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+
 def sentence_of(name: str) -> str:
     with pytest.raises(ModelError) as error:
         load_model(name, device="cpu")
@@ -49,7 +56,7 @@ def store(cache: Path, folder: Path) -> Path:
 
 def test_a_model_is_downloaded_once_and_then_taken_from_the_cache(folder, cache, monkeypatch):
     with hub_of(folder) as address:
-        monkeypatch.setattr(constants, "ENDPOINT", address)
+        use(address, monkeypatch)
         first = load_model(NAME, device="cpu")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     second = load_model(NAME, device="cpu")
@@ -59,12 +66,12 @@ def test_a_model_is_downloaded_once_and_then_taken_from_the_cache(folder, cache,
 
 def test_a_download_that_is_cut_names_the_file_and_is_taken_up_again(folder, cache, monkeypatch):
     with hub_of(folder, cut=(SHARD,)) as address:
-        monkeypatch.setattr(constants, "ENDPOINT", address)
+        use(address, monkeypatch)
         sentence = sentence_of(NAME)
     for words in (f"{SHARD} did not arrive whole", str(cache), "hf download some/model"):
         assert words in sentence
     with hub_of(folder) as address:
-        monkeypatch.setattr(constants, "ENDPOINT", address)
+        use(address, monkeypatch)
         assert load_model(NAME, device="cpu").name == NAME
 
 

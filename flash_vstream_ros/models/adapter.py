@@ -8,19 +8,15 @@ from typing import Any
 
 from .folder import read_json
 from .interface import ModelError
+from .names import ADAPTER_CONFIG
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."  # peft's, before the network's own names
-
-
-def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds an adapter and no weights of its own."""
-    return (folder / CONFIG).is_file() and not any(folder.glob("model*.safetensors*"))
 
 
 def base_name(folder: Path) -> str:
     """Folder or hub id of the model that the adapter was trained over; ModelError."""
-    file = folder / CONFIG
+    file = folder / ADAPTER_CONFIG
     values = read_json(file)
     name, kind = values.get("base_model_name_or_path"), values.get("peft_type")
     if kind != "LORA":
@@ -44,7 +40,7 @@ def merged(network: Any, folder: Path) -> Any:
     try:
         wrapped = PeftModel(network, LoraConfig.from_pretrained(str(folder)))
     except Exception as error:
-        raise ModelError(f"{folder / CONFIG} does not fit its base model: {first_line(error)}") from error
+        raise ModelError(f"{folder / ADAPTER_CONFIG} does not fit its base model: {first_line(error)}") from error
     expected = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
     complain_of(
         f"The weights of the adapter in {folder}",

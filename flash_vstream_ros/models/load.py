@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 
-from .adapter import base_name, is_adapter
+from .adapter import base_name
 from .folder import model_type
 from .hub import download
 from .interface import ModelError, VisionLanguageModel
-from .names import HOUSEHOLD, HOUSEHOLD_FOLDER, TINY
+from .names import ADAPTER_CONFIG, HOUSEHOLD, HOUSEHOLD_FOLDER, TINY, is_adapter
 from .options import POSITIONS, QUANTIZATIONS, AttentionChoice, LoadOptions
 from .preprocess import MAX_PIXELS
 from .prompt import INSTRUCTION
@@ -154,7 +154,7 @@ def _under_adapter(folder: Path, options: LoadOptions) -> tuple[Path, LoadOption
     except ModelError as error:
         raise ModelError(
             f"{folder} is a LoRA adapter over {base!r}, which cannot be had: {error} Or set base_model_name_or_path in "
-            f"{folder / 'adapter_config.json'} to where that model is."
+            f"{folder / ADAPTER_CONFIG} to where that model is."
         ) from error
 
 

@@ -86,7 +86,7 @@ class Qwen2VL:
         """
         if snapshot.empty:
             raise ValueError("The snapshot is empty: there is nothing to answer from.")
-        prompt = self._prefill(snapshot, self._prompt.after(question))
+        prompt = self._prefill(snapshot, self._prompt.before, self._prompt.after(question))
         return GreedyAnswer(self.network, prompt, self._vocabulary, max_new_tokens)
 
     def tokens(self, snapshot: MemorySnapshot) -> int:
@@ -105,8 +105,9 @@ class Qwen2VL:
         output = self.network.model.visual(rows, grid_thw=grids)
         return output.last_hidden_state[high:], output.pooler_output[: high // self.preprocessor.merge**2]
 
-    def _prefill(self, snapshot: MemorySnapshot, after: Sequence[int]) -> Prefill:
-        return prefill(self.network, snapshot, self._prompt.before, after)
+    def _prefill(self, snapshot: MemorySnapshot, before: Sequence[int], after: Sequence[int]) -> Prefill:
+        """The prompt: text tokens, what the snapshot shows, text tokens."""
+        return prefill(self.network, snapshot, before, after)
 
 
 @torch.inference_mode()

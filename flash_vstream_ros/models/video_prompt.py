@@ -48,8 +48,9 @@ def position_ids(pieces: Sequence[Piece]) -> Tensor:
 class VideoPrompted(Qwen2VL):
     """A Qwen-VL that is told of its memory as of videos. A family says in which `_pieces`."""
 
-    def _prefill(self, snapshot: MemorySnapshot, after: Sequence[int]) -> Prefill:
-        before = self._prompt.before
+    warm_prefix: Any = None  # nothing is read ahead: that takes the memory to stand where AM-RoPE puts it
+
+    def _prefill(self, snapshot: MemorySnapshot, before: Sequence[int], after: Sequence[int]) -> Prefill:
         pieces: list[Piece] = [before, *self._pieces(snapshot), after]
         embeds, ids = self._embed(pieces), self._position_ids(pieces, snapshot)
         if embeds.shape[0] != ids.shape[1]:
