@@ -102,5 +102,13 @@ def test_a_folder_without_its_tokenizer_says_where_it_can_be_had(folder):
         load_model(str(folder), device="cpu")
 
 
+def test_a_chat_template_beside_the_tokenizer_is_used(folder):
+    (folder / "chat_template.jinja").unlink()
+    template = "{% for message in messages %}{{ message.role }}:<|video_pad|>{{ message.content[1].text }}.{% endfor %}"
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
+    prompt = load_model(str(folder), device="cpu", instruction="")._prompt
+    assert prompt.tokenizer.decode([*prompt.before, *prompt.after("why?")]) == "user:why?."
+
+
 def test_every_family_is_a_file_of_its_name_that_loads():
     assert {*FAMILIES, "flash_vstream_qwen2_vl"} <= set(MODEL_TYPES)

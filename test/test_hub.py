@@ -70,6 +70,9 @@ def test_a_download_that_is_cut_names_the_file_and_is_taken_up_again(folder, cac
         sentence = sentence_of(NAME)
     for words in (f"{SHARD} did not arrive whole", str(cache), "hf download some/model"):
         assert words in sentence
+    with monkeypatch.context() as without_network:
+        without_network.setattr(constants, "HF_HUB_OFFLINE", True)
+        assert SHARD in sentence_of(NAME)
     with hub_of(folder) as address:
         use(address, monkeypatch)
         assert load_model(NAME, device="cpu").name == NAME

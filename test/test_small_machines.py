@@ -15,6 +15,7 @@ from flash_vstream_ros.models.interface import ModelError
 from flash_vstream_ros.models.load import choose_attention, load_model
 
 QUANTISED = {"8bit": "Linear8bitLt", "4bit": "Linear4bit"}
+ERRORS = {"8bit": 0.03, "4bit": 0.15}  # relative, of one layer
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -43,13 +44,10 @@ def test_the_language_model_is_quantised_and_the_tower_is_not(folder, kind):
     assert type(small.network.lm_head) is torch.nn.Linear
     assert not [m for m in blocks.modules() if type(m).__name__ in QUANTISED.values()]
     assert len(answer_of(small)) == 6
+    inputs = torch.randn(32, 128, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        exact, rough = (
-            model.network.model.language_model(input_ids=torch.arange(40)[None]).last_hidden_state
-            for model in (whole, small)
-        )
-    assert torch.nn.functional.cosine_similarity(exact, rough, dim=-1).mean() > 0.9
-    assert not torch.equal(exact, rough)
+        exact, rough = (model.network.model.language_model.layers[0].mlp.down_proj(inputs) for model in (whole, small))
+    assert 0 < (exact - rough).norm() / exact.norm() < ERRORS[kind]
 
 
 def test_without_bitsandbytes_the_error_says_how_to_get_it(folder, monkeypatch):

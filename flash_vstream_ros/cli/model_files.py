@@ -60,8 +60,10 @@ def _check_adapter(folder: Path, environment: Mapping[str, str]) -> Check:
     try:
         base = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
         size = _checked_size(folder / "adapter_model.safetensors")
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        return Check("model", FAIL, f"{folder}: {error!r}", f"copy the missing files into {folder.absolute()}")
+    except (OSError, ValueError) as error:
+        return Check("model", FAIL, f"{folder}: {error}", f"copy the missing files into {folder.absolute()}")
+    except (LookupError, TypeError):
+        return Check("model", FAIL, f"{file} does not say over which model it is", "set base_model_name_or_path in it")
     under = check_model(str(base), environment)
     return Check("model", under.state, f"{folder}: LoRA adapter, {size / 1e6:.1f} MB, over {under.found}", under.advice)
 

@@ -166,6 +166,9 @@ def load_tokenizer(folder: Path, config: Any, architecture: Architecture = QWEN2
             tokenizer = AutoTokenizer.from_pretrained(folder, config=config, local_files_only=True)
         except Exception as error:
             raise ModelError(f"The tokenizer in {folder} cannot be read: {first_line(error)}") from error
+    template = folder / "chat_template.json"  # where processors used to keep it
+    if not tokenizer.chat_template and template.is_file():
+        tokenizer.chat_template = read_json(template).get("chat_template")
     known = tokenizer.get_vocab()
     missing = [token for token in (VISION_START, VISION_END, TURN_END) if token not in known]
     if missing:

@@ -34,7 +34,7 @@ def download(name: str, tried: Path) -> Path:
         offline = constants.is_offline_mode()
         why = "HF_HUB_OFFLINE is set" if offline else f"{constants.ENDPOINT} cannot be reached"
         raise ModelError(
-            f"{what} is not complete in the cache {cache}, while {why}. Run `hf download {name}` "
+            f"{what} is not complete in the cache {cache} ({first_line(error)}), while {why}. Run `hf download {name}` "
             "where there is a network, or copy the model and give its folder."
         ) from error
     except Exception as error:  # whatever the hub's HTTP client raises: it has changed its library before
@@ -58,15 +58,13 @@ def download(name: str, tried: Path) -> Path:
 
 def _unfinished(name: str, cache: str) -> str:
     """Which files are not there yet, as far as can be found out."""
-    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub import HfApi, constants, try_to_load_from_cache
     from huggingface_hub.utils import filter_repo_objects
 
     try:
-        there = Path(snapshot_download(name, cache_dir=cache, local_files_only=True))
         files = HfApi(endpoint=constants.ENDPOINT).list_repo_files(name)
-        missing = [
-            file for file in filter_repo_objects(files, allow_patterns=MODEL_FILES) if not (there / file).exists()
-        ]
+        wanted = filter_repo_objects(files, allow_patterns=MODEL_FILES)
+        missing = [file for file in wanted if not isinstance(try_to_load_from_cache(name, file, cache), str)]
     except Exception:  # the error is the one that led here, not this one
         missing = []
     return f"{', '.join(missing)} did not arrive whole" if missing else "the connection failed"
