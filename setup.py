@@ -40,10 +40,15 @@ setup(
     ],
     extras_require={
         "train": ["matplotlib>=3.8"],
+        "lora": ["peft>=0.18"],
+        "quantized": ["accelerate>=1.1", "bitsandbytes>=0.46.1"],
         "test": [
+            "accelerate>=1.1",
+            "bitsandbytes>=0.46.1; platform_machine == 'x86_64' or platform_machine == 'AMD64'",
             "hypothesis>=6.100",
             "matplotlib>=3.8",
             "mypy>=1.11",
+            "peft>=0.18",
             "pillow>=10",
             "pytest>=8",
             "pytest-timeout>=2.3",

@@ -12,6 +12,7 @@ from flash_vstream_ros.engine.stamps import JumpBack
 from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.models.load import ATTENTION, DTYPES
 from flash_vstream_ros.models.names import PUBLISHED_MODEL
+from flash_vstream_ros.models.options import POSITIONS, QUANTIZATIONS
 from flash_vstream_ros.models.preprocess import MAX_PIXELS, PROCESSOR_MAX_PIXELS
 from flash_vstream_ros.models.prompt import INSTRUCTION
 from flash_vstream_ros.ros import (
@@ -72,6 +73,8 @@ class ParameterSpec:
 
 
 LONGEST_QUEUE = 64
+# load_model's arguments; the instruction can change later.
+LOADED_WITH = ("name", "device", "vision_device", "dtype", "quantization", "attention", "positions", "max_pixels")
 SUMMARY_PROMPT = "Describe in one or two sentences what happened."
 
 PARAMETERS = (
@@ -81,10 +84,23 @@ PARAMETERS = (
     ParameterSpec(
         "model.name",
         PUBLISHED_MODEL,
-        "Hub id or folder of the model; no download: household (the demo's), tiny-random (untrained)",
+        "Hub id or folder of a model or a LoRA adapter; no download: household (the demo's), tiny-random (untrained)",
     ),
     ParameterSpec(
         "model.device", "auto", "auto: CUDA when there is one, else CPU; or a torch device such as cuda:0, cpu"
+    ),
+    ParameterSpec("model.vision_device", "auto", "Device of the vision tower and the memory. auto: model.device"),
+    ParameterSpec(
+        "model.quantization",
+        QUANTIZATIONS[0],
+        "Weights of the language model in 8 or 4 bits: needs bitsandbytes and accelerate",
+        choices=QUANTIZATIONS,
+    ),
+    ParameterSpec(
+        "model.positions",
+        POSITIONS[0],
+        "How the memory stands in the prompt: AM-RoPE, or as the base model knows videos. auto: am_rope for Qwen2-VL",
+        choices=POSITIONS,
     ),
     ParameterSpec(
         "model.dtype",
@@ -146,6 +162,14 @@ PARAMETERS = (
         "Key slots of the detail augmentation memory (DAM), at most csm_slots",
         1,
         4096,
+        dynamic=True,
+    ),
+    ParameterSpec(
+        "memory.tokens",
+        0,
+        "Visual tokens that CSM and DAM may fill: both are scaled alike; 0: csm_slots and dam_slots as given [tokens]",
+        0,
+        1000000,
         dynamic=True,
     ),
     ParameterSpec(
@@ -263,13 +287,14 @@ def settings_of(node: Node) -> Settings:
     values = {name: node.get_parameter(name).value for name in BY_NAME}
     return Settings(
         autostart=values["autostart"],
-        model={name: values[f"model.{name}"] for name in ("name", "device", "dtype", "attention", "max_pixels")},
+        model={name: values[f"model.{name}"] for name in LOADED_WITH},
         engine=EngineConfig(
             cameras=_camera_names(values["cameras"]),
             sample_fps=values["sample_fps"],
             memory=FlashMemoryConfig(
                 csm_slots=values["memory.csm_slots"],
                 dam_slots=values["memory.dam_slots"],
+                tokens=values["memory.tokens"],
                 recent_slots=values["memory.recent_slots"],
                 exemplars=values["memory.exemplars"],
                 horizon_slots=values["memory.horizon_slots"],

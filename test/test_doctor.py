@@ -268,3 +268,16 @@ def test_every_finding_that_is_not_ok_says_what_to_do(capsys: pytest.CaptureFixt
     parser = argparse.ArgumentParser()
     doctor.add_arguments(parser)
     assert parser.parse_args(["--json"]).json
+
+
+def test_an_adapter_is_judged_by_itself_and_by_the_model_that_it_is_over(tmp_path: Path) -> None:
+    base, adapter = model_folder(tmp_path / "base"), tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
+    without = check_model(str(adapter))
+    (adapter / "adapter_model.safetensors").write_bytes(safetensors())
+    whole = check_model(str(adapter))
+    (base / "model.safetensors").write_bytes(safetensors(missing=1))
+    assert (without.state, whole.state, check_model(str(adapter)).state) == (FAIL, OK, FAIL)
+    assert "adapter_model.safetensors" in without.found
+    assert all(word in whole.found for word in ("LoRA adapter", str(base), "qwen2_vl"))

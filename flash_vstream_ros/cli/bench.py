@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from flash_vstream_ros.bench import answers, camera, cameras, distortion, stream, wire
+from flash_vstream_ros.bench import answers, camera, cameras, distortion, fits, stream, wire
 from flash_vstream_ros.models.interface import ModelError
 
 BENCHMARKS = {
@@ -20,6 +20,7 @@ BENCHMARKS = {
     "wire": (wire, "the same questions over /ask_scene and offline"),
     "camera": (camera, "camera images over the wire into the node's callback"),
     "cameras": (cameras, "several cameras at full rate, with questions meanwhile: what became of every image"),
+    "fits": (fits, "which published models fit into 8, 16, 24 and 64 GB, computed from their sizes"),
 }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from flash_vstream_ros.models.names import HOUSEHOLD, HOUSEHOLD_FOLDER, MODEL_TYPES, TINY
+from flash_vstream_ros.models.names import ADAPTER_CONFIG, HOUSEHOLD, HOUSEHOLD_FOLDER, MODEL_TYPES, TINY, is_adapter
 
 OK, WARN, FAIL = "OK", "WARN", "FAIL"
 HEADER_LIMIT = 100_000_000  # as safetensors itself
@@ -36,6 +36,8 @@ def check_model(model: str, environment: Mapping[str, str] = os.environ) -> Chec
     if model == TINY:
         return Check("model", WARN, f"{model} is made in memory", "its answers mean nothing: name a trained model")
     folder = HOUSEHOLD_FOLDER if model == HOUSEHOLD else Path(model).expanduser()
+    if is_adapter(folder):
+        return _check_adapter(folder, environment)
     if folder.is_dir():
         return _check_folder(folder, f"copy the missing files into {folder.absolute()}")
     if model[:1] in ("", ".", "/", "~") or model.count("/") != 1:
@@ -50,6 +52,20 @@ def check_model(model: str, environment: Mapping[str, str] = os.environ) -> Chec
     if environment.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return Check("model", FAIL, f"{model} is not in {cached}, and HF_HUB_OFFLINE forbids to fetch it", fetch)
     return Check("model", WARN, f"{model} is not in {cached}; the node will download it at its first start", fetch)
+
+
+def _check_adapter(folder: Path, environment: Mapping[str, str]) -> Check:
+    """Looks at what the adapter is over."""
+    file = folder / ADAPTER_CONFIG
+    try:
+        base = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
+        size = _checked_size(folder / "adapter_model.safetensors")
+    except (OSError, ValueError) as error:
+        return Check("model", FAIL, f"{folder}: {error}", f"copy the missing files into {folder.absolute()}")
+    except (LookupError, TypeError):
+        return Check("model", FAIL, f"{file} does not say over which model it is", "set base_model_name_or_path in it")
+    under = check_model(str(base), environment)
+    return Check("model", under.state, f"{folder}: LoRA adapter, {size / 1e6:.1f} MB, over {under.found}", under.advice)
 
 
 def _current(snapshots: Path, found: list[Path]) -> Path:

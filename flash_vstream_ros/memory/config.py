@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -16,19 +16,28 @@ class FlashMemoryConfig:
     slot_period_ns: int = 2_000_000_000  # stamp length of one slot: 2 / sample_fps
     recent_slots: int = 1  # the newest slots of each camera, held in DAM whatever their weight
     episode_slots: float = 0.0  # so many slots apart, equal views count as different ones; 0: time does not count
+    tokens: int = 0  # scale CSM and DAM alike so that their slots fill so many visual tokens; 0: as given
 
     def __post_init__(self) -> None:
         if not 1 <= self.dam_slots <= self.csm_slots:
             raise ValueError(f"dam_slots must be from 1 to csm_slots ({self.csm_slots}), not {self.dam_slots}")
         if self.exemplars < 1 or self.slot_period_ns < 1:
             raise ValueError("exemplars and slot_period_ns must be at least 1")
-        if min(self.recent_slots, self.horizon_slots, self.episode_slots) < 0:
-            raise ValueError("recent_slots, horizon_slots and episode_slots must not be negative")
+        if min(self.recent_slots, self.horizon_slots, self.episode_slots, self.tokens) < 0:
+            raise ValueError("recent_slots, horizon_slots, episode_slots and tokens must not be negative")
 
     @property
     def rows(self) -> tuple[int, int, int]:
         """What the sizes of all tensors follow from."""
         return self.csm_slots, self.exemplars, self.recent_slots
+
+    def fitted(self, csm_tokens: int, dam_tokens: int) -> FlashMemoryConfig:
+        """With CSM and DAM, whose slots have so many tokens each, scaled alike to the budget; a slot each at least."""
+        if not self.tokens:
+            return self
+        whole = self.csm_slots * csm_tokens + self.dam_slots * dam_tokens
+        csm_slots, dam_slots = (max(1, slots * self.tokens // whole) for slots in (self.csm_slots, self.dam_slots))
+        return replace(self, csm_slots=csm_slots, dam_slots=dam_slots, tokens=0)
 
     def exemplar_rows(self, cameras: int) -> int:
         """Rows for the exemplars of full clusters, each camera's recent slots, and one on its way in."""

@@ -45,17 +45,20 @@ class _Portion(NamedTuple):
 class FlashMemory:
     """Takes in slots of any number of cameras and gives snapshots. One owner; not thread safe.
 
+    `config` has the sizes in use: where they follow from a budget of tokens, the first slot decides them.
+
     A slot's stamp is that of its second frame. Tensors are allocated with the first slot of all and, for what each
     camera saw last, with the first slot of a further camera.
     """
 
     def __init__(self, config: FlashMemoryConfig | None = None) -> None:
-        self.config = config or FlashMemoryConfig()
+        self._wanted = self.config = config or FlashMemoryConfig()
         self._revision = -1
         self.reset()
 
     def reset(self) -> None:
         """Forget everything; the next slot may have another shape and an earlier stamp."""
+        self.config = self._wanted
         self._ward: WardClustering | None = None
         self._pool: ExemplarPool | None = None
         self._clusters: dict[int, Cluster] = {}  # by row of the clustering
@@ -136,6 +139,8 @@ class FlashMemory:
         or when there are more cameras than CSM slots.
         """
         check(slot, self._pool, self._grid, self.newest_of(slot.camera))
+        if self._ward is None:
+            self.config = _fitted(self._wanted, slot.low, slot.detail)
         # A tensor made in inference mode could not be updated outside of it.
         with torch.inference_mode(False):
             ward = self._ward or WardClustering(self.config.csm_slots, slot.low.numel(), slot.low.device)
@@ -198,6 +203,9 @@ class FlashMemory:
         sizes are allocated once, while the old ones are still there. Raises ValueError when there are more cameras than
         CSM slots, or what torch raises when there is no room; nothing has changed then.
         """
+        wanted = config
+        if self._pool is not None:
+            config = _fitted(wanted, self._pool.low[0], self._pool.detail[0])
         if len(self.cameras) > config.csm_slots:
             raise ValueError(f"{len(self.cameras)} cameras need as many CSM slots, not {config.csm_slots}")
         if self._ward is not None and self._pool is not None:
@@ -207,7 +215,7 @@ class FlashMemory:
                 self._measure(self._measured_from(self._episodes.first, config), self._ward)
                 if room is not None:
                     self._ward, self._pool, self._clusters, self._recent = holdings.moved(*room, config)
-        self.config = config
+        self._wanted, self.config = wanted, config
 
     @torch.no_grad()
     def snapshot(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> MemorySnapshot:
@@ -240,6 +248,8 @@ class FlashMemory:
             entries=_entries(dam, clusters),
             slots_seen=slots,
             text_slots=min(slots, self.config.csm_slots),
+            slot_s=self.config.slot_period_ns * 1e-9,
+            time_scale=time_ids.scale,
         )
 
     def listed(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> tuple[MemoryEntry, ...]:
@@ -352,6 +362,11 @@ class FlashMemory:
         if self._pool is not None and len(self._pool.low) >= rows:
             return self._pool
         return ExemplarPool(rows, slot.low, slot.detail, self._pool)
+
+
+def _fitted(config: FlashMemoryConfig, low: Tensor, detail: Tensor) -> FlashMemoryConfig:
+    """`config` as its budget of tokens has it for slots with features like these."""
+    return config.fitted(low.shape[0] // MERGED_PATCHES, detail.shape[0])
 
 
 def _concerns(camera: str, cameras: Collection[str]) -> bool:

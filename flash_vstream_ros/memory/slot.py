@@ -73,6 +73,8 @@ class MemorySnapshot:
     entries: tuple[MemoryEntry, ...]  # in the order of dam, then in the order of csm
     slots_seen: int  # slots that the snapshot stands for
     text_slots: int  # min(slots_seen, CSM capacity): what the published text offset uses
+    slot_s: float = 2.0  # length of a slot [s]
+    time_scale: float = 1.0  # what the times were multiplied with to fit the horizon
 
     @property
     def empty(self) -> bool:
@@ -82,6 +84,10 @@ class MemorySnapshot:
     def cameras(self) -> tuple[str, ...]:
         """Cameras that it stands for, by name."""
         return tuple(sorted({entry.camera for entry in self.entries}))
+
+    def seconds(self, times: Tensor) -> Tensor:
+        """`dam_times` or `csm_times` as the seconds from the first frame to the middle of each slot's two."""
+        return (times / self.time_scale + 0.25) * self.slot_s
 
     @property
     def first_ns(self) -> int:

@@ -26,8 +26,13 @@ class TimeIds(NamedTuple):
         """The mean of `times` times since the origin [slots]."""
         return mean_slots(time_sum, times, self.origin_ns, self.slot_period_ns)
 
+    @property
+    def scale(self) -> float:
+        """What slots since the origin are multiplied with."""
+        span = self.unscaled(self.newest_ns, 1)
+        return self.horizon_slots / span if span > self.horizon_slots > 0 else 1.0
+
     def of(self, sums: Iterable[tuple[int, int]]) -> Tensor:
         """The ids (float64) of mean times, each given as a sum of times and their number."""
-        span = self.unscaled(self.newest_ns, 1)
-        scale = self.horizon_slots / span if span > self.horizon_slots > 0 else 1.0
+        scale = self.scale
         return torch.tensor([self.unscaled(*each) * scale for each in sums], dtype=torch.float64)

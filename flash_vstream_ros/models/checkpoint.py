@@ -1,51 +1,76 @@
-"""Model folders: Qwen2-VL's own layout and the released Flash-VStream one, checked before anything runs.
+"""Model folders in the hub's layout, checked before anything runs.
 
 transformers fills weights that a checkpoint lacks with random numbers and only warns; here that is an error.
 """
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
 from transformers import AutoTokenizer, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 from transformers.utils import logging
 
+from .adapter import merged
+from .folder import read_json
 from .interface import ModelError
-from .names import MODEL_TYPES
 from .prompt import TURN_END, VISION_END, VISION_START
+from .quantised import quantisation_config
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
-def read_config(folder: Path) -> Any:
-    """The folder's Qwen2VLConfig; ModelError when there is none or it describes another kind of model."""
-    file = folder / "config.json"
-    if not file.is_file():
-        raise ModelError(f"{folder} is no model folder: it has no config.json.")
-    values = _read_json(file)
-    found = values.get("model_type")
-    if found not in MODEL_TYPES:
-        raise ModelError(f"{file}: model_type is {found!r}, but only {' and '.join(MODEL_TYPES)} can be loaded.")
-    # Same architecture and weight names: the released type only adds the memory's settings.
-    values["model_type"] = "qwen2_vl"
+@contextmanager
+def opened(file: Path) -> Iterator[Any]:
+    """A weight file; ModelError where it is damaged."""
     try:
-        return Qwen2VLConfig.from_dict(values)
+        with safe_open(file, framework="pt") as weights:
+            yield weights
+    except (SafetensorError, OSError) as error:
+        size = file.stat().st_size
+        raise ModelError(
+            f"{file} ({size} bytes) is damaged or cut short ({first_line(error)}): download it again."
+        ) from error
+
+
+def read_weights(file: Path) -> dict[str, torch.Tensor]:
+    """All of a weight file, on the CPU; ModelError where it is damaged."""
+    with opened(file) as weights:
+        return {name: weights.get_tensor(name) for name in weights.keys()}  # noqa: SIM118 (no dictionary)
+
+
+class Architecture(NamedTuple):
+    """A family as transformers knows it."""
+
+    title: str
+    config: Any
+    network: Any
+    published: str  # hub id of a model of it
+
+
+QWEN2_VL = Architecture("Qwen2-VL", Qwen2VLConfig, Qwen2VLForConditionalGeneration, "Qwen/Qwen2-VL-7B-Instruct")
+
+
+def read_config(folder: Path, architecture: Architecture = QWEN2_VL) -> Any:
+    """The folder's configuration; ModelError when it describes another kind of model."""
+    file = folder / "config.json"
+    values = {**read_json(file), "model_type": architecture.config.model_type}
+    try:
+        return architecture.config.from_dict(values)
     except Exception as error:
-        raise ModelError(f"{file} does not describe a Qwen2-VL: {_first_line(error)}") from error
+        raise ModelError(f"{file} does not describe a {architecture.title}: {first_line(error)}") from error
 
 
 def check_files(folder: Path) -> None:
     """Reads the header of every weight file; ModelError names the one that is missing or damaged."""
     index = folder / INDEX
     if index.is_file():
-        listed = _read_json(index).get("weight_map")
+        listed = read_json(index).get("weight_map")
         if not isinstance(listed, dict):
             raise ModelError(f"{index} has no weight_map: download it again.")
         names = sorted(set(listed.values()))
@@ -55,23 +80,33 @@ def check_files(folder: Path) -> None:
         file = folder / name
         if not file.is_file():
             raise ModelError(f"The weights are incomplete: {file} does not exist. Download the model again.")
-        try:
-            with safe_open(file, framework="pt") as opened:
-                opened.keys()
-        except (SafetensorError, OSError) as error:
-            size = file.stat().st_size
-            raise ModelError(
-                f"{file} ({size} bytes) is damaged or cut short ({_first_line(error)}): download it again."
-            ) from error
+        with opened(file) as weights:
+            weights.keys()
 
 
-def load_network(folder: Path, device: torch.device, dtype: torch.dtype, attention: str) -> Any:
-    """The network with every weight from the folder's files; ModelError when one is missing, unknown or misshapen."""
-    config = read_config(folder)
+def load_network(
+    folder: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    attention: str,
+    architecture: Architecture = QWEN2_VL,
+    *,
+    vision_device: torch.device | None = None,
+    quantization: str = "none",
+    adapter: Path | None = None,
+) -> Any:
+    """The network with every weight from the folder's files; ModelError when one is missing, unknown or misshapen.
+
+    The vision tower is put on `vision_device`, where one is given. `adapter` is the folder of a LoRA adapter to merge.
+    """
+    config = read_config(folder, architecture)
     check_files(folder)
+    how: dict[str, Any] = {}
+    if quantization != "none":
+        how = {"quantization_config": quantisation_config(quantization, dtype), "device_map": {"": str(device)}}
     with quiet():
         try:
-            network, loading = Qwen2VLForConditionalGeneration.from_pretrained(
+            network, loading = architecture.network.from_pretrained(
                 folder,
                 config=config,
                 dtype=dtype,
@@ -80,39 +115,66 @@ def load_network(folder: Path, device: torch.device, dtype: torch.dtype, attenti
                 local_files_only=True,
                 ignore_mismatched_sizes=True,  # reported by name below, with all the others
                 output_loading_info=True,
+                **how,
             )
         except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-            raise ModelError(f"The weights in {folder} cannot be loaded: {_first_line(error)}") from error
-    misshapen = [_shapes(*key) for key in loading["mismatched_keys"]]
-    for what, names in (
-        ("lack", loading["missing_keys"]),
-        ("have, unknown to Qwen2-VL,", loading["unexpected_keys"]),
-        ("have in other shapes than config.json says", misshapen),
+            raise ModelError(f"The weights in {folder} cannot be loaded: {first_line(error)}") from error
+    complain_of(
+        f"The weights in {folder}",
+        architecture.title,
+        missing=loading["missing_keys"],
+        unknown=loading["unexpected_keys"],
+        misshapen=loading["mismatched_keys"],
+    )
+    if adapter is not None:
+        network = merged(network, adapter)
+    try:
+        network.model.visual.to(vision_device or device)
+        for part in (network.model.language_model, network.lm_head):
+            part.to(device)
+    except RuntimeError as error:
+        raise ModelError(f"The model does not fit on {device}: {first_line(error)}") from error
+    return network.eval()
+
+
+def complain_of(
+    what: str,
+    title: str,
+    missing: Collection[str] = (),
+    unknown: Collection[str] = (),
+    misshapen: Collection[tuple[Any, ...]] = (),
+) -> None:
+    """Raises the ModelError that names weights which a checkpoint lacks, has too many, or has in other shapes."""
+    for how, names in (
+        ("lack", missing),
+        (f"have, unknown to {title},", unknown),
+        ("have in other shapes than config.json says", [_shapes(*key) for key in misshapen]),
     ):
         if names:
-            raise ModelError(f"The weights in {folder} {what} {_listing(names)}. Download the model again.")
-    try:
-        return network.to(device).eval()
-    except RuntimeError as error:
-        raise ModelError(f"The model does not fit on {device}: {_first_line(error)}") from error
+            raise ModelError(f"{what} {how} {_listing(names)}. Download the model again.")
 
 
-def load_tokenizer(folder: Path, config: Any) -> Any:
+def load_tokenizer(folder: Path, config: Any, architecture: Architecture = QWEN2_VL) -> Any:
     """The folder's tokenizer; ModelError when there is none or it does not belong to the model."""
     if not (folder / "tokenizer.json").is_file() and not (folder / "vocab.json").is_file():
         raise ModelError(
             f"{folder} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt. "
-            "Copy them from Qwen/Qwen2-VL-7B-Instruct or download the model again."
+            f"Copy them from {architecture.published} or download the model again."
         )
     with quiet():
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, config=config, local_files_only=True)
         except Exception as error:
-            raise ModelError(f"The tokenizer in {folder} cannot be read: {_first_line(error)}") from error
+            raise ModelError(f"The tokenizer in {folder} cannot be read: {first_line(error)}") from error
+    template = folder / "chat_template.json"  # where processors used to keep it
+    if not tokenizer.chat_template and template.is_file():
+        tokenizer.chat_template = read_json(template).get("chat_template")
     known = tokenizer.get_vocab()
     missing = [token for token in (VISION_START, VISION_END, TURN_END) if token not in known]
     if missing:
-        raise ModelError(f"The tokenizer in {folder} is not a Qwen2-VL tokenizer: it lacks {_listing(missing)}.")
+        raise ModelError(
+            f"The tokenizer in {folder} is not that of a {architecture.title}: it lacks {_listing(missing)}."
+        )
     if max(known.values()) >= config.text_config.vocab_size:
         raise ModelError(
             f"The tokenizer in {folder} has ids up to {max(known.values())}, "
@@ -136,17 +198,7 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{file} is not readable JSON ({error}): download it again.") from error
-    if not isinstance(values, dict):
-        raise ModelError(f"{file} holds no JSON object: download it again.")
-    return values
-
-
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:300] if lines else type(error).__name__
 

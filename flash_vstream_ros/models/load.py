@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
 
+from .adapter import base_name
+from .folder import model_type
+from .hub import download
 from .interface import ModelError, VisionLanguageModel
-from .names import HOUSEHOLD, HOUSEHOLD_FOLDER, TINY
+from .names import ADAPTER_CONFIG, HOUSEHOLD, HOUSEHOLD_FOLDER, TINY, is_adapter
+from .options import POSITIONS, QUANTIZATIONS, AttentionChoice, LoadOptions
 from .preprocess import MAX_PIXELS
 from .prompt import INSTRUCTION
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 ATTENTION = ("auto", "flash_attention_2", "sdpa", "eager")
-MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
-
-
-class AttentionChoice(NamedTuple):
-    """The kernel that attention runs with, and why."""
-
-    kernel: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.kernel} ({self.reason})"
 
 
 def load_model(
@@ -34,27 +28,51 @@ def load_model(
     max_pixels: int = MAX_PIXELS,
     instruction: str = INSTRUCTION,
     attention: str = "auto",
+    vision_device: str = "auto",
+    quantization: str = "none",
+    positions: str = "auto",
 ) -> VisionLanguageModel:
-    """Loads a Qwen2-VL or a released Flash-VStream-Qwen, ready to encode and answer.
+    """Loads the model of a folder, of the family that its config.json names, ready to encode and answer.
 
-    `name` is a folder, a hub id, "household" or "tiny-random"; `device` "auto" or torch's name of one; `dtype` "auto"
-    (bfloat16 on a GPU that has it, else float16; float32 on the CPU) or one of DTYPES; `max_pixels` the area that a
-    frame is resized to at most; `instruction` the sentence before every question; `attention` one of ATTENTION.
-    Raises ModelError.
+    `name` is a folder, of a model or of a LoRA adapter, a hub id, "household" or "tiny-random"; `device` "auto" or
+    torch's name of one; `dtype` "auto" (bfloat16 on a GPU that has it, else float16; float32 on the CPU) or one of
+    DTYPES; `max_pixels` the area that a frame is resized to at most; `instruction` the sentence before every question;
+    `attention` one of ATTENTION; `vision_device` where the vision tower and the memory are, "auto": on `device`;
+    `quantization` one of QUANTIZATIONS; `positions` one of POSITIONS: "am_rope" as published, "video" as the base model
+    knows videos, "auto" the first where the weights may have been trained with it. Raises ModelError.
     """
-    chosen_device = choose_device(device)
-    chosen_dtype = choose_dtype(dtype, chosen_device)
-    choice = choose_attention(attention, chosen_device, chosen_dtype)
+    for setting, value, known in (
+        ("quantization", quantization, QUANTIZATIONS),
+        ("positions", positions, POSITIONS),
+    ):
+        if value not in known:
+            raise ModelError(f"{setting} {value!r} is unknown: use {', '.join(known)}.")
     if max_pixels < 56 * 56:
         raise ModelError(f"max_pixels is {max_pixels}, but the smallest frame that can be encoded is 56x56 = 3136.")
+    text = choose_device(device)
+    vision = text if vision_device == "auto" else choose_device(vision_device)
+    chosen_dtype = choose_dtype(dtype, text)
+    options = LoadOptions(
+        name=name,
+        device=text,
+        dtype=chosen_dtype,
+        attention=choose_attention(attention, text, chosen_dtype, vision),
+        max_pixels=max_pixels,
+        instruction=instruction,
+        vision_device=vision,
+        quantization=quantization,
+        positions=positions,
+    )
     if name == TINY:
-        network, tokenizer = _tiny(chosen_device, chosen_dtype, choice.kernel)
-    else:
-        network, tokenizer = _stored(find_folder(name), chosen_device, chosen_dtype, choice.kernel)
+        from .tiny import load  # transformers takes seconds to import, and tools that load no model need not wait
 
-    from .qwen2_vl import Qwen2VL  # transformers takes seconds to import, and tools that load no model need not wait
-
-    return Qwen2VL(network, tokenizer, name, name != TINY, str(choice), max_pixels, instruction)
+        return load(options)
+    folder = find_folder(name)
+    if is_adapter(folder):
+        folder, options = _under_adapter(folder, options)
+    family = import_module(f"{__package__}.families.{model_type(folder)}")
+    model: VisionLanguageModel = family.load(folder, options)
+    return model
 
 
 def choose_device(name: str) -> torch.device:
@@ -90,13 +108,15 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
-def choose_attention(name: str, device: torch.device, dtype: torch.dtype) -> AttentionChoice:
+def choose_attention(
+    name: str, device: torch.device, dtype: torch.dtype, vision_device: torch.device | None = None
+) -> AttentionChoice:
     """flash-attn where it is installed and can run, else PyTorch's own kernels; ModelError when it cannot be had."""
     if name not in ATTENTION:
         raise ModelError(f"attention {name!r} is unknown: use {', '.join(ATTENTION)}.")
     if name in ("sdpa", "eager"):
         return AttentionChoice(name, "as asked")
-    obstacle = _flash_obstacle(device, dtype)
+    obstacle = _flash_obstacle(vision_device or device, dtype) or _flash_obstacle(device, dtype)
     if not obstacle:
         return AttentionChoice("flash_attention_2", "flash-attn is installed")
     if name == "flash_attention_2":
@@ -118,49 +138,24 @@ def find_folder(name: str) -> Path:
             f"There is no model folder {folder}. Name a folder, a hub id such as owner/model, "
             f"{HOUSEHOLD!r} or {TINY!r}."
         )
-    return _download(name, folder)
+    return download(name, folder)
 
 
-def _download(name: str, folder: Path) -> Path:
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
-
-    from .checkpoint import quiet
-
-    tried = f"There is no folder {folder}, and the model {name!r}"
+def _under_adapter(folder: Path, options: LoadOptions) -> tuple[Path, LoadOptions]:
+    """The folder of the model that an adapter is over, and the options to merge it."""
+    base = base_name(folder)
+    if options.quantization != "none":
+        raise ModelError(
+            f"{folder} is a LoRA adapter, which is merged into whole weights only: use quantization none, or merge it "
+            "where there is room, save that, and name its folder."
+        )
     try:
-        with quiet():
-            return Path(snapshot_download(name, allow_patterns=MODEL_FILES))
-    except GatedRepoError as error:
-        raise ModelError(f"{tried} is gated: accept its terms on the hub and log in with `hf auth login`.") from error
-    except RepositoryNotFoundError as error:
+        return find_folder(base), replace(options, adapter=folder)
+    except ModelError as error:
         raise ModelError(
-            f"{tried} is not on {constants.ENDPOINT}: check the spelling, or log in if private."
+            f"{folder} is a LoRA adapter over {base!r}, which cannot be had: {error} Or set base_model_name_or_path in "
+            f"{folder / ADAPTER_CONFIG} to where that model is."
         ) from error
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        offline = constants.is_offline_mode()
-        why = "HF_HUB_OFFLINE is set" if offline else f"{constants.ENDPOINT} cannot be reached"
-        raise ModelError(
-            f"{tried} is not complete in the cache {constants.HF_HUB_CACHE}, while {why}. Run `hf download {name}` "
-            "where there is a network, or copy the model and give its folder."
-        ) from error
-
-
-def _stored(folder: Path, device: torch.device, dtype: torch.dtype, kernel: str) -> tuple[Any, Any]:
-    from .checkpoint import load_network, load_tokenizer, read_config
-
-    tokenizer = load_tokenizer(folder, read_config(folder))  # first: weights take minutes
-    return load_network(folder, device, dtype, kernel), tokenizer
-
-
-def _tiny(device: torch.device, dtype: torch.dtype, kernel: str) -> tuple[Any, Any]:
-    from .tiny import tiny_network, tiny_tokenizer
-
-    tokenizer = tiny_tokenizer()
-    network = tiny_network(tokenizer, kernel)
-    for parameter in network.parameters():  # not the buffers: rotary frequencies stay float32
-        parameter.data = parameter.data.to(dtype)
-    return network.to(device), tokenizer
 
 
 def _flash_obstacle(device: torch.device, dtype: torch.dtype) -> str:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +21,16 @@ from .interface import Grid
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+class PixelScale(NamedTuple):
+    """What each channel of a picture, as values from 0 to 1, is normalised with."""
+
+    mean: tuple[float, ...] = CLIP_MEAN
+    std: tuple[float, ...] = CLIP_STD
+
+
+CLIP = PixelScale()
 POOL = 2  # side of the average pooling that makes the low-resolution twin
 MIN_PIXELS = 128 * 28 * 28
 MAX_PIXELS = 4 * 224 * 224
@@ -52,9 +63,9 @@ def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
     return images
 
 
-def normalise(images: Tensor) -> Tensor:
-    """Values 0..255 to CLIP's mean and spread, in float32; [images, 3, height, width]."""
-    mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (CLIP_MEAN, CLIP_STD))
+def normalise(images: Tensor, scale: PixelScale = CLIP) -> Tensor:
+    """Values 0..255 to the mean and spread of `scale`, in float32; [images, 3, height, width]."""
+    mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in scale)
     return images.float().div(255).sub_(mean).div_(std)
 
 
@@ -80,6 +91,7 @@ class Preprocessor:
     temporal: int = 2
     max_pixels: int = MAX_PIXELS
     min_pixels: int = MIN_PIXELS
+    scale: PixelScale = CLIP
 
     @property
     def side(self) -> int:
@@ -137,10 +149,10 @@ class Preprocessor:
         return rounded_size(*self.loader_size(height, width), self.side, self.side**2, PROCESSOR_MAX_PIXELS)
 
     def _fitted(self, images: Tensor, size: tuple[int, int]) -> Tensor:
-        """[images, 3, height, width] to normalised [images, 3, *size], with bars of CLIP's mean colour beside them."""
+        """[images, 3, height, width] to normalised [images, 3, *size], with bars of the mean colour beside them."""
         height, width = images.shape[-2:]
         inner = self.picture_size(height, width, size)
-        pixels = normalise(resize(resize(images, self.loader_size(height, width)), inner))
+        pixels = normalise(resize(resize(images, self.loader_size(height, width)), inner), self.scale)
         spare = [whole - part for whole, part in zip(size, inner, strict=True)]
         top, left = (bar // self.side // 2 * self.side for bar in spare)
         return F.pad(pixels, (left, spare[1] - left, top, spare[0] - top))

@@ -15,7 +15,7 @@ from flash_vstream_ros.memory.slot import MemorySnapshot
 
 from .answering import GreedyAnswer, Prefill, Vocabulary
 from .interface import Grid
-from .preprocess import MAX_PIXELS, MIN_PIXELS, POOL, Preprocessor
+from .preprocess import CLIP, MAX_PIXELS, MIN_PIXELS, POOL, PixelScale, Preprocessor
 from .prompt import INSTRUCTION, TURN_END, ChatPrompt
 
 
@@ -31,12 +31,14 @@ class Qwen2VL:
         attention_kernel: str = "",
         max_pixels: int = MAX_PIXELS,
         instruction: str = INSTRUCTION,
+        scale: PixelScale = CLIP,
     ) -> None:
         self.name = name
         self.trained = trained
         self.network = network.eval()
         self.attention_kernel = attention_kernel or str(network.config._attn_implementation)
-        self.device: torch.device = network.device
+        self.device = text_device(network)
+        self.vision_device: torch.device = network.model.visual.device
         self.dtype: torch.dtype = network.dtype
         vision = network.config.vision_config
         self.preprocessor = Preprocessor(
@@ -45,6 +47,7 @@ class Qwen2VL:
             vision.temporal_patch_size,
             max_pixels,
             min_pixels=min(MIN_PIXELS, max_pixels),
+            scale=scale,
         )
         self._prompt = ChatPrompt.of(tokenizer, instruction)
         self._vocabulary = _vocabulary(network, tokenizer)
@@ -66,7 +69,7 @@ class Qwen2VL:
         """One slot: two RGB uint8 frames [height, width, 3] of any size, fitted to `grid`.
 
         Returns low [low_patches, dim], before the merger, and detail [detail_tokens, width], merged, in the
-        model's dtype. ValueError when the frames or the grid do not fit the model.
+        model's dtype, where the vision tower is. ValueError when the frames or the grid do not fit the model.
         """
         if len(frames) != self.preprocessor.temporal:
             raise ValueError(f"A slot is {self.preprocessor.temporal} frames, got {len(frames)}.")
@@ -83,7 +86,7 @@ class Qwen2VL:
         """
         if snapshot.empty:
             raise ValueError("The snapshot is empty: there is nothing to answer from.")
-        prompt = prefill(self.network, snapshot, self._prompt.before, self._prompt.after(question))
+        prompt = self._prefill(snapshot, self._prompt.before, self._prompt.after(question))
         return GreedyAnswer(self.network, prompt, self._vocabulary, max_new_tokens)
 
     def tokens(self, snapshot: MemorySnapshot) -> int:
@@ -92,11 +95,19 @@ class Qwen2VL:
 
     @torch.inference_mode()
     def _encode(self, frames: Sequence[np.ndarray], grid: Grid) -> tuple[Tensor, Tensor]:
-        high, low = self.preprocessor.rows(frames, grid, self.device, self.dtype)
-        grids = torch.tensor([[1, *grid], [1, grid.height // POOL, grid.width // POOL]], device=self.device)
-        output = self.network.model.visual(torch.cat([high, low]), grid_thw=grids)
-        detail = output.pooler_output[: len(high) // self.preprocessor.merge**2]
-        return output.last_hidden_state[len(high) :], detail
+        high, low = self.preprocessor.rows(frames, grid, self.vision_device, self.dtype)
+        grids = torch.tensor([[1, *grid], [1, grid.height // POOL, grid.width // POOL]], device=self.vision_device)
+        return self._features(torch.cat([high, low]), grids)
+
+    def _features(self, rows: Tensor, grids: Tensor) -> tuple[Tensor, Tensor]:
+        """What the tower makes of patch rows of two grids [2, 3]: `low` of the second, `detail` of the first."""
+        high = int(grids[0].prod())
+        output = self.network.model.visual(rows, grid_thw=grids)
+        return output.last_hidden_state[high:], output.pooler_output[: high // self.preprocessor.merge**2]
+
+    def _prefill(self, snapshot: MemorySnapshot, before: Sequence[int], after: Sequence[int]) -> Prefill:
+        """The prompt: text tokens, what the snapshot shows, text tokens."""
+        return prefill(self.network, snapshot, before, after)
 
 
 @torch.inference_mode()
@@ -104,7 +115,8 @@ def prefill(network: Any, snapshot: MemorySnapshot, before: Sequence[int], after
     """The prompt `before`, [DAM, CSM], `after`, at AM-RoPE ids."""
     visual, grid = merge_memory(network, snapshot), snapshot.grid
     embed, merge = network.get_input_embeddings(), network.config.vision_config.spatial_merge_size
-    texts = [embed(torch.tensor(ids, dtype=torch.long, device=network.device)) for ids in (before, after)]
+    device = text_device(network)
+    texts = [embed(torch.tensor(ids, dtype=torch.long, device=device)) for ids in (before, after)]
     ids, rope_delta = prompt_ids(
         len(before),
         len(after),
@@ -119,7 +131,7 @@ def prefill(network: Any, snapshot: MemorySnapshot, before: Sequence[int], after
         raise ValueError(f"The snapshot's {len(visual)} visual tokens do not come from slots of {grid}.")
     return Prefill(
         embeds=torch.cat([texts[0], visual, texts[1]])[None],
-        ids=ids[:, None].to(network.device),
+        ids=ids[:, None].to(device),
         next_id=length + rope_delta,
         visual_start=len(before),
         entry_tokens=_entry_tokens(snapshot, merge),
@@ -128,12 +140,18 @@ def prefill(network: Any, snapshot: MemorySnapshot, before: Sequence[int], after
 
 def merge_memory(network: Any, snapshot: MemorySnapshot) -> Tensor:
     """The visual tokens [DAM, CSM], [tokens, width]: DAM is merged already, all of CSM goes through in one batch."""
-    parts = []
+    visual, parts = network.model.visual, []
     if len(snapshot.dam):
-        parts.append(snapshot.dam.to(network.device, network.dtype).flatten(0, 1))
+        parts.append(snapshot.dam.flatten(0, 1))
     if len(snapshot.csm):
-        parts.append(network.model.visual.merger(snapshot.csm.to(network.device, network.dtype).flatten(0, 1)))
-    return torch.cat(parts)
+        parts.append(visual.merger(snapshot.csm.to(visual.device, visual.dtype).flatten(0, 1)))
+    return torch.cat([part.to(text_device(network), network.dtype) for part in parts])
+
+
+def text_device(network: Any) -> torch.device:
+    """Where the language model is; the vision tower may be elsewhere."""
+    device: torch.device = network.get_input_embeddings().weight.device
+    return device
 
 
 def _entry_tokens(snapshot: MemorySnapshot, merge: int) -> tuple[int, ...]:
@@ -157,7 +175,7 @@ def _vocabulary(network: Any, tokenizer: Any) -> Vocabulary:
     def decode(ids: list[int]) -> str:
         return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
-    return Vocabulary(decode, frozenset(stops), suppressed.to(network.device))
+    return Vocabulary(decode, frozenset(stops), suppressed.to(text_device(network)))
 
 
 def _ids(value: int | Iterable[int] | None) -> tuple[int, ...]:

@@ -9,7 +9,11 @@ import torch
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import GenerationConfig, Qwen2Tokenizer, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
+from .interface import ModelError
+from .options import LoadOptions
 from .prompt import QWEN2_VL_CHAT
+from .qwen2_vl import Qwen2VL
+from .video_prompt import VideoPromptedQwen2
 
 SEED = 20250627
 SPECIAL_TOKENS = (
@@ -80,6 +84,27 @@ def tiny_network(tokenizer: Any, attention: str = "sdpa") -> Any:
         eos_token_id=token("<|im_end|>"), suppress_tokens=_unprintable(tokenizer), do_sample=False
     )
     return network.eval()
+
+
+def load(options: LoadOptions) -> Qwen2VL:
+    """The tiny model as `load_model` gives it; ModelError where it is to be quantised."""
+    if options.quantization != "none":
+        raise ModelError(f"{options.name} is made in memory, in whole weights: use quantization none.")
+    tokenizer = tiny_tokenizer()
+    network = tiny_network(tokenizer, options.attention.kernel)
+    for parameter in network.parameters():  # not the buffers: rotary frequencies stay float32
+        parameter.data = parameter.data.to(options.dtype)
+    network.to(options.device).model.visual.to(options.vision_device)
+    family = VideoPromptedQwen2 if options.positions == "video" else Qwen2VL
+    return family(
+        network,
+        tokenizer,
+        options.name,
+        trained=False,
+        attention_kernel=str(options.attention),
+        max_pixels=options.max_pixels,
+        instruction=options.instruction,
+    )
 
 
 def save_tiny(folder: str | Path) -> Path:

@@ -1,0 +1,194 @@
+"""Which published model fits into how much memory, with the Flash Memory that goes with it: computed, not measured.
+
+Every figure comes from what would be allocated: the networks of transformers and the tensors of the memory, made on
+torch's meta device, which has shapes and no storage.
+"""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from flash_vstream_ros.memory.config import FlashMemoryConfig
+from flash_vstream_ros.memory.exemplars import ExemplarPool
+from flash_vstream_ros.memory.slot import Grid
+from flash_vstream_ros.memory.ward import WardClustering
+from flash_vstream_ros.models.options import QUANTIZATIONS
+from flash_vstream_ros.models.preprocess import MAX_PIXELS, MIN_PIXELS, POOL, Preprocessor
+from flash_vstream_ros.models.quantised import BITS
+
+from .published import PUBLISHED, Published
+
+GB = 1e9
+MACHINES_GB = (8, 16, 24, 64)
+HALF = 2  # bytes of a number in bfloat16 or float16
+FRAME = (480, 640)  # height and width of the camera's frames [px]
+TEXT_TOKENS = 1024  # of the prompt and the answer
+RUNTIME_GB = 1.0  # CUDA itself, and what its allocator loses
+LEFT_SHARE = 0.1  # of a machine's memory, left to everything else that runs on it
+BUDGET_STEP = 500  # of memory.tokens, where the published memory does not fit
+
+
+class Weights(NamedTuple):
+    """Parameters of a network."""
+
+    quantisable: int  # of the language model's linear layers
+    other: int
+
+    def bytes(self, quantization: str) -> float:
+        """Of `quantization`, one of QUANTIZATIONS."""
+        bits = BITS.get(quantization, 8 * HALF)
+        return self.quantisable * bits / 8 + self.other * HALF
+
+
+class Sizes(NamedTuple):
+    """What a model's memory and prompt are made of."""
+
+    low_width: int  # numbers kept of a low-resolution patch
+    detail_width: int  # and of a detail token
+    cache_bytes: int  # of one token in the KV cache
+    step_bytes: int  # that one token of the prompt needs while a layer runs
+
+
+def run() -> dict[str, Any]:
+    """Sizes [GB] of every model with the published memory, and what fits into each machine."""
+    return {"frame": FRAME, "models": {published.name: _measured(published) for published in PUBLISHED}}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """None: it needs neither a model nor a device."""
+
+
+def show(result: dict[str, Any]) -> None:
+    print(table(result))
+
+
+def table(result: dict[str, Any]) -> str:
+    """Two tables in Markdown."""
+    sizes = [
+        "| Model | Parameters | bf16 | 8bit | 4bit | KV cache | Memory | While reading | Tokens |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    fits = [
+        "| Model | " + " | ".join(f"{size} GB" for size in MACHINES_GB) + " |",
+        "|---" * (len(MACHINES_GB) + 1) + "|",
+    ]
+    for name, found in result["models"].items():
+        weights = " | ".join(f"{found['weights'][kind]:.1f}" for kind in QUANTIZATIONS)
+        rest = " | ".join(f"{found[part]:.2f}" for part in ("cache", "memory", "working"))
+        sizes.append(f"| {name} | {found['parameters'] / 1e9:.2f} G | {weights} | {rest} | {found['tokens']} |")
+        fits.append(f"| {name} | " + " | ".join(found["fits"][str(size)] for size in MACHINES_GB) + " |")
+    return "\n".join([*sizes, "", *fits])
+
+
+def _measured(published: Published) -> dict[str, Any]:
+    config, weights, parameters = _network(published)
+    sizes, grid = _sizes(config), _grid(config)
+    whole = _Need(weights, sizes, grid, FlashMemoryConfig())
+    return {
+        "parameters": parameters,
+        "weights": {kind: weights.bytes(kind) / GB for kind in QUANTIZATIONS},
+        "cache": whole.cache / GB,
+        "memory": whole.memory / GB,
+        "working": whole.working / GB,
+        "tokens": whole.tokens,
+        "fits": {str(size): _fitting(size, weights, sizes, grid) for size in MACHINES_GB},
+    }
+
+
+class _Need(NamedTuple):
+    """Bytes that a model needs with a memory."""
+
+    weights: Weights
+    sizes: Sizes
+    grid: Grid
+    config: FlashMemoryConfig
+
+    @property
+    def tokens(self) -> int:
+        """Visual tokens of the full memory."""
+        low, detail = _slot_tokens(self.grid)
+        return self.config.csm_slots * low + self.config.dam_slots * detail
+
+    @property
+    def cache(self) -> int:
+        return (self.tokens + TEXT_TOKENS) * self.sizes.cache_bytes
+
+    @property
+    def working(self) -> int:
+        return (self.tokens + TEXT_TOKENS) * self.sizes.step_bytes
+
+    @property
+    def memory(self) -> int:
+        """Of the tensors that FlashMemory allocates, for one camera."""
+        detail_tokens, patches = _slot_tokens(self.grid)[1], self.grid.height * self.grid.width // POOL**2
+        low = torch.empty(patches, self.sizes.low_width, dtype=torch.bfloat16, device="meta")
+        detail = torch.empty(detail_tokens, self.sizes.detail_width, dtype=torch.bfloat16, device="meta")
+        pool = ExemplarPool(self.config.exemplar_rows(cameras=1), low, detail)
+        ward = WardClustering(self.config.csm_slots, low.numel(), "meta")
+        return sum(tensor.numel() * tensor.element_size() for tensor in (*ward.tensors, pool.low, pool.detail))
+
+    def total(self, quantization: str) -> float:
+        return self.weights.bytes(quantization) + self.cache + self.memory + self.working + RUNTIME_GB * GB
+
+
+def _fitting(machine_gb: int, weights: Weights, sizes: Sizes, grid: Grid) -> str:
+    """The least that has to be given up: nothing, precision, or memory."""
+    room, whole = machine_gb * (1 - LEFT_SHARE) * GB, FlashMemoryConfig()
+    for kind in QUANTIZATIONS:
+        if _Need(weights, sizes, grid, whole).total(kind) <= room:
+            return "bf16" if kind == "none" else kind
+    low, detail = _slot_tokens(grid)
+    tokens = _Need(weights, sizes, grid, whole).tokens // BUDGET_STEP * BUDGET_STEP
+    for budget in range(tokens, 0, -BUDGET_STEP):
+        fitted = FlashMemoryConfig(tokens=budget).fitted(low, detail)
+        if _Need(weights, sizes, grid, fitted).total(QUANTIZATIONS[-1]) <= room:
+            return f"4bit, `memory.tokens` {budget}"
+    return "no"
+
+
+def _network(published: Published) -> tuple[Any, Weights, int]:
+    """Its configuration, the sizes of its weights, and how many parameters it has."""
+    family = import_module(f"flash_vstream_ros.models.families.{published.model_type}")
+    architecture = family.ARCHITECTURE
+    config = architecture.config.from_dict({**published.config, "model_type": architecture.config.model_type})
+    with torch.device("meta"):
+        network = architecture.network(config)
+    network.tie_weights()
+    total = sum(parameter.numel() for parameter in network.parameters())
+    layers = [part for part in network.model.language_model.modules() if isinstance(part, nn.Linear)]
+    quantisable = sum(layer.weight.numel() for layer in layers)
+    return config, Weights(quantisable, total - quantisable), total
+
+
+def _sizes(config: Any) -> Sizes:
+    text, vision = config.text_config, config.vision_config
+    layers = 1 + len(getattr(vision, "deepstack_visual_indexes", ()))
+    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    width = getattr(vision, "embed_dim", None) or vision.hidden_size
+    queries = (text.num_attention_heads + 2 * text.num_key_value_heads) * head
+    return Sizes(
+        low_width=layers * width,
+        detail_width=layers * text.hidden_size,
+        cache_bytes=2 * text.num_hidden_layers * text.num_key_value_heads * head * HALF,
+        # The embeddings, the residual and its norm, and the larger one of attention's and the feed-forward's own.
+        step_bytes=((layers + 3) * text.hidden_size + max(2 * queries, 3 * text.intermediate_size)) * HALF,
+    )
+
+
+def _grid(config: Any) -> Grid:
+    vision = config.vision_config
+    preprocessor = Preprocessor(
+        vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size, MAX_PIXELS, MIN_PIXELS
+    )
+    return preprocessor.grid(*FRAME)
+
+
+def _slot_tokens(grid: Grid) -> tuple[int, int]:
+    """Merged tokens of a slot of CSM and of DAM."""
+    detail = grid.height * grid.width // 4
+    return detail // POOL**2, detail

@@ -1,0 +1,44 @@
+"""Qwen2.5-VL 3B and 7B Instruct: windows of attention in the vision tower, time ids that count seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+from flash_vstream_ros.models.checkpoint import Architecture
+from flash_vstream_ros.models.families.qwen2_vl import load_as
+from flash_vstream_ros.models.options import LoadOptions
+from flash_vstream_ros.models.video_prompt import VideoPromptedQwen2
+
+ARCHITECTURE = Architecture(
+    "Qwen2.5-VL", Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, "Qwen/Qwen2.5-VL-7B-Instruct"
+)
+
+
+def load(folder: Path, options: LoadOptions) -> Qwen25VL:
+    """The model of a folder in the hub's layout; ModelError."""
+    return load_as(ARCHITECTURE, Qwen25VL, folder, options)
+
+
+class Qwen25VL(VideoPromptedQwen2):
+    """A `Qwen2_5_VLForConditionalGeneration` and its tokenizer as a VisionLanguageModel."""
+
+    def _interval(self, slot_s: float) -> float:
+        return float(self.network.config.vision_config.tokens_per_second * slot_s)
+
+    def _features(self, rows: Tensor, grids: Tensor) -> tuple[Tensor, Tensor]:
+        low, detail = super()._features(rows, grids)
+        vision, merge = self.network.config.vision_config, self.preprocessor.merge
+        side = vision.window_size // merge // vision.patch_size
+        order = window_order(int(grids[1, 1]) // merge, int(grids[1, 2]) // merge, side)
+        return low.unflatten(0, (-1, merge**2))[order.argsort().to(low.device)].flatten(0, 1), detail
+
+
+def window_order(rows: int, columns: int, side: int) -> Tensor:
+    """Merged tokens [rows * columns], numbered row by row, in the order in which the tower keeps them: by windows."""
+    row, column = torch.arange(rows)[:, None], torch.arange(columns)[None]
+    window = row // side * columns + column // side  # grows from window to window, row by row
+    return window.flatten().argsort(stable=True)

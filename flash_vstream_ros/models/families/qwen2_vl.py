@@ -1,0 +1,52 @@
+"""Qwen2-VL 2B and 7B, and whatever was trained from them with Flash Memory in front."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from flash_vstream_ros.models.checkpoint import QWEN2_VL, Architecture, load_network, load_tokenizer, read_config
+from flash_vstream_ros.models.interface import ModelError
+from flash_vstream_ros.models.options import LoadOptions
+from flash_vstream_ros.models.preprocess import CLIP, PixelScale
+from flash_vstream_ros.models.qwen2_vl import Qwen2VL
+from flash_vstream_ros.models.video_prompt import VideoPrompted, VideoPromptedQwen2
+
+ARCHITECTURE = QWEN2_VL
+Model = TypeVar("Model", bound=Qwen2VL)
+
+
+def load(folder: Path, options: LoadOptions) -> Qwen2VL:
+    """The model of a folder in the hub's layout; ModelError."""
+    return load_as(ARCHITECTURE, VideoPromptedQwen2 if options.positions == "video" else Qwen2VL, folder, options)
+
+
+def load_as(
+    architecture: Architecture, model: type[Model], folder: Path, options: LoadOptions, scale: PixelScale = CLIP
+) -> Model:
+    """A folder of any family of Qwen-VL as the `model` that knows it; ModelError."""
+    if options.positions == "am_rope" and issubclass(model, VideoPrompted):
+        raise ModelError(
+            f"positions am_rope is what weights were trained with that began as Qwen2-VL; this is a "
+            f"{architecture.title}: use positions auto or video."
+        )
+    tokenizer = load_tokenizer(folder, read_config(folder, architecture), architecture)  # first: weights take minutes
+    network = load_network(
+        folder,
+        options.device,
+        options.dtype,
+        options.attention.kernel,
+        architecture,
+        vision_device=options.vision_device,
+        quantization=options.quantization,
+        adapter=options.adapter,
+    )
+    return model(
+        network,
+        tokenizer,
+        options.name,
+        attention_kernel=str(options.attention),
+        max_pixels=options.max_pixels,
+        instruction=options.instruction,
+        scale=scale,
+    )

@@ -1,0 +1,106 @@
+"""Qwen3-VL 2B, 4B and 8B Instruct: patches of 16, DeepStack, and a time in words before every slot.
+
+DeepStack gives the language model, beside the merged tokens, what three earlier layers of the tower saw, to be added
+after its first layers. The memory keeps them along the width of its features: the hidden states of all four layers in
+`low`, so that a centroid is a mean of each, and all four merged ones in `detail`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+from flash_vstream_ros.memory.slot import MemorySnapshot
+from flash_vstream_ros.models.checkpoint import Architecture
+from flash_vstream_ros.models.families.qwen2_vl import load_as
+from flash_vstream_ros.models.options import LoadOptions
+from flash_vstream_ros.models.preprocess import PixelScale
+from flash_vstream_ros.models.prompt import VISION_END, VISION_START
+from flash_vstream_ros.models.video_prompt import Piece, Video, VideoPrompted
+
+ARCHITECTURE = Architecture("Qwen3-VL", Qwen3VLConfig, Qwen3VLForConditionalGeneration, "Qwen/Qwen3-VL-8B-Instruct")
+SCALE = PixelScale((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+def load(folder: Path, options: LoadOptions) -> Qwen3VL:
+    """The model of a folder in the hub's layout; ModelError."""
+    return load_as(ARCHITECTURE, Qwen3VL, folder, options, SCALE)
+
+
+class Qwen3VL(VideoPrompted):
+    """A `Qwen3VLForConditionalGeneration` and its tokenizer as a VisionLanguageModel."""
+
+    def __init__(self, network: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(network, *args, **kwargs)
+        network.model.language_model.register_forward_pre_hook(_split_deepstack, with_kwargs=True)
+
+    def _features(self, rows: Tensor, grids: Tensor) -> tuple[Tensor, Tensor]:
+        visual, high = self.network.model.visual, int(grids[0].prod())
+        seen: list[Tensor] = []  # hidden states [patches, dim] that the DeepStack mergers are given
+        hooks = [
+            merger.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+            for merger in visual.deepstack_merger_list
+        ]
+        try:
+            output = visual(rows, grid_thw=grids)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        low = torch.cat([hidden[high:] for hidden in (output.last_hidden_state, *seen)], dim=1)
+        merged = (output.pooler_output, *output.deepstack_features)
+        return low, torch.cat([tokens[: high // self.preprocessor.merge**2] for tokens in merged], dim=1)
+
+    @torch.inference_mode()
+    def _merged(self, snapshot: MemorySnapshot) -> tuple[Tensor, Tensor]:
+        visual, csm = self.network.model.visual, snapshot.csm
+        if len(csm):
+            mergers = (visual.merger, *visual.deepstack_merger_list)
+            layers = csm.to(self.vision_device, self.dtype).flatten(0, 1).chunk(len(mergers), dim=1)
+            merged = [merger(hidden.contiguous()) for merger, hidden in zip(mergers, layers, strict=True)]
+            csm = torch.cat(merged, dim=1).unflatten(0, (len(csm), -1))
+        return snapshot.dam.to(self.device, self.dtype), csm.to(self.device, self.dtype)
+
+    def _pieces(self, snapshot: MemorySnapshot) -> Iterator[Piece]:
+        now = torch.zeros(1)  # the words say when
+        for stamp, (tokens, grid) in zip(self._stamps(snapshot), self._slots(snapshot), strict=True):
+            yield (*stamp, self._token(VISION_START))
+            yield Video(tokens, now, grid)
+            yield (self._token(VISION_END),)
+
+    def _slots(self, snapshot: MemorySnapshot) -> Iterator[tuple[Tensor, Any]]:
+        for features, grid in zip(self._merged(snapshot), self._grids(snapshot.grid), strict=True):
+            for tokens in features:
+                yield tokens, grid
+
+    def _stamps(self, snapshot: MemorySnapshot) -> list[tuple[int, ...]]:
+        """The words before each slot, as tokens."""
+        seconds = [*snapshot.seconds(snapshot.dam_times).tolist(), *snapshot.seconds(snapshot.csm_times).tolist()]
+        tokenizer = self._prompt.tokenizer
+        return [tuple(tokenizer(f"<{each:.1f} seconds>", add_special_tokens=False)["input_ids"]) for each in seconds]
+
+    def _entry_tokens(self, snapshot: MemorySnapshot) -> tuple[int, ...]:
+        dam, csm = (grid.rows * grid.columns for grid in self._grids(snapshot.grid))
+        visual = [dam] * len(snapshot.dam) + [csm] * len(snapshot.csm)
+        return tuple(len(stamp) + 2 + count for stamp, count in zip(self._stamps(snapshot), visual, strict=True))
+
+
+def _split_deepstack(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Lets the language model be fed embeddings that carry DeepStack's features along their width; at text, zeros."""
+    embeds: Tensor | None = kwargs.get("inputs_embeds")
+    width = model.config.hidden_size  # type: ignore[union-attr]
+    if embeds is None or embeds.shape[-1] == width:
+        return args, kwargs
+    embeds, *layers = embeds.split(width, dim=-1)
+    added = {
+        "inputs_embeds": embeds,
+        "visual_pos_masks": torch.ones(embeds.shape[:2], dtype=torch.bool, device=embeds.device),
+        "deepstack_visual_embeds": [layer.flatten(0, 1) for layer in layers],
+    }
+    return args, {**kwargs, **added}

@@ -1,0 +1,150 @@
+"""A memory told as the base models know videos, for weights that were never trained with AM-RoPE.
+
+[DAM, CSM] are one video after the other, each at the position ids that the family gives a video. A memory that kept
+every slot in detail and nothing else is then an ordinary video, answered as transformers itself would answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from flash_vstream_ros.memory.am_rope import MergedGrid, visual_ids
+from flash_vstream_ros.memory.slot import MemorySnapshot
+
+from .answering import Prefill
+from .preprocess import POOL
+from .prompt import VISION_END, VISION_START
+from .qwen2_vl import Qwen2VL
+
+
+class Video(NamedTuple):
+    """Slots that the language model takes for one video."""
+
+    tokens: Tensor  # [slots * rows * columns, width]
+    times: Tensor  # [slots] time ids, counted from its first token
+    grid: MergedGrid
+
+
+Piece = Sequence[int] | Video  # of a prompt: text tokens, or a video
+
+
+def position_ids(pieces: Sequence[Piece]) -> Tensor:
+    """M-RoPE's ids [3, length]: every piece begins after the largest id before it, as the weights were trained."""
+    ids, start, never = [], 0, torch.empty(0)
+    for piece in pieces:
+        if isinstance(piece, Video):
+            ids.append(visual_ids(piece.times, never, piece.grid, piece.grid, start))
+        else:
+            ids.append(torch.arange(start, start + len(piece)).expand(3, -1))
+        start = int(ids[-1].max()) + 1 if ids[-1].numel() else start
+    return torch.cat(ids, dim=1)
+
+
+class VideoPrompted(Qwen2VL):
+    """A Qwen-VL that is told of its memory as of videos. A family says in which `_pieces`."""
+
+    warm_prefix: Any = None  # nothing is read ahead: that takes the memory to stand where AM-RoPE puts it
+
+    def _prefill(self, snapshot: MemorySnapshot, before: Sequence[int], after: Sequence[int]) -> Prefill:
+        pieces: list[Piece] = [before, *self._pieces(snapshot), after]
+        embeds, ids = self._embed(pieces), self._position_ids(pieces, snapshot)
+        if embeds.shape[0] != ids.shape[1]:
+            raise ValueError(f"The snapshot's visual tokens do not come from slots of {snapshot.grid}.")
+        return Prefill(
+            embeds=embeds[None],
+            ids=ids[:, None].to(self.device),
+            next_id=int(ids[0, -1]) + 1,
+            visual_start=len(before),
+            entry_tokens=self._entry_tokens(snapshot),
+        )
+
+    def _pieces(self, snapshot: MemorySnapshot) -> Iterator[Piece]:
+        """What stands between the beginning of the first video and the end of the last."""
+        raise NotImplementedError
+
+    def _entry_tokens(self, snapshot: MemorySnapshot) -> tuple[int, ...]:
+        """Tokens of each entry, with the text tokens that open it."""
+        raise NotImplementedError
+
+    def _position_ids(self, pieces: Sequence[Piece], snapshot: MemorySnapshot) -> Tensor:
+        return position_ids(pieces)
+
+    @torch.inference_mode()
+    def _merged(self, snapshot: MemorySnapshot) -> tuple[Tensor, Tensor]:
+        """The visual tokens [slots, tokens, width] of DAM and of CSM."""
+        merge, csm = self.network.model.visual.merger, snapshot.csm
+        if len(csm):
+            csm = merge(csm.to(self.vision_device, self.dtype).flatten(0, 1)).unflatten(0, (len(csm), -1))
+        return snapshot.dam.to(self.device, self.dtype), csm.to(self.device, self.dtype)
+
+    def _grids(self, grid: Sequence[int]) -> tuple[MergedGrid, MergedGrid]:
+        """Merged tokens of a slot of DAM and of CSM."""
+        dam, csm = ([side // (self.preprocessor.merge * pool) for side in grid] for pool in (1, POOL))
+        return MergedGrid(*dam), MergedGrid(*csm)
+
+    @torch.inference_mode()
+    def _embed(self, pieces: Sequence[Piece]) -> Tensor:
+        """What the language model is fed [length, width]; what only visual tokens have is zero at the text's."""
+        embed = self.network.get_input_embeddings()
+        width = max(piece.tokens.shape[1] for piece in pieces if isinstance(piece, Video))
+        parts = [
+            piece.tokens
+            if isinstance(piece, Video)
+            else embed(torch.tensor(piece, dtype=torch.long, device=self.device))
+            for piece in pieces
+        ]
+        return torch.cat([F.pad(part, (0, width - part.shape[1])) for part in parts])
+
+    def _token(self, name: str) -> int:
+        return int(self._prompt.tokenizer.convert_tokens_to_ids(name))
+
+
+class VideoPromptedQwen2(VideoPrompted):
+    """Qwen2-VL and Qwen2.5-VL: DAM is one video, CSM the next, their slots `interval` time ids apart."""
+
+    def _interval(self, slot_s: float) -> float:
+        """Time ids from one slot to the next."""
+        return 1.0
+
+    def _pieces(self, snapshot: MemorySnapshot) -> Iterator[Piece]:
+        dam, csm = self._merged(snapshot)
+        dam_grid, csm_grid = self._grids(snapshot.grid)
+        interval = self._interval(snapshot.slot_s)
+        if len(dam):
+            yield Video(dam.flatten(0, 1), (snapshot.dam_times.round() * interval).floor(), dam_grid)
+        if len(dam) and len(csm):
+            yield (self._token(VISION_END), self._token(VISION_START))
+        if len(csm):
+            yield Video(csm.flatten(0, 1), (snapshot.csm_times.round() * interval).floor(), csm_grid)
+
+    def _entry_tokens(self, snapshot: MemorySnapshot) -> tuple[int, ...]:
+        dam_grid, csm_grid = (grid.rows * grid.columns for grid in self._grids(snapshot.grid))
+        counts = [dam_grid] * len(snapshot.dam) + [csm_grid] * len(snapshot.csm)
+        if len(snapshot.dam) and len(snapshot.csm):
+            counts[len(snapshot.dam)] += 2  # between the videos
+        return tuple(counts)
+
+    def _position_ids(self, pieces: Sequence[Piece], snapshot: MemorySnapshot) -> Tensor:
+        if len(snapshot.csm) or not torch.equal(snapshot.dam_times.round(), torch.arange(len(snapshot.dam)).double()):
+            return super()._position_ids(pieces, snapshot)
+        return self._plain_ids(pieces, snapshot)
+
+    def _plain_ids(self, pieces: Sequence[Piece], snapshot: MemorySnapshot) -> Tensor:
+        """Of an ordinary video: as the installed transformers has them, wherever it lets the text go on."""
+        config = self.network.config
+        video = [config.video_token_id]
+        ids = torch.tensor(
+            [[id for piece in pieces for id in (video * len(piece.tokens) if isinstance(piece, Video) else piece)]]
+        )
+        found: Any = self.network.model.get_rope_index(
+            ids,
+            mm_token_type_ids=(ids == config.video_token_id).int() * 2,
+            video_grid_thw=torch.tensor([[len(snapshot.dam), *snapshot.grid]]),
+            second_per_grid_ts=torch.tensor([snapshot.slot_s]),
+        )
+        return found[0][:, 0]
