@@ -6,7 +6,7 @@ Arithmetic is float32 whatever the dtype of the features.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -122,8 +122,8 @@ def ordered_kmeans(
         initial = distinct[torch.randperm(len(distinct), generator=generator)[:clusters].to(rows.device)]
     else:
         initial = rows[torch.as_tensor(init_rows, device=rows.device)]
-    centroids, labels, totals = _lloyd(rows, weights, initial, list(reseed_rows), generator)
-    members = _members(labels, clusters)
+    centroids, labels, totals = lloyd(rows, weights, initial, list(reseed_rows), generator)
+    members = members_of(labels, clusters)
     order = sorted((cluster for cluster in range(clusters) if members[cluster]), key=lambda c: _mean(members[c]))
     index = torch.tensor(order, device=rows.device)
     return OrderedClusters(
@@ -134,14 +134,22 @@ def ordered_kmeans(
     )
 
 
-def _lloyd(
-    rows: Tensor, weights: Tensor, centroids: Tensor, reseed_rows: list[int], generator: torch.Generator
+def lloyd(
+    rows: Tensor,
+    weights: Tensor,
+    centroids: Tensor,
+    reseed_rows: list[int],
+    generator: torch.Generator,
+    squared_distances: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Centroids [clusters, features]; label of each row [rows] and weight [clusters] by the last assignment."""
-    squared_rows = rows.square().sum(1, keepdim=True)
+    """Weighted k-means of `rows` [rows, features] from initial `centroids` [clusters, features], as published.
+
+    Returns centroids; label of each row [rows] and weight [clusters] by the last assignment. A cluster of no weight
+    takes the next of `reseed_rows`, or a random row. `squared_distances` of rows and centroids are [rows, clusters].
+    """
+    squared_distances = squared_distances or _expanded_distances
     for _ in range(MAX_ITERATIONS):
-        squared = (squared_rows + centroids.square().sum(1) - 2 * rows @ centroids.T).clamp_min(0)
-        labels = squared.argmin(1)
+        labels = squared_distances(rows, centroids).argmin(1)
         share = torch.nn.functional.one_hot(labels, len(centroids)).T * weights  # [clusters, rows]
         totals = share.sum(1)
         moved = (share @ rows) / totals[:, None]
@@ -154,9 +162,20 @@ def _lloyd(
     return centroids, labels, totals
 
 
+def direct_distances(rows: Tensor, centroids: Tensor) -> Tensor:
+    """Squared distances [rows, clusters] from the differences, exactly zero between equal rows."""
+    return torch.stack([(rows - centroid).square().sum(1) for centroid in centroids], dim=1)
+
+
+def _expanded_distances(rows: Tensor, centroids: Tensor) -> Tensor:
+    """Squared distances [rows, clusters] as A^2 + B^2 - 2AB."""
+    squared_rows = rows.square().sum(1, keepdim=True)
+    return (squared_rows + centroids.square().sum(1) - 2 * rows @ centroids.T).clamp_min(0)
+
+
 def _padded(features: Tensor, distinct: Tensor, label_of_row: Tensor, clusters: int) -> OrderedClusters:
     """Fewer distinct rows than clusters: the first rows in front, then the distinct ones by time."""
-    members = sorted(_members(label_of_row, len(distinct)), key=_mean)
+    members = sorted(members_of(label_of_row, len(distinct)), key=_mean)
     members = [(row,) for row in range(clusters - len(distinct))] + members
     first_rows = torch.tensor([rows[0] for rows in members], device=features.device)
     return OrderedClusters(
@@ -167,7 +186,8 @@ def _padded(features: Tensor, distinct: Tensor, label_of_row: Tensor, clusters: 
     )
 
 
-def _members(labels: Tensor, clusters: int) -> list[tuple[int, ...]]:
+def members_of(labels: Tensor, clusters: int) -> list[tuple[int, ...]]:
+    """The rows of each cluster, in order."""
     members: list[list[int]] = [[] for _ in range(clusters)]
     for row, label in enumerate(labels.tolist()):
         members[label].append(row)
