@@ -132,18 +132,18 @@ def star_clip(
     if frames.dim() != 3 or not frames.numel() or not bool(torch.isfinite(frames).all()):
         raise ValueError(f"a STAR memory needs finite frames [frames, tokens, dim], not {list(frames.shape)}")
     seen = frames[: max(0, len(frames) - config.spatial_frames)]
-    rows = pool_tokens(seen, config.temporal_side).float()
+    rows = pool_tokens(seen.float(), config.temporal_side)
     centroids, weights, members = star_kmeans(rows, config.temporal_clusters, seed, init_rows, reseed_rows)
     if rule == "released":
         retrieved = _numbered_as_heaviest(rows, weights, config.retrieved_frames)
     else:
         retrieved = klarge_retrieve(rows, centroids, weights, config.retrieved_frames) if len(rows) else ()
     abstract = AbstractMemory(attention, config)
-    pooled = pool_tokens(seen, config.abstract_side)
+    pooled = pool_tokens(seen.float(), config.abstract_side)
     for frame in pooled:
         abstract.add(frame)
     return StarClip(
-        abstract=abstract.read().to(frames.dtype) if len(seen) else pooled,
+        abstract=(abstract.read() if len(seen) else pooled).to(frames.dtype),
         temporal=centroids.to(frames.dtype),
         retrieved=frames[list(retrieved)],
         spatial=frames[len(seen) :],

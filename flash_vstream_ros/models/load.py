@@ -14,7 +14,7 @@ from .prompt import INSTRUCTION
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 ATTENTION = ("auto", "flash_attention_2", "sdpa", "eager")
-MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
+MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
 
 
 class AttentionChoice(NamedTuple):
@@ -35,7 +35,7 @@ def load_model(
     instruction: str = INSTRUCTION,
     attention: str = "auto",
 ) -> VisionLanguageModel:
-    """Loads a Qwen2-VL or a released Flash-VStream-Qwen, ready to encode and answer.
+    """Loads a Qwen2-VL, a released Flash-VStream-Qwen or Flash-VStream-LLaVA, ready to encode and answer.
 
     `name` is a folder, a hub id, "household" or "tiny-random"; `device` "auto" or torch's name of one; `dtype` "auto"
     (bfloat16 on a GPU that has it, else float16; float32 on the CPU) or one of DTYPES; `max_pixels` the area that a
@@ -47,10 +47,15 @@ def load_model(
     choice = choose_attention(attention, chosen_device, chosen_dtype)
     if max_pixels < 56 * 56:
         raise ModelError(f"max_pixels is {max_pixels}, but the smallest frame that can be encoded is 56x56 = 3136.")
+    from .vstream_checkpoint import is_vstream, load_llava
+
     if name == TINY:
         network, tokenizer = _tiny(chosen_device, chosen_dtype, choice.kernel)
     else:
-        network, tokenizer = _stored(find_folder(name), chosen_device, chosen_dtype, choice.kernel)
+        folder = find_folder(name)
+        if is_vstream(folder):
+            return load_llava(folder, name, chosen_device, chosen_dtype, choice.kernel, str(choice), instruction)
+        network, tokenizer = _stored(folder, chosen_device, chosen_dtype, choice.kernel)
 
     from .qwen2_vl import Qwen2VL  # transformers takes seconds to import, and tools that load no model need not wait
 
@@ -130,7 +135,10 @@ def _download(name: str, folder: Path) -> Path:
     tried = f"There is no folder {folder}, and the model {name!r}"
     try:
         with quiet():
-            return Path(snapshot_download(name, allow_patterns=MODEL_FILES))
+            found = Path(snapshot_download(name, allow_patterns=MODEL_FILES))
+            if not any(found.glob("*.safetensors")):
+                snapshot_download(name, allow_patterns=["*.bin"])  # what older checkpoints have instead
+            return found
     except GatedRepoError as error:
         raise ModelError(f"{tried} is gated: accept its terms on the hub and log in with `hf auth login`.") from error
     except RepositoryNotFoundError as error:
