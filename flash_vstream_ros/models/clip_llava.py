@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import islice
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -108,6 +109,15 @@ class FlashVStreamLLaVA:
     def instruction(self, sentence: str) -> None:
         self._prompt = replace(self._prompt, instruction=sentence)
 
+    @property
+    def answer_start(self) -> str:
+        """What every answer goes on from; what is set holds from the next question on."""
+        return self._prompt.answer_start
+
+    @answer_start.setter
+    def answer_start(self, text: str) -> None:
+        self._prompt = replace(self._prompt, answer_start=text)
+
     def grid(self, height: int, width: int) -> Grid:
         """The tokens of a frame, the same for every size: the middle square is seen. ValueError when there is none."""
         if min(height, width) < 1:
@@ -115,11 +125,14 @@ class FlashVStreamLLaVA:
         return Grid(self.networks.side, self.networks.side)
 
     @torch.inference_mode()
-    def features(self, frames: Sequence[np.ndarray]) -> Tensor:
+    def features(self, frames: Iterable[np.ndarray]) -> Tensor:
         """RGB uint8 frames [height, width, 3] of any size to what the memory takes in [frames, tokens, dim]."""
-        batches = [frames[first : first + FRAMES_AT_ONCE] for first in range(0, len(frames), FRAMES_AT_ONCE)]
-        crop = self.networks.crop
-        return torch.cat([self.networks.features(crop.pixels(batch, self.device)) for batch in batches])
+        left, parts = iter(frames), []
+        while batch := list(islice(left, FRAMES_AT_ONCE)):
+            parts.append(self.networks.features(self.networks.crop.pixels(batch, self.device)))
+        if not parts:
+            raise ValueError("There is no frame.")
+        return torch.cat(parts)
 
     def encode(self, frames: Sequence[np.ndarray], grid: Grid) -> tuple[Tensor, Tensor]:
         """One slot of any number of frames, one behind the other; `grid` is that of every frame.
@@ -131,7 +144,7 @@ class FlashVStreamLLaVA:
 
     def clip(
         self,
-        frames: Sequence[np.ndarray],
+        frames: Iterable[np.ndarray],
         stamps_ns: Sequence[int],
         *,
         rule: StarRule = "paper",

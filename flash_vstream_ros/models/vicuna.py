@@ -19,6 +19,7 @@ class VicunaPrompt:
 
     tokenizer: Any
     instruction: str = ""
+    answer_start: str = ""  # what every answer goes on from
 
     @property
     def before(self) -> tuple[int, ...]:
@@ -29,4 +30,5 @@ class VicunaPrompt:
     def after(self, question: str) -> tuple[int, ...]:
         """Text tokens that follow the visual ones, up to the assistant's turn."""
         text = f"{self.instruction}\n{question}" if self.instruction else question
-        return tuple(plain_ids(self.tokenizer, f"\n{text} ASSISTANT:"))
+        start = f" {self.answer_start}" if self.answer_start else ""
+        return tuple(plain_ids(self.tokenizer, f"\n{text} ASSISTANT:{start}"))

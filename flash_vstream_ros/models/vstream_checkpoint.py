@@ -17,6 +17,7 @@ from .centre_crop import CentreCrop
 from .checkpoint import _first_line, _read_json, quiet
 from .clip_llava import FlashVStreamLLaVA, VStream
 from .interface import ModelError
+from .names import VSTREAM
 from .weights import fill, load_part, read_tensors
 
 PROJECTOR, ATTENTION = "model.mm_projector.", "model.attention_model."
@@ -43,7 +44,7 @@ SETTINGS = {  # of config.json; the only values that the release was trained wit
 def is_vstream(folder: Path) -> bool:
     """Whether the folder's config.json names this kind of model; a file that cannot be read does not."""
     try:
-        return _read_json(folder / "config.json").get("model_type") == "vstream"
+        return _read_json(folder / "config.json").get("model_type") == VSTREAM
     except ModelError:
         return False
 
