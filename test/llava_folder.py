@@ -75,7 +75,7 @@ def save_llava(folder: Path, *, tower: str = "beside", form: str = "safetensors"
             num_attention_heads=1,
             image_size=IMAGE,
             patch_size=PATCH,
-            initializer_factor=4.0,
+            initializer_factor=2.0,
         )
         language, eyes = LlamaForCausalLM(config), CLIPVisionModel(vision)
         extra = {

@@ -55,7 +55,7 @@ def star(
     frames = frames.astype(np.float64)
     seen = frames[:-1]
     t = len(seen)
-    maps = [pooled(frame, temporal_side) for frame in seen]
+    maps = [pooled(frame, temporal_side).astype(np.float32).astype(np.float64) for frame in seen]
     rows = [one.flatten() for one in maps]
     scale = float(np.mean([row @ row for row in rows])) + 1e-12 if rows else 1.0
     margin, shifts = math.inf, []

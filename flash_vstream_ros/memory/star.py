@@ -2,7 +2,7 @@
 
 The spatial memory is the newest frame. The other three see all frames but that one: the temporal memory are clusters
 of their pooled maps, the retrieved memory are whole frames, the abstract memory is updated by attention.
-Arithmetic is float32 whatever the dtype of the features.
+Arithmetic is float32 at least, whatever the dtype of the features.
 """
 
 from __future__ import annotations
@@ -166,10 +166,12 @@ def star_kmeans(
         return rows, torch.ones(count, device=rows.device), tuple((row,) for row in range(count))
     generator = torch.Generator().manual_seed(seed)
     initial = torch.randperm(count, generator=generator)[:clusters] if init_rows is None else torch.tensor(init_rows)
-    flat, ones = rows.flatten(1), torch.ones(count, device=rows.device)
+    # In float64 the mean of equal rows is exactly that row, so that ties among equal frames are not left to rounding.
+    flat, ones = rows.flatten(1).double(), torch.ones(count, device=rows.device, dtype=torch.float64)
     start = flat[initial.to(rows.device)]
     centroids, labels, totals = lloyd(flat, ones, start, list(reseed_rows), generator, direct_distances)
-    return centroids.view(clusters, *rows.shape[1:]), totals, tuple(members_of(labels, clusters))
+    members = tuple(members_of(labels, clusters))
+    return centroids.float().view(clusters, *rows.shape[1:]), totals.float(), members
 
 
 def pool_tokens(frames: Tensor, side: int) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import islice
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -21,8 +20,6 @@ from .centre_crop import CentreCrop
 from .interface import Grid
 from .prompt import INSTRUCTION
 from .vicuna import VicunaPrompt
-
-FRAMES_AT_ONCE = 16
 
 
 class VStream(NamedTuple):
@@ -127,9 +124,8 @@ class FlashVStreamLLaVA:
     @torch.inference_mode()
     def features(self, frames: Iterable[np.ndarray]) -> Tensor:
         """RGB uint8 frames [height, width, 3] of any size to what the memory takes in [frames, tokens, dim]."""
-        left, parts = iter(frames), []
-        while batch := list(islice(left, FRAMES_AT_ONCE)):
-            parts.append(self.networks.features(self.networks.crop.pixels(batch, self.device)))
+        # One at a time: in batches of other sizes equal frames would not have quite equal features.
+        parts = [self.networks.features(self.networks.crop.pixels([frame], self.device)) for frame in frames]
         if not parts:
             raise ValueError("There is no frame.")
         return torch.cat(parts)

@@ -65,23 +65,39 @@ def sampled(count: int, most: int = MOST_FRAMES) -> list[int]:
 
 
 def remember(
-    model: VisionLanguageModel, frames: Iterable[np.ndarray], stamps_ns: Sequence[int], settings: ClipSettings
+    model: VisionLanguageModel,
+    frames: Iterable[np.ndarray],
+    stamps_ns: Sequence[int],
+    settings: ClipSettings,
+    *,
+    init_rows: Sequence[int] | None = None,
+    reseed_rows: Sequence[int] = (),
 ) -> MemorySnapshot:
     """The memory of a clip of RGB uint8 frames [height, width, 3], one a second, with their stamps.
 
-    They are read once, in order. For Flash Memory their number has to be even: see `sampled`.
+    They are read once, in order. For Flash Memory their number has to be even: see `sampled`. `init_rows` and
+    `reseed_rows` replace the random draws of the memory's k-means.
     Raises ValueError when there is no frame, or one that is too small for the model.
     """
     if not stamps_ns:
         raise ValueError("the clip has no frame")
     if isinstance(model, FlashVStreamLLaVA):
-        return model.clip(frames, stamps_ns, rule=settings.methods.rule, seed=settings.seed)
+        return model.clip(
+            frames,
+            stamps_ns,
+            rule=settings.methods.rule,
+            seed=settings.seed,
+            init_rows=init_rows,
+            reseed_rows=reseed_rows,
+        )
     return clip_memory(
         list(_slots(model, frames, stamps_ns)),
         settings.csm_slots,
         settings.dam_slots,
         methods=settings.methods,
         seed=settings.seed,
+        init_rows=init_rows,
+        reseed_rows=reseed_rows,
     )
 
 
