@@ -44,9 +44,7 @@ class ClipMethods:
             if value not in known:
                 raise ValueError(f"the {name} method is {value!r}, but {', '.join(known)} can be run")
         if self.temporal == "sample" and self.spatial != "sample":
-            raise ValueError(
-                f"sampled slots have no weight that {self.spatial} could go by: the spatial method is sample"
-            )
+            raise ValueError(f"sampled slots have no weight that {self.spatial} could go by: use sample for both")
         if self.pca_dim < 1:
             raise ValueError(f"pca_dim is {self.pca_dim}, but at least one dimension is needed")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MERGED_PATCHES = 4  # Qwen2-VL's merger makes one token of 2x2 patches
+
 
 @dataclass(frozen=True)
 class FlashMemoryConfig:
@@ -16,12 +18,13 @@ class FlashMemoryConfig:
     slot_period_ns: int = 2_000_000_000  # stamp length of one slot: 2 / sample_fps
     recent_slots: int = 1  # the newest slots of each camera, held in DAM whatever their weight
     episode_slots: float = 0.0  # so many slots apart, equal views count as different ones; 0: time does not count
+    patches_per_token: int = MERGED_PATCHES  # low patches that the model makes one token of
 
     def __post_init__(self) -> None:
         if not 1 <= self.dam_slots <= self.csm_slots:
             raise ValueError(f"dam_slots must be from 1 to csm_slots ({self.csm_slots}), not {self.dam_slots}")
-        if self.exemplars < 1 or self.slot_period_ns < 1:
-            raise ValueError("exemplars and slot_period_ns must be at least 1")
+        if min(self.exemplars, self.slot_period_ns, self.patches_per_token) < 1:
+            raise ValueError("exemplars, slot_period_ns and patches_per_token must be at least 1")
         if min(self.recent_slots, self.horizon_slots, self.episode_slots) < 0:
             raise ValueError("recent_slots, horizon_slots and episode_slots must not be negative")
 
