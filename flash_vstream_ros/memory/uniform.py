@@ -11,6 +11,8 @@ class UniformSlots(WholeSlots):
     So there are as many as fit, or down to half of that, and from one to the next it is always as many slots.
     """
 
+    every_camera = True
+
     def reset(self) -> None:
         super().reset()
         self._stride = 1
@@ -21,4 +23,7 @@ class UniformSlots(WholeSlots):
             kept = [one for one in held if one.number % self._stride == 0 or one in newest]
             if len(kept) <= self.capacity:
                 return kept
+            if all(one.number < self._stride for one in kept):
+                # As many cameras as slots: there is no room for the first ones of all.
+                return [one for one in held if one in newest]
             self._stride *= 2

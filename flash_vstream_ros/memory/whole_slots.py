@@ -41,6 +41,8 @@ class WholeSlots(ABC):
     What is not held is gone, so that what may be seen, and what is forgotten, is exact to the slot.
     """
 
+    every_camera = False  # whether something of each camera is always held
+
     def __init__(self, config: FlashMemoryConfig | None = None) -> None:
         self.config = config or FlashMemoryConfig()
         self._revision = -1
@@ -112,9 +114,7 @@ class WholeSlots(ABC):
         check(slot, kind, grid, self.newest_of(slot.camera), self.config.patches_per_token)
         if not bool(slot.low.isfinite().all() & slot.detail.isfinite().all()):
             raise ValueError(f"a slot of camera {slot.camera!r} has NaN or infinite features; leave it out")
-        cameras = {one.slot.camera for one in self._held} | {slot.camera}
-        if len(cameras) > self.capacity:
-            raise ValueError(f"{len(cameras)} cameras need as many slots, and there are {self.capacity}")
+        self._check_room({slot.camera})
         own = [one.slot.low.flatten().float() for one in self._held if one.slot.camera == slot.camera]
         alike = [torch.cosine_similarity(low, slot.low.flatten().float(), dim=0) for low in own]
         number = self._counts.get(slot.camera, 0)
@@ -133,10 +133,11 @@ class WholeSlots(ABC):
     def resize(self, config: FlashMemoryConfig) -> None:
         """Go on with other sizes, or another clock; ValueError when there are more cameras than slots."""
         before, self.config = self.config, config
-        cameras = {one.slot.camera for one in self._held}
-        if len(cameras) > self.capacity:
+        try:
+            self._check_room(set())
+        except ValueError:
             self.config = before
-            raise ValueError(f"{len(cameras)} cameras need as many slots")
+            raise
         self._keep(self._held)
 
     def snapshot(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> MemorySnapshot:
@@ -164,6 +165,11 @@ class WholeSlots(ABC):
     def saw(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> bool:
         """Whether `snapshot` would show anything."""
         return bool(self._touched(cameras, Interval(since_ns, until_ns)))
+
+    def _check_room(self, more: set[str]) -> None:
+        cameras = {one.slot.camera for one in self._held} | more
+        if self.every_camera and len(cameras) > self.capacity:
+            raise ValueError(f"{len(cameras)} cameras need as many slots, and there are {self.capacity}")
 
     def _keep(self, held: list[Numbered]) -> None:
         self._held = self._chosen(sorted(held, key=lambda one: one.slot.time_ns))
