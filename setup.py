@@ -39,6 +39,7 @@ setup(
         "cyclonedds==11.0.1; platform_machine == 'x86_64' or platform_machine == 'AMD64'",
     ],
     extras_require={
+        "llava": ["protobuf>=4", "sentencepiece>=0.2"],  # to read Vicuna's tokenizer.model
         "train": ["matplotlib>=3.8"],
         "lora": ["peft>=0.18"],
         "quantized": ["accelerate>=1.1", "bitsandbytes>=0.46.1"],

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flash_vstream_ros.engine.config import EngineConfig
+from flash_vstream_ros.engine.policies import POLICIES
 from flash_vstream_ros.engine.stamps import JumpBack
 from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.models.load import ATTENTION, DTYPES
@@ -147,6 +148,13 @@ PARAMETERS = (
     ),
     ParameterSpec(
         "time.jump_s", 2.0, "Stamps that go back by more, and rise from there for as long, have jumped [s]", 0.1, 3600.0
+    ),
+    ParameterSpec(
+        "memory.policy",
+        "flash",
+        "What is kept. flash: Flash Memory; star: STAR memory, Flash-VStream-LLaVA only; recent: the newest slots; "
+        "uniform: evenly spaced ones",
+        choices=POLICIES,
     ),
     ParameterSpec(
         "memory.csm_slots",
@@ -300,6 +308,7 @@ def settings_of(node: Node) -> Settings:
                 horizon_slots=values["memory.horizon_slots"],
                 episode_slots=values["memory.episode_slots"],
             ),
+            policy=values["memory.policy"],
             on_jump_back=JumpBack(values["time.on_jump_back"]),
             jump_s=values["time.jump_s"],
             question_queue=values["question.queue"],

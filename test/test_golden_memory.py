@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from flash_vstream_ros.memory import (
+    ClipMethods,
     FlashMemory,
     FlashMemoryConfig,
     Grid,
     MergedGrid,
+    OrderedClusters,
     Slot,
     clip_memory,
     compress_clip,
@@ -24,6 +26,7 @@ from flash_vstream_ros.memory import (
     prompt_ids,
     visual_ids,
 )
+from flash_vstream_ros.memory.compression import SPATIAL_METHODS, dam_slots_of
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "data" / "golden" / "qwen"
 safetensors = pytest.importorskip("safetensors.torch")
@@ -107,6 +110,32 @@ def test_dam_takes_the_earliest_of_the_recorded_candidates() -> None:
     tensors, facts = recorded("functions/spatial_enhance")
     found = klarge_retrieve(tensors["low"], tensors["csm"], tensors["csm_weights"], facts["spatial_length"] // 2)
     assert list(found) == [min(candidates) for candidates in facts["candidates_klarge_retrieve_f64"]]
+
+
+@pytest.mark.parametrize("method", SPATIAL_METHODS)
+def test_every_spatial_method_takes_the_recorded_slots(method: str) -> None:
+    tensors, facts = recorded("functions/spatial_enhance")
+    csm = OrderedClusters(tensors["csm"], tensors["csm_weights"], tensors["csm_timestamps"].double(), ())
+    count = facts["spatial_length"] // 2
+    found = dam_slots_of(tensors["low"], csm, count, ClipMethods(spatial=method, rule="released"))
+    if method == "klarge_retrieve":
+        candidates = facts["candidates_klarge_retrieve_f64"]
+        assert all(slot in near for slot, near in zip(found, candidates, strict=True))
+    else:
+        assert list(found) == tensors[f"slots_{method}_f32"].tolist()
+    most_alike = dam_slots_of(tensors["low"], csm, count, ClipMethods(spatial="klarge_retrieve_cos"))
+    assert list(most_alike) == tensors["distance_klarge_retrieve_cos_f32"].argmax(1).tolist()
+
+
+def test_sampled_memories_are_the_recorded_ones() -> None:
+    tensors, facts = recorded("functions/memory_sample")
+    low, high = tensors["low_features"], tensors["high_features"]
+    csm_slots, dam_slots = facts["flash_memory_temporal_length"] // 2, facts["flash_memory_spatial_length"] // 2
+    found = compress_clip(low, csm_slots, dam_slots, methods=ClipMethods("sample", "sample"))
+    assert found.timestamps.tolist() == tensors["csm_slots"].tolist()
+    assert list(found.dam_slots) == tensors["dam_slots"].tolist()
+    rows = torch.cat([high[list(found.dam_slots)].flatten(0, 1), found.centroids.flatten(0, 1)])
+    assert torch.equal(rows, tensors["memory_features"])
 
 
 @pytest.mark.parametrize("case", range(5))

@@ -25,7 +25,7 @@ from flash_vstream_ros.memory import (
     klarge_retrieve,
     ordered_kmeans,
 )
-from flash_vstream_ros.memory.flash_memory import MERGED_PATCHES
+from flash_vstream_ros.memory.config import MERGED_PATCHES
 
 OFFLINE = ("k-means", "uniform", "released")
 

@@ -14,6 +14,7 @@ COMMANDS = {
     "node": "run the node: camera images in, answers out",
     "ask": "ask a running node a question",
     "memory": "list what a running node remembers; pause it, resume it, make it forget",
+    "clip": "ask about a whole clip, offline, as the published systems answer",
     "replay": "publish a video, a folder of frames, a rosbag2 or the demo's patrol as a camera",
     "demo": "a simulated camera, the node and questions, in three processes over the wire",
     "doctor": "check this machine and say what to do about what is missing",

@@ -8,7 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from flash_vstream_ros.models.names import ADAPTER_CONFIG, HOUSEHOLD, HOUSEHOLD_FOLDER, MODEL_TYPES, TINY, is_adapter
+from flash_vstream_ros.models.names import (
+    ADAPTER_CONFIG,
+    HOUSEHOLD,
+    HOUSEHOLD_FOLDER,
+    MODEL_TYPES,
+    TINY,
+    VSTREAM,
+    is_adapter,
+)
 
 OK, WARN, FAIL = "OK", "WARN", "FAIL"
 HEADER_LIMIT = 100_000_000  # as safetensors itself
@@ -88,21 +96,27 @@ def _check_folder(folder: Path, advice: str) -> Check:
         return Check("model", FAIL, f"{folder}: a JSON file is not what it should be ({error!r})", advice)
     if kind not in MODEL_TYPES:
         return Check("model", FAIL, f"{folder}: model_type is {kind!r}", f"choose one of {' or '.join(MODEL_TYPES)}")
-    if not any((folder / name).exists() for name in ("tokenizer.json", "vocab.json")):
-        return Check("model", FAIL, f"{folder}: no tokenizer.json and no vocab.json", advice)
+    other = "tokenizer.model" if kind == VSTREAM else "vocab.json"
+    if not any((folder / name).exists() for name in ("tokenizer.json", other)):
+        return Check("model", FAIL, f"{folder}: no tokenizer.json and no {other}", advice)
     return Check("model", OK, f"{folder}: {kind}, {len(weights)} weight files, {size / 1e9:.2f} GB")
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    index = folder / "model.safetensors.index.json"
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    older = folder / "pytorch_model.bin", folder / "pytorch_model.bin.index.json"
+    if not single.exists() and not index.exists() and any(file.exists() for file in older):
+        single, index = older
     if not index.exists():
-        return [folder / "model.safetensors"]
+        return [single]
     return [folder / name for name in sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))]
 
 
 def _checked_size(file: Path) -> int:
-    """Size of a safetensors file. ValueError when it is cut short or something else, by its header."""
+    """Size of a file of weights. ValueError for safetensors cut short or something else, by their header."""
     size = file.stat().st_size
+    if file.suffix == ".bin":
+        return size
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
         if not 0 < length <= min(size - 8, HEADER_LIMIT):

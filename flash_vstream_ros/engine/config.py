@@ -18,6 +18,7 @@ class EngineConfig:
     cameras: tuple[str, ...] = ("camera",)
     sample_fps: float = 1.0
     memory: FlashMemoryConfig = field(default_factory=FlashMemoryConfig)
+    policy: str = "flash"  # what the memory keeps: one of policies.POLICIES
     on_jump_back: JumpBack = JumpBack.FORK
     jump_s: float = 2.0  # stamps that go back by more are a jump, once it is certain that they do
     question_queue: int = 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from flash_vstream_ros.memory.flash_memory import FlashMemory, Forgotten
+from flash_vstream_ros.memory.interface import Forgotten, Memory
 from flash_vstream_ros.memory.slot import MemoryEntry
 from flash_vstream_ros.memory.spans import Interval
 
@@ -17,9 +17,7 @@ from .selection import BadSelection, Selection, check_selection
 class Custody:
     """The memory and everything on its way into it or out of it. Owned by the engine's worker."""
 
-    def __init__(
-        self, memory: FlashMemory, ingest: Ingest, dialogue: Dialogue, mailboxes: Mapping[str, Mailbox]
-    ) -> None:
+    def __init__(self, memory: Memory, ingest: Ingest, dialogue: Dialogue, mailboxes: Mapping[str, Mailbox]) -> None:
         self.paused = False
         self._memory = memory
         self._ingest = ingest

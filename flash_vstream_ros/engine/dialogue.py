@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from flash_vstream_ros.memory.flash_memory import FlashMemory
+from flash_vstream_ros.memory.interface import Memory
 from flash_vstream_ros.memory.slot import MemorySnapshot
 from flash_vstream_ros.memory.spans import Interval
 from flash_vstream_ros.models.interface import Answering, VisionLanguageModel
@@ -59,7 +59,7 @@ class Dialogue:
     def __init__(
         self,
         model: VisionLanguageModel,
-        memory: FlashMemory,
+        memory: Memory,
         notices: Notices,
         line: WaitingLine,
         finish: Callable[[Ticket, Answer], None],

@@ -17,7 +17,7 @@ from typing import TypeVar
 import torch
 
 from flash_vstream_ros.memory.config import FlashMemoryConfig
-from flash_vstream_ros.memory.flash_memory import FlashMemory
+from flash_vstream_ros.memory.interface import Memory
 from flash_vstream_ros.models.interface import VisionLanguageModel
 
 from .config import EngineConfig
@@ -28,6 +28,7 @@ from .frames import Frame, Mailbox
 from .ingest import Ingest
 from .notices import Notices
 from .orders import Orders
+from .policies import fitted, memory_of
 from .questions import Answer, ErrorCode, Question, Ticket, WaitingLine
 from .selection import BadSelection, Selection, check_selection
 from .stamps import stamp_trouble
@@ -267,11 +268,12 @@ class Engine:
     def _load_and_serve(self) -> None:
         try:
             model = self._load()
+            memory = memory_of(self._config.policy, self._config.timed_memory, model)
         except Exception as error:
             self._give_up(str(error) or type(error).__name__)
             return
         if not self._stopping:
-            self._serve(model)
+            self._serve(model, memory)
 
     def _become(self, state: State) -> None:
         with self._lock:
@@ -290,9 +292,8 @@ class Engine:
         for ticket in underway:
             self._finish(ticket, Answer(ErrorCode.INTERNAL, why))
 
-    def _serve(self, model: VisionLanguageModel) -> None:
+    def _serve(self, model: VisionLanguageModel, memory: Memory) -> None:
         config = self._config
-        memory = FlashMemory(config.timed_memory)
         ingest = Ingest(
             model, memory, self._mailboxes, self._notices, config.slot_period_ns, on_jump_back=config.on_jump_back
         )
@@ -325,7 +326,7 @@ class Engine:
                 ingest.slot_period_ns = config.slot_period_ns
                 dialogue.max_new_tokens, dialogue.evidence = config.max_new_tokens, config.evidence
                 model.instruction = config.instruction
-                self._resize(memory, config.timed_memory)
+                self._resize(memory, fitted(config.timed_memory, model))
                 report()
             took_in = ingest.step()
             if (memory.slots_seen, memory.revision) != (self._figures.slots, self._figures.revision):
@@ -335,7 +336,7 @@ class Engine:
         self._orders.close(SHUTTING_DOWN.error_msg)
         dialogue.close(SHUTTING_DOWN.error_msg)
 
-    def _resize(self, memory: FlashMemory, wanted: FlashMemoryConfig) -> None:
+    def _resize(self, memory: Memory, wanted: FlashMemoryConfig) -> None:
         """The clock is followed in any case; what there is no room for costs a message, and the memory stays."""
         before = memory.config
         try:
@@ -353,7 +354,7 @@ def _release_device_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _figures(memory: FlashMemory, ingest: Ingest, device: torch.device) -> MemoryFigures:
+def _figures(memory: Memory, ingest: Ingest, device: torch.device) -> MemoryFigures:
     return MemoryFigures(
         slots=memory.slots_seen,
         entries=memory.entries,

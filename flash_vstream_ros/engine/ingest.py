@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from flash_vstream_ros.memory.flash_memory import FlashMemory
+from flash_vstream_ros.memory.interface import Memory
 from flash_vstream_ros.memory.slot import Slot
 from flash_vstream_ros.memory.spans import ALWAYS, Interval
 from flash_vstream_ros.models.interface import Grid, VisionLanguageModel
@@ -44,7 +44,7 @@ class Ingest:
     def __init__(
         self,
         model: VisionLanguageModel,
-        memory: FlashMemory,
+        memory: Memory,
         mailboxes: Mapping[str, Mailbox],
         notices: Notices,
         slot_period_ns: int,

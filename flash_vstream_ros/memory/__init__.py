@@ -2,13 +2,16 @@
 
 from .am_rope import MergedGrid, PromptIds, prompt_ids, text_start, visual_ids
 from .clip import clip_memory
+from .compression import ClipMethods, CompressedClip, compress_clip
 from .config import FlashMemoryConfig
-from .flash_memory import FlashMemory, Forgotten
-from .kmeans import CompressedClip, OrderedClusters, compress_clip, klarge_retrieve, ordered_kmeans
+from .flash_memory import FlashMemory
+from .interface import Forgotten, Memory
+from .kmeans import OrderedClusters, klarge_retrieve, ordered_kmeans
 from .slot import EntryKind, Grid, MemoryEntry, MemorySnapshot, Slot
 from .ward import Insertion, Merge, WardClustering
 
 __all__ = [
+    "ClipMethods",
     "CompressedClip",
     "EntryKind",
     "FlashMemory",
@@ -16,6 +19,7 @@ __all__ = [
     "Forgotten",
     "Grid",
     "Insertion",
+    "Memory",
     "MemoryEntry",
     "MemorySnapshot",
     "Merge",

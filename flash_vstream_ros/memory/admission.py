@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from torch import Tensor
 
-from .exemplars import ExemplarPool
+from .config import MERGED_PATCHES
 from .slot import Grid, Slot
 
-MERGED_PATCHES = 4  # the merger makes one token of 2x2 patches
+
+class Kind(Protocol):
+    """Where features of slots that are held can be looked at."""
+
+    @property
+    def low(self) -> Tensor: ...  # [slots, low_patches, dim]
+
+    @property
+    def detail(self) -> Tensor: ...  # [slots, detail_tokens, width]
 
 
-def check(slot: Slot, pool: ExemplarPool | None, grid: Grid, newest: tuple[int, int] | None) -> None:
+def check(
+    slot: Slot,
+    pool: Kind | None,
+    grid: Grid,
+    newest: tuple[int, int] | None,
+    patches_per_token: int = MERGED_PATCHES,
+) -> None:
     """Raise ValueError for what can be told of a slot without reading a tensor.
 
     `pool` and `grid` are those of the slots held, `newest` is time and stamp [ns] of the newest of the same camera.
@@ -26,8 +42,8 @@ def check(slot: Slot, pool: ExemplarPool | None, grid: Grid, newest: tuple[int, 
             )
     if pool and slot.grid != grid:
         raise ValueError(f"{where} has {slot.grid}, the memory holds {grid}; reset it to change")
-    if slot.low.shape[0] % MERGED_PATCHES:
-        raise ValueError(f"{where}: the merger needs low patches by {MERGED_PATCHES}, not {slot.low.shape[0]}")
+    if slot.low.shape[0] % patches_per_token:
+        raise ValueError(f"{where}: the merger needs low patches by {patches_per_token}, not {slot.low.shape[0]}")
     if slot.low.device != slot.detail.device:
         raise ValueError(f"{where}: low is on {slot.low.device}, but detail on {slot.detail.device}")
     if slot.first_ns > slot.last_ns:

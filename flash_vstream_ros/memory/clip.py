@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from .kmeans import compress_clip
+from .compression import ClipMethods, compress_clip
 from .slot import EntryKind, MemoryEntry, MemorySnapshot, Slot
 
 
@@ -15,11 +15,12 @@ def clip_memory(
     csm_slots: int = 60,
     dam_slots: int = 30,
     *,
+    methods: ClipMethods = ClipMethods(),  # noqa: B008 (frozen)
     seed: int = 0,
     init_rows: Sequence[int] | None = None,
     reseed_rows: Sequence[int] = (),
 ) -> MemorySnapshot:
-    """CSM by k-means over all `slots` and DAM by retrieval from them, exactly as published.
+    """CSM by k-means over all `slots` and DAM by retrieval from them, exactly as published, or by other `methods`.
 
     Times are indices of slots, whatever their stamps. `init_rows` and `reseed_rows` replace the random draws of
     `compress_clip`. Raises ValueError when there is no slot, or when their shapes or grids differ.
@@ -27,7 +28,9 @@ def clip_memory(
     if not slots or len({slot.grid for slot in slots}) > 1:
         raise ValueError(f"a clip needs slots of one grid, not {sorted({slot.grid for slot in slots})}")
     low = torch.stack([slot.low for slot in slots])  # [slots, low_patches, dim]
-    clip = compress_clip(low, csm_slots, dam_slots, seed=seed, init_rows=init_rows, reseed_rows=reseed_rows)
+    clip = compress_clip(
+        low, csm_slots, dam_slots, methods=methods, seed=seed, init_rows=init_rows, reseed_rows=reseed_rows
+    )
     dam = [slots[index] for index in clip.dam_slots]
     members = [[slots[index] for index in indices] for indices in clip.members]
     return MemorySnapshot(

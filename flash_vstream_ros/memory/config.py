@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+MERGED_PATCHES = 4  # Qwen2-VL's merger makes one token of 2x2 patches
+
 
 @dataclass(frozen=True)
 class FlashMemoryConfig:
@@ -17,12 +19,13 @@ class FlashMemoryConfig:
     recent_slots: int = 1  # the newest slots of each camera, held in DAM whatever their weight
     episode_slots: float = 0.0  # so many slots apart, equal views count as different ones; 0: time does not count
     tokens: int = 0  # scale CSM and DAM alike so that their slots fill so many visual tokens; 0: as given
+    patches_per_token: int = MERGED_PATCHES  # low patches that the model makes one token of
 
     def __post_init__(self) -> None:
         if not 1 <= self.dam_slots <= self.csm_slots:
             raise ValueError(f"dam_slots must be from 1 to csm_slots ({self.csm_slots}), not {self.dam_slots}")
-        if self.exemplars < 1 or self.slot_period_ns < 1:
-            raise ValueError("exemplars and slot_period_ns must be at least 1")
+        if min(self.exemplars, self.slot_period_ns, self.patches_per_token) < 1:
+            raise ValueError("exemplars, slot_period_ns and patches_per_token must be at least 1")
         if min(self.recent_slots, self.horizon_slots, self.episode_slots, self.tokens) < 0:
             raise ValueError("recent_slots, horizon_slots, episode_slots and tokens must not be negative")
 

@@ -14,25 +14,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .admission import MERGED_PATCHES, check
+from .admission import check
 from .cluster import Cluster, held
 from .config import FlashMemoryConfig
 from .dam import choose_dam
 from .episodes import EpisodeTime, FirstView
 from .exemplars import Exemplar, ExemplarPool, newest_of_each
+from .interface import Forgotten
 from .resizing import Holdings
 from .slot import Grid, MemoryEntry, MemorySnapshot, Slot
 from .spans import ALWAYS, Interval, touched
 from .time_ids import TimeIds
 from .ward import WardClustering
-
-
-class Forgotten(NamedTuple):
-    """What a call of `FlashMemory.forget` took away."""
-
-    slots: int = 0  # that the memory stood for and stands for no more
-    removed: int = 0  # clusters of which nothing is left
-    rebuilt: int = 0  # clusters made anew of the slots that were held of them
 
 
 class _Portion(NamedTuple):
@@ -117,7 +110,7 @@ class FlashMemory:
         """Visual tokens, after the merger, of a snapshot of everything now."""
         if self._pool is None:
             return 0
-        csm_tokens = self._pool.low.shape[1] // MERGED_PATCHES
+        csm_tokens = self._pool.low.shape[1] // self.config.patches_per_token
         dam_tokens = self._pool.detail.shape[1]
         return csm_tokens * len(self._clusters) + dam_tokens * len(self._dam(self._clusters.values()))
 
@@ -138,7 +131,7 @@ class FlashMemory:
         finite or differ in shape, grid, dtype or device from those held, when times do not increase within a camera,
         or when there are more cameras than CSM slots.
         """
-        check(slot, self._pool, self._grid, self.newest_of(slot.camera))
+        check(slot, self._pool, self._grid, self.newest_of(slot.camera), self.config.patches_per_token)
         if self._ward is None:
             self.config = _fitted(self._wanted, slot.low, slot.detail)
         # A tensor made in inference mode could not be updated outside of it.
@@ -366,7 +359,7 @@ class FlashMemory:
 
 def _fitted(config: FlashMemoryConfig, low: Tensor, detail: Tensor) -> FlashMemoryConfig:
     """`config` as its budget of tokens has it for slots with features like these."""
-    return config.fitted(low.shape[0] // MERGED_PATCHES, detail.shape[0])
+    return config.fitted(low.shape[0] // config.patches_per_token, detail.shape[0])
 
 
 def _concerns(camera: str, cameras: Collection[str]) -> bool:

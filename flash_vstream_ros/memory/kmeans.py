@@ -1,12 +1,8 @@
-"""Flash Memory of a whole clip as published for Flash-VStream-Qwen (arXiv 2506.23825): the offline reference.
-
-CSM is an ordered weighted k-means over low-resolution maps, DAM the slots nearest to the heaviest clusters.
-Arithmetic is float32 whatever the dtype of the features.
-"""
+"""The published k-means and retrieval (arXiv 2506.23825), in float32 whatever the dtype of the features."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +13,8 @@ CONVERGED_SHIFT = 1e-4
 # Differences below this share of the mean squared norm are rounding, so they count as ties.
 TIE_SHARE = 1e-6
 
+SquaredDistances = Callable[[Tensor, Tensor], Tensor]  # of rows and centroids: [rows, clusters]
+
 
 @dataclass(frozen=True, eq=False)
 class OrderedClusters:
@@ -26,40 +24,6 @@ class OrderedClusters:
     weights: Tensor  # [clusters] float32, sum of the members' weights
     timestamps: Tensor  # [clusters] float64, on the CPU: unweighted mean of the members' row indices
     members: tuple[tuple[int, ...], ...]
-
-
-@dataclass(frozen=True, eq=False)
-class CompressedClip:
-    """CSM of a clip, and the slots whose high-resolution maps are its DAM."""
-
-    centroids: Tensor  # [csm_slots, low_patches, dim]
-    weights: Tensor  # [csm_slots] float32
-    timestamps: Tensor  # [csm_slots] float64, on the CPU
-    members: tuple[tuple[int, ...], ...]
-    dam_slots: tuple[int, ...]  # in DAM order: descending weight; a slot may appear twice
-
-
-def compress_clip(
-    low: Tensor,
-    csm_slots: int = 60,
-    dam_slots: int = 30,
-    *,
-    seed: int = 0,
-    init_rows: Sequence[int] | None = None,
-    reseed_rows: Sequence[int] = (),
-) -> CompressedClip:
-    """Compress the low-resolution maps of a clip, `low` [slots, low_patches, dim], to CSM and DAM choice.
-
-    `seed`, `init_rows`, `reseed_rows` and the errors are those of `ordered_kmeans`.
-    """
-    csm = ordered_kmeans(low, csm_slots, seed=seed, init_rows=init_rows, reseed_rows=reseed_rows)
-    return CompressedClip(
-        csm.centroids,
-        csm.weights,
-        csm.timestamps,
-        csm.members,
-        klarge_retrieve(low, csm.centroids, csm.weights, dam_slots),
-    )
 
 
 def klarge_retrieve(low: Tensor, centroids: Tensor, weights: Tensor, dam_slots: int) -> tuple[int, ...]:
@@ -91,13 +55,15 @@ def ordered_kmeans(
     seed: int = 0,
     init_rows: Sequence[int] | None = None,
     reseed_rows: Sequence[int] = (),
+    squared_distances: SquaredDistances | None = None,
 ) -> OrderedClusters:
     """Weighted k-means of `features` [rows, ...] into at most `clusters` clusters, ordered by time.
 
     From "Context Synopsis Memory" of arXiv 2506.23825; the released code calls it kmeans_ordered.
 
     `weights` [rows] default to ones. `init_rows` are the rows of the initial centroids in place of a draw
-    from `seed`; `reseed_rows` are taken first, one by one, where a cluster of no weight needs a random row.
+    from `seed`; `reseed_rows` are taken first, one by one, where a cluster of no weight needs a random row;
+    `squared_distances` are those of `lloyd`.
 
     Up to `clusters` rows are all kept, each with its own weight. With fewer distinct rows than clusters, those are
     the clusters, of weight 1, and the first rows stand before them to fill up, as published.
@@ -122,8 +88,8 @@ def ordered_kmeans(
         initial = distinct[torch.randperm(len(distinct), generator=generator)[:clusters].to(rows.device)]
     else:
         initial = rows[torch.as_tensor(init_rows, device=rows.device)]
-    centroids, labels, totals = _lloyd(rows, weights, initial, list(reseed_rows), generator)
-    members = _members(labels, clusters)
+    centroids, labels, totals = lloyd(rows, weights, initial, list(reseed_rows), generator, squared_distances)
+    members = members_of(labels, clusters)
     order = sorted((cluster for cluster in range(clusters) if members[cluster]), key=lambda c: _mean(members[c]))
     index = torch.tensor(order, device=rows.device)
     return OrderedClusters(
@@ -134,14 +100,22 @@ def ordered_kmeans(
     )
 
 
-def _lloyd(
-    rows: Tensor, weights: Tensor, centroids: Tensor, reseed_rows: list[int], generator: torch.Generator
+def lloyd(
+    rows: Tensor,
+    weights: Tensor,
+    centroids: Tensor,
+    reseed_rows: list[int],
+    generator: torch.Generator,
+    squared_distances: SquaredDistances | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Centroids [clusters, features]; label of each row [rows] and weight [clusters] by the last assignment."""
-    squared_rows = rows.square().sum(1, keepdim=True)
+    """Weighted k-means of `rows` [rows, features] from initial `centroids` [clusters, features], as published.
+
+    Returns centroids; label of each row [rows] and weight [clusters] by the last assignment. A cluster of no weight
+    takes the next of `reseed_rows`, or a random row. Distances are by A^2 + B^2 - 2AB unless told otherwise.
+    """
+    squared_distances = squared_distances or _expanded_distances
     for _ in range(MAX_ITERATIONS):
-        squared = (squared_rows + centroids.square().sum(1) - 2 * rows @ centroids.T).clamp_min(0)
-        labels = squared.argmin(1)
+        labels = squared_distances(rows, centroids).argmin(1)
         share = torch.nn.functional.one_hot(labels, len(centroids)).T * weights  # [clusters, rows]
         totals = share.sum(1)
         moved = (share @ rows) / totals[:, None]
@@ -154,9 +128,20 @@ def _lloyd(
     return centroids, labels, totals
 
 
+def direct_distances(rows: Tensor, centroids: Tensor) -> Tensor:
+    """Squared distances [rows, clusters] from the differences, exactly zero between equal rows."""
+    return torch.stack([(rows - centroid).square().sum(1) for centroid in centroids], dim=1)
+
+
+def _expanded_distances(rows: Tensor, centroids: Tensor) -> Tensor:
+    """Squared distances [rows, clusters] as A^2 + B^2 - 2AB."""
+    squared_rows = rows.square().sum(1, keepdim=True)
+    return (squared_rows + centroids.square().sum(1) - 2 * rows @ centroids.T).clamp_min(0)
+
+
 def _padded(features: Tensor, distinct: Tensor, label_of_row: Tensor, clusters: int) -> OrderedClusters:
     """Fewer distinct rows than clusters: the first rows in front, then the distinct ones by time."""
-    members = sorted(_members(label_of_row, len(distinct)), key=_mean)
+    members = sorted(members_of(label_of_row, len(distinct)), key=_mean)
     members = [(row,) for row in range(clusters - len(distinct))] + members
     first_rows = torch.tensor([rows[0] for rows in members], device=features.device)
     return OrderedClusters(
@@ -167,7 +152,8 @@ def _padded(features: Tensor, distinct: Tensor, label_of_row: Tensor, clusters: 
     )
 
 
-def _members(labels: Tensor, clusters: int) -> list[tuple[int, ...]]:
+def members_of(labels: Tensor, clusters: int) -> list[tuple[int, ...]]:
+    """The rows of each cluster, in order."""
     members: list[list[int]] = [[] for _ in range(clusters)]
     for row, label in enumerate(labels.tolist()):
         members[label].append(row)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import shutil
+from functools import partial
 from pathlib import Path
 
 from .interface import ModelError
 
-MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja"]
+MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
+OLDER_FILES = ["*.bin"]  # what older checkpoints have for weights
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -23,9 +25,9 @@ def download(name: str, tried: Path) -> Path:
     cache, what = constants.HF_HUB_CACHE, f"There is no folder {tried}, and the model {name!r}"
     try:
         with quiet():
-            return Path(
-                snapshot_download(name, allow_patterns=MODEL_FILES, cache_dir=cache, endpoint=constants.ENDPOINT)
-            )
+            get = partial(snapshot_download, name, cache_dir=cache, endpoint=constants.ENDPOINT)
+            found = Path(get(allow_patterns=MODEL_FILES))
+            return found if any(found.glob("*.safetensors")) else Path(get(allow_patterns=MODEL_FILES + OLDER_FILES))
     except GatedRepoError as error:
         raise ModelError(f"{what} is gated: accept its terms on the hub and log in with `hf auth login`.") from error
     except RepositoryNotFoundError as error:

@@ -43,6 +43,7 @@ class ChatPrompt:
     between: tuple[int, ...]  # from the end of the video to the question
     closing: tuple[int, ...]
     instruction: str
+    answer_start: str = ""  # what every answer goes on from
 
     @classmethod
     def of(cls, tokenizer: Any, instruction: str = INSTRUCTION) -> ChatPrompt:
@@ -61,7 +62,8 @@ class ChatPrompt:
     def after(self, question: str) -> tuple[int, ...]:
         """Text tokens that follow the visual ones."""
         text = f"{self.instruction}\n{question}" if self.instruction else question
-        return (*self.between, *plain_ids(self.tokenizer, text), *self.closing)
+        start = plain_ids(self.tokenizer, self.answer_start)
+        return (*self.between, *plain_ids(self.tokenizer, text), *self.closing, *start)
 
 
 def _render(tokenizer: Any, template: str) -> str:

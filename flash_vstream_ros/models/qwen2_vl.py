@@ -61,6 +61,15 @@ class Qwen2VL:
     def instruction(self, sentence: str) -> None:
         self._prompt = replace(self._prompt, instruction=sentence)
 
+    @property
+    def answer_start(self) -> str:
+        """What every answer goes on from; what is set holds from the next question on."""
+        return self._prompt.answer_start
+
+    @answer_start.setter
+    def answer_start(self, text: str) -> None:
+        self._prompt = replace(self._prompt, answer_start=text)
+
     def grid(self, height: int, width: int) -> Grid:
         """The patch grid for camera frames of this size in pixels; ValueError when too small or too narrow."""
         return self.preprocessor.grid(height, width)

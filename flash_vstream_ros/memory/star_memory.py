@@ -1,0 +1,200 @@
+"""STAR memory of streams: frame by frame, bounded, deterministic, and timed by message stamps.
+
+Each camera's newest frame is its spatial memory. When the next one comes it enters the temporal memory, whose clusters
+are merged by the rule of FlashMemory and keep their weights, and the camera's abstract memory. The frames retrieved are
+the exemplars of the heaviest clusters: no frame is kept to be looked up. While there are no more frames than clusters
+this is the memory of the clip so far, and the abstract memory always is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+import torch
+
+from .admission import check
+from .config import FlashMemoryConfig
+from .flash_memory import FlashMemory
+from .interface import Forgotten
+from .slot import Grid, MemoryEntry, MemorySnapshot, Slot
+from .spans import ALWAYS, Interval
+from .star import AbstractAttention, StarConfig
+from .star_snapshot import StarSnapshot
+from .summaries import Summaries
+from .whole_slots import HeldKind, entry_of
+
+
+class StarMemory:
+    """Takes in slots of two frames, whose features stand one behind the other; counts frames, not slots.
+
+    Of `config` the exemplars, the horizon and the clock hold; the sizes are those of `star`, which the model was
+    trained with. One owner; not thread safe.
+    """
+
+    def __init__(self, config: FlashMemoryConfig, star: StarConfig, attention: AbstractAttention) -> None:
+        if star.spatial_frames != 1 or not 1 <= star.retrieved_frames <= star.temporal_clusters:
+            raise ValueError(f"a stream has one newest frame, and no more retrieved ones than clusters, not {star}")
+        self.config = config
+        self._star, self._attention = star, attention
+        self._revision = -1
+        self._seen = FlashMemory(self._sizes(config))  # all frames but the newest
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything; the next slot may have another shape and an earlier stamp."""
+        self._seen.reset()
+        self._newest: dict[str, Slot] = {}
+        self._summaries = Summaries(self._attention, self._star)
+        self._frames_seen = 0
+        self._revision += 1
+
+    @property
+    def slots_seen(self) -> int:
+        return self._frames_seen
+
+    @property
+    def revision(self) -> int:
+        return self._revision
+
+    @property
+    def first_ns(self) -> int:
+        seen = [self._seen.first_ns] if self._seen.entries else []
+        return min((*seen, *(frame.first_ns for frame in self._newest.values())), default=0)
+
+    @property
+    def last_ns(self) -> int:
+        return max((self._seen.last_ns, *(frame.last_ns for frame in self._newest.values())))
+
+    @property
+    def newest(self) -> tuple[int, int]:
+        return max((self._seen.newest, *((frame.time_ns, frame.last_ns) for frame in self._newest.values())))
+
+    def newest_of(self, camera: str) -> tuple[int, int] | None:
+        frame = self._newest.get(camera)
+        return (frame.time_ns, frame.last_ns) if frame else self._seen.newest_of(camera)
+
+    @property
+    def entries(self) -> int:
+        return self._seen.entries + len(self._newest)
+
+    @property
+    def capacity(self) -> int:
+        """Most entries there can be with the cameras that there are."""
+        return self._seen.capacity + max(1, len(self._newest))
+
+    @property
+    def tokens(self) -> int:
+        whole = sum(len(frame.detail) for frame in self._newest.values())
+        abstract = self._summaries.shown((), ALWAYS)
+        return self._seen.tokens + whole + abstract.shape[0] * abstract.shape[1]
+
+    @property
+    def bytes(self) -> int:
+        tensors = [tensor for frame in self._newest.values() for tensor in (frame.low, frame.detail)]
+        tensors += self._summaries.tensors
+        thumbnails = sum(len(frame.thumbnail) for frame in self._newest.values())
+        return self._seen.bytes + sum(tensor.numel() * tensor.element_size() for tensor in tensors) + thumbnails
+
+    @torch.no_grad()
+    def insert(self, slot: Slot) -> float:
+        """Take in both frames of a slot; the novelty of those that left the spatial memory, 1 where none did.
+
+        Raises ValueError, and changes nothing, as FlashMemory does.
+        """
+        if not bool(slot.low.isfinite().all() & slot.detail.isfinite().all()):
+            raise ValueError(f"a slot of camera {slot.camera!r} has NaN or infinite features; leave it out")
+        cameras = {*self._newest, *self._seen.cameras, slot.camera}
+        if len(cameras) > self._star.temporal_clusters:
+            raise ValueError(f"{len(cameras)} cameras need as many clusters, not {self._star.temporal_clusters}")
+        frames = _frames(slot)
+        other = next(iter(self._newest.values()), None)
+        kind = HeldKind(other.low[None], other.detail[None]) if other else None
+        check(frames[0], kind, other.grid if other else Grid(0, 0), self.newest_of(slot.camera), 1)
+        novelty = [self._take_in(frame) for frame in frames]
+        self._frames_seen += len(frames)
+        return max(novelty)
+
+    def forget(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> Forgotten:
+        """Forget what `cameras` (none given: all) saw between two stamps, as FlashMemory does, and the newest frames.
+
+        The abstract memory of a camera that may hold anything of it goes as a whole: nothing in it can be told apart.
+        """
+        interval = Interval(since_ns, until_ns)
+        lost = self._seen.forget(cameras, since_ns, until_ns)
+        gone = [frame.camera for frame in self._shown(cameras, interval)]
+        for camera in gone:
+            del self._newest[camera]
+        self._summaries.forget(cameras, interval)
+        self._revision += bool(lost.slots or gone)
+        return Forgotten(lost.slots + len(gone), lost.removed, lost.rebuilt)
+
+    def resize(self, config: FlashMemoryConfig) -> None:
+        """Go on with another clock and another number of exemplars; the sizes stay."""
+        self._seen.resize(self._sizes(config))
+        self.config = config
+
+    def snapshot(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> MemorySnapshot:
+        """What the memory holds of `cameras` (none given: all) between two stamps, as FlashMemory shows it.
+
+        The abstract memory of a camera is shown where all that it is made from lies in the interval.
+        """
+        interval = Interval(since_ns, until_ns)
+        seen, newest = self._seen.snapshot(cameras, since_ns, until_ns), self._shown(cameras, interval)
+        abstract = self._summaries.shown(cameras, interval)
+        details = [*seen.dam, *(frame.detail for frame in newest)]
+        shown, latest = len(seen.dam), max(seen.csm_times.tolist(), default=-1.0)
+        return StarSnapshot(
+            dam=torch.stack(details) if details else torch.zeros(0, 0, 0),
+            dam_times=torch.cat([seen.dam_times, torch.full((len(newest),), latest + 1, dtype=torch.float64)]),
+            csm=seen.csm,
+            csm_times=seen.csm_times,
+            grid=newest[0].grid if newest else seen.grid,
+            entries=(*seen.entries[:shown], *(entry_of(frame) for frame in newest), *seen.entries[shown:]),
+            slots_seen=seen.slots_seen + len(newest),
+            text_slots=seen.text_slots,
+            abstract=abstract.to(details[0].dtype) if details else abstract[:0],
+        )
+
+    def listed(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> tuple[MemoryEntry, ...]:
+        """The entries of `snapshot`."""
+        return self.snapshot(cameras, since_ns, until_ns).entries
+
+    def saw(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> bool:
+        """Whether it may hold anything of what `snapshot` would show, if only in a sum with other things."""
+        newest = self._shown(cameras, Interval(since_ns, until_ns))
+        return bool(newest) or self._seen.saw(cameras, since_ns, until_ns)
+
+    def _take_in(self, frame: Slot) -> float:
+        """Let `frame` be its camera's newest; the novelty of the one before it."""
+        before, self._newest[frame.camera] = self._newest.get(frame.camera), frame
+        if before is None:
+            return 1.0
+        self._summaries.add(before)
+        return self._seen.insert(before)
+
+    def _shown(self, cameras: Collection[str], interval: Interval) -> list[Slot]:
+        """Newest frames that may be seen, by time."""
+        shown = [
+            frame
+            for frame in self._newest.values()
+            if (not cameras or frame.camera in cameras) and interval.touches(frame.first_ns, frame.last_ns)
+        ]
+        return sorted(shown, key=lambda frame: frame.time_ns)
+
+    def _sizes(self, config: FlashMemoryConfig) -> FlashMemoryConfig:
+        return replace(
+            config,
+            csm_slots=self._star.temporal_clusters,
+            dam_slots=self._star.retrieved_frames,
+            recent_slots=0,
+            slot_period_ns=max(1, config.slot_period_ns // 2),
+            patches_per_token=1,
+        )
+
+
+def _frames(slot: Slot) -> list[Slot]:
+    """Both frames, each with its own stamp; the picture of a slot is that of the second."""
+    low, detail = (tensor.unflatten(0, (2, -1)) for tensor in (slot.low, slot.detail))
+    first = replace(slot, last_ns=slot.first_ns, low=low[0].clone(), detail=detail[0].clone(), thumbnail=b"")
+    return [first, replace(slot, first_ns=slot.last_ns, low=low[1].clone(), detail=detail[1].clone())]

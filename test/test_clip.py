@@ -1,0 +1,133 @@
+"""`flash-vstream-ros clip`: which frames are taken, and the answer about them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from llava_folder import save_llava
+
+from flash_vstream_ros.cli import main
+from flash_vstream_ros.cli.clip import at_rate, picked
+from flash_vstream_ros.cli.sources import SECOND, ClipFrame, open_source
+from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.models.offline import ClipSettings, remember, sampled
+from flash_vstream_ros.models.tiny import save_tiny
+
+GOLDEN = Path(__file__).parents[2] / "shared" / "data" / "golden" / "qwen"
+SMALL = ("--device", "cpu", "--max-pixels", "3136", "--max-new-tokens", "5")
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory) -> Path:
+    """23 seconds at 5 frames a second, every second of another shade."""
+    path = tmp_path_factory.mktemp("video") / "clip.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 5.0, (64, 64))
+    for index in range(115):
+        writer.write(np.full((64, 64, 3), 10 * (index // 5), np.uint8))
+    writer.release()
+    return path
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("models")
+    qwen = save_tiny(root / "qwen")
+    config = json.loads((qwen / "config.json").read_text())
+    config["vision_config"]["flash_memory_config"] = {
+        "flash_memory_temporal_length": 8,
+        "flash_memory_spatial_length": 4,
+    }
+    (qwen / "config.json").write_text(json.dumps(config))
+    return {"qwen": qwen, "llava": save_llava(root / "llava")}
+
+
+def asked(capsys, *arguments: str) -> dict:
+    assert main(["clip", *arguments, *SMALL, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_one_frame_a_second_is_taken_as_published(video):
+    frames = list(at_rate(open_source(str(video)), 1.0))
+    assert [frame.stamp_ns for frame in frames] == [n * SECOND for n in range(23)]
+    assert [round(frame.rgb.mean() / 10) for frame in frames] == list(range(23))
+    assert len(list(at_rate(open_source(str(video)), 2.5))) == 58
+
+
+def test_recorded_stamps_decide_where_there_are_any():
+    class Recorded:
+        own_stamps = True
+
+        def __iter__(self):
+            rgb = np.zeros((2, 2, 3), np.uint8)
+            return iter(ClipFrame(int(second * SECOND), rgb) for second in (5, 5.4, 5.9, 6.1, 6.9, 7.2, 20, 20.5, 21))
+
+    assert [frame.stamp_ns / SECOND for frame in at_rate(Recorded(), 1.0)] == [5, 6.1, 7.2, 20, 21]
+
+
+def test_frames_are_sampled_in_pairs_and_an_odd_last_one_is_taken_twice():
+    assert sampled(1) == [0, 0]
+    assert sampled(3) == [0, 1, 2, 2]
+    assert sampled(7, 4) == [0, 2, 4, 6]
+    assert len(sampled(1000)) == 240
+    frames = [ClipFrame(n, np.full((1, 1, 3), n, np.uint8)) for n in range(5)]
+    assert [int(rgb[0, 0, 0]) for rgb in picked(iter(frames), [0, 2, 4, 4])] == [0, 2, 4, 4]
+
+
+@pytest.mark.skipif(not GOLDEN.is_dir(), reason="recorded data is not here")
+def test_the_recorded_frames_are_sampled():
+    for entry in json.loads((GOLDEN / "functions" / "frame_sampling.json").read_text()):
+        assert sampled(entry["n_frames"], entry["max_frames"]) == entry["chosen"]
+
+
+def test_a_qwen_answers_from_flash_memory_of_the_sizes_in_its_folder(folders, video, capsys):
+    found = asked(capsys, str(video), "What?", "--model", str(folders["qwen"]))
+    assert (found["frames_seen"], found["frames_taken"]) == (23, 24)
+    assert (found["memory_entries"], found["memory_tokens"]) == (2 + 4, 2 * 4 + 4 * 1)
+    model = load_model(str(folders["qwen"]), device="cpu", max_pixels=3136)
+    frames = [frame.rgb for frame in at_rate(open_source(str(video)), 1.0)]
+    snapshot = remember(model, [*frames, frames[-1]], range(24), ClipSettings.of(model))
+    assert found["answer_tokens"] == [token.id for token in model.answer(snapshot, "What?", 5)]
+    more = ("--temporal-method", "sample", "--spatial-method", "sample", "--csm-slots", "6", "--dam-slots", "3")
+    assert asked(capsys, str(video), "What?", "--model", str(folders["qwen"]), *more)["memory_entries"] == 9
+
+
+def test_a_llava_answers_from_star_memory_by_either_rule(folders, video, capsys):
+    paper, released = (
+        asked(capsys, str(video), "What?", "--model", str(folders["llava"]), "--rule", rule)
+        for rule in ("paper", "released")
+    )
+    assert paper["frames_taken"] == 23
+    assert paper["memory_tokens"] == released["memory_tokens"] == 4 + 5 * 4 + 3 * 16 + 16
+    assert paper["answer_tokens"] != released["answer_tokens"]
+
+
+def test_the_start_of_the_answer_and_the_instruction_are_in_the_prompt(folders):
+    for name in ("qwen", "llava"):
+        model = load_model(str(folders[name]), device="cpu")
+        words = model._prompt.tokenizer
+        model.instruction, model.answer_start = "Choose.", "Best option: ("
+        text = words.decode(model._prompt.after("A or B?"))
+        assert "Choose.\nA or B?" in text
+        assert text.endswith("Best option: (")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("nowhere.mp4", "What?"), "nowhere.mp4 does not exist"),
+        (("VIDEO", "What?", "--model", "/no/such/folder"), "no model folder"),
+        (("VIDEO", "What?", "--temporal-method", "sample"), "use sample for both"),
+        (("VIDEO", "What?", "--csm-slots", "0"), "at least 1"),
+    ],
+)
+def test_what_is_wrong_is_said(folders, video, capsys, arguments, words):
+    given = [str(video) if argument == "VIDEO" else argument for argument in arguments]
+    model = [] if "--model" in given else ["--model", str(folders["qwen"])]
+    assert main(["clip", *given, *model, *SMALL]) == 1
+    said = capsys.readouterr().err
+    assert words in said
+    assert "Traceback" not in said
