@@ -267,12 +267,12 @@ def test_what_it_takes_is_known_before_and_does_not_grow_with_the_questions(tiny
     snapshot = memory_of(tiny, features_of(tiny), 7).snapshot()
     prefix = tiny.warm_prefix()
     whole(tiny, prefix, snapshot)
-    assert prefix.bytes == tiny.warm_prefix().bytes_for(snapshot)
+    assert prefix.bytes == tiny.warm_prefix().bytes_for(tiny.tokens(snapshot))
     for _ in range(5):
         answer, _ = prefix.answer("Where?", 20)
         list(answer)
         prefix.take_back()
-    assert prefix.bytes == tiny.warm_prefix().bytes_for(snapshot)
+    assert prefix.bytes == tiny.warm_prefix().bytes_for(tiny.tokens(snapshot))
 
 
 def test_a_cache_gives_back_what_was_put_in_whatever_is_cut_off_between() -> None:

@@ -62,6 +62,8 @@ class Answer:
     frame_id: str = ""  # of the newest frame covered
     newest_ns: int = 0
     memory_tokens: int = 0
+    warm_tokens: int = 0  # of the prompt, read before the question came
+    unread_slots: int = 0  # that the memory took in and the answer does not know of
     time_to_first_token_s: float = 0.0
     duration_s: float = 0.0
 

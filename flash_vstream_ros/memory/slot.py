@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -73,6 +73,10 @@ class MemorySnapshot:
     entries: tuple[MemoryEntry, ...]  # in the order of dam, then in the order of csm
     slots_seen: int  # slots that the snapshot stands for
     text_slots: int  # min(slots_seen, CSM capacity): what the published text offset uses
+
+    def without_features(self) -> MemorySnapshot:
+        """What it is told of, which takes hardly any memory."""
+        return replace(self, dam=self.dam.new_zeros(0, 0, 0), csm=self.csm.new_zeros(0, 0, 0))
 
     @property
     def empty(self) -> bool:

@@ -71,8 +71,8 @@ class WarmPrefix(Protocol):
         """Memory that it takes."""
         ...
 
-    def bytes_for(self, snapshot: MemorySnapshot) -> int:
-        """Memory that it takes for a snapshot."""
+    def bytes_for(self, visual_tokens: int) -> int:
+        """Memory that it takes for a snapshot of so many tokens."""
         ...
 
     def show(self, snapshot: MemorySnapshot) -> None:

@@ -96,7 +96,6 @@ class Qwen2VL:
             prompt=lambda: self._prompt,
             visual=partial(prefill, self.network),
             details=partial(detail_tokens, self.network),
-            tokens=self.tokens,
         )
 
     def tokens(self, snapshot: MemorySnapshot) -> int:

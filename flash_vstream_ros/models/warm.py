@@ -56,14 +56,12 @@ class TextModelPrefix:
         prompt: Callable[[], ChatPrompt],
         visual: Callable[[MemorySnapshot, tuple[int, ...], tuple[int, ...]], Prefill],
         details: Callable[[MemorySnapshot, int], tuple[Tensor, Tensor]],
-        tokens: Callable[[MemorySnapshot], int],
     ) -> None:
         self._network = network
         self._vocabulary = vocabulary
         self._prompt = prompt
         self._visual = visual
         self._details = details
-        self._tokens = tokens
         self._opening: Opening | None = None
         self._cache = empty_cache(network)
         self._lent: int | None = None  # tokens of the opening that may be in the cache when it comes back
@@ -84,9 +82,9 @@ class TextModelPrefix:
     def bytes(self) -> int:
         return self._cache.bytes + (_bytes(self._opening.prefill) if self._opening else 0)
 
-    def bytes_for(self, snapshot: MemorySnapshot) -> int:
+    def bytes_for(self, visual_tokens: int) -> int:
         prompt, config = self._prompt(), self._network.config.text_config
-        tokens = len(prompt.before) + self._tokens(snapshot) + len(prompt.leading)
+        tokens = len(prompt.before) + visual_tokens + len(prompt.leading)
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         of_cache = 2 * config.num_hidden_layers * config.num_key_value_heads * head_dim
         item = self._network.dtype.itemsize
