@@ -359,6 +359,7 @@ class Engine:
         self._orders.close(SHUTTING_DOWN.error_msg)
         dialogue.close(SHUTTING_DOWN.error_msg)
         reader.clear()
+        self._warm = reader.figures
 
     def _resize(self, memory: FlashMemory, wanted: FlashMemoryConfig) -> None:
         """The clock is followed in any case; what there is no room for costs a message, and the memory stays."""
