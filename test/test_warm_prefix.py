@@ -100,9 +100,10 @@ def whole(model: Qwen2VL, prefix: TextModelPrefix, snapshot: MemorySnapshot, chu
     """Show and read all of it; the portions that it took."""
     prefix.show(snapshot)
     portions = 0
-    while not prefix.ready:
+    while prefix.left:
         prefix.read(chunk)
         portions += 1
+    assert prefix.ready
     return portions
 
 

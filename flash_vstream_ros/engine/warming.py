@@ -111,7 +111,7 @@ class WarmReader(ColdReader):
             self.clear()
         if self._shown is not None:
             self._prefix.renew()
-        goes_on = self._shown is not None and not self._prefix.ready and self._lag_s() <= self.limits.staleness_s
+        goes_on = self._shown is not None and self._prefix.left > 0 and self._lag_s() <= self.limits.staleness_s
         if not goes_on and self._lags_little(self.limits.staleness_s / 2):
             return None
         wait_s = max(

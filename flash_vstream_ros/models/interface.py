@@ -53,7 +53,7 @@ class WarmPrefix(Protocol):
 
     @property
     def ready(self) -> bool:
-        """Whether the whole beginning has been read."""
+        """Whether all that the snapshot shows has been read."""
         ...
 
     @property

@@ -68,7 +68,7 @@ class TextModelPrefix:
 
     @property
     def ready(self) -> bool:
-        return self._opening is not None and self.left == 0
+        return self._opening is not None and self.length >= self._opening.text_at
 
     @property
     def length(self) -> int:
