@@ -182,7 +182,7 @@ def test_a_frame_or_a_question_waits_for_a_portion_only(model: Qwen2VL) -> None:
         assert not is_warm(engine), "the frame waited for all of it"
         answer = ask(engine)
         assert 5 < answer.warm_tokens < answer.memory_tokens
-        assert is_warm(engine)
+        wait_until(lambda: is_warm(engine))
 
 
 def test_an_inactive_engine_reads_nothing_ahead_and_a_stopped_one_keeps_nothing(model: Qwen2VL) -> None:
@@ -336,6 +336,28 @@ def test_room_is_made_when_frames_or_answers_need_it(model: Qwen2VL) -> None:
         assert dict(engine.status().frames.drops) == {"out_of_memory": 2}
         wait_until(lambda: engine.status().warm.bytes == 0)
         assert ask(engine).warm_tokens == 0
+
+
+def test_an_answer_for_which_there_is_no_room_beside_warm_memory_is_made_cold(model: Qwen2VL) -> None:
+    prefix = Counted(model.warm_prefix())
+
+    class Short(Failing):
+        """Has warm memory, and no room for an answer beside it."""
+
+        def __getattr__(self, name: str) -> object:
+            return (lambda: prefix) if name == "warm_prefix" else super().__getattr__(name)
+
+    with running(CONFIG, lambda: Short(model, "nothing", ERRORS[0])) as (engine, _):  # type: ignore[arg-type, return-value]
+        watch(engine, range(1, 9))
+        wait_until(lambda: is_warm(engine))
+        prefix.error, prefix.at = ERRORS[0], "answer"
+        ticket = engine.ask(Question("Where?"))
+        pieces = list(ticket)
+        answer = ticket.answer(30.0)
+        assert (answer.error_code, answer.warm_tokens) == (ErrorCode.NONE, 0)
+        assert "".join(pieces).rstrip() == answer.text
+        assert answer.text.count("[untrained]") == 1
+        wait_until(lambda: engine.status().warm.bytes == 0)
 
 
 def test_memory_that_is_too_large_is_not_kept_and_that_is_said(model: Qwen2VL) -> None:

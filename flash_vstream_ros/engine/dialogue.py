@@ -112,8 +112,12 @@ class Dialogue:
         try:
             work()
         except torch.OutOfMemoryError as error:
+            spoke = self._active is not None and bool(self._active.log_probabilities)
             self._let_go()
-            self._reader.relieve()
+            room_made = self._reader.relieve()
+            if room_made and not spoke:
+                self._line.rejoin(ticket)
+                return
             self._fail(ticket, ErrorCode.OUT_OF_MEMORY, f"the device ran out of memory: {error}")
         except Exception as error:
             self._let_go()
@@ -144,10 +148,11 @@ class Dialogue:
                 warm_tokens=reading.warm_tokens,
                 unread_slots=reading.unread_slots,
             ),
-            pieces=[],
+            pieces=[UNTRAINED] if ticket.begun and not self._trained else [],
         )
-        if not self._trained:
+        if not (ticket.begun or self._trained):
             self._say(UNTRAINED)
+        ticket.begun = True
 
     def _why_empty(self, question: Question) -> str:
         if not self._memory.entries:

@@ -50,7 +50,7 @@ class Ingest:
         notices: Notices,
         slot_period_ns: int,
         on_jump_back: JumpBack = JumpBack.IGNORE,
-        make_room: Callable[[], None] = lambda: None,
+        make_room: Callable[[], object] = lambda: None,
     ) -> None:
         self.encode_s = Durations()
         self.update_s = Durations()

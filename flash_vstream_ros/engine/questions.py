@@ -74,6 +74,7 @@ class Ticket:
     def __init__(self, question: Question, deadline_s: float, newest_ns: int = 0) -> None:
         self.question = question
         self.newest_ns = newest_ns
+        self.begun = False  # by the worker
         self._received = time.monotonic()
         self._deadline = self._received + deadline_s
         self._pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -136,6 +137,11 @@ class WaitingLine:
                 return False
             self._tickets.append(ticket)
             return True
+
+    def rejoin(self, ticket: Ticket) -> None:
+        """Put one back that was next."""
+        with self._lock:
+            self._tickets.appendleft(ticket)
 
     def next(self) -> Ticket | None:
         with self._lock:

@@ -79,6 +79,7 @@ class ColdReader:
     def clear(self) -> None:
         """Keep nothing of what was read."""
 
-    def relieve(self) -> None:
-        """Keep nothing for a while: the device has run out of memory."""
+    def relieve(self) -> bool:
+        """Keep nothing for a while: the device has run out of memory. Whether that made room."""
         torch.cuda.empty_cache()
+        return False

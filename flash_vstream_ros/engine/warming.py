@@ -127,10 +127,12 @@ class WarmReader(ColdReader):
         self._prefix.clear()
         self._shown = None
 
-    def relieve(self) -> None:
+    def relieve(self) -> bool:
+        held = self._prefix.bytes > 0
         self.clear()
         self._rest_until = self._now() + RETRY_S
         super().relieve()
+        return held
 
     def _work(self, goes_on: bool) -> float | None:
         """One unit of it; nothing that goes wrong here costs a frame or an answer."""
