@@ -207,6 +207,12 @@ PARAMETERS = (
         dynamic=True,
     ),
     ParameterSpec(
+        "warm.stable_order",
+        False,
+        "What is shown stays where it stood, so that less is read again, in an order that no model was trained with",
+        dynamic=True,
+    ),
+    ParameterSpec(
         "warm.device_share",
         0.5,
         "Largest share of the time that reading the memory ahead may take; 0: questions alone warm it",
@@ -215,13 +221,14 @@ PARAMETERS = (
         dynamic=True,
     ),
     ParameterSpec(
-        "warm.chunk_tokens",
-        512,
-        "Read ahead at once; a frame or a question that comes meanwhile waits for them [tokens]",
-        1,
-        1000000,
+        "warm.portion_s",
+        0.03,
+        "Read ahead for about so long at once; a frame or a question that comes meanwhile waits [s]",
+        0.001,
+        10.0,
         dynamic=True,
     ),
+    ParameterSpec("warm.portion_tokens", 2048, "Most tokens read ahead at once [tokens]", 1, 1000000, dynamic=True),
     ParameterSpec(
         "warm.max_mib", 1024, "Largest warm memory; 0: none, each question is cold [MiB]", 0, 1048576, dynamic=True
     ),
@@ -322,8 +329,10 @@ def settings_of(node: Node) -> Settings:
             warm=WarmLimits(
                 staleness_s=values["warm.staleness_s"],
                 tail_slots=values["warm.tail_slots"],
+                stable_order=values["warm.stable_order"],
                 device_share=values["warm.device_share"],
-                chunk_tokens=values["warm.chunk_tokens"],
+                portion_s=values["warm.portion_s"],
+                portion_tokens=values["warm.portion_tokens"],
                 max_mib=values["warm.max_mib"],
             ),
         ),

@@ -22,7 +22,7 @@ from flash_vstream_ros.models.interface import ModelError
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.prompt import INSTRUCTION
 from flash_vstream_ros.models.qwen2_vl import Qwen2VL
-from flash_vstream_ros.models.warm import TextModelPrefix
+from flash_vstream_ros.models.warm import TextModelPrefix, reordered, stable_order
 
 SECOND = 1_000_000_000
 SIDE = 112
@@ -237,6 +237,39 @@ def test_newer_slots_follow_the_memory_where_they_would_stand_in_one_prompt(mode
     assert prefix.length < seen
     answer, _ = prefix.answer("And before?", 6)
     assert_equal_answers(model.answer(snapshot, "And before?", 6), answer)
+
+
+def test_in_stable_order_most_stays_read_and_the_answer_is_that_of_the_prompt_so_ordered(model, features) -> None:
+    memory = memory_of(model, features, 9)
+    trained, stable = model.warm_prefix(), model.warm_prefix()
+    kept = {"trained": 0, "stable": 0}
+    for index in range(9, 30):
+        memory.insert(slot_of(model, features, index))
+        snapshot = memory.snapshot()
+        trained.show(snapshot)
+        order = stable.show(snapshot, stable=True)
+        assert sorted(order) == list(range(len(snapshot.entries)))
+        kept["trained"] += trained.length
+        kept["stable"] += stable.length
+        for prefix in (trained, stable):
+            prefix.read(10_000)
+        if index % 5 == 0:
+            warm, reused = stable.answer("Where?", 4)
+            assert reused > model.tokens(snapshot)
+            cold = model.answer(snapshot, "Where?", 4)
+            assert_equal_answers(
+                GreedyAnswer(model.network, reordered(cold._prefill, order), model._vocabulary, 4), warm
+            )
+            stable.take_back()
+    assert kept["stable"] > 1.5 * kept["trained"]
+
+
+def test_a_stable_order_keeps_what_stays_and_appends_what_is_new() -> None:
+    assert stable_order((), "abc") == (0, 1, 2)
+    assert stable_order("abc", "abc") == (0, 1, 2)
+    assert stable_order("bca", "abcd") == (1, 2, 0, 3)
+    assert stable_order("xby", "abc") == (1, 0, 2)
+    assert stable_order("abc", "") == ()
 
 
 def test_nothing_of_what_is_cleared_survives_even_when_an_answer_had_it(tiny: Qwen2VL) -> None:

@@ -174,7 +174,7 @@ def test_answers_follow_a_change_while_the_memory_is_warm(model: Qwen2VL, change
 
 
 def test_a_frame_or_a_question_waits_for_a_portion_only(model: Qwen2VL) -> None:
-    with running(replace(CONFIG, warm=replace(EAGER, chunk_tokens=1)), lambda: model) as (engine, _):
+    with running(replace(CONFIG, warm=replace(EAGER, portion_tokens=1)), lambda: model) as (engine, _):
         watch(engine, range(1, 21))
         wait_until(lambda: engine.status().warm.tokens > 5)
         watch(engine, range(21, 22))  # the first frame of a slot changes nothing
@@ -416,7 +416,7 @@ def test_the_newest_slots_are_shown_after_memory_that_lags(model: Qwen2VL, tail:
 
 
 def test_memory_that_changes_faster_than_it_is_read_is_left_alone_until_it_rests(model: Qwen2VL) -> None:
-    bench = Bench(model, replace(EAGER, chunk_tokens=50))
+    bench = Bench(model, replace(EAGER, portion_tokens=50))
     bench.prefix.read_s = 0.5  # some two seconds for all of it
     for _ in range(20):
         for _ in range(2):
@@ -434,8 +434,26 @@ def test_memory_that_changes_faster_than_it_is_read_is_left_alone_until_it_rests
     assert bench.reader.figures.until_ns == bench.memory.last_ns
 
 
+def test_portions_take_about_as_long_as_is_allowed(model: Qwen2VL) -> None:
+    bench = Bench(model, replace(EAGER, portion_s=0.1))
+    sizes: list[int] = []
+    read = bench.prefix.read
+
+    def at_2000_tokens_a_second(tokens: int) -> None:
+        before = bench.prefix.length
+        read(tokens)
+        sizes.append(bench.prefix.length - before)
+        bench.prefix.now += sizes[-1] / 2000
+
+    bench.prefix.read = at_2000_tokens_a_second  # type: ignore[method-assign]
+    bench.warm_up()
+    assert sizes[0] == 64
+    assert set(sizes[1:-1]) <= {199, 200}
+    assert sum(sizes) == bench.reader.figures.tokens
+
+
 def test_memory_that_may_lag_is_read_to_the_end_and_then_not_at_every_slot(model: Qwen2VL) -> None:
-    bench = Bench(model, replace(EAGER, chunk_tokens=50, staleness_s=20.0))
+    bench = Bench(model, replace(EAGER, portion_tokens=50, staleness_s=20.0))
     bench.reader.read_ahead(), bench.reader.read_ahead()
     bench.see(1)
     bench.warm_up()
@@ -447,6 +465,31 @@ def test_memory_that_may_lag_is_read_to_the_end_and_then_not_at_every_slot(model
     bench.warm_up()
     assert bench.prefix.shown == 2
     assert bench.reader.figures.until_ns == bench.memory.last_ns
+
+
+def test_a_stable_order_can_be_chosen_at_any_time_and_the_evidence_is_that_of_what_is_shown(model: Qwen2VL) -> None:
+    bench = Bench(model, EAGER)
+    bench.warm_up()
+    bench.reader.limits = replace(EAGER, stable_order=True)
+    reused = []
+    for _ in range(8):
+        bench.see(1)
+        reading, _ = bench.asked()
+        assert reading is not None
+        reused.append(reading.warm_tokens)
+        snapshot = bench.memory.snapshot()
+        assert sorted(map(repr, reading.shown.entries)) == sorted(map(repr, snapshot.entries))
+        assert len(reading.answering.attention) == len(snapshot.entries)
+    assert max(reused) > snapshot.dam.shape[1]
+    assert reading.shown.entries != snapshot.entries
+    bench.reader.limits = EAGER
+    reading, tokens = bench.asked()
+    cold, expected = bench.asked_cold()
+    assert tokens == expected
+    assert reading is not None
+    assert reading.shown.entries == snapshot.entries
+    assert cold is not None
+    assert list(reading.answering.attention) == pytest.approx(list(cold.answering.attention), abs=1e-5)
 
 
 @settings(max_examples=50, deadline=None)
@@ -485,7 +528,7 @@ STEPS = st.lists(
 def test_whatever_happens_between_answers_are_those_of_a_cold_reader(
     model: Qwen2VL, steps: list[tuple[str, int]]
 ) -> None:
-    bench = Bench(model, replace(EAGER, chunk_tokens=60), slots=3, horizon_slots=6)
+    bench = Bench(model, replace(EAGER, portion_tokens=60), slots=3, horizon_slots=6)
     for step, number in [*steps, ("ask", 0)]:
         if step == "see":
             bench.see(number)

@@ -13,7 +13,7 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -127,8 +127,10 @@ def stream(
         yield Slot("camera", "", at_ns - period_ns // 2, at_ns, low, detail, grid)
 
 
-def run(model: str = TINY, device: str = "auto", rounds: int = 10) -> dict[str, Any]:
-    """Raises ModelError when the model cannot be had, or cannot be warmed."""
+def run(model: str = TINY, device: str = "auto", rounds: int = 10, further_slots: int = 6) -> dict[str, Any]:
+    """`rounds` cold questions about each memory; at last `further_slots` come into the longer one.
+
+    Raises ModelError when the model cannot be had, or cannot be warmed."""
     config, max_pixels = settings_of(model)
     language = load_model(model, device=device, max_pixels=max_pixels)
     features = encoded(language, config.slot_period_ns / SECOND_NS)
@@ -142,6 +144,8 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 10) -> dict[str, 
         raise ModelError(f"{model} keeps nothing of what it has read: there is no warm memory to measure.")
     units_s = {length: desk.warm_up() for length, desk in desks["warm"].items()}
     asked = _ask_in_turn(desks, rounds)
+    further = itertools.islice(stream(features, language, config.slot_period_ns), memories["10 h"].slots_seen, None)
+    again = _read_again(language, memories["10 h"], list(itertools.islice(further, further_slots)))
     pairs = [(asked["cold", at][k], asked["warm", at][k * WARM_PER_COLD]) for at in LENGTHS_S for k in range(rounds)]
     lengths: dict[str, dict[str, Any]] = {
         length: {
@@ -170,6 +174,7 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 10) -> dict[str, 
             "warm_over_cold_p95": long["warm"]["first_token_p95_s"] / long["cold"]["first_token_p95_s"],
             "warm_10h_over_10min": long["warm"]["first_token_p50_s"] / short["warm"]["first_token_p50_s"],
             "evidence_over_token": long["warm"]["evidence_step_s"] / long["warm"]["token_step_s"],
+            **{f"read_again_{order}": share for order, share in again.items()},
         },
     }
 
@@ -184,6 +189,24 @@ def _ask_in_turn(desks: Mapping[str, Mapping[str, Desk]], rounds: int) -> dict[t
                 for length, desk in desks[kind].items():
                     asked[kind, length].append(desk.ask(text))
     return asked
+
+
+def _read_again(model: VisionLanguageModel, memory: FlashMemory, slots: Sequence[Slot]) -> dict[str, float]:
+    """The share of a warm memory's tokens that have to be read again after a further slot, by their order."""
+    desks = {order: Desk.of(model, memory, "warm") for order in ("trained", "stable")}
+    desks["stable"].reader.limits = replace(desks["stable"].reader.limits, stable_order=True)
+    shares: dict[str, list[float]] = defaultdict(list)
+    for slot in slots:
+        for desk in desks.values():
+            desk.warm_up()
+        memory.insert(slot)
+        for order, desk in desks.items():
+            before = desk.reader.figures.tokens
+            desk.reader.follow()
+            while wait_s := desk.reader.read_ahead():  # its first unit compares what is shown now with what was
+                time.sleep(wait_s)
+            shares[order].append(1 - desk.reader.figures.tokens / before)
+    return {order: statistics.fmean(of_order) for order, of_order in shares.items()}
 
 
 def _figures(asked: Sequence[Asked]) -> dict[str, float]:
@@ -229,4 +252,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     parser.add_argument(
         "--rounds", type=int, default=10, help="cold questions about each memory (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--further-slots", type=int, default=6, help="slots after which it is read again (default: %(default)s)"
     )

@@ -30,8 +30,10 @@ class WarmLimits:
 
     staleness_s: float = 0.0  # of message time that the newest slots of a warm answer may lag; 0: not at all
     tail_slots: int = 0  # slots newer than the warm memory that are shown after it, where it lags
+    stable_order: bool = False  # what is shown stays where it stands, so that less has to be read again
     device_share: float = 0.5  # of the worker's time that reading ahead may take; 0: none
-    chunk_tokens: int = 512  # read at once, between two frames or questions
+    portion_s: float = 0.03  # that reading a portion shall take, between two frames or questions
+    portion_tokens: int = 2048  # most tokens of a portion
     max_mib: int = 1024  # that the keys, values and embeddings may take; 0: all questions are cold
 
 

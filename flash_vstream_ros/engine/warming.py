@@ -26,6 +26,8 @@ from .reading import ColdReader, Reading, WarmFigures, WarmLimits
 
 RETRY_S = 30.0  # after the device ran out of memory
 CHANGES = 8  # of the memory, that its pace is taken from
+FADES = 0.9  # what counts of a portion when the next one is read
+LEAST_PORTION = 64  # tokens
 MIB = 1 << 20
 
 
@@ -36,8 +38,9 @@ class _Shown:
     version: tuple[int, FlashMemoryConfig, int]
     clock: TimeIds
     slots_seen: int
-    snapshot: MemorySnapshot  # without its tensors
+    snapshot: MemorySnapshot  # without its tensors, its entries in the order that they are shown in
     tokens: int
+    stable: bool
 
 
 class WarmReader(ColdReader):
@@ -61,7 +64,7 @@ class WarmReader(ColdReader):
         self._shown: _Shown | None = None
         self._version = memory.version
         self._changes: deque[float] = deque([now()], maxlen=CHANGES + 1)
-        self._portion_s, self._portion_tokens = 0.0, 0.0
+        self._read_s, self._read_tokens = 0.0, 0.0  # of the newest portions
         self._rest_until = -1.0
         self._failures = 0
 
@@ -150,12 +153,18 @@ class WarmReader(ColdReader):
 
     def _read_a_portion(self, began: float) -> None:
         before = self._prefix.length
-        self._prefix.read(self.limits.chunk_tokens)
+        self._prefix.read(self._portion())
         if self._model.device.type == "cuda":
             torch.cuda.synchronize(self._model.device)  # else all of them would be queued at once
         # A weighted mean: the newest portions tell what the next ones will cost.
-        self._portion_s = 0.9 * self._portion_s + self._now() - began
-        self._portion_tokens = 0.9 * self._portion_tokens + self._prefix.length - before
+        self._read_s = FADES * self._read_s + self._now() - began
+        self._read_tokens = FADES * self._read_tokens + self._prefix.length - before
+
+    def _portion(self) -> int:
+        """Tokens to read at once. Few cost hardly less time than a few more, so that there is a least number."""
+        most, known = self.limits.portion_tokens, self._read_tokens > 0
+        in_time = self.limits.portion_s * self._read_tokens / max(self._read_s, 1e-9) if known else 0.0
+        return int(min(max(in_time, LEAST_PORTION), most))
 
     def _show(self) -> bool:
         """Let the prefix be of the newest memory; False where it may not be."""
@@ -171,7 +180,7 @@ class WarmReader(ColdReader):
             return False
         snapshot, self._shown = self._memory.snapshot(), None
         try:
-            self._prefix.show(snapshot)
+            order = self._prefix.show(snapshot, self.limits.stable_order)
         except torch.OutOfMemoryError as error:
             self._give_up(error)
             return False
@@ -179,8 +188,9 @@ class WarmReader(ColdReader):
             self._memory.version,
             self._memory.clock,
             self._memory.slots_seen,
-            snapshot.without_features(),
+            replace(snapshot.without_features(), entries=tuple(snapshot.entries[place] for place in order)),
             self._model.tokens(snapshot),
+            self.limits.stable_order,
         )
         return True
 
@@ -200,7 +210,7 @@ class WarmReader(ColdReader):
     def _lag_s(self) -> float:
         """How far the memory has gone on since the prefix was of it, in message time [s]; inf: it is another one."""
         shown, version = self._shown, self._memory.version
-        if shown is None or shown.version[:2] != version[:2]:
+        if shown is None or shown.version[:2] != version[:2] or shown.stable != self.limits.stable_order:
             return float("inf")
         if shown.version == version:
             return 0.0
@@ -214,9 +224,9 @@ class WarmReader(ColdReader):
 
     def _worthwhile_in_s(self) -> float:
         """Until it is likely that the memory stays as it is for as long as reading it takes [s]."""
-        if not self._portion_tokens:
+        if not self._read_tokens:
             return 0.0
-        expected_s = self._memory.tokens * self._portion_s / self._portion_tokens
+        expected_s = self._memory.tokens * self._read_s / self._read_tokens
         interval_s = (self._changes[-1] - self._changes[0]) / max(1, len(self._changes) - 1)
         quiet_s = self._now() - self._changes[-1]
         if expected_s <= max(interval_s, self.limits.staleness_s):

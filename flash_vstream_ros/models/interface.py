@@ -75,8 +75,12 @@ class WarmPrefix(Protocol):
         """Memory that it takes for a snapshot of so many tokens."""
         ...
 
-    def show(self, snapshot: MemorySnapshot) -> None:
-        """Be the beginning of prompts on `snapshot`, whose tensors it does not keep. Equal leading tokens stay read."""
+    def show(self, snapshot: MemorySnapshot, stable: bool = False) -> tuple[int, ...]:
+        """Be the beginning of prompts on `snapshot`, whose tensors it does not keep. Equal leading tokens stay read.
+
+        Returns the places in `snapshot.entries` of what it shows, in its order: that of the snapshot or, `stable`, what
+        was shown before in the order of then, and what is new after that.
+        """
         ...
 
     def renew(self) -> None:
@@ -90,8 +94,8 @@ class WarmPrefix(Protocol):
     def answer(self, question: str, max_new_tokens: int, newer: MemorySnapshot | None = None) -> tuple[Answering, int]:
         """Greedy answer, and how many tokens of its prompt had been read before; lends the answer what was read.
 
-        `newer` shows slots, DAM alone, that follow those of the snapshot. `attention` is on the entries of the
-        snapshot, then on those of `newer`. Until `take_back` nothing else may be done with it but `clear`.
+        `newer` shows slots, DAM alone, that follow those of the snapshot. `attention` is on the entries in the order
+        of `show`, then on those of `newer`. Until `take_back` nothing else may be done with it but `clear`.
         """
         ...
 

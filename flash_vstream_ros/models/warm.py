@@ -6,14 +6,15 @@ of all before it, are equal to those of the new prompt. So an answer is the cold
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from flash_vstream_ros.memory.slot import MemorySnapshot
+from flash_vstream_ros.memory.slot import MemoryEntry, MemorySnapshot
 
 from .answering import GreedyAnswer, Prefill, Vocabulary, empty_cache, extend
 from .cache import whole_blocks
@@ -63,6 +64,7 @@ class TextModelPrefix:
         self._visual = visual
         self._details = details
         self._opening: Opening | None = None
+        self._blocks: list[Hashable] = []  # what stands for each entry that is shown
         self._cache = empty_cache(network)
         self._lent: int | None = None  # tokens of the opening that may be in the cache when it comes back
 
@@ -90,10 +92,15 @@ class TextModelPrefix:
         item = self._network.dtype.itemsize
         return item * (of_cache * whole_blocks(tokens) + config.hidden_size * tokens) + 3 * 8 * tokens
 
-    def show(self, snapshot: MemorySnapshot) -> None:
+    @torch.inference_mode()
+    def show(self, snapshot: MemorySnapshot, stable: bool = False) -> tuple[int, ...]:
         prompt = self._prompt()
-        text = prompt.leading
-        self._go_on_with(Opening(self._visual(snapshot, prompt.before, text), text))
+        prefill = self._visual(snapshot, prompt.before, prompt.leading)
+        blocks = _blocks(prefill, snapshot.entries)
+        order = stable_order(self._blocks if stable else (), blocks)
+        self._blocks = [blocks[place] for place in order]
+        self._go_on_with(Opening(reordered(prefill, order), prompt.leading))
+        return order
 
     @torch.inference_mode()
     def renew(self) -> None:
@@ -157,6 +164,7 @@ class TextModelPrefix:
         if self._lent is None:
             self._cache.wipe()
         self._cache, self._opening, self._lent = empty_cache(self._network), None, None
+        self._blocks = []
 
     @torch.inference_mode()
     def _go_on_with(self, opening: Opening) -> None:
@@ -169,6 +177,37 @@ class TextModelPrefix:
         device = self._network.device
         embeds = self._network.get_input_embeddings()(torch.tensor([tokens], dtype=torch.long, device=device))
         return embeds, torch.arange(first_id, first_id + len(tokens), device=device).expand(3, 1, -1)
+
+
+def stable_order(before: Sequence[Hashable], now: Sequence[Hashable]) -> tuple[int, ...]:
+    """Places in `now`: first those of what stands in `before`, in its order, then the others in theirs."""
+    places = {block: place for place, block in enumerate(now)}
+    kept = [places[block] for block in before if block in places]
+    stay = set(kept)
+    return (*kept, *(place for place in range(len(now)) if place not in stay))
+
+
+def reordered(prefill: Prefill, order: Sequence[int]) -> Prefill:
+    """The same prompt with its entries in another order, each at its own position ids."""
+    if list(order) == sorted(order):
+        return prefill
+    begin, counts = prefill.visual_start, prefill.entry_tokens
+    ends = list(accumulate(counts, initial=begin))
+    spans = [torch.arange(ends[place], ends[place + 1]) for place in order]
+    tokens = torch.cat([torch.arange(begin), *spans, torch.arange(ends[-1], prefill.embeds.shape[1])])
+    tokens = tokens.to(prefill.embeds.device)
+    return replace(
+        prefill,
+        embeds=prefill.embeds[:, tokens],
+        ids=prefill.ids[..., tokens],
+        entry_tokens=tuple(counts[place] for place in order),
+    )
+
+
+def _blocks(prefill: Prefill, entries: Sequence[MemoryEntry]) -> list[Hashable]:
+    """What tells an entry from others, and from itself at another time."""
+    starts = list(accumulate(prefill.entry_tokens[:-1], initial=prefill.visual_start))
+    return list(zip(entries, prefill.ids[0, 0, starts].tolist(), strict=True))
 
 
 def _common(left: tuple[int, ...], right: tuple[int, ...]) -> int:
