@@ -32,7 +32,8 @@ def test_cold_and_warm_are_asked_in_turn_and_answer_the_same(
         assert 0 < figures["warm"]["first_token_p50_s"] <= figures["warm"]["first_token_p95_s"]
     ratios = result["ratios"]
     assert set(ratios) >= {"warm_over_cold", "warm_10h_over_10min"}
-    assert 0 <= ratios["read_again_stable"] <= ratios["read_again_trained"] <= 1
+    assert 0 <= ratios["read_again_stable"] <= 1
+    assert 0 <= ratios["read_again_trained"] <= 1
 
 
 def test_a_model_that_cannot_be_had_is_said(capsys: pytest.CaptureFixture[str]) -> None:

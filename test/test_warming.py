@@ -228,9 +228,9 @@ class Counted:
             raise self.error
         return getattr(self._prefix, name)
 
-    def show(self, snapshot: Any) -> None:
+    def show(self, snapshot: Any, stable: bool) -> Any:
         self.shown += 1
-        self.__getattr__("show")(snapshot)
+        return self.__getattr__("show")(snapshot, stable)
 
     def read(self, tokens: int) -> None:
         self.portions += 1

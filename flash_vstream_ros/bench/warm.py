@@ -144,8 +144,6 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 10, further_slots
         raise ModelError(f"{model} keeps nothing of what it has read: there is no warm memory to measure.")
     units_s = {length: desk.warm_up() for length, desk in desks["warm"].items()}
     asked = _ask_in_turn(desks, rounds)
-    further = itertools.islice(stream(features, language, config.slot_period_ns), memories["10 h"].slots_seen, None)
-    again = _read_again(language, memories["10 h"], list(itertools.islice(further, further_slots)))
     pairs = [(asked["cold", at][k], asked["warm", at][k * WARM_PER_COLD]) for at in LENGTHS_S for k in range(rounds)]
     lengths: dict[str, dict[str, Any]] = {
         length: {
@@ -160,6 +158,8 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 10, further_slots
         }
         for length, memory in memories.items()
     }
+    further = itertools.islice(stream(features, language, config.slot_period_ns), memories["10 h"].slots_seen, None)
+    again = _read_again(language, memories["10 h"], list(itertools.islice(further, further_slots)))
     short, long = lengths.values()
     return {
         "model": model,
