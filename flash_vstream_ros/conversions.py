@@ -67,6 +67,8 @@ def fill_response(response: AskScene.Response, answer: Answer) -> AskScene.Respo
     response.covered_until = time_message(answer.covered_until_ns)
     response.newest_frame = time_message(answer.newest_ns)
     response.memory_tokens = answer.memory_tokens
+    response.warm_tokens = answer.warm_tokens
+    response.unread_slots = answer.unread_slots
     response.time_to_first_token = duration_message(answer.time_to_first_token_s)
     response.duration = duration_message(answer.duration_s)
     return response
@@ -146,13 +148,20 @@ def status_message(status: Status, now: TimeMsg, model: str, cameras: Sequence[s
         device_bytes=memory.device_bytes,
         covered_since=time_message(memory.first_ns),
         covered_until=time_message(memory.last_ns),
+        warm_bytes=status.warm.bytes,
+        warm_tokens=status.warm.tokens,
+        warm_until=time_message(status.warm.until_ns),
+        warm_failures=status.warm.failures,
         encode_p50=memory.encode_s[0],
         encode_p95=memory.encode_s[1],
         update_p50=memory.update_s[0],
         update_p95=memory.update_s[1],
+        first_token_p50=status.first_token_s[0],
+        first_token_p95=status.first_token_s[1],
         answer_p50=status.answer_s[0],
         answer_p95=status.answer_s[1],
         questions_answered=status.questions_answered,
+        questions_warm=status.questions_warm,
         questions_failed=status.questions_failed,
         last_error=status.last_error,
     )

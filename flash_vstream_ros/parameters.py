@@ -9,6 +9,7 @@ from typing import Any
 
 from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.policies import POLICIES
+from flash_vstream_ros.engine.reading import WarmLimits
 from flash_vstream_ros.engine.stamps import JumpBack
 from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.models.load import ATTENTION, DTYPES
@@ -221,6 +222,48 @@ PARAMETERS = (
     ),
     ParameterSpec("question.max_chars", 4096, "Longest question accepted [characters]", 1, 1000000, dynamic=True),
     ParameterSpec("question.evidence", 3, "Memory entries returned as evidence [entries]", 0, 64, dynamic=True),
+    ParameterSpec(
+        "warm.staleness_s",
+        0.0,
+        "How far behind the newest slot an answer may be read from warm memory; 0: never behind [s]",
+        0.0,
+        3600.0,
+        dynamic=True,
+    ),
+    ParameterSpec(
+        "warm.tail_slots",
+        0,
+        "Newest slots shown after warm memory that is behind, which no model was trained with [slots]",
+        0,
+        64,
+        dynamic=True,
+    ),
+    ParameterSpec(
+        "warm.stable_order",
+        False,
+        "What is shown stays where it stood, so that less is read again, in an order that no model was trained with",
+        dynamic=True,
+    ),
+    ParameterSpec(
+        "warm.device_share",
+        0.5,
+        "Largest share of the time that reading the memory ahead may take; 0: questions alone warm it",
+        0.0,
+        1.0,
+        dynamic=True,
+    ),
+    ParameterSpec(
+        "warm.portion_s",
+        0.03,
+        "Read ahead for about so long at once; a frame or a question that comes meanwhile waits [s]",
+        0.001,
+        10.0,
+        dynamic=True,
+    ),
+    ParameterSpec("warm.portion_tokens", 2048, "Most tokens read ahead at once [tokens]", 1, 1000000, dynamic=True),
+    ParameterSpec(
+        "warm.max_mib", 1024, "Largest warm memory; 0: none, each question is cold [MiB]", 0, 1048576, dynamic=True
+    ),
     ParameterSpec("status.period_s", 1.0, "Time between two messages on ~/status [s]", 0.02, 60.0, dynamic=True),
     ParameterSpec(
         "diagnostics.period_s", 1.0, "Time between two messages on /diagnostics; 0: none [s]", 0.0, 60.0, dynamic=True
@@ -317,6 +360,15 @@ def settings_of(node: Node) -> Settings:
             max_question_chars=values["question.max_chars"],
             evidence=values["question.evidence"],
             instruction=values["model.instruction"],
+            warm=WarmLimits(
+                staleness_s=values["warm.staleness_s"],
+                tail_slots=values["warm.tail_slots"],
+                stable_order=values["warm.stable_order"],
+                device_share=values["warm.device_share"],
+                portion_s=values["warm.portion_s"],
+                portion_tokens=values["warm.portion_tokens"],
+                max_mib=values["warm.max_mib"],
+            ),
         ),
         image_transport=values["image.transport"],
         image_reliability=values["image.reliability"],

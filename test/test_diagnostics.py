@@ -25,6 +25,7 @@ from flash_vstream_ros.diagnostics import (
     unwatched_report,
 )
 from flash_vstream_ros.engine.frames import FrameCounts
+from flash_vstream_ros.engine.reading import WarmFigures
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.engine.status import MemoryFigures, Status
 
@@ -282,6 +283,11 @@ def test_the_memory_tells_its_size_and_the_time_it_covers() -> None:
     assert found.message == "40 of 90 entries, 1234 tokens, 90 s covered"
     values = dict(found.values)
     assert (values["bytes"], values["GPU bytes"], values["covered span [s]"]) == ("1000000", "7", "90.000")
+    assert (values["warm bytes"], values["warm until"]) == ("0", "")
+    warm = WarmFigures(bytes=5000, tokens=1300, until_ns=START)
+    values = dict(memory_report(replace(status(memory=figures), warm=warm)).values)
+    assert (values["warm bytes"], values["warm tokens"]) == ("5000", "1300")
+    assert values["warm until"] == f"{START // SECOND}.000"
     assert memory_report(status()).message == "empty"
 
 

@@ -99,7 +99,8 @@ def test_the_same_stream_and_question_give_the_same_answer(model: VisionLanguage
             watch(engine, range(1, 21))
             answers.append(ask(engine))
     assert answers[0].text == answers[1].text
-    assert answers[0].confidence == answers[1].confidence
+    # How much of the prompt is read ahead is a matter of time, and the last bits depend on it.
+    assert answers[0].confidence == pytest.approx(answers[1].confidence, abs=1e-5)
 
 
 def test_pieces_of_text_come_while_the_answer_is_made_and_add_up_to_it(model: VisionLanguageModel) -> None:
@@ -300,12 +301,17 @@ def test_a_frame_too_small_for_the_model_does_not_fix_the_grid(model: VisionLang
 
 
 class Failing:
-    """The real model, failing at one call: what a device does when it runs out of memory."""
+    """The real model, failing once at one call: what a device does when it runs out of memory.
+
+    It has no warm_prefix, which a model need not have.
+    """
 
     def __init__(self, model: VisionLanguageModel, call: str, error: Exception) -> None:
         self._model, self._call, self._error = model, call, error
 
     def __getattr__(self, name: str) -> object:
+        if name == "warm_prefix":
+            raise AttributeError(name)
         if name == self._call and self._error is not None:
             error, self._error = self._error, None  # type: ignore[assignment]
 

@@ -73,6 +73,23 @@ def test_the_status_accounts_for_every_frame(robot: Robot) -> None:
     assert 0 < status.encode_p50 <= status.encode_p95
 
 
+def test_the_status_and_the_reply_say_what_was_read_ahead(robot: Robot) -> None:
+    robot.see([280, 281, 290, 291])
+    robot.wait_for(lambda: stamp_ns(robot.status.warm_until) == 291 * SECOND)
+    before = robot.fresh_status()
+    assert before.warm_until == before.covered_until
+    warm = robot.ask(robot.request("What is there?"))
+    cold = robot.ask(robot.request("What is there?", since_s=285))
+    status = robot.fresh_status()
+    assert warm.memory_tokens < warm.warm_tokens == before.warm_tokens
+    assert (cold.error_code, cold.warm_tokens, cold.unread_slots, warm.unread_slots) == (0, 0, 0, 0)
+    assert status.questions_warm - before.questions_warm == 1
+    assert status.questions_answered - before.questions_answered == 2
+    assert status.warm_bytes == before.warm_bytes > 0
+    assert status.warm_failures == 0
+    assert 0 < status.first_token_p50 <= status.first_token_p95
+
+
 def test_twenty_questions_while_frames_come_at_10_hz(robot: Robot) -> None:
     before = robot.fresh_status()
     sent = 0

@@ -171,6 +171,7 @@ def test_cleaning_up_frees_model_and_memory_and_the_node_can_be_configured_again
     assert waiting.manager.change("deactivate", "cleanup") == [True, True]
     status = waiting.wait_for_state(MemoryStatus.UNCONFIGURED)
     assert (status.slots, status.memory_entries, status.memory_tokens, status.memory_bytes) == (0, 0, 0, 0)
+    assert (status.warm_bytes, status.warm_tokens) == (0, 0)
     assert "flash-vstream-worker" not in [thread.name for thread in threading.enumerate()]
     waiting.robot.fresh_status()  # what the threads of the executor held of the old engine is replaced
     gc.collect()

@@ -8,6 +8,7 @@ from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.models.prompt import INSTRUCTION
 
 from .ingest import longest_pair_ns
+from .reading import WarmLimits
 from .stamps import JumpBack, StampWatch
 
 
@@ -27,6 +28,7 @@ class EngineConfig:
     max_question_chars: int = 4096
     evidence: int = 3
     instruction: str = INSTRUCTION
+    warm: WarmLimits = field(default_factory=WarmLimits)
 
     @property
     def slot_period_ns(self) -> int:

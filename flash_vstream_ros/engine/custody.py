@@ -11,17 +11,26 @@ from flash_vstream_ros.memory.spans import Interval
 from .dialogue import Dialogue
 from .frames import Mailbox
 from .ingest import Ingest
+from .reading import ColdReader
 from .selection import BadSelection, Selection, check_selection
 
 
 class Custody:
     """The memory and everything on its way into it or out of it. Owned by the engine's worker."""
 
-    def __init__(self, memory: Memory, ingest: Ingest, dialogue: Dialogue, mailboxes: Mapping[str, Mailbox]) -> None:
+    def __init__(
+        self,
+        memory: Memory,
+        ingest: Ingest,
+        dialogue: Dialogue,
+        reader: ColdReader,
+        mailboxes: Mapping[str, Mailbox],
+    ) -> None:
         self.paused = False
         self._memory = memory
         self._ingest = ingest
         self._dialogue = dialogue
+        self._reader = reader
         self._mailboxes = mailboxes
 
     def pause(self) -> bool:
@@ -49,6 +58,7 @@ class Custody:
         for mailbox in self._mailboxes.values():
             mailbox.reset()
         self._dialogue.forget(Selection())
+        self._reader.clear()
         return slots
 
     def forget(self, selection: Selection) -> Forgotten:
@@ -65,6 +75,7 @@ class Custody:
             self._mailboxes[camera].forget(interval)
             self._ingest.forget(camera, interval)
         self._dialogue.forget(selection)
+        self._reader.clear()
         return self._memory.forget(selection.cameras, *interval)
 
     def entries(self, selection: Selection) -> tuple[MemoryEntry, ...]:

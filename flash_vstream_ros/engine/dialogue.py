@@ -10,12 +10,11 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from flash_vstream_ros.memory.interface import Memory
-from flash_vstream_ros.memory.slot import MemorySnapshot
 from flash_vstream_ros.memory.spans import Interval
-from flash_vstream_ros.models.interface import Answering, VisionLanguageModel
 
 from .notices import Notices
 from .questions import Answer, ErrorCode, Evidence, Question, Ticket, WaitingLine
+from .reading import ColdReader, Reading
 from .selection import Selection
 
 UNTRAINED = "[untrained] "
@@ -23,11 +22,10 @@ UNTRAINED = "[untrained] "
 
 @dataclass
 class _Active:
-    """The question being answered, on its own snapshot of the memory."""
+    """The question being answered, on its own view of the memory."""
 
     ticket: Ticket
-    snapshot: MemorySnapshot
-    answering: Answering
+    reading: Reading
     draft: Answer
     pieces: list[str]
     log_probabilities: list[float] = field(default_factory=list)
@@ -41,12 +39,13 @@ class _Active:
             error_msg=message,
             text="".join(self.pieces).rstrip(),
             confidence=math.exp(sum(said) / len(said)) if said else 0.0,
-            evidence=_strongest(self.snapshot, self.answering, evidence) if said else (),
+            evidence=_strongest(self.reading, evidence) if said else (),
         )
 
 
-def _strongest(snapshot: MemorySnapshot, answering: Answering, count: int) -> tuple[Evidence, ...]:
-    ranked = sorted(zip(snapshot.entries, answering.attention, strict=False), key=lambda pair: -pair[1])
+def _strongest(reading: Reading, count: int) -> tuple[Evidence, ...]:
+    pairs = zip(reading.shown.entries, reading.answering.attention, strict=False)
+    ranked = sorted(pairs, key=lambda pair: -pair[1])
     return tuple(Evidence(entry, share) for entry, share in ranked[:count])
 
 
@@ -58,7 +57,8 @@ class Dialogue:
 
     def __init__(
         self,
-        model: VisionLanguageModel,
+        reader: ColdReader,
+        trained: bool,
         memory: Memory,
         notices: Notices,
         line: WaitingLine,
@@ -67,7 +67,8 @@ class Dialogue:
         max_new_tokens: int,
         evidence: int,
     ) -> None:
-        self._model = model
+        self._reader = reader
+        self._trained = trained
         self._memory = memory
         self._notices = notices
         self._line = line
@@ -99,10 +100,10 @@ class Dialogue:
         if active is None or not any(
             (not selection.cameras or entry.camera in selection.cameras)
             and interval.touches(entry.first_ns, entry.last_ns)
-            for entry in active.snapshot.entries
+            for entry in active.reading.shown.entries
         ):
             return
-        self._active = None
+        self._let_go()
         message = "what the answer was made from was forgotten meanwhile; ask again"
         self._finish(active.ticket, Answer(ErrorCode.CANCELLED, message, newest_ns=active.ticket.newest_ns))
 
@@ -111,9 +112,16 @@ class Dialogue:
         try:
             work()
         except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
+            spoke = self._active is not None and bool(self._active.log_probabilities)
+            self._let_go()
+            room_made = self._reader.relieve()
+            if room_made and not spoke:
+                self._line.rejoin(ticket)
+                return
             self._fail(ticket, ErrorCode.OUT_OF_MEMORY, f"the device ran out of memory: {error}")
         except Exception as error:
+            self._let_go()
+            self._reader.clear()
             self._fail(ticket, ErrorCode.INTERNAL, f"{type(error).__name__}: {error}", traceback.format_exc())
 
     def _begin(self, ticket: Ticket) -> None:
@@ -121,27 +129,30 @@ class Dialogue:
             self._finish(ticket, Answer(*early, newest_ns=ticket.newest_ns))
             return
         question = ticket.question
-        snapshot = self._memory.snapshot(question.cameras, question.since_ns, question.until_ns)
-        if snapshot.empty:
+        reading = self._reader.read(question, question.max_new_tokens or self.max_new_tokens)
+        if reading is None:
             why = self._why_empty(question)
             self._finish(ticket, Answer(ErrorCode.NO_FRAMES, why, newest_ns=ticket.newest_ns))
             return
+        shown = reading.shown
         self._active = _Active(
             ticket,
-            snapshot,
-            self._model.answer(snapshot, question.text, question.max_new_tokens or self.max_new_tokens),
+            reading,
             Answer(
-                cameras=snapshot.cameras,
-                covered_since_ns=snapshot.first_ns,
-                covered_until_ns=snapshot.last_ns,
-                frame_id=max(snapshot.entries, key=lambda entry: entry.last_ns).frame_id,
+                cameras=shown.cameras,
+                covered_since_ns=shown.first_ns,
+                covered_until_ns=shown.last_ns,
+                frame_id=max(shown.entries, key=lambda entry: entry.last_ns).frame_id,
                 newest_ns=ticket.newest_ns,
-                memory_tokens=self._model.tokens(snapshot),
+                memory_tokens=reading.memory_tokens,
+                warm_tokens=reading.warm_tokens,
+                unread_slots=reading.unread_slots,
             ),
-            pieces=[],
+            pieces=[UNTRAINED] if ticket.begun and not self._trained else [],
         )
-        if not self._model.trained:
+        if not (ticket.begun or self._trained):
             self._say(UNTRAINED)
+        ticket.begun = True
 
     def _why_empty(self, question: Question) -> str:
         if not self._memory.entries:
@@ -159,7 +170,7 @@ class Dialogue:
             self._end(*early)
             return
         try:
-            token = next(active.answering)
+            token = next(active.reading.answering)
         except StopIteration:
             self._end()
             return
@@ -174,12 +185,16 @@ class Dialogue:
         self._active.ticket.say(piece)
 
     def _end(self, code: ErrorCode = ErrorCode.NONE, message: str = "") -> None:
-        active, self._active = self._active, None
-        assert active is not None
-        self._finish(active.ticket, active.answer(code, message, self.evidence))
+        assert self._active is not None
+        ticket, answer = self._active.ticket, self._active.answer(code, message, self.evidence)
+        self._let_go()
+        self._finish(ticket, answer)
+
+    def _let_go(self) -> None:
+        self._active = None
+        self._reader.done()
 
     def _fail(self, ticket: Ticket, code: ErrorCode, message: str, details: str = "") -> None:
-        self._active = None
         self._notices.give(code.name, f"question failed: {message}" + (f"\n{details}" if details else ""))
         self._finish(ticket, Answer(code, message, newest_ns=ticket.newest_ns))
 

@@ -30,10 +30,12 @@ from .notices import Notices
 from .orders import Orders
 from .policies import fitted, memory_of
 from .questions import Answer, ErrorCode, Question, Ticket, WaitingLine
+from .reading import WarmFigures
 from .selection import BadSelection, Selection, check_selection
 from .stamps import stamp_trouble
 from .state import NOT_READY, State
 from .status import MemoryFigures, Status
+from .warming import reader_of
 
 Result = TypeVar("Result")
 
@@ -75,9 +77,12 @@ class Engine:
         self._settled = threading.Event()
         self._failure = ""
         self._answer_s = Durations()
+        self._first_token_s = Durations()
         self._answered = 0
+        self._answered_warm = 0
         self._failed = 0
         self._figures = MemoryFigures()
+        self._warm = WarmFigures()
         self._paused = False
         self._worker = threading.Thread(target=self._work, name="flash-vstream-worker", daemon=True)
 
@@ -97,6 +102,7 @@ class Engine:
     def activate(self) -> None:
         """Answer questions from now on, or from when the model is there."""
         self._active = True
+        self._wake.set()
 
     def deactivate(self) -> None:
         """Cancel the questions under way and answer no more; the memory is kept."""
@@ -210,6 +216,9 @@ class Engine:
             question_queue=self._line.longest,
             last_error=self._notices.newest,
             paused=self._paused,
+            first_token_s=self._first_token_s.p50_p95(),
+            questions_warm=self._answered_warm,
+            warm=self._warm,
         )
 
     def _refusal(self, question: Question) -> tuple[ErrorCode, str] | None:
@@ -248,8 +257,10 @@ class Engine:
         answer = replace(answer, duration_s=ticket.age_s)
         if answer.error_code is ErrorCode.NONE:
             self._answer_s.add(answer.duration_s)
+            self._first_token_s.add(answer.time_to_first_token_s or answer.duration_s)
         with self._lock:
             self._underway.discard(ticket)
+            self._answered_warm += answer.error_code is ErrorCode.NONE and answer.warm_tokens > 0
             self._answered += answer.error_code is ErrorCode.NONE
             self._failed += answer.error_code is not ErrorCode.NONE
         ticket.finish(answer)
@@ -294,11 +305,19 @@ class Engine:
 
     def _serve(self, model: VisionLanguageModel, memory: Memory) -> None:
         config = self._config
+        reader = reader_of(model, memory, self._notices, config.warm)
         ingest = Ingest(
-            model, memory, self._mailboxes, self._notices, config.slot_period_ns, on_jump_back=config.on_jump_back
+            model,
+            memory,
+            self._mailboxes,
+            self._notices,
+            config.slot_period_ns,
+            on_jump_back=config.on_jump_back,
+            make_room=reader.relieve,
         )
         dialogue = Dialogue(
-            model,
+            reader,
+            model.trained,
             memory,
             self._notices,
             self._line,
@@ -307,10 +326,11 @@ class Engine:
             evidence=config.evidence,
         )
         model.instruction = config.instruction
-        custody = Custody(memory, ingest, dialogue, self._mailboxes)
+        custody = Custody(memory, ingest, dialogue, reader, self._mailboxes)
 
         def report() -> None:
             self._figures = _figures(memory, ingest, model.device)
+            self._warm = reader.figures
             self._paused = custody.paused
 
         report()
@@ -325,16 +345,22 @@ class Engine:
                 config = self._config
                 ingest.slot_period_ns = config.slot_period_ns
                 dialogue.max_new_tokens, dialogue.evidence = config.max_new_tokens, config.evidence
+                reader.limits = config.warm
                 model.instruction = config.instruction
                 self._resize(memory, fitted(config.timed_memory, model))
                 report()
             took_in = ingest.step()
+            reader.follow()
             if (memory.slots_seen, memory.revision) != (self._figures.slots, self._figures.revision):
                 report()
             if not (dialogue.step() or took_in):
-                self._wake.wait()
+                wait_s = reader.read_ahead() if self._active else None
+                self._warm = reader.figures
+                self._wake.wait(wait_s)
         self._orders.close(SHUTTING_DOWN.error_msg)
         dialogue.close(SHUTTING_DOWN.error_msg)
+        reader.clear()
+        self._warm = reader.figures
 
     def _resize(self, memory: Memory, wanted: FlashMemoryConfig) -> None:
         """The clock is followed in any case; what there is no room for costs a message, and the memory stays."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -38,7 +38,8 @@ class Ingest:
     """Takes frames from the mailboxes, one a step, cameras in turn. Owned by the engine's worker.
 
     Whatever is wrong with a frame is counted at its mailbox and said; the memory only ever sees whole slots.
-    `slot_period_ns`, the stamp length of a slot, may change between two steps.
+    `slot_period_ns`, the stamp length of a slot, may change between two steps. `make_room` is called when the device
+    runs out of memory.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Ingest:
         notices: Notices,
         slot_period_ns: int,
         on_jump_back: JumpBack = JumpBack.IGNORE,
+        make_room: Callable[[], object] = lambda: None,
     ) -> None:
         self.encode_s = Durations()
         self.update_s = Durations()
@@ -59,6 +61,7 @@ class Ingest:
         self._notices = notices
         self.slot_period_ns = slot_period_ns
         self._on_jump_back = on_jump_back
+        self._make_room = make_room
         self._turns = list(mailboxes)
         self._half: dict[str, _Decoded] = {}
         self._size: dict[str, tuple[int, int]] = {}
@@ -111,7 +114,10 @@ class Ingest:
         try:
             self._insert(first, decoded)
         except Exception as error:  # a failing slot costs its two frames, never the stream
-            reason = "out_of_memory" if isinstance(error, torch.OutOfMemoryError) else "encode_failed"
+            reason = "encode_failed"
+            if isinstance(error, torch.OutOfMemoryError):
+                reason = "out_of_memory"
+                self._make_room()
             mailbox.dropped(reason)
             mailbox.withdrawn(reason)
             self._notices.give(f"{frame.camera}/{reason}", f"camera {frame.camera!r}: slot dropped: {error}")

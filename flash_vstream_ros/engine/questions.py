@@ -62,6 +62,8 @@ class Answer:
     frame_id: str = ""  # of the newest frame covered
     newest_ns: int = 0
     memory_tokens: int = 0
+    warm_tokens: int = 0  # of the prompt, read before the question came
+    unread_slots: int = 0  # that the memory took in and the answer does not know of
     time_to_first_token_s: float = 0.0
     duration_s: float = 0.0
 
@@ -72,6 +74,7 @@ class Ticket:
     def __init__(self, question: Question, deadline_s: float, newest_ns: int = 0) -> None:
         self.question = question
         self.newest_ns = newest_ns
+        self.begun = False  # by the worker
         self._received = time.monotonic()
         self._deadline = self._received + deadline_s
         self._pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -134,6 +137,11 @@ class WaitingLine:
                 return False
             self._tickets.append(ticket)
             return True
+
+    def rejoin(self, ticket: Ticket) -> None:
+        """Put one back that was next."""
+        with self._lock:
+            self._tickets.appendleft(ticket)
 
     def next(self) -> Ticket | None:
         with self._lock:

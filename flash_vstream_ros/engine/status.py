@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .frames import FrameCounts
+from .reading import WarmFigures
 from .state import State
 
 
@@ -41,6 +42,9 @@ class Status:
     question_queue: int  # most that may wait
     last_error: str
     paused: bool = False
+    first_token_s: tuple[float, float] = (0.0, 0.0)
+    questions_warm: int = 0  # of those answered
+    warm: WarmFigures = field(default_factory=WarmFigures)
 
     @property
     def frames(self) -> FrameCounts:

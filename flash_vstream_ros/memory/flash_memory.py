@@ -77,6 +77,16 @@ class FlashMemory:
         return self._revision
 
     @property
+    def version(self) -> tuple[int, FlashMemoryConfig, int]:
+        """Equal as long as a snapshot would be the same. Its last part alone changes with a further slot."""
+        return self._revision, self.config, self._slots_seen
+
+    @property
+    def clock(self) -> TimeIds:
+        """By which a snapshot is timed now."""
+        return self._time_ids()
+
+    @property
     def first_ns(self) -> int:
         """Stamp of the oldest frame that the memory stands for [ns]; 0 when empty."""
         return min((cluster.first_ns for cluster in self._clusters.values()), default=0)
@@ -243,6 +253,32 @@ class FlashMemory:
             text_slots=min(slots, self.config.csm_slots),
             slot_s=self.config.slot_period_ns * 1e-9,
             time_scale=time_ids.scale,
+        )
+
+    @torch.no_grad()
+    def newer(self, clock: TimeIds, count: int) -> MemorySnapshot:
+        """Up to `count` slots that came after the newest one of `clock`, in detail and timed by it, oldest first.
+
+        The newest of those that are held by themselves: DAM alone, as what continues a snapshot of that clock.
+        """
+        found = sorted((e for e in self._held() if e.time_ns > clock.newest_ns), key=lambda exemplar: exemplar.time_ns)
+        dam = found[max(0, len(found) - count) :]
+        return MemorySnapshot(
+            dam=self._pool.details(dam) if self._pool else torch.zeros(0, 0, 0),
+            dam_times=clock.of((exemplar.time_ns, 1) for exemplar in dam),
+            csm=torch.zeros(0, 0, 0),
+            csm_times=clock.of(()),
+            grid=self._grid,
+            entries=_entries(dam, ()),
+            slots_seen=len(dam),
+            text_slots=0,
+        )
+
+    def lies_within(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> bool:
+        """Whether a snapshot with these bounds is that of everything."""
+        interval = Interval(since_ns, until_ns)
+        return all(
+            _concerns(c.camera, cameras) and interval.covers(c.first_ns, c.last_ns) for c in self._clusters.values()
         )
 
     def listed(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> tuple[MemoryEntry, ...]:

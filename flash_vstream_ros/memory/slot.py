@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -75,6 +75,10 @@ class MemorySnapshot:
     text_slots: int  # min(slots_seen, CSM capacity): what the published text offset uses
     slot_s: float = 2.0  # length of a slot [s]
     time_scale: float = 1.0  # what the times were multiplied with to fit the horizon
+
+    def without_features(self) -> MemorySnapshot:
+        """What it is told of, which takes hardly any memory."""
+        return replace(self, dam=self.dam.new_zeros(0, 0, 0), csm=self.csm.new_zeros(0, 0, 0))
 
     @property
     def empty(self) -> bool:

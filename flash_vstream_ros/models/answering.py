@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
+from .cache import InPlaceCache
 from .interface import ModelError, Token
 
 
 @dataclass(frozen=True, eq=False)
 class Prefill:
-    """A prompt, ready for the language model."""
+    """A prompt, or what follows its tokens that a cache holds already, ready for the language model."""
 
     embeds: Tensor  # [1, length, width]
     ids: Tensor  # [3, 1, length] time, row, column
@@ -52,14 +52,24 @@ class TextStream:
 
 
 class GreedyAnswer:
-    """One answer of a Qwen2-VL; holds its own cache, so several may be under way on one network."""
+    """One answer of a Qwen2-VL. Without `cache` it makes its own, so several may be under way on one network.
 
-    def __init__(self, network: Any, prefill: Prefill, vocabulary: Vocabulary, max_new_tokens: int) -> None:
+    A given `cache` holds the tokens of the prompt before those of `prefill`; what the answer adds stays in it.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        prefill: Prefill,
+        vocabulary: Vocabulary,
+        max_new_tokens: int,
+        cache: InPlaceCache | None = None,
+    ) -> None:
         self._network = network
         self._prefill = prefill
         self._vocabulary = vocabulary
         self._stream = TextStream(vocabulary.decode)
-        self._cache = DynamicCache(config=network.config.text_config)
+        self._cache = empty_cache(network) if cache is None else cache
         self._left = max_new_tokens
         self._fed = 0
         self._newest: int | None = None
@@ -116,13 +126,7 @@ class GreedyAnswer:
             return self._run(embeds, ids, with_attention=True)
 
     def _run(self, embeds: Tensor, ids: Tensor, with_attention: bool = False) -> Tensor:
-        output = self._network.model.language_model(
-            inputs_embeds=embeds,
-            position_ids=ids,
-            past_key_values=self._cache,
-            use_cache=True,
-            output_attentions=with_attention,
-        )
+        output = extend(self._network, self._cache, embeds, ids, with_attention)
         if with_attention:
             self._attention = self._shares(output.attentions)
         return self._network.lm_head(output.last_hidden_state[0, -1])
@@ -133,6 +137,21 @@ class GreedyAnswer:
         counts = self._prefill.entry_tokens
         visual = mean[self._prefill.visual_start :][: sum(counts)]
         return tuple(torch.stack([span.sum() for span in visual.split(list(counts))]).tolist())
+
+
+def empty_cache(network: Any) -> InPlaceCache:
+    return InPlaceCache(network.config.text_config.num_hidden_layers)
+
+
+def extend(network: Any, cache: InPlaceCache, embeds: Tensor, ids: Tensor, with_attention: bool = False) -> Any:
+    """Let the language model read further tokens, embeds [1, new, width] at ids [3, 1, new], into `cache`."""
+    return network.model.language_model(
+        inputs_embeds=embeds,
+        position_ids=ids,
+        past_key_values=cache,
+        use_cache=True,
+        output_attentions=with_attention,
+    )
 
 
 @contextmanager

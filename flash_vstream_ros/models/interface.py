@@ -44,8 +44,75 @@ class Answering(Protocol):
         ...
 
 
+class WarmPrefix(Protocol):
+    """What a language model keeps of a prompt's beginning, [text, DAM, CSM, text], so that a question costs its own
+    tokens only. Answers are those of `VisionLanguageModel.answer`. One owner; not thread safe.
+
+    Whatever raises leaves it unusable until `clear`.
+    """
+
+    @property
+    def ready(self) -> bool:
+        """Whether all that the snapshot shows has been read."""
+        ...
+
+    @property
+    def length(self) -> int:
+        """Tokens that a question reuses now."""
+        ...
+
+    @property
+    def left(self) -> int:
+        """Tokens of the beginning that are still to be read."""
+        ...
+
+    @property
+    def bytes(self) -> int:
+        """Memory that it takes."""
+        ...
+
+    def bytes_for(self, visual_tokens: int) -> int:
+        """Memory that it takes for a snapshot of so many tokens."""
+        ...
+
+    def show(self, snapshot: MemorySnapshot, stable: bool = False) -> tuple[int, ...]:
+        """Be the beginning of prompts on `snapshot`, whose tensors it does not keep. Equal leading tokens stay read.
+
+        Returns the places in `snapshot.entries` of what it shows, in its order: that of the snapshot or, `stable`, what
+        was shown before in the order of then, and what is new after that.
+        """
+        ...
+
+    def renew(self) -> None:
+        """Follow a change of the model's instruction."""
+        ...
+
+    def read(self, tokens: int) -> None:
+        """Let the model read up to so many more tokens."""
+        ...
+
+    def answer(self, question: str, max_new_tokens: int, newer: MemorySnapshot | None = None) -> tuple[Answering, int]:
+        """Greedy answer, and how many tokens of its prompt had been read before; lends the answer what was read.
+
+        `newer` shows slots, DAM alone, that follow those of the snapshot. `attention` is on the entries in the order
+        of `show`, then on those of `newer`. Until `take_back` nothing else may be done with it but `clear`.
+        """
+        ...
+
+    def take_back(self) -> None:
+        """End the answer that has it, if any, and cut off what that added."""
+        ...
+
+    def clear(self) -> None:
+        """Let go of everything, and overwrite it, but for what an answer has that is still being made."""
+        ...
+
+
 class VisionLanguageModel(Protocol):
-    """Encodes slots of two frames and answers questions on a memory of them; one thread at a time."""
+    """Encodes slots of two frames and answers questions on a memory of them; one thread at a time.
+
+    A model may also have `warm_prefix() -> WarmPrefix`, which gives an empty one; without it all questions are cold.
+    """
 
     name: str
     trained: bool  # False: random weights, answers mean nothing

@@ -61,9 +61,17 @@ class ChatPrompt:
 
     def after(self, question: str) -> tuple[int, ...]:
         """Text tokens that follow the visual ones."""
-        text = f"{self.instruction}\n{question}" if self.instruction else question
         start = plain_ids(self.tokenizer, self.answer_start)
-        return (*self.between, *plain_ids(self.tokenizer, text), *self.closing, *start)
+        return (*self.between, *plain_ids(self.tokenizer, self._lead + question), *self.closing, *start)
+
+    @property
+    def leading(self) -> tuple[int, ...]:
+        """The tokens that `after` begins with, whatever the question; its first ones may take up the last of them."""
+        return (*self.between, *plain_ids(self.tokenizer, self._lead))
+
+    @property
+    def _lead(self) -> str:
+        return f"{self.instruction}\n" if self.instruction else ""
 
 
 def _render(tokenizer: Any, template: str) -> str:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from flash_vstream_ros.memory.am_rope import MergedGrid, prompt_ids
+from flash_vstream_ros.memory.am_rope import MergedGrid, prompt_ids, visual_ids
 from flash_vstream_ros.memory.slot import MemorySnapshot
 
 from .answering import GreedyAnswer, Prefill, Vocabulary
 from .interface import Grid
 from .preprocess import CLIP, MAX_PIXELS, MIN_PIXELS, POOL, PixelScale, Preprocessor
 from .prompt import INSTRUCTION, TURN_END, ChatPrompt
+from .warm import TextModelPrefix
 
 
 class Qwen2VL:
@@ -98,6 +100,16 @@ class Qwen2VL:
         prompt = self._prefill(snapshot, self._prompt.before, self._prompt.after(question))
         return GreedyAnswer(self.network, prompt, self._vocabulary, max_new_tokens)
 
+    def warm_prefix(self) -> TextModelPrefix:
+        """An empty one, for any number of questions one after another."""
+        return TextModelPrefix(
+            self.network,
+            self._vocabulary,
+            prompt=lambda: self._prompt,
+            visual=partial(prefill, self.network),
+            details=partial(detail_tokens, self.network),
+        )
+
     def tokens(self, snapshot: MemorySnapshot) -> int:
         """Number of visual tokens that the snapshot puts into the prompt."""
         return sum(_entry_tokens(snapshot, self.preprocessor.merge))
@@ -122,7 +134,7 @@ class Qwen2VL:
 @torch.inference_mode()
 def prefill(network: Any, snapshot: MemorySnapshot, before: Sequence[int], after: Sequence[int]) -> Prefill:
     """The prompt `before`, [DAM, CSM], `after`, at AM-RoPE ids."""
-    visual, grid = merge_memory(network, snapshot), snapshot.grid
+    visual, (dam_grid, csm_grid) = merge_memory(network, snapshot), _merged_grids(network, snapshot)
     embed, merge = network.get_input_embeddings(), network.config.vision_config.spatial_merge_size
     device = text_device(network)
     texts = [embed(torch.tensor(ids, dtype=torch.long, device=device)) for ids in (before, after)]
@@ -131,13 +143,13 @@ def prefill(network: Any, snapshot: MemorySnapshot, before: Sequence[int], after
         len(after),
         snapshot.dam_times,
         snapshot.csm_times,
-        MergedGrid(grid.height // merge, grid.width // merge),
-        MergedGrid(grid.height // (merge * POOL), grid.width // (merge * POOL)),
+        dam_grid,
+        csm_grid,
         snapshot.text_slots,
     )
     length = len(before) + len(visual) + len(after)
     if ids.shape[1] != length:
-        raise ValueError(f"The snapshot's {len(visual)} visual tokens do not come from slots of {grid}.")
+        raise ValueError(f"The snapshot's {len(visual)} visual tokens do not come from slots of {snapshot.grid}.")
     return Prefill(
         embeds=torch.cat([texts[0], visual, texts[1]])[None],
         ids=ids[:, None].to(device),
@@ -145,6 +157,14 @@ def prefill(network: Any, snapshot: MemorySnapshot, before: Sequence[int], after
         visual_start=len(before),
         entry_tokens=_entry_tokens(snapshot, merge),
     )
+
+
+@torch.inference_mode()
+def detail_tokens(network: Any, snapshot: MemorySnapshot, start: int) -> tuple[Tensor, Tensor]:
+    """DAM's embeddings [1, tokens, width] and AM-RoPE ids [3, 1, tokens], as if `start` tokens stood before them."""
+    dam_grid, csm_grid = _merged_grids(network, snapshot)
+    ids = visual_ids(snapshot.dam_times, snapshot.csm_times[:0], dam_grid, csm_grid, start)
+    return snapshot.dam.to(network.device, network.dtype).flatten(0, 1)[None], ids[:, None].to(network.device)
 
 
 def merge_memory(network: Any, snapshot: MemorySnapshot) -> Tensor:
@@ -161,6 +181,15 @@ def text_device(network: Any) -> torch.device:
     """Where the language model is; the vision tower may be elsewhere."""
     device: torch.device = network.get_input_embeddings().weight.device
     return device
+
+
+def _merged_grids(network: Any, snapshot: MemorySnapshot) -> tuple[MergedGrid, MergedGrid]:
+    """Of a slot of DAM, and of one of CSM."""
+    grid, merge = snapshot.grid, network.config.vision_config.spatial_merge_size
+    return (
+        MergedGrid(grid.height // merge, grid.width // merge),
+        MergedGrid(grid.height // (merge * POOL), grid.width // (merge * POOL)),
+    )
 
 
 def _entry_tokens(snapshot: MemorySnapshot, merge: int) -> tuple[int, ...]:

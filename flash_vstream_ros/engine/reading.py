@@ -1,0 +1,87 @@
+"""How a question reads the memory: the whole prompt, or its own tokens only where the rest was read before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from flash_vstream_ros.memory.interface import Memory
+from flash_vstream_ros.memory.slot import MemorySnapshot
+from flash_vstream_ros.models.interface import Answering, VisionLanguageModel
+
+from .questions import Question
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """An answer about to be made, and what it is made from."""
+
+    shown: MemorySnapshot  # its tensors may be missing, its entries are those of `answering.attention`
+    answering: Answering
+    memory_tokens: int  # visual tokens that are shown
+    warm_tokens: int = 0  # tokens of the prompt that had been read before
+    unread_slots: int = 0  # slots that the memory took in and the answer does not know of
+
+
+@dataclass(frozen=True)
+class WarmLimits:
+    """What keeping the memory read may cost, and how far what is read may lag behind."""
+
+    staleness_s: float = 0.0  # of message time that the newest slots of a warm answer may lag; 0: not at all
+    tail_slots: int = 0  # slots newer than the warm memory that are shown after it, where it lags
+    stable_order: bool = False  # what is shown stays where it stands, so that less has to be read again
+    device_share: float = 0.5  # of the worker's time that reading ahead may take; 0: none
+    portion_s: float = 0.03  # that reading a portion shall take, between two frames or questions
+    portion_tokens: int = 2048  # most tokens of a portion
+    max_mib: int = 1024  # that the keys, values and embeddings may take; 0: all questions are cold
+
+
+@dataclass(frozen=True)
+class WarmFigures:
+    """The state of the warm memory. `until_ns` is the stamp of its newest frame, 0 where it is not whole."""
+
+    bytes: int = 0
+    tokens: int = 0
+    until_ns: int = 0
+    failures: int = 0
+
+
+class ColdReader:
+    """Each question reads the whole prompt: how any model is asked. Owned by the engine's worker."""
+
+    limits = WarmLimits()
+
+    def __init__(self, model: VisionLanguageModel, memory: Memory) -> None:
+        self._model = model
+        self._memory = memory
+
+    @property
+    def figures(self) -> WarmFigures:
+        return WarmFigures()
+
+    def read(self, question: Question, max_new_tokens: int) -> Reading | None:
+        """Begin to answer; None where the memory holds nothing of what is asked about. `done` before the next."""
+        snapshot = self._memory.snapshot(question.cameras, question.since_ns, question.until_ns)
+        if snapshot.empty:
+            return None
+        answering = self._model.answer(snapshot, question.text, max_new_tokens)
+        return Reading(snapshot, answering, self._model.tokens(snapshot))
+
+    def done(self) -> None:
+        """The answer that was begun is over."""
+
+    def follow(self) -> None:
+        """See what became of the memory, and let go at once of what it has forgotten."""
+
+    def read_ahead(self) -> float | None:
+        """Do a unit of work for questions to come. Seconds until there may be more to do; None: not by itself."""
+        return None
+
+    def clear(self) -> None:
+        """Keep nothing of what was read."""
+
+    def relieve(self) -> bool:
+        """Keep nothing for a while: the device has run out of memory. Whether that made room."""
+        torch.cuda.empty_cache()
+        return False
