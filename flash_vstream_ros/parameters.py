@@ -166,6 +166,12 @@ PARAMETERS = (
         dynamic=True,
     ),
     ParameterSpec(
+        "memory.last_seen_ids",
+        False,
+        "Time ids tell the model how long ago something was last seen; false: its mean time, as published",
+        dynamic=True,
+    ),
+    ParameterSpec(
         "memory.episode_slots",
         0.0,
         "So many slots apart, equal views count as different and are rather kept apart; 0: time does not count [slots]",
@@ -273,6 +279,7 @@ def settings_of(node: Node) -> Settings:
                 recent_slots=values["memory.recent_slots"],
                 exemplars=values["memory.exemplars"],
                 horizon_slots=values["memory.horizon_slots"],
+                last_seen_ids=values["memory.last_seen_ids"],
                 episode_slots=values["memory.episode_slots"],
             ),
             on_jump_back=JumpBack(values["time.on_jump_back"]),

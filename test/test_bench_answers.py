@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -123,6 +124,17 @@ def test_kmeans_is_the_published_memory_of_all_slots(kept):
     published = clip_memory(list(stream_of(LENGTH)), 6, 3, seed=0)
     assert torch.equal(kept["k-means"].csm, published.csm)
     assert torch.equal(kept["k-means"].dam_times, published.dam_times)
+
+
+def test_all_policies_tell_time_alike():
+    told = snapshots(config=replace(SMALL, last_seen_ids=True))
+    for name, snapshot in told.items():
+        assert snapshot.text_slots == (0 if name == "no video" else LENGTH)
+        if name not in ("no video", "released"):
+            first = len(snapshot.dam)
+            stamps = [(entry.last_ns // 1_000_000_000 - 2) / 4 for entry in snapshot.entries[first:]]
+            assert snapshot.csm_times.tolist() == stamps == sorted(stamps)
+    torch.testing.assert_close(told["k-means"].csm.sum(0), snapshots()["k-means"].csm.sum(0))
 
 
 def test_released_clusters_one_slot_at_a_time_and_stands_at_places_in_its_buffer(kept):

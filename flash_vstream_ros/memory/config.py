@@ -16,6 +16,9 @@ class FlashMemoryConfig:
     slot_period_ns: int = 2_000_000_000  # stamp length of one slot: 2 / sample_fps
     recent_slots: int = 1  # the newest slots of each camera, held in DAM whatever their weight
     episode_slots: float = 0.0  # so many slots apart, equal views count as different ones; 0: time does not count
+    # A cluster stands at the time of its newest slot and the question after the newest of all, so that the distance
+    # tells how long ago; False, as published: at their mean time, and after `csm_slots` however long the stream.
+    last_seen_ids: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.dam_slots <= self.csm_slots:

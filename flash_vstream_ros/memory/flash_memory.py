@@ -23,7 +23,7 @@ from .exemplars import Exemplar, ExemplarPool, newest_of_each
 from .resizing import Holdings
 from .slot import Grid, MemoryEntry, MemorySnapshot, Slot
 from .spans import ALWAYS, Interval, touched
-from .time_ids import TimeIds
+from .time_ids import TimeIds, after_all
 from .ward import WardClustering
 
 
@@ -232,11 +232,11 @@ class FlashMemory:
             dam=dam_features,
             dam_times=time_ids.of((exemplar.time_ns, 1) for exemplar in dam),
             csm=csm_features,
-            csm_times=time_ids.of(cluster.times for cluster in clusters),
+            csm_times=time_ids.of(self._told(cluster) for cluster in clusters),
             grid=self._grid,
             entries=_entries(dam, clusters),
             slots_seen=slots,
-            text_slots=min(slots, self.config.csm_slots),
+            text_slots=self._text_slots(slots, time_ids),
         )
 
     def listed(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> tuple[MemoryEntry, ...]:
@@ -268,7 +268,7 @@ class FlashMemory:
             del self._clusters[row]
 
     def _portions(self, cameras: Collection[str], interval: Interval) -> list[_Portion]:
-        """What of each cluster may be seen, by mean time; equal ones as they were born."""
+        """What of each cluster may be seen, by the time that is told of it; equal ones as they were born."""
         portions = []
         for row in self._rows:
             cluster = self._clusters[row]
@@ -279,7 +279,7 @@ class FlashMemory:
             elif inside := [e for e in self._held_of(row) if interval.touches(e.first_ns, e.last_ns)]:
                 portions.append(_Portion(Cluster.of(inside), None))
         time_ids = self._time_ids()
-        return sorted(portions, key=lambda portion: time_ids.unscaled(*portion.cluster.times))
+        return sorted(portions, key=lambda portion: time_ids.unscaled(*self._told(portion.cluster)))
 
     def _features(self, portion: _Portion, ward: WardClustering, pool: ExemplarPool) -> Tensor:
         """What the model is shown for a portion [low_patches * dim], float32."""
@@ -299,6 +299,16 @@ class FlashMemory:
     def _time_ids(self) -> TimeIds:
         origin_ns = min((cluster.oldest_ns for cluster in self._clusters.values()), default=0)
         return TimeIds(origin_ns, self.newest[0], self.config.slot_period_ns, self.config.horizon_slots)
+
+    def _told(self, cluster: Cluster) -> tuple[int, int]:
+        """When the model is told that a cluster was: a sum of times [ns], and their number."""
+        return (cluster.newest[0], 1) if self.config.last_seen_ids else cluster.times
+
+    def _text_slots(self, slots: int, time_ids: TimeIds) -> int:
+        """How many time ids the question leaves to CSM when `slots` are shown."""
+        if slots and self.config.last_seen_ids:
+            return after_all(time_ids.of([(time_ids.newest_ns, 1)]))
+        return min(slots, self.config.csm_slots)
 
     def _apart(self, distances: Sequence[float], times: tuple[int, int]) -> list[float]:
         """The clustering's distances [rows + 1] of what was seen at `times`; `distances` are by appearance alone."""

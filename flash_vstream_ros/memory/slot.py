@@ -72,7 +72,7 @@ class MemorySnapshot:
     grid: Grid  # of its slots; 0x0 before the first
     entries: tuple[MemoryEntry, ...]  # in the order of dam, then in the order of csm
     slots_seen: int  # slots that the snapshot stands for
-    text_slots: int  # min(slots_seen, CSM capacity): what the published text offset uses
+    text_slots: int  # time ids that the text after it leaves to CSM; published: min(slots_seen, CSM capacity)
 
     @property
     def empty(self) -> bool:

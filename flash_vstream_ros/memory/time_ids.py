@@ -14,6 +14,11 @@ def mean_slots(time_sum: int, times: int, zero_ns: int, slot_period_ns: int) -> 
     return (time_sum - times * zero_ns) / (times * slot_period_ns)
 
 
+def after_all(*times: Tensor) -> int:
+    """The first time id after all of some, rounded as AM-RoPE does."""
+    return max((round(float(each.max())) + 1 for each in times if len(each)), default=0)
+
+
 class TimeIds(NamedTuple):
     """Time ids of a memory whose slots lie between two times [ns]: in slots since its origin, scaled to a horizon."""
 

@@ -8,7 +8,12 @@ SIDE = 112  # of the frames [px]
 MAX_PIXELS = SIDE * SIDE
 FRAME_S, SLOT_S = 2.0, 4.0  # between the frames of a slot; between slots
 MEMORY = FlashMemoryConfig(
-    csm_slots=48, dam_slots=10, horizon_slots=0, slot_period_ns=round(SLOT_S * 1e9), episode_slots=150
+    csm_slots=48,
+    dam_slots=10,
+    horizon_slots=0,
+    slot_period_ns=round(SLOT_S * 1e9),
+    last_seen_ids=True,
+    episode_slots=150,
 )
 
 
