@@ -101,6 +101,11 @@ PARAMETERS = (
     ParameterSpec(
         "model.max_pixels", MAX_PIXELS, "Largest area of a frame seen by the model [pixels]", 3136, PROCESSOR_MAX_PIXELS
     ),
+    ParameterSpec(
+        "model.age_text",
+        "",
+        "Told before each memory entry, {minutes} being how long ago it was last seen; empty: nothing, as published",
+    ),
     ParameterSpec("model.instruction", INSTRUCTION, "Put before every question", dynamic=True),
     ParameterSpec("cameras", ["camera"], "Names of the cameras. One: its topic is image; several: NAME/image each"),
     ParameterSpec(
@@ -269,7 +274,9 @@ def settings_of(node: Node) -> Settings:
     values = {name: node.get_parameter(name).value for name in BY_NAME}
     return Settings(
         autostart=values["autostart"],
-        model={name: values[f"model.{name}"] for name in ("name", "device", "dtype", "attention", "max_pixels")},
+        model={
+            name: values[f"model.{name}"] for name in ("name", "device", "dtype", "attention", "max_pixels", "age_text")
+        },
         engine=EngineConfig(
             cameras=_camera_names(values["cameras"]),
             sample_fps=values["sample_fps"],

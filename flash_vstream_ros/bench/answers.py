@@ -17,7 +17,7 @@ import numpy as np
 from flash_vstream_ros.demo.questions import Question, patrol, precision_recall, questions, right
 from flash_vstream_ros.demo.world import Visit, World
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Grid, Slot
-from flash_vstream_ros.models.household_settings import FRAME_S, MAX_PIXELS, MEMORY, SLOT_S, slots_by
+from flash_vstream_ros.models.household_settings import AGE_TEXT, FRAME_S, MAX_PIXELS, MEMORY, SLOT_S, slots_by
 from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import HOUSEHOLD
@@ -167,7 +167,7 @@ def run(
     model: str = HOUSEHOLD, streams: int = 20, minutes: float = 150.0, seed: int = FIRST_SEED, device: str = "auto"
 ) -> dict[str, Any]:
     """Loads the model and evaluates it behind a progress bar."""
-    loaded = load_model(model, device=device, max_pixels=MAX_PIXELS)
+    loaded = load_model(model, device=device, max_pixels=MAX_PIXELS, age_text=AGE_TEXT)
     with progress_bar() as bar:
         # A patrol ends with a look, so the number of slots is known to a few only.
         task = bar.add_task("slots", total=streams * round(60 * minutes / SLOT_S))

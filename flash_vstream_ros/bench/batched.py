@@ -64,7 +64,7 @@ def _prefix(model: Qwen2VL, snapshot: MemorySnapshot, shared: Sequence[int]) -> 
     """The prompt up to where the questions differ."""
     before = model._prompt.before
     if not snapshot.empty:
-        return prefill(model.network, snapshot, before, shared)
+        return prefill(model.network, snapshot, before, shared, model.age_ids)
     text = torch.tensor([[*before, *shared]], device=model.device)
     length = text.shape[1]
     ids = torch.arange(length, device=model.device).expand(3, 1, -1)

@@ -120,6 +120,7 @@ class Chosen:
             entries=(*(_entry(EntryKind.DAM, slot) for slot in detail), *(_entry(EntryKind.CSM, slot) for slot in low)),
             slots_seen=self._seen,
             text_slots=_text_slots(self._config, self._seen, self._times([newest])),
+            newest_ns=newest.last_ns,
         )
 
     def _times(self, slots: Sequence[Slot]) -> Tensor:
@@ -213,6 +214,7 @@ class Released:
             ),
             slots_seen=len(self._slots),
             text_slots=_text_slots(self._config, len(self._slots), torch.tensor([len(self._slots) - 1])),
+            newest_ns=self._slots[-1].last_ns,
         )
 
 

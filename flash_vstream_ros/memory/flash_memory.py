@@ -237,6 +237,7 @@ class FlashMemory:
             entries=_entries(dam, clusters),
             slots_seen=slots,
             text_slots=self._text_slots(slots, time_ids),
+            newest_ns=self.newest[1],
         )
 
     def listed(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> tuple[MemoryEntry, ...]:

@@ -73,6 +73,7 @@ class MemorySnapshot:
     entries: tuple[MemoryEntry, ...]  # in the order of dam, then in the order of csm
     slots_seen: int  # slots that the snapshot stands for
     text_slots: int  # time ids that the text after it leaves to CSM; published: min(slots_seen, CSM capacity)
+    newest_ns: int = 0  # stamp of the newest frame of the whole memory, shown or not
 
     @property
     def empty(self) -> bool:

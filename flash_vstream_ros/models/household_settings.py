@@ -7,6 +7,7 @@ from flash_vstream_ros.memory.config import FlashMemoryConfig
 SIDE = 112  # of the frames [px]
 MAX_PIXELS = SIDE * SIDE
 FRAME_S, SLOT_S = 2.0, 4.0  # between the frames of a slot; between slots
+AGE_TEXT = "{minutes}"  # before each memory entry
 MEMORY = FlashMemoryConfig(
     csm_slots=48,
     dam_slots=10,

@@ -34,13 +34,15 @@ def load_model(
     max_pixels: int = MAX_PIXELS,
     instruction: str = INSTRUCTION,
     attention: str = "auto",
+    age_text: str = "",
 ) -> VisionLanguageModel:
     """Loads a Qwen2-VL or a released Flash-VStream-Qwen, ready to encode and answer.
 
     `name` is a folder, a hub id, "household" or "tiny-random"; `device` "auto" or torch's name of one; `dtype` "auto"
     (bfloat16 on a GPU that has it, else float16; float32 on the CPU) or one of DTYPES; `max_pixels` the area that a
     frame is resized to at most; `instruction` the sentence before every question; `attention` one of ATTENTION.
-    Raises ModelError.
+    `age_text` is what the model is told before each memory entry, with {minutes} for how long ago it was last seen;
+    "": nothing, as published. Raises ModelError.
     """
     chosen_device = choose_device(device)
     chosen_dtype = choose_dtype(dtype, chosen_device)
@@ -54,7 +56,7 @@ def load_model(
 
     from .qwen2_vl import Qwen2VL  # transformers takes seconds to import, and tools that load no model need not wait
 
-    return Qwen2VL(network, tokenizer, name, name != TINY, str(choice), max_pixels, instruction)
+    return Qwen2VL(network, tokenizer, name, name != TINY, str(choice), max_pixels, instruction, age_text)
 
 
 def choose_device(name: str) -> torch.device:

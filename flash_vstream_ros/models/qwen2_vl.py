@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ from torch import Tensor
 from flash_vstream_ros.memory.am_rope import MergedGrid, prompt_ids
 from flash_vstream_ros.memory.slot import MemorySnapshot
 
+from .ages import AgeIds, age_ids, ages, told, untold
 from .answering import GreedyAnswer, Prefill, Vocabulary
 from .interface import Grid
 from .preprocess import MAX_PIXELS, MIN_PIXELS, POOL, Preprocessor
-from .prompt import INSTRUCTION, TURN_END, ChatPrompt
+from .prompt import INSTRUCTION, TURN_END, ChatPrompt, plain_ids
 
 
 class Qwen2VL:
@@ -31,6 +33,7 @@ class Qwen2VL:
         attention_kernel: str = "",
         max_pixels: int = MAX_PIXELS,
         instruction: str = INSTRUCTION,
+        age_text: str = "",
     ) -> None:
         self.name = name
         self.trained = trained
@@ -47,6 +50,7 @@ class Qwen2VL:
             min_pixels=min(MIN_PIXELS, max_pixels),
         )
         self._prompt = ChatPrompt.of(tokenizer, instruction)
+        self.age_ids = age_ids(partial(plain_ids, tokenizer), age_text)
         self._vocabulary = _vocabulary(network, tokenizer)
 
     @property
@@ -83,7 +87,7 @@ class Qwen2VL:
         """
         if snapshot.empty:
             raise ValueError("The snapshot is empty: there is nothing to answer from.")
-        prompt = prefill(self.network, snapshot, self._prompt.before, self._prompt.after(question))
+        prompt = prefill(self.network, snapshot, self._prompt.before, self._prompt.after(question), self.age_ids)
         return GreedyAnswer(self.network, prompt, self._vocabulary, max_new_tokens)
 
     def tokens(self, snapshot: MemorySnapshot) -> int:
@@ -100,11 +104,14 @@ class Qwen2VL:
 
 
 @torch.inference_mode()
-def prefill(network: Any, snapshot: MemorySnapshot, before: Sequence[int], after: Sequence[int]) -> Prefill:
-    """The prompt `before`, [DAM, CSM], `after`, at AM-RoPE ids."""
+def prefill(
+    network: Any, snapshot: MemorySnapshot, before: Sequence[int], after: Sequence[int], age_ids: AgeIds = untold
+) -> Prefill:
+    """The prompt `before`, [DAM, CSM], `after`, at AM-RoPE ids, each entry behind the tokens that tell its age."""
     visual, grid = merge_memory(network, snapshot), snapshot.grid
     embed, merge = network.get_input_embeddings(), network.config.vision_config.spatial_merge_size
     texts = [embed(torch.tensor(ids, dtype=torch.long, device=network.device)) for ids in (before, after)]
+    counts, words = _entry_tokens(snapshot, merge), [age_ids(age) for age in ages(snapshot)]
     ids, rope_delta = prompt_ids(
         len(before),
         len(after),
@@ -117,12 +124,16 @@ def prefill(network: Any, snapshot: MemorySnapshot, before: Sequence[int], after
     length = len(before) + len(visual) + len(after)
     if ids.shape[1] != length:
         raise ValueError(f"The snapshot's {len(visual)} visual tokens do not come from slots of {grid}.")
+    text, beside = (part.to(network.device) for part in told(counts, words))
+    memory = torch.where((text < 0)[:, None], visual[beside], embed(text.clamp(min=0)))
+    start, end = len(before), len(before) + len(visual)
+    places = torch.cat([ids[:, :start], ids[:, start:end][:, beside.cpu()], ids[:, end:]], dim=1)
     return Prefill(
-        embeds=torch.cat([texts[0], visual, texts[1]])[None],
-        ids=ids[:, None].to(network.device),
+        embeds=torch.cat([texts[0], memory, texts[1]])[None],
+        ids=places[:, None].to(network.device),
         next_id=length + rope_delta,
         visual_start=len(before),
-        entry_tokens=_entry_tokens(snapshot, merge),
+        entry_tokens=tuple(count + len(word) for count, word in zip(counts, words, strict=True)),
     )
 
 

@@ -19,6 +19,7 @@ from flash_vstream_ros.demo.questions import Question, questions
 from flash_vstream_ros.demo.world import ROOMS, World
 from flash_vstream_ros.memory.flash_memory import FlashMemory, FlashMemoryConfig
 from flash_vstream_ros.memory.slot import Grid, Slot
+from flash_vstream_ros.models.ages import ages
 from flash_vstream_ros.models.household_settings import FRAME_S, MEMORY, SLOT_S, slots_by
 
 from .drills import Drill, drills
@@ -45,6 +46,7 @@ class Example(NamedTuple):
     dam_times: Tensor
     csm: Tensor  # [csm_slots, low_patches, dim] float16
     csm_times: Tensor
+    ages: Tensor  # [dam_slots + csm_slots] float64 [s]
     text_slots: int
     questions: list[Question]
     drills: list[Drill]
@@ -158,12 +160,14 @@ def _example(memory: FlashMemory, world: World, now: float, form: str, rng: np.r
     snapshot = memory.snapshot(since_ns=nanoseconds(begun[since].looks[0].start) if since else 0)
     if snapshot.empty:
         since, snapshot = 0, memory.snapshot()
+    told = [*ages(snapshot)]
     dam, csm = slice(0 if form == "CSM" else None), slice(0 if form == "DAM" else None)
     return Example(
         snapshot.dam[dam].half(),
         snapshot.dam_times[dam],
         snapshot.csm[csm].half(),
         snapshot.csm_times[csm],
+        torch.tensor([*told[: len(snapshot.dam)][dam], *told[len(snapshot.dam) :][csm]], dtype=torch.float64),
         snapshot.text_slots,
         [question for _ in range(DRAWS) for question in questions(world.visits[since:], now, rng)],
         drills(world.visits[since:], now, rng),
