@@ -218,6 +218,11 @@ def test_the_table_adds_up(model: Any, capsys: pytest.CaptureFixture[str]):
     assert all(name in printed for name in (*result["policies"], *answers.AGES, *kinds))
 
 
+def test_processes_share_the_patrols_and_change_nothing():
+    alone, together = (answers.run("tiny-random", 2, 0.3, device="cpu", processes=count) for count in (1, 2))
+    assert together == alone
+
+
 def test_shares_by_age_and_novelty():
     def asked(kind: str, age_s: float | None, held_out: bool, right: bool) -> answers.Asked:
         return answers.Asked(Question(kind, "", "", age_s, held_out), {"flash": right})

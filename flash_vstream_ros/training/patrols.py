@@ -110,9 +110,13 @@ def random_memory(rng: np.random.Generator) -> FlashMemoryConfig:
     return replace(MEMORY, csm_slots=csm_slots, dam_slots=max(2, csm_slots * MEMORY.dam_slots // MEMORY.csm_slots))
 
 
-def random_world(rng: np.random.Generator, csm_slots: int, longest_min: float) -> World:
-    """A patrol of so many looks that most have a cluster of their own; one of hours moves slowly, as a robot does."""
-    looks = rng.uniform(3, min(CROWDED * csm_slots, 4 * longest_min))
+def random_world(rng: np.random.Generator, csm_slots: int, longest_min: float, eventful: bool = False) -> World:
+    """A patrol of so many looks that most have a cluster of their own; one of hours moves slowly, as a robot does.
+
+    An `eventful` one has half as many looks at least.
+    """
+    most = min(CROWDED * csm_slots, 4 * longest_min)
+    looks = rng.uniform(most / 2 if eventful else 3, most)
     shortest = looks * 15 / 60
     least = shortest * (8 if rng.random() < SLOW_SHARE else 1)
     minutes = float(np.exp(rng.uniform(np.log(min(least, longest_min)), np.log(min(longest_min, 24 * shortest)))))
@@ -124,14 +128,16 @@ def examples(
 ) -> Iterator[Example]:
     """Endless; `moments` of each patrol, spread over it and always its end; `real`: as at the node.
 
-    Else memories are of all sizes, and of a long look not every slot is taken in, for speed.
+    Patrols of the real one are eventful, and more is asked late. Else memories are of all sizes, and of a long look not
+    every slot is taken in, for speed.
     """
     rng = np.random.default_rng(seed)
     composer = Composer(features, seed + 1)
     while True:
         config = MEMORY if real else random_memory(rng)
-        world = random_world(rng, config.csm_slots, longest_min)
-        stops = sorted({*rng.uniform(20, world.duration, moments - 1).tolist(), world.duration})
+        world = random_world(rng, config.csm_slots, longest_min, eventful=real)
+        places = rng.random(moments - 1) ** (0.5 if real else 1)
+        stops = sorted({*(20 + places * (world.duration - 20)).tolist(), world.duration})
         form = str(rng.choice(FORMS, p=FORM_SHARES))
         if form == "DAM":
             config = replace(config, dam_slots=config.csm_slots)
