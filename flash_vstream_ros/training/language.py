@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from multiprocessing import get_context
 from queue import Empty
 from typing import Any, NamedTuple, TypeVar
@@ -26,6 +26,7 @@ from .patrols import Example
 
 HIGH, LOW = MergedGrid(GRID // 2, GRID // 2), MergedGrid(GRID // 2 // POOL, GRID // 2 // POOL)
 T = TypeVar("T")
+PORTION = 8  # examples sent at once: one at a time, a pipe's latency would set their number
 PADDING, SHARED = -1, 0  # branches of tokens; drills, then questions, have their own from 1 on
 
 
@@ -148,7 +149,7 @@ class Pool:
         first: int = 600,
     ) -> None:
         context = get_context("fork")
-        self._queue: Any = context.Queue(maxsize=64)
+        self._queue: Any = context.Queue(maxsize=8)
         self._size, self._first = size, first
         self.held = [*held]
         self.made = 0
@@ -168,10 +169,11 @@ class Pool:
         self._maker.terminate()
 
     def _receive(self) -> bool:
-        """Take in an example that is ready; False when there is none and those held suffice."""
+        """Take in examples that are ready; False when there are none and those held suffice."""
         enough = len(self.held) >= self._first
         try:
-            self._keep(_unpacked(self._queue.get(block=not enough, timeout=10)))
+            for parts in self._queue.get(block=not enough, timeout=10):
+                self._keep(_unpacked(parts))
         except Empty:
             if not self._maker.is_alive():
                 raise RuntimeError("the process that makes examples has died; see what it printed") from None
@@ -191,10 +193,10 @@ def _visual_tokens(example: Example) -> int:
 
 
 def _make(make: Callable[[], Iterator[Example]], queue: Any) -> None:
-    os.nice(12)
     torch.set_num_threads(1)
-    for example in filter(lambda example: example.questions, make()):
-        queue.put(tuple(part.numpy() if isinstance(part, Tensor) else part for part in example))
+    endless = (example for example in make() if example.questions)
+    while portion := [*islice(endless, PORTION)]:
+        queue.put([tuple(part.numpy() if isinstance(part, Tensor) else part for part in one) for one in portion])
 
 
 def _unpacked(parts: tuple[Any, ...]) -> Example:

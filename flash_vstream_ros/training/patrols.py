@@ -124,7 +124,7 @@ def random_world(rng: np.random.Generator, csm_slots: int, longest_min: float, e
 
 
 def examples(
-    features: Features, seed: int, longest_min: float, real: bool = False, moments: int = 16
+    features: Features, seed: int, longest_min: float, real: bool = False, moments: int = 32
 ) -> Iterator[Example]:
     """Endless; `moments` of each patrol, spread over it and always its end; `real`: as at the node.
 
