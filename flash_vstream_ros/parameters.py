@@ -76,7 +76,17 @@ class ParameterSpec:
 
 LONGEST_QUEUE = 64
 # load_model's arguments; the instruction can change later.
-LOADED_WITH = ("name", "device", "vision_device", "dtype", "quantization", "attention", "positions", "max_pixels")
+LOADED_WITH = (
+    "name",
+    "device",
+    "vision_device",
+    "dtype",
+    "quantization",
+    "attention",
+    "positions",
+    "max_pixels",
+    "age_text",
+)
 SUMMARY_PROMPT = "Describe in one or two sentences what happened."
 
 PARAMETERS = (
@@ -118,6 +128,11 @@ PARAMETERS = (
     ),
     ParameterSpec(
         "model.max_pixels", MAX_PIXELS, "Largest area of a frame seen by the model [pixels]", 3136, PROCESSOR_MAX_PIXELS
+    ),
+    ParameterSpec(
+        "model.age_text",
+        "",
+        "Told before each memory entry, {minutes} being how long ago it was last seen; empty: nothing, as published",
     ),
     ParameterSpec("model.instruction", INSTRUCTION, "Put before every question", dynamic=True),
     ParameterSpec("cameras", ["camera"], "Names of the cameras. One: its topic is image; several: NAME/image each"),
@@ -196,6 +211,12 @@ PARAMETERS = (
         "Longest time span seen in training; longer ones are scaled to it, 0: never [slots]",
         0,
         1000000,
+        dynamic=True,
+    ),
+    ParameterSpec(
+        "memory.last_seen_ids",
+        False,
+        "Time ids tell the model how long ago something was last seen; false: its mean time, as published",
         dynamic=True,
     ),
     ParameterSpec(
@@ -349,6 +370,7 @@ def settings_of(node: Node) -> Settings:
                 recent_slots=values["memory.recent_slots"],
                 exemplars=values["memory.exemplars"],
                 horizon_slots=values["memory.horizon_slots"],
+                last_seen_ids=values["memory.last_seen_ids"],
                 episode_slots=values["memory.episode_slots"],
             ),
             policy=values["memory.policy"],

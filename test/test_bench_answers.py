@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -125,6 +126,17 @@ def test_kmeans_is_the_published_memory_of_all_slots(kept):
     assert torch.equal(kept["k-means"].dam_times, published.dam_times)
 
 
+def test_all_policies_tell_time_alike():
+    told = snapshots(config=replace(SMALL, last_seen_ids=True))
+    for name, snapshot in told.items():
+        assert snapshot.text_slots == (0 if name == "no video" else LENGTH)
+        if name not in ("no video", "released"):
+            first = len(snapshot.dam)
+            stamps = [(entry.last_ns // 1_000_000_000 - 2) / 4 for entry in snapshot.entries[first:]]
+            assert snapshot.csm_times.tolist() == stamps == sorted(stamps)
+    torch.testing.assert_close(told["k-means"].csm.sum(0), snapshots()["k-means"].csm.sum(0))
+
+
 def test_released_clusters_one_slot_at_a_time_and_stands_at_places_in_its_buffer(kept):
     slots = torch.stack([slot.low.flatten() for slot in stream_of(LENGTH)])
     centroids, _ = released_clusters(slots, 6, seed=0)
@@ -204,6 +216,11 @@ def test_the_table_adds_up(model: Any, capsys: pytest.CaptureFixture[str]):
     answers.show({"streams": 2, "minutes": 0.5, **result})
     printed = capsys.readouterr().out
     assert all(name in printed for name in (*result["policies"], *answers.AGES, *kinds))
+
+
+def test_processes_share_the_patrols_and_change_nothing():
+    alone, together = (answers.run("tiny-random", 2, 0.3, device="cpu", processes=count) for count in (1, 2))
+    assert together == alone
 
 
 def test_shares_by_age_and_novelty():

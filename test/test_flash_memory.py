@@ -140,6 +140,29 @@ def test_time_ids_are_slot_indices_until_they_exceed_the_horizon() -> None:
     torch.testing.assert_close(unscaled.csm_times / 4, scaled.csm_times)
 
 
+@pytest.mark.parametrize("horizon", [0, 30])
+def test_time_ids_tell_how_long_ago_each_cluster_was_last_seen(horizon: int) -> None:
+    config = FlashMemoryConfig(6, 3, horizon_slots=horizon, last_seen_ids=True)
+    memory = filled(60, config)
+    snapshot = memory.snapshot()
+    scale = horizon / 59 if horizon else 1.0
+    clusters = snapshot.entries[len(snapshot.dam) :]
+    newest = [(entry.last_ns - START - SECOND) / PERIOD * scale for entry in clusters]
+    assert newest == sorted(newest)
+    assert snapshot.csm_times.tolist() == pytest.approx(newest)
+    assert snapshot.text_slots == round(59 * scale) + 1
+    lately = memory.snapshot(since_ns=START + 50 * PERIOD)
+    assert lately.text_slots == snapshot.text_slots
+    assert memory.snapshot(cameras=["another"]).text_slots == 0
+
+
+def test_where_the_question_stands_changes_nothing_else() -> None:
+    published, told = (filled(60, FlashMemoryConfig(6, 3, last_seen_ids=told)).snapshot() for told in (False, True))
+    assert {entry.first_ns for entry in published.entries} == {entry.first_ns for entry in told.entries}
+    assert torch.equal(published.dam, told.dam)
+    assert torch.equal(published.dam_times, told.dam_times)
+
+
 def test_mean_stamps_are_exact_after_hours() -> None:
     memory = FlashMemory(FlashMemoryConfig(1, 1, horizon_slots=0, slot_period_ns=1))
     stamps = [START + index * 2_000_000_001 for index in range(10_001)]

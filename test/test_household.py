@@ -20,7 +20,7 @@ from flash_vstream_ros.bench.policies import NoVideo
 from flash_vstream_ros.demo.questions import Question, patrol, precision_recall, questions, right
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.memory import FlashMemory, MemorySnapshot
-from flash_vstream_ros.models.household_settings import FRAME_S, MAX_PIXELS, MEMORY, SLOT_S, slots_by
+from flash_vstream_ros.models.household_settings import AGE_TEXT, FRAME_S, MAX_PIXELS, MEMORY, SLOT_S, slots_by
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import HOUSEHOLD, HOUSEHOLD_FOLDER
 from flash_vstream_ros.parameters import SUMMARY_PROMPT
@@ -41,7 +41,7 @@ class Moment(NamedTuple):
 
 @pytest.fixture(scope="module")
 def household() -> Any:
-    return load_model(HOUSEHOLD, device="cpu", max_pixels=MAX_PIXELS)
+    return load_model(HOUSEHOLD, device="cpu", max_pixels=MAX_PIXELS, age_text=AGE_TEXT)
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +88,14 @@ def blurred(whole: MemorySnapshot) -> MemorySnapshot:
 
 def thinned(whole: MemorySnapshot) -> MemorySnapshot:
     """Of four clusters and of four key slots three are lost."""
+    details = len(whole.dam)
     return replace(
-        whole, csm=whole.csm[::4], csm_times=whole.csm_times[::4], dam=whole.dam[::4], dam_times=whole.dam_times[::4]
+        whole,
+        csm=whole.csm[::4],
+        csm_times=whole.csm_times[::4],
+        dam=whole.dam[::4],
+        dam_times=whole.dam_times[::4],
+        entries=whole.entries[:details:4] + whole.entries[details::4],
     )
 
 
@@ -117,7 +123,7 @@ def test_its_summaries_tell_what_happened_lately(household: Any, moments: list[M
 def test_the_node_gets_the_settings_that_it_was_trained_with() -> None:
     file = Path(__file__).parents[1] / "config" / "household.yaml"
     given = yaml.safe_load(file.read_text(encoding="utf-8"))["/**"]["ros__parameters"]
-    assert given["model"] == {"name": HOUSEHOLD, "max_pixels": MAX_PIXELS}
+    assert given["model"] == {"name": HOUSEHOLD, "max_pixels": MAX_PIXELS, "age_text": AGE_TEXT}
     assert given["sample_fps"] == 2 / SLOT_S == 1 / FRAME_S
     assert given["memory"] == {name: getattr(MEMORY, name) for name in given["memory"]}
 

@@ -159,10 +159,10 @@ def test_the_help_of_the_command_line_needs_no_torch() -> None:
 
 ARROWS = {
     "memory": {"memory"},
-    "models": {"models", "memory"},
+    "models": {"models", "memory", "minutes"},
     "engine": {"engine", "models", "memory"},
     "ros": {"ros", "share", "msg", "srv"},
-    "demo": {"demo"},
+    "demo": {"demo", "minutes"},
     "training": {"training", "models", "memory", "demo"},
 }
 

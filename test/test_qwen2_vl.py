@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +11,12 @@ import torch
 
 from flash_vstream_ros.memory.am_rope import MergedGrid, prompt_ids
 from flash_vstream_ros.memory.slot import EntryKind, MemoryEntry, MemorySnapshot
+from flash_vstream_ros.minutes import round_minutes
+from flash_vstream_ros.models.ages import age_ids
 from flash_vstream_ros.models.answering import GreedyAnswer, Prefill, TextStream
-from flash_vstream_ros.models.interface import Grid
+from flash_vstream_ros.models.interface import Grid, ModelError
 from flash_vstream_ros.models.prompt import QWEN2_VL_CHAT, ChatPrompt, plain_ids
-from flash_vstream_ros.models.qwen2_vl import Qwen2VL, merge_memory
+from flash_vstream_ros.models.qwen2_vl import Qwen2VL, merge_memory, prefill
 from flash_vstream_ros.models.tiny import SPECIAL_TOKENS, tiny_network, tiny_tokenizer
 
 SLOTS, SIZE = 3, (240, 320)
@@ -48,6 +50,44 @@ def snapshot_of(model, dam_slots: int = 2, csm_slots: int = SLOTS) -> MemorySnap
         slots_seen=SLOTS,
         text_slots=SLOTS,
     )
+
+
+def test_the_age_of_each_entry_is_told_in_words_before_it(model) -> None:
+    shown = snapshot_of(model)
+    last = [10**15 - minutes * 60 * 10**9 for minutes in range(len(shown.entries))]
+    aged = replace(
+        shown, entries=tuple(replace(entry, last_ns=ns) for entry, ns in zip(shown.entries, last, strict=True))
+    )
+    before, after = [1, 2, 3], [4, 5]
+    plain = prefill(model.network, aged, before, after)
+    told = prefill(model.network, aged, before, after, age_ids(lambda text: [ord(c) for c in text], "<{minutes}>"))
+    embed = model.network.get_input_embeddings()
+    at, visual = len(before), len(before)
+    for minutes, count, told_count in zip(range(99), plain.entry_tokens, told.entry_tokens, strict=False):
+        words = [ord(c) for c in f"<{round_minutes(60.0 * minutes)}>"]
+        assert told_count == count + len(words)
+        assert torch.equal(told.embeds[0, at : at + len(words)], embed(torch.tensor(words)))
+        assert (told.ids[:, 0, at : at + len(words)] == plain.ids[:, 0, visual : visual + 1]).all()
+        at += len(words)
+        assert torch.equal(told.embeds[0, at : at + count], plain.embeds[0, visual : visual + count])
+        assert torch.equal(told.ids[:, 0, at : at + count], plain.ids[:, 0, visual : visual + count])
+        at, visual = at + count, visual + count
+    assert torch.equal(told.embeds[0, at:], plain.embeds[0, visual:])
+    assert torch.equal(told.ids[:, 0, at:], plain.ids[:, 0, visual:])
+    assert told.next_id == plain.next_id
+
+
+def test_an_age_text_with_another_field_is_refused(tokenizer) -> None:
+    with pytest.raises(ModelError, match="hours"):
+        age_ids(len, "{hours}")  # type: ignore[arg-type]
+
+
+def test_ages_are_round_numbers_that_are_a_quarter_off_at_most() -> None:
+    assert [round_minutes(s) for s in (0, 59.9, 60, 89, 91, 430, 2200, 180 * 60, 200 * 60, 26.6 * 3600)] == [
+        0, 0, 1, 1, 2, 8, 40, 180, 180, 1620,
+    ]  # fmt: skip
+    for seconds in range(60, 200_000, 37):
+        assert abs(round_minutes(seconds) - seconds / 60) <= max(0.5, 0.25 * seconds / 60)
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +245,7 @@ def test_an_empty_memory_or_one_of_another_grid_is_refused(model, snapshot):
     with pytest.raises(ValueError, match="empty"):
         model.answer(snapshot_of(model, 0, 0), "What?", 1)
     with pytest.raises(ValueError, match="do not come from"):
-        model.answer(dataclasses.replace(snapshot, grid=Grid(8, 8)), "What?", 1)
+        model.answer(replace(snapshot, grid=Grid(8, 8)), "What?", 1)
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration
 
 from flash_vstream_ros.demo.questions import questions
 from flash_vstream_ros.demo.world import COLOURS, KINDS, ROOMS, World
-from flash_vstream_ros.memory.slot import Grid, MemorySnapshot
+from flash_vstream_ros.memory.slot import EntryKind, Grid, MemoryEntry, MemorySnapshot
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.prompt import ChatPrompt
 from flash_vstream_ros.models.qwen2_vl import prefill
@@ -83,25 +83,31 @@ def test_a_training_prompt_is_the_prompt_of_the_node(network: Any, tokenizer: An
     batcher = Batcher(network, tokenizer, prompt)
     for example in (some[0], some[-1]):
         batch = batcher([example], 3, np.random.default_rng(0))
+        newest_ns = 10**15
         snapshot = MemorySnapshot(
             example.dam.float(),
             example.dam_times,
             example.csm.float(),
             example.csm_times,
             Grid(GRID, GRID),
-            (),
+            tuple(_last_seen(newest_ns - round(age * 1e9)) for age in example.ages.tolist()),
             0,
             example.text_slots,
+            newest_ns,
         )
         with torch.no_grad():
             trained = _logits(network, batch)[0]
             for question in (
                 example.questions[i] for i in np.random.default_rng(0).permutation(len(example.questions))[:3]
             ):
-                alone = prefill(network, snapshot, prompt.before, prompt.after(question.text))
+                alone = prefill(network, snapshot, prompt.before, prompt.after(question.text), batcher.age_ids)
                 hidden = network.model.language_model(inputs_embeds=alone.embeds, position_ids=alone.ids)
                 asked = network.lm_head(hidden.last_hidden_state)[0, -1]
                 assert (trained - asked).abs().amax(1).min() < 1e-4
+
+
+def _last_seen(last_ns: int) -> MemoryEntry:
+    return MemoryEntry(EntryKind.CSM, "camera", "", 0, last_ns, 1.0, b"", 0)
 
 
 def test_questions_behind_one_prompt_do_not_see_each_other(network: Any, tokenizer: Any, some: list[Example]) -> None:

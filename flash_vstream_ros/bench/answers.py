@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import repeat
+from multiprocessing import get_context
 from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from flash_vstream_ros.demo.questions import Question, patrol, precision_recall, questions, right
 from flash_vstream_ros.demo.world import Visit, World
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Grid, Slot
-from flash_vstream_ros.models.household_settings import FRAME_S, MAX_PIXELS, MEMORY, SLOT_S, slots_by
+from flash_vstream_ros.models.household_settings import AGE_TEXT, FRAME_S, MAX_PIXELS, MEMORY, SLOT_S, slots_by
 from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import HOUSEHOLD
@@ -156,24 +161,47 @@ def evaluate(
     seen: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """All figures of the patrols of `seeds`, each at least so many `minutes` long."""
-    outcome = Outcome()
-    grid = model.grid(*World(0, 0.1).frame(0.0).shape[:2])
-    for seed in seeds:
-        outcome.add(stream(model, seed, minutes, config, seen))
-    return {"budget": Budget.of(config, grid).tokens, **figures(outcome)}
+    return _result(model, config, (stream(model, seed, minutes, config, seen) for seed in seeds))
 
 
 def run(
-    model: str = HOUSEHOLD, streams: int = 20, minutes: float = 150.0, seed: int = FIRST_SEED, device: str = "auto"
+    model: str = HOUSEHOLD,
+    streams: int = 20,
+    minutes: float = 150.0,
+    seed: int = FIRST_SEED,
+    device: str = "auto",
+    processes: int = 1,
 ) -> dict[str, Any]:
     """Loads the model and evaluates it behind a progress bar."""
-    loaded = load_model(model, device=device, max_pixels=MAX_PIXELS)
+    loaded, seeds = _loaded(model, device), range(seed, seed + streams)
     with progress_bar() as bar:
-        # A patrol ends with a look, so the number of slots is known to a few only.
-        task = bar.add_task("slots", total=streams * round(60 * minutes / SLOT_S))
-        result = evaluate(loaded, range(seed, seed + streams), minutes, seen=lambda: bar.advance(task))
-        bar.update(task, total=bar.tasks[task].completed)
+        if processes == 1:
+            # A patrol ends with a look, so the number of slots is known to a few only.
+            task = bar.add_task("slots", total=streams * round(60 * minutes / SLOT_S))
+            result = evaluate(loaded, seeds, minutes, seen=lambda: bar.advance(task))
+            bar.update(task, total=bar.tasks[task].completed)
+        else:
+            with ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+                patrols = pool.map(_patrol, repeat(model), repeat(device), seeds, repeat(minutes))
+                result = _result(loaded, MEMORY, bar.track(patrols, total=streams, description="patrols"))
     return {"model": model, "streams": streams, "minutes": minutes, "seed": seed, **result}
+
+
+@cache
+def _loaded(model: str, device: str) -> VisionLanguageModel:
+    return load_model(model, device=device, max_pixels=MAX_PIXELS, age_text=AGE_TEXT)
+
+
+def _patrol(model: str, device: str, seed: int, minutes: float) -> Outcome:
+    return stream(_loaded(model, device), seed, minutes)
+
+
+def _result(model: VisionLanguageModel, config: FlashMemoryConfig, outcomes: Iterable[Outcome]) -> dict[str, Any]:
+    whole = Outcome()
+    for outcome in outcomes:
+        whole.add(outcome)
+    grid = model.grid(*World(0, 0.1).frame(0.0).shape[:2])
+    return {"budget": Budget.of(config, grid).tokens, **figures(whole)}
 
 
 def show(result: dict[str, Any]) -> None:
@@ -210,6 +238,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, default=150.0, help="length of each (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=FIRST_SEED, help="of the first patrol (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto: CUDA when there is one; cpu, cuda:N (default: auto)")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="at a time (default: %(default)s)")
 
 
 def _groups(asked: Sequence[Asked]) -> dict[str, Callable[[Question], bool]]:

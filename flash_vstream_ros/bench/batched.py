@@ -9,7 +9,7 @@ from transformers import DynamicCache
 
 from flash_vstream_ros.memory import MemorySnapshot
 from flash_vstream_ros.models.answering import Prefill, TextStream
-from flash_vstream_ros.models.qwen2_vl import Qwen2VL, prefill
+from flash_vstream_ros.models.qwen2_vl import Qwen2VL
 
 
 @torch.inference_mode()
@@ -64,7 +64,7 @@ def _prefix(model: Qwen2VL, snapshot: MemorySnapshot, shared: Sequence[int]) -> 
     """The prompt up to where the questions differ."""
     before = model._prompt.before
     if not snapshot.empty:
-        return prefill(model.network, snapshot, before, shared)
+        return model._prefill(snapshot, tuple(before), tuple(shared))
     text = torch.tensor([[*before, *shared]], device=model.device)
     length = text.shape[1]
     ids = torch.arange(length, device=model.device).expand(3, 1, -1)

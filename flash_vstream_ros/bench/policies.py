@@ -6,7 +6,7 @@ Each policy takes in slots and gives snapshots, as Flash Memory does. The offlin
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
@@ -26,6 +26,7 @@ from flash_vstream_ros.memory import (
     ordered_kmeans,
 )
 from flash_vstream_ros.memory.config import MERGED_PATCHES
+from flash_vstream_ros.memory.time_ids import after_all
 
 OFFLINE = ("k-means", "uniform", "released")
 
@@ -78,6 +79,16 @@ def evenly(slots: Sequence[Slot], count: int) -> list[Slot]:
     return [slots[index] for index in places.round().long().tolist()]
 
 
+def _time_ids(origin_ns: int, stamps: Iterable[int], config: FlashMemoryConfig) -> Tensor:
+    """Time ids of stamps [ns]."""
+    return torch.tensor([(stamp - origin_ns) / config.slot_period_ns for stamp in stamps], dtype=torch.float64)
+
+
+def _text_slots(config: FlashMemoryConfig, seen: int, *times: Tensor) -> int:
+    """Time ids that the question leaves to CSM, as the model was trained; `times` have the newest of all."""
+    return after_all(*times) if config.last_seen_ids else min(seen, config.csm_slots)
+
+
 class Chosen:
     """Whole slots of the newest `capacity` (none given: of all): `choose` gives those in detail and those in low."""
 
@@ -108,12 +119,12 @@ class Chosen:
             grid=newest.grid,
             entries=(*(_entry(EntryKind.DAM, slot) for slot in detail), *(_entry(EntryKind.CSM, slot) for slot in low)),
             slots_seen=self._seen,
-            text_slots=min(self._seen, self._config.csm_slots),
+            text_slots=_text_slots(self._config, self._seen, self._times([newest])),
+            newest_ns=newest.last_ns,
         )
 
     def _times(self, slots: Sequence[Slot]) -> Tensor:
-        stamps = [(slot.last_ns - self._origin_ns) / self._config.slot_period_ns for slot in slots]
-        return torch.tensor(stamps, dtype=torch.float64)
+        return _time_ids(self._origin_ns, (slot.last_ns for slot in slots), self._config)
 
 
 class OneKind:
@@ -129,7 +140,7 @@ class OneKind:
         whole = self._memory.snapshot()
         entries = tuple(entry for entry in whole.entries if entry.kind is self._kind)
         # The question stands as far behind what is seen as the model was trained with.
-        text_slots = min(whole.slots_seen, self._config.csm_slots)
+        text_slots = _text_slots(self._config, whole.slots_seen, whole.dam_times, whole.csm_times)
         shown = replace(whole, entries=entries, text_slots=text_slots)
         if self._kind is EntryKind.DAM:
             return replace(shown, csm=whole.csm[:0], csm_times=whole.csm_times[:0])
@@ -147,7 +158,19 @@ class KMeans:
         self._slots.append(slot)
 
     def snapshot(self) -> MemorySnapshot:
-        return clip_memory(self._slots, self._config.csm_slots, self._config.dam_slots, seed=self._seed)
+        published = clip_memory(self._slots, self._config.csm_slots, self._config.dam_slots, seed=self._seed)
+        if not self._config.last_seen_ids:
+            return published
+        details = len(published.dam)
+        clusters = sorted(enumerate(published.entries[details:]), key=lambda cluster: cluster[1].last_ns)
+        times = _time_ids(self._slots[0].last_ns, (entry.last_ns for _, entry in clusters), self._config)
+        return replace(
+            published,
+            csm=published.csm[[row for row, _ in clusters]],
+            csm_times=times,
+            entries=(*published.entries[:details], *(entry for _, entry in clusters)),
+            text_slots=after_all(times),
+        )
 
 
 class Released:
@@ -190,7 +213,8 @@ class Released:
                 *(MemoryEntry(EntryKind.CSM, "", "", *span, weight, b"", span[1]) for span, weight in clusters),
             ),
             slots_seen=len(self._slots),
-            text_slots=min(len(self._slots), self._config.csm_slots),
+            text_slots=_text_slots(self._config, len(self._slots), torch.tensor([len(self._slots) - 1])),
+            newest_ns=self._slots[-1].last_ns,
         )
 
 

@@ -12,6 +12,8 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from flash_vstream_ros.minutes import JUST_NOW_S, round_minutes
+
 from .scoring import Question, facts, precision_recall, right
 from .wordings import KIND_OF, WORDINGS
 from .world import COLOURS, HELD_OUT, KINDS, ROOMS, Look, Thing, Visit
@@ -20,8 +22,6 @@ __all__ = ["WORDINGS", "Question", "facts", "history", "patrol", "precision_reca
 
 SEEN_S = 8.0  # what has been in view for so long counts as seen [s]
 GLIMPSE_S = 4.0  # so long before a look or a visit begins, it may already be in the picture [s]
-JUST_NOW_S = 60.0
-MINUTES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80, 100, 120, 150, 180)
 NEVER = 0.2  # share of the questions where and when that are about what was never seen
 LONGEST_PATROL = 6  # things in a description of all that happened
 EVERY_THING = tuple(Thing(colour, kind) for colour in COLOURS for kind in KINDS)
@@ -126,10 +126,8 @@ def scene(look: Look) -> str:
 
 def ago(seconds: float) -> str:
     """ "7 minutes ago", on the grid of MINUTES; "just now" within the minute."""
-    if seconds < JUST_NOW_S:
-        return "just now"
-    minutes = min(MINUTES, key=lambda step: abs(step - seconds / 60))
-    return f"{number(minutes, 'minute')} ago"
+    minutes = round_minutes(seconds)
+    return f"{number(minutes, 'minute')} ago" if minutes else "just now"
 
 
 def _cut(visit: Visit, known: float, now: float) -> Visit:

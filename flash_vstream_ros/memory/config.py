@@ -20,6 +20,9 @@ class FlashMemoryConfig:
     episode_slots: float = 0.0  # so many slots apart, equal views count as different ones; 0: time does not count
     tokens: int = 0  # scale CSM and DAM alike so that their slots fill so many visual tokens; 0: as given
     patches_per_token: int = MERGED_PATCHES  # low patches that the model makes one token of
+    # A cluster stands at the time of its newest slot and the question after the newest of all, so that the distance
+    # tells how long ago; False, as published: at their mean time, and after `csm_slots` however long the stream.
+    last_seen_ids: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.dam_slots <= self.csm_slots:

@@ -24,7 +24,7 @@ from .interface import Forgotten
 from .resizing import Holdings
 from .slot import Grid, MemoryEntry, MemorySnapshot, Slot
 from .spans import ALWAYS, Interval, touched
-from .time_ids import TimeIds
+from .time_ids import TimeIds, text_slots
 from .ward import WardClustering
 
 
@@ -246,11 +246,12 @@ class FlashMemory:
             dam=dam_features,
             dam_times=time_ids.of((exemplar.time_ns, 1) for exemplar in dam),
             csm=csm_features,
-            csm_times=time_ids.of(cluster.times for cluster in clusters),
+            csm_times=time_ids.of(self._told(cluster) for cluster in clusters),
             grid=self._grid,
             entries=_entries(dam, clusters),
             slots_seen=slots,
-            text_slots=min(slots, self.config.csm_slots),
+            text_slots=text_slots(time_ids, slots, self.config),
+            newest_ns=self.newest[1],
             slot_s=self.config.slot_period_ns * 1e-9,
             time_scale=time_ids.scale,
         )
@@ -310,7 +311,7 @@ class FlashMemory:
             del self._clusters[row]
 
     def _portions(self, cameras: Collection[str], interval: Interval) -> list[_Portion]:
-        """What of each cluster may be seen, by mean time; equal ones as they were born."""
+        """What of each cluster may be seen, by the time that is told of it; equal ones as they were born."""
         portions = []
         for row in self._rows:
             cluster = self._clusters[row]
@@ -321,7 +322,7 @@ class FlashMemory:
             elif inside := [e for e in self._held_of(row) if interval.touches(e.first_ns, e.last_ns)]:
                 portions.append(_Portion(Cluster.of(inside), None))
         time_ids = self._time_ids()
-        return sorted(portions, key=lambda portion: time_ids.unscaled(*portion.cluster.times))
+        return sorted(portions, key=lambda portion: time_ids.unscaled(*self._told(portion.cluster)))
 
     def _features(self, portion: _Portion, ward: WardClustering, pool: ExemplarPool) -> Tensor:
         """What the model is shown for a portion [low_patches * dim], float32."""
@@ -341,6 +342,10 @@ class FlashMemory:
     def _time_ids(self) -> TimeIds:
         origin_ns = min((cluster.oldest_ns for cluster in self._clusters.values()), default=0)
         return TimeIds(origin_ns, self.newest[0], self.config.slot_period_ns, self.config.horizon_slots)
+
+    def _told(self, cluster: Cluster) -> tuple[int, int]:
+        """When the model is told that a cluster was: a sum of times [ns], and their number."""
+        return (cluster.newest[0], 1) if self.config.last_seen_ids else cluster.times
 
     def _apart(self, distances: Sequence[float], times: tuple[int, int]) -> list[float]:
         """The clustering's distances [rows + 1] of what was seen at `times`; `distances` are by appearance alone."""

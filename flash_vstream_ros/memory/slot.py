@@ -72,7 +72,8 @@ class MemorySnapshot:
     grid: Grid  # of its slots; 0x0 before the first
     entries: tuple[MemoryEntry, ...]  # in the order of dam, then in the order of csm
     slots_seen: int  # slots that the snapshot stands for
-    text_slots: int  # min(slots_seen, CSM capacity): what the published text offset uses
+    text_slots: int  # time ids that the text after it leaves to CSM; published: min(slots_seen, CSM capacity)
+    newest_ns: int = 0  # stamp of the newest frame of the whole memory, shown or not
     slot_s: float = 2.0  # length of a slot [s]
     time_scale: float = 1.0  # what the times were multiplied with to fit the horizon
 

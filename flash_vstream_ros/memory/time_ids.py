@@ -8,10 +8,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .config import FlashMemoryConfig
+
 
 def mean_slots(time_sum: int, times: int, zero_ns: int, slot_period_ns: int) -> float:
     """The mean of `times` times since a zero [slots]; integers until the division, so exact to the nanosecond."""
     return (time_sum - times * zero_ns) / (times * slot_period_ns)
+
+
+def after_all(*times: Tensor) -> int:
+    """The first time id after all of some, rounded as AM-RoPE does."""
+    return max((round(float(each.max())) + 1 for each in times if len(each)), default=0)
 
 
 class TimeIds(NamedTuple):
@@ -36,3 +43,10 @@ class TimeIds(NamedTuple):
         """The ids (float64) of mean times, each given as a sum of times and their number."""
         scale = self.scale
         return torch.tensor([self.unscaled(*each) * scale for each in sums], dtype=torch.float64)
+
+
+def text_slots(ids: TimeIds, shown: int, config: FlashMemoryConfig) -> int:
+    """How many time ids the text after CSM leaves to it when so many slots are shown."""
+    if shown and config.last_seen_ids:
+        return after_all(ids.of([(ids.newest_ns, 1)]))
+    return min(shown, config.csm_slots)

@@ -15,7 +15,7 @@ from .config import FlashMemoryConfig
 from .interface import Forgotten
 from .slot import EntryKind, Grid, MemoryEntry, MemorySnapshot, Slot
 from .spans import Interval
-from .time_ids import TimeIds
+from .time_ids import TimeIds, text_slots
 
 LOW_PER_DETAIL = 4  # a slot in detail has as many tokens as four at low resolution
 
@@ -155,7 +155,8 @@ class WholeSlots(ABC):
             grid=slots[0].grid if slots else Grid(0, 0),
             entries=tuple(entry_of(one.slot) for one in shown),
             slots_seen=len(slots),
-            text_slots=min(len(slots), self.config.csm_slots),
+            text_slots=text_slots(times, len(slots), self.config),
+            newest_ns=self.newest[1],
         )
 
     def listed(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> tuple[MemoryEntry, ...]:

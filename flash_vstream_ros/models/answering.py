@@ -22,7 +22,7 @@ class Prefill:
     ids: Tensor  # [3, 1, length] time, row, column
     next_id: int  # position of the first generated token on all three axes
     visual_start: int  # text tokens before the visual ones
-    entry_tokens: tuple[int, ...]  # visual tokens of each memory entry, in the order of the sequence
+    entry_tokens: tuple[int, ...]  # of each memory entry, its age included, in the order of the sequence
 
 
 @dataclass(frozen=True, eq=False)

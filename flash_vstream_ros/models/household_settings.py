@@ -7,8 +7,14 @@ from flash_vstream_ros.memory.config import FlashMemoryConfig
 SIDE = 112  # of the frames [px]
 MAX_PIXELS = SIDE * SIDE
 FRAME_S, SLOT_S = 2.0, 4.0  # between the frames of a slot; between slots
+AGE_TEXT = "{minutes}"  # before each memory entry
 MEMORY = FlashMemoryConfig(
-    csm_slots=48, dam_slots=10, horizon_slots=0, slot_period_ns=round(SLOT_S * 1e9), episode_slots=150
+    csm_slots=48,
+    dam_slots=10,
+    horizon_slots=0,
+    slot_period_ns=round(SLOT_S * 1e9),
+    last_seen_ids=True,
+    episode_slots=150,
 )
 
 

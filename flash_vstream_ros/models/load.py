@@ -31,6 +31,7 @@ def load_model(
     vision_device: str = "auto",
     quantization: str = "none",
     positions: str = "auto",
+    age_text: str = "",
 ) -> VisionLanguageModel:
     """Loads the model of a folder, of the family that its config.json names, ready to encode and answer.
 
@@ -39,7 +40,9 @@ def load_model(
     DTYPES; `max_pixels` the area that a frame is resized to at most; `instruction` the sentence before every question;
     `attention` one of ATTENTION; `vision_device` where the vision tower and the memory are, "auto": on `device`;
     `quantization` one of QUANTIZATIONS; `positions` one of POSITIONS: "am_rope" as published, "video" as the base model
-    knows videos, "auto" the first where the weights may have been trained with it. Raises ModelError.
+    knows videos, "auto" the first where the weights may have been trained with it; `age_text` what the model is told
+    before each memory entry, with {minutes} for how long ago it was last seen, "": nothing, as published. Raises
+    ModelError.
     """
     for setting, value, known in (
         ("quantization", quantization, QUANTIZATIONS),
@@ -62,6 +65,7 @@ def load_model(
         vision_device=vision,
         quantization=quantization,
         positions=positions,
+        age_text=age_text,
     )
     if name == TINY:
         from .tiny import load  # transformers takes seconds to import, and tools that load no model need not wait

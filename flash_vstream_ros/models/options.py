@@ -35,4 +35,5 @@ class LoadOptions:
     vision_device: torch.device  # of the vision tower and the memory
     quantization: str = "none"  # one of QUANTIZATIONS: of the language model's weights
     positions: str = "auto"  # one of POSITIONS: how the memory stands in the prompt
+    age_text: str = ""  # before each memory entry
     adapter: Path | None = None  # folder of a LoRA adapter over the model

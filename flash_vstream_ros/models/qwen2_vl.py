@@ -14,10 +14,11 @@ from torch import Tensor
 from flash_vstream_ros.memory.am_rope import MergedGrid, prompt_ids, visual_ids
 from flash_vstream_ros.memory.slot import MemorySnapshot
 
+from .ages import AgeIds, age_ids, ages, told, untold
 from .answering import GreedyAnswer, Prefill, Vocabulary
 from .interface import Grid
 from .preprocess import CLIP, MAX_PIXELS, MIN_PIXELS, POOL, PixelScale, Preprocessor
-from .prompt import INSTRUCTION, TURN_END, ChatPrompt
+from .prompt import INSTRUCTION, TURN_END, ChatPrompt, plain_ids
 from .warm import TextModelPrefix
 
 
@@ -34,6 +35,7 @@ class Qwen2VL:
         max_pixels: int = MAX_PIXELS,
         instruction: str = INSTRUCTION,
         scale: PixelScale = CLIP,
+        age_text: str = "",
     ) -> None:
         self.name = name
         self.trained = trained
@@ -52,6 +54,7 @@ class Qwen2VL:
             scale=scale,
         )
         self._prompt = ChatPrompt.of(tokenizer, instruction)
+        self.age_ids = age_ids(partial(plain_ids, tokenizer), age_text)
         self._vocabulary = _vocabulary(network, tokenizer)
 
     @property
@@ -106,7 +109,7 @@ class Qwen2VL:
             self.network,
             self._vocabulary,
             prompt=lambda: self._prompt,
-            visual=partial(prefill, self.network),
+            visual=self._prefill,
             details=partial(detail_tokens, self.network),
         )
 
@@ -128,16 +131,19 @@ class Qwen2VL:
 
     def _prefill(self, snapshot: MemorySnapshot, before: Sequence[int], after: Sequence[int]) -> Prefill:
         """The prompt: text tokens, what the snapshot shows, text tokens."""
-        return prefill(self.network, snapshot, before, after)
+        return prefill(self.network, snapshot, before, after, self.age_ids)
 
 
 @torch.inference_mode()
-def prefill(network: Any, snapshot: MemorySnapshot, before: Sequence[int], after: Sequence[int]) -> Prefill:
-    """The prompt `before`, [DAM, CSM], `after`, at AM-RoPE ids."""
+def prefill(
+    network: Any, snapshot: MemorySnapshot, before: Sequence[int], after: Sequence[int], age_ids: AgeIds = untold
+) -> Prefill:
+    """The prompt `before`, [DAM, CSM], `after`, at AM-RoPE ids, each entry behind the tokens that tell its age."""
     visual, (dam_grid, csm_grid) = merge_memory(network, snapshot), _merged_grids(network, snapshot)
     embed, merge = network.get_input_embeddings(), network.config.vision_config.spatial_merge_size
     device = text_device(network)
     texts = [embed(torch.tensor(ids, dtype=torch.long, device=device)) for ids in (before, after)]
+    counts, words = _entry_tokens(snapshot, merge), [age_ids(age) for age in ages(snapshot)]
     ids, rope_delta = prompt_ids(
         len(before),
         len(after),
@@ -150,12 +156,16 @@ def prefill(network: Any, snapshot: MemorySnapshot, before: Sequence[int], after
     length = len(before) + len(visual) + len(after)
     if ids.shape[1] != length:
         raise ValueError(f"The snapshot's {len(visual)} visual tokens do not come from slots of {snapshot.grid}.")
+    text, beside = (part.to(device) for part in told(counts, words))
+    memory = torch.where((text < 0)[:, None], visual[beside], embed(text.clamp(min=0)))
+    start, end = len(before), len(before) + len(visual)
+    places = torch.cat([ids[:, :start], ids[:, start:end][:, beside.cpu()], ids[:, end:]], dim=1)
     return Prefill(
-        embeds=torch.cat([texts[0], visual, texts[1]])[None],
-        ids=ids[:, None].to(device),
+        embeds=torch.cat([texts[0], memory, texts[1]])[None],
+        ids=places[:, None].to(device),
         next_id=length + rope_delta,
         visual_start=len(before),
-        entry_tokens=_entry_tokens(snapshot, merge),
+        entry_tokens=tuple(count + len(word) for count, word in zip(counts, words, strict=True)),
     )
 
 

@@ -104,6 +104,7 @@ def load(options: LoadOptions) -> Qwen2VL:
         attention_kernel=str(options.attention),
         max_pixels=options.max_pixels,
         instruction=options.instruction,
+        age_text=options.age_text,
     )
 
 

@@ -55,6 +55,7 @@ def load_llava(folder: Path, options: LoadOptions) -> FlashVStreamLLaVA:
 def refuse_options(folder: Path, options: LoadOptions) -> None:
     """ModelError names what was asked for and cannot be done with this family."""
     asked = {
+        "age_text": options.age_text,
         "adapter": "" if options.adapter is None else str(options.adapter),
         "quantization": "" if options.quantization == "none" else options.quantization,
         "positions": "" if options.positions == "auto" else options.positions,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from multiprocessing import get_context
 from queue import Empty
 from typing import Any, NamedTuple, TypeVar
@@ -15,6 +15,8 @@ from torch import Tensor
 
 from flash_vstream_ros.demo.questions import Question
 from flash_vstream_ros.memory.am_rope import MergedGrid, prompt_ids
+from flash_vstream_ros.models.ages import age_ids, told
+from flash_vstream_ros.models.household_settings import AGE_TEXT
 from flash_vstream_ros.models.preprocess import POOL
 from flash_vstream_ros.models.prompt import ChatPrompt, plain_ids
 
@@ -24,6 +26,7 @@ from .patrols import Example
 
 HIGH, LOW = MergedGrid(GRID // 2, GRID // 2), MergedGrid(GRID // 2 // POOL, GRID // 2 // POOL)
 T = TypeVar("T")
+PORTION = 8  # examples sent at once: one at a time, a pipe's latency would set their number
 PADDING, SHARED = -1, 0  # branches of tokens; drills, then questions, have their own from 1 on
 
 
@@ -31,7 +34,7 @@ class Batch(NamedTuple):
     """Prompts with several questions each, which do not see one another."""
 
     tokens: Tensor  # [batch, length] int64; -1: visual
-    visual: Tensor  # [batch, length, width]; 0 where text
+    visual: Tensor  # [batch, length, width]; not looked at where text
     positions: Tensor  # [3, batch, length]
     mask: Tensor  # [batch, 1, length, length] bool: what may be attended to
     targets: Tensor  # [batch, length] int64: the token to be said next, -100 elsewhere
@@ -46,6 +49,7 @@ class Batcher:
         self.tokenizer, self.prompt = tokenizer, prompt
         self.middle = [*prompt.between, *plain_ids(tokenizer, prompt.instruction + "\n")]
         self.drills = drills
+        self.age_ids = age_ids(self.ids, AGE_TEXT)
         self.stop = tokenizer.convert_tokens_to_ids("<|im_end|>")
         self._ids: dict[str, list[int]] = {}
 
@@ -77,7 +81,9 @@ class Batcher:
         with torch.no_grad():
             csm = self.merger(example.csm.float().flatten(0, 1))
         seen = torch.cat([example.dam.float().flatten(0, 1), csm])
-        shared = [*self.prompt.before, *[-1] * len(seen), *self.middle]
+        counts = [HIGH.rows * HIGH.columns] * len(example.dam) + [LOW.rows * LOW.columns] * len(example.csm)
+        text, beside = told(counts, [self.age_ids(age) for age in example.ages.tolist()])
+        shared = [*self.prompt.before, *text.tolist(), *self.middle]
         places, delta = prompt_ids(
             len(self.prompt.before),
             len(self.middle),
@@ -87,8 +93,10 @@ class Batcher:
             LOW,
             example.text_slots,
         )
+        start, end = len(self.prompt.before), len(self.prompt.before) + len(seen)
+        places = torch.cat([places[:, :start], places[:, start:end][:, beside], places[:, end:]], 1)
         tokens, goals, branches = list(shared), [-100] * len(shared), [SHARED] * len(shared)
-        parts, following = [places], len(shared) + delta
+        parts, following = [places], start + len(seen) + len(self.middle) + delta
         chosen, drilled = _some(example.questions, asked, rng), _some(example.drills, self.drills, rng)
         texts = [(branch, self._drill(drill)) for branch, drill in enumerate(drilled, 1)]
         texts += [(branch, self._question(question)) for branch, question in enumerate(chosen, self.drills + 1)]
@@ -97,7 +105,7 @@ class Batcher:
             goals += goal
             branches += [branch] * len(said)
             parts.append(torch.arange(following, following + len(said)).expand(3, -1))
-        return tokens, goals, branches, torch.cat(parts, 1), seen
+        return tokens, goals, branches, torch.cat(parts, 1), seen[beside]
 
     def _question(self, question: Question) -> tuple[list[int], list[int]]:
         """Tokens, and which are to be said next."""
@@ -141,7 +149,7 @@ class Pool:
         first: int = 600,
     ) -> None:
         context = get_context("fork")
-        self._queue: Any = context.Queue(maxsize=64)
+        self._queue: Any = context.Queue(maxsize=8)
         self._size, self._first = size, first
         self.held = [*held]
         self.made = 0
@@ -161,10 +169,11 @@ class Pool:
         self._maker.terminate()
 
     def _receive(self) -> bool:
-        """Take in an example that is ready; False when there is none and those held suffice."""
+        """Take in examples that are ready; False when there are none and those held suffice."""
         enough = len(self.held) >= self._first
         try:
-            self._keep(_unpacked(self._queue.get(block=not enough, timeout=10)))
+            for parts in self._queue.get(block=not enough, timeout=10):
+                self._keep(_unpacked(parts))
         except Empty:
             if not self._maker.is_alive():
                 raise RuntimeError("the process that makes examples has died; see what it printed") from None
@@ -184,10 +193,10 @@ def _visual_tokens(example: Example) -> int:
 
 
 def _make(make: Callable[[], Iterator[Example]], queue: Any) -> None:
-    os.nice(12)
     torch.set_num_threads(1)
-    for example in filter(lambda example: example.questions, make()):
-        queue.put(tuple(part.numpy() if isinstance(part, Tensor) else part for part in example))
+    endless = (example for example in make() if example.questions)
+    while portion := [*islice(endless, PORTION)]:
+        queue.put([tuple(part.numpy() if isinstance(part, Tensor) else part for part in one) for one in portion])
 
 
 def _unpacked(parts: tuple[Any, ...]) -> Example:

@@ -46,7 +46,7 @@ def household_network(tokenizer: Any) -> Any:
             "vocab_size": len(tokenizer),
             "hidden_size": 128,
             "intermediate_size": 320,
-            "num_hidden_layers": 4,
+            "num_hidden_layers": 6,
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "max_position_embeddings": 8192,

@@ -19,6 +19,7 @@ from flash_vstream_ros.demo.questions import Question, questions
 from flash_vstream_ros.demo.world import ROOMS, World
 from flash_vstream_ros.memory.flash_memory import FlashMemory, FlashMemoryConfig
 from flash_vstream_ros.memory.slot import Grid, Slot
+from flash_vstream_ros.models.ages import ages
 from flash_vstream_ros.models.household_settings import FRAME_S, MEMORY, SLOT_S, slots_by
 
 from .drills import Drill, drills
@@ -45,6 +46,7 @@ class Example(NamedTuple):
     dam_times: Tensor
     csm: Tensor  # [csm_slots, low_patches, dim] float16
     csm_times: Tensor
+    ages: Tensor  # [dam_slots + csm_slots] float64 [s]
     text_slots: int
     questions: list[Question]
     drills: list[Drill]
@@ -108,9 +110,13 @@ def random_memory(rng: np.random.Generator) -> FlashMemoryConfig:
     return replace(MEMORY, csm_slots=csm_slots, dam_slots=max(2, csm_slots * MEMORY.dam_slots // MEMORY.csm_slots))
 
 
-def random_world(rng: np.random.Generator, csm_slots: int, longest_min: float) -> World:
-    """A patrol of so many looks that most have a cluster of their own; one of hours moves slowly, as a robot does."""
-    looks = rng.uniform(3, min(CROWDED * csm_slots, 4 * longest_min))
+def random_world(rng: np.random.Generator, csm_slots: int, longest_min: float, eventful: bool = False) -> World:
+    """A patrol of so many looks that most have a cluster of their own; one of hours moves slowly, as a robot does.
+
+    An `eventful` one has half as many looks at least.
+    """
+    most = min(CROWDED * csm_slots, 4 * longest_min)
+    looks = rng.uniform(most / 2 if eventful else 3, most)
     shortest = looks * 15 / 60
     least = shortest * (8 if rng.random() < SLOW_SHARE else 1)
     minutes = float(np.exp(rng.uniform(np.log(min(least, longest_min)), np.log(min(longest_min, 24 * shortest)))))
@@ -118,18 +124,20 @@ def random_world(rng: np.random.Generator, csm_slots: int, longest_min: float) -
 
 
 def examples(
-    features: Features, seed: int, longest_min: float, real: bool = False, moments: int = 16
+    features: Features, seed: int, longest_min: float, real: bool = False, moments: int = 32
 ) -> Iterator[Example]:
     """Endless; `moments` of each patrol, spread over it and always its end; `real`: as at the node.
 
-    Else memories are of all sizes, and of a long look not every slot is taken in, for speed.
+    Patrols of the real one are eventful, and more is asked late. Else memories are of all sizes, and of a long look not
+    every slot is taken in, for speed.
     """
     rng = np.random.default_rng(seed)
     composer = Composer(features, seed + 1)
     while True:
         config = MEMORY if real else random_memory(rng)
-        world = random_world(rng, config.csm_slots, longest_min)
-        stops = sorted({*rng.uniform(20, world.duration, moments - 1).tolist(), world.duration})
+        world = random_world(rng, config.csm_slots, longest_min, eventful=real)
+        places = rng.random(moments - 1) ** (0.5 if real else 1)
+        stops = sorted({*(20 + places * (world.duration - 20)).tolist(), world.duration})
         form = str(rng.choice(FORMS, p=FORM_SHARES))
         if form == "DAM":
             config = replace(config, dam_slots=config.csm_slots)
@@ -158,12 +166,14 @@ def _example(memory: FlashMemory, world: World, now: float, form: str, rng: np.r
     snapshot = memory.snapshot(since_ns=nanoseconds(begun[since].looks[0].start) if since else 0)
     if snapshot.empty:
         since, snapshot = 0, memory.snapshot()
+    told = [*ages(snapshot)]
     dam, csm = slice(0 if form == "CSM" else None), slice(0 if form == "DAM" else None)
     return Example(
         snapshot.dam[dam].half(),
         snapshot.dam_times[dam],
         snapshot.csm[csm].half(),
         snapshot.csm_times[csm],
+        torch.tensor([*told[: len(snapshot.dam)][dam], *told[len(snapshot.dam) :][csm]], dtype=torch.float64),
         snapshot.text_slots,
         [question for _ in range(DRAWS) for question in questions(world.visits[since:], now, rng)],
         drills(world.visits[since:], now, rng),

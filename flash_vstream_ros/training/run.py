@@ -34,12 +34,12 @@ class Plan:
 
     seed: int = 1
     vision_steps: int = 2000
-    language_steps: int = 21_000
-    cooling_steps: int = 5_000  # of these, the last ones, with a falling rate
+    language_steps: int = 26_000
+    cooling_steps: int = 8_000  # of these, the last ones, with a falling rate
     language_rate: float = 1e-3
     batch: int = 8  # prompts, in parts of similar length
     parts: int = 2  # each on a core of its own
-    questions: int = 6  # behind each prompt
+    questions: int = 8  # behind each prompt
     drills: int = 3  # behind each prompt
     longest_min: float = 170.0  # patrol
 

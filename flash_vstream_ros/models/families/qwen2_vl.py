@@ -30,6 +30,11 @@ def load_as(
             f"positions am_rope is what weights were trained with that began as Qwen2-VL; this is a "
             f"{architecture.title}: use positions auto or video."
         )
+    if options.age_text and issubclass(model, VideoPrompted):
+        raise ModelError(
+            f"age_text {options.age_text!r} is for a memory told with AM-RoPE; this {architecture.title} is told of it "
+            "as of videos, whose times it knows: leave it empty."
+        )
     tokenizer = load_tokenizer(folder, read_config(folder, architecture), architecture)  # first: weights take minutes
     network = load_network(
         folder,
@@ -48,5 +53,6 @@ def load_as(
         attention_kernel=str(options.attention),
         max_pixels=options.max_pixels,
         instruction=options.instruction,
+        age_text=options.age_text,
         scale=scale,
     )
