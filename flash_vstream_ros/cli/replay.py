@@ -192,6 +192,10 @@ def _publish(args: argparse.Namespace, source: FrameSource) -> Sent:
         _acknowledged(publisher)
     except KeyboardInterrupt:
         sent.interrupted = True
+    except Exception:
+        if ros.ok():
+            raise
+        sent.interrupted = True  # rclpy raises from whatever a signal finds it in
     finally:
         sent.skipped = source.skipped
         node.destroy_node()
