@@ -211,7 +211,7 @@ def llava(tmp_path_factory) -> FlashVStreamLLaVA:
 
 @pytest.fixture(scope="module")
 def qwen():
-    return load_model("tiny-random", device="cpu", max_pixels=56 * 56)
+    return load_model("tiny-random", device="cpu", max_pixels=112 * 112)
 
 
 def forget(engine: Engine, selection: Selection) -> int:
