@@ -195,7 +195,8 @@ def test_a_run_is_resumed_and_ends_in_a_model_that_answers(
 
 def test_memories_to_train_on_are_of_all_sizes(features: Features, some: list[Example]) -> None:
     assert len({len(example.csm) for example in some}) > 2
-    real = next(examples(features, 4, longest_min=6.0, real=True))
+    endless = examples(features, 4, longest_min=6.0, real=True)
+    real = next(example for example in endless if len(example.csm) and len(example.dam))
     assert len(real.dam) <= patrols.MEMORY.dam_slots
     world = World(2)
     assert questions(world.visits, world.duration, np.random.default_rng(0))
