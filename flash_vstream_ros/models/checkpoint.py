@@ -199,6 +199,7 @@ def quiet() -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
+    """What an error says, cut short; its kind where it says nothing."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:300] if lines else type(error).__name__
 

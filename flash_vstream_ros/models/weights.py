@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from .checkpoint import INDEX, WEIGHTS, _listing, _shapes, check_files, first_line, quiet
+from .checkpoint import INDEX, WEIGHTS, check_files, complain_of, first_line, quiet
 from .folder import read_json
 from .interface import ModelError
 
@@ -44,12 +44,15 @@ def fill(module: nn.Module, tensors: dict[str, Tensor], folder: Path, prefix: st
     ModelError when one is missing, unknown or misshapen.
     """
     own = module.state_dict()
-    shapes = [(name, tensors[name].shape, own[name].shape) for name in own if name in tensors]
-    require(
-        folder,
+    found_and_expected = [(name, tensors[name].shape, own[name].shape) for name in own if name in tensors]
+    complain_of(
+        f"The weights in {folder}",
+        "the model",
         missing=[prefix + name for name in own if name not in tensors],
         unknown=[prefix + name for name in tensors if name not in own],
-        misshapen=[(prefix + name, found, expected) for name, found, expected in shapes if found != expected],
+        misshapen=[
+            (prefix + name, found, expected) for name, found, expected in found_and_expected if found != expected
+        ],
     )
     module.load_state_dict(tensors)
 
@@ -77,19 +80,8 @@ def load_part(
         except (OSError, ValueError, RuntimeError, ImportError, SafetensorError, pickle.UnpicklingError) as error:
             raise ModelError(f"The weights in {folder} cannot be loaded: {first_line(error)}") from error
     unknown = [name for name in loading["unexpected_keys"] if not other(name)]
-    require(folder, loading["missing_keys"], unknown, loading["mismatched_keys"])
+    complain_of(f"The weights in {folder}", "the model", loading["missing_keys"], unknown, loading["mismatched_keys"])
     return network
-
-
-def require(folder: Path, missing: Iterable[str], unknown: Iterable[str], misshapen: Iterable[Any]) -> None:
-    """ModelError when any weight is named; `misshapen` are of name, shape found and shape expected."""
-    for what, names in (
-        ("lack", missing),
-        ("have, unknown to the model,", unknown),
-        ("have in other shapes than config.json says", [_shapes(*each) for each in misshapen]),
-    ):
-        if names := list(names):
-            raise ModelError(f"The weights in {folder} {what} {_listing(names)}. Download the model again.")
 
 
 def _read(file: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
