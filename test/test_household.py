@@ -27,7 +27,7 @@ from flash_vstream_ros.parameters import SUMMARY_PROMPT
 
 SEEDS = range(300_000, 300_005)
 MINUTES = 8.0
-RIGHT = 0.66  # of all questions; the memory as it is has a margin above, one that is harmed below
+RIGHT = 0.74  # of all questions; the memory as it is has a margin above, one that is harmed below
 
 
 class Moment(NamedTuple):
@@ -116,8 +116,8 @@ def test_without_video_it_can_only_guess(household: Any, moments: list[Moment]) 
 def test_its_summaries_tell_what_happened_lately(household: Any, moments: list[Moment]) -> None:
     said = [batched_answers(household, moment.lately, [SUMMARY_PROMPT])[0] for moment in moments]
     scores = [precision_recall(text, moment.truth) for text, moment in zip(said, moments, strict=True)]
-    assert fmean(precision for precision, _ in scores) >= 0.85
-    assert fmean(recall for _, recall in scores) >= 0.85
+    assert fmean(precision for precision, _ in scores) >= 0.8
+    assert fmean(recall for _, recall in scores) >= 0.75
 
 
 def test_the_node_gets_the_settings_that_it_was_trained_with() -> None:
