@@ -33,7 +33,7 @@ def rows(*headings: str) -> list[list[str]]:
 def text_of(default: Any) -> str:
     if isinstance(default, list):
         return f"[{', '.join(default)}]"
-    return str(default).lower() if isinstance(default, bool) else str(default)
+    return str(default).lower() if isinstance(default, bool) else str(default) or '""'
 
 
 def row_of(spec: ParameterSpec) -> list[str]:
