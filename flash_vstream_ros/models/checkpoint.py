@@ -66,18 +66,19 @@ def read_config(folder: Path, architecture: Architecture = QWEN2_VL) -> Any:
         raise ModelError(f"{file} does not describe a {architecture.title}: {first_line(error)}") from error
 
 
+def listed_files(folder: Path, single: str, index: str) -> list[Path]:
+    """The files that the folder's index names, else the single one; ModelError when the index is damaged."""
+    if not (folder / index).is_file():
+        return [folder / single]
+    listed = read_json(folder / index).get("weight_map")
+    if not isinstance(listed, dict):
+        raise ModelError(f"{folder / index} has no weight_map: download it again.")
+    return [folder / name for name in sorted(set(listed.values()))]
+
+
 def check_files(folder: Path) -> None:
     """Reads the header of every weight file; ModelError names the one that is missing or damaged."""
-    index = folder / INDEX
-    if index.is_file():
-        listed = read_json(index).get("weight_map")
-        if not isinstance(listed, dict):
-            raise ModelError(f"{index} has no weight_map: download it again.")
-        names = sorted(set(listed.values()))
-    else:
-        names = [WEIGHTS]
-    for name in names:
-        file = folder / name
+    for file in listed_files(folder, WEIGHTS, INDEX):
         if not file.is_file():
             raise ModelError(f"The weights are incomplete: {file} does not exist. Download the model again.")
         with opened(file) as weights:

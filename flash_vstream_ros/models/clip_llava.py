@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from .answering import GreedyAnswer, Prefill, Vocabulary
 from .centre_crop import CentreCrop
 from .interface import Grid
 from .prompt import INSTRUCTION
+from .prompted import Prompted
 from .vicuna import VicunaPrompt
 
 
@@ -74,7 +74,7 @@ class StarAnswer(GreedyAnswer):
         return (*shares[first_dam:], *shares[:first_dam])
 
 
-class FlashVStreamLLaVA:
+class FlashVStreamLLaVA(Prompted[VicunaPrompt]):
     """A `VStream` and its tokenizer as a VisionLanguageModel; also answers from the memory of a whole clip."""
 
     patches_per_token = 1  # every patch that the memory holds is a token
@@ -96,24 +96,6 @@ class FlashVStreamLLaVA:
         self.dtype: torch.dtype = networks.language.dtype
         self._prompt = VicunaPrompt(tokenizer, instruction)
         self._vocabulary = _vocabulary(networks.language, tokenizer)
-
-    @property
-    def instruction(self) -> str:
-        """The sentence before every question; what is set holds from the next question on."""
-        return self._prompt.instruction
-
-    @instruction.setter
-    def instruction(self, sentence: str) -> None:
-        self._prompt = replace(self._prompt, instruction=sentence)
-
-    @property
-    def answer_start(self) -> str:
-        """What every answer goes on from; what is set holds from the next question on."""
-        return self._prompt.answer_start
-
-    @answer_start.setter
-    def answer_start(self, text: str) -> None:
-        self._prompt = replace(self._prompt, answer_start=text)
 
     def grid(self, height: int, width: int) -> Grid:
         """The tokens of a frame, the same for every size: the middle square is seen. ValueError when there is none."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,10 +18,11 @@ from .answering import GreedyAnswer, Prefill, Vocabulary
 from .interface import Grid
 from .preprocess import CLIP, MAX_PIXELS, MIN_PIXELS, POOL, PixelScale, Preprocessor
 from .prompt import INSTRUCTION, TURN_END, ChatPrompt, plain_ids
+from .prompted import Prompted
 from .warm import TextModelPrefix
 
 
-class Qwen2VL:
+class Qwen2VL(Prompted[ChatPrompt]):
     """A `Qwen2VLForConditionalGeneration` and its tokenizer as a VisionLanguageModel."""
 
     def __init__(
@@ -56,24 +56,6 @@ class Qwen2VL:
         self._prompt = ChatPrompt.of(tokenizer, instruction)
         self.age_ids = age_ids(partial(plain_ids, tokenizer), age_text)
         self._vocabulary = _vocabulary(network, tokenizer)
-
-    @property
-    def instruction(self) -> str:
-        """The sentence before every question; what is set holds from the next question on."""
-        return self._prompt.instruction
-
-    @instruction.setter
-    def instruction(self, sentence: str) -> None:
-        self._prompt = replace(self._prompt, instruction=sentence)
-
-    @property
-    def answer_start(self) -> str:
-        """What every answer goes on from; what is set holds from the next question on."""
-        return self._prompt.answer_start
-
-    @answer_start.setter
-    def answer_start(self, text: str) -> None:
-        self._prompt = replace(self._prompt, answer_start=text)
 
     def grid(self, height: int, width: int) -> Grid:
         """The patch grid for camera frames of this size in pixels; ValueError when too small or too narrow."""

@@ -11,8 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from .checkpoint import INDEX, WEIGHTS, check_files, complain_of, first_line, quiet
-from .folder import read_json
+from .checkpoint import INDEX, WEIGHTS, check_files, complain_of, first_line, listed_files, quiet
 from .interface import ModelError
 
 TORCH_WEIGHTS, TORCH_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -22,8 +21,8 @@ def weight_files(folder: Path) -> list[Path]:
     """The files that hold the folder's weights, safetensors or older torch ones; ModelError when one is missing."""
     if (folder / INDEX).is_file() or (folder / WEIGHTS).is_file() or not _has_torch_weights(folder):
         check_files(folder)
-        return _listed(folder, WEIGHTS, INDEX)
-    files = _listed(folder, TORCH_WEIGHTS, TORCH_INDEX)
+        return listed_files(folder, WEIGHTS, INDEX)
+    files = listed_files(folder, TORCH_WEIGHTS, TORCH_INDEX)
     for file in files:
         if not file.is_file():
             raise ModelError(f"The weights are incomplete: {file} does not exist. Download the model again.")
@@ -97,12 +96,3 @@ def _read(file: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
 
 def _has_torch_weights(folder: Path) -> bool:
     return (folder / TORCH_WEIGHTS).is_file() or (folder / TORCH_INDEX).is_file()
-
-
-def _listed(folder: Path, single: str, index: str) -> list[Path]:
-    if not (folder / index).is_file():
-        return [folder / single]
-    listed = read_json(folder / index).get("weight_map")
-    if not isinstance(listed, dict):
-        raise ModelError(f"{folder / index} has no weight_map: download it again.")
-    return [folder / name for name in sorted(set(listed.values()))]
