@@ -139,7 +139,7 @@ def _some(options: Sequence[T], count: int, rng: np.random.Generator) -> list[T]
 
 
 class Pool:
-    """Examples from a process of its own, the newest `size` of them; each is drawn several times."""
+    """Examples from a process of its own, the newest `size` of them; each is drawn once or so, by chance."""
 
     def __init__(
         self,
@@ -152,14 +152,16 @@ class Pool:
         self._queue: Any = context.Queue(maxsize=8)
         self._size, self._first = size, first
         self.held = [*held]
-        self.made = 0
+        self.made = self._drawn = 0
         self._maker = context.Process(target=_make, args=(make, self._queue), daemon=True)
         self._maker.start()
 
     def draw(self, count: int, rng: np.random.Generator) -> list[Example]:
         """Examples of similar length, so that a batch has little padding."""
-        while self._receive():
+        # No more than are drawn: the process that makes them shares the cores with the training.
+        while (len(self.held) < self._first or self.made <= self._drawn) and self._receive():
             pass
+        self._drawn += count
         wanted = _visual_tokens(self.held[rng.integers(len(self.held))])
         some = rng.choice(len(self.held), min(8 * count, len(self.held)), replace=False)
         nearest = sorted(some.tolist(), key=lambda i: abs(_visual_tokens(self.held[i]) - wanted))[:count]
