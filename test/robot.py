@@ -49,15 +49,15 @@ class NodeProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
+        ended_by_itself = self.process.poll()
+        if ended_by_itself is None:
             try:
                 self.interrupt()  # a killed node would haunt the graph for ten seconds
             except subprocess.TimeoutExpired:
                 self.process.send_signal(signal.SIGABRT)  # its threads tell the log where they are
                 self.process.wait()
-        assert self.process.returncode not in CRASHES, (
-            f"the node ended by {self.process.returncode}:\n{self.log[-8000:]}"
-        )
+                print(f"the node did not end:\n{self.log}")
+        assert ended_by_itself not in CRASHES, f"the node ended by {ended_by_itself}:\n{self.log[-8000:]}"
 
     def interrupt(self, signal_number: int = signal.SIGINT) -> int:
         """Ctrl-C; the exit status."""
