@@ -18,6 +18,19 @@ ARGUMENTS = [
     DeclareLaunchArgument(
         "model", default_value="", description="Hub id or folder of the model; empty: as in params_file"
     ),
+    DeclareLaunchArgument(
+        "device", default_value="", description="Device of the language model, such as cuda:0; empty: as in params_file"
+    ),
+    DeclareLaunchArgument(
+        "vision_device",
+        default_value="",
+        description="Device of the vision tower and the memory, such as cuda:1; empty: as in params_file",
+    ),
+    DeclareLaunchArgument(
+        "image_transport",
+        default_value="",
+        description="raw or compressed, for a camera elsewhere; empty: as in params_file",
+    ),
     DeclareLaunchArgument("image_topic", default_value="image", description="Topic of the camera: sensor_msgs/Image"),
     DeclareLaunchArgument(
         "autostart",
@@ -34,6 +47,13 @@ ARGUMENTS = [
     DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal"),
 ]
 
+PARAMETERS = {  # that an argument overrides where it is given
+    "model": "model.name",
+    "device": "model.device",
+    "vision_device": "model.vision_device",
+    "image_transport": "image.transport",
+}
+
 
 def start_node(context: LaunchContext) -> list[Node]:
     def argument(name: str) -> str:
@@ -46,8 +66,7 @@ def start_node(context: LaunchContext) -> list[Node]:
         return value == "true"
 
     overrides: dict[str, bool | str] = {"use_sim_time": switch("use_sim_time")}
-    if argument("model"):
-        overrides["model.name"] = argument("model")
+    overrides |= {name: argument(given) for given, name in PARAMETERS.items() if argument(given)}
     if argument("autostart"):
         overrides["autostart"] = switch("autostart")
     return [

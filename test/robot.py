@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from flash_vstream_ros.ros.interfaces import Empty, Image, MemoryStatus, SceneSu
 
 SECOND = 1_000_000_000
 START_S = 200.0  # for a process with torch to start, on a machine that does other work as well
+CRASHES = [1, *(-number for number in (signal.SIGABRT, signal.SIGBUS, signal.SIGSEGV))]
 SMALL = ["-p", "model.max_pixels:=12544", "-p", "question.max_new_tokens:=8", "-p", "summary.period_s:=0.0"]
 SMALL += ["-p", "status.period_s:=0.05"]
 
@@ -32,7 +34,12 @@ class NodeProcess:
         self._log = folder / f"node-{time.monotonic_ns()}.log"
         command = [sys.executable, "-m", "flash_vstream_ros.cli", "node", "--model", model, "--ros-args"]
         with self._log.open("wb") as log:
-            self.process = subprocess.Popen([*command, *(SMALL if small else []), *ros_args], stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                [*command, *(SMALL if small else []), *ros_args],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "PYTHONFAULTHANDLER": "1"},
+            )
 
     @property
     def log(self) -> str:
@@ -42,12 +49,15 @@ class NodeProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
+        ended_by_itself = self.process.poll()
+        if ended_by_itself is None:
             try:
                 self.interrupt()  # a killed node would haunt the graph for ten seconds
             except subprocess.TimeoutExpired:
-                self.process.kill()
+                self.process.send_signal(signal.SIGABRT)  # its threads tell the log where they are
                 self.process.wait()
+                print(f"the node did not end:\n{self.log}")
+        assert ended_by_itself not in CRASHES, f"the node ended by {ended_by_itself}:\n{self.log[-8000:]}"
 
     def interrupt(self, signal_number: int = signal.SIGINT) -> int:
         """Ctrl-C; the exit status."""

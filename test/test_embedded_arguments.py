@@ -173,7 +173,7 @@ def test_discovery_follows_the_environment():
     assert '<Peer address="localhost"/>' in local
     assert "<AllowMulticast>false</AllowMulticast>" in local
     peers = Discovery.from_environment({"ROS_STATIC_PEERS": "10.0.0.1;10.0.0.2"}).configuration()
-    assert '<Peer address="10.0.0.2"/>' in peers
+    assert '<Peer address="10.0.0.2" PruneDelay="inf"/>' in peers
     assert "AllowMulticast" not in peers
     assert "ros_discovery_off" in Discovery("OFF").configuration()
     with pytest.raises(ValueError, match="EVERYWHERE"):

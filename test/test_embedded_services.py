@@ -13,6 +13,7 @@ from conftest import wait_until
 
 from flash_vstream_ros.ros import MultiThreadedExecutor, Node, ReentrantCallbackGroup
 from flash_vstream_ros.ros.embedded.cdr import SERVICE_HEADER, serialize
+from flash_vstream_ros.ros.embedded.peers import matched_reader
 from flash_vstream_ros.ros.interfaces import AskScene, MemoryEntry, interface
 
 Trigger = interface("std_srvs/srv/Trigger")
@@ -165,3 +166,24 @@ def test_a_burst_of_requests_is_answered_completely(node):
     release.set()
     assert wait_until(lambda: all(future.done() for future in futures))
     assert [future.result().answer for future in futures] == [str(number) for number in range(50)]
+
+
+def test_threads_that_look_at_peers_at_once_see_each_as_it_is(node):
+    service = node.create_service(AskScene, "looked_at", lambda request, response: response)
+    clients = [node.create_client(AskScene, "looked_at") for _ in range(4)]
+    writer = service.writer.entity
+    assert wait_until(lambda: len(writer.get_matched_subscriptions()) == len(clients))
+    truth = {handle: matched_reader(writer, handle) for handle in writer.get_matched_subscriptions()}
+    assert len({peer.user_data["clientid"] for peer in truth.values()}) == len(clients)
+    others = []
+
+    def look():
+        for _ in range(100):
+            others.extend(peer for handle, known in truth.items() if (peer := matched_reader(writer, handle)) != known)
+
+    threads = [threading.Thread(target=look) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not others

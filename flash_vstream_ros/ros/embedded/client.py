@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from .callback_groups import CallbackGroup
 from .cdr import ENCAPSULATION, SERVICE_HEADER, CorruptSample, deserialize, serialize
-from .graph import parse_user_data
+from .peers import PeerQos, matched_reader, matched_writer
 from .qos import QoSProfile
 from .task import Future
 from .waitable import Waitable, Work
@@ -76,8 +76,8 @@ class Client(Waitable):
     def service_is_ready(self) -> bool:
         """Whether a server takes requests and its replies reach this client."""
         writer, reader = self.writer.entity, self.reader.entity
-        servers = _service_ids(writer.get_matched_subscriptions(), writer.get_matched_subscription_data)
-        repliers = _service_ids(reader.get_matched_publications(), reader.get_matched_publication_data)
+        servers = _service_ids(matched_reader(writer, handle) for handle in writer.get_matched_subscriptions())
+        repliers = _service_ids(matched_writer(reader, handle) for handle in reader.get_matched_publications())
         return bool(servers & repliers)
 
     def wait_for_service(self, timeout_sec: float | None = None) -> bool:
@@ -123,6 +123,5 @@ class Client(Waitable):
         self._node.destroy_client(self)
 
 
-def _service_ids(handles: list[int], data_of: Callable[[int], Any]) -> set[str]:
-    found = (data_of(handle) for handle in handles)
-    return {parse_user_data(data.qos).get("serviceid", "") for data in found if data is not None}
+def _service_ids(peers: Iterable[PeerQos | None]) -> set[str]:
+    return {peer.user_data.get("serviceid", "") for peer in peers if peer is not None}

@@ -60,8 +60,9 @@ class Discovery:
     def _participants(self) -> str:
         if self.range == "OFF":
             return f"<ParticipantIndex>none</ParticipantIndex><Tag>ros_discovery_off_{os.getpid()}</Tag>"
-        peers = [*(["localhost"] if self.range == "LOCALHOST" else []), *self.static_peers]
-        listed = "".join(f'<Peer address="{peer}"/>' for peer in peers)
+        listed = '<Peer address="localhost"/>' if self.range == "LOCALHOST" else ""
+        # Cyclone DDS 11 (unlike 0.10) else gives up a peer that has not started within half a minute.
+        listed += "".join(f'<Peer address="{peer}" PruneDelay="inf"/>' for peer in self.static_peers)
         return "<ParticipantIndex>auto</ParticipantIndex><MaxAutoParticipantIndex>32</MaxAutoParticipantIndex>" + (
             f"<Peers>{listed}</Peers>" if listed else ""
         )

@@ -18,13 +18,12 @@ from cyclonedds.builtin import (
     BuiltinTopicDcpsPublication,
     BuiltinTopicDcpsSubscription,
 )
-from cyclonedds.builtin_types import cqos_to_qos
 from cyclonedds.core import DDSStatus, InstanceState
-from cyclonedds.qos import Policy
 
 from . import names
 from .cdr import CorruptSample, deserialize, serialize
-from .qos import DurabilityPolicy, HistoryPolicy, QoSProfile, from_dds, to_dds
+from .peers import PeerQos, peer_qos
+from .qos import DurabilityPolicy, HistoryPolicy, QoSProfile, from_peer, to_dds
 from .types import idl_type, message_class, type_hash
 from .wire import Reader, Wire, Writer, dispose
 
@@ -167,7 +166,7 @@ class Graph:
         self._on_change()
 
     def _on_participants(self, reader: BuiltinDataReader) -> None:
-        taken = ddspy_take_participant(reader._ref, 1000, _participant, cqos_to_qos)
+        taken = ddspy_take_participant(reader._ref, 1000, _participant, peer_qos)
         for gid, enclave, alive in taken if isinstance(taken, list) else ():
             with self._lock:
                 if alive:
@@ -178,7 +177,7 @@ class Graph:
         self._on_change()
 
     def _on_endpoints(self, reader: BuiltinDataReader, kind: str) -> None:
-        taken = ddspy_take_endpoint(reader._ref, 10_000, _endpoint, cqos_to_qos)
+        taken = ddspy_take_endpoint(reader._ref, 10_000, _endpoint, peer_qos)
         for gid, endpoint in taken if isinstance(taken, list) else ():
             with self._lock:
                 if endpoint is None:
@@ -230,26 +229,19 @@ def _gid(gid: bytes) -> Any:
     return gid_class(data=np.frombuffer(gid.ljust(16, b"\0"), np.uint8))
 
 
-def parse_user_data(qos: Any) -> dict[str, str]:
-    """The `key=value;` pairs that ROS puts into the user data of participants and endpoints."""
-    policy = qos[Policy.Userdata] if qos is not None else None
-    text = policy.data.decode(errors="replace") if policy else ""
-    return dict(part.split("=", 1) for part in text.split(";") if "=" in part)
-
-
 def _alive(info: Any) -> bool:
     return bool(info.valid_data and info.instance_state & InstanceState.Alive)
 
 
-def _participant(key: bytes, qos: Any, info: Any) -> tuple[bytes, str, bool]:
-    enclave = parse_user_data(qos).get("enclave", "/") if info.valid_data else "/"
+def _participant(key: bytes, qos: PeerQos | None, info: Any) -> tuple[bytes, str, bool]:
+    enclave = qos.user_data.get("enclave", "/") if qos is not None and info.valid_data else "/"
     return bytes(key), enclave, _alive(info)
 
 
 def _endpoint(
-    key: bytes, participant: bytes, handle: int, topic: str, type_name: str, qos: Any, info: Any, type_id: Any
+    key: bytes, participant: bytes, handle: int, topic: str, type_name: str, qos: PeerQos, info: Any, type_id: Any
 ) -> tuple[bytes, Endpoint | None]:
     gid = bytes(key)
     if not _alive(info):
         return gid, None
-    return gid, Endpoint(gid, bytes(participant), topic, type_name, from_dds(qos), parse_user_data(qos))
+    return gid, Endpoint(gid, bytes(participant), topic, type_name, from_peer(qos), qos.user_data)

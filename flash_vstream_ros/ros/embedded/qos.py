@@ -12,6 +12,8 @@ from .duration import Duration
 if TYPE_CHECKING:
     from cyclonedds.qos import Qos
 
+    from .peers import PeerQos
+
 WRITE_PATIENCE_NS = 100_000_000
 """How long a reliable writer waits for slow readers before a sample is given up."""
 
@@ -152,15 +154,11 @@ def to_dds(profile: QoSProfile, user_data: str = "") -> Qos:
     return Qos(*policies)
 
 
-def from_dds(qos: Qos) -> QoSProfile:
-    """What discovery tells of a peer's profile; DDS does not announce the history."""
-    from cyclonedds.qos import Policy
-
-    reliable = isinstance(qos[Policy.Reliability], Policy.Reliability.Reliable)
-    latched = qos[Policy.Durability] == Policy.Durability.TransientLocal
+def from_peer(qos: PeerQos) -> QoSProfile:
+    """What discovery tells of a peer's profile."""
     profile = QoSProfile(
-        reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
-        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+        reliability=ReliabilityPolicy.RELIABLE if qos.reliable else ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if qos.transient_local else DurabilityPolicy.VOLATILE,
     )
     profile.history = HistoryPolicy.UNKNOWN
     return profile

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .callback_groups import CallbackGroup
 from .cdr import ENCAPSULATION, SERVICE_HEADER, serialize
-from .graph import parse_user_data
+from .peers import matched_reader, matched_writer
 from .qos import QoSProfile
 from .receiver import Receiver
 
@@ -70,10 +70,10 @@ class Service(Receiver):
         """True once the client's reply reader is matched, False when it is not in time, None when it has gone."""
         deadline = time.monotonic() + MATCH_PATIENCE
         while True:
-            request_writer = self.reader.entity.get_matched_publication_data(client)
+            request_writer = matched_writer(self.reader.entity, client)
             if request_writer is None:
                 return None
-            client_id = parse_user_data(request_writer.qos).get("clientid")
+            client_id = request_writer.user_data.get("clientid")
             if client_id is None or self._reply_reader_exists(client_id):
                 return True
             if time.monotonic() > deadline:
@@ -82,11 +82,8 @@ class Service(Receiver):
 
     def _reply_reader_exists(self, client_id: str) -> bool:
         writer = self.writer.entity
-        for handle in writer.get_matched_subscriptions():
-            data = writer.get_matched_subscription_data(handle)
-            if data is not None and parse_user_data(data.qos).get("clientid") == client_id:
-                return True
-        return False
+        peers = (matched_reader(writer, handle) for handle in writer.get_matched_subscriptions())
+        return any(peer is not None and peer.user_data.get("clientid") == client_id for peer in peers)
 
     def destroy(self) -> None:
         self._node.destroy_service(self)

@@ -1,0 +1,90 @@
+"""What crosses from the vision tower's device to the language model's, seen on one device by what is asked to move.
+
+Two devices are not here: what is moved, how often and where to is the same with the two names of one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from flash_vstream_ros.memory.flash_memory import FlashMemory
+from flash_vstream_ros.memory.slot import Slot
+from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.models.qwen2_vl import Qwen2VL, merge_memory
+
+
+class Moves(TorchFunctionMode):
+    """The float tensors whose move to a device was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moved: list[Tensor] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        where = [given for given in (*args[1:], *kwargs.values()) if isinstance(given, (torch.device, str))]
+        if func in (torch.Tensor.cpu, torch.Tensor.cuda) or (func is torch.Tensor.to and where):
+            self.moved += [args[0]] * args[0].is_floating_point()
+        return func(*args, **kwargs)
+
+    @property
+    def sizes(self) -> list[int]:
+        return sorted(tensor.numel() for tensor in self.moved)
+
+
+@pytest.fixture(scope="module")
+def model() -> Qwen2VL:
+    loaded = load_model("tiny-random", device="cpu", vision_device="cpu")
+    assert isinstance(loaded, Qwen2VL)
+    return loaded
+
+
+def slot(model: Qwen2VL, number: int) -> Slot:
+    grid = model.grid(120, 160)
+    frames = list(np.random.default_rng(number).integers(0, 256, (2, 120, 160, 3), dtype=np.uint8))
+    return Slot("camera", "", 2 * number, 2 * number + 1, *model.encode(frames, grid), grid)
+
+
+@pytest.fixture
+def memory(model: Qwen2VL) -> FlashMemory:
+    filled = FlashMemory()
+    for number in range(4):
+        filled.insert(slot(model, number))
+    return filled
+
+
+def test_the_memory_takes_a_slot_in_where_the_tower_made_it(model: Qwen2VL, memory: FlashMemory) -> None:
+    further = slot(model, 4)
+    with Moves() as moves:
+        memory.insert(further)
+    assert moves.sizes == []
+
+
+def test_a_question_moves_each_visual_token_once_and_nothing_back(model: Qwen2VL, memory: FlashMemory) -> None:
+    snapshot = memory.snapshot()
+    tokens, width = merge_memory(model.network, snapshot).shape
+    dam = snapshot.dam.numel()
+    with Moves() as moves:
+        next(model.answer(snapshot, "What is there?", 2))
+    large = [size for size in moves.sizes if size >= min(dam, tokens * width - dam)]
+    # CSM to the merger, which is where it lies already; the merged CSM and DAM to the language model.
+    assert large == sorted([snapshot.csm.numel(), tokens * width - dam, dam])
+
+
+def test_questions_to_warm_memory_move_nothing_of_it(model: Qwen2VL, memory: FlashMemory) -> None:
+    snapshot, prefix = memory.snapshot(), model.warm_prefix()
+    prefix.show(snapshot, False)
+    while prefix.left:
+        prefix.read(64)
+    slot_elements = snapshot.csm[0].numel() // 4
+    for question in ("What is there?", "And where?"):
+        with Moves() as moves:
+            next(prefix.answer(question, 2)[0])
+        prefix.take_back()
+        assert not [size for size in moves.sizes if size >= slot_elements], moves.sizes
