@@ -168,8 +168,8 @@ PARAMETERS = (
     ParameterSpec(
         "memory.policy",
         "flash",
-        "What is kept. flash: Flash Memory; star: STAR memory, Flash-VStream-LLaVA only; recent: the newest slots; "
-        "uniform: evenly spaced ones",
+        "What is kept. flash: Flash Memory; star: STAR memory by the rule of its paper, Flash-VStream-LLaVA only; "
+        "recent: the newest slots; uniform: evenly spaced ones",
         choices=POLICIES,
     ),
     ParameterSpec(

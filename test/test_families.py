@@ -20,6 +20,7 @@ from flash_vstream_ros.memory.slot import EntryKind, MemoryEntry, MemorySnapshot
 from flash_vstream_ros.models.families.qwen2_5_vl import window_order
 from flash_vstream_ros.models.interface import ModelError
 from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.models.offline import ClipSettings, remember
 from flash_vstream_ros.models.qwen2_vl import Qwen2VL
 from flash_vstream_ros.models.video_prompt import Video
 
@@ -149,6 +150,21 @@ def test_detail_and_low_features_are_what_the_family_itself_merges(model, plain)
     assert torch.allclose(detail, expected[0], atol=1e-4)
     assert torch.allclose(model._merged(twin)[1][0], expected[1], atol=1e-4)
     assert (detail.shape[0], low.shape[0]) == (grid.height * grid.width // 4, grid.height * grid.width // 4)
+
+
+@pytest.mark.parametrize(("slots", "recent_slots"), [(1, 1), (3, 1), (5, 0)])
+@pytest.mark.parametrize("positions", ["auto", "video"])
+def test_a_stream_is_answered_as_the_clip_while_nothing_is_compressed(folder, positions, slots, recent_slots):
+    model = load_model(str(folder), device="cpu", positions=positions, max_pixels=128 * 28 * 28)
+    stream = streamed(model, slots, FlashMemoryConfig(csm_slots=5, dam_slots=3, recent_slots=recent_slots))
+    frames = [frame for seed in range(slots) for frame in frames_of(seed)]
+    clip = remember(model, frames, range(0, len(frames) * 10**9, 10**9), ClipSettings(csm_slots=5, dam_slots=3))
+    said = [[token.id for token in model.answer(each, QUESTION, 8)] for each in (clip, stream)]
+    assert said[0] == said[1]
+    assert model.tokens(clip) == model.tokens(stream)
+    prompts = [model.answer(each, QUESTION, 1)._prefill for each in (clip, stream)]
+    assert torch.equal(prompts[0].ids, prompts[1].ids)
+    assert torch.equal(prompts[0].embeds, prompts[1].embeds)
 
 
 @pytest.fixture(scope="module")

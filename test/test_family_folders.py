@@ -72,8 +72,11 @@ def test_a_shard_that_is_missing_or_half_written_is_named(folder):
     file = folder / SHARD
     content = file.read_bytes()
     for damage, words in (
-        (lambda: file.write_bytes(content[: len(content) // 2]), "damaged or cut short"),
-        (lambda: file.write_bytes(b""), "damaged or cut short"),
+        (
+            lambda: file.write_bytes(content[: len(content) // 2]),
+            f"({len(content) // 2} bytes) is damaged or cut short",
+        ),
+        (lambda: file.write_bytes(b""), "(0 bytes) is damaged or cut short"),
         (file.unlink, "does not exist"),
     ):
         damage()

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flash_vstream_ros.memory import EntryKind, FlashMemory, FlashMemoryConfig, Grid, MemorySnapshot, Slot
+from flash_vstream_ros.memory.holdings import Holdings
 from flash_vstream_ros.memory.spans import Interval, union
 
 SECOND = 1_000_000_000
@@ -84,13 +85,17 @@ def seen(snapshot: MemorySnapshot) -> set[int]:
     return told | pictured | in_features(snapshot.csm) | in_details(snapshot.dam)
 
 
+def holdings_of(memory: FlashMemory) -> Holdings:
+    assert memory._held is not None
+    return memory._held
+
+
 def everything_in(memory: FlashMemory) -> set[int]:
     """Every slot of which anything is left in any tensor or record of the memory, in use or not."""
-    assert memory._ward is not None
-    assert memory._pool is not None
-    records = {int(exemplar.frame_id.removeprefix("frame ")) for exemplar in memory._held()}
-    maps = in_features(memory._ward.centroids) | in_features(memory._pool.low)
-    return maps | in_details(memory._pool.detail) | records | seen(memory.snapshot())
+    held = holdings_of(memory)
+    records = {int(exemplar.frame_id.removeprefix("frame ")) for exemplar in held.exemplars}
+    maps = in_features(held.ward.centroids) | in_features(held.pool.low)
+    return maps | in_details(held.pool.detail) | records | seen(memory.snapshot())
 
 
 def same(a: MemorySnapshot, b: MemorySnapshot) -> bool:
@@ -133,24 +138,25 @@ def cases(draw: st.DrawFn) -> Case:
 def test_what_is_forgotten_is_nowhere_and_what_was_never_near_it_stays(case: Case) -> None:
     memory = case.story.remembered(case.config)
     doomed = case.story.inside(case.interval, case.cameras)
-    before = {row: (cluster, in_features(memory._ward.centroids[[row]])) for row, cluster in memory._clusters.items()}  # type: ignore[union-attr]
-    held = {row: {int(e.frame_id.split()[1]) for e in memory._held_of(row)} for row in before}
+    kept = holdings_of(memory)
+    before = {row: (cluster, in_features(kept.ward.centroids[[row]])) for row, cluster in kept.clusters.items()}
+    held = {row: {int(e.frame_id.split()[1]) for e in kept.exemplars_of(row)} for row in before}
     weight = sum(cluster.slots for cluster, _ in before.values())
 
     forgotten = memory.forget(case.cameras, *case.interval)
 
     assert not everything_in(memory) & doomed
     for row, (cluster, members) in before.items():
-        if row in memory._clusters and memory._clusters[row] is cluster:
+        if row in kept.clusters and kept.clusters[row] is cluster:
             assert not members & doomed
-            assert in_features(memory._ward.centroids[[row]]) == members  # type: ignore[union-attr]
+            assert in_features(kept.ward.centroids[[row]]) == members
         else:  # touched by the interval: what was held outside of it is all that is left
-            left = in_features(memory._ward.centroids[[row]])  # type: ignore[union-attr]
+            left = in_features(kept.ward.centroids[[row]])
             assert left == held[row] - doomed
-            assert (row in memory._clusters) == bool(left)
-            assert row not in memory._clusters or memory._clusters[row].slots == len(left)
-    assert forgotten.slots == weight - sum(cluster.slots for cluster in memory._clusters.values())
-    assert forgotten.removed == len(before) - len(memory._clusters)
+            assert (row in kept.clusters) == bool(left)
+            assert row not in kept.clusters or kept.clusters[row].slots == len(left)
+    assert forgotten.slots == weight - sum(cluster.slots for cluster in kept.clusters.values())
+    assert forgotten.removed == len(before) - len(kept.clusters)
     assert memory.revision == (forgotten.slots > 0)
     assert memory.forget(case.cameras, *case.interval) == (0, 0, 0)
 
@@ -163,7 +169,7 @@ def test_an_interval_shows_nothing_of_what_lies_outside_and_all_that_is_held_ins
     snapshot = memory.snapshot(case.cameras, *case.interval)
     assert seen(snapshot) <= inside
     assert memory.listed(case.cameras, *case.interval) == snapshot.entries
-    held = {int(exemplar.frame_id.split()[1]) for exemplar in memory._held()}
+    held = {int(exemplar.frame_id.split()[1]) for exemplar in holdings_of(memory).exemplars}
     assert held & inside <= in_features(snapshot.csm)
     assert snapshot.empty == (not held & inside)
     csm = snapshot.entries[len(snapshot.dam) :]
@@ -217,8 +223,8 @@ def test_it_stays_within_its_size_however_often_it_forgets() -> None:
     for memory in restless(1000):
         assert memory.entries <= memory.capacity
         assert memory.entries == len(memory.snapshot().entries)
-        assert all(len(cluster.spans) <= 16 for cluster in memory._clusters.values())
-        allocated.add(memory.bytes - sum(len(exemplar.thumbnail) for exemplar in memory._held()))
+        assert all(len(cluster.spans) <= 16 for cluster in memory.parts)
+        allocated.add(memory.bytes - sum(len(exemplar.thumbnail) for exemplar in holdings_of(memory).exemplars))
     assert len(allocated) == 2, "with the first slot, and for what the second camera sees last"
     assert memory.slots_seen == 1000
 

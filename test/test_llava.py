@@ -18,6 +18,7 @@ from flash_vstream_ros.models.clip_llava import FlashVStreamLLaVA, prefill
 from flash_vstream_ros.models.interface import ModelError
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.vicuna import SYSTEM
+from flash_vstream_ros.models.weights import read_tensors
 
 TOWER = "clip-vit-large-patch14"
 
@@ -244,6 +245,9 @@ def test_cut_torch_weights_are_named(tmp_path):
     folder = save_llava(tmp_path / "model", form="bin")
     file = folder / "pytorch_model-00002-of-00002.bin"
     file.write_bytes(file.read_bytes()[:-2000])
+    with pytest.raises(ModelError) as error:
+        read_tensors(folder, lambda name: True)
+    assert f"{file} ({file.stat().st_size} bytes) is damaged or cut short" in str(error.value)
     with pytest.raises(ModelError, match=r"cannot be loaded|cut short") as error:
         load_model(str(folder), device="cpu")
     assert str(folder) in str(error.value)

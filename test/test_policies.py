@@ -7,11 +7,14 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import reference_star as reference
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from llava_folder import CLUSTERS, save_llava
+from reference_memory import NaiveMemory
 from test_engine import CONFIG, SECOND, ask, running, settled, wait_until, watch
 
 from flash_vstream_ros.engine.custody import Custody
@@ -123,6 +126,44 @@ def test_a_long_stream_keeps_the_bounds_of_star_memory_and_the_abstract_memory_o
     assert sum(entry.weight for entry in found.entries[4:]) == 119
     assert torch.equal(found.dam[-1], whole[-1])
     assert memory.entries == len(found.entries) == memory.capacity
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 30))
+def test_a_stream_has_the_star_memory_of_the_naive_one_by_the_rule_of_the_paper(seed: int, count: int) -> None:
+    """Frames retrieved are those nearest to the heaviest centroids of what the stream still holds of their clusters."""
+    slots = [replace(slot(seed + index), first_ns=2 * index * SECOND) for index in range(count)]
+    slots = [replace(each, last_ns=each.first_ns + SECOND) for each in slots]
+    memory = StarMemory(SIZES, STAR, attention())
+    frames = np.concatenate([each.detail.view(2, 16, DIM).double().numpy() for each in slots])
+    seen = len(frames) - 1
+    rows = np.stack([reference.pooled(frame, 2).flatten() for frame in frames[:-1]])
+    naive = NaiveMemory(rows, ["a"] * seen, STAR.temporal_clusters, STAR.retrieved_frames, SIZES.exemplars, recent=0)
+    for each in slots:
+        memory.insert(each)
+    for _ in range(seen):
+        naive.insert()
+    assume(naive.margin > 1e-3)
+    found = memory.snapshot()
+    assert isinstance(found, StarSnapshot)
+    retrieved = [entry.first_ns // SECOND for entry in found.entries[: len(found.dam)]]
+    assert retrieved == [*naive.dam(), seen]
+    np.testing.assert_allclose(found.dam.numpy(), frames[retrieved], atol=1e-6)
+    expected = np.stack([naive.centroid(cluster) for cluster in naive.csm()]).reshape(-1, 4, DIM)
+    np.testing.assert_allclose(found.csm.numpy(), expected, atol=1e-5)
+    assert [entry.weight for entry in found.entries[len(found.dam) :]] == [len(own.members) for own in naive.csm()]
+    clip = reference.star(
+        frames,
+        {name: tensor.double().numpy() for name, tensor in attention().state_dict().items()},
+        clusters=seen,
+        temporal_side=2,
+        slots=STAR.abstract_slots,
+        abstract_side=1,
+        released=False,
+        init_rows=[],
+        reseed_rows=[],
+    )
+    np.testing.assert_allclose(found.abstract.numpy(), clip.abstract, atol=1e-4)
 
 
 @pytest.mark.parametrize("policy", ["star", "recent", "uniform"])

@@ -55,7 +55,7 @@ def test_a_memory_that_was_resized_holds_what_the_naive_one_holds(
             if clusters:
                 expected = np.stack([naive.centroid(cluster) for cluster in clusters])
                 np.testing.assert_allclose(snapshot.csm.flatten(1).numpy(), expected, atol=1e-5)
-            assert sum(cluster.slots for cluster in memory._clusters.values()) == memory.slots_seen == naive.seen
+            assert sum(cluster.slots for cluster in memory.parts) == memory.slots_seen == naive.seen
             assert memory.entries == len(snapshot.entries) <= memory.capacity == config.csm_slots + config.dam_slots
             assert memory.bytes == sum(held_bytes(memory))
             if step < count:

@@ -6,7 +6,7 @@ Each policy takes in slots and gives snapshots, as Flash Memory does. The offlin
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
@@ -26,7 +26,8 @@ from flash_vstream_ros.memory import (
     ordered_kmeans,
 )
 from flash_vstream_ros.memory.config import MERGED_PATCHES
-from flash_vstream_ros.memory.time_ids import after_all
+from flash_vstream_ros.memory.slot import nothing_seen
+from flash_vstream_ros.memory.time_ids import TimeIds, text_slots
 
 OFFLINE = ("k-means", "uniform", "released")
 
@@ -79,14 +80,9 @@ def evenly(slots: Sequence[Slot], count: int) -> list[Slot]:
     return [slots[index] for index in places.round().long().tolist()]
 
 
-def _time_ids(origin_ns: int, stamps: Iterable[int], config: FlashMemoryConfig) -> Tensor:
-    """Time ids of stamps [ns]."""
-    return torch.tensor([(stamp - origin_ns) / config.slot_period_ns for stamp in stamps], dtype=torch.float64)
-
-
-def _text_slots(config: FlashMemoryConfig, seen: int, *times: Tensor) -> int:
-    """Time ids that the question leaves to CSM, as the model was trained; `times` have the newest of all."""
-    return after_all(*times) if config.last_seen_ids else min(seen, config.csm_slots)
+def _clock(origin_ns: int, newest: Slot, config: FlashMemoryConfig) -> TimeIds:
+    """Time ids since the first slot of the stream, held or not: all policies tell time alike, unlike the node's own."""
+    return TimeIds(origin_ns, newest.time_ns, config.slot_period_ns, horizon_slots=0)
 
 
 class Chosen:
@@ -104,27 +100,25 @@ class Chosen:
 
     def insert(self, slot: Slot) -> None:
         if not self._seen:
-            self._origin_ns = slot.last_ns
+            self._origin_ns = slot.time_ns
         self._slots.append(slot)
         self._seen += 1
 
     def snapshot(self) -> MemorySnapshot:
         detail, low = self._choose(list(self._slots))
         newest = self._slots[-1]
+        clock = _clock(self._origin_ns, newest, self._config)
         return MemorySnapshot(
             dam=_stacked([slot.detail for slot in detail], newest.detail),
-            dam_times=self._times(detail),
+            dam_times=clock.of((slot.time_ns, 1) for slot in detail),
             csm=_stacked([slot.low for slot in low], newest.low),
-            csm_times=self._times(low),
+            csm_times=clock.of((slot.time_ns, 1) for slot in low),
             grid=newest.grid,
-            entries=(*(_entry(EntryKind.DAM, slot) for slot in detail), *(_entry(EntryKind.CSM, slot) for slot in low)),
+            entries=(*(slot.entry() for slot in detail), *(replace(slot.entry(), kind=EntryKind.CSM) for slot in low)),
             slots_seen=self._seen,
-            text_slots=_text_slots(self._config, self._seen, self._times([newest])),
+            text_slots=text_slots(clock, self._seen, self._config),
             newest_ns=newest.last_ns,
         )
-
-    def _times(self, slots: Sequence[Slot]) -> Tensor:
-        return _time_ids(self._origin_ns, (slot.last_ns for slot in slots), self._config)
 
 
 class OneKind:
@@ -140,8 +134,8 @@ class OneKind:
         whole = self._memory.snapshot()
         entries = tuple(entry for entry in whole.entries if entry.kind is self._kind)
         # The question stands as far behind what is seen as the model was trained with.
-        text_slots = _text_slots(self._config, whole.slots_seen, whole.dam_times, whole.csm_times)
-        shown = replace(whole, entries=entries, text_slots=text_slots)
+        left_to_csm = text_slots(self._memory.clock, whole.slots_seen, self._config)
+        shown = replace(whole, entries=entries, text_slots=left_to_csm)
         if self._kind is EntryKind.DAM:
             return replace(shown, csm=whole.csm[:0], csm_times=whole.csm_times[:0])
         return replace(shown, dam=whole.dam[:0], dam_times=whole.dam_times[:0])
@@ -163,13 +157,13 @@ class KMeans:
             return published
         details = len(published.dam)
         clusters = sorted(enumerate(published.entries[details:]), key=lambda cluster: cluster[1].last_ns)
-        times = _time_ids(self._slots[0].last_ns, (entry.last_ns for _, entry in clusters), self._config)
+        clock = _clock(self._slots[0].time_ns, self._slots[-1], self._config)
         return replace(
             published,
             csm=published.csm[[row for row, _ in clusters]],
-            csm_times=times,
+            csm_times=clock.of((entry.last_ns, 1) for _, entry in clusters),
             entries=(*published.entries[:details], *(entry for _, entry in clusters)),
-            text_slots=after_all(times),
+            text_slots=text_slots(clock, len(self._slots), self._config),
         )
 
 
@@ -200,7 +194,7 @@ class Released:
     def snapshot(self) -> MemorySnapshot:
         low = torch.stack([slot.low for slot in self._slots])
         chosen = klarge_retrieve(low, self._centroids, self._weights, self._config.dam_slots)
-        dam = [self._slots[index] for index in chosen]
+        dam, seen = [self._slots[index] for index in chosen], len(self._slots)
         clusters = zip(self._spans, self._weights.tolist(), strict=True)
         return MemorySnapshot(
             dam=torch.stack([slot.detail for slot in dam]),
@@ -209,11 +203,11 @@ class Released:
             csm_times=torch.arange(len(self._centroids), dtype=torch.float64),
             grid=dam[0].grid,
             entries=(
-                *(_entry(EntryKind.DAM, slot) for slot in dam),
+                *(slot.entry() for slot in dam),
                 *(MemoryEntry(EntryKind.CSM, "", "", *span, weight, b"", span[1]) for span, weight in clusters),
             ),
-            slots_seen=len(self._slots),
-            text_slots=_text_slots(self._config, len(self._slots), torch.tensor([len(self._slots) - 1])),
+            slots_seen=seen,
+            text_slots=text_slots(TimeIds(0, seen - 1, 1, 0), seen, self._config),  # of places in the buffer
             newest_ns=self._slots[-1].last_ns,
         )
 
@@ -225,14 +219,9 @@ class NoVideo:
         pass
 
     def snapshot(self) -> MemorySnapshot:
-        none, never = torch.zeros(0, 0, 0), torch.zeros(0, dtype=torch.float64)
-        return MemorySnapshot(none, never, none, never, Grid(0, 0), (), 0, 0)
+        return nothing_seen()
 
 
 def _stacked(parts: Sequence[Tensor], like: Tensor) -> Tensor:
     """[parts, ...], also of none."""
     return torch.stack(list(parts)) if parts else like.new_zeros(0, *like.shape)
-
-
-def _entry(kind: EntryKind, slot: Slot) -> MemoryEntry:
-    return MemoryEntry(kind, slot.camera, slot.frame_id, slot.first_ns, slot.last_ns, 1.0, slot.thumbnail, slot.last_ns)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .exemplars import Exemplar
+from .scope import Scope
 from .slot import EntryKind, MemoryEntry
-from .spans import Span, union
+from .spans import Span, touched, union
 
 
 @dataclass(eq=False)
@@ -53,6 +54,10 @@ class Cluster:
         """Sum of the times of its slots, and their number."""
         return self.time_sum, self.slots
 
+    def may_reach(self, scope: Scope) -> bool:
+        """Whether any of its slots may reach into `scope`."""
+        return scope.concerns(self.camera) and touched(self.spans, scope.interval)
+
     def absorb(self, other: Cluster) -> None:
         self.spans = union((*self.spans, *other.spans))
         self.oldest_ns = min(self.oldest_ns, other.oldest_ns)
@@ -74,8 +79,3 @@ class Cluster:
             thumbnail=best.thumbnail,
             thumbnail_ns=best.last_ns,
         )
-
-
-def held(clusters: Iterable[Cluster], recent: Iterable[Exemplar]) -> dict[Exemplar, None]:
-    """All slots that are kept at full detail, each once: the newest ones, and the exemplars of `clusters`."""
-    return dict.fromkeys([*recent, *(exemplar for cluster in clusters for exemplar in cluster.exemplars)])

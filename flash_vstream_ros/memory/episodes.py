@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .config import FlashMemoryConfig
 from .exemplars import Exemplar
 from .slot import Slot
 from .time_ids import mean_slots
@@ -35,6 +36,10 @@ class EpisodeTime(NamedTuple):
     first: FirstView = FirstView()
     episode_slots: float = 0.0
     slot_period_ns: int = 1
+
+    @classmethod
+    def of(cls, first: FirstView, config: FlashMemoryConfig) -> EpisodeTime:
+        return cls(first, config.episode_slots, config.slot_period_ns)
 
     @property
     def slot_apart(self) -> float:

@@ -1,59 +1,42 @@
-"""A memory of other sizes: its clusters and exemplars in new tensors, merged down where there are too many."""
+"""A Flash Memory of other sizes: its clusters and exemplars in new tensors, merged down where there are too many."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from .cluster import Cluster, held
 from .config import FlashMemoryConfig
-from .exemplars import Exemplar, ExemplarPool, newest_of_each
-from .ward import Merge, WardClustering
+from .exemplars import ExemplarPool, newest_of_each
+from .holdings import Holdings
+from .ward import WardClustering
 
 
-class Holdings(NamedTuple):
-    """What a memory holds, and where."""
+def resize(held: Holdings, before: FlashMemoryConfig, config: FlashMemoryConfig) -> None:
+    """Let what was held in the sizes of `before` be held in those of `config`.
 
-    ward: WardClustering
-    pool: ExemplarPool
-    clusters: dict[int, Cluster]  # by row of the clustering
-    recent: dict[Exemplar, int]  # with the row of its cluster, oldest first
+    What is too much is merged by the rule of the stream, or falls out. Tensors of other sizes are allocated once, while
+    the old ones are still there. Raises what torch raises when there is no room; nothing has changed then.
+    """
+    room = _room(held, config) if config.rows != before.rows else None
+    held.measure_from(held.episodes.first, config)
+    if room is not None:
+        _move(held, *room, config)
 
-    def merged(self, merge: Merge, exemplars: int) -> dict[Exemplar, int]:
-        """Do with the clusters what the clustering did with its rows, keeping the `exemplars` nearest ones.
 
-        Returns what `recent` is from then on.
-        """
-        kept = self.clusters[merge.kept]
-        kept.absorb(self.clusters.pop(merge.absorbed))
-        kept.exemplars = self.pool.nearest(kept.exemplars, self.ward.centroids[merge.kept], exemplars)
-        return {e: merge.kept if row == merge.absorbed else row for e, row in self.recent.items()}
+def _room(held: Holdings, config: FlashMemoryConfig) -> tuple[WardClustering, ExemplarPool]:
+    """Empty tensors of the sizes of `config`."""
+    centroids, rows = held.ward.centroids, config.exemplar_rows(len(held.cameras))
+    ward = WardClustering(config.csm_slots, centroids.shape[1], centroids.device)
+    return ward, ExemplarPool(rows, held.pool.low[0], held.pool.detail[0])
 
-    def room(self, config: FlashMemoryConfig) -> tuple[WardClustering, ExemplarPool]:
-        """Empty tensors of the sizes of `config`. Raises what torch raises when there is no room."""
-        cameras = {cluster.camera for cluster in self.clusters.values()}
-        return (
-            WardClustering(config.csm_slots, self.ward.centroids.shape[1], self.ward.centroids.device),
-            ExemplarPool(config.exemplar_rows(len(cameras)), self.pool.low[0], self.pool.detail[0]),
-        )
 
-    def moved(self, ward: WardClustering, pool: ExemplarPool, config: FlashMemoryConfig) -> Holdings:
-        """The same in `room`. What is too much is merged by the rule of the stream, or falls out.
-
-        The old holdings are used up. Raises ValueError when there are fewer clusters than cameras.
-        """
-        left = self
-        for merge in self.ward.reduce(config.csm_slots):
-            left = left._replace(recent=left.merged(merge, config.exemplars))
-        for cluster in left.clusters.values():
-            del cluster.exemplars[config.exemplars :]
-        recent = newest_of_each(left.recent, config.recent_slots)
-        exemplars = pool.take_over(held(left.clusters.values(), recent), self.pool)
-        rows = ward.take_over(self.ward)
-        for cluster in left.clusters.values():
-            cluster.exemplars = [exemplars[exemplar] for exemplar in cluster.exemplars]
-        return Holdings(
-            ward,
-            pool,
-            {rows[row]: cluster for row, cluster in left.clusters.items()},
-            {exemplars[exemplar]: rows[row] for exemplar, row in recent.items()},
-        )
+def _move(held: Holdings, ward: WardClustering, pool: ExemplarPool, config: FlashMemoryConfig) -> None:
+    """Raises ValueError when there are fewer clusters than cameras."""
+    for merge in held.ward.reduce(config.csm_slots):
+        held.merge(merge, config.exemplars)
+    for cluster in held.clusters.values():
+        del cluster.exemplars[config.exemplars :]
+    held.recent = newest_of_each(held.recent, config.recent_slots)
+    moved, rows = pool.take_over(held.exemplars, held.pool), ward.take_over(held.ward)
+    for cluster in held.clusters.values():
+        cluster.exemplars = [moved[exemplar] for exemplar in cluster.exemplars]
+    held.ward, held.pool = ward, pool
+    held.clusters = {rows[row]: cluster for row, cluster in held.clusters.items()}
+    held.recent = {moved[exemplar]: rows[row] for exemplar, row in held.recent.items()}

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -38,6 +39,21 @@ class Slot:
     def time_ns(self) -> int:
         """Its place in the order of the memory."""
         return self.last_ns + self.shift_ns
+
+    @property
+    def oldest_ns(self) -> int:
+        """The time of the earliest slot of it, as of other parts of a memory: its own."""
+        return self.time_ns
+
+    @property
+    def newest(self) -> tuple[int, int]:
+        """Time and stamp of the latest slot of it: its own."""
+        return self.time_ns, self.last_ns
+
+    def entry(self) -> MemoryEntry:
+        """What it shows, as an entry of DAM."""
+        times = self.first_ns, self.last_ns, 1.0
+        return MemoryEntry(EntryKind.DAM, self.camera, self.frame_id, *times, self.thumbnail, self.last_ns)
 
 
 class EntryKind(IntEnum):
@@ -103,3 +119,9 @@ class MemorySnapshot:
     def last_ns(self) -> int:
         """Stamp of the newest frame that it stands for [ns]; 0 when empty."""
         return max((entry.last_ns for entry in self.entries), default=0)
+
+
+def nothing_seen(slot_s: float = 2.0) -> MemorySnapshot:
+    """What a memory without features shows; slots are `slot_s` seconds long."""
+    none, never = torch.zeros(0, 0, 0), torch.zeros(0, dtype=torch.float64)
+    return MemorySnapshot(none, never, none, never, Grid(0, 0), (), 0, 0, slot_s=slot_s)

@@ -16,20 +16,21 @@ import torch
 from .admission import check
 from .config import FlashMemoryConfig
 from .flash_memory import FlashMemory
-from .interface import Forgotten
+from .interface import Forgotten, Memory
+from .scope import EVERYTHING, Scope
 from .slot import Grid, MemoryEntry, MemorySnapshot, Slot
-from .spans import ALWAYS, Interval
 from .star import AbstractAttention, StarConfig
 from .star_snapshot import StarSnapshot
 from .summaries import Summaries
-from .whole_slots import HeldKind, entry_of
+from .time_ids import Timed
+from .whole_slots import HeldKind
 
 
-class StarMemory:
+class StarMemory(Memory):
     """Takes in slots of two frames, whose features stand one behind the other; counts frames, not slots.
 
     Of `config` the exemplars, the horizon and the clock hold; the sizes are those of `star`, which the model was
-    trained with. One owner; not thread safe.
+    trained with.
     """
 
     def __init__(self, config: FlashMemoryConfig, star: StarConfig, attention: AbstractAttention) -> None:
@@ -37,42 +38,21 @@ class StarMemory:
             raise ValueError(f"a stream has one newest frame, and no more retrieved ones than clusters, not {star}")
         self.config = config
         self._star, self._attention = star, attention
-        self._revision = -1
+        self.revision = -1
         self._seen = FlashMemory(self._sizes(config))  # all frames but the newest
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything; the next slot may have another shape and an earlier stamp."""
         self._seen.reset()
         self._newest: dict[str, Slot] = {}
         self._summaries = Summaries(self._attention, self._star)
-        self._frames_seen = 0
-        self._revision += 1
+        self.slots_seen = 0
+        self.revision += 1
 
     @property
-    def slots_seen(self) -> int:
-        return self._frames_seen
-
-    @property
-    def revision(self) -> int:
-        return self._revision
-
-    @property
-    def first_ns(self) -> int:
-        seen = [self._seen.first_ns] if self._seen.entries else []
-        return min((*seen, *(frame.first_ns for frame in self._newest.values())), default=0)
-
-    @property
-    def last_ns(self) -> int:
-        return max((self._seen.last_ns, *(frame.last_ns for frame in self._newest.values())))
-
-    @property
-    def newest(self) -> tuple[int, int]:
-        return max((self._seen.newest, *((frame.time_ns, frame.last_ns) for frame in self._newest.values())))
-
-    def newest_of(self, camera: str) -> tuple[int, int] | None:
-        frame = self._newest.get(camera)
-        return (frame.time_ns, frame.last_ns) if frame else self._seen.newest_of(camera)
+    def parts(self) -> list[Timed]:
+        """The clusters, and each camera's newest frame."""
+        return [*self._seen.parts, *self._newest.values()]
 
     @property
     def entries(self) -> int:
@@ -86,7 +66,7 @@ class StarMemory:
     @property
     def tokens(self) -> int:
         whole = sum(len(frame.detail) for frame in self._newest.values())
-        abstract = self._summaries.shown((), ALWAYS)
+        abstract = self._summaries.shown(EVERYTHING)
         return self._seen.tokens + whole + abstract.shape[0] * abstract.shape[1]
 
     @property
@@ -98,10 +78,7 @@ class StarMemory:
 
     @torch.no_grad()
     def insert(self, slot: Slot) -> float:
-        """Take in both frames of a slot; the novelty of those that left the spatial memory, 1 where none did.
-
-        Raises ValueError, and changes nothing, as FlashMemory does.
-        """
+        """Take in both frames of a slot; the novelty of those that left the spatial memory, 1 where none did."""
         if not bool(slot.low.isfinite().all() & slot.detail.isfinite().all()):
             raise ValueError(f"a slot of camera {slot.camera!r} has NaN or infinite features; leave it out")
         cameras = {*self._newest, *self._seen.cameras, slot.camera}
@@ -112,7 +89,7 @@ class StarMemory:
         kind = HeldKind(other.low[None], other.detail[None]) if other else None
         check(frames[0], kind, other.grid if other else Grid(0, 0), self.newest_of(slot.camera), 1)
         novelty = [self._take_in(frame) for frame in frames]
-        self._frames_seen += len(frames)
+        self.slots_seen += len(frames)
         return max(novelty)
 
     def forget(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> Forgotten:
@@ -120,13 +97,13 @@ class StarMemory:
 
         The abstract memory of a camera that may hold anything of it goes as a whole: nothing in it can be told apart.
         """
-        interval = Interval(since_ns, until_ns)
+        scope = Scope.of(cameras, since_ns, until_ns)
         lost = self._seen.forget(cameras, since_ns, until_ns)
-        gone = [frame.camera for frame in self._shown(cameras, interval)]
+        gone = [frame.camera for frame in self._shown(scope)]
         for camera in gone:
             del self._newest[camera]
-        self._summaries.forget(cameras, interval)
-        self._revision += bool(lost.slots or gone)
+        self._summaries.forget(scope)
+        self.revision += bool(lost.slots or gone)
         return Forgotten(lost.slots + len(gone), lost.removed, lost.rebuilt)
 
     def resize(self, config: FlashMemoryConfig) -> None:
@@ -139,9 +116,9 @@ class StarMemory:
 
         The abstract memory of a camera is shown where all that it is made from lies in the interval.
         """
-        interval = Interval(since_ns, until_ns)
-        seen, newest = self._seen.snapshot(cameras, since_ns, until_ns), self._shown(cameras, interval)
-        abstract = self._summaries.shown(cameras, interval)
+        scope = Scope.of(cameras, since_ns, until_ns)
+        seen, newest = self._seen.snapshot(cameras, since_ns, until_ns), self._shown(scope)
+        abstract = self._summaries.shown(scope)
         details = [*seen.dam, *(frame.detail for frame in newest)]
         shown, latest = len(seen.dam), max(seen.csm_times.tolist(), default=-1.0)
         return StarSnapshot(
@@ -150,20 +127,17 @@ class StarMemory:
             csm=seen.csm,
             csm_times=seen.csm_times,
             grid=newest[0].grid if newest else seen.grid,
-            entries=(*seen.entries[:shown], *(entry_of(frame) for frame in newest), *seen.entries[shown:]),
+            entries=(*seen.entries[:shown], *(frame.entry() for frame in newest), *seen.entries[shown:]),
             slots_seen=seen.slots_seen + len(newest),
             text_slots=seen.text_slots,
             abstract=abstract.to(details[0].dtype) if details else abstract[:0],
         )
 
     def listed(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> tuple[MemoryEntry, ...]:
-        """The entries of `snapshot`."""
         return self.snapshot(cameras, since_ns, until_ns).entries
 
     def saw(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> bool:
-        """Whether it may hold anything of what `snapshot` would show, if only in a sum with other things."""
-        newest = self._shown(cameras, Interval(since_ns, until_ns))
-        return bool(newest) or self._seen.saw(cameras, since_ns, until_ns)
+        return bool(self._shown(Scope.of(cameras, since_ns, until_ns))) or self._seen.saw(cameras, since_ns, until_ns)
 
     def _take_in(self, frame: Slot) -> float:
         """Let `frame` be its camera's newest; the novelty of the one before it."""
@@ -173,14 +147,9 @@ class StarMemory:
         self._summaries.add(before)
         return self._seen.insert(before)
 
-    def _shown(self, cameras: Collection[str], interval: Interval) -> list[Slot]:
+    def _shown(self, scope: Scope) -> list[Slot]:
         """Newest frames that may be seen, by time."""
-        shown = [
-            frame
-            for frame in self._newest.values()
-            if (not cameras or frame.camera in cameras) and interval.touches(frame.first_ns, frame.last_ns)
-        ]
-        return sorted(shown, key=lambda frame: frame.time_ns)
+        return sorted(scope.among(self._newest.values()), key=lambda frame: frame.time_ns)
 
     def _sizes(self, config: FlashMemoryConfig) -> FlashMemoryConfig:
         return replace(

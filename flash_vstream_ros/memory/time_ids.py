@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from .config import FlashMemoryConfig
+from .scope import Seen
+
+
+class Timed(Seen, Protocol):
+    """A slot, or several of one camera: their stamps, and their times in the order of a memory [ns]."""
+
+    @property
+    def oldest_ns(self) -> int: ...  # time of the earliest slot
+
+    @property
+    def newest(self) -> tuple[int, int]: ...  # time and stamp of the latest slot
 
 
 def mean_slots(time_sum: int, times: int, zero_ns: int, slot_period_ns: int) -> float:
@@ -43,6 +54,14 @@ class TimeIds(NamedTuple):
         """The ids (float64) of mean times, each given as a sum of times and their number."""
         scale = self.scale
         return torch.tensor([self.unscaled(*each) * scale for each in sums], dtype=torch.float64)
+
+
+def clock_of(parts: Iterable[Timed], config: FlashMemoryConfig) -> TimeIds:
+    """Time ids of a memory that stands for `parts`."""
+    held = list(parts)
+    origin_ns = min((part.oldest_ns for part in held), default=0)
+    newest_ns, _ = max((part.newest for part in held), default=(0, 0))
+    return TimeIds(origin_ns, newest_ns, config.slot_period_ns, config.horizon_slots)
 
 
 def text_slots(ids: TimeIds, shown: int, config: FlashMemoryConfig) -> int:

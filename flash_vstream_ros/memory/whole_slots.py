@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,10 +12,10 @@ from torch import Tensor
 
 from .admission import check
 from .config import FlashMemoryConfig
-from .interface import Forgotten
-from .slot import EntryKind, Grid, MemoryEntry, MemorySnapshot, Slot
-from .spans import Interval
-from .time_ids import TimeIds, text_slots
+from .interface import Forgotten, Memory
+from .scope import Scope
+from .slot import Grid, MemoryEntry, MemorySnapshot, Slot
+from .time_ids import clock_of, text_slots
 
 LOW_PER_DETAIL = 4  # a slot in detail has as many tokens as four at low resolution
 
@@ -35,8 +35,8 @@ class HeldKind(NamedTuple):
     detail: Tensor  # [1, detail_tokens, width]
 
 
-class WholeSlots(ABC):
-    """Holds as many slots as a Flash Memory of the same `config` has tokens for. One owner; not thread safe.
+class WholeSlots(Memory):
+    """Holds as many slots as a Flash Memory of the same `config` has tokens for.
 
     What is not held is gone, so that what may be seen, and what is forgotten, is exact to the slot.
     """
@@ -45,7 +45,7 @@ class WholeSlots(ABC):
 
     def __init__(self, config: FlashMemoryConfig | None = None) -> None:
         self.config = config or FlashMemoryConfig()
-        self._revision = -1
+        self.revision = -1
         self.reset()
 
     @abstractmethod
@@ -53,137 +53,96 @@ class WholeSlots(ABC):
         """At most `capacity` of `held`, which are in the order of their times."""
 
     def reset(self) -> None:
-        """Forget everything; the next slot may have another shape and an earlier stamp."""
         self._held: list[Numbered] = []
         self._counts: dict[str, int] = {}
-        self._slots_seen = 0
-        self._revision += 1
+        self.slots_seen = 0
+        self.revision += 1
+
+    @property
+    def parts(self) -> list[Slot]:
+        """The slots, by time."""
+        return [one.slot for one in self._held]
 
     @property
     def capacity(self) -> int:
-        """Most entries there can be."""
-        return self.config.dam_slots + self.config.csm_slots // LOW_PER_DETAIL
+        return capacity_of(self.config)
 
     @property
     def entries(self) -> int:
         return len(self._held)
 
     @property
-    def slots_seen(self) -> int:
-        return self._slots_seen
-
-    @property
-    def revision(self) -> int:
-        return self._revision
-
-    @property
-    def first_ns(self) -> int:
-        return min((one.slot.first_ns for one in self._held), default=0)
-
-    @property
-    def last_ns(self) -> int:
-        return max((one.slot.last_ns for one in self._held), default=0)
-
-    @property
-    def newest(self) -> tuple[int, int]:
-        return max(((one.slot.time_ns, one.slot.last_ns) for one in self._held), default=(0, 0))
-
-    def newest_of(self, camera: str) -> tuple[int, int] | None:
-        own = (one.slot for one in self._held if one.slot.camera == camera)
-        return max(((slot.time_ns, slot.last_ns) for slot in own), default=None)
-
-    @property
     def tokens(self) -> int:
-        return sum(len(one.slot.detail) for one in self._held)
+        return sum(len(slot.detail) for slot in self.parts)
 
     @property
     def bytes(self) -> int:
-        tensors = [tensor for one in self._held for tensor in (one.slot.low, one.slot.detail)]
-        thumbnails = sum(len(one.slot.thumbnail) for one in self._held)
+        tensors = [tensor for slot in self.parts for tensor in (slot.low, slot.detail)]
+        thumbnails = sum(len(slot.thumbnail) for slot in self.parts)
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors) + thumbnails
 
     @torch.no_grad()
     def insert(self, slot: Slot) -> float:
-        """Take in a slot; its novelty: 1 - cosine similarity, in [0, 1], with the most similar one held of its camera.
-
-        Raises ValueError, and changes nothing, as FlashMemory does.
-        """
+        """Novelty is 1 - cosine similarity with the most similar slot held of its camera; see Memory."""
         other = self._held[-1].slot if self._held else None
         kind = HeldKind(other.low[None], other.detail[None]) if other else None
         grid = other.grid if other else Grid(0, 0)
         check(slot, kind, grid, self.newest_of(slot.camera), self.config.patches_per_token)
         if not bool(slot.low.isfinite().all() & slot.detail.isfinite().all()):
             raise ValueError(f"a slot of camera {slot.camera!r} has NaN or infinite features; leave it out")
-        self._check_room({slot.camera})
-        own = [one.slot.low.flatten().float() for one in self._held if one.slot.camera == slot.camera]
+        self._check_room({slot.camera}, self.capacity)
+        own = [held.low.flatten().float() for held in self.parts if held.camera == slot.camera]
         alike = [torch.cosine_similarity(low, slot.low.flatten().float(), dim=0) for low in own]
         number = self._counts.get(slot.camera, 0)
         self._counts[slot.camera] = number + 1
-        self._slots_seen += 1
+        self.slots_seen += 1
         self._keep([*self._held, Numbered(slot, number)])
         return min(1.0, max(0.0, 1.0 - float(max(alike)))) if alike else 1.0
 
     def forget(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> Forgotten:
-        """Forget the slots of `cameras` (none given: all) that reach into the interval (0: no bound)."""
-        gone = self._touched(cameras, Interval(since_ns, until_ns))
-        self._held = [one for one in self._held if one not in gone]
-        self._revision += bool(gone)
-        return Forgotten(len(gone), len(gone))
+        scope = Scope.of(cameras, since_ns, until_ns)
+        left = [one for one in self._held if not scope.touches(one.slot)]
+        gone = len(self._held) - len(left)
+        self._held = left
+        self.revision += gone > 0
+        return Forgotten(gone, gone)
 
     def resize(self, config: FlashMemoryConfig) -> None:
-        """Go on with other sizes, or another clock; ValueError when there are more cameras than slots."""
-        before, self.config = self.config, config
-        try:
-            self._check_room(set())
-        except ValueError:
-            self.config = before
-            raise
+        self._check_room(set(), capacity_of(config))
+        self.config = config
         self._keep(self._held)
 
     def snapshot(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> MemorySnapshot:
-        """The slots of `cameras` (none given: all) that reach into the interval (0: no bound), by time."""
-        shown = self._touched(cameras, Interval(since_ns, until_ns))
-        slots = [one.slot for one in shown]
-        oldest_ns = min((one.slot.time_ns for one in self._held), default=0)
-        times = TimeIds(oldest_ns, self.newest[0], self.config.slot_period_ns, self.config.horizon_slots)
-        none = torch.zeros(0, 0, 0)
+        """By time."""
+        slots = Scope.of(cameras, since_ns, until_ns).among(self.parts)
+        clock, none = clock_of(self.parts, self.config), torch.zeros(0, 0, 0)
         return MemorySnapshot(
             dam=torch.stack([slot.detail for slot in slots]) if slots else none,
-            dam_times=times.of((slot.time_ns, 1) for slot in slots),
+            dam_times=clock.of((slot.time_ns, 1) for slot in slots),
             csm=slots[0].low.new_zeros(0, *slots[0].low.shape) if slots else none,
             csm_times=torch.zeros(0, dtype=torch.float64),
             grid=slots[0].grid if slots else Grid(0, 0),
-            entries=tuple(entry_of(one.slot) for one in shown),
+            entries=tuple(slot.entry() for slot in slots),
             slots_seen=len(slots),
-            text_slots=text_slots(times, len(slots), self.config),
+            text_slots=text_slots(clock, len(slots), self.config),
             newest_ns=self.newest[1],
         )
 
     def listed(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> tuple[MemoryEntry, ...]:
-        """The entries of `snapshot`, without its tensors."""
-        return tuple(entry_of(one.slot) for one in self._touched(cameras, Interval(since_ns, until_ns)))
+        return tuple(slot.entry() for slot in Scope.of(cameras, since_ns, until_ns).among(self.parts))
 
     def saw(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> bool:
-        """Whether `snapshot` would show anything."""
-        return bool(self._touched(cameras, Interval(since_ns, until_ns)))
+        return bool(Scope.of(cameras, since_ns, until_ns).among(self.parts))
 
-    def _check_room(self, more: set[str]) -> None:
-        cameras = {one.slot.camera for one in self._held} | more
-        if self.every_camera and len(cameras) > self.capacity:
-            raise ValueError(f"{len(cameras)} cameras need as many slots, and there are {self.capacity}")
+    def _check_room(self, more: set[str], capacity: int) -> None:
+        cameras = {slot.camera for slot in self.parts} | more
+        if self.every_camera and len(cameras) > capacity:
+            raise ValueError(f"{len(cameras)} cameras need as many slots, and there are {capacity}")
 
     def _keep(self, held: list[Numbered]) -> None:
         self._held = self._chosen(sorted(held, key=lambda one: one.slot.time_ns))
 
-    def _touched(self, cameras: Collection[str], interval: Interval) -> list[Numbered]:
-        return [
-            one
-            for one in self._held
-            if (not cameras or one.slot.camera in cameras) and interval.touches(one.slot.first_ns, one.slot.last_ns)
-        ]
 
-
-def entry_of(slot: Slot) -> MemoryEntry:
-    """What a slot shows, as an entry of DAM."""
-    times = slot.first_ns, slot.last_ns, 1.0
-    return MemoryEntry(EntryKind.DAM, slot.camera, slot.frame_id, *times, slot.thumbnail, slot.last_ns)
+def capacity_of(config: FlashMemoryConfig) -> int:
+    """Slots in detail that have as many tokens as a Flash Memory of these sizes."""
+    return config.dam_slots + config.csm_slots // LOW_PER_DETAIL

@@ -6,9 +6,10 @@ transformers fills weights that a checkpoint lacks with random numbers and only 
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 import torch
@@ -27,21 +28,27 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 @contextmanager
 def opened(file: Path) -> Iterator[Any]:
-    """A weight file; ModelError where it is damaged."""
+    """A weight file of safetensors; ModelError where it is damaged."""
+    with sound(file), safe_open(file, framework="pt") as weights:
+        yield weights
+
+
+@contextmanager
+def sound(file: Path) -> Iterator[None]:
+    """ModelError where a weight file that is read meanwhile is damaged."""
     try:
-        with safe_open(file, framework="pt") as weights:
-            yield weights
-    except (SafetensorError, OSError) as error:
-        size = file.stat().st_size
+        yield
+    except (SafetensorError, OSError, RuntimeError, UnpicklingError, EOFError) as error:
+        size = f"{file.stat().st_size} bytes" if file.is_file() else "which is not there"
         raise ModelError(
-            f"{file} ({size} bytes) is damaged or cut short ({first_line(error)}): download it again."
+            f"{file} ({size}) is damaged or cut short ({first_line(error)}): download it again."
         ) from error
 
 
-def read_weights(file: Path) -> dict[str, torch.Tensor]:
-    """All of a weight file, on the CPU; ModelError where it is damaged."""
+def read_weights(file: Path, wanted: Callable[[str], bool] = lambda name: True) -> dict[str, torch.Tensor]:
+    """The tensors of a weight file whose names are wanted, on the CPU; ModelError where it is damaged."""
     with opened(file) as weights:
-        return {name: weights.get_tensor(name) for name in weights.keys()}  # noqa: SIM118 (no dictionary)
+        return {name: weights.get_tensor(name) for name in weights.keys() if wanted(name)}  # noqa: SIM118
 
 
 class Architecture(NamedTuple):

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from .checkpoint import INDEX, WEIGHTS, check_files, complain_of, first_line, listed_files, quiet
+from .checkpoint import INDEX, WEIGHTS, check_files, complain_of, first_line, listed_files, quiet, read_weights, sound
 from .interface import ModelError
 
 TORCH_WEIGHTS, TORCH_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -84,14 +84,11 @@ def load_part(
 
 
 def _read(file: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
-    try:
-        if file.suffix == ".bin":
-            stored = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-            return {name: tensor.clone() for name, tensor in stored.items() if wanted(name)}
-        with safe_open(file, framework="pt") as opened:
-            return {name: opened.get_tensor(name) for name in opened.keys() if wanted(name)}  # noqa: SIM118
-    except (SafetensorError, OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise ModelError(f"{file} is damaged or cut short ({first_line(error)}): download it again.") from error
+    if file.suffix != ".bin":
+        return read_weights(file, wanted)
+    with sound(file):
+        stored = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        return {name: tensor.clone() for name, tensor in stored.items() if wanted(name)}
 
 
 def _has_torch_weights(folder: Path) -> bool:
