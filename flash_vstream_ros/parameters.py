@@ -134,6 +134,9 @@ PARAMETERS = (
         "",
         "Told before each memory entry, {minutes} being how long ago it was last seen; empty: nothing, as published",
     ),
+    ParameterSpec(
+        "model.warm_up", True, "Encode a slot and answer a question at configure, so that the first one is no slower"
+    ),
     ParameterSpec("model.instruction", INSTRUCTION, "Put before every question", dynamic=True),
     ParameterSpec("cameras", ["camera"], "Names of the cameras. One: its topic is image; several: NAME/image each"),
     ParameterSpec(
@@ -391,6 +394,7 @@ def settings_of(node: Node) -> Settings:
                 portion_tokens=values["warm.portion_tokens"],
                 max_mib=values["warm.max_mib"],
             ),
+            warm_up=values["model.warm_up"],
         ),
         image_transport=values["image.transport"],
         image_reliability=values["image.reliability"],

@@ -328,6 +328,24 @@ def test_a_cache_gives_back_what_was_put_in_whatever_is_cut_off_between() -> Non
         assert cache.length == keep
 
 
+def test_a_cache_that_knows_what_comes_never_moves(tiny: Qwen2VL) -> None:
+    cache, states = InPlaceCache(layers=1), torch.ones(1, 3, 100, 4)
+    cache.expect(3 * BLOCK)
+    keys, _ = cache.update(states, states, 0)
+    begin, room = keys.data_ptr(), cache.bytes
+    while cache.length + 100 <= 3 * BLOCK:
+        keys, _ = cache.update(states, states, 0)
+        assert (keys.data_ptr(), cache.bytes) == (begin, room)
+    cache.update(states, states, 0)
+    assert cache.bytes > room
+
+    prefix, features = tiny.warm_prefix(), features_of(tiny)
+    snapshot = memory_of(tiny, features, 9).snapshot()
+    prefix.show(snapshot)
+    prefix.read(1)
+    assert prefix.bytes == prefix.bytes_for(tiny.tokens(snapshot))
+
+
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("insert"), st.integers(1, 4)),

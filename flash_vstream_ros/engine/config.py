@@ -29,6 +29,7 @@ class EngineConfig:
     evidence: int = 3
     instruction: str = INSTRUCTION
     warm: WarmLimits = field(default_factory=WarmLimits)
+    warm_up: bool = False  # encode and answer once, on a memory for that alone, before there is anything to do
 
     @property
     def slot_period_ns(self) -> int:

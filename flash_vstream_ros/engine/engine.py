@@ -30,11 +30,12 @@ from .notices import Notices
 from .orders import Orders
 from .policies import fitted, memory_of
 from .questions import Answer, ErrorCode, Question, Ticket, WaitingLine
-from .reading import WarmFigures
+from .reading import ColdReader, WarmFigures
 from .selection import BadSelection, Selection, check_selection
 from .stamps import stamp_trouble
 from .state import NOT_READY, State
 from .status import MemoryFigures, Status
+from .warm_up import warm_up
 from .warming import reader_of
 
 Result = TypeVar("Result")
@@ -83,6 +84,7 @@ class Engine:
         self._failed = 0
         self._figures = MemoryFigures()
         self._warm = WarmFigures()
+        self._cold_starts = 0  # warm-ups that failed
         self._paused = False
         self._worker = threading.Thread(target=self._work, name="flash-vstream-worker", daemon=True)
 
@@ -283,6 +285,9 @@ class Engine:
         except Exception as error:
             self._give_up(str(error) or type(error).__name__)
             return
+        if self._config.warm_up and not self._stopping:
+            self._cold_starts += not warm_up(model, self._config, self._notices, self._say, lambda: self._stopping)
+            _release_device_memory()
         if not self._stopping:
             self._serve(model, memory)
 
@@ -330,7 +335,7 @@ class Engine:
 
         def report() -> None:
             self._figures = _figures(memory, ingest, model.device)
-            self._warm = reader.figures
+            self._warm = self._warm_figures(reader)
             self._paused = custody.paused
 
         report()
@@ -355,12 +360,16 @@ class Engine:
                 report()
             if not (dialogue.step() or took_in):
                 wait_s = reader.read_ahead() if self._active else None
-                self._warm = reader.figures
+                self._warm = self._warm_figures(reader)
                 self._wake.wait(wait_s)
         self._orders.close(SHUTTING_DOWN.error_msg)
         dialogue.close(SHUTTING_DOWN.error_msg)
         reader.clear()
-        self._warm = reader.figures
+        self._warm = self._warm_figures(reader)
+
+    def _warm_figures(self, reader: ColdReader) -> WarmFigures:
+        figures = reader.figures
+        return replace(figures, failures=figures.failures + self._cold_starts)
 
     def _resize(self, memory: Memory, wanted: FlashMemoryConfig) -> None:
         """The clock is followed in any case; what there is no room for costs a message, and the memory stays."""

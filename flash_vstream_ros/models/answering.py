@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .cache import InPlaceCache
+from .grouped_attention import WEIGHED, attending, fastest
 from .interface import ModelError, Token
 
 
@@ -84,9 +85,10 @@ class GreedyAnswer:
         if self._left <= 0:
             raise StopIteration
         logits = self._next_logits().float().masked_fill(self._vocabulary.suppressed, -torch.inf)
-        probability, best = torch.softmax(logits, dim=-1).max(dim=-1)
+        # One transfer for both: on a GPU each waits for all that was begun.
+        probability, best = torch.stack(torch.softmax(logits, dim=-1).max(dim=-1)).tolist()
         token = int(best)
-        if not torch.isfinite(probability):
+        if not math.isfinite(probability):
             self._left = 0
             raise ModelError(
                 f"The model computed no finite probabilities in {self._prefill.embeds.dtype}: "
@@ -97,7 +99,7 @@ class GreedyAnswer:
             self._left = 0
             raise StopIteration
         self._left -= 1
-        return Token(token, self._stream.push(token), float(probability))
+        return Token(token, self._stream.push(token), probability)
 
     @property
     @torch.inference_mode()
@@ -119,11 +121,8 @@ class GreedyAnswer:
         embeds = self._network.get_input_embeddings()(torch.tensor([[self._newest]], device=device))
         ids = torch.full((3, 1, 1), self._prefill.next_id + self._fed, device=device)
         self._fed += 1
-        if self._fed > 1:
-            return self._run(embeds, ids)
-        # Only the eager kernel returns its weights; for one query it costs little more than the fast ones.
-        with eager_attention(self._network.config.text_config):
-            return self._run(embeds, ids, with_attention=True)
+        # The weights are computed once only: the kernels that return none of them are faster.
+        return self._run(embeds, ids, with_attention=self._fed == 1)
 
     def _run(self, embeds: Tensor, ids: Tensor, with_attention: bool = False) -> Tensor:
         output = extend(self._network, self._cache, embeds, ids, with_attention)
@@ -145,21 +144,13 @@ def empty_cache(network: Any) -> InPlaceCache:
 
 def extend(network: Any, cache: InPlaceCache, embeds: Tensor, ids: Tensor, with_attention: bool = False) -> Any:
     """Let the language model read further tokens, embeds [1, new, width] at ids [3, 1, new], into `cache`."""
-    return network.model.language_model(
-        inputs_embeds=embeds,
-        position_ids=ids,
-        past_key_values=cache,
-        use_cache=True,
-        output_attentions=with_attention,
-    )
-
-
-@contextmanager
-def eager_attention(config: Any) -> Iterator[None]:
-    """Switches one text model to the kernel that returns its weights, and back."""
-    kernel = config._attn_implementation
-    config._attn_implementation = "eager"
-    try:
-        yield
-    finally:
-        config._attn_implementation = kernel
+    config = network.config.text_config
+    kernel = WEIGHED if with_attention else fastest(config._attn_implementation, embeds.device)
+    with attending(config, kernel):
+        return network.model.language_model(
+            inputs_embeds=embeds,
+            position_ids=ids,
+            past_key_values=cache,
+            use_cache=True,
+            output_attentions=with_attention,
+        )

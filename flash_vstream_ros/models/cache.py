@@ -17,6 +17,7 @@ class InPlaceLayer(DynamicLayer):
     def __init__(self) -> None:
         super().__init__()
         self.buffers: tuple[Tensor, Tensor] | None = None  # each [1, heads, room, head_dim]
+        self.expected = 0  # tokens that will come in all
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Append states [1, heads, new, head_dim]; all keys and all values up to now."""
@@ -36,7 +37,7 @@ class InPlaceLayer(DynamicLayer):
             self.keys, self.values = (buffer[..., :length, :] for buffer in self.buffers)
 
     def _roomier(self, length: int, key_states: Tensor, value_states: Tensor) -> tuple[Tensor, Tensor]:
-        room, before = whole_blocks(length), self.get_seq_length()
+        room, before = whole_blocks(max(length, self.expected)), self.get_seq_length()
         keys, values = (
             states.new_zeros(*states.shape[:-2], room, states.shape[-1]) for states in (key_states, value_states)
         )
@@ -59,6 +60,11 @@ class InPlaceCache(Cache):
     @property
     def bytes(self) -> int:
         return sum(buffer.numel() * buffer.element_size() for buffer in self._buffers())
+
+    def expect(self, length: int) -> None:
+        """The next buffers shall have room for so many tokens at once: each growth copies all that is there."""
+        for layer in self.layers:
+            layer.expected = length
 
     def keep(self, length: int) -> None:
         """Cut off all but the first `length` tokens; nothing is freed."""

@@ -170,6 +170,7 @@ class TextModelPrefix:
     def _go_on_with(self, opening: Opening) -> None:
         assert self._lent is None, "an answer has it"
         before, self._opening = self._opening, opening
+        self._cache.expect(opening.length)
         self._cache.keep(_common_tokens(before.prefill, opening.prefill) if before else 0)
 
     def _text(self, tokens: tuple[int, ...], first_id: int) -> tuple[Tensor, Tensor]:

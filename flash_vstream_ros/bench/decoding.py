@@ -1,0 +1,219 @@
+"""What a token of an answer costs beside its floor, and what each of the things that make it cheap gains.
+
+What is compared is timed in turn, in one process, on the same keys and values; a gain is the median of the ratios of
+neighbours. First questions are asked of fresh processes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers.masking_utils import sdpa_mask
+from transformers.models.qwen2_vl import modeling_qwen2_vl
+
+from flash_vstream_ros.memory import FlashMemory
+from flash_vstream_ros.memory.slot import MemorySnapshot
+from flash_vstream_ros.models.grouped_attention import grouped, weighed
+from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.models.names import TINY
+from flash_vstream_ros.progress import progress_bar
+
+from .first_question import first_tokens_s
+from .warm import QUESTIONS, SECOND_NS, encoded, settings_of, stream
+
+TOKENS = 24  # that are timed of an answer
+NEW = 24  # tokens of a short question
+COPIED = 1 << 27  # bytes; more than any cache holds
+# One layer of the language model: heads, groups of them, width of a head; tokens of the memory.
+LAYERS = {
+    "tiny-random": (4, 2, 16, 11_520),
+    "Qwen2-VL-2B": (12, 2, 128, 11_520),
+    "Qwen2-VL-7B": (28, 4, 128, 11_520),
+}
+
+
+class Decoding(NamedTuple):
+    """A further token of an answer and what it cannot go below."""
+
+    token_s: float  # median
+    floor_s: float
+    bytes_read: int
+
+    @property
+    def over_floor(self) -> float:
+        return self.token_s / self.floor_s
+
+
+def decode_over_floor(
+    model: Any, snapshot: MemorySnapshot, bytes_per_s: float, tokens: int = TOKENS, answers: int = 3
+) -> Decoding:
+    """Times `tokens` tokens of `answers` answers on `snapshot`, the prompt and the token with the evidence left out.
+
+    `model` is a VisionLanguageModel with a `network` of Qwen2-VL's layout; `bytes_per_s` what its device copies at,
+    read and written. The floor is one pass over the weights of language model and head, and over all keys and values.
+    """
+    steps_s: list[float] = []
+    length = 0
+    for _ in range(answers):
+        answering = model.answer(snapshot, QUESTIONS[0], tokens + 2)
+        answering._vocabulary = replace(answering._vocabulary, stops=frozenset())
+        for place in range(tokens + 2):
+            began = time.perf_counter()
+            next(answering)  # which waits for the device
+            if place >= 2:
+                steps_s.append(time.perf_counter() - began)
+        length = answering._cache.length
+    moved = bytes_of_a_token(model.network, length)
+    return Decoding(statistics.median(steps_s), moved / bytes_per_s, moved)
+
+
+def bytes_of_a_token(network: Any, length: int) -> int:
+    """What has to be read for one token after `length` others: weights, keys and values [bytes]."""
+    language, config = network.model.language_model, network.config.text_config
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    kept = 2 * config.num_hidden_layers * config.num_key_value_heads * head_dim * network.dtype.itemsize
+    weights = (*language.layers.parameters(), *language.norm.parameters(), *network.lm_head.parameters())
+    return kept * length + sum(weight.numel() * weight.element_size() for weight in weights)
+
+
+def copy_rate(device: torch.device) -> float:
+    """Bytes per second, read and written, of a copy on `device`; the best of five."""
+    source = torch.zeros(COPIED, dtype=torch.uint8, device=device)
+    target, best_s = torch.empty_like(source), float("inf")
+    for _ in range(5):
+        best_s = min(best_s, _timed(lambda: target.copy_(source), device))
+    return 2 * COPIED / best_s
+
+
+@torch.inference_mode()
+def layer_gains(layer: tuple[int, int, int, int], dtype: torch.dtype, rounds: int) -> dict[str, dict[str, float]]:
+    """Attention of one layer on the CPU, ours beside transformers': of a token, of one with weights, of a question."""
+    heads, groups, dim, length = layer
+    module: Any = SimpleNamespace(num_key_value_groups=heads // groups, training=False, is_causal=True)
+    draw = torch.Generator().manual_seed(0)
+    key, value = (torch.randn(1, groups, length, dim, generator=draw).to(dtype) for _ in range(2))
+    query = torch.randn(1, heads, NEW, dim, generator=draw).to(dtype)
+    one, mask = query[:, :, -1:], sdpa_mask(1, NEW, length, q_offset=length - NEW)
+    plain = modeling_qwen2_vl.ALL_ATTENTION_FUNCTIONS["sdpa"]
+    eager = modeling_qwen2_vl.eager_attention_forward
+
+    def attend(kernel: Callable[..., Any], query: Tensor, mask: Tensor | None = None) -> Tensor:
+        output: Tensor = kernel(module, query, key, value, mask, scaling=dim**-0.5)[0]
+        return output
+
+    pairs = {
+        "token": (partial(attend, grouped, one), partial(attend, plain, one)),
+        "evidence": (partial(attend, weighed, one), partial(attend, eager, one)),
+        "question": (partial(attend, grouped, query, mask), partial(attend, plain, query, mask)),
+    }
+    return {name: _gain(ours, theirs, rounds) for name, (ours, theirs) in pairs.items()}
+
+
+def _gain(ours: Callable[[], Tensor], theirs: Callable[[], Tensor], rounds: int) -> dict[str, float]:
+    cpu = torch.device("cpu")
+    off = float((ours().float() - theirs().float()).abs().max())
+    times = [(_timed(ours, cpu), _timed(theirs, cpu)) for _ in range(rounds)]
+    return {
+        "ours_s": statistics.median(mine for mine, _ in times),
+        "plain_s": statistics.median(theirs for _, theirs in times),
+        "over_plain": statistics.median(mine / theirs for mine, theirs in times),
+        "largest_difference": off,
+    }
+
+
+def _timed(work: Callable[[], object], device: torch.device) -> float:
+    began = _now(device)
+    work()
+    return _now(device) - began
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def run(model: str = TINY, device: str = "auto", rounds: int = 15, fresh: int = 3) -> dict[str, Any]:
+    """`rounds` of each pair; `fresh` processes with a warm-up and as many without.
+
+    Raises ModelError when the model cannot be had."""
+    config, max_pixels = settings_of(model)
+    language: Any = load_model(model, device=device, max_pixels=max_pixels)
+    memory = FlashMemory(config)
+    slots = stream(encoded(language, config.slot_period_ns / SECOND_NS), language, config.slot_period_ns)
+    for slot in itertools.islice(slots, 2 * config.csm_slots):
+        memory.insert(slot)
+    bytes_per_s = copy_rate(language.device)
+    decoded = decode_over_floor(language, memory.snapshot(), bytes_per_s)
+    layers = {
+        f"{name}, {str(dtype).removeprefix('torch.')}": layer_gains(layer, dtype, rounds)
+        for name, layer in LAYERS.items()
+        for dtype in (torch.float32, torch.bfloat16)
+    }
+    first: dict[str, list[list[float]]] = {"with": [], "without": []}
+    with progress_bar() as progress:
+        for _ in progress.track(range(fresh), description="fresh processes"):
+            for kind, times in first.items():
+                times.append(first_tokens_s(model, device, warm_up=kind == "with"))
+    return {
+        "model": model,
+        "device": str(language.device),
+        "threads": torch.get_num_threads(),
+        "copy_bytes_per_s": bytes_per_s,
+        "tokens_per_s": 1 / decoded.token_s,
+        "decoding": decoded._asdict(),
+        "layers": layers,
+        "first_questions_s": first,
+        "ratios": {
+            "decode_over_floor": decoded.over_floor,
+            **{f"first_over_tenth_{kind}_warm_up": _first_over_tenth(times) for kind, times in first.items() if times},
+        },
+    }
+
+
+def _first_over_tenth(processes: Sequence[Sequence[float]]) -> float:
+    return statistics.median(times[0] / times[-1] for times in processes)
+
+
+def show(result: dict[str, Any]) -> None:
+    decoded = result["decoding"]
+    print(f"{result['model']} on {result['device']}, {result['threads']} threads")
+    print(
+        f"a token {1e3 * decoded['token_s']:.2f} ms, {result['tokens_per_s']:.0f} tokens/s; its floor "
+        f"{1e3 * decoded['floor_s']:.3f} ms: {decoded['bytes_read'] / 1e6:.1f} MB"
+        f" at {result['copy_bytes_per_s'] / 1e9:.1f} GB/s"
+    )
+    print(f"{'attention of one layer, CPU':>28} {'of':>9} {'plain [ms]':>10} {'ours [ms]':>10} {'ratio':>7}")
+    for layer, gains in result["layers"].items():
+        for name, gain in gains.items():
+            print(
+                f"{layer:>28} {name:>9} {1e3 * gain['plain_s']:10.3f} {1e3 * gain['ours_s']:10.3f}"
+                f" {gain['over_plain']:7.3f}"
+            )
+    for kind, processes in result["first_questions_s"].items():
+        if processes:
+            first, tenth = (1e3 * statistics.median(times[place] for times in processes) for place in (0, -1))
+            print(f"fresh process {kind} warm-up: first token of question 1 {first:.1f} ms, of 10 {tenth:.1f} ms")
+    for name, ratio in result["ratios"].items():
+        print(f"  {name:>32} {ratio:.3f}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", default=TINY, help="hub id or folder, household or tiny-random (default: %(default)s)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=15, help="of each pair of kernels (default: %(default)s)")
+    parser.add_argument(
+        "--fresh", type=int, default=3, help="processes with a warm-up, and without (default: %(default)s)"
+    )

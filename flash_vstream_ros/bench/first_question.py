@@ -1,0 +1,64 @@
+"""A process that has just started: how long the first token of each of its first questions takes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from functools import partial
+from typing import Any
+
+FRAMES = 2
+QUESTIONS = 10
+
+
+def first_tokens_s(model: str, device: str, warm_up: bool) -> list[float]:
+    """The times to the first token of the first questions that a fresh process is asked [s]."""
+    command = [sys.executable, "-m", __name__, model, device, str(int(warm_up))]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    times: list[float] = json.loads(done.stdout.splitlines()[-1])
+    return times
+
+
+def ask(model: str, device: str, warm_up: bool) -> list[float]:
+    """Show the engine one slot and ask it the same question over and over; nothing is read ahead."""
+    import numpy as np
+
+    from flash_vstream_ros.bench.warm import SIDE, settings_of
+    from flash_vstream_ros.engine.config import EngineConfig
+    from flash_vstream_ros.engine.engine import Engine
+    from flash_vstream_ros.engine.frames import Frame
+    from flash_vstream_ros.engine.questions import ErrorCode, Question
+    from flash_vstream_ros.engine.reading import WarmLimits
+    from flash_vstream_ros.models.load import load_model
+
+    memory, max_pixels = settings_of(model)
+    config = EngineConfig(memory=memory, max_new_tokens=3, warm=WarmLimits(max_mib=0), warm_up=warm_up)
+    load = partial(load_model, model, device=device, max_pixels=max_pixels)
+    engine = Engine(config, load, lambda _: None, lambda sentence: print(sentence, file=sys.stderr))
+    picture = np.random.default_rng(0).integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8)
+
+    def answered(text: str) -> Any:
+        return engine.ask(Question(text, deadline_s=600.0)).answer()
+
+    engine.start()
+    engine.activate()
+    try:
+        engine.wait_until_loaded()
+        for index in range(FRAMES):
+            engine.offer(Frame("camera", "", (index + 1) * 1_000_000_000, lambda: picture))
+            engine.order(lambda _: None).result()  # a frame that waits gives way to a newer one
+            while engine.status().frames.pending:
+                engine.order(lambda _: None).result()
+        answers = [answered("Where is the red ball?") for _ in range(QUESTIONS)]
+    finally:
+        engine.stop()
+    for answer in answers:
+        if answer.error_code is not ErrorCode.NONE:
+            raise RuntimeError(f"{answer.error_code.name}: {answer.error_msg}")
+    return [answer.time_to_first_token_s for answer in answers]
+
+
+if __name__ == "__main__":
+    _, model, device, warm_up = sys.argv
+    print(json.dumps(ask(model, device, warm_up == "1")))

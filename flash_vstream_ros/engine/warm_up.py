@@ -1,0 +1,65 @@
+"""A slot and a question before the first ones: kernels are chosen, and the allocator has seen what comes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from flash_vstream_ros.memory.slot import Slot
+from flash_vstream_ros.models.interface import VisionLanguageModel
+
+from .config import EngineConfig
+from .notices import Notices
+from .policies import memory_of
+from .questions import Question
+from .warming import reader_of
+
+SIZE = (480, 640)  # px, height and width: what a camera has where nobody says otherwise
+QUESTION = "What do you see now?"
+SLOTS, TOKENS = 2, 3  # a second pass of each: the first token, the one with the evidence, a plain one
+
+
+def warm_up(
+    model: VisionLanguageModel,
+    config: EngineConfig,
+    notices: Notices,
+    say: Callable[[str], None],
+    stopping: Callable[[], bool],
+) -> bool:
+    """Encode slots into a memory for this alone, answer about it, say how long that took. False where it failed.
+
+    Never raises: what goes wrong is a notice. Ends early where `stopping` tells to.
+    """
+    began = time.perf_counter()
+    try:
+        model.instruction = config.instruction
+        scratch = memory_of(config.policy, config.timed_memory, model)
+        for index in range(SLOTS):
+            if stopping():
+                return True
+            scratch.insert(_slot(model, (index + 1) * config.slot_period_ns, config.slot_period_ns))
+            reader = reader_of(model, scratch, notices, config.warm)
+            reading = reader.read(Question(QUESTION), TOKENS)
+            assert reading is not None, "nothing was remembered"
+            for _ in reading.answering:
+                if stopping():
+                    return True
+            _ = reading.answering.attention
+            reader.done()
+            reader.clear()
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        notices.give("warm-up", f"no warm-up, the first question will be slower than the others: {why}")
+        return False
+    say(f"warmed up in {time.perf_counter() - began:.2f} s")
+    return True
+
+
+def _slot(model: VisionLanguageModel, at_ns: int, period_ns: int) -> Slot:
+    height, width = SIZE
+    shades = np.linspace(0, 255, height * width * 3).astype(np.uint8).reshape(height, width, 3)
+    grid = model.grid(height, width)
+    low, detail = model.encode([shades, shades[::-1].copy()], grid)
+    return Slot("", "", at_ns - period_ns // 2, at_ns, low, detail, grid)

@@ -1,0 +1,76 @@
+"""Grouped-query attention that reads the keys and values of a group of heads where they lie, once.
+
+What transformers has for several new tokens on a CPU, and for one whose weights are wanted, first writes a copy of all
+keys and values for every head of a group: with a full memory that is most of the time that a short question takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import sdpa_mask
+
+GROUPED = "flash_vstream_grouped"  # what transformers knows it by
+WEIGHED = "flash_vstream_weighed"  # the same for one new token, and returns its weights
+
+
+def grouped(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None = None, **_: Any
+) -> tuple[Tensor, None]:
+    """Query [1, heads, new, dim], key and value [1, groups, tokens, dim] to [1, new, heads, dim]."""
+    new, tokens = query.shape[2], key.shape[2]
+    if new == 1:  # the heads of a group are queries that see the same
+        output = F.scaled_dot_product_attention(_by_group(query, key), key, value, attn_mask=mask, scale=scaling)
+        return output.reshape(1, 1, *query.shape[1::2]), None
+    causal = mask is None and new == tokens
+    output = F.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, is_causal=causal, scale=scaling, enable_gqa=query.shape[1] != key.shape[1]
+    )
+    return output.transpose(1, 2).contiguous(), None
+
+
+def weighed(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, **_: Any
+) -> tuple[Tensor, Tensor]:
+    """As `grouped` for one new token that sees all; also its weights [1, heads, 1, tokens]."""
+    scores = _by_group(query, key) @ key.transpose(2, 3) * scaling
+    weights = torch.softmax(scores, dim=-1, dtype=torch.float32)
+    output = weights.to(value.dtype) @ value
+    return output.reshape(1, 1, *query.shape[1::2]), weights.reshape(1, -1, 1, key.shape[2])
+
+
+def mask_of(*, q_length: int, **described: Any) -> Tensor | None:
+    """The mask [1, 1, new, tokens] of `grouped`; one new token sees all, and needs none."""
+    return None if q_length == 1 else sdpa_mask(q_length=q_length, **described)
+
+
+AttentionInterface.register(GROUPED, grouped)
+AttentionInterface.register(WEIGHED, weighed)
+AttentionMaskInterface.register(GROUPED, mask_of)
+
+
+def fastest(kernel: str, device: torch.device) -> str:
+    """What a language model loaded with `kernel` reads with: CUDA's kernels read keys in place by themselves."""
+    return GROUPED if kernel == "sdpa" and device.type == "cpu" else kernel
+
+
+@contextmanager
+def attending(config: Any, kernel: str) -> Iterator[None]:
+    """Switches one text model to another kernel, and back."""
+    before = config._attn_implementation
+    config._attn_implementation = kernel
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+def _by_group(query: Tensor, key: Tensor) -> Tensor:
+    """One query of each head [1, heads, 1, dim] as queries of each group [1, groups, heads of it, dim]."""
+    return query.reshape(1, key.shape[1], -1, query.shape[-1])

@@ -1,0 +1,129 @@
+"""Attention that reads keys and values where they lie gives what transformers' own kernels give."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hub_models import FAMILIES, save_hub_model
+from transformers.masking_utils import sdpa_mask
+from transformers.models.qwen2_vl.modeling_qwen2_vl import ALL_ATTENTION_FUNCTIONS, eager_attention_forward
+
+from flash_vstream_ros.bench.decoding import bytes_of_a_token, decode_over_floor
+from flash_vstream_ros.bench.warm import stream
+from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig
+from flash_vstream_ros.models import answering
+from flash_vstream_ros.models.answering import GreedyAnswer
+from flash_vstream_ros.models.grouped_attention import GROUPED, attending, fastest, grouped, mask_of, weighed
+from flash_vstream_ros.models.load import load_model
+
+SHAPES = [(4, 2, 16, 37), (6, 6, 8, 20), (28, 4, 128, 300), (12, 2, 128, 1)]  # heads, groups, width, tokens
+
+
+def states(heads: int, groups: int, dim: int, tokens: int, new: int) -> tuple[Any, ...]:
+    draw = torch.Generator().manual_seed(heads + tokens)
+    room = torch.randn(2, 1, groups, tokens + 5, dim, generator=draw)  # as a cache has it, with room behind
+    module = SimpleNamespace(num_key_value_groups=heads // groups, training=False, is_causal=True)
+    return module, torch.randn(1, heads, new, dim, generator=draw), *room[..., :tokens, :]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("new", [1, 2, 9, None])
+def test_grouped_is_the_kernel_of_transformers(shape: tuple[int, int, int, int], new: int | None) -> None:
+    tokens = shape[3]
+    new = min(new or tokens, tokens)
+    module, query, key, value = states(*shape, new)
+    described = {"batch_size": 1, "q_length": new, "kv_length": tokens, "q_offset": tokens - new}
+    expected, _ = ALL_ATTENTION_FUNCTIONS["sdpa"](module, query, key, value, sdpa_mask(**described), scaling=0.2)
+    output, _ = grouped(module, query, key, value, mask_of(**described), scaling=0.2)
+    assert output.shape == expected.shape
+    assert (output - expected).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_weighed_is_the_plain_kernel_of_transformers_and_gives_its_weights(shape: tuple[int, int, int, int]) -> None:
+    module, query, key, value = states(*shape, 1)
+    expected, weights = eager_attention_forward(module, query, key, value, None, scaling=0.2)
+    output, own = weighed(module, query, key, value, None, scaling=0.2)
+    assert output.shape == expected.shape
+    assert own.shape == weights.shape
+    assert (output - expected).abs().max() < 1e-5
+    assert (own - weights).abs().max() < 1e-6
+
+
+def test_only_a_cpu_that_was_to_have_pytorchs_kernels_gets_another() -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert fastest("sdpa", cpu) == GROUPED
+    assert [fastest("eager", cpu), fastest("sdpa", cuda), fastest("flash_attention_2", cuda)] == [
+        "eager",
+        "sdpa",
+        "flash_attention_2",
+    ]
+
+
+def test_a_kernel_is_put_back_when_the_model_raises() -> None:
+    config = SimpleNamespace(_attn_implementation="sdpa")
+    with pytest.raises(RuntimeError), attending(config, GROUPED):
+        raise RuntimeError
+    assert config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("family", ["tiny-random", *FAMILIES])
+def test_an_answer_is_that_of_transformers_own_kernels(family: str, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = family if family == "tiny-random" else str(save_hub_model(tmp_path, family))
+    model: Any = load_model(name, device="cpu", max_pixels=112 * 112)
+    memory = FlashMemory(FlashMemoryConfig(csm_slots=4, dam_slots=2))
+    for slot, _ in zip(stream(features_of(model), model, 2 * 10**9), range(6), strict=False):
+        memory.insert(slot)
+    snapshot = memory.snapshot()
+
+    def said() -> tuple[GreedyAnswer, list[torch.Tensor]]:
+        answer = model.answer(snapshot, "Where is it?", 8)
+        answer._vocabulary = replace(answer._vocabulary, stops=frozenset())
+        logits = []
+        for _ in range(8):
+            with torch.inference_mode():
+                answer._logits = answer._next_logits()
+            logits.append(answer._logits)
+            next(answer)
+        return answer, logits
+
+    ours, our_logits = said()
+    monkeypatch.setattr(answering, "fastest", lambda kernel, _: kernel)
+    monkeypatch.setattr(answering, "WEIGHED", "eager")
+    plain, plain_logits = said()
+    assert ours._stream._ids == plain._stream._ids
+    for one, other in zip(our_logits, plain_logits, strict=True):
+        assert (one - other).abs().max() < 1e-4
+    assert sum(plain.attention) > 0
+    assert list(ours.attention) == pytest.approx(list(plain.attention), abs=1e-5)
+
+
+def features_of(model: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    from flash_vstream_ros.bench.warm import SIDE
+    from flash_vstream_ros.demo.world import World
+
+    world, grid = World(0, minutes=1.0), model.grid(SIDE, SIDE)
+    return [model.encode([world.frame(at), world.frame(at + 5)], grid) for at in (0.0, 20.0, 40.0)]
+
+
+def test_the_floor_of_a_token_is_its_weights_its_keys_and_its_values() -> None:
+    model: Any = load_model("tiny-random", device="cpu", max_pixels=112 * 112)
+    text = model.network.config.text_config
+    every = sum(weight.numel() for weight in model.network.model.language_model.parameters())
+    head = text.vocab_size * text.hidden_size
+    embedding = text.vocab_size * text.hidden_size
+    weights = 4 * (every - embedding + head)
+    assert bytes_of_a_token(model.network, 0) == weights
+    # Keys and values of 2 layers, 2 groups of heads and 16 numbers each, in float32.
+    assert bytes_of_a_token(model.network, 10) - weights == 10 * 2 * 2 * 2 * 16 * 4
+    memory = FlashMemory(FlashMemoryConfig(csm_slots=4, dam_slots=2))
+    for slot, _ in zip(stream(features_of(model), model, 2 * 10**9), range(6), strict=False):
+        memory.insert(slot)
+    decoded = decode_over_floor(model, memory.snapshot(), bytes_per_s=1e9, tokens=4, answers=1)
+    assert decoded.floor_s == decoded.bytes_read / 1e9
+    assert decoded.bytes_read > weights
+    assert decoded.over_floor == decoded.token_s / decoded.floor_s > 0

@@ -1,0 +1,112 @@
+"""The warm-up at configure runs the real model, leaves nothing behind, and whatever goes wrong in it costs a notice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+
+from flash_vstream_ros.engine.config import EngineConfig
+from flash_vstream_ros.engine.engine import Engine
+from flash_vstream_ros.engine.questions import ErrorCode, Question
+from flash_vstream_ros.engine.state import State
+from flash_vstream_ros.memory.config import FlashMemoryConfig
+from flash_vstream_ros.models.interface import VisionLanguageModel
+from flash_vstream_ros.models.load import load_model
+
+CONFIG = EngineConfig(memory=FlashMemoryConfig(csm_slots=6, dam_slots=3), warm_up=True)
+Model = VisionLanguageModel
+
+
+@pytest.fixture
+def model() -> Model:
+    return load_model("tiny-random", device="cpu", max_pixels=112 * 112)
+
+
+@contextmanager
+def running(config: EngineConfig, model: Model) -> Iterator[tuple[Engine, list[str], list[str]]]:
+    said: list[str] = []
+    warnings: list[str] = []
+    engine = Engine(config, lambda: model, said.append, warnings.append)
+    engine.start()
+    engine.activate()
+    try:
+        engine.wait_until_loaded()
+        yield engine, said, warnings
+    finally:
+        engine.stop()
+
+
+def counting(work: Callable[..., Any], calls: list[str], name: str) -> Callable[..., Any]:
+    def counted(*arguments: Any, **named: Any) -> Any:
+        calls.append(name)
+        return work(*arguments, **named)
+
+    return counted
+
+
+@pytest.mark.parametrize("policy", ["flash", "recent", "uniform"])
+def test_before_it_is_ready_the_model_has_encoded_and_answered_and_nothing_is_remembered(model, policy: str) -> None:
+    calls: list[str] = []
+    model.encode = counting(model.encode, calls, "encode")  # type: ignore[method-assign]
+    language: Any = model
+    text_model = language.network.model.language_model
+    text_model.register_forward_hook(lambda *_: calls.append("read"))
+    with running(replace(CONFIG, policy=policy, max_new_tokens=4), model) as (engine, said, warnings):
+        assert [sentence.split(" in ")[0] for sentence in said[:1]] == ["warmed up"]
+        assert said[1].startswith("ready")
+        assert {"encode", "read"} <= set(calls)
+        status = engine.status()
+        assert (status.memory.slots, status.memory.entries, status.memory.first_ns) == (0, 0, 0)
+        assert status.warm.bytes == status.warm.tokens == status.warm.failures == 0
+        assert (status.questions_answered, status.frames.encoded, status.frames.received) == (0, 0, 0)
+        assert engine.ask(Question("What was there?")).answer().error_code is ErrorCode.NO_FRAMES
+        assert not warnings
+
+
+def test_it_can_be_switched_off(model) -> None:
+    calls: list[str] = []
+    model.encode = counting(model.encode, calls, "encode")  # type: ignore[method-assign]
+    with running(replace(CONFIG, warm_up=False), model) as (_, said, _):
+        assert said[0].startswith("ready")
+        assert not calls
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("no room"), RuntimeError("a broken kernel")])
+def test_a_failing_one_is_said_and_counted_and_the_engine_is_ready_all_the_same(model, error: Exception) -> None:
+    whole = model.encode
+
+    def failing(*_: Any) -> Any:
+        model.encode = whole  # type: ignore[method-assign]
+        raise error
+
+    model.encode = failing  # type: ignore[method-assign]
+    with running(CONFIG, model) as (engine, said, warnings):
+        assert engine.status().state is State.READY
+        assert [sentence for sentence in said if "warmed up" in sentence] == []
+        assert len(warnings) == 1
+        assert f"{type(error).__name__}: {error}" in warnings[0]
+        assert engine.status().last_error == warnings[0]
+        assert engine.status().warm.failures == 1
+
+
+def test_stopping_does_not_wait_for_it(model) -> None:
+    engine = Engine(CONFIG, lambda: model, lambda _: None, lambda _: None)
+    whole, calls = model.encode, []
+
+    def stopped_meanwhile(*arguments: Any) -> Any:
+        calls.append("encode")
+        engine._stopping = True
+        return whole(*arguments)
+
+    model.encode = stopped_meanwhile  # type: ignore[method-assign]
+    engine.start()
+    engine._worker.join(30.0)
+    assert calls == ["encode"]
+    assert not engine._worker.is_alive()
+    assert engine.status().warm.failures == 0
+    engine.stop()
