@@ -12,7 +12,6 @@ import torch
 
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Slot, WardClustering
 from flash_vstream_ros.memory.exemplars import ExemplarPool
-from flash_vstream_ros.memory.resizing import Holdings
 
 from .crossings import Crossings
 from .released_stream import Maps, ReleasedStream
@@ -22,7 +21,7 @@ from .stopwatch import Stopwatch, timed
 PARTS = (
     (WardClustering, "distances", "distances"),
     (WardClustering, "insert", "merge"),
-    (Holdings, "merged", "exemplars"),
+    (ExemplarPool, "nearest", "exemplars"),
     (ExemplarPool, "hold", "copy"),
 )
 COUNTED = 8  # slots
