@@ -14,6 +14,7 @@ import torch
 from flash_vstream_ros.bench import costs, long_stream, shapes, speed, warm
 from flash_vstream_ros.bench.criteria import judged
 from flash_vstream_ros.bench.crossings import Crossings
+from flash_vstream_ros.bench.decoding import decode_over_floor
 from flash_vstream_ros.bench.floors import Floors, copy_bandwidth, matmul_rate
 from flash_vstream_ros.bench.published import PUBLISHED
 from flash_vstream_ros.bench.released import released_clusters
@@ -310,6 +311,23 @@ def test_a_network_of_random_weights_has_the_shape_and_the_numbers_of_its_config
     frequencies = dict(network.named_buffers())["model.language_model.rotary_emb.inv_freq"]
     assert frequencies[0] == 1
     assert frequencies.dtype == torch.float32
+
+
+def test_a_published_shape_encodes_and_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is made on a GPU, with the configuration of tiny in the place of one that takes gigabytes."""
+    config = shapes.shape_config("tiny")
+    monkeypatch.setattr(shapes, "shape_config", lambda _: config)
+    model = shapes.shaped_model("qwen2-vl-2b", "cpu", max_pixels=112 * 112)
+    assert (model.dtype, model.trained, model.name) == (torch.bfloat16, False, "qwen2-vl-2b")
+    low, detail = model.encode(warm.pictures(2.0)[:2], Grid(8, 8))
+    memory = FlashMemory(SMALL)
+    memory.insert(Slot("camera", "", 1, 2, low, detail, Grid(8, 8)))
+    decoded = decode_over_floor(model, memory.snapshot(), bytes_per_s=1e9, tokens=3, answers=2)
+    assert decoded.token_s > 0
+    assert decoded.floor_s == decoded.bytes_read / 1e9
+    assert decoded.bytes_read == pytest.approx(
+        costs.pass_bytes(config.text_config, model.tokens(memory.snapshot()), 2), rel=0.1
+    )
 
 
 def test_a_stopwatch_gives_a_method_back() -> None:

@@ -20,11 +20,12 @@ from flash_vstream_ros.models.preprocess import MAX_PIXELS, Preprocessor
 
 from .board import forget_peak, peak_bytes
 from .criteria import judged
+from .decoding import decode_over_floor
 from .floors import floors
 from .intake import taken_in
 from .long_stream import HOUR, LENGTHS_S, Source, asked_along, beside_released, grown
 from .picture import draw_speed
-from .ratios import absolutes, decoding, floor_times, headline
+from .ratios import LONG, absolutes, floor_times, headline
 from .shapes import DEFAULT_SHAPE, NAMES, check_room, dtype_of, need, shape_of, shaped_model
 from .speed_table import lines
 from .warm import SIDE, pictures
@@ -56,6 +57,7 @@ def run(
     source = Source.of(model, shown, MEMORY)
     memories = grown(source)
     lengths = asked_along(model, memories, rounds)
+    decoded = decode_over_floor(model, memories[LONG].snapshot(), best.copy_bytes_per_s)
     own_peak = peak_bytes(where)
     result = {
         "shape": shape,
@@ -65,6 +67,7 @@ def run(
         "machine": best._asdict(),
         "intake": intake,
         "lengths": lengths,
+        "decode": {**decoded._asdict(), "tokens_per_s": 1 / decoded.token_s},
         "weight_bytes": sum(parameter.nbytes for parameter in model.network.parameters()),
         "peak_bytes": own_peak,
         **beside_released(source, memories[HOUR], updates, rounds),
@@ -72,7 +75,6 @@ def run(
     }
     tokens = {length: figures["memory_tokens"] for length, figures in lengths.items()}
     result["floors"] = floor_times(best, model.network, grid, MEMORY, tokens)
-    result["decode"] = decoding(result)
     result["ratios"] = headline(result)
     on_large = shape == "qwen2-vl-7b" and where.type == "cuda"
     result["criteria"] = judged(absolutes(result) | result["ratios"], on_large)

@@ -44,7 +44,7 @@ def _intake(result: Mapping[str, Any]) -> Iterable[str]:
         f" {_ms(intake['slot_s'])}: encoded in {_ms(intake['encode_p50_s'])}, memory updated in"
         f" {_ms(intake['update_p50_s'])}{power}"
     )
-    yield f"decoding: {decode['tokens_per_s']:.1f} tokens/s (floor {decode['floor_tokens_per_s']:.1f})"
+    yield f"decoding: {decode['tokens_per_s']:.1f} tokens/s (floor {1 / decode['floor_s']:.1f})"
     full = result["lengths"]["10 h"]
     yield (
         f"weights {result['weight_bytes'] / MB:.1f} MB, memory {full['memory_bytes'] / MB:.1f} MB, warm"
