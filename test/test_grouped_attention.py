@@ -12,8 +12,8 @@ from hub_models import FAMILIES, save_hub_model
 from transformers.masking_utils import sdpa_mask
 from transformers.models.qwen2_vl.modeling_qwen2_vl import ALL_ATTENTION_FUNCTIONS, eager_attention_forward
 
-from flash_vstream_ros.bench.decoding import bytes_of_a_token, decode_over_floor
-from flash_vstream_ros.bench.warm import stream
+from flash_vstream_ros.bench.warm import SIDE, stream
+from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig
 from flash_vstream_ros.models import answering
 from flash_vstream_ros.models.answering import GreedyAnswer
@@ -71,6 +71,11 @@ def test_a_kernel_is_put_back_when_the_model_raises() -> None:
     assert config._attn_implementation == "sdpa"
 
 
+def features_of(model: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    world, grid = World(0, minutes=1.0), model.grid(SIDE, SIDE)
+    return [model.encode([world.frame(at), world.frame(at + 5)], grid) for at in (0.0, 20.0, 40.0)]
+
+
 @pytest.mark.parametrize("family", ["tiny-random", *FAMILIES])
 def test_an_answer_is_that_of_transformers_own_kernels(family: str, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = family if family == "tiny-random" else str(save_hub_model(tmp_path, family))
@@ -100,30 +105,3 @@ def test_an_answer_is_that_of_transformers_own_kernels(family: str, tmp_path, mo
         assert (one - other).abs().max() < 1e-4
     assert sum(plain.attention) > 0
     assert list(ours.attention) == pytest.approx(list(plain.attention), abs=1e-5)
-
-
-def features_of(model: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    from flash_vstream_ros.bench.warm import SIDE
-    from flash_vstream_ros.demo.world import World
-
-    world, grid = World(0, minutes=1.0), model.grid(SIDE, SIDE)
-    return [model.encode([world.frame(at), world.frame(at + 5)], grid) for at in (0.0, 20.0, 40.0)]
-
-
-def test_the_floor_of_a_token_is_its_weights_its_keys_and_its_values() -> None:
-    model: Any = load_model("tiny-random", device="cpu", max_pixels=112 * 112)
-    text = model.network.config.text_config
-    every = sum(weight.numel() for weight in model.network.model.language_model.parameters())
-    head = text.vocab_size * text.hidden_size
-    embedding = text.vocab_size * text.hidden_size
-    weights = 4 * (every - embedding + head)
-    assert bytes_of_a_token(model.network, 0) == weights
-    # Keys and values of 2 layers, 2 groups of heads and 16 numbers each, in float32.
-    assert bytes_of_a_token(model.network, 10) - weights == 10 * 2 * 2 * 2 * 16 * 4
-    memory = FlashMemory(FlashMemoryConfig(csm_slots=4, dam_slots=2))
-    for slot, _ in zip(stream(features_of(model), model, 2 * 10**9), range(6), strict=False):
-        memory.insert(slot)
-    decoded = decode_over_floor(model, memory.snapshot(), bytes_per_s=1e9, tokens=4, answers=1)
-    assert decoded.floor_s == decoded.bytes_read / 1e9
-    assert decoded.bytes_read > weights
-    assert decoded.over_floor == decoded.token_s / decoded.floor_s > 0

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -28,12 +27,15 @@ from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import TINY
 from flash_vstream_ros.progress import progress_bar
 
+from .costs import pass_bytes
 from .first_question import first_tokens_s
+from .floors import copy_bandwidth
+from .stopwatch import timed
 from .warm import QUESTIONS, SECOND_NS, encoded, settings_of, stream
 
 TOKENS = 24  # that are timed of an answer
+BEFORE = 2  # the first, and the one whose attention is the evidence
 NEW = 24  # tokens of a short question
-COPIED = 1 << 27  # bytes; more than any cache holds
 # One layer of the language model: heads, groups of them, width of a head; tokens of the memory.
 LAYERS = {
     "tiny-random": (4, 2, 16, 11_520),
@@ -57,42 +59,18 @@ class Decoding(NamedTuple):
 def decode_over_floor(
     model: Any, snapshot: MemorySnapshot, bytes_per_s: float, tokens: int = TOKENS, answers: int = 3
 ) -> Decoding:
-    """Times `tokens` tokens of `answers` answers on `snapshot`, the prompt and the token with the evidence left out.
+    """Times `tokens` tokens of `answers` answers on `snapshot`, on a device that copies at `bytes_per_s`.
 
-    `model` is a VisionLanguageModel with a `network` of Qwen2-VL's layout; `bytes_per_s` what its device copies at,
-    read and written. The floor is one pass over the weights of language model and head, and over all keys and values.
+    The floor is one pass over the weights of language model and head, and over all keys and values.
     """
     steps_s: list[float] = []
-    length = 0
     for _ in range(answers):
-        answering = model.answer(snapshot, QUESTIONS[0], tokens + 2)
-        answering._vocabulary = replace(answering._vocabulary, stops=frozenset())
-        for place in range(tokens + 2):
-            began = time.perf_counter()
-            next(answering)  # which waits for the device
-            if place >= 2:
-                steps_s.append(time.perf_counter() - began)
-        length = answering._cache.length
-    moved = bytes_of_a_token(model.network, length)
+        answering = model.answer(snapshot, QUESTIONS[0], tokens + BEFORE)
+        answering._vocabulary = replace(answering._vocabulary, stops=frozenset())  # random weights stop anywhere
+        steps_s += [timed(partial(next, answering), model.device) for _ in range(tokens + BEFORE)][BEFORE:]
+    network = model.network
+    moved = pass_bytes(network.config.text_config, model.tokens(snapshot), network.dtype.itemsize)
     return Decoding(statistics.median(steps_s), moved / bytes_per_s, moved)
-
-
-def bytes_of_a_token(network: Any, length: int) -> int:
-    """What has to be read for one token after `length` others: weights, keys and values [bytes]."""
-    language, config = network.model.language_model, network.config.text_config
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    kept = 2 * config.num_hidden_layers * config.num_key_value_heads * head_dim * network.dtype.itemsize
-    weights = (*language.layers.parameters(), *language.norm.parameters(), *network.lm_head.parameters())
-    return kept * length + sum(weight.numel() * weight.element_size() for weight in weights)
-
-
-def copy_rate(device: torch.device) -> float:
-    """Bytes per second, read and written, of a copy on `device`; the best of five."""
-    source = torch.zeros(COPIED, dtype=torch.uint8, device=device)
-    target, best_s = torch.empty_like(source), float("inf")
-    for _ in range(5):
-        best_s = min(best_s, _timed(lambda: target.copy_(source), device))
-    return 2 * COPIED / best_s
 
 
 @torch.inference_mode()
@@ -122,25 +100,13 @@ def layer_gains(layer: tuple[int, int, int, int], dtype: torch.dtype, rounds: in
 def _gain(ours: Callable[[], Tensor], theirs: Callable[[], Tensor], rounds: int) -> dict[str, float]:
     cpu = torch.device("cpu")
     off = float((ours().float() - theirs().float()).abs().max())
-    times = [(_timed(ours, cpu), _timed(theirs, cpu)) for _ in range(rounds)]
+    times = [(timed(ours, cpu), timed(theirs, cpu)) for _ in range(rounds)]
     return {
         "ours_s": statistics.median(mine for mine, _ in times),
         "plain_s": statistics.median(theirs for _, theirs in times),
         "over_plain": statistics.median(mine / theirs for mine, theirs in times),
         "largest_difference": off,
     }
-
-
-def _timed(work: Callable[[], object], device: torch.device) -> float:
-    began = _now(device)
-    work()
-    return _now(device) - began
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def run(model: str = TINY, device: str = "auto", rounds: int = 15, fresh: int = 3) -> dict[str, Any]:
@@ -153,7 +119,7 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 15, fresh: int = 
     slots = stream(encoded(language, config.slot_period_ns / SECOND_NS), language, config.slot_period_ns)
     for slot in itertools.islice(slots, 2 * config.csm_slots):
         memory.insert(slot)
-    bytes_per_s = copy_rate(language.device)
+    bytes_per_s = copy_bandwidth(language.device)
     decoded = decode_over_floor(language, memory.snapshot(), bytes_per_s)
     layers = {
         f"{name}, {str(dtype).removeprefix('torch.')}": layer_gains(layer, dtype, rounds)

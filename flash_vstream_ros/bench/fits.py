@@ -21,6 +21,7 @@ from flash_vstream_ros.models.options import QUANTIZATIONS
 from flash_vstream_ros.models.preprocess import MAX_PIXELS, MIN_PIXELS, POOL, Preprocessor
 from flash_vstream_ros.models.quantised import BITS
 
+from .costs import cache_bytes, head_size
 from .published import PUBLISHED, Published
 
 GB = 1e9
@@ -65,6 +66,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def show(result: dict[str, Any]) -> None:
     print(table(result))
+
+
+def memory_bytes(config: FlashMemoryConfig, low: torch.Tensor, detail: torch.Tensor) -> int:
+    """Of the tensors that FlashMemory allocates for one camera whose slots are like `low` and `detail`, on meta."""
+    pool = ExemplarPool(config.exemplar_rows(cameras=1), low, detail)
+    ward = WardClustering(config.csm_slots, low.numel(), low.device)
+    return sum(tensor.nbytes for tensor in (*ward.tensors, pool.low, pool.detail))
 
 
 def table(result: dict[str, Any]) -> str:
@@ -124,13 +132,10 @@ class _Need(NamedTuple):
 
     @property
     def memory(self) -> int:
-        """Of the tensors that FlashMemory allocates, for one camera."""
         detail_tokens, patches = _slot_tokens(self.grid)[1], self.grid.height * self.grid.width // POOL**2
         low = torch.empty(patches, self.sizes.low_width, dtype=torch.bfloat16, device="meta")
         detail = torch.empty(detail_tokens, self.sizes.detail_width, dtype=torch.bfloat16, device="meta")
-        pool = ExemplarPool(self.config.exemplar_rows(cameras=1), low, detail)
-        ward = WardClustering(self.config.csm_slots, low.numel(), "meta")
-        return sum(tensor.numel() * tensor.element_size() for tensor in (*ward.tensors, pool.low, pool.detail))
+        return memory_bytes(self.config, low, detail)
 
     def total(self, quantization: str) -> float:
         return self.weights.bytes(quantization) + self.cache + self.memory + self.working + RUNTIME_GB * GB
@@ -168,13 +173,12 @@ def _network(published: Published) -> tuple[Any, Weights, int]:
 def _sizes(config: Any) -> Sizes:
     text, vision = config.text_config, config.vision_config
     layers = 1 + len(getattr(vision, "deepstack_visual_indexes", ()))
-    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     width = getattr(vision, "embed_dim", None) or vision.hidden_size
-    queries = (text.num_attention_heads + 2 * text.num_key_value_heads) * head
+    queries = (text.num_attention_heads + 2 * text.num_key_value_heads) * head_size(text)
     return Sizes(
         low_width=layers * width,
         detail_width=layers * text.hidden_size,
-        cache_bytes=2 * text.num_hidden_layers * text.num_key_value_heads * head * HALF,
+        cache_bytes=cache_bytes(text, 1, HALF),
         # The embeddings, the residual and its norm, and the larger one of attention's and the feed-forward's own.
         step_bytes=((layers + 3) * text.hidden_size + max(2 * queries, 3 * text.intermediate_size)) * HALF,
     )

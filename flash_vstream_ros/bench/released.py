@@ -6,10 +6,28 @@ with its neighbour, every step.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from flash_vstream_ros.memory import ordered_kmeans
+from flash_vstream_ros.memory import OrderedClusters, ordered_kmeans
+
+
+def released_step(
+    centroids: Tensor,
+    weights: Tensor,
+    slot: Tensor,
+    capacity: int,
+    seed: int,
+    init_rows: Sequence[int] | None = None,
+) -> OrderedClusters:
+    """Clusters of `centroids` [clusters, ...] of `weights` [clusters] and one more `slot` [...] of weight 1.
+
+    `init_rows` replace the draw of the start from `seed`.
+    """
+    rows = torch.cat([centroids, slot[None]])
+    return ordered_kmeans(rows, capacity, torch.cat([weights, weights.new_ones(1)]), seed=seed, init_rows=init_rows)
 
 
 def released_clusters(slots: Tensor, capacity: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -17,9 +35,8 @@ def released_clusters(slots: Tensor, capacity: int, seed: int) -> tuple[Tensor, 
     centroids, weights = slots[:0], torch.zeros(0)
     cluster_of = torch.zeros(0, dtype=torch.long)
     for step, slot in enumerate(slots):
-        rows = torch.cat([centroids, slot[None]])
-        found = ordered_kmeans(rows, capacity, torch.cat([weights, torch.ones(1)]), seed=seed + step)
-        became = torch.zeros(len(rows), dtype=torch.long)  # [rows] cluster of each row
+        found = released_step(centroids, weights, slot, capacity, seed + step)
+        became = torch.zeros(len(centroids) + 1, dtype=torch.long)  # cluster of each row
         for cluster, members in enumerate(found.members):
             became[list(members)] = cluster
         cluster_of = became[torch.cat([cluster_of, torch.tensor([len(centroids)])])]

@@ -109,9 +109,14 @@ def settings_of(model: str) -> tuple[FlashMemoryConfig, int]:
 
 def encoded(model: VisionLanguageModel, slot_period_s: float) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """What the model makes of a patrol of the demo's robot, slot by slot."""
-    world, grid = World(0, minutes=ENCODED * slot_period_s / 60), model.grid(SIDE, SIDE)
-    pictures: list[np.ndarray] = [world.frame(index * slot_period_s / 2) for index in range(2 * ENCODED)]
-    return [model.encode(pictures[index : index + 2], grid) for index in range(0, len(pictures), 2)]
+    shown, grid = pictures(slot_period_s), model.grid(SIDE, SIDE)
+    return [model.encode(shown[index : index + 2], grid) for index in range(0, len(shown), 2)]
+
+
+def pictures(slot_period_s: float) -> list[np.ndarray]:
+    """What the demo's robot sees on a patrol, two of each slot, RGB uint8 [448, 448, 3]."""
+    world = World(0, minutes=ENCODED * slot_period_s / 60)
+    return [world.frame(index * slot_period_s / 2) for index in range(2 * ENCODED)]
 
 
 def stream(
@@ -119,12 +124,17 @@ def stream(
 ) -> Iterator[Slot]:
     """Slots without end: round after round of the same, each a little mixed with another one."""
     grid = model.grid(SIDE, SIDE)
+    for index, (low, detail) in enumerate(mixed(features)):
+        at_ns = (index + 1) * period_ns
+        yield Slot("camera", "", at_ns - period_ns // 2, at_ns, low, detail, grid)
+
+
+def mixed(features: Sequence[tuple[torch.Tensor, ...]]) -> Iterator[tuple[torch.Tensor, ...]]:
+    """What `stream` shows, of any features of a slot."""
     for index in itertools.count():
         turn, place = divmod(index, len(features))
         other = features[(place + turn) % len(features)]
-        low, detail = (torch.lerp(one, two, 0.1) for one, two in zip(features[place], other, strict=True))
-        at_ns = (index + 1) * period_ns
-        yield Slot("camera", "", at_ns - period_ns // 2, at_ns, low, detail, grid)
+        yield tuple(torch.lerp(one, two, 0.1) for one, two in zip(features[place], other, strict=True))
 
 
 def run(model: str = TINY, device: str = "auto", rounds: int = 10, further_slots: int = 6) -> dict[str, Any]:
@@ -143,7 +153,7 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 10, further_slots
     if not all(isinstance(desk.reader, WarmReader) for desk in desks["warm"].values()):
         raise ModelError(f"{model} keeps nothing of what it has read: there is no warm memory to measure.")
     units_s = {length: desk.warm_up() for length, desk in desks["warm"].items()}
-    asked = _ask_in_turn(desks, rounds)
+    asked = ask_in_turn(desks, rounds)
     pairs = [(asked["cold", at][k], asked["warm", at][k * WARM_PER_COLD]) for at in LENGTHS_S for k in range(rounds)]
     lengths: dict[str, dict[str, Any]] = {
         length: {
@@ -154,7 +164,7 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 10, further_slots
             "warm_up_s": sum(units_s[length]),
             "warm_up_units": len(units_s[length]),
             "longest_unit_s": max(units_s[length]),
-            **{kind: _figures(asked[kind, length]) for kind in KINDS},
+            **{kind: times_of(asked[kind, length]) for kind in KINDS},
         }
         for length, memory in memories.items()
     }
@@ -179,7 +189,7 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 10, further_slots
     }
 
 
-def _ask_in_turn(desks: Mapping[str, Mapping[str, Desk]], rounds: int) -> dict[tuple[str, str], list[Asked]]:
+def ask_in_turn(desks: Mapping[str, Mapping[str, Desk]], rounds: int) -> dict[tuple[str, str], list[Asked]]:
     """One question a round: cold of each memory, then warm of each, some times over."""
     asked: dict[tuple[str, str], list[Asked]] = defaultdict(list)
     with progress_bar() as progress:
@@ -209,7 +219,7 @@ def _read_again(model: VisionLanguageModel, memory: FlashMemory, slots: Sequence
     return {order: statistics.fmean(of_order) for order, of_order in shares.items()}
 
 
-def _figures(asked: Sequence[Asked]) -> dict[str, float]:
+def times_of(asked: Sequence[Asked]) -> dict[str, float]:
     first_s = [one.answer.time_to_first_token_s for one in asked]
     cuts = statistics.quantiles(first_s, n=20, method="inclusive")
     # Steps: begin, first token, the token whose attention is the evidence, further tokens.

@@ -1,0 +1,43 @@
+"""What has to hold of a run of `bench speed`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class Criterion(NamedTuple):
+    """A bound of one figure."""
+
+    figure: str
+    bound: float
+    at_most: bool  # else at least
+    says: str
+
+    def holds(self, value: float) -> bool:
+        return value <= self.bound if self.at_most else value >= self.bound
+
+
+ALWAYS = (
+    Criterion("warm_over_cold", 0.1, True, "first token of a warm question over that of a cold one, after 10 h"),
+    Criterion("warm_10h_over_10min", 1.1, True, "first token of a warm question after 10 h over after 10 min"),
+    Criterion("update_speedup_over_released", 10.0, False, "update of the released procedure over ours, at 1 h"),
+    Criterion("traffic_over_released", 0.01, True, "bytes between host and device for each slot over the released"),
+    Criterion("memory_10h_over_10min", 1.0, True, "bytes of the memory after 10 h over after 10 min"),
+    Criterion("static_over_moving", 0.05, True, "time for a static slot over that for a moving one"),
+)
+OF_7B_ON_A_GPU = (
+    Criterion("warm_first_token_s", 0.020, True, "first token of a warm question [s]"),
+    Criterion("cold_first_token_s", 0.400, True, "first token of a cold question [s]"),
+    Criterion("frames_per_s", 300.0, False, "frames taken in each second"),
+    Criterion("decode_over_floor", 1 / 0.7, True, "time for a token over its floor"),
+)
+
+
+def judged(figures: Mapping[str, float], large: bool) -> list[dict[str, Any]]:
+    """Each criterion whose figure is there, with its value and whether it holds. `large`: the 7B shape on a GPU."""
+    return [
+        {**criterion._asdict(), "value": figures[criterion.figure], "held": criterion.holds(figures[criterion.figure])}
+        for criterion in (*ALWAYS, *(OF_7B_ON_A_GPU if large else ()))
+        if criterion.figure in figures
+    ]

@@ -1,0 +1,114 @@
+"""Bytes that cross between host and device, counted where torch is told to move them.
+
+Where there is no GPU the device is played: what is put on it, and all that is computed from that, counts as being
+there, says that it is, and goes on being computed by the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+PLAYED = torch.device("meta")  # no tensor of a run is there
+INDEX_BYTES = 8
+READ_OUT = {"tolist", "item", "numpy", "__array__", "__float__", "__int__", "__bool__", "__index__"}
+MOVED = {"to", "cpu", "cuda"}
+MADE_OF_VALUES = {"tensor", "as_tensor"}
+
+
+class Crossings(TorchFunctionMode):
+    """Counts while it is entered. Reads and copies count by the size of the tensor, uploads of values by the result's.
+
+    What a kernel hands to the host by itself, as the number of elements that `nonzero` finds, does not count.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.to_device = 0
+        self.to_host = 0
+        self._plays = device.type == "cpu"
+
+    @property
+    def bytes(self) -> int:
+        """Both ways."""
+        return self.to_device + self.to_host
+
+    def put(self, tensor: Tensor) -> Tensor:
+        """The same tensor, on the device from now on; that it came there does not count."""
+        return self._placed(tensor.detach(), True) if self._plays else tensor
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func == Tensor.device.__get__:
+            return PLAYED if self._plays and self._there(args[0]) else func(*args, **kwargs)
+        name = getattr(func, "__name__", "")
+        sources = [(tensor, self._there(tensor)) for tensor in _tensors((args, kwargs))]
+        asked = [*args, *kwargs.values()]
+        if self._plays and PLAYED in asked:
+            cpu = torch.device("cpu")
+            result = func(
+                *(cpu if value == PLAYED else value for value in args),
+                **{key: cpu if value == PLAYED else value for key, value in kwargs.items()},
+            )
+            there = True
+        else:
+            result = func(*args, **kwargs)
+            there = name != "cpu" and any(on for _, on in sources) and not _names_cpu(asked)
+        if name in MOVED and any(result is tensor for tensor, _ in sources):
+            result = result.detach()  # of its own, so that the two can be in two places
+        if self._plays:
+            for tensor in _tensors(result):
+                if not any(tensor is source for source, _ in sources):
+                    self._placed(tensor, there)
+        self._count(name, args, sources, result)
+        return result
+
+    def _count(self, name: str, args: Sequence[Any], sources: list[tuple[Tensor, bool]], result: Any) -> None:
+        if name in READ_OUT:
+            self.to_host += sum(tensor.nbytes for tensor, there in sources[:1] if there)
+        elif name in MOVED:
+            self._moved(*sources[0], self._there(result))
+        elif name == "copy_" and len(sources) == 2:
+            self._moved(*sources[1], sources[0][1])
+        elif name in MADE_OF_VALUES and not sources:
+            self.to_device += result.nbytes * self._there(result)
+        elif name in ("__getitem__", "__setitem__") and sources[0][1]:
+            self.to_device += sum(tensor.nbytes for tensor, there in sources[1:] if not there)
+            places = args[1] if isinstance(args[1], tuple) else (args[1],)
+            self.to_device += sum(INDEX_BYTES * len(place) for place in places if isinstance(place, list))
+
+    def _moved(self, tensor: Tensor, was_there: bool, is_there: bool) -> None:
+        self.to_device += tensor.nbytes * (is_there and not was_there)
+        self.to_host += tensor.nbytes * (was_there and not is_there)
+
+    def _there(self, tensor: Tensor) -> bool:
+        return getattr(tensor, "played_there", False) if self._plays else tensor.device.type != "cpu"
+
+    @staticmethod
+    def _placed(tensor: Tensor, there: bool) -> Tensor:
+        tensor.played_there = there  # type: ignore[attr-defined]
+        return tensor
+
+
+def _names_cpu(values: Sequence[Any]) -> bool:
+    return any(
+        value == "cpu" or value == torch.device("cpu") for value in values if isinstance(value, (str, torch.device))
+    )
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """Those in nested sequences and dictionaries."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _tensors(part)
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from _tensors(part)

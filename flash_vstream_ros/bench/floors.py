@@ -1,0 +1,54 @@
+"""What a machine can do at best: how fast it copies and how fast it multiplies matrices, as measured on it now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+
+from .stopwatch import timed
+
+WARM_UPS, TRIES = 1, 5
+COPIED = {"cpu": 1 << 27, "cuda": 1 << 30}  # bytes; more than any cache holds
+SIDE = {"cpu": 1024, "cuda": 8192}  # of the square matrices
+CALLS = 3  # of each try, so that starting the work hardly counts
+
+
+class Floors(NamedTuple):
+    """Rates that nothing on this machine goes beyond."""
+
+    copy_bytes_per_s: float  # read and written
+    matmul_flops_per_s: float
+
+    def seconds(self, flops: float = 0.0, moved: float = 0.0) -> float:
+        """The least time for so many operations while so many bytes are read or written, both at once [s]."""
+        return max(flops / self.matmul_flops_per_s, moved / self.copy_bytes_per_s)
+
+
+def floors(device: torch.device, dtype: torch.dtype) -> Floors:
+    return Floors(copy_bandwidth(device), matmul_rate(device, dtype))
+
+
+def copy_bandwidth(device: torch.device) -> float:
+    """Bytes per second, read and written, of a copy within the memory of `device`."""
+    source = torch.zeros(COPIED[device.type], dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.numel() / _best_s(lambda: target.copy_(source), device)
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating point operations per second of a product of large square matrices of `dtype`."""
+    side = SIDE[device.type]
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    product = torch.empty_like(left)
+    return 2 * side**3 / _best_s(lambda: torch.mm(left, right, out=product), device)
+
+
+def _best_s(work: Callable[[], object], device: torch.device) -> float:
+    def several() -> None:
+        for _ in range(CALLS):
+            work()
+
+    tries = [timed(several, device) for _ in range(WARM_UPS + TRIES)]
+    return min(tries[WARM_UPS:]) / CALLS

@@ -1,0 +1,69 @@
+"""What the figures of `bench speed` come to: the floor of each, and the ratios of one to another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flash_vstream_ros.memory.config import MERGED_PATCHES, FlashMemoryConfig
+from flash_vstream_ros.memory.slot import Grid
+
+from . import costs
+from .floors import Floors
+
+SHORT, HOUR, LONG = "10 min", "1 h", "10 h"
+
+
+def floor_times(
+    best: Floors, network: Any, grid: Grid, config: FlashMemoryConfig, tokens: Mapping[str, int]
+) -> dict[str, Any]:
+    """The least times [s] for a slot of `grid`, an update, and first tokens after so many visual `tokens`."""
+    text, vision, itemsize = network.config.text_config, network.config.vision_config, network.dtype.itemsize
+    merged = grid.height * grid.width // MERGED_PATCHES
+    update = costs.update_bytes(config, merged * vision.embed_dim, merged * text.hidden_size, itemsize)
+    slot_flops, slot_bytes = costs.slot_flops(vision, grid), costs.slot_bytes(vision, itemsize)
+    one = {length: costs.pass_bytes(text, count, itemsize) for length, count in tokens.items()}
+    return {
+        "slot_s": best.seconds(slot_flops, slot_bytes + update),
+        "update_s": best.seconds(moved=update),
+        "warm_first_token_s": {length: best.seconds(moved=moved) for length, moved in one.items()},
+        "cold_first_token_s": {
+            length: best.seconds(costs.prefill_flops(text, count), one[length]) for length, count in tokens.items()
+        },
+    }
+
+
+def absolutes(result: Mapping[str, Any]) -> dict[str, float]:
+    """What is judged as it is, on a machine that it is said of."""
+    long = result["lengths"][LONG]
+    return {
+        "warm_first_token_s": long["warm"]["first_token_p50_s"],
+        "cold_first_token_s": long["cold"]["first_token_p50_s"],
+        "frames_per_s": result["intake"]["frames_per_s"],
+    }
+
+
+def headline(result: Mapping[str, Any]) -> dict[str, float]:
+    """The ratios; times are medians, and those over a floor say how many times slower than that it is."""
+    lengths, update, crossing = result["lengths"], result["update"], result["update_crossing_bytes"]
+    warm, cold = (
+        {length: figures[kind]["first_token_p50_s"] for length, figures in lengths.items()} for kind in ("warm", "cold")
+    )
+    parts = update["released"]["parts"]
+    ours, released = update["ours"]["p50_s"], update["released"]["p50_s"]
+    return {
+        "warm_over_cold": warm[LONG] / cold[LONG],
+        "warm_10h_over_10min": warm[LONG] / warm[SHORT],
+        "update_speedup_over_released": released / ours,
+        "update_speedup_without_merger": released / ours * (1 - parts["merger"] / parts["whole"]),
+        "warm_over_released_question": warm[HOUR] / result["released_question"]["p50_s"],
+        "traffic_over_released": (result["frame_bytes"] + crossing["ours"])
+        / (result["frame_bytes"] + crossing["released"]),
+        "memory_10h_over_10min": lengths[LONG]["memory_bytes"] / lengths[SHORT]["memory_bytes"],
+        "released_memory_10h_over_10min": result["released_bytes"][LONG] / result["released_bytes"][SHORT],
+        "ingest_over_floor": result["intake"]["slot_s"] / result["floors"]["slot_s"],
+        "decode_over_floor": result["decode"]["token_s"] / result["decode"]["floor_s"],
+        "warm_over_floor": warm[LONG] / result["floors"]["warm_first_token_s"][LONG],
+        "cold_over_floor": cold[LONG] / result["floors"]["cold_first_token_s"][LONG],
+        "update_over_floor": ours / result["floors"]["update_s"],
+    }

@@ -1,0 +1,112 @@
+"""How fast everything is on this machine, beside what the machine can do at best and beside the released procedure.
+
+One run with random weights of a published shape: frames taken in, updates of the memory, questions cold and warm along
+a stream of 10 h, decoding. Each time stands beside its floor, which follows by arithmetic from the measured rates of
+copying and of matrix products. The released streaming procedure runs beside it on the same slots.
+"""
+
+from __future__ import annotations
+
+import argparse
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from flash_vstream_ros.memory import FlashMemoryConfig
+from flash_vstream_ros.models.load import choose_device
+from flash_vstream_ros.models.preprocess import MAX_PIXELS, Preprocessor
+
+from .board import forget_peak, peak_bytes
+from .criteria import judged
+from .decoding import decode_over_floor
+from .floors import floors
+from .intake import taken_in
+from .long_stream import HOUR, LENGTHS_S, Source, asked_along, beside_released, grown
+from .picture import draw_speed
+from .ratios import LONG, absolutes, floor_times, headline
+from .shapes import DEFAULT_SHAPE, NAMES, check_room, dtype_of, need, shape_of, shaped_model
+from .speed_table import lines
+from .warm import SIDE, pictures
+
+MEMORY = FlashMemoryConfig()
+PIXELS = MAX_PIXELS  # of a frame
+
+
+def run(
+    shape: str = DEFAULT_SHAPE,
+    device: str = "auto",
+    rounds: int = 5,
+    updates: int = 12,
+    slots: int = 30,
+    picture: Path | None = None,
+) -> dict[str, Any]:
+    """`rounds` cold questions at each length, `updates` compared one by one, `slots` taken in from the camera.
+
+    Raises ModelError for a shape that is unknown, or that finds too little memory: before anything is allocated.
+    """
+    shape, where = shape_of(shape), choose_device(device)
+    dtype, grid = dtype_of(shape, where), Preprocessor(max_pixels=PIXELS).grid(SIDE, SIDE)
+    bank_slots = int(LENGTHS_S[HOUR] * 1e9 / MEMORY.slot_period_ns) + updates
+    check_room(shape, where, need(shape, dtype, grid, MEMORY, bank_slots, memories=len(LENGTHS_S)))
+    model = shaped_model(shape, device, PIXELS)
+    forget_peak(where)
+    best, shown = floors(where, dtype), pictures(MEMORY.slot_period_ns * 1e-9)
+    intake = taken_in(model, MEMORY, shown, slots)
+    source = Source.of(model, shown, MEMORY)
+    memories = grown(source)
+    lengths = asked_along(model, memories, rounds)
+    decoded = decode_over_floor(model, memories[LONG].snapshot(), best.copy_bytes_per_s)
+    own_peak = peak_bytes(where)
+    result = {
+        "shape": shape,
+        "device": _name(where),
+        "dtype": str(dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "machine": best._asdict(),
+        "intake": intake,
+        "lengths": lengths,
+        "decode": {**decoded._asdict(), "tokens_per_s": 1 / decoded.token_s},
+        "weight_bytes": sum(parameter.nbytes for parameter in model.network.parameters()),
+        "peak_bytes": own_peak,
+        **beside_released(source, memories[HOUR], updates, rounds),
+        "frame_bytes": 2 * shown[0].nbytes,
+    }
+    tokens = {length: figures["memory_tokens"] for length, figures in lengths.items()}
+    result["floors"] = floor_times(best, model.network, grid, MEMORY, tokens)
+    result["ratios"] = headline(result)
+    on_large = shape == "qwen2-vl-7b" and where.type == "cuda"
+    result["criteria"] = judged(absolutes(result) | result["ratios"], on_large)
+    if picture:
+        draw_speed(result, picture)
+    return result
+
+
+def show(result: dict[str, Any]) -> None:
+    print("\n".join(lines(result)))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--shape", default=DEFAULT_SHAPE, help=f"{', '.join(NAMES)}, 7b or 2b; random weights (default: %(default)s)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="cold questions at each length (default: %(default)s)")
+    parser.add_argument(
+        "--updates", type=int, default=12, help="compared with the released procedure (default: %(default)s)"
+    )
+    parser.add_argument("--slots", type=int, default=30, help="taken in from a camera (default: %(default)s)")
+    parser.add_argument("--picture", type=_picture_file, metavar="FILE.png", help="draw the figures there")
+
+
+def _picture_file(name: str) -> Path:
+    if find_spec("matplotlib") is None:
+        raise argparse.ArgumentTypeError("needs matplotlib: pip install -e '.[train]'")
+    if not Path(name).absolute().parent.is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder {Path(name).absolute().parent}")
+    return Path(name)
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

@@ -1,0 +1,58 @@
+"""How long the parts of some work take, on a device that works on while the host goes ahead."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+
+def now(device: torch.device) -> float:
+    """When all that `device` was asked for is done [s]."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def timed(work: Callable[[], object], device: torch.device) -> float:
+    """How long `work` takes, until `device` is done with it [s]."""
+    began = now(device)
+    work()
+    return now(device) - began
+
+
+class Stopwatch:
+    """Durations by the name of the part [s]."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self.parts: dict[str, list[float]] = defaultdict(list)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        began = now(self._device)
+        yield
+        self.parts[name].append(now(self._device) - began)
+
+    @contextmanager
+    def on(self, owner: type, method: str, name: str) -> Iterator[None]:
+        """Meanwhile every call of a method counts as that part; calls within calls count in both."""
+        original = getattr(owner, method)
+
+        def measured(*args: Any, **kwargs: Any) -> Any:
+            with self.part(name):
+                return original(*args, **kwargs)
+
+        setattr(owner, method, measured)
+        try:
+            yield
+        finally:
+            setattr(owner, method, original)
+
+    def means(self, times: int) -> dict[str, float]:
+        """Mean seconds of each part, of work that was done so many times."""
+        return {name: sum(durations) / times for name, durations in self.parts.items()}

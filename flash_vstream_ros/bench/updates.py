@@ -1,0 +1,83 @@
+"""An update of the memory beside one by the released procedure: time, parts, what crosses to the host, what is held."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import islice
+
+import torch
+
+from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Slot, WardClustering
+from flash_vstream_ros.memory.exemplars import ExemplarPool
+
+from .crossings import Crossings
+from .released_stream import Maps, ReleasedStream
+from .stopwatch import Stopwatch, timed
+
+# What an update is made of: a class, its method, and the name of the part.
+PARTS = (
+    (WardClustering, "distances", "distances"),
+    (WardClustering, "insert", "merge"),
+    (ExemplarPool, "nearest", "exemplars"),
+    (ExemplarPool, "hold", "copy"),
+)
+COUNTED = 8  # slots
+
+
+def in_turn(
+    memory: FlashMemory, released: ReleasedStream, slot: Slot, maps: Maps, device: torch.device
+) -> tuple[float, float]:
+    """How long each takes for the same slot, one after the other [s]."""
+    return timed(lambda: memory.insert(slot), device), timed(lambda: released.insert(maps), device)
+
+
+def parts_of_ours(memory: FlashMemory, slots: Sequence[Slot], device: torch.device) -> dict[str, float]:
+    """Mean seconds of each part of an update; what is left of the whole is bookkeeping."""
+    watch = Stopwatch(device)
+    with ExitStack() as stack:
+        for owner, method, name in PARTS:
+            stack.enter_context(watch.on(owner, method, name))
+        for slot in slots:
+            with watch.part("whole"):
+                memory.insert(slot)
+    return watch.means(len(slots))
+
+
+def parts_of_theirs(released: ReleasedStream, maps: Sequence[Maps], device: torch.device) -> dict[str, float]:
+    watch = Stopwatch(device)
+    for each in maps:
+        with watch.part("whole"):
+            released.insert(each, watch)
+    return watch.means(len(maps))
+
+
+def crossing_of_ours(config: FlashMemoryConfig, slots: Iterator[Slot], device: torch.device) -> float:
+    """Bytes between host and device for each update of a full memory; `slots` from the beginning of a stream."""
+    memory = FlashMemory(config)
+    with Crossings(device) as crossings:
+        for slot in islice(slots, config.csm_slots):
+            memory.insert(_put(slot, crossings))
+        before = crossings.bytes
+        for slot in islice(slots, COUNTED):
+            memory.insert(_put(slot, crossings))
+    return (crossings.bytes - before) / COUNTED
+
+
+def crossing_of_theirs(released: ReleasedStream, maps: Maps, device: torch.device) -> float:
+    """The same for one slot more of the released procedure."""
+    with Crossings(device) as crossings:
+        released.insert(Maps(*(crossings.put(each) for each in maps)))
+    return float(crossings.bytes)
+
+
+def spread(durations: Sequence[float]) -> dict[str, float]:
+    """Median and 95th percentile [s]."""
+    cuts = statistics.quantiles(durations, n=20, method="inclusive")
+    return {"p50_s": cuts[9], "p95_s": cuts[18]}
+
+
+def _put(slot: Slot, crossings: Crossings) -> Slot:
+    return replace(slot, low=crossings.put(slot.low), detail=crossings.put(slot.detail))
