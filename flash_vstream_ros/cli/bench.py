@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from flash_vstream_ros.bench import answers, camera, cameras, distortion, fits, stream, warm, wire
+from flash_vstream_ros.bench import answers, camera, cameras, distortion, fits, ingest, stream, warm, wire
 from flash_vstream_ros.models.interface import ModelError
 
 BENCHMARKS = {
@@ -18,6 +18,7 @@ BENCHMARKS = {
     "stream": (stream, "10,000 slots through the tiny model: time per update, tokens and bytes must stay"),
     "answers": (answers, "what a trained model can answer from each of several memories of the same size"),
     "warm": (warm, "time to the first token, cold and warm, after 10 minutes and after 10 h of stream"),
+    "ingest": (ingest, "what a resting scene costs, frames a second, and the memory's age while questions are asked"),
     "wire": (wire, "the same questions over /ask_scene and offline"),
     "camera": (camera, "camera images over the wire into the node's callback"),
     "cameras": (cameras, "several cameras at full rate, with questions meanwhile: what became of every image"),

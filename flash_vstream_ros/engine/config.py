@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.models.prompt import INSTRUCTION
 
+from .gate import StaticLimits
 from .ingest import longest_pair_ns
 from .reading import WarmLimits
 from .stamps import JumpBack, StampWatch
@@ -29,6 +30,7 @@ class EngineConfig:
     evidence: int = 3
     instruction: str = INSTRUCTION
     warm: WarmLimits = field(default_factory=WarmLimits)
+    static: StaticLimits = field(default_factory=StaticLimits)
 
     @property
     def slot_period_ns(self) -> int:

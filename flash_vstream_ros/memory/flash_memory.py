@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .admission import check
+from .admission import check, check_stay
 from .cluster import Cluster, held
 from .config import FlashMemoryConfig
 from .dam import choose_dam
@@ -22,7 +22,7 @@ from .episodes import EpisodeTime, FirstView
 from .exemplars import Exemplar, ExemplarPool, newest_of_each
 from .interface import Forgotten
 from .resizing import Holdings
-from .slot import Grid, MemoryEntry, MemorySnapshot, Slot
+from .slot import Grid, MemoryEntry, MemorySnapshot, Slot, Stay
 from .spans import ALWAYS, Interval, touched
 from .time_ids import TimeIds, text_slots
 from .ward import WardClustering
@@ -166,6 +166,27 @@ class FlashMemory:
         pool.keep_only(self._held())
         self._slots_seen += 1
         return novelty
+
+    @torch.no_grad()
+    def stay(self, camera: str, stay: Stay) -> None:
+        """Let the newest slot of `camera` go on: its cluster gains weight and time, and all features stay.
+
+        What is forgotten of the time of `stay` takes the slot with it. Raises ValueError, and changes nothing, when
+        nothing of the camera is held, or nothing that is older.
+        """
+        check_stay(camera, stay, self.newest_of(camera))
+        assert self._ward is not None
+        own = [row for row, cluster in self._clusters.items() if cluster.camera == camera]
+        row = max(own, key=lambda row: self._clusters[row].newest)
+        cluster = self._clusters[row]
+        before = self._episodes.squares(self._times()) if self._episodes.slot_apart else None
+        moved = {e: e.staying(stay) for e in self._held_of(row) if e.time_ns == cluster.newest[0]}
+        self._recent = {moved.get(exemplar, exemplar): at for exemplar, at in self._recent.items()}
+        cluster.stay(stay, moved)
+        self._ward.gain(row, stay.slots)
+        if before is not None:
+            self._ward.add(self._episodes.squares(self._times()) - before)
+        self._slots_seen += stay.slots
 
     @torch.no_grad()
     def forget(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> Forgotten:
@@ -368,8 +389,13 @@ class FlashMemory:
         """Let time count in the clustering in another way."""
         before, self._episodes = self._episodes, episodes
         if before != episodes and (before.slot_apart or episodes.slot_apart):
-            times = [self._clusters[row].times if row in self._clusters else None for row in range(ward.capacity + 1)]
+            times = self._times()
             ward.add(episodes.squares(times) - before.squares(times))
+
+    def _times(self) -> list[tuple[int, int] | None]:
+        """When what is in each row of the clustering was seen; None: nothing is."""
+        rows = range(self.config.csm_slots + 1)
+        return [self._clusters[row].times if row in self._clusters else None for row in rows]
 
     @staticmethod
     def _measured_from(first: FirstView, config: FlashMemoryConfig) -> EpisodeTime:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import NamedTuple, Protocol
 
 from .config import FlashMemoryConfig
-from .slot import MemoryEntry, MemorySnapshot, Slot
+from .slot import MemoryEntry, MemorySnapshot, Slot, Stay
 
 
 class Forgotten(NamedTuple):
@@ -23,6 +23,8 @@ class Memory(Protocol):
     config: FlashMemoryConfig
 
     def insert(self, slot: Slot) -> float: ...
+
+    def stay(self, camera: str, stay: Stay) -> None: ...
 
     def reset(self) -> None: ...
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .admission import check
+from .admission import check, check_stay
 from .config import FlashMemoryConfig
 from .interface import Forgotten
-from .slot import EntryKind, Grid, MemoryEntry, MemorySnapshot, Slot
+from .slot import EntryKind, Grid, MemoryEntry, MemorySnapshot, Slot, Stay
 from .spans import Interval
 from .time_ids import TimeIds, text_slots
 
@@ -123,6 +123,19 @@ class WholeSlots(ABC):
         self._keep([*self._held, Numbered(slot, number)])
         return min(1.0, max(0.0, 1.0 - float(max(alike)))) if alike else 1.0
 
+    def stay(self, camera: str, stay: Stay) -> None:
+        """Let the newest slot of `camera` go on, as FlashMemory does; it takes no further place."""
+        newest = self.newest_of(camera)
+        check_stay(camera, stay, newest)
+        self._held = [
+            replace(one, slot=one.slot.staying(stay))
+            if one.slot.camera == camera and one.slot.time_ns == newest[0]  # type: ignore[index]
+            else one
+            for one in self._held
+        ]
+        self._counts[camera] = self._counts.get(camera, 0) + stay.slots
+        self._slots_seen += stay.slots
+
     def forget(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> Forgotten:
         """Forget the slots of `cameras` (none given: all) that reach into the interval (0: no bound)."""
         gone = self._touched(cameras, Interval(since_ns, until_ns))
@@ -186,4 +199,5 @@ class WholeSlots(ABC):
 def entry_of(slot: Slot) -> MemoryEntry:
     """What a slot shows, as an entry of DAM."""
     times = slot.first_ns, slot.last_ns, 1.0
-    return MemoryEntry(EntryKind.DAM, slot.camera, slot.frame_id, *times, slot.thumbnail, slot.last_ns)
+    pictured_ns = slot.thumbnail_ns or slot.last_ns
+    return MemoryEntry(EntryKind.DAM, slot.camera, slot.frame_id, *times, slot.thumbnail, pictured_ns)
