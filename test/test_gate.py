@@ -5,15 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from flash_vstream_ros.demo.house import Item
+from flash_vstream_ros.demo.house import Item, Renderer
 from flash_vstream_ros.demo.view import Pose
-from flash_vstream_ros.demo.world import COLOURS, World, place, standpoint
+from flash_vstream_ros.demo.world import CELL, CELLS, COLOURS, place, standpoint
 from flash_vstream_ros.engine.frames import Frame, Mailbox
 from flash_vstream_ros.engine.gate import BLOCKS, StaticLimits, block_means, largest_change
 from flash_vstream_ros.engine.ingest import Ingest
@@ -43,7 +44,12 @@ def view(number: int, turned: float = 0.0, items: Sequence[Item] = (), light: fl
     """A corner of the kitchen as the demo's camera sees it, with the grain of its own of each `number`."""
     stand = standpoint(ROOM, 0, np.zeros(4))
     pose = Pose(stand.x, stand.y, stand.z, stand.yaw + turned)
-    return World(0, minutes=1)._renderer.frame(pose, items, None, light, number)
+    return house().frame(pose, items, None, light, number)
+
+
+@cache
+def house() -> Renderer:
+    return Renderer(0, CELL, CELLS)
 
 
 def pan() -> list[np.ndarray]:
@@ -156,7 +162,8 @@ def test_a_patch_that_changes_is_seen_wherever_it_lies(size: tuple[int, int], co
 
 def test_pictures_of_another_size_do_not_rest(household: Any) -> None:
     stream = Stream(household, LIMITS).show([np.full((448, 448, 3), 80, np.uint8)] * 4)
-    assert stream.show([np.full((480, 640, 3), 80, np.uint8)] * 2).shares == (4, 2)
+    counts = stream.show([np.full((480, 640, 3), 80, np.uint8)] * 2).mailbox.counts()
+    assert (counts.encoded, counts.static, counts.resolution_changes) == (4, 2, 1)
 
 
 def test_what_is_forgotten_of_a_rest_takes_the_slot_it_rests_on_with_it(household: Any) -> None:

@@ -219,7 +219,8 @@ def while_asked(model: VisionLanguageModel, name: str = HOUSEHOLD, seconds: floa
         threads = [threading.Thread(target=work) for work in (film, watch)]
         for thread in threads:
             thread.start()
-        meanwhile, end = [], time.monotonic() + seconds
+        meanwhile: list[Timed] = []
+        end = time.monotonic() + seconds
         time.sleep(1.0)
         ages_s.clear()
         while time.monotonic() < end:

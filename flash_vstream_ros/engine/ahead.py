@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Generic, NamedTuple, TypeVar
 
 from flash_vstream_ros.memory.spans import ALWAYS, Interval
@@ -38,6 +39,7 @@ class Ahead(Generic[Ready]):
         self._wake = wake
         self._lock = threading.Lock()
         self._taken: dict[str, deque[_Taken]] = {camera: deque() for camera in mailboxes}
+        self._jumped: set[str] = set()  # cameras whose time jumped at a frame that was let go
         self._pool = ThreadPoolExecutor(1, "flash-vstream-frames")
 
     def fetch(self, camera: str) -> None:
@@ -56,6 +58,9 @@ class Ahead(Generic[Ready]):
             taken = self._taken[camera]
             found = taken.popleft() if taken and taken[0].work.done() else None
         self.fetch(camera)
+        if found is not None and camera in self._jumped:
+            self._jumped.discard(camera)
+            return replace(found.frame, jumped=True), found.work
         return found
 
     def let_go(self, camera: str, reason: str, interval: Interval = ALWAYS) -> None:
@@ -63,6 +68,8 @@ class Ahead(Generic[Ready]):
         with self._lock:
             gone = [one for one in self._taken[camera] if interval.touches(one.frame.stamp_ns, one.frame.stamp_ns)]
             self._taken[camera] = deque(one for one in self._taken[camera] if one not in gone)
+        if any(one.frame.jumped for one in gone):
+            self._jumped.add(camera)
         for one in gone:
             one.work.cancel()
             self._mailboxes[camera].dropped(reason)
