@@ -40,13 +40,15 @@ class Ahead(Generic[Ready]):
         self._lock = threading.Lock()
         self._taken: dict[str, deque[_Taken]] = {camera: deque() for camera in mailboxes}
         self._jumped: set[str] = set()  # cameras whose time jumped at a frame that was let go
+        self._closed = False
         self._pool = ThreadPoolExecutor(1, "flash-vstream-frames")
 
     def fetch(self, camera: str) -> None:
         """Begin with what waits in a mailbox, as far as there is room."""
-        taken, begun = self._taken[camera], []
+        begun = []
         with self._lock:
-            while len(taken) < DEPTH and (frame := self._mailboxes[camera].take()) is not None:
+            taken = self._taken[camera]
+            while not self._closed and len(taken) < DEPTH and (frame := self._mailboxes[camera].take()) is not None:
                 begun.append(_Taken(frame, self._pool.submit(self._work, frame)))
                 taken.append(begun[-1])
         for one in begun:  # not under the lock: what is done already calls back at once
@@ -80,4 +82,6 @@ class Ahead(Generic[Ready]):
 
     def close(self) -> None:
         """Begin with nothing more."""
+        with self._lock:
+            self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)

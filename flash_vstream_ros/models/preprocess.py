@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from typing import NamedTuple
 
@@ -195,13 +196,19 @@ def uploaded(frames: np.ndarray, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
+@cache
+def _uploads(device: torch.device) -> torch.cuda.Stream:
+    """One for each device: each stream keeps memory of its own."""
+    return torch.cuda.Stream(device)
+
+
 @contextmanager
 def beside(device: torch.device) -> Iterator[None]:
     """What is done here does not wait for the model on a GPU, nor the model for it; it is done on leaving."""
     if device.type != "cuda":
         yield
         return
-    stream = torch.cuda.Stream(device)
+    stream = _uploads(device)
     with torch.cuda.stream(stream):
         yield
     stream.synchronize()
