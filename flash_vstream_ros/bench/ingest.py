@@ -130,7 +130,7 @@ def static_over_moving(model: VisionLanguageModel, name: str = HOUSEHOLD, rounds
     for number in range(rounds):
         k = next(at)
         moved.append(cost(pictures[k : k + 2]))
-        views = resting(pictures[k], number)
+        views = resting(pictures[(k + PICTURES // 2) % PICTURES], number)  # of another place
         cost([next(views), next(views)])
         rested += [cost([next(views), next(views)]) for _ in range(RESTING)]
     counts = track.mailbox.counts()
