@@ -131,6 +131,7 @@ def status_message(status: Status, now: TimeMsg, model: str, cameras: Sequence[s
         cameras=list(cameras),
         frames_received=frames.received,
         frames_encoded=frames.encoded,
+        frames_static=frames.static,
         frames_gated=frames.gated,
         frames_dropped=frames.dropped,
         frames_pending=frames.pending,

@@ -137,7 +137,7 @@ def camera_report(view: CameraView, state: State) -> Report:
     if _watched(state):
         findings = [*_unheard(view), *_silence(view), *_lateness(view), *_drops(view)]
     received = view.rate(view.now.received - view.before.received)
-    taken = view.rate(view.now.encoded - view.before.encoded)
+    taken = view.rate(view.now.taken_in - view.before.taken_in)
     fine = f"{received:.1f} images/s, {taken:.2f}/s taken in"
     if not _watched(state):
         fine = f"not watched: the node is {state.name.lower()}"
@@ -150,7 +150,8 @@ def camera_report(view: CameraView, state: State) -> Report:
         "frame age [s]": f"{view.age_s:.3f}" if view.now.newest_ns else "",
         "silent for [s]": f"{view.silent_s:.1f}",
         "received": str(view.now.received),
-        "taken in": str(view.now.encoded),
+        "taken in": str(view.now.taken_in),
+        "taken in, without a change": str(view.now.static),
         "between two samples": str(view.now.gated),
         "waiting": str(view.now.pending),
         "dropped": str(view.now.dropped),
@@ -240,7 +241,7 @@ def _lateness(view: CameraView) -> list[Finding]:
 
 def _drops(view: CameraView) -> list[Finding]:
     lost = {reason: count for reason, count in view.drops.items() if reason not in WANTED}
-    dropped, taken = sum(lost.values()), view.now.encoded - view.before.encoded
+    dropped, taken = sum(lost.values()), view.now.taken_in - view.before.taken_in
     due = dropped + max(0, taken)
     if dropped < FEWEST_DROPS or dropped <= MANY_DROPS * due:
         return []

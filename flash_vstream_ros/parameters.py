@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flash_vstream_ros.engine.config import EngineConfig
+from flash_vstream_ros.engine.gate import StaticLimits
 from flash_vstream_ros.engine.policies import POLICIES
 from flash_vstream_ros.engine.reading import WarmLimits
 from flash_vstream_ros.engine.stamps import JumpBack
@@ -288,6 +289,22 @@ PARAMETERS = (
     ParameterSpec(
         "warm.max_mib", 1024, "Largest warm memory; 0: none, each question is cold [MiB]", 0, 1048576, dynamic=True
     ),
+    ParameterSpec(
+        "static.threshold",
+        6.0,
+        "Slots in which no block's mean colour changed by more are not encoded anew; 0: all are [levels of 255]",
+        0.0,
+        255.0,
+        dynamic=True,
+    ),
+    ParameterSpec(
+        "static.longest_s",
+        60.0,
+        "Longest time from one encoded slot of a camera to the next, however little changes [s]",
+        0.1,
+        86400.0,
+        dynamic=True,
+    ),
     ParameterSpec("status.period_s", 1.0, "Time between two messages on ~/status [s]", 0.02, 60.0, dynamic=True),
     ParameterSpec(
         "diagnostics.period_s", 1.0, "Time between two messages on /diagnostics; 0: none [s]", 0.0, 60.0, dynamic=True
@@ -395,6 +412,7 @@ def settings_of(node: Node) -> Settings:
                 max_mib=values["warm.max_mib"],
             ),
             warm_up=values["model.warm_up"],
+            static=StaticLimits(threshold=values["static.threshold"], longest_s=values["static.longest_s"]),
         ),
         image_transport=values["image.transport"],
         image_reliability=values["image.reliability"],

@@ -183,5 +183,11 @@ class Manager:
 
 
 def balanced(status: Any) -> bool:
-    accounted = status.frames_encoded + status.frames_gated + status.frames_dropped + status.frames_pending
+    accounted = (
+        status.frames_encoded
+        + status.frames_static
+        + status.frames_gated
+        + status.frames_dropped
+        + status.frames_pending
+    )
     return bool(status.frames_received == accounted)

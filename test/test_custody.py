@@ -419,7 +419,7 @@ def test_news_are_bounded_by_stamps_unless_time_jumped_or_something_was_forgotte
 
 
 def test_a_slot_that_fails_does_not_keep_a_jump_from_being_followed(model: VisionLanguageModel) -> None:
-    failing = Failing(model, "encode", RuntimeError("no room"))
+    failing = Failing(model, "encode_slots", RuntimeError("no room"))
     with running(jumping(JumpBack.FORK), lambda: failing) as (engine, _):  # type: ignore[arg-type, return-value]
         watch(engine, range(100, 104))
         watch(engine, range(50, 56))

@@ -337,7 +337,7 @@ def test_an_answer_that_fails_on_the_device_ends_that_answer_only(
 
 
 def test_a_slot_that_fails_on_the_device_costs_its_two_frames_only(model: VisionLanguageModel) -> None:
-    failing = Failing(model, "encode", torch.OutOfMemoryError("no room"))
+    failing = Failing(model, "encode_slots", torch.OutOfMemoryError("no room"))
     with running(CONFIG, lambda: failing) as (engine, _):  # type: ignore[arg-type, return-value]
         watch(engine, range(1, 7))
         frames, slots = engine.status().frames, engine.status().memory.slots

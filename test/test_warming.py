@@ -331,7 +331,7 @@ def test_room_is_made_when_frames_or_answers_need_it(model: Qwen2VL) -> None:
     with running(CONFIG, lambda: short) as (engine, _):  # type: ignore[arg-type, return-value]
         watch(engine, range(1, 9))
         wait_until(lambda: is_warm(engine))
-        short._call = "encode"
+        short._call = "encode_slots"
         watch(engine, range(9, 11))
         assert dict(engine.status().frames.drops) == {"out_of_memory": 2}
         wait_until(lambda: engine.status().warm.bytes == 0)

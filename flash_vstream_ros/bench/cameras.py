@@ -58,10 +58,11 @@ class Account:
     dropped: dict[str, int]
     given_up: int  # of those lost, by the camera itself
     late_s: float  # of the camera, at most
+    static: int = 0
 
     @property
     def balanced(self) -> bool:
-        accounted = self.encoded + self.gated + self.pending + sum(self.dropped.values())
+        accounted = self.encoded + self.static + self.gated + self.pending + sum(self.dropped.values())
         return self.received == accounted and self.sent == self.received + self.queue_overran + self.lost_on_the_wire
 
 
@@ -91,6 +92,7 @@ def account(report: Mapping[str, float], arrivals: Sequence[Arrival], counts: Fr
         dropped=dict(counts.drops),
         given_up=int(report["given_up"]),
         late_s=report["late_s"],
+        static=counts.static,
     )
 
 
@@ -237,7 +239,8 @@ def show(result: dict[str, Any]) -> None:
         print(
             f"{name}: {own['received']} of {own['sent']} received; missing: {own['queue_overran']} queue overran,"
             f" {own['lost_on_the_wire']} lost on the wire ({own['given_up']} given up by the camera);"
-            f" of those received {own['encoded']} encoded, {own['gated']} not due, {own['pending']} pending,"
+            f" of those received {own['encoded']} encoded, {own['static']} static, {own['gated']} not due,"
+            f" {own['pending']} pending,"
             f" dropped: {drops}"
         )
     print(

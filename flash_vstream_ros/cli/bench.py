@@ -7,7 +7,19 @@ import json
 import sys
 from pathlib import Path
 
-from flash_vstream_ros.bench import answers, camera, cameras, decoding, distortion, fits, speed, stream, warm, wire
+from flash_vstream_ros.bench import (
+    answers,
+    camera,
+    cameras,
+    decoding,
+    distortion,
+    fits,
+    ingest,
+    speed,
+    stream,
+    warm,
+    wire,
+)
 from flash_vstream_ros.models.interface import ModelError
 
 BENCHMARKS = {
@@ -23,6 +35,7 @@ BENCHMARKS = {
         "everything that takes time, beside its floor on this machine and beside the released procedure",
     ),
     "decoding": (decoding, "a token beside its floor, what grouped attention gains, the first question of a process"),
+    "ingest": (ingest, "what a resting scene costs, frames a second, and the memory's age while questions are asked"),
     "wire": (wire, "the same questions over /ask_scene and offline"),
     "camera": (camera, "camera images over the wire into the node's callback"),
     "cameras": (cameras, "several cameras at full rate, with questions meanwhile: what became of every image"),

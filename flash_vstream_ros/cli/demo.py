@@ -137,6 +137,7 @@ def _figures(asked: Sequence[Asked], status: Any) -> dict[str, Any]:
         "frames": {
             "received": status.frames_received,
             "encoded": status.frames_encoded,
+            "static": status.frames_static,
             "gated": status.frames_gated,
             "dropped": status.frames_dropped,
         },
@@ -166,7 +167,8 @@ def _print(asked: Sequence[Asked], status: Any, summary: Any) -> None:
     console.print(table)
     console.print(f"{sum(item.right for item in asked)} of {len(asked)} answers are right")
     console.print(
-        f"frames: {status.frames_received} received = {status.frames_encoded} encoded + {status.frames_gated} gated"
+        f"frames: {status.frames_received} received = {status.frames_encoded} encoded + {status.frames_static} static"
+        f" + {status.frames_gated} gated"
         f" + {status.frames_dropped} dropped + {status.frames_pending} pending"
     )
     console.print(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.models.prompt import INSTRUCTION
 
+from .gate import StaticLimits
 from .ingest import longest_pair_ns
 from .reading import WarmLimits
 from .stamps import JumpBack, StampWatch
@@ -30,6 +31,7 @@ class EngineConfig:
     instruction: str = INSTRUCTION
     warm: WarmLimits = field(default_factory=WarmLimits)
     warm_up: bool = False  # encode and answer once, on a memory for that alone, before there is anything to do
+    static: StaticLimits = field(default_factory=StaticLimits)
 
     @property
     def slot_period_ns(self) -> int:

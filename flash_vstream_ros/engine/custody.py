@@ -36,8 +36,9 @@ class Custody:
     def pause(self) -> bool:
         """Take in no more frames; those that come are dropped as `paused`. False when it was so already."""
         before, self.paused = self.paused, True
-        for mailbox in self._mailboxes.values():
+        for camera, mailbox in self._mailboxes.items():
             mailbox.pause()
+            self._ingest.ahead.let_go(camera, "paused")
         return not before
 
     def resume(self) -> bool:

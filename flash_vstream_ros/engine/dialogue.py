@@ -77,6 +77,11 @@ class Dialogue:
         self.evidence = evidence
         self._active: _Active | None = None
 
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is being made."""
+        return self._active is not None
+
     def step(self) -> bool:
         """Begin the next question or say one more token. False when there is nothing to answer."""
         for leaving in self._line.leave():

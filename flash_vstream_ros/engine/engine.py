@@ -41,6 +41,7 @@ from .warming import reader_of
 Result = TypeVar("Result")
 
 STOP_TIMEOUT_S = 10.0
+MOST_SLOTS = 4  # of several cameras that go through the tower together while no answer waits for a token
 LOAD_STOP_TIMEOUT_S = 0.5  # loading cannot be interrupted, and a model takes minutes
 SHUTTING_DOWN = Answer(ErrorCode.CANCELLED, "the node is shutting down")
 
@@ -86,6 +87,7 @@ class Engine:
         self._warm = WarmFigures()
         self._cold_starts = 0  # warm-ups that failed
         self._paused = False
+        self._fetch: Callable[[str], None] = _nothing  # begins to decode what a camera has sent
         self._worker = threading.Thread(target=self._work, name="flash-vstream-worker", daemon=True)
 
     def start(self) -> None:
@@ -150,6 +152,7 @@ class Engine:
         trouble = stamp_trouble(noted.stamp, noted.jumped_ns, self._config.on_jump_back)
         if trouble:
             self._notices.give(f"{frame.camera}/{noted.stamp.name}", f"camera {frame.camera!r}: {trouble}")
+        self._fetch(frame.camera)
         self._wake.set()
 
     def order(self, work: Callable[[Custody], Result]) -> Future[Result]:
@@ -319,6 +322,8 @@ class Engine:
             config.slot_period_ns,
             on_jump_back=config.on_jump_back,
             make_room=reader.relieve,
+            wake=self._wake.set,
+            static=config.static,
         )
         dialogue = Dialogue(
             reader,
@@ -339,6 +344,7 @@ class Engine:
             self._paused = custody.paused
 
         report()
+        self._fetch = ingest.ahead.fetch
         self._serving = True
         self._orders.open()
         self._say(f"ready: {model.name} on {model.device}, {model.dtype}, {model.attention_kernel}")
@@ -351,10 +357,11 @@ class Engine:
                 ingest.slot_period_ns = config.slot_period_ns
                 dialogue.max_new_tokens, dialogue.evidence = config.max_new_tokens, config.evidence
                 reader.limits = config.warm
+                ingest.gate.limits = config.static
                 model.instruction = config.instruction
                 self._resize(memory, fitted(config.timed_memory, model))
                 report()
-            took_in = ingest.step()
+            took_in = ingest.step(1 if dialogue.busy else MOST_SLOTS)
             reader.follow()
             if (memory.slots_seen, memory.revision) != (self._figures.slots, self._figures.revision):
                 report()
@@ -362,6 +369,8 @@ class Engine:
                 wait_s = reader.read_ahead() if self._active else None
                 self._warm = self._warm_figures(reader)
                 self._wake.wait(wait_s)
+        self._fetch = _nothing
+        ingest.ahead.close()
         self._orders.close(SHUTTING_DOWN.error_msg)
         dialogue.close(SHUTTING_DOWN.error_msg)
         reader.clear()
@@ -381,6 +390,10 @@ class Engine:
             self._notices.give(
                 "memory", f"the memory keeps its {before.csm_slots} CSM and {before.dam_slots} DAM slots: {error}"
             )
+
+
+def _nothing(_: str) -> None:
+    pass
 
 
 def _release_device_memory() -> None:

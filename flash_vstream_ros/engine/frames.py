@@ -38,7 +38,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class FrameCounts:
-    """What became of the frames of one or more cameras: received = encoded + gated + dropped + pending."""
+    """What became of the frames of one or more cameras: received = encoded + static + gated + dropped + pending."""
 
     received: int
     encoded: int
@@ -49,6 +49,12 @@ class FrameCounts:
     resolution_changes: int = 0
     jumps_back: int = 0
     jumps_forward: int = 0
+    static: int = 0  # of slots that showed no change and were not encoded
+
+    @property
+    def taken_in(self) -> int:
+        """Frames that the memory stands for, as long as it forgets nothing."""
+        return self.encoded + self.static
 
     @property
     def dropped(self) -> int:
@@ -69,6 +75,7 @@ class FrameCounts:
             resolution_changes=sum(part.resolution_changes for part in parts),
             jumps_back=sum(part.jumps_back for part in parts),
             jumps_forward=sum(part.jumps_forward for part in parts),
+            static=sum(part.static for part in parts),
         )
 
 
@@ -96,6 +103,7 @@ class Mailbox:
         self._due_ns = 0
         self._received = 0
         self._encoded = 0
+        self._static = 0
         self._gated = 0
         self._in_work = 0
         self._drops: Counter[str] = Counter()
@@ -178,7 +186,7 @@ class Mailbox:
             self._drop(reason)
 
     def take(self) -> Frame | None:
-        """The waiting frame, now in work; the taker settles it with `encoded` or `dropped`."""
+        """The waiting frame, now in work; the taker settles it with `encoded`, `rested` or `dropped`."""
         with self._lock:
             frame, self._waiting = self._waiting, None
             if frame is None:
@@ -191,6 +199,13 @@ class Mailbox:
         with self._lock:
             self._in_work -= 1
             self._encoded += 1
+
+    def rested(self) -> None:
+        """A frame, and the one before it that was counted as encoded, showed no change."""
+        with self._lock:
+            self._in_work -= 1
+            self._encoded -= 1
+            self._static += 2
 
     def dropped(self, reason: str) -> None:
         with self._lock:
@@ -220,6 +235,7 @@ class Mailbox:
                 jumps_back=self._watch.jumps_back,
                 jumps_forward=self._watch.jumps_forward,
                 resolution_changes=self._resolution_changes,
+                static=self._static,
             )
 
     def _let_go(self, reason: str) -> None:

@@ -1,23 +1,30 @@
-"""The way in: a camera's frames, paired into slots, encoded, inserted into the memory."""
+"""The way in: a camera's frames, paired into slots, encoded where they show a change, inserted into the memory."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flash_vstream_ros.memory.interface import Memory
-from flash_vstream_ros.memory.slot import Slot
+from flash_vstream_ros.memory.slot import Slot, Stay
 from flash_vstream_ros.memory.spans import ALWAYS, Interval
 from flash_vstream_ros.models.interface import Grid, VisionLanguageModel
 
+from .ahead import Ahead
 from .durations import Durations
 from .frames import Frame, Mailbox, thumbnail
+from .gate import Blocks, Gate, StaticLimits, block_means
 from .notices import Notices
 from .stamps import JumpBack
+
+OPEN = StaticLimits(threshold=0.0)
 
 
 def longest_pair_ns(slot_period_ns: int) -> int:
@@ -28,6 +35,20 @@ def longest_pair_ns(slot_period_ns: int) -> int:
 class _Decoded(NamedTuple):
     frame: Frame
     rgb: np.ndarray  # [height, width, 3] uint8
+    blocks: Blocks  # what the gate sees of it
+    pixels: Tensor | None  # what the tower is given of it, on `grid`; None: not made yet
+    grid: Grid | None
+
+
+class _Pair(NamedTuple):
+    """A slot on its way."""
+
+    first: _Decoded
+    second: _Decoded
+
+    @property
+    def camera(self) -> str:
+        return self.second.frame.camera
 
 
 class _UnusableSize(ValueError):
@@ -35,11 +56,11 @@ class _UnusableSize(ValueError):
 
 
 class Ingest:
-    """Takes frames from the mailboxes, one a step, cameras in turn. Owned by the engine's worker.
+    """Takes frames from the mailboxes, cameras in turn. Owned by the engine's worker; frames are decoded beside it.
 
     Whatever is wrong with a frame is counted at its mailbox and said; the memory only ever sees whole slots.
     `slot_period_ns`, the stamp length of a slot, may change between two steps. `make_room` is called when the device
-    runs out of memory.
+    runs out of memory, `wake` when there is something to do.
     """
 
     def __init__(
@@ -51,10 +72,14 @@ class Ingest:
         slot_period_ns: int,
         on_jump_back: JumpBack = JumpBack.IGNORE,
         make_room: Callable[[], object] = lambda: None,
+        wake: Callable[[], object] = lambda: None,
+        static: StaticLimits = OPEN,
     ) -> None:
         self.encode_s = Durations()
         self.update_s = Durations()
         self.novelty_sum = 0.0
+        self.gate = Gate(static)
+        self.ahead = Ahead(mailboxes, self._decode, wake)
         self._model = model
         self._memory = memory
         self._mailboxes = mailboxes
@@ -69,8 +94,8 @@ class Ingest:
         self._shift_ns: dict[str, int] = {}  # what brings a camera's stamps behind what it showed before they jumped
 
     def reset(self) -> None:
-        """Forget what waits for its pair, the grid and the shifts; novelty is summed up anew."""
-        for camera in list(self._half):
+        """Forget what waits to be taken in, the grid and the shifts; novelty is summed up anew."""
+        for camera in self._mailboxes:
             self.forget(camera, ALWAYS)
         self._size.clear()
         self._shift_ns.clear()
@@ -78,51 +103,139 @@ class Ingest:
         self.novelty_sum = 0.0
 
     def forget(self, camera: str, interval: Interval) -> None:
-        """Let go of the frame that waits for its pair when its stamp lies in `interval`."""
+        """Let go of the frames that wait to be taken in, and of what the gate compares with, seen in `interval`."""
         half = self._half.get(camera)
         if half is not None and interval.touches(half.frame.stamp_ns, half.frame.stamp_ns):
             self._part(camera, "forgotten")
+        self.ahead.let_go(camera, "forgotten", interval)
+        self.gate.forget(camera, interval)
 
-    def step(self) -> bool:
-        """Handle one waiting frame. False when there was none."""
-        for turn, camera in enumerate(self._turns):
-            frame = self._mailboxes[camera].take()
-            if frame is not None:
-                self._turns = self._turns[turn + 1 :] + self._turns[: turn + 1]
-                self._handle(frame, self._mailboxes[camera])
-                return True
-        return False
+    def step(self, most: int = 1) -> bool:
+        """Handle frames that are ready, until `most` slots go through the tower together. False when there was none."""
+        pairs: list[_Pair] = []
+        took_in = False
+        for camera in list(self._turns):
+            self.ahead.fetch(camera)
+            ready = self.ahead.next(camera)
+            if ready is None:
+                continue
+            took_in = True
+            self._turns.remove(camera)
+            self._turns.append(camera)
+            pair = self._handle(*ready)
+            if pair is not None and not self._rests(pair):
+                pairs.append(pair)
+            if (pair is None and most == 1) or len(pairs) == most:
+                break
+        self._take_in(pairs)
+        return took_in
 
-    def _handle(self, frame: Frame, mailbox: Mailbox) -> None:
+    def _decode(self, frame: Frame) -> _Decoded:
+        """On the thread beside the worker, which may settle the grid or close the gate meanwhile: see `_pixels`."""
+        rgb, grid, pixels = frame.decode(), self._grid, None
+        blocks = block_means(rgb) if self.gate.limits.threshold else ()
+        if grid is not None and frame.camera in self._size and not self.gate.resembles(frame.camera, blocks):
+            pixels = self._model.prepare(rgb, grid)
+        return _Decoded(frame, rgb, blocks, pixels, grid)
+
+    def _pixels(self, decoded: _Decoded, grid: Grid) -> Tensor:
+        if decoded.pixels is not None and decoded.grid == grid:
+            return decoded.pixels
+        return self._model.prepare(decoded.rgb, grid)
+
+    def _handle(self, frame: Frame, ready: Future[_Decoded]) -> _Pair | None:
+        """The slot that is whole with this frame, if any."""
+        mailbox = self._mailboxes[frame.camera]
         if frame.jumped:
             self._follow_jump(frame)
         try:
-            decoded = _Decoded(frame, frame.decode())
+            decoded = ready.result()
             self._settle_grid(decoded, mailbox)
         except Exception as error:  # whatever a camera sends must not stop the worker
             reason = getattr(error, "reason", "undecodable")
             mailbox.dropped(reason)
             self._notices.give(f"{frame.camera}/{reason}", f"camera {frame.camera!r}: frame dropped: {error}")
-            return
+            return None
         if not self._pairs(frame):
             self._part(frame.camera, "unpaired")
         first = self._half.pop(frame.camera, None)
         if first is None:
             self._half[frame.camera] = decoded
             mailbox.encoded()
+            return None
+        return _Pair(first, decoded)
+
+    def _rests(self, pair: _Pair) -> bool:
+        """Let the newest slot of a camera stay where this one shows no change."""
+        camera, second = pair.camera, pair.second.frame
+        if not self.gate.rests(camera, (pair.first.blocks, pair.second.blocks), second.stamp_ns):
+            return False
+        time_ns = second.stamp_ns + self._shift_ns.get(camera, 0)
+        before = self._memory.newest_of(camera)
+        if before is None or before[1] != self.gate.until_ns(camera):  # it was forgotten, in part or as a whole
+            return False
+        began = time.perf_counter()
+        self._memory.stay(camera, Stay(1, time_ns, time_ns, second.stamp_ns))
+        self.update_s.add(time.perf_counter() - began)
+        self.gate.stays(camera, second.stamp_ns)
+        self._mailboxes[camera].rested()
+        return True
+
+    def _take_in(self, pairs: Sequence[_Pair]) -> None:
+        """Encode slots together, and insert each; alone where they fail together: each costs itself only."""
+        if not pairs:
             return
+        assert self._grid is not None
+        grid, began = self._grid, time.perf_counter()
+        thumbnails = [self.ahead.beside(partial(thumbnail, pair.second.rgb)) for pair in pairs]
         try:
-            self._insert(first, decoded)
-        except Exception as error:  # a failing slot costs its two frames, never the stream
-            reason = "encode_failed"
-            if isinstance(error, torch.OutOfMemoryError):
-                reason = "out_of_memory"
-                self._make_room()
-            mailbox.dropped(reason)
-            mailbox.withdrawn(reason)
-            self._notices.give(f"{frame.camera}/{reason}", f"camera {frame.camera!r}: slot dropped: {error}")
-        else:
-            mailbox.encoded()
+            slots = [[self._pixels(decoded, grid) for decoded in pair] for pair in pairs]
+            features = self._model.encode_slots(slots, grid)
+            if features[0][0].is_cuda:
+                torch.cuda.synchronize(features[0][0].device)
+        except Exception as error:
+            if len(pairs) == 1:
+                self._fail(pairs[0], error)
+            else:
+                for pair in pairs:
+                    self._take_in([pair])
+            return
+        each_s = (time.perf_counter() - began) / len(pairs)
+        for pair, (low, detail), picture in zip(pairs, features, thumbnails, strict=True):
+            self.encode_s.add(each_s)
+            try:
+                self._insert(pair, low, detail, picture.result(), grid)
+            except Exception as error:
+                self._fail(pair, error)
+
+    def _fail(self, pair: _Pair, error: Exception) -> None:
+        """A slot that fails costs its two frames, never the stream."""
+        reason, camera, mailbox = "encode_failed", pair.camera, self._mailboxes[pair.camera]
+        if isinstance(error, torch.OutOfMemoryError):
+            reason = "out_of_memory"
+            self._make_room()
+        mailbox.dropped(reason)
+        mailbox.withdrawn(reason)
+        self._notices.give(f"{camera}/{reason}", f"camera {camera!r}: slot dropped: {error}")
+
+    def _insert(self, pair: _Pair, low: Tensor, detail: Tensor, picture: bytes, grid: Grid) -> None:
+        first, second, camera = pair.first.frame, pair.second.frame, pair.camera
+        slot = Slot(
+            camera=camera,
+            frame_id=second.frame_id,
+            first_ns=first.stamp_ns,
+            last_ns=second.stamp_ns,
+            low=low,
+            detail=detail,
+            grid=grid,
+            thumbnail=picture,
+            shift_ns=self._shift_ns.get(camera, 0),
+        )
+        began = time.perf_counter()
+        self.novelty_sum += self._memory.insert(slot)
+        self.update_s.add(time.perf_counter() - began)
+        self.gate.encoded(camera, (pair.first.blocks, pair.second.blocks), first.stamp_ns, second.stamp_ns)
+        self._mailboxes[camera].encoded()
 
     def _pairs(self, frame: Frame) -> bool:
         """Whether a frame and the one that waits for it, if any, show one moment."""
@@ -137,6 +250,7 @@ class Ingest:
     def _follow_jump(self, frame: Frame) -> None:
         camera = frame.camera
         self._part(camera, "unpaired")
+        self.gate.forget(camera)
         if self._on_jump_back is JumpBack.RESET:
             self._memory.forget([camera])
             self._shift_ns.pop(camera, None)
@@ -177,27 +291,3 @@ class Ingest:
             self._notices.give(f"{camera}/size", f"camera {camera!r}: {change}{fitted}")
         elif fitted:
             self._notices.give(f"{camera}/size", f"camera {camera!r}: images of {size} (height, width){fitted}")
-
-    def _insert(self, first: _Decoded, second: _Decoded) -> None:
-        assert self._grid is not None
-        started = time.perf_counter()
-        low, detail = self._model.encode([first.rgb, second.rgb], self._grid)
-        if low.is_cuda:
-            torch.cuda.synchronize(low.device)
-        encoded = time.perf_counter()
-        slot = Slot(
-            camera=second.frame.camera,
-            frame_id=second.frame.frame_id,
-            first_ns=first.frame.stamp_ns,
-            last_ns=second.frame.stamp_ns,
-            low=low,
-            detail=detail,
-            grid=self._grid,
-            thumbnail=thumbnail(second.rgb),
-            shift_ns=self._shift_ns.get(second.frame.camera, 0),
-        )
-        inserting = time.perf_counter()
-        novelty = self._memory.insert(slot)
-        self.novelty_sum += novelty
-        self.encode_s.add(encoded - started)
-        self.update_s.add(time.perf_counter() - inserting)

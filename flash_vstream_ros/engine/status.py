@@ -65,7 +65,7 @@ class News:
 
 def news(before: Status, now: Status) -> News | None:
     """What is new; None where nothing is. After something was forgotten, or time jumped, its stamps are not bounded."""
-    frames = now.frames.encoded - before.frames.encoded
+    frames = now.frames.taken_in - before.frames.taken_in
     then = before.memory if now.memory.slots >= before.memory.slots else MemoryFigures()
     slots = now.memory.slots - then.slots
     if not slots or not frames or not now.memory.entries:

@@ -7,7 +7,7 @@ from typing import Protocol
 from torch import Tensor
 
 from .config import MERGED_PATCHES
-from .slot import Grid, Slot
+from .slot import Grid, Slot, Stay
 
 
 class Kind(Protocol):
@@ -53,6 +53,14 @@ def check(
             f"{where} starts at {slot.first_ns} ns, not after {newest[1]} ns, the newest stamp in memory; "
             "leave it out, or reset the memory when time has jumped back"
         )
+
+
+def check_stay(camera: str, stay: Stay, newest: tuple[int, int] | None) -> None:
+    """Raise ValueError where the newest slot of a camera, with time and stamp `newest` [ns], cannot stay so."""
+    if newest is None:
+        raise ValueError(f"the memory holds no slot of camera {camera!r} that could stay; insert one first")
+    if stay.slots < 1 or stay.time_ns <= newest[0] or stay.last_ns < newest[1]:
+        raise ValueError(f"{stay} of camera {camera!r} does not come after {newest[1]} ns, its newest stamp in memory")
 
 
 def _kind(features: Tensor) -> str:

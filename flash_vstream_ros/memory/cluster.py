@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from .exemplars import Exemplar
 from .scope import Scope
-from .slot import EntryKind, MemoryEntry
+from .slot import EntryKind, MemoryEntry, Stay
 from .spans import Span, touched, union
 
 
@@ -66,6 +66,14 @@ class Cluster:
         self.slots += other.slots
         self.exemplars += other.exemplars
 
+    def stay(self, stay: Stay, moved: Mapping[Exemplar, Exemplar]) -> None:
+        """Its newest slot, the newest of its camera, was seen again; `moved` are exemplars that others stand for."""
+        self.spans = union((*self.spans, (self.newest[1], stay.last_ns)))
+        self.newest = stay.time_ns, stay.last_ns
+        self.time_sum += stay.time_sum
+        self.slots += stay.slots
+        self.exemplars = [moved.get(exemplar, exemplar) for exemplar in self.exemplars]
+
     def entry(self) -> MemoryEntry:
         """What it stands for, as an entry of CSM."""
         best = self.exemplars[0]
@@ -77,5 +85,5 @@ class Cluster:
             last_ns=self.last_ns,
             weight=float(self.slots),
             thumbnail=best.thumbnail,
-            thumbnail_ns=best.last_ns,
+            thumbnail_ns=best.pictured_ns,
         )

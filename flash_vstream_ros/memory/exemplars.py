@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .kmeans import TIE_SHARE
-from .slot import EntryKind, MemoryEntry, Slot
+from .slot import EntryKind, MemoryEntry, Slot, Stay
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +24,11 @@ class Exemplar:
     last_ns: int
     time_ns: int  # its place in the order of the memory: Slot.time_ns
     thumbnail: bytes
+    pictured_ns: int  # stamp of the thumbnail
+
+    def staying(self, stay: Stay) -> Exemplar:
+        """The same, seen until the end of `stay`."""
+        return replace(self, last_ns=stay.last_ns, time_ns=stay.time_ns)
 
     def entry(self) -> MemoryEntry:
         """What it shows, as an entry of DAM."""
@@ -35,7 +40,7 @@ class Exemplar:
             last_ns=self.last_ns,
             weight=1.0,
             thumbnail=self.thumbnail,
-            thumbnail_ns=self.last_ns,
+            thumbnail_ns=self.pictured_ns,
         )
 
 
@@ -58,7 +63,16 @@ class ExemplarPool:
         row = self._free.pop()
         self.low[row].copy_(slot.low)
         self.detail[row].copy_(slot.detail)
-        return Exemplar(row, slot.camera, slot.frame_id, slot.first_ns, slot.last_ns, slot.time_ns, slot.thumbnail)
+        return Exemplar(
+            row,
+            slot.camera,
+            slot.frame_id,
+            slot.first_ns,
+            slot.last_ns,
+            slot.time_ns,
+            slot.thumbnail,
+            slot.thumbnail_ns or slot.last_ns,
+        )
 
     def keep_only(self, exemplars: Collection[Exemplar]) -> None:
         used = {exemplar.row for exemplar in exemplars}

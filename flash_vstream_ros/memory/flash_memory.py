@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from . import forgetting, insertion, resizing
-from .admission import check
+from .admission import check, check_stay
 from .cluster import Cluster
 from .config import FlashMemoryConfig
 from .holdings import Holdings
 from .interface import Forgotten, Memory
 from .scope import EVERYTHING, Scope
-from .slot import Grid, MemoryEntry, MemorySnapshot, Slot, nothing_seen
+from .slot import Grid, MemoryEntry, MemorySnapshot, Slot, Stay, nothing_seen
 from .time_ids import TimeIds, clock_of
 from .visible import Visible, dam_of, newer_than, snapshot_of
 
@@ -95,6 +95,13 @@ class FlashMemory(Memory):
         self._held, self.config = held, config
         self.slots_seen += 1
         return novelty
+
+    @torch.no_grad()
+    def stay(self, camera: str, stay: Stay) -> None:
+        check_stay(camera, stay, self.newest_of(camera))
+        assert self._held is not None
+        self._held.stay(camera, stay)
+        self.slots_seen += stay.slots
 
     @torch.no_grad()
     def forget(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> Forgotten:

@@ -9,7 +9,7 @@ from .cluster import Cluster
 from .config import FlashMemoryConfig
 from .episodes import EpisodeTime, FirstView, Times
 from .exemplars import Exemplar, ExemplarPool
-from .slot import Grid, Slot
+from .slot import Grid, Slot, Stay
 from .ward import Merge, WardClustering
 
 
@@ -64,6 +64,19 @@ class Holdings:
         kept.absorb(self.clusters.pop(merge.absorbed))
         kept.exemplars = self.pool.nearest(kept.exemplars, self.ward.centroids[merge.kept], exemplars)
         self.recent = {e: merge.kept if row == merge.absorbed else row for e, row in self.recent.items()}
+
+    def stay(self, camera: str, stay: Stay) -> None:
+        """Let the newest slot of a camera go on."""
+        own = ((row, cluster) for row, cluster in self.clusters.items() if cluster.camera == camera)
+        row, cluster = max(own, key=lambda one: one[1].newest)
+        times = self._times(self.ward.capacity + 1)
+        before = self.episodes.squares(times) if self.episodes.slot_apart else None
+        moved = {e: e.staying(stay) for e in self.exemplars_of(row) if e.time_ns == cluster.newest[0]}
+        self.recent = {moved.get(exemplar, exemplar): at for exemplar, at in self.recent.items()}
+        cluster.stay(stay, moved)
+        self.ward.gain(row, stay.slots)
+        if before is not None:
+            self.ward.add(self.episodes.squares(self._times(self.ward.capacity + 1)) - before)
 
     def apart(self, distances: Sequence[float], times: Times) -> list[float]:
         """The clustering's distances [rows + 1] of what was seen at `times`; `distances` are by appearance alone."""

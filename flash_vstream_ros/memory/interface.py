@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from .config import FlashMemoryConfig
-from .slot import MemoryEntry, MemorySnapshot, Slot
+from .slot import MemoryEntry, MemorySnapshot, Slot, Stay
 from .time_ids import Timed
 
 
@@ -83,6 +83,14 @@ class Memory(ABC):
 
         Raises ValueError, and changes nothing, when features are not finite or differ in shape, grid, dtype or device
         from those held, when times do not increase within a camera, or when there are more cameras than have a place.
+        """
+
+    @abstractmethod
+    def stay(self, camera: str, stay: Stay) -> None:
+        """Let the newest slot of `camera` go on: what holds it gains weight and time, and all features stay.
+
+        What is forgotten of the time of `stay` takes the slot with it. Raises ValueError, and changes nothing, when
+        nothing of the camera is held, or nothing that is older.
         """
 
     @abstractmethod

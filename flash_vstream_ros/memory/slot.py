@@ -34,6 +34,7 @@ class Slot:
     grid: Grid
     thumbnail: bytes = b""  # JPEG of the second frame
     shift_ns: int = 0  # time less stamp
+    thumbnail_ns: int = 0  # stamp of the thumbnail; 0: last_ns
 
     @property
     def time_ns(self) -> int:
@@ -52,8 +53,25 @@ class Slot:
 
     def entry(self) -> MemoryEntry:
         """What it shows, as an entry of DAM."""
-        times = self.first_ns, self.last_ns, 1.0
-        return MemoryEntry(EntryKind.DAM, self.camera, self.frame_id, *times, self.thumbnail, self.last_ns)
+        times, pictured_ns = (self.first_ns, self.last_ns, 1.0), self.thumbnail_ns or self.last_ns
+        return MemoryEntry(EntryKind.DAM, self.camera, self.frame_id, *times, self.thumbnail, pictured_ns)
+
+    def staying(self, stay: Stay) -> Slot:
+        """The same, seen until the end of `stay`."""
+        return replace(self, last_ns=stay.last_ns, thumbnail_ns=self.thumbnail_ns or self.last_ns)
+
+
+class Stay(NamedTuple):
+    """More slots in which a camera saw its newest one again. Stamps and times as those of a Slot, in ns."""
+
+    slots: int
+    time_sum: int  # of the times of these slots
+    time_ns: int  # of the last of them
+    last_ns: int  # its stamp
+
+    def joined(self, later: Stay) -> Stay:
+        """Both, one behind the other."""
+        return Stay(self.slots + later.slots, self.time_sum + later.time_sum, later.time_ns, later.last_ns)
 
 
 class EntryKind(IntEnum):

@@ -13,12 +13,12 @@ from dataclasses import replace
 
 import torch
 
-from .admission import check
+from .admission import check, check_stay
 from .config import FlashMemoryConfig
 from .flash_memory import FlashMemory
 from .interface import Forgotten, Memory
 from .scope import EVERYTHING, Scope
-from .slot import Grid, MemoryEntry, MemorySnapshot, Slot
+from .slot import Grid, MemoryEntry, MemorySnapshot, Slot, Stay
 from .star import AbstractAttention, StarConfig
 from .star_snapshot import StarSnapshot
 from .summaries import Summaries
@@ -45,6 +45,7 @@ class StarMemory(Memory):
     def reset(self) -> None:
         self._seen.reset()
         self._newest: dict[str, Slot] = {}
+        self._stays: dict[str, Stay] = {}  # how the newest frames went on
         self._summaries = Summaries(self._attention, self._star)
         self.slots_seen = 0
         self.revision += 1
@@ -92,6 +93,20 @@ class StarMemory(Memory):
         self.slots_seen += len(frames)
         return max(novelty)
 
+    def stay(self, camera: str, stay: Stay) -> None:
+        """Let the newest frame of `camera` go on, as FlashMemory does with slots, for both frames of each.
+
+        The temporal memory learns of it when the frame enters there; the abstract memory takes it in once.
+        """
+        newest = self._newest.get(camera)
+        check_stay(camera, stay, (newest.time_ns, newest.last_ns) if newest else None)
+        assert newest is not None
+        frames = stay._replace(slots=2 * stay.slots, time_sum=2 * stay.time_sum)
+        before = self._stays.get(camera)
+        self._stays[camera] = before.joined(frames) if before else frames
+        self._newest[camera] = newest.staying(stay)
+        self.slots_seen += frames.slots
+
     def forget(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> Forgotten:
         """Forget what `cameras` (none given: all) saw between two stamps, as FlashMemory does, and the newest frames.
 
@@ -102,6 +117,7 @@ class StarMemory(Memory):
         gone = [frame.camera for frame in self._shown(scope)]
         for camera in gone:
             del self._newest[camera]
+            self._stays.pop(camera, None)
         self._summaries.forget(scope)
         self.revision += bool(lost.slots or gone)
         return Forgotten(lost.slots + len(gone), lost.removed, lost.rebuilt)
@@ -145,7 +161,12 @@ class StarMemory(Memory):
         if before is None:
             return 1.0
         self._summaries.add(before)
-        return self._seen.insert(before)
+        stay = self._stays.pop(frame.camera, None)
+        if stay is None:
+            return self._seen.insert(before)
+        novelty = self._seen.insert(replace(before, last_ns=before.thumbnail_ns))
+        self._seen.stay(frame.camera, stay)
+        return novelty
 
     def _shown(self, scope: Scope) -> list[Slot]:
         """Newest frames that may be seen, by time."""

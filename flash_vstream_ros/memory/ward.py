@@ -116,6 +116,10 @@ class WardClustering:
         self._squared[:, row] = measured[:-1]
         self._squared[row, row] = 0.0
 
+    def gain(self, row: int, weight: int) -> None:
+        """Let the cluster in `row` weigh more, its centroid being where it is."""
+        self.weights[row] += float(weight)
+
     def add(self, squared: Tensor) -> None:
         """Add to all squared distances [rows, rows + 1], the last to zero: a coordinate counts more, or less."""
         self._squared.add_(squared).clamp_(min=0)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .admission import check
+from .admission import check, check_stay
 from .config import FlashMemoryConfig
 from .interface import Forgotten, Memory
 from .scope import Scope
-from .slot import Grid, MemoryEntry, MemorySnapshot, Slot
+from .slot import Grid, MemoryEntry, MemorySnapshot, Slot, Stay
 from .time_ids import clock_of, text_slots
 
 LOW_PER_DETAIL = 4  # a slot in detail has as many tokens as four at low resolution
@@ -98,6 +98,19 @@ class WholeSlots(Memory):
         self.slots_seen += 1
         self._keep([*self._held, Numbered(slot, number)])
         return min(1.0, max(0.0, 1.0 - float(max(alike)))) if alike else 1.0
+
+    def stay(self, camera: str, stay: Stay) -> None:
+        """It takes no further place; see Memory."""
+        newest = self.newest_of(camera)
+        check_stay(camera, stay, newest)
+        self._held = [
+            replace(one, slot=one.slot.staying(stay))
+            if one.slot.camera == camera and one.slot.time_ns == newest[0]  # type: ignore[index]
+            else one
+            for one in self._held
+        ]
+        self._counts[camera] = self._counts.get(camera, 0) + stay.slots
+        self.slots_seen += stay.slots
 
     def forget(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> Forgotten:
         scope = Scope.of(cameras, since_ns, until_ns)

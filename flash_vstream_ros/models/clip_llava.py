@@ -17,6 +17,7 @@ from flash_vstream_ros.memory.star_snapshot import StarSnapshot, clip_snapshot
 from .answering import GreedyAnswer, Prefill, Vocabulary
 from .centre_crop import CentreCrop
 from .interface import Grid
+from .preprocess import beside
 from .prompt import INSTRUCTION
 from .prompted import Prompted
 from .vicuna import VicunaPrompt
@@ -104,10 +105,12 @@ class FlashVStreamLLaVA(Prompted[VicunaPrompt]):
         return Grid(self.networks.side, self.networks.side)
 
     @torch.inference_mode()
-    def features(self, frames: Iterable[np.ndarray]) -> Tensor:
-        """RGB uint8 frames [height, width, 3] of any size to what the memory takes in [frames, tokens, dim]."""
+    def features(self, frames: Iterable[np.ndarray | Tensor]) -> Tensor:
+        """RGB uint8 frames [height, width, 3] of any size, or what `prepare` made of them [3, side, side], to what
+        the memory takes in [frames, tokens, dim].
+        """
         # One at a time: in batches of other sizes equal frames would not have quite equal features.
-        parts = [self.networks.features(self.networks.crop.pixels([frame], self.device)) for frame in frames]
+        parts = [self.networks.features(self._pixels(frame)[None]) for frame in frames]
         if not parts:
             raise ValueError("There is no frame.")
         return torch.cat(parts)
@@ -117,8 +120,24 @@ class FlashVStreamLLaVA(Prompted[VicunaPrompt]):
 
         Returns low [frames * temporal_side ** 2, dim] and detail [frames * side ** 2, dim], before the projector.
         """
-        detail = self.features(frames).clone()  # an ordinary tensor
+        return self._slot(self.features(frames))
+
+    def _pixels(self, frame: np.ndarray | Tensor) -> Tensor:
+        return frame if isinstance(frame, Tensor) else self.networks.crop.pixels([frame], self.device)[0]
+
+    def _slot(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        detail = features.clone()  # an ordinary tensor
         return pool_tokens(detail, self.networks.star.temporal_side).flatten(0, 1).clone(), detail.flatten(0, 1)
+
+    @torch.inference_mode()
+    def prepare(self, frame: np.ndarray, grid: Grid) -> Tensor:
+        """One RGB uint8 frame as the vision tower takes it, [3, side, side]; from any thread."""
+        with beside(self.device):
+            return self._pixels(frame)
+
+    def encode_slots(self, slots: Sequence[Sequence[Tensor]], grid: Grid) -> list[tuple[Tensor, Tensor]]:
+        """What `encode` makes of each of some slots whose frames have gone through `prepare`."""
+        return [self._slot(self.features(slot)) for slot in slots]
 
     def clip(
         self,

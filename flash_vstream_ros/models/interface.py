@@ -132,6 +132,17 @@ class VisionLanguageModel(Protocol):
         """
         ...
 
+    def prepare(self, frame: np.ndarray, grid: Grid) -> Tensor:
+        """One RGB uint8 frame [height, width, 3] as `encode_slots` takes it, on the device; from any thread.
+
+        Resampling may be quicker than in `encode`, which does as published.
+        """
+        ...
+
+    def encode_slots(self, slots: Sequence[Sequence[Tensor]], grid: Grid) -> list[tuple[Tensor, Tensor]]:
+        """What `encode` returns of each of some slots of two prepared frames, in one pass."""
+        ...
+
     def answer(self, snapshot: MemorySnapshot, question: str, max_new_tokens: int) -> Answering:
         """Greedy answer; ValueError for an empty snapshot or one of another shape than was encoded."""
         ...

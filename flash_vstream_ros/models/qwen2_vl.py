@@ -16,7 +16,7 @@ from flash_vstream_ros.memory.slot import MemorySnapshot
 from .ages import AgeIds, age_ids, ages, told, untold
 from .answering import GreedyAnswer, Prefill, Vocabulary
 from .interface import Grid
-from .preprocess import CLIP, MAX_PIXELS, MIN_PIXELS, POOL, PixelScale, Preprocessor
+from .preprocess import CLIP, MAX_PIXELS, MIN_PIXELS, POOL, PixelScale, Preprocessor, beside, quick_resize
 from .prompt import INSTRUCTION, TURN_END, ChatPrompt, plain_ids
 from .prompted import Prompted
 from .warm import TextModelPrefix
@@ -72,8 +72,22 @@ class Qwen2VL(Prompted[ChatPrompt]):
         step = self.preprocessor.merge * POOL
         if min(grid) < step or grid.height % step or grid.width % step:
             raise ValueError(f"Both sides of {grid} must be multiples of {step}; take it from grid().")
-        low, detail = self._encode(frames, grid)
-        return low.clone(), detail.clone()  # ordinary tensors, which do not keep the whole pass in memory
+        with torch.inference_mode():
+            pixels = self.preprocessor.pixels(frames, grid, self.vision_device).to(self.dtype)
+        return self._encode([pixels], grid)[0]
+
+    @torch.inference_mode()
+    def prepare(self, frame: np.ndarray, grid: Grid) -> Tensor:
+        """One RGB uint8 frame as the vision tower takes it, [3, rows, columns]; from any thread.
+
+        On a CPU it is resized quicker than for `encode`, and nearly so: see `quick_resize`.
+        """
+        with beside(self.vision_device):
+            return self.preprocessor.pixels([frame], grid, self.vision_device, quick_resize)[0].to(self.dtype)
+
+    def encode_slots(self, slots: Sequence[Sequence[Tensor]], grid: Grid) -> list[tuple[Tensor, Tensor]]:
+        """What `encode` makes of each of some slots, in one pass; their frames have gone through `prepare`."""
+        return self._encode([torch.stack(list(slot)) for slot in slots], grid)
 
     def answer(self, snapshot: MemorySnapshot, question: str, max_new_tokens: int) -> GreedyAnswer:
         """Greedy answer to `question` from the snapshot alone; later changes of the memory do not reach it.
@@ -100,14 +114,22 @@ class Qwen2VL(Prompted[ChatPrompt]):
         return sum(_entry_tokens(snapshot, self.preprocessor.merge))
 
     @torch.inference_mode()
-    def _encode(self, frames: Sequence[np.ndarray], grid: Grid) -> tuple[Tensor, Tensor]:
-        high, low = self.preprocessor.rows(frames, grid, self.vision_device, self.dtype)
-        grids = torch.tensor([[1, *grid], [1, grid.height // POOL, grid.width // POOL]], device=self.vision_device)
-        return self._features(torch.cat([high, low]), grids)
+    def _encode(self, slots: Sequence[Tensor], grid: Grid) -> list[tuple[Tensor, Tensor]]:
+        """Of the pixels of each slot [2, 3, rows, columns]: low [low_patches, dim], detail [detail_tokens, width]."""
+        rows = [self.preprocessor.rows_of(pixels) for pixels in slots]
+        sizes = [[1, *grid]] * len(slots) + [[1, grid.height // POOL, grid.width // POOL]] * len(slots)
+        grids = torch.tensor(sizes, device=self.vision_device)
+        low, detail = self._features(torch.cat([high for high, _ in rows] + [low for _, low in rows]), grids)
+        with torch.inference_mode(False):  # ordinary tensors, which do not keep the whole pass in memory
+            each = zip(low.chunk(len(slots)), detail.chunk(len(slots)), strict=True)
+            return [(low.clone(), detail.clone()) for low, detail in each]
 
     def _features(self, rows: Tensor, grids: Tensor) -> tuple[Tensor, Tensor]:
-        """What the tower makes of patch rows of two grids [2, 3]: `low` of the second, `detail` of the first."""
-        high = int(grids[0].prod())
+        """What the tower makes of patch rows of grids [2 * slots, 3]: `low` of the latter half, `detail` of the other.
+
+        All slots are of one size.
+        """
+        high = int(grids[0].prod()) * (len(grids) // 2)
         output = self.network.model.visual(rows, grid_thw=grids)
         return output.last_hidden_state[high:], output.pooler_output[: high // self.preprocessor.merge**2]
 

@@ -33,8 +33,9 @@ class Qwen25VL(VideoPromptedQwen2):
         low, detail = super()._features(rows, grids)
         vision, merge = self.network.config.vision_config, self.preprocessor.merge
         side = vision.window_size // merge // vision.patch_size
-        order = window_order(int(grids[1, 1]) // merge, int(grids[1, 2]) // merge, side)
-        return low.unflatten(0, (-1, merge**2))[order.argsort().to(low.device)].flatten(0, 1), detail
+        order = window_order(int(grids[-1, 1]) // merge, int(grids[-1, 2]) // merge, side)
+        slots = low.unflatten(0, (len(grids) // 2, -1, merge**2))
+        return slots[:, order.argsort().to(low.device)].flatten(0, 2), detail
 
 
 def window_order(rows: int, columns: int, side: int) -> Tensor:

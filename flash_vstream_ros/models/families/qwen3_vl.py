@@ -40,7 +40,7 @@ class Qwen3VL(VideoPrompted):
         network.model.language_model.register_forward_pre_hook(_split_deepstack, with_kwargs=True)
 
     def _features(self, rows: Tensor, grids: Tensor) -> tuple[Tensor, Tensor]:
-        visual, high = self.network.model.visual, int(grids[0].prod())
+        visual, high = self.network.model.visual, int(grids[0].prod()) * (len(grids) // 2)
         seen: list[Tensor] = []  # hidden states [patches, dim] that the DeepStack mergers are given
         hooks = [
             merger.register_forward_pre_hook(lambda _, given: seen.append(given[0]))

@@ -1,0 +1,306 @@
+"""Taking in frames: what a scene that rests costs beside one that moves, how many frames a second there can be, and how
+old the memory gets while a client asks one question after another.
+
+Everything runs through the engine's own mailboxes, decoder, gate, tower and memory; pictures are those of the demo's
+robot, as messages of the camera.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flash_vstream_ros.demo.world import World
+from flash_vstream_ros.engine.config import EngineConfig
+from flash_vstream_ros.engine.engine import Engine
+from flash_vstream_ros.engine.frames import Frame, Mailbox
+from flash_vstream_ros.engine.gate import StaticLimits
+from flash_vstream_ros.engine.ingest import Ingest
+from flash_vstream_ros.engine.notices import Notices
+from flash_vstream_ros.engine.questions import Answer, ErrorCode, Question
+from flash_vstream_ros.engine.reading import WarmLimits
+from flash_vstream_ros.engine.state import State
+from flash_vstream_ros.memory import FlashMemory
+from flash_vstream_ros.models.interface import VisionLanguageModel
+from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.models.names import HOUSEHOLD
+from flash_vstream_ros.ros.images import from_rgb, to_rgb
+from flash_vstream_ros.ros.interfaces import Image
+
+from .warm import QUESTIONS, settings_of
+
+PICTURES = 64
+PERIOD_NS = 100_000_000  # between two frames: 10 Hz
+SLOT_NS = 2 * PERIOD_NS
+GRAIN = 3.2  # spread of the noise of the demo's camera [levels]
+RESTING = 4  # slots in a round of `static_over_moving`
+LOOK_S = 0.01  # between two looks at the age of the memory
+MAX_NEW_TOKENS = 16
+
+
+class Timed(NamedTuple):
+    """A question's time by the client's clock, and whether the memory had been read before."""
+
+    text: str
+    seconds: float
+    warm: bool
+
+
+class _Track:
+    """One camera and all that a frame of it goes through, in this thread and that of the decoder."""
+
+    def __init__(self, model: VisionLanguageModel, name: str, static: StaticLimits) -> None:
+        config, _ = settings_of(name)
+        self.mailbox = Mailbox(sample_fps=1e9 / PERIOD_NS)
+        self.ready = threading.Event()
+        self.complaints: list[str] = []
+        self.ingest = Ingest(
+            model,
+            FlashMemory(config),
+            {"camera": self.mailbox},
+            Notices(self.complaints.append),
+            SLOT_NS,
+            wake=self.ready.set,
+            static=static,
+        )
+        self._stamps_ns = itertools.count(PERIOD_NS, PERIOD_NS)
+
+    def offer(self, picture: np.ndarray) -> None:
+        stamp_ns = next(self._stamps_ns)
+        message = from_rgb(picture, stamp_ns, "camera", Image)
+        self.mailbox.offer(Frame("camera", "camera", stamp_ns, partial(to_rgb, message)))
+
+    def take_in(self) -> None:
+        """Until the memory has everything that was offered."""
+        while self.mailbox.counts().pending:
+            self.ready.clear()
+            if not self.ingest.step() and self.mailbox.counts().pending:
+                self.ready.wait(1.0)
+
+    def close(self) -> None:
+        self.ingest.ahead.close()
+        if self.complaints:
+            raise RuntimeError(f"frames were lost: {self.complaints}")
+
+
+def moving() -> list[np.ndarray]:
+    """Pictures [448, 448, 3] of a patrol, no two of them alike."""
+    world = World(0, minutes=PICTURES * 2 / 60)
+    return [world.frame(2.0 * index) for index in range(PICTURES)]
+
+
+def resting(picture: np.ndarray, seed: int = 0) -> Iterator[np.ndarray]:
+    """The same view again and again, with the grain of a camera."""
+    draw = np.random.default_rng(seed)
+    while True:
+        yield np.clip(picture + draw.normal(0, GRAIN, picture.shape), 0, 255).astype(np.uint8)
+
+
+def static_over_moving(model: VisionLanguageModel, name: str = HOUSEHOLD, rounds: int = 20) -> float:
+    """What a slot of a scene that rests costs, as a share of one that moves: decoding, preprocessing, tower, memory.
+
+    `name` says which memory is filled. Medians, of processor time on a CPU, in turns. RuntimeError when what rests is
+    encoded all the same, or what moves is not.
+    """
+    clock = time.process_time if model.device.type == "cpu" else time.perf_counter
+    track, pictures = _Track(model, name, StaticLimits()), moving()
+
+    def cost(slot: Sequence[np.ndarray]) -> float:
+        for picture in slot:
+            track.offer(picture)  # two of them make a slot, and neither is superseded: the decoder takes both
+            track.ingest.ahead.fetch("camera")
+        began = clock()
+        track.take_in()
+        return clock() - began
+
+    config, _ = settings_of(name)
+    at = itertools.cycle(range(0, PICTURES, 2))
+    for _ in range(config.csm_slots + 2):
+        cost(pictures[(k := next(at)) : k + 2])
+    moved, rested = [], []
+    before = track.mailbox.counts()
+    for number in range(rounds):
+        k = next(at)
+        moved.append(cost(pictures[k : k + 2]))
+        views = resting(pictures[(k + PICTURES // 2) % PICTURES], number)  # of another place
+        cost([next(views), next(views)])
+        rested += [cost([next(views), next(views)]) for _ in range(RESTING)]
+    counts = track.mailbox.counts()
+    track.close()
+    slots = (counts.encoded - before.encoded) // 2, (counts.static - before.static) // 2
+    if slots != (2 * rounds, RESTING * rounds):
+        raise RuntimeError(f"{slots} slots were encoded and left alone, not {(2 * rounds, RESTING * rounds)}")
+    return statistics.median(rested) / statistics.median(moved)
+
+
+def taken_in_per_s(model: VisionLanguageModel, name: str = HOUSEHOLD, frames: int = 200) -> float:
+    """Frames of a moving scene that are taken in within a second when there is always another one [1/s]."""
+    track, pictures = _Track(model, name, StaticLimits()), itertools.cycle(moving())
+
+    def run(count: int) -> float:
+        end, began = track.mailbox.counts().encoded + count, time.perf_counter()
+        while track.mailbox.counts().encoded < end:
+            while track.mailbox.counts().pending < 3:  # a slot in the decoder's hands, and one frame that waits
+                track.offer(next(pictures))
+                track.ingest.ahead.fetch("camera")
+            track.ready.clear()
+            if not track.ingest.step():
+                track.ready.wait(0.1)
+        return count / (time.perf_counter() - began)
+
+    run(32)
+    rate = run(frames)
+    track.take_in()
+    track.close()
+    return rate
+
+
+def while_asked(model: VisionLanguageModel, name: str = HOUSEHOLD, seconds: float = 20.0) -> dict[str, Any]:
+    """One camera at 10 Hz and one client that asks without a pause: age of the memory, and what a question takes.
+
+    A question is compared with the same one asked alone in the same state: of a memory that has been read since its
+    last slot (warm), or that has not (cold). Nothing is read ahead, as no time is left for it here.
+    """
+    config, _ = settings_of(name)
+    engine = Engine(
+        EngineConfig(
+            sample_fps=1e9 / PERIOD_NS,
+            memory=config,
+            max_new_tokens=MAX_NEW_TOKENS,
+            warm=WarmLimits(device_share=0.0),
+        ),
+        lambda: model,
+        lambda sentence: None,
+        print,
+    )
+    engine.start()
+    engine.activate()
+    try:
+        _until(lambda: engine.state is State.READY)
+        pictures, begun = itertools.cycle(moving()), time.monotonic()
+
+        def show() -> None:
+            stamp_ns = round((time.monotonic() - begun) * 1e9) + PERIOD_NS
+            message = from_rgb(next(pictures), stamp_ns, "camera", Image)
+            engine.offer(Frame("camera", "camera", stamp_ns, partial(to_rgb, message)))
+
+        alone: list[Timed] = []
+        for number in range(config.csm_slots + 16):
+            for _ in range(2):
+                time.sleep(PERIOD_NS / 1e9)
+                show()
+                _until(lambda: not engine.status().frames.pending)
+            if number >= config.csm_slots:
+                text = QUESTIONS[number % len(QUESTIONS)]
+                alone += [_ask(engine, text), _ask(engine, text)]
+        before = engine.status().frames
+        over = threading.Event()
+        ages_s: list[float] = []
+
+        def film() -> None:
+            due = time.monotonic()
+            while not over.is_set():
+                show()
+                due += PERIOD_NS / 1e9
+                over.wait(max(0.0, due - time.monotonic()))
+
+        def watch() -> None:
+            while not over.wait(LOOK_S):
+                ages_s.append(time.monotonic() - begun + PERIOD_NS / 1e9 - engine.status().memory.newest_ns / 1e9)
+
+        threads = [threading.Thread(target=work) for work in (film, watch)]
+        for thread in threads:
+            thread.start()
+        meanwhile: list[Timed] = []
+        end = time.monotonic() + seconds
+        time.sleep(1.0)
+        ages_s.clear()
+        while time.monotonic() < end:
+            meanwhile.append(_ask(engine, QUESTIONS[len(meanwhile) % len(QUESTIONS)]))
+        over.set()
+        for thread in threads:
+            thread.join()
+        after = engine.status().frames
+    finally:
+        engine.stop()
+    return {
+        "age_p95_slots": float(np.quantile(ages_s, 0.95)) * 1e9 / SLOT_NS,
+        "questions": len(meanwhile),
+        "dropped": after.dropped - before.dropped,
+        "taken_in": after.taken_in - before.taken_in,
+        "alone_s": {kind: _median(alone, warm) for kind, warm in (("cold", False), ("warm", True))},
+        "meanwhile_s": {kind: _median(meanwhile, warm) for kind, warm in (("cold", False), ("warm", True))},
+        **slowed(alone, meanwhile),
+    }
+
+
+def slowed(alone: Sequence[Timed], meanwhile: Sequence[Timed]) -> dict[str, float]:
+    """By how much questions are slower meanwhile: over the median of the same ones alone."""
+    ratios = []
+    for asked in meanwhile:
+        same = [one.seconds for one in alone if (one.text, one.warm) == (asked.text, asked.warm)]
+        if same:
+            ratios.append(asked.seconds / statistics.median(same))
+    median, p95, most = np.quantile(ratios, [0.5, 0.95, 1.0]).tolist()
+    return {"slower_p50": median, "slower_p95": p95, "slower_max": most}
+
+
+def _ask(engine: Engine, text: str) -> Timed:
+    began = time.perf_counter()
+    answer: Answer = engine.ask(Question(text)).answer(60.0)
+    if answer.error_code is not ErrorCode.NONE:
+        raise RuntimeError(f"{answer.error_code.name}: {answer.error_msg}")
+    return Timed(text, time.perf_counter() - began, answer.warm_tokens > answer.memory_tokens)
+
+
+def _median(asked: Sequence[Timed], warm: bool) -> float:
+    return statistics.median([one.seconds for one in asked if one.warm is warm] or [float("nan")])
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        time.sleep(0.001)
+
+
+def run(model: str = HOUSEHOLD, device: str = "auto", seconds: float = 20.0) -> dict[str, Any]:
+    """All three. Raises ModelError when the model cannot be had."""
+    _, max_pixels = settings_of(model)
+    loaded = load_model(model, device=device, max_pixels=max_pixels)
+    return {
+        "model": model,
+        "device": str(loaded.device),
+        "static_over_moving": static_over_moving(loaded, model),
+        "taken_in_per_s": taken_in_per_s(loaded, model),
+        "while_asked": while_asked(loaded, model, seconds),
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    asked = result["while_asked"]
+    print(f"{result['model']} on {result['device']}")
+    print(f"  a slot that rests costs {100 * result['static_over_moving']:.2f} % of one that moves")
+    print(f"  {result['taken_in_per_s']:.1f} frames/s of a moving scene are taken in")
+    print(
+        f"  at 10 Hz with {asked['questions']} questions meanwhile: newest frame p95 {asked['age_p95_slots']:.2f} slots"
+        f" old, {asked['taken_in']} frames taken in, {asked['dropped']} dropped"
+    )
+    for kind, alone_s in asked["alone_s"].items():
+        print(f"  a question to {kind} memory: {1e3 * alone_s:.1f} ms alone, {1e3 * asked['meanwhile_s'][kind]:.1f} ms")
+    print(f"  questions are {asked['slower_p50']:.2f} times as slow, p95 {asked['slower_p95']:.2f},", end=" ")
+    print(f"most {asked['slower_max']:.2f}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", default=HOUSEHOLD, help="hub id, folder, household, tiny-random (default: household)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of questions (default: %(default)s)")
