@@ -37,6 +37,7 @@ HEADLINE = {
     "traffic_over_released",
     "ingest_over_floor",
     "decode_over_floor",
+    "static_over_moving",
 }
 
 

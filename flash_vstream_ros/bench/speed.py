@@ -16,12 +16,14 @@ import torch
 
 from flash_vstream_ros.memory import FlashMemoryConfig
 from flash_vstream_ros.models.load import choose_device
+from flash_vstream_ros.models.names import TINY
 from flash_vstream_ros.models.preprocess import MAX_PIXELS, Preprocessor
 
 from .board import forget_peak, peak_bytes
 from .criteria import judged
 from .decoding import decode_over_floor
 from .floors import floors
+from .ingest import static_over_moving
 from .intake import taken_in
 from .long_stream import HOUR, LENGTHS_S, Source, asked_along, beside_released, grown
 from .picture import draw_speed
@@ -54,6 +56,7 @@ def run(
     forget_peak(where)
     best, shown = floors(where, dtype), pictures(MEMORY.slot_period_ns * 1e-9)
     intake = taken_in(model, MEMORY, shown, slots)
+    static = static_over_moving(model, TINY, rounds=slots)  # TINY: with the node's default memory
     source = Source.of(model, shown, MEMORY)
     memories = grown(source)
     lengths = asked_along(model, memories, rounds)
@@ -65,6 +68,7 @@ def run(
         "dtype": str(dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "intake": intake,
+        "static_over_moving": static,
         "lengths": lengths,
         "decode": {"token_s": decoded.token_s, "bytes_read": decoded.bytes_read, "tokens_per_s": 1 / decoded.token_s},
         "weight_bytes": sum(parameter.nbytes for parameter in model.network.parameters()),
