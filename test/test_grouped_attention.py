@@ -17,7 +17,7 @@ from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig
 from flash_vstream_ros.models import answering
 from flash_vstream_ros.models.answering import GreedyAnswer
-from flash_vstream_ros.models.grouped_attention import GROUPED, attending, fastest, grouped, mask_of, weighed
+from flash_vstream_ros.models.grouped_attention import GROUPED, attending, fastest, grouped, weighed
 from flash_vstream_ros.models.load import load_model
 
 SHAPES = [(4, 2, 16, 37), (6, 6, 8, 20), (28, 4, 128, 300), (12, 2, 128, 1)]  # heads, groups, width, tokens
@@ -38,9 +38,11 @@ def test_grouped_is_the_kernel_of_transformers(shape: tuple[int, int, int, int],
     module, query, key, value = states(*shape, new)
     described = {"batch_size": 1, "q_length": new, "kv_length": tokens, "q_offset": tokens - new}
     expected, _ = ALL_ATTENTION_FUNCTIONS["sdpa"](module, query, key, value, sdpa_mask(**described), scaling=0.2)
-    output, _ = grouped(module, query, key, value, mask_of(**described), scaling=0.2)
+    output, _ = grouped(module, query, key, value, None, scaling=0.2)
     assert output.shape == expected.shape
     assert (output - expected).abs().max() < 1e-5
+    rounded, _ = grouped(module, *(states.bfloat16() for states in (query, key, value)), None, scaling=0.2)
+    assert (rounded.float() - expected).abs().max() < 0.05
 
 
 @pytest.mark.parametrize("shape", SHAPES)
