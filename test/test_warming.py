@@ -16,10 +16,11 @@ from test_warm_prefix import features_of, slot_of
 
 from flash_vstream_ros.engine.custody import Custody
 from flash_vstream_ros.engine.device_share import WINDOW_S, DeviceShare
+from flash_vstream_ros.engine.dialogue import Dialogue
 from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.engine.frames import Frame
 from flash_vstream_ros.engine.notices import Notices
-from flash_vstream_ros.engine.questions import Answer, ErrorCode, Question
+from flash_vstream_ros.engine.questions import Answer, ErrorCode, Question, Ticket, WaitingLine
 from flash_vstream_ros.engine.reading import ColdReader, Reading, WarmFigures, WarmLimits
 from flash_vstream_ros.engine.selection import Selection
 from flash_vstream_ros.engine.warming import RETRY_S, WarmReader
@@ -273,6 +274,84 @@ class Bench:
     def asked_cold(self, text: str = "Where?", **bounds: Any) -> tuple[Reading | None, list[tuple[int, str]]]:
         reading = self.cold.read(Question(text, **bounds), 4)
         return reading, [(token.id, token.text) for token in reading.answering] if reading else []
+
+
+def portions_of(reader: ColdReader, reading: Reading, between: Callable[[], object] = lambda: None) -> int:
+    """How many of them the prompt is read in before the first token is due."""
+    portions = 0
+    while reader.read_on(reading.answering):
+        portions += 1
+        between()
+    return portions
+
+
+@pytest.mark.parametrize("kind", ["warm", "cold"])
+def test_a_long_prompt_is_read_in_portions_between_which_the_memory_may_change(model: Qwen2VL, kind: str) -> None:
+    bench, text = Bench(model, ON_DEMAND), "Who? " * 200
+    reader = bench.reader if kind == "warm" else bench.cold
+    (cold, expected), slots = bench.asked_cold(text), bench.slots
+    assert cold is not None
+    assert portions_of(reader, cold) == 0, "it is whole already"
+    reader.portion_s = 0.0  # as few tokens as possible
+
+    def change() -> None:
+        bench.see(1)
+        if bench.slots == slots + 5:
+            bench.memory.forget(until_ns=6 * SECOND)
+
+    reading = reader.read(Question(text), 4)
+    assert reading is not None
+    tokens = reading.answering.left
+    assert portions_of(reader, reading, change) == (tokens - 1) // 64 > 15
+    assert [(token.id, token.text) for token in reading.answering] == expected
+    reader.done()
+    assert reading.shown.entries == cold.shown.entries
+    assert list(reading.answering.attention) == pytest.approx(list(cold.answering.attention), abs=1e-5)
+    newest, said = bench.asked(text)
+    assert newest is not None
+    assert newest.shown.last_ns == bench.memory.last_ns > reading.shown.last_ns
+    assert said == bench.asked_cold(text)[1]
+
+
+def test_a_question_that_is_cancelled_while_its_prompt_is_read_says_nothing(model: Qwen2VL) -> None:
+    bench, line = Bench(model, ON_DEMAND), WaitingLine(1)
+    bench.reader.portion_s = 0.0
+    notices = Notices(bench.said.append)
+    finish = Ticket.finish
+    dialogue = Dialogue(bench.reader, True, bench.memory, notices, line, finish, max_new_tokens=4, evidence=3)
+    ticket = Ticket(Question("Who? " * 200), 60.0)
+    line.join(ticket)
+    for _ in range(6):  # it is begun, and read
+        assert dialogue.step()
+    assert bench.reader.figures.tokens > 0
+    ticket.cancel()
+    assert dialogue.step()
+    assert not dialogue.step()
+    assert (ticket.answer(0.0).error_code, ticket.answer(0.0).text) == (ErrorCode.CANCELLED, "")
+    assert bench.asked("Who?")[1] == bench.asked_cold("Who?")[1]
+    assert not bench.said
+
+
+def test_portions_of_a_question_take_about_as_long_as_frames_may_wait(model: Qwen2VL) -> None:
+    bench = Bench(model, ON_DEMAND)
+    bench.reader.portion_s = 0.1
+    reading = bench.reader.read(Question("Who? " * 400), 4)
+    assert reading is not None
+    answering: Any = reading.answering
+    sizes, read = [], answering.read
+
+    def at_2000_tokens_a_second(tokens: int) -> None:
+        before = answering.left
+        read(tokens)
+        sizes.append(before - answering.left)
+        bench.prefix.now += sizes[-1] / 2000
+
+    answering.read = at_2000_tokens_a_second
+    portions_of(bench.reader, reading)
+    assert sizes[0] == 64
+    assert len(sizes) > 8
+    assert set(sizes[1:]) <= {199, 200}
+    assert 0 < answering.left <= 200
 
 
 def shown_of(reading: Reading | None) -> Any:
