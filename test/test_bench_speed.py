@@ -37,6 +37,7 @@ HEADLINE = {
     "traffic_over_released",
     "ingest_over_floor",
     "decode_over_floor",
+    "static_over_moving",
 }
 
 
@@ -110,6 +111,7 @@ def test_floors_are_positive_and_the_slower_of_the_two_counts() -> None:
     best = Floors(copy_bytes_per_s=10.0, matmul_flops_per_s=100.0)
     assert best.seconds(flops=200.0, moved=10.0) == 2.0
     assert best.seconds(flops=200.0, moved=50.0) == 5.0
+    assert best.or_better(Floors(20.0, 50.0)) == Floors(20.0, 100.0)
 
 
 @pytest.mark.parametrize(("shape", "prefill_tflop", "cache_mb"), [("qwen2-vl-7b", 177, 661), ("qwen2-vl-2b", 42, 330)])

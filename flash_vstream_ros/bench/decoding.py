@@ -17,8 +17,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers.masking_utils import sdpa_mask
-from transformers.models.qwen2_vl import modeling_qwen2_vl
 
 from flash_vstream_ros.memory import FlashMemory
 from flash_vstream_ros.memory.slot import MemorySnapshot
@@ -76,6 +74,9 @@ def decode_over_floor(
 @torch.inference_mode()
 def layer_gains(layer: tuple[int, int, int, int], dtype: torch.dtype, rounds: int) -> dict[str, dict[str, float]]:
     """Attention of one layer on the CPU, ours beside transformers': of a token, of one with weights, of a question."""
+    from transformers.masking_utils import sdpa_mask  # here, as they take seconds and every benchmark's help is shown
+    from transformers.models.qwen2_vl import modeling_qwen2_vl
+
     heads, groups, dim, length = layer
     module: Any = SimpleNamespace(num_key_value_groups=heads // groups, training=False, is_causal=True)
     draw = torch.Generator().manual_seed(0)

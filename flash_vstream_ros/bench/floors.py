@@ -21,6 +21,10 @@ class Floors(NamedTuple):
     copy_bytes_per_s: float  # read and written
     matmul_flops_per_s: float
 
+    def or_better(self, other: Floors) -> Floors:
+        """The higher of each of two measurements: what slows one down is not the machine."""
+        return Floors(*map(max, self, other))
+
     def seconds(self, flops: float = 0.0, moved: float = 0.0) -> float:
         """The least time for so many operations while so many bytes are read or written, both at once [s]."""
         return max(flops / self.matmul_flops_per_s, moved / self.copy_bytes_per_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -28,11 +28,15 @@ def taken_in(
     """Figures of `slots` slots of RGB uint8 `pictures` [height, width, 3], again and again, into an empty memory."""
     complaints: list[str] = []
     mailbox, memory = Mailbox(sample_fps=2e9 / config.slot_period_ns), FlashMemory(config)
-    ingest = Ingest(model, memory, {"camera": mailbox}, Notices(complaints.append), config.slot_period_ns)
+    ready = threading.Event()
+    ingest = Ingest(
+        model, memory, {"camera": mailbox}, Notices(complaints.append), config.slot_period_ns, wake=ready.set
+    )
     frame_ns = config.slot_period_ns // 2
     power = PowerMeter(model.device)
     offered, began, slot_count = 0, 0.0, WARM_UP_SLOTS + slots
     while memory.slots_seen < slot_count and offered < 4 * slot_count:
+        ready.clear()
         worked = ingest.step()
         if memory.slots_seen == WARM_UP_SLOTS and not began:
             began = now(model.device)
@@ -41,9 +45,10 @@ def taken_in(
             offered += 1
             mailbox.offer(Frame("camera", "", offered * frame_ns, partial(np.copy, picture)))
         elif not worked:
-            time.sleep(0.0)
+            ready.wait(0.1)
         power.look()
     seconds = now(model.device) - began
+    ingest.ahead.close()
     if memory.slots_seen < slot_count:
         raise RuntimeError(f"{memory.slots_seen} of {slot_count} slots came in: {complaints}")
     return {

@@ -61,6 +61,7 @@ def headline(result: Mapping[str, Any]) -> dict[str, float]:
         / (result["frame_bytes"] + crossing["released"]),
         "memory_10h_over_10min": lengths[LONG]["memory_bytes"] / lengths[SHORT]["memory_bytes"],
         "released_memory_10h_over_10min": result["released_bytes"][LONG] / result["released_bytes"][SHORT],
+        "static_over_moving": result["static_over_moving"],
         "ingest_over_floor": result["intake"]["slot_s"] / result["floors"]["slot_s"],
         "decode_over_floor": result["decode"]["token_s"] / result["decode"]["floor_s"],
         "warm_over_floor": warm[LONG] / result["floors"]["warm_first_token_s"][LONG],

@@ -16,12 +16,14 @@ import torch
 
 from flash_vstream_ros.memory import FlashMemoryConfig
 from flash_vstream_ros.models.load import choose_device
+from flash_vstream_ros.models.names import TINY
 from flash_vstream_ros.models.preprocess import MAX_PIXELS, Preprocessor
 
 from .board import forget_peak, peak_bytes
 from .criteria import judged
 from .decoding import decode_over_floor
 from .floors import floors
+from .ingest import static_over_moving
 from .intake import taken_in
 from .long_stream import HOUR, LENGTHS_S, Source, asked_along, beside_released, grown
 from .picture import draw_speed
@@ -54,26 +56,30 @@ def run(
     forget_peak(where)
     best, shown = floors(where, dtype), pictures(MEMORY.slot_period_ns * 1e-9)
     intake = taken_in(model, MEMORY, shown, slots)
+    static = static_over_moving(model, TINY, rounds=slots)  # TINY: with the node's default memory
     source = Source.of(model, shown, MEMORY)
     memories = grown(source)
     lengths = asked_along(model, memories, rounds)
     decoded = decode_over_floor(model, memories[LONG].snapshot(), best.copy_bytes_per_s)
     own_peak = peak_bytes(where)
-    result = {
+    result: dict[str, Any] = {
         "shape": shape,
         "device": _name(where),
         "dtype": str(dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
-        "machine": best._asdict(),
         "intake": intake,
+        "static_over_moving": static,
         "lengths": lengths,
-        "decode": {**decoded._asdict(), "tokens_per_s": 1 / decoded.token_s},
+        "decode": {"token_s": decoded.token_s, "bytes_read": decoded.bytes_read, "tokens_per_s": 1 / decoded.token_s},
         "weight_bytes": sum(parameter.nbytes for parameter in model.network.parameters()),
         "peak_bytes": own_peak,
         **beside_released(source, memories[HOUR], updates, rounds),
         "frame_bytes": 2 * shown[0].nbytes,
     }
+    best = best.or_better(floors(where, dtype))  # the machine may have been busy with something else before
+    result["machine"] = best._asdict()
     tokens = {length: figures["memory_tokens"] for length, figures in lengths.items()}
+    result["decode"]["floor_s"] = best.seconds(moved=decoded.bytes_read)
     result["floors"] = floor_times(best, model.network, grid, MEMORY, tokens)
     result["ratios"] = headline(result)
     on_large = shape == "qwen2-vl-7b" and where.type == "cuda"
