@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -311,6 +312,49 @@ def test_a_long_prompt_is_read_in_portions_between_which_the_memory_may_change(m
     assert newest is not None
     assert newest.shown.last_ns == bench.memory.last_ns > reading.shown.last_ns
     assert said == bench.asked_cold(text)[1]
+
+
+def test_frames_are_taken_in_while_the_prompt_of_a_question_is_read(model: Qwen2VL) -> None:
+    begun, offered, slots = threading.Event(), threading.Event(), []
+
+    class Slow(Failing):
+        """Takes its time to read, and notes how far the memory is then."""
+
+        def __getattr__(self, name: str) -> object:
+            return self._answer if name == "answer" else super().__getattr__(name)
+
+        def _answer(self, *question: Any) -> Any:
+            answering: Any = self._model.answer(*question)
+            read = answering.read
+
+            def slowly(tokens: int) -> None:
+                if not answering.left:
+                    return
+                slots.append(engine.status().memory.slots)
+                begun.set()
+                assert offered.wait(30.0)
+                time.sleep(0.02)
+                read(tokens)
+
+            answering.read = slowly
+            return answering
+
+    def show(engine: Engine, stamps_ms: range) -> None:
+        for stamp_ms in stamps_ms:
+            engine.offer(Frame("camera", "", stamp_ms * SECOND // 1000, lambda stamp_ms=stamp_ms: picture(stamp_ms)))
+            wait_until(lambda: settled(engine))
+
+    config = replace(CONFIG, sample_fps=500.0)  # frames may wait for a millisecond
+    slow = Slow(model, "nothing", RuntimeError())
+    with running(config, lambda: slow) as (engine, _):  # type: ignore[arg-type, return-value]
+        show(engine, range(2, 18, 2))
+        ticket = engine.ask(Question("Who? " * 200))
+        assert begun.wait(30.0)
+        offered.set()
+        show(engine, range(18, 22, 2))
+        answer = ticket.answer(30.0)
+    assert (slots[0], slots[-1]) == (4, 5)
+    assert (answer.error_code, answer.covered_until_ns) == (ErrorCode.NONE, 16 * SECOND // 1000)
 
 
 def test_a_question_that_is_cancelled_while_its_prompt_is_read_says_nothing(model: Qwen2VL) -> None:
