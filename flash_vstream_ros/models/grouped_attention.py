@@ -15,9 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import sdpa_mask
 
 GROUPED = "flash_vstream_grouped"  # what transformers knows it by
 WEIGHED = "flash_vstream_weighed"  # the same for one new token, and returns its weights
+LARGE_MASK = 1 << 17  # elements from which on reading it takes longer than joining two parts that need none
 
 
 def grouped(
@@ -25,13 +27,16 @@ def grouped(
 ) -> tuple[Tensor, None]:
     """Query [1, heads, new, dim] of the last tokens, key and value [1, groups, tokens, dim], to [1, new, heads, dim].
 
-    Each token sees itself and all before it; no mask is read.
+    `mask` is that of `mask_of`: each token sees itself and all before it.
     """
     new, before = query.shape[2], key.shape[2] - query.shape[2]
     if new == 1:
         output = F.scaled_dot_product_attention(_by_group(query, key), key, value, scale=scaling)
         return output.reshape(1, 1, *query.shape[1::2]), None
     share = query.shape[1] // key.shape[1]
+    if mask is not None:
+        output = F.scaled_dot_product_attention(query, key, value, mask, scale=scaling, enable_gqa=share > 1)
+        return output.transpose(1, 2).contiguous(), None
     own = [part[:, :, before:].repeat_interleave(share, 1) for part in (key, value)]  # these are few
     output, weight = _flash(query, *own, 0.0, True, scale=scaling)
     if before:
@@ -51,14 +56,17 @@ def weighed(
     return output.reshape(1, 1, *query.shape[1::2]), weights.reshape(1, -1, 1, key.shape[2])
 
 
-def no_mask(**_: Any) -> None:
-    """Of one sequence that is read from its first token to its last."""
+def mask_of(*, q_length: int, kv_length: int, **described: Any) -> Tensor | None:
+    """The mask [1, 1, new, tokens] of `grouped`; None where one new token needs none, or many are faster without."""
+    if q_length == 1 or q_length * kv_length >= LARGE_MASK:
+        return None
+    return sdpa_mask(q_length=q_length, kv_length=kv_length, **described)
 
 
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # also returns the logarithm of what it divides by
 AttentionInterface.register(GROUPED, grouped)
 AttentionInterface.register(WEIGHED, weighed)
-AttentionMaskInterface.register(GROUPED, no_mask)
+AttentionMaskInterface.register(GROUPED, mask_of)
 
 
 def fastest(kernel: str, device: torch.device) -> str:
