@@ -16,7 +16,7 @@ from flash_vstream_ros.demo.house import Item, Renderer
 from flash_vstream_ros.demo.view import Pose
 from flash_vstream_ros.demo.world import CELL, CELLS, COLOURS, centre, place, standpoint
 from flash_vstream_ros.engine.frames import Frame, Mailbox
-from flash_vstream_ros.engine.gate import BLOCKS, StaticLimits, block_means, largest_change
+from flash_vstream_ros.engine.gate import StaticLimits, block_means, largest_change
 from flash_vstream_ros.engine.ingest import Ingest
 from flash_vstream_ros.engine.notices import Notices
 from flash_vstream_ros.memory import FlashMemory
@@ -32,6 +32,7 @@ FRAME_NS = round(FRAME_S * 1e9)
 LIMITS = StaticLimits()
 OPEN = replace(LIMITS, threshold=0.0)
 ROOM = "kitchen"
+PATCHES = 32  # of 14 pixels, along a side of 448
 ENDLESS = replace(LIMITS, longest_s=1e6)  # what is seen then is seen for its own sake
 PAN_FRAMES, PAN_STEP = 160, 0.0006  # [rad] a frame: a sixth of a pixel
 
@@ -162,7 +163,7 @@ def test_an_object_far_away_is_seen_when_it_appears(household: Any) -> None:
 @pytest.mark.parametrize("corner", [(0, 0), (0, 1), (1, 0), (1, 1)])
 def test_a_patch_that_changes_is_seen_wherever_it_lies(size: tuple[int, int], corner: tuple[int, int]) -> None:
     before = np.full((*size, 3), 90, np.uint8)
-    side = max(1, min(size) // BLOCKS)
+    side = max(1, min(size) // PATCHES)
     top, left = ((length - side) * at for length, at in zip(size, corner, strict=True))
     for down, right in ((0, 0), (side // 2, side // 2)):
         after = before.copy()

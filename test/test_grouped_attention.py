@@ -15,7 +15,7 @@ from transformers.models.qwen2_vl.modeling_qwen2_vl import ALL_ATTENTION_FUNCTIO
 from flash_vstream_ros.bench.warm import SIDE, stream
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig
-from flash_vstream_ros.models import answering
+from flash_vstream_ros.models import answering, grouped_attention
 from flash_vstream_ros.models.answering import GreedyAnswer
 from flash_vstream_ros.models.grouped_attention import GROUPED, attending, fastest, grouped, mask_of, weighed
 from flash_vstream_ros.models.load import load_model
@@ -32,15 +32,23 @@ def states(heads: int, groups: int, dim: int, tokens: int, new: int) -> tuple[An
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("new", [1, 2, 9, None])
-def test_grouped_is_the_kernel_of_transformers(shape: tuple[int, int, int, int], new: int | None) -> None:
+@pytest.mark.parametrize("large", [0, 1 << 17])
+def test_grouped_is_the_kernel_of_transformers(
+    shape: tuple[int, int, int, int], new: int | None, large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grouped_attention, "LARGE_MASK", large)
     tokens = shape[3]
     new = min(new or tokens, tokens)
     module, query, key, value = states(*shape, new)
     described = {"batch_size": 1, "q_length": new, "kv_length": tokens, "q_offset": tokens - new}
     expected, _ = ALL_ATTENTION_FUNCTIONS["sdpa"](module, query, key, value, sdpa_mask(**described), scaling=0.2)
-    output, _ = grouped(module, query, key, value, mask_of(**described), scaling=0.2)
+    mask = mask_of(**described)
+    assert (mask is None) == (new in (1, tokens) or new * tokens >= large)
+    output, _ = grouped(module, query, key, value, mask, scaling=0.2)
     assert output.shape == expected.shape
     assert (output - expected).abs().max() < 1e-5
+    rounded, _ = grouped(module, *(states.bfloat16() for states in (query, key, value)), mask, scaling=0.2)
+    assert (rounded.float() - expected).abs().max() < 0.05
 
 
 @pytest.mark.parametrize("shape", SHAPES)

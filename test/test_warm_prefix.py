@@ -120,6 +120,26 @@ def test_a_question_on_what_was_read_in_portions_is_answered_as_a_cold_one(model
     assert_equal_answers(model.answer(snapshot, "Where is it?", 12), warm)
 
 
+@pytest.mark.parametrize("portion", [3, 64, 10_000])
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_prompt_that_an_answer_reads_in_portions_is_the_one_read_at_once(
+    model, features, portion: int, shared: bool
+) -> None:
+    snapshot = memory_of(model, features, 9).snapshot()
+    prefix = model.warm_prefix()
+    prefix.show(snapshot)
+    prefix.read(20)
+    answer = prefix.answer("Where is it?", 12)[0] if shared else model.answer(snapshot, "Where is it?", 12)
+    before, portions = answer.left, 0
+    while answer.left:
+        answer.read(portion)
+        portions += 1
+    assert portions == -(-before // portion)
+    assert_equal_answers(model.answer(snapshot, "Where is it?", 12), answer)
+    prefix.take_back()
+    assert prefix.ready is shared
+
+
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_questions_one_after_another_do_not_see_each_other(model, features, question: str) -> None:
     snapshot = memory_of(model, features, 7).snapshot()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -16,10 +17,11 @@ from test_warm_prefix import features_of, slot_of
 
 from flash_vstream_ros.engine.custody import Custody
 from flash_vstream_ros.engine.device_share import WINDOW_S, DeviceShare
+from flash_vstream_ros.engine.dialogue import Dialogue
 from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.engine.frames import Frame
 from flash_vstream_ros.engine.notices import Notices
-from flash_vstream_ros.engine.questions import Answer, ErrorCode, Question
+from flash_vstream_ros.engine.questions import Answer, ErrorCode, Question, Ticket, WaitingLine
 from flash_vstream_ros.engine.reading import ColdReader, Reading, WarmFigures, WarmLimits
 from flash_vstream_ros.engine.selection import Selection
 from flash_vstream_ros.engine.warming import RETRY_S, WarmReader
@@ -273,6 +275,127 @@ class Bench:
     def asked_cold(self, text: str = "Where?", **bounds: Any) -> tuple[Reading | None, list[tuple[int, str]]]:
         reading = self.cold.read(Question(text, **bounds), 4)
         return reading, [(token.id, token.text) for token in reading.answering] if reading else []
+
+
+def portions_of(reader: ColdReader, reading: Reading, between: Callable[[], object] = lambda: None) -> int:
+    """How many of them the prompt is read in before the first token is due."""
+    portions = 0
+    while reader.read_on(reading.answering):
+        portions += 1
+        between()
+    return portions
+
+
+@pytest.mark.parametrize("kind", ["warm", "cold"])
+def test_a_long_prompt_is_read_in_portions_between_which_the_memory_may_change(model: Qwen2VL, kind: str) -> None:
+    bench, text = Bench(model, ON_DEMAND), "Who? " * 200
+    reader = bench.reader if kind == "warm" else bench.cold
+    (cold, expected), slots = bench.asked_cold(text), bench.slots
+    assert cold is not None
+    assert portions_of(reader, cold) == 0, "it is whole already"
+    reader.portion_s = 0.0  # as few tokens as possible
+
+    def change() -> None:
+        bench.see(1)
+        if bench.slots == slots + 5:
+            bench.memory.forget(until_ns=6 * SECOND)
+
+    reading = reader.read(Question(text), 4)
+    assert reading is not None
+    tokens = reading.answering.left
+    assert portions_of(reader, reading, change) == (tokens - 1) // 64 > 15
+    assert [(token.id, token.text) for token in reading.answering] == expected
+    reader.done()
+    assert reading.shown.entries == cold.shown.entries
+    assert list(reading.answering.attention) == pytest.approx(list(cold.answering.attention), abs=1e-5)
+    newest, said = bench.asked(text)
+    assert newest is not None
+    assert newest.shown.last_ns == bench.memory.last_ns > reading.shown.last_ns
+    assert said == bench.asked_cold(text)[1]
+
+
+def test_frames_are_taken_in_while_the_prompt_of_a_question_is_read(model: Qwen2VL) -> None:
+    begun, offered, slots = threading.Event(), threading.Event(), []
+
+    class Slow(Failing):
+        """Takes its time to read, and notes how far the memory is then."""
+
+        def __getattr__(self, name: str) -> object:
+            return self._answer if name == "answer" else super().__getattr__(name)
+
+        def _answer(self, *question: Any) -> Any:
+            answering: Any = self._model.answer(*question)
+            read = answering.read
+
+            def slowly(tokens: int) -> None:
+                if not answering.left:
+                    return
+                slots.append(engine.status().memory.slots)
+                begun.set()
+                assert offered.wait(30.0)
+                time.sleep(0.02)
+                read(tokens)
+
+            answering.read = slowly
+            return answering
+
+    def show(engine: Engine, stamps_ms: range) -> None:
+        for stamp_ms in stamps_ms:
+            engine.offer(Frame("camera", "", stamp_ms * SECOND // 1000, lambda stamp_ms=stamp_ms: picture(stamp_ms)))
+            wait_until(lambda: settled(engine))
+
+    config = replace(CONFIG, sample_fps=500.0)  # frames may wait for a millisecond
+    slow = Slow(model, "nothing", RuntimeError())
+    with running(config, lambda: slow) as (engine, _):  # type: ignore[arg-type, return-value]
+        show(engine, range(2, 18, 2))
+        ticket = engine.ask(Question("Who? " * 200))
+        assert begun.wait(30.0)
+        offered.set()
+        show(engine, range(18, 22, 2))
+        answer = ticket.answer(30.0)
+    assert (slots[0], slots[-1]) == (4, 5)
+    assert (answer.error_code, answer.covered_until_ns) == (ErrorCode.NONE, 16 * SECOND // 1000)
+
+
+def test_a_question_that_is_cancelled_while_its_prompt_is_read_says_nothing(model: Qwen2VL) -> None:
+    bench, line = Bench(model, ON_DEMAND), WaitingLine(1)
+    bench.reader.portion_s = 0.0
+    notices = Notices(bench.said.append)
+    finish = Ticket.finish
+    dialogue = Dialogue(bench.reader, True, bench.memory, notices, line, finish, max_new_tokens=4, evidence=3)
+    ticket = Ticket(Question("Who? " * 200), 60.0)
+    line.join(ticket)
+    for _ in range(6):  # it is begun, and read
+        assert dialogue.step()
+    assert bench.reader.figures.tokens > 0
+    ticket.cancel()
+    assert dialogue.step()
+    assert not dialogue.step()
+    assert (ticket.answer(0.0).error_code, ticket.answer(0.0).text) == (ErrorCode.CANCELLED, "")
+    assert bench.asked("Who?")[1] == bench.asked_cold("Who?")[1]
+    assert not bench.said
+
+
+def test_portions_of_a_question_take_about_as_long_as_frames_may_wait(model: Qwen2VL) -> None:
+    bench = Bench(model, ON_DEMAND)
+    bench.reader.portion_s = 0.1
+    reading = bench.reader.read(Question("Who? " * 400), 4)
+    assert reading is not None
+    answering: Any = reading.answering
+    sizes, read = [], answering.read
+
+    def at_2000_tokens_a_second(tokens: int) -> None:
+        before = answering.left
+        read(tokens)
+        sizes.append(before - answering.left)
+        bench.prefix.now += sizes[-1] / 2000
+
+    answering.read = at_2000_tokens_a_second
+    portions_of(bench.reader, reading)
+    assert sizes[0] == 64
+    assert len(sizes) > 8
+    assert set(sizes[1:]) <= {199, 200}
+    assert 0 < answering.left <= 200
 
 
 def shown_of(reading: Reading | None) -> Any:

@@ -73,10 +73,14 @@ class _Track:
         )
         self._stamps_ns = itertools.count(PERIOD_NS, PERIOD_NS)
 
-    def offer(self, picture: np.ndarray) -> None:
+    def frame(self, picture: np.ndarray) -> Frame:
+        """The camera's next one."""
         stamp_ns = next(self._stamps_ns)
-        message = from_rgb(picture, stamp_ns, "camera", Image)
-        self.mailbox.offer(Frame("camera", "camera", stamp_ns, partial(to_rgb, message)))
+        return Frame("camera", "camera", stamp_ns, partial(to_rgb, from_rgb(picture, stamp_ns, "camera", Image)))
+
+    def offer(self, frame: Frame) -> None:
+        self.mailbox.offer(frame)
+        self.ingest.ahead.fetch("camera")
 
     def take_in(self) -> None:
         """Until the memory has everything that was offered."""
@@ -114,10 +118,10 @@ def static_over_moving(model: VisionLanguageModel, name: str = HOUSEHOLD, rounds
     track, pictures = _Track(model, name, StaticLimits()), moving()
 
     def cost(slot: Sequence[np.ndarray]) -> float:
-        for picture in slot:
-            track.offer(picture)  # two of them make a slot, and neither is superseded: the decoder takes both
-            track.ingest.ahead.fetch("camera")
+        frames = [track.frame(picture) for picture in slot]
         began = clock()
+        for frame in frames:  # two of them make a slot, and neither is superseded: the decoder takes both
+            track.offer(frame)
         track.take_in()
         return clock() - began
 
@@ -149,8 +153,7 @@ def taken_in_per_s(model: VisionLanguageModel, name: str = HOUSEHOLD, frames: in
         end, began = track.mailbox.counts().encoded + count, time.perf_counter()
         while track.mailbox.counts().encoded < end:
             while track.mailbox.counts().pending < 3:  # a slot in the decoder's hands, and one frame that waits
-                track.offer(next(pictures))
-                track.ingest.ahead.fetch("camera")
+                track.offer(track.frame(next(pictures)))
             track.ready.clear()
             if not track.ingest.step():
                 track.ready.wait(0.1)

@@ -1,4 +1,4 @@
-"""The way out: questions wait in a bounded queue and are answered one at a time, one token a step."""
+"""The way out: questions wait in a bounded queue and are answered one at a time, one token or portion a step."""
 
 from __future__ import annotations
 
@@ -83,11 +83,11 @@ class Dialogue:
         return self._active is not None
 
     def step(self) -> bool:
-        """Begin the next question or say one more token. False when there is nothing to answer."""
+        """Begin the next question, read a portion of its prompt or say one more token. False: nothing to answer."""
         for leaving in self._line.leave():
             self._begin(leaving)
         if self._active is not None:
-            self._guard(self._active.ticket, self._say_one_token)
+            self._guard(self._active.ticket, self._go_on)
         elif (ticket := self._line.next()) is not None:
             self._guard(ticket, lambda: self._begin(ticket))
         else:
@@ -168,12 +168,15 @@ class Dialogue:
             return "what was seen then is known only as part of longer spans of time; ask about a longer one"
         return "nothing in the memory matches the cameras and stamps asked for"
 
-    def _say_one_token(self) -> None:
+    def _go_on(self) -> None:
         active = self._active
         assert active is not None
         if (early := _ended_early(active.ticket)) is not None:
             self._end(*early)
-            return
+        elif active.log_probabilities or not self._reader.read_on(active.reading.answering):
+            self._say_one_token(active)
+
+    def _say_one_token(self, active: _Active) -> None:
         try:
             token = next(active.reading.answering)
         except StopIteration:

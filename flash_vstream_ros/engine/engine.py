@@ -1,7 +1,8 @@
 """The engine: one worker thread owns the model and the memory and alternates between frames and questions.
 
 Frames come in by `offer`, questions by `ask`, both from any thread and neither ever waits. The unit of work is
-one frame or one token, so a long answer does not hold up the camera and a busy camera does not hold up an answer.
+one frame, one token or a portion of a prompt, so a long answer does not hold up the camera and a busy camera does not
+hold up an answer.
 """
 
 from __future__ import annotations
@@ -16,32 +17,28 @@ from typing import TypeVar
 
 import torch
 
-from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.memory.interface import Memory
 from flash_vstream_ros.models.interface import VisionLanguageModel
 
 from .config import EngineConfig
 from .custody import Custody
-from .dialogue import Dialogue
 from .durations import Durations
 from .frames import Frame, Mailbox
-from .ingest import Ingest
 from .notices import Notices
 from .orders import Orders
-from .policies import fitted, memory_of
+from .policies import memory_of
 from .questions import Answer, ErrorCode, Question, Ticket, WaitingLine
 from .reading import ColdReader, WarmFigures
 from .selection import BadSelection, Selection, check_selection
+from .serving import Serving
 from .stamps import stamp_trouble
 from .state import NOT_READY, State
 from .status import MemoryFigures, Status
 from .warm_up import warm_up
-from .warming import reader_of
 
 Result = TypeVar("Result")
 
 STOP_TIMEOUT_S = 10.0
-MOST_SLOTS = 4  # of several cameras that go through the tower together while no answer waits for a token
 LOAD_STOP_TIMEOUT_S = 0.5  # loading cannot be interrupted, and a model takes minutes
 SHUTTING_DOWN = Answer(ErrorCode.CANCELLED, "the node is shutting down")
 
@@ -312,84 +309,41 @@ class Engine:
             self._finish(ticket, Answer(ErrorCode.INTERNAL, why))
 
     def _serve(self, model: VisionLanguageModel, memory: Memory) -> None:
-        config = self._config
-        reader = reader_of(model, memory, self._notices, config.warm)
-        ingest = Ingest(
-            model,
-            memory,
-            self._mailboxes,
-            self._notices,
-            config.slot_period_ns,
-            on_jump_back=config.on_jump_back,
-            make_room=reader.relieve,
-            wake=self._wake.set,
-            static=config.static,
+        serving = Serving(
+            model, memory, self._config, self._mailboxes, self._notices, self._line, self._finish, self._wake.set
         )
-        dialogue = Dialogue(
-            reader,
-            model.trained,
-            memory,
-            self._notices,
-            self._line,
-            self._finish,
-            max_new_tokens=config.max_new_tokens,
-            evidence=config.evidence,
-        )
-        model.instruction = config.instruction
-        custody = Custody(memory, ingest, dialogue, reader, self._mailboxes)
 
         def report() -> None:
-            self._figures = _figures(memory, ingest, model.device)
-            self._warm = self._warm_figures(reader)
-            self._paused = custody.paused
+            self._figures = serving.figures
+            self._warm = self._warm_figures(serving.reader)
+            self._paused = serving.custody.paused
 
         report()
-        self._fetch = ingest.ahead.fetch
+        self._fetch = serving.ingest.ahead.fetch
         self._serving = True
         self._orders.open()
         self._say(f"ready: {model.name} on {model.device}, {model.dtype}, {model.attention_kernel}")
         self._become(State.READY)
         while not self._stopping:
             self._wake.clear()
-            self._orders.carry_out(custody, report)
-            if config is not self._config:
-                config = self._config
-                ingest.slot_period_ns = config.slot_period_ns
-                dialogue.max_new_tokens, dialogue.evidence = config.max_new_tokens, config.evidence
-                reader.limits = config.warm
-                ingest.gate.limits = config.static
-                model.instruction = config.instruction
-                self._resize(memory, fitted(config.timed_memory, model))
+            self._orders.carry_out(serving.custody, report)
+            if serving.follow(self._config):
                 report()
-            took_in = ingest.step(1 if dialogue.busy else MOST_SLOTS)
-            reader.follow()
-            if (memory.slots_seen, memory.revision) != (self._figures.slots, self._figures.revision):
+            took_in = serving.take_in()
+            if serving.differs_from(self._figures):
                 report()
-            if not (dialogue.step() or took_in):
-                wait_s = reader.read_ahead() if self._active else None
-                self._warm = self._warm_figures(reader)
+            if not (serving.answer() or took_in):
+                wait_s = serving.reader.read_ahead() if self._active else None
+                self._warm = self._warm_figures(serving.reader)
                 self._wake.wait(wait_s)
         self._fetch = _nothing
-        ingest.ahead.close()
         self._orders.close(SHUTTING_DOWN.error_msg)
-        dialogue.close(SHUTTING_DOWN.error_msg)
-        reader.clear()
-        self._warm = self._warm_figures(reader)
+        serving.close(SHUTTING_DOWN.error_msg)
+        self._warm = self._warm_figures(serving.reader)
 
     def _warm_figures(self, reader: ColdReader) -> WarmFigures:
         figures = reader.figures
         return replace(figures, failures=figures.failures + self._cold_starts)
-
-    def _resize(self, memory: Memory, wanted: FlashMemoryConfig) -> None:
-        """The clock is followed in any case; what there is no room for costs a message, and the memory stays."""
-        before = memory.config
-        try:
-            memory.resize(wanted)
-        except Exception as error:
-            memory.resize(replace(before, slot_period_ns=wanted.slot_period_ns))
-            self._notices.give(
-                "memory", f"the memory keeps its {before.csm_slots} CSM and {before.dam_slots} DAM slots: {error}"
-            )
 
 
 def _nothing(_: str) -> None:
@@ -400,21 +354,3 @@ def _release_device_memory() -> None:
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
-
-
-def _figures(memory: Memory, ingest: Ingest, device: torch.device) -> MemoryFigures:
-    return MemoryFigures(
-        slots=memory.slots_seen,
-        entries=memory.entries,
-        capacity=memory.capacity,
-        tokens=memory.tokens,
-        bytes=memory.bytes,
-        device_bytes=torch.cuda.memory_allocated(device) if device.type == "cuda" else 0,
-        first_ns=memory.first_ns,
-        last_ns=memory.last_ns,
-        newest_ns=memory.newest[1],
-        revision=memory.revision,
-        novelty_sum=ingest.novelty_sum,
-        encode_s=ingest.encode_s.p50_p95(),
-        update_s=ingest.update_s.p50_p95(),
-    )

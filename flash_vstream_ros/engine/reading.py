@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from flash_vstream_ros.memory.interface import Memory
 from flash_vstream_ros.memory.slot import MemorySnapshot
-from flash_vstream_ros.models.interface import Answering, VisionLanguageModel
+from flash_vstream_ros.models.interface import Answering, VisionLanguageModel, WarmPrefix
 
+from .pace import Pace
 from .questions import Question
 
 
@@ -52,9 +56,12 @@ class ColdReader:
 
     limits = WarmLimits()
 
-    def __init__(self, model: VisionLanguageModel, memory: Memory) -> None:
+    def __init__(self, model: VisionLanguageModel, memory: Memory, now: Callable[[], float] = time.monotonic) -> None:
+        self.portion_s = math.inf  # that reading a portion of a question's prompt may take
         self._model = model
         self._memory = memory
+        self._now = now
+        self._pace = Pace()
 
     @property
     def figures(self) -> WarmFigures:
@@ -67,6 +74,13 @@ class ColdReader:
             return None
         answering = self._model.answer(snapshot, question.text, max_new_tokens)
         return Reading(snapshot, answering, self._model.tokens(snapshot))
+
+    def read_on(self, answering: Answering) -> bool:
+        """Read a portion of a prompt that would take too long at once. False: `next` reads what is left."""
+        if math.isinf(self.portion_s) or answering.left <= (tokens := self._pace.portion(self.portion_s)):
+            return False
+        self._read_portion(answering, tokens)
+        return True
 
     def done(self) -> None:
         """The answer that was begun is over."""
@@ -85,3 +99,10 @@ class ColdReader:
         """Keep nothing for a while: the device has run out of memory. Whether that made room."""
         torch.cuda.empty_cache()
         return False
+
+    def _read_portion(self, prompt: Answering | WarmPrefix, tokens: int) -> None:
+        began, left = self._now(), prompt.left
+        prompt.read(tokens)
+        if self._model.device.type == "cuda":
+            torch.cuda.synchronize(self._model.device)  # else all of them would be queued at once
+        self._pace.add(self._now() - began, left - prompt.left)

@@ -27,8 +27,6 @@ from .reading import ColdReader, Reading, WarmFigures, WarmLimits
 
 RETRY_S = 30.0  # after the device ran out of memory
 CHANGES = 8  # of the memory, that its pace is taken from
-FADES = 0.9  # what counts of a portion when the next one is read
-LEAST_PORTION = 64  # tokens
 MIB = 1 << 20
 
 
@@ -58,16 +56,14 @@ class WarmReader(ColdReader):
         limits: WarmLimits,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(model, memory)
+        super().__init__(model, memory, now)
         self.limits = limits
         self._prefix = prefix
         self._notices = notices
-        self._now = now
         self._share = DeviceShare(now)
         self._shown: _Shown | None = None
         self._version = memory.version
         self._changes: deque[float] = deque([now()], maxlen=CHANGES + 1)
-        self._read_s, self._read_tokens = 0.0, 0.0  # of the newest portions
         self._rest_until = -1.0
         self._failures = 0
 
@@ -148,26 +144,15 @@ class WarmReader(ColdReader):
                 if not self._show():
                     return None
             else:
-                self._read_a_portion(began)
+                self._read_a_portion()
         except Exception as error:
             self._give_up(error)
         self._share.spend(self._now() - began)
         return 0.0
 
-    def _read_a_portion(self, began: float) -> None:
-        before = self._prefix.length
-        self._prefix.read(self._portion())
-        if self._model.device.type == "cuda":
-            torch.cuda.synchronize(self._model.device)  # else all of them would be queued at once
-        # A weighted mean: the newest portions tell what the next ones will cost.
-        self._read_s = FADES * self._read_s + self._now() - began
-        self._read_tokens = FADES * self._read_tokens + self._prefix.length - before
-
-    def _portion(self) -> int:
-        """Tokens to read at once. Few cost hardly less time than a few more, so that there is a least number."""
-        most, known = self.limits.portion_tokens, self._read_tokens > 0
-        in_time = self.limits.portion_s * self._read_tokens / max(self._read_s, 1e-9) if known else 0.0
-        return int(min(max(in_time, LEAST_PORTION), most))
+    def _read_a_portion(self) -> None:
+        most = self.limits.portion_tokens
+        self._read_portion(self._prefix, min(self._pace.portion(self.limits.portion_s), most))
 
     def _show(self) -> bool:
         """Let the prefix be of the newest memory; False where it may not be."""
@@ -227,9 +212,9 @@ class WarmReader(ColdReader):
 
     def _worthwhile_in_s(self) -> float:
         """Until it is likely that the memory stays as it is for as long as reading it takes [s]."""
-        if not self._read_tokens:
+        if not self._pace.known:
             return 0.0
-        expected_s = self._memory.tokens * self._read_s / self._read_tokens
+        expected_s = self._pace.seconds(self._memory.tokens)
         interval_s = (self._changes[-1] - self._changes[0]) / max(1, len(self._changes) - 1)
         quiet_s = self._now() - self._changes[-1]
         if expected_s <= max(interval_s, self.limits.staleness_s):

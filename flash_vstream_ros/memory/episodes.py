@@ -68,6 +68,12 @@ class EpisodeTime(NamedTuple):
             for distance, other in zip(distances, [*coordinates, 0.0], strict=True)
         ]
 
+    def shifted(self, before: Times, now: Times, others: Sequence[Times | None]) -> list[float]:
+        """What is added to squared distances to others, and last to zero, by what was seen `before` and then `now`."""
+        old, new = self.since_zero(*before), self.since_zero(*now)
+        coordinates = [0.0 if times is None else self.since_zero(*times) for times in others]
+        return [self.slot_apart * ((new - other) ** 2 - (old - other) ** 2) for other in [*coordinates, 0.0]]
+
     def squares(self, times: Sequence[Times | None]) -> Tensor:
         """What time has in the squared distances [times, times + 1] between means, and at last to zero; float64."""
         since_zero = torch.tensor(

@@ -96,7 +96,6 @@ class FlashMemory(Memory):
         self.slots_seen += 1
         return novelty
 
-    @torch.no_grad()
     def stay(self, camera: str, stay: Stay) -> None:
         check_stay(camera, stay, self.newest_of(camera))
         assert self._held is not None

@@ -69,14 +69,13 @@ class Holdings:
         """Let the newest slot of a camera go on."""
         own = ((row, cluster) for row, cluster in self.clusters.items() if cluster.camera == camera)
         row, cluster = max(own, key=lambda one: one[1].newest)
-        times = self._times(self.ward.capacity + 1)
-        before = self.episodes.squares(times) if self.episodes.slot_apart else None
+        before = cluster.times
         moved = {e: e.staying(stay) for e in self.exemplars_of(row) if e.time_ns == cluster.newest[0]}
         self.recent = {moved.get(exemplar, exemplar): at for exemplar, at in self.recent.items()}
         cluster.stay(stay, moved)
         self.ward.gain(row, stay.slots)
-        if before is not None:
-            self.ward.add(self.episodes.squares(self._times(self.ward.capacity + 1)) - before)
+        if self.episodes.slot_apart:
+            self.ward.shift(row, self.episodes.shifted(before, cluster.times, self._times(self.ward.capacity + 1)))
 
     def apart(self, distances: Sequence[float], times: Times) -> list[float]:
         """The clustering's distances [rows + 1] of what was seen at `times`; `distances` are by appearance alone."""

@@ -70,8 +70,9 @@ class GreedyAnswer:
         self._prefill = prefill
         self._vocabulary = vocabulary
         self._stream = TextStream(vocabulary.decode)
-        self._cache = empty_cache(network) if cache is None else cache
-        self._left = max_new_tokens
+        self._cache = empty_cache(network, prefill.embeds.shape[1]) if cache is None else cache
+        self._read = 0
+        self._more = max_new_tokens
         self._fed = 0
         self._newest: int | None = None
         self._logits: Tensor | None = None  # [vocabulary], of the token after the newest one
@@ -82,24 +83,40 @@ class GreedyAnswer:
 
     @torch.inference_mode()
     def __next__(self) -> Token:
-        if self._left <= 0:
+        if self._more <= 0:
             raise StopIteration
         logits = self._next_logits().float().masked_fill(self._vocabulary.suppressed, -torch.inf)
         # One transfer for both: on a GPU each waits for all that was begun.
         probability, best = torch.stack(torch.softmax(logits, dim=-1).max(dim=-1)).tolist()
         token = int(best)
         if not math.isfinite(probability):
-            self._left = 0
+            self._more = 0
             raise ModelError(
                 f"The model computed no finite probabilities in {self._prefill.embeds.dtype}: "
                 "the weights are damaged or overflow; try dtype float32 or bfloat16."
             )
         self._logits, self._newest = None, token
         if token in self._vocabulary.stops:
-            self._left = 0
+            self._more = 0
             raise StopIteration
-        self._left -= 1
+        self._more -= 1
         return Token(token, self._stream.push(token), probability)
+
+    @property
+    def left(self) -> int:
+        """Tokens of the prompt that are still to be read."""
+        return self._prefill.embeds.shape[1] - self._read
+
+    @torch.inference_mode()
+    def read(self, tokens: int) -> None:
+        """Let the model read up to so many more tokens of the prompt."""
+        if self.left:
+            begin, end = self._read, min(self._read + tokens, self._prefill.embeds.shape[1])
+            output = extend(
+                self._network, self._cache, self._prefill.embeds[:, begin:end], self._prefill.ids[..., begin:end]
+            )
+            self._read = end
+            self._logits = None if self.left else self._head(output)
 
     @property
     @torch.inference_mode()
@@ -113,22 +130,23 @@ class GreedyAnswer:
         return self._attention
 
     def _next_logits(self) -> Tensor:
+        self.read(self.left)
         if self._logits is not None:
             return self._logits
-        if self._newest is None:
-            return self._run(self._prefill.embeds, self._prefill.ids)
         device = self._prefill.embeds.device
         embeds = self._network.get_input_embeddings()(torch.tensor([[self._newest]], device=device))
         ids = torch.full((3, 1, 1), self._prefill.next_id + self._fed, device=device)
         self._fed += 1
-        # The weights are computed once only: the kernels that return none of them are faster.
-        return self._run(embeds, ids, with_attention=self._fed == 1)
-
-    def _run(self, embeds: Tensor, ids: Tensor, with_attention: bool = False) -> Tensor:
+        with_attention = self._fed == 1  # once only: the kernels that return no weights are faster
         output = extend(self._network, self._cache, embeds, ids, with_attention)
         if with_attention:
             self._attention = self._shares(output.attentions)
-        return self._network.lm_head(output.last_hidden_state[0, -1])
+        return self._head(output)
+
+    def _head(self, output: Any) -> Tensor:
+        """Logits [vocabulary] of the token after the last one that was read."""
+        logits: Tensor = self._network.lm_head(output.last_hidden_state[0, -1])
+        return logits
 
     def _shares(self, layers: tuple[Tensor, ...]) -> tuple[float, ...]:
         """Layers of [1, heads, 1, keys] to the share of each memory entry."""
@@ -138,8 +156,11 @@ class GreedyAnswer:
         return tuple(torch.stack([span.sum() for span in visual.split(list(counts))]).tolist())
 
 
-def empty_cache(network: Any) -> InPlaceCache:
-    return InPlaceCache(network.config.text_config.num_hidden_layers)
+def empty_cache(network: Any, expected: int = 0) -> InPlaceCache:
+    """For a prompt of `expected` tokens."""
+    cache = InPlaceCache(network.config.text_config.num_hidden_layers)
+    cache.expect(expected)
+    return cache
 
 
 def extend(network: Any, cache: InPlaceCache, embeds: Tensor, ids: Tensor, with_attention: bool = False) -> Any:

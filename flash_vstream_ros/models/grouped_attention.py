@@ -1,7 +1,8 @@
 """Grouped-query attention that reads the keys and values of a group of heads where they lie, once.
 
 What transformers has for several new tokens on a CPU, and for one whose weights are wanted, first writes a copy of all
-keys and values for every head of a group: with a full memory that is most of the time that a short question takes.
+keys and values for every head of a group: with a full memory that is most of the time that a short question takes. And
+it reads a mask of all that is known, which makes a prompt in portions twice as slow as the same one read at once.
 """
 
 from __future__ import annotations
@@ -18,21 +19,31 @@ from transformers.masking_utils import sdpa_mask
 
 GROUPED = "flash_vstream_grouped"  # what transformers knows it by
 WEIGHED = "flash_vstream_weighed"  # the same for one new token, and returns its weights
+LARGE_MASK = 1 << 17  # elements from which on reading it takes longer than joining two parts that need none
 
 
 def grouped(
     module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None = None, **_: Any
 ) -> tuple[Tensor, None]:
-    """Query [1, heads, new, dim], key and value [1, groups, tokens, dim] to [1, new, heads, dim]."""
-    new, tokens = query.shape[2], key.shape[2]
-    if new == 1:  # the heads of a group are queries that see the same
-        output = F.scaled_dot_product_attention(_by_group(query, key), key, value, attn_mask=mask, scale=scaling)
+    """Query [1, heads, new, dim] of the last tokens, key and value [1, groups, tokens, dim], to [1, new, heads, dim].
+
+    `mask` is that of `mask_of`: each token sees itself and all before it.
+    """
+    new, before = query.shape[2], key.shape[2] - query.shape[2]
+    if new == 1:
+        output = F.scaled_dot_product_attention(_by_group(query, key), key, value, scale=scaling)
         return output.reshape(1, 1, *query.shape[1::2]), None
-    causal = mask is None and new == tokens
-    output = F.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, is_causal=causal, scale=scaling, enable_gqa=query.shape[1] != key.shape[1]
-    )
-    return output.transpose(1, 2).contiguous(), None
+    share = query.shape[1] // key.shape[1]
+    if mask is not None:
+        output = F.scaled_dot_product_attention(query, key, value, mask, scale=scaling, enable_gqa=share > 1)
+        return output.transpose(1, 2).contiguous(), None
+    own = [part[:, :, before:].repeat_interleave(share, 1) for part in (key, value)]  # these are few
+    output, weight = _flash(query, *own, 0.0, True, scale=scaling)
+    if before:
+        old, old_weight = _flash(_by_group(query, key), key[:, :, :before], value[:, :, :before], scale=scaling)
+        old, old_weight = old.reshape(query.shape), old_weight.reshape(weight.shape)
+        output = torch.lerp(output.float(), old.float(), torch.sigmoid(old_weight - weight)[..., None])
+    return output.to(query.dtype).transpose(1, 2).contiguous(), None
 
 
 def weighed(
@@ -45,11 +56,14 @@ def weighed(
     return output.reshape(1, 1, *query.shape[1::2]), weights.reshape(1, -1, 1, key.shape[2])
 
 
-def mask_of(*, q_length: int, **described: Any) -> Tensor | None:
-    """The mask [1, 1, new, tokens] of `grouped`; one new token sees all, and needs none."""
-    return None if q_length == 1 else sdpa_mask(q_length=q_length, **described)
+def mask_of(*, q_length: int, kv_length: int, **described: Any) -> Tensor | None:
+    """The mask [1, 1, new, tokens] of `grouped`; None where one new token needs none, or many are faster without."""
+    if q_length == 1 or q_length * kv_length >= LARGE_MASK:
+        return None
+    return sdpa_mask(q_length=q_length, kv_length=kv_length, **described)
 
 
+_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # also returns the logarithm of what it divides by
 AttentionInterface.register(GROUPED, grouped)
 AttentionInterface.register(WEIGHED, weighed)
 AttentionMaskInterface.register(GROUPED, mask_of)
@@ -72,5 +86,5 @@ def attending(config: Any, kernel: str) -> Iterator[None]:
 
 
 def _by_group(query: Tensor, key: Tensor) -> Tensor:
-    """One query of each head [1, heads, 1, dim] as queries of each group [1, groups, heads of it, dim]."""
+    """The queries of each head [1, heads, new, dim] as queries of each group [1, groups, heads of it * new, dim]."""
     return query.reshape(1, key.shape[1], -1, query.shape[-1])

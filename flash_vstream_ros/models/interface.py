@@ -25,7 +25,7 @@ class Token(NamedTuple):
 
 
 class Answering(Protocol):
-    """One question on one snapshot. The first `next` runs the whole prompt, every further one costs one token.
+    """One question on one snapshot. The first `next` runs what is left of the prompt, every further one costs a token.
 
     Ends (StopIteration) at the end-of-turn token or after `max_new_tokens`. Not thread safe: the thread that
     owns the model iterates it and reads `attention`.
@@ -34,6 +34,15 @@ class Answering(Protocol):
     def __iter__(self) -> Iterator[Token]: ...
 
     def __next__(self) -> Token: ...
+
+    @property
+    def left(self) -> int:
+        """Tokens of the prompt that are still to be read."""
+        ...
+
+    def read(self, tokens: int) -> None:
+        """Let the model read up to so many more tokens of the prompt. The answer does not depend on it."""
+        ...
 
     @property
     def attention(self) -> Sequence[float]:

@@ -160,9 +160,9 @@ def _checked(message: Any) -> tuple[_Layout, memoryview]:
 
 
 def to_rgb(message: Any) -> np.ndarray:
-    """Picture of a sensor_msgs/Image: [height, width, 3] uint8 RGB, contiguous, writable, its own memory.
+    """Picture of a sensor_msgs/Image: [height, width, 3] uint8 RGB, to be read only: of rgb8 it is the message's data.
 
-    Sixteen-bit samples keep their high byte (>> 8). One pass over the pixels, whatever holds the data.
+    Sixteen-bit samples keep their high byte (>> 8). At most one pass over the pixels, whatever holds the data.
 
     Raises:
         BadImage: as `check`, and undecodable where OpenCV refuses the picture.
@@ -178,7 +178,9 @@ def to_rgb(message: Any) -> np.ndarray:
         strides=(step, size * layout.channels, size),
     )
     if layout.conversion is None:
-        return samples.copy()
+        rgb = samples if size == 1 else samples.copy()
+        rgb.flags.writeable = False
+        return rgb
     if layout.conversion == NV24:
         return _nv24(samples[:height, :, 0], data, width, height, step)
     try:
