@@ -33,7 +33,8 @@ def cache(tmp_path, monkeypatch):
 
 
 def use(address: str, monkeypatch) -> None:
-    """As HF_ENDPOINT would."""
+    """As HF_ENDPOINT would, where the hub may be used."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", address)
     template = address + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)

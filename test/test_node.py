@@ -147,9 +147,7 @@ def test_cancel_ends_the_answer_under_way(robot: Robot) -> None:
 
 
 def test_a_deadline_is_kept(robot: Robot) -> None:
-    texts = ("A long story", "Another one", "And what then?", "Go on!")  # random weights end some answers by themselves
-    asked = (robot.ask(robot.request(text, max_new_tokens=60_000, deadline_s=1.0)) for text in texts)
-    reply = next(reply for reply in asked if reply.error_code != reply.NONE)
+    reply = robot.ask(robot.request("A long story", max_new_tokens=60_000, deadline_s=1.0))
     assert reply.error_code == reply.TIMEOUT
     assert "deadline" in reply.error_msg
     assert 1 <= stamp_ns(reply.duration) / SECOND < 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -287,9 +288,10 @@ def test_a_tokenizer_without_a_chat_template_for_video_gets_qwen2_vls_own(tokeni
     assert tokenizer.chat_template == QWEN2_VL_CHAT
 
 
-def with_favourite(model, tokenizer, token: str) -> Qwen2VL:
-    """The same model, but `token` always scores highest."""
+def with_favourite(model, tokenizer, token: str, suppressed: Sequence[int] = ()) -> Qwen2VL:
+    """The same model, but `token` always scores highest, and its checkpoint suppresses others."""
     network = copy.deepcopy(model.network)
+    network.generation_config.suppress_tokens = [*suppressed]
     with torch.no_grad():
         network.lm_head.weight.mul_(0.01)
     favourite = tokenizer.convert_tokens_to_ids(token)
@@ -300,11 +302,16 @@ def with_favourite(model, tokenizer, token: str) -> Qwen2VL:
 
 
 def test_special_tokens_are_never_generated_but_the_end_of_turn_ends_the_answer(model, tokenizer, snapshot):
-    for token in ("<|video_pad|>", "<|vision_start|>", "<|im_start|>"):
-        answer = read(with_favourite(model, tokenizer, token).answer(snapshot, "What?", 4))
+    unsaid = model.network.generation_config.suppress_tokens
+    for token in ("<|video_pad|>", "<|vision_start|>", "<|im_start|>", "<|im_end|>"):
+        answer = read(with_favourite(model, tokenizer, token, unsaid).answer(snapshot, "What?", 4))
         assert len(answer) == 4
         assert all(32 <= ord(text) < 127 for _, text in answer)
     assert read(with_favourite(model, tokenizer, "<|im_end|>").answer(snapshot, "What?", 4)) == []
+
+
+def test_an_untrained_model_talks_for_as_long_as_it_is_asked_to(model, snapshot):
+    assert len(list(model.answer(snapshot, "A long story", 2000))) == 2000
 
 
 def test_characters_are_given_whole(tokenizer):

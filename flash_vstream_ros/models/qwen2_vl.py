@@ -212,17 +212,20 @@ def _entry_tokens(snapshot: MemorySnapshot, merge: int) -> tuple[int, ...]:
 
 
 def _vocabulary(network: Any, tokenizer: Any) -> Vocabulary:
-    """Special tokens, and rows of the head that no token has, are never generated; the stops end the answer."""
+    """Special tokens, and rows of the head that no token has, are never generated; the stops end the answer.
+
+    What the checkpoint suppresses is never generated, be it a stop.
+    """
     config = network.config
     stops = {tokenizer.convert_tokens_to_ids(TURN_END), *_ids(tokenizer.eos_token_id)}
     stops.update(_ids(network.generation_config.eos_token_id))
     special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
-    special.update(tokenizer.all_special_ids, _ids(network.generation_config.suppress_tokens))
+    special.update(tokenizer.all_special_ids)
     special.update((config.image_token_id, config.video_token_id))
     special.update((config.vision_start_token_id, config.vision_end_token_id))
     special.update(range(len(tokenizer), config.text_config.vocab_size))
     suppressed = torch.zeros(config.text_config.vocab_size, dtype=torch.bool)
-    suppressed[sorted(special - stops)] = True
+    suppressed[sorted((special - stops).union(_ids(network.generation_config.suppress_tokens)))] = True
 
     def decode(ids: list[int]) -> str:
         return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)

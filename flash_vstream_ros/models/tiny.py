@@ -81,7 +81,7 @@ def tiny_network(tokenizer: Any, attention: str = "sdpa") -> Any:
         torch.manual_seed(SEED)
         network = Qwen2VLForConditionalGeneration(config)
     network.generation_config = GenerationConfig(
-        eos_token_id=token("<|im_end|>"), suppress_tokens=_unprintable(tokenizer), do_sample=False
+        eos_token_id=token("<|im_end|>"), suppress_tokens=_never_said(tokenizer), do_sample=False
     )
     return network.eval()
 
@@ -116,10 +116,11 @@ def save_tiny(folder: str | Path) -> Path:
     return Path(folder)
 
 
-def _unprintable(tokenizer: Any) -> list[int]:
-    """Random answers would otherwise send control characters to somebody's terminal."""
+def _never_said(tokenizer: Any) -> list[int]:
+    """Random answers would otherwise send control characters to somebody's terminal, and end at random."""
     printable = {ord(" "), *range(0x21, 0x7F)}
-    return [id for id in range(len(ByteLevel.alphabet())) if not _is_one_of(tokenizer.decode([id]), printable)]
+    unprintable = [id for id in range(len(ByteLevel.alphabet())) if not _is_one_of(tokenizer.decode([id]), printable)]
+    return [*unprintable, tokenizer.eos_token_id]
 
 
 def _is_one_of(text: str, characters: set[int]) -> bool:
