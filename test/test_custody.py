@@ -121,7 +121,7 @@ def test_one_camera_is_forgotten_and_the_other_stays(model: VisionLanguageModel)
         forget(engine, cameras=("front",))
         assert {entry.camera for entry in entries(engine)} == {"rear"}
         watch(engine, range(6, 7), "rear")
-        assert engine.status().memory.slots == 5
+        wait_until(lambda: engine.status().memory.slots == 5)
         assert dict(engine.status().frames.drops) == {"forgotten": 1}
 
 
