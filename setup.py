@@ -32,7 +32,7 @@ setup(
         "rich>=13",
         "safetensors>=0.4",
         "tokenizers>=0.21",
-        "torch>=2.4,<3",
+        "torch>=2.5,<3",
         "transformers>=5,<6",
         "rosbags>=0.11,<0.12",
         # No wheels for ARM: there ROS itself brings the middleware.

@@ -20,7 +20,7 @@ from flash_vstream_ros.models.names import PUBLISHED_MODEL as DEFAULT_MODEL
 GB = 1e9
 # Distribution, module, lowest version, what to install. Where ROS is native, the last two are not needed.
 PACKAGES = (
-    ("torch", "torch", "2.4", "torch"),
+    ("torch", "torch", "2.5", "torch"),
     ("transformers", "transformers", "5", "'transformers>=5,<6'"),
     ("numpy", "numpy", "1.26", "'numpy>=1.26,<3'"),
     ("opencv", "cv2", "4.5", "opencv-python-headless"),
