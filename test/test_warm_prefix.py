@@ -301,7 +301,7 @@ def test_nothing_of_what_is_cleared_survives_even_when_an_answer_had_it(tiny: Qw
     whole(tiny, prefix, snapshot)
     prefix.answer("Where?", 6)
     prefix.take_back()
-    buffers = prefix._cache._buffers()
+    buffers = prefix._cache.buffers
     assert any(buffer.any() for buffer in buffers)
     prefix.clear()
     assert not any(buffer.any() for buffer in buffers)

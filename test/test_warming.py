@@ -109,7 +109,7 @@ def test_a_part_of_the_memory_is_read_cold_unless_it_is_all_of_it(model: Qwen2VL
 
 def buffers_of(engine: Engine) -> list[torch.Tensor]:
     """Those that keys and values are in."""
-    return engine.order(lambda custody: custody._reader._prefix._cache._buffers()).result(30.0)
+    return engine.order(lambda custody: custody._reader._prefix._cache.buffers).result(30.0)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from .cache import InPlaceCache
 from .grouped_attention import WEIGHED, attending, fastest
 from .interface import ModelError, Token
 
+Step = Callable[[InPlaceCache, int, int], Tensor | None]  # of a token at a position: the logits of the next one
+
 
 @dataclass(frozen=True, eq=False)
 class Prefill:
@@ -55,7 +57,8 @@ class TextStream:
 class GreedyAnswer:
     """One answer of a Qwen2-VL. Without `cache` it makes its own, so several may be under way on one network.
 
-    A given `cache` holds the tokens of the prompt before those of `prefill`; what the answer adds stays in it.
+    A given `cache` holds the tokens of the prompt before those of `prefill`; what the answer adds stays in it. `step`
+    reads one token quicker than the network by itself; what it cannot, the network does.
     """
 
     def __init__(
@@ -65,8 +68,10 @@ class GreedyAnswer:
         vocabulary: Vocabulary,
         max_new_tokens: int,
         cache: InPlaceCache | None = None,
+        step: Step | None = None,
     ) -> None:
         self._network = network
+        self._step = step
         self._prefill = prefill
         self._vocabulary = vocabulary
         self._stream = TextStream(vocabulary.decode)
@@ -91,6 +96,7 @@ class GreedyAnswer:
         token = int(best)
         if not math.isfinite(probability):
             self._more = 0
+            self._cache.wipe()  # what is not finite must not be met again in a room that is read whole
             raise ModelError(
                 f"The model computed no finite probabilities in {self._prefill.embeds.dtype}: "
                 "the weights are damaged or overflow; try dtype float32 or bfloat16."
@@ -133,11 +139,19 @@ class GreedyAnswer:
         self.read(self.left)
         if self._logits is not None:
             return self._logits
-        device = self._prefill.embeds.device
-        embeds = self._network.get_input_embeddings()(torch.tensor([[self._newest]], device=device))
-        ids = torch.full((3, 1, 1), self._prefill.next_id + self._fed, device=device)
+        assert self._newest is not None
+        position = self._prefill.next_id + self._fed
         self._fed += 1
         with_attention = self._fed == 1  # once only: the kernels that return no weights are faster
+        if (
+            self._step
+            and not with_attention
+            and (logits := self._step(self._cache, self._newest, position)) is not None
+        ):
+            return logits
+        device = self._prefill.embeds.device
+        embeds = self._network.get_input_embeddings()(torch.tensor([[self._newest]], device=device))
+        ids = torch.full((3, 1, 1), position, device=device)
         output = extend(self._network, self._cache, embeds, ids, with_attention)
         if with_attention:
             self._attention = self._shares(output.attentions)

@@ -23,13 +23,26 @@ class InPlaceLayer(DynamicLayer):
         """Append states [1, heads, new, head_dim]; all keys and all values up to now."""
         before = self.get_seq_length()
         length = before + key_states.shape[-2]
-        if self.buffers is None or length > self.buffers[0].shape[-2]:
+        if self.room < length:
             self.buffers = self._roomier(length, key_states, value_states)
+        assert self.buffers is not None
         for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
             buffer[..., before:length, :] = states
         self.is_initialized = True
         self.show(length)
         return self.keys, self.values
+
+    @property
+    def room(self) -> int:
+        """Tokens that the buffers have room for."""
+        return self.buffers[0].shape[-2] if self.buffers else 0
+
+    def make_room(self, length: int) -> None:
+        """For so many tokens in all, once there are some."""
+        if self.room < length:
+            assert self.buffers is not None, "shapes are known from the first tokens on"
+            self.buffers = self._roomier(length, *self.buffers)
+            self.show(self.get_seq_length())
 
     def show(self, length: int) -> None:
         """Let the first `length` tokens be all there are."""
@@ -59,27 +72,43 @@ class InPlaceCache(Cache):
 
     @property
     def bytes(self) -> int:
-        return sum(buffer.numel() * buffer.element_size() for buffer in self._buffers())
+        return sum(buffer.numel() * buffer.element_size() for buffer in self.buffers)
+
+    @property
+    def room(self) -> int:
+        """Tokens that the buffers have room for."""
+        return int(self.layers[0].room)
+
+    @property
+    def buffers(self) -> list[Tensor]:
+        """Keys and values [1, heads, room, head_dim] of each layer; others once there is more room."""
+        return [buffer for layer in self.layers if layer.buffers is not None for buffer in layer.buffers]
 
     def expect(self, length: int) -> None:
         """The next buffers shall have room for so many tokens at once: each growth copies all that is there."""
         for layer in self.layers:
             layer.expected = length
 
+    def make_room(self, length: int) -> None:
+        """Have buffers for so many tokens; some must be there."""
+        for layer in self.layers:
+            layer.make_room(length)
+
+    def show(self, length: int) -> None:
+        """Let the first `length` tokens that were written be all there are."""
+        for layer in self.layers:
+            layer.show(length)
+
     def keep(self, length: int) -> None:
         """Cut off all but the first `length` tokens; nothing is freed."""
-        for layer in self.layers:
-            layer.show(min(length, self.length))
+        self.show(min(length, self.length))
 
     @torch.inference_mode()
     def wipe(self) -> None:
         """Overwrite all that is in it, what was cut off included."""
-        for buffer in self._buffers():
+        for buffer in self.buffers:
             buffer.zero_()
         self.keep(0)
-
-    def _buffers(self) -> list[Tensor]:
-        return [buffer for layer in self.layers if layer.buffers is not None for buffer in layer.buffers]
 
 
 def whole_blocks(tokens: int) -> int:

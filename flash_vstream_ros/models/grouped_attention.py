@@ -31,7 +31,7 @@ def grouped(
     """
     new, before = query.shape[2], key.shape[2] - query.shape[2]
     if new == 1:
-        output = F.scaled_dot_product_attention(_by_group(query, key), key, value, scale=scaling)
+        output = F.scaled_dot_product_attention(by_group(query, key), key, value, scale=scaling)
         return output.reshape(1, 1, *query.shape[1::2]), None
     share = query.shape[1] // key.shape[1]
     if mask is not None:
@@ -40,7 +40,7 @@ def grouped(
     own = [part[:, :, before:].repeat_interleave(share, 1) for part in (key, value)]  # these are few
     output, weight = _flash(query, *own, 0.0, True, scale=scaling)
     if before:
-        old, old_weight = _flash(_by_group(query, key), key[:, :, :before], value[:, :, :before], scale=scaling)
+        old, old_weight = _flash(by_group(query, key), key[:, :, :before], value[:, :, :before], scale=scaling)
         old, old_weight = old.reshape(query.shape), old_weight.reshape(weight.shape)
         output = torch.lerp(output.float(), old.float(), torch.sigmoid(old_weight - weight)[..., None])
     return output.to(query.dtype).transpose(1, 2).contiguous(), None
@@ -50,7 +50,7 @@ def weighed(
     module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, **_: Any
 ) -> tuple[Tensor, Tensor]:
     """As `grouped` for one new token that sees all; also its weights [1, heads, 1, tokens]."""
-    scores = _by_group(query, key) @ key.transpose(2, 3) * scaling
+    scores = by_group(query, key) @ key.transpose(2, 3) * scaling
     weights = torch.softmax(scores, dim=-1, dtype=torch.float32)
     output = weights.to(value.dtype) @ value
     return output.reshape(1, 1, *query.shape[1::2]), weights.reshape(1, -1, 1, key.shape[2])
@@ -85,6 +85,6 @@ def attending(config: Any, kernel: str) -> Iterator[None]:
         config._attn_implementation = before
 
 
-def _by_group(query: Tensor, key: Tensor) -> Tensor:
+def by_group(query: Tensor, key: Tensor) -> Tensor:
     """The queries of each head [1, heads, new, dim] as queries of each group [1, groups, heads of it * new, dim]."""
     return query.reshape(1, key.shape[1], -1, query.shape[-1])

@@ -19,6 +19,7 @@ from flash_vstream_ros.memory.slot import MemoryEntry, MemorySnapshot
 from .answering import GreedyAnswer, Prefill, Vocabulary, empty_cache, extend
 from .cache import whole_blocks
 from .prompt import ChatPrompt
+from .recorded_step import recorded_step
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +67,7 @@ class TextModelPrefix:
         self._opening: Opening | None = None
         self._blocks: list[Hashable] = []  # what stands for each entry that is shown
         self._cache = empty_cache(network)
+        self._step = recorded_step(network)
         self._lent: int | None = None  # tokens of the opening that may be in the cache when it comes back
 
     @property
@@ -153,7 +155,8 @@ class TextModelPrefix:
         )
         self._cache.keep(read)
         self._lent = kept
-        return GreedyAnswer(self._network, prefill, self._vocabulary, max_new_tokens, self._cache), read
+        answer = GreedyAnswer(self._network, prefill, self._vocabulary, max_new_tokens, self._cache, self._step)
+        return answer, read
 
     def take_back(self) -> None:
         if self._lent is not None:
@@ -163,7 +166,8 @@ class TextModelPrefix:
     def clear(self) -> None:
         if self._lent is None:
             self._cache.wipe()
-        self._cache, self._opening, self._lent = empty_cache(self._network), None, None
+        self._cache, self._step = empty_cache(self._network), recorded_step(self._network)
+        self._opening, self._lent = None, None
         self._blocks = []
 
     @torch.inference_mode()
