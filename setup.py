@@ -40,7 +40,7 @@ setup(
     ],
     extras_require={
         "llava": ["protobuf>=4", "sentencepiece>=0.2"],  # to read Vicuna's tokenizer.model
-        "train": ["matplotlib>=3.8"],
+        "train": ["matplotlib>=3.8", "torch>=2.9,<3"],  # Muon
         "lora": ["peft>=0.18"],
         "quantized": ["accelerate>=1.1", "bitsandbytes>=0.46.1"],
         "test": [

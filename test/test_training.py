@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration
 from flash_vstream_ros.demo.questions import questions
 from flash_vstream_ros.demo.world import COLOURS, KINDS, ROOMS, World
 from flash_vstream_ros.memory.slot import EntryKind, Grid, MemoryEntry, MemorySnapshot
+from flash_vstream_ros.models.grouped_attention import attending
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.prompt import ChatPrompt
 from flash_vstream_ros.models.qwen2_vl import prefill
@@ -23,6 +24,7 @@ from flash_vstream_ros.training import patrols, run
 from flash_vstream_ros.training.language import Batcher, answers_right, loss_and_hits
 from flash_vstream_ros.training.looks import FRAME_S, Label, Looks, looks
 from flash_vstream_ros.training.network import GRID, encode_batch, household_network, household_tokenizer
+from flash_vstream_ros.training.optimisers import kernel_beside_bfloat16, optimisers
 from flash_vstream_ros.training.patrols import Composer, Example, Features, examples
 
 
@@ -169,6 +171,40 @@ def test_training_pictures_are_those_of_the_demo_camera(pictures: Looks) -> None
     assert all((list(COLOURS)[c - 1], KINDS[k - 1], ROOMS[r]) not in rendering.HELD_OUT for r, _, c, k, _ in shown if c)
 
 
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="PyTorch before 2.9 has no Muon")
+def test_muon_learns_the_matrices_between_tokens_and_adamw_the_rest(network: Any) -> None:
+    muon, adamw = optimisers(network, 0.3, 0.1)
+    groups = [{w: group["lr"] for group in one.param_groups for w in group["params"]} for one in (muon, adamw)]
+    layers = network.model.language_model.layers
+    assert groups[0] == {w: 0.3 for layer in layers for w in layer.parameters() if w.ndim == 2}
+    assert len(groups[0]) == 7 * len(layers)  # queries, keys, values, output; gate, up, down
+    assert network.get_input_embeddings().weight in groups[1]
+    assert groups[0].keys() | groups[1].keys() == {w for w in network.parameters() if w.requires_grad}
+    assert not groups[0].keys() & groups[1].keys()
+
+
+def test_a_pytorch_without_muon_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.optim, "Muon", raising=False)
+    with pytest.raises(ValueError, match=r"PyTorch 2\.9 or later"):
+        run.train(run.Plan(), tmp_path, torch.device("cpu"), lambda _: None)
+
+
+def test_gradients_beside_bfloat16_are_those_of_float32_but_for_rounding(
+    network: Any, tokenizer: Any, some: list[Example]
+) -> None:
+    batcher = Batcher(network, tokenizer, ChatPrompt.of(tokenizer), drills=2)
+    batch = batcher(some[:2], 4, np.random.default_rng(1))
+    weights = [*network.model.language_model.layers.parameters()]
+    exact = torch.autograd.grad(loss_and_hits(network, batch)[0], weights)
+    kernel = kernel_beside_bfloat16(network.device)
+    with attending(network.config.text_config, kernel), torch.autocast("cpu", torch.bfloat16):
+        rounded = torch.autograd.grad(loss_and_hits(network, batch)[0], weights)
+    for one, other in zip(exact, rounded, strict=True):
+        assert other.dtype == torch.float32
+        assert (one - other).norm() < 0.05 * one.norm()
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="PyTorch before 2.9 has no Muon")
 def test_a_run_is_resumed_and_ends_in_a_model_that_answers(
     tmp_path: Path, pictures: Looks, monkeypatch: pytest.MonkeyPatch
 ) -> None:

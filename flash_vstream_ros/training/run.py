@@ -15,12 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from flash_vstream_ros.models.grouped_attention import attending
 from flash_vstream_ros.models.prompt import ChatPrompt
 
 from .curves import draw_curves
 from .language import Batcher, Pool, answers_right, loss_and_hits
 from .looks import looks
 from .network import household_network, household_tokenizer
+from .optimisers import kernel_beside_bfloat16, optimisers
 from .patrols import Example, Features, encode_looks, examples
 from .vision import train_vision
 
@@ -36,7 +38,8 @@ class Plan:
     vision_steps: int = 2000
     language_steps: int = 26_000
     cooling_steps: int = 8_000  # of these, the last ones, with a falling rate
-    language_rate: float = 1e-3
+    language_rate: float = 1e-3  # of what is not a matrix of a layer
+    matrix_rate: float = 3e-3
     batch: int = 8  # prompts, in parts of similar length
     parts: int = 2  # each on a core of its own
     questions: int = 8  # behind each prompt
@@ -58,8 +61,10 @@ class Progress:
 def train(plan: Plan, folder: Path, device: torch.device, report: Callable[[Progress], None]) -> Path:
     """Trains in `folder`, going on from what is there; the folder of the finished model.
 
-    Raises ValueError when the folder holds a run of another seed.
+    Raises ValueError when the folder holds a run of another seed, and where PyTorch is too old.
     """
+    if not hasattr(torch.optim, "Muon"):
+        raise ValueError(f"Training needs the Muon optimiser of PyTorch 2.9 or later; this is {torch.__version__}.")
     folder.mkdir(parents=True, exist_ok=True)
     state = _State.load(folder, plan)
     tokenizer = household_tokenizer()
@@ -77,7 +82,9 @@ def train(plan: Plan, folder: Path, device: torch.device, report: Callable[[Prog
         state.save()
     network.model.visual.load_state_dict(state.vision)
     network.model.visual.requires_grad_(False)
-    _train_language(plan, network, tokenizer, state, encode_looks(network, pictures), report)
+    features = encode_looks(network, pictures)
+    with attending(network.config.text_config, kernel_beside_bfloat16(device)):
+        _train_language(plan, network, tokenizer, state, features, report)
     return _finish(folder, network, tokenizer, state)
 
 
@@ -85,17 +92,19 @@ def _train_language(
     plan: Plan, network: Any, tokenizer: Any, state: _State, features: Features, report: Callable[[Progress], None]
 ) -> None:
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, plan.language_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    learners = optimisers(network, plan.matrix_rate, plan.language_rate)
     if state.language is not None:
         network.load_state_dict(state.language)
-        optimiser.load_state_dict(state.optimiser)
+        for learner, kept in zip(learners, state.optimisers, strict=True):
+            learner.load_state_dict(kept)
     batcher = Batcher(network, tokenizer, ChatPrompt.of(tokenizer), plan.drills)
     draw = np.random.default_rng((plan.seed, state.step))
 
     def gradients(chosen: list[Example], seed: int) -> tuple[tuple[Tensor, ...], float, int, int]:
         torch.set_num_threads(threads)
         batch = batcher(chosen, plan.questions, np.random.default_rng(seed))
-        loss, hits = loss_and_hits(network, batch)
+        with torch.autocast(network.device.type, torch.bfloat16):
+            loss, hits = loss_and_hits(network, batch)
         return torch.autograd.grad(loss, parameters), float(loss.detach()), *answers_right(batch, hits, batcher.stop)
 
     pool = _pool(plan, features, state.step)
@@ -106,8 +115,9 @@ def _train_language(
     workers = ThreadPoolExecutor(plan.parts)
     try:
         while state.step < plan.language_steps:
-            for group in optimiser.param_groups:
-                group["lr"] = plan.language_rate * _heat(plan, state.step)
+            for learner, rate in zip(learners, (plan.matrix_rate, plan.language_rate), strict=True):
+                for group in learner.param_groups:
+                    group["lr"] = rate * _heat(plan, state.step)
             if state.step == plan.language_steps - plan.cooling_steps:
                 pool.close()
                 pool = _pool(plan, features, state.step, pool.held)
@@ -116,7 +126,8 @@ def _train_language(
             for parameter, *shares in zip(parameters, *(part[0] for part in done), strict=True):
                 parameter.grad = torch.stack(shares).mean(0)
             nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimiser.step()
+            for learner in learners:
+                learner.step()
             state.step += 1
             losses.append(float(np.mean([part[1] for part in done])))
             right, asked = right + sum(part[2] for part in done), asked + sum(part[3] for part in done)
@@ -127,7 +138,8 @@ def _train_language(
                 report(Progress("language", state.step, plan.language_steps, float(np.mean(losses)), right / asked))
                 losses, right, asked = [], 0, 0
             if time.monotonic() - saved > SAVE_EVERY_S or ended:
-                state.language, state.optimiser = network.state_dict(), optimiser.state_dict()
+                state.language = network.state_dict()
+                state.optimisers = [learner.state_dict() for learner in learners]
                 state.save()
                 saved = time.monotonic()
     finally:
@@ -154,7 +166,7 @@ class _State:
         self.plans: list[tuple[int, dict[str, Any]]] = []  # each from a step on: a run may go on with other settings
         self.vision: dict[str, Any] | None = None
         self.language: dict[str, Any] | None = None
-        self.optimiser: dict[str, Any] = {}
+        self.optimisers: list[dict[str, Any]] = []
         self.scores: dict[str, float] = {}
         self.step = 0
         self.language_s = 0.0
