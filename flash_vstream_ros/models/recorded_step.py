@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -40,18 +41,19 @@ def whole_room(
 AttentionInterface.register(ROOM, whole_room)
 
 
-def cuda_graph(run: Run) -> Run:
-    """`run` on the current CUDA device without Python: each call fills the same result from the same tensors."""
-    aside = torch.cuda.Stream()
-    aside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(aside):
-        for _ in range(REHEARSALS):
-            run()
-    torch.cuda.current_stream().wait_stream(aside)
+def cuda_graph(device: torch.device, run: Run) -> Run:
+    """`run` without Python: each call fills the same result from the same tensors, all on one CUDA device."""
     graph = torch.cuda.CUDAGraph()
-    # Another thread makes frames ready meanwhile, and may allocate.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        output = run()
+    with torch.cuda.device(device):
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(REHEARSALS):
+                run()
+        # Another thread makes frames ready meanwhile, and may allocate.
+        with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
+            output = run()
+        torch.cuda.current_stream().wait_stream(aside)
 
     def replay() -> Tensor:
         graph.replay()
@@ -63,7 +65,7 @@ def cuda_graph(run: Run) -> Run:
 class RecordedStep:
     """The step of one network over one cache at a time, recorded anew when the cache has got more room."""
 
-    def __init__(self, network: Any, record: Callable[[Run], Run] = cuda_graph) -> None:
+    def __init__(self, network: Any, record: Callable[[Run], Run]) -> None:
         self._network = network
         self._record = record
         self._numbers = torch.zeros(3, dtype=torch.long, device=network.device)  # token, position, place in the cache
@@ -98,14 +100,15 @@ class RecordedStep:
     def _run(self, cache: InPlaceCache) -> Run:
         network, numbers = self._network, self._numbers
         whole = Cache(layers=[_WholeLayer(layer, numbers[2:]) for layer in cache.layers])
-        places = torch.arange(cache.room, device=numbers.device)
+        room = cache.room
 
         def run() -> Tensor:
+            used = torch.arange(room, device=numbers.device) <= numbers[2]
             with attending(network.config.text_config, ROOM):
                 output = network.model.language_model(
                     inputs_embeds=network.get_input_embeddings()(numbers[None, :1]),
                     position_ids=numbers[1].expand(3, 1, 1),
-                    attention_mask=(places <= numbers[2])[None, None, None],
+                    attention_mask=used[None, None, None],
                     past_key_values=whole,
                     use_cache=True,
                 )
@@ -135,4 +138,6 @@ def recorded_step(network: Any) -> RecordedStep | None:
     split = len(set(getattr(network, "hf_device_map", {}).values())) > 1
     whole = set(getattr(config, "layer_types", ())) <= {"full_attention"}
     alone = network.device.type == "cuda" and not split and whole
-    return RecordedStep(network) if alone and config._attn_implementation != "eager" else None
+    if not alone or config._attn_implementation == "eager":
+        return None
+    return RecordedStep(network, partial(cuda_graph, network.device))
