@@ -18,7 +18,7 @@ from .scoring import Question, facts, precision_recall, right
 from .wordings import KIND_OF, WORDINGS
 from .world import COLOURS, HELD_OUT, KINDS, ROOMS, Look, Thing, Visit
 
-__all__ = ["WORDINGS", "Question", "facts", "history", "patrol", "precision_recall", "questions", "right"]
+__all__ = ["WORDINGS", "Question", "facts", "history", "lately", "patrol", "precision_recall", "questions", "right"]
 
 SEEN_S = 8.0  # what has been in view for so long counts as seen [s]
 GLIMPSE_S = 4.0  # so long before a look or a visit begins, it may already be in the picture [s]
@@ -84,6 +84,16 @@ def history(visits: Sequence[Visit], now: float) -> tuple[Visit, ...]:
     return tuple(visit if visit.end <= known else _cut(visit, known, now) for visit in past)
 
 
+def lately(visits: Sequence[Visit], since: float) -> tuple[Visit, ...]:
+    """The visits and looks that were seen after `since` [s] for long enough to count."""
+    least = since + SEEN_S
+    return tuple(
+        visit._replace(looks=tuple(look for look in visit.looks if look.end >= least))
+        for visit in visits
+        if visit.end >= least
+    )
+
+
 def questions(visits: Sequence[Visit], now: float, rng: np.random.Generator) -> list[Question]:
     """Some twenty questions of all kinds that `now` allows, half of them about what was where and when."""
     past = past_of(visits, now)
@@ -95,9 +105,8 @@ def questions(visits: Sequence[Visit], now: float, rng: np.random.Generator) -> 
 
 def patrol(visits: Sequence[Visit], since: float, until: float) -> str:
     """The summary of what came into view between two moments [s]: rooms and things in the order of first sight."""
-    least = since + SEEN_S
-    recent = [visit for visit in history(visits, until) if visit.end >= least]
-    looks = [look for visit in recent for look in visit.looks if look.end >= least]
+    recent = lately(history(visits, until), since)
+    looks = [look for visit in recent for look in visit.looks]
     things = dict.fromkeys(f"a {look.thing.name}" for look in looks if look.thing)
     saw = [*things, *(["a person"] if any(look.person for look in looks) else [])]
     rooms = [f"the {room}" for room in dict.fromkeys(visit.room for visit in recent)]

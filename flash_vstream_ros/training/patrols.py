@@ -7,7 +7,7 @@ hours costs a second and no picture.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flash_vstream_ros.demo.questions import Question, questions
-from flash_vstream_ros.demo.world import ROOMS, World
+from flash_vstream_ros.demo.questions import WORDINGS, Question, facts, lately, patrol, questions
+from flash_vstream_ros.demo.world import ROOMS, Visit, World
 from flash_vstream_ros.memory.flash_memory import FlashMemory, FlashMemoryConfig
 from flash_vstream_ros.memory.slot import Grid, Slot
 from flash_vstream_ros.models.ages import ages
@@ -33,7 +33,8 @@ CROWDED = 0.7
 SLOW_SHARE = 0.5
 # Other forms of memory are trained a little as well, so that comparing with them is fair.
 FORMS, FORM_SHARES = ("Flash", "CSM", "DAM"), (0.8, 0.1, 0.1)
-RECENT_SHARE = 0.25
+WINDOW_SHARE, SHORTEST_WINDOW_S = 0.35, 40.0  # of the moments, and of the past then shown
+LONGEST_SUMMARY = 14  # facts
 SOON, LATER = 6, 3  # slots
 DRAWS = 2  # of questions for each moment
 SECOND = 1_000_000_000
@@ -160,12 +161,12 @@ def nanoseconds(t: float) -> int:
 
 
 def _example(memory: FlashMemory, world: World, now: float, form: str, rng: np.random.Generator) -> Example:
-    """What is asked `now`; some of the time about the newest visits only, as a summary does."""
-    begun = [visit for visit in world.visits if visit.start <= now]
-    since = int(rng.integers(len(begun))) if rng.random() < RECENT_SHARE else 0
-    snapshot = memory.snapshot(since_ns=nanoseconds(begun[since].looks[0].start) if since else 0)
+    """What is asked `now`; some of the time about a window that ends now, as a summary is."""
+    window = SHORTEST_WINDOW_S * (now / SHORTEST_WINDOW_S) ** rng.random() if rng.random() < WINDOW_SHARE else now
+    snapshot = memory.snapshot(since_ns=nanoseconds(now - window) if window < now else 0)
     if snapshot.empty:
-        since, snapshot = 0, memory.snapshot()
+        window, snapshot = now, memory.snapshot()
+    visits = lately(world.visits, now - window) if window < now else world.visits
     told = [*ages(snapshot)]
     dam, csm = slice(0 if form == "CSM" else None), slice(0 if form == "DAM" else None)
     return Example(
@@ -175,9 +176,19 @@ def _example(memory: FlashMemory, world: World, now: float, form: str, rng: np.r
         snapshot.csm_times[csm],
         torch.tensor([*told[: len(snapshot.dam)][dam], *told[len(snapshot.dam) :][csm]], dtype=torch.float64),
         snapshot.text_slots,
-        [question for _ in range(DRAWS) for question in questions(world.visits[since:], now, rng)],
-        drills(world.visits[since:], now, rng),
+        [
+            *(question for _ in range(DRAWS) for question in questions(visits, now, rng)),
+            *_summaries(visits, now, 4 if window < now else 1, rng),
+        ],
+        drills(visits, now, rng),
     )
+
+
+def _summaries(visits: Sequence[Visit], now: float, count: int, rng: np.random.Generator) -> list[Question]:
+    """Of all that was seen, more than `questions` asks to be told at once."""
+    truth = patrol(visits, 0.0, now)
+    wordings = rng.permutation(WORDINGS["patrol"])[:count] if len(facts(truth)) <= LONGEST_SUMMARY else ()
+    return [Question("patrol", str(text), truth, None, False) for text in wordings]
 
 
 @torch.no_grad()
