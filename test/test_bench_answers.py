@@ -204,7 +204,7 @@ def test_questions_are_asked_in_settled_looks():
 def test_the_table_adds_up(model: Any, capsys: pytest.CaptureFixture[str]):
     result = answers.evaluate(model, [100_000, 100_001], minutes=0.5, config=SMALL)
     count, kinds = result["questions"], result["questions"]["kinds"]
-    assert result["moments"] == result["summaries"]["count"] == 2
+    assert [result["moments"], *(scores["count"] for scores in result["summaries"].values())] == [2, 2, 2]
     assert sum(kinds.values()) == count["overall"] > 10
     assert sum(count[age] for age in answers.AGES) <= count["overall"]
     for row in result["policies"].values():
@@ -234,7 +234,7 @@ def test_shares_by_age_and_novelty():
             asked("seen", None, False, True),
             asked("room_first", 7200.0, False, True),
         ],
-        [answers.Summary("I saw a red ball.", "I was in the office. I saw a red ball.")],
+        [answers.Summary("10 min", "I saw a red ball.", "I was in the office. I saw a red ball.")],
         {"flash": 72},
     )
     row = answers.figures(outcome)["policies"]["flash"]
@@ -248,7 +248,8 @@ def test_shares_by_age_and_novelty():
     }
     assert (row["at least 5 min"], row["at least 30 min"]) == (0.5, 1.0)
     assert (row["held out"], row["not held out"]) == (1.0, 0.0)
-    assert answers.figures(outcome)["summaries"]["recall"] == 0.5
+    assert answers.figures(outcome)["summaries"]["10 min"]["recall"] == 0.5
+    assert answers.figures(outcome)["summaries"]["1 min"]["count"] == 0
 
 
 def test_a_missing_model_is_one_sentence(capsys: pytest.CaptureFixture[str]):

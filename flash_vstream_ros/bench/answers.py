@@ -36,7 +36,7 @@ FIRST_SEED = 100_000
 PACE_S = (220.0, 340.0)  # of a look; each world has its own
 MOMENTS_MIN = (4.0, 20.0, 60.0, 110.0)  # and the end of the patrol
 SETTLED_S = 10.0  # a look has lasted at least so long when questions are asked
-SUMMARY_S = 600.0
+SUMMARIES_S = {"1 min": 60.0, "10 min": 600.0}  # windows that end when it is asked; the node's own are of a minute
 AGES = {"now": 30.0, "1 min": 300.0, "5 min": 1800.0, "30 min": 7200.0, "120 min": float("inf")}  # each less than [s]
 LEAST_AGES = {"at least 5 min": 300.0, "at least 30 min": 1800.0}
 
@@ -47,6 +47,7 @@ class Asked(NamedTuple):
 
 
 class Summary(NamedTuple):
+    window: str  # one of SUMMARIES_S
     said: str
     truth: str
 
@@ -86,13 +87,18 @@ def watch(model: VisionLanguageModel, world: World, slots: range, grid: Grid) ->
 
 
 def stream(
-    model: Any, seed: int, minutes: float, config: FlashMemoryConfig = MEMORY, seen: Callable[[], None] = lambda: None
+    model: Any,
+    seed: int,
+    minutes: float,
+    config: FlashMemoryConfig = MEMORY,
+    seen: Callable[[], None] = lambda: None,
+    pace_s: tuple[float, float] = PACE_S,
 ) -> Outcome:
     """One patrol, every slot rendered and encoded once for all policies; `seen` is called for each."""
     from .batched import batched_answers  # transformers takes seconds to import, and other benchmarks need none
 
     rng = np.random.default_rng(seed)
-    world = World(seed, minutes, pace_s=rng.uniform(*PACE_S))
+    world = World(seed, minutes, pace_s=rng.uniform(*pace_s))
     grid = model.grid(*world.frame(0.0).shape[:2])
     memories = policies(config, grid, seed)
     flash = memories["flash"]
@@ -116,9 +122,10 @@ def stream(
         outcome.asked += [
             Asked(question, {name: marks[name][index] for name in marks}) for index, question in enumerate(asked)
         ]
-        since = max(now - SUMMARY_S, 0.0)
-        (said_of_it,) = batched_answers(model, flash.snapshot(since_ns=round(since * SECOND)), [SUMMARY_PROMPT])
-        outcome.summaries.append(Summary(said_of_it, patrol(world.visits, since, now)))
+        for window, seconds in SUMMARIES_S.items():
+            since = max(now - seconds, 0.0)
+            (said_of_it,) = batched_answers(model, flash.snapshot(since_ns=round(since * SECOND)), [SUMMARY_PROMPT])
+            outcome.summaries.append(Summary(window, said_of_it, patrol(world.visits, since, now)))
         outcome.moments += 1
     return outcome
 
@@ -128,7 +135,6 @@ def figures(outcome: Outcome) -> dict[str, Any]:
     groups = {name: [a for a in outcome.asked if test(a.question)] for name, test in _groups(outcome.asked).items()}
     kinds = sorted({asked.question.kind for asked in outcome.asked})
     by_kind = {kind: [a for a in outcome.asked if a.question.kind == kind] for kind in kinds}
-    scores = [precision_recall(summary.said, summary.truth) for summary in outcome.summaries]
     return {
         "moments": outcome.moments,
         "questions": {
@@ -144,12 +150,7 @@ def figures(outcome: Outcome) -> dict[str, Any]:
             }
             for policy, tokens in outcome.tokens.items()
         },
-        "summaries": {
-            "count": len(scores),
-            "precision": fmean(precision for precision, _ in scores) if scores else None,
-            "recall": fmean(recall for _, recall in scores) if scores else None,
-            "first": [summary._asdict() for summary in outcome.summaries[:5]],
-        },
+        "summaries": {window: _scores([s for s in outcome.summaries if s.window == window]) for window in SUMMARIES_S},
     }
 
 
@@ -159,9 +160,10 @@ def evaluate(
     minutes: float,
     config: FlashMemoryConfig = MEMORY,
     seen: Callable[[], None] = lambda: None,
+    pace_s: tuple[float, float] = PACE_S,
 ) -> dict[str, Any]:
     """All figures of the patrols of `seeds`, each at least so many `minutes` long."""
-    return _result(model, config, (stream(model, seed, minutes, config, seen) for seed in seeds))
+    return _result(model, config, (stream(model, seed, minutes, config, seen, pace_s) for seed in seeds))
 
 
 def run(
@@ -171,20 +173,21 @@ def run(
     seed: int = FIRST_SEED,
     device: str = "auto",
     processes: int = 1,
+    pace: Sequence[float] = PACE_S,
 ) -> dict[str, Any]:
     """Loads the model and evaluates it behind a progress bar."""
-    loaded, seeds = _loaded(model, device), range(seed, seed + streams)
+    loaded, seeds, pace_s = _loaded(model, device), range(seed, seed + streams), (min(pace), max(pace))
     with progress_bar() as bar:
         if processes == 1:
             # A patrol ends with a look, so the number of slots is known to a few only.
             task = bar.add_task("slots", total=streams * round(60 * minutes / SLOT_S))
-            result = evaluate(loaded, seeds, minutes, seen=lambda: bar.advance(task))
+            result = evaluate(loaded, seeds, minutes, seen=lambda: bar.advance(task), pace_s=pace_s)
             bar.update(task, total=bar.tasks[task].completed)
         else:
             with ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-                patrols = pool.map(_patrol, repeat(model), repeat(device), seeds, repeat(minutes))
+                patrols = pool.map(_patrol, repeat(model), repeat(device), seeds, repeat(minutes), repeat(pace_s))
                 result = _result(loaded, MEMORY, bar.track(patrols, total=streams, description="patrols"))
-    return {"model": model, "streams": streams, "minutes": minutes, "seed": seed, **result}
+    return {"model": model, "streams": streams, "minutes": minutes, "pace": [*pace_s], "seed": seed, **result}
 
 
 @cache
@@ -192,8 +195,8 @@ def _loaded(model: str, device: str) -> VisionLanguageModel:
     return load_model(model, device=device, max_pixels=MAX_PIXELS, age_text=AGE_TEXT)
 
 
-def _patrol(model: str, device: str, seed: int, minutes: float) -> Outcome:
-    return stream(_loaded(model, device), seed, minutes)
+def _patrol(model: str, device: str, seed: int, minutes: float, pace_s: tuple[float, float]) -> Outcome:
+    return stream(_loaded(model, device), seed, minutes, pace_s=pace_s)
 
 
 def _result(model: VisionLanguageModel, config: FlashMemoryConfig, outcomes: Iterable[Outcome]) -> dict[str, Any]:
@@ -226,16 +229,25 @@ def show(result: dict[str, Any]) -> None:
         f"\nflash, things where training never showed them: {_percent(flash['held out'])} % of {asked['held out']}"
         f" right, others of these kinds: {_percent(flash['not held out'])} % of {asked['not held out']}"
     )
-    print(
-        f"flash, {summaries['count']} summaries of the last {SUMMARY_S / 60:g} minutes: precision"
-        f" {_percent(summaries['precision'])} %, recall {_percent(summaries['recall'])} %"
-    )
+    for window, scores in summaries.items():
+        print(
+            f"flash, {scores['count']} summaries of the last {window}: precision"
+            f" {_percent(scores['precision'])} %, recall {_percent(scores['recall'])} %"
+        )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default=HOUSEHOLD, help="a name or a folder (default: %(default)s)")
     parser.add_argument("--streams", type=int, default=20, metavar="N", help="patrols (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=150.0, help="length of each (default: %(default)s)")
+    parser.add_argument(
+        "--pace",
+        type=float,
+        nargs=2,
+        default=PACE_S,
+        metavar=("FROM", "TO"),
+        help="of a look in the median, each patrol has its own; the demo's is 15 15 [s] (default: %(default)s)",
+    )
     parser.add_argument("--seed", type=int, default=FIRST_SEED, help="of the first patrol (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto: CUDA when there is one; cpu, cuda:N (default: auto)")
     parser.add_argument("--processes", type=int, default=1, metavar="N", help="at a time (default: %(default)s)")
@@ -262,6 +274,16 @@ def _aged(least: float, most: float = float("inf")) -> Callable[[Question], bool
 
 def _share(asked: Sequence[Asked], policy: str) -> float | None:
     return fmean(one.right[policy] for one in asked) if asked else None
+
+
+def _scores(summaries: Sequence[Summary]) -> dict[str, Any]:
+    scores = [precision_recall(summary.said, summary.truth) for summary in summaries]
+    return {
+        "count": len(scores),
+        "precision": fmean(precision for precision, _ in scores) if scores else None,
+        "recall": fmean(recall for _, recall in scores) if scores else None,
+        "first": [summary._asdict() for summary in summaries[:5]],
+    }
 
 
 def _percent(share: float | None) -> str:

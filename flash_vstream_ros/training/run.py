@@ -36,8 +36,8 @@ class Plan:
 
     seed: int = 1
     vision_steps: int = 2000
-    language_steps: int = 26_000
-    cooling_steps: int = 8_000  # of these, the last ones, with a falling rate
+    language_steps: int = 15_000
+    cooling_steps: int = 7_000  # of these, the last ones, with a falling rate
     language_rate: float = 1e-3  # of what is not a matrix of a layer
     matrix_rate: float = 3e-3
     batch: int = 8  # prompts, in parts of similar length
