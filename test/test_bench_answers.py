@@ -79,9 +79,10 @@ def slots_in_detail(snapshot: MemorySnapshot) -> list[int]:
 
 
 def test_the_settings_are_those_that_the_model_is_trained_for():
-    assert answers.MEMORY == patrols.MEMORY
+    trained = patrols.TRAINED_MEMORY
+    assert replace(answers.MEMORY, csm_slots=trained.csm_slots, dam_slots=trained.dam_slots) == trained
     assert (answers.FRAME_S, answers.SLOT_S) == (looks.FRAME_S, looks.SLOT_S)
-    assert Budget.of(answers.MEMORY, GRID) == Budget(352, 88, 22)
+    assert Budget.of(answers.MEMORY, GRID) == Budget.of(trained, GRID) == Budget(352, 88, 22)
 
 
 def test_every_policy_but_no_video_spends_the_whole_budget(kept):

@@ -233,7 +233,7 @@ def test_memories_to_train_on_are_of_all_sizes(features: Features, some: list[Ex
     assert len({len(example.csm) for example in some}) > 2
     endless = examples(features, 4, longest_min=6.0, real=True)
     real = next(example for example in endless if len(example.csm) and len(example.dam))
-    assert len(real.dam) <= patrols.MEMORY.dam_slots
+    assert len(real.dam) <= patrols.TRAINED_MEMORY.dam_slots
     world = World(2)
     assert questions(world.visits, world.duration, np.random.default_rng(0))
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
-from functools import cache
-from itertools import repeat
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from multiprocessing import get_context
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -33,6 +32,7 @@ from .policies import OFFLINE, Budget, policies
 
 SECOND = 1_000_000_000
 FIRST_SEED = 100_000
+SLOTS = (MEMORY.csm_slots, MEMORY.dam_slots)
 PACE_S = (220.0, 340.0)  # of a look; each world has its own
 MOMENTS_MIN = (4.0, 20.0, 60.0, 110.0)  # and the end of the patrol
 SETTLED_S = 10.0  # a look has lasted at least so long when questions are asked
@@ -174,20 +174,24 @@ def run(
     device: str = "auto",
     processes: int = 1,
     pace: Sequence[float] = PACE_S,
+    slots: Sequence[int] = SLOTS,
 ) -> dict[str, Any]:
     """Loads the model and evaluates it behind a progress bar."""
     loaded, seeds, pace_s = _loaded(model, device), range(seed, seed + streams), (min(pace), max(pace))
+    config = replace(MEMORY, csm_slots=slots[0], dam_slots=slots[1])
     with progress_bar() as bar:
         if processes == 1:
             # A patrol ends with a look, so the number of slots is known to a few only.
             task = bar.add_task("slots", total=streams * round(60 * minutes / SLOT_S))
-            result = evaluate(loaded, seeds, minutes, seen=lambda: bar.advance(task), pace_s=pace_s)
+            result = evaluate(loaded, seeds, minutes, config, seen=lambda: bar.advance(task), pace_s=pace_s)
             bar.update(task, total=bar.tasks[task].completed)
         else:
             with ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-                patrols = pool.map(_patrol, repeat(model), repeat(device), seeds, repeat(minutes), repeat(pace_s))
-                result = _result(loaded, MEMORY, bar.track(patrols, total=streams, description="patrols"))
-    return {"model": model, "streams": streams, "minutes": minutes, "pace": [*pace_s], "seed": seed, **result}
+                one = partial(_patrol, model, device, minutes=minutes, config=config, pace_s=pace_s)
+                patrols = pool.map(one, seeds)
+                result = _result(loaded, config, bar.track(patrols, total=streams, description="patrols"))
+    settings = {"streams": streams, "minutes": minutes, "pace": [*pace_s], "slots": [*slots], "seed": seed}
+    return {"model": model, **settings, **result}
 
 
 @cache
@@ -195,8 +199,10 @@ def _loaded(model: str, device: str) -> VisionLanguageModel:
     return load_model(model, device=device, max_pixels=MAX_PIXELS, age_text=AGE_TEXT)
 
 
-def _patrol(model: str, device: str, seed: int, minutes: float, pace_s: tuple[float, float]) -> Outcome:
-    return stream(_loaded(model, device), seed, minutes, pace_s=pace_s)
+def _patrol(
+    model: str, device: str, seed: int, minutes: float, config: FlashMemoryConfig, pace_s: tuple[float, float]
+) -> Outcome:
+    return stream(_loaded(model, device), seed, minutes, config, pace_s=pace_s)
 
 
 def _result(model: VisionLanguageModel, config: FlashMemoryConfig, outcomes: Iterable[Outcome]) -> dict[str, Any]:
@@ -247,6 +253,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=PACE_S,
         metavar=("FROM", "TO"),
         help="of a look in the median, each patrol has its own; the demo's is 15 15 [s] (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--slots",
+        type=int,
+        nargs=2,
+        default=SLOTS,
+        metavar=("CSM", "DAM"),
+        help="how the memory's budget is divided: clusters, key slots (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=FIRST_SEED, help="of the first patrol (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto: CUDA when there is one; cpu, cuda:N (default: auto)")

@@ -20,7 +20,7 @@ from flash_vstream_ros.demo.world import ROOMS, Visit, World
 from flash_vstream_ros.memory.flash_memory import FlashMemory, FlashMemoryConfig
 from flash_vstream_ros.memory.slot import Grid, Slot
 from flash_vstream_ros.models.ages import ages
-from flash_vstream_ros.models.household_settings import FRAME_S, MEMORY, SLOT_S, slots_by
+from flash_vstream_ros.models.household_settings import FRAME_S, SLOT_S, TRAINED_MEMORY, slots_by
 
 from .drills import Drill, drills
 from .looks import Label, Looks, look_key
@@ -108,7 +108,8 @@ class Composer:
 def random_memory(rng: np.random.Generator) -> FlashMemoryConfig:
     """Mostly smaller than the real one: cheaper, and much is lost from it on a short patrol already."""
     csm_slots = int(rng.choice(CSM_SLOTS, p=CSM_SHARES))
-    return replace(MEMORY, csm_slots=csm_slots, dam_slots=max(2, csm_slots * MEMORY.dam_slots // MEMORY.csm_slots))
+    details = csm_slots * TRAINED_MEMORY.dam_slots // TRAINED_MEMORY.csm_slots
+    return replace(TRAINED_MEMORY, csm_slots=csm_slots, dam_slots=max(2, details))
 
 
 def random_world(rng: np.random.Generator, csm_slots: int, longest_min: float, eventful: bool = False) -> World:
@@ -135,7 +136,7 @@ def examples(
     rng = np.random.default_rng(seed)
     composer = Composer(features, seed + 1)
     while True:
-        config = MEMORY if real else random_memory(rng)
+        config = TRAINED_MEMORY if real else random_memory(rng)
         world = random_world(rng, config.csm_slots, longest_min, eventful=real)
         places = rng.random(moments - 1) ** (0.5 if real else 1)
         stops = sorted({*(20 + places * (world.duration - 20)).tolist(), world.duration})
