@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from test_engine import settled, wait_until, watch
 
 from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.engine.questions import ErrorCode, Question
+from flash_vstream_ros.engine.reading import WarmLimits
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.models.interface import VisionLanguageModel
@@ -66,6 +68,22 @@ def test_before_it_is_ready_the_model_has_encoded_and_answered_and_nothing_is_re
         assert (status.questions_answered, status.frames.encoded, status.frames.received) == (0, 0, 0)
         assert engine.ask(Question("What was there?")).answer().error_code is ErrorCode.NO_FRAMES
         assert not warnings
+
+
+def test_the_first_question_is_read_in_as_many_steps_as_the_others(model) -> None:
+    read: list[int] = []
+    language: Any = model
+    config = replace(CONFIG, max_new_tokens=1, warm=WarmLimits(max_mib=0))
+    with running(config, model) as (engine, _, _):
+        watch(engine, range(1, 7))
+        wait_until(lambda: settled(engine))
+        language.network.model.language_model.register_forward_hook(lambda *_: read.append(1))
+        steps = []
+        for _ in range(3):
+            read.clear()
+            assert engine.ask(Question("Where is the red ball?")).answer().error_code is ErrorCode.NONE
+            steps.append(len(read))
+    assert len(set(steps)) == 1
 
 
 def test_it_can_be_switched_off(model) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from functools import partial
 from typing import Any
 
 FRAMES = 2
 QUESTIONS = 10
+PAUSE_S = 0.5  # a processor that has slept answers slower: each question comes after the same sleep
 
 
 def first_tokens_s(model: str, device: str, warm_up: bool) -> list[float]:
@@ -21,7 +23,7 @@ def first_tokens_s(model: str, device: str, warm_up: bool) -> list[float]:
 
 
 def ask(model: str, device: str, warm_up: bool) -> list[float]:
-    """Show the engine one slot and ask it the same question over and over; nothing is read ahead."""
+    """Show the engine one slot and ask it the same question over and over, after pauses; nothing is read ahead."""
     import numpy as np
 
     from flash_vstream_ros.bench.warm import SIDE, settings_of
@@ -39,6 +41,7 @@ def ask(model: str, device: str, warm_up: bool) -> list[float]:
     picture = np.random.default_rng(0).integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8)
 
     def answered(text: str) -> Any:
+        time.sleep(PAUSE_S)
         return engine.ask(Question(text, deadline_s=600.0)).answer()
 
     engine.start()

@@ -26,6 +26,7 @@ from .durations import Durations
 from .frames import Frame, Mailbox
 from .notices import Notices
 from .orders import Orders
+from .pace import Pace
 from .policies import memory_of
 from .questions import Answer, ErrorCode, Question, Ticket, WaitingLine
 from .reading import ColdReader, WarmFigures
@@ -285,11 +286,13 @@ class Engine:
         except Exception as error:
             self._give_up(str(error) or type(error).__name__)
             return
+        pace = None
         if self._config.warm_up and not self._stopping:
-            self._cold_starts += not warm_up(model, self._config, self._notices, self._say, lambda: self._stopping)
+            pace = warm_up(model, self._config, self._notices, self._say, lambda: self._stopping)
+            self._cold_starts += pace is None
             _release_device_memory()
         if not self._stopping:
-            self._serve(model, memory)
+            self._serve(model, memory, pace or Pace())
 
     def _become(self, state: State) -> None:
         with self._lock:
@@ -308,9 +311,9 @@ class Engine:
         for ticket in underway:
             self._finish(ticket, Answer(ErrorCode.INTERNAL, why))
 
-    def _serve(self, model: VisionLanguageModel, memory: Memory) -> None:
+    def _serve(self, model: VisionLanguageModel, memory: Memory, pace: Pace) -> None:
         serving = Serving(
-            model, memory, self._config, self._mailboxes, self._notices, self._line, self._finish, self._wake.set
+            model, memory, self._config, self._mailboxes, self._notices, self._line, self._finish, self._wake.set, pace
         )
 
         def report() -> None:

@@ -58,10 +58,10 @@ class ColdReader:
 
     def __init__(self, model: VisionLanguageModel, memory: Memory, now: Callable[[], float] = time.monotonic) -> None:
         self.portion_s = math.inf  # that reading a portion of a question's prompt may take
+        self.pace = Pace()
         self._model = model
         self._memory = memory
         self._now = now
-        self._pace = Pace()
 
     @property
     def figures(self) -> WarmFigures:
@@ -77,10 +77,18 @@ class ColdReader:
 
     def read_on(self, answering: Answering) -> bool:
         """Read a portion of a prompt that would take too long at once. False: `next` reads what is left."""
-        if math.isinf(self.portion_s) or answering.left <= (tokens := self._pace.portion(self.portion_s)):
+        if math.isinf(self.portion_s) or answering.left <= (tokens := self.pace.portion(self.portion_s)):
             return False
-        self._read_portion(answering, tokens)
+        self.read_portion(answering, tokens)
         return True
+
+    def read_portion(self, prompt: Answering | WarmPrefix, tokens: int) -> None:
+        """Read so many tokens, and learn from it how fast the model reads."""
+        began, left = self._now(), prompt.left
+        prompt.read(tokens)
+        if self._model.device.type == "cuda":
+            torch.cuda.synchronize(self._model.device)  # else all of them would be queued at once
+        self.pace.add(self._now() - began, left - prompt.left)
 
     def done(self) -> None:
         """The answer that was begun is over."""
@@ -99,10 +107,3 @@ class ColdReader:
         """Keep nothing for a while: the device has run out of memory. Whether that made room."""
         torch.cuda.empty_cache()
         return False
-
-    def _read_portion(self, prompt: Answering | WarmPrefix, tokens: int) -> None:
-        began, left = self._now(), prompt.left
-        prompt.read(tokens)
-        if self._model.device.type == "cuda":
-            torch.cuda.synchronize(self._model.device)  # else all of them would be queued at once
-        self._pace.add(self._now() - began, left - prompt.left)

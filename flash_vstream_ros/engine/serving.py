@@ -17,6 +17,7 @@ from .dialogue import Dialogue
 from .frames import Mailbox
 from .ingest import Ingest
 from .notices import Notices
+from .pace import Pace
 from .policies import fitted
 from .questions import Answer, Ticket, WaitingLine
 from .status import MemoryFigures
@@ -39,11 +40,13 @@ class Serving:
         line: WaitingLine,
         finish: Callable[[Ticket, Answer], None],
         wake: Callable[[], object],
+        pace: Pace,
     ) -> None:
         self._model = model
         self._memory = memory
         self._notices = notices
         self.reader = reader_of(model, memory, notices, config.warm)
+        self.reader.pace = pace
         self.ingest = Ingest(
             model,
             memory,

@@ -1,4 +1,4 @@
-"""A slot and a question before the first ones: kernels are chosen, and the allocator has seen what comes."""
+"""A slot and a question before the first ones: kernels are chosen, the allocator is filled, the pace is known."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from flash_vstream_ros.models.interface import VisionLanguageModel
 
 from .config import EngineConfig
 from .notices import Notices
+from .pace import Pace
 from .policies import memory_of
 from .questions import Question
 from .warming import reader_of
 
 SIZE = (480, 640)  # px, height and width: what a camera has where nobody says otherwise
 QUESTION = "What do you see now?"
-SLOTS, TOKENS = 2, 3  # a second pass of each: the first token, the one with the evidence, a plain one
+SLOTS = 2  # a pass of each: kernels are chosen in the first, the second tells the pace
+TOKENS = 3  # the first one, the one with the evidence, a plain one
 
 
 def warm_up(
@@ -27,9 +29,10 @@ def warm_up(
     notices: Notices,
     say: Callable[[str], None],
     stopping: Callable[[], bool],
-) -> bool:
-    """Encode slots into a memory for this alone, answer about it, say how long that took. False where it failed.
+) -> Pace | None:
+    """Encode slots into a memory for this alone, answer about it, say how long that took.
 
+    How fast the model reads, so that the first question is read in portions like the later ones; None where it failed.
     Never raises: what goes wrong is a notice. Ends early where `stopping` tells to.
     """
     began = time.perf_counter()
@@ -38,23 +41,25 @@ def warm_up(
         scratch = memory_of(config.policy, config.timed_memory, model)
         for index in range(SLOTS):
             if stopping():
-                return True
+                return Pace()
             scratch.insert(_slot(model, (index + 1) * config.slot_period_ns, config.slot_period_ns))
             reader = reader_of(model, scratch, notices, config.warm)
             reading = reader.read(Question(QUESTION), TOKENS)
             assert reading is not None, "nothing was remembered"
+            if index:
+                reader.read_portion(reading.answering, reading.answering.left)
             for _ in reading.answering:
                 if stopping():
-                    return True
+                    return Pace()
             _ = reading.answering.attention
             reader.done()
             reader.clear()
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
         notices.give("warm-up", f"no warm-up, the first question will be slower than the others: {why}")
-        return False
+        return None
     say(f"warmed up in {time.perf_counter() - began:.2f} s")
-    return True
+    return reader.pace
 
 
 def _slot(model: VisionLanguageModel, at_ns: int, period_ns: int) -> Slot:

@@ -152,7 +152,7 @@ class WarmReader(ColdReader):
 
     def _read_a_portion(self) -> None:
         most = self.limits.portion_tokens
-        self._read_portion(self._prefix, min(self._pace.portion(self.limits.portion_s), most))
+        self.read_portion(self._prefix, min(self.pace.portion(self.limits.portion_s), most))
 
     def _show(self) -> bool:
         """Let the prefix be of the newest memory; False where it may not be."""
@@ -212,9 +212,9 @@ class WarmReader(ColdReader):
 
     def _worthwhile_in_s(self) -> float:
         """Until it is likely that the memory stays as it is for as long as reading it takes [s]."""
-        if not self._pace.known:
+        if not self.pace.known:
             return 0.0
-        expected_s = self._pace.seconds(self._memory.tokens)
+        expected_s = self.pace.seconds(self._memory.tokens)
         interval_s = (self._changes[-1] - self._changes[0]) / max(1, len(self._changes) - 1)
         quiet_s = self._now() - self._changes[-1]
         if expected_s <= max(interval_s, self.limits.staleness_s):
