@@ -33,7 +33,7 @@ setup(
         "safetensors>=0.4",
         "tokenizers>=0.21",
         "torch>=2.5,<3",
-        "transformers>=5,<6",
+        "transformers>=5.18,<6",
         "rosbags>=0.11,<0.12",
         # No wheels for ARM: there ROS itself brings the middleware.
         "cyclonedds==11.0.1; platform_machine == 'x86_64' or platform_machine == 'AMD64'",

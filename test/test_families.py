@@ -14,6 +14,7 @@ from hub_models import FAMILIES, save_hub_model
 from transformers import AutoTokenizer, Qwen3VLProcessor
 from transformers.vision_utils import get_vision_window_index
 
+from flash_vstream_ros.bench.crossings import PLAYED, Crossings
 from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.memory.flash_memory import FlashMemory
 from flash_vstream_ros.memory.slot import EntryKind, MemoryEntry, MemorySnapshot, Slot
@@ -252,3 +253,22 @@ def test_a_bright_picture_is_normalised_as_the_family_was_trained(model, model_t
     high, _ = model.preprocessor.rows([white, white], model.grid(*SIZE), model.device, model.dtype)
     expected = 1.0 if model_type == "qwen3_vl" else (1 - 0.48145466) / 0.26862954
     assert float(high[0, 0]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_nothing_is_read_from_the_device_while_a_slot_is_encoded(model, monkeypatch):
+    """On a GPU each read waits for all that was begun, and transformers' own way reads in every layer."""
+    frames, grid = frames_of(3), model.grid(*SIZE)
+    expected = model.encode(frames, grid)
+    with Crossings(torch.device("cpu")) as crossings:
+        for parameter in model.network.parameters():
+            monkeypatch.setattr(parameter, "played_there", True, raising=False)
+        monkeypatch.setattr(model, "vision_device", PLAYED)
+        monkeypatch.setattr(model, "_told", {})
+        model.encode(frames, grid)
+        crossings.to_host = crossings.to_device = 0
+        low, detail = model.encode(frames, grid)
+        assert low.device == detail.device == PLAYED
+        assert crossings.to_host == 0
+        assert crossings.to_device < 1.001 * sum(frame.nbytes for frame in frames)
+    for found, wanted in zip((low, detail), expected, strict=True):
+        assert torch.equal(found, wanted)

@@ -21,7 +21,7 @@ GB = 1e9
 # Distribution, module, lowest version, what to install. Where ROS is native, the last two are not needed.
 PACKAGES = (
     ("torch", "torch", "2.5", "torch"),
-    ("transformers", "transformers", "5", "'transformers>=5,<6'"),
+    ("transformers", "transformers", "5.18", "'transformers>=5.18,<6'"),
     ("numpy", "numpy", "1.26", "'numpy>=1.26,<3'"),
     ("opencv", "cv2", "4.5", "opencv-python-headless"),
     ("cyclonedds", "cyclonedds", "11.0.1", "cyclonedds==11.0.1"),

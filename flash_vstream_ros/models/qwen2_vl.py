@@ -19,6 +19,7 @@ from .interface import Grid
 from .preprocess import CLIP, MAX_PIXELS, MIN_PIXELS, POOL, PixelScale, Preprocessor, beside, quick_resize
 from .prompt import INSTRUCTION, TURN_END, ChatPrompt, plain_ids
 from .prompted import Prompted
+from .tower import slot_grids, tower_arguments
 from .warm import TextModelPrefix
 
 
@@ -56,6 +57,7 @@ class Qwen2VL(Prompted[ChatPrompt]):
         self._prompt = ChatPrompt.of(tokenizer, instruction)
         self.age_ids = age_ids(partial(plain_ids, tokenizer), age_text)
         self._vocabulary = _vocabulary(network, tokenizer)
+        self._told: dict[tuple[int, Grid], dict[str, Any]] = {}  # `_arguments`, by number of slots and grid
 
     def grid(self, height: int, width: int) -> Grid:
         """The patch grid for camera frames of this size in pixels; ValueError when too small or too narrow."""
@@ -117,20 +119,25 @@ class Qwen2VL(Prompted[ChatPrompt]):
     def _encode(self, slots: Sequence[Tensor], grid: Grid) -> list[tuple[Tensor, Tensor]]:
         """Of the pixels of each slot [2, 3, rows, columns]: low [low_patches, dim], detail [detail_tokens, width]."""
         rows = [self.preprocessor.rows_of(pixels) for pixels in slots]
-        sizes = [[1, *grid]] * len(slots) + [[1, grid.height // POOL, grid.width // POOL]] * len(slots)
-        grids = torch.tensor(sizes, device=self.vision_device)
-        low, detail = self._features(torch.cat([high for high, _ in rows] + [low for _, low in rows]), grids)
+        grids = slot_grids(len(slots), grid)
+        if (told := self._told.get((len(slots), grid))) is None:
+            told = self._told[len(slots), grid] = self._arguments(grids)
+        low, detail = self._features(torch.cat([high for high, _ in rows] + [low for _, low in rows]), grids, told)
         with torch.inference_mode(False):  # ordinary tensors, which do not keep the whole pass in memory
             each = zip(low.chunk(len(slots)), detail.chunk(len(slots)), strict=True)
             return [(low.clone(), detail.clone()) for low, detail in each]
 
-    def _features(self, rows: Tensor, grids: Tensor) -> tuple[Tensor, Tensor]:
+    def _arguments(self, grids: Tensor) -> dict[str, Any]:
+        """What the tower is told of slots of `grids` [2 * slots, 3] beside their patch rows."""
+        return tower_arguments(self.network.model.visual, grids)
+
+    def _features(self, rows: Tensor, grids: Tensor, told: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """What the tower makes of patch rows of grids [2 * slots, 3]: `low` of the latter half, `detail` of the other.
 
-        All slots are of one size.
+        All slots are of one size; `told` is `_arguments` of them.
         """
         high = int(grids[0].prod()) * (len(grids) // 2)
-        output = self.network.model.visual(rows, grid_thw=grids)
+        output = self.network.model.visual(rows, **told)
         return output.last_hidden_state[high:], output.pooler_output[: high // self.preprocessor.merge**2]
 
     def _prefill(self, snapshot: MemorySnapshot, before: Sequence[int], after: Sequence[int]) -> Prefill:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers.vision_utils import get_vision_window_index
 
 from flash_vstream_ros.models.checkpoint import Architecture
 from flash_vstream_ros.models.families.qwen2_vl import load_as
 from flash_vstream_ros.models.options import LoadOptions
+from flash_vstream_ros.models.tower import segments
 from flash_vstream_ros.models.video_prompt import VideoPromptedQwen2
 
 ARCHITECTURE = Architecture(
@@ -29,8 +32,14 @@ class Qwen25VL(VideoPromptedQwen2):
     def _interval(self, slot_s: float) -> float:
         return float(self.network.config.vision_config.tokens_per_second * slot_s)
 
-    def _features(self, rows: Tensor, grids: Tensor) -> tuple[Tensor, Tensor]:
-        low, detail = super()._features(rows, grids)
+    def _arguments(self, grids: Tensor) -> dict[str, Any]:
+        visual = self.network.model.visual
+        order, starts = get_vision_window_index(grids, visual.spatial_merge_size, visual.window_size, visual.patch_size)
+        windows = segments(visual, starts, of="window_seqlen")
+        return {**super()._arguments(grids), "window_index": order.to(visual.device), **windows}
+
+    def _features(self, rows: Tensor, grids: Tensor, told: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        low, detail = super()._features(rows, grids, told)
         vision, merge = self.network.config.vision_config, self.preprocessor.merge
         side = vision.window_size // merge // vision.patch_size
         order = window_order(int(grids[-1, 1]) // merge, int(grids[-1, 2]) // merge, side)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+from transformers.vision_utils import get_vision_interpolation_indices_and_weights
 
 from flash_vstream_ros.memory.slot import MemorySnapshot
 from flash_vstream_ros.models.checkpoint import Architecture
@@ -39,7 +40,19 @@ class Qwen3VL(VideoPrompted):
         super().__init__(network, *args, **kwargs)
         network.model.language_model.register_forward_pre_hook(_split_deepstack, with_kwargs=True)
 
-    def _features(self, rows: Tensor, grids: Tensor) -> tuple[Tensor, Tensor]:
+    def _arguments(self, grids: Tensor) -> dict[str, Any]:
+        visual = self.network.model.visual
+        places, weights = get_vision_interpolation_indices_and_weights(
+            grids,
+            num_grid_per_side=visual.num_grid_per_side,
+            mode=visual.interpolation_mode,
+            align_corners=visual.interpolation_align_corners,
+            spatial_merge_size=visual.spatial_merge_size,
+        )
+        interpolated = {"interp_indices": places.to(visual.device), "interp_weights": weights.to(visual.device)}
+        return {**super()._arguments(grids), **interpolated}
+
+    def _features(self, rows: Tensor, grids: Tensor, told: dict[str, Any]) -> tuple[Tensor, Tensor]:
         visual, high = self.network.model.visual, int(grids[0].prod()) * (len(grids) // 2)
         seen: list[Tensor] = []  # hidden states [patches, dim] that the DeepStack mergers are given
         hooks = [
@@ -47,7 +60,7 @@ class Qwen3VL(VideoPrompted):
             for merger in visual.deepstack_merger_list
         ]
         try:
-            output = visual(rows, grid_thw=grids)
+            output = visual(rows, **told)
         finally:
             for hook in hooks:
                 hook.remove()
