@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.engine.frames import Frame
 from flash_vstream_ros.engine.questions import Answer, ErrorCode, Question
+from flash_vstream_ros.engine.reading import WarmLimits
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.models.interface import ModelError, VisionLanguageModel
@@ -60,9 +62,19 @@ def settled(engine: Engine) -> bool:
     return engine.status().frames.pending == 0
 
 
-def watch(engine: Engine, stamps_s: range, camera: str = "camera", size: tuple[int, int] = (120, 160)) -> None:
-    for second in stamps_s:
-        engine.offer(Frame(camera, f"{camera}_optical", second * SECOND, lambda second=second: picture(second, size)))
+def frame(number: int, camera: str = "camera", size: tuple[int, int] = (120, 160), step_ns: int = SECOND) -> Frame:
+    return Frame(camera, f"{camera}_optical", number * step_ns, lambda: picture(number, size))
+
+
+def watch(
+    engine: Engine,
+    numbers: range,
+    camera: str = "camera",
+    size: tuple[int, int] = (120, 160),
+    step_ns: int = SECOND,
+) -> None:
+    for number in numbers:
+        engine.offer(frame(number, camera, size, step_ns))
         wait_until(lambda: settled(engine))
 
 
@@ -231,17 +243,60 @@ def test_stopping_cancels_what_is_under_way_and_what_waits(model: VisionLanguage
 
 
 def test_frames_are_taken_in_while_an_answer_is_made_and_do_not_change_it(model: VisionLanguageModel) -> None:
-    with running(replace(CONFIG, max_new_tokens=300), lambda: model) as (engine, _):
-        watch(engine, range(1, 21))
+    with running(replace(CONFIG, sample_fps=20, max_new_tokens=300), lambda: model) as (engine, _):
+        watch(engine, range(1, 21), step_ns=SECOND // 20)
         alone = ask(engine).text
         ticket = engine.ask(Question("What is there?"))
         next(iter(ticket))
         before = engine.status().memory.slots
-        watch(engine, range(21, 31))
+        watch(engine, range(21, 31), step_ns=SECOND // 20)
         assert not engine.idle, "the answer should still be under way"
         assert engine.status().memory.slots == before + 5
         assert ticket.answer(60.0).text == alone
-        assert ticket.answer().covered_until_ns == 20 * SECOND
+        assert ticket.answer().covered_until_ns == SECOND
+
+
+@pytest.mark.parametrize(
+    ("sample_fps", "frames", "goes_first"),
+    [(0.01, 1, True), (60.0, 1, False), (0.01, 2, False)],
+    ids=["a_quarter_of_a_slot_is_long", "it_is_short", "no_room_for_a_further_frame"],
+)
+def test_an_answer_goes_before_frames_for_a_quarter_of_a_slot_as_long_as_there_is_room_for_them(
+    model: Any, sample_fps: float, frames: int, goes_first: bool
+) -> None:
+    """Three frames are there; the first that comes while an answer is made completes a slot."""
+    happened: list[str] = []
+    decoded = threading.Semaphore(0)
+    step_ns = round(1e9 / sample_fps)
+
+    def say(*_: Any) -> None:
+        if len(happened) == 3:  # in the midst of an answer: let the frames come, and what they may wait be over
+            assert all(decoded.acquire(timeout=30.0) for _ in range(frames))
+            time.sleep(0.05)
+        happened.append("token")
+
+    def decode() -> np.ndarray:
+        decoded.release()
+        return picture(frames)
+
+    unread = WarmLimits(device_share=0.0)
+    config = replace(CONFIG, sample_fps=sample_fps, max_new_tokens=40, warm=unread)
+    with running(config, lambda: model) as (engine, _):
+        watch(engine, range(1, 4), step_ns=step_ns)
+        hooks = [
+            model.network.model.visual.register_forward_hook(lambda *_: happened.append("slot")),
+            model.network.model.language_model.register_forward_hook(say),
+        ]
+        ticket = engine.ask(Question("What is there?"))
+        wait_until(lambda: len(happened) == 3)
+        for number in range(4, 4 + frames):
+            engine.offer(replace(frame(number, step_ns=step_ns), decode=decode))
+        ticket.answer(30.0)
+        wait_until(lambda: settled(engine))
+        for hook in hooks:
+            hook.remove()
+    assert happened.count("slot") == 1
+    assert (happened.index("slot") == len(happened) - 1) is goes_first
 
 
 def test_a_bad_frame_is_counted_and_said_and_the_next_one_is_taken(model: VisionLanguageModel) -> None:

@@ -76,6 +76,12 @@ class Ahead(Generic[Ready]):
             one.work.cancel()
             self._mailboxes[camera].dropped(reason)
 
+    @property
+    def full(self) -> bool:
+        """Whether a further frame of some camera would have to stay in its mailbox."""
+        with self._lock:
+            return any(len(taken) == DEPTH for taken in self._taken.values())
+
     def beside(self, work: Callable[[], Result]) -> Future[Result]:
         """Have something else done there."""
         return self._pool.submit(work)

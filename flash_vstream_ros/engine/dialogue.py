@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,7 @@ class _Active:
     draft: Answer
     pieces: list[str]
     log_probabilities: list[float] = field(default_factory=list)
+    begun: float = field(default_factory=time.monotonic)
 
     def answer(self, code: ErrorCode = ErrorCode.NONE, message: str = "", evidence: int = 0) -> Answer:
         """The reply as it stands: whole at the end of the text, cut short under any other `code`."""
@@ -81,6 +83,10 @@ class Dialogue:
     def busy(self) -> bool:
         """Whether an answer is being made."""
         return self._active is not None
+
+    def began_within(self, seconds: float) -> bool:
+        """Whether an answer is being made, and has been for less than so long."""
+        return self._active is not None and time.monotonic() - self._active.begun < seconds
 
     def step(self) -> bool:
         """Begin the next question, read a portion of its prompt or say one more token. False: nothing to answer."""

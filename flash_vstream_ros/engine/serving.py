@@ -24,7 +24,7 @@ from .status import MemoryFigures
 from .warming import reader_of
 
 MOST_SLOTS = 4  # of several cameras that go through the tower together while no answer waits for a token
-PORTION_SLOTS = 0.25  # slot periods that frames may wait for a portion of a question's prompt
+WAIT_SLOTS = 0.25  # slot periods that frames may wait for an answer that has begun, or for a portion of its prompt
 
 
 class Serving:
@@ -80,7 +80,12 @@ class Serving:
         return True
 
     def take_in(self) -> bool:
-        """Handle the frames that are ready. False when there was none."""
+        """Handle the frames that are ready. False when there was none, or when a short answer goes first.
+
+        One that is over sooner than it takes to encode a slot would else be slowed more by that slot than by anything.
+        """
+        if self._dialogue.began_within(self.reader.portion_s) and not self.ingest.ahead.full:
+            return False
         took_in = self.ingest.step(1 if self._dialogue.busy else MOST_SLOTS)
         self.reader.follow()
         return took_in
@@ -124,7 +129,7 @@ class Serving:
         self.ingest.gate.limits = config.static
         self._dialogue.max_new_tokens, self._dialogue.evidence = config.max_new_tokens, config.evidence
         self.reader.limits = config.warm
-        self.reader.portion_s = PORTION_SLOTS * config.slot_period_ns / 1e9
+        self.reader.portion_s = WAIT_SLOTS * config.slot_period_ns / 1e9
         self._model.instruction = config.instruction
 
     def _resize(self, wanted: FlashMemoryConfig) -> None:
