@@ -87,6 +87,7 @@ LOADED_WITH = (
     "positions",
     "max_pixels",
     "age_text",
+    "threads",
 )
 SUMMARY_PROMPT = "Describe in one or two sentences what happened."
 
@@ -134,6 +135,13 @@ PARAMETERS = (
         "model.age_text",
         "",
         "Told before each memory entry, {minutes} being how long ago it was last seen; empty: nothing, as published",
+    ),
+    ParameterSpec(
+        "model.threads",
+        0,
+        "Threads that PyTorch computes with on a CPU; 0: one for each core, or OMP_NUM_THREADS of them",
+        0,
+        1024,
     ),
     ParameterSpec(
         "model.warm_up", True, "Encode a slot and answer a question at configure, so that the first one is no slower"

@@ -18,6 +18,7 @@ from flash_vstream_ros.cli import bench, main
 from flash_vstream_ros.demo.questions import Question
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.memory import FlashMemoryConfig, Grid, MemorySnapshot, Slot, clip_memory
+from flash_vstream_ros.models.household_settings import MAX_PIXELS
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.qwen2_vl import Qwen2VL
 from flash_vstream_ros.training import looks, patrols
@@ -58,14 +59,14 @@ def kept() -> dict[str, MemorySnapshot]:
 @pytest.fixture(scope="module", params=["tiny-random", "household"])
 def model(request: pytest.FixtureRequest) -> Any:
     if request.param == "tiny-random":
-        return load_model("tiny-random", device="cpu", max_pixels=answers.MAX_PIXELS)
+        return load_model("tiny-random", device="cpu", max_pixels=MAX_PIXELS)
     torch.manual_seed(0)
     tokenizer = household_tokenizer()
     network = household_network(tokenizer)
     with torch.no_grad():
         for layer in network.model.language_model.layers.parameters():
             layer.mul_(8 if layer.dim() > 1 else 1)  # else it repeats the last token, whatever the prompt
-    return Qwen2VL(network, tokenizer, "household", max_pixels=answers.MAX_PIXELS)
+    return Qwen2VL(network, tokenizer, "household", max_pixels=MAX_PIXELS)
 
 
 @pytest.fixture(scope="module")

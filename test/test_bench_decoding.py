@@ -15,7 +15,9 @@ from flash_vstream_ros.memory import FlashMemoryConfig
 def test_a_token_its_floor_the_gains_and_first_questions(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(decoding, "settings_of", lambda _: (FlashMemoryConfig(csm_slots=5, dam_slots=3), 112 * 112))
+    monkeypatch.setattr(
+        decoding, "settings_of", lambda _: (FlashMemoryConfig(csm_slots=5, dam_slots=3), {"max_pixels": 112 * 112})
+    )
     monkeypatch.setattr(decoding, "LAYERS", {"small": (4, 2, 16, 200)})
     file = tmp_path / "decoding.json"
     assert main(["bench", "decoding", "--device", "cpu", "--rounds", "2", "--fresh", "1", "--json", str(file)]) == 0

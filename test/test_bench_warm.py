@@ -17,7 +17,9 @@ def test_cold_and_warm_are_asked_in_turn_and_answer_the_same(
 ) -> None:
     monkeypatch.setattr(warm, "LENGTHS_S", {"10 min": 40.0, "10 h": 80.0})
     monkeypatch.setattr(warm, "ENCODED", 6)
-    monkeypatch.setattr(warm, "settings_of", lambda _: (FlashMemoryConfig(csm_slots=5, dam_slots=3), 112 * 112))
+    monkeypatch.setattr(
+        warm, "settings_of", lambda _: (FlashMemoryConfig(csm_slots=5, dam_slots=3), {"max_pixels": 112 * 112})
+    )
     file = tmp_path / "warm.json"
     arguments = ["bench", "warm", "--device", "cpu", "--rounds", "2", "--further-slots", "2", "--json", str(file)]
     assert main(arguments) == 0

@@ -24,7 +24,7 @@ from flash_vstream_ros.memory.interface import Memory
 from flash_vstream_ros.memory.recent import RecentSlots
 from flash_vstream_ros.memory.spans import Interval
 from flash_vstream_ros.memory.uniform import UniformSlots
-from flash_vstream_ros.models.household_settings import AGE_TEXT, FRAME_S, MAX_PIXELS, MEMORY
+from flash_vstream_ros.models.household_settings import FRAME_S, LOADING, MEMORY
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import HOUSEHOLD
 
@@ -39,7 +39,7 @@ PAN_FRAMES, PAN_STEP = 160, 0.0006  # [rad] a frame: a sixth of a pixel
 
 @pytest.fixture(scope="module")
 def household() -> Any:
-    return load_model(HOUSEHOLD, device="cpu", max_pixels=MAX_PIXELS, age_text=AGE_TEXT)
+    return load_model(HOUSEHOLD, device="cpu", **LOADING)
 
 
 def view(number: int, turned: float = 0.0, items: Sequence[Item] = (), light: float = 1.0) -> np.ndarray:

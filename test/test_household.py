@@ -20,7 +20,7 @@ from flash_vstream_ros.bench.policies import NoVideo
 from flash_vstream_ros.demo.questions import Question, patrol, precision_recall, questions, right
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.memory import FlashMemory, MemorySnapshot
-from flash_vstream_ros.models.household_settings import AGE_TEXT, FRAME_S, MAX_PIXELS, MEMORY, SLOT_S, slots_by
+from flash_vstream_ros.models.household_settings import FRAME_S, LOADING, MEMORY, SLOT_S, slots_by
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import HOUSEHOLD, HOUSEHOLD_FOLDER
 from flash_vstream_ros.parameters import SUMMARY_PROMPT
@@ -42,7 +42,7 @@ class Moment(NamedTuple):
 
 @pytest.fixture(scope="module")
 def household() -> Any:
-    return load_model(HOUSEHOLD, device="cpu", max_pixels=MAX_PIXELS, age_text=AGE_TEXT)
+    return load_model(HOUSEHOLD, device="cpu", **LOADING)
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def test_its_summaries_tell_what_happened_lately(household: Any, moments: list[M
 def test_the_node_gets_the_settings_that_it_was_trained_with() -> None:
     file = Path(__file__).parents[1] / "config" / "household.yaml"
     given = yaml.safe_load(file.read_text(encoding="utf-8"))["/**"]["ros__parameters"]
-    assert given["model"] == {"name": HOUSEHOLD, "max_pixels": MAX_PIXELS, "age_text": AGE_TEXT}
+    assert given["model"] == {"name": HOUSEHOLD, **LOADING}
     assert given["sample_fps"] == 2 / SLOT_S == 1 / FRAME_S
     assert given["memory"] == {name: getattr(MEMORY, name) for name in given["memory"]}
 

@@ -16,12 +16,11 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from flash_vstream_ros.demo.questions import Question, patrol, precision_recall, questions, right
 from flash_vstream_ros.demo.world import Visit, World
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Grid, Slot
-from flash_vstream_ros.models.household_settings import AGE_TEXT, FRAME_S, MAX_PIXELS, MEMORY, SLOT_S, slots_by
+from flash_vstream_ros.models.household_settings import FRAME_S, LOADING, MEMORY, SLOT_S, slots_by
 from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import HOUSEHOLD
@@ -186,7 +185,7 @@ def run(
             result = evaluate(loaded, seeds, minutes, config, seen=lambda: bar.advance(task), pace_s=pace_s)
             bar.update(task, total=bar.tasks[task].completed)
         else:
-            with ProcessPoolExecutor(processes, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+            with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
                 one = partial(_patrol, model, device, minutes=minutes, config=config, pace_s=pace_s)
                 patrols = pool.map(one, seeds)
                 result = _result(loaded, config, bar.track(patrols, total=streams, description="patrols"))
@@ -196,7 +195,7 @@ def run(
 
 @cache
 def _loaded(model: str, device: str) -> VisionLanguageModel:
-    return load_model(model, device=device, max_pixels=MAX_PIXELS, age_text=AGE_TEXT)
+    return load_model(model, device=device, **LOADING)
 
 
 def _patrol(

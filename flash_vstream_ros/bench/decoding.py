@@ -125,8 +125,8 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 15, fresh: int = 
     """`rounds` of each pair; `fresh` processes with a warm-up and as many without.
 
     Raises ModelError when the model cannot be had."""
-    config, max_pixels = settings_of(model)
-    language: Any = load_model(model, device=device, max_pixels=max_pixels)
+    config, loading = settings_of(model)
+    language: Any = load_model(model, device=device, **loading)
     memory = FlashMemory(config)
     slots = stream(encoded(language, config.slot_period_ns / SECOND_NS), language, config.slot_period_ns)
     for slot in itertools.islice(slots, 2 * config.csm_slots):

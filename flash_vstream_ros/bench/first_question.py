@@ -34,9 +34,9 @@ def ask(model: str, device: str, warm_up: bool) -> list[float]:
     from flash_vstream_ros.engine.reading import WarmLimits
     from flash_vstream_ros.models.load import load_model
 
-    memory, max_pixels = settings_of(model)
+    memory, loading = settings_of(model)
     config = EngineConfig(memory=memory, max_new_tokens=3, warm=WarmLimits(max_mib=0), warm_up=warm_up)
-    load = partial(load_model, model, device=device, max_pixels=max_pixels)
+    load = partial(load_model, model, device=device, **loading)
     engine = Engine(config, load, lambda _: None, lambda sentence: print(sentence, file=sys.stderr))
     picture = np.random.default_rng(0).integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8)
 

@@ -12,7 +12,7 @@ import itertools
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -35,7 +35,7 @@ from flash_vstream_ros.models.names import HOUSEHOLD
 from flash_vstream_ros.ros.images import from_rgb, to_rgb
 from flash_vstream_ros.ros.interfaces import Image
 
-from .warm import QUESTIONS, settings_of
+from .warm import settings_of
 
 PICTURES = 64
 PERIOD_NS = 100_000_000  # between two frames: 10 Hz
@@ -44,6 +44,13 @@ GRAIN = 3.2  # spread of the noise of the demo's camera [levels]
 RESTING = 4  # slots in a round of `static_over_moving`
 LOOK_S = 0.01  # between two looks at the age of the memory
 MAX_NEW_TOKENS = 16
+QUESTIONS = (  # whose answers are about as long whatever is there, so that their times can be compared
+    "Where is the red ball?",
+    "Which room are you in?",
+    "Which room were you in before the kitchen?",
+    "How many minutes ago did you last see somebody in the living room, and what was lying on the table then?",
+)
+ALONE_SLOTS = 32  # in which each is asked twice
 
 
 class Timed(NamedTuple):
@@ -82,12 +89,12 @@ class _Track:
         self.mailbox.offer(frame)
         self.ingest.ahead.fetch("camera")
 
-    def take_in(self) -> None:
-        """Until the memory has everything that was offered."""
-        while self.mailbox.counts().pending:
-            self.ready.clear()
-            if not self.ingest.step() and self.mailbox.counts().pending:
+    def take_in(self, frames: int) -> None:
+        """So many, which were offered."""
+        for _ in range(frames):
+            while not self.ingest.step():
                 self.ready.wait(1.0)
+                self.ready.clear()
 
     def close(self) -> None:
         self.ingest.ahead.close()
@@ -101,18 +108,17 @@ def moving() -> list[np.ndarray]:
     return [world.frame(2.0 * index) for index in range(PICTURES)]
 
 
-def resting(picture: np.ndarray, seed: int = 0) -> Iterator[np.ndarray]:
+def resting(picture: np.ndarray, count: int, seed: int = 0) -> list[np.ndarray]:
     """The same view again and again, with the grain of a camera."""
     draw = np.random.default_rng(seed)
-    while True:
-        yield np.clip(picture + draw.normal(0, GRAIN, picture.shape), 0, 255).astype(np.uint8)
+    return [np.clip(picture + draw.normal(0, GRAIN, picture.shape), 0, 255).astype(np.uint8) for _ in range(count)]
 
 
 def static_over_moving(model: VisionLanguageModel, name: str = HOUSEHOLD, rounds: int = 20) -> float:
     """What a slot of a scene that rests costs, as a share of one that moves: decoding, preprocessing, tower, memory.
 
-    `name` says which memory is filled. Medians, of processor time on a CPU, in turns. RuntimeError when what rests is
-    encoded all the same, or what moves is not.
+    `name` says which memory is filled. Medians, of processor time on a CPU, in turns, of pictures that were all there
+    before. RuntimeError when what rests is encoded all the same, or what moves is not.
     """
     clock = time.process_time if model.device.type == "cpu" else time.perf_counter
     track, pictures = _Track(model, name, StaticLimits()), moving()
@@ -122,7 +128,7 @@ def static_over_moving(model: VisionLanguageModel, name: str = HOUSEHOLD, rounds
         began = clock()
         for frame in frames:  # two of them make a slot, and neither is superseded: the decoder takes both
             track.offer(frame)
-        track.take_in()
+        track.take_in(len(frames))
         return clock() - began
 
     config, _ = settings_of(name)
@@ -133,10 +139,10 @@ def static_over_moving(model: VisionLanguageModel, name: str = HOUSEHOLD, rounds
     before = track.mailbox.counts()
     for number in range(rounds):
         k = next(at)
+        views = resting(pictures[(k + PICTURES // 2) % PICTURES], 2 + 2 * RESTING, number)  # of another place
         moved.append(cost(pictures[k : k + 2]))
-        views = resting(pictures[(k + PICTURES // 2) % PICTURES], number)  # of another place
-        cost([next(views), next(views)])
-        rested += [cost([next(views), next(views)]) for _ in range(RESTING)]
+        cost(views[:2])
+        rested += [cost(views[place : place + 2]) for place in range(2, len(views), 2)]
     counts = track.mailbox.counts()
     track.close()
     slots = (counts.encoded - before.encoded) // 2, (counts.static - before.static) // 2
@@ -161,7 +167,6 @@ def taken_in_per_s(model: VisionLanguageModel, name: str = HOUSEHOLD, frames: in
 
     run(32)
     rate = run(frames)
-    track.take_in()
     track.close()
     return rate
 
@@ -196,7 +201,7 @@ def while_asked(model: VisionLanguageModel, name: str = HOUSEHOLD, seconds: floa
             engine.offer(Frame("camera", "camera", stamp_ns, partial(to_rgb, message)))
 
         alone: list[Timed] = []
-        for number in range(config.csm_slots + 16):
+        for number in range(config.csm_slots + ALONE_SLOTS):
             for _ in range(2):
                 time.sleep(PERIOD_NS / 1e9)
                 show()
@@ -275,8 +280,8 @@ def _until(condition: Callable[[], bool]) -> None:
 
 def run(model: str = HOUSEHOLD, device: str = "auto", seconds: float = 20.0) -> dict[str, Any]:
     """All three. Raises ModelError when the model cannot be had."""
-    _, max_pixels = settings_of(model)
-    loaded = load_model(model, device=device, max_pixels=max_pixels)
+    _, loading = settings_of(model)
+    loaded = load_model(model, device=device, **loading)
     return {
         "model": model,
         "device": str(loaded.device),

@@ -30,7 +30,6 @@ from flash_vstream_ros.models import household_settings
 from flash_vstream_ros.models.interface import ModelError, VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import HOUSEHOLD, TINY
-from flash_vstream_ros.models.preprocess import MAX_PIXELS
 from flash_vstream_ros.progress import progress_bar
 
 SIDE = 448  # px, of the frames; the model's settings may have them smaller
@@ -100,11 +99,11 @@ class Desk:
             time.sleep(wait_s)
 
 
-def settings_of(model: str) -> tuple[FlashMemoryConfig, int]:
-    """The memory that a model was made for, and the area of its frames [pixels]."""
+def settings_of(model: str) -> tuple[FlashMemoryConfig, dict[str, Any]]:
+    """The memory that a model was made for, and what `load_model` is told of it."""
     if model == HOUSEHOLD:
-        return household_settings.MEMORY, household_settings.MAX_PIXELS
-    return FlashMemoryConfig(), MAX_PIXELS
+        return household_settings.MEMORY, household_settings.LOADING
+    return FlashMemoryConfig(), {}
 
 
 def encoded(model: VisionLanguageModel, slot_period_s: float) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -141,8 +140,8 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 10, further_slots
     """`rounds` cold questions about each memory; at last `further_slots` come into the longer one.
 
     Raises ModelError when the model cannot be had, or cannot be warmed."""
-    config, max_pixels = settings_of(model)
-    language = load_model(model, device=device, max_pixels=max_pixels)
+    config, loading = settings_of(model)
+    language = load_model(model, device=device, **loading)
     features = encoded(language, config.slot_period_ns / SECOND_NS)
     memories = {length: FlashMemory(config) for length in LENGTHS_S}
     for length, memory in memories.items():

@@ -14,7 +14,7 @@ import numpy as np
 from flash_vstream_ros.demo.questions import questions, right
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.memory import FlashMemory
-from flash_vstream_ros.models.household_settings import AGE_TEXT, MAX_PIXELS, MEMORY, slots_by
+from flash_vstream_ros.models.household_settings import LOADING, MEMORY, slots_by
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import HOUSEHOLD
 
@@ -33,7 +33,7 @@ def run(
     from .batched import batched_answers
 
     use_private_domain()
-    loaded: Any = load_model(model, device=device, max_pixels=MAX_PIXELS, age_text=AGE_TEXT)
+    loaded: Any = load_model(model, device=device, **LOADING)
     marks: list[tuple[bool, bool, bool]] = []  # right over the wire, right offline, same words
     while len(marks) < number:
         world = World(seed)

@@ -59,20 +59,21 @@ class EpisodeTime(NamedTuple):
 
         `now` is when it was seen, `then` when the others were; None: no one.
         """
-        if not self.slot_apart:
+        slot_apart = self.slot_apart
+        if not slot_apart:
             return list(distances)
         at = self.since_zero(*now)
         coordinates = [at if times is None else self.since_zero(*times) for times in then]
         return [
-            distance + self.slot_apart * (at - other) ** 2
+            distance + slot_apart * (at - other) ** 2
             for distance, other in zip(distances, [*coordinates, 0.0], strict=True)
         ]
 
     def shifted(self, before: Times, now: Times, others: Sequence[Times | None]) -> list[float]:
         """What is added to squared distances to others, and last to zero, by what was seen `before` and then `now`."""
-        old, new = self.since_zero(*before), self.since_zero(*now)
+        slot_apart, old, new = self.slot_apart, self.since_zero(*before), self.since_zero(*now)
         coordinates = [0.0 if times is None else self.since_zero(*times) for times in others]
-        return [self.slot_apart * ((new - other) ** 2 - (old - other) ** 2) for other in [*coordinates, 0.0]]
+        return [slot_apart * ((new - other) ** 2 - (old - other) ** 2) for other in [*coordinates, 0.0]]
 
     def squares(self, times: Sequence[Times | None]) -> Tensor:
         """What time has in the squared distances [times, times + 1] between means, and at last to zero; float64."""

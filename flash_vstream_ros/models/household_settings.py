@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from flash_vstream_ros.memory.config import FlashMemoryConfig
 
@@ -10,6 +11,8 @@ SIDE = 112  # of the frames [px]
 MAX_PIXELS = SIDE * SIDE
 FRAME_S, SLOT_S = 2.0, 4.0  # between the frames of a slot; between slots
 AGE_TEXT = "{minutes}"  # before each memory entry
+THREADS = 1  # its matrices are so small that a second thread costs more than it computes
+LOADING: dict[str, Any] = {"max_pixels": MAX_PIXELS, "age_text": AGE_TEXT, "threads": THREADS}  # for load_model
 MEMORY = FlashMemoryConfig(
     csm_slots=72,
     dam_slots=4,

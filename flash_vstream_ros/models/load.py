@@ -19,6 +19,7 @@ from .prompt import INSTRUCTION
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 ATTENTION = ("auto", "flash_attention_2", "sdpa", "eager")
+_THREADS = torch.get_num_threads()  # PyTorch's own choice, or that of OMP_NUM_THREADS
 
 
 def load_model(
@@ -32,6 +33,7 @@ def load_model(
     quantization: str = "none",
     positions: str = "auto",
     age_text: str = "",
+    threads: int = 0,
 ) -> VisionLanguageModel:
     """Loads the model of a folder, of the family that its config.json names, ready to encode and answer.
 
@@ -41,8 +43,8 @@ def load_model(
     `attention` one of ATTENTION; `vision_device` where the vision tower and the memory are, "auto": on `device`;
     `quantization` one of QUANTIZATIONS; `positions` one of POSITIONS: "am_rope" as published, "video" as the base model
     knows videos, "auto" the first where the weights may have been trained with it; `age_text` what the model is told
-    before each memory entry, with {minutes} for how long ago it was last seen, "": nothing, as published. Raises
-    ModelError.
+    before each memory entry, with {minutes} for how long ago it was last seen, "": nothing, as published; `threads`
+    how many PyTorch computes with on a CPU in this process, 0: as many as when it was imported. Raises ModelError.
     """
     for setting, value, known in (
         ("quantization", quantization, QUANTIZATIONS),
@@ -52,6 +54,7 @@ def load_model(
             raise ModelError(f"{setting} {value!r} is unknown: use {', '.join(known)}.")
     if max_pixels < 56 * 56:
         raise ModelError(f"max_pixels is {max_pixels}, but the smallest frame that can be encoded is 56x56 = 3136.")
+    torch.set_num_threads(threads or _THREADS)
     text = choose_device(device)
     vision = text if vision_device == "auto" else choose_device(vision_device)
     chosen_dtype = choose_dtype(dtype, text)
