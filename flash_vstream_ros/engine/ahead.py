@@ -55,7 +55,7 @@ class Ahead(Generic[Ready]):
             one.work.add_done_callback(lambda _: self._wake())
 
     def next(self, camera: str) -> tuple[Frame, Future[Ready]] | None:
-        """The oldest frame of `camera` if it is ready, with what became of it."""
+        """The oldest frame of `camera` if it is ready, with what became of it; begins with what waits."""
         with self._lock:
             taken = self._taken[camera]
             found = taken.popleft() if taken and taken[0].work.done() else None

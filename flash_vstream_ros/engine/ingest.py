@@ -115,7 +115,6 @@ class Ingest:
         pairs: list[_Pair] = []
         took_in = False
         for camera in list(self._turns):
-            self.ahead.fetch(camera)
             ready = self.ahead.next(camera)
             if ready is None:
                 continue

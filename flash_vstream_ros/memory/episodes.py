@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -46,13 +47,15 @@ class EpisodeTime(NamedTuple):
         """Squared distance of equal views one slot apart; 0: time does not count."""
         return self.first.squared_norm / self.episode_slots**2 if self.episode_slots else 0.0
 
-    def since_zero(self, time_sum: int, times: int) -> float:
-        """The mean of `times` times since the first view [slots]."""
-        return mean_slots(time_sum, times, self.first.time_ns, self.slot_period_ns)
+    def since_zero(self, *times: Times | None, missing: float = 0.0) -> list[float]:
+        """Each mean time since the first view [slots]; `missing` where there is none."""
+        zero_ns, period_ns = self.first.time_ns, self.slot_period_ns
+        return [missing if each is None else mean_slots(*each, zero_ns, period_ns) for each in times]
 
-    def squared(self, time_sum: int, times: int) -> float:
+    def squared(self, times: Times) -> float:
         """What time has in the squared length of a mean."""
-        return self.slot_apart * self.since_zero(time_sum, times) ** 2
+        (coordinate,) = self.since_zero(times)
+        return self.slot_apart * coordinate**2
 
     def apart(self, distances: Sequence[float], now: Times, then: Sequence[Times | None]) -> list[float]:
         """Squared distances by appearance and time: `distances` are by appearance, to others and last to zero.
@@ -62,22 +65,19 @@ class EpisodeTime(NamedTuple):
         slot_apart = self.slot_apart
         if not slot_apart:
             return list(distances)
-        at = self.since_zero(*now)
-        coordinates = [at if times is None else self.since_zero(*times) for times in then]
+        (at,) = self.since_zero(now)
+        coordinates = [*self.since_zero(*then, missing=at), 0.0]
         return [
-            distance + slot_apart * (at - other) ** 2
-            for distance, other in zip(distances, [*coordinates, 0.0], strict=True)
+            distance + slot_apart * (at - other) ** 2 for distance, other in zip(distances, coordinates, strict=True)
         ]
 
-    def shifted(self, before: Times, now: Times, others: Sequence[Times | None]) -> list[float]:
+    def shifted(self, before: Times, now: Times, others: Sequence[Times | None]) -> np.ndarray:
         """What is added to squared distances to others, and last to zero, by what was seen `before` and then `now`."""
-        slot_apart, old, new = self.slot_apart, self.since_zero(*before), self.since_zero(*now)
-        coordinates = [0.0 if times is None else self.since_zero(*times) for times in others]
-        return [slot_apart * ((new - other) ** 2 - (old - other) ** 2) for other in [*coordinates, 0.0]]
+        old, new, *coordinates = self.since_zero(before, now, *others)
+        there = np.array([*coordinates, 0.0])
+        return self.slot_apart * ((new - there) ** 2 - (old - there) ** 2)
 
     def squares(self, times: Sequence[Times | None]) -> Tensor:
         """What time has in the squared distances [times, times + 1] between means, and at last to zero; float64."""
-        since_zero = torch.tensor(
-            [0.0 if each is None else self.since_zero(*each) for each in times], dtype=torch.float64
-        )
+        since_zero = torch.tensor(self.since_zero(*times), dtype=torch.float64)
         return self.slot_apart * (since_zero[:, None] - torch.cat([since_zero, torch.zeros(1)])).square()

@@ -52,7 +52,7 @@ def _novelty(held: Holdings, camera: str, distances: Sequence[float]) -> float:
         return 1.0
     nearest = min(own, key=distances.__getitem__)
     norm = distances[-1]
-    in_time = held.episodes.squared(*held.clusters[nearest].times)
+    in_time = held.episodes.squared(held.clusters[nearest].times)
     centroid_norm = max(0.0, held.ward.squared_norm(nearest) - in_time)
     if not norm or not centroid_norm:
         return float(norm != centroid_norm)

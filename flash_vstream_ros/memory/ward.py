@@ -121,7 +121,7 @@ class WardClustering:
         """Let the cluster in `row` weigh more, its centroid being where it is."""
         self.weights.numpy()[row] += weight  # torch takes a tenth of a millisecond to begin with anything
 
-    def shift(self, row: int, squared: Sequence[float]) -> None:
+    def shift(self, row: int, squared: np.ndarray) -> None:
         """Add to the squared distances of `row` [rows + 1], the last to zero: it has moved along a coordinate."""
         table = self._squared.numpy()
         moved = np.maximum(table[row] + squared, 0.0)
