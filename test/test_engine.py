@@ -501,6 +501,7 @@ def test_what_the_worker_held_is_freed_when_it_ends() -> None:
     with running(CONFIG, load) as (engine, _):
         watch(engine, range(1, 5))
         assert ask(engine).error_code is ErrorCode.NONE
+        assert gc.get_freeze_count() > 0
         assert engine.stop()
         gc.collect()
         assert held[0]() is None

@@ -162,7 +162,7 @@ def _print(asked: Sequence[Asked], status: Any, summary: Any) -> None:
             answer,
             item.truth,
             "yes" if item.right else "no",
-            f"{item.time_to_first_token:.2f} s",
+            f"{1e3 * item.time_to_first_token:.0f} ms",
         )
     console.print(table)
     console.print(f"{sum(item.right for item in asked)} of {len(asked)} answers are right")

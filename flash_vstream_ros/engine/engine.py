@@ -292,6 +292,7 @@ class Engine:
             self._cold_starts += pace is None
             _release_device_memory()
         if not self._stopping:
+            gc.freeze()  # what was loaded stays; each full collection would look at it for a fifth of a second
             self._serve(model, memory, pace or Pace())
 
     def _become(self, state: State) -> None:
@@ -354,6 +355,7 @@ def _nothing(_: str) -> None:
 
 
 def _release_device_memory() -> None:
+    gc.unfreeze()
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
