@@ -50,6 +50,7 @@ QUESTIONS = (  # whose answers are about as long whatever is there, so that thei
     "Which room were you in before the kitchen?",
     "How many minutes ago did you last see somebody in the living room, and what was lying on the table then?",
 )
+SLOW = 1.5  # times as slow as alone
 ALONE_SLOTS = 32  # in which each is asked twice
 
 
@@ -251,14 +252,15 @@ def while_asked(model: VisionLanguageModel, name: str = HOUSEHOLD, seconds: floa
 
 
 def slowed(alone: Sequence[Timed], meanwhile: Sequence[Timed]) -> dict[str, float]:
-    """By how much questions are slower meanwhile: over the median of the same ones alone."""
+    """By how much questions are slower meanwhile, over the median of the same ones alone; the share of `SLOW` ones."""
     ratios = []
     for asked in meanwhile:
         same = [one.seconds for one in alone if (one.text, one.warm) == (asked.text, asked.warm)]
         if same:
             ratios.append(asked.seconds / statistics.median(same))
     median, p95, most = np.quantile(ratios, [0.5, 0.95, 1.0]).tolist()
-    return {"slower_p50": median, "slower_p95": p95, "slower_max": most}
+    slow = sum(ratio > SLOW for ratio in ratios) / len(ratios)
+    return {"slower_p50": median, "slower_p95": p95, "slower_max": most, "slow_share": slow}
 
 
 def _ask(engine: Engine, text: str) -> Timed:
@@ -303,7 +305,7 @@ def show(result: dict[str, Any]) -> None:
     for kind, alone_s in asked["alone_s"].items():
         print(f"  a question to {kind} memory: {1e3 * alone_s:.1f} ms alone, {1e3 * asked['meanwhile_s'][kind]:.1f} ms")
     print(f"  questions are {asked['slower_p50']:.2f} times as slow, p95 {asked['slower_p95']:.2f},", end=" ")
-    print(f"most {asked['slower_max']:.2f}")
+    print(f"most {asked['slower_max']:.2f}; {100 * asked['slow_share']:.2f} % more than {SLOW} times")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
