@@ -119,10 +119,9 @@ class Qwen2VL(Prompted[ChatPrompt]):
     def _encode(self, slots: Sequence[Tensor], grid: Grid) -> list[tuple[Tensor, Tensor]]:
         """Of the pixels of each slot [2, 3, rows, columns]: low [low_patches, dim], detail [detail_tokens, width]."""
         rows = [self.preprocessor.rows_of(pixels) for pixels in slots]
-        grids = slot_grids(len(slots), grid)
         if (told := self._told.get((len(slots), grid))) is None:
-            told = self._told[len(slots), grid] = self._arguments(grids)
-        low, detail = self._features(torch.cat([high for high, _ in rows] + [low for _, low in rows]), grids, told)
+            told = self._told[len(slots), grid] = self._arguments(slot_grids(len(slots), grid))
+        low, detail = self._features(torch.cat([high for high, _ in rows] + [low for _, low in rows]), told)
         with torch.inference_mode(False):  # ordinary tensors, which do not keep the whole pass in memory
             each = zip(low.chunk(len(slots)), detail.chunk(len(slots)), strict=True)
             return [(low.clone(), detail.clone()) for low, detail in each]
@@ -131,11 +130,12 @@ class Qwen2VL(Prompted[ChatPrompt]):
         """What the tower is told of slots of `grids` [2 * slots, 3] beside their patch rows."""
         return tower_arguments(self.network.model.visual, grids)
 
-    def _features(self, rows: Tensor, grids: Tensor, told: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """What the tower makes of patch rows of grids [2 * slots, 3]: `low` of the latter half, `detail` of the other.
+    def _features(self, rows: Tensor, told: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """What the tower makes of the patch rows of some slots: `low` of the latter half's maps, `detail` of the other.
 
         All slots are of one size; `told` is `_arguments` of them.
         """
+        grids = told["grid_thw"]
         high = int(grids[0].prod()) * (len(grids) // 2)
         output = self.network.model.visual(rows, **told)
         return output.last_hidden_state[high:], output.pooler_output[: high // self.preprocessor.merge**2]

@@ -38,9 +38,9 @@ class Qwen25VL(VideoPromptedQwen2):
         windows = segments(visual, starts, of="window_seqlen")
         return {**super()._arguments(grids), "window_index": order.to(visual.device), **windows}
 
-    def _features(self, rows: Tensor, grids: Tensor, told: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        low, detail = super()._features(rows, grids, told)
-        vision, merge = self.network.config.vision_config, self.preprocessor.merge
+    def _features(self, rows: Tensor, told: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        low, detail = super()._features(rows, told)
+        vision, merge, grids = self.network.config.vision_config, self.preprocessor.merge, told["grid_thw"]
         side = vision.window_size // merge // vision.patch_size
         order = window_order(int(grids[-1, 1]) // merge, int(grids[-1, 2]) // merge, side)
         slots = low.unflatten(0, (len(grids) // 2, -1, merge**2))

@@ -52,8 +52,9 @@ class Qwen3VL(VideoPrompted):
         interpolated = {"interp_indices": places.to(visual.device), "interp_weights": weights.to(visual.device)}
         return {**super()._arguments(grids), **interpolated}
 
-    def _features(self, rows: Tensor, grids: Tensor, told: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        visual, high = self.network.model.visual, int(grids[0].prod()) * (len(grids) // 2)
+    def _features(self, rows: Tensor, told: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        visual, grids = self.network.model.visual, told["grid_thw"]
+        high = int(grids[0].prod()) * (len(grids) // 2)
         seen: list[Tensor] = []  # hidden states [patches, dim] that the DeepStack mergers are given
         hooks = [
             merger.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
