@@ -31,7 +31,7 @@ from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.memory import FlashMemory
 from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
-from flash_vstream_ros.models.names import HOUSEHOLD
+from flash_vstream_ros.models.names import TINY
 from flash_vstream_ros.ros.images import from_rgb, to_rgb
 from flash_vstream_ros.ros.interfaces import Image
 
@@ -115,7 +115,7 @@ def resting(picture: np.ndarray, count: int, seed: int = 0) -> list[np.ndarray]:
     return [np.clip(picture + draw.normal(0, GRAIN, picture.shape), 0, 255).astype(np.uint8) for _ in range(count)]
 
 
-def static_over_moving(model: VisionLanguageModel, name: str = HOUSEHOLD, rounds: int = 20) -> float:
+def static_over_moving(model: VisionLanguageModel, name: str = TINY, rounds: int = 20) -> float:
     """What a slot of a scene that rests costs, as a share of one that moves: decoding, preprocessing, tower, memory.
 
     `name` says which memory is filled. Medians, of processor time on a CPU, in turns, of pictures that were all there
@@ -152,7 +152,7 @@ def static_over_moving(model: VisionLanguageModel, name: str = HOUSEHOLD, rounds
     return statistics.median(rested) / statistics.median(moved)
 
 
-def taken_in_per_s(model: VisionLanguageModel, name: str = HOUSEHOLD, frames: int = 200) -> float:
+def taken_in_per_s(model: VisionLanguageModel, name: str = TINY, frames: int = 200) -> float:
     """Frames of a moving scene that are taken in within a second when there is always another one [1/s]."""
     track, pictures = _Track(model, name, StaticLimits()), itertools.cycle(moving())
 
@@ -172,7 +172,7 @@ def taken_in_per_s(model: VisionLanguageModel, name: str = HOUSEHOLD, frames: in
     return rate
 
 
-def while_asked(model: VisionLanguageModel, name: str = HOUSEHOLD, seconds: float = 20.0) -> dict[str, Any]:
+def while_asked(model: VisionLanguageModel, name: str = TINY, seconds: float = 20.0) -> dict[str, Any]:
     """One camera at 10 Hz and one client that asks without a pause: age of the memory, and what a question takes.
 
     A question is compared with the same one asked alone in the same state: of a memory that has been read since its
@@ -280,7 +280,7 @@ def _until(condition: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
-def run(model: str = HOUSEHOLD, device: str = "auto", seconds: float = 20.0) -> dict[str, Any]:
+def run(model: str = TINY, device: str = "auto", seconds: float = 20.0) -> dict[str, Any]:
     """All three. Raises ModelError when the model cannot be had."""
     _, loading = settings_of(model)
     loaded = load_model(model, device=device, **loading)
@@ -310,7 +310,7 @@ def show(result: dict[str, Any]) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--model", default=HOUSEHOLD, help="hub id, folder, household, tiny-random (default: household)"
+        "--model", default=TINY, help="hub id or folder, household or tiny-random (default: %(default)s)"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=20.0, help="of questions (default: %(default)s)")
