@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -19,6 +20,7 @@ from flash_vstream_ros.ros.embedded import (
     QoSProfile,
     ReliabilityPolicy,
     SubscriptionEventCallbacks,
+    qos_watch,
 )
 from flash_vstream_ros.ros.embedded.event_handler import QoSPolicyKind
 from flash_vstream_ros.ros.embedded.types import message_class
@@ -112,3 +114,18 @@ def test_the_handlers_go_with_their_owners(node):
     node.destroy_publisher(publisher)
     node.destroy_subscription(subscription)
     assert len(node.waitables) == before
+
+
+def test_a_peer_that_the_graph_tells_of_late_is_said_all_the_same(node, capfd, monkeypatch):
+    """A busy machine may take longer than the patience for the name of the peer's node."""
+    graph = node.context.graph
+    endpoints, late = graph.endpoints, threading.Event()
+    monkeypatch.setattr(qos_watch, "NAME_PATIENCE", 0.05)
+    monkeypatch.setattr(graph, "endpoints", lambda *asked: endpoints(*asked) if late.is_set() else [])
+    node.create_publisher(String, "loud", BEST_EFFORT)
+    node.create_subscription(String, "loud", print, RELIABLE)
+    time.sleep(0.5)
+    assert "/loud" not in capfd.readouterr().err
+    late.set()
+    said = []
+    wait_for(lambda: said.append(capfd.readouterr().err) or "/loud: the publisher" in "".join(said))

@@ -12,6 +12,8 @@ from .qos import QoSProfile, incompatibilities
 
 NAME_PATIENCE = 1.0
 """How long the graph is given to tell the peer's node before it is reported without a name [s]."""
+PEER_PATIENCE = 30.0
+"""How long it is given to tell of the peer at all, which a busy machine puts off [s]."""
 
 
 @dataclass
@@ -21,7 +23,8 @@ class _Suspicion:
     qos: QoSProfile
     publisher: bool  # whether the local side is the publisher
     logger: RcutilsLogger
-    deadline: float
+    since: float
+    told: bool = False
 
 
 class QosWatch:
@@ -36,15 +39,15 @@ class QosWatch:
         self, gid: bytes, topic: str, dds_topic: str, qos: QoSProfile, publisher: bool, logger: RcutilsLogger
     ) -> None:
         """The local endpoint `gid` has met a peer with incompatible QoS."""
-        deadline = time.monotonic() + NAME_PATIENCE
-        self._suspicions[gid] = _Suspicion(topic, dds_topic, qos, publisher, logger, deadline)
+        self._suspicions[gid] = _Suspicion(topic, dds_topic, qos, publisher, logger, time.monotonic())
 
     def look(self) -> None:
         for gid, suspicion in list(self._suspicions.items()):
-            late = time.monotonic() > suspicion.deadline
+            age = time.monotonic() - suspicion.since
+            late = age > NAME_PATIENCE
             for peer in self._graph.endpoints("reader" if suspicion.publisher else "writer", suspicion.dds_topic):
                 self._report(gid, suspicion, peer, late)
-            if late:
+            if age > PEER_PATIENCE or (late and suspicion.told):
                 del self._suspicions[gid]
 
     def _report(self, gid: bytes, suspicion: _Suspicion, peer: Endpoint, late: bool) -> None:
@@ -58,6 +61,7 @@ class QosWatch:
         if not policies or (node == UNKNOWN_NODE and not late):
             return
         self._reported.add((gid, peer.gid))
+        suspicion.told = True
         who = "a node without a name" if node == UNKNOWN_NODE else f"node '{names.full_node_name(*node)}'"
         if suspicion.publisher:
             text = f"the subscription of {who} asks for a QoS that this publisher does not offer: it gets nothing"
