@@ -6,8 +6,8 @@ import pytest
 
 from flash_vstream_ros.bench import cameras
 from flash_vstream_ros.bench.cameras import NO_FRAMES, Arrival, account
-from flash_vstream_ros.engine.frames import FrameCounts
-from flash_vstream_ros.engine.questions import ErrorCode
+from flash_vstream_ros.engine.answering.request_queue import ErrorCode
+from flash_vstream_ros.engine.ingest.mailbox import FrameCounts
 
 HERTZ = 10.0
 

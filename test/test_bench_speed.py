@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from flash_vstream_ros.bench import costs, long_stream, shapes, speed, warm
+from flash_vstream_ros.bench import costs, long_stream, shapes, speed
+from flash_vstream_ros.bench import prefix_cache as warm
 from flash_vstream_ros.bench.criteria import judged
 from flash_vstream_ros.bench.crossings import Crossings
 from flash_vstream_ros.bench.decoding import decode_over_floor
@@ -257,7 +258,7 @@ def test_the_step_after_the_last_free_place_is_the_recorded_one() -> None:
     """One slot more than there are clusters: streaming and the recorded clip cluster the same rows."""
     from safetensors.torch import load_file
 
-    from flash_vstream_ros.models.checkpoint import load_network
+    from flash_vstream_ros.models.weights.checkpoint import load_network
 
     golden = load_file(GOLDEN / "cases" / "c018.safetensors")
     facts = json.loads((GOLDEN / "cases" / "c018.json").read_text(encoding="utf-8"))

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from conftest import wait_until
 
-from flash_vstream_ros.cameras import Camera, camera_topics
-from flash_vstream_ros.engine.frames import Frame
-from flash_vstream_ros.image_qos import unused_overrides
+from flash_vstream_ros.engine.ingest.mailbox import Frame
+from flash_vstream_ros.node.cameras import Camera, camera_topics
+from flash_vstream_ros.node.image_qos import unused_overrides
 from flash_vstream_ros.ros import (
     MultiThreadedExecutor,
     Node,

@@ -10,7 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flash_vstream_ros.diagnostics import (
+from flash_vstream_ros.engine.answering.uncached_reader import PrefixCacheStatus
+from flash_vstream_ros.engine.ingest.mailbox import FrameCounts
+from flash_vstream_ros.engine.state import State
+from flash_vstream_ros.engine.status import MemoryStats, Status
+from flash_vstream_ros.node.diagnostics import (
     LATE_S,
     LOST_S,
     MANY_DROPS,
@@ -24,10 +28,6 @@ from flash_vstream_ros.diagnostics import (
     model_report,
     unwatched_report,
 )
-from flash_vstream_ros.engine.frames import FrameCounts
-from flash_vstream_ros.engine.reading import WarmFigures
-from flash_vstream_ros.engine.state import State
-from flash_vstream_ros.engine.status import MemoryFigures, Status
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND
@@ -41,11 +41,11 @@ def counts(received: int = 0, encoded: int = 0, newest_s: float | None = None, *
     return FrameCounts(received, encoded, received - encoded - dropped, 0, tuple(sorted(drops.items())), newest_ns)
 
 
-def status(state: State = State.READY, memory: MemoryFigures | None = None, **cameras: FrameCounts) -> Status:
+def status(state: State = State.READY, memory: MemoryStats | None = None, **cameras: FrameCounts) -> Status:
     return Status(
         state=state,
         cameras=tuple(cameras.items()),
-        memory=memory or MemoryFigures(),
+        memory=memory or MemoryStats(),
         answer_s=(0.5, 1.5),
         questions_answered=3,
         questions_failed=1,
@@ -253,7 +253,7 @@ def test_the_model_is_as_well_as_its_state(state: State, level: Level, message: 
 
 
 def test_the_model_tells_durations_questions_and_the_last_error() -> None:
-    values = dict(model_report(status(memory=MemoryFigures(encode_s=(0.1, 0.25))), "m", START).values)
+    values = dict(model_report(status(memory=MemoryStats(encode_s=(0.1, 0.25))), "m", START).values)
     assert (values["encode a slot p50 [s]"], values["encode a slot p95 [s]"]) == ("0.1000", "0.2500")
     assert (values["answer p50 [s]"], values["answer p95 [s]"]) == ("0.5000", "1.5000")
     assert values["questions waiting"] == "0 of 4"
@@ -268,7 +268,7 @@ def test_a_full_queue_and_a_clock_that_never_began_are_warnings() -> None:
 
 
 def test_the_memory_tells_its_size_and_the_time_it_covers() -> None:
-    figures = MemoryFigures(
+    figures = MemoryStats(
         slots=50,
         entries=40,
         capacity=90,
@@ -284,7 +284,7 @@ def test_the_memory_tells_its_size_and_the_time_it_covers() -> None:
     values = dict(found.values)
     assert (values["bytes"], values["GPU bytes"], values["covered span [s]"]) == ("1000000", "7", "90.000")
     assert (values["warm bytes"], values["warm until"]) == ("0", "")
-    warm = WarmFigures(bytes=5000, tokens=1300, until_ns=START)
+    warm = PrefixCacheStatus(bytes=5000, tokens=1300, until_ns=START)
     values = dict(memory_report(replace(status(memory=figures), warm=warm)).values)
     assert (values["warm bytes"], values["warm tokens"]) == ("5000", "1300")
     assert values["warm until"] == f"{START // SECOND}.000"

@@ -244,7 +244,7 @@ def test_the_untrained_model_is_a_warning() -> None:
 
 
 def test_the_default_model_is_the_nodes() -> None:
-    from flash_vstream_ros.parameters import PUBLISHED_MODEL
+    from flash_vstream_ros.node.parameters import PUBLISHED_MODEL
 
     assert doctor.DEFAULT_MODEL == PUBLISHED_MODEL
 

@@ -15,9 +15,9 @@ from conftest import wait_until
 
 from flash_vstream_ros.bench.camera import running
 from flash_vstream_ros.engine.state import State
-from flash_vstream_ros.managed_node import ManagedNode
-from flash_vstream_ros.node import VStreamNode
-from flash_vstream_ros.parameters import PARAMETERS, ParameterSpec
+from flash_vstream_ros.node.managed_node import ManagedNode
+from flash_vstream_ros.node.parameters import PARAMETERS, ParameterSpec
+from flash_vstream_ros.node.vstream_node import VStreamNode
 from flash_vstream_ros.ros import DurabilityPolicy, Node, QoSProfile, ReliabilityPolicy
 
 ROOT = Path(__file__).parents[1]

@@ -189,7 +189,7 @@ def test_unknown_and_malformed_definitions_are_reported_by_name():
 def test_the_json_form_has_the_field_names_and_no_binary_where_it_is_not_wanted():
     entry = MemoryEntry(camera="front", weight=0.5)
     entry.thumbnail.data = b"\xff\xd8jpeg"
-    response = AskScene.Response(answer="ja", evidence=[entry], confidence=0.25)
+    response = AskScene.Response(answer="ja", evidence=[entry], token_probability=0.25)
     values = to_dict(response)
     assert values["evidence"][0]["thumbnail"]["data"] == "/9hqcGVn"
     assert values["covered_since"] == {"sec": 0, "nanosec": 0}

@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 import torch
 
+from flash_vstream_ros.engine.answering.request_queue import Answer, ErrorCode, Question
+from flash_vstream_ros.engine.answering.uncached_reader import PrefixCacheConfig
 from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.engine import Engine
-from flash_vstream_ros.engine.frames import Frame
-from flash_vstream_ros.engine.questions import Answer, ErrorCode, Question
-from flash_vstream_ros.engine.reading import WarmLimits
+from flash_vstream_ros.engine.ingest.mailbox import Frame
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.memory.config import FlashMemoryConfig
+from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.models.interface import ModelError, VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
 
@@ -89,7 +90,7 @@ def test_frames_become_slots_and_a_question_is_answered_from_them(model: VisionL
         status = engine.status()
     assert answer.error_code is ErrorCode.NONE
     assert answer.text.startswith("[untrained]")
-    assert 0 < answer.confidence <= 1
+    assert 0 < answer.token_probability <= 1
     assert (answer.covered_since_ns, answer.covered_until_ns) == (10 * SECOND, 29 * SECOND)
     assert answer.newest_ns == 29 * SECOND
     assert answer.frame_id == "camera_optical"
@@ -112,16 +113,16 @@ def test_the_same_stream_and_question_give_the_same_answer(model: VisionLanguage
             answers.append(ask(engine))
     assert answers[0].text == answers[1].text
     # How much of the prompt is read ahead is a matter of time, and the last bits depend on it.
-    assert answers[0].confidence == pytest.approx(answers[1].confidence, abs=1e-5)
+    assert answers[0].token_probability == pytest.approx(answers[1].token_probability, abs=1e-5)
 
 
 def test_pieces_of_text_come_while_the_answer_is_made_and_add_up_to_it(model: VisionLanguageModel) -> None:
     with running(CONFIG, lambda: model) as (engine, _):
         watch(engine, range(1, 5))
-        ticket = engine.ask(Question("What is there?"))
-        pieces = list(ticket)
+        request = engine.ask(Question("What is there?"))
+        pieces = list(request)
     assert len(pieces) > 2
-    assert "".join(pieces).rstrip() == ticket.answer().text
+    assert "".join(pieces).rstrip() == request.answer().text
 
 
 @pytest.mark.parametrize(
@@ -129,10 +130,10 @@ def test_pieces_of_text_come_while_the_answer_is_made_and_add_up_to_it(model: Vi
     [
         ({"text": "  "}, "empty"),
         ({"text": "x" * 1_000_000}, "max_chars"),
-        ({"since_ns": 20, "until_ns": 10}, "since lies after until"),
-        ({"cameras": ("rear",)}, "unknown camera rear"),
+        ({"scope": Scope(since_ns=20, until_ns=10)}, "since lies after until"),
+        ({"scope": Scope(("rear",))}, "unknown camera rear"),
         ({"deadline_s": -1.0}, "deadline is negative"),
-        ({"since_ns": -5}, "negative"),
+        ({"scope": Scope(since_ns=-5)}, "negative"),
     ],
 )
 def test_a_contradictory_question_is_refused_with_the_reason(
@@ -152,14 +153,14 @@ def test_before_the_first_slot_there_is_nothing_to_answer_from(model: VisionLang
         assert ask(engine).error_code is ErrorCode.NO_FRAMES
         watch(engine, range(2, 3))
         assert ask(engine).error_code is ErrorCode.NONE
-        assert ask(engine, since_ns=100 * SECOND).error_code is ErrorCode.NO_FRAMES
+        assert ask(engine, scope=Scope(since_ns=100 * SECOND)).error_code is ErrorCode.NO_FRAMES
 
 
 def test_since_and_until_restrict_what_an_answer_covers(model: VisionLanguageModel) -> None:
     config = replace(CONFIG, memory=FlashMemoryConfig(csm_slots=60, dam_slots=30))
     with running(config, lambda: model) as (engine, _):
         watch(engine, range(1, 21))
-        answer = ask(engine, since_ns=7 * SECOND, until_ns=12 * SECOND)
+        answer = ask(engine, scope=Scope(since_ns=7 * SECOND, until_ns=12 * SECOND))
     assert answer.covered_since_ns == 7 * SECOND
     assert answer.covered_until_ns == 12 * SECOND
 
@@ -170,7 +171,7 @@ def test_cameras_share_one_memory_and_can_be_asked_alone(model: VisionLanguageMo
         for second in range(1, 9):
             watch(engine, range(second, second + 1), "front")
             watch(engine, range(second, second + 1), "rear")
-        both, rear = ask(engine), ask(engine, cameras=("rear",))
+        both, rear = ask(engine), ask(engine, scope=Scope(cameras=("rear",)))
     assert both.memory_tokens > rear.memory_tokens
     assert both.cameras == ("front", "rear")
     assert rear.cameras == ("rear",)
@@ -185,7 +186,7 @@ def test_cameras_of_any_size_share_one_memory_in_the_shape_of_the_first(model: V
             watch(engine, range(second, second + 1), "wide", (90, 240))
             watch(engine, range(second, second + 1), "tall", (240, 90))
             watch(engine, range(second, second + 1), "tiny", (8, 8))
-        answer, tall = ask(engine), ask(engine, cameras=("tall",))
+        answer, tall = ask(engine), ask(engine, scope=Scope(cameras=("tall",)))
         frames, drops = dict(engine.status().cameras), dict(engine.status().frames.drops)
     assert answer.cameras == ("tall", "wide")
     assert tall.error_code is ErrorCode.NONE
@@ -201,8 +202,8 @@ def test_a_full_queue_says_busy_and_the_rest_is_answered_in_order(model: VisionL
         watch(engine, range(1, 5))
         first = engine.ask(Question("first"))
         next(iter(first))
-        tickets = [engine.ask(Question(f"question {i}", max_new_tokens=4)) for i in range(5)]
-        codes = [ticket.answer(60.0).error_code for ticket in [first, *tickets]]
+        requests = [engine.ask(Question(f"question {i}", max_new_tokens=4)) for i in range(5)]
+        codes = [request.answer(60.0).error_code for request in [first, *requests]]
     assert codes == [ErrorCode.NONE] * 3 + [ErrorCode.BUSY] * 3
 
 
@@ -221,11 +222,11 @@ def test_a_deadline_ends_an_answer_between_tokens_and_a_wait_in_the_queue(model:
 def test_cancelling_ends_the_answer_and_keeps_what_was_said(model: VisionLanguageModel) -> None:
     with running(replace(CONFIG, max_new_tokens=60_000), lambda: model) as (engine, _):
         watch(engine, range(1, 5))
-        ticket = engine.ask(Question("a long story"))
-        pieces = iter(ticket)
+        request = engine.ask(Question("a long story"))
+        pieces = iter(request)
         next(pieces), next(pieces)
         assert engine.cancel_all() == 1
-        answer = ticket.answer(30.0)
+        answer = request.answer(30.0)
     assert answer.error_code is ErrorCode.CANCELLED
     assert answer.text.startswith("[untrained]")
 
@@ -233,11 +234,11 @@ def test_cancelling_ends_the_answer_and_keeps_what_was_said(model: VisionLanguag
 def test_stopping_cancels_what_is_under_way_and_what_waits(model: VisionLanguageModel) -> None:
     with running(replace(CONFIG, max_new_tokens=60_000), lambda: model) as (engine, _):
         watch(engine, range(1, 5))
-        tickets = [engine.ask(Question("a long story")) for _ in range(3)]
-        next(iter(tickets[0]))
+        requests = [engine.ask(Question("a long story")) for _ in range(3)]
+        next(iter(requests[0]))
         engine.stop()
         late = engine.ask(Question("too late"))
-    assert {ticket.answer(5.0).error_code for ticket in tickets} == {ErrorCode.CANCELLED}
+    assert {request.answer(5.0).error_code for request in requests} == {ErrorCode.CANCELLED}
     assert late.answer(5.0).error_code is ErrorCode.NOT_READY
     assert "shut down" in late.answer().error_msg
 
@@ -246,14 +247,14 @@ def test_frames_are_taken_in_while_an_answer_is_made_and_do_not_change_it(model:
     with running(replace(CONFIG, sample_fps=20, max_new_tokens=300), lambda: model) as (engine, _):
         watch(engine, range(1, 21), step_ns=SECOND // 20)
         alone = ask(engine).text
-        ticket = engine.ask(Question("What is there?"))
-        next(iter(ticket))
+        request = engine.ask(Question("What is there?"))
+        next(iter(request))
         before = engine.status().memory.slots
         watch(engine, range(21, 31), step_ns=SECOND // 20)
         assert not engine.idle, "the answer should still be under way"
         assert engine.status().memory.slots == before + 5
-        assert ticket.answer(60.0).text == alone
-        assert ticket.answer().covered_until_ns == SECOND
+        assert request.answer(60.0).text == alone
+        assert request.answer().covered_until_ns == SECOND
 
 
 @pytest.mark.parametrize(
@@ -279,7 +280,7 @@ def test_an_answer_goes_before_frames_for_a_quarter_of_a_slot_as_long_as_there_i
         decoded.release()
         return picture(frames)
 
-    unread = WarmLimits(device_share=0.0)
+    unread = PrefixCacheConfig(max_device_share=0.0)
     config = replace(CONFIG, sample_fps=sample_fps, max_new_tokens=40, warm=unread)
     with running(config, lambda: model) as (engine, _):
         watch(engine, range(1, 4), step_ns=step_ns)
@@ -287,11 +288,11 @@ def test_an_answer_goes_before_frames_for_a_quarter_of_a_slot_as_long_as_there_i
             model.network.model.visual.register_forward_hook(lambda *_: happened.append("slot")),
             model.network.model.language_model.register_forward_hook(say),
         ]
-        ticket = engine.ask(Question("What is there?"))
+        request = engine.ask(Question("What is there?"))
         wait_until(lambda: len(happened) == 3)
         for number in range(4, 4 + frames):
             engine.offer(replace(frame(number, step_ns=step_ns), decode=decode))
-        ticket.answer(30.0)
+        request.answer(30.0)
         wait_until(lambda: settled(engine))
         for hook in hooks:
             hook.remove()
@@ -358,14 +359,14 @@ def test_a_frame_too_small_for_the_model_does_not_fix_the_grid(model: VisionLang
 class Failing:
     """The real model, failing once at one call: what a device does when it runs out of memory.
 
-    It has no warm_prefix, which a model need not have.
+    It has no prefix_cache, which a model need not have.
     """
 
     def __init__(self, model: VisionLanguageModel, call: str, error: Exception) -> None:
         self._model, self._call, self._error = model, call, error
 
     def __getattr__(self, name: str) -> object:
-        if name == "warm_prefix":
+        if name == "prefix_cache":
             raise AttributeError(name)
         if name == self._call and self._error is not None:
             error, self._error = self._error, None  # type: ignore[assignment]
@@ -448,10 +449,10 @@ def test_a_question_is_refused_in_every_state_but_ready_with_advice_for_it(model
 def test_deactivating_cancels_what_is_under_way_and_keeps_the_memory(model: VisionLanguageModel) -> None:
     with running(replace(CONFIG, max_new_tokens=60_000), lambda: model) as (engine, _):
         watch(engine, range(1, 9))
-        tickets = [engine.ask(Question("a long story")) for _ in range(2)]
-        next(iter(tickets[0]))
+        requests = [engine.ask(Question("a long story")) for _ in range(2)]
+        next(iter(requests[0]))
         engine.deactivate()
-        assert {ticket.answer(30.0).error_code for ticket in tickets} == {ErrorCode.CANCELLED}
+        assert {request.answer(30.0).error_code for request in requests} == {ErrorCode.CANCELLED}
         assert engine.status().memory.slots == 4
         engine.activate()
         watch(engine, range(9, 13))

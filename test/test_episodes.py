@@ -13,6 +13,7 @@ from reference_memory import NaiveMemory
 from test_forget import MOST_SLOTS, PERIOD, SECOND, everything_in, in_details, make, same, seen
 
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Slot
+from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.memory.spans import Interval
 
 START = 1_700_000_000 * SECOND
@@ -91,7 +92,7 @@ def test_it_forgets_and_goes_on_as_the_naive_memory_does(
                 if (not cameras or other.camera in cameras) and interval.touches(other.first_ns, other.last_ns)
             }
             naive.forget(touched)
-            memory.forget(cameras, *interval)
+            memory.forget(Scope(cameras, *interval))
             gone |= touched
         assume(naive.margin > 1e-3)
         assert not everything_in(memory) & gone
@@ -109,7 +110,7 @@ def test_it_forgets_and_goes_on_as_the_naive_memory_does(
             for at, other in enumerate(patrol.slots)
             if (not cameras or other.camera in cameras) and interval.touches(other.first_ns, other.last_ns)
         }
-        assert seen(memory.snapshot(cameras, *interval)) <= inside - gone
+        assert seen(memory.snapshot(Scope(cameras, *interval))) <= inside - gone
 
 
 @pytest.mark.parametrize("restart_s", [1, 4_000_000_000])
@@ -137,7 +138,7 @@ def test_once_the_first_view_is_forgotten_the_next_one_tells_how_much_time_count
     capped.insert(make(40, torch.zeros(MOST_SLOTS + 4), "camera 0", START))
     for index, place in enumerate(visits):
         if index == 1:
-            capped.forget((), 0, START)
+            capped.forget(Scope((), 0, START))
         slot = make(index, places[place], "camera 0", START + (index + 1) * 3 * PERIOD)
         capped.insert(slot)
         clear.insert(slot)

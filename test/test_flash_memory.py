@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from flash_vstream_ros.bench.stream import held_bytes
 from flash_vstream_ros.memory import EntryKind, FlashMemory, FlashMemoryConfig, Grid, MemorySnapshot, Slot
+from flash_vstream_ros.memory.scope import Scope
 
 SECOND = 1_000_000_000
 PERIOD = 2 * SECOND
@@ -151,9 +152,9 @@ def test_time_ids_tell_how_long_ago_each_cluster_was_last_seen(horizon: int) -> 
     assert newest == sorted(newest)
     assert snapshot.csm_times.tolist() == pytest.approx(newest)
     assert snapshot.text_slots == round(59 * scale) + 1
-    lately = memory.snapshot(since_ns=START + 50 * PERIOD)
+    lately = memory.snapshot(Scope(since_ns=START + 50 * PERIOD))
     assert lately.text_slots == snapshot.text_slots
-    assert memory.snapshot(cameras=["another"]).text_slots == 0
+    assert memory.snapshot(Scope(("another",))).text_slots == 0
 
 
 def test_where_the_question_stands_changes_nothing_else() -> None:
@@ -181,7 +182,7 @@ def test_a_second_camera_may_start_before_the_first() -> None:
 
 def test_cameras_never_share_a_cluster_and_can_be_asked_for() -> None:
     memory = filled(100, FlashMemoryConfig(8, 4, recent_slots=2), ("front", "rear", "left"))
-    everything, rear = memory.snapshot(), memory.snapshot(cameras=["rear"])
+    everything, rear = memory.snapshot(), memory.snapshot(Scope(("rear",)))
     assert (
         (memory.first_ns, memory.last_ns)
         == (everything.first_ns, everything.last_ns)
@@ -194,8 +195,8 @@ def test_cameras_never_share_a_cluster_and_can_be_asked_for() -> None:
     assert {entry.camera for entry in rear.entries} == {"rear"}
     assert rear.slots_seen == 33
     assert all(index % 3 == 1 for index in shown(rear))
-    assert memory.snapshot(cameras=["nobody"]).empty
-    assert memory.snapshot(cameras=["nobody"]).csm.shape == (0, 4, 3)
+    assert memory.snapshot(Scope(("nobody",))).empty
+    assert memory.snapshot(Scope(("nobody",))).csm.shape == (0, 4, 3)
 
 
 def test_more_cameras_than_clusters_are_refused() -> None:
@@ -211,13 +212,13 @@ def test_more_cameras_than_clusters_are_refused() -> None:
 def test_since_and_until_take_what_overlaps() -> None:
     memory = filled(20, FlashMemoryConfig(20, 20))
     since, until = START + 5 * PERIOD + SECOND, START + 9 * PERIOD
-    assert shown(memory.snapshot(since_ns=since)) == list(range(5, 20))
-    assert shown(memory.snapshot(until_ns=until)) == list(range(10))
-    between = memory.snapshot(since_ns=since, until_ns=until)
+    assert shown(memory.snapshot(Scope(since_ns=since))) == list(range(5, 20))
+    assert shown(memory.snapshot(Scope(until_ns=until))) == list(range(10))
+    between = memory.snapshot(Scope(since_ns=since, until_ns=until))
     assert shown(between) == between.csm_times.tolist() == [5, 6, 7, 8, 9]
     assert (between.first_ns, between.last_ns) == (START + 5 * PERIOD, until + SECOND)
     assert between.slots_seen == between.text_slots == 5
-    assert memory.snapshot(since_ns=until + PERIOD, until_ns=since).empty
+    assert memory.snapshot(Scope(since_ns=until + PERIOD, until_ns=since)).empty
 
 
 def test_a_snapshot_does_not_change_afterwards() -> None:
@@ -354,7 +355,7 @@ def test_each_camera_keeps_its_newest_slots_in_detail() -> None:
     cameras = ("front", "rear", "left")
     memory = filled(99, FlashMemoryConfig(6, 6, exemplars=1, recent_slots=2), cameras)
     assert shown(memory.snapshot()) == [98, 97, 96, 95, 94, 93]
-    assert {94, 97} <= set(shown(memory.snapshot(cameras=["rear"])))
+    assert {94, 97} <= set(shown(memory.snapshot(Scope(("rear",)))))
     for index, low in enumerate(lows(60, seed=5), start=99):
         memory.insert(slot(index, low, "front"))
     assert set(shown(memory.snapshot())) >= {158, 157, 97, 94, 98, 95}

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flash_vstream_ros.memory import EntryKind, FlashMemory, FlashMemoryConfig, Grid, MemorySnapshot, Slot
-from flash_vstream_ros.memory.holdings import Holdings
+from flash_vstream_ros.memory.contents import MemoryContents
+from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.memory.spans import Interval, union
 
 SECOND = 1_000_000_000
@@ -85,7 +86,7 @@ def seen(snapshot: MemorySnapshot) -> set[int]:
     return told | pictured | in_features(snapshot.csm) | in_details(snapshot.dam)
 
 
-def holdings_of(memory: FlashMemory) -> Holdings:
+def holdings_of(memory: FlashMemory) -> MemoryContents:
     assert memory._held is not None
     return memory._held
 
@@ -143,7 +144,7 @@ def test_what_is_forgotten_is_nowhere_and_what_was_never_near_it_stays(case: Cas
     held = {row: {int(e.frame_id.split()[1]) for e in kept.exemplars_of(row)} for row in before}
     weight = sum(cluster.slots for cluster, _ in before.values())
 
-    forgotten = memory.forget(case.cameras, *case.interval)
+    forgotten = memory.forget(Scope(tuple(case.cameras), *case.interval))
 
     assert not everything_in(memory) & doomed
     for row, (cluster, members) in before.items():
@@ -158,7 +159,7 @@ def test_what_is_forgotten_is_nowhere_and_what_was_never_near_it_stays(case: Cas
     assert forgotten.slots == weight - sum(cluster.slots for cluster in kept.clusters.values())
     assert forgotten.removed == len(before) - len(kept.clusters)
     assert memory.revision == (forgotten.slots > 0)
-    assert memory.forget(case.cameras, *case.interval) == (0, 0, 0)
+    assert memory.forget(Scope(tuple(case.cameras), *case.interval)) == (0, 0, 0)
 
 
 @settings(max_examples=150, deadline=None)
@@ -166,9 +167,9 @@ def test_what_is_forgotten_is_nowhere_and_what_was_never_near_it_stays(case: Cas
 def test_an_interval_shows_nothing_of_what_lies_outside_and_all_that_is_held_inside(case: Case) -> None:
     memory = case.story.remembered(case.config)
     inside = case.story.inside(case.interval, case.cameras)
-    snapshot = memory.snapshot(case.cameras, *case.interval)
+    snapshot = memory.snapshot(Scope(tuple(case.cameras), *case.interval))
     assert seen(snapshot) <= inside
-    assert memory.listed(case.cameras, *case.interval) == snapshot.entries
+    assert memory.listed(Scope(tuple(case.cameras), *case.interval)) == snapshot.entries
     held = {int(exemplar.frame_id.split()[1]) for exemplar in holdings_of(memory).exemplars}
     assert held & inside <= in_features(snapshot.csm)
     assert snapshot.empty == (not held & inside)
@@ -194,7 +195,7 @@ def test_a_memory_that_holds_each_slot_by_itself_forgets_as_if_it_had_never_seen
     for index, slot in enumerate(case.story.slots):
         if index not in doomed:
             spared.insert(slot)
-    forgetful.forget(case.cameras, *case.interval)
+    forgetful.forget(Scope(tuple(case.cameras), *case.interval))
     assert len(doomed) == len(case.story.slots) or same(forgetful.snapshot(), spared.snapshot())
     start = case.story.slots[-1].last_ns
     random = np.random.default_rng(seed)
@@ -214,7 +215,7 @@ def restless(count: int) -> Iterator[FlashMemory]:
         memory.insert(make(index, low, f"camera {random.integers(2)}", (index + 1) * PERIOD))
         if index % 7 == 6:
             since = int(random.integers(index + 1)) * PERIOD
-            memory.forget((), since, since + int(random.integers(1, 5)) * PERIOD)
+            memory.forget(Scope((), since, since + int(random.integers(1, 5)) * PERIOD))
         yield memory
 
 
@@ -252,10 +253,10 @@ def test_a_place_visited_again_and_again_is_forgotten_by_the_visit() -> None:
     for visit in range(5):
         for index in range(3):
             memory.insert(make(index, torch.ones(MOST_SLOTS + 4), "camera 0", (3600 * visit + 2 * index + 2) * SECOND))
-    assert memory.forget((), 1800 * SECOND, 3000 * SECOND) == (0, 0, 0)
+    assert memory.forget(Scope((), 1800 * SECOND, 3000 * SECOND)) == (0, 0, 0)
     assert memory.snapshot().entries[-1].weight == 15
-    assert memory.snapshot((), 1800 * SECOND, 3000 * SECOND).empty
-    assert memory.forget((), 3600 * SECOND, 3700 * SECOND) == (14, 0, 1)
+    assert memory.snapshot(Scope((), 1800 * SECOND, 3000 * SECOND)).empty
+    assert memory.forget(Scope((), 3600 * SECOND, 3700 * SECOND)) == (14, 0, 1)
     assert memory.snapshot().entries[-1].weight == 1
 
 
@@ -275,9 +276,9 @@ def test_where_stamps_jump_back_a_shift_keeps_the_order_and_stamps_stay_those_of
     assert stamps == [100, 102, 104, 106, 50, 52, 54, 56]
     assert memory.newest == (114 * SECOND, 56 * SECOND)
     assert (memory.first_ns, memory.last_ns) == (49 * SECOND, 106 * SECOND)
-    assert seen(memory.snapshot(until_ns=60 * SECOND)) == {4, 5, 6, 7}
-    assert seen(memory.snapshot(since_ns=60 * SECOND)) == {0, 1, 2, 3}
-    memory.forget(until_ns=60 * SECOND)
+    assert seen(memory.snapshot(Scope(until_ns=60 * SECOND))) == {4, 5, 6, 7}
+    assert seen(memory.snapshot(Scope(since_ns=60 * SECOND))) == {0, 1, 2, 3}
+    memory.forget(Scope(until_ns=60 * SECOND))
     assert everything_in(memory) == {0, 1, 2, 3}
 
 

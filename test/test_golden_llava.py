@@ -15,9 +15,9 @@ from torch import Tensor
 
 from flash_vstream_ros.memory.star import StarClip, star_clip
 from flash_vstream_ros.memory.star_snapshot import clip_snapshot
-from flash_vstream_ros.models.answering import GreedyAnswer, Vocabulary
-from flash_vstream_ros.models.clip_llava import OneAxis, VStream, prefill
-from flash_vstream_ros.models.vstream_checkpoint import load_vstream
+from flash_vstream_ros.models.decoding.greedy import GreedyGeneration, Vocabulary
+from flash_vstream_ros.models.llava.clip_llava import OneAxis, VStream, prefill
+from flash_vstream_ros.models.llava.vstream_checkpoint import load_vstream
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "data" / "golden" / "llava"
 CASES = sorted(file.stem for file in (GOLDEN / "cases").glob("*.safetensors"))
@@ -124,5 +124,5 @@ def test_logits_of_the_prompt_are_the_recorded_ones(networks, case):
 def test_answers_are_the_recorded_tokens(networks, case):
     golden, _ = recorded(case)
     anything = Vocabulary(lambda ids: "", frozenset(), torch.zeros(500, dtype=torch.bool))
-    answer = GreedyAnswer(OneAxis(networks.language), prompt_of(networks, case), anything, TOKENS)
+    answer = GreedyGeneration(OneAxis(networks.language), prompt_of(networks, case), anything, TOKENS)
     assert [token.id for token in answer] == golden["generated"].tolist()

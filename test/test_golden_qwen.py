@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 from flash_vstream_ros.memory.slot import EntryKind, MemoryEntry, MemorySnapshot
-from flash_vstream_ros.models.answering import GreedyAnswer, Vocabulary
-from flash_vstream_ros.models.checkpoint import load_network
+from flash_vstream_ros.models.decoding.greedy import GreedyGeneration, Vocabulary
 from flash_vstream_ros.models.interface import Grid
 from flash_vstream_ros.models.preprocess import normalise, patchify, resize
 from flash_vstream_ros.models.qwen2_vl import merge_memory, prefill
+from flash_vstream_ros.models.weights.checkpoint import load_network
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "data" / "golden" / "qwen"
 CASES = sorted(file.stem for file in (GOLDEN / "cases").glob("*.safetensors"))
@@ -94,5 +94,5 @@ def test_positions_and_logits_of_the_prompt_are_the_recorded_ones(network, case)
 def test_answers_are_the_recorded_tokens(network, case):
     golden = recorded(case)
     anything = Vocabulary(lambda ids: "", frozenset(), torch.zeros(500, dtype=torch.bool))
-    answer = GreedyAnswer(network, prompt_of(network, golden), anything, TOKENS)
+    answer = GreedyGeneration(network, prompt_of(network, golden), anything, TOKENS)
     assert [token.id for token in answer] == golden["generated"].tolist()

@@ -12,12 +12,13 @@ from hub_models import FAMILIES, save_hub_model
 from transformers.masking_utils import sdpa_mask
 from transformers.models.qwen2_vl.modeling_qwen2_vl import ALL_ATTENTION_FUNCTIONS, eager_attention_forward
 
-from flash_vstream_ros.bench.warm import SIDE, stream
+from flash_vstream_ros.bench.prefix_cache import SIDE, stream
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig
-from flash_vstream_ros.models import answering, grouped_attention
-from flash_vstream_ros.models.answering import GreedyAnswer
-from flash_vstream_ros.models.grouped_attention import GROUPED, attending, fastest, grouped, mask_of, weighed
+from flash_vstream_ros.models.decoding import greedy as answering
+from flash_vstream_ros.models.decoding import grouped_attention
+from flash_vstream_ros.models.decoding.greedy import GreedyGeneration
+from flash_vstream_ros.models.decoding.grouped_attention import GROUPED, attending, fastest, grouped, mask_of, weighed
 from flash_vstream_ros.models.load import load_model
 
 SHAPES = [(4, 2, 16, 37), (6, 6, 8, 20), (28, 4, 128, 300), (12, 2, 128, 1)]  # heads, groups, width, tokens
@@ -93,7 +94,7 @@ def test_an_answer_is_that_of_transformers_own_kernels(family: str, tmp_path, mo
         memory.insert(slot)
     snapshot = memory.snapshot()
 
-    def said() -> tuple[GreedyAnswer, list[torch.Tensor]]:
+    def said() -> tuple[GreedyGeneration, list[torch.Tensor]]:
         answer = model.answer(snapshot, "Where is it?", 8)
         answer._vocabulary = replace(answer._vocabulary, stops=frozenset())
         logits = []

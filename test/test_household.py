@@ -20,10 +20,11 @@ from flash_vstream_ros.bench.policies import NoVideo
 from flash_vstream_ros.demo.questions import Question, patrol, precision_recall, questions, right
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.memory import FlashMemory, MemorySnapshot
+from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.models.household_settings import FRAME_S, LOADING, MEMORY, SLOT_S, slots_by
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import HOUSEHOLD, HOUSEHOLD_FOLDER
-from flash_vstream_ros.parameters import SUMMARY_PROMPT
+from flash_vstream_ros.node.parameters import SUMMARY_PROMPT
 
 SEEDS = range(300_000, 300_005)
 MINUTES = 8.0
@@ -58,7 +59,7 @@ def _moment(household: Any, seed: int) -> Moment:
         memory.insert(slot)
     since = max(now - LATELY_S, 0.0)
     asked = questions(world.visits, now, np.random.default_rng(seed))
-    lately = memory.snapshot(since_ns=round(since * 1e9))
+    lately = memory.snapshot(Scope(since_ns=round(since * 1e9)))
     return Moment(memory.snapshot(), asked, lately, patrol(world.visits, since, now))
 
 

@@ -11,13 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flash_vstream_ros.ros.images import (
-    PUBLISHED_ENCODINGS,
-    BadImage,
-    check,
-    from_rgb,
-    to_rgb,
-)
+from flash_vstream_ros.ros.images import PUBLISHED_ENCODINGS, BadImage, check, from_rgb, to_rgb
 
 ORDER = {"rgb": (0, 1, 2), "bgr": (2, 1, 0), "rgba": (0, 1, 2, -1), "bgra": (2, 1, 0, -1)}
 BAYER = {"rggb": (0, 1, 1, 2), "bggr": (2, 1, 1, 0), "gbrg": (1, 2, 0, 1), "grbg": (1, 0, 2, 1)}

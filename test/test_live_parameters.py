@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from conftest import wait_until
 
-from flash_vstream_ros.live_parameters import LiveParameters
-from flash_vstream_ros.parameters import Settings
-from flash_vstream_ros.periodic import Periodic
+from flash_vstream_ros.node.live_parameters import LiveParameters
+from flash_vstream_ros.node.parameters import Settings
+from flash_vstream_ros.node.periodic_timer import Periodic
 from flash_vstream_ros.ros import (
     MultiThreadedExecutor,
     MutuallyExclusiveCallbackGroup,

@@ -14,11 +14,11 @@ from llava_folder import CLUSTERS, save_llava
 from safetensors.torch import load_file, save_file
 
 from flash_vstream_ros.memory.slot import EntryKind
-from flash_vstream_ros.models.clip_llava import FlashVStreamLLaVA, prefill
 from flash_vstream_ros.models.interface import ModelError
+from flash_vstream_ros.models.llava.clip_llava import FlashVStreamLLaVA, prefill
+from flash_vstream_ros.models.llava.vicuna import SYSTEM
 from flash_vstream_ros.models.load import load_model
-from flash_vstream_ros.models.vicuna import SYSTEM
-from flash_vstream_ros.models.weights import read_tensors
+from flash_vstream_ros.models.weights.weight_files import read_tensors
 
 TOWER = "clip-vit-large-patch14"
 

@@ -14,11 +14,11 @@ from robot import NodeProcess, Robot, balanced
 
 from flash_vstream_ros.client import stamp
 from flash_vstream_ros.engine.config import EngineConfig
-from flash_vstream_ros.engine.custody import Custody
+from flash_vstream_ros.engine.control.memory_commands import MemoryCommands
 from flash_vstream_ros.engine.engine import Engine
-from flash_vstream_ros.memory_services import MemoryServices
 from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.node.memory_services import MemoryServices
 from flash_vstream_ros.ros import Node, SingleThreadedExecutor
 from flash_vstream_ros.ros.interfaces import Forget, ListMemory, Trigger
 
@@ -236,10 +236,10 @@ def test_a_defect_is_answered_and_a_busy_worker_is_not_waited_for_for_ever(
     while bench.call(Trigger, "pause").message.startswith("NOT_READY"):  # type: ignore[attr-defined]
         pass
     with monkeypatch.context() as patch:
-        patch.setattr(Custody, "entries", lambda *_: 1 / 0)
+        patch.setattr(MemoryCommands, "entries", lambda *_: 1 / 0)
         reply = bench.call(ListMemory, "list_memory")
         assert reply.error_code == reply.INTERNAL  # type: ignore[attr-defined]
-    monkeypatch.setattr("flash_vstream_ros.memory_services.PATIENCE_S", 0.2)
+    monkeypatch.setattr("flash_vstream_ros.node.memory_services.PATIENCE_S", 0.2)
     release = threading.Event()
     bench.engine.order(lambda _: release.wait(WAIT_S))
     reply = bench.call(Forget, "forget", since=stamp(1.0))

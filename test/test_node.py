@@ -45,7 +45,7 @@ def test_a_question_is_answered_from_what_the_camera_saw(robot: Robot) -> None:
     reply = robot.ask(robot.request("What is there?"))
     assert (reply.error_code, reply.error_msg) == (reply.NONE, "")
     assert reply.answer.startswith("[untrained]")
-    assert 0 < reply.confidence <= 1
+    assert 0 < reply.token_probability <= 1
     assert stamp_ns(reply.covered_since) == 100 * SECOND
     assert stamp_ns(reply.covered_until) == stamp_ns(reply.newest_frame) == 109 * SECOND
     assert len(reply.evidence) == 3
@@ -75,18 +75,18 @@ def test_the_status_accounts_for_every_frame(robot: Robot) -> None:
 
 def test_the_status_and_the_reply_say_what_was_read_ahead(robot: Robot) -> None:
     robot.see([280, 281, 290, 291])
-    robot.wait_for(lambda: stamp_ns(robot.status.warm_until) == 291 * SECOND)
+    robot.wait_for(lambda: stamp_ns(robot.status.cached_until) == 291 * SECOND)
     before = robot.fresh_status()
-    assert before.warm_until == before.covered_until
+    assert before.cached_until == before.covered_until
     warm = robot.ask(robot.request("What is there?"))
     cold = robot.ask(robot.request("What is there?", since_s=285))
     status = robot.fresh_status()
-    assert warm.memory_tokens < warm.warm_tokens == before.warm_tokens
-    assert (cold.error_code, cold.warm_tokens, cold.unread_slots, warm.unread_slots) == (0, 0, 0, 0)
-    assert status.questions_warm - before.questions_warm == 1
+    assert warm.memory_tokens < warm.cached_tokens == before.cached_tokens
+    assert (cold.error_code, cold.cached_tokens, cold.lag_slots, warm.lag_slots) == (0, 0, 0, 0)
+    assert status.questions_cached - before.questions_cached == 1
     assert status.questions_answered - before.questions_answered == 2
-    assert status.warm_bytes == before.warm_bytes > 0
-    assert status.warm_failures == 0
+    assert status.prefix_cache_bytes == before.prefix_cache_bytes > 0
+    assert status.prefix_cache_failures == 0
     assert 0 < status.first_token_p50 <= status.first_token_p95
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from robot import SECOND, START_S, NodeProcess, Robot
 
-from flash_vstream_ros.diagnostics import Level
+from flash_vstream_ros.node.diagnostics import Level
 from flash_vstream_ros.ros import QoSProfile
 from flash_vstream_ros.ros.images import from_rgb
 from flash_vstream_ros.ros.interfaces import DiagnosticArray, DiagnosticStatus, Image, TimeMsg, interface

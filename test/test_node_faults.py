@@ -12,9 +12,9 @@ import pytest
 from robot import SECOND, START_S, NodeProcess, Robot, balanced
 
 from flash_vstream_ros.bench.camera import running
-from flash_vstream_ros.engine.frames import Mailbox
+from flash_vstream_ros.engine.ingest.mailbox import Mailbox
 from flash_vstream_ros.models.tiny import save_tiny
-from flash_vstream_ros.node import VStreamNode
+from flash_vstream_ros.node.vstream_node import VStreamNode
 from flash_vstream_ros.ros.images import from_rgb
 from flash_vstream_ros.ros.interfaces import Image, TimeMsg, interface
 

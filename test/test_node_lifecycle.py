@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from robot import SMALL, START_S, Manager, NodeProcess, Robot
 
-from flash_vstream_ros import node as node_module
 from flash_vstream_ros.bench.camera import running
 from flash_vstream_ros.models.tiny import save_tiny
-from flash_vstream_ros.node import VStreamNode
+from flash_vstream_ros.node import vstream_node as node_module
+from flash_vstream_ros.node.vstream_node import VStreamNode
 from flash_vstream_ros.ros import Parameter
 from flash_vstream_ros.ros.images import from_rgb
 from flash_vstream_ros.ros.interfaces import AskScene, Image, ListMemory, MemoryStatus, Trigger, interface
@@ -171,7 +171,7 @@ def test_cleaning_up_frees_model_and_memory_and_the_node_can_be_configured_again
     assert waiting.manager.change("deactivate", "cleanup") == [True, True]
     status = waiting.wait_for_state(MemoryStatus.UNCONFIGURED)
     assert (status.slots, status.memory_entries, status.memory_tokens, status.memory_bytes) == (0, 0, 0, 0)
-    assert (status.warm_bytes, status.warm_tokens) == (0, 0)
+    assert (status.prefix_cache_bytes, status.cached_tokens) == (0, 0)
     assert "flash-vstream-worker" not in [thread.name for thread in threading.enumerate()]
     waiting.robot.fresh_status()  # what the threads of the executor held of the old engine is replaced
     gc.collect()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from robot import NodeProcess, Robot, balanced
 
-from flash_vstream_ros.parameters import PARAMETERS
+from flash_vstream_ros.node.parameters import PARAMETERS
 from flash_vstream_ros.ros import Parameter
 from flash_vstream_ros.ros.interfaces import Empty, interface
 

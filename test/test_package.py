@@ -14,10 +14,10 @@ import yaml
 
 import flash_vstream_ros
 from flash_vstream_ros.cli import COMMANDS
-from flash_vstream_ros.engine.questions import ErrorCode
+from flash_vstream_ros.engine.answering.request_queue import ErrorCode
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.memory.slot import EntryKind
-from flash_vstream_ros.parameters import PARAMETERS
+from flash_vstream_ros.node.parameters import PARAMETERS
 from flash_vstream_ros.ros.images import DEPTH, ENCODINGS
 
 ROOT = Path(__file__).parents[1]
@@ -159,10 +159,11 @@ def test_the_help_of_the_command_line_needs_no_torch() -> None:
 
 ARROWS = {
     "memory": {"memory"},
-    "models": {"models", "memory", "minutes"},
+    "models": {"models", "memory"},
     "engine": {"engine", "models", "memory"},
-    "ros": {"ros", "share", "msg", "srv"},
-    "demo": {"demo", "minutes"},
+    "node": {"node", "engine", "models", "memory", "ros"},
+    "ros": {"ros", "msg", "srv"},
+    "demo": {"demo", "client", "models", "ros"},
     "training": {"training", "models", "memory", "demo"},
 }
 

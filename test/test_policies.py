@@ -17,19 +17,19 @@ from llava_folder import CLUSTERS, save_llava
 from reference_memory import NaiveMemory
 from test_engine import CONFIG, SECOND, ask, running, settled, wait_until, watch
 
-from flash_vstream_ros.engine.custody import Custody
+from flash_vstream_ros.engine.answering.request_queue import ErrorCode
+from flash_vstream_ros.engine.control.memory_commands import MemoryCommands
 from flash_vstream_ros.engine.engine import Engine
-from flash_vstream_ros.engine.policies import POLICIES, memory_of
-from flash_vstream_ros.engine.questions import ErrorCode
-from flash_vstream_ros.engine.selection import Selection
+from flash_vstream_ros.engine.memory_policies import POLICIES, memory_of
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.memory import FlashMemoryConfig, Grid, Memory, MemorySnapshot, Slot
 from flash_vstream_ros.memory.recent import RecentSlots
+from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.memory.star import AbstractAttention, StarConfig, star_clip
 from flash_vstream_ros.memory.star_memory import StarMemory
 from flash_vstream_ros.memory.star_snapshot import StarSnapshot, clip_snapshot
 from flash_vstream_ros.memory.uniform import UniformSlots
-from flash_vstream_ros.models.clip_llava import FlashVStreamLLaVA
+from flash_vstream_ros.models.llava.clip_llava import FlashVStreamLLaVA
 from flash_vstream_ros.models.load import load_model
 
 DIM, SIZES = 6, FlashMemoryConfig(csm_slots=8, dam_slots=4, horizon_slots=0)
@@ -84,7 +84,7 @@ def test_uniform_slots_are_evenly_spaced_with_the_newest_of_each_camera(count: i
     assert memory.entries <= memory.capacity
     strides = set()
     for number, name in enumerate(names[:count]):
-        own = [index // cameras for index in shown(memory.snapshot([name]))]
+        own = [index // cameras for index in shown(memory.snapshot(Scope((name,))))]
         last = (count - 1 - number) // cameras
         assert own[0] == 0
         assert own[-1] == last
@@ -170,15 +170,15 @@ def test_a_stream_has_the_star_memory_of_the_naive_one_by_the_rule_of_the_paper(
 def test_nothing_that_is_forgotten_is_shown_or_held(policy: str) -> None:
     memory = filled(empty(policy), 12, ("a", "b"))
     before = memory.slots_seen
-    lost = memory.forget(["a"], 8 * SECOND, 17 * SECOND)
+    lost = memory.forget(Scope(("a",), 8 * SECOND, 17 * SECOND))
     assert lost.slots > 0
     assert memory.revision == 1
     entries = memory.listed()
     assert entries == memory.snapshot().entries
     for entry in entries:
         assert entry.camera == "b" or entry.last_ns < 8 * SECOND or entry.first_ns > 17 * SECOND
-    assert memory.saw(["b"], 8 * SECOND, 17 * SECOND) == (policy != "uniform")  # which has let go of those
-    assert not memory.listed(["a"], 9 * SECOND, 16 * SECOND)
+    assert memory.saw(Scope(("b",), 8 * SECOND, 17 * SECOND)) == (policy != "uniform")  # which has let go of those
+    assert not memory.listed(Scope(("a",), 9 * SECOND, 16 * SECOND))
     assert memory.slots_seen == before
     memory.forget()
     assert (memory.entries, memory.snapshot().empty, memory.saw()) == (0, True, False)
@@ -192,14 +192,14 @@ def test_nothing_that_is_forgotten_is_shown_or_held(policy: str) -> None:
 def test_the_abstract_memory_is_shown_and_goes_as_a_whole() -> None:
     memory = filled(StarMemory(SIZES, STAR, attention()), 10, ("a", "b"))
 
-    def abstract(*selection) -> int:
-        found = memory.snapshot(*selection)
+    def abstract(*scope) -> int:
+        found = memory.snapshot(Scope(*scope))
         assert isinstance(found, StarSnapshot)
         return len(found.abstract)
 
-    assert (abstract(), abstract(["a"]), abstract((), 0, 10 * SECOND)) == (8, 4, 0)
-    memory.forget(["b"], 4 * SECOND, 5 * SECOND)
-    assert (abstract(), abstract(["b"])) == (4, 0)
+    assert (abstract(), abstract(("a",)), abstract((), 0, 10 * SECOND)) == (8, 4, 0)
+    memory.forget(Scope(("b",), 4 * SECOND, 5 * SECOND))
+    assert (abstract(), abstract(("b",))) == (4, 0)
 
 
 @pytest.mark.parametrize("policy", ["star", "recent", "uniform"])
@@ -255,8 +255,8 @@ def qwen():
     return load_model("tiny-random", device="cpu", max_pixels=112 * 112)
 
 
-def forget(engine: Engine, selection: Selection) -> int:
-    return engine.order(lambda custody: custody.forget(selection).slots).result(30.0)
+def forget(engine: Engine, scope: Scope) -> int:
+    return engine.order(lambda commands: commands.forget(scope).slots).result(30.0)
 
 
 @pytest.mark.parametrize("name", ["qwen", "llava"])
@@ -277,12 +277,12 @@ def test_the_node_runs_every_policy_or_says_why_not(request, name: str, policy: 
         assert figures.tokens == answer.memory_tokens > 0
         assert 0 < figures.entries <= figures.capacity
         assert (figures.first_ns >= 10 * SECOND, figures.newest_ns, figures.last_ns) == (True, 41 * SECOND, 41 * SECOND)
-        assert ask(engine, since_ns=38 * SECOND).covered_since_ns >= 37 * SECOND
-        assert forget(engine, Selection(since_ns=36 * SECOND)) > 0
-        assert engine.order(lambda custody: custody.entries(Selection())).result(30.0)
+        assert ask(engine, scope=Scope(since_ns=38 * SECOND)).covered_since_ns >= 37 * SECOND
+        assert forget(engine, Scope(since_ns=36 * SECOND)) > 0
+        assert engine.order(lambda commands: commands.entries(Scope())).result(30.0)
         engine.reconfigure(replace(CONFIG, policy=policy, sample_fps=2.0, max_new_tokens=2))
-        assert ask(engine, until_ns=35 * SECOND).covered_until_ns < 36 * SECOND
-        assert engine.order(Custody.reset).result(30.0) > 0
+        assert ask(engine, scope=Scope(until_ns=35 * SECOND)).covered_until_ns < 36 * SECOND
+        assert engine.order(MemoryCommands.reset).result(30.0) > 0
         assert ask(engine).error_code is ErrorCode.NO_FRAMES
         watch(engine, range(5, 9))
         wait_until(lambda: settled(engine))

@@ -9,7 +9,7 @@ from llava_folder import CLUSTERS, save_llava
 from reference_systems import LlavaReference, QwenReference
 
 from flash_vstream_ros.memory import ClipMethods
-from flash_vstream_ros.models.clip_llava import prefill as llava_prefill
+from flash_vstream_ros.models.llava.clip_llava import prefill as llava_prefill
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.offline import ClipSettings, remember, sampled
 from flash_vstream_ros.models.qwen2_vl import merge_memory, prefill

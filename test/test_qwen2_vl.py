@@ -12,10 +12,10 @@ import torch
 
 from flash_vstream_ros.memory.am_rope import MergedGrid, prompt_ids
 from flash_vstream_ros.memory.slot import EntryKind, MemoryEntry, MemorySnapshot
-from flash_vstream_ros.minutes import round_minutes
 from flash_vstream_ros.models.ages import age_ids
-from flash_vstream_ros.models.answering import GreedyAnswer, Prefill, TextStream
+from flash_vstream_ros.models.decoding.greedy import GreedyGeneration, Prefill, TextStream
 from flash_vstream_ros.models.interface import Grid, ModelError
+from flash_vstream_ros.models.minutes import round_minutes
 from flash_vstream_ros.models.prompt import QWEN2_VL_CHAT, ChatPrompt, plain_ids
 from flash_vstream_ros.models.qwen2_vl import Qwen2VL, merge_memory, prefill
 from flash_vstream_ros.models.tiny import SPECIAL_TOKENS, tiny_network, tiny_tokenizer
@@ -153,7 +153,7 @@ def test_with_everything_kept_as_plain_video_the_answer_is_that_of_transformers_
     with torch.inference_mode():
         first = network(inputs_embeds=embeds, position_ids=positions).logits[0, -1]
     assert (first - expected.logits[0][0]).abs().max() < 1e-4
-    answer = GreedyAnswer(network, prompt, model._vocabulary, 24)
+    answer = GreedyGeneration(network, prompt, model._vocabulary, 24)
     assert [token.id for token in answer] == expected.sequences[0, ids.shape[1] :].tolist()
 
 

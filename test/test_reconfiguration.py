@@ -9,18 +9,18 @@ from dataclasses import replace
 import pytest
 from test_engine import CONFIG, SECOND, ask, model, picture, running, settled, wait_until, watch
 
+from flash_vstream_ros.engine.answering.request_queue import ErrorCode, Question
 from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.engine import Engine
-from flash_vstream_ros.engine.frames import Frame, Mailbox
-from flash_vstream_ros.engine.questions import ErrorCode, Question
-from flash_vstream_ros.engine.status import MemoryFigures
+from flash_vstream_ros.engine.ingest.mailbox import Frame, Mailbox
+from flash_vstream_ros.engine.status import MemoryStats
 from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.models.interface import VisionLanguageModel
 
 __all__ = ["model"]  # a fixture
 
 
-def sized(engine: Engine, csm_slots: int, dam_slots: int, config: EngineConfig = CONFIG, **sizes: int) -> MemoryFigures:
+def sized(engine: Engine, csm_slots: int, dam_slots: int, config: EngineConfig = CONFIG, **sizes: int) -> MemoryStats:
     """Ask for a memory of these sizes and wait until it has them."""
     wanted = FlashMemoryConfig(csm_slots, dam_slots, **sizes)
     engine.reconfigure(replace(config, memory=wanted))
@@ -140,11 +140,11 @@ def test_an_answer_under_way_goes_on_as_it_began(model: VisionLanguageModel) -> 
     with running(replace(CONFIG, max_new_tokens=200), lambda: model) as (engine, _):
         watch(engine, range(1, 21))
         alone = ask(engine).text
-        ticket = engine.ask(Question("What is there?"))
-        next(iter(ticket))
+        request = engine.ask(Question("What is there?"))
+        next(iter(request))
         sized(engine, 2, 1, replace(CONFIG, max_new_tokens=1, instruction="Be brief."))
         assert not engine.idle, "the answer should still be under way"
-        assert ticket.answer(60.0).text == alone
+        assert request.answer(60.0).text == alone
 
 
 def test_bounds_of_questions_hold_at_once(model: VisionLanguageModel) -> None:
@@ -169,7 +169,7 @@ def test_a_shorter_queue_refuses_who_comes_and_keeps_who_waits(model: VisionLang
         assert engine.ask(Question("too many")).answer(5.0).error_code is ErrorCode.BUSY
         engine.reconfigure(replace(config, question_queue=4))
         late = engine.ask(Question("now there is room", max_new_tokens=2))
-        codes = {ticket.answer(60.0).error_code for ticket in (first, *waiting, late)}
+        codes = {request.answer(60.0).error_code for request in (first, *waiting, late)}
     assert codes == {ErrorCode.NONE}
 
 
@@ -209,12 +209,12 @@ def test_any_change_at_any_time_loses_no_frame_and_no_question(model: VisionLang
 
         changing = threading.Thread(target=change)
         changing.start()
-        tickets = []
+        requests = []
         for second in range(1, 60):
             watch(engine, range(second, second + 1))
             if second % 5 == 0:
-                tickets.append(engine.ask(Question("What is there?", max_new_tokens=3)))
-        codes = [ticket.answer(60.0).error_code for ticket in tickets]
+                requests.append(engine.ask(Question("What is there?", max_new_tokens=3)))
+        codes = [request.answer(60.0).error_code for request in requests]
         done.set()
         changing.join()
         wait_until(lambda: settled(engine))

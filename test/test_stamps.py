@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flash_vstream_ros.engine.stamps import JumpBack, Stamp, StampWatch, stamp_trouble
+from flash_vstream_ros.engine.ingest.stamps import JumpBack, Stamp, StampWatch, stamp_trouble
 
 MS = 1_000_000
 SECOND = 1000 * MS

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration
 from flash_vstream_ros.demo.questions import questions
 from flash_vstream_ros.demo.world import COLOURS, KINDS, ROOMS, World
 from flash_vstream_ros.memory.slot import EntryKind, Grid, MemoryEntry, MemorySnapshot
-from flash_vstream_ros.models.grouped_attention import attending
+from flash_vstream_ros.models.decoding.grouped_attention import attending
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.prompt import ChatPrompt
 from flash_vstream_ros.models.qwen2_vl import prefill

@@ -78,7 +78,7 @@ def test_a_question_moves_each_visual_token_once_and_nothing_back(model: Qwen2VL
 
 
 def test_questions_to_warm_memory_move_nothing_of_it(model: Qwen2VL, memory: FlashMemory) -> None:
-    snapshot, prefix = memory.snapshot(), model.warm_prefix()
+    snapshot, prefix = memory.snapshot(), model.prefix_cache()
     prefix.show(snapshot, False)
     while prefix.left:
         prefix.read(64)

@@ -11,10 +11,10 @@ import pytest
 import torch
 from test_engine import settled, wait_until, watch
 
+from flash_vstream_ros.engine.answering.request_queue import ErrorCode, Question
+from flash_vstream_ros.engine.answering.uncached_reader import PrefixCacheConfig
 from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.engine import Engine
-from flash_vstream_ros.engine.questions import ErrorCode, Question
-from flash_vstream_ros.engine.reading import WarmLimits
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.models.interface import VisionLanguageModel
@@ -73,7 +73,7 @@ def test_before_it_is_ready_the_model_has_encoded_and_answered_and_nothing_is_re
 def test_the_first_question_is_read_in_as_many_steps_as_the_others(model) -> None:
     read: list[int] = []
     language: Any = model
-    config = replace(CONFIG, max_new_tokens=1, warm=WarmLimits(max_mib=0))
+    config = replace(CONFIG, max_new_tokens=1, warm=PrefixCacheConfig(max_mib=0))
     with running(config, model) as (engine, _, _):
         watch(engine, range(1, 7))
         wait_until(lambda: settled(engine))

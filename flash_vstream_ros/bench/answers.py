@@ -20,11 +20,12 @@ import numpy as np
 from flash_vstream_ros.demo.questions import Question, patrol, precision_recall, questions, right
 from flash_vstream_ros.demo.world import Visit, World
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Grid, Slot
+from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.models.household_settings import FRAME_S, LOADING, MEMORY, SLOT_S, slots_by
 from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import HOUSEHOLD
-from flash_vstream_ros.parameters import SUMMARY_PROMPT
+from flash_vstream_ros.node.parameters import SUMMARY_PROMPT
 from flash_vstream_ros.progress import progress_bar
 
 from .policies import OFFLINE, Budget, policies
@@ -123,7 +124,9 @@ def stream(
         ]
         for window, seconds in SUMMARIES_S.items():
             since = max(now - seconds, 0.0)
-            (said_of_it,) = batched_answers(model, flash.snapshot(since_ns=round(since * SECOND)), [SUMMARY_PROMPT])
+            (said_of_it,) = batched_answers(
+                model, flash.snapshot(Scope(since_ns=round(since * SECOND))), [SUMMARY_PROMPT]
+            )
             outcome.summaries.append(Summary(window, said_of_it, patrol(world.visits, since, now)))
         outcome.moments += 1
     return outcome

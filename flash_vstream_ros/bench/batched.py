@@ -8,7 +8,7 @@ import torch
 from transformers import DynamicCache
 
 from flash_vstream_ros.memory import MemorySnapshot
-from flash_vstream_ros.models.answering import Prefill, TextStream
+from flash_vstream_ros.models.decoding.greedy import Prefill, TextStream
 from flash_vstream_ros.models.qwen2_vl import Qwen2VL
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from . import camera_process
 
 if TYPE_CHECKING:
-    from flash_vstream_ros.node import VStreamNode
+    from flash_vstream_ros.node.vstream_node import VStreamNode
 
 
 @contextmanager
@@ -42,8 +42,8 @@ def running(node_type: type[VStreamNode], args: Sequence[str]) -> Iterator[tuple
 
 def run(width: int = 640, height: int = 480, hertz: float = 30.0, seconds: float = 10.0) -> dict[str, Any]:
     """Share of frames received, and the callback's duration in seconds."""
-    from flash_vstream_ros.cameras import Camera
-    from flash_vstream_ros.node import VStreamNode
+    from flash_vstream_ros.node.cameras import Camera
+    from flash_vstream_ros.node.vstream_node import VStreamNode
     from flash_vstream_ros.ros.private_domain import use_private_domain
 
     use_private_domain()

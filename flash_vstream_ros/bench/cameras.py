@@ -24,7 +24,7 @@ from .camera_process import DEPTH, frame_number
 
 if TYPE_CHECKING:
     from flash_vstream_ros.client import AskClient
-    from flash_vstream_ros.engine.frames import FrameCounts
+    from flash_vstream_ros.engine.ingest.mailbox import FrameCounts
 
 PARAMETERS = (
     "model.name:=tiny-random",
@@ -110,9 +110,9 @@ def run(
     reliability: str = "best_effort",
 ) -> dict[str, Any]:
     """One account a camera, the callbacks' durations, the answers, and the datagrams that the kernel dropped."""
-    from flash_vstream_ros import conversions
-    from flash_vstream_ros.cameras import Camera, camera_topics
-    from flash_vstream_ros.node import VStreamNode
+    from flash_vstream_ros.node import conversions
+    from flash_vstream_ros.node.cameras import Camera, camera_topics
+    from flash_vstream_ros.node.vstream_node import VStreamNode
     from flash_vstream_ros.ros.private_domain import use_private_domain
 
     use_private_domain()

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from flash_vstream_ros.memory import FlashMemory
 from flash_vstream_ros.memory.slot import MemorySnapshot
-from flash_vstream_ros.models.grouped_attention import grouped, weighed
+from flash_vstream_ros.models.decoding.grouped_attention import grouped, weighed
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import TINY
 from flash_vstream_ros.progress import progress_bar
@@ -28,8 +28,8 @@ from flash_vstream_ros.progress import progress_bar
 from .costs import pass_bytes
 from .first_question import first_tokens_s
 from .floors import copy_bandwidth
+from .prefix_cache import QUESTIONS, SECOND_NS, encoded, settings_of, stream
 from .stopwatch import timed
-from .warm import QUESTIONS, SECOND_NS, encoded, settings_of, stream
 
 TOKENS = 24  # that are timed of an answer
 BEFORE = 2  # the first, and the one whose attention is the evidence
@@ -62,7 +62,7 @@ def decode_over_floor(
 
     The floor is one pass over the weights of language model and head, and over all keys and values.
     """
-    prefix = model.warm_prefix()
+    prefix = model.prefix_cache()
     prefix.show(snapshot)
     while prefix.left:
         prefix.read(PORTION)

@@ -26,16 +26,16 @@ def ask(model: str, device: str, warm_up: bool) -> list[float]:
     """Show the engine one slot and ask it the same question over and over, after pauses; nothing is read ahead."""
     import numpy as np
 
-    from flash_vstream_ros.bench.warm import SIDE, settings_of
+    from flash_vstream_ros.bench.prefix_cache import SIDE, settings_of
+    from flash_vstream_ros.engine.answering.request_queue import ErrorCode, Question
+    from flash_vstream_ros.engine.answering.uncached_reader import PrefixCacheConfig
     from flash_vstream_ros.engine.config import EngineConfig
     from flash_vstream_ros.engine.engine import Engine
-    from flash_vstream_ros.engine.frames import Frame
-    from flash_vstream_ros.engine.questions import ErrorCode, Question
-    from flash_vstream_ros.engine.reading import WarmLimits
+    from flash_vstream_ros.engine.ingest.mailbox import Frame
     from flash_vstream_ros.models.load import load_model
 
     memory, loading = settings_of(model)
-    config = EngineConfig(memory=memory, max_new_tokens=3, warm=WarmLimits(max_mib=0), warm_up=warm_up)
+    config = EngineConfig(memory=memory, max_new_tokens=3, warm=PrefixCacheConfig(max_mib=0), warm_up=warm_up)
     load = partial(load_model, model, device=device, **loading)
     engine = Engine(config, load, lambda _: None, lambda sentence: print(sentence, file=sys.stderr))
     picture = np.random.default_rng(0).integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8)

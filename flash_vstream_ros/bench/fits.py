@@ -19,7 +19,7 @@ from flash_vstream_ros.memory.slot import Grid
 from flash_vstream_ros.memory.ward import WardClustering
 from flash_vstream_ros.models.options import QUANTIZATIONS
 from flash_vstream_ros.models.preprocess import MAX_PIXELS, MIN_PIXELS, POOL, Preprocessor
-from flash_vstream_ros.models.quantised import BITS
+from flash_vstream_ros.models.weights.quantised import BITS
 
 from .costs import cache_bytes, head_size
 from .published import PUBLISHED, Published

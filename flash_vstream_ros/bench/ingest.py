@@ -19,15 +19,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flash_vstream_ros.demo.world import World
+from flash_vstream_ros.engine.answering.request_queue import Answer, ErrorCode, Question
+from flash_vstream_ros.engine.answering.uncached_reader import PrefixCacheConfig
 from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.engine import Engine
-from flash_vstream_ros.engine.frames import Frame, Mailbox
-from flash_vstream_ros.engine.gate import StaticLimits
-from flash_vstream_ros.engine.ingest import Ingest
-from flash_vstream_ros.engine.notices import Notices
-from flash_vstream_ros.engine.questions import Answer, ErrorCode, Question
-from flash_vstream_ros.engine.reading import WarmLimits
+from flash_vstream_ros.engine.ingest.ingest import Ingest
+from flash_vstream_ros.engine.ingest.mailbox import Frame, Mailbox
+from flash_vstream_ros.engine.ingest.static_scene import StaticLimits
 from flash_vstream_ros.engine.state import State
+from flash_vstream_ros.engine.throttled_log import ThrottledLog
 from flash_vstream_ros.memory import FlashMemory
 from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
@@ -35,7 +35,7 @@ from flash_vstream_ros.models.names import TINY
 from flash_vstream_ros.ros.images import from_rgb, to_rgb
 from flash_vstream_ros.ros.interfaces import Image
 
-from .warm import settings_of
+from .prefix_cache import settings_of
 
 PICTURES = 64
 PERIOD_NS = 100_000_000  # between two frames: 10 Hz
@@ -74,7 +74,7 @@ class _Track:
             model,
             FlashMemory(config),
             {"camera": self.mailbox},
-            Notices(self.complaints.append),
+            ThrottledLog(self.complaints.append),
             SLOT_NS,
             wake=self.ready.set,
             static=static,
@@ -184,7 +184,7 @@ def while_asked(model: VisionLanguageModel, name: str = TINY, seconds: float = 2
             sample_fps=1e9 / PERIOD_NS,
             memory=config,
             max_new_tokens=MAX_NEW_TOKENS,
-            warm=WarmLimits(device_share=0.0),
+            warm=PrefixCacheConfig(max_device_share=0.0),
         ),
         lambda: model,
         lambda sentence: None,
@@ -268,7 +268,7 @@ def _ask(engine: Engine, text: str) -> Timed:
     answer: Answer = engine.ask(Question(text)).answer(60.0)
     if answer.error_code is not ErrorCode.NONE:
         raise RuntimeError(f"{answer.error_code.name}: {answer.error_msg}")
-    return Timed(text, time.perf_counter() - began, answer.warm_tokens > answer.memory_tokens)
+    return Timed(text, time.perf_counter() - began, answer.cached_tokens > answer.memory_tokens)
 
 
 def _median(asked: Sequence[Timed], warm: bool) -> float:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from flash_vstream_ros.engine.frames import Frame, Mailbox
-from flash_vstream_ros.engine.ingest import Ingest
-from flash_vstream_ros.engine.notices import Notices
+from flash_vstream_ros.engine.ingest.ingest import Ingest
+from flash_vstream_ros.engine.ingest.mailbox import Frame, Mailbox
+from flash_vstream_ros.engine.throttled_log import ThrottledLog
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig
 from flash_vstream_ros.models.interface import VisionLanguageModel
 
@@ -30,7 +30,7 @@ def taken_in(
     mailbox, memory = Mailbox(sample_fps=2e9 / config.slot_period_ns), FlashMemory(config)
     ready = threading.Event()
     ingest = Ingest(
-        model, memory, {"camera": mailbox}, Notices(complaints.append), config.slot_period_ns, wake=ready.set
+        model, memory, {"camera": mailbox}, ThrottledLog(complaints.append), config.slot_period_ns, wake=ready.set
     )
     frame_ns = config.slot_period_ns // 2
     power = PowerMeter(model.device)

@@ -14,10 +14,10 @@ from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, MemorySnaps
 from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.progress import progress_bar
 
+from .prefix_cache import KINDS, QUESTIONS, SIDE, Desk, ask_in_turn, mixed, stream, times_of
 from .released_stream import Maps, ReleasedStream, tower_maps
 from .stopwatch import timed
 from .updates import crossing_of_ours, crossing_of_theirs, in_turn, parts_of_ours, parts_of_theirs, spread
-from .warm import KINDS, QUESTIONS, SIDE, Desk, ask_in_turn, mixed, stream, times_of
 
 if TYPE_CHECKING:
     from flash_vstream_ros.models.qwen2_vl import Qwen2VL
@@ -81,7 +81,7 @@ def asked_along(model: VisionLanguageModel, memories: Mapping[str, FlashMemory],
             "slots": memory.slots_seen,
             "memory_tokens": asked["cold", length][0].answer.memory_tokens,
             "memory_bytes": memory.bytes,
-            "warm_bytes": desks["warm"][length].reader.figures.bytes,
+            "prefix_cache_bytes": desks["warm"][length].reader.figures.bytes,
             **{kind: times_of(asked[kind, length]) for kind in KINDS},
         }
         for length, memory in memories.items()

@@ -27,10 +27,10 @@ from .ingest import static_over_moving
 from .intake import taken_in
 from .long_stream import HOUR, LENGTHS_S, Source, asked_along, beside_released, grown
 from .picture import draw_speed
+from .prefix_cache import SIDE, pictures
 from .ratios import LONG, absolutes, floor_times, headline
 from .shapes import DEFAULT_SHAPE, NAMES, check_room, dtype_of, need, shape_of, shaped_model
 from .speed_table import lines
-from .warm import SIDE, pictures
 
 MEMORY = FlashMemoryConfig()
 PIXELS = MAX_PIXELS  # of a frame

@@ -48,7 +48,7 @@ def _intake(result: Mapping[str, Any]) -> Iterable[str]:
     full = result["lengths"]["10 h"]
     yield (
         f"weights {result['weight_bytes'] / MB:.1f} MB, memory {full['memory_bytes'] / MB:.1f} MB, warm"
-        f" {full['warm_bytes'] / MB:.1f} MB; most at once, with {len(result['lengths'])} such memories warm,"
+        f" {full['prefix_cache_bytes'] / MB:.1f} MB; most at once, with {len(result['lengths'])} such memories warm,"
         f" {result['peak_bytes'] / GB:.2f} GB"
     )
 

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from flash_vstream_ros.demo.world import World
-from flash_vstream_ros.engine.frames import Frame, Mailbox
-from flash_vstream_ros.engine.ingest import Ingest
-from flash_vstream_ros.engine.notices import Notices
+from flash_vstream_ros.engine.ingest.ingest import Ingest
+from flash_vstream_ros.engine.ingest.mailbox import Frame, Mailbox
+from flash_vstream_ros.engine.throttled_log import ThrottledLog
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig
 from flash_vstream_ros.models.load import load_model
 
@@ -79,7 +79,7 @@ def run(slots: int = 10_000) -> dict[str, Any]:
     memory, mailbox = FlashMemory(config), Mailbox(sample_fps=1.0)
     complaints: list[str] = []
     model = load_model("tiny-random", device="cpu", max_pixels=MAX_PIXELS)
-    ingest = Ingest(model, memory, {"camera": mailbox}, Notices(complaints.append), config.slot_period_ns)
+    ingest = Ingest(model, memory, {"camera": mailbox}, ThrottledLog(complaints.append), config.slot_period_ns)
     updates: list[float] = []
     marks: list[dict[str, float]] = []
     begin = time.monotonic()

@@ -63,9 +63,10 @@ def _print_reply(reply, answered_already: bool) -> None:  # type: ignore[no-unty
     if reply.memory_tokens:
         covered = f"{clock(seconds(reply.covered_since))} to {clock(seconds(reply.covered_until))}"
         first_token, whole = seconds(reply.time_to_first_token), seconds(reply.duration)
-        warm = ", warm" if reply.warm_tokens else ""
+        warm = ", warm" if reply.cached_tokens else ""
         print(
-            f"(seen {covered}, {reply.memory_tokens} memory tokens{warm}, confidence {reply.confidence:.2f},"
+            f"(seen {covered}, {reply.memory_tokens} memory tokens{warm}, token probability "
+            f"{reply.token_probability:.2f},"
             f" first token {first_token:.2f} s, {whole:.2f} s in all)"
         )
 

@@ -7,19 +7,9 @@ import json
 import sys
 from pathlib import Path
 
-from flash_vstream_ros.bench import (
-    answers,
-    camera,
-    cameras,
-    decoding,
-    distortion,
-    fits,
-    ingest,
-    speed,
-    stream,
-    warm,
-    wire,
-)
+from flash_vstream_ros.bench import answers, camera, cameras, decoding, distortion, fits, ingest, speed, stream
+from flash_vstream_ros.bench import prefix_cache as warm
+from flash_vstream_ros.bench import service as wire
 from flash_vstream_ros.models.interface import ModelError
 
 BENCHMARKS = {

@@ -67,8 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from flash_vstream_ros.models.clip_llava import FlashVStreamLLaVA
     from flash_vstream_ros.models.interface import ModelError
+    from flash_vstream_ros.models.llava.clip_llava import FlashVStreamLLaVA
     from flash_vstream_ros.models.load import load_model
 
     try:

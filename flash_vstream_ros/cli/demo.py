@@ -15,9 +15,9 @@ import numpy as np
 
 from flash_vstream_ros.cli.contact_sheet import Picture, contact_sheet
 from flash_vstream_ros.demo.questions import Question, questions, right
+from flash_vstream_ros.demo.simulated_run import PATROL_START_S, Rehearsal, RehearsalError, ask, rehearse
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.models.names import HOUSEHOLD
-from flash_vstream_ros.rehearsal import PATROL_START_S, Rehearsal, RehearsalError, ask, rehearse
 
 QUESTIONS = 10
 EVIDENCE = 64  # more entries than the memory has
@@ -33,7 +33,7 @@ class Asked(NamedTuple):
     right: bool
     time_to_first_token: float
     duration: float
-    confidence: float
+    token_probability: float
     memory_tokens: int
 
 
@@ -93,7 +93,7 @@ def _ask(rehearsal: Rehearsal, question: Question) -> tuple[Asked, list[Picture]
         right=right(question, reply.answer),
         time_to_first_token=seconds(reply.time_to_first_token),
         duration=seconds(reply.duration),
-        confidence=reply.confidence,
+        token_probability=reply.token_probability,
         memory_tokens=reply.memory_tokens,
     )
     pictures = [

@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from flash_vstream_ros.node import main
+    from flash_vstream_ros.node.vstream_node import main
 
     ours: list[str] = []
     if args.params_file:

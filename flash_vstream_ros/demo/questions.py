@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from flash_vstream_ros.minutes import JUST_NOW_S, round_minutes
+from flash_vstream_ros.models.minutes import JUST_NOW_S, round_minutes
 
 from .scoring import Question, facts, precision_recall, right
 from .wordings import KIND_OF, WORDINGS

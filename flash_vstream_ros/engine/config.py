@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.models.prompt import INSTRUCTION
 
-from .gate import StaticLimits
-from .ingest import longest_pair_ns
-from .reading import WarmLimits
-from .stamps import JumpBack, StampWatch
+from .answering.uncached_reader import PrefixCacheConfig
+from .ingest.ingest import longest_pair_ns
+from .ingest.stamps import JumpBack, StampWatch
+from .ingest.static_scene import StaticLimits
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class EngineConfig:
     max_question_chars: int = 4096
     evidence: int = 3
     instruction: str = INSTRUCTION
-    warm: WarmLimits = field(default_factory=WarmLimits)
+    warm: PrefixCacheConfig = field(default_factory=PrefixCacheConfig)
     warm_up: bool = False  # encode and answer once, on a memory for that alone, before there is anything to do
     static: StaticLimits = field(default_factory=StaticLimits)
 

@@ -18,24 +18,24 @@ from typing import TypeVar
 import torch
 
 from flash_vstream_ros.memory.interface import Memory
+from flash_vstream_ros.memory.scope import BadScope, check_scope
 from flash_vstream_ros.models.interface import VisionLanguageModel
 
+from .answering.request_queue import Answer, ErrorCode, Question, Request, RequestQueue
+from .answering.throughput import PrefillThroughput
+from .answering.uncached_reader import PrefixCacheStatus, UncachedReader
+from .answering.warm_up import warm_up
 from .config import EngineConfig
-from .custody import Custody
+from .control.command_queue import CommandQueue
+from .control.memory_commands import MemoryCommands
 from .durations import Durations
-from .frames import Frame, Mailbox
-from .notices import Notices
-from .orders import Orders
-from .pace import Pace
-from .policies import memory_of
-from .questions import Answer, ErrorCode, Question, Ticket, WaitingLine
-from .reading import ColdReader, WarmFigures
-from .selection import BadSelection, Selection, check_selection
-from .serving import Serving
-from .stamps import stamp_trouble
+from .ingest.mailbox import Frame, Mailbox
+from .ingest.stamps import stamp_trouble
+from .memory_policies import memory_of
 from .state import NOT_READY, State
-from .status import MemoryFigures, Status
-from .warm_up import warm_up
+from .status import MemoryStats, Status
+from .throttled_log import ThrottledLog
+from .worker import Worker
 
 Result = TypeVar("Result")
 
@@ -63,11 +63,11 @@ class Engine:
         self._load = load
         self._say = say
         self._advise = advise
-        self._notices = Notices(warn)
+        self._log = ThrottledLog(warn)
         self._mailboxes = {camera: Mailbox(config.sample_fps, config.stamp_watch()) for camera in config.cameras}
-        self._line = WaitingLine(config.question_queue)
-        self._orders: Orders[Custody] = Orders(self._no_worker)
-        self._underway: set[Ticket] = set()
+        self._line = RequestQueue(config.question_queue)
+        self._orders: CommandQueue[MemoryCommands] = CommandQueue(self._no_worker)
+        self._underway: set[Request] = set()
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = False
@@ -81,8 +81,8 @@ class Engine:
         self._answered = 0
         self._answered_warm = 0
         self._failed = 0
-        self._figures = MemoryFigures()
-        self._warm = WarmFigures()
+        self._figures = MemoryStats()
+        self._warm = PrefixCacheStatus()
         self._cold_starts = 0  # warm-ups that failed
         self._paused = False
         self._fetch: Callable[[str], None] = _nothing  # begins to decode what a camera has sent
@@ -149,11 +149,11 @@ class Engine:
         noted = self._mailboxes[frame.camera].offer(frame)
         trouble = stamp_trouble(noted.stamp, noted.jumped_ns, self._config.on_jump_back)
         if trouble:
-            self._notices.give(f"{frame.camera}/{noted.stamp.name}", f"camera {frame.camera!r}: {trouble}")
+            self._log.report(f"{frame.camera}/{noted.stamp.name}", f"camera {frame.camera!r}: {trouble}")
         self._fetch(frame.camera)
         self._wake.set()
 
-    def order(self, work: Callable[[Custody], Result]) -> Future[Result]:
+    def order(self, work: Callable[[MemoryCommands], Result]) -> Future[Result]:
         """Have the worker do `work` before its next frame or token, in the order of the calls. Never waits.
 
         The future raises NotReady when there is no memory to work on, and whatever `work` raises; an inactive engine
@@ -166,34 +166,34 @@ class Engine:
     def reject(self, camera: str, reason: str, sentence: str) -> None:
         """Count and report an image that cannot become a frame."""
         self._mailboxes[camera].reject(reason)
-        self._notices.give(f"{camera}/{reason}", f"camera {camera!r}: frame dropped: {sentence}")
+        self._log.report(f"{camera}/{reason}", f"camera {camera!r}: frame dropped: {sentence}")
 
-    def ask(self, question: Question) -> Ticket:
-        """Queue a question. Never waits: what cannot be answered comes back as a finished ticket with its error."""
+    def ask(self, question: Question) -> Request:
+        """Queue a question. Never waits: what cannot be answered comes back as a finished request with its error."""
         newest_ns = max(mailbox.counts().newest_ns for mailbox in self._mailboxes.values())
-        ticket = Ticket(question, question.deadline_s or self._config.deadline_s, newest_ns)
+        request = Request(question, question.deadline_s or self._config.deadline_s, newest_ns)
         refusal = self._refusal(question)
         if refusal is None:
             with self._lock:
-                self._underway.add(ticket)
-            if not self._line.join(ticket):
+                self._underway.add(request)
+            if not self._line.join(request):
                 refusal = (
                     ErrorCode.BUSY,
                     f"{self._line.longest} questions are waiting already; ask again later",
                 )
         if refusal is not None:
-            self._finish(ticket, Answer(*refusal, newest_ns=ticket.newest_ns))
+            self._finish(request, Answer(*refusal, newest_ns=request.newest_ns))
         self._wake.set()
         if self._stopping:
             self._refuse_waiting(SHUTTING_DOWN)
-        return ticket
+        return request
 
     def cancel_all(self) -> int:
         """Cancel the question being answered and those that wait. Returns how many."""
         with self._lock:
             underway = list(self._underway)
-        for ticket in underway:
-            ticket.cancel()
+        for request in underway:
+            request.cancel()
         self._wake.set()
         return len(underway)
 
@@ -217,10 +217,10 @@ class Engine:
             questions_failed=self._failed,
             questions_waiting=len(self._line),
             question_queue=self._line.longest,
-            last_error=self._notices.newest,
+            last_error=self._log.newest,
             paused=self._paused,
             first_token_s=self._first_token_s.p50_p95(),
-            questions_warm=self._answered_warm,
+            questions_cached=self._answered_warm,
             warm=self._warm,
         )
 
@@ -248,29 +248,28 @@ class Engine:
         if len(question.text) > longest:
             return f"the question has {len(question.text)} characters; question.max_chars allows {longest}"
         try:
-            selection = Selection(question.cameras, question.since_ns, question.until_ns)
-            check_selection(selection, self._config.cameras)
-        except BadSelection as error:
+            check_scope(question.scope, self._config.cameras)
+        except BadScope as error:
             return str(error)
         if question.deadline_s < 0:
             return "the deadline is negative; give the time allowed, or zero for the default"
         return None
 
-    def _finish(self, ticket: Ticket, answer: Answer) -> None:
-        answer = replace(answer, duration_s=ticket.age_s)
+    def _finish(self, request: Request, answer: Answer) -> None:
+        answer = replace(answer, duration_s=request.age_s)
         if answer.error_code is ErrorCode.NONE:
             self._answer_s.add(answer.duration_s)
             self._first_token_s.add(answer.time_to_first_token_s or answer.duration_s)
         with self._lock:
-            self._underway.discard(ticket)
-            self._answered_warm += answer.error_code is ErrorCode.NONE and answer.warm_tokens > 0
+            self._underway.discard(request)
+            self._answered_warm += answer.error_code is ErrorCode.NONE and answer.cached_tokens > 0
             self._answered += answer.error_code is ErrorCode.NONE
             self._failed += answer.error_code is not ErrorCode.NONE
-        ticket.finish(answer)
+        request.finish(answer)
 
     def _refuse_waiting(self, answer: Answer) -> None:
-        while (ticket := self._line.next()) is not None:
-            self._finish(ticket, answer)
+        while (request := self._line.next()) is not None:
+            self._finish(request, answer)
 
     def _work(self) -> None:
         try:
@@ -288,12 +287,12 @@ class Engine:
             return
         pace = None
         if self._config.warm_up and not self._stopping:
-            pace = warm_up(model, self._config, self._notices, self._say, lambda: self._stopping)
+            pace = warm_up(model, self._config, self._log, self._say, lambda: self._stopping)
             self._cold_starts += pace is None
             _release_device_memory()
         if not self._stopping:
             gc.freeze()  # what was loaded stays; each full collection would look at it for a fifth of a second
-            self._serve(model, memory, pace or Pace())
+            self._serve(model, memory, pace or PrefillThroughput())
 
     def _become(self, state: State) -> None:
         with self._lock:
@@ -302,25 +301,25 @@ class Engine:
         self._settled.set()
 
     def _give_up(self, why: str) -> None:
-        self._notices.give("engine", why)
+        self._log.report("engine", why)
         self._failure = why
         self._become(State.FAILED)
         self._orders.close(self._no_worker())
         self._refuse_waiting(Answer(ErrorCode.INTERNAL, why))
         with self._lock:
             underway = list(self._underway)
-        for ticket in underway:
-            self._finish(ticket, Answer(ErrorCode.INTERNAL, why))
+        for request in underway:
+            self._finish(request, Answer(ErrorCode.INTERNAL, why))
 
-    def _serve(self, model: VisionLanguageModel, memory: Memory, pace: Pace) -> None:
-        serving = Serving(
-            model, memory, self._config, self._mailboxes, self._notices, self._line, self._finish, self._wake.set, pace
+    def _serve(self, model: VisionLanguageModel, memory: Memory, pace: PrefillThroughput) -> None:
+        serving = Worker(
+            model, memory, self._config, self._mailboxes, self._log, self._line, self._finish, self._wake.set, pace
         )
 
         def report() -> None:
             self._figures = serving.figures
             self._warm = self._warm_figures(serving.reader)
-            self._paused = serving.custody.paused
+            self._paused = serving.commands.paused
 
         report()
         self._fetch = serving.ingest.ahead.fetch
@@ -330,7 +329,7 @@ class Engine:
         self._become(State.READY)
         while not self._stopping:
             self._wake.clear()
-            self._orders.carry_out(serving.custody, report)
+            self._orders.run_pending(serving.commands, report)
             if serving.follow(self._config):
                 report()
             took_in = serving.take_in()
@@ -345,7 +344,7 @@ class Engine:
         serving.close(SHUTTING_DOWN.error_msg)
         self._warm = self._warm_figures(serving.reader)
 
-    def _warm_figures(self, reader: ColdReader) -> WarmFigures:
+    def _warm_figures(self, reader: UncachedReader) -> PrefixCacheStatus:
         figures = reader.figures
         return replace(figures, failures=figures.failures + self._cold_starts)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .frames import FrameCounts
-from .reading import WarmFigures
+from .answering.uncached_reader import PrefixCacheStatus
+from .ingest.mailbox import FrameCounts
 from .state import State
 
 
 @dataclass(frozen=True)
-class MemoryFigures:
+class MemoryStats:
     """The memory and the work on it after its last change. Durations in seconds as (median, 95th percentile)."""
 
     slots: int = 0
@@ -34,7 +34,7 @@ class Status:
 
     state: State
     cameras: tuple[tuple[str, FrameCounts], ...]
-    memory: MemoryFigures
+    memory: MemoryStats
     answer_s: tuple[float, float]
     questions_answered: int
     questions_failed: int
@@ -43,8 +43,8 @@ class Status:
     last_error: str
     paused: bool = False
     first_token_s: tuple[float, float] = (0.0, 0.0)
-    questions_warm: int = 0  # of those answered
-    warm: WarmFigures = field(default_factory=WarmFigures)
+    questions_cached: int = 0  # of those answered
+    warm: PrefixCacheStatus = field(default_factory=PrefixCacheStatus)
 
     @property
     def frames(self) -> FrameCounts:
@@ -66,7 +66,7 @@ class News:
 def news(before: Status, now: Status) -> News | None:
     """What is new; None where nothing is. After something was forgotten, or time jumped, its stamps are not bounded."""
     frames = now.frames.taken_in - before.frames.taken_in
-    then = before.memory if now.memory.slots >= before.memory.slots else MemoryFigures()
+    then = before.memory if now.memory.slots >= before.memory.slots else MemoryStats()
     slots = now.memory.slots - then.slots
     if not slots or not frames or not now.memory.entries:
         return None

@@ -7,7 +7,7 @@ from typing import Protocol
 from torch import Tensor
 
 from .config import MERGED_PATCHES
-from .slot import Grid, Slot, Stay
+from .slot import Extension, Grid, Slot
 
 
 class Kind(Protocol):
@@ -55,7 +55,7 @@ def check(
         )
 
 
-def check_stay(camera: str, stay: Stay, newest: tuple[int, int] | None) -> None:
+def check_extension(camera: str, stay: Extension, newest: tuple[int, int] | None) -> None:
     """Raise ValueError where the newest slot of a camera, with time and stamp `newest` [ns], cannot stay so."""
     if newest is None:
         raise ValueError(f"the memory holds no slot of camera {camera!r} that could stay; insert one first")

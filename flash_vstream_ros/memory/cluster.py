@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from .exemplars import Exemplar
 from .scope import Scope
-from .slot import EntryKind, MemoryEntry, Stay
+from .slot import EntryKind, Extension, MemoryEntry
 from .spans import Span, touched, union
 
 
@@ -56,7 +56,7 @@ class Cluster:
 
     def may_reach(self, scope: Scope) -> bool:
         """Whether any of its slots may reach into `scope`."""
-        return scope.concerns(self.camera) and touched(self.spans, scope.interval)
+        return scope.has_camera(self.camera) and touched(self.spans, scope.interval)
 
     def absorb(self, other: Cluster) -> None:
         self.spans = union((*self.spans, *other.spans))
@@ -66,7 +66,7 @@ class Cluster:
         self.slots += other.slots
         self.exemplars += other.exemplars
 
-    def stay(self, stay: Stay, moved: Mapping[Exemplar, Exemplar]) -> None:
+    def stay(self, stay: Extension, moved: Mapping[Exemplar, Exemplar]) -> None:
         """Its newest slot, the newest of its camera, was seen again; `moved` are exemplars that others stand for."""
         self.spans = union((*self.spans, (self.newest[1], stay.last_ns)))
         self.newest = stay.time_ns, stay.last_ns

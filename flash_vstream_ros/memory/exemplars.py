@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .kmeans import TIE_SHARE
-from .slot import EntryKind, MemoryEntry, Slot, Stay
+from .slot import EntryKind, Extension, MemoryEntry, Slot
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class Exemplar:
     thumbnail: bytes
     pictured_ns: int  # stamp of the thumbnail
 
-    def staying(self, stay: Stay) -> Exemplar:
+    def staying(self, stay: Extension) -> Exemplar:
         """The same, seen until the end of `stay`."""
         return replace(self, last_ns=stay.last_ns, time_ns=stay.time_ns)
 

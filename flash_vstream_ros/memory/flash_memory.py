@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from . import forgetting, insertion, resizing
-from .admission import check, check_stay
+from .admission import check, check_extension
 from .cluster import Cluster
 from .config import FlashMemoryConfig
-from .holdings import Holdings
+from .contents import MemoryContents
 from .interface import Forgotten, Memory
 from .scope import EVERYTHING, Scope
-from .slot import Grid, MemoryEntry, MemorySnapshot, Slot, Stay, nothing_seen
+from .slot import Extension, Grid, MemoryEntry, MemorySnapshot, Slot, nothing_seen
 from .time_ids import TimeIds, clock_of
 from .visible import Visible, dam_of, newer_than, snapshot_of
 
@@ -38,7 +38,7 @@ class FlashMemory(Memory):
 
     def reset(self) -> None:
         self.config = self._wanted
-        self._held: Holdings | None = None  # from the first slot on
+        self._held: MemoryContents | None = None  # from the first slot on
         self.slots_seen = 0
         self.revision += 1
 
@@ -90,25 +90,25 @@ class FlashMemory(Memory):
         config = self.config if held else _fitted(self._wanted, slot.low, slot.detail)
         # A tensor made in inference mode could not be updated outside of it.
         with torch.inference_mode(False):
-            held = held or Holdings.for_slots_like(slot, config)
+            held = held or MemoryContents.for_slots_like(slot, config)
             novelty = insertion.insert(held, slot, config)
         self._held, self.config = held, config
         self.slots_seen += 1
         return novelty
 
-    def stay(self, camera: str, stay: Stay) -> None:
-        check_stay(camera, stay, self.newest_of(camera))
+    def stay(self, camera: str, stay: Extension) -> None:
+        check_extension(camera, stay, self.newest_of(camera))
         assert self._held is not None
         self._held.stay(camera, stay)
         self.slots_seen += stay.slots
 
     @torch.no_grad()
-    def forget(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> Forgotten:
+    def forget(self, scope: Scope = EVERYTHING) -> Forgotten:
         """More may go than was asked for, never less; clusters that hold no such slot stay as they are."""
         if self._held is None:
             return Forgotten()
         with torch.inference_mode(False):
-            forgotten = forgetting.forget(self._held, Scope.of(cameras, since_ns, until_ns), self.config)
+            forgotten = forgetting.forget(self._held, scope, self.config)
         self.revision += forgotten.slots > 0
         return forgotten
 
@@ -129,11 +129,11 @@ class FlashMemory(Memory):
         self._wanted, self.config = wanted, config
 
     @torch.no_grad()
-    def snapshot(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> MemorySnapshot:
+    def snapshot(self, scope: Scope = EVERYTHING) -> MemorySnapshot:
         """What is visible of a part; time ids keep the origin and the scale of the whole memory."""
         if self._held is None:
             return nothing_seen(self.config.slot_period_ns * 1e-9)
-        return snapshot_of(self._held, Scope.of(cameras, since_ns, until_ns), self.config)
+        return snapshot_of(self._held, scope, self.config)
 
     @torch.no_grad()
     def newer(self, clock: TimeIds, count: int) -> MemorySnapshot:
@@ -143,17 +143,14 @@ class FlashMemory(Memory):
         """
         return newer_than(self._held, clock, count) if self._held else nothing_seen()
 
-    def lies_within(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> bool:
+    def lies_within(self, scope: Scope = EVERYTHING) -> bool:
         """Whether a snapshot with these bounds is that of everything."""
-        scope = Scope.of(cameras, since_ns, until_ns)
         return all(scope.covers(cluster) for cluster in self.parts)
 
-    def listed(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> tuple[MemoryEntry, ...]:
-        scope = Scope.of(cameras, since_ns, until_ns)
+    def listed(self, scope: Scope = EVERYTHING) -> tuple[MemoryEntry, ...]:
         return Visible.of(self._held, scope, self.config).entries if self._held else ()
 
-    def saw(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> bool:
-        scope = Scope.of(cameras, since_ns, until_ns)
+    def saw(self, scope: Scope = EVERYTHING) -> bool:
         return any(cluster.may_reach(scope) for cluster in self.parts)
 
     @property

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 
 from .cluster import Cluster
 from .config import FlashMemoryConfig
+from .contents import MemoryContents
 from .episodes import FirstView
 from .exemplars import Exemplar
-from .holdings import Holdings
 from .interface import Forgotten
 from .scope import Scope
 
 
-def forget(held: Holdings, scope: Scope, config: FlashMemoryConfig) -> Forgotten:
+def forget(held: MemoryContents, scope: Scope, config: FlashMemoryConfig) -> Forgotten:
     """Let nothing that is held stem from `scope`: no tensor, thumbnail or stamp. Memory not in use is overwritten."""
     before = list(held.clusters.items())
     for row, cluster in before:
@@ -36,7 +36,7 @@ def forget(held: Holdings, scope: Scope, config: FlashMemoryConfig) -> Forgotten
     return Forgotten(lost, after.count(None), rebuilt)
 
 
-def _make_anew(held: Holdings, row: int, slots: Sequence[Exemplar], exemplars: int) -> None:
+def _make_anew(held: MemoryContents, row: int, slots: Sequence[Exemplar], exemplars: int) -> None:
     """Let a cluster be that of `slots` alone, some of those held of it; of none: free its row."""
     held.recent = {e: at for e, at in held.recent.items() if at != row or e in slots}
     if not slots:
@@ -49,7 +49,7 @@ def _make_anew(held: Holdings, row: int, slots: Sequence[Exemplar], exemplars: i
     held.clusters[row] = cluster
 
 
-def _first_view(held: Holdings) -> FirstView:
+def _first_view(held: MemoryContents) -> FirstView:
     """The earliest of the slots that are held by themselves."""
     earliest = min(held.exemplars, key=lambda exemplar: exemplar.time_ns, default=None)
     if earliest is None:

@@ -9,13 +9,13 @@ import torch
 
 from .cluster import Cluster
 from .config import FlashMemoryConfig
+from .contents import MemoryContents
 from .episodes import EpisodeTime, FirstView
 from .exemplars import ExemplarPool, newest_of_each
-from .holdings import Holdings
 from .slot import Slot
 
 
-def insert(held: Holdings, slot: Slot, config: FlashMemoryConfig) -> float:
+def insert(held: MemoryContents, slot: Slot, config: FlashMemoryConfig) -> float:
     """Take in a slot that is like those held; its novelty.
 
     Raises ValueError, and changes nothing, when a feature is not finite or there are more cameras than clusters.
@@ -39,13 +39,13 @@ def insert(held: Holdings, slot: Slot, config: FlashMemoryConfig) -> float:
     return novelty
 
 
-def _with_room(held: Holdings, slot: Slot, config: FlashMemoryConfig) -> ExemplarPool:
+def _with_room(held: MemoryContents, slot: Slot, config: FlashMemoryConfig) -> ExemplarPool:
     """A pool of what is held that has rows for what is held of the cameras seen so far, and of that of `slot`."""
     rows = config.exemplar_rows(len({slot.camera, *(cluster.camera for cluster in held.clusters.values())}))
     return held.pool if len(held.pool.low) >= rows else ExemplarPool(rows, slot.low, slot.detail, held.pool)
 
 
-def _novelty(held: Holdings, camera: str, distances: Sequence[float]) -> float:
+def _novelty(held: MemoryContents, camera: str, distances: Sequence[float]) -> float:
     """1 - cosine similarity, in [0, 1], with the camera's nearest centroid; `distances` [rows + 1] by appearance."""
     own = [row for row, cluster in held.clusters.items() if cluster.camera == camera]
     if not own:

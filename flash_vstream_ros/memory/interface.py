@@ -7,7 +7,8 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from .config import FlashMemoryConfig
-from .slot import MemoryEntry, MemorySnapshot, Slot, Stay
+from .scope import EVERYTHING, Scope
+from .slot import Extension, MemoryEntry, MemorySnapshot, Slot
 from .time_ids import Timed
 
 
@@ -86,7 +87,7 @@ class Memory(ABC):
         """
 
     @abstractmethod
-    def stay(self, camera: str, stay: Stay) -> None:
+    def stay(self, camera: str, stay: Extension) -> None:
         """Let the newest slot of `camera` go on: what holds it gains weight and time, and all features stay.
 
         What is forgotten of the time of `stay` takes the slot with it. Raises ValueError, and changes nothing, when
@@ -94,7 +95,7 @@ class Memory(ABC):
         """
 
     @abstractmethod
-    def forget(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> Forgotten:
+    def forget(self, scope: Scope = EVERYTHING) -> Forgotten:
         """Forget a part; afterwards nothing that is held stems from it."""
 
     @abstractmethod
@@ -102,13 +103,13 @@ class Memory(ABC):
         """Go on with other sizes, or another clock; ValueError when there are more cameras than have a place then."""
 
     @abstractmethod
-    def snapshot(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> MemorySnapshot:
+    def snapshot(self, scope: Scope = EVERYTHING) -> MemorySnapshot:
         """What the memory holds of a part. A slot is in when it reaches into the interval."""
 
     @abstractmethod
-    def listed(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> tuple[MemoryEntry, ...]:
+    def listed(self, scope: Scope = EVERYTHING) -> tuple[MemoryEntry, ...]:
         """The entries of `snapshot`, without its tensors."""
 
     @abstractmethod
-    def saw(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> bool:
+    def saw(self, scope: Scope = EVERYTHING) -> bool:
         """Whether it may hold anything of what `snapshot` would show, if only in a sum with other things."""

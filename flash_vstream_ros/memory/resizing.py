@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from .config import FlashMemoryConfig
+from .contents import MemoryContents
 from .exemplars import ExemplarPool, newest_of_each
-from .holdings import Holdings
 from .ward import WardClustering
 
 
-def resize(held: Holdings, before: FlashMemoryConfig, config: FlashMemoryConfig) -> None:
+def resize(held: MemoryContents, before: FlashMemoryConfig, config: FlashMemoryConfig) -> None:
     """Let what was held in the sizes of `before` be held in those of `config`.
 
     What is too much is merged by the rule of the stream, or falls out. Tensors of other sizes are allocated once, while
@@ -20,14 +20,14 @@ def resize(held: Holdings, before: FlashMemoryConfig, config: FlashMemoryConfig)
         _move(held, *room, config)
 
 
-def _room(held: Holdings, config: FlashMemoryConfig) -> tuple[WardClustering, ExemplarPool]:
+def _room(held: MemoryContents, config: FlashMemoryConfig) -> tuple[WardClustering, ExemplarPool]:
     """Empty tensors of the sizes of `config`."""
     centroids, rows = held.ward.centroids, config.exemplar_rows(len(held.cameras))
     ward = WardClustering(config.csm_slots, centroids.shape[1], centroids.device)
     return ward, ExemplarPool(rows, held.pool.low[0], held.pool.detail[0])
 
 
-def _move(held: Holdings, ward: WardClustering, pool: ExemplarPool, config: FlashMemoryConfig) -> None:
+def _move(held: MemoryContents, ward: WardClustering, pool: ExemplarPool, config: FlashMemoryConfig) -> None:
     """Raises ValueError when there are fewer clusters than cameras."""
     for merge in held.ward.reduce(config.csm_slots):
         held.merge(merge, config.exemplars)

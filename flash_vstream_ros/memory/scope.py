@@ -1,11 +1,12 @@
-"""Which part of what was seen is meant: by camera and by stamp."""
+"""Part of a stream, by camera and by stamp: travels unchanged from a request to the memory."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import NamedTuple, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
-from .spans import ALWAYS, Interval
+from .spans import Interval
 
 
 class Seen(Protocol):
@@ -24,30 +25,51 @@ class Seen(Protocol):
 AnySeen = TypeVar("AnySeen", bound=Seen)
 
 
-class Scope(NamedTuple):
-    """What `cameras` (none given: all) saw in an interval."""
+class BadScope(ValueError):
+    """A scope that contradicts itself or names an unknown camera; the message says which."""
 
-    cameras: Collection[str] = ()
-    interval: Interval = ALWAYS
 
-    @classmethod
-    def of(cls, cameras: Collection[str], since_ns: int, until_ns: int) -> Scope:
-        return cls(cameras, Interval(since_ns, until_ns))
+@dataclass(frozen=True)
+class Scope:
+    """What `cameras` (empty: all) saw from `since_ns` to `until_ns`, both included [ns]; 0 leaves that end open."""
 
-    def concerns(self, camera: str) -> bool:
+    cameras: tuple[str, ...] = ()
+    since_ns: int = 0
+    until_ns: int = 0
+
+    @property
+    def interval(self) -> Interval:
+        return Interval(self.since_ns, self.until_ns)
+
+    @property
+    def everything(self) -> bool:
+        return not (self.cameras or self.since_ns or self.until_ns)
+
+    def has_camera(self, camera: str) -> bool:
         return not self.cameras or camera in self.cameras
 
     def touches(self, seen: Seen) -> bool:
-        """Whether any moment of it is in."""
-        return self.concerns(seen.camera) and self.interval.touches(seen.first_ns, seen.last_ns)
+        """Returns True if any moment of `seen` is in scope."""
+        return self.has_camera(seen.camera) and self.interval.touches(seen.first_ns, seen.last_ns)
 
     def covers(self, seen: Seen) -> bool:
-        """Whether all of it is in."""
-        return self.concerns(seen.camera) and self.interval.covers(seen.first_ns, seen.last_ns)
+        """Returns True if `seen` is in scope as a whole."""
+        return self.has_camera(seen.camera) and self.interval.covers(seen.first_ns, seen.last_ns)
 
     def among(self, seen: Iterable[AnySeen]) -> list[AnySeen]:
-        """Those of which any moment is in."""
+        """Those of `seen` that are in scope at any moment."""
         return [each for each in seen if self.touches(each)]
 
 
 EVERYTHING = Scope()
+
+
+def check_scope(scope: Scope, known: Collection[str]) -> None:
+    """Raises BadScope if `scope` names a camera that is not in `known`, or an impossible interval."""
+    unknown = sorted(set(scope.cameras) - set(known))
+    if unknown:
+        raise BadScope(f"unknown camera {', '.join(unknown)}; this node knows {', '.join(known)}")
+    if scope.since_ns < 0 or scope.until_ns < 0:
+        raise BadScope("since and until must not be negative")
+    if scope.until_ns and scope.since_ns > scope.until_ns:
+        raise BadScope("since lies after until; give an interval of message stamps, or zero to leave an end open")

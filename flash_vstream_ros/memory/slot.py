@@ -56,12 +56,12 @@ class Slot:
         times, pictured_ns = (self.first_ns, self.last_ns, 1.0), self.thumbnail_ns or self.last_ns
         return MemoryEntry(EntryKind.DAM, self.camera, self.frame_id, *times, self.thumbnail, pictured_ns)
 
-    def staying(self, stay: Stay) -> Slot:
+    def staying(self, stay: Extension) -> Slot:
         """The same, seen until the end of `stay`."""
         return replace(self, last_ns=stay.last_ns, thumbnail_ns=self.thumbnail_ns or self.last_ns)
 
 
-class Stay(NamedTuple):
+class Extension(NamedTuple):
     """More slots in which a camera saw its newest one again. Stamps and times as those of a Slot, in ns."""
 
     slots: int
@@ -69,9 +69,9 @@ class Stay(NamedTuple):
     time_ns: int  # of the last of them
     last_ns: int  # its stamp
 
-    def joined(self, later: Stay) -> Stay:
+    def joined(self, later: Extension) -> Extension:
         """Both, one behind the other."""
-        return Stay(self.slots + later.slots, self.time_sum + later.time_sum, later.time_ns, later.last_ns)
+        return Extension(self.slots + later.slots, self.time_sum + later.time_sum, later.time_ns, later.last_ns)
 
 
 class EntryKind(IntEnum):

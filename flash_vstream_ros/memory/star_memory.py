@@ -8,17 +8,16 @@ this is the memory of the clip so far, and the abstract memory always is.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 
 import torch
 
-from .admission import check, check_stay
+from .admission import check, check_extension
 from .config import FlashMemoryConfig
 from .flash_memory import FlashMemory
 from .interface import Forgotten, Memory
 from .scope import EVERYTHING, Scope
-from .slot import Grid, MemoryEntry, MemorySnapshot, Slot, Stay
+from .slot import Extension, Grid, MemoryEntry, MemorySnapshot, Slot
 from .star import AbstractAttention, StarConfig
 from .star_snapshot import StarSnapshot
 from .summaries import Summaries
@@ -45,7 +44,7 @@ class StarMemory(Memory):
     def reset(self) -> None:
         self._seen.reset()
         self._newest: dict[str, Slot] = {}
-        self._stays: dict[str, Stay] = {}  # how the newest frames went on
+        self._stays: dict[str, Extension] = {}  # how the newest frames went on
         self._summaries = Summaries(self._attention, self._star)
         self.slots_seen = 0
         self.revision += 1
@@ -93,13 +92,13 @@ class StarMemory(Memory):
         self.slots_seen += len(frames)
         return max(novelty)
 
-    def stay(self, camera: str, stay: Stay) -> None:
+    def stay(self, camera: str, stay: Extension) -> None:
         """Let the newest frame of `camera` go on, as FlashMemory does with slots, for both frames of each.
 
         The temporal memory learns of it when the frame enters there; the abstract memory takes it in once.
         """
         newest = self._newest.get(camera)
-        check_stay(camera, stay, (newest.time_ns, newest.last_ns) if newest else None)
+        check_extension(camera, stay, (newest.time_ns, newest.last_ns) if newest else None)
         assert newest is not None
         frames = stay._replace(slots=2 * stay.slots, time_sum=2 * stay.time_sum)
         before = self._stays.get(camera)
@@ -107,13 +106,12 @@ class StarMemory(Memory):
         self._newest[camera] = newest.staying(stay)
         self.slots_seen += frames.slots
 
-    def forget(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> Forgotten:
+    def forget(self, scope: Scope = EVERYTHING) -> Forgotten:
         """Forget what `cameras` (none given: all) saw between two stamps, as FlashMemory does, and the newest frames.
 
         The abstract memory of a camera that may hold anything of it goes as a whole: nothing in it can be told apart.
         """
-        scope = Scope.of(cameras, since_ns, until_ns)
-        lost = self._seen.forget(cameras, since_ns, until_ns)
+        lost = self._seen.forget(scope)
         gone = [frame.camera for frame in self._shown(scope)]
         for camera in gone:
             del self._newest[camera]
@@ -127,13 +125,12 @@ class StarMemory(Memory):
         self._seen.resize(self._sizes(config))
         self.config = config
 
-    def snapshot(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> MemorySnapshot:
+    def snapshot(self, scope: Scope = EVERYTHING) -> MemorySnapshot:
         """What the memory holds of `cameras` (none given: all) between two stamps, as FlashMemory shows it.
 
         The abstract memory of a camera is shown where all that it is made from lies in the interval.
         """
-        scope = Scope.of(cameras, since_ns, until_ns)
-        seen, newest = self._seen.snapshot(cameras, since_ns, until_ns), self._shown(scope)
+        seen, newest = self._seen.snapshot(scope), self._shown(scope)
         abstract = self._summaries.shown(scope)
         details = [*seen.dam, *(frame.detail for frame in newest)]
         shown, latest = len(seen.dam), max(seen.csm_times.tolist(), default=-1.0)
@@ -149,11 +146,11 @@ class StarMemory(Memory):
             abstract=abstract.to(details[0].dtype) if details else abstract[:0],
         )
 
-    def listed(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> tuple[MemoryEntry, ...]:
-        return self.snapshot(cameras, since_ns, until_ns).entries
+    def listed(self, scope: Scope = EVERYTHING) -> tuple[MemoryEntry, ...]:
+        return self.snapshot(scope).entries
 
-    def saw(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> bool:
-        return bool(self._shown(Scope.of(cameras, since_ns, until_ns))) or self._seen.saw(cameras, since_ns, until_ns)
+    def saw(self, scope: Scope = EVERYTHING) -> bool:
+        return bool(self._shown(scope)) or self._seen.saw(scope)
 
     def _take_in(self, frame: Slot) -> float:
         """Let `frame` be its camera's newest; the novelty of the one before it."""

@@ -9,9 +9,9 @@ import torch
 
 from .cluster import Cluster
 from .config import FlashMemoryConfig
+from .contents import MemoryContents
 from .dam import choose_dam
 from .exemplars import Exemplar
-from .holdings import Holdings
 from .scope import Scope
 from .slot import MemoryEntry, MemorySnapshot
 from .time_ids import TimeIds, clock_of, text_slots
@@ -33,7 +33,7 @@ class Visible(NamedTuple):
     dam: list[Exemplar]
 
     @classmethod
-    def of(cls, held: Holdings, scope: Scope, config: FlashMemoryConfig) -> Visible:
+    def of(cls, held: MemoryContents, scope: Scope, config: FlashMemoryConfig) -> Visible:
         portions = []
         for row, cluster in held.by_birth:
             if scope.covers(cluster):
@@ -53,13 +53,15 @@ class Visible(NamedTuple):
         return _entries(self.dam, self.clusters)
 
 
-def dam_of(held: Holdings, clusters: Collection[Cluster], scope: Scope, config: FlashMemoryConfig) -> list[Exemplar]:
+def dam_of(
+    held: MemoryContents, clusters: Collection[Cluster], scope: Scope, config: FlashMemoryConfig
+) -> list[Exemplar]:
     """The DAM of what may be seen of `clusters`, given by time."""
     newest = sorted(scope.among(held.recent), key=lambda exemplar: -exemplar.time_ns)
     return choose_dam(newest, clusters, config.exemplars, config.dam_slots)
 
 
-def snapshot_of(held: Holdings, scope: Scope, config: FlashMemoryConfig) -> MemorySnapshot:
+def snapshot_of(held: MemoryContents, scope: Scope, config: FlashMemoryConfig) -> MemorySnapshot:
     """Copies of what is visible. `slots_seen` counts the slots that are shown or averaged."""
     seen = Visible.of(held, scope, config)
     low, centroids = held.pool.low, held.ward.centroids
@@ -84,7 +86,7 @@ def snapshot_of(held: Holdings, scope: Scope, config: FlashMemoryConfig) -> Memo
     )
 
 
-def newer_than(held: Holdings, clock: TimeIds, count: int) -> MemorySnapshot:
+def newer_than(held: MemoryContents, clock: TimeIds, count: int) -> MemorySnapshot:
     """Up to `count` of the slots held by themselves that came after the newest one of `clock`, in detail."""
     found = sorted((e for e in held.exemplars if e.time_ns > clock.newest_ns), key=lambda exemplar: exemplar.time_ns)
     dam = found[max(0, len(found) - count) :]

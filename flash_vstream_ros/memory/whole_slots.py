@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .admission import check, check_stay
+from .admission import check, check_extension
 from .config import FlashMemoryConfig
 from .interface import Forgotten, Memory
-from .scope import Scope
-from .slot import Grid, MemoryEntry, MemorySnapshot, Slot, Stay
+from .scope import EVERYTHING, Scope
+from .slot import Extension, Grid, MemoryEntry, MemorySnapshot, Slot
 from .time_ids import clock_of, text_slots
 
 LOW_PER_DETAIL = 4  # a slot in detail has as many tokens as four at low resolution
@@ -99,10 +98,10 @@ class WholeSlots(Memory):
         self._keep([*self._held, Numbered(slot, number)])
         return min(1.0, max(0.0, 1.0 - float(max(alike)))) if alike else 1.0
 
-    def stay(self, camera: str, stay: Stay) -> None:
+    def stay(self, camera: str, stay: Extension) -> None:
         """It takes no further place; see Memory."""
         newest = self.newest_of(camera)
-        check_stay(camera, stay, newest)
+        check_extension(camera, stay, newest)
         self._held = [
             replace(one, slot=one.slot.staying(stay))
             if one.slot.camera == camera and one.slot.time_ns == newest[0]  # type: ignore[index]
@@ -112,8 +111,7 @@ class WholeSlots(Memory):
         self._counts[camera] = self._counts.get(camera, 0) + stay.slots
         self.slots_seen += stay.slots
 
-    def forget(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> Forgotten:
-        scope = Scope.of(cameras, since_ns, until_ns)
+    def forget(self, scope: Scope = EVERYTHING) -> Forgotten:
         left = [one for one in self._held if not scope.touches(one.slot)]
         gone = len(self._held) - len(left)
         self._held = left
@@ -125,9 +123,9 @@ class WholeSlots(Memory):
         self.config = config
         self._keep(self._held)
 
-    def snapshot(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> MemorySnapshot:
+    def snapshot(self, scope: Scope = EVERYTHING) -> MemorySnapshot:
         """By time."""
-        slots = Scope.of(cameras, since_ns, until_ns).among(self.parts)
+        slots = scope.among(self.parts)
         clock, none = clock_of(self.parts, self.config), torch.zeros(0, 0, 0)
         return MemorySnapshot(
             dam=torch.stack([slot.detail for slot in slots]) if slots else none,
@@ -141,11 +139,11 @@ class WholeSlots(Memory):
             newest_ns=self.newest[1],
         )
 
-    def listed(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> tuple[MemoryEntry, ...]:
-        return tuple(slot.entry() for slot in Scope.of(cameras, since_ns, until_ns).among(self.parts))
+    def listed(self, scope: Scope = EVERYTHING) -> tuple[MemoryEntry, ...]:
+        return tuple(slot.entry() for slot in scope.among(self.parts))
 
-    def saw(self, cameras: Collection[str] = (), since_ns: int = 0, until_ns: int = 0) -> bool:
-        return bool(Scope.of(cameras, since_ns, until_ns).among(self.parts))
+    def saw(self, scope: Scope = EVERYTHING) -> bool:
+        return bool(scope.among(self.parts))
 
     def _check_room(self, more: set[str], capacity: int) -> None:
         cameras = {slot.camera for slot in self.parts} | more

@@ -1,1 +1,4 @@
-"""Vision-language models behind one small interface; imports nothing of ROS."""
+"""Vision-language models behind one interface: encode slots, answer from a memory snapshot.
+
+May import memory, never engine or ROS.
+"""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from flash_vstream_ros.memory.slot import MemorySnapshot
-from flash_vstream_ros.minutes import round_minutes
+from flash_vstream_ros.models.minutes import round_minutes
 
 from .interface import ModelError
 

@@ -24,7 +24,7 @@ class Token(NamedTuple):
     probability: float  # among the tokens that may be generated
 
 
-class Answering(Protocol):
+class Generation(Protocol):
     """One question on one snapshot. The first `next` runs what is left of the prompt, every further one costs a token.
 
     Ends (StopIteration) at the end-of-turn token or after `max_new_tokens`. Not thread safe: the thread that
@@ -53,7 +53,7 @@ class Answering(Protocol):
         ...
 
 
-class WarmPrefix(Protocol):
+class PrefixCache(Protocol):
     """What a language model keeps of a prompt's beginning, [text, DAM, CSM, text], so that a question costs its own
     tokens only. Answers are those of `VisionLanguageModel.answer`. One owner; not thread safe.
 
@@ -100,7 +100,7 @@ class WarmPrefix(Protocol):
         """Let the model read up to so many more tokens."""
         ...
 
-    def answer(self, question: str, max_new_tokens: int, newer: MemorySnapshot | None = None) -> tuple[Answering, int]:
+    def answer(self, question: str, max_new_tokens: int, newer: MemorySnapshot | None = None) -> tuple[Generation, int]:
         """Greedy answer, and how many tokens of its prompt had been read before; lends the answer what was read.
 
         `newer` shows slots, DAM alone, that follow those of the snapshot. `attention` is on the entries in the order
@@ -120,7 +120,7 @@ class WarmPrefix(Protocol):
 class VisionLanguageModel(Protocol):
     """Encodes slots of two frames and answers questions on a memory of them; one thread at a time.
 
-    A model may also have `warm_prefix() -> WarmPrefix`, which gives an empty one; without it all questions are cold.
+    A model may also have `prefix_cache() -> PrefixCache`, which gives an empty one; without it all questions are cold.
     """
 
     name: str
@@ -152,7 +152,7 @@ class VisionLanguageModel(Protocol):
         """What `encode` returns of each of some slots of two prepared frames, in one pass."""
         ...
 
-    def answer(self, snapshot: MemorySnapshot, question: str, max_new_tokens: int) -> Answering:
+    def answer(self, snapshot: MemorySnapshot, question: str, max_new_tokens: int) -> Generation:
         """Greedy answer; ValueError for an empty snapshot or one of another shape than was encoded."""
         ...
 

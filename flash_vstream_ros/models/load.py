@@ -8,14 +8,14 @@ from pathlib import Path
 
 import torch
 
-from .adapter import base_name
-from .folder import model_type
-from .hub import download
 from .interface import ModelError, VisionLanguageModel
 from .names import ADAPTER_CONFIG, HOUSEHOLD, HOUSEHOLD_FOLDER, TINY, is_adapter
 from .options import POSITIONS, QUANTIZATIONS, AttentionChoice, LoadOptions
 from .preprocess import MAX_PIXELS
 from .prompt import INSTRUCTION
+from .weights.adapter import base_name
+from .weights.folder import model_type
+from .weights.hub import download
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 ATTENTION = ("auto", "flash_attention_2", "sdpa", "eager")

@@ -11,8 +11,8 @@ import torch
 
 from flash_vstream_ros.memory import ClipMethods, Grid, MemorySnapshot, Slot, clip_memory
 
-from .clip_llava import FlashVStreamLLaVA
 from .interface import ModelError, VisionLanguageModel
+from .llava.clip_llava import FlashVStreamLLaVA
 from .preprocess import POOL
 
 MOST_FRAMES = 240

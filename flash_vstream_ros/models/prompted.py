@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Generic, TypeVar
 
+from .llava.vicuna import VicunaPrompt
 from .prompt import ChatPrompt
-from .vicuna import VicunaPrompt
 
 Prompt = TypeVar("Prompt", ChatPrompt, VicunaPrompt)
 

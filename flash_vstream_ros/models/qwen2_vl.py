@@ -14,13 +14,13 @@ from flash_vstream_ros.memory.am_rope import MergedGrid, prompt_ids, visual_ids
 from flash_vstream_ros.memory.slot import MemorySnapshot
 
 from .ages import AgeIds, age_ids, ages, told, untold
-from .answering import GreedyAnswer, Prefill, Vocabulary
+from .decoding.greedy import GreedyGeneration, Prefill, Vocabulary
+from .decoding.prefix_cache import TextPrefixCache
 from .interface import Grid
 from .preprocess import CLIP, MAX_PIXELS, MIN_PIXELS, POOL, PixelScale, Preprocessor, beside, quick_resize
 from .prompt import INSTRUCTION, TURN_END, ChatPrompt, plain_ids
 from .prompted import Prompted
 from .tower import slot_grids, tower_arguments
-from .warm import TextModelPrefix
 
 
 class Qwen2VL(Prompted[ChatPrompt]):
@@ -91,7 +91,7 @@ class Qwen2VL(Prompted[ChatPrompt]):
         """What `encode` makes of each of some slots, in one pass; their frames have gone through `prepare`."""
         return self._encode([torch.stack(list(slot)) for slot in slots], grid)
 
-    def answer(self, snapshot: MemorySnapshot, question: str, max_new_tokens: int) -> GreedyAnswer:
+    def answer(self, snapshot: MemorySnapshot, question: str, max_new_tokens: int) -> GreedyGeneration:
         """Greedy answer to `question` from the snapshot alone; later changes of the memory do not reach it.
 
         ValueError for an empty snapshot, or one whose tokens do not fit its grid.
@@ -99,11 +99,11 @@ class Qwen2VL(Prompted[ChatPrompt]):
         if snapshot.empty:
             raise ValueError("The snapshot is empty: there is nothing to answer from.")
         prompt = self._prefill(snapshot, self._prompt.before, self._prompt.after(question))
-        return GreedyAnswer(self.network, prompt, self._vocabulary, max_new_tokens)
+        return GreedyGeneration(self.network, prompt, self._vocabulary, max_new_tokens)
 
-    def warm_prefix(self) -> TextModelPrefix:
+    def prefix_cache(self) -> TextPrefixCache:
         """An empty one, for any number of questions one after another."""
-        return TextModelPrefix(
+        return TextPrefixCache(
             self.network,
             self._vocabulary,
             prompt=lambda: self._prompt,

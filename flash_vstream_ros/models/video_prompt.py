@@ -16,7 +16,7 @@ from torch import Tensor
 from flash_vstream_ros.memory.am_rope import MergedGrid, visual_ids
 from flash_vstream_ros.memory.slot import MemorySnapshot
 
-from .answering import Prefill
+from .decoding.greedy import Prefill
 from .preprocess import POOL
 from .prompt import VISION_END, VISION_START
 from .qwen2_vl import Qwen2VL
@@ -48,7 +48,7 @@ def position_ids(pieces: Sequence[Piece]) -> Tensor:
 class VideoPrompted(Qwen2VL):
     """A Qwen-VL that is told of its memory as of videos. A family says in which `_pieces`."""
 
-    warm_prefix: Any = None  # nothing is read ahead: that takes the memory to stand where AM-RoPE puts it
+    prefix_cache: Any = None  # nothing is read ahead: that takes the memory to stand where AM-RoPE puts it
 
     def _prefill(self, snapshot: MemorySnapshot, before: Sequence[int], after: Sequence[int]) -> Prefill:
         pieces: list[Piece] = [before, *self._pieces(snapshot), after]

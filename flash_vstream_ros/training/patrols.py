@@ -18,6 +18,7 @@ from torch import Tensor
 from flash_vstream_ros.demo.questions import WORDINGS, Question, facts, lately, patrol, questions
 from flash_vstream_ros.demo.world import ROOMS, Visit, World
 from flash_vstream_ros.memory.flash_memory import FlashMemory, FlashMemoryConfig
+from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.memory.slot import Grid, Slot
 from flash_vstream_ros.models.ages import ages
 from flash_vstream_ros.models.household_settings import FRAME_S, SLOT_S, TRAINED_MEMORY, slots_by
@@ -164,7 +165,7 @@ def nanoseconds(t: float) -> int:
 def _example(memory: FlashMemory, world: World, now: float, form: str, rng: np.random.Generator) -> Example:
     """What is asked `now`; some of the time about a window that ends now, as a summary is."""
     window = SHORTEST_WINDOW_S * (now / SHORTEST_WINDOW_S) ** rng.random() if rng.random() < WINDOW_SHARE else now
-    snapshot = memory.snapshot(since_ns=nanoseconds(now - window) if window < now else 0)
+    snapshot = memory.snapshot(Scope(since_ns=nanoseconds(now - window) if window < now else 0))
     if snapshot.empty:
         window, snapshot = now, memory.snapshot()
     visits = lately(world.visits, now - window) if window < now else world.visits

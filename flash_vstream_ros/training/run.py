@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flash_vstream_ros.models.grouped_attention import attending
+from flash_vstream_ros.models.decoding.grouped_attention import attending
 from flash_vstream_ros.models.prompt import ChatPrompt
 
 from .curves import draw_curves

@@ -10,11 +10,11 @@ from torch import Tensor
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 from transformers.vision_utils import get_vision_window_index
 
-from flash_vstream_ros.models.checkpoint import Architecture
 from flash_vstream_ros.models.families.qwen2_vl import load_as
 from flash_vstream_ros.models.options import LoadOptions
 from flash_vstream_ros.models.tower import segments
 from flash_vstream_ros.models.video_prompt import VideoPromptedQwen2
+from flash_vstream_ros.models.weights.checkpoint import Architecture
 
 ARCHITECTURE = Architecture(
     "Qwen2.5-VL", Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, "Qwen/Qwen2.5-VL-7B-Instruct"

@@ -5,12 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypeVar
 
-from flash_vstream_ros.models.checkpoint import QWEN2_VL, Architecture, load_network, load_tokenizer, read_config
 from flash_vstream_ros.models.interface import ModelError
 from flash_vstream_ros.models.options import LoadOptions
 from flash_vstream_ros.models.preprocess import CLIP, PixelScale
 from flash_vstream_ros.models.qwen2_vl import Qwen2VL
 from flash_vstream_ros.models.video_prompt import VideoPrompted, VideoPromptedQwen2
+from flash_vstream_ros.models.weights.checkpoint import (
+    QWEN2_VL,
+    Architecture,
+    load_network,
+    load_tokenizer,
+    read_config,
+)
 
 ARCHITECTURE = QWEN2_VL
 Model = TypeVar("Model", bound=Qwen2VL)

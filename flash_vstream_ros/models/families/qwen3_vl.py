@@ -17,12 +17,12 @@ from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 from transformers.vision_utils import get_vision_interpolation_indices_and_weights
 
 from flash_vstream_ros.memory.slot import MemorySnapshot
-from flash_vstream_ros.models.checkpoint import Architecture
 from flash_vstream_ros.models.families.qwen2_vl import load_as
 from flash_vstream_ros.models.options import LoadOptions
 from flash_vstream_ros.models.preprocess import PixelScale
 from flash_vstream_ros.models.prompt import VISION_END, VISION_START
 from flash_vstream_ros.models.video_prompt import Piece, Video, VideoPrompted
+from flash_vstream_ros.models.weights.checkpoint import Architecture
 
 ARCHITECTURE = Architecture("Qwen3-VL", Qwen3VLConfig, Qwen3VLForConditionalGeneration, "Qwen/Qwen3-VL-8B-Instruct")
 SCALE = PixelScale((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

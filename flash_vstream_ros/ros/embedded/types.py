@@ -18,7 +18,8 @@ from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.base import TypesysError, normalize_fieldname
 
-from ...share import PACKAGE, share_directory
+from flash_vstream_ros.ros.share import PACKAGE, share_directory
+
 from . import messages
 from .definitions import SERVICES
 from .messages import Message

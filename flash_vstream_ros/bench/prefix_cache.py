@@ -1,0 +1,265 @@
+"""Time to the first token of an answer, cold and warm, after 10 minutes and after 10 hours of stream.
+
+The same questions are asked in turn of both memories, cold (the whole prompt is read) and warm (what does not depend on
+the question was read before), through the engine's own reader and dialogue. Slots are encoded once and come again and
+again, never twice the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from flash_vstream_ros.demo.world import World
+from flash_vstream_ros.engine.answering.cached_reader import CachedReader, reader_of
+from flash_vstream_ros.engine.answering.dialogue import Dialogue
+from flash_vstream_ros.engine.answering.request_queue import Answer, ErrorCode, Question, Request, RequestQueue
+from flash_vstream_ros.engine.answering.uncached_reader import PrefixCacheConfig, UncachedReader
+from flash_vstream_ros.engine.throttled_log import ThrottledLog
+from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Slot
+from flash_vstream_ros.models import household_settings
+from flash_vstream_ros.models.interface import ModelError, VisionLanguageModel
+from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.models.names import HOUSEHOLD, TINY
+from flash_vstream_ros.progress import progress_bar
+
+SIDE = 448  # px, of the frames; the model's settings may have them smaller
+ENCODED = 48  # slots
+LENGTHS_S = {"10 min": 600.0, "10 h": 36_000.0}
+KINDS = ("cold", "warm")
+WARM_PER_COLD = 8
+TOKENS = 4  # of each answer: the first, the one with the evidence, and plain ones
+QUESTIONS = (
+    "Where is the red ball?",
+    "What do you see now?",
+    "Which room were you in before the kitchen?",
+    "How many minutes ago did you last see somebody in the living room, and what was lying on the table then?",
+)
+SECOND_NS = 1_000_000_000
+
+
+class Asked(NamedTuple):
+    """An answer, and how long the worker took for each step of it [s]."""
+
+    answer: Answer
+    steps_s: list[float]
+
+
+@dataclass(frozen=True, eq=False)
+class Desk:
+    """Where questions about one memory are asked one way."""
+
+    reader: UncachedReader
+    dialogue: Dialogue
+    line: RequestQueue
+    complaints: list[str]
+
+    @classmethod
+    def of(cls, model: VisionLanguageModel, memory: FlashMemory, kind: str) -> Desk:
+        complaints: list[str] = []
+        log, line = ThrottledLog(complaints.append), RequestQueue(1)
+        limits = PrefixCacheConfig(max_device_share=1.0, max_mib=1 << 20)
+        reader = reader_of(model, memory, log, limits) if kind == "warm" else UncachedReader(model, memory)
+        dialogue = Dialogue(reader, model.trained, memory, log, line, Request.finish, max_new_tokens=TOKENS, evidence=3)
+        return cls(reader, dialogue, line, complaints)
+
+    def ask(self, text: str) -> Asked:
+        request, steps_s = Request(Question(text), deadline_s=3600.0), []
+        self.line.join(request)
+        while True:
+            began = time.perf_counter()
+            if not self.dialogue.step():
+                break
+            steps_s.append(time.perf_counter() - began)
+        answer = request.answer()
+        if answer.error_code is not ErrorCode.NONE:
+            raise RuntimeError(f"{answer.error_code.name}: {answer.error_msg}")
+        return Asked(answer, steps_s)
+
+    def warm_up(self) -> list[float]:
+        """How long each unit of reading ahead took [s]."""
+        units_s: list[float] = []
+        while True:
+            began = time.perf_counter()
+            wait_s = self.reader.read_ahead()
+            if wait_s is None:
+                return units_s
+            units_s.append(time.perf_counter() - began)
+            time.sleep(wait_s)
+
+
+def settings_of(model: str) -> tuple[FlashMemoryConfig, dict[str, Any]]:
+    """The memory that a model was made for, and what `load_model` is told of it."""
+    if model == HOUSEHOLD:
+        return household_settings.MEMORY, household_settings.LOADING
+    return FlashMemoryConfig(), {}
+
+
+def encoded(model: VisionLanguageModel, slot_period_s: float) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """What the model makes of a patrol of the demo's robot, slot by slot."""
+    shown, grid = pictures(slot_period_s), model.grid(SIDE, SIDE)
+    return [model.encode(shown[index : index + 2], grid) for index in range(0, len(shown), 2)]
+
+
+def pictures(slot_period_s: float) -> list[np.ndarray]:
+    """What the demo's robot sees on a patrol, two of each slot, RGB uint8 [448, 448, 3]."""
+    world = World(0, minutes=ENCODED * slot_period_s / 60)
+    return [world.frame(index * slot_period_s / 2) for index in range(2 * ENCODED)]
+
+
+def stream(
+    features: Sequence[tuple[torch.Tensor, torch.Tensor]], model: VisionLanguageModel, period_ns: int
+) -> Iterator[Slot]:
+    """Slots without end: round after round of the same, each a little mixed with another one."""
+    grid = model.grid(SIDE, SIDE)
+    for index, (low, detail) in enumerate(mixed(features)):
+        at_ns = (index + 1) * period_ns
+        yield Slot("camera", "", at_ns - period_ns // 2, at_ns, low, detail, grid)
+
+
+def mixed(features: Sequence[tuple[torch.Tensor, ...]]) -> Iterator[tuple[torch.Tensor, ...]]:
+    """What `stream` shows, of any features of a slot."""
+    for index in itertools.count():
+        turn, place = divmod(index, len(features))
+        other = features[(place + turn) % len(features)]
+        yield tuple(torch.lerp(one, two, 0.1) for one, two in zip(features[place], other, strict=True))
+
+
+def run(model: str = TINY, device: str = "auto", rounds: int = 10, further_slots: int = 6) -> dict[str, Any]:
+    """`rounds` cold questions about each memory; at last `further_slots` come into the longer one.
+
+    Raises ModelError when the model cannot be had, or cannot be warmed."""
+    config, loading = settings_of(model)
+    language = load_model(model, device=device, **loading)
+    features = encoded(language, config.slot_period_ns / SECOND_NS)
+    memories = {length: FlashMemory(config) for length in LENGTHS_S}
+    for length, memory in memories.items():
+        slots = int(LENGTHS_S[length] * SECOND_NS / config.slot_period_ns)
+        for slot in itertools.islice(stream(features, language, config.slot_period_ns), slots):
+            memory.insert(slot)
+    desks = {kind: {at: Desk.of(language, memory, kind) for at, memory in memories.items()} for kind in KINDS}
+    if not all(isinstance(desk.reader, CachedReader) for desk in desks["warm"].values()):
+        raise ModelError(f"{model} keeps nothing of what it has read: there is no warm memory to measure.")
+    units_s = {length: desk.warm_up() for length, desk in desks["warm"].items()}
+    asked = ask_in_turn(desks, rounds)
+    pairs = [(asked["cold", at][k], asked["warm", at][k * WARM_PER_COLD]) for at in LENGTHS_S for k in range(rounds)]
+    lengths: dict[str, dict[str, Any]] = {
+        length: {
+            "slots": memory.slots_seen,
+            "memory_tokens": asked["cold", length][0].answer.memory_tokens,
+            "cached_tokens": asked["warm", length][0].answer.cached_tokens,
+            "prefix_cache_bytes": desks["warm"][length].reader.figures.bytes,
+            "warm_up_s": sum(units_s[length]),
+            "warm_up_units": len(units_s[length]),
+            "longest_unit_s": max(units_s[length]),
+            **{kind: times_of(asked[kind, length]) for kind in KINDS},
+        }
+        for length, memory in memories.items()
+    }
+    further = itertools.islice(stream(features, language, config.slot_period_ns), memories["10 h"].slots_seen, None)
+    again = _read_again(language, memories["10 h"], list(itertools.islice(further, further_slots)))
+    short, long = lengths.values()
+    return {
+        "model": model,
+        "device": str(language.device),
+        "threads": torch.get_num_threads(),
+        "lengths": lengths,
+        "answers_compared": len(pairs),
+        "answers_in_the_same_words": sum(cold.answer.text == warm.answer.text for cold, warm in pairs),
+        "complaints": [line for kind in KINDS for desk in desks[kind].values() for line in desk.complaints],
+        "ratios": {
+            "warm_over_cold": long["warm"]["first_token_p50_s"] / long["cold"]["first_token_p50_s"],
+            "warm_over_cold_p95": long["warm"]["first_token_p95_s"] / long["cold"]["first_token_p95_s"],
+            "warm_10h_over_10min": long["warm"]["first_token_p50_s"] / short["warm"]["first_token_p50_s"],
+            "evidence_over_token": long["warm"]["evidence_step_s"] / long["warm"]["token_step_s"],
+            **{f"read_again_{order}": share for order, share in again.items()},
+        },
+    }
+
+
+def ask_in_turn(desks: Mapping[str, Mapping[str, Desk]], rounds: int) -> dict[tuple[str, str], list[Asked]]:
+    """One question a round: cold of each memory, then warm of each, some times over."""
+    asked: dict[tuple[str, str], list[Asked]] = defaultdict(list)
+    with progress_bar() as progress:
+        for number in progress.track(range(rounds), description="rounds"):
+            text = QUESTIONS[number % len(QUESTIONS)]
+            for kind in ("cold", *["warm"] * WARM_PER_COLD):
+                for length, desk in desks[kind].items():
+                    asked[kind, length].append(desk.ask(text))
+    return asked
+
+
+def _read_again(model: VisionLanguageModel, memory: FlashMemory, slots: Sequence[Slot]) -> dict[str, float]:
+    """The share of a warm memory's tokens that have to be read again after a further slot, by their order."""
+    desks = {order: Desk.of(model, memory, "warm") for order in ("trained", "stable")}
+    desks["stable"].reader.limits = replace(desks["stable"].reader.limits, stable_order=True)
+    shares: dict[str, list[float]] = defaultdict(list)
+    for slot in slots:
+        for desk in desks.values():
+            desk.warm_up()
+        memory.insert(slot)
+        for order, desk in desks.items():
+            before = desk.reader.figures.tokens
+            desk.reader.follow()
+            while wait_s := desk.reader.read_ahead():  # its first unit compares what is shown now with what was
+                time.sleep(wait_s)
+            shares[order].append(1 - desk.reader.figures.tokens / before)
+    return {order: statistics.fmean(of_order) for order, of_order in shares.items()}
+
+
+def times_of(asked: Sequence[Asked]) -> dict[str, float]:
+    first_s = [one.answer.time_to_first_token_s for one in asked]
+    cuts = statistics.quantiles(first_s, n=20, method="inclusive")
+    # Steps: begin, first token, the token whose attention is the evidence, further tokens.
+    return {
+        "questions": len(asked),
+        "first_token_p50_s": cuts[9],
+        "first_token_p95_s": cuts[18],
+        "evidence_step_s": statistics.median(one.steps_s[2] for one in asked if len(one.steps_s) > 3),
+        "token_step_s": statistics.median(one.steps_s[3] for one in asked if len(one.steps_s) > 3),
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    print(f"{result['model']} on {result['device']}, {result['threads']} threads")
+    print(
+        f"{'stream':>8} {'tokens':>7} {'cold p50':>9} {'p95':>8} {'warm p50':>9} {'p95':>8}   time to first token [ms]"
+    )
+    for length, figures in result["lengths"].items():
+        times = [1e3 * figures[kind][f"first_token_{p}_s"] for kind in ("cold", "warm") for p in ("p50", "p95")]
+        print(
+            f"{length:>8} {figures['memory_tokens']:>7} {times[0]:9.1f} {times[1]:8.1f} {times[2]:9.2f} {times[3]:8.2f}"
+        )
+        print(
+            f"{'':>8} warm memory {figures['prefix_cache_bytes'] / 1e6:.1f} MB, read in {figures['warm_up_s']:.2f} s,"
+            f" {figures['warm_up_units']} units of at most {1e3 * figures['longest_unit_s']:.0f} ms;"
+            f" a token {1e3 * figures['warm']['token_step_s']:.1f} ms,"
+            f" with the evidence {1e3 * figures['warm']['evidence_step_s']:.1f} ms"
+        )
+    print(f"{result['answers_in_the_same_words']} of {result['answers_compared']} answers warm in the words of cold")
+    for sentence in result["complaints"]:
+        print(f"  {sentence}")
+    for name, ratio in result["ratios"].items():
+        print(f"  {name:>20} {ratio:.4f}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", default=TINY, help="hub id or folder, household or tiny-random (default: %(default)s)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=10, help="cold questions about each memory (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--further-slots", type=int, default=6, help="slots after which it is read again (default: %(default)s)"
+    )

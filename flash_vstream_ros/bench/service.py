@@ -1,0 +1,67 @@
+"""The same questions at the streaming node and offline: does the wire cost answers?
+
+Short patrols of the demo, all questions that their end allows: once over ROS topics and /ask_scene, once on a memory
+filled in this process.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import numpy as np
+
+from flash_vstream_ros.demo.questions import questions, right
+from flash_vstream_ros.demo.world import World
+from flash_vstream_ros.memory import FlashMemory
+from flash_vstream_ros.models.household_settings import LOADING, MEMORY, slots_by
+from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.models.names import HOUSEHOLD
+
+from .answers import watch
+
+FIRST_SEED = 200_000
+
+
+def run(
+    model: str = HOUSEHOLD, number: int = 200, seed: int = FIRST_SEED, rate: float = 30.0, device: str = "auto"
+) -> dict[str, Any]:
+    """Shares of right answers of the same `number` of questions, or a few more, and how many are answered alike."""
+    from flash_vstream_ros.demo.simulated_run import ask, rehearse
+    from flash_vstream_ros.ros.private_domain import use_private_domain
+
+    from .batched import batched_answers
+
+    use_private_domain()
+    loaded: Any = load_model(model, device=device, **LOADING)
+    marks: list[tuple[bool, bool, bool]] = []  # right over the wire, right offline, same words
+    while len(marks) < number:
+        world = World(seed)
+        asked = questions(world.visits, world.duration, np.random.default_rng(seed))
+        memory = FlashMemory(MEMORY)
+        grid = loaded.grid(*world.frame(0.0).shape[:2])
+        for slot in watch(loaded, world, range(slots_by(world.duration)), grid):
+            memory.insert(slot)
+        offline = batched_answers(loaded, memory.snapshot(), [question.text for question in asked])
+        with rehearse(seed, model, rate, [f"model.device:={device}"]) as rehearsal:
+            wired = [ask(rehearsal, question.text).answer for question in asked]
+        marks += [(right(q, w), right(q, o), w == o) for q, w, o in zip(asked, wired, offline, strict=True)]
+        seed += 1
+        print(f"{len(marks)} of {number} questions")
+    wire, alone, alike = np.mean(marks, axis=0).tolist()
+    return {"model": model, "questions": len(marks), "wire": wire, "offline": alone, "same words": alike}
+
+
+def show(result: dict[str, Any]) -> None:
+    print(
+        f"{result['questions']} questions: {100 * result['wire']:.1f} % right over the wire,"
+        f" {100 * result['offline']:.1f} % offline, {100 * result['same words']:.1f} % in the same words"
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default=HOUSEHOLD, help="a name or a folder (default: %(default)s)")
+    parser.add_argument("--number", type=int, default=200, metavar="N", help="of questions (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=FIRST_SEED, help="of the first patrol (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=30.0, help="simulated seconds per second (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="auto: CUDA when there is one; cpu, cuda:N (default: auto)")

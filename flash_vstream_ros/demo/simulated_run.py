@@ -1,0 +1,125 @@
+"""The demo's patrol through a real node: camera and node are processes of their own, everything goes over the wire."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flash_vstream_ros.ros.share import share_directory
+
+if TYPE_CHECKING:
+    from flash_vstream_ros.client import AskClient
+
+START_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 15.0
+DRAIN_TIMEOUT_S = 30.0
+CAMERA_FPS = 1
+PATROL_START_S = 1000.0  # stamp of the camera's first frame
+
+
+class RehearsalError(RuntimeError):
+    """A part of it did not do its work; the sentence ends with the node's log."""
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """A node that has seen a patrol. `newest` holds its newest messages: "status", "summary"."""
+
+    client: AskClient
+    newest: dict[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def process(arguments: Sequence[str], log: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """A command of this command line as a process of its own, ended like a user would: by Ctrl-C."""
+    command = [sys.executable, "-m", "flash_vstream_ros.cli", *arguments]
+    output = log.open("wb") if log else None
+    started = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT if log else None
+    )
+    try:
+        yield started
+    finally:
+        if started.poll() is None:
+            started.send_signal(signal.SIGINT)
+            try:
+                started.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                started.kill()
+                started.wait()
+        if output:
+            output.close()
+
+
+@contextmanager
+def rehearse(
+    seed: int, model: str, rate: float, parameters: Sequence[str] = (), ros_args: Sequence[str] = ()
+) -> Iterator[Rehearsal]:
+    """Once the node, with config/household.yaml and `parameters` (name:=value), has taken in the patrol of `seed`."""
+    from flash_vstream_ros.client import AskClient
+
+    with tempfile.TemporaryDirectory(prefix="flash_vstream_") as folder:
+        log = Path(folder) / "node.log"
+        node = ["node", "--model", model, "--params-file", str(share_directory() / "config" / "household.yaml")]
+        node += ["--ros-args", *(word for parameter in parameters for word in ("-p", parameter))]
+        try:
+            with process(node, log) as running, AskClient("ask_scene", ros_args) as client:
+                rehearsal = Rehearsal(client)
+                _listen(rehearsal)
+                _watch(rehearsal, seed, rate, running)
+                yield rehearsal
+        except RehearsalError as error:
+            raise RehearsalError(f"{error}\nlog of the node:\n{log.read_text(errors='replace')}") from error
+
+
+def _listen(rehearsal: Rehearsal) -> None:
+    from flash_vstream_ros.ros import DurabilityPolicy, QoSProfile
+    from flash_vstream_ros.ros.interfaces import MemoryStatus, SceneSummary
+
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    node, newest = rehearsal.client.node, rehearsal.newest
+    node.create_subscription(MemoryStatus, "flash_vstream/status", lambda message: newest.update(status=message), 10)
+    node.create_subscription(SceneSummary, "scene_summary", lambda message: newest.update(summary=message), latched)
+
+
+def _watch(rehearsal: Rehearsal, seed: int, rate: float, node: subprocess.Popen[bytes]) -> None:
+    from flash_vstream_ros.client import NoService
+
+    client = rehearsal.client
+    try:
+        ready = client.ask_when_ready(client.request("Are you there?"), START_TIMEOUT_S)
+    except (NoService, TimeoutError) as error:
+        raise RehearsalError(str(error)) from error
+    if ready.error_code == ready.NOT_READY:
+        raise RehearsalError(ready.error_msg)
+    print(f"the node is ready; the robot patrols a simulated house at {rate:g} times real time")
+    camera = ["replay", f"demo:{seed}", "--rate", str(rate), "--fps", str(CAMERA_FPS)]
+    with process([*camera, "--start-at", str(PATROL_START_S)]) as source:
+        while source.poll() is None:
+            client.spin(0.2)
+    if source.returncode:
+        raise RehearsalError(f"the camera ended with exit status {source.returncode}")
+    until = time.monotonic() + DRAIN_TIMEOUT_S
+    rehearsal.newest.pop("status", None)
+    while time.monotonic() < until and node.poll() is None:
+        client.spin(0.2)
+        status = rehearsal.newest.get("status")
+        if status is not None and status.frames_received and not status.frames_pending:
+            return
+    raise RehearsalError("the node did not take in what the camera sent")
+
+
+def ask(rehearsal: Rehearsal, question: str, max_new_tokens: int = 64) -> Any:
+    """The AskScene response."""
+    reply = rehearsal.client.ask(rehearsal.client.request(question, max_new_tokens=max_new_tokens))
+    if reply.error_code:
+        raise RehearsalError(f"{question!r} was answered with error {reply.error_code}: {reply.error_msg}")
+    return reply

@@ -1,0 +1,1 @@
+"""Greedy decoding: KV cache, prefix cache, CUDA graphs, attention kernels. May import memory."""

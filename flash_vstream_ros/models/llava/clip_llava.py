@@ -1,0 +1,226 @@
+"""Flash-VStream-LLaVA (arXiv 2406.08085): CLIP features, STAR memory, a projector and Vicuna, through transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from flash_vstream_ros.memory.slot import MemorySnapshot
+from flash_vstream_ros.memory.star import AbstractAttention, StarConfig, StarRule, pool_tokens, star_clip
+from flash_vstream_ros.memory.star_snapshot import StarSnapshot, clip_snapshot
+from flash_vstream_ros.models.decoding.greedy import GreedyGeneration, Prefill, Vocabulary
+from flash_vstream_ros.models.interface import Grid
+from flash_vstream_ros.models.preprocess import beside
+from flash_vstream_ros.models.prompt import INSTRUCTION
+from flash_vstream_ros.models.prompted import Prompted
+
+from .centre_crop import CentreCrop
+from .vicuna import VicunaPrompt
+
+
+class VStream(NamedTuple):
+    """The networks of one checkpoint and how they fit together."""
+
+    language: Any  # LlamaForCausalLM
+    tower: Any  # CLIPVisionModel
+    projector: nn.Module
+    attention: AbstractAttention
+    star: StarConfig
+    crop: CentreCrop
+    layer: int  # of the tower's hidden states
+    side: int  # of the square of tokens that a frame is pooled to
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """What the memory takes in of frames [frames, 3, height, width], normalised: [frames, side ** 2, dim]."""
+        hidden = self.tower(pixels.to(self.tower.dtype), output_hidden_states=True).hidden_states[self.layer]
+        return pool_tokens(hidden[:, 1:], self.side)  # without the class token
+
+    def project(self, features: Tensor) -> Tensor:
+        """Tokens [tokens, dim] as the language model is shown them [tokens, width]."""
+        weight = next(self.projector.parameters())
+        return self.projector(features.to(weight.device, weight.dtype))
+
+
+class OneAxis:
+    """A Llama as GreedyGeneration takes a language model: with position ids on three axes, of which it has one."""
+
+    def __init__(self, network: Any) -> None:
+        self._network = network
+        self.model = SimpleNamespace(language_model=self._run)
+        self.config = SimpleNamespace(text_config=network.config)
+        self.lm_head = network.lm_head
+        self.get_input_embeddings = network.get_input_embeddings
+
+    def _run(self, *, position_ids: Tensor, **inputs: Any) -> Any:
+        return self._network.model(position_ids=position_ids[0], **inputs)
+
+
+class StarAnswer(GreedyGeneration):
+    """An answer whose prompt has the memory in the order abstract, temporal, retrieved, spatial."""
+
+    def __init__(self, dam_entries: int, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._dam_entries = dam_entries
+
+    @property
+    def attention(self) -> tuple[float, ...]:
+        """Share of the first token's attention on each memory entry, in the order of the snapshot's entries."""
+        shares = super().attention[1:]
+        first_dam = len(shares) - self._dam_entries
+        return (*shares[first_dam:], *shares[:first_dam])
+
+
+class FlashVStreamLLaVA(Prompted[VicunaPrompt]):
+    """A `VStream` and its tokenizer as a VisionLanguageModel; also answers from the memory of a whole clip."""
+
+    patches_per_token = 1  # every patch that the memory holds is a token
+
+    def __init__(
+        self,
+        networks: VStream,
+        tokenizer: Any,
+        name: str,
+        trained: bool = True,
+        attention_kernel: str = "",
+        instruction: str = INSTRUCTION,
+    ) -> None:
+        self.name = name
+        self.trained = trained
+        self.networks = networks
+        self.attention_kernel = attention_kernel or str(networks.language.config._attn_implementation)
+        self.device: torch.device = networks.language.device
+        self.dtype: torch.dtype = networks.language.dtype
+        self._prompt = VicunaPrompt(tokenizer, instruction)
+        self._vocabulary = _vocabulary(networks.language, tokenizer)
+
+    def grid(self, height: int, width: int) -> Grid:
+        """The tokens of a frame, the same for every size: the middle square is seen. ValueError when there is none."""
+        if min(height, width) < 1:
+            raise ValueError(f"A frame of {width}x{height} has no pixels.")
+        return Grid(self.networks.side, self.networks.side)
+
+    @torch.inference_mode()
+    def features(self, frames: Iterable[np.ndarray | Tensor]) -> Tensor:
+        """RGB uint8 frames [height, width, 3] of any size, or what `prepare` made of them [3, side, side], to what
+        the memory takes in [frames, tokens, dim].
+        """
+        # One at a time: in batches of other sizes equal frames would not have quite equal features.
+        parts = [self.networks.features(self._pixels(frame)[None]) for frame in frames]
+        if not parts:
+            raise ValueError("There is no frame.")
+        return torch.cat(parts)
+
+    def encode(self, frames: Sequence[np.ndarray], grid: Grid) -> tuple[Tensor, Tensor]:
+        """One slot of any number of frames, one behind the other; `grid` is that of every frame.
+
+        Returns low [frames * temporal_side ** 2, dim] and detail [frames * side ** 2, dim], before the projector.
+        """
+        return self._slot(self.features(frames))
+
+    def _pixels(self, frame: np.ndarray | Tensor) -> Tensor:
+        return frame if isinstance(frame, Tensor) else self.networks.crop.pixels([frame], self.device)[0]
+
+    def _slot(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        detail = features.clone()  # an ordinary tensor
+        return pool_tokens(detail, self.networks.star.temporal_side).flatten(0, 1).clone(), detail.flatten(0, 1)
+
+    @torch.inference_mode()
+    def prepare(self, frame: np.ndarray, grid: Grid) -> Tensor:
+        """One RGB uint8 frame as the vision tower takes it, [3, side, side]; from any thread."""
+        with beside(self.device):
+            return self._pixels(frame)
+
+    def encode_slots(self, slots: Sequence[Sequence[Tensor]], grid: Grid) -> list[tuple[Tensor, Tensor]]:
+        """What `encode` makes of each of some slots whose frames have gone through `prepare`."""
+        return [self._slot(self.features(slot)) for slot in slots]
+
+    def clip(
+        self,
+        frames: Iterable[np.ndarray],
+        stamps_ns: Sequence[int],
+        *,
+        rule: StarRule = "paper",
+        seed: int = 0,
+        init_rows: Sequence[int] | None = None,
+        reseed_rows: Sequence[int] = (),
+    ) -> StarSnapshot:
+        """The STAR memory of a whole clip, one frame a second; what is after the stamps is that of `star_clip`."""
+        networks, features = self.networks, self.features(frames).clone()
+        clip = star_clip(
+            features,
+            networks.attention,
+            networks.star,
+            rule=rule,
+            seed=seed,
+            init_rows=init_rows,
+            reseed_rows=reseed_rows,
+        )
+        return clip_snapshot(clip, stamps_ns)
+
+    def answer(self, snapshot: MemorySnapshot, question: str, max_new_tokens: int) -> GreedyGeneration:
+        """Greedy answer to `question` from the snapshot alone; later changes of the memory do not reach it.
+
+        ValueError for an empty snapshot, or one of features of another width.
+        """
+        prompt = prefill(self.networks, snapshot, self._prompt.before, self._prompt.after(question))
+        network = OneAxis(self.networks.language)
+        return StarAnswer(len(snapshot.dam), network, prompt, self._vocabulary, max_new_tokens)
+
+    def tokens(self, snapshot: MemorySnapshot) -> int:
+        """Number of visual tokens that the snapshot puts into the prompt."""
+        return sum(part.shape[0] * part.shape[1] for part in _sequence(snapshot))
+
+
+@torch.inference_mode()
+def prefill(networks: VStream, snapshot: MemorySnapshot, before: Sequence[int], after: Sequence[int]) -> Prefill:
+    """The prompt `before`, memory, `after`, at ids in a row."""
+    if snapshot.empty:
+        raise ValueError("The snapshot is empty: there is nothing to answer from.")
+    abstract, temporal, frames = _sequence(snapshot)
+    parts = [part.flatten(0, 1) for part in (abstract, temporal, frames) if part.numel()]
+    dims = {part.shape[1] for part in parts}
+    if dims != {networks.tower.config.hidden_size}:
+        raise ValueError(f"The snapshot's features of widths {sorted(dims)} do not come from this model.")
+    embed, device = networks.language.get_input_embeddings(), networks.language.device
+    texts = [embed(torch.tensor(ids, dtype=torch.long, device=device)) for ids in (before, after)]
+    visual = networks.project(torch.cat(parts))
+    embeds = torch.cat([texts[0], visual, texts[1]])[None]
+    length = embeds.shape[1]
+    return Prefill(
+        embeds=embeds,
+        ids=torch.arange(length, device=device).expand(3, 1, length),
+        next_id=length,
+        visual_start=len(before),
+        entry_tokens=(
+            abstract.shape[0] * abstract.shape[1],
+            *(temporal.shape[1],) * len(temporal),
+            *(frames.shape[1],) * len(frames),
+        ),
+    )
+
+
+def _sequence(snapshot: MemorySnapshot) -> tuple[Tensor, Tensor, Tensor]:
+    """Abstract, temporal, and whole frames, in the order of the prompt; other memories have no abstract part."""
+    abstract = snapshot.abstract if isinstance(snapshot, StarSnapshot) else snapshot.dam.new_zeros(0, 0, 0)
+    return abstract, snapshot.csm, snapshot.dam
+
+
+def _vocabulary(network: Any, tokenizer: Any) -> Vocabulary:
+    """Special tokens, and rows of the head that no token has, are never generated; the end of the sequence ends it."""
+    size = network.config.vocab_size
+    ends = network.generation_config.eos_token_id
+    stops = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id} - {None}
+    special = {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special.update(tokenizer.all_special_ids, range(len(tokenizer), size))
+    suppressed = torch.zeros(size, dtype=torch.bool)
+    suppressed[sorted(special - stops)] = True
+
+    def decode(ids: list[int]) -> str:
+        return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+    return Vocabulary(decode, frozenset(stops), suppressed.to(network.device))

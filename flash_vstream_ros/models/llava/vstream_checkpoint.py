@@ -1,0 +1,245 @@
+"""Folders of Flash-VStream-LLaVA in the released layout: model_type vstream, with the vision tower inside or beside."""
+
+from __future__ import annotations
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoTokenizer, CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
+
+from flash_vstream_ros.memory.star import AbstractAttention, StarConfig
+from flash_vstream_ros.models.interface import ModelError
+from flash_vstream_ros.models.options import LoadOptions
+from flash_vstream_ros.models.weights.checkpoint import first_line, quiet
+from flash_vstream_ros.models.weights.folder import read_json
+from flash_vstream_ros.models.weights.weight_files import fill, load_part, read_tensors
+
+from .centre_crop import CentreCrop
+from .clip_llava import FlashVStreamLLaVA, VStream
+
+PROJECTOR, ATTENTION = "model.mm_projector.", "model.attention_model."
+TOWER = "model.vision_tower.vision_tower.vision_model."
+PUBLISHED_TOWER = "openai/clip-vit-large-patch14"
+CLIP_HEAD = 64  # width of an attention head of OpenAI's towers, which the weights do not tell
+# In the released checkpoint, and used by nothing that it computes.
+UNUSED = re.compile(
+    r"model\.attention_model\.(v_proj|out_proj|out_ln)\..+|.*\.rotary_emb\.inv_freq|.*embeddings\.position_ids"
+)
+# The rest of a whole CLIP.
+NOT_VISION = re.compile(
+    r"text_model\..+|text_projection\..+|visual_projection\..+|logit_scale|.*embeddings\.position_ids"
+)
+SETTINGS = {  # of config.json; the only values that the release was trained with
+    "mm_vision_select_feature": ("patch",),
+    "compress_type": ("mean",),
+    "video_sample_type": ("weighted_kmeans",),
+    "mm_use_im_start_end": (False,),
+    "mm_use_4_vision_tokens": (False,),
+}
+
+
+def load_llava(folder: Path, options: LoadOptions) -> FlashVStreamLLaVA:
+    """The folder's networks and tokenizer; ModelError, also for options that this family does not have."""
+    refuse_options(folder, options)
+    config = read_json(folder / "config.json")
+    vocabulary = _number(config, folder / "config.json", "vocab_size")
+    tokenizer = load_vicuna_tokenizer(folder, vocabulary)  # first: weights take minutes
+    networks = load_vstream(folder, options.device, options.dtype, options.attention.kernel)
+    return FlashVStreamLLaVA(networks, tokenizer, options.name, True, str(options.attention), options.instruction)
+
+
+def refuse_options(folder: Path, options: LoadOptions) -> None:
+    """ModelError names what was asked for and cannot be done with this family."""
+    asked = {
+        "age_text": options.age_text,
+        "adapter": "" if options.adapter is None else str(options.adapter),
+        "quantization": "" if options.quantization == "none" else options.quantization,
+        "positions": "" if options.positions == "auto" else options.positions,
+        "vision_device": "" if options.vision_device == options.device else str(options.vision_device),
+    }
+    for setting, value in asked.items():
+        if value:
+            raise ModelError(f"{setting} {value!r} is not for Flash-VStream-LLaVA, which {folder} is: leave it out.")
+
+
+def load_vstream(folder: Path, device: torch.device, dtype: torch.dtype, attention: str) -> VStream:
+    """All networks of the folder; ModelError names the file, setting or weight that is wrong."""
+    file = folder / "config.json"
+    values = read_json(file)
+    star, side, width = _sizes(values, file)
+    language = load_part(LlamaForCausalLM, folder, _llama(values, file), dtype, attention, _is_beside_language)
+    dim = _number(values, file, "mm_hidden_size")
+    projector = _projector(str(values.get("mm_projector_type")), dim, language.config.hidden_size, file)
+    abstract = AbstractAttention(dim, width)
+    for module, prefix in ((projector, PROJECTOR), (abstract, ATTENTION)):
+        tensors = _used(folder, prefix)
+        fill(module, {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}, folder, prefix)
+    tower, crop = _tower(folder, values, dtype, attention)
+    if tower.config.hidden_size != dim:
+        raise ModelError(f"{file}: mm_hidden_size is {dim}, but the vision tower has {tower.config.hidden_size}.")
+    patches = crop.side // tower.config.patch_size
+    poolings = ((patches, side), (side, star.temporal_side), (side, star.abstract_side))
+    if tower.config.image_size != crop.side or any(whole % part for whole, part in poolings):
+        sides = ", ".join(f"{whole} to {part}" for whole, part in poolings)
+        raise ModelError(f"{file}: squares of tokens cannot be pooled from sides of {sides}.")
+    try:
+        return VStream(
+            language.to(device).eval(),
+            tower.to(device).eval(),
+            projector.to(device, dtype).eval(),
+            abstract.to(device).float().eval(),
+            star,
+            crop,
+            _number(values, file, "mm_vision_select_layer", -2),
+            side,
+        )
+    except RuntimeError as error:
+        raise ModelError(f"The model does not fit on {device}: {first_line(error)}") from error
+
+
+def load_vicuna_tokenizer(folder: Path, vocabulary: int) -> Any:
+    """The folder's tokenizer; ModelError when there is none or it has ids beyond `vocabulary`."""
+    if not (folder / "tokenizer.json").is_file() and not (folder / "tokenizer.model").is_file():
+        raise ModelError(
+            f"{folder} has no tokenizer: neither tokenizer.json nor tokenizer.model. "
+            "Copy it from lmsys/vicuna-7b-v1.5 or download the model again."
+        )
+    if not (folder / "tokenizer.json").is_file() and not (find_spec("sentencepiece") and find_spec("google")):
+        raise ModelError(
+            f"{folder / 'tokenizer.model'} needs two packages to be read: pip install sentencepiece protobuf"
+        )
+    with quiet():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, config=LlamaConfig(), local_files_only=True)
+        except Exception as error:
+            raise ModelError(f"The tokenizer in {folder} cannot be read: {first_line(error)}") from error
+    known = tokenizer.get_vocab()
+    if tokenizer.bos_token is None or tokenizer.eos_token is None or max(known.values()) >= vocabulary:
+        raise ModelError(
+            f"The tokenizer in {folder} does not belong to the model: it needs <s>, </s> and ids below {vocabulary}."
+        )
+    return tokenizer
+
+
+def _is_beside_language(name: str) -> bool:
+    return name.startswith((PROJECTOR, ATTENTION, TOWER)) or bool(UNUSED.fullmatch(name))
+
+
+def _used(folder: Path, prefix: str) -> dict[str, Tensor]:
+    return read_tensors(folder, lambda name: name.startswith(prefix) and not UNUSED.fullmatch(name))
+
+
+def _sizes(values: dict[str, Any], file: Path) -> tuple[StarConfig, int, int]:
+    """The memory, the side of a frame, and the width of the abstract memory's attention."""
+    for name, known in SETTINGS.items():
+        if values.get(name, known[0]) not in known:
+            raise ModelError(f"{file}: {name} is {values[name]!r}, but only {known[0]!r} can be run.")
+    try:
+        star = StarConfig(
+            spatial_frames=_number(values, file, "video_current_memory_length", 1),
+            temporal_clusters=_number(values, file, "video_long_memory_length"),
+            temporal_side=_number(values, file, "compress_long_memory_size"),
+            abstract_slots=_number(values, file, "video_Turing_memory_length"),
+            abstract_side=_number(values, file, "compress_Turing_memory_size"),
+            update_ratio=float(values.get("compress_Turing_update_ratio", 0.2)),
+        )
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{file} describes no STAR memory: {error}") from error
+    return star, _number(values, file, "compress_size"), _number(values, file, "compress_Turing_hidden_dim", 32)
+
+
+def _number(values: dict[str, Any], file: Path, name: str, default: int | None = None) -> int:
+    value = values.get(name, default)
+    if not isinstance(value, int):
+        raise ModelError(f"{file}: {name} is {value!r}, not a whole number.")
+    return value
+
+
+def _llama(values: dict[str, Any], file: Path) -> Any:
+    try:
+        return LlamaConfig.from_dict({**values, "model_type": "llama", "architectures": ["LlamaForCausalLM"]})
+    except Exception as error:
+        raise ModelError(f"{file} does not describe a Llama: {first_line(error)}") from error
+
+
+def _projector(kind: str, dim: int, width: int, file: Path) -> nn.Sequential:
+    depth = re.fullmatch(r"mlp(\d+)x_gelu", kind)
+    if not depth:
+        raise ModelError(f"{file}: mm_projector_type is {kind!r}, but only mlp2x_gelu and its like can be run.")
+    layers: list[nn.Module] = [nn.Linear(dim, width)]
+    for _ in range(int(depth[1]) - 1):
+        layers += [nn.GELU(), nn.Linear(width, width)]
+    return nn.Sequential(*layers)
+
+
+def _tower(folder: Path, values: dict[str, Any], dtype: torch.dtype, attention: str) -> tuple[Any, CentreCrop]:
+    """The vision tower of the folder that the config names; else the one inside; else the published one of the hub."""
+    name = str(values.get("mm_vision_tower", PUBLISHED_TOWER))
+    place = next((place for place in _places(folder, name) if (place / "config.json").is_file()), None)
+    if place is None:
+        inside = _used(folder, TOWER)
+        if inside:
+            return _tower_inside(folder, inside, dtype, attention)
+        place = _from_hub(folder, name)
+    try:
+        config = CLIPVisionConfig.from_pretrained(place, local_files_only=True)
+    except Exception as error:
+        raise ModelError(f"{place / 'config.json'} does not describe a CLIP: {first_line(error)}") from error
+    tower = load_part(CLIPVisionModel, place, config, dtype, attention, lambda name: bool(NOT_VISION.fullmatch(name)))
+    file = place / "preprocessor_config.json"
+    try:
+        return tower, CentreCrop.of(read_json(file)) if file.is_file() else _crop_of(config)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"{file} is not CLIP's preprocessing: {error}") from error
+
+
+def _tower_inside(
+    folder: Path, tensors: dict[str, Tensor], dtype: torch.dtype, attention: str
+) -> tuple[Any, CentreCrop]:
+    """A tower without a config of its own: its sizes are those of its weights."""
+    try:
+        width, _, patch, _ = tensors[f"{TOWER}embeddings.patch_embedding.weight"].shape
+        side = round((len(tensors[f"{TOWER}embeddings.position_embedding.weight"]) - 1) ** 0.5)
+        layers = {name.split(".")[6] for name in tensors if name.startswith(f"{TOWER}encoder.layers.")}
+        config = CLIPVisionConfig(
+            hidden_size=width,
+            intermediate_size=len(tensors[f"{TOWER}encoder.layers.0.mlp.fc1.weight"]),
+            num_hidden_layers=len(layers),
+            num_attention_heads=width // CLIP_HEAD,
+            image_size=side * patch,
+            patch_size=patch,
+            attn_implementation=attention,
+        )
+    except KeyError as error:
+        raise ModelError(f"The weights in {folder} lack {error.args[0]}. Download the model again.") from error
+    tower = CLIPVisionModel(config).to(dtype)
+    own = "vision_model." if any(name.startswith("vision_model.") for name in tower.state_dict()) else ""
+    fill(tower, {own + name.removeprefix(TOWER): tensor for name, tensor in tensors.items()}, folder, TOWER)
+    return tower, _crop_of(config)
+
+
+def _crop_of(config: Any) -> CentreCrop:
+    return CentreCrop(config.image_size, config.image_size)
+
+
+def _places(folder: Path, name: str) -> list[Path]:
+    """Where a relative or absolute name of a tower may lead: from the model, from beside it, from here."""
+    given = Path(name).expanduser()
+    return [base / part for part in (given, Path(given.name)) for base in (folder, folder.parent, Path.cwd())]
+
+
+def _from_hub(folder: Path, name: str) -> Path:
+    from flash_vstream_ros.models.load import find_folder
+
+    hub = PUBLISHED_TOWER if Path(name).name == Path(PUBLISHED_TOWER).name else name
+    try:
+        return find_folder(hub)
+    except ModelError as error:
+        looked = ", ".join(dict.fromkeys(str(place) for place in _places(folder, name)))
+        raise ModelError(
+            f"{folder / 'config.json'} names the vision tower {name!r}, which is in none of {looked}. {error}"
+        ) from error

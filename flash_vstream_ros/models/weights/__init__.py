@@ -1,0 +1,1 @@
+"""From a model name to weights in memory: hub, folder checks, checkpoints, LoRA adapters, quantisation."""

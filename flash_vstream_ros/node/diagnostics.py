@@ -1,0 +1,261 @@
+"""What /diagnostics says: levels, sentences and values from what the engine tells, by the thresholds below.
+
+Thresholds are on the node's clock, so that they mean the same in simulated time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from flash_vstream_ros.engine.ingest.mailbox import FrameCounts
+from flash_vstream_ros.engine.state import State
+from flash_vstream_ros.engine.status import Status
+
+SILENT_S = 3.0  # or two sampling periods, when those are longer: WARN
+LOST_S = 30.0  # or twenty: ERROR
+LATE_S = 5.0  # age of an image when it comes, and how far its stamp may be ahead: WARN
+MANY_DROPS = 0.1  # share of the frames that were due: WARN; all of them: ERROR
+FEWEST_DROPS = 3  # frames; fewer say nothing
+WANTED = frozenset({"paused", "forgotten"})  # drops that somebody asked for are no loss
+WINDOW = 10  # periods that rates and drops are taken over
+
+SECOND_NS = 1_000_000_000
+
+
+class Level(IntEnum):
+    """The constants of diagnostic_msgs/DiagnosticStatus, by the same names and numbers."""
+
+    OK = 0
+    WARN = 1
+    ERROR = 2
+    STALE = 3
+
+
+Finding = tuple[Level, str]
+
+
+@dataclass(frozen=True)
+class Report:
+    """One status of a diagnostic_msgs/DiagnosticArray; `task` is its name after that of the node."""
+
+    task: str
+    level: Level
+    message: str
+    values: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the engine told at one moment of the node's clock."""
+
+    now_ns: int
+    status: Status
+
+    def counts(self, camera: str) -> FrameCounts | None:
+        return dict(self.status.cameras).get(camera)
+
+
+@dataclass(frozen=True)
+class CameraView:
+    """One camera over the last periods. Durations in seconds of the node's clock."""
+
+    name: str
+    topic: str
+    before: FrameCounts
+    now: FrameCounts
+    elapsed_s: float  # between the two
+    silent_s: float  # since an image came, or since the engine waits for one
+    period_s: float  # between the last two looks
+    age_s: float  # of the newest stamp; 0 before the first
+    sample_period_s: float
+    unheard: tuple[str, ...] = ()  # what is known of publishers that cannot be heard
+
+    @property
+    def drops(self) -> dict[str, int]:
+        """Frames dropped between the two, by reason."""
+        before = dict(self.before.drops)
+        return {
+            reason: count - before.get(reason, 0) for reason, count in self.now.drops if count > before.get(reason, 0)
+        }
+
+    def rate(self, count: int) -> float:
+        return max(0, count) / self.elapsed_s if self.elapsed_s > 0 else 0.0
+
+
+class History:
+    """The looks of the last periods, and since when each camera is silent. Not thread safe."""
+
+    def __init__(self) -> None:
+        self._looks: deque[Look] = deque(maxlen=WINDOW + 1)
+        self._heard: dict[str, tuple[int, int]] = {}  # of each camera: images received, and since when
+
+    def add(self, look: Look) -> None:
+        """A clock that went back, or an engine that counts anew, begins a new history."""
+        newest = self._looks[-1] if self._looks else look
+        if look.now_ns < newest.now_ns or look.status.frames.received < newest.status.frames.received:
+            self._looks.clear()
+            self._heard.clear()
+        if self._looks and look.now_ns == self._looks[-1].now_ns:
+            self._looks[-1] = look  # the clock stands still: rates stay those of when it ran
+        else:
+            self._looks.append(look)
+        for camera, counts in look.status.cameras:
+            if self._heard.get(camera, (-1, 0))[0] != counts.received or not _watched(look.status.state):
+                self._heard[camera] = counts.received, look.now_ns
+
+    def camera(self, name: str, topic: str, sample_period_s: float, unheard: Sequence[str] = ()) -> CameraView | None:
+        """None before the first look, and for a camera that the engine does not have."""
+        if not self._looks or (now := self._looks[-1].counts(name)) is None:
+            return None
+        first, newest = self._looks[0], self._looks[-1]
+        before = self._looks[-2] if len(self._looks) > 1 else newest
+        return CameraView(
+            name=name,
+            topic=topic,
+            before=first.counts(name) or now,
+            now=now,
+            elapsed_s=(newest.now_ns - first.now_ns) / SECOND_NS,
+            silent_s=(newest.now_ns - self._heard[name][1]) / SECOND_NS,
+            period_s=(newest.now_ns - before.now_ns) / SECOND_NS,
+            age_s=(newest.now_ns - now.newest_ns) / SECOND_NS if now.newest_ns else 0.0,
+            sample_period_s=sample_period_s,
+            unheard=tuple(unheard),
+        )
+
+
+def _watched(state: State) -> bool:
+    """Whether images are waited for: not while the model is loading, which leaves them aside."""
+    return state is State.READY
+
+
+def camera_report(view: CameraView, state: State) -> Report:
+    """A camera is judged while its images are waited for."""
+    findings: list[Finding] = []
+    if _watched(state):
+        findings = [*_unheard(view), *_silence(view), *_lateness(view), *_drops(view)]
+    received = view.rate(view.now.received - view.before.received)
+    taken = view.rate(view.now.taken_in - view.before.taken_in)
+    fine = f"{received:.1f} images/s, {taken:.2f}/s taken in"
+    if not _watched(state):
+        fine = f"not watched: the node is {state.name.lower()}"
+    elif not view.now.received:
+        fine = f"waiting for the first image on {view.topic}"
+    values = {
+        "topic": view.topic,
+        "rate received [1/s]": f"{received:.2f}",
+        "rate taken in [1/s]": f"{taken:.3f}",
+        "frame age [s]": f"{view.age_s:.3f}" if view.now.newest_ns else "",
+        "silent for [s]": f"{view.silent_s:.1f}",
+        "received": str(view.now.received),
+        "taken in": str(view.now.taken_in),
+        "taken in, without a change": str(view.now.static),
+        "between two samples": str(view.now.gated),
+        "waiting": str(view.now.pending),
+        "dropped": str(view.now.dropped),
+        **{f"dropped: {reason}": str(count) for reason, count in view.now.drops},
+    }
+    return _report(f"camera {view.name}", findings, fine, values)
+
+
+def unwatched_report(camera: str, topic: str) -> Report:
+    """A camera of a node that has no engine."""
+    return _report(f"camera {camera}", [], "not watched: the node is not configured", {"topic": topic})
+
+
+def model_report(status: Status | None, model: str, now_ns: int) -> Report:
+    """The engine and its model; `status` is None where there is no engine."""
+    if status is None:
+        return _report("model", [], "not configured", {"model": model})
+    findings: list[Finding] = []
+    if status.state is State.LOADING:
+        findings.append((Level.WARN, f"loading {model}: questions are answered NOT_READY"))
+    if status.state is State.FAILED:
+        findings.append((Level.ERROR, f"the model cannot be had: {status.last_error}"))
+    if status.questions_waiting >= status.question_queue:
+        findings.append((Level.WARN, f"{status.questions_waiting} questions wait: further ones are answered BUSY"))
+    if now_ns == 0:
+        findings.append((Level.WARN, "the node's clock stands at 0: use_sim_time is set, does anything send /clock?"))
+    memory = status.memory
+    values = {
+        "model": model,
+        "state": status.state.name,
+        **_percentiles("encode a slot", memory.encode_s),
+        **_percentiles("update the memory", memory.update_s),
+        **_percentiles("first token", status.first_token_s),
+        **_percentiles("answer", status.answer_s),
+        "questions answered": str(status.questions_answered),
+        "questions answered warm": str(status.questions_cached),
+        "questions failed": str(status.questions_failed),
+        "questions waiting": f"{status.questions_waiting} of {status.question_queue}",
+        "last error": status.last_error,
+    }
+    return _report("model", findings, status.state.name.lower(), values)
+
+
+def memory_report(status: Status | None) -> Report:
+    """What the memory holds, and of which stretch of time."""
+    if status is None or not status.memory.slots:
+        return _report("memory", [], "empty", {})
+    memory = status.memory
+    span_s = (memory.last_ns - memory.first_ns) / SECOND_NS
+    values = {
+        "entries": f"{memory.entries} of {memory.capacity}",
+        "tokens": str(memory.tokens),
+        "bytes": str(memory.bytes),
+        "GPU bytes": str(memory.device_bytes),
+        "warm bytes": str(status.warm.bytes),
+        "warm tokens": str(status.warm.tokens),
+        "warm until": f"{status.warm.until_ns / SECOND_NS:.3f}" if status.warm.until_ns else "",
+        "warm failures": str(status.warm.failures),
+        "slots taken in": str(memory.slots),
+        "covered since": f"{memory.first_ns / SECOND_NS:.3f}",
+        "covered until": f"{memory.last_ns / SECOND_NS:.3f}",
+        "covered span [s]": f"{span_s:.3f}",
+    }
+    fine = f"{memory.entries} of {memory.capacity} entries, {memory.tokens} tokens, {span_s:.0f} s covered"
+    return _report("memory", [], fine, values)
+
+
+def _unheard(view: CameraView) -> list[Finding]:
+    return [(Level.WARN, sentence) for sentence in view.unheard]
+
+
+def _silence(view: CameraView) -> list[Finding]:
+    said = f"no image for {view.silent_s:.0f} s" if view.now.received else f"no image yet on {view.topic}"
+    if view.silent_s >= max(LOST_S, 20 * view.sample_period_s):
+        return [(Level.ERROR, said)]
+    return [(Level.WARN, said)] if view.silent_s >= max(SILENT_S, 2 * view.sample_period_s) else []
+
+
+def _lateness(view: CameraView) -> list[Finding]:
+    late_s = view.age_s - view.silent_s
+    if late_s > LATE_S + view.period_s:
+        return [(Level.WARN, f"images are {late_s:.1f} s old when they come: is use_sim_time the same here and there?")]
+    if view.age_s < -LATE_S:
+        return [(Level.WARN, f"stamps are {-view.age_s:.1f} s ahead of the node's clock")]
+    return []
+
+
+def _drops(view: CameraView) -> list[Finding]:
+    lost = {reason: count for reason, count in view.drops.items() if reason not in WANTED}
+    dropped, taken = sum(lost.values()), view.now.taken_in - view.before.taken_in
+    due = dropped + max(0, taken)
+    if dropped < FEWEST_DROPS or dropped <= MANY_DROPS * due:
+        return []
+    reasons = ", ".join(f"{reason} {count}" for reason, count in lost.items())
+    level = Level.ERROR if dropped == due else Level.WARN
+    return [(level, f"{dropped} of {due} frames that were due are dropped: {reasons}")]
+
+
+def _percentiles(work: str, seconds: tuple[float, float]) -> dict[str, str]:
+    return {f"{work} p50 [s]": f"{seconds[0]:.4f}", f"{work} p95 [s]": f"{seconds[1]:.4f}"}
+
+
+def _report(task: str, findings: list[Finding], fine: str, values: dict[str, str]) -> Report:
+    """The worst level; the worst sentences first. `fine` is said when there is nothing to find."""
+    worst_first = sorted(findings, key=lambda finding: -finding[0])
+    message = "; ".join(sentence for _, sentence in worst_first) or fine
+    return Report(task, worst_first[0][0] if worst_first else Level.OK, message, tuple(values.items()))

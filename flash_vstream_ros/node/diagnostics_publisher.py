@@ -1,0 +1,95 @@
+"""Publishes /diagnostics as diagnostic_updater does, for rqt_robot_monitor and diagnostic_aggregator.
+
+diagnostic_updater itself needs rclpy, and is a package more to install; what it puts on the wire is an array of
+statuses called "node: task" on the absolute topic /diagnostics, which is the same for every node and runtime here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from flash_vstream_ros.engine.status import Status
+from flash_vstream_ros.engine.throttled_log import ThrottledLog
+from flash_vstream_ros.node import conversions
+from flash_vstream_ros.node.callback_guard import never_raises
+from flash_vstream_ros.node.cameras import camera_topics, full_topic
+from flash_vstream_ros.node.diagnostics import (
+    History,
+    Look,
+    Report,
+    camera_report,
+    memory_report,
+    model_report,
+    unwatched_report,
+)
+from flash_vstream_ros.node.parameters import Settings
+from flash_vstream_ros.node.periodic_timer import Periodic
+from flash_vstream_ros.ros import Clock, ClockType, Node
+from flash_vstream_ros.ros.interfaces import DiagnosticArray
+
+TOPIC = "/diagnostics"
+
+
+class DiagnosticsPublisher:
+    """Looks at the engine every `diagnostics.period_s`, by a steady clock: simulated time may stand still.
+
+    `status` gives None where there is no engine. `unheard` may tell sentences about publishers that a camera cannot
+    hear.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        status: Callable[[], Status | None],
+        settings: Settings,
+        unheard: Callable[[], Mapping[str, Sequence[str]]] = dict,
+    ) -> None:
+        self._node = node
+        self._status = status
+        self._settings = settings
+        self._unheard = unheard
+        self._log = ThrottledLog(self._error)
+        self._history = History()
+        self._publisher = node.create_publisher(DiagnosticArray, TOPIC, 10)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = Periodic(node, self._publish, settings.diagnostics_period_s, steady)
+
+    def apply(self, settings: Settings) -> None:
+        """Go on with these settings."""
+        self._settings = settings
+        self._timer.every(settings.diagnostics_period_s)
+
+    def _error(self, sentence: str) -> None:
+        self._node.get_logger().error(sentence)
+
+    @never_raises
+    def _publish(self) -> None:
+        now = self._node.get_clock().now()
+        self._publisher.publish(
+            conversions.diagnostics_message(
+                self._reports(now.nanoseconds),
+                now.to_msg(),
+                self._node.get_name(),
+                self._node.get_fully_qualified_name(),
+            )
+        )
+
+    def _reports(self, now_ns: int) -> list[Report]:
+        status, model = self._status(), self._settings.model["name"]
+        if status is None:
+            self._history = History()
+            cameras = [unwatched_report(name, topic) for name, topic in self._topics().items()]
+            return [*cameras, model_report(None, model, now_ns), memory_report(None)]
+        self._history.add(Look(now_ns, status))
+        unheard, period_s = self._unheard(), 1 / self._settings.engine.sample_fps
+        cameras = [
+            camera_report(view, status.state)
+            for name, topic in self._topics().items()
+            if (view := self._history.camera(name, topic, period_s, unheard.get(name, ()))) is not None
+        ]
+        return [*cameras, model_report(status, model, now_ns), memory_report(status)]
+
+    def _topics(self) -> dict[str, str]:
+        """The full topic of each camera."""
+        topics, transport = camera_topics(self._settings.engine.cameras), self._settings.image_transport
+        return {name: full_topic(self._node, topic, transport) for name, topic in topics.items()}

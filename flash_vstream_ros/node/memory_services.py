@@ -1,0 +1,138 @@
+"""The services on the memory: ~/pause, ~/resume, ~/reset, ~/forget and ~/list_memory.
+
+Each hands its work to the engine's worker, which does it between two frames or tokens, and waits for the outcome.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from concurrent.futures import wait
+from typing import Any, TypeVar
+
+from flash_vstream_ros.engine.answering.request_queue import ErrorCode
+from flash_vstream_ros.engine.control.command_queue import NotReady
+from flash_vstream_ros.engine.control.memory_commands import MemoryCommands
+from flash_vstream_ros.engine.engine import Engine
+from flash_vstream_ros.memory.scope import BadScope
+from flash_vstream_ros.node import conversions
+from flash_vstream_ros.ros import MutuallyExclusiveCallbackGroup, Node
+from flash_vstream_ros.ros.interfaces import Forget, ListMemory, Trigger
+
+# A step of the worker takes this long at worst: one slot encoded, or one prompt read, by a large model on a CPU.
+PATIENCE_S = 60.0
+NO_ENGINE = "there is no memory now: the node is not configured"
+
+Result = TypeVar("Result")
+
+
+class Refused(Exception):
+    """Work that was not done: why, in the terms of the services."""
+
+    def __init__(self, code: ErrorCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class MemoryServices:
+    """The services of `node`. `engine` gives the engine at the time of a call, or None when there is none.
+
+    `forgotten` is called, on the thread of a service, after anything was forgotten.
+    """
+
+    def __init__(self, node: Node, engine: Callable[[], Engine | None], forgotten: Callable[[], None]) -> None:
+        self._node = node
+        self._engine = engine
+        self._forgotten = forgotten
+        # One after the other: their order is the order of what is done.
+        group = MutuallyExclusiveCallbackGroup()
+        self.services = [
+            node.create_service(kind, name, callback, callback_group=group)
+            for kind, name, callback in (
+                (Trigger, "~/pause", self._on_pause),
+                (Trigger, "~/resume", self._on_resume),
+                (Trigger, "~/reset", self._on_reset),
+                (Forget, "~/forget", self._on_forget),
+                (ListMemory, "~/list_memory", self._on_list),
+            )
+        ]
+
+    def _on_pause(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        def pause() -> str:
+            return "paused" if self._done(MemoryCommands.pause) else "paused already"
+
+        return self._triggered(response, pause)
+
+    def _on_resume(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        def resume() -> str:
+            return "frames are taken in again" if self._done(MemoryCommands.resume) else "it was not paused"
+
+        return self._triggered(response, resume)
+
+    def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        def reset() -> str:
+            slots = self._done(MemoryCommands.reset, self._forgotten)
+            return f"forgot everything: {slots} slots"
+
+        return self._triggered(response, reset)
+
+    def _on_forget(self, request: Forget.Request, response: Forget.Response) -> Forget.Response:
+        def forget() -> None:
+            scope = conversions.scope(request)
+            lost = self._done(lambda commands: commands.forget(scope), self._forgotten)
+            response.slots = lost.slots
+            response.clusters_removed = lost.removed
+            response.clusters_rebuilt = lost.rebuilt
+
+        return self._answered(response, forget)
+
+    def _on_list(self, request: ListMemory.Request, response: ListMemory.Response) -> ListMemory.Response:
+        def listed() -> None:
+            scope = conversions.scope(request)
+            entries = self._done(lambda commands: commands.entries(scope))
+            response.entries = [conversions.entry_message(entry, thumbnail=request.thumbnails) for entry in entries]
+
+        return self._answered(response, listed)
+
+    def _done(self, work: Callable[[MemoryCommands], Result], then: Callable[[], None] = lambda: None) -> Result:
+        """The outcome of `work`, once the worker has done it and `then` was called. Raises Refused."""
+        engine = self._engine()
+        if engine is None:
+            raise Refused(ErrorCode.NOT_READY, NO_ENGINE)
+        order = engine.order(work)
+        if not wait([order], PATIENCE_S).done and not order.done():
+            withdrawn = order.cancel()
+            if not withdrawn:
+                order.add_done_callback(lambda _: then())
+            what = "nothing was done" if withdrawn else "it is being done now"
+            raise Refused(ErrorCode.TIMEOUT, f"the node was busy with one step for {PATIENCE_S:.0f} s; {what}")
+        try:
+            result = order.result()
+        except NotReady as error:
+            raise Refused(ErrorCode.NOT_READY, str(error)) from error
+        except BadScope as error:
+            raise Refused(ErrorCode.INVALID_REQUEST, str(error)) from error
+        then()
+        return result
+
+    def _triggered(self, response: Trigger.Response, work: Callable[[], str]) -> Trigger.Response:
+        refused, message = self._guarded(work)
+        response.success = refused is None
+        response.message = message if refused is None else f"{refused.code.name}: {refused}"
+        return response
+
+    def _answered(self, response: Any, work: Callable[[], None]) -> Any:
+        refused, _ = self._guarded(work)
+        if refused is not None:
+            response.error_code, response.error_msg = int(refused.code), str(refused)
+        return response
+
+    def _guarded(self, work: Callable[[], Result]) -> tuple[Refused | None, Result | None]:
+        """What `work` returns, or why it was not done: a defect must not end the node."""
+        try:
+            return None, work()
+        except Refused as refused:
+            return refused, None
+        except Exception as error:
+            self._node.get_logger().error(f"a service on the memory failed: {traceback.format_exc()}")
+            return Refused(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}"), None

@@ -1,0 +1,728 @@
+"""Warm memory in the engine: read ahead when there is time, and nothing changes but the time to the first token."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_engine import CONFIG, SECOND, Failing, ask, picture, running, settled, wait_until, watch
+from test_prefix_cache import features_of, slot_of
+
+from flash_vstream_ros.engine.answering.background_budget import WINDOW_S, BackgroundBudget
+from flash_vstream_ros.engine.answering.cached_reader import RETRY_S, CachedReader
+from flash_vstream_ros.engine.answering.dialogue import Dialogue
+from flash_vstream_ros.engine.answering.request_queue import Answer, ErrorCode, Question, Request, RequestQueue
+from flash_vstream_ros.engine.answering.uncached_reader import (
+    PrefixCacheConfig,
+    PrefixCacheStatus,
+    StartedAnswer,
+    UncachedReader,
+)
+from flash_vstream_ros.engine.control.memory_commands import MemoryCommands
+from flash_vstream_ros.engine.engine import Engine
+from flash_vstream_ros.engine.ingest.mailbox import Frame
+from flash_vstream_ros.engine.throttled_log import ThrottledLog
+from flash_vstream_ros.memory.config import FlashMemoryConfig
+from flash_vstream_ros.memory.flash_memory import FlashMemory
+from flash_vstream_ros.memory.scope import Scope
+from flash_vstream_ros.models.interface import VisionLanguageModel
+from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.models.qwen2_vl import Qwen2VL
+
+EAGER = PrefixCacheConfig(max_device_share=1.0)
+ON_DEMAND = PrefixCacheConfig(max_device_share=0.0)
+COLD = PrefixCacheConfig(max_mib=0)
+CONFIG = replace(CONFIG, warm=EAGER)
+
+
+@pytest.fixture(scope="module")
+def model() -> Qwen2VL:
+    model = load_model("tiny-random", device="cpu", max_pixels=112 * 112)
+    assert isinstance(model, Qwen2VL)
+    return model
+
+
+def is_warm(engine: Engine) -> bool:
+    """Whether the newest memory has been read, all of it."""
+    status = engine.status()
+    return status.memory.entries > 0 and status.warm.until_ns == status.memory.last_ns
+
+
+def assert_same(cold: Answer, warm: Answer) -> None:
+    """All of a reply but its times and what says that it was warm."""
+    unlike = {
+        "token_probability": 0.0,
+        "evidence": (),
+        "cached_tokens": 0,
+        "time_to_first_token_s": 0.0,
+        "duration_s": 0.0,
+    }
+    assert replace(cold, **unlike) == replace(warm, **unlike)
+    assert warm.token_probability == pytest.approx(cold.token_probability, abs=1e-5)
+    assert [evidence.relevance for evidence in warm.evidence] == pytest.approx(
+        [evidence.relevance for evidence in cold.evidence], abs=1e-5
+    )
+    assert cold.evidence
+
+
+def test_an_idle_engine_reads_ahead_and_answers_as_a_cold_one_does(model: Qwen2VL) -> None:
+    answers: list[list[Answer]] = []
+    for warm in (COLD, EAGER):
+        with running(replace(CONFIG, warm=warm), lambda: model) as (engine, warnings):
+            answers.append([])
+            for begin in (10, 20, 30):
+                watch(engine, range(begin, begin + 10))
+                if warm is EAGER:
+                    wait_until(lambda: is_warm(engine))
+                answers[-1] += [ask(engine, text) for text in ("What is there?", "Who?", "x" * 900, "Who?")]
+            status = engine.status()
+        assert not warnings
+        assert status.questions_answered == 12
+        assert status.questions_cached == (12 if warm is EAGER else 0)
+        assert (status.warm.bytes > 0) == (warm is EAGER)
+        assert 0 < status.first_token_s[0] <= status.answer_s[1]
+    for cold, warm in zip(*answers, strict=True):
+        assert cold.cached_tokens == 0 < warm.memory_tokens < warm.cached_tokens
+        assert_same(cold, warm)
+
+
+def test_a_question_leaves_what_it_read_to_the_next_one(model: Qwen2VL) -> None:
+    with running(replace(CONFIG, warm=ON_DEMAND), lambda: model) as (engine, _):
+        watch(engine, range(1, 9))
+        first, second = ask(engine, "Who?"), ask(engine, "Who?")
+        watch(engine, range(9, 11))
+        third = ask(engine, "Who?")
+    assert first.cached_tokens == 0 < second.cached_tokens
+    assert_same(first, second)
+    assert third.cached_tokens < second.cached_tokens
+    assert third.covered_until_ns == 10 * SECOND
+
+
+def test_a_part_of_the_memory_is_read_cold_unless_it_is_all_of_it(model: Qwen2VL) -> None:
+    with running(CONFIG, lambda: model) as (engine, _):
+        watch(engine, range(1, 11))
+        wait_until(lambda: is_warm(engine))
+        part = ask(engine, scope=Scope(since_ns=5 * SECOND))
+        assert part.cached_tokens == 0
+        assert part.covered_since_ns > SECOND
+        whole = ask(engine)
+        same = ask(engine, scope=Scope(cameras=("camera",), since_ns=SECOND, until_ns=10 * SECOND))
+        assert min(whole.cached_tokens, same.cached_tokens) > 0
+        assert_same(whole, same)
+
+
+def buffers_of(engine: Engine) -> list[torch.Tensor]:
+    """Those that keys and values are in."""
+    return engine.order(lambda commands: commands._reader._prefix._cache.buffers).result(30.0)
+
+
+@pytest.mark.parametrize(
+    "forget",
+    [
+        MemoryCommands.reset,
+        lambda commands: commands.forget(Scope((), 2 * SECOND, 5 * SECOND)),
+        lambda commands: commands.forget(Scope(("camera",))),
+    ],
+    ids=["reset", "an interval", "a camera"],
+)
+def test_what_is_forgotten_is_overwritten_before_anyone_is_told(
+    model: Qwen2VL, forget: Callable[[MemoryCommands], Any]
+) -> None:
+    with running(replace(CONFIG, warm=ON_DEMAND), lambda: model) as (engine, _):
+        watch(engine, range(1, 21))
+        ask(engine)
+        buffers = buffers_of(engine)
+        assert any(buffer.any() for buffer in buffers)
+        engine.order(forget).result(30.0)
+        assert engine.status().warm == PrefixCacheStatus()
+        assert not any(buffer.any() for buffer in buffers)
+        watch(engine, range(21, 25))
+        again = ask(engine)
+    assert again.error_code is ErrorCode.NONE
+    assert again.cached_tokens == 0
+
+
+def test_an_answer_under_way_that_is_forgotten_leaves_nothing_behind(model: Qwen2VL) -> None:
+    with running(CONFIG, lambda: model) as (engine, _):
+        watch(engine, range(1, 9))
+        wait_until(lambda: is_warm(engine))
+        buffers = buffers_of(engine)
+        request = engine.ask(Question("a long story", max_new_tokens=60_000, deadline_s=60.0))
+        next(iter(request))
+        engine.order(MemoryCommands.reset).result(30.0)
+        assert request.answer(30.0).error_code is ErrorCode.CANCELLED
+        assert not any(buffer.any() for buffer in buffers)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"memory": FlashMemoryConfig(csm_slots=4, dam_slots=2)},
+        {"memory": FlashMemoryConfig(csm_slots=9, dam_slots=5)},
+        {"instruction": "Say it in one word."},
+        {"warm": replace(EAGER, max_mib=0)},
+    ],
+    ids=["smaller", "larger", "instruction", "off"],
+)
+def test_answers_follow_a_change_while_the_memory_is_warm(model: Qwen2VL, change: dict[str, Any]) -> None:
+    answers = []
+    for warm in (EAGER, COLD):
+        with running(replace(CONFIG, warm=warm), lambda: model) as (engine, _):
+            watch(engine, range(1, 21))
+            if warm is EAGER:
+                wait_until(lambda: is_warm(engine))
+            engine.reconfigure(replace(CONFIG, **{"warm": warm, **change}))
+            engine.order(lambda _: None).result(30.0)  # it may have been about to begin a question
+            answers.append(ask(engine))
+            if change.get("warm") and warm is EAGER:
+                wait_until(lambda: engine.status().warm.bytes == 0)
+    assert_same(*answers)
+
+
+def test_a_frame_or_a_question_waits_for_a_portion_only(model: Qwen2VL) -> None:
+    with running(replace(CONFIG, warm=replace(EAGER, max_chunk_tokens=1)), lambda: model) as (engine, _):
+        watch(engine, range(1, 21))
+        wait_until(lambda: engine.status().warm.tokens > 5)
+        watch(engine, range(21, 22))  # the first frame of a slot changes nothing
+        assert engine.status().frames.encoded == 21
+        assert not is_warm(engine), "the frame waited for all of it"
+        answer = ask(engine)
+        assert 5 < answer.cached_tokens < answer.memory_tokens
+        wait_until(lambda: is_warm(engine))
+
+
+def test_an_inactive_engine_reads_nothing_ahead_and_a_stopped_one_keeps_nothing(model: Qwen2VL) -> None:
+    with running(replace(CONFIG, warm=ON_DEMAND), lambda: model) as (engine, _):
+        watch(engine, range(1, 9))
+        engine.deactivate()
+        engine.reconfigure(CONFIG)
+        engine.order(lambda _: None).result(30.0)
+        watch(engine, range(9, 12))
+        assert engine.status().warm == PrefixCacheStatus()
+        engine.activate()
+        wait_until(lambda: is_warm(engine))
+    assert engine.status().warm == PrefixCacheStatus()
+
+
+def test_cameras_in_turn_are_read_ahead_as_well(model: Qwen2VL) -> None:
+    answers = []
+    for warm in (COLD, EAGER):
+        with running(replace(CONFIG, cameras=("front", "rear"), warm=warm), lambda: model) as (engine, _):
+            for second in range(1, 9):
+                watch(engine, range(second, second + 1), "front")
+                watch(engine, range(second, second + 1), "rear")
+            if warm is EAGER:
+                wait_until(lambda: is_warm(engine))
+            answers.append(ask(engine))
+            assert ask(engine, scope=Scope(cameras=("front",))).cached_tokens == 0
+    assert_same(*answers)
+
+
+class Counted:
+    """A prefix that fails, or takes its time on a clock of the test, and counts what is asked of it."""
+
+    def __init__(self, prefix: Any) -> None:
+        self._prefix = prefix
+        self.error: Exception | None = None
+        self.at = "read"
+        self.read_s = 0.0
+        self.shown, self.portions = 0, 0
+        self.now = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self.at and self.error is not None:
+            raise self.error
+        return getattr(self._prefix, name)
+
+    def show(self, snapshot: Any, stable: bool) -> Any:
+        self.shown += 1
+        return self.__getattr__("show")(snapshot, stable)
+
+    def read(self, tokens: int) -> None:
+        self.portions += 1
+        self.now += self.read_s
+        self.__getattr__("read")(tokens)
+
+
+class Bench:
+    """A reader of a small memory, on one thread and a clock of its own."""
+
+    def __init__(self, model: Qwen2VL, limits: PrefixCacheConfig, slots: int = 7, **memory: Any) -> None:
+        self.model, self.features = model, features_of(model)
+        sizes = {"csm_slots": 5, "dam_slots": 3, **memory}
+        self.memory = FlashMemory(FlashMemoryConfig(**sizes))
+        self.said: list[str] = []
+        self.prefix = Counted(model.prefix_cache())
+        log = ThrottledLog(self.said.append, quiet_s=0.0)
+        self.reader = CachedReader(model, self.memory, self.prefix, log, limits, lambda: self.prefix.now)  # type: ignore[arg-type]
+        self.cold = UncachedReader(model, self.memory)
+        self.slots = 0
+        self.see(slots)
+
+    def see(self, slots: int) -> None:
+        for _ in range(slots):
+            self.memory.insert(slot_of(self.model, self.features, self.slots))
+            self.slots += 1
+        self.reader.follow()
+
+    def warm_up(self) -> None:
+        while (wait_s := self.reader.read_ahead()) is not None:
+            assert wait_s < RETRY_S
+            self.prefix.now += wait_s + 1e-6
+
+    def asked(self, text: str = "Where?", **bounds: Any) -> tuple[StartedAnswer | None, list[tuple[int, str]]]:
+        reading = self.reader.read(Question(text, Scope(**bounds)), 4)
+        tokens = [(token.id, token.text) for token in reading.answering] if reading else []
+        self.reader.done()
+        return reading, tokens
+
+    def asked_cold(self, text: str = "Where?", **bounds: Any) -> tuple[StartedAnswer | None, list[tuple[int, str]]]:
+        reading = self.cold.read(Question(text, Scope(**bounds)), 4)
+        return reading, [(token.id, token.text) for token in reading.answering] if reading else []
+
+
+def portions_of(reader: UncachedReader, reading: StartedAnswer, between: Callable[[], object] = lambda: None) -> int:
+    """How many of them the prompt is read in before the first token is due."""
+    portions = 0
+    while reader.read_on(reading.answering):
+        portions += 1
+        between()
+    return portions
+
+
+@pytest.mark.parametrize("kind", ["warm", "cold"])
+def test_a_long_prompt_is_read_in_portions_between_which_the_memory_may_change(model: Qwen2VL, kind: str) -> None:
+    bench, text = Bench(model, ON_DEMAND), "Who? " * 200
+    reader = bench.reader if kind == "warm" else bench.cold
+    (cold, expected), slots = bench.asked_cold(text), bench.slots
+    assert cold is not None
+    assert portions_of(reader, cold) == 0, "it is whole already"
+    reader.chunk_s = 0.0  # as few tokens as possible
+
+    def change() -> None:
+        bench.see(1)
+        if bench.slots == slots + 5:
+            bench.memory.forget(Scope(until_ns=6 * SECOND))
+
+    reading = reader.read(Question(text), 4)
+    assert reading is not None
+    tokens = reading.answering.left
+    assert portions_of(reader, reading, change) == (tokens - 1) // 64 > 15
+    assert [(token.id, token.text) for token in reading.answering] == expected
+    reader.done()
+    assert reading.shown.entries == cold.shown.entries
+    assert list(reading.answering.attention) == pytest.approx(list(cold.answering.attention), abs=1e-5)
+    newest, said = bench.asked(text)
+    assert newest is not None
+    assert newest.shown.last_ns == bench.memory.last_ns > reading.shown.last_ns
+    assert said == bench.asked_cold(text)[1]
+
+
+def test_frames_are_taken_in_while_the_prompt_of_a_question_is_read(model: Qwen2VL) -> None:
+    begun, offered, slots = threading.Event(), threading.Event(), []
+
+    class Slow(Failing):
+        """Takes its time to read, and notes how far the memory is then."""
+
+        def __getattr__(self, name: str) -> object:
+            return self._answer if name == "answer" else super().__getattr__(name)
+
+        def _answer(self, *question: Any) -> Any:
+            answering: Any = self._model.answer(*question)
+            read = answering.read
+
+            def slowly(tokens: int) -> None:
+                if not answering.left:
+                    return
+                slots.append(engine.status().memory.slots)
+                begun.set()
+                assert offered.wait(30.0)
+                time.sleep(0.02)
+                read(tokens)
+
+            answering.read = slowly
+            return answering
+
+    def show(engine: Engine, stamps_ms: range) -> None:
+        for stamp_ms in stamps_ms:
+            engine.offer(Frame("camera", "", stamp_ms * SECOND // 1000, lambda stamp_ms=stamp_ms: picture(stamp_ms)))
+            wait_until(lambda: settled(engine))
+
+    config = replace(CONFIG, sample_fps=500.0)  # frames may wait for a millisecond
+    slow = Slow(model, "nothing", RuntimeError())
+    with running(config, lambda: slow) as (engine, _):  # type: ignore[arg-type, return-value]
+        show(engine, range(2, 18, 2))
+        request = engine.ask(Question("Who? " * 200))
+        assert begun.wait(30.0)
+        offered.set()
+        show(engine, range(18, 22, 2))
+        answer = request.answer(30.0)
+    assert (slots[0], slots[-1]) == (4, 5)
+    assert (answer.error_code, answer.covered_until_ns) == (ErrorCode.NONE, 16 * SECOND // 1000)
+
+
+def test_a_question_that_is_cancelled_while_its_prompt_is_read_says_nothing(model: Qwen2VL) -> None:
+    bench, line = Bench(model, ON_DEMAND), RequestQueue(1)
+    bench.reader.chunk_s = 0.0
+    log = ThrottledLog(bench.said.append)
+    finish = Request.finish
+    dialogue = Dialogue(bench.reader, True, bench.memory, log, line, finish, max_new_tokens=4, evidence=3)
+    request = Request(Question("Who? " * 200), 60.0)
+    line.join(request)
+    for _ in range(6):  # it is begun, and read
+        assert dialogue.step()
+    assert bench.reader.figures.tokens > 0
+    request.cancel()
+    assert dialogue.step()
+    assert not dialogue.step()
+    assert (request.answer(0.0).error_code, request.answer(0.0).text) == (ErrorCode.CANCELLED, "")
+    assert bench.asked("Who?")[1] == bench.asked_cold("Who?")[1]
+    assert not bench.said
+
+
+def test_portions_of_a_question_take_about_as_long_as_frames_may_wait(model: Qwen2VL) -> None:
+    bench = Bench(model, ON_DEMAND)
+    bench.reader.chunk_s = 0.1
+    reading = bench.reader.read(Question("Who? " * 400), 4)
+    assert reading is not None
+    answering: Any = reading.answering
+    sizes, read = [], answering.read
+
+    def at_2000_tokens_a_second(tokens: int) -> None:
+        before = answering.left
+        read(tokens)
+        sizes.append(before - answering.left)
+        bench.prefix.now += sizes[-1] / 2000
+
+    answering.read = at_2000_tokens_a_second
+    portions_of(bench.reader, reading)
+    assert sizes[0] == 64
+    assert len(sizes) > 8
+    assert set(sizes[1:]) <= {199, 200}
+    assert 0 < answering.left <= 200
+
+
+def shown_of(reading: StartedAnswer | None) -> Any:
+    return reading and (reading.shown.entries, reading.memory_tokens, reading.answering.attention)
+
+
+ERRORS = [torch.OutOfMemoryError("no room"), ZeroDivisionError("a defect")]
+
+
+@pytest.mark.parametrize("at", ["show", "read"])
+@pytest.mark.parametrize("error", ERRORS, ids=["no room", "defect"])
+def test_a_failure_while_reading_ahead_is_said_and_counted_and_questions_are_cold(
+    model: Qwen2VL, at: str, error: Exception
+) -> None:
+    bench = Bench(model, EAGER)
+    bench.prefix.error, bench.prefix.at = error, at
+    while not bench.reader.figures.failures:
+        bench.reader.read_ahead()
+    wait_s = bench.reader.read_ahead()
+    assert bench.reader.figures == PrefixCacheStatus(failures=1)
+    assert len(bench.said) == 1
+    assert str(error) in bench.said[0]
+    assert "answered cold for 30 s" in bench.said[0]
+    assert wait_s == pytest.approx(RETRY_S)
+    reading, tokens = bench.asked()
+    assert reading is not None
+    assert reading.cached_tokens == 0
+    assert tokens == bench.asked_cold()[1]
+    bench.prefix.error = None
+    bench.prefix.now += RETRY_S
+    bench.warm_up()
+    reading, again = bench.asked()
+    assert reading is not None
+    assert reading.cached_tokens > 0
+    assert again == tokens
+
+
+def test_a_question_for_which_there_is_no_room_to_keep_it_is_answered_cold(model: Qwen2VL) -> None:
+    bench = Bench(model, ON_DEMAND)
+    bench.prefix.error, bench.prefix.at = ERRORS[0], "show"
+    reading, tokens = bench.asked()
+    assert (reading and reading.cached_tokens, tokens) == (0, bench.asked_cold()[1])
+    assert bench.reader.figures.failures == 1
+
+
+def test_room_is_made_when_frames_or_answers_need_it(model: Qwen2VL) -> None:
+    no_room = torch.OutOfMemoryError("no room")
+
+    class Short(Failing):
+        """Has warm memory, and once no room for a slot."""
+
+        def __getattr__(self, name: str) -> object:
+            return self._model.prefix_cache if name == "prefix_cache" else super().__getattr__(name)
+
+    short = Short(model, "nothing", no_room)
+    with running(CONFIG, lambda: short) as (engine, _):  # type: ignore[arg-type, return-value]
+        watch(engine, range(1, 9))
+        wait_until(lambda: is_warm(engine))
+        short._call = "encode_slots"
+        watch(engine, range(9, 11))
+        assert dict(engine.status().frames.drops) == {"out_of_memory": 2}
+        wait_until(lambda: engine.status().warm.bytes == 0)
+        assert ask(engine).cached_tokens == 0
+
+
+def test_an_answer_for_which_there_is_no_room_beside_warm_memory_is_made_cold(model: Qwen2VL) -> None:
+    prefix = Counted(model.prefix_cache())
+
+    class Short(Failing):
+        """Has warm memory, and no room for an answer beside it."""
+
+        def __getattr__(self, name: str) -> object:
+            return (lambda: prefix) if name == "prefix_cache" else super().__getattr__(name)
+
+    with running(CONFIG, lambda: Short(model, "nothing", ERRORS[0])) as (engine, _):  # type: ignore[arg-type, return-value]
+        watch(engine, range(1, 9))
+        wait_until(lambda: is_warm(engine))
+        prefix.error, prefix.at = ERRORS[0], "answer"
+        request = engine.ask(Question("Where?"))
+        pieces = list(request)
+        answer = request.answer(30.0)
+        assert (answer.error_code, answer.cached_tokens) == (ErrorCode.NONE, 0)
+        assert "".join(pieces).rstrip() == answer.text
+        assert answer.text.count("[untrained]") == 1
+        wait_until(lambda: engine.status().warm.bytes == 0)
+
+
+def test_memory_that_is_too_large_is_not_kept_and_that_is_said(model: Qwen2VL) -> None:
+    bench = Bench(model, replace(EAGER, max_mib=1), slots=120, csm_slots=120, dam_slots=120)
+    bench.warm_up()
+    assert bench.reader.figures == PrefixCacheStatus()
+    assert "prefix_cache.max_mib allows 1" in bench.said[0]
+    reading, tokens = bench.asked()
+    assert (reading and reading.cached_tokens, tokens) == (0, bench.asked_cold()[1])
+    bench.reader.limits = EAGER
+    bench.warm_up()
+    assert 1 << 20 < bench.reader.figures.bytes <= EAGER.max_mib << 20
+    bench.reader.limits = replace(EAGER, max_mib=1)
+    bench.warm_up()
+    assert bench.reader.figures == PrefixCacheStatus()
+
+
+def test_an_answer_may_lag_as_far_as_is_allowed_and_says_how_far_it_does(model: Qwen2VL) -> None:
+    bench = Bench(model, replace(ON_DEMAND, max_lag_s=5.0))
+    old, tokens = bench.asked()
+    assert old is not None
+    assert old.lag_slots == 0
+    bench.see(2)  # 4 s
+    late, late_tokens = bench.asked()
+    assert late is not None
+    assert (late.lag_slots, late.shown.last_ns) == (2, old.shown.last_ns)
+    assert late_tokens == tokens
+    bench.see(1)
+    fresh, fresh_tokens = bench.asked()
+    assert fresh is not None
+    assert (fresh.lag_slots, fresh.shown.last_ns) == (0, old.shown.last_ns + 6 * SECOND)
+    assert fresh_tokens == bench.asked_cold()[1]
+
+
+@pytest.mark.parametrize(("tail", "recent"), [(1, 1), (2, 2), (8, 3)])
+def test_the_newest_slots_are_shown_after_memory_that_lags(model: Qwen2VL, tail: int, recent: int) -> None:
+    limits = replace(ON_DEMAND, max_lag_s=10.0, tail_slots=tail)
+    bench = Bench(model, limits, recent_slots=recent)
+    old, _ = bench.asked()
+    bench.see(3)
+    reading, tokens = bench.asked()
+    assert old is not None
+    assert reading is not None
+    shown = min(tail, recent)
+    assert reading.shown.last_ns == bench.memory.last_ns
+    newer = reading.shown.entries[len(old.shown.entries) :]
+    assert [entry.last_ns for entry in newer] == [2 * k * SECOND for k in range(11 - shown, 11)]
+    assert reading.lag_slots == 3 - shown
+    assert reading.memory_tokens == old.memory_tokens + shown * bench.features[0][1].shape[0]
+    assert len(reading.answering.attention) == len(reading.shown.entries)
+    assert reading.cached_tokens == len(model._prompt.before) + old.memory_tokens
+    assert len(tokens) == 4
+    again, tokens_again = bench.asked()
+    assert again is not None
+    assert (shown_of(again), tokens_again) == (shown_of(reading), tokens)
+
+
+def test_memory_that_changes_faster_than_it_is_read_is_left_alone_until_it_rests(model: Qwen2VL) -> None:
+    bench = Bench(model, replace(EAGER, max_chunk_tokens=50))
+    bench.prefix.read_s = 0.5  # some two seconds for all of it
+    for _ in range(20):
+        for _ in range(2):
+            bench.reader.read_ahead()
+        bench.prefix.now += 0.2
+        bench.see(1)
+    begun = bench.prefix.shown
+    assert begun < 10
+    wait_s = bench.reader.read_ahead()
+    assert wait_s is not None
+    assert 0 < wait_s < 10
+    bench.prefix.now += wait_s
+    bench.warm_up()
+    assert bench.prefix.shown == begun + 1
+    assert bench.reader.figures.until_ns == bench.memory.last_ns
+
+
+def test_portions_take_about_as_long_as_is_allowed(model: Qwen2VL) -> None:
+    bench = Bench(model, replace(EAGER, chunk_s=0.1))
+    sizes: list[int] = []
+    read = bench.prefix.read
+
+    def at_2000_tokens_a_second(tokens: int) -> None:
+        before = bench.prefix.length
+        read(tokens)
+        sizes.append(bench.prefix.length - before)
+        bench.prefix.now += sizes[-1] / 2000
+
+    bench.prefix.read = at_2000_tokens_a_second  # type: ignore[method-assign]
+    bench.warm_up()
+    assert sizes[0] == 64
+    assert set(sizes[1:-1]) <= {199, 200}
+    assert sum(sizes) == bench.reader.figures.tokens
+
+
+def test_memory_that_may_lag_is_read_to_the_end_and_then_not_at_every_slot(model: Qwen2VL) -> None:
+    bench = Bench(model, replace(EAGER, max_chunk_tokens=50, max_lag_s=20.0))
+    bench.reader.read_ahead(), bench.reader.read_ahead()
+    bench.see(1)
+    bench.warm_up()
+    assert bench.prefix.shown == 1
+    bench.see(4)  # 10 s behind: half of what is allowed
+    bench.warm_up()
+    assert bench.prefix.shown == 1
+    bench.see(1)
+    bench.warm_up()
+    assert bench.prefix.shown == 2
+    assert bench.reader.figures.until_ns == bench.memory.last_ns
+
+
+def test_a_stable_order_can_be_chosen_at_any_time_and_the_evidence_is_that_of_what_is_shown(model: Qwen2VL) -> None:
+    bench = Bench(model, EAGER)
+    bench.warm_up()
+    bench.reader.limits = replace(EAGER, stable_order=True)
+    reused = []
+    for _ in range(8):
+        bench.see(1)
+        reading, _ = bench.asked()
+        assert reading is not None
+        reused.append(reading.cached_tokens)
+        snapshot = bench.memory.snapshot()
+        assert sorted(map(repr, reading.shown.entries)) == sorted(map(repr, snapshot.entries))
+        assert len(reading.answering.attention) == len(snapshot.entries)
+    assert max(reused) > snapshot.dam.shape[1]
+    assert reading.shown.entries != snapshot.entries
+    bench.reader.limits = EAGER
+    reading, tokens = bench.asked()
+    cold, expected = bench.asked_cold()
+    assert tokens == expected
+    assert reading is not None
+    assert reading.shown.entries == snapshot.entries
+    assert cold is not None
+    assert list(reading.answering.attention) == pytest.approx(list(cold.answering.attention), abs=1e-5)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    share=st.sampled_from([0.01, 0.2, 0.5, 1.0]),
+    units=st.lists(st.tuples(st.floats(0.001, 3.0), st.floats(0.0, 20.0)), min_size=1, max_size=60),
+)
+def test_reading_ahead_takes_no_more_than_its_share(share: float, units: list[tuple[float, float]]) -> None:
+    now = 0.0
+    allowance = BackgroundBudget(lambda: now)
+    worked, longest = 0.0, 0.0
+    for unit_s, idle_s in units:
+        now += idle_s
+        now += allowance.wait_s(share)
+        assert allowance.wait_s(share) == pytest.approx(0.0, abs=1e-6)
+        now += unit_s
+        allowance.spend(unit_s)
+        worked, longest = worked + unit_s, max(longest, unit_s)
+        assert worked <= share * (now + WINDOW_S) + longest + 1e-6
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("see"), st.integers(1, 3)),
+        st.tuples(st.just("read ahead"), st.integers(1, 5)),
+        st.tuples(st.just("forget"), st.integers(0, 24)),
+        st.tuples(st.just("resize"), st.integers(2, 6)),
+        st.tuples(st.just("ask"), st.integers(0, 5)),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(steps=STEPS)
+def test_whatever_happens_between_answers_are_those_of_a_cold_reader(
+    model: Qwen2VL, steps: list[tuple[str, int]]
+) -> None:
+    bench = Bench(model, replace(EAGER, max_chunk_tokens=60), slots=3, horizon_slots=6)
+    for step, number in [*steps, ("ask", 0)]:
+        if step == "see":
+            bench.see(number)
+        elif step == "read ahead":
+            for _ in range(number):
+                bench.reader.read_ahead()
+        elif step == "forget":
+            bench.memory.forget(Scope(since_ns=2 * number * SECOND, until_ns=2 * (number + 3) * SECOND))
+            bench.reader.follow()
+        elif step == "resize":
+            bench.memory.resize(replace(bench.memory.config, csm_slots=number, dam_slots=min(3, number)))
+        else:
+            bounds = {"since_ns": number * 2 * SECOND} if number % 2 else {}
+            text = "Who was there? " * number
+            (warm, tokens), (cold, expected) = bench.asked(text, **bounds), bench.asked_cold(text, **bounds)
+            assert tokens == expected
+            assert (warm is None) == (cold is None)
+            if warm and cold:
+                assert warm.shown.entries == cold.shown.entries
+                assert warm.memory_tokens == cold.memory_tokens
+                assert list(warm.answering.attention) == pytest.approx(list(cold.answering.attention), abs=1e-5)
+                assert warm.lag_slots == 0
+
+
+def test_questions_and_frames_from_many_threads_are_answered_as_cold_ones(model: Qwen2VL) -> None:
+    """Whatever the engine had read by then, an answer is that of a cold engine that saw the same."""
+    with running(replace(CONFIG, question_queue=64), lambda: model) as (engine, _):
+        watch(engine, range(1, 3))
+        answers: list[Answer] = []
+        done = threading.Event()
+
+        def ask_on() -> None:
+            while not done.is_set():
+                answers.append(ask(engine, "Where?"))
+
+        askers = [threading.Thread(target=ask_on) for _ in range(3)]
+        for asker in askers:
+            asker.start()
+        watch(engine, range(3, 31))
+        done.set()
+        for asker in askers:
+            asker.join()
+    assert {answer.error_code for answer in answers} == {ErrorCode.NONE}
+    assert any(answer.cached_tokens for answer in answers)
+    with running(replace(CONFIG, warm=COLD), lambda: model) as (engine, _):
+        expected = {}
+        for second in range(1, 31):
+            engine.offer(Frame("camera", "camera_optical", second * SECOND, lambda second=second: picture(second)))
+            wait_until(lambda: settled(engine))
+            if second % 2 == 0:
+                expected[second * SECOND] = ask(engine, "Where?")
+    for answer in answers:
+        cold = expected[answer.covered_until_ns]
+        assert_same(replace(cold, newest_ns=answer.newest_ns), answer)
+
+
+def test_a_model_that_keeps_nothing_is_asked_cold(model: Qwen2VL) -> None:
+    plain: VisionLanguageModel = Failing(model, "nothing", RuntimeError())  # type: ignore[assignment]
+    with running(CONFIG, lambda: plain) as (engine, warnings):
+        watch(engine, range(1, 9))
+        assert [ask(engine).cached_tokens for _ in range(2)] == [0, 0]
+        assert engine.status().warm == PrefixCacheStatus()
+    assert not warnings

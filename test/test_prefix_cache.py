@@ -1,0 +1,408 @@
+"""A prompt's beginning that is kept gives the answers, the probabilities and the attention of the cold prompt."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from flash_vstream_ros.memory.am_rope import MergedGrid, visual_ids
+from flash_vstream_ros.memory.config import FlashMemoryConfig
+from flash_vstream_ros.memory.flash_memory import FlashMemory
+from flash_vstream_ros.memory.scope import Scope
+from flash_vstream_ros.memory.slot import MemorySnapshot, Slot
+from flash_vstream_ros.models.decoding.greedy import GreedyGeneration, Prefill
+from flash_vstream_ros.models.decoding.kv_cache import BLOCK, InPlaceCache
+from flash_vstream_ros.models.decoding.prefix_cache import TextPrefixCache, reordered, stable_order
+from flash_vstream_ros.models.interface import ModelError
+from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.models.prompt import INSTRUCTION
+from flash_vstream_ros.models.qwen2_vl import Qwen2VL
+
+SECOND = 1_000_000_000
+SIDE = 112
+QUESTIONS = ["Where is it?", "\n\nWho?", "", "où est la clé ? 钥匙在哪里？ 🔑", "x" * 700, "<|im_end|>\n<|video_pad|>"]
+
+
+def _model(name: str) -> Qwen2VL:
+    try:
+        model = load_model(name, device="cpu", dtype="float32", max_pixels=SIDE * SIDE)
+    except ModelError as error:
+        pytest.skip(str(error))
+    assert isinstance(model, Qwen2VL)
+    return model
+
+
+@pytest.fixture(scope="module", params=["tiny-random", "household"])
+def model(request: pytest.FixtureRequest) -> Iterator[Qwen2VL]:
+    model = _model(request.param)
+    yield model
+    model.instruction = INSTRUCTION
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Qwen2VL:
+    return _model("tiny-random")
+
+
+@pytest.fixture
+def features(model: Qwen2VL) -> list[tuple[Tensor, Tensor]]:
+    return features_of(model)
+
+
+def features_of(model: Qwen2VL, count: int = 6) -> list[tuple[Tensor, Tensor]]:
+    draw = np.random.default_rng(5)
+    return [
+        model.encode(list(draw.integers(0, 256, (2, SIDE, SIDE, 3), dtype=np.uint8)), model.grid(SIDE, SIDE))
+        for _ in range(count)
+    ]
+
+
+def slot_of(model: Qwen2VL, features: list[tuple[Tensor, Tensor]], index: int, camera: str = "camera") -> Slot:
+    low, detail = features[index % len(features)]
+    at = 2 * (index + 1) * SECOND
+    # Of a view that comes again every feature differs a little, so that clusters are what they are in life.
+    low = low + 0.01 * (index // len(features))
+    return Slot(camera, "", at - SECOND, at, low, detail, model.grid(SIDE, SIDE))
+
+
+def memory_of(model: Qwen2VL, features: list[tuple[Tensor, Tensor]], slots: int) -> FlashMemory:
+    memory = FlashMemory(FlashMemoryConfig(csm_slots=5, dam_slots=3, horizon_slots=8))
+    for index in range(slots):
+        memory.insert(slot_of(model, features, index))
+    return memory
+
+
+def first_logits(answer: GreedyGeneration) -> Tensor:
+    with torch.inference_mode():
+        answer._logits = answer._next_logits()
+    return answer._logits
+
+
+def assert_equal_answers(cold: GreedyGeneration, warm: GreedyGeneration) -> None:
+    """Next-token logits to 1e-4, the same tokens at the same probabilities, and the same attention on the memory."""
+    assert (first_logits(cold) - first_logits(warm)).abs().max() < 1e-4
+    tokens, again = list(cold), list(warm)
+    assert [token.id for token in tokens] == [token.id for token in again]
+    assert [token.text for token in tokens] == [token.text for token in again]
+    assert [token.probability for token in tokens] == pytest.approx([t.probability for t in again], abs=1e-5)
+    if tokens:
+        assert sum(cold.attention) > 0
+        assert list(warm.attention) == pytest.approx(list(cold.attention), abs=1e-5)
+
+
+def whole(model: Qwen2VL, prefix: TextPrefixCache, snapshot: MemorySnapshot, chunk: int = 70) -> int:
+    """Show and read all of it; the portions that it took."""
+    prefix.show(snapshot)
+    portions = 0
+    while prefix.left:
+        prefix.read(chunk)
+        portions += 1
+    assert prefix.ready
+    return portions
+
+
+@pytest.mark.parametrize("chunk", [3, 64, 10_000])
+def test_a_question_on_what_was_read_in_portions_is_answered_as_a_cold_one(model, features, chunk: int) -> None:
+    snapshot = memory_of(model, features, 9).snapshot()
+    prefix = model.prefix_cache()
+    assert not prefix.ready
+    portions = whole(model, prefix, snapshot, chunk)
+    assert portions == -(-prefix.length // chunk)
+    warm, reused = prefix.answer("Where is it?", 12)
+    assert reused == prefix.length == len(model._prompt.before) + model.tokens(snapshot) + len(model._prompt.leading)
+    assert warm._prefill.embeds.shape[1] == len(model._prompt.after("Where is it?")) - len(model._prompt.leading)
+    assert_equal_answers(model.answer(snapshot, "Where is it?", 12), warm)
+
+
+@pytest.mark.parametrize("portion", [3, 64, 10_000])
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_prompt_that_an_answer_reads_in_portions_is_the_one_read_at_once(
+    model, features, portion: int, shared: bool
+) -> None:
+    snapshot = memory_of(model, features, 9).snapshot()
+    prefix = model.prefix_cache()
+    prefix.show(snapshot)
+    prefix.read(20)
+    answer = prefix.answer("Where is it?", 12)[0] if shared else model.answer(snapshot, "Where is it?", 12)
+    before, portions = answer.left, 0
+    while answer.left:
+        answer.read(portion)
+        portions += 1
+    assert portions == -(-before // portion)
+    assert_equal_answers(model.answer(snapshot, "Where is it?", 12), answer)
+    prefix.take_back()
+    assert prefix.ready is shared
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_questions_one_after_another_do_not_see_each_other(model, features, question: str) -> None:
+    snapshot = memory_of(model, features, 7).snapshot()
+    prefix = model.prefix_cache()
+    whole(model, prefix, snapshot)
+    for text in ("What did you see?", question, "What did you see?"):
+        warm, reused = prefix.answer(text, 6)
+        assert reused >= prefix.length - 3  # a question may begin within the token that the instruction ends with
+        assert_equal_answers(model.answer(snapshot, text, 6), warm)
+        prefix.take_back()
+        assert prefix.length <= prefix._opening.length
+
+
+def test_an_answer_cut_short_or_never_begun_leaves_nothing_behind(model, features) -> None:
+    snapshot = memory_of(model, features, 7).snapshot()
+    prefix = model.prefix_cache()
+    whole(model, prefix, snapshot)
+    prefix.answer("Never begun?", 6)
+    prefix.take_back()
+    answer, _ = prefix.answer("Cut short?", 6)
+    next(answer)
+    prefix.take_back()
+    assert prefix.ready
+    warm, _ = prefix.answer("Where?", 6)
+    assert_equal_answers(model.answer(snapshot, "Where?", 6), warm)
+
+
+@pytest.mark.parametrize("read", [0, 1, 40])
+def test_a_question_reads_what_is_left_and_leaves_it_to_the_next(model, features, read: int) -> None:
+    snapshot = memory_of(model, features, 7).snapshot()
+    prefix = model.prefix_cache()
+    prefix.show(snapshot)
+    if read:
+        prefix.read(read)
+    answer, reused = prefix.answer("Where?", 6)
+    assert reused == read
+    assert_equal_answers(model.answer(snapshot, "Where?", 6), answer)
+    prefix.take_back()
+    assert prefix.ready
+
+
+def test_the_instruction_may_change_and_what_was_seen_stays_read(model, features) -> None:
+    memory = memory_of(model, features, 7)
+    snapshot, prefix = memory.snapshot(), model.prefix_cache()
+    whole(model, prefix, snapshot)
+    seen = len(model._prompt.before) + model.tokens(snapshot)
+    for instruction in ("Answer in one word.", "", INSTRUCTION + " Be brief.", INSTRUCTION):
+        model.instruction = instruction
+        answer, reused = prefix.answer("Where?", 4)
+        assert seen <= reused
+        assert_equal_answers(model.answer(snapshot, "Where?", 4), answer)
+        prefix.take_back()
+        prefix.renew()
+        assert seen <= prefix.length
+        prefix.read(10_000)
+        assert prefix.ready
+        answer, reused = prefix.answer("Where?", 4)
+        assert reused == prefix.length
+        assert_equal_answers(model.answer(snapshot, "Where?", 4), answer)
+        prefix.take_back()
+
+
+def test_leading_tokens_that_are_equal_stay_read(model, features) -> None:
+    """While a memory is not full and not scaled, a slot more leaves DAM as it was but for its end."""
+    memory = FlashMemory(FlashMemoryConfig(csm_slots=9, dam_slots=9, horizon_slots=0))
+    prefix = model.prefix_cache()
+    for index in range(4):
+        memory.insert(slot_of(model, features, index))
+        snapshot = memory.snapshot()
+        prefix.show(snapshot)
+        detail = snapshot.dam.shape[1]
+        assert prefix.length == (len(model._prompt.before) + index * detail if index else 0)
+        prefix.read(10_000)
+        answer, _ = prefix.answer("Where?", 4)
+        assert_equal_answers(model.answer(snapshot, "Where?", 4), answer)
+        prefix.take_back()
+
+
+def cold_with(model: Qwen2VL, snapshot: MemorySnapshot, newer: MemorySnapshot, question: str) -> Prefill:
+    """The prompt [text, DAM, CSM, newer DAM, text] built at once."""
+    bare = model.answer(snapshot, question, 1)._prefill
+    at = bare.visual_start + model.tokens(snapshot)
+    rows, columns = (side // 2 for side in snapshot.grid)
+    ids = visual_ids(
+        newer.dam_times,
+        newer.csm_times,
+        MergedGrid(rows, columns),
+        MergedGrid(rows // 2, columns // 2),
+        bare.visual_start,
+    )
+    return dataclasses.replace(
+        bare,
+        embeds=torch.cat([bare.embeds[:, :at], newer.dam.flatten(0, 1)[None], bare.embeds[:, at:]], dim=1),
+        ids=torch.cat([bare.ids[..., :at], ids[:, None], bare.ids[..., at:]], dim=2),
+        entry_tokens=bare.entry_tokens + (newer.dam.shape[1],) * len(newer.dam),
+    )
+
+
+def test_newer_slots_follow_the_memory_where_they_would_stand_in_one_prompt(model, features) -> None:
+    memory = memory_of(model, features, 7)
+    snapshot, clock, prefix = memory.snapshot(), memory.clock, model.prefix_cache()
+    whole(model, prefix, snapshot)
+    seen = prefix.length
+    for index in (7, 8):
+        memory.insert(slot_of(model, features, index))
+        newer = memory.newer(clock, 1)
+        answer, reused = prefix.answer("What is it now?", 6, newer)
+        assert reused == len(model._prompt.before) + model.tokens(snapshot)
+        expected = GreedyGeneration(
+            model.network, cold_with(model, snapshot, newer, "What is it now?"), model._vocabulary, 6
+        )
+        assert_equal_answers(expected, answer)
+        assert len(answer.attention) == len(snapshot.entries) + len(newer.entries)
+        prefix.take_back()
+    assert prefix.length < seen
+    answer, _ = prefix.answer("And before?", 6)
+    assert_equal_answers(model.answer(snapshot, "And before?", 6), answer)
+
+
+def test_in_stable_order_most_stays_read_and_the_answer_is_that_of_the_prompt_so_ordered(model, features) -> None:
+    memory = FlashMemory(FlashMemoryConfig(csm_slots=5, dam_slots=3, horizon_slots=0))
+    trained, stable = model.prefix_cache(), model.prefix_cache()
+    kept = {"trained": 0, "stable": 0, "all": 0}
+    for index in range(30):
+        memory.insert(slot_of(model, features, index))
+        snapshot = memory.snapshot()
+        trained.show(snapshot)
+        order = stable.show(snapshot, stable=True)
+        assert sorted(order) == list(range(len(snapshot.entries)))
+        if index > 10:
+            kept["trained"] += trained.length - len(model._prompt.before)
+            kept["stable"] += stable.length - len(model._prompt.before)
+            kept["all"] += model.tokens(snapshot)
+        for prefix in (trained, stable):
+            prefix.read(10_000)
+        if index % 5 == 0:
+            warm, reused = stable.answer("Where?", 4)
+            assert reused > model.tokens(snapshot)
+            cold = model.answer(snapshot, "Where?", 4)
+            assert_equal_answers(
+                GreedyGeneration(model.network, reordered(cold._prefill, order), model._vocabulary, 4), warm
+            )
+            stable.take_back()
+    assert kept["trained"] == 0  # the newest slot comes first
+    assert kept["stable"] > 0.2 * kept["all"]
+
+
+def test_a_stable_order_keeps_what_stays_and_appends_what_is_new() -> None:
+    assert stable_order((), "abc") == (0, 1, 2)
+    assert stable_order("abc", "abc") == (0, 1, 2)
+    assert stable_order("bca", "abcd") == (1, 2, 0, 3)
+    assert stable_order("xby", "abc") == (1, 0, 2)
+    assert stable_order("abc", "") == ()
+
+
+def test_nothing_of_what_is_cleared_survives_even_when_an_answer_had_it(tiny: Qwen2VL) -> None:
+    snapshot = memory_of(tiny, features_of(tiny), 7).snapshot()
+    prefix = tiny.prefix_cache()
+    whole(tiny, prefix, snapshot)
+    prefix.answer("Where?", 6)
+    prefix.take_back()
+    buffers = prefix._cache.buffers
+    assert any(buffer.any() for buffer in buffers)
+    prefix.clear()
+    assert not any(buffer.any() for buffer in buffers)
+    assert (prefix.bytes, prefix.length, prefix.left, prefix.ready) == (0, 0, 0, False)
+    with pytest.raises(ValueError, match="no snapshot"):
+        prefix.answer("Where?", 6)
+
+    whole(tiny, prefix, snapshot)
+    expected = [token.id for token in tiny.answer(snapshot, "Where?", 6)]
+    answer, _ = prefix.answer("Where?", 6)
+    first = next(answer)
+    prefix.clear()
+    whole(tiny, prefix, snapshot)
+    assert [first.id, *(token.id for token in answer)] == expected
+    prefix.take_back()
+    assert prefix.ready
+
+
+def test_what_it_takes_is_known_before_and_does_not_grow_with_the_questions(tiny: Qwen2VL) -> None:
+    snapshot = memory_of(tiny, features_of(tiny), 7).snapshot()
+    prefix = tiny.prefix_cache()
+    whole(tiny, prefix, snapshot)
+    assert prefix.bytes == tiny.prefix_cache().bytes_for(tiny.tokens(snapshot))
+    for _ in range(5):
+        answer, _ = prefix.answer("Where?", 20)
+        list(answer)
+        prefix.take_back()
+    assert prefix.bytes == tiny.prefix_cache().bytes_for(tiny.tokens(snapshot))
+
+
+def test_a_cache_gives_back_what_was_put_in_whatever_is_cut_off_between() -> None:
+    draw = torch.Generator().manual_seed(3)
+    cache, expected = InPlaceCache(layers=2), torch.zeros(2, 1, 3, 0, 4)
+    for count, keep in [(5, 5), (BLOCK - 5, BLOCK - 5), (1, 700), (2, 2), (3 * BLOCK, 3 * BLOCK), (1, 0), (1, 1)]:
+        states = torch.randn(2, 1, 3, count, 4, generator=draw)
+        expected = torch.cat([expected, states], dim=3)
+        for layer in range(2):
+            keys, values = cache.update(states[layer], -states[layer], layer)
+            assert torch.equal(keys, expected[layer])
+            assert torch.equal(values, -expected[layer])
+        assert cache.length == expected.shape[3]
+        cache.keep(keep)
+        expected = expected[..., :keep, :]
+        assert cache.length == keep
+
+
+def test_a_cache_that_knows_what_comes_never_moves(tiny: Qwen2VL) -> None:
+    cache, states = InPlaceCache(layers=1), torch.ones(1, 3, 100, 4)
+    cache.expect(3 * BLOCK)
+    keys, _ = cache.update(states, states, 0)
+    begin, room = keys.data_ptr(), cache.bytes
+    while cache.length + 100 <= 3 * BLOCK:
+        keys, _ = cache.update(states, states, 0)
+        assert (keys.data_ptr(), cache.bytes) == (begin, room)
+    cache.update(states, states, 0)
+    assert cache.bytes > room
+
+    prefix, features = tiny.prefix_cache(), features_of(tiny)
+    snapshot = memory_of(tiny, features, 9).snapshot()
+    prefix.show(snapshot)
+    prefix.read(1)
+    assert prefix.bytes == prefix.bytes_for(tiny.tokens(snapshot))
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("insert"), st.integers(1, 4)),
+        st.tuples(st.just("read"), st.integers(1, 200)),
+        st.tuples(st.just("show"), st.just(0)),
+        st.tuples(st.just("forget"), st.integers(0, 20)),
+        st.tuples(st.just("clear"), st.just(0)),
+        st.tuples(st.just("ask"), st.integers(0, len(QUESTIONS) - 1)),
+    ),
+    max_size=14,
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(steps=STEPS)
+def test_whatever_happens_between_answers_are_the_cold_ones(tiny: Qwen2VL, steps: list[tuple[str, int]]) -> None:
+    features, prefix = features_of(tiny), tiny.prefix_cache()
+    memory = memory_of(tiny, features, 2)
+    shown, slots = memory.snapshot(), 2
+    prefix.show(shown)
+    for step, number in [*steps, ("show", 0), ("ask", 0)]:
+        if step == "insert":
+            for _ in range(number):
+                memory.insert(slot_of(tiny, features, slots))
+                slots += 1
+        elif step == "read":
+            prefix.read(number)
+        elif step == "forget":
+            memory.forget(Scope(since_ns=2 * number * SECOND, until_ns=2 * (number + 2) * SECOND))
+        elif step == "clear":
+            prefix.clear()
+            prefix.show(shown)
+        elif step == "show" and memory.entries:
+            shown = memory.snapshot()
+            prefix.show(shown)
+        elif step == "ask":
+            answer, _ = prefix.answer(QUESTIONS[number], 3)
+            assert_equal_answers(tiny.answer(shown, QUESTIONS[number], 3), answer)
+            prefix.take_back()

@@ -1,0 +1,214 @@
+"""Scenes that rest are not encoded anew, and what changes slowly or in a small place is not taken for one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from flash_vstream_ros.demo.house import Item, Renderer
+from flash_vstream_ros.demo.view import Pose
+from flash_vstream_ros.demo.world import CELL, CELLS, COLOURS, centre, place, standpoint
+from flash_vstream_ros.engine.ingest.ingest import Ingest
+from flash_vstream_ros.engine.ingest.mailbox import Frame, Mailbox
+from flash_vstream_ros.engine.ingest.static_scene import StaticLimits, block_means, largest_change
+from flash_vstream_ros.engine.throttled_log import ThrottledLog
+from flash_vstream_ros.memory import FlashMemory
+from flash_vstream_ros.memory.interface import Memory
+from flash_vstream_ros.memory.recent import RecentSlots
+from flash_vstream_ros.memory.scope import Scope
+from flash_vstream_ros.memory.spans import Interval
+from flash_vstream_ros.memory.uniform import UniformSlots
+from flash_vstream_ros.models.household_settings import FRAME_S, LOADING, MEMORY
+from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.models.names import HOUSEHOLD
+
+FRAME_NS = round(FRAME_S * 1e9)
+LIMITS = StaticLimits()
+OPEN = replace(LIMITS, threshold=0.0)
+ROOM = "kitchen"
+PATCHES = 32  # of 14 pixels, along a side of 448
+ENDLESS = replace(LIMITS, max_interval_s=1e6)  # what is seen then is seen for its own sake
+PAN_FRAMES, PAN_STEP = 160, 0.0006  # [rad] a frame: a sixth of a pixel
+
+
+@pytest.fixture(scope="module")
+def household() -> Any:
+    return load_model(HOUSEHOLD, device="cpu", **LOADING)
+
+
+def view(number: int, turned: float = 0.0, items: Sequence[Item] = (), light: float = 1.0) -> np.ndarray:
+    """A corner of the kitchen as the demo's camera sees it, with the grain of its own of each `number`."""
+    stand = standpoint(ROOM, 0, np.zeros(4))
+    pose = Pose(stand.x, stand.y, stand.z, stand.yaw + turned)
+    return house().frame(pose, items, None, light, number)
+
+
+@cache
+def house() -> Renderer:
+    return Renderer(0, CELL, CELLS)
+
+
+def pan() -> list[np.ndarray]:
+    return [view(k, turned=PAN_STEP * k) for k in range(PAN_FRAMES)]
+
+
+def ball() -> Item:
+    return Item("ball", COLOURS["red"], *place(ROOM, 0))
+
+
+class Stream:
+    """One camera, its frames as they come, and the memory that they go to."""
+
+    def __init__(self, model: Any, limits: StaticLimits, memory: Memory | None = None) -> None:
+        self.memory: Any = memory or FlashMemory(MEMORY)
+        self.mailbox = Mailbox(1 / FRAME_S)
+        self.complaints: list[str] = []
+        self.ready = threading.Event()
+        self.ingest = Ingest(
+            model,
+            self.memory,
+            {"camera": self.mailbox},
+            ThrottledLog(self.complaints.append),
+            2 * FRAME_NS,
+            wake=self.ready.set,
+            static=limits,
+        )
+        self.stamp_ns = 0
+
+    def show(self, pictures: Sequence[np.ndarray]) -> Stream:
+        for picture in pictures:
+            self.stamp_ns += FRAME_NS
+            self.mailbox.offer(Frame("camera", "", self.stamp_ns, picture.copy))
+            while self.mailbox.counts().pending:
+                self.ready.clear()
+                if not self.ingest.step() and self.mailbox.counts().pending:
+                    assert self.ready.wait(60.0)
+        return self
+
+    @property
+    def shares(self) -> tuple[int, int]:
+        """Frames that were encoded, and that were not."""
+        counts = self.mailbox.counts()
+        assert counts.received == counts.encoded + counts.static + counts.gated + counts.dropped + counts.pending
+        assert not self.complaints
+        return counts.encoded, counts.static
+
+
+def answer(model: Any, memory: FlashMemory, question: str) -> str:
+    return "".join(token.text for token in model.answer(memory.snapshot(), question, 16)).strip()
+
+
+def nearest(memory: FlashMemory, low: torch.Tensor) -> float:
+    """Distance of a low-resolution map from what the memory shows, over its length."""
+    shown = memory.snapshot().csm.flatten(1)
+    return float((shown - low.flatten()).norm(dim=1).min() / low.norm())
+
+
+def test_a_scene_that_rests_is_encoded_once_and_stands_for_all_of_its_time(household: Any) -> None:
+    stream = Stream(household, LIMITS).show([view(k) for k in range(40)])
+    memory = stream.memory
+    assert stream.shares == (4, 36)  # the second time after static.max_interval_s
+    assert (memory.slots_seen, memory.first_ns, memory.last_ns) == (20, FRAME_NS, 40 * FRAME_NS)
+    weights = [entry.weight for entry in memory.snapshot().entries if entry.weight > 1]
+    assert sum(weights) == 20
+    assert memory.newest == (40 * FRAME_NS, 40 * FRAME_NS)
+
+
+def test_an_open_gate_encodes_every_slot(household: Any) -> None:
+    assert Stream(household, OPEN).show([view(k) for k in range(12)]).shares == (12, 0)
+
+
+def test_a_slow_pan_is_not_taken_for_a_scene_that_rests(household: Any) -> None:
+    """From one frame to the next hardly anything changes; what the memory shows keeps up all the same."""
+    pictures = pan()
+    stream, grid = Stream(household, ENDLESS).show(pictures), household.grid(448, 448)
+    encoded, static = stream.shares
+    assert encoded >= 8
+    assert static >= 8
+    first, last = (household.encode([pictures[k], pictures[k + 1]], grid)[0] for k in (0, PAN_FRAMES - 2))
+    turned = float((last - first).norm() / last.norm())
+    assert nearest(stream.memory, last) < 0.5 * turned
+
+
+def test_dusk_is_not_taken_for_a_scene_that_rests(household: Any) -> None:
+    encoded, _ = Stream(household, ENDLESS).show([view(k, light=1.0 - 0.005 * k) for k in range(80)]).shares
+    assert encoded >= 16
+
+
+def test_a_small_object_that_appears_is_seen_and_answered_from(household: Any) -> None:
+    bare, with_it = [view(k) for k in range(12)], [view(k, items=[ball()]) for k in range(12, 16)]
+    streams = [Stream(household, limits).show(bare).show(with_it) for limits in (LIMITS, OPEN)]
+    assert streams[0].shares[0] < streams[1].shares[0]
+    said = [answer(household, stream.memory, "Did you see a red ball?") for stream in streams]
+    assert said[0] == said[1]
+    assert said[0].lower().startswith("yes")
+    assert said[0] != answer(household, Stream(household, LIMITS).show(bare).memory, "Did you see a red ball?")
+
+
+def test_an_object_far_away_is_seen_when_it_appears(household: Any) -> None:
+    x, y = centre(ROOM)
+    far = Item("ball", COLOURS["red"], float(x) + 2.2, float(y) + 2.2)
+    stream = Stream(household, ENDLESS).show([view(k) for k in range(8)])
+    assert stream.shares == (2, 6)
+    assert stream.show([view(k, items=[far]) for k in range(8, 12)]).shares == (4, 8)
+
+
+@pytest.mark.parametrize("size", [(448, 448), (480, 640), (61, 90), (20, 300), (8, 8)])
+@pytest.mark.parametrize("corner", [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_a_patch_that_changes_is_seen_wherever_it_lies(size: tuple[int, int], corner: tuple[int, int]) -> None:
+    before = np.full((*size, 3), 90, np.uint8)
+    side = max(1, min(size) // PATCHES)
+    top, left = ((length - side) * at for length, at in zip(size, corner, strict=True))
+    for down, right in ((0, 0), (side // 2, side // 2)):
+        after = before.copy()
+        y, x = min(top, size[0] - side) - down * corner[0], left - right * corner[1]
+        after[max(y, 0) : max(y, 0) + side, max(x, 0) : max(x, 0) + side, 2] += 30
+        assert largest_change(block_means(after), block_means(before)) > LIMITS.threshold
+
+
+def test_pictures_of_another_size_do_not_rest(household: Any) -> None:
+    stream = Stream(household, LIMITS).show([np.full((448, 448, 3), 80, np.uint8)] * 4)
+    counts = stream.show([np.full((480, 640, 3), 80, np.uint8)] * 2).mailbox.counts()
+    assert (counts.encoded, counts.static, counts.resolution_changes) == (4, 2, 1)
+
+
+def test_what_is_forgotten_of_a_rest_takes_the_slot_it_rests_on_with_it(household: Any) -> None:
+    stream = Stream(household, LIMITS).show([view(k) for k in range(12)])
+    since = Interval(8 * FRAME_NS, 9 * FRAME_NS)
+    stream.ingest.forget("camera", since)
+    assert stream.memory.forget(Scope((), *since)).slots == 6
+    assert not stream.memory.entries
+    assert stream.show([view(k) for k in range(4)]).shares == (4, 12)
+    assert stream.memory.first_ns == 13 * FRAME_NS
+
+
+def test_a_memory_that_lost_the_slot_behind_the_gates_back_gets_another(household: Any) -> None:
+    stream = Stream(household, LIMITS).show([view(k) for k in range(6)])
+    stream.memory.reset()
+    assert stream.show([view(k) for k in range(6, 8)]).shares == (4, 4)
+    assert stream.memory.slots_seen == 1
+
+
+@pytest.mark.parametrize("policy", [RecentSlots, UniformSlots])
+def test_other_memories_let_their_newest_slot_stay(household: Any, policy: type) -> None:
+    stream = Stream(household, LIMITS, policy(MEMORY)).show([view(k) for k in range(12)])
+    (entry,) = stream.memory.snapshot().entries
+    assert stream.memory.slots_seen == 6
+    assert (entry.first_ns, entry.last_ns, entry.thumbnail_ns) == (FRAME_NS, 12 * FRAME_NS, 2 * FRAME_NS)
+
+
+def test_slots_that_are_prepared_and_encoded_together_are_those_encoded_alone(household: Any) -> None:
+    grid, pictures = household.grid(448, 448), pan()[:6]
+    prepared = [household.prepare(picture, grid) for picture in pictures]
+    together = household.encode_slots([prepared[k : k + 2] for k in range(0, 6, 2)], grid)
+    for k, (low, detail) in enumerate(together):
+        for ours, alone in zip((low, detail), household.encode(pictures[2 * k : 2 * k + 2], grid), strict=True):
+            assert ours.shape == alone.shape
+            assert (ours - alone).norm() < 0.02 * alone.norm()
