@@ -14,6 +14,9 @@ setup(
     description="A bounded visual memory of endless camera streams, as a ROS 2 node that other nodes can ask",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    author="flash_vstream_ros maintainers",
+    author_email="maintainers@flash-vstream-ros.org",
+    url="https://github.com/flash-vstream-ros/flash_vstream_ros",
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
@@ -41,6 +44,7 @@ setup(
     extras_require={
         "llava": ["protobuf>=4", "sentencepiece>=0.2"],  # to read Vicuna's tokenizer.model
         "train": ["matplotlib>=3.8", "torch>=2.9,<3"],  # Muon
+        "docs": ["mkdocs-material>=9.6"],
         "lora": ["peft>=0.18"],
         "quantized": ["accelerate>=1.1", "bitsandbytes>=0.46.1"],
         "test": [
@@ -48,6 +52,7 @@ setup(
             "bitsandbytes>=0.46.1; platform_machine == 'x86_64' or platform_machine == 'AMD64'",
             "hypothesis>=6.100",
             "matplotlib>=3.8",
+            "mkdocs-material>=9.6",
             "mypy>=1.11",
             "peft>=0.18",
             "pillow>=10",

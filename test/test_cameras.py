@@ -253,11 +253,11 @@ def test_the_qos_of_a_topic_is_overridden_the_ros_way(robots: Callable[..., Robo
     assert robot.camera().reliable
 
 
-def test_the_readmes_form_of_an_override_is_read_from_a_parameter_file(
+def test_the_documented_form_of_an_override_is_read_from_a_parameter_file(
     robots: Callable[..., Robot], tmp_path: Path
 ) -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-    (text,) = (block for block in re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL) if "qos_overrides" in block)
+    page = (Path(__file__).parents[1] / "docs" / "reference" / "cameras.md").read_text(encoding="utf-8")
+    (text,) = (block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "qos_overrides" in block)
     file = tmp_path / "overrides.yaml"
     file.write_text(text.replace("depth: 5", "depth: 9"), encoding="utf-8")
     robot = robots("--params-file", str(file), "-r", "image:=/camera/image_raw")

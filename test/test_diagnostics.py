@@ -31,7 +31,7 @@ from flash_vstream_ros.node.diagnostics import (
 
 SECOND = 1_000_000_000
 START = 1_700_000_000 * SECOND
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+DIAGNOSTICS_PAGE = (Path(__file__).parents[1] / "docs" / "reference" / "diagnostics.md").read_text(encoding="utf-8")
 
 
 def counts(received: int = 0, encoded: int = 0, newest_s: float | None = None, **drops: int) -> FrameCounts:
@@ -296,8 +296,8 @@ def test_without_an_engine_nothing_is_wrong() -> None:
     assert {model_report(None, "m", START).level, memory_report(None).level} == {Level.OK}
 
 
-def test_the_readme_tells_the_thresholds() -> None:
-    row = next(line for line in README.splitlines() if line.startswith("| camera |"))
+def test_the_diagnostics_page_tells_the_thresholds() -> None:
+    row = next(line for line in DIAGNOSTICS_PAGE.splitlines() if line.startswith("| camera |"))
     for threshold in (
         f"{SILENT_S:g} s",
         f"{LOST_S:g} s",

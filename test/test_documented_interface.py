@@ -1,4 +1,4 @@
-"""README's tables of parameters, topics, services and launch arguments against the node and the launch file."""
+"""The documented topics, services and launch arguments against the node and the launch file."""
 
 from __future__ import annotations
 
@@ -16,37 +16,18 @@ from conftest import wait_until
 from flash_vstream_ros.bench.camera import running
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.node.managed_node import ManagedNode
-from flash_vstream_ros.node.parameters import PARAMETERS, ParameterSpec
+from flash_vstream_ros.node.parameters import PARAMETERS
 from flash_vstream_ros.node.vstream_node import VStreamNode
 from flash_vstream_ros.ros import DurabilityPolicy, Node, QoSProfile, ReliabilityPolicy
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+NODE_PAGE = (ROOT / "docs" / "reference" / "node.md").read_text(encoding="utf-8")
 
 
 def rows(*headings: str) -> list[list[str]]:
     """The cells of the table that has these headings first, without its first two lines."""
-    table = README.split(f"| {' | '.join(headings)} |", 1)[1].split("\n\n")[0]
+    table = NODE_PAGE.split(f"| {' | '.join(headings)} |", 1)[1].split("\n\n")[0]
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
-
-
-def text_of(default: Any) -> str:
-    if isinstance(default, list):
-        return f"[{', '.join(default)}]"
-    return str(default).lower() if isinstance(default, bool) else str(default) or '""'
-
-
-def row_of(spec: ParameterSpec) -> list[str]:
-    meaning = f"{spec.description}."
-    if spec.choices:
-        meaning += f" One of: {', '.join(spec.choices)}."
-    if spec.least is not None and spec.most is not None:
-        meaning += f" {spec.least:.10g} to {spec.most:.10g}."
-    return [f"`{spec.name}`", f"`{text_of(spec.default)}`", "live" if spec.dynamic else "at start", meaning]
-
-
-def test_the_table_of_parameters_is_that_of_the_code() -> None:
-    assert rows("Parameter", "Default", "Changes", "Meaning") == [row_of(spec) for spec in PARAMETERS]
 
 
 class Offer(NamedTuple):
@@ -137,9 +118,9 @@ def test_the_table_of_topics_and_services_is_what_the_node_offers(active: tuple[
     }
 
 
-def test_the_readme_names_what_makes_it_a_managed_node(active: tuple[str, VStreamNode]) -> None:
+def test_the_node_page_names_what_makes_it_a_managed_node(active: tuple[str, VStreamNode]) -> None:
     simple, managed = Node("simple"), ManagedNode("managed")
-    (sentence,) = re.findall(r"^It is a managed node .*$", README, re.MULTILINE)
+    (sentence,) = re.findall(r"^It is a managed node .*$", NODE_PAGE, re.MULTILINE)
     named = set(re.findall(r"`(~/\w+)`", sentence))
     wait_until(lambda: set(beyond(managed, simple)) == named)
     assert set(beyond(managed, simple)) == named <= set(offers(active[1]))

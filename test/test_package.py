@@ -22,6 +22,12 @@ from flash_vstream_ros.ros.images import DEPTH, ENCODINGS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
 INTERFACES = sorted([*ROOT.glob("msg/*.msg"), *ROOT.glob("srv/*.srv")])
 
 
@@ -98,12 +104,12 @@ def test_the_yaml_file_marks_what_can_change_while_the_node_runs() -> None:
 
 
 @pytest.mark.parametrize("state", State, ids=lambda state: state.name)
-def test_the_readme_names_every_state(state: State) -> None:
-    assert f"`{state.name}`" in README
+def test_the_node_page_names_every_state(state: State) -> None:
+    assert f"`{state.name}`" in page("reference/node.md")
 
 
-def test_the_readme_lists_the_image_encodings() -> None:
-    table = README.split("| Encoding (raw) |")[1].split("\n\n")[0].splitlines()[2:]
+def test_the_camera_page_lists_the_image_encodings() -> None:
+    table = page("reference/cameras.md").split("| Encoding (raw) |")[1].split("\n\n")[0].splitlines()[2:]
     listed = [encoding for row in table for encoding in row.split("|")[1].strip().split(", ")]
     assert sorted(listed) == sorted({*ENCODINGS, *DEPTH})
 
