@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from flash_vstream_ros.ros import Context, Node, SingleThreadedExecutor, init, ok, shutdown
-from flash_vstream_ros.ros.interfaces import AskScene, DurationMsg, String, TimeMsg, to_dict
+from flash_vstream_ros.ros.interfaces import AnswerPiece, AskScene, to_dict
+from flash_vstream_ros.ros.stamps import duration_message, stamp_at
 
 # A reply that is late by more than this was lost: its server ended, or its middleware cannot share services.
 GRACE_S = 30.0
@@ -25,7 +27,8 @@ class AskClient:
     """Asks a node through its service. A context manager with a ROS context of its own."""
 
     def __init__(self, service: str, ros_args: Sequence[str] = (), stream_of: str | None = None) -> None:
-        self.on_piece: Callable[[str], None] | None = None
+        self.on_piece: Callable[[str], None] | None = None  # gets the pieces of this client's own answers
+        self.asked = ""  # id of its newest question
         self._service_name = service
         self._ros_args = list(ros_args)
         self._stream_of = stream_of
@@ -37,7 +40,7 @@ class AskClient:
         self.service = self.node.create_client(AskScene, self._service_name)
         self._clients: dict[str, Any] = {}
         if self._stream_of:
-            self.node.create_subscription(String, f"{self._stream_of}/answer_stream", self._on_stream, 100)
+            self.node.create_subscription(AnswerPiece, f"{self._stream_of}/answer_stream", self._on_stream, 100)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         return self
@@ -61,10 +64,11 @@ class AskClient:
     ) -> AskScene.Request:
         return AskScene.Request(
             question=question,
+            question_id=uuid.uuid4().hex,
             cameras=list(cameras),
-            since=stamp(since_s),
-            until=stamp(until_s),
-            deadline=DurationMsg(**_parts(deadline_s)),
+            since=stamp_at(since_s),
+            until=stamp_at(until_s),
+            deadline=duration_message(deadline_s),
             max_new_tokens=max_new_tokens,
             stream=stream,
         )
@@ -85,6 +89,7 @@ class AskClient:
 
     def ask(self, request: AskScene.Request) -> AskScene.Response:
         """Ask once. Raises TimeoutError when the reply does not come."""
+        self.asked = request.question_id
         return self._reply(self.service, request, max(request.deadline.sec, GRACE_S) + GRACE_S)
 
     def call(self, kind: Any, service: str, request: Any, wait_s: float) -> Any:
@@ -115,19 +120,9 @@ class AskClient:
         """The reply with the service's field names; thumbnails are left out."""
         return to_dict(reply, binary=False)
 
-    def _on_stream(self, message: String) -> None:
-        if self.on_piece:
-            self.on_piece(message.data)
-
-
-def seconds(part: TimeMsg | DurationMsg) -> float:
-    """A stamp or a duration in seconds."""
-    return float(part.sec + part.nanosec * 1e-9)
-
-
-def stamp(seconds: float) -> TimeMsg:
-    """Seconds as a stamp."""
-    return TimeMsg(**_parts(seconds))
+    def _on_stream(self, piece: AnswerPiece) -> None:
+        if self.on_piece and piece.question_id == self.asked:
+            self.on_piece(piece.text)
 
 
 def _wait_for(client: Any, wait_s: float) -> None:
@@ -136,8 +131,3 @@ def _wait_for(client: Any, wait_s: float) -> None:
             f"no node offers {client.srv_name} after {wait_s:.0f} s; start one with `flash-vstream-ros node`"
             " and check that ROS_DOMAIN_ID is the same here and there"
         )
-
-
-def _parts(seconds: float) -> dict[str, int]:
-    sec, nanosec = divmod(round(seconds * 1e9), 1_000_000_000)
-    return {"sec": sec, "nanosec": nanosec}

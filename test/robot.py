@@ -16,13 +16,13 @@ import numpy as np
 from flash_vstream_ros.client import AskClient
 from flash_vstream_ros.ros import DurabilityPolicy, QoSProfile
 from flash_vstream_ros.ros.images import from_rgb
-from flash_vstream_ros.ros.interfaces import Empty, Image, MemoryStatus, SceneSummary, String, interface
+from flash_vstream_ros.ros.interfaces import Image, MemoryStatus, SceneSummary, String, interface
 
 SECOND = 1_000_000_000
 START_S = 200.0  # for a process with torch to start, on a machine that does other work as well
 CRASHES = [1, *(-number for number in (signal.SIGABRT, signal.SIGBUS, signal.SIGSEGV))]
 SMALL = ["-p", "model.max_pixels:=12544", "-p", "question.max_new_tokens:=8", "-p", "summary.period_s:=0.0"]
-SMALL += ["-p", "status.period_s:=0.05"]
+SMALL += ["-p", "status.period_s:=0.05", "-p", "question.max_answer_tokens:=65535"]
 
 
 class NodeProcess:
@@ -86,7 +86,7 @@ class Robot(AskClient):
         }
         self.images = self.cameras[self._topics[0]]
         self.questions = self.node.create_publisher(String, f"{self._at}/question", 10)
-        self.cancel = self.node.create_publisher(Empty, f"{self._at}/cancel", 10)
+        self.cancel = self.node.create_publisher(String, f"{self._at}/cancel", 10)
         self.node.create_subscription(MemoryStatus, f"{self._at}/status", self._on_status, 10)
         self.node.create_subscription(String, f"{self._at}/answer", lambda m: self.answers.append(m.data), 10)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)

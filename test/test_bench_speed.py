@@ -26,6 +26,7 @@ from flash_vstream_ros.cli import main
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Grid, Slot, klarge_retrieve
 from flash_vstream_ros.models.interface import ModelError
 from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.models.model_kind import ModelKind
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "data" / "golden" / "qwen"
 CPU = torch.device("cpu")
@@ -321,7 +322,7 @@ def test_a_published_shape_encodes_and_answers(monkeypatch: pytest.MonkeyPatch) 
     config = shapes.shape_config("tiny")
     monkeypatch.setattr(shapes, "shape_config", lambda _: config)
     model = shapes.shaped_model("qwen2-vl-2b", "cpu", max_pixels=112 * 112)
-    assert (model.dtype, model.trained, model.name) == (torch.bfloat16, False, "qwen2-vl-2b")
+    assert (model.dtype, model.kind, model.name) == (torch.bfloat16, ModelKind.UNTRAINED, "qwen2-vl-2b")
     low, detail = model.encode(warm.pictures(2.0)[:2], Grid(8, 8))
     memory = FlashMemory(SMALL)
     memory.insert(Slot("camera", "", 1, 2, low, detail, Grid(8, 8)))

@@ -34,6 +34,7 @@ from flash_vstream_ros.memory.flash_memory import FlashMemory
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.models.model_kind import ModelKind
 from flash_vstream_ros.models.qwen2_vl import Qwen2VL
 
 EAGER = PrefixCacheConfig(max_device_share=1.0)
@@ -373,7 +374,7 @@ def test_a_question_that_is_cancelled_while_its_prompt_is_read_says_nothing(mode
     bench.reader.chunk_s = 0.0
     log = ThrottledLog(bench.said.append)
     finish = Request.finish
-    dialogue = Dialogue(bench.reader, True, bench.memory, log, line, finish, max_new_tokens=4, evidence=3)
+    dialogue = Dialogue(bench.reader, ModelKind.TRAINED, bench.memory, log, line, finish, max_new_tokens=4, evidence=3)
     request = Request(Question("Who? " * 200), 60.0)
     line.join(request)
     for _ in range(6):  # it is begun, and read

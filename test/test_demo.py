@@ -16,13 +16,16 @@ def jpeg(colour: tuple[int, int, int], width: int = 80, height: int = 80) -> byt
 
 
 def test_a_caption_tells_kind_time_and_weight() -> None:
-    assert Picture("CSM", 204.6, 3.0, b"").caption == "CSM 3:25 w 3"
-    assert Picture("DAM", 59.7, 12.5, b"").caption == "DAM 1:00 w 12.5"
+    assert Picture("synopsis", 204.6, 3.0, b"").caption == "synopsis 3:25 w 3"
+    assert Picture("key frame", 59.7, 12.5, b"").caption == "key frame 1:00 w 12.5"
 
 
 def test_the_contact_sheet_shows_pictures_in_order_of_time() -> None:
-    red, blue = Picture("DAM", 90.0, 1.0, jpeg((0, 0, 255))), Picture("CSM", 30.0, 2.0, jpeg((255, 0, 0), height=40))
-    sheet = contact_sheet([red, blue, Picture("CSM", 95.0, 1.0, b"no picture")])
+    red, blue = (
+        Picture("key frame", 90.0, 1.0, jpeg((0, 0, 255))),
+        Picture("synopsis", 30.0, 2.0, jpeg((255, 0, 0), height=40)),
+    )
+    sheet = contact_sheet([red, blue, Picture("synopsis", 95.0, 1.0, b"no picture")])
     left, middle, right = (sheet[SIDE // 2, column * SIDE + SIDE // 2].tolist() for column in range(3))
     assert left[0] > 240 > 20 > left[2]
     assert middle[2] > 240 > 20 > middle[0]
@@ -40,7 +43,7 @@ def test_the_demo_asks_over_the_wire_and_writes_what_it_prints(tmp_path: Path) -
     assert len(report["questions"]) == len({asked["question"] for asked in report["questions"]}) == 10
     assert len({asked["kind"] for asked in report["questions"]}) >= 8
     for asked in report["questions"]:
-        assert not asked["answer"].startswith("[untrained]")
+        assert asked["answer"].startswith("[demo model] ")
         assert asked["time_to_first_token"] > 0
         assert {"question", "truth", "right"} <= set(asked)
         assert asked["question"].split()[0] in done.stdout

@@ -53,23 +53,23 @@ def living(**overrides: Any) -> Iterator[Live]:
 
 @pytest.mark.usefixtures("ros")
 def test_what_was_wrong_at_start_is_said_and_the_server_holds_what_is_used() -> None:
-    with living(sample_fps=5, model__dtype="float7", memory__csm_slots=20, question__queue=99) as node:
+    with living(sample_fps=5, model__dtype="float7", memory__synopsis_slots=20, question__queue=99) as node:
         assert [node.value(name) for name in ("sample_fps", "model.dtype", "question.queue")] == [1.0, "auto", 4]
-        assert (node.value("memory.csm_slots"), node.value("memory.dam_slots")) == (20, 20)
-        assert node.settings.engine.memory.dam_slots == 20
+        assert (node.value("memory.synopsis_slots"), node.value("memory.key_frame_slots")) == (20, 20)
+        assert node.settings.engine.memory.key_frame_slots == 20
         assert len(node.complaints) == 4
-        assert "'memory.dam_slots' is 30, more than 'memory.csm_slots', 20; used are" in node.complaints[-1]
+        assert "'memory.key_frame_slots' is 30, more than 'memory.synopsis_slots', 20; used are" in node.complaints[-1]
         assert node.put("sample_fps", 3.0).successful
 
 
 @pytest.mark.usefixtures("ros")
 def test_cameras_need_names_that_differ_and_a_cluster_each() -> None:
-    with living(cameras=["front", "front", "left side", "rear"], memory__csm_slots=1) as node:
+    with living(cameras=["front", "front", "left side", "rear"], memory__synopsis_slots=1) as node:
         assert node.settings.engine.cameras == ("front", "rear")
-        assert (node.value("memory.csm_slots"), node.value("memory.dam_slots")) == (2, 2)
+        assert (node.value("memory.synopsis_slots"), node.value("memory.key_frame_slots")) == (2, 2)
         assert "'cameras' has to be different names" in node.complaints[0]
         result = node.set_parameters_atomically(
-            [Parameter("memory.csm_slots", value=1), Parameter("memory.dam_slots", value=1)]
+            [Parameter("memory.synopsis_slots", value=1), Parameter("memory.key_frame_slots", value=1)]
         )
         assert "each of 2 cameras needs a slot" in result.reason
 

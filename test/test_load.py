@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from flash_vstream_ros.models.interface import ModelError
 from flash_vstream_ros.models.load import choose_attention, choose_dtype, load_model
+from flash_vstream_ros.models.model_kind import ModelKind
 from flash_vstream_ros.models.tiny import save_tiny
 
 CPU = torch.device("cpu")
@@ -61,8 +62,8 @@ def encoded(model) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_a_saved_folder_loads_to_the_same_model(folder):
     made, loaded = load_model("tiny-random", device="cpu"), load_model(str(folder), device="cpu")
-    assert (made.name, made.trained) == ("tiny-random", False)
-    assert (loaded.name, loaded.trained) == (str(folder), True)
+    assert (made.name, made.kind) == ("tiny-random", ModelKind.UNTRAINED)
+    assert (loaded.name, loaded.kind) == (str(folder), ModelKind.TRAINED)
     for a, b in zip(encoded(made), encoded(loaded), strict=True):
         assert torch.equal(a, b)
     assert loaded._prompt.after("où?") == made._prompt.after("où?")

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from robot import NodeProcess, Robot, balanced
 
-from flash_vstream_ros.client import stamp
 from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.control.memory_commands import MemoryCommands
 from flash_vstream_ros.engine.engine import Engine
@@ -21,6 +20,7 @@ from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.node.memory_services import MemoryServices
 from flash_vstream_ros.ros import Node, SingleThreadedExecutor
 from flash_vstream_ros.ros.interfaces import Forget, ListMemory, Trigger
+from flash_vstream_ros.ros.stamps import stamp_at
 
 WAIT_S = 60.0
 
@@ -32,11 +32,11 @@ class Keeper(Robot):
         return self.call(Trigger, f"{self._at}/{name}", Trigger.Request(), WAIT_S)
 
     def forget(self, since_s: float = 0.0, until_s: float = 0.0, cameras: tuple[str, ...] = ()) -> Forget.Response:
-        request = Forget.Request(cameras=list(cameras), since=stamp(since_s), until=stamp(until_s))
+        request = Forget.Request(cameras=list(cameras), since=stamp_at(since_s), until=stamp_at(until_s))
         return self.call(Forget, f"{self._at}/forget", request, WAIT_S)
 
     def listed(self, since_s: float = 0.0, until_s: float = 0.0, **fields: object) -> ListMemory.Response:
-        request = ListMemory.Request(since=stamp(since_s), until=stamp(until_s), **fields)
+        request = ListMemory.Request(since=stamp_at(since_s), until=stamp_at(until_s), **fields)
         return self.call(ListMemory, f"{self._at}/list_memory", request, WAIT_S)
 
     def held_seconds(self) -> set[int]:
@@ -242,11 +242,11 @@ def test_a_defect_is_answered_and_a_busy_worker_is_not_waited_for_for_ever(
     monkeypatch.setattr("flash_vstream_ros.node.memory_services.PATIENCE_S", 0.2)
     release = threading.Event()
     bench.engine.order(lambda _: release.wait(WAIT_S))
-    reply = bench.call(Forget, "forget", since=stamp(1.0))
+    reply = bench.call(Forget, "forget", since=stamp_at(1.0))
     assert (reply.error_code, bench.forgotten) == (reply.TIMEOUT, 0)  # type: ignore[attr-defined]
     assert "nothing was done" in reply.error_msg  # type: ignore[attr-defined]
     release.set()
     monkeypatch.undo()
-    assert bench.call(Forget, "forget", since=stamp(1.0)).error_code == 0  # type: ignore[attr-defined]
+    assert bench.call(Forget, "forget", since=stamp_at(1.0)).error_code == 0  # type: ignore[attr-defined]
     assert bench.forgotten == 1
     assert bench.engine.status().paused

@@ -8,8 +8,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,7 +19,8 @@ import pytest
 from robot import SECOND, NodeProcess, Robot, balanced
 
 from flash_vstream_ros.ros.images import from_rgb
-from flash_vstream_ros.ros.interfaces import Empty, Image, String
+from flash_vstream_ros.ros.interfaces import AnswerPiece, Image, String
+from flash_vstream_ros.ros.stamps import duration_ns
 
 SHARED_CLIP = Path(__file__).parents[2] / "shared" / "data" / "vtest.avi"
 
@@ -70,7 +73,7 @@ def test_the_status_accounts_for_every_frame(robot: Robot) -> None:
     assert status.state == status.READY
     assert 0 < status.memory_entries <= status.memory_capacity
     assert status.memory_tokens > 0 < status.memory_bytes
-    assert 0 < status.encode_p50 <= status.encode_p95
+    assert 0 < duration_ns(status.encode_p50) <= duration_ns(status.encode_p95)
 
 
 def test_the_status_and_the_reply_say_what_was_read_ahead(robot: Robot) -> None:
@@ -87,7 +90,7 @@ def test_the_status_and_the_reply_say_what_was_read_ahead(robot: Robot) -> None:
     assert status.questions_answered - before.questions_answered == 2
     assert status.prefix_cache_bytes == before.prefix_cache_bytes > 0
     assert status.prefix_cache_failures == 0
-    assert 0 < status.first_token_p50 <= status.first_token_p95
+    assert 0 < duration_ns(status.first_token_p50) <= duration_ns(status.first_token_p95)
 
 
 def test_twenty_questions_while_frames_come_at_10_hz(robot: Robot) -> None:
@@ -132,12 +135,89 @@ def test_an_answer_is_streamed_while_it_is_made(robot: Robot) -> None:
     assert len(pieces) > 2
 
 
+def test_a_client_hears_the_pieces_of_its_own_answers_only(robot: Robot) -> None:
+    heard: dict[str, list[AnswerPiece]] = defaultdict(list)
+    topic = "/flash_vstream/answer_stream"
+    robot.node.create_subscription(AnswerPiece, topic, lambda piece: heard[piece.question_id].append(piece), 100)
+    with Robot() as other:
+        own: list[str] = []
+        foreign: list[str] = []
+        robot.on_piece, other.on_piece = own.append, foreign.append
+        requests = [client.request(text, stream=True) for client, text in ((robot, "What?"), (other, "Who?"))]
+        asked = [client.service.call_async(request) for client, request in zip((robot, other), requests, strict=True)]
+        robot.asked = requests[0].question_id
+        other.asked = requests[1].question_id
+        robot.wait_for(asked[0].done)
+        robot.wait_for(lambda: len(heard) == 2 and all(pieces[-1].last for pieces in heard.values()))
+        other.wait_for(asked[1].done)
+        other.wait_for(lambda: "".join(foreign).rstrip() == asked[1].result().answer)
+    robot.on_piece = None
+    replies = [future.result() for future in asked]
+    assert [reply.question_id for reply in replies] == [request.question_id for request in requests]
+    assert "".join(own).rstrip() == replies[0].answer
+    for reply in replies:
+        pieces = heard[reply.question_id]
+        assert [piece.index for piece in pieces] == list(range(len(pieces)))
+        assert [piece.last for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+        assert "".join(piece.text for piece in pieces).rstrip() == reply.answer
+
+
+def test_cancel_ends_one_question_and_leaves_the_others(robot: Robot) -> None:
+    def long(question_id: str) -> Any:
+        request = robot.request("A long story", max_new_tokens=60_000, deadline_s=60.0)
+        request.question_id = question_id
+        return robot.service.call_async(request)
+
+    first, second = long("first"), long("second")
+    robot.wait_for(lambda: robot.status.questions_answered >= 0 and not first.done())
+    again = long("first")
+    robot.wait_for(again.done)
+    assert again.result().error_code == again.result().INVALID_REQUEST
+    assert "in use" in again.result().error_msg
+    robot.cancel.publish(String(data="nobody"))
+    robot.cancel.publish(String(data=""))
+    robot.cancel.publish(String(data="second"))
+    robot.wait_for(second.done)
+    assert second.result().error_code == second.result().CANCELLED
+    assert not first.done()
+    robot.cancel.publish(String(data="first"))
+    robot.wait_for(first.done)
+    assert first.result().error_code == first.result().CANCELLED
+
+
+def test_a_request_beyond_the_limits_is_cut_down_and_says_so(robot: Robot) -> None:
+    reply = robot.ask(robot.request("What?", deadline_s=2.0**31 - 1))
+    assert reply.error_code == reply.NONE
+    assert list(reply.adjustments) == ["deadline reduced from 2147483647 s to question.max_deadline_s = 120 s"]
+
+
+def test_every_answer_says_what_kind_of_model_gave_it(robot: Robot) -> None:
+    reply = robot.ask(robot.request("What?"))
+    assert (reply.model_kind, reply.answer.split()[0]) == (reply.MODEL_UNTRAINED, "[untrained]")
+    refused = robot.ask(robot.request(""))
+    assert (refused.model_kind, refused.answer) == (refused.MODEL_NONE, "")
+
+
+def test_stamps_that_no_frame_can_have_are_dropped_by_name(robot: Robot) -> None:
+    before = robot.drops()
+    for sec, nanosec in ((2**31 - 1, 2**32 - 1), (-(2**31), 0), (-1, 5), (5, SECOND)):
+        image = from_rgb(np.zeros((60, 80, 3), np.uint8), 0, "", Image)
+        image.header.stamp.sec, image.header.stamp.nanosec = sec, nanosec
+        robot.show(image)
+    image = from_rgb(np.zeros((60, 80, 3), np.uint8), 0, "x" * 10_000_000, Image)
+    robot.show(image)
+    after = robot.drops()
+    new = {reason: count - before.get(reason, 0) for reason, count in after.items() if count > before.get(reason, 0)}
+    assert new == {"negative_stamp": 2, "nanosec_out_of_range": 2, "frame_id_too_long": 1}
+    assert robot.ask(robot.request("Still there?")).error_code == 0
+
+
 def test_cancel_ends_the_answer_under_way(robot: Robot) -> None:
     pieces: list[str] = []
 
     def cancel_once(piece: str) -> None:
         if not pieces:
-            robot.cancel.publish(Empty())
+            robot.cancel.publish(String(data="*"))
         pieces.append(piece)
 
     robot.on_piece = cancel_once
@@ -176,8 +256,8 @@ def test_control_characters_and_special_tokens_in_a_question_do_no_harm(robot: R
 
 def test_a_client_killed_while_it_waits_costs_nobody_else(robot: Robot) -> None:
     ask = [sys.executable, "-m", "flash_vstream_ros.cli", "ask", "A long story"]
-    pieces: list[str] = []
-    robot.on_piece = pieces.append
+    pieces: list[AnswerPiece] = []
+    robot.node.create_subscription(AnswerPiece, "/flash_vstream/answer_stream", pieces.append, 100)
     client = subprocess.Popen([*ask, "--stream", "--max-new-tokens", "60000", "--deadline", "6"])
     robot.wait_for(lambda: bool(pieces))
     client.kill()

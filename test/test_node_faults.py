@@ -154,7 +154,7 @@ def test_unknown_mistyped_and_out_of_range_parameters_are_named_and_defaults_use
     parameters = {
         "sample_fsp": "2.0",
         "sample_fps": "5",
-        "memory.csm_slots": "-3",
+        "memory.synopsis_slots": "-3",
         "model.dtype": "float7",
         "question.deadline_s": "soon",
     }

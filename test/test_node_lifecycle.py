@@ -137,12 +137,12 @@ def test_parameters_of_an_unconfigured_node_change_and_hold_when_it_is_configure
         return waiting.node.set_parameters_atomically([Parameter(name, value=value)])
 
     assert put("cameras", ["front", "rear"]).successful
-    assert put("memory.csm_slots", 40).successful
+    assert put("memory.synopsis_slots", 40).successful
     assert waiting.manager.change("configure", "activate") == [True, True]
     assert list(waiting.wait_for_state(MemoryStatus.READY).cameras) == ["front", "rear"]
     assert waiting.robot.status.memory_capacity == 40 + 30
     assert "configure the node again" in put("cameras", ["left"]).reason
-    assert put("memory.csm_slots", 50).successful
+    assert put("memory.synopsis_slots", 50).successful
     waiting.robot.wait_for(lambda: waiting.robot.status.memory_capacity == 50 + 30)
     assert waiting.manager.change("deactivate", "cleanup") == [True, True]
     assert put("cameras", ["left"]).successful

@@ -10,7 +10,7 @@ from robot import NodeProcess, Robot, balanced
 
 from flash_vstream_ros.node.parameters import PARAMETERS
 from flash_vstream_ros.ros import Parameter
-from flash_vstream_ros.ros.interfaces import Empty, interface
+from flash_vstream_ros.ros.interfaces import String, interface
 
 NAMESPACE = "/live"
 NODE = f"{NAMESPACE}/flash_vstream"
@@ -118,8 +118,8 @@ def test_what_is_read_at_start_refuses_with_the_reason(robot: Operator, spec: An
         ({"question__queue": 0}, ["'question.queue' has to be from 1 to 64, not 0"]),
         ({"question__queue": True}, ["'question.queue' has to be an integer, not True"]),
         ({"summary__prompt": 5}, ["'summary.prompt' has to be a string, not 5"]),
-        ({"memory__dam_slots": 61}, ["'memory.dam_slots' is 61, more than 'memory.csm_slots', 60"]),
-        ({"memory__csm_slots": 29}, ["'memory.dam_slots' is 30, more than 'memory.csm_slots', 29"]),
+        ({"memory__key_frame_slots": 61}, ["'memory.key_frame_slots' is 61, more than 'memory.synopsis_slots', 60"]),
+        ({"memory__synopsis_slots": 29}, ["'memory.key_frame_slots' is 30, more than 'memory.synopsis_slots', 29"]),
         (
             {"model__name": "other", "sample_fps": 99.0, "question__evidence": "3", "question__queue": 8},
             [
@@ -156,14 +156,14 @@ def test_the_memory_shrinks_and_grows_under_the_camera(robot: Operator) -> None:
     see_more(robot, 30)
     before = robot.fresh_status()
     assert (before.memory_capacity, before.memory_entries > 20) == (90, True)
-    assert robot.set(memory__csm_slots=5, memory__dam_slots=2).successful
+    assert robot.set(memory__synopsis_slots=5, memory__key_frame_slots=2).successful
     robot.wait_for(lambda: robot.status.memory_capacity == 7)
     small = robot.fresh_status()
     assert small.memory_entries == 7
     assert small.memory_bytes < before.memory_bytes
     assert small.covered_since == before.covered_since
     assert robot.ask(robot.request("What is there?")).memory_tokens == small.memory_tokens
-    assert robot.set(memory__csm_slots=8, memory__dam_slots=8, memory__recent_slots=4).successful
+    assert robot.set(memory__synopsis_slots=8, memory__key_frame_slots=8, memory__recent_slots=4).successful
     robot.wait_for(lambda: robot.status.memory_capacity == 16)
     see_more(robot, 12)
     assert robot.fresh_status().memory_entries > 7
@@ -223,7 +223,7 @@ def test_a_longer_queue_takes_no_thread_from_the_camera_and_the_status_and_loses
     assert not any(future.done() for future in asked)
 
     def cancelled() -> int:
-        robot.cancel.publish(Empty())
+        robot.cancel.publish(String(data="*"))
         return int(robot.fresh_status().questions_failed - before)
 
     robot.wait_for(lambda: cancelled() == len(asked))

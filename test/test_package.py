@@ -17,6 +17,8 @@ from flash_vstream_ros.cli import COMMANDS
 from flash_vstream_ros.engine.answering.request_queue import ErrorCode
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.memory.slot import EntryKind
+from flash_vstream_ros.models.model_kind import ModelKind
+from flash_vstream_ros.node.conversions import ENTRY_KIND
 from flash_vstream_ros.node.parameters import PARAMETERS
 from flash_vstream_ros.ros.images import DEPTH, ENCODINGS
 
@@ -48,10 +50,18 @@ def constants(file: str) -> dict[str, int]:
 
 @pytest.mark.parametrize(
     ("file", "enum"),
-    [("srv/AskScene.srv", ErrorCode), ("msg/MemoryStatus.msg", State), ("msg/MemoryEntry.msg", EntryKind)],
+    [("srv/AskScene.srv", ErrorCode), ("msg/MemoryStatus.msg", State)],
 )
 def test_the_constants_of_the_interfaces_are_those_of_the_code(file: str, enum: type[IntEnum]) -> None:
-    assert constants(file) == {member.name: member.value for member in enum}
+    own = {name: value for name, value in constants(file).items() if not name.startswith("MODEL_")}
+    assert own == {member.name: member.value for member in enum}
+
+
+def test_the_kinds_of_models_and_of_entries_are_those_of_the_code() -> None:
+    models = {name: value for name, value in constants("srv/AskScene.srv").items() if name.startswith("MODEL_")}
+    assert models == {f"MODEL_{kind.name}": kind.value for kind in ModelKind}
+    assert sorted(ENTRY_KIND) == sorted(EntryKind)
+    assert sorted(ENTRY_KIND.values()) == sorted(constants("msg/MemoryEntry.msg").values())
 
 
 @pytest.mark.parametrize("file", ["srv/Forget.srv", "srv/ListMemory.srv"])
@@ -64,7 +74,7 @@ def test_every_service_has_the_error_codes_of_ask_scene(file: str) -> None:
 @pytest.mark.parametrize("file", INTERFACES, ids=lambda file: file.name)
 def test_every_field_of_an_interface_is_explained(file: Path) -> None:
     for line in file.read_text(encoding="utf-8").splitlines():
-        if line.strip() and not line.startswith(("#", "---")):
+        if line.strip() and not line.lstrip().startswith(("#", "---")):
             assert re.search(r"\S +# \S", line), f"{file.name}: {line}"
 
 

@@ -16,6 +16,7 @@ from flash_vstream_ros.models.ages import age_ids
 from flash_vstream_ros.models.decoding.greedy import GreedyGeneration, Prefill, TextStream
 from flash_vstream_ros.models.interface import Grid, ModelError
 from flash_vstream_ros.models.minutes import round_minutes
+from flash_vstream_ros.models.model_kind import ModelKind
 from flash_vstream_ros.models.prompt import QWEN2_VL_CHAT, ChatPrompt, plain_ids
 from flash_vstream_ros.models.qwen2_vl import Qwen2VL, merge_memory, prefill
 from flash_vstream_ros.models.tiny import SPECIAL_TOKENS, tiny_network, tiny_tokenizer
@@ -30,7 +31,7 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def model(tokenizer):
-    return Qwen2VL(tiny_network(tokenizer), tokenizer, "tiny-random", trained=False)
+    return Qwen2VL(tiny_network(tokenizer), tokenizer, "tiny-random", kind=ModelKind.UNTRAINED)
 
 
 def frames_of(seed: int) -> list[np.ndarray]:

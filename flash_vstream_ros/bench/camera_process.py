@@ -36,6 +36,7 @@ def publish(topic: str, width: int, height: int, hertz: float, frames: int, reli
     from flash_vstream_ros.ros import Node, QoSProfile, ReliabilityPolicy, init, shutdown
     from flash_vstream_ros.ros.images import from_rgb
     from flash_vstream_ros.ros.interfaces import Image
+    from flash_vstream_ros.ros.stamps import stamp_message
 
     init(args=[])
     node = Node(topic.replace("/", "_") + "_driver")
@@ -48,8 +49,7 @@ def publish(topic: str, width: int, height: int, hertz: float, frames: int, reli
     time.sleep(SETTLE_S)
     begun, late, sent = time.monotonic(), 0.0, 0
     for index in range(frames):
-        stamp_ns = STAMP_BASE_NS + round(index * 1e9 / hertz)
-        message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 1_000_000_000)
+        message.header.stamp = stamp_message(STAMP_BASE_NS + round(index * 1e9 / hertz))
         publisher.publish(message)
         sent += 1
         ahead = begun + (index + 1) / hertz - time.monotonic()

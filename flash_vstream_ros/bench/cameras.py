@@ -110,10 +110,10 @@ def run(
     reliability: str = "best_effort",
 ) -> dict[str, Any]:
     """One account a camera, the callbacks' durations, the answers, and the datagrams that the kernel dropped."""
-    from flash_vstream_ros.node import conversions
     from flash_vstream_ros.node.cameras import Camera, camera_topics
     from flash_vstream_ros.node.vstream_node import VStreamNode
     from flash_vstream_ros.ros.private_domain import use_private_domain
+    from flash_vstream_ros.ros.stamps import stamp_ns
 
     use_private_domain()
     names = [f"camera{index}" for index in range(count)]
@@ -124,7 +124,7 @@ def run(
             began = time.perf_counter()
             super()._receive(message)
             held = time.perf_counter() - began
-            number = frame_number(conversions.nanoseconds(message.header.stamp), hertz)
+            number = frame_number(stamp_ns(message.header.stamp), hertz)
             arrivals[self.name].append(Arrival(number, began, held))
 
     class TimedNode(VStreamNode):
@@ -227,7 +227,7 @@ def ask_until_told() -> None:
 
 def _answer(client: AskClient) -> tuple[int, float]:
     """Error code and duration [s]."""
-    from flash_vstream_ros.client import seconds
+    from flash_vstream_ros.ros.stamps import seconds
 
     try:
         reply = client.ask(client.request("What is there?", deadline_s=START_S))

@@ -69,7 +69,7 @@ class Desk:
         log, line = ThrottledLog(complaints.append), RequestQueue(1)
         limits = PrefixCacheConfig(max_device_share=1.0, max_mib=1 << 20)
         reader = reader_of(model, memory, log, limits) if kind == "warm" else UncachedReader(model, memory)
-        dialogue = Dialogue(reader, model.trained, memory, log, line, Request.finish, max_new_tokens=TOKENS, evidence=3)
+        dialogue = Dialogue(reader, model.kind, memory, log, line, Request.finish, max_new_tokens=TOKENS, evidence=3)
         return cls(reader, dialogue, line, complaints)
 
     def ask(self, text: str) -> Asked:

@@ -16,6 +16,7 @@ from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.memory import FlashMemory
 from flash_vstream_ros.models.household_settings import LOADING, MEMORY, slots_by
 from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.models.model_kind import without_label
 from flash_vstream_ros.models.names import HOUSEHOLD
 
 from .answers import watch
@@ -44,7 +45,7 @@ def run(
             memory.insert(slot)
         offline = batched_answers(loaded, memory.snapshot(), [question.text for question in asked])
         with rehearse(seed, model, rate, [f"model.device:={device}"]) as rehearsal:
-            wired = [ask(rehearsal, question.text).answer for question in asked]
+            wired = [without_label(ask(rehearsal, question.text).answer) for question in asked]
         marks += [(right(q, w), right(q, o), w == o) for q, w, o in zip(asked, wired, offline, strict=True)]
         seed += 1
         print(f"{len(marks)} of {number} questions")

@@ -11,6 +11,7 @@ from flash_vstream_ros.memory.config import MERGED_PATCHES, FlashMemoryConfig
 from flash_vstream_ros.memory.slot import Grid
 from flash_vstream_ros.models.interface import ModelError
 from flash_vstream_ros.models.load import choose_attention, choose_device, choose_dtype, load_model
+from flash_vstream_ros.models.model_kind import ModelKind
 from flash_vstream_ros.models.names import TINY
 from flash_vstream_ros.models.preprocess import MAX_PIXELS
 
@@ -72,7 +73,7 @@ def shaped_model(shape: str, device: str, max_pixels: int = MAX_PIXELS) -> Qwen2
         network,
         tiny_tokenizer(),
         shape,
-        trained=False,
+        kind=ModelKind.UNTRAINED,
         attention_kernel=str(attention),
         max_pixels=max_pixels,
     )

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print_reply(reply, answered_already: bool) -> None:  # type: ignore[no-untyped-def]
-    from flash_vstream_ros.client import seconds
+    from flash_vstream_ros.ros.stamps import seconds
 
     if reply.answer:
         print("" if answered_already else reply.answer)

@@ -108,7 +108,7 @@ def answered(model: Any, source: FrameSource, args: argparse.Namespace) -> dict[
         "memory_entries": len(snapshot.entries),
         "memory_tokens": model.tokens(snapshot),
         "answer_tokens": [token.id for token in tokens],
-        "answer": "".join(token.text for token in tokens).strip(),
+        "answer": model.kind.label + "".join(token.text for token in tokens).strip(),
     }
 
 

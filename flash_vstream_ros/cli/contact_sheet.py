@@ -11,13 +11,13 @@ import numpy as np
 SIDE, CAPTION, GAP = 160, 18, 4  # of a picture, height of its caption, between two cells [px]
 COLUMNS = 10
 PAPER, UNREADABLE = 24, 90  # grey levels
-INK = {"CSM": (255, 220, 170), "DAM": (150, 230, 255)}  # BGR
+INK = {"synopsis": (255, 220, 170), "key frame": (150, 230, 255)}  # BGR
 
 
 class Picture(NamedTuple):
     """One entry of the memory."""
 
-    kind: str  # "CSM" or "DAM"
+    kind: str  # "synopsis" or "key frame"
     seconds: float  # when its picture was taken, since the patrol began
     weight: float  # slots that it stands for
     jpeg: bytes

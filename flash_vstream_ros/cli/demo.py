@@ -17,6 +17,7 @@ from flash_vstream_ros.cli.contact_sheet import Picture, contact_sheet
 from flash_vstream_ros.demo.questions import Question, questions, right
 from flash_vstream_ros.demo.simulated_run import PATROL_START_S, Rehearsal, RehearsalError, ask, rehearse
 from flash_vstream_ros.demo.world import World
+from flash_vstream_ros.models.model_kind import without_label
 from flash_vstream_ros.models.names import HOUSEHOLD
 
 QUESTIONS = 10
@@ -82,7 +83,7 @@ def _questions(world: World, seed: int) -> list[Question]:
 
 def _ask(rehearsal: Rehearsal, question: Question) -> tuple[Asked, list[Picture]]:
     """The answer, and the memory entries that it attended to."""
-    from flash_vstream_ros.client import seconds
+    from flash_vstream_ros.ros.stamps import seconds
 
     reply = ask(rehearsal, question.text)
     asked = Asked(
@@ -90,7 +91,7 @@ def _ask(rehearsal: Rehearsal, question: Question) -> tuple[Asked, list[Picture]
         question=question.text,
         answer=reply.answer,
         truth=question.answer,
-        right=right(question, reply.answer),
+        right=right(question, without_label(reply.answer)),
         time_to_first_token=seconds(reply.time_to_first_token),
         duration=seconds(reply.duration),
         token_probability=reply.token_probability,
@@ -98,7 +99,7 @@ def _ask(rehearsal: Rehearsal, question: Question) -> tuple[Asked, list[Picture]
     )
     pictures = [
         Picture(
-            "DAM" if entry.kind == entry.DAM else "CSM",
+            "key frame" if entry.kind == entry.KEY_FRAME else "synopsis",
             seconds(entry.thumbnail.header.stamp) - PATROL_START_S,
             entry.weight,
             bytes(entry.thumbnail.data),

@@ -51,11 +51,11 @@ def _trigger(client: Any, args: argparse.Namespace) -> int:
 
 
 def _list_or_forget(client: Any, args: argparse.Namespace) -> int:
-    from flash_vstream_ros.client import stamp
     from flash_vstream_ros.ros.interfaces import Forget, ListMemory
+    from flash_vstream_ros.ros.stamps import stamp_at
 
     kind, name = (ListMemory, "list_memory") if args.action == "list" else (Forget, "forget")
-    request = kind.Request(cameras=args.camera, since=stamp(args.since), until=stamp(args.until))
+    request = kind.Request(cameras=args.camera, since=stamp_at(args.since), until=stamp_at(args.until))
     reply = client.call(kind, f"{args.node}/{name}", request, args.wait)
     if args.action == "list" and args.json:
         print(json.dumps(client.to_dict(reply), indent=2, ensure_ascii=False))
@@ -70,10 +70,10 @@ def _list_or_forget(client: Any, args: argparse.Namespace) -> int:
 
 
 def _print_entries(entries: Any) -> None:
-    from flash_vstream_ros.client import seconds
+    from flash_vstream_ros.ros.stamps import seconds
 
     for entry in entries:
-        kind = "DAM" if entry.kind == entry.DAM else "CSM"
+        kind = "key frame" if entry.kind == entry.KEY_FRAME else "synopsis "
         span = f"{clock(seconds(entry.since))} to {clock(seconds(entry.until))}"
         print(f"{kind}  {entry.camera}  {span}  {entry.weight:.0f} slots")
     print(f"({len(entries)} entries)")

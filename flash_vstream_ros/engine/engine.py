@@ -175,8 +175,12 @@ class Engine:
         refusal = self._refusal(question)
         if refusal is None:
             with self._lock:
-                self._underway.add(request)
-            if not self._line.join(request):
+                in_use = bool(question.id) and any(other.question.id == question.id for other in self._underway)
+                if not in_use:
+                    self._underway.add(request)
+            if in_use:
+                refusal = ErrorCode.INVALID_REQUEST, f"question_id {question.id!r} is in use by a question under way"
+            elif not self._line.join(request):
                 refusal = (
                     ErrorCode.BUSY,
                     f"{self._line.longest} questions are waiting already; ask again later",
@@ -187,6 +191,15 @@ class Engine:
         if self._stopping:
             self._refuse_waiting(SHUTTING_DOWN)
         return request
+
+    def cancel(self, question_id: str) -> bool:
+        """Cancel the question with this id. Returns False if none is under way."""
+        with self._lock:
+            chosen = [request for request in self._underway if request.question.id == question_id]
+        for request in chosen:
+            request.cancel()
+        self._wake.set()
+        return bool(chosen)
 
     def cancel_all(self) -> int:
         """Cancel the question being answered and those that wait. Returns how many."""

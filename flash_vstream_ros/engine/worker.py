@@ -60,7 +60,7 @@ class Worker:
         )
         self._dialogue = Dialogue(
             self.reader,
-            model.trained,
+            model.kind,
             memory,
             log,
             line,

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from flash_vstream_ros.memory.slot import Grid, MemorySnapshot
 
+from .model_kind import ModelKind
+
 
 class ModelError(RuntimeError):
     """A model that cannot be loaded or run; the sentence names the file or setting and says what to do."""
@@ -124,7 +126,7 @@ class VisionLanguageModel(Protocol):
     """
 
     name: str
-    trained: bool  # False: random weights, answers mean nothing
+    kind: ModelKind  # how much its answers mean
     attention_kernel: str  # the kernel in use and why, for the log
     device: torch.device
     dtype: torch.dtype

@@ -17,6 +17,7 @@ from .ages import AgeIds, age_ids, ages, told, untold
 from .decoding.greedy import GreedyGeneration, Prefill, Vocabulary
 from .decoding.prefix_cache import TextPrefixCache
 from .interface import Grid
+from .model_kind import ModelKind
 from .preprocess import CLIP, MAX_PIXELS, MIN_PIXELS, POOL, PixelScale, Preprocessor, beside, quick_resize
 from .prompt import INSTRUCTION, TURN_END, ChatPrompt, plain_ids
 from .prompted import Prompted
@@ -31,7 +32,7 @@ class Qwen2VL(Prompted[ChatPrompt]):
         network: Any,
         tokenizer: Any,
         name: str,
-        trained: bool = True,
+        kind: ModelKind = ModelKind.TRAINED,
         attention_kernel: str = "",
         max_pixels: int = MAX_PIXELS,
         instruction: str = INSTRUCTION,
@@ -39,7 +40,7 @@ class Qwen2VL(Prompted[ChatPrompt]):
         age_text: str = "",
     ) -> None:
         self.name = name
-        self.trained = trained
+        self.kind = kind
         self.network = network.eval()
         self.attention_kernel = attention_kernel or str(network.config._attn_implementation)
         self.device = text_device(network)

@@ -10,6 +10,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import GenerationConfig, Qwen2Tokenizer, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 from .interface import ModelError
+from .model_kind import ModelKind
 from .options import LoadOptions
 from .prompt import QWEN2_VL_CHAT
 from .qwen2_vl import Qwen2VL
@@ -100,7 +101,7 @@ def load(options: LoadOptions) -> Qwen2VL:
         network,
         tokenizer,
         options.name,
-        trained=False,
+        kind=ModelKind.UNTRAINED,
         attention_kernel=str(options.attention),
         max_pixels=options.max_pixels,
         instruction=options.instruction,

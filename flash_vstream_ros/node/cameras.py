@@ -9,8 +9,8 @@ from typing import Any
 
 from flash_vstream_ros.engine.ingest.mailbox import Frame
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
-from flash_vstream_ros.node import conversions
 from flash_vstream_ros.node.callback_guard import never_raises
+from flash_vstream_ros.node.image_header import checked_header
 from flash_vstream_ros.node.image_qos import ImageQoS, incompatible, node_of
 from flash_vstream_ros.ros import (
     Clock,
@@ -67,7 +67,7 @@ class Camera:
         self._qos = ImageQoS.declared(node, self.topic, reliability, self._warn)
         self._lock = threading.Lock()  # of the subscriptions
         self._subscriptions: list[Any] = []
-        self._overlap: set[int] | None = None  # stamps of pictures whose twins are still to come
+        self._overlap: set[tuple[int, int]] | None = None  # stamps of pictures whose twins are still to come
         self._looks_left = 0  # until the older of two subscriptions goes
         self._heard = False
         self._closed = False
@@ -114,10 +114,11 @@ class Camera:
 
     @never_raises
     def _receive(self, message: Any) -> None:
-        stamp_ns = conversions.nanoseconds(message.header.stamp)
-        if self._closed or self._is_twin(stamp_ns):
+        stamp = message.header.stamp
+        if self._closed or self._is_twin((stamp.sec, stamp.nanosec)):
             return
         try:
+            stamp_ns, frame_id = checked_header(message.header)
             self._transport.check(message)
         except BadImage as error:
             self._reject(self.name, error.reason, str(error))
@@ -125,17 +126,17 @@ class Camera:
         if not self._heard:
             self._heard = True
             self._say(f"has its first image: {self._transport.describe(message)}")
-        self._offer(Frame(self.name, message.header.frame_id, stamp_ns, partial(self._transport.to_rgb, message)))
+        self._offer(Frame(self.name, frame_id, stamp_ns, partial(self._transport.to_rgb, message)))
 
-    def _is_twin(self, stamp_ns: int) -> bool:
+    def _is_twin(self, stamp: tuple[int, int]) -> bool:
         """While two subscriptions overlap each picture comes twice; the second one is not a picture of its own."""
         if self._overlap is None:
             return False
-        if stamp_ns in self._overlap:
-            self._overlap.remove(stamp_ns)
+        if stamp in self._overlap:
+            self._overlap.remove(stamp)
             return True
         if len(self._subscriptions) > 1:
-            self._overlap.add(stamp_ns)
+            self._overlap.add(stamp)
         else:
             self._overlap = None  # one subscription keeps the order: no twin follows a picture that is new
         return False

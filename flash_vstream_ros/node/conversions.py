@@ -1,12 +1,12 @@
-"""Between the engine's dataclasses and the messages of msg/ and srv/. Stamps are nanoseconds inside, Time outside."""
+"""The engine's dataclasses as the messages of msg/ and srv/. Stamps are nanoseconds inside, Time outside."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flash_vstream_ros.engine.answering.request_queue import Answer, Question
+from flash_vstream_ros.engine.answering.request_queue import Answer
 from flash_vstream_ros.engine.status import News, Status
-from flash_vstream_ros.memory.scope import Scope
+from flash_vstream_ros.memory.slot import EntryKind
 from flash_vstream_ros.memory.slot import MemoryEntry as Entry
 from flash_vstream_ros.node.diagnostics import Report
 from flash_vstream_ros.ros.interfaces import (
@@ -14,56 +14,28 @@ from flash_vstream_ros.ros.interfaces import (
     CompressedImage,
     DiagnosticArray,
     DiagnosticStatus,
-    DurationMsg,
-    Forget,
     Header,
     KeyValue,
-    ListMemory,
     MemoryEntry,
     MemoryStatus,
     SceneSummary,
     TimeMsg,
 )
+from flash_vstream_ros.ros.stamps import duration_message, stamp_message
 
-SECOND_NS = 1_000_000_000
-
-
-def nanoseconds(stamp: TimeMsg | DurationMsg) -> int:
-    return int(stamp.sec) * SECOND_NS + int(stamp.nanosec)
-
-
-def time_message(stamp_ns: int) -> TimeMsg:
-    sec, nanosec = divmod(stamp_ns, SECOND_NS)
-    return TimeMsg(sec=sec, nanosec=nanosec)
-
-
-def duration_message(seconds: float) -> DurationMsg:
-    sec, nanosec = divmod(round(seconds * SECOND_NS), SECOND_NS)
-    return DurationMsg(sec=sec, nanosec=nanosec)
-
-
-def question(request: AskScene.Request) -> Question:
-    return Question(
-        text=request.question,
-        scope=scope(request),
-        deadline_s=nanoseconds(request.deadline) / SECOND_NS,
-        max_new_tokens=int(request.max_new_tokens),
-    )
-
-
-def scope(request: AskScene.Request | Forget.Request | ListMemory.Request) -> Scope:
-    return Scope(tuple(request.cameras), nanoseconds(request.since), nanoseconds(request.until))
+ENTRY_KIND = {EntryKind.CSM: MemoryEntry.SYNOPSIS, EntryKind.DAM: MemoryEntry.KEY_FRAME}
 
 
 def fill_response(response: AskScene.Response, answer: Answer) -> AskScene.Response:
     response.error_code = int(answer.error_code)
     response.error_msg = answer.error_msg
+    response.model_kind = int(answer.model_kind)
     response.answer = answer.text
     response.token_probability = float(answer.token_probability)
     response.evidence = [entry_message(evidence.entry, evidence.relevance) for evidence in answer.evidence]
-    response.covered_since = time_message(answer.covered_since_ns)
-    response.covered_until = time_message(answer.covered_until_ns)
-    response.newest_frame = time_message(answer.newest_ns)
+    response.covered_since = stamp_message(answer.covered_since_ns)
+    response.covered_until = stamp_message(answer.covered_until_ns)
+    response.newest_frame = stamp_message(answer.newest_ns)
     response.memory_tokens = answer.memory_tokens
     response.cached_tokens = answer.cached_tokens
     response.lag_slots = answer.lag_slots
@@ -74,15 +46,15 @@ def fill_response(response: AskScene.Response, answer: Answer) -> AskScene.Respo
 
 def entry_message(entry: Entry, relevance: float = 0.0, *, thumbnail: bool = True) -> MemoryEntry:
     picture = CompressedImage(
-        header=Header(stamp=time_message(entry.thumbnail_ns), frame_id=entry.frame_id),
+        header=Header(stamp=stamp_message(entry.thumbnail_ns), frame_id=entry.frame_id),
         format="jpeg",
         data=entry.thumbnail if thumbnail else b"",
     )
     return MemoryEntry(
-        kind=int(entry.kind),
+        kind=ENTRY_KIND[entry.kind],
         camera=entry.camera,
-        since=time_message(entry.first_ns),
-        until=time_message(entry.last_ns),
+        since=stamp_message(entry.first_ns),
+        until=stamp_message(entry.last_ns),
         weight=float(entry.weight),
         relevance=float(relevance),
         thumbnail=picture,
@@ -92,11 +64,11 @@ def entry_message(entry: Entry, relevance: float = 0.0, *, thumbnail: bool = Tru
 def summary_message(answer: Answer, news: News) -> SceneSummary:
     """The summary of what the memory took in between two moments."""
     return SceneSummary(
-        header=Header(stamp=time_message(answer.covered_until_ns), frame_id=answer.frame_id),
+        header=Header(stamp=stamp_message(answer.covered_until_ns), frame_id=answer.frame_id),
         text=answer.text,
         cameras=list(answer.cameras),
-        since=time_message(answer.covered_since_ns),
-        until=time_message(answer.covered_until_ns),
+        since=stamp_message(answer.covered_since_ns),
+        until=stamp_message(answer.covered_until_ns),
         frames=news.frames,
         novelty=float(news.novelty),
     )
@@ -136,7 +108,7 @@ def status_message(status: Status, now: TimeMsg, model: str, cameras: Sequence[s
         drop_reasons=[reason for reason, _ in frames.drops],
         drop_counts=[count for _, count in frames.drops],
         resolution_changes=frames.resolution_changes,
-        newest_frame=time_message(frames.newest_ns),
+        newest_frame=stamp_message(frames.newest_ns),
         jumps_back=frames.jumps_back,
         jumps_forward=frames.jumps_forward,
         slots=memory.slots,
@@ -145,20 +117,20 @@ def status_message(status: Status, now: TimeMsg, model: str, cameras: Sequence[s
         memory_tokens=memory.tokens,
         memory_bytes=memory.bytes,
         device_bytes=memory.device_bytes,
-        covered_since=time_message(memory.first_ns),
-        covered_until=time_message(memory.last_ns),
+        covered_since=stamp_message(memory.first_ns),
+        covered_until=stamp_message(memory.last_ns),
         prefix_cache_bytes=status.warm.bytes,
         cached_tokens=status.warm.tokens,
-        cached_until=time_message(status.warm.until_ns),
+        cached_until=stamp_message(status.warm.until_ns),
         prefix_cache_failures=status.warm.failures,
-        encode_p50=memory.encode_s[0],
-        encode_p95=memory.encode_s[1],
-        update_p50=memory.update_s[0],
-        update_p95=memory.update_s[1],
-        first_token_p50=status.first_token_s[0],
-        first_token_p95=status.first_token_s[1],
-        answer_p50=status.answer_s[0],
-        answer_p95=status.answer_s[1],
+        encode_p50=duration_message(memory.encode_s[0]),
+        encode_p95=duration_message(memory.encode_s[1]),
+        update_p50=duration_message(memory.update_s[0]),
+        update_p95=duration_message(memory.update_s[1]),
+        first_token_p50=duration_message(status.first_token_s[0]),
+        first_token_p95=duration_message(status.first_token_s[1]),
+        answer_p50=duration_message(status.answer_s[0]),
+        answer_p95=duration_message(status.answer_s[1]),
         questions_answered=status.questions_answered,
         questions_cached=status.questions_cached,
         questions_failed=status.questions_failed,

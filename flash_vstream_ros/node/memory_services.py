@@ -16,6 +16,7 @@ from flash_vstream_ros.engine.control.memory_commands import MemoryCommands
 from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.memory.scope import BadScope
 from flash_vstream_ros.node import conversions
+from flash_vstream_ros.node.requests import scope_of
 from flash_vstream_ros.ros import MutuallyExclusiveCallbackGroup, Node
 from flash_vstream_ros.ros.interfaces import Forget, ListMemory, Trigger
 
@@ -78,8 +79,7 @@ class MemoryServices:
 
     def _on_forget(self, request: Forget.Request, response: Forget.Response) -> Forget.Response:
         def forget() -> None:
-            scope = conversions.scope(request)
-            lost = self._done(lambda commands: commands.forget(scope), self._forgotten)
+            lost = self._done(lambda commands: commands.forget(scope_of(request)), self._forgotten)
             response.slots = lost.slots
             response.clusters_removed = lost.removed
             response.clusters_rebuilt = lost.rebuilt
@@ -88,8 +88,7 @@ class MemoryServices:
 
     def _on_list(self, request: ListMemory.Request, response: ListMemory.Response) -> ListMemory.Response:
         def listed() -> None:
-            scope = conversions.scope(request)
-            entries = self._done(lambda commands: commands.entries(scope))
+            entries = self._done(lambda commands: commands.entries(scope_of(request)))
             response.entries = [conversions.entry_message(entry, thumbnail=request.thumbnails) for entry in entries]
 
         return self._answered(response, listed)

@@ -18,6 +18,7 @@ from flash_vstream_ros.models.names import PUBLISHED_MODEL
 from flash_vstream_ros.models.options import POSITIONS, QUANTIZATIONS
 from flash_vstream_ros.models.preprocess import MAX_PIXELS, PROCESSOR_MAX_PIXELS
 from flash_vstream_ros.models.prompt import INSTRUCTION
+from flash_vstream_ros.node.requests import QuestionLimits
 from flash_vstream_ros.ros import FloatingPointRange, IntegerRange, Node, Parameter, ParameterDescriptor
 
 Value = bool | int | float | str | list[str]
@@ -179,7 +180,7 @@ PARAMETERS = (
         choices=POLICIES,
     ),
     ParameterSpec(
-        "memory.csm_slots",
+        "memory.synopsis_slots",
         60,
         "Clusters of the context synopsis memory (CSM), low resolution [slots]",
         1,
@@ -187,9 +188,9 @@ PARAMETERS = (
         dynamic=True,
     ),
     ParameterSpec(
-        "memory.dam_slots",
+        "memory.key_frame_slots",
         30,
-        "Key slots of the detail augmentation memory (DAM), at most csm_slots",
+        "Key slots of the detail augmentation memory (DAM), at most synopsis_slots",
         1,
         4096,
         dynamic=True,
@@ -197,7 +198,7 @@ PARAMETERS = (
     ParameterSpec(
         "memory.tokens",
         0,
-        "Visual tokens that CSM and DAM may fill: both are scaled alike; 0: csm_slots and dam_slots as given [tokens]",
+        "Visual tokens that synopsis and key frames may fill: both are scaled to fit; 0: not scaled [tokens]",
         0,
         1000000,
         dynamic=True,
@@ -246,6 +247,22 @@ PARAMETERS = (
     ),
     ParameterSpec(
         "question.max_new_tokens", 128, "Longest answer when the question sets none [tokens]", 1, 4096, dynamic=True
+    ),
+    ParameterSpec(
+        "question.max_deadline_s",
+        120.0,
+        "Longest deadline that a client can set; longer ones are reduced to it [s]",
+        0.1,
+        86400.0,
+        dynamic=True,
+    ),
+    ParameterSpec(
+        "question.max_answer_tokens",
+        1024,
+        "Longest answer that a client can ask for; longer ones are reduced to it [tokens]",
+        1,
+        65535,
+        dynamic=True,
     ),
     ParameterSpec("question.max_chars", 4096, "Longest question accepted [characters]", 1, 1000000, dynamic=True),
     ParameterSpec("question.evidence", 3, "Memory entries returned as evidence [entries]", 0, 64, dynamic=True),
@@ -339,6 +356,7 @@ class Settings:
     autostart: bool
     model: dict[str, Any]
     engine: EngineConfig
+    question_limits: QuestionLimits
     image_transport: str
     image_reliability: str
     status_period_s: float
@@ -356,8 +374,11 @@ def declare(node: Node, complain: Callable[[str], None]) -> Settings:
         hint = f"; did you mean {close[0]!r}?" if close else ""
         complain(f"unknown parameter {name!r} is ignored{hint}")
     cameras = _camera_names(values["cameras"])
-    csm_slots = max(values["memory.csm_slots"], len(cameras))
-    sound = {"memory.csm_slots": csm_slots, "memory.dam_slots": min(values["memory.dam_slots"], csm_slots)}
+    csm_slots = max(values["memory.synopsis_slots"], len(cameras))
+    sound = {
+        "memory.synopsis_slots": csm_slots,
+        "memory.key_frame_slots": min(values["memory.key_frame_slots"], csm_slots),
+    }
     for sentence in contradictions(values):
         used = ", ".join(f"{name} {value}" for name, value in {"cameras": list(cameras), **sound}.items())
         complain(f"parameter {sentence}; used are {used}")
@@ -393,8 +414,8 @@ def settings_of(node: Node) -> Settings:
             cameras=_camera_names(values["cameras"]),
             sample_fps=values["sample_fps"],
             memory=FlashMemoryConfig(
-                csm_slots=values["memory.csm_slots"],
-                dam_slots=values["memory.dam_slots"],
+                csm_slots=values["memory.synopsis_slots"],
+                dam_slots=values["memory.key_frame_slots"],
                 tokens=values["memory.tokens"],
                 recent_slots=values["memory.recent_slots"],
                 exemplars=values["memory.exemplars"],
@@ -423,6 +444,7 @@ def settings_of(node: Node) -> Settings:
             warm_up=values["model.warm_up"],
             static=StaticLimits(threshold=values["static.threshold"], max_interval_s=values["static.max_interval_s"]),
         ),
+        question_limits=QuestionLimits(values["question.max_deadline_s"], values["question.max_answer_tokens"]),
         image_transport=values["image.transport"],
         image_reliability=values["image.reliability"],
         status_period_s=values["status.period_s"],
@@ -457,13 +479,13 @@ def contradictions(values: Mapping[str, Any]) -> list[str]:
     """A sentence for all parameters that are sound by themselves, but not together."""
     found = []
     cameras = _camera_names(values["cameras"])
-    csm_slots, dam_slots = values["memory.csm_slots"], values["memory.dam_slots"]
+    csm_slots, dam_slots = values["memory.synopsis_slots"], values["memory.key_frame_slots"]
     if list(cameras) != list(values["cameras"]):
         found.append(f"'cameras' has to be different names of letters, digits and _, not {values['cameras']}")
     if csm_slots < len(cameras):
-        found.append(f"'memory.csm_slots' is {csm_slots}, but each of {len(cameras)} cameras needs a slot")
+        found.append(f"'memory.synopsis_slots' is {csm_slots}, but each of {len(cameras)} cameras needs a slot")
     if dam_slots > csm_slots:
-        found.append(f"'memory.dam_slots' is {dam_slots}, more than 'memory.csm_slots', {csm_slots}")
+        found.append(f"'memory.key_frame_slots' is {dam_slots}, more than 'memory.synopsis_slots', {csm_slots}")
     return found
 
 

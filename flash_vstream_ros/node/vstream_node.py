@@ -14,10 +14,11 @@ from functools import partial
 
 from flash_vstream_ros.engine.answering.request_queue import Answer, ErrorCode, Question
 from flash_vstream_ros.engine.engine import Engine
+from flash_vstream_ros.engine.log_text import one_line
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.engine.status import Status, news
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
-from flash_vstream_ros.memory.scope import Scope
+from flash_vstream_ros.memory.scope import BadScope, Scope
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.node import conversions
 from flash_vstream_ros.node.callback_guard import never_raises
@@ -29,6 +30,7 @@ from flash_vstream_ros.node.managed_node import ManagedNode, error_if_it_raises
 from flash_vstream_ros.node.memory_services import MemoryServices
 from flash_vstream_ros.node.parameters import LONGEST_QUEUE, Settings
 from flash_vstream_ros.node.periodic_timer import Periodic
+from flash_vstream_ros.node.requests import EVERY_QUESTION, BadRequest, new_question_id, question_of
 from flash_vstream_ros.ros import (
     DurabilityPolicy,
     ExternalShutdownException,
@@ -44,7 +46,7 @@ from flash_vstream_ros.ros import (
     ok,
     shutdown,
 )
-from flash_vstream_ros.ros.interfaces import AskScene, Empty, MemoryStatus, SceneSummary, String
+from flash_vstream_ros.ros.interfaces import AnswerPiece, AskScene, MemoryStatus, SceneSummary, String
 
 NODE_NAME = "flash_vstream"
 # The default, 10, loses requests that come at once before they can be queued or answered BUSY.
@@ -85,14 +87,14 @@ class VStreamNode(LiveParameters, ManagedNode):
         self._status = self.create_publisher(MemoryStatus, "~/status", 10)
         self._summary = self.create_publisher(SceneSummary, "scene_summary", LATCHED)
         self._answer = self.create_publisher(String, "~/answer", 10)
-        self._answer_stream = self.create_publisher(String, "~/answer_stream", 100)
+        self._answer_stream = self.create_publisher(AnswerPiece, "~/answer_stream", 100)
         asking = ReentrantCallbackGroup()
         self.create_service(
             AskScene, "ask_scene", self._on_ask_scene, qos_profile=QoSProfile(depth=ASK_DEPTH), callback_group=asking
         )
         self.create_subscription(String, "~/question", self._on_question, 10, callback_group=asking)
         self.create_subscription(
-            Empty, "~/cancel", self._on_cancel, 10, callback_group=MutuallyExclusiveCallbackGroup()
+            String, "~/cancel", self._on_cancel, 10, callback_group=MutuallyExclusiveCallbackGroup()
         )
         self._memory_services = MemoryServices(self, lambda: self._engine, self._take_back_summary)
         self._status_timer = Periodic(self, self._on_status, self._settings.status_period_s)
@@ -216,29 +218,44 @@ class VStreamNode(LiveParameters, ManagedNode):
         return advice(state, self.get_fully_qualified_name(), self.starting)
 
     def _on_ask_scene(self, request: AskScene.Request, response: AskScene.Response) -> AskScene.Response:
-        answer = self._service_answer(request) or Answer(ErrorCode.INTERNAL, "a defect in the node: its log says more")
-        return conversions.fill_response(response, answer)
+        failure = Answer(ErrorCode.INTERNAL, "a defect in the node; its log gives details")
+        return self._fill_answer(request, response) or conversions.fill_response(AskScene.Response(), failure)
 
     @never_raises
-    def _service_answer(self, request: AskScene.Request) -> Answer:
-        return self._answer_to(conversions.question(request), stream=request.stream)
+    def _fill_answer(self, request: AskScene.Request, response: AskScene.Response) -> AskScene.Response:
+        """Answer a request. Returns None after a defect."""
+        try:
+            question, adjustments = question_of(request, self._settings.question_limits)
+        except (BadRequest, BadScope) as error:
+            return conversions.fill_response(response, Answer(ErrorCode.INVALID_REQUEST, str(error)))
+        response.question_id, response.adjustments = question.id, list(adjustments)
+        return conversions.fill_response(response, self._answer_to(question, stream=request.stream))
 
     @never_raises
     def _on_question(self, message: String) -> None:
-        answer = self._answer_to(Question(message.data))
+        answer = self._answer_to(Question(message.data, id=new_question_id()))
         text = answer.text if answer.error_code is ErrorCode.NONE else f"[{answer.error_code.name}] {answer.error_msg}"
         self._answer.publish(String(data=text))
 
     def _answer_to(self, question: Question, stream: bool = False) -> Answer:
         request = self._engine.ask(question)
-        for piece in request:
+        index = 0
+        for index, piece in enumerate(request, 1):
             if stream:
-                self._answer_stream.publish(String(data=piece))
+                self._answer_stream.publish(AnswerPiece(question_id=question.id, index=index - 1, text=piece))
+        if stream:
+            self._answer_stream.publish(AnswerPiece(question_id=question.id, index=index, last=True))
         return request.answer()
 
     @never_raises
-    def _on_cancel(self, _: Empty) -> None:
-        self.get_logger().info(f"cancelled {self._engine.cancel_all()} questions", throttle_duration_sec=1.0)
+    def _on_cancel(self, message: String) -> None:
+        if message.data == EVERY_QUESTION:
+            sentence = f"cancelled all questions: {self._engine.cancel_all()}"
+        elif self._engine.cancel(message.data):
+            sentence = f"cancelled question {message.data}"
+        else:
+            sentence = f"cancelled nothing: no question {one_line(message.data)!r} is under way; * cancels all"
+        self.get_logger().info(sentence, throttle_duration_sec=1.0)
 
     @never_raises
     def _on_status(self) -> None:

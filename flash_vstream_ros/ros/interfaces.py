@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from std_msgs.msg import Empty, Header, String
     from std_srvs.srv import Trigger
 
-    from flash_vstream_ros.msg import MemoryEntry, MemoryStatus, SceneSummary
+    from flash_vstream_ros.msg import AnswerPiece, MemoryEntry, MemoryStatus, SceneSummary
     from flash_vstream_ros.srv import AskScene, Forget, ListMemory
 else:
     DurationMsg = interface("builtin_interfaces/msg/Duration")
@@ -47,6 +47,7 @@ else:
     Empty = interface("std_msgs/msg/Empty")
     Header = interface("std_msgs/msg/Header")
     String = interface("std_msgs/msg/String")
+    AnswerPiece = interface("flash_vstream_ros/msg/AnswerPiece")
     MemoryEntry = interface("flash_vstream_ros/msg/MemoryEntry")
     MemoryStatus = interface("flash_vstream_ros/msg/MemoryStatus")
     SceneSummary = interface("flash_vstream_ros/msg/SceneSummary")

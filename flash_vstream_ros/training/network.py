@@ -14,6 +14,7 @@ from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_
 from flash_vstream_ros.demo.questions import WORDINGS
 from flash_vstream_ros.demo.world import COLOURS, KINDS, ROOMS
 from flash_vstream_ros.models.household_settings import SIDE
+from flash_vstream_ros.models.model_kind import CONFIG_KEY
 from flash_vstream_ros.models.preprocess import POOL
 from flash_vstream_ros.models.prompt import INSTRUCTION, QWEN2_VL_CHAT
 from flash_vstream_ros.models.tiny import SPECIAL_TOKENS, tiny_tokenizer
@@ -65,6 +66,7 @@ def household_network(tokenizer: Any) -> Any:
         attn_implementation="sdpa",
     )
     network = Qwen2VLForConditionalGeneration(config)
+    setattr(network.config, CONFIG_KEY, True)
     network.generation_config = GenerationConfig(eos_token_id=token("<|im_end|>"), do_sample=False)
     return network
 

@@ -13,11 +13,10 @@ import torch
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
 from flash_vstream_ros.memory.interface import Memory
 from flash_vstream_ros.memory.scope import Scope
+from flash_vstream_ros.models.model_kind import ModelKind
 
 from .request_queue import Answer, ErrorCode, Evidence, Question, Request, RequestQueue
 from .uncached_reader import StartedAnswer, UncachedReader
-
-UNTRAINED = "[untrained] "
 
 
 @dataclass
@@ -59,7 +58,7 @@ class Dialogue:
     def __init__(
         self,
         reader: UncachedReader,
-        trained: bool,
+        kind: ModelKind,
         memory: Memory,
         log: ThrottledLog,
         line: RequestQueue,
@@ -69,7 +68,7 @@ class Dialogue:
         evidence: int,
     ) -> None:
         self._reader = reader
-        self._trained = trained
+        self._kind = kind
         self._memory = memory
         self._log = log
         self._line = line
@@ -145,6 +144,7 @@ class Dialogue:
             request,
             reading,
             Answer(
+                model_kind=self._kind,
                 cameras=shown.cameras,
                 covered_since_ns=shown.first_ns,
                 covered_until_ns=shown.last_ns,
@@ -154,10 +154,10 @@ class Dialogue:
                 cached_tokens=reading.cached_tokens,
                 lag_slots=reading.lag_slots,
             ),
-            pieces=[UNTRAINED] if request.begun and not self._trained else [],
+            pieces=[self._kind.label] if request.begun else [],
         )
-        if not (request.begun or self._trained):
-            self._say(UNTRAINED)
+        if not request.begun:
+            self._say(self._kind.label)
         request.begun = True
 
     def _why_empty(self, question: Question) -> str:

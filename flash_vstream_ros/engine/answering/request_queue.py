@@ -12,6 +12,7 @@ from enum import IntEnum
 
 from flash_vstream_ros.memory.scope import EVERYTHING, Scope
 from flash_vstream_ros.memory.slot import MemoryEntry
+from flash_vstream_ros.models.model_kind import ModelKind
 
 
 class ErrorCode(IntEnum):
@@ -36,6 +37,7 @@ class Question:
     scope: Scope = EVERYTHING
     deadline_s: float = 0.0
     max_new_tokens: int = 0
+    id: str = ""  # unique among the questions under way; "": cannot be cancelled by itself
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Answer:
 
     error_code: ErrorCode = ErrorCode.NONE
     error_msg: str = ""
+    model_kind: ModelKind = ModelKind.NONE  # of the model that answered
     text: str = ""
     token_probability: float = 0.0
     evidence: tuple[Evidence, ...] = ()

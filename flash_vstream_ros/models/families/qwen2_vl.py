@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from flash_vstream_ros.models.interface import ModelError
+from flash_vstream_ros.models.model_kind import CONFIG_KEY, ModelKind
 from flash_vstream_ros.models.options import LoadOptions
 from flash_vstream_ros.models.preprocess import CLIP, PixelScale
 from flash_vstream_ros.models.qwen2_vl import Qwen2VL
@@ -17,6 +18,7 @@ from flash_vstream_ros.models.weights.checkpoint import (
     load_tokenizer,
     read_config,
 )
+from flash_vstream_ros.models.weights.folder import read_json
 
 ARCHITECTURE = QWEN2_VL
 Model = TypeVar("Model", bound=Qwen2VL)
@@ -56,6 +58,7 @@ def load_as(
         network,
         tokenizer,
         options.name,
+        kind=ModelKind.DEMO if read_json(folder / "config.json").get(CONFIG_KEY) is True else ModelKind.TRAINED,
         attention_kernel=str(options.attention),
         max_pixels=options.max_pixels,
         instruction=options.instruction,

@@ -15,6 +15,7 @@ from flash_vstream_ros.memory.star import AbstractAttention, StarConfig, StarRul
 from flash_vstream_ros.memory.star_snapshot import StarSnapshot, clip_snapshot
 from flash_vstream_ros.models.decoding.greedy import GreedyGeneration, Prefill, Vocabulary
 from flash_vstream_ros.models.interface import Grid
+from flash_vstream_ros.models.model_kind import ModelKind
 from flash_vstream_ros.models.preprocess import beside
 from flash_vstream_ros.models.prompt import INSTRUCTION
 from flash_vstream_ros.models.prompted import Prompted
@@ -85,12 +86,12 @@ class FlashVStreamLLaVA(Prompted[VicunaPrompt]):
         networks: VStream,
         tokenizer: Any,
         name: str,
-        trained: bool = True,
+        kind: ModelKind = ModelKind.TRAINED,
         attention_kernel: str = "",
         instruction: str = INSTRUCTION,
     ) -> None:
         self.name = name
-        self.trained = trained
+        self.kind = kind
         self.networks = networks
         self.attention_kernel = attention_kernel or str(networks.language.config._attn_implementation)
         self.device: torch.device = networks.language.device

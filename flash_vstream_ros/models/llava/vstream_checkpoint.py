@@ -49,7 +49,9 @@ def load_llava(folder: Path, options: LoadOptions) -> FlashVStreamLLaVA:
     vocabulary = _number(config, folder / "config.json", "vocab_size")
     tokenizer = load_vicuna_tokenizer(folder, vocabulary)  # first: weights take minutes
     networks = load_vstream(folder, options.device, options.dtype, options.attention.kernel)
-    return FlashVStreamLLaVA(networks, tokenizer, options.name, True, str(options.attention), options.instruction)
+    return FlashVStreamLLaVA(
+        networks, tokenizer, options.name, attention_kernel=str(options.attention), instruction=options.instruction
+    )
 
 
 def refuse_options(folder: Path, options: LoadOptions) -> None:

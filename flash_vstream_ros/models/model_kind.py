@@ -1,0 +1,29 @@
+"""How much the answers of a model mean. Needs no torch, so that clients can read it too."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+CONFIG_KEY = "flash_vstream_demo"  # true in the config.json of a model that was trained on the demo's simulator
+
+
+class ModelKind(IntEnum):
+    """The MODEL_* constants of srv/AskScene.srv, by the same names and numbers."""
+
+    NONE = 0  # no model answered
+    TRAINED = 1
+    DEMO = 2  # trained on the demo's simulator only: its answers about real images are meaningless
+    UNTRAINED = 3  # random weights: its answers are meaningless
+
+    @property
+    def label(self) -> str:
+        """What every answer of such a model starts with; "" for a trained one."""
+        return {ModelKind.DEMO: "[demo model] ", ModelKind.UNTRAINED: "[untrained] "}.get(self, "")
+
+
+def without_label(answer: str) -> str:
+    """An answer as the model gave it."""
+    for kind in ModelKind:
+        if kind.label:
+            answer = answer.removeprefix(kind.label).removeprefix(kind.label.rstrip())
+    return answer

@@ -1,0 +1,76 @@
+"""Requests of clients, checked and cut down to the operator's limits before the engine sees them."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from dataclasses import dataclass
+
+from flash_vstream_ros.engine.answering.request_queue import Question
+from flash_vstream_ros.engine.log_text import one_line
+from flash_vstream_ros.memory.scope import BadScope, Scope
+from flash_vstream_ros.ros.interfaces import AskScene, Forget, ListMemory
+from flash_vstream_ros.ros.stamps import SECOND_NS, BadStamp, duration_ns, stamp_ns
+
+EVERY_QUESTION = "*"  # on ~/cancel
+_ID = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
+
+
+class BadRequest(ValueError):
+    """A request that is refused as INVALID_REQUEST; the message says why."""
+
+
+@dataclass(frozen=True)
+class QuestionLimits:
+    """Longest deadline [s] and answer [tokens] that a client can ask for."""
+
+    deadline_s: float
+    answer_tokens: int
+
+
+def new_question_id() -> str:
+    """An id that no other question has."""
+    return uuid.uuid4().hex[:16]
+
+
+def question_id_of(request: AskScene.Request) -> str:
+    """The client's id, or a new one where it gives none; BadRequest if it is malformed."""
+    chosen = str(request.question_id)
+    if not chosen:
+        return new_question_id()
+    if not _ID.fullmatch(chosen):
+        raise BadRequest(f"question_id {one_line(chosen)!r} must be 1 to 64 letters, digits or _.:/-")
+    return chosen
+
+
+def question_of(request: AskScene.Request, limits: QuestionLimits) -> tuple[Question, tuple[str, ...]]:
+    """The question of a request within `limits`, and a sentence for each limit that changed it.
+
+    Raises BadRequest.
+    """
+    try:
+        deadline_s = duration_ns(request.deadline) / SECOND_NS
+    except BadStamp as error:
+        raise BadRequest(f"deadline: {error}") from error
+    tokens = int(request.max_new_tokens)
+    adjustments = []
+    if deadline_s > limits.deadline_s:
+        adjustments.append(
+            f"deadline reduced from {deadline_s:.10g} s to question.max_deadline_s = {limits.deadline_s:.10g} s"
+        )
+        deadline_s = limits.deadline_s
+    if tokens > limits.answer_tokens:
+        adjustments.append(
+            f"max_new_tokens reduced from {tokens} to question.max_answer_tokens = {limits.answer_tokens}"
+        )
+        tokens = limits.answer_tokens
+    question = Question(request.question, scope_of(request), deadline_s, tokens, question_id_of(request))
+    return question, tuple(adjustments)
+
+
+def scope_of(request: AskScene.Request | Forget.Request | ListMemory.Request) -> Scope:
+    """The cameras and stamps of a request; BadScope if a stamp is out of range."""
+    try:
+        return Scope(tuple(request.cameras), stamp_ns(request.since), stamp_ns(request.until))
+    except BadStamp as error:
+        raise BadScope(f"since or until: {error}") from error
