@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 import uuid
@@ -28,7 +29,8 @@ class AskClient:
 
     def __init__(self, service: str, ros_args: Sequence[str] = (), stream_of: str | None = None) -> None:
         self.on_piece: Callable[[str], None] | None = None  # gets the pieces of this client's own answers
-        self.asked = ""  # id of its newest question
+        self._id = uuid.uuid4().hex  # what the ids of its questions start with
+        self._numbers = itertools.count()
         self._service_name = service
         self._ros_args = list(ros_args)
         self._stream_of = stream_of
@@ -64,7 +66,7 @@ class AskClient:
     ) -> AskScene.Request:
         return AskScene.Request(
             question=question,
-            question_id=uuid.uuid4().hex,
+            question_id=f"{self._id}:{next(self._numbers)}",
             cameras=list(cameras),
             since=stamp_at(since_s),
             until=stamp_at(until_s),
@@ -89,7 +91,6 @@ class AskClient:
 
     def ask(self, request: AskScene.Request) -> AskScene.Response:
         """Ask once. Raises TimeoutError when the reply does not come."""
-        self.asked = request.question_id
         return self._reply(self.service, request, max(request.deadline.sec, GRACE_S) + GRACE_S)
 
     def call(self, kind: Any, service: str, request: Any, wait_s: float) -> Any:
@@ -121,7 +122,7 @@ class AskClient:
         return to_dict(reply, binary=False)
 
     def _on_stream(self, piece: AnswerPiece) -> None:
-        if self.on_piece and piece.question_id == self.asked:
+        if self.on_piece and piece.question_id.startswith(self._id):
             self.on_piece(piece.text)
 
 

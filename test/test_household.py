@@ -127,7 +127,8 @@ def test_the_node_gets_the_settings_that_it_was_trained_with() -> None:
     given = yaml.safe_load(file.read_text(encoding="utf-8"))["/**"]["ros__parameters"]
     assert given["model"] == {"name": HOUSEHOLD, **LOADING}
     assert given["sample_fps"] == 2 / SLOT_S == 1 / FRAME_S
-    assert given["memory"] == {name: getattr(MEMORY, name) for name in given["memory"]}
+    fields = {"synopsis_slots": "csm_slots", "key_frame_slots": "dam_slots"}
+    assert given["memory"] == {name: getattr(MEMORY, fields.get(name, name)) for name in given["memory"]}
 
 
 def test_plain_transformers_loads_it() -> None:

@@ -56,7 +56,7 @@ def test_what_was_wrong_at_start_is_said_and_the_server_holds_what_is_used() -> 
     with living(sample_fps=5, model__dtype="float7", memory__synopsis_slots=20, question__queue=99) as node:
         assert [node.value(name) for name in ("sample_fps", "model.dtype", "question.queue")] == [1.0, "auto", 4]
         assert (node.value("memory.synopsis_slots"), node.value("memory.key_frame_slots")) == (20, 20)
-        assert node.settings.engine.memory.key_frame_slots == 20
+        assert node.settings.engine.memory.dam_slots == 20
         assert len(node.complaints) == 4
         assert "'memory.key_frame_slots' is 30, more than 'memory.synopsis_slots', 20; used are" in node.complaints[-1]
         assert node.put("sample_fps", 3.0).successful

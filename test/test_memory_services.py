@@ -107,7 +107,7 @@ def test_the_list_shows_what_a_question_would_be_answered_from(robot: Keeper) ->
     robot.see(range(1, 21))
     everything, part = robot.listed(thumbnails=True).entries, robot.listed(7, 12).entries
     assert len(everything) == robot.fresh_status().memory_entries
-    assert sum(entry.weight for entry in everything if entry.kind == entry.CSM) == 10
+    assert sum(entry.weight for entry in everything if entry.kind == entry.SYNOPSIS) == 10
     assert all(bytes(entry.thumbnail.data[:2]) == b"\xff\xd8" for entry in everything)
     assert all(entry.thumbnail.header.frame_id == "camera_optical" for entry in everything)
     assert {bound.sec for entry in part for bound in (entry.since, entry.until)} == set(range(7, 13))
@@ -174,7 +174,7 @@ def test_the_command_line_lists_and_forgets(robot: Keeper) -> None:
     assert memory("forget", "--since", "3", "--until", "4").stdout == "forgot 1 slots\n"
     lines = memory("list").stdout.splitlines()
     assert lines[-1] == "(6 entries)"
-    assert lines[0].startswith("DAM  camera  1.0 s to 2.0 s")
+    assert lines[0].startswith("key frame  camera  1.0 s to 2.0 s")
     refused = memory("forget")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "nothing bounds" in refused.stderr

@@ -145,8 +145,6 @@ def test_a_client_hears_the_pieces_of_its_own_answers_only(robot: Robot) -> None
         robot.on_piece, other.on_piece = own.append, foreign.append
         requests = [client.request(text, stream=True) for client, text in ((robot, "What?"), (other, "Who?"))]
         asked = [client.service.call_async(request) for client, request in zip((robot, other), requests, strict=True)]
-        robot.asked = requests[0].question_id
-        other.asked = requests[1].question_id
         robot.wait_for(asked[0].done)
         robot.wait_for(lambda: len(heard) == 2 and all(pieces[-1].last for pieces in heard.values()))
         other.wait_for(asked[1].done)

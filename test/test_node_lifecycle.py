@@ -197,9 +197,12 @@ def test_shutdown_ends_the_node_from_every_state(waiting: Life, way: tuple[str, 
 def test_a_shutdown_while_questions_wait_cancels_them(waiting: Life) -> None:
     assert waiting.manager.change("configure", "activate") == [True, True]
     waiting.see(1, 2)
-    long = waiting.robot.request("A long story", max_new_tokens=60_000, deadline_s=60.0)
+
+    def long() -> AskScene.Request:
+        return waiting.robot.request("A long story", max_new_tokens=60_000, deadline_s=60.0)
+
     # Until one is BUSY: then as many threads of the executor wait for answers as ever can.
-    asked = [waiting.robot.service.call_async(long) for _ in range(6)]
+    asked = [waiting.robot.service.call_async(long()) for _ in range(6)]
     waiting.robot.wait_for(lambda: any(future.done() for future in asked))
     assert waiting.manager.state == "active"
     assert waiting.manager.change("shutdown") == [True]
