@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import time
 import timeit
 import zlib
 from array import array
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from test_images import BAYER, blocks
 
 from flash_vstream_ros.ros.compressed_images import check_compressed, compressed_to_rgb, describe_compressed
+from flash_vstream_ros.ros.image_transport import CompressedDecoder, DecodingConfig
 from flash_vstream_ros.ros.images import BadImage
 
 COLOUR_TYPES = {1: 0, 3: 2, 4: 6}  # PNG's, by channels
@@ -66,7 +68,8 @@ PICTURES = [
     ("jpeg", jpeg(RGB), RGB, 8),
     ("", jpeg(RGB), RGB, 8),
     ("rgb8; jpeg compressed bgr8", jpeg(RGB), RGB, 8),
-    ("rgb8; jpeg compressed rgb8", jpeg(RGB[..., ::-1]), RGB, 8),
+    ("rgb8; jpeg compressed rgb8", jpeg(RGB), RGB, 8),
+    ("rgb8; png compressed rgb8", png(RGB), RGB, 0),
     ("nv12; jpeg compressed bgr8", jpeg(RGB), RGB, 8),
     ("mono8; jpeg compressed mono8", jpeg(GREY), GREY, 8),
     ("mono8; jpeg compressed mono8", cv2.imencode(".jpg", GREY[..., 0])[1].tobytes(), GREY, 8),
@@ -103,6 +106,64 @@ def test_a_bayer_mosaic_that_was_compressed_as_it_is_gets_its_colours_back(patte
     data = png(mosaic if bits == 8 else wide(mosaic))
     got = compressed_to_rgb(message(f"bayer_{pattern}{bits}; png compressed ", data))
     assert np.abs(got.astype(int) - rgb).max() <= 1
+
+
+def test_red_and_blue_are_exchanged_if_asked_and_named_and_that_is_logged_once() -> None:
+    logged: list[str] = []
+    decoder = CompressedDecoder(DecodingConfig(compressed_colours="as_named"), logged.append)
+    exchanged = message("rgb8; png compressed rgb8", png(RGB[..., ::-1]))
+    for _ in range(2):
+        np.testing.assert_array_equal(decoder.to_rgb(exchanged), RGB)
+    assert len(logged) == 1
+    assert "image.compressed_colours" in logged[0]
+    np.testing.assert_array_equal(decoder.to_rgb(message("rgb8; png compressed bgr8", png(RGB))), RGB)
+
+
+@pytest.mark.parametrize("form", [" " * 20_000, " " * 10_000 + ";" + " " * 10_000 + "x", "x" * 1_000_000])
+def test_a_long_format_is_refused_at_once(form: str) -> None:
+    began = time.process_time()
+    with pytest.raises(BadImage) as caught:
+        check_compressed(message(form, jpeg(RGB)))
+    assert caught.value.reason == "wrong_format"
+    assert len(str(caught.value)) < 400
+    assert time.process_time() - began < 1.0  # a quadratic parser takes minutes
+
+
+def hidden_size(width: int, height: int) -> bytes:
+    """A JPEG of `width` x `height` that claims 16x16 to a parser which takes TEM (FF 01) for a segment."""
+    plain = cv2.imencode(".jpg", np.zeros((16, 16), np.uint8))[1].tobytes()
+    parts, at = [], 2
+    while plain[at + 1] != 0xDA:
+        length = 2 + int.from_bytes(plain[at + 2 : at + 4], "big")
+        parts.append(plain[at : at + length])
+        at += length
+    small = next(part for part in parts if part[1] == 0xC0)
+    large = small[:5] + struct.pack(">HH", height, width) + small[9:]
+    head = b"\xff\xd8\xff\x01" + large + b"".join(part for part in parts if part[1] in (0xC4, 0xDB))
+    comment = bytes(2 + 2 + 0xFFC0 - len(head) - 4) + small + bytes(64)
+    return head + b"\xff\xfe" + struct.pack(">H", len(comment) + 2) + comment + plain[at:]
+
+
+def test_the_true_size_of_a_jpeg_cannot_hide_behind_a_marker_without_length() -> None:
+    for read in (check_compressed, compressed_to_rgb):
+        with pytest.raises(BadImage, match="32767x32767") as caught:
+            read(message("jpeg", hidden_size(32_767, 32_767)))
+        assert caught.value.reason == "too_large"
+
+
+@pytest.mark.parametrize("filler", [b"\xff" * 8_000_000, b"\xff\xe0\x00\x02" * 2_000_000, b"\xff\xe0\x00\x00" * 9])
+def test_a_jpeg_of_nothing_but_markers_is_refused_in_bounded_time(filler: bytes) -> None:
+    began = time.process_time()
+    with pytest.raises(BadImage):
+        check_compressed(message("jpeg", b"\xff\xd8" + filler))
+    assert time.process_time() - began < 1.0  # 10,000 markers, not 8 million
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_a_png_of_few_significant_bits_is_scaled(bits: int) -> None:
+    few = (GREY[..., :1].astype(np.uint16) << 8) >> (16 - bits)
+    got = compressed_to_rgb(message("mono16; png compressed ", png(few)))
+    assert np.abs(got.astype(int) - GREY).max() <= 2
 
 
 def test_a_picture_is_not_turned_by_what_a_photo_camera_wrote_beside_it() -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flash_vstream_ros.ros.images import PUBLISHED_ENCODINGS, BadImage, check, from_rgb, to_rgb
+from flash_vstream_ros.ros.sample_range import SampleRange
 
 ORDER = {"rgb": (0, 1, 2), "bgr": (2, 1, 0), "rgba": (0, 1, 2, -1), "bgra": (2, 1, 0, -1)}
 BAYER = {"rggb": (0, 1, 1, 2), "bggr": (2, 1, 1, 0), "gbrg": (1, 2, 0, 1), "grbg": (1, 0, 2, 1)}
@@ -233,7 +234,7 @@ def good(**changes) -> SimpleNamespace:
         (good(data=b""), "truncated"),
         (good(data=bytes(8 * 24 - 1)), "truncated"),
         (good(height=9), "truncated"),
-        (good(width=2**31, step=2**33), "truncated"),
+        (good(width=2**31, step=2**33), "too_large"),
         (good(data=[1, 2, 3]), "wrong_data"),
         (good(data=None), "wrong_data"),
         (good(data="text"), "wrong_data"),
@@ -254,6 +255,58 @@ def test_a_bad_header_is_refused_with_its_reason(message: SimpleNamespace, reaso
             read(message)
         assert caught.value.reason == reason
         assert len(str(caught.value)) > 20
+
+
+def sixteen_bits(encoding: str, samples: np.ndarray) -> SimpleNamespace:
+    height, width = samples.shape
+    return SimpleNamespace(
+        encoding=encoding, width=width, height=height, step=2 * width, is_bigendian=0, data=samples.tobytes()
+    )
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_samples_of_few_significant_bits_are_scaled_by_what_the_camera_uses(bits: int) -> None:
+    ramp = np.linspace(0, (1 << bits) - 1, 16 * 12).astype(np.uint16).reshape(12, 16)
+    logged: list[str] = []
+    got = to_rgb(sixteen_bits("mono16", ramp), SampleRange(log=logged.append))
+    assert np.abs(got[..., 0].astype(int) - (ramp.astype(int) * 255 // ((1 << bits) - 1))).max() <= 1
+    assert len(logged) == 1
+    assert f"{bits} of 16 bits" in logged[0]
+    mosaic = to_rgb(sixteen_bits("bayer_rggb16", ramp))
+    assert mosaic.max() > 200
+
+
+def test_a_thermal_camera_is_visible_and_its_scale_only_widens() -> None:
+    counts = np.full((12, 16), 7500, np.uint16)
+    counts[:, :8] = 8200
+    samples = SampleRange()
+    first = to_rgb(sixteen_bits("mono16", counts), samples)
+    assert int(first.max()) - int(first.min()) > 200
+    hotter = counts + np.uint16(700)
+    second = to_rgb(sixteen_bits("mono16", hotter), samples)
+    assert second.min() > first.min()
+    assert (to_rgb(sixteen_bits("mono16", counts), samples).max() < first.max()).all()
+
+
+def test_a_fixed_number_of_bits_and_full_samples_are_not_estimated() -> None:
+    dark = np.full((4, 4), 1023, np.uint16)
+    assert to_rgb(sixteen_bits("mono16", dark), SampleRange(16)).max() == 3
+    assert to_rgb(sixteen_bits("mono16", dark), SampleRange(10)).max() == 255
+    full = np.array([[0, 65535], [300, 40000]], np.uint16)
+    assert to_rgb(sixteen_bits("mono16", full))[..., 0].tolist() == (full >> 8).tolist()
+
+
+def test_an_image_larger_than_allowed_is_refused_before_a_pixel_is_read() -> None:
+    with pytest.raises(BadImage, match="max_megapixels") as caught:
+        check(good(width=8, height=8), max_pixels=63)
+    assert caught.value.reason == "too_large"
+
+
+def test_a_long_encoding_is_quoted_in_short() -> None:
+    with pytest.raises(BadImage) as caught:
+        check(good(encoding="e" * 1_000_000))
+    assert caught.value.reason == "unknown_encoding"
+    assert len(str(caught.value)) < 1000
 
 
 def test_a_depth_image_is_refused_with_advice() -> None:

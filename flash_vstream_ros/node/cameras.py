@@ -21,7 +21,7 @@ from flash_vstream_ros.ros import (
     ReliabilityPolicy,
     SubscriptionEventCallbacks,
 )
-from flash_vstream_ros.ros.image_transport import TRANSPORTS
+from flash_vstream_ros.ros.image_transport import DEFAULT_DECODING, TRANSPORTS, DecodingConfig
 from flash_vstream_ros.ros.images import BadImage
 
 LOOK_PERIOD_S = 0.25
@@ -56,6 +56,7 @@ class Camera:
         reject: Callable[[str, str, str], None],
         transport: str = "raw",
         reliability: str = "auto",
+        decoding: DecodingConfig = DEFAULT_DECODING,
     ) -> None:
         self.name = name
         self.topic = full_topic(node, topic, transport)
@@ -63,6 +64,7 @@ class Camera:
         self._offer = offer
         self._reject = reject
         self._transport = TRANSPORTS[transport]
+        self._decoder = self._transport.decoder(decoding, self._say)
         self._log = ThrottledLog(self._warn, QUIET_S)
         self._qos = ImageQoS.declared(node, self.topic, reliability, self._warn)
         self._lock = threading.Lock()  # of the subscriptions
@@ -79,6 +81,7 @@ class Camera:
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = node.create_timer(LOOK_PERIOD_S, self._look, callback_group=self._group, clock=steady)
         self._say(f"listens to {self.topic}: {transport} images, {_called(self._asked)} delivery")
+        self._say(f"decoder {self._decoder.choice.name}: {self._decoder.choice.reason}")
 
     @property
     def incompatible(self) -> tuple[str, ...]:
@@ -119,14 +122,14 @@ class Camera:
             return
         try:
             stamp_ns, frame_id = checked_header(message.header)
-            self._transport.check(message)
+            self._decoder.check(message)
         except BadImage as error:
             self._reject(self.name, error.reason, str(error))
             return
         if not self._heard:
             self._heard = True
-            self._say(f"has its first image: {self._transport.describe(message)}")
-        self._offer(Frame(self.name, frame_id, stamp_ns, partial(self._transport.to_rgb, message)))
+            self._say(f"has its first image: {self._decoder.describe(message)}")
+        self._offer(Frame(self.name, frame_id, stamp_ns, partial(self._decoder.to_rgb, message)))
 
     def _is_twin(self, stamp: tuple[int, int]) -> bool:
         """While two subscriptions overlap each picture comes twice; the second one is not a picture of its own."""
@@ -188,7 +191,15 @@ class Camera:
         """Where nobody publishes on the topic: who does by another transport."""
         if publishers:
             return []
-        base = self.topic.removesuffix(self._transport.suffix)
+        suffix = self._transport.suffix
+        if suffix and self.topic.endswith(2 * suffix):
+            raw = self.topic.removesuffix(2 * suffix)
+            return [
+                f"{node_of(publisher)} on {raw}{suffix} is not heard: TOPIC: {self.topic} ends in {suffix} twice;"
+                f" remap image to {raw}"
+                for publisher in self._node.get_publishers_info_by_topic(raw + suffix)
+            ]
+        base = self.topic.removesuffix(suffix)
         return [
             f"{node_of(publisher)} on {base}{transport.suffix} is not heard: TRANSPORT: set image.transport to {name}"
             for name, transport in TRANSPORTS.items()

@@ -20,6 +20,9 @@ from flash_vstream_ros.models.preprocess import MAX_PIXELS, PROCESSOR_MAX_PIXELS
 from flash_vstream_ros.models.prompt import INSTRUCTION
 from flash_vstream_ros.node.requests import QuestionLimits
 from flash_vstream_ros.ros import FloatingPointRange, IntegerRange, Node, Parameter, ParameterDescriptor
+from flash_vstream_ros.ros.cv_bridge_decoder import DECODERS
+from flash_vstream_ros.ros.image_transport import COLOUR_ORDERS, DecodingConfig
+from flash_vstream_ros.ros.images import MAX_PIXELS as MAX_IMAGE_PIXELS
 
 Value = bool | int | float | str | list[str]
 # An example of each type that ROS tells apart: 1 is no double.
@@ -154,6 +157,28 @@ PARAMETERS = (
         "auto",
         "QoS asked of the cameras. auto: reliable where every publisher offers it, else best effort",
         choices=("auto", "best_effort", "reliable"),
+    ),
+    ParameterSpec(
+        "image.decoder",
+        DECODERS[0],
+        "Decoder of raw images. auto: cv_bridge for the encodings that it decodes right here, else the built-in one",
+        choices=DECODERS,
+    ),
+    ParameterSpec(
+        "image.significant_bits",
+        0,
+        "Significant bits of 16-bit samples; 0: estimated from the images; 16: the high byte [bits]",
+        0,
+        16,
+    ),
+    ParameterSpec(
+        "image.compressed_colours",
+        COLOUR_ORDERS[0],
+        "Compressed images of a format that names rgb. standard: as viewers show them; as_named: red and blue exchanged",
+        choices=COLOUR_ORDERS,
+    ),
+    ParameterSpec(
+        "image.max_megapixels", MAX_IMAGE_PIXELS / 1e6, "Largest image accepted [million pixels]", 0.01, 1000.0
     ),
     ParameterSpec(
         "sample_fps",
@@ -359,6 +384,7 @@ class Settings:
     question_limits: QuestionLimits
     image_transport: str
     image_reliability: str
+    decoding: DecodingConfig
     status_period_s: float
     diagnostics_period_s: float
     summary_period_s: float
@@ -447,6 +473,12 @@ def settings_of(node: Node) -> Settings:
         question_limits=QuestionLimits(values["question.max_deadline_s"], values["question.max_answer_tokens"]),
         image_transport=values["image.transport"],
         image_reliability=values["image.reliability"],
+        decoding=DecodingConfig(
+            decoder=values["image.decoder"],
+            significant_bits=values["image.significant_bits"],
+            compressed_colours=values["image.compressed_colours"],
+            max_pixels=round(values["image.max_megapixels"] * 1e6),
+        ),
         status_period_s=values["status.period_s"],
         diagnostics_period_s=values["diagnostics.period_s"],
         summary_period_s=values["summary.period_s"],

@@ -143,6 +143,7 @@ class VStreamNode(LiveParameters, ManagedNode):
                 reject=self._engine.reject,
                 transport=self._settings.image_transport,
                 reliability=self._settings.image_reliability,
+                decoding=self._settings.decoding,
             )
             for name, topic in camera_topics(self._settings.engine.cameras).items()
         ]

@@ -1,35 +1,40 @@
 """sensor_msgs/CompressedImage, JPEG and PNG, to RGB arrays.
 
 The format field is that of image_transport's compressed transport: "rgb8; jpeg compressed bgr8" names the camera's
-encoding, the codec, and the order of colours that went into it. Drivers that write only "jpeg" are read as well.
+encoding, the codec, and the order of colours given to it. Drivers that write only "jpeg" are read as well.
 """
 
 from __future__ import annotations
 
-import re
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
-from .images import DEPTH, BadImage, bytes_of, to_rgb
+from .images import DEPTH, MAX_PIXELS, BadImage, bytes_of, check_size, shortened, to_rgb
+from .sample_range import SampleRange
 
-MOST_PIXELS = 1 << 27  # a few kilobytes can claim to be a picture of gigabytes
+LONGEST_FORMAT = 256  # characters
+MOST_MARKERS = 10_000  # before the frame header of a JPEG, padding included: bounds the time of a check
 JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # the others in this range are tables
-START_OF_SCAN = 0xDA
-_FORMAT = re.compile(r"\s*(?P<encoding>[^;]*?)\s*;\s*\w+\s+compressed\s*(?P<colours>\w*)\s*")
+START_OF_SCAN, PADDING = 0xDA, 0xFF
+WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}  # TEM and RSTn have no segment, as libjpeg reads them
 
 
 class _Format(NamedTuple):
-    encoding: str = ""  # of the camera's own picture
+    encoding: str = ""  # of the camera's own image
     colours: str = ""  # pixel format that the codec was given; "" for a single channel
 
     @classmethod
     def parse(cls, text: str) -> _Format:
-        found = _FORMAT.fullmatch(text)
-        return cls(found["encoding"], found["colours"]) if found else cls()
+        """ "ENCODING; CODEC compressed COLOURS"; anything else names nothing."""
+        encoding, separator, rest = text.partition(";")
+        words = rest.split()
+        if not separator or len(words) not in (2, 3) or words[1] != "compressed":
+            return cls()
+        return cls(encoding.strip(), words[2] if len(words) == 3 else "")
 
 
 class _Header(NamedTuple):
@@ -38,15 +43,16 @@ class _Header(NamedTuple):
     width: int
     height: int
     channels: int
+    bits: int = 8
 
 
-def check_compressed(message: Any) -> None:
+def check_compressed(message: Any, max_pixels: int = MAX_PIXELS) -> None:
     """Validate a sensor_msgs/CompressedImage in microseconds, by its format field and its data's own header.
 
     Raises:
-        BadImage: reason depth_image, wrong_data, truncated, undecodable, zero_size or too_large.
+        BadImage: reason wrong_format, depth_image, wrong_data, truncated, undecodable, zero_size or too_large.
     """
-    _checked(message)
+    _checked(message, max_pixels)
 
 
 def describe_compressed(message: Any) -> str:
@@ -55,47 +61,75 @@ def describe_compressed(message: Any) -> str:
     return f"{header.width}x{header.height} {message.format}"
 
 
-def compressed_to_rgb(message: Any) -> np.ndarray:
-    """Picture of a sensor_msgs/CompressedImage: [height, width, 3] uint8 RGB, contiguous.
+def names_rgb(message: Any) -> bool:
+    """Returns True if the format field says that red and blue are exchanged in the data ("compressed rgb8").
 
-    Sixteen-bit samples keep their high byte; Bayer mosaics that were compressed as they are get their colours back.
+    image_transport's subscriber exchanges them back. Its own publisher never writes this; drivers that do mostly
+    publish standard JPEG or PNG, whose colours must not be exchanged. The data cannot tell.
+    """
+    return _Format.parse(str(message.format)).colours.startswith("rgb")
+
+
+def compressed_to_rgb(
+    message: Any, samples: SampleRange | None = None, max_pixels: int = MAX_PIXELS, *, exchange: bool = False
+) -> np.ndarray:
+    """Decode a sensor_msgs/CompressedImage to [height, width, 3] uint8 RGB, contiguous.
+
+    16-bit samples are scaled as by `to_rgb`; Bayer mosaics that were compressed as they are get their colours back.
+    `exchange` swaps red and blue if the format field names rgb: see `names_rgb`.
 
     Raises:
         BadImage: as `check_compressed`.
     """
-    form, header, view = _checked(message)
+    form, header, view = _checked(message, max_pixels)
     data = bytes(view)
     if _ends_early(data):
         raise _ended(view)
-    mosaic = form.encoding.startswith("bayer_") and not form.colours and header.channels == 1
-    mode = cv2.IMREAD_GRAYSCALE if mosaic else cv2.IMREAD_COLOR
-    try:
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), mode | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error:
-        picture = None
-    if picture is None:
-        raise BadImage("undecodable", f"{len(data)} bytes of format '{message.format}' do not decode: damaged?")
+    single = header.channels == 1
+    mosaic = single and form.encoding.startswith("bayer_") and not form.colours
+    mode = cv2.IMREAD_GRAYSCALE if single else cv2.IMREAD_COLOR
+    image = _decoded(data, mode | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION, str(message.format))
+    if image.shape[:2] != (header.height, header.width):
+        raise BadImage(
+            "undecodable",
+            f"the image decodes to {image.shape[1]}x{image.shape[0]}, its header says {header.width}x{header.height}",
+        )
+    if image.dtype == np.uint16:
+        image = (samples or SampleRange()).to_8_bits(image.reshape(*image.shape[:2], -1), grey=single and not mosaic)
     if mosaic:
-        return _demosaiced(picture, form.encoding)
-    return picture if form.colours.startswith("rgb") else cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+        return _demosaiced(image, form.encoding)
+    if single:
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+    if exchange and form.colours.startswith("rgb"):
+        return image
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
-def _checked(message: Any) -> tuple[_Format, _Header, memoryview]:
+def _decoded(data: bytes, mode: int, form: str) -> np.ndarray:
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise BadImage("undecodable", f"{len(data)} bytes of format '{form}' do not decode: damaged?")
+    return image
+
+
+def _checked(message: Any, max_pixels: int) -> tuple[_Format, _Header, memoryview]:
     text = str(message.format)
+    if len(text) > LONGEST_FORMAT:
+        raise BadImage(
+            "wrong_format", f"format '{shortened(text)}' is longer than the {LONGEST_FORMAT} characters that are read"
+        )
     form = _Format.parse(text)
     if "compressedDepth" in text or form.encoding in DEPTH:
         raise BadImage(
             "depth_image",
-            f"format '{text}' is a depth map, not a picture: subscribe to the camera's colour topic instead",
+            f"format '{text}' is a depth map, not an image: subscribe to the camera's colour topic instead",
         )
     data = bytes_of(message.data)
     header = _header(data, text)
-    if header.width < 1 or header.height < 1:
-        raise BadImage("zero_size", f"the image is {header.width}x{header.height}; expected at least one pixel")
-    if header.width * header.height > MOST_PIXELS:
-        raise BadImage(
-            "too_large", f"the image claims to be {header.width}x{header.height}; at most {MOST_PIXELS} pixels are read"
-        )
+    check_size(header.width, header.height, max_pixels)
     return form, header, data
 
 
@@ -114,24 +148,31 @@ def _png_header(data: memoryview) -> _Header:
     if data.nbytes < 33:
         raise _ended(data)
     width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
-    return _Header(width, height, 1 if data[25] == 0 else 3)
+    return _Header(width, height, 1 if data[25] in (0, 4) else 3, data[24])
 
 
 def _jpeg_header(data: memoryview) -> _Header:
     """From the frame header (SOFn), before which come tables and comments of any length."""
     at = 2
-    while at + 9 < data.nbytes:
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+    for _ in range(MOST_MARKERS):
+        if at + 9 >= data.nbytes:
+            raise _ended(data)
+        marker = data[at + 1]
         if data[at] != 0xFF or marker == START_OF_SCAN:
             raise BadImage("undecodable", "the JPEG data has no frame header where one belongs: damaged?")
-        if marker == 0xFF:  # padding
+        if marker == PADDING:
             at += 1
+        elif marker in WITHOUT_LENGTH:
+            at += 2
         elif marker in START_OF_FRAME:
             height, width = (int.from_bytes(data[at + offset : at + offset + 2], "big") for offset in (5, 7))
-            return _Header(width, height, data[at + 9])
+            return _Header(width, height, data[at + 9], data[at + 4])
         else:
-            at += 2 + max(2, length)
-    raise _ended(data)
+            length = int.from_bytes(data[at + 2 : at + 4], "big")
+            if length < 2:
+                raise BadImage("undecodable", f"the JPEG data has a segment of length {length}: damaged?")
+            at += 2 + length
+    raise BadImage("undecodable", f"the JPEG data has no frame header within {MOST_MARKERS} markers: damaged?")
 
 
 def _ended(data: memoryview) -> BadImage:
@@ -146,8 +187,8 @@ def _ends_early(data: bytes) -> bool:
 
 
 def _demosaiced(samples: np.ndarray, encoding: str) -> np.ndarray:
-    """RGB of the 8-bit mosaic [height, width]."""
-    height, width = samples.shape
+    """RGB of the 8-bit mosaic [height, width] or [height, width, 1]."""
+    height, width = samples.shape[:2]
     pattern = encoding.removesuffix("16").removesuffix("8")
     shape = {"width": width, "height": height, "step": width, "is_bigendian": 0}
     return to_rgb(SimpleNamespace(encoding=f"{pattern}8", data=np.ascontiguousarray(samples), **shape))

@@ -1,4 +1,4 @@
-"""How a camera's pictures travel: the message types that image_transport's raw and compressed transports use."""
+"""Transports of camera images: message types of image_transport's raw and compressed transports, and decoders."""
 
 from __future__ import annotations
 
@@ -8,20 +8,92 @@ from typing import Any
 
 import numpy as np
 
-from .compressed_images import check_compressed, compressed_to_rgb, describe_compressed
-from .images import check, describe, to_rgb
+from .compressed_images import check_compressed, compressed_to_rgb, describe_compressed, names_rgb
+from .cv_bridge_decoder import DECODERS, DecoderChoice, choose_decoder
+from .images import MAX_PIXELS, BadImage, check, describe, to_rgb
 from .interfaces import interface
+from .sample_range import SampleRange
+
+COLOUR_ORDERS = ("standard", "as_named")
+
+
+@dataclass(frozen=True)
+class DecodingConfig:
+    """How a camera's images are decoded: the parameters image.*."""
+
+    decoder: str = DECODERS[0]
+    significant_bits: int = 0  # of 16-bit samples; 0: estimated
+    compressed_colours: str = COLOUR_ORDERS[0]
+    max_pixels: int = MAX_PIXELS
+
+
+DEFAULT_DECODING = DecodingConfig()
+
+
+class RawDecoder:
+    """Decodes sensor_msgs/Image of one camera. `to_rgb` is called by one thread at a time."""
+
+    def __init__(self, config: DecodingConfig, log: Callable[[str], None]) -> None:
+        self._config = config
+        self._samples = SampleRange(config.significant_bits, log)
+        self.choice: DecoderChoice = choose_decoder(config.decoder)
+
+    def check(self, message: Any) -> None:
+        """Validate a message without reading a pixel. Raises BadImage."""
+        check(message, self._config.max_pixels)
+
+    def describe(self, message: Any) -> str:
+        """Size and encoding of a checked message, for the log."""
+        return describe(message)
+
+    def to_rgb(self, message: Any) -> np.ndarray:
+        """[height, width, 3] uint8 RGB. Raises BadImage."""
+        if self.choice.convert is None or not self.choice.decodes(message):
+            return to_rgb(message, self._samples, self._config.max_pixels)
+        self.check(message)
+        try:
+            return self.choice.convert(message)
+        except Exception as error:  # whatever a binary of another build raises
+            raise BadImage(
+                "undecodable", f"cv_bridge refused the image: {error}; set image.decoder to builtin"
+            ) from error
+
+
+class CompressedDecoder:
+    """Decodes sensor_msgs/CompressedImage of one camera. `to_rgb` is called by one thread at a time."""
+
+    def __init__(self, config: DecodingConfig, log: Callable[[str], None]) -> None:
+        self._config = config
+        self._log = log
+        self._samples = SampleRange(config.significant_bits, log)
+        self._logged_colours = False
+        self.choice = DecoderChoice("builtin", "compressed images are decoded by OpenCV directly")
+
+    def check(self, message: Any) -> None:
+        """Validate a message without decoding it. Raises BadImage."""
+        check_compressed(message, self._config.max_pixels)
+
+    def describe(self, message: Any) -> str:
+        """Size and format of a checked message, for the log."""
+        return describe_compressed(message)
+
+    def to_rgb(self, message: Any) -> np.ndarray:
+        """[height, width, 3] uint8 RGB. Raises BadImage."""
+        exchange = self._config.compressed_colours == "as_named"
+        if not self._logged_colours and names_rgb(message):
+            self._logged_colours = True
+            done = "red and blue are exchanged, as the name says" if exchange else "decoded as a standard image file"
+            self._log(f"format '{message.format}': {done}; image.compressed_colours decides")
+        return compressed_to_rgb(message, self._samples, self._config.max_pixels, exchange=exchange)
 
 
 @dataclass(frozen=True)
 class Transport:
-    """`check` and `to_rgb` raise BadImage; `check` reads no pixel."""
+    """A message type, the suffix of its topic after the raw one's name, and its decoder."""
 
     type_name: str
-    suffix: str  # of the topic, after the name of the raw one
-    check: Callable[[Any], None]
-    describe: Callable[[Any], str]
-    to_rgb: Callable[[Any], np.ndarray]
+    suffix: str
+    decoder: type[RawDecoder] | type[CompressedDecoder]
 
     @property
     def message(self) -> Any:
@@ -29,8 +101,6 @@ class Transport:
 
 
 TRANSPORTS = {
-    "raw": Transport("sensor_msgs/msg/Image", "", check, describe, to_rgb),
-    "compressed": Transport(
-        "sensor_msgs/msg/CompressedImage", "/compressed", check_compressed, describe_compressed, compressed_to_rgb
-    ),
+    "raw": Transport("sensor_msgs/msg/Image", "", RawDecoder),
+    "compressed": Transport("sensor_msgs/msg/CompressedImage", "/compressed", CompressedDecoder),
 }

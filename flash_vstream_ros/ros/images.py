@@ -2,9 +2,6 @@
 
 Layouts are those of sensor_msgs/image_encodings.hpp. YUV is BT.601 with limited range, as cameras send it;
 8UC3 and 8UC4, which name no colours, are read as BGR, OpenCV's order. Messages are duck-typed.
-
-cv_bridge makes the same calls of OpenCV on a copy, skews rows that are padded by part of a pixel, knows neither NV12
-nor the colours of 8UC3, and does not import beside NumPy 2: it is not used. Where it reads an image the two agree.
 """
 
 from __future__ import annotations
@@ -15,13 +12,18 @@ from typing import Any, NamedTuple, TypeVar
 import cv2
 import numpy as np
 
+from .sample_range import SampleRange
+
 M = TypeVar("M")
+
+LONGEST_ENCODING = 64  # characters; longer ones are cut in messages
+MAX_PIXELS = 25_000_000
 
 NV24 = -1  # no OpenCV conversion exists
 
 
 class BadImage(ValueError):
-    """An image message that cannot be shown. `reason` is a stable slug for counting, the text a sentence."""
+    """An image message that cannot be decoded. `reason` is a stable name to count it by, the text a sentence."""
 
     def __init__(self, reason: str, sentence: str) -> None:
         super().__init__(sentence)
@@ -32,7 +34,7 @@ class _Layout(NamedTuple):
     channels: int  # samples of one pixel in the first plane
     conversion: int | None = None  # OpenCV's code to RGB; None: it is RGB
     sample_bytes: int = 1
-    half_rows: int = 2  # rows of all planes together, per two picture rows
+    half_rows: int = 2  # rows of all planes together, per two image rows
     even: tuple[int, int] = (1, 1)  # width and height must be multiples of these
     smallest: int = 1  # shortest side
 
@@ -66,7 +68,7 @@ _LAYOUTS: dict[str, _Layout] = {
     "nv12": _Layout(1, cv2.COLOR_YUV2RGB_NV12, half_rows=3, even=(2, 2)),
     "nv21": _Layout(1, cv2.COLOR_YUV2RGB_NV21, half_rows=3, even=(2, 2)),
     "nv24": _Layout(1, NV24, half_rows=6),
-    # OpenCV's demosaicing leaves pictures of two rows or columns black
+    # OpenCV's demosaicing leaves images of two rows or columns black
     **{f"{name}8": _Layout(1, code, smallest=3) for name, code in _BAYER.items()},
     **{f"{name}16": _Layout(1, code, sample_bytes=2, smallest=3) for name, code in _BAYER.items()},
 }
@@ -101,6 +103,11 @@ def bytes_of(data: Any) -> memoryview:
         raise BadImage("wrong_data", f"the image data is not a plain block of bytes: {error}") from None
 
 
+def shortened(text: str, longest: int = LONGEST_ENCODING) -> str:
+    """A string of a message, as it may be quoted in a log line."""
+    return text if len(text) <= longest else f"{text[:longest]}... ({len(text)} characters)"
+
+
 def _layout(message: Any) -> _Layout:
     encoding = str(message.encoding)
     layout = _LAYOUTS.get(encoding)
@@ -109,19 +116,33 @@ def _layout(message: Any) -> _Layout:
     if encoding in DEPTH:
         raise BadImage(
             "depth_image",
-            f"encoding '{encoding}' is a depth map, not a picture: subscribe to the camera's colour topic instead",
+            f"encoding '{encoding}' is a depth map, not an image: subscribe to the camera's colour topic instead",
         )
-    raise BadImage("unknown_encoding", f"encoding '{encoding}' is not known; expected one of {', '.join(_LAYOUTS)}")
+    raise BadImage(
+        "unknown_encoding",
+        f"encoding '{shortened(encoding)}' is not known; expected one of {', '.join(_LAYOUTS)}",
+    )
 
 
-def check(message: Any) -> None:
+def check(message: Any, max_pixels: int = MAX_PIXELS) -> None:
     """Validate the header of a sensor_msgs/Image in microseconds, without reading a pixel.
 
     Raises:
-        BadImage: reason zero_size, depth_image, unknown_encoding, wrong_size, wrong_step, wrong_data or
-            truncated.
+        BadImage: reason zero_size, depth_image, unknown_encoding, wrong_size, wrong_step, wrong_data, truncated or
+            too_large.
     """
-    _checked(message)
+    _checked(message, max_pixels)
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """Raises BadImage, reason zero_size or too_large."""
+    if width <= 0 or height <= 0:
+        raise BadImage("zero_size", f"the image is {width}x{height}; expected at least one pixel")
+    if width * height > max_pixels:
+        raise BadImage(
+            "too_large",
+            f"the image is {width}x{height}; image.max_megapixels allows {max_pixels / 1e6:g} million pixels",
+        )
 
 
 def describe(message: Any) -> str:
@@ -129,11 +150,16 @@ def describe(message: Any) -> str:
     return f"{message.width}x{message.height} {message.encoding}"
 
 
-def _checked(message: Any) -> tuple[_Layout, memoryview]:
+def row_bytes(message: Any) -> int:
+    """Bytes of a row of the first plane, without padding."""
+    layout = _layout(message)
+    return int(message.width) * layout.channels * layout.sample_bytes
+
+
+def _checked(message: Any, max_pixels: int) -> tuple[_Layout, memoryview]:
     width, height, step = int(message.width), int(message.height), int(message.step)
     layout = _layout(message)
-    if width <= 0 or height <= 0:
-        raise BadImage("zero_size", f"the image is {width}x{height}; expected at least one pixel")
+    check_size(width, height, max_pixels)
     if width % layout.even[0] or height % layout.even[1]:
         raise BadImage(
             "wrong_size",
@@ -145,7 +171,7 @@ def _checked(message: Any) -> tuple[_Layout, memoryview]:
             "wrong_size",
             f"the image is {width}x{height}; '{message.encoding}' needs sides of at least {layout.smallest}",
         )
-    row = width * layout.channels * layout.sample_bytes
+    row = row_bytes(message)
     if step < row:
         raise BadImage(
             "wrong_step", f"step is {step} bytes; {width} pixels of '{message.encoding}' need at least {row}"
@@ -159,34 +185,42 @@ def _checked(message: Any) -> tuple[_Layout, memoryview]:
     return layout, data
 
 
-def to_rgb(message: Any) -> np.ndarray:
-    """Picture of a sensor_msgs/Image: [height, width, 3] uint8 RGB, to be read only: of rgb8 it is the message's data.
+def to_rgb(message: Any, samples: SampleRange | None = None, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Decode a sensor_msgs/Image to [height, width, 3] uint8 RGB, read-only: rgb8 shares the message's data.
 
-    Sixteen-bit samples keep their high byte (>> 8). At most one pass over the pixels, whatever holds the data.
+    16-bit samples are scaled by `samples`, the range that the camera uses; None: estimated from this image alone.
 
     Raises:
-        BadImage: as `check`, and undecodable where OpenCV refuses the picture.
+        BadImage: as `check`, and undecodable if OpenCV refuses the image.
     """
-    layout, data = _checked(message)
+    layout, data = _checked(message, max_pixels)
     width, height, step = int(message.width), int(message.height), int(message.step)
-    size = layout.sample_bytes
-    samples = np.ndarray(
-        (height * layout.half_rows // 2, width, layout.channels),
-        np.uint8,
-        data,
-        offset=0 if size == 1 or message.is_bigendian else 1,  # of the high byte
-        strides=(step, size * layout.channels, size),
-    )
+    if layout.sample_bytes == 2:
+        pixels = _scaled(message, layout, data, samples or SampleRange())
+    else:
+        rows = height * layout.half_rows // 2
+        pixels = np.ndarray((rows, width, layout.channels), np.uint8, data, strides=(step, layout.channels, 1))
     if layout.conversion is None:
-        rgb = samples if size == 1 else samples.copy()
-        rgb.flags.writeable = False
-        return rgb
+        pixels.flags.writeable = False
+        return pixels
     if layout.conversion == NV24:
-        return _nv24(samples[:height, :, 0], data, width, height, step)
+        return _nv24(pixels[:height, :, 0], data, width, height, step)
     try:
-        return cv2.cvtColor(np.ascontiguousarray(samples) if size > 1 else samples, layout.conversion)
+        return cv2.cvtColor(pixels, layout.conversion)
     except cv2.error as error:
         raise BadImage("undecodable", f"OpenCV refused {width}x{height} '{message.encoding}': {error}") from None
+
+
+def _scaled(message: Any, layout: _Layout, data: memoryview, samples: SampleRange) -> np.ndarray:
+    """Pixels [height, width, channels] uint8 of an image with 16-bit samples."""
+    width, height, step, channels = int(message.width), int(message.height), int(message.step), layout.channels
+    if samples.is_full:
+        high = 0 if message.is_bigendian else 1
+        shape, strides = (height, width, channels), (step, 2 * channels, 2)
+        return np.ascontiguousarray(np.ndarray(shape, np.uint8, data, high, strides))
+    order = ">u2" if message.is_bigendian else "<u2"
+    wide = np.ndarray((height, width, channels), order, data, strides=(step, 2 * channels, 2))
+    return samples.to_8_bits(wide, grey=message.encoding == "mono16")
 
 
 def _nv24(luma: np.ndarray, data: memoryview, width: int, height: int, step: int) -> np.ndarray:
@@ -197,13 +231,13 @@ def _nv24(luma: np.ndarray, data: memoryview, width: int, height: int, step: int
 
 
 def from_rgb(rgb: np.ndarray, stamp_ns: int, frame_id: str, image: type[M], encoding: str = "rgb8") -> M:
-    """Message of class `image` (sensor_msgs/Image) from a [height, width, 3] uint8 RGB picture.
+    """Message of class `image` (sensor_msgs/Image) from a [height, width, 3] uint8 RGB image.
 
     Raises:
         ValueError: another shape or type, or an encoding not in PUBLISHED_ENCODINGS.
     """
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
-        raise ValueError(f"expected a [height, width, 3] uint8 picture, got {rgb.dtype} {list(rgb.shape)}")
+        raise ValueError(f"expected a [height, width, 3] uint8 image, got {rgb.dtype} {list(rgb.shape)}")
     if encoding not in _FROM_RGB:
         raise ValueError(f"cannot publish '{encoding}'; choose one of {', '.join(PUBLISHED_ENCODINGS)}")
     channels, code = _FROM_RGB[encoding]

@@ -1,0 +1,69 @@
+"""The range of 16-bit samples that a camera uses, and samples of that range as 8 bits.
+
+Drivers put 10, 12 or 14 significant bits into the low end of mono16, bayer_*16 and 16-bit PNG; their high byte alone
+is nearly black. sensor_msgs/Image has no field that says how many bits are significant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+FULL_BITS = 16
+LEAST_BITS = 10  # a dark image must not be mistaken for a camera of fewer bits
+NARROW = 4  # grey samples of fewer bits that span less than 1/4 of the range, as a thermal camera's, are stretched
+LEAST_SPAN = 255  # samples; a smaller span would only amplify noise
+
+
+class SampleRange:
+    """Scales samples of one camera by the largest range seen so far. Not thread safe.
+
+    `significant_bits`: 0 estimates them from the images, which can only grow; 8 to 16 fixes them. `log` gets a
+    sentence whenever the estimate changes to fewer than 16 bits or to a stretched range.
+    """
+
+    def __init__(self, significant_bits: int = 0, log: Callable[[str], None] | None = None) -> None:
+        self._fixed = significant_bits
+        self._log = log
+        self._bits = significant_bits
+        self._low, self._high = 1 << FULL_BITS, 0
+        self._logged = ""
+
+    @property
+    def is_full(self) -> bool:
+        """Returns True if the high byte of a sample is its 8-bit value, now and for good."""
+        return self._fixed == FULL_BITS
+
+    def to_8_bits(self, samples: np.ndarray, grey: bool) -> np.ndarray:
+        """Scale uint16 samples [height, width, channels] to uint8. `grey`: single-channel, without a mosaic."""
+        samples = samples.astype(np.uint16, copy=False)
+        if not self._fixed:
+            self._grow(int(samples.min()), int(samples.max()))
+        black, white = self._limits(grey)
+        self._report(black, white)
+        if black == 0 and white == (1 << FULL_BITS) - 1:
+            return (samples >> 8).astype(np.uint8)
+        scale = 255.0 / (white - black)
+        scaled = cv2.convertScaleAbs(np.maximum(samples, black), alpha=scale, beta=-black * scale)
+        return scaled.reshape(samples.shape)
+
+    def _grow(self, low: int, high: int) -> None:
+        self._low, self._high = min(self._low, low), max(self._high, high)
+        self._bits = max(self._bits, next(bits for bits in (LEAST_BITS, 12, 14, FULL_BITS) if high < 1 << bits))
+
+    def _limits(self, grey: bool) -> tuple[int, int]:
+        """Samples that become 0 and 255."""
+        full = (1 << self._bits) - 1
+        if grey and not self._fixed and self._bits < FULL_BITS and (self._high - self._low) * NARROW < full:
+            return self._low, max(self._high, self._low + LEAST_SPAN)
+        return 0, full
+
+    def _report(self, black: int, white: int) -> None:
+        if self._fixed or (self._bits == FULL_BITS and black == 0):
+            return
+        kind = f"samples use {self._bits} of 16 bits" if black == 0 else "samples span a narrow range"
+        if self._log and kind != self._logged:
+            self._logged = kind
+            self._log(f"{kind}: {black} to {white} is scaled to 0 to 255; image.significant_bits fixes the scale")
