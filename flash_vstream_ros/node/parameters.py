@@ -174,7 +174,7 @@ PARAMETERS = (
     ParameterSpec(
         "image.compressed_colours",
         COLOUR_ORDERS[0],
-        "Compressed images of a format that names rgb. standard: as viewers show them; as_named: red and blue exchanged",
+        "Compressed images whose format names rgb. standard: as viewers show them; as_named: red and blue exchanged",
         choices=COLOUR_ORDERS,
     ),
     ParameterSpec(
