@@ -17,7 +17,7 @@ from flash_vstream_ros.bench.released import released_clusters
 from flash_vstream_ros.cli import bench, main
 from flash_vstream_ros.demo.questions import Question
 from flash_vstream_ros.demo.world import World
-from flash_vstream_ros.memory import FlashMemoryConfig, Grid, MemorySnapshot, Slot, clip_memory
+from flash_vstream_ros.memory import FlashMemoryConfig, Grid, MemorySnapshot, Slot, video_memory
 from flash_vstream_ros.models.household_settings import MAX_PIXELS
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.qwen2_vl import Qwen2VL
@@ -123,7 +123,7 @@ def test_detail_stands_at_its_own_time(kept):
 
 
 def test_kmeans_is_the_published_memory_of_all_slots(kept):
-    published = clip_memory(list(stream_of(LENGTH)), 6, 3, seed=0)
+    published = video_memory(list(stream_of(LENGTH)), 6, 3, seed=0)
     assert torch.equal(kept["k-means"].csm, published.csm)
     assert torch.equal(kept["k-means"].dam_times, published.dam_times)
 

@@ -14,7 +14,7 @@ from flash_vstream_ros.cli import main
 from flash_vstream_ros.cli.clip import at_rate, picked
 from flash_vstream_ros.cli.sources import SECOND, ClipFrame, open_source
 from flash_vstream_ros.models.load import load_model
-from flash_vstream_ros.models.offline import ClipSettings, remember, sampled
+from flash_vstream_ros.models.offline import VideoMemoryConfig, remember, sampled
 from flash_vstream_ros.models.tiny import save_tiny
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "data" / "golden" / "qwen"
@@ -89,7 +89,7 @@ def test_a_qwen_answers_from_flash_memory_of_the_sizes_in_its_folder(folders, vi
     assert (found["memory_entries"], found["memory_tokens"]) == (2 + 4, 2 * 4 + 4 * 1)
     model = load_model(str(folders["qwen"]), device="cpu", max_pixels=3136)
     frames = [frame.rgb for frame in at_rate(open_source(str(video)), 1.0)]
-    snapshot = remember(model, [*frames, frames[-1]], range(24), ClipSettings.of(model))
+    snapshot = remember(model, [*frames, frames[-1]], range(24), VideoMemoryConfig.of(model))
     assert found["answer_tokens"] == [token.id for token in model.answer(snapshot, "What?", 5)]
     more = ("--temporal-method", "sample", "--spatial-method", "sample", "--csm-slots", "6", "--dam-slots", "3")
     assert asked(capsys, str(video), "What?", "--model", str(folders["qwen"]), *more)["memory_entries"] == 9

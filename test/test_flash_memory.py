@@ -202,7 +202,7 @@ def test_cameras_never_share_a_cluster_and_can_be_asked_for() -> None:
 def test_more_cameras_than_clusters_are_refused() -> None:
     memory = filled(6, FlashMemoryConfig(2, 1), ("front", "rear"))
     before = memory.snapshot()
-    with pytest.raises(ValueError, match="'third' finds no place"):
+    with pytest.raises(ValueError, match="no room for group 'third'"):
         memory.insert(slot(6, lows(1)[0], "third"))
     assert same(memory.snapshot(), before)
     assert memory.cameras == ("front", "rear")
@@ -373,7 +373,7 @@ def test_a_further_camera_costs_the_room_for_what_it_sees_last_and_no_more() -> 
 def test_a_camera_that_finds_no_place_changes_no_size() -> None:
     memory = filled(6, FlashMemoryConfig(2, 1), ("front", "rear"))
     size = memory.bytes
-    with pytest.raises(ValueError, match="'third' finds no place"):
+    with pytest.raises(ValueError, match="no room for group 'third'"):
         memory.insert(slot(6, lows(1)[0], "third"))
     assert memory.bytes == size
 

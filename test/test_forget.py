@@ -87,8 +87,8 @@ def seen(snapshot: MemorySnapshot) -> set[int]:
 
 
 def holdings_of(memory: FlashMemory) -> MemoryContents:
-    assert memory._held is not None
-    return memory._held
+    assert memory._contents is not None
+    return memory._contents
 
 
 def everything_in(memory: FlashMemory) -> set[int]:
@@ -169,7 +169,7 @@ def test_an_interval_shows_nothing_of_what_lies_outside_and_all_that_is_held_ins
     inside = case.story.inside(case.interval, case.cameras)
     snapshot = memory.snapshot(Scope(tuple(case.cameras), *case.interval))
     assert seen(snapshot) <= inside
-    assert memory.listed(Scope(tuple(case.cameras), *case.interval)) == snapshot.entries
+    assert memory.list_entries(Scope(tuple(case.cameras), *case.interval)) == snapshot.entries
     held = {int(exemplar.frame_id.split()[1]) for exemplar in holdings_of(memory).exemplars}
     assert held & inside <= in_features(snapshot.csm)
     assert snapshot.empty == (not held & inside)

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from flash_vstream_ros.memory.star import StarClip, star_clip
-from flash_vstream_ros.memory.star_snapshot import clip_snapshot
+from flash_vstream_ros.memory.star import StarVideoMemory, star_video_memory
+from flash_vstream_ros.memory.star_snapshot import star_video_snapshot
 from flash_vstream_ros.models.decoding.greedy import GreedyGeneration, Vocabulary
 from flash_vstream_ros.models.llava.clip_llava import OneAxis, VStream, prefill
 from flash_vstream_ros.models.llava.vstream_checkpoint import load_vstream
@@ -49,11 +49,13 @@ def frames_of(case: str) -> np.ndarray:
     return frames_of(origin[0])[origin[1] : origin[2]]
 
 
-def released_memory(networks: VStream, frames: Tensor, case: str) -> StarClip:
+def released_memory(networks: VStream, frames: Tensor, case: str) -> StarVideoMemory:
     golden, facts = recorded(case)
     init = golden["init_rows"].tolist() if "init_rows" in golden else None
     reseed = facts["kmeans"]["reseed_rows"] if facts["kmeans"] else []
-    return star_clip(frames, networks.attention, networks.star, rule="released", init_rows=init, reseed_rows=reseed)
+    return star_video_memory(
+        frames, networks.attention, networks.star, rule="released", init_rows=init, reseed_rows=reseed
+    )
 
 
 def prompt_of(networks: VStream, case: str):
@@ -63,7 +65,7 @@ def prompt_of(networks: VStream, case: str):
     clip = released_memory(networks, features, case)
     ids = golden["input_ids"][0].tolist()
     at = ids.index(IMAGE)
-    return prefill(networks, clip_snapshot(clip, range(len(features))), ids[:at], ids[at + 1 :])
+    return prefill(networks, star_video_snapshot(clip, range(len(features))), ids[:at], ids[at + 1 :])
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -97,7 +99,9 @@ def test_by_the_papers_rule_only_the_retrieved_frames_differ(networks, case):
     golden, facts = recorded(case)
     init = golden["init_rows"].tolist() if "init_rows" in golden else None
     reseed = facts["kmeans"]["reseed_rows"] if facts["kmeans"] else []
-    found = star_clip(golden["frame_features"], networks.attention, networks.star, init_rows=init, reseed_rows=reseed)
+    found = star_video_memory(
+        golden["frame_features"], networks.attention, networks.star, init_rows=init, reseed_rows=reseed
+    )
     released = released_memory(networks, golden["frame_features"], case)
     for name in ("abstract", "temporal", "spatial", "temporal_weights"):
         assert torch.equal(getattr(found, name), getattr(released, name)), name

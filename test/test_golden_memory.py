@@ -12,21 +12,21 @@ import torch
 from torch import Tensor
 
 from flash_vstream_ros.memory import (
-    ClipMethods,
+    CompressionMethods,
     FlashMemory,
     FlashMemoryConfig,
     Grid,
     MergedGrid,
     OrderedClusters,
     Slot,
-    clip_memory,
-    compress_clip,
+    compress_video,
     klarge_retrieve,
     ordered_kmeans,
     prompt_ids,
+    video_memory,
     visual_ids,
 )
-from flash_vstream_ros.memory.compression import SPATIAL_METHODS, dam_slots_of
+from flash_vstream_ros.memory.video_compression import SPATIAL_METHODS, dam_slots_of
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "data" / "golden" / "qwen"
 safetensors = pytest.importorskip("safetensors.torch")
@@ -95,7 +95,7 @@ def test_a_clip_is_compressed_to_the_recorded_memory(case: str) -> None:
     csm_slots, dam_slots = sizes(facts)
     init = tensors["init_slots"].tolist() if "init_slots" in tensors else None
     reseed = facts["kmeans"]["reseed_rows"] if facts.get("kmeans") else []
-    found = compress_clip(low, csm_slots, dam_slots, init_rows=init, reseed_rows=reseed)
+    found = compress_video(low, csm_slots, dam_slots, init_rows=init, reseed_rows=reseed)
     assert [list(members) for members in found.members] == facts["csm_members"]
     torch.testing.assert_close(found.centroids, tensors["csm_features"], atol=1e-4, rtol=0)
     torch.testing.assert_close(found.weights, tensors["csm_weights"], atol=1e-4, rtol=0)
@@ -117,13 +117,13 @@ def test_every_spatial_method_takes_the_recorded_slots(method: str) -> None:
     tensors, facts = recorded("functions/spatial_enhance")
     csm = OrderedClusters(tensors["csm"], tensors["csm_weights"], tensors["csm_timestamps"].double(), ())
     count = facts["spatial_length"] // 2
-    found = dam_slots_of(tensors["low"], csm, count, ClipMethods(spatial=method, rule="released"))
+    found = dam_slots_of(tensors["low"], csm, count, CompressionMethods(spatial=method, rule="released"))
     if method == "klarge_retrieve":
         candidates = facts["candidates_klarge_retrieve_f64"]
         assert all(slot in near for slot, near in zip(found, candidates, strict=True))
     else:
         assert list(found) == tensors[f"slots_{method}_f32"].tolist()
-    most_alike = dam_slots_of(tensors["low"], csm, count, ClipMethods(spatial="klarge_retrieve_cos"))
+    most_alike = dam_slots_of(tensors["low"], csm, count, CompressionMethods(spatial="klarge_retrieve_cos"))
     assert list(most_alike) == tensors["distance_klarge_retrieve_cos_f32"].argmax(1).tolist()
 
 
@@ -131,7 +131,7 @@ def test_sampled_memories_are_the_recorded_ones() -> None:
     tensors, facts = recorded("functions/memory_sample")
     low, high = tensors["low_features"], tensors["high_features"]
     csm_slots, dam_slots = facts["flash_memory_temporal_length"] // 2, facts["flash_memory_spatial_length"] // 2
-    found = compress_clip(low, csm_slots, dam_slots, methods=ClipMethods("sample", "sample"))
+    found = compress_video(low, csm_slots, dam_slots, methods=CompressionMethods("sample", "sample"))
     assert found.timestamps.tolist() == tensors["csm_slots"].tolist()
     assert list(found.dam_slots) == tensors["dam_slots"].tolist()
     rows = torch.cat([high[list(found.dam_slots)].flatten(0, 1), found.centroids.flatten(0, 1)])
@@ -196,7 +196,7 @@ def test_the_memory_of_a_clip_is_the_recorded_one(case: str) -> None:
         pytest.skip("high features are not recorded")
     csm_slots, dam_slots = sizes(facts)
     draws = {"init_rows": tensors["init_slots"].tolist()} if "init_slots" in tensors else {}
-    found = clip_memory(slots_of(case, tensors, facts), csm_slots, dam_slots, **draws)
+    found = video_memory(slots_of(case, tensors, facts), csm_slots, dam_slots, **draws)
     csm = found.csm.flatten(0, 1)
     torch.testing.assert_close(csm, tensors["memory_features"][-len(csm) :], atol=1e-4, rtol=0)
     assert found.csm_times.round().tolist() == tensors["csm_positions"].tolist()

@@ -9,7 +9,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from flash_vstream_ros.memory import compress_clip, klarge_retrieve, ordered_kmeans
+from flash_vstream_ros.memory import compress_video, klarge_retrieve, ordered_kmeans
 
 
 @st.composite
@@ -51,7 +51,7 @@ def test_kmeans_agrees_with_the_naive_reference(clip: tuple[np.ndarray, int, lis
 @given(clips(), st.integers(1, 8))
 def test_dam_agrees_with_the_naive_reference(clip: tuple[np.ndarray, int, list[float]], count: int) -> None:
     rows, clusters, _ = clip
-    found = compress_clip(torch.from_numpy(rows), clusters, count, seed=3)
+    found = compress_video(torch.from_numpy(rows), clusters, count, seed=3)
     centroids = found.centroids.flatten(1).double().numpy()
     assert list(found.dam_slots) == reference.dam_slots(
         rows.reshape(len(rows), -1), centroids, found.weights.tolist(), count
@@ -127,12 +127,12 @@ def test_ties_go_to_the_earlier_cluster_and_the_earlier_slot() -> None:
 
 def test_up_to_the_capacity_every_slot_is_kept() -> None:
     low = torch.randn(6, 4, 3, generator=torch.Generator().manual_seed(0))
-    found = compress_clip(low, 6, 3)
+    found = compress_video(low, 6, 3)
     assert torch.equal(found.centroids, low)
     assert found.timestamps.tolist() == [0, 1, 2, 3, 4, 5]
     assert found.weights.tolist() == [1] * 6
     assert found.dam_slots == (0, 1, 2)
-    assert compress_clip(low, 6, 6).dam_slots == (0, 1, 2, 3, 4, 5)
+    assert compress_video(low, 6, 6).dam_slots == (0, 1, 2, 3, 4, 5)
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,9 @@ from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.memory import FlashMemoryConfig, Grid, Memory, MemorySnapshot, Slot
 from flash_vstream_ros.memory.recent import RecentSlots
 from flash_vstream_ros.memory.scope import Scope
-from flash_vstream_ros.memory.star import AbstractAttention, StarConfig, star_clip
+from flash_vstream_ros.memory.star import AbstractAttention, StarConfig, star_video_memory
 from flash_vstream_ros.memory.star_memory import StarMemory
-from flash_vstream_ros.memory.star_snapshot import StarSnapshot, clip_snapshot
+from flash_vstream_ros.memory.star_snapshot import StarSnapshot, star_video_snapshot
 from flash_vstream_ros.memory.uniform import UniformSlots
 from flash_vstream_ros.models.llava.clip_llava import FlashVStreamLLaVA
 from flash_vstream_ros.models.load import load_model
@@ -100,8 +100,8 @@ def test_uniform_slots_are_evenly_spaced_with_the_newest_of_each_camera(count: i
 def test_while_there_is_a_cluster_for_every_frame_a_stream_has_the_star_memory_of_the_clip(frames: int) -> None:
     memory = filled(StarMemory(SIZES, STAR, attention()), frames // 2)
     whole = torch.cat([slot(index).detail.view(2, 16, DIM) for index in range(frames // 2)])
-    expected = clip_snapshot(
-        star_clip(whole, attention(), STAR), [SECOND * number for number in range(frames)], camera="a"
+    expected = star_video_snapshot(
+        star_video_memory(whole, attention(), STAR), [SECOND * number for number in range(frames)], camera="a"
     )
     found = memory.snapshot()
     assert isinstance(found, StarSnapshot)
@@ -121,7 +121,7 @@ def test_a_long_stream_keeps_the_bounds_of_star_memory_and_the_abstract_memory_o
     found = memory.snapshot()
     whole = torch.cat([slot(index).detail.view(2, 16, DIM) for index in range(60)])
     assert isinstance(found, StarSnapshot)
-    assert torch.allclose(found.abstract, star_clip(whole, attention(), STAR).abstract, atol=1e-5)
+    assert torch.allclose(found.abstract, star_video_memory(whole, attention(), STAR).abstract, atol=1e-5)
     assert sizes == {(5 + 3 + 1, 5 * 4 + 3 * 16 + 16 + 4)}
     assert sum(entry.weight for entry in found.entries[4:]) == 119
     assert torch.equal(found.dam[-1], whole[-1])
@@ -173,15 +173,17 @@ def test_nothing_that_is_forgotten_is_shown_or_held(policy: str) -> None:
     lost = memory.forget(Scope(("a",), 8 * SECOND, 17 * SECOND))
     assert lost.slots > 0
     assert memory.revision == 1
-    entries = memory.listed()
+    entries = memory.list_entries()
     assert entries == memory.snapshot().entries
     for entry in entries:
         assert entry.camera == "b" or entry.last_ns < 8 * SECOND or entry.first_ns > 17 * SECOND
-    assert memory.saw(Scope(("b",), 8 * SECOND, 17 * SECOND)) == (policy != "uniform")  # which has let go of those
-    assert not memory.listed(Scope(("a",), 9 * SECOND, 16 * SECOND))
+    assert memory.may_contain(Scope(("b",), 8 * SECOND, 17 * SECOND)) == (
+        policy != "uniform"
+    )  # which has let go of those
+    assert not memory.list_entries(Scope(("a",), 9 * SECOND, 16 * SECOND))
     assert memory.slots_seen == before
     memory.forget()
-    assert (memory.entries, memory.snapshot().empty, memory.saw()) == (0, True, False)
+    assert (memory.entries, memory.snapshot().empty, memory.may_contain()) == (0, True, False)
     assert memory.forget().slots == 0
     memory.insert(slot(40))
     assert memory.first_ns >= 80 * SECOND
@@ -205,7 +207,7 @@ def test_the_abstract_memory_is_shown_and_goes_as_a_whole() -> None:
 @pytest.mark.parametrize("policy", ["star", "recent", "uniform"])
 def test_bad_slots_are_refused_and_change_nothing(policy: str) -> None:
     memory = filled(empty(policy), 3)
-    before = memory.listed()
+    before = memory.list_entries()
     good = slot(9)
     for bad in (
         replace(good, detail=torch.full_like(good.detail, torch.nan)),
@@ -215,7 +217,7 @@ def test_bad_slots_are_refused_and_change_nothing(policy: str) -> None:
     ):
         with pytest.raises(ValueError, match="camera 'a'"):
             memory.insert(bad)
-        assert memory.listed() == before
+        assert memory.list_entries() == before
     others = [replace(slot(10 + number), camera=f"camera{number}") for number in range(20)]
     if policy == "recent":  # older cameras fall out
         for other in others:

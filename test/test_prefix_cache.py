@@ -246,7 +246,7 @@ def test_newer_slots_follow_the_memory_where_they_would_stand_in_one_prompt(mode
     seen = prefix.length
     for index in (7, 8):
         memory.insert(slot_of(model, features, index))
-        newer = memory.newer(clock, 1)
+        newer = memory.snapshot_after(clock, 1)
         answer, reused = prefix.answer("What is it now?", 6, newer)
         assert reused == len(model._prompt.before) + model.tokens(snapshot)
         expected = GreedyGeneration(

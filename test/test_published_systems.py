@@ -8,10 +8,10 @@ import torch
 from llava_folder import CLUSTERS, save_llava
 from reference_systems import LlavaReference, QwenReference
 
-from flash_vstream_ros.memory import ClipMethods
+from flash_vstream_ros.memory import CompressionMethods
 from flash_vstream_ros.models.llava.clip_llava import prefill as llava_prefill
 from flash_vstream_ros.models.load import load_model
-from flash_vstream_ros.models.offline import ClipSettings, remember, sampled
+from flash_vstream_ros.models.offline import VideoMemoryConfig, remember, sampled
 from flash_vstream_ros.models.qwen2_vl import merge_memory, prefill
 
 NEW_TOKENS = 6
@@ -90,7 +90,7 @@ def test_flash_vstream_qwen_agrees_with_the_naive_reference(qwen, number):
     )
     expected, (init, reseed) = first_decided(run, draws)
 
-    settings = ClipSettings(csm_slots, dam_slots)
+    settings = VideoMemoryConfig(csm_slots, dam_slots)
     stamps = range(0, len(taken) * 10**9, 10**9)
     found = remember(model, taken, stamps, settings, init_rows=init, reseed_rows=reseed)
     rows = found.csm.flatten(0, 1).numpy()
@@ -123,7 +123,7 @@ def test_flash_vstream_llava_agrees_with_the_naive_reference(llava, number):
     )
     expected, (init, reseed) = first_decided(run, draws)
 
-    settings = ClipSettings(methods=ClipMethods(rule="released" if released else "paper"))
+    settings = VideoMemoryConfig(methods=CompressionMethods(rule="released" if released else "paper"))
     stamps = range(0, len(clip) * 10**9, 10**9)
     found = remember(model, clip, stamps, settings, init_rows=init, reseed_rows=reseed)
     tokens = torch.cat([part.flatten(0, 1) for part in (found.abstract, found.csm, found.dam) if part.numel()])

@@ -163,6 +163,6 @@ def test_a_clustering_takes_over_only_what_fits() -> None:
     for item in torch.eye(4, 2):
         full.insert(item)
     with pytest.raises(ValueError, match="do not fit"):
-        WardClustering(3, 2).take_over(full)
+        WardClustering(3, 2).copy_from(full)
     with pytest.raises(ValueError, match="must all be free"):
-        full.take_over(WardClustering(4, 2))
+        full.copy_from(WardClustering(4, 2))

@@ -9,8 +9,8 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from flash_vstream_ros.memory.star import AbstractAttention, AbstractMemory, StarConfig, pool_tokens, star_clip
-from flash_vstream_ros.memory.star_snapshot import clip_snapshot
+from flash_vstream_ros.memory.star import AbstractAttention, AbstractMemory, StarConfig, pool_tokens, star_video_memory
+from flash_vstream_ros.memory.star_snapshot import star_video_snapshot
 
 DIM = 6
 
@@ -58,7 +58,7 @@ def test_a_clip_is_remembered_as_by_the_naive_reference(
     )
     assume(expected.margin > 1e-4)
     assume(not any(1e-5 < shift < 1e-3 for shift in expected.shifts))
-    found = star_clip(
+    found = star_video_memory(
         torch.from_numpy(frames),
         attention,
         config,
@@ -83,7 +83,7 @@ def test_the_abstract_memory_of_a_stream_is_at_any_time_that_of_the_clip_so_far(
     memory = AbstractMemory(attention, config)
     for number, frame in enumerate(pool_tokens(frames[:-1], 1), start=1):
         memory.add(frame)
-        offline = star_clip(frames[: number + 1], attention, config).abstract
+        offline = star_video_memory(frames[: number + 1], attention, config).abstract
         assert torch.equal(memory.read(), offline)
     assert len(memory.tensors) <= 2 * config.abstract_slots
 
@@ -93,7 +93,7 @@ def test_the_two_rules_retrieve_other_frames_where_clusters_are_not_frames() -> 
     looks = torch.eye(4)[:, None, :].expand(4, 16, 4) * 10
     frames = torch.cat([looks[[0, 0, 0, 1, 1, 2, 3]], looks[:1]]) + 0.01 * torch.arange(8)[:, None, None]
     found = [
-        star_clip(frames, attention_of(4), StarConfig(1, 4, 2, 4), rule=rule, init_rows=[6, 5, 4, 2])
+        star_video_memory(frames, attention_of(4), StarConfig(1, 4, 2, 4), rule=rule, init_rows=[6, 5, 4, 2])
         for rule in ("paper", "released")
     ]
     assert found[0].temporal_members == found[1].temporal_members == ((6,), (5,), (3, 4), (0, 1, 2))
@@ -103,13 +103,13 @@ def test_the_two_rules_retrieve_other_frames_where_clusters_are_not_frames() -> 
 
 def test_the_published_sizes_are_681_tokens() -> None:
     frames = torch.randn(60, 64, 16, generator=torch.Generator().manual_seed(0))
-    found = star_clip(frames, attention_of(16, 32))
+    found = star_video_memory(frames, attention_of(16, 32))
     assert len(found.sequence) == 25 + 25 * 16 + 3 * 64 + 64 == 681
 
 
 def test_half_precision_is_remembered_in_float32_and_cast_back() -> None:
     frames = torch.randn(40, 16, DIM, generator=torch.Generator().manual_seed(0)).bfloat16()
-    found, exact = (star_clip(x, attention_of(), StarConfig(1, 5, 2, 4)) for x in (frames, frames.float()))
+    found, exact = (star_video_memory(x, attention_of(), StarConfig(1, 5, 2, 4)) for x in (frames, frames.float()))
     assert found.sequence.dtype == torch.bfloat16
     assert torch.equal(found.abstract, exact.abstract.bfloat16())
     assert found.retrieved_frames == exact.retrieved_frames
@@ -117,16 +117,18 @@ def test_half_precision_is_remembered_in_float32_and_cast_back() -> None:
 
 def test_the_same_seed_gives_the_same_memory_and_another_one_another() -> None:
     frames = torch.randn(60, 16, DIM, generator=torch.Generator().manual_seed(0))
-    first, again, other = (star_clip(frames, attention_of(), StarConfig(1, 5, 2, 4), seed=seed) for seed in (1, 1, 2))
+    first, again, other = (
+        star_video_memory(frames, attention_of(), StarConfig(1, 5, 2, 4), seed=seed) for seed in (1, 1, 2)
+    )
     assert torch.equal(first.sequence, again.sequence)
     assert not torch.equal(first.sequence, other.sequence)
 
 
 def test_a_snapshot_shows_the_four_parts_with_their_stamps() -> None:
     frames = torch.randn(9, 16, DIM, generator=torch.Generator().manual_seed(0))
-    clip = star_clip(frames, attention_of(), StarConfig(1, 4, 2, 3))
+    clip = star_video_memory(frames, attention_of(), StarConfig(1, 4, 2, 3))
     stamps = [1000 * number for number in range(9)]
-    found = clip_snapshot(clip, stamps)
+    found = star_video_snapshot(clip, stamps)
     assert torch.equal(found.dam, frames[[*clip.retrieved_frames, 8]])
     assert found.dam_times.tolist() == [*clip.retrieved_frames, 8]
     assert [entry.first_ns for entry in found.entries[:4]] == [1000 * n for n in (*clip.retrieved_frames, 8)]
@@ -145,6 +147,6 @@ def test_a_snapshot_shows_the_four_parts_with_their_stamps() -> None:
 )
 def test_bad_input_is_refused(frames: torch.Tensor, config: StarConfig, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        star_clip(frames, attention_of(), config)
+        star_video_memory(frames, attention_of(), config)
     with pytest.raises(ValueError, match="at least"):
         StarConfig(temporal_clusters=0)

@@ -142,7 +142,7 @@ def test_one_group_more_than_clusters_is_refused_and_changes_nothing() -> None:
     ward = WardClustering(2, 1)
     stream(ward, torch.tensor([[0.0], [0.0], [1.0]]), ["a", "b", "a"])
     before = [tensor.clone() for tensor in ward.tensors]
-    with pytest.raises(ValueError, match="group 'c' finds no place"):
+    with pytest.raises(ValueError, match="no room for group 'c'"):
         ward.insert(torch.zeros(1), "c")
     assert all(torch.equal(now, then) for now, then in zip(ward.tensors, before, strict=True))
     assert ward.insert(torch.zeros(1), "b").merge is not None

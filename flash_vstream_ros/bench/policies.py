@@ -21,13 +21,13 @@ from flash_vstream_ros.memory import (
     MemoryEntry,
     MemorySnapshot,
     Slot,
-    clip_memory,
     klarge_retrieve,
     ordered_kmeans,
+    video_memory,
 )
 from flash_vstream_ros.memory.config import MERGED_PATCHES
-from flash_vstream_ros.memory.slot import nothing_seen
-from flash_vstream_ros.memory.time_ids import TimeIds, text_slots
+from flash_vstream_ros.memory.slot import empty_snapshot
+from flash_vstream_ros.memory.time_ids import MemoryClock, text_slots
 
 OFFLINE = ("k-means", "uniform", "released")
 
@@ -80,9 +80,9 @@ def evenly(slots: Sequence[Slot], count: int) -> list[Slot]:
     return [slots[index] for index in places.round().long().tolist()]
 
 
-def _clock(origin_ns: int, newest: Slot, config: FlashMemoryConfig) -> TimeIds:
+def _clock(origin_ns: int, newest: Slot, config: FlashMemoryConfig) -> MemoryClock:
     """Time ids since the first slot of the stream, held or not: all policies tell time alike, unlike the node's own."""
-    return TimeIds(origin_ns, newest.time_ns, config.slot_period_ns, horizon_slots=0)
+    return MemoryClock(origin_ns, newest.time_ns, config.slot_period_ns, horizon_slots=0)
 
 
 class Chosen:
@@ -152,7 +152,7 @@ class KMeans:
         self._slots.append(slot)
 
     def snapshot(self) -> MemorySnapshot:
-        published = clip_memory(self._slots, self._config.csm_slots, self._config.dam_slots, seed=self._seed)
+        published = video_memory(self._slots, self._config.csm_slots, self._config.dam_slots, seed=self._seed)
         if not self._config.last_seen_ids:
             return published
         details = len(published.dam)
@@ -207,7 +207,7 @@ class Released:
                 *(MemoryEntry(EntryKind.CSM, "", "", *span, weight, b"", span[1]) for span, weight in clusters),
             ),
             slots_seen=seen,
-            text_slots=text_slots(TimeIds(0, seen - 1, 1, 0), seen, self._config),  # of places in the buffer
+            text_slots=text_slots(MemoryClock(0, seen - 1, 1, 0), seen, self._config),  # of places in the buffer
             newest_ns=self._slots[-1].last_ns,
         )
 
@@ -219,7 +219,7 @@ class NoVideo:
         pass
 
     def snapshot(self) -> MemorySnapshot:
-        return nothing_seen()
+        return empty_snapshot()
 
 
 def _stacked(parts: Sequence[Tensor], like: Tensor) -> Tensor:

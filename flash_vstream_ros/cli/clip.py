@@ -18,7 +18,7 @@ from flash_vstream_ros.models.names import PUBLISHED_MODEL
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from flash_vstream_ros.memory.compression import SPATIAL_METHODS, TEMPORAL_METHODS
+    from flash_vstream_ros.memory.video_compression import SPATIAL_METHODS, TEMPORAL_METHODS
     from flash_vstream_ros.models.load import ATTENTION, DTYPES
     from flash_vstream_ros.models.preprocess import MAX_PIXELS
 
@@ -114,9 +114,9 @@ def answered(model: Any, source: FrameSource, args: argparse.Namespace) -> dict[
 
 def settings_of(model: Any, args: argparse.Namespace) -> Any:
     """What the checkpoint says, and over it what the command line says."""
-    from flash_vstream_ros.models.offline import ClipSettings
+    from flash_vstream_ros.models.offline import VideoMemoryConfig
 
-    own = ClipSettings.of(model)
+    own = VideoMemoryConfig.of(model)
     given = {"temporal": args.temporal_method, "spatial": args.spatial_method, "pca_dim": args.pca_dim}
     methods = replace(own.methods, rule=args.rule, **{k: v for k, v in given.items() if v is not None})
     sizes = {name: getattr(args, name) for name in ("csm_slots", "dam_slots") if getattr(args, name) is not None}

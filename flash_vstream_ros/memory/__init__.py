@@ -1,18 +1,22 @@
-"""Flash Memory in pure torch: what to keep of an endless stream, and where in time it stands."""
+"""Flash Memory in pure torch: a bounded memory of camera slots, and the position ids of its tokens.
+
+Imports neither models, engine nor ROS. `video_memory` is the published memory of a whole video, `FlashMemory` that of a
+stream; `Memory` is the interface of all retention policies.
+"""
 
 from .am_rope import MergedGrid, PromptIds, prompt_ids, text_start, visual_ids
-from .compression import ClipMethods, CompressedClip, compress_clip
 from .config import FlashMemoryConfig
 from .flash_memory import FlashMemory
 from .interface import Forgotten, Memory
 from .kmeans import OrderedClusters, klarge_retrieve, ordered_kmeans
 from .slot import EntryKind, Grid, MemoryEntry, MemorySnapshot, Slot
+from .video_compression import CompressedVideo, CompressionMethods, compress_video
+from .video_memory import video_memory
 from .ward import Insertion, Merge, WardClustering
-from .whole_video import clip_memory
 
 __all__ = [
-    "ClipMethods",
-    "CompressedClip",
+    "CompressedVideo",
+    "CompressionMethods",
     "EntryKind",
     "FlashMemory",
     "FlashMemoryConfig",
@@ -28,11 +32,11 @@ __all__ = [
     "PromptIds",
     "Slot",
     "WardClustering",
-    "clip_memory",
-    "compress_clip",
+    "compress_video",
     "klarge_retrieve",
     "ordered_kmeans",
     "prompt_ids",
     "text_start",
+    "video_memory",
     "visual_ids",
 ]

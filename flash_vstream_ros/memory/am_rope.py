@@ -1,8 +1,8 @@
-"""AM-RoPE: position ids, on the axes time, row and column, for [DAM, CSM] between two texts (arXiv 2506.23825).
+"""AM-RoPE: position ids on the axes time, row and column for a prompt of text, [DAM, CSM], text (arXiv 2506.23825).
 
-A DAM token stands at its slot's own time counted from the first visual token `start`; the CSM block starts after
-all DAM tokens and stands at its clusters' times. The text continues as if CSM times were 0, 1, 2, ...,
-so visual ids may exceed those of the text after them: the released weights were trained with that.
+The time id of a DAM token is its slot's time plus `start`, the id of the first visual token; that of a CSM token is its
+cluster's time plus `start` plus the number of DAM tokens. The text continues as if CSM times were 0, 1, 2, ..., so
+visual ids may exceed those of the text after them; the released weights were trained with that.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from torch import Tensor
 
 
 class MergedGrid(NamedTuple):
-    """Tokens of one slot after the 2x2 merger."""
+    """Size of one slot in tokens, after the 2x2 merger."""
 
     rows: int
     columns: int
 
 
 class PromptIds(NamedTuple):
-    """Ids of a whole prompt; generated token `j` stands at `length + j + rope_delta` on all three axes."""
+    """Ids of a whole prompt; generated token `j` has id `length + j + rope_delta` on all three axes."""
 
     ids: Tensor  # [3, length] int64
     rope_delta: int
 
 
 def visual_ids(dam_times: Tensor, csm_times: Tensor, dam_grid: MergedGrid, csm_grid: MergedGrid, start: int) -> Tensor:
-    """Ids [3, visual_tokens] (int64, on the CPU) of the tokens [DAM, CSM]; `start` tokens stand before them.
+    """Ids [3, visual_tokens] (int64, on the CPU) of the tokens [DAM, CSM], preceded by `start` tokens.
 
     Times, [dam_slots] and [csm_slots], are in slots since the origin and are rounded half to even.
     """
@@ -37,9 +37,9 @@ def visual_ids(dam_times: Tensor, csm_times: Tensor, dam_grid: MergedGrid, csm_g
 
 
 def text_start(dam_slots: int, text_slots: int, dam_grid: MergedGrid, csm_grid: MergedGrid, start: int) -> int:
-    """Id at which the text after the visual tokens continues.
+    """First id of the text after the visual tokens.
 
-    `dam_slots` is the number of DAM slots, `text_slots` the number of slots seen, at most the CSM capacity.
+    `dam_slots` is the number of DAM slots, `text_slots` that of MemorySnapshot.
     """
     if text_slots == 0:
         return start
@@ -58,7 +58,7 @@ def prompt_ids(
 ) -> PromptIds:
     """Ids of `prefix` text tokens, the visual tokens and `suffix` text tokens.
 
-    `rope_delta` follows from the text alone, as published: visual ids beyond it do not move the answer.
+    `rope_delta` depends on the text ids alone, as published, even if visual ids exceed them.
     """
     after = text_start(len(dam_times), text_slots, dam_grid, csm_grid, prefix)
     visual = visual_ids(dam_times, csm_times, dam_grid, csm_grid, prefix)

@@ -1,4 +1,4 @@
-"""What the memory knows of a cluster beside its centroid: whose it is, from when, and which of its slots are held."""
+"""Bookkeeping of one cluster besides its centroid: camera, time spans, weight and exemplars."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from .exemplars import Exemplar
 from .scope import Scope
 from .slot import EntryKind, Extension, MemoryEntry
-from .spans import Span, touched, union
+from .spans import Span, any_touches, union
 
 
 @dataclass(eq=False)
 class Cluster:
-    """A number of slots of one camera. Stamps are those of its frames, times are those of Slot.time_ns; all in ns.
+    """Slots of one camera that share a centroid. Stamps are those of frames, times those of Slot.time_ns [ns].
 
     Times are summed as integers, so their mean is exact.
     """
 
     camera: str
-    spans: tuple[Span, ...]  # stamps: every slot lies in one of them
+    spans: tuple[Span, ...]  # stamps; every slot lies in one of them
     oldest_ns: int  # time of its earliest slot
     newest: tuple[int, int]  # time and stamp of its latest slot
     time_sum: int
@@ -28,7 +28,7 @@ class Cluster:
 
     @classmethod
     def of(cls, exemplars: Sequence[Exemplar]) -> Cluster:
-        """The cluster of exactly these slots of one camera, at least one."""
+        """Create the cluster of exactly these slots of one camera, at least one."""
         return cls(
             camera=exemplars[0].camera,
             spans=union((exemplar.first_ns, exemplar.last_ns) for exemplar in exemplars),
@@ -55,10 +55,11 @@ class Cluster:
         return self.time_sum, self.slots
 
     def may_reach(self, scope: Scope) -> bool:
-        """Whether any of its slots may reach into `scope`."""
-        return scope.has_camera(self.camera) and touched(self.spans, scope.interval)
+        """Returns True if any of its slots may reach into `scope`."""
+        return scope.has_camera(self.camera) and any_touches(self.spans, scope.interval)
 
     def absorb(self, other: Cluster) -> None:
+        """Add the slots and exemplars of `other`."""
         self.spans = union((*self.spans, *other.spans))
         self.oldest_ns = min(self.oldest_ns, other.oldest_ns)
         self.newest = max(self.newest, other.newest)
@@ -66,16 +67,16 @@ class Cluster:
         self.slots += other.slots
         self.exemplars += other.exemplars
 
-    def stay(self, stay: Extension, moved: Mapping[Exemplar, Exemplar]) -> None:
-        """Its newest slot, the newest of its camera, was seen again; `moved` are exemplars that others stand for."""
-        self.spans = union((*self.spans, (self.newest[1], stay.last_ns)))
-        self.newest = stay.time_ns, stay.last_ns
-        self.time_sum += stay.time_sum
-        self.slots += stay.slots
-        self.exemplars = [moved.get(exemplar, exemplar) for exemplar in self.exemplars]
+    def extend(self, extension: Extension, replaced: Mapping[Exemplar, Exemplar]) -> None:
+        """Extend its newest slot, which is the newest of its camera; `replaced` maps exemplars to extended ones."""
+        self.spans = union((*self.spans, (self.newest[1], extension.last_ns)))
+        self.newest = extension.time_ns, extension.last_ns
+        self.time_sum += extension.time_sum
+        self.slots += extension.slots
+        self.exemplars = [replaced.get(exemplar, exemplar) for exemplar in self.exemplars]
 
     def entry(self) -> MemoryEntry:
-        """What it stands for, as an entry of CSM."""
+        """Describe the cluster as a CSM entry."""
         best = self.exemplars[0]
         return MemoryEntry(
             kind=EntryKind.CSM,
@@ -85,5 +86,5 @@ class Cluster:
             last_ns=self.last_ns,
             weight=float(self.slots),
             thumbnail=best.thumbnail,
-            thumbnail_ns=best.pictured_ns,
+            thumbnail_ns=best.thumbnail_ns,
         )

@@ -1,10 +1,10 @@
-"""How large the streaming memory is, and how long its slots are."""
+"""Sizes and clock of the streaming memory."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-MERGED_PATCHES = 4  # Qwen2-VL's merger makes one token of 2x2 patches
+MERGED_PATCHES = 4  # patches per token: Qwen2-VL's merger joins 2x2
 
 
 @dataclass(frozen=True)
@@ -13,15 +13,15 @@ class FlashMemoryConfig:
 
     csm_slots: int = 60
     dam_slots: int = 30
-    exemplars: int = 2  # slots kept at full detail for each cluster
-    horizon_slots: int = 120  # longest time id the model was trained on; later times are scaled to fit; 0: never
-    slot_period_ns: int = 2_000_000_000  # stamp length of one slot: 2 / sample_fps
-    recent_slots: int = 1  # the newest slots of each camera, held in DAM whatever their weight
-    episode_slots: float = 0.0  # so many slots apart, equal views count as different ones; 0: time does not count
-    tokens: int = 0  # scale CSM and DAM alike so that their slots fill so many visual tokens; 0: as given
-    patches_per_token: int = MERGED_PATCHES  # low patches that the model makes one token of
-    # A cluster stands at the time of its newest slot and the question after the newest of all, so that the distance
-    # tells how long ago; False, as published: at their mean time, and after `csm_slots` however long the stream.
+    exemplars: int = 2  # slots stored at full detail per cluster
+    horizon_slots: int = 120  # largest time id of the training; longer spans are scaled to it; 0: never
+    slot_period_ns: int = 2_000_000_000  # duration of one slot: 2 / sample_fps
+    recent_slots: int = 1  # newest slots of each camera that are always in DAM
+    episode_slots: float = 0.0  # distance in time at which equal views count as different [slots]; 0: never
+    tokens: int = 0  # budget of visual tokens to which CSM and DAM are scaled alike; 0: no budget
+    patches_per_token: int = MERGED_PATCHES  # low-resolution patches per visual token
+    # True: the time id of a cluster is that of its newest slot, and the question follows the newest slot of all, so
+    # that their distance is the age. False, as published: its mean time, and the question follows `csm_slots`.
     last_seen_ids: bool = False
 
     def __post_init__(self) -> None:
@@ -34,11 +34,11 @@ class FlashMemoryConfig:
 
     @property
     def rows(self) -> tuple[int, int, int]:
-        """What the sizes of all tensors follow from."""
+        """The settings that determine the sizes of all tensors."""
         return self.csm_slots, self.exemplars, self.recent_slots
 
     def fitted(self, csm_tokens: int, dam_tokens: int) -> FlashMemoryConfig:
-        """With CSM and DAM, whose slots have so many tokens each, scaled alike to the budget; a slot each at least."""
+        """Scale CSM and DAM, with slots of these numbers of tokens, to the budget; each keeps at least one slot."""
         if not self.tokens:
             return self
         whole = self.csm_slots * csm_tokens + self.dam_slots * dam_tokens
@@ -46,5 +46,5 @@ class FlashMemoryConfig:
         return replace(self, csm_slots=csm_slots, dam_slots=dam_slots, tokens=0)
 
     def exemplar_rows(self, cameras: int) -> int:
-        """Rows for the exemplars of full clusters, each camera's recent slots, and one on its way in."""
+        """Rows for the exemplars of all clusters, the recent slots of each camera, and one slot being inserted."""
         return self.csm_slots * self.exemplars + self.recent_slots * cameras + 1

@@ -1,4 +1,4 @@
-"""Which of the slots held at full detail are the detail augmentation memory."""
+"""Choice of the exemplars that make up the detail augmentation memory (DAM)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from .exemplars import Exemplar
 def choose_dam(
     newest: Iterable[Exemplar], clusters: Collection[Cluster], per_cluster: int, dam_slots: int
 ) -> list[Exemplar]:
-    """The DAM of `clusters`, given by time: all held slots, by time, where they fit.
+    """Choose the DAM of `clusters`, which are ordered by time.
 
-    Else `newest`, then the best exemplar of each cluster, heaviest first, then the second best, and so on.
+    If all exemplars fit, all are chosen, ordered by time. Otherwise `newest` come first, then the best exemplar of each
+    cluster, heaviest cluster first, then the second best ones, and so on.
     """
     heaviest = sorted(clusters, key=lambda cluster: -cluster.slots)
     ranked = [cluster.exemplars for cluster in heaviest]

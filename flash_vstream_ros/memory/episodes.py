@@ -1,4 +1,8 @@
-"""Time as one more coordinate of the clustering, beside those of appearance."""
+"""Time as a further coordinate of the clustering, next to appearance.
+
+With `episode_slots` set, equal views far apart in time are clustered separately. The coordinate is scaled so that equal
+views `episode_slots` slots apart are as distant as the first view is from zero.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +18,11 @@ from .exemplars import Exemplar
 from .slot import Slot
 from .time_ids import mean_slots
 
-Times = tuple[int, int]  # sum of some times [ns], and their number
+Times = tuple[int, int]  # sum of the times of some slots [ns], and their number
 
 
 class FirstView(NamedTuple):
-    """The view from which and by which time is measured: the first that the memory still knows of."""
+    """Reference of the time coordinate: the earliest view of which the memory still stores the features."""
 
     camera: str = ""
     first_ns: int = 0  # stamps of its frames
@@ -32,7 +36,7 @@ class FirstView(NamedTuple):
 
 
 class EpisodeTime(NamedTuple):
-    """Equal views `episode_slots` apart are as different as the first view is from zero; 0: not at all."""
+    """The time coordinate: its reference view and its scale. `episode_slots` 0 switches it off."""
 
     first: FirstView = FirstView()
     episode_slots: float = 0.0
@@ -43,41 +47,43 @@ class EpisodeTime(NamedTuple):
         return cls(first, config.episode_slots, config.slot_period_ns)
 
     @property
-    def slot_apart(self) -> float:
+    def squared_per_slot(self) -> float:
         """Squared distance of equal views one slot apart; 0: time does not count."""
         return self.first.squared_norm / self.episode_slots**2 if self.episode_slots else 0.0
 
-    def since_zero(self, *times: Times | None, missing: float = 0.0) -> list[float]:
-        """Each mean time since the first view [slots]; `missing` where there is none."""
+    def coordinates(self, *times: Times | None, missing: float = 0.0) -> list[float]:
+        """Mean times since the first view [slots]; `missing` in place of None."""
         zero_ns, period_ns = self.first.time_ns, self.slot_period_ns
         return [missing if each is None else mean_slots(*each, zero_ns, period_ns) for each in times]
 
-    def squared(self, times: Times) -> float:
-        """What time has in the squared length of a mean."""
-        (coordinate,) = self.since_zero(times)
-        return self.slot_apart * coordinate**2
+    def squared_norm(self, times: Times) -> float:
+        """Contribution of time to the squared norm of a cluster."""
+        (coordinate,) = self.coordinates(times)
+        return self.squared_per_slot * coordinate**2
 
-    def apart(self, distances: Sequence[float], now: Times, then: Sequence[Times | None]) -> list[float]:
-        """Squared distances by appearance and time: `distances` are by appearance, to others and last to zero.
+    def add_time(self, distances: Sequence[float], now: Times, others: Sequence[Times | None]) -> list[float]:
+        """Add the time coordinate to squared distances by appearance.
 
-        `now` is when it was seen, `then` when the others were; None: no one.
+        `distances` [others + 1] are from an item recorded `now` to each of `others` (None: a free row), and last to
+        zero.
         """
-        slot_apart = self.slot_apart
-        if not slot_apart:
+        squared_per_slot = self.squared_per_slot
+        if not squared_per_slot:
             return list(distances)
-        (at,) = self.since_zero(now)
-        coordinates = [*self.since_zero(*then, missing=at), 0.0]
+        (at,) = self.coordinates(now)
+        coordinates = [*self.coordinates(*others, missing=at), 0.0]
         return [
-            distance + slot_apart * (at - other) ** 2 for distance, other in zip(distances, coordinates, strict=True)
+            distance + squared_per_slot * (at - other) ** 2
+            for distance, other in zip(distances, coordinates, strict=True)
         ]
 
-    def shifted(self, before: Times, now: Times, others: Sequence[Times | None]) -> np.ndarray:
-        """What is added to squared distances to others, and last to zero, by what was seen `before` and then `now`."""
-        old, new, *coordinates = self.since_zero(before, now, *others)
+    def distance_change(self, before: Times, after: Times, others: Sequence[Times | None]) -> np.ndarray:
+        """Change of the squared distances [others + 1] of a cluster, last to zero, whose times change."""
+        old, new, *coordinates = self.coordinates(before, after, *others)
         there = np.array([*coordinates, 0.0])
-        return self.slot_apart * ((new - there) ** 2 - (old - there) ** 2)
+        return self.squared_per_slot * ((new - there) ** 2 - (old - there) ** 2)
 
-    def squares(self, times: Sequence[Times | None]) -> Tensor:
-        """What time has in the squared distances [times, times + 1] between means, and at last to zero; float64."""
-        since_zero = torch.tensor(self.since_zero(*times), dtype=torch.float64)
-        return self.slot_apart * (since_zero[:, None] - torch.cat([since_zero, torch.zeros(1)])).square()
+    def time_distances(self, times: Sequence[Times | None]) -> Tensor:
+        """Contribution of time to the squared distances [times, times + 1] between clusters, last to zero; float64."""
+        coordinates = torch.tensor(self.coordinates(*times), dtype=torch.float64)
+        return self.squared_per_slot * (coordinates[:, None] - torch.cat([coordinates, torch.zeros(1)])).square()

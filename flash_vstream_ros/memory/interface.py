@@ -1,4 +1,4 @@
-"""What the engine asks of a memory, whatever its policy of what to keep."""
+"""Interface of a memory: what the engine calls, whatever the retention policy."""
 
 from __future__ import annotations
 
@@ -13,66 +13,66 @@ from .time_ids import Timed
 
 
 class Forgotten(NamedTuple):
-    """What a call of `forget` took away."""
+    """Result of `Memory.forget`."""
 
-    slots: int = 0  # that the memory stood for and stands for no more
-    removed: int = 0  # clusters of which nothing is left
-    rebuilt: int = 0  # clusters made anew of the slots that were held of them
+    slots: int = 0  # slots that the memory no longer represents
+    removed: int = 0  # clusters removed completely
+    rebuilt: int = 0  # clusters recomputed from their remaining exemplars
 
 
 class Memory(ABC):
-    """Takes in slots of any number of cameras and gives snapshots. One owner; not thread safe.
+    """Bounded memory of the slots of any number of cameras. One owner; not thread safe.
 
-    What is asked for or forgotten is what `cameras` (none given: all) saw between two stamps [ns] (0: no bound).
+    A `Scope` selects cameras and an interval of stamps; the default selects everything.
     """
 
-    config: FlashMemoryConfig  # the sizes in use
-    slots_seen: int  # taken in since the start or the last reset, forgotten ones included
-    revision: int  # how often anything was forgotten or reset
+    config: FlashMemoryConfig  # sizes in use
+    slots_seen: int  # slots inserted since the start or the last reset, forgotten ones included
+    revision: int  # incremented by each `forget` that removed something and by each reset
 
     @property
     @abstractmethod
     def parts(self) -> Collection[Timed]:
-        """All that it stands for: each slot that it has not let go of is in one of these."""
+        """Clusters and slots that make up the memory; every slot still represented is in exactly one of them."""
 
     @property
     def first_ns(self) -> int:
-        """Stamp of the oldest frame that the memory stands for [ns]; 0 when empty."""
+        """Stamp of the oldest frame represented [ns]; 0 when empty."""
         return min((part.first_ns for part in self.parts), default=0)
 
     @property
     def last_ns(self) -> int:
-        """Stamp of the newest frame that the memory stands for [ns]; 0 when empty."""
+        """Stamp of the newest frame represented [ns]; 0 when empty."""
         return max((part.last_ns for part in self.parts), default=0)
 
     @property
     def newest(self) -> tuple[int, int]:
-        """Time and stamp of the slot that comes last in the order of the memory [ns]; zeros when empty."""
+        """Time and stamp of the slot with the latest time [ns]; zeros when empty."""
         return max((part.newest for part in self.parts), default=(0, 0))
 
     def newest_of(self, camera: str) -> tuple[int, int] | None:
-        """`newest` of one camera; None where the memory holds nothing of it."""
+        """`newest` of one camera; None if the memory has no slot of it."""
         return max((part.newest for part in self.parts if part.camera == camera), default=None)
 
     @property
     @abstractmethod
     def entries(self) -> int:
-        """Entries that a snapshot of everything has now."""
+        """Number of entries of a full snapshot."""
 
     @property
     @abstractmethod
     def capacity(self) -> int:
-        """Most entries there can be."""
+        """Maximum number of entries."""
 
     @property
     @abstractmethod
     def tokens(self) -> int:
-        """Visual tokens, as the language model is shown them, of a snapshot of everything now."""
+        """Number of visual tokens of a full snapshot, after the merger."""
 
     @property
     @abstractmethod
     def bytes(self) -> int:
-        """Size of all tensors, preallocated ones as a whole, and of all thumbnails held."""
+        """Size of all tensors, preallocated ones at full size, and of all thumbnails."""
 
     @abstractmethod
     def reset(self) -> None:
@@ -80,36 +80,36 @@ class Memory(ABC):
 
     @abstractmethod
     def insert(self, slot: Slot) -> float:
-        """Take in a slot; its novelty for its camera, in [0, 1]. The first slot of a camera has novelty 1.
+        """Insert a slot and return its novelty for its camera, in [0, 1]. A camera's first slot has novelty 1.
 
-        Raises ValueError, and changes nothing, when features are not finite or differ in shape, grid, dtype or device
-        from those held, when times do not increase within a camera, or when there are more cameras than have a place.
+        Raises ValueError and changes nothing if features are not finite or differ from the stored ones in shape, grid,
+        dtype or device, if times do not increase within a camera, or if there are more cameras than capacity.
         """
 
     @abstractmethod
-    def stay(self, camera: str, stay: Extension) -> None:
-        """Let the newest slot of `camera` go on: what holds it gains weight and time, and all features stay.
+    def extend(self, camera: str, extension: Extension) -> None:
+        """Extend the newest slot of `camera` in time: its cluster gains weight and time, features do not change.
 
-        What is forgotten of the time of `stay` takes the slot with it. Raises ValueError, and changes nothing, when
-        nothing of the camera is held, or nothing that is older.
+        Forgetting any time of the extension forgets the slot. Raises ValueError and changes nothing if the memory has
+        no slot of the camera, or only newer ones.
         """
 
     @abstractmethod
     def forget(self, scope: Scope = EVERYTHING) -> Forgotten:
-        """Forget a part; afterwards nothing that is held stems from it."""
+        """Forget everything in `scope`; nothing stored afterwards is derived from it."""
 
     @abstractmethod
     def resize(self, config: FlashMemoryConfig) -> None:
-        """Go on with other sizes, or another clock; ValueError when there are more cameras than have a place then."""
+        """Change sizes or the clock. Raises ValueError if there are more cameras than the new capacity."""
 
     @abstractmethod
     def snapshot(self, scope: Scope = EVERYTHING) -> MemorySnapshot:
-        """What the memory holds of a part. A slot is in when it reaches into the interval."""
+        """Copy of the part in `scope`. A slot is included if it reaches into the interval."""
 
     @abstractmethod
-    def listed(self, scope: Scope = EVERYTHING) -> tuple[MemoryEntry, ...]:
-        """The entries of `snapshot`, without its tensors."""
+    def list_entries(self, scope: Scope = EVERYTHING) -> tuple[MemoryEntry, ...]:
+        """The entries of `snapshot(scope)`, without its tensors."""
 
     @abstractmethod
-    def saw(self, scope: Scope = EVERYTHING) -> bool:
-        """Whether it may hold anything of what `snapshot` would show, if only in a sum with other things."""
+    def may_contain(self, scope: Scope = EVERYTHING) -> bool:
+        """Returns False if nothing stored was recorded in `scope`, neither a slot nor a contribution to a centroid."""

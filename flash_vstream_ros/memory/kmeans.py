@@ -1,4 +1,4 @@
-"""The published k-means and retrieval (arXiv 2506.23825), in float32 whatever the dtype of the features."""
+"""The published k-means and retrieval (arXiv 2506.23825), computed in float32 for any dtype of features."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 
 MAX_ITERATIONS = 10
 CONVERGED_SHIFT = 1e-4
-# Differences below this share of the mean squared norm are rounding, so they count as ties.
+# Distances that differ by less than this share of the mean squared norm are ties, since rounding does that.
 TIE_SHARE = 1e-6
 
-SquaredDistances = Callable[[Tensor, Tensor], Tensor]  # of rows and centroids: [rows, clusters]
+SquaredDistances = Callable[[Tensor, Tensor], Tensor]  # (rows, centroids) -> [rows, clusters]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,12 +27,12 @@ class OrderedClusters:
 
 
 def klarge_retrieve(low: Tensor, centroids: Tensor, weights: Tensor, dam_slots: int) -> tuple[int, ...]:
-    """The slots of DAM: for each of the heaviest clusters the slot nearest to its centroid.
+    """Choose the slots of DAM: the slot nearest to the centroid of each of the heaviest clusters.
 
     From "Detail Augmentation Memory" of arXiv 2506.23825; the released code calls it klarge_retrieve.
 
-    `low` [slots, ...], `centroids` [clusters, ...], `weights` [clusters]. Up to `dam_slots` slots are all
-    kept, in order of time. Equal weights go to the earlier cluster, equal distances to the earlier slot.
+    `low` [slots, ...], `centroids` [clusters, ...], `weights` [clusters]. If there are at most `dam_slots`
+    slots, all are chosen, ordered by time. Ties of weight go to the earlier cluster, of distance to the earlier slot.
     """
     slots = low.shape[0]
     if slots <= dam_slots:
@@ -57,19 +57,18 @@ def ordered_kmeans(
     reseed_rows: Sequence[int] = (),
     squared_distances: SquaredDistances | None = None,
 ) -> OrderedClusters:
-    """Weighted k-means of `features` [rows, ...] into at most `clusters` clusters, ordered by time.
+    """Cluster `features` [rows, ...] by weighted k-means into at most `clusters` clusters, ordered by time.
 
     From "Context Synopsis Memory" of arXiv 2506.23825; the released code calls it kmeans_ordered.
 
-    `weights` [rows] default to ones. `init_rows` are the rows of the initial centroids in place of a draw
-    from `seed`; `reseed_rows` are taken first, one by one, where a cluster of no weight needs a random row;
-    `squared_distances` are those of `lloyd`.
+    `weights` [rows] default to ones. `init_rows` replace the initial rows drawn by `seed`; `reseed_rows` replace the
+    first random rows that reseed empty clusters; `squared_distances` is that of `lloyd`.
 
-    Up to `clusters` rows are all kept, each with its own weight. With fewer distinct rows than clusters, those are
-    the clusters, of weight 1, and the first rows stand before them to fill up, as published.
-    Where the published code divides by zero, a cluster that has no member at the end, that cluster is left out.
+    If there are at most `clusters` rows, each is a cluster with its own weight. If there are fewer distinct rows than
+    clusters, those are the clusters, of weight 1, padded in front with the first rows, as published. A cluster without
+    a member at the end is left out, where the published code divides by zero.
 
-    Raises ValueError when there is no row or no cluster, a value is not finite, or a weight is negative.
+    Raises ValueError if there is no row or no cluster, a value is not finite, or a weight is negative.
     """
     rows = features.flatten(1).float()
     count = rows.shape[0]
@@ -108,10 +107,11 @@ def lloyd(
     generator: torch.Generator,
     squared_distances: SquaredDistances | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Weighted k-means of `rows` [rows, features] from initial `centroids` [clusters, features], as published.
+    """Run the published weighted k-means on `rows` [rows, features] from initial `centroids` [clusters, features].
 
-    Returns centroids; label of each row [rows] and weight [clusters] by the last assignment. A cluster of no weight
-    takes the next of `reseed_rows`, or a random row. Distances are by A^2 + B^2 - 2AB unless told otherwise.
+    Returns centroids, and from the last assignment the label of each row [rows] and the weight of each cluster. An
+    empty cluster is reseeded by the next of `reseed_rows`, or a random row. The default of `squared_distances` is
+    A^2 + B^2 - 2AB.
     """
     squared_distances = squared_distances or _expanded_distances
     for _ in range(MAX_ITERATIONS):
@@ -129,7 +129,7 @@ def lloyd(
 
 
 def direct_distances(rows: Tensor, centroids: Tensor) -> Tensor:
-    """Squared distances [rows, clusters] from the differences, exactly zero between equal rows."""
+    """Squared distances [rows, clusters] computed from differences, exactly zero between equal rows."""
     return torch.stack([(rows - centroid).square().sum(1) for centroid in centroids], dim=1)
 
 
@@ -140,7 +140,7 @@ def _expanded_distances(rows: Tensor, centroids: Tensor) -> Tensor:
 
 
 def _padded(features: Tensor, distinct: Tensor, label_of_row: Tensor, clusters: int) -> OrderedClusters:
-    """Fewer distinct rows than clusters: the first rows in front, then the distinct ones by time."""
+    """Clusters of fewer distinct rows than clusters: the first rows as padding, then the distinct ones by time."""
     members = sorted(members_of(label_of_row, len(distinct)), key=_mean)
     members = [(row,) for row in range(clusters - len(distinct))] + members
     first_rows = torch.tensor([rows[0] for rows in members], device=features.device)
@@ -153,7 +153,7 @@ def _padded(features: Tensor, distinct: Tensor, label_of_row: Tensor, clusters: 
 
 
 def members_of(labels: Tensor, clusters: int) -> list[tuple[int, ...]]:
-    """The rows of each cluster, in order."""
+    """The rows of each cluster, ascending."""
     members: list[list[int]] = [[] for _ in range(clusters)]
     for row, label in enumerate(labels.tolist()):
         members[label].append(row)

@@ -1,12 +1,12 @@
-"""The memory of the newest slots: what a window that slides over the stream shows."""
+"""Retention policy `recent`: a sliding window over the stream."""
 
 from __future__ import annotations
 
-from .whole_slots import Numbered, WholeSlots
+from .slot_buffer import NumberedSlot, SlotBuffer
 
 
-class RecentSlots(WholeSlots):
-    """The newest slots, whatever their camera; what is older is gone."""
+class RecentSlots(SlotBuffer):
+    """Keeps the newest slots, whatever their camera."""
 
-    def _chosen(self, held: list[Numbered]) -> list[Numbered]:
-        return held[-self.capacity :]
+    def _select(self, slots: list[NumberedSlot]) -> list[NumberedSlot]:
+        return slots[-self.capacity :]

@@ -1,42 +1,42 @@
-"""A Flash Memory of other sizes: its clusters and exemplars in new tensors, merged down where there are too many."""
+"""Changing the sizes of a Flash Memory: contents move to new tensors, and surplus clusters are merged."""
 
 from __future__ import annotations
 
 from .config import FlashMemoryConfig
 from .contents import MemoryContents
-from .exemplars import ExemplarPool, newest_of_each
+from .exemplars import ExemplarPool, keep_newest
 from .ward import WardClustering
 
 
-def resize(held: MemoryContents, before: FlashMemoryConfig, config: FlashMemoryConfig) -> None:
-    """Let what was held in the sizes of `before` be held in those of `config`.
+def resize(contents: MemoryContents, before: FlashMemoryConfig, config: FlashMemoryConfig) -> None:
+    """Change the sizes of `contents` from those of `before` to those of `config`.
 
-    What is too much is merged by the rule of the stream, or falls out. Tensors of other sizes are allocated once, while
-    the old ones are still there. Raises what torch raises when there is no room; nothing has changed then.
+    Surplus clusters are merged as in the stream, surplus exemplars dropped. New tensors are allocated before the old
+    ones are freed. Raises torch's error if allocation fails; nothing has changed then.
     """
-    room = _room(held, config) if config.rows != before.rows else None
-    held.measure_from(held.episodes.first, config)
-    if room is not None:
-        _move(held, *room, config)
+    allocated = _allocate(contents, config) if config.rows != before.rows else None
+    contents.set_time_reference(contents.episodes.first, config)
+    if allocated is not None:
+        _move(contents, *allocated, config)
 
 
-def _room(held: MemoryContents, config: FlashMemoryConfig) -> tuple[WardClustering, ExemplarPool]:
+def _allocate(contents: MemoryContents, config: FlashMemoryConfig) -> tuple[WardClustering, ExemplarPool]:
     """Empty tensors of the sizes of `config`."""
-    centroids, rows = held.ward.centroids, config.exemplar_rows(len(held.cameras))
+    centroids, rows = contents.ward.centroids, config.exemplar_rows(len(contents.cameras))
     ward = WardClustering(config.csm_slots, centroids.shape[1], centroids.device)
-    return ward, ExemplarPool(rows, held.pool.low[0], held.pool.detail[0])
+    return ward, ExemplarPool(rows, contents.pool.low[0], contents.pool.detail[0])
 
 
-def _move(held: MemoryContents, ward: WardClustering, pool: ExemplarPool, config: FlashMemoryConfig) -> None:
-    """Raises ValueError when there are fewer clusters than cameras."""
-    for merge in held.ward.reduce(config.csm_slots):
-        held.merge(merge, config.exemplars)
-    for cluster in held.clusters.values():
+def _move(contents: MemoryContents, ward: WardClustering, pool: ExemplarPool, config: FlashMemoryConfig) -> None:
+    """Raises ValueError if there are fewer clusters than cameras."""
+    for merge in contents.ward.reduce(config.csm_slots):
+        contents.merge(merge, config.exemplars)
+    for cluster in contents.clusters.values():
         del cluster.exemplars[config.exemplars :]
-    held.recent = newest_of_each(held.recent, config.recent_slots)
-    moved, rows = pool.take_over(held.exemplars, held.pool), ward.take_over(held.ward)
-    for cluster in held.clusters.values():
-        cluster.exemplars = [moved[exemplar] for exemplar in cluster.exemplars]
-    held.ward, held.pool = ward, pool
-    held.clusters = {rows[row]: cluster for row, cluster in held.clusters.items()}
-    held.recent = {moved[exemplar]: rows[row] for exemplar, row in held.recent.items()}
+    contents.recent = keep_newest(contents.recent, config.recent_slots)
+    copies, rows = pool.copy_from(contents.pool, contents.exemplars), ward.copy_from(contents.ward)
+    for cluster in contents.clusters.values():
+        cluster.exemplars = [copies[exemplar] for exemplar in cluster.exemplars]
+    contents.ward, contents.pool = ward, pool
+    contents.clusters = {rows[row]: cluster for row, cluster in contents.clusters.items()}
+    contents.recent = {copies[exemplar]: rows[row] for exemplar, row in contents.recent.items()}

@@ -9,8 +9,8 @@ from typing import Protocol, TypeVar
 from .spans import Interval
 
 
-class Seen(Protocol):
-    """What one camera saw from one stamp to another [ns]."""
+class Recording(Protocol):
+    """Anything recorded by one camera between two stamps [ns]: a slot, a cluster, a memory entry."""
 
     @property
     def camera(self) -> str: ...
@@ -22,7 +22,7 @@ class Seen(Protocol):
     def last_ns(self) -> int: ...
 
 
-AnySeen = TypeVar("AnySeen", bound=Seen)
+AnyRecording = TypeVar("AnyRecording", bound=Recording)
 
 
 class BadScope(ValueError):
@@ -48,17 +48,17 @@ class Scope:
     def has_camera(self, camera: str) -> bool:
         return not self.cameras or camera in self.cameras
 
-    def touches(self, seen: Seen) -> bool:
-        """Returns True if any moment of `seen` is in scope."""
-        return self.has_camera(seen.camera) and self.interval.touches(seen.first_ns, seen.last_ns)
+    def touches(self, recording: Recording) -> bool:
+        """Returns True if any moment of `recording` is in scope."""
+        return self.has_camera(recording.camera) and self.interval.touches(recording.first_ns, recording.last_ns)
 
-    def covers(self, seen: Seen) -> bool:
-        """Returns True if `seen` is in scope as a whole."""
-        return self.has_camera(seen.camera) and self.interval.covers(seen.first_ns, seen.last_ns)
+    def covers(self, recording: Recording) -> bool:
+        """Returns True if `recording` is in scope as a whole."""
+        return self.has_camera(recording.camera) and self.interval.covers(recording.first_ns, recording.last_ns)
 
-    def among(self, seen: Iterable[AnySeen]) -> list[AnySeen]:
-        """Those of `seen` that are in scope at any moment."""
-        return [each for each in seen if self.touches(each)]
+    def select(self, recordings: Iterable[AnyRecording]) -> list[AnyRecording]:
+        """The recordings of which any moment is in scope."""
+        return [each for each in recordings if self.touches(each)]
 
 
 EVERYTHING = Scope()

@@ -1,11 +1,11 @@
-"""Intervals of stamps, and sets of them that stay small however long they are added to."""
+"""Intervals of stamps, and unions of them of bounded size."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-# What one cluster keeps: enough for the visits of a day's patrol, 16 bytes each.
+# Spans stored per cluster: enough for the visits of a day's patrol, 16 bytes each.
 MOST_SPANS = 16
 
 Span = tuple[int, int]  # first and last stamp, both included [ns]
@@ -18,11 +18,11 @@ class Interval(NamedTuple):
     until_ns: int = 0
 
     def touches(self, first_ns: int, last_ns: int) -> bool:
-        """Whether any moment from `first_ns` to `last_ns` lies inside."""
+        """Returns True if any moment from `first_ns` to `last_ns` lies inside."""
         return last_ns >= self.since_ns and (not self.until_ns or first_ns <= self.until_ns)
 
     def covers(self, first_ns: int, last_ns: int) -> bool:
-        """Whether all moments from `first_ns` to `last_ns` lie inside."""
+        """Returns True if all moments from `first_ns` to `last_ns` lie inside."""
         return first_ns >= self.since_ns and (not self.until_ns or last_ns <= self.until_ns)
 
 
@@ -30,9 +30,9 @@ ALWAYS = Interval()
 
 
 def union(spans: Iterable[Span], most: int = MOST_SPANS) -> tuple[Span, ...]:
-    """Disjoint spans, by time, that hold every moment of `spans`.
+    """Disjoint spans, ordered by time, that cover every moment of `spans`.
 
-    They hold nothing else as long as `most` of them are enough; then the narrowest gaps are closed, the earlier first.
+    The union is exact if it needs at most `most` spans. Otherwise the narrowest gaps are closed, earlier ones first.
     """
     joined: list[Span] = []
     for first, last in sorted(spans):
@@ -46,6 +46,6 @@ def union(spans: Iterable[Span], most: int = MOST_SPANS) -> tuple[Span, ...]:
     return tuple(joined)
 
 
-def touched(spans: Sequence[Span], interval: Interval) -> bool:
-    """Whether any of `spans` reaches into `interval`."""
+def any_touches(spans: Sequence[Span], interval: Interval) -> bool:
+    """Returns True if any of `spans` reaches into `interval`."""
     return any(interval.touches(*span) for span in spans)

@@ -1,8 +1,8 @@
 """STAR memory of Flash-VStream-LLaVA (arXiv 2406.08085, "STAR Memory"): spatial, temporal, abstract, retrieved.
 
-The spatial memory is the newest frame. The other three see all frames but that one: the temporal memory are clusters
-of their pooled maps, the retrieved memory are whole frames, the abstract memory is updated by attention.
-Arithmetic is float32 at least, whatever the dtype of the features.
+The spatial memory is the newest frame. The other three are made from all frames before it: the temporal memory by
+clustering pooled maps, the retrieved memory by choosing whole frames, the abstract memory by attention. Arithmetic is
+float32 or float64 for any dtype of features.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from .kmeans import direct_distances, klarge_retrieve, lloyd, members_of
 
-# paper: what the paper describes. released: what the released offline code computes; its weights were trained so.
+# paper: as the paper describes. released: as the released offline code computes; its weights were trained with that.
 StarRule = Literal["paper", "released"]
 
 
 @dataclass(frozen=True)
 class StarConfig:
-    """Sizes of the four memories. A side is that of a square of tokens."""
+    """Sizes of the four memories. Sides are those of square token maps."""
 
     spatial_frames: int = 1
     temporal_clusters: int = 25
@@ -41,7 +41,7 @@ class StarConfig:
 
 
 class AbstractAttention(nn.Module):
-    """How much each token of the abstract memory takes of each new token: softmax(q(M) k(N)^T / sqrt(width))."""
+    """Attention of the abstract memory M to new tokens N: softmax(q(M) k(N)^T / sqrt(width))."""
 
     def __init__(self, dim: int, width: int = 32) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class AbstractAttention(nn.Module):
 
     @torch.no_grad()
     def update(self, memory: Tensor, new: Tensor, ratio: float) -> Tensor:
-        """`memory` [tokens, dim] after `new` [new_tokens, dim] came, both float32."""
+        """Update `memory` [tokens, dim] with `new` [new_tokens, dim], both float32; returns the new memory."""
         queries, keys = (
             F.linear(tokens, part.weight.float(), part.bias.float())
             for part, tokens in ((self.q_proj, memory), (self.k_proj, new))
@@ -60,58 +60,57 @@ class AbstractAttention(nn.Module):
 
 
 class AbstractMemory:
-    """The abstract memory as frames come in. The first ones fill it; then as many as it has slots update it together.
+    """Abstract memory of a stream. The first frames fill its slots; then chunks of as many frames update it.
 
-    What waits for its chunk to be complete updates what is read, and is kept until then: at any time `read` gives
-    what the whole clip up to then would.
+    `read` applies an incomplete chunk to a copy, so at any time it equals the abstract memory of the video so far.
     """
 
     def __init__(self, attention: AbstractAttention, config: StarConfig) -> None:
         self._attention, self._config = attention, config
         self._slots: list[Tensor] = []  # each [tokens, dim] float32
-        self._waiting: list[Tensor] = []
+        self._chunk: list[Tensor] = []  # frames of the incomplete chunk
 
     def add(self, frame: Tensor) -> None:
-        """Take in `frame` [tokens, dim], pooled to the abstract side."""
+        """Add `frame` [tokens, dim], pooled to the abstract side."""
         full = len(self._slots) == self._config.abstract_slots
-        (self._waiting if full else self._slots).append(frame.detach().float().clone())
-        if len(self._waiting) == self._config.abstract_slots:
-            self._slots, self._waiting = list(self.read()), []
+        (self._chunk if full else self._slots).append(frame.detach().float().clone())
+        if len(self._chunk) == self._config.abstract_slots:
+            self._slots, self._chunk = list(self.read()), []
 
     def read(self) -> Tensor:
-        """What it holds now [slots, tokens, dim], float32; at least one frame must have come."""
+        """The current memory [slots, tokens, dim], float32; needs at least one frame."""
         slots = torch.stack(self._slots)
-        if not self._waiting:
+        if not self._chunk:
             return slots
-        new = torch.cat(self._waiting)
+        new = torch.cat(self._chunk)
         return self._attention.update(slots.flatten(0, 1), new, self._config.update_ratio).view_as(slots)
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """All that it holds."""
-        return (*self._slots, *self._waiting)
+        """All stored tensors, for accounting."""
+        return (*self._slots, *self._chunk)
 
 
 @dataclass(frozen=True, eq=False)
-class StarClip:
-    """The STAR memory of a clip; features in the dtype of the frames. The first three are empty for a single frame."""
+class StarVideoMemory:
+    """The STAR memory of a video, in the dtype of its frames. The first three are empty for a single frame."""
 
     abstract: Tensor  # [slots, abstract_side ** 2, dim]
-    temporal: Tensor  # [clusters, temporal_side ** 2, dim], not in the order of time
-    retrieved: Tensor  # [frames, tokens, dim], of the heaviest cluster first
+    temporal: Tensor  # [clusters, temporal_side ** 2, dim], not ordered by time
+    retrieved: Tensor  # [frames, tokens, dim], heaviest cluster first
     spatial: Tensor  # [frames, tokens, dim]
-    temporal_weights: Tensor  # [clusters] float32: frames in each
+    temporal_weights: Tensor  # [clusters] float32, number of frames
     temporal_members: tuple[tuple[int, ...], ...]
     retrieved_frames: tuple[int, ...]
 
     @property
     def sequence(self) -> Tensor:
-        """All tokens [tokens, dim], in the order in which the language model is shown them."""
+        """All tokens [tokens, dim], in the order of the prompt."""
         return torch.cat([part.flatten(0, 1) for part in (self.abstract, self.temporal, self.retrieved, self.spatial)])
 
 
 @torch.no_grad()
-def star_clip(
+def star_video_memory(
     frames: Tensor,
     attention: AbstractAttention,
     config: StarConfig | None = None,
@@ -120,13 +119,13 @@ def star_clip(
     seed: int = 0,
     init_rows: Sequence[int] | None = None,
     reseed_rows: Sequence[int] = (),
-) -> StarClip:
-    """The STAR memory of a whole clip of `frames` [frames, tokens, dim], whose tokens are a square by rows.
+) -> StarVideoMemory:
+    """Compute the STAR memory of a video, `frames` [frames, tokens, dim] with square token maps in row order.
 
-    The initial centroids are `init_rows` in place of a draw from `seed`; `reseed_rows` are taken first, one by one,
-    where a cluster needs a random row. By the rule "paper" the retrieved frames are those nearest to the centroids of
-    the heaviest clusters; by "released" those whose numbers are the heaviest clusters' ids, or their first duplicates.
-    Raises ValueError when there is no frame, a value is not finite, or the tokens cannot be pooled.
+    `init_rows` replace the initial rows drawn by `seed`; `reseed_rows` replace the first random rows that reseed empty
+    clusters. Rule "paper" retrieves the frames nearest to the centroids of the heaviest clusters; rule "released" the
+    frames whose numbers are the ids of the heaviest clusters, or their first exact duplicates.
+    Raises ValueError if there is no frame, a value is not finite, or the tokens cannot be pooled.
     """
     config = config or StarConfig()
     if frames.dim() != 3 or not frames.numel() or not bool(torch.isfinite(frames).all()):
@@ -142,7 +141,7 @@ def star_clip(
     pooled = pool_tokens(seen.float(), config.abstract_side)
     for frame in pooled:
         abstract.add(frame)
-    return StarClip(
+    return StarVideoMemory(
         abstract=(abstract.read() if len(seen) else pooled).to(frames.dtype),
         temporal=centroids.to(frames.dtype),
         retrieved=frames[list(retrieved)],
@@ -156,17 +155,17 @@ def star_clip(
 def star_kmeans(
     rows: Tensor, clusters: int, seed: int, init_rows: Sequence[int] | None, reseed_rows: Sequence[int]
 ) -> tuple[Tensor, Tensor, tuple[tuple[int, ...], ...]]:
-    """Centroids [clusters, ...], weights and members of clusters of `rows` [rows, ...] float32, in no order of time.
+    """Cluster `rows` [rows, ...] float32; returns centroids [clusters, ...], weights and members, not ordered by time.
 
-    Up to `clusters` rows are all kept. A cluster that has no member at the end keeps the row that it was given, with
-    weight 0, as published.
+    If there are at most `clusters` rows, each is a cluster. A cluster without a member at the end keeps the row that
+    reseeded it, with weight 0, as published.
     """
     count = len(rows)
     if count <= clusters:
         return rows, torch.ones(count, device=rows.device), tuple((row,) for row in range(count))
     generator = torch.Generator().manual_seed(seed)
     initial = torch.randperm(count, generator=generator)[:clusters] if init_rows is None else torch.tensor(init_rows)
-    # In float64 the mean of equal rows is exactly that row, so that ties among equal frames are not left to rounding.
+    # In float64 the mean of equal rows is exactly that row, so rounding does not decide ties among equal frames.
     flat, ones = rows.flatten(1).double(), torch.ones(count, device=rows.device, dtype=torch.float64)
     start = flat[initial.to(rows.device)]
     centroids, labels, totals = lloyd(flat, ones, start, list(reseed_rows), generator, direct_distances)
@@ -175,7 +174,7 @@ def star_kmeans(
 
 
 def pool_tokens(frames: Tensor, side: int) -> Tensor:
-    """Square maps [frames, tokens, dim] averaged to [frames, side ** 2, dim]; ValueError where that does not go up."""
+    """Average square token maps [frames, tokens, dim] to [frames, side ** 2, dim]; ValueError if not divisible."""
     count, tokens, dim = frames.shape
     own = round(tokens**0.5)
     if own * own != tokens or own % side:

@@ -1,4 +1,4 @@
-"""A STAR memory in the form that models answer from."""
+"""Snapshots of a STAR memory."""
 
 from __future__ import annotations
 
@@ -9,47 +9,47 @@ import torch
 from torch import Tensor
 
 from .slot import EntryKind, Grid, MemoryEntry, MemorySnapshot
-from .star import StarClip
+from .star import StarVideoMemory
 
 
 @dataclass(frozen=True, eq=False)
 class StarSnapshot(MemorySnapshot):
-    """A snapshot whose `csm` is the temporal memory and whose `dam` are the retrieved frames, then the spatial ones.
+    """A snapshot with the temporal memory as `csm` and the retrieved, then the spatial frames as `dam`.
 
-    The abstract memory is no entry: what it holds cannot be told apart.
+    The abstract memory has no entry, since it does not consist of separate frames.
     """
 
     abstract: Tensor = field(kw_only=True)  # [slots, tokens, dim]
 
 
-def clip_snapshot(
-    clip: StarClip, stamps_ns: Sequence[int], thumbnails: Sequence[bytes] = (), camera: str = ""
+def star_video_snapshot(
+    memory: StarVideoMemory, stamps_ns: Sequence[int], thumbnails: Sequence[bytes] = (), camera: str = ""
 ) -> StarSnapshot:
-    """The STAR memory of a clip whose frames have these stamps [ns]; times are numbers of frames."""
+    """Snapshot of the STAR memory of a video with these frame stamps [ns]; times are frame indices."""
     last = len(stamps_ns) - 1
-    shown = (*clip.retrieved_frames, *range(last + 1 - len(clip.spatial), last + 1))
-    # A cluster that nothing was assigned to shows a frame of the clip, but nobody knows which.
-    members = [own or tuple(range(last + 1)) for own in clip.temporal_members]
-    side = round(clip.spatial.shape[1] ** 0.5)
+    frame_numbers = (*memory.retrieved_frames, *range(last + 1 - len(memory.spatial), last + 1))
+    # An empty cluster is some frame of the video; which one is not recorded.
+    members = [own or tuple(range(last + 1)) for own in memory.temporal_members]
+    side = round(memory.spatial.shape[1] ** 0.5)
 
     def entry(kind: EntryKind, frames: Sequence[int], weight: float) -> MemoryEntry:
         middle = frames[len(frames) // 2]
-        picture = thumbnails[middle] if thumbnails else b""
+        thumbnail = thumbnails[middle] if thumbnails else b""
         first_ns, last_ns = stamps_ns[frames[0]], stamps_ns[frames[-1]]
-        return MemoryEntry(kind, camera, "", first_ns, last_ns, weight, picture, stamps_ns[middle])
+        return MemoryEntry(kind, camera, "", first_ns, last_ns, weight, thumbnail, stamps_ns[middle])
 
-    weights = clip.temporal_weights.tolist()
+    weights = memory.temporal_weights.tolist()
     return StarSnapshot(
-        dam=torch.cat([clip.retrieved, clip.spatial]),
-        dam_times=torch.tensor(shown, dtype=torch.float64),
-        csm=clip.temporal,
+        dam=torch.cat([memory.retrieved, memory.spatial]),
+        dam_times=torch.tensor(frame_numbers, dtype=torch.float64),
+        csm=memory.temporal,
         csm_times=torch.tensor([sum(own) / len(own) for own in members], dtype=torch.float64),
         grid=Grid(side, side),
         entries=(
-            *(entry(EntryKind.DAM, (frame,), 1.0) for frame in shown),
+            *(entry(EntryKind.DAM, (frame,), 1.0) for frame in frame_numbers),
             *(entry(EntryKind.CSM, own, weight) for own, weight in zip(members, weights, strict=True)),
         ),
         slots_seen=len(stamps_ns),
-        text_slots=len(clip.temporal),
-        abstract=clip.abstract,
+        text_slots=len(memory.temporal),
+        abstract=memory.abstract,
     )

@@ -1,29 +1,29 @@
-"""The memory of evenly spaced slots of the whole stream, without holding all of them to choose from."""
+"""Retention policy `uniform`: evenly spaced slots of the whole stream, chosen online."""
 
 from __future__ import annotations
 
-from .whole_slots import Numbered, WholeSlots
+from .slot_buffer import NumberedSlot, SlotBuffer
 
 
-class UniformSlots(WholeSlots):
-    """Every so many-th slot of each camera, and its newest. When there are too many, every other one is let go.
+class UniformSlots(SlotBuffer):
+    """Keeps every n-th slot of each camera, and its newest one. When the buffer is full, n doubles.
 
-    So there are as many as fit, or down to half of that, and from one to the next it is always as many slots.
+    So the buffer is between half full and full, and its slots are always n slots apart.
     """
 
-    every_camera = True
+    keeps_every_camera = True
 
     def reset(self) -> None:
         super().reset()
         self._stride = 1
 
-    def _chosen(self, held: list[Numbered]) -> list[Numbered]:
-        newest = {one.slot.camera: one for one in held}.values()
+    def _select(self, slots: list[NumberedSlot]) -> list[NumberedSlot]:
+        newest = {numbered.slot.camera: numbered for numbered in slots}.values()
         while True:
-            kept = [one for one in held if one.number % self._stride == 0 or one in newest]
+            kept = [numbered for numbered in slots if numbered.number % self._stride == 0 or numbered in newest]
             if len(kept) <= self.capacity:
                 return kept
-            if all(one.number < self._stride for one in kept):
-                # As many cameras as slots: there is no room for the first ones of all.
-                return [one for one in held if one in newest]
+            if all(numbered.number < self._stride for numbered in kept):
+                # With as many cameras as slots there is no room for the first slots of all cameras.
+                return [numbered for numbered in slots if numbered in newest]
             self._stride *= 2

@@ -1,8 +1,8 @@
 """Online Ward clustering: a stream of any length in at most `capacity` clusters.
 
-Each item enters as a cluster of weight 1. When there is one cluster too many, the pair whose union adds least to
-the weighted k-means objective, w_i w_j / (w_i + w_j) * |c_i - c_j|^2, becomes one (Ward's criterion). All other
-clusters stay as they are. A step costs one pass over the centroids, whatever came before, and no random choice.
+Each item enters as a cluster of weight 1. When there is one cluster too many, the pair merges whose union adds least
+to the weighted k-means objective, w_i w_j / (w_i + w_j) * |c_i - c_j|^2 (Ward's criterion). Other clusters do not
+change. A step costs one pass over the centroids, however long the stream, and is deterministic.
 """
 
 from __future__ import annotations
@@ -14,28 +14,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Differences are formed for this many elements at a time, which bounds the working memory of a step.
+# Elements of differences computed at once, which bounds the working memory of a step.
 CHUNK_ELEMENTS = 1 << 24
 
 
 class Merge(NamedTuple):
-    """Two rows became one: `absorbed` is free now, `kept` (the one that was there first) stands for both."""
+    """Merge of two clusters: the row `absorbed` is free now, `kept`, the older one, holds both."""
 
     kept: int
     absorbed: int
 
 
 class Insertion(NamedTuple):
-    row: int  # where the item entered
+    """Result of an insertion."""
+
+    row: int  # of the new cluster
     merge: Merge | None
 
 
 class WardClustering:
-    """Clusters in fixed rows of one tensor; a row is its cluster's identity until that is absorbed.
+    """At most `capacity` clusters of items with `features` elements, in fixed rows of one tensor.
 
-    `capacity` clusters of items with `features` elements. Items of different groups never share a cluster.
-    Centroids are float32 on `device`; what decides on merges is small, float64 and on the host, so that a step
-    waits for the device once, to read one row of distances. Not thread safe.
+    A row identifies its cluster until that is absorbed. Items of different groups never share a cluster. Centroids are
+    float32 on `device`; the distance table that decides on merges is float64 on the host, so that a step waits for the
+    device once, to read one row of distances. Not thread safe.
     """
 
     def __init__(self, capacity: int, features: int, device: torch.device | str = "cpu") -> None:
@@ -45,7 +47,7 @@ class WardClustering:
         rows = capacity + 1
         self.centroids = torch.zeros(rows, features, device=device)  # [rows, features]
         self.weights = torch.zeros(rows, dtype=torch.float64)  # [rows]; 0: a free row
-        # The last column is the distance to zero, the squared norm: merges move it by the same rule.
+        # The last column is the distance to zero, the squared norm; merges update it by the same rule.
         self._squared = torch.zeros(rows, rows + 1, dtype=torch.float64)
         self._birth = [0] * rows
         self._groups: list[Hashable] = [None] * rows
@@ -54,39 +56,39 @@ class WardClustering:
 
     @property
     def rows(self) -> list[int]:
-        """Rows of the clusters, first born first."""
+        """Rows of the clusters, oldest cluster first."""
         return sorted(self.weights.nonzero().flatten().tolist(), key=lambda row: self._birth[row])
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """Everything that is held, for accounting."""
+        """All tensors, for accounting."""
         return self.centroids, self.weights, self._squared, self._mergeable
 
     def squared_norm(self, row: int) -> float:
-        """Squared length of the centroid in `row`."""
+        """Squared norm of the centroid in `row`."""
         return float(self._squared[row, -1])
 
     def distances(self, item: Tensor) -> Tensor:
         """Squared distances [rows + 1] of `item` [features] to the centroid in each row, then to zero (its norm).
 
-        Formed from differences: the cheaper |a|^2 + |b|^2 - 2ab cancels for near items, down to below zero.
+        Computed from differences: the cheaper |a|^2 + |b|^2 - 2ab cancels for near items and can be negative.
         """
         step = max(1, CHUNK_ELEMENTS // item.numel())
         to_rows = [(chunk - item).square().sum(1) for chunk in self.centroids.split(step)]
         return torch.cat([*to_rows, item.float().square().sum().unsqueeze(0)])
 
     def insert(self, item: Tensor, group: Hashable = None, distances: Sequence[float] | None = None) -> Insertion:
-        """Take in `item` [features], merging two clusters of one group where there is no room for one more.
+        """Insert `item` [features] and merge two clusters of one group if there is one too many.
 
-        `distances` are the values of `self.distances(item)` where the caller has read them already, or those with
-        coordinates of its own added, which must be means as the centroids are.
-        Raises ValueError, and changes nothing, when they are not finite, or when `group` is new and
-        every cluster belongs to another group, so that no merge could make room.
+        `distances` are the values of `self.distances(item)` if the caller has them, or these plus the squared
+        differences of further coordinates, which must be averaged like centroids.
+        Raises ValueError and changes nothing if they are not finite, or if `group` is new and every cluster belongs to
+        another group, so that no merge could make room.
         """
         rows = self.rows
         if len(rows) == self.capacity and len({self._groups[row] for row in rows} | {group}) > self.capacity:
             raise ValueError(
-                f"group {group!r} finds no place: each of {self.capacity} clusters belongs to another group, and "
+                f"no room for group {group!r}: each of {self.capacity} clusters belongs to another group, and "
                 "groups are never merged; raise the capacity or use fewer groups"
             )
         measured = self._measured(item, distances)
@@ -106,10 +108,7 @@ class WardClustering:
         return Insertion(row, next(self.reduce(self.capacity), None))
 
     def replace(self, row: int, centroid: Tensor, weight: int, distances: Sequence[float] | None = None) -> None:
-        """Give the cluster in `row` another centroid [features] and weight, as if it had had no other members.
-
-        `distances` are as in `insert`.
-        """
+        """Replace centroid [features] and weight of the cluster in `row`; `distances` are as in `insert`."""
         measured = self._measured(centroid, distances)
         self.centroids[row].copy_(centroid)
         self.weights[row] = float(weight)
@@ -117,36 +116,36 @@ class WardClustering:
         self._squared[:, row] = measured[:-1]
         self._squared[row, row] = 0.0
 
-    def gain(self, row: int, weight: int) -> None:
-        """Let the cluster in `row` weigh more, its centroid being where it is."""
-        self.weights.numpy()[row] += weight  # torch takes a tenth of a millisecond to begin with anything
+    def add_weight(self, row: int, weight: int) -> None:
+        """Increase the weight of the cluster in `row` without moving its centroid."""
+        self.weights.numpy()[row] += weight  # numpy: a torch operation costs 0.1 ms of overhead here
 
-    def shift(self, row: int, squared: np.ndarray) -> None:
-        """Add to the squared distances of `row` [rows + 1], the last to zero: it has moved along a coordinate."""
+    def add_to_row(self, row: int, squared: np.ndarray) -> None:
+        """Add `squared` [rows + 1] to the squared distances of `row`, the last one to zero."""
         table = self._squared.numpy()
         moved = np.maximum(table[row] + squared, 0.0)
         table[row], table[:, row], table[row, row] = moved, moved[:-1], 0.0
 
-    def add(self, squared: Tensor) -> None:
-        """Add to all squared distances [rows, rows + 1], the last to zero: a coordinate counts more, or less."""
+    def add_to_distances(self, squared: Tensor) -> None:
+        """Add `squared` [rows, rows + 1] to all squared distances, the last column to zero."""
         self._squared.add_(squared).clamp_(min=0)
 
     def remove(self, row: int) -> None:
-        """Free `row`, whatever was in it."""
+        """Free `row`."""
         self.weights[row] = 0.0
         self._mergeable[row] = self._mergeable[:, row] = False
 
-    def wipe_free(self) -> None:
-        """Overwrite what the free rows still show of clusters that were removed or absorbed."""
+    def zero_free_rows(self) -> None:
+        """Overwrite centroids and distances left in free rows."""
         free = (self.weights == 0).nonzero().flatten()
         self.centroids[free.to(self.centroids.device)] = 0
         self._squared[free] = 0.0
         self._squared[:, free] = 0.0
 
     def reduce(self, count: int) -> Iterator[Merge]:
-        """Merge down to at most `count` clusters, the cheapest pair first; each merge as it is done.
+        """Merge down to at most `count` clusters, cheapest pair first; yields each merge once it is done.
 
-        Raises ValueError, and changes nothing, when there are more groups than that.
+        Raises ValueError and changes nothing if there are more groups than `count`.
         """
         rows = self.rows
         if len(groups := {self._groups[row] for row in rows}) > count:
@@ -154,11 +153,11 @@ class WardClustering:
         if len(rows) <= count:
             return
         costs = self._costs(slice(None))
-        cheapest = costs.min(1).values  # of each row; kept up to date, so that a merge costs rows and not a table
-        for left in range(len(rows) - 1, count - 1, -1):
+        cheapest = costs.min(1).values  # of each row; updated by row, so that a merge does not scan the table
+        for clusters in range(len(rows) - 1, count - 1, -1):
             kept, absorbed = merge = self._merge(*self._cheapest_pair(costs, cheapest))
             yield merge
-            if left == count:
+            if clusters == count:
                 return
             outdated = cheapest.isfinite() & (cheapest >= costs[[kept, absorbed]].min(0).values)
             costs[absorbed] = costs[:, absorbed] = torch.inf
@@ -167,8 +166,8 @@ class WardClustering:
             outdated[kept] = True
             cheapest[outdated] = costs[outdated].min(1).values
 
-    def take_over(self, other: WardClustering) -> dict[int, int]:
-        """Fill this empty clustering with the clusters of `other`, first born first; its rows to those here."""
+    def copy_from(self, other: WardClustering) -> dict[int, int]:
+        """Copy the clusters of `other` into this empty clustering, oldest first; maps rows of `other` to rows here."""
         theirs = other.rows
         if len(theirs) > self.capacity or self._inserted:
             raise ValueError(f"{len(theirs)} clusters do not fit into {self.capacity} rows that must all be free")
@@ -188,12 +187,12 @@ class WardClustering:
         return torch.tensor(self.distances(item).tolist() if distances is None else distances, dtype=torch.float64)
 
     def _costs(self, row: int | slice) -> Tensor:
-        """What the union of the cluster in `row` with each other would add to the objective; inf: not to be merged."""
+        """Increase of the objective by a merge of the cluster in `row` with each other one; inf: not mergeable."""
         i, j = self.weights[row, None], self.weights
         return torch.where(self._mergeable[row], i * j / (i + j) * self._squared[row, :-1], torch.inf)
 
     def _cheapest_pair(self, costs: Tensor, cheapest: Tensor) -> tuple[int, int]:
-        """The pair whose union costs least, first born first; ties go to the pair born first."""
+        """The pair whose merge costs least, older cluster first; ties go to the oldest pair."""
         least = cheapest.min()
         rows = (cheapest == least).nonzero().flatten().tolist()
         ties = [(row, other) for row in rows for other in (costs[row] == least).nonzero().flatten().tolist()]
@@ -205,7 +204,7 @@ class WardClustering:
         share = float(weights[1]) / total
         self.centroids[kept].lerp_(self.centroids[absorbed], share)
 
-        # Distances to a weighted mean follow from those to its parts (Lance and Williams), without another pass.
+        # Distances to a weighted mean follow from those to its parts (Lance-Williams), without another pass.
         between = float(self._squared[kept, absorbed])
         to_both = torch.lerp(self._squared[kept], self._squared[absorbed], share) - share * (1 - share) * between
         self._squared[kept] = to_both.clamp_(min=0)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from flash_vstream_ros.memory import ClipMethods, Grid, MemorySnapshot, Slot, clip_memory
+from flash_vstream_ros.memory import CompressionMethods, Grid, MemorySnapshot, Slot, video_memory
 
 from .interface import ModelError, VisionLanguageModel
 from .llava.clip_llava import FlashVStreamLLaVA
@@ -19,16 +19,16 @@ MOST_FRAMES = 240
 
 
 @dataclass(frozen=True)
-class ClipSettings:
+class VideoMemoryConfig:
     """How a clip is remembered. STAR memory takes its sizes from the checkpoint, and of `methods` the rule alone."""
 
     csm_slots: int = 60
     dam_slots: int = 30
-    methods: ClipMethods = field(default_factory=ClipMethods)
+    methods: CompressionMethods = field(default_factory=CompressionMethods)
     seed: int = 0
 
     @classmethod
-    def of(cls, model: VisionLanguageModel) -> ClipSettings:
+    def of(cls, model: VisionLanguageModel) -> VideoMemoryConfig:
         """What the model's checkpoint says of its memory; the published settings where it says nothing.
 
         ModelError where it says what cannot be run.
@@ -42,7 +42,7 @@ class ClipSettings:
             return cls(
                 own.get("temporal_length", 120) // 2,  # lengths are in frames, and two are a slot
                 own.get("spatial_length", 60) // 2,
-                ClipMethods(
+                CompressionMethods(
                     own.get("temporal_method", "kmeans_ordered"),
                     own.get("spatial_method", "klarge_retrieve"),
                     own.get("temporal_pca_dim", 32),
@@ -68,7 +68,7 @@ def remember(
     model: VisionLanguageModel,
     frames: Iterable[np.ndarray],
     stamps_ns: Sequence[int],
-    settings: ClipSettings,
+    settings: VideoMemoryConfig,
     *,
     init_rows: Sequence[int] | None = None,
     reseed_rows: Sequence[int] = (),
@@ -90,7 +90,7 @@ def remember(
             init_rows=init_rows,
             reseed_rows=reseed_rows,
         )
-    return clip_memory(
+    return video_memory(
         list(_slots(model, frames, stamps_ns)),
         settings.csm_slots,
         settings.dam_slots,

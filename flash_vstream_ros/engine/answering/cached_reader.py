@@ -18,7 +18,7 @@ from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.memory.flash_memory import FlashMemory
 from flash_vstream_ros.memory.interface import Memory
 from flash_vstream_ros.memory.slot import MemorySnapshot
-from flash_vstream_ros.memory.time_ids import TimeIds
+from flash_vstream_ros.memory.time_ids import MemoryClock
 from flash_vstream_ros.models.interface import PrefixCache, VisionLanguageModel
 
 from .background_budget import BackgroundBudget
@@ -35,7 +35,7 @@ class _Shown:
     """The memory that the prefix is of."""
 
     version: tuple[int, FlashMemoryConfig, int]
-    clock: TimeIds
+    clock: MemoryClock
     slots_seen: int
     snapshot: MemorySnapshot  # without its tensors, its entries in the order that they are shown in
     tokens: int
@@ -75,7 +75,7 @@ class CachedReader(UncachedReader):
 
     def read(self, question: Question, max_new_tokens: int) -> StartedAnswer | None:
         self.follow()
-        if not self._memory.entries or not self._memory.lies_within(question.scope):
+        if not self._memory.entries or not self._memory.is_covered_by(question.scope):
             return super().read(question, max_new_tokens)
         if not self._lags_little(self.limits.max_lag_s) and not self._show():
             return super().read(question, max_new_tokens)
@@ -190,7 +190,7 @@ class CachedReader(UncachedReader):
     def _tail(self, shown: _Shown) -> MemorySnapshot | None:
         if shown.version == self._memory.version or not self.limits.tail_slots:
             return None
-        newer = self._memory.newer(shown.clock, self.limits.tail_slots)
+        newer = self._memory.snapshot_after(shown.clock, self.limits.tail_slots)
         return None if newer.empty else newer
 
     def _lag_s(self) -> float:

@@ -106,7 +106,7 @@ class Dialogue:
     def forget(self, scope: Scope) -> None:
         """Cut short an answer that is made from anything `scope` holds, and take back what it would show."""
         active = self._active
-        if active is None or not scope.among(active.reading.shown.entries):
+        if active is None or not scope.select(active.reading.shown.entries):
             return
         self._let_go()
         message = "what the answer was made from was forgotten meanwhile; ask again"
@@ -165,7 +165,7 @@ class Dialogue:
             forgotten = self._memory.slots_seen > 0
             before = "all that was seen is forgotten" if forgotten else "nothing seen yet"
             return f"{before}: the memory takes in pairs of sampled frames; does a camera publish on image?"
-        if self._memory.saw(question.scope):
+        if self._memory.may_contain(question.scope):
             return "what was seen then is known only as part of longer spans of time; ask about a longer one"
         return "nothing in the memory matches the cameras and stamps asked for"
 

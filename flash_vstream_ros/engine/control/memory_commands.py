@@ -79,4 +79,4 @@ class MemoryCommands:
     def entries(self, scope: Scope) -> tuple[MemoryEntry, ...]:
         """What a question about a part of what was seen is answered from. Raises BadScope."""
         check_scope(scope, self._mailboxes)
-        return self._memory.listed(scope)
+        return self._memory.list_entries(scope)

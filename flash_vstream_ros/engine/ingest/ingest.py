@@ -175,7 +175,7 @@ class Ingest:
         if before is None or before[1] != self.gate.until_ns(camera):  # it was forgotten, in part or as a whole
             return False
         began = time.perf_counter()
-        self._memory.stay(camera, Extension(1, time_ns, time_ns, second.stamp_ns))
+        self._memory.extend(camera, Extension(1, time_ns, time_ns, second.stamp_ns))
         self.update_s.add(time.perf_counter() - began)
         self.gate.stays(camera, second.stamp_ns)
         self._mailboxes[camera].rested()

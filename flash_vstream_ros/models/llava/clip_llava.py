@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from flash_vstream_ros.memory.slot import MemorySnapshot
-from flash_vstream_ros.memory.star import AbstractAttention, StarConfig, StarRule, pool_tokens, star_clip
-from flash_vstream_ros.memory.star_snapshot import StarSnapshot, clip_snapshot
+from flash_vstream_ros.memory.star import AbstractAttention, StarConfig, StarRule, pool_tokens, star_video_memory
+from flash_vstream_ros.memory.star_snapshot import StarSnapshot, star_video_snapshot
 from flash_vstream_ros.models.decoding.greedy import GreedyGeneration, Prefill, Vocabulary
 from flash_vstream_ros.models.interface import Grid
 from flash_vstream_ros.models.model_kind import ModelKind
@@ -150,9 +150,9 @@ class FlashVStreamLLaVA(Prompted[VicunaPrompt]):
         init_rows: Sequence[int] | None = None,
         reseed_rows: Sequence[int] = (),
     ) -> StarSnapshot:
-        """The STAR memory of a whole clip, one frame a second; what is after the stamps is that of `star_clip`."""
+        """STAR memory of a whole video, one frame a second; other arguments as in `star_video_memory`."""
         networks, features = self.networks, self.features(frames).clone()
-        clip = star_clip(
+        clip = star_video_memory(
             features,
             networks.attention,
             networks.star,
@@ -161,7 +161,7 @@ class FlashVStreamLLaVA(Prompted[VicunaPrompt]):
             init_rows=init_rows,
             reseed_rows=reseed_rows,
         )
-        return clip_snapshot(clip, stamps_ns)
+        return star_video_snapshot(clip, stamps_ns)
 
     def answer(self, snapshot: MemorySnapshot, question: str, max_new_tokens: int) -> GreedyGeneration:
         """Greedy answer to `question` from the snapshot alone; later changes of the memory do not reach it.

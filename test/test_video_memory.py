@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from flash_vstream_ros.memory import EntryKind, FlashMemory, FlashMemoryConfig, Grid, Slot, clip_memory
+from flash_vstream_ros.memory import EntryKind, FlashMemory, FlashMemoryConfig, Grid, Slot, video_memory
 from flash_vstream_ros.models.load import load_model
 
 SECOND = 1_000_000_000
@@ -23,7 +23,7 @@ def test_both_memories_are_the_same_while_nothing_is_compressed(count: int) -> N
     streaming = FlashMemory(FlashMemoryConfig(csm_slots=8, dam_slots=4, recent_slots=0))
     for slot in slots(count):
         streaming.insert(slot)
-    offline, online = clip_memory(slots(count), 8, 4), streaming.snapshot()
+    offline, online = video_memory(slots(count), 8, 4), streaming.snapshot()
     for name in ("dam", "dam_times", "csm", "csm_times"):
         assert torch.equal(getattr(offline, name), getattr(online, name)), name
     assert offline.entries == online.entries
@@ -31,7 +31,7 @@ def test_both_memories_are_the_same_while_nothing_is_compressed(count: int) -> N
 
 
 def test_a_long_clip_is_compressed_to_its_bounds_and_every_slot_is_stood_for() -> None:
-    found = clip_memory(slots(50), 8, 4)
+    found = video_memory(slots(50), 8, 4)
     csm = [entry for entry in found.entries if entry.kind is EntryKind.CSM]
     assert (len(found.dam), len(found.csm)) == (4, len(csm)) == (4, 8)
     assert sum(entry.weight for entry in csm) == 50
@@ -40,16 +40,16 @@ def test_a_long_clip_is_compressed_to_its_bounds_and_every_slot_is_stood_for() -
 
 
 def test_the_same_seed_gives_the_same_memory_and_another_one_another() -> None:
-    first, again, other = (clip_memory(slots(50), 8, 4, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (video_memory(slots(50), 8, 4, seed=seed) for seed in (1, 1, 2))
     assert torch.equal(first.csm, again.csm)
     assert not torch.equal(first.csm, other.csm)
 
 
 def test_slots_of_two_grids_or_none_are_refused() -> None:
     with pytest.raises(ValueError, match="one grid"):
-        clip_memory([*slots(2), *slots(2, grid=Grid(8, 2))])
+        video_memory([*slots(2), *slots(2, grid=Grid(8, 2))])
     with pytest.raises(ValueError, match="needs slots"):
-        clip_memory([])
+        video_memory([])
 
 
 def test_a_model_answers_from_the_memory_of_a_clip() -> None:
@@ -60,6 +60,6 @@ def test_a_model_answers_from_the_memory_of_a_clip() -> None:
     for i in range(10):
         low, detail = model.encode([frames[2 * i].numpy(), frames[2 * i + 1].numpy()], grid)
         seen.append(Slot("front", "", 2 * i * SECOND, (2 * i + 1) * SECOND, low, detail, grid))
-    answering = model.answer(clip_memory(seen, 4, 2), "What happened?", 5)
+    answering = model.answer(video_memory(seen, 4, 2), "What happened?", 5)
     assert len(list(answering)) == 5
     assert len(answering.attention) == 6

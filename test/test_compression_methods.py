@@ -7,8 +7,8 @@ import pytest
 import reference_kmeans as reference
 import torch
 
-from flash_vstream_ros.memory import ClipMethods, compress_clip
-from flash_vstream_ros.memory.compression import SPATIAL_METHODS, TEMPORAL_METHODS, project
+from flash_vstream_ros.memory import CompressionMethods, compress_video
+from flash_vstream_ros.memory.video_compression import SPATIAL_METHODS, TEMPORAL_METHODS, project
 
 
 def maps(slots: int, seed: int = 0, patches: int = 4, dim: int = 8) -> torch.Tensor:
@@ -28,8 +28,8 @@ def test_kmeans_in_few_dimensions_agrees_with_the_naive_reference(seed: int, rul
     init = np.random.default_rng(seed).permutation(len(low))[:clusters].tolist()
     expected = reference.kmeans(rows, clusters, [1.0] * len(low), init, [])
     assert expected.margin > 1e-4
-    methods = ClipMethods("torchpca_kmeans_ordered", pca_dim=dims, rule=rule)
-    found = compress_clip(low, clusters, 3, methods=methods, init_rows=init)
+    methods = CompressionMethods("torchpca_kmeans_ordered", pca_dim=dims, rule=rule)
+    found = compress_video(low, clusters, 3, methods=methods, init_rows=init)
     assert found.members == tuple(expected.members)
     assert found.weights.tolist() == expected.weights
     means = [low.double().numpy()[list(own)].mean(0) for own in expected.members]
@@ -50,14 +50,14 @@ def test_all_dimensions_are_a_rotation() -> None:
 
 def test_the_fast_method_is_the_published_one() -> None:
     low = maps(40)
-    fast, published = (compress_clip(low, 6, 3, methods=ClipMethods(name)) for name in TEMPORAL_METHODS[1::-1])
+    fast, published = (compress_video(low, 6, 3, methods=CompressionMethods(name)) for name in TEMPORAL_METHODS[1::-1])
     assert torch.equal(fast.centroids, published.centroids)
     assert fast.dam_slots == published.dam_slots
 
 
 def test_the_slot_at_a_clusters_time_need_not_be_like_it() -> None:
     looks = torch.eye(2)[[0, 1, 0, 1, 1, 1]] + 0.01 * torch.arange(6)[:, None]
-    found = compress_clip(looks[:, None], 2, 2, methods=ClipMethods(spatial="nearest"), init_rows=[0, 1])
+    found = compress_video(looks[:, None], 2, 2, methods=CompressionMethods(spatial="nearest"), init_rows=[0, 1])
     assert found.members == ((0, 2), (1, 3, 4, 5))
     assert found.dam_slots == (3, 1)  # times 3.25 and 1
 
@@ -66,7 +66,7 @@ def test_by_cosine_length_does_not_count() -> None:
     low = torch.tensor([[[1.0, 0.0]], [[9.0, 1.0]], [[0.0, 1.0]], [[0.1, 2.0]]])
     weights = {"init_rows": [0, 1, 2]}
     near, alike, unlike = (
-        compress_clip(low, 3, 1, methods=ClipMethods(spatial=spatial, rule=rule), **weights).dam_slots
+        compress_video(low, 3, 1, methods=CompressionMethods(spatial=spatial, rule=rule), **weights).dam_slots
         for spatial, rule in (
             ("klarge_retrieve", "paper"),
             ("klarge_retrieve_cos", "paper"),
@@ -84,10 +84,10 @@ def test_by_cosine_length_does_not_count() -> None:
 def test_every_pair_of_methods_keeps_the_bounds_or_is_refused(temporal: str, spatial: str, slots: int) -> None:
     if temporal == "sample" and spatial != "sample":
         with pytest.raises(ValueError, match="no weight"):
-            ClipMethods(temporal, spatial)
+            CompressionMethods(temporal, spatial)
         return
     low = maps(slots)
-    found = compress_clip(low, 6, 3, methods=ClipMethods(temporal, spatial))
+    found = compress_video(low, 6, 3, methods=CompressionMethods(temporal, spatial))
     assert len(found.centroids) == len(found.weights) == len(found.timestamps) == min(slots, 6)
     assert len(found.dam_slots) == min(slots, 3)
     assert all(0 <= slot < slots for slot in found.dam_slots)
@@ -97,8 +97,8 @@ def test_every_pair_of_methods_keeps_the_bounds_or_is_refused(temporal: str, spa
 
 def test_unknown_methods_are_refused_with_those_that_there_are() -> None:
     with pytest.raises(ValueError, match=r"gmm.*kmeans_ordered"):
-        ClipMethods("gmm")
+        CompressionMethods("gmm")
     with pytest.raises(ValueError, match=r"random.*klarge_retrieve"):
-        ClipMethods(spatial="random")
+        CompressionMethods(spatial="random")
     with pytest.raises(ValueError, match="pca_dim"):
-        ClipMethods(pca_dim=0)
+        CompressionMethods(pca_dim=0)

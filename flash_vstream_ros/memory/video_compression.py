@@ -1,7 +1,7 @@
-"""Flash Memory of a whole clip as published for Flash-VStream-Qwen (arXiv 2506.23825): the offline reference.
+"""Compression of a whole video to CSM and DAM, as published for Flash-VStream-Qwen (arXiv 2506.23825).
 
-CSM is an ordered weighted k-means over low-resolution maps, DAM the slots nearest to the heaviest clusters. The
-release offers other methods for both; those of them that run there are here too, under the same names.
+CSM is an ordered weighted k-means over low-resolution maps, DAM the slots nearest to the centroids of the heaviest
+clusters. The other methods of the release that run there are available under the same names.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ SPATIAL_METHODS = ("klarge_retrieve", "klarge_retrieve_cos", "nearest", "sample"
 
 
 @dataclass(frozen=True)
-class ClipMethods:
-    """How CSM and DAM are made of a clip.
+class CompressionMethods:
+    """Methods that compute CSM (`temporal`) and DAM (`spatial`).
 
-    CSM, `temporal`: kmeans_ordered, as published; fast_kmeans_ordered, the same under another name;
-    torchpca_kmeans_ordered, in `pca_dim` dimensions of each patch; sample, evenly spaced slots.
-    DAM, `spatial`, for the heaviest clusters: klarge_retrieve, the nearest slot, as published; klarge_retrieve_cos, the
-    most similar by cosine; nearest, the one at the cluster's time. sample: evenly spaced slots whatever the clusters.
-    By the rule "released" the dimensions are those of least variance, and "most similar" is the least similar.
+    temporal: kmeans_ordered, as published; fast_kmeans_ordered, the same; torchpca_kmeans_ordered, on `pca_dim`
+    principal components of each patch; sample, evenly spaced slots.
+    spatial, for each of the heaviest clusters: klarge_retrieve, the nearest slot, as published; klarge_retrieve_cos,
+    the most similar slot by cosine; nearest, the slot at the cluster's time. Or sample, evenly spaced slots.
+    Rule "released" repeats two faults of the release: components of least variance, and the least similar slot.
     """
 
     temporal: str = "kmeans_ordered"
@@ -42,37 +42,37 @@ class ClipMethods:
             ("spatial", self.spatial, SPATIAL_METHODS),
         ):
             if value not in known:
-                raise ValueError(f"the {name} method is {value!r}, but {', '.join(known)} can be run")
+                raise ValueError(f"the {name} method {value!r} is unknown: use one of {', '.join(known)}")
         if self.temporal == "sample" and self.spatial != "sample":
-            raise ValueError(f"sampled slots have no weight that {self.spatial} could go by: use sample for both")
+            raise ValueError(f"{self.spatial} needs cluster weights, and sampled slots have none: use sample for both")
         if self.pca_dim < 1:
-            raise ValueError(f"pca_dim is {self.pca_dim}, but at least one dimension is needed")
+            raise ValueError(f"pca_dim must be at least 1, not {self.pca_dim}")
 
 
 @dataclass(frozen=True, eq=False)
-class CompressedClip:
-    """CSM of a clip, and the slots whose high-resolution maps are its DAM."""
+class CompressedVideo:
+    """CSM of a video, and the slots whose high-resolution maps are its DAM."""
 
     centroids: Tensor  # [csm_slots, low_patches, dim]
     weights: Tensor  # [csm_slots] float32
     timestamps: Tensor  # [csm_slots] float64, on the CPU
     members: tuple[tuple[int, ...], ...]
-    dam_slots: tuple[int, ...]  # in DAM order: descending weight; a slot may appear twice
+    dam_slots: tuple[int, ...]  # ordered by descending cluster weight; a slot may appear twice
 
 
-def compress_clip(
+def compress_video(
     low: Tensor,
     csm_slots: int = 60,
     dam_slots: int = 30,
     *,
-    methods: ClipMethods = ClipMethods(),
+    methods: CompressionMethods = CompressionMethods(),
     seed: int = 0,
     init_rows: Sequence[int] | None = None,
     reseed_rows: Sequence[int] = (),
-) -> CompressedClip:
-    """Compress the low-resolution maps of a clip, `low` [slots, low_patches, dim], to CSM and DAM choice.
+) -> CompressedVideo:
+    """Compress the low-resolution maps of a video, `low` [slots, low_patches, dim], to CSM and the slots of DAM.
 
-    `seed`, `init_rows`, `reseed_rows` and the errors are those of `ordered_kmeans`.
+    `seed`, `init_rows`, `reseed_rows` and errors are those of `ordered_kmeans`.
     """
     cluster = partial(ordered_kmeans, seed=seed, init_rows=init_rows, reseed_rows=reseed_rows)
     if methods.temporal == "sample" and len(low) > csm_slots:
@@ -83,13 +83,13 @@ def compress_clip(
     else:
         csm = cluster(low, csm_slots)
     dam = dam_slots_of(low, csm, dam_slots, methods)
-    return CompressedClip(csm.centroids, csm.weights, csm.timestamps, csm.members, dam)
+    return CompressedVideo(csm.centroids, csm.weights, csm.timestamps, csm.members, dam)
 
 
 def project(low: Tensor, dims: int, *, largest: bool) -> Tensor:
-    """Maps [slots, patches, dim] in the `dims` directions in which patches vary most, or least: [slots, patches, dims].
+    """Project maps [slots, patches, dim] to the `dims` principal components of largest, or least, variance.
 
-    float32; directions have no sign.
+    Returns [slots, patches, dims] float32; the signs of components are arbitrary.
     """
     patches = low.flatten(0, 1).float()
     centred = patches - patches.mean(0)
@@ -98,8 +98,8 @@ def project(low: Tensor, dims: int, *, largest: bool) -> Tensor:
     return (centred @ chosen).unflatten(0, low.shape[:2])
 
 
-def dam_slots_of(low: Tensor, csm: OrderedClusters, count: int, methods: ClipMethods) -> tuple[int, ...]:
-    """The slots of DAM, at most `count`, of a clip with these clusters; up to `count` slots are all kept."""
+def dam_slots_of(low: Tensor, csm: OrderedClusters, count: int, methods: CompressionMethods) -> tuple[int, ...]:
+    """Choose at most `count` slots of DAM for a video with these clusters; all slots if there are no more."""
     if len(low) <= count:
         return tuple(range(len(low)))
     if methods.spatial == "sample":
@@ -116,7 +116,7 @@ def dam_slots_of(low: Tensor, csm: OrderedClusters, count: int, methods: ClipMet
 
 
 def _means(low: Tensor, found: OrderedClusters) -> OrderedClusters:
-    """The same clusters, with the unweighted mean of their members' maps."""
+    """The same clusters, with the unweighted mean of their members' maps as centroids."""
     means = torch.stack([low[list(own)].float().mean(0) for own in found.members]).to(low.dtype)
     return OrderedClusters(means, found.weights, found.timestamps, found.members)
 
