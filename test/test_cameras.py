@@ -283,7 +283,7 @@ def test_an_override_that_makes_no_sense_is_named_and_the_rest_is_used(
     camera = robot.camera(reliability="reliable")
     assert camera.reliable
     log = capfd.readouterr().err
-    assert "'qos_overrides./image.subscription.reliability' has to be one of auto" in log
+    assert "'qos_overrides./image.subscription.reliability' must be one of auto" in log
     assert "not 'perhaps'" in log
     assert "qos_overrides./image.subscription.depth" in log
 

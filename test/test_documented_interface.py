@@ -16,7 +16,7 @@ from conftest import wait_until
 from flash_vstream_ros.bench.camera import running
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.node.managed_node import ManagedNode
-from flash_vstream_ros.node.parameters import PARAMETERS
+from flash_vstream_ros.node.parameter_table import PARAMETERS
 from flash_vstream_ros.node.vstream_node import VStreamNode
 from flash_vstream_ros.ros import DurabilityPolicy, Node, QoSProfile, ReliabilityPolicy
 

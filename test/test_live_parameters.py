@@ -12,8 +12,8 @@ import pytest
 from conftest import wait_until
 
 from flash_vstream_ros.node.live_parameters import LiveParameters
-from flash_vstream_ros.node.parameters import Settings
 from flash_vstream_ros.node.periodic_timer import Periodic
+from flash_vstream_ros.node.settings import Settings
 from flash_vstream_ros.ros import (
     MultiThreadedExecutor,
     MutuallyExclusiveCallbackGroup,
@@ -58,7 +58,10 @@ def test_what_was_wrong_at_start_is_said_and_the_server_holds_what_is_used() -> 
         assert (node.value("memory.synopsis_slots"), node.value("memory.key_frame_slots")) == (20, 20)
         assert node.settings.engine.memory.dam_slots == 20
         assert len(node.complaints) == 4
-        assert "'memory.key_frame_slots' is 30, more than 'memory.synopsis_slots', 20; used are" in node.complaints[-1]
+        assert (
+            "'memory.key_frame_slots' is 30, more than 'memory.synopsis_slots', 20; the node uses"
+            in node.complaints[-1]
+        )
         assert node.put("sample_fps", 3.0).successful
 
 
@@ -67,7 +70,7 @@ def test_cameras_need_names_that_differ_and_a_cluster_each() -> None:
     with living(cameras=["front", "front", "left side", "rear"], memory__synopsis_slots=1) as node:
         assert node.settings.engine.cameras == ("front", "rear")
         assert (node.value("memory.synopsis_slots"), node.value("memory.key_frame_slots")) == (2, 2)
-        assert "'cameras' has to be different names" in node.complaints[0]
+        assert "'cameras' must be different names" in node.complaints[0]
         result = node.set_parameters_atomically(
             [Parameter("memory.synopsis_slots", value=1), Parameter("memory.key_frame_slots", value=1)]
         )

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from robot import NodeProcess, Robot, balanced
 
-from flash_vstream_ros.node.parameters import PARAMETERS
+from flash_vstream_ros.node.parameter_table import PARAMETERS
 from flash_vstream_ros.ros import Parameter
 from flash_vstream_ros.ros.interfaces import String, interface
 
@@ -17,7 +17,7 @@ NODE = f"{NAMESPACE}/flash_vstream"
 DEFAULTS = {
     spec.name: spec.default
     for spec in PARAMETERS
-    if spec.dynamic and spec.name not in ("status.period_s", "summary.period_s", "question.max_new_tokens")
+    if spec.live and spec.name not in ("status.period_s", "summary.period_s", "question.max_new_tokens")
 }
 
 
@@ -86,21 +86,21 @@ def test_descriptors_tell_what_can_change_within_which_range(robot: Operator) ->
     described = robot.call("DescribeParameters", names=names).descriptors
     for spec, descriptor in zip(PARAMETERS, described, strict=True):
         assert (descriptor.name, descriptor.description) == (spec.name, spec.description)
-        assert descriptor.read_only is not spec.dynamic
+        assert descriptor.read_only is not spec.live
         ranges = [*descriptor.integer_range, *descriptor.floating_point_range]
         assert [(bounds.from_value, bounds.to_value) for bounds in ranges] == (
-            [] if spec.least is None else [(spec.least, spec.most)]
+            [] if spec.limits is None else [spec.limits]
         )
 
 
 def test_every_parameter_that_can_change_can_be_set_to_what_it_is(robot: Operator) -> None:
     for spec in PARAMETERS:
-        if spec.dynamic:
+        if spec.live:
             (result,) = robot.set_each(**{spec.name.replace(".", "__"): robot.get(spec.name)})
             assert result.successful, f"{spec.name}: {result.reason}"
 
 
-@pytest.mark.parametrize("spec", [spec for spec in PARAMETERS if not spec.dynamic], ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", [spec for spec in PARAMETERS if not spec.live], ids=lambda spec: spec.name)
 def test_what_is_read_at_start_refuses_with_the_reason(robot: Operator, spec: Any) -> None:
     before = robot.get(spec.name)
     (result,) = robot.set_each(**{spec.name.replace(".", "__"): spec.default})
@@ -113,19 +113,19 @@ def test_what_is_read_at_start_refuses_with_the_reason(robot: Operator, spec: An
 @pytest.mark.parametrize(
     ("values", "reasons"),
     [
-        ({"sample_fps": 2}, ["'sample_fps' has to be a double, such as 1.0, not 2"]),
-        ({"sample_fps": float("nan")}, ["'sample_fps' has to be from 0.01 to 60.0, not nan"]),
-        ({"question__queue": 0}, ["'question.queue' has to be from 1 to 64, not 0"]),
-        ({"question__queue": True}, ["'question.queue' has to be an integer, not True"]),
-        ({"summary__prompt": 5}, ["'summary.prompt' has to be a string, not 5"]),
+        ({"sample_fps": 2}, ["'sample_fps' must be a double, such as 1.0, not 2"]),
+        ({"sample_fps": float("nan")}, ["'sample_fps' must be from 0.01 to 60.0, not nan"]),
+        ({"question__queue": 0}, ["'question.queue' must be from 1 to 64, not 0"]),
+        ({"question__queue": True}, ["'question.queue' must be an integer, not True"]),
+        ({"summary__prompt": 5}, ["'summary.prompt' must be a string, not 5"]),
         ({"memory__key_frame_slots": 61}, ["'memory.key_frame_slots' is 61, more than 'memory.synopsis_slots', 60"]),
         ({"memory__synopsis_slots": 29}, ["'memory.key_frame_slots' is 30, more than 'memory.synopsis_slots', 29"]),
         (
             {"model__name": "other", "sample_fps": 99.0, "question__evidence": "3", "question__queue": 8},
             [
                 "'model.name' is read at start",
-                "'sample_fps' has to be from",
-                "'question.evidence' has to be an integer",
+                "'sample_fps' must be from",
+                "'question.evidence' must be an integer",
             ],
         ),
     ],
@@ -184,11 +184,15 @@ def test_bounds_of_questions_follow(robot: Operator) -> None:
     assert "question.max_chars allows 5" in robot.ask(robot.request("too long")).error_msg
     assert len(robot.ask(robot.request("What?")).evidence) == 1
     assert robot.set(question__max_new_tokens=60_000).reason == (
-        "'question.max_new_tokens' has to be from 1 to 4096, not 60000"
+        "'question.max_new_tokens' must be from 1 to 4096, not 60000"
     )
-    assert robot.set(question__max_new_tokens=4096, question__deadline_s=0.2).successful
+    assert robot.set(
+        question__max_new_tokens=4096, question__max_answer_tokens=4096, question__deadline_s=0.2
+    ).successful
     assert robot.ask(robot.request("Tell!")).error_code == 4
-    assert robot.set(question__max_new_tokens=8).successful
+    assert robot.set(question__max_new_tokens=8, question__max_answer_tokens=8, question__deadline_s=30.0).successful
+    reply = robot.ask(robot.request("Tell!", max_new_tokens=9))
+    assert list(reply.adjustments) == ["max_new_tokens reduced from 9 to question.max_answer_tokens = 8"]
 
 
 def test_the_instruction_follows(robot: Operator) -> None:

@@ -1,7 +1,6 @@
 """What ROS, pip and the README say about the package agrees with the code."""
 
 import ast
-import itertools
 import re
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.memory.slot import EntryKind
 from flash_vstream_ros.models.model_kind import ModelKind
 from flash_vstream_ros.node.conversions import ENTRY_KIND
-from flash_vstream_ros.node.parameters import PARAMETERS
+from flash_vstream_ros.node.parameter_table import PARAMETERS
 from flash_vstream_ros.ros.images import DEPTH, ENCODINGS
 
 ROOT = Path(__file__).parents[1]
@@ -94,23 +93,6 @@ def test_the_yaml_file_holds_every_parameter_with_its_default() -> None:
     expected = {spec.name: spec.default for spec in PARAMETERS}
     assert values == expected
     assert {name: type(value) for name, value in values.items()} == {n: type(v) for n, v in expected.items()}
-
-
-def test_the_yaml_file_explains_every_parameter() -> None:
-    lines = (ROOT / "config" / "vstream.yaml").read_text(encoding="utf-8").splitlines()
-    for before, line in itertools.pairwise(lines):
-        if re.match(r" +\w+: \S", line) and "This video" not in line:
-            assert before.strip().startswith("#"), line
-
-
-def test_the_yaml_file_marks_what_can_change_while_the_node_runs() -> None:
-    lines = (ROOT / "config" / "vstream.yaml").read_text(encoding="utf-8").splitlines()
-    marked, groups = {}, []
-    for before, line in itertools.pairwise(lines):
-        if found := re.match(r"( +)(\w+):", line):
-            groups = [*groups[: len(found[1]) // 2 - 2], found[2]]
-            marked[".".join(groups)] = before.endswith(" Live.")
-    assert {spec.name: marked[spec.name] for spec in PARAMETERS} == {spec.name: spec.dynamic for spec in PARAMETERS}
 
 
 @pytest.mark.parametrize("state", State, ids=lambda state: state.name)

@@ -22,8 +22,8 @@ from flash_vstream_ros.node.diagnostics import (
     model_report,
     unwatched_report,
 )
-from flash_vstream_ros.node.parameters import Settings
 from flash_vstream_ros.node.periodic_timer import Periodic
+from flash_vstream_ros.node.settings import Settings
 from flash_vstream_ros.ros import Clock, ClockType, Node
 from flash_vstream_ros.ros.interfaces import DiagnosticArray
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flash_vstream_ros.node.parameters import ParameterSpec, declare_one
+from flash_vstream_ros.node.parameter_spec import ParameterSpec
+from flash_vstream_ros.node.parameters import declare_one
 from flash_vstream_ros.ros import DurabilityPolicy, HistoryPolicy, Node, QoSProfile, ReliabilityPolicy
 
 RELIABILITIES = ("auto", "best_effort", "reliable")
@@ -30,7 +31,7 @@ def override_specs(topic: str, reliability: str) -> tuple[ParameterSpec, ...]:
             choices=("volatile", "transient_local"),
         ),
         ParameterSpec(f"{prefix}.history", "keep_last", f"History of {topic}", choices=("keep_last", "keep_all")),
-        ParameterSpec(f"{prefix}.depth", SENSOR_DATA_DEPTH, f"Images of {topic} that may wait [images]", 1, 1000),
+        ParameterSpec(f"{prefix}.depth", SENSOR_DATA_DEPTH, f"Images of {topic} that may wait [images]", (1, 1000)),
     )
 
 

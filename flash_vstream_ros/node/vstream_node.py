@@ -28,9 +28,10 @@ from flash_vstream_ros.node.image_qos import unused_overrides
 from flash_vstream_ros.node.live_parameters import LiveParameters
 from flash_vstream_ros.node.managed_node import ManagedNode, error_if_it_raises
 from flash_vstream_ros.node.memory_services import MemoryServices
-from flash_vstream_ros.node.parameters import LONGEST_QUEUE, Settings
+from flash_vstream_ros.node.parameter_table import MAX_QUEUE
 from flash_vstream_ros.node.periodic_timer import Periodic
 from flash_vstream_ros.node.requests import EVERY_QUESTION, BadRequest, new_question_id, question_of
+from flash_vstream_ros.node.settings import Settings
 from flash_vstream_ros.ros import (
     DurabilityPolicy,
     ExternalShutdownException,
@@ -110,7 +111,7 @@ class VStreamNode(LiveParameters, ManagedNode):
     @property
     def threads_needed(self) -> int:
         """Enough for the longest queue that may be asked for; the executor starts a thread when it needs one."""
-        return len(self._settings.engine.cameras) + LONGEST_QUEUE + SPARE_THREADS
+        return len(self._settings.engine.cameras) + MAX_QUEUE + SPARE_THREADS
 
     def close(self) -> bool:
         """Stop the engine; questions under way are answered CANCELLED. False where a model was loading and still is."""
@@ -121,7 +122,7 @@ class VStreamNode(LiveParameters, ManagedNode):
 
     @error_if_it_raises
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        with self.parameters_at_rest():
+        with self.parameters_held():
             self.lock_parameters(True)
             self._engine = self._new_engine()
         self._summarised = self._engine.status()
@@ -210,7 +211,7 @@ class VStreamNode(LiveParameters, ManagedNode):
         if not self._engine.stop():
             self._warn("the model is busy and does not end; its memory cannot be freed")
             return TransitionCallbackReturn.ERROR
-        with self.parameters_at_rest():
+        with self.parameters_held():
             self._engine = self._new_engine()
             self.lock_parameters(False)
         return TransitionCallbackReturn.SUCCESS

@@ -24,7 +24,11 @@ class DecodingConfig:
     decoder: str = DECODERS[0]
     significant_bits: int = 0  # of 16-bit samples; 0: estimated
     compressed_colours: str = COLOUR_ORDERS[0]
-    max_pixels: int = MAX_PIXELS
+    max_megapixels: float = MAX_PIXELS / 1e6
+
+    @property
+    def max_pixels(self) -> int:
+        return round(self.max_megapixels * 1e6)
 
 
 DEFAULT_DECODING = DecodingConfig()

@@ -1,0 +1,79 @@
+"""One parameter: its name, default, limits and description, and the sentence about a value that it cannot have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from flash_vstream_ros.engine.log_text import one_line
+from flash_vstream_ros.ros import FloatingPointRange, IntegerRange, ParameterDescriptor
+
+Value = bool | int | float | str | list[str]
+# ROS tells these types apart: 1 is not a double.
+TYPES = {bool: "a bool", int: "an integer", float: "a double, such as 1.0", str: "a string", list: "a list of strings"}
+MAX_CHARS = 4096  # of a string: any peer on the graph can set a parameter
+
+
+@dataclass(frozen=True)
+class ParameterSpec:
+    """One row of the parameter table.
+
+    A `live` parameter can change while the node runs, an `initial` one is read when the node is constructed, the
+    others when it is configured. `field` is the dotted path of the settings field that holds the value, "" where it
+    follows from the name: see settings.py.
+    """
+
+    name: str
+    default: Value
+    description: str  # without a final period; first what it is, then the special values, then the unit
+    limits: tuple[float, float] | None = None  # of a number, both allowed
+    choices: tuple[str, ...] = ()
+    live: bool = False
+    initial: bool = False
+    field: str = ""
+
+    @property
+    def meaning(self) -> str:
+        """The description with choices and limits, as documentation and config/vstream.yaml show it."""
+        text = f"{self.description}."
+        if self.choices:
+            text += f" One of: {', '.join(self.choices)}."
+        if self.limits is not None:
+            text += f" {self.limits[0]:.10g} to {self.limits[1]:.10g}."
+        return text
+
+    def problem(self, value: Any) -> str:
+        """What is wrong with `value`, in a sentence; "" if nothing is."""
+        expected = self._expected_instead_of(value)
+        return f"{self.name!r} must be {expected}, not {one_line(repr(value))}" if expected else ""
+
+    def _expected_instead_of(self, value: Any) -> str:
+        if isinstance(self.default, list):
+            right_type = isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
+        else:
+            right_type = type(value) is type(self.default)
+        if not right_type:
+            return TYPES[type(self.default)]
+        if self.choices and value not in self.choices:
+            return "one of " + ", ".join(self.choices)
+        if self.limits is not None and not self.limits[0] <= value <= self.limits[1]:
+            return f"from {self.limits[0]} to {self.limits[1]}"
+        texts = value if isinstance(value, (list, tuple)) else [value] if isinstance(value, str) else []
+        if sum(map(len, texts)) > MAX_CHARS:
+            return f"at most {MAX_CHARS} characters long"
+        return ""
+
+    def descriptor(self) -> ParameterDescriptor:
+        """The descriptor that `ros2 param describe` shows."""
+        described = ParameterDescriptor(description=self.description, read_only=not self.live)
+        if self.choices:
+            described.additional_constraints = "one of: " + ", ".join(self.choices)
+        if self.limits is None:
+            return described
+        least, most = self.limits
+        if isinstance(self.default, int):
+            described.integer_range = [IntegerRange(from_value=int(least), to_value=int(most), step=1)]
+        else:
+            bounds = FloatingPointRange(from_value=float(least), to_value=float(most), step=0.0)
+            described.floating_point_range = [bounds]
+        return described

@@ -1,0 +1,350 @@
+"""The node's parameters, one row each: the source of declarations, settings, config/vstream.yaml and documentation.
+
+After a change here run scripts/generate_reference.py.
+"""
+
+from __future__ import annotations
+
+from flash_vstream_ros.engine.ingest.stamps import JumpBack
+from flash_vstream_ros.engine.memory_policies import POLICIES
+from flash_vstream_ros.models.load import ATTENTION, DTYPES
+from flash_vstream_ros.models.names import PUBLISHED_MODEL
+from flash_vstream_ros.models.options import POSITIONS, QUANTIZATIONS
+from flash_vstream_ros.models.preprocess import MAX_PIXELS, PROCESSOR_MAX_PIXELS
+from flash_vstream_ros.models.prompt import INSTRUCTION
+from flash_vstream_ros.ros.cv_bridge_decoder import DECODERS
+from flash_vstream_ros.ros.image_transport import COLOUR_ORDERS
+from flash_vstream_ros.ros.images import MAX_PIXELS as MAX_IMAGE_PIXELS
+
+from .parameter_spec import ParameterSpec
+
+MAX_QUEUE = 64  # questions
+SUMMARY_PROMPT = "Describe in one or two sentences what happened."
+
+PARAMETERS = (
+    ParameterSpec(
+        "autostart",
+        True,
+        "Configure and activate the node at start; false: wait for a lifecycle manager or `ros2 lifecycle set`",
+        initial=True,
+    ),
+    ParameterSpec(
+        "model.name",
+        PUBLISHED_MODEL,
+        "Hub id or folder of a model, or of a LoRA adapter. Two models need no download: household, trained on the "
+        "demo's simulator only (see config/household.yaml), and tiny-random, untrained",
+    ),
+    ParameterSpec(
+        "model.device", "auto", "Torch device, such as cuda:0 or cpu; auto: CUDA if there is a GPU, else the CPU"
+    ),
+    ParameterSpec(
+        "model.vision_device",
+        "auto",
+        "Torch device of the vision tower and the memory; auto: the one of model.device",
+    ),
+    ParameterSpec(
+        "model.quantization",
+        QUANTIZATIONS[0],
+        "Quantization of the language model's weights; 8bit and 4bit need bitsandbytes and accelerate",
+        choices=QUANTIZATIONS,
+    ),
+    ParameterSpec(
+        "model.positions",
+        POSITIONS[0],
+        "Position encoding of memory tokens. am_rope: as published, for models trained from Qwen2-VL with Flash "
+        "Memory; video: as the base model encodes videos; auto: am_rope for Qwen2-VL, video for other families",
+        choices=POSITIONS,
+    ),
+    ParameterSpec(
+        "model.dtype",
+        "auto",
+        "Data type of weights and activations; auto: bfloat16 on CUDA, float32 on a CPU",
+        choices=("auto", *DTYPES),
+    ),
+    ParameterSpec(
+        "model.attention",
+        "auto",
+        "Attention kernel; auto: flash-attn if it is installed, else PyTorch's SDPA",
+        choices=ATTENTION,
+    ),
+    ParameterSpec(
+        "model.max_pixels",
+        MAX_PIXELS,
+        "Largest image area as the model sees it. Fewer pixels: fewer tokens, less detail, faster [pixels]",
+        (3136, PROCESSOR_MAX_PIXELS),
+    ),
+    ParameterSpec(
+        "model.age_text",
+        "",
+        "Text before each memory entry, where {minutes} is how long ago it was last seen, such as "
+        '"<{minutes} minutes ago>"; empty: none, as published',
+    ),
+    ParameterSpec(
+        "model.threads",
+        0,
+        "PyTorch threads on a CPU. Fewer leave cores to other nodes; a very small model is fastest with one; 0: one "
+        "per core, or OMP_NUM_THREADS",
+        (0, 1024),
+    ),
+    ParameterSpec(
+        "model.warm_up",
+        True,
+        "Encode a slot and answer a question on a scratch memory at `configure`, so that the first question is not "
+        "slower than others; false: the node is ready a little earlier",
+        field="engine.warm_up",
+    ),
+    ParameterSpec(
+        "model.instruction",
+        INSTRUCTION,
+        "Instruction prepended to every question",
+        live=True,
+        field="engine.instruction",
+    ),
+    ParameterSpec(
+        "cameras",
+        ["camera"],
+        "Names of the cameras. One camera: its topic is image, to be remapped; several: NAME/image each",
+        field="engine.cameras",
+    ),
+    ParameterSpec(
+        "image.transport",
+        "raw",
+        "raw: sensor_msgs/Image; compressed: sensor_msgs/CompressedImage (JPEG, PNG) on the topic's name + /compressed",
+        choices=("raw", "compressed"),
+    ),
+    ParameterSpec(
+        "image.reliability",
+        "auto",
+        "Reliability QoS of the camera subscriptions; auto: reliable if every publisher offers it, else best effort",
+        choices=("auto", "best_effort", "reliable"),
+    ),
+    ParameterSpec(
+        "image.decoder",
+        DECODERS[0],
+        "Decoder of raw images; auto: cv_bridge for encodings that it decodes correctly here, else the built-in one",
+        choices=DECODERS,
+        field="decoding.decoder",
+    ),
+    ParameterSpec(
+        "image.significant_bits",
+        0,
+        "Significant bits of 16-bit samples; 0: estimated from the images; 16: the high byte is used [bits]",
+        (0, 16),
+        field="decoding.significant_bits",
+    ),
+    ParameterSpec(
+        "image.compressed_colours",
+        COLOUR_ORDERS[0],
+        'Colours of compressed images whose format names rgb, such as "rgb8; jpeg compressed rgb8". standard: as any '
+        "viewer shows them; as_named: red and blue exchanged, as image_transport's subscriber does",
+        choices=COLOUR_ORDERS,
+        field="decoding.compressed_colours",
+    ),
+    ParameterSpec(
+        "image.max_megapixels",
+        MAX_IMAGE_PIXELS / 1e6,
+        "Largest image accepted [million pixels]",
+        (0.01, 1000.0),
+        field="decoding.max_megapixels",
+    ),
+    ParameterSpec(
+        "sample_fps",
+        1.0,
+        "Frames per second of message time that enter the memory; two frames make a slot [1/s]",
+        (0.01, 60.0),
+        live=True,
+        field="engine.sample_fps",
+    ),
+    ParameterSpec(
+        "time.on_jump_back",
+        JumpBack.FORK.value,
+        "What happens after a camera's stamps jumped back, because a bag looped or a clock was set. ignore: its frames "
+        "are dropped until they are newer than all before; reset: its part of the memory is forgotten; fork: its part "
+        "is kept, and new frames are appended",
+        choices=tuple(choice.value for choice in JumpBack),
+    ),
+    ParameterSpec(
+        "time.jump_s",
+        2.0,
+        "Stamps have jumped back if they are older by more than this and rise from there for as long; otherwise the "
+        "frame is only late [s]",
+        (0.1, 3600.0),
+    ),
+    ParameterSpec(
+        "memory.policy",
+        "flash",
+        "Retention policy. flash: Flash Memory; star: STAR memory of Flash-VStream-LLaVA, by the rule of its paper and "
+        "in the sizes of its checkpoint; recent: the newest slots; uniform: evenly spaced slots. The last two use as "
+        "many tokens as flash",
+        choices=POLICIES,
+        field="engine.policy",
+    ),
+    ParameterSpec(
+        "memory.synopsis_slots",
+        60,
+        "Clusters of the synopsis, which represents everything seen at low resolution [slots]",
+        (1, 4096),
+        live=True,
+        field="engine.memory.csm_slots",
+    ),
+    ParameterSpec(
+        "memory.key_frame_slots",
+        30,
+        "Key frames at high resolution, at most memory.synopsis_slots [slots]",
+        (1, 4096),
+        live=True,
+        field="engine.memory.dam_slots",
+    ),
+    ParameterSpec(
+        "memory.tokens",
+        0,
+        "Budget of visual tokens: synopsis and key frames are scaled alike to fit it; 0: not scaled [tokens]",
+        (0, 1000000),
+        live=True,
+    ),
+    ParameterSpec(
+        "memory.recent_slots",
+        1,
+        "Newest slots of each camera that are always among the key frames; 0: none, as published [slots]",
+        (0, 4096),
+        live=True,
+    ),
+    ParameterSpec(
+        "memory.exemplars",
+        2,
+        "Slots stored individually per cluster at high resolution, those nearest to its centroid [slots]",
+        (1, 16),
+        live=True,
+    ),
+    ParameterSpec(
+        "memory.horizon_slots",
+        120,
+        "Longest time span seen in training; the time ids of longer memories are scaled to it; 0: not scaled [slots]",
+        (0, 1000000),
+        live=True,
+    ),
+    ParameterSpec(
+        "memory.last_seen_ids",
+        False,
+        "Time ids encode how long ago a cluster was last seen; false: its mean time, as published",
+        live=True,
+    ),
+    ParameterSpec(
+        "memory.episode_slots",
+        0.0,
+        "Weight of time in clustering: equal views this far apart count as different visits; 0: time does not count, "
+        "as published [slots]",
+        (0.0, 1e6),
+        live=True,
+    ),
+    ParameterSpec(
+        "question.queue",
+        4,
+        "Capacity of the request queue; further questions are answered BUSY [questions]",
+        (1, MAX_QUEUE),
+        live=True,
+        field="engine.question_queue",
+    ),
+    ParameterSpec("question.deadline_s", 30.0, "Default deadline of a question [s]", (0.1, 3600.0), live=True),
+    ParameterSpec(
+        "question.max_deadline_s",
+        120.0,
+        "Longest deadline that a client can set; longer ones are reduced to it [s]",
+        (0.1, 86400.0),
+        live=True,
+        field="question_limits.deadline_s",
+    ),
+    ParameterSpec("question.max_new_tokens", 128, "Default length limit of an answer [tokens]", (1, 4096), live=True),
+    ParameterSpec(
+        "question.max_answer_tokens",
+        1024,
+        "Longest answer that a client can ask for; longer ones are reduced to it [tokens]",
+        (1, 65535),
+        live=True,
+        field="question_limits.answer_tokens",
+    ),
+    ParameterSpec(
+        "question.max_chars",
+        4096,
+        "Longest question accepted [characters]",
+        (1, 1000000),
+        live=True,
+        field="engine.max_question_chars",
+    ),
+    ParameterSpec("question.evidence", 3, "Memory entries returned as evidence [entries]", (0, 64), live=True),
+    ParameterSpec(
+        "prefix_cache.max_lag_s",
+        0.0,
+        "How far the prefix cache may lag behind the newest slot when it answers a question; 0: newer slots are "
+        "prefilled first [s]",
+        (0.0, 3600.0),
+        live=True,
+    ),
+    ParameterSpec(
+        "prefix_cache.tail_slots",
+        0,
+        "Newest slots appended to a prefix cache that lags; no model was trained with this order [slots]",
+        (0, 64),
+        live=True,
+    ),
+    ParameterSpec(
+        "prefix_cache.stable_order",
+        False,
+        "Keep the order of cached entries and append new ones, so that less is prefilled again; position ids are "
+        "unchanged, but no model was trained with this order",
+        live=True,
+    ),
+    ParameterSpec(
+        "prefix_cache.max_device_share",
+        0.5,
+        "Largest share of device time for background prefill; 0: none, questions still fill the cache",
+        (0.0, 1.0),
+        live=True,
+    ),
+    ParameterSpec(
+        "prefix_cache.chunk_s",
+        0.03,
+        "Target duration of one prefill chunk, at least 64 tokens; frames and questions wait for at most one chunk; "
+        "longer chunks are faster overall [s]",
+        (0.001, 10.0),
+        live=True,
+    ),
+    ParameterSpec("prefix_cache.max_chunk_tokens", 2048, "Largest prefill chunk [tokens]", (1, 1000000), live=True),
+    ParameterSpec(
+        "prefix_cache.max_mib",
+        1024,
+        "Largest prefix cache: keys, values and embeddings; 0: no cache [MiB]",
+        (0, 1048576),
+        live=True,
+    ),
+    ParameterSpec(
+        "static.threshold",
+        6.0,
+        "Static-scene filter: a slot is not encoded if the mean colour of each of its blocks, 32 along the shorter "
+        "side, differs by at most this from its camera's last encoded slot; 0: every slot is encoded [levels of 255]",
+        (0.0, 255.0),
+        live=True,
+    ),
+    ParameterSpec(
+        "static.max_interval_s",
+        60.0,
+        "Longest time between two encoded slots of a camera, however static the scene [s]",
+        (0.1, 86400.0),
+        live=True,
+    ),
+    ParameterSpec("status.period_s", 1.0, "Period of ~/status [s]", (0.02, 60.0), live=True),
+    ParameterSpec(
+        "diagnostics.period_s", 1.0, "Period of /diagnostics, by the system clock; 0: off [s]", (0.0, 60.0), live=True
+    ),
+    ParameterSpec(
+        "summary.period_s", 60.0, "Period of scene_summary, by the node's clock; 0: off [s]", (0.0, 86400.0), live=True
+    ),
+    ParameterSpec(
+        "summary.prompt",
+        SUMMARY_PROMPT,
+        "The question that a scene summary answers",
+        live=True,
+    ),
+    ParameterSpec("summary.max_new_tokens", 64, "Length limit of a scene summary [tokens]", (1, 4096), live=True),
+)
+BY_NAME = {spec.name: spec for spec in PARAMETERS}
