@@ -25,7 +25,7 @@ setup(
         (SHARE, ["package.xml"]),
         (f"{SHARE}/msg", sorted(glob("msg/*.msg"))),
         (f"{SHARE}/srv", sorted(glob("srv/*.srv"))),
-        (f"{SHARE}/config", sorted(glob("config/*.yaml"))),
+        (f"{SHARE}/config", sorted(glob("config/*.yaml") + glob("config/*.xml"))),
         (f"{SHARE}/launch", sorted(glob("launch/*.launch.py"))),
     ],
     install_requires=[

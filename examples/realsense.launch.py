@@ -19,6 +19,14 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
             DeclareLaunchArgument("model", default_value="", description="Hub id or folder; empty: the default model"),
+            # First: it sets the middleware's profile, which the camera's process needs too.
+            IncludeLaunchDescription(
+                PythonLaunchDescriptionSource(VSTREAM),
+                launch_arguments={
+                    "image_topic": "/camera/camera/color/image_raw",
+                    "model": LaunchConfiguration("model"),
+                }.items(),
+            ),
             # Only colour is needed: depth images are refused by the node.
             Node(
                 package="realsense2_camera",
@@ -26,13 +34,6 @@ def generate_launch_description() -> LaunchDescription:
                 namespace="camera",
                 name="camera",
                 parameters=[{"enable_depth": False, "rgb_camera.color_profile": "640x480x15"}],
-            ),
-            IncludeLaunchDescription(
-                PythonLaunchDescriptionSource(VSTREAM),
-                launch_arguments={
-                    "image_topic": "/camera/camera/color/image_raw",
-                    "model": LaunchConfiguration("model"),
-                }.items(),
             ),
         ]
     )

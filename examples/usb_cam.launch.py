@@ -20,15 +20,16 @@ def generate_launch_description() -> LaunchDescription:
         [
             DeclareLaunchArgument("video_device", default_value="/dev/video0", description="Device of the camera"),
             DeclareLaunchArgument("model", default_value="", description="Hub id or folder; empty: the default model"),
+            # First: it sets the middleware's profile, which the camera's process needs too.
+            IncludeLaunchDescription(
+                PythonLaunchDescriptionSource(VSTREAM),
+                launch_arguments={"image_topic": "/camera/image_raw", "model": LaunchConfiguration("model")}.items(),
+            ),
             Node(
                 package="usb_cam",
                 executable="usb_cam_node_exe",
                 namespace="camera",
                 parameters=[{"video_device": LaunchConfiguration("video_device")}],
-            ),
-            IncludeLaunchDescription(
-                PythonLaunchDescriptionSource(VSTREAM),
-                launch_arguments={"image_topic": "/camera/image_raw", "model": LaunchConfiguration("model")}.items(),
             ),
         ]
     )

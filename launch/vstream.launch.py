@@ -4,9 +4,11 @@ from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+
+from flash_vstream_ros.ros.middleware import shipped_profiles
 
 PACKAGE = "flash_vstream_ros"
 RESPAWN_DELAY_S = 2.0
@@ -86,4 +88,6 @@ def start_node(context: LaunchContext) -> list[Node]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=start_node)])
+    # For cameras that are launched after this file too: images are lost where only one side has the profile.
+    profiles = [SetEnvironmentVariable(name, value) for name, value in shipped_profiles().items()]
+    return LaunchDescription([*ARGUMENTS, *profiles, OpaqueFunction(function=start_node)])

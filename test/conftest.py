@@ -21,6 +21,10 @@ os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 if find_spec("cyclonedds") is not None:
     os.environ.setdefault("FLASH_VSTREAM_RUNTIME", "embedded")
 
+from flash_vstream_ros.ros.middleware import use_shipped_profile  # after the choice of a runtime
+
+use_shipped_profile()
+
 ROOT = Path(__file__).parents[1]
 PATIENCE = 20.0  # [s] generous: the machines that run tests are slow and shared
 

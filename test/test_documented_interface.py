@@ -145,7 +145,11 @@ def stand_ins() -> dict[str, ModuleType]:
         "ament_index_python": {},
         "ament_index_python.packages": {"get_package_share_directory": lambda _: str(ROOT)},
         "launch": {"LaunchContext": SimpleNamespace, "LaunchDescription": list},
-        "launch.actions": {"DeclareLaunchArgument": declare, "OpaqueFunction": SimpleNamespace},
+        "launch.actions": {
+            "DeclareLaunchArgument": declare,
+            "OpaqueFunction": SimpleNamespace,
+            "SetEnvironmentVariable": SimpleNamespace,
+        },
         "launch.substitutions": {"LaunchConfiguration": LaunchConfiguration},
         "launch_ros": {},
         "launch_ros.actions": {"Node": dict},

@@ -159,7 +159,7 @@ ARROWS = {
     "memory": {"memory"},
     "models": {"models", "memory"},
     "engine": {"engine", "models", "memory"},
-    "node": {"node", "engine", "models", "memory", "ros"},
+    "node": {"node", "engine", "models", "memory", "ros", "process"},
     "ros": {"ros", "msg", "srv"},
     "demo": {"demo", "client", "models", "ros"},
     "training": {"training", "models", "memory", "demo"},

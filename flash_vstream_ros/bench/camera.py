@@ -44,9 +44,11 @@ def run(width: int = 640, height: int = 480, hertz: float = 30.0, seconds: float
     """Share of frames received, and the callback's duration in seconds."""
     from flash_vstream_ros.node.cameras import Camera
     from flash_vstream_ros.node.vstream_node import VStreamNode
+    from flash_vstream_ros.ros.middleware import use_shipped_profile
     from flash_vstream_ros.ros.private_domain import use_private_domain
 
     use_private_domain()
+    use_shipped_profile()
 
     held: list[float] = []
 

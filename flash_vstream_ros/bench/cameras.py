@@ -112,10 +112,12 @@ def run(
     """One account a camera, the callbacks' durations, the answers, and the datagrams that the kernel dropped."""
     from flash_vstream_ros.node.cameras import Camera, camera_topics
     from flash_vstream_ros.node.vstream_node import VStreamNode
+    from flash_vstream_ros.ros.middleware import use_shipped_profile
     from flash_vstream_ros.ros.private_domain import use_private_domain
     from flash_vstream_ros.ros.stamps import stamp_ns
 
     use_private_domain()
+    use_shipped_profile()
     names = [f"camera{index}" for index in range(count)]
     arrivals: dict[str, list[Arrival]] = {name: [] for name in names}
 

@@ -56,9 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from flash_vstream_ros.ros import RUNTIME
+    from flash_vstream_ros.ros.middleware import use_shipped_profile
     from flash_vstream_ros.ros.private_domain import use_private_domain
 
     use_private_domain()
+    use_shipped_profile()
     print(f"runtime {RUNTIME}, ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']}, model {args.model}")
     print("process 1: the node; process 2: a robot's camera; process 3, this one: asks through /ask_scene")
     parameters = ["summary.period_s:=4.0", f"question.evidence:={EVIDENCE}"]

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+from flash_vstream_ros.process import end_process, exit_on_interrupt
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -11,9 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-topic", help="topic of the camera (remaps image)")
 
 
-def run(args: argparse.Namespace) -> int:
-    from flash_vstream_ros.node.vstream_node import main
-
+def run(args: argparse.Namespace) -> NoReturn:
     ours: list[str] = []
     if args.params_file:
         ours += ["--params-file", args.params_file]
@@ -21,4 +24,17 @@ def run(args: argparse.Namespace) -> int:
         ours += ["-p", f"model.name:={args.model}"]
     if args.image_topic:
         ours += ["-r", f"image:={args.image_topic}"]
-    return main(["flash_vstream", "--ros-args", *ours, *args.ros_args[1:]])
+    run_node(["flash_vstream", "--ros-args", *ours, *args.ros_args[1:]])
+
+
+def run_node(args: Sequence[str]) -> NoReturn:
+    """Run the node with these ROS arguments, and end the process with its exit status."""
+    exit_on_interrupt()
+    try:
+        from flash_vstream_ros.node.vstream_node import main
+
+        status = main(args)
+    except Exception:
+        traceback.print_exc()
+        status = 1
+    end_process(status)

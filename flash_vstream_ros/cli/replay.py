@@ -158,7 +158,9 @@ def run(args: argparse.Namespace) -> int:
 def _publish(args: argparse.Namespace, source: FrameSource) -> Sent:
     from flash_vstream_ros import ros
     from flash_vstream_ros.ros.interfaces import Image
+    from flash_vstream_ros.ros.middleware import use_shipped_profile
 
+    use_shipped_profile()
     out = sys.stderr if args.json == "-" else sys.stdout
     sent = Sent(args.topic, source.title)
     ros.init(args=["replay", *args.ros_args])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import tempfile
@@ -39,7 +38,10 @@ class Rehearsal:
 
 @contextmanager
 def process(arguments: Sequence[str], log: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """A command of this command line as a process of its own, ended like a user would: by Ctrl-C."""
+    """A command of this command line as a process of its own, ended by SIGTERM.
+
+    A shell's background process ignores SIGINT, and so do its children.
+    """
     command = [sys.executable, "-m", "flash_vstream_ros.cli", *arguments]
     output = log.open("wb") if log else None
     started = subprocess.Popen(
@@ -49,7 +51,7 @@ def process(arguments: Sequence[str], log: Path | None = None) -> Iterator[subpr
         yield started
     finally:
         if started.poll() is None:
-            started.send_signal(signal.SIGINT)
+            started.terminate()
             try:
                 started.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:

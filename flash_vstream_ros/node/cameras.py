@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -11,7 +12,8 @@ from flash_vstream_ros.engine.ingest.mailbox import Frame
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
 from flash_vstream_ros.node.callback_guard import never_raises
 from flash_vstream_ros.node.image_header import checked_header
-from flash_vstream_ros.node.image_qos import ImageQoS, incompatible, node_of
+from flash_vstream_ros.node.image_loss import ImageLoss
+from flash_vstream_ros.node.image_qos import ImageQoS, compatible, incompatible, node_of
 from flash_vstream_ros.ros import (
     Clock,
     ClockType,
@@ -20,6 +22,9 @@ from flash_vstream_ros.ros import (
     QoSProfile,
     ReliabilityPolicy,
     SubscriptionEventCallbacks,
+    UnsupportedEventTypeError,
+    middleware,
+    ok,
 )
 from flash_vstream_ros.ros.image_transport import DEFAULT_DECODING, TRANSPORTS, DecodingConfig
 from flash_vstream_ros.ros.images import BadImage
@@ -74,6 +79,9 @@ class Camera:
         self._heard = False
         self._closed = False
         self._incompatible: tuple[str, ...] = ()
+        self._rmw = middleware.identifier()
+        self._loss = ImageLoss(self._rmw, self.topic, middleware.counts_loss(self._rmw))
+        self._loss_found = ""
         self._group = MutuallyExclusiveCallbackGroup()
         self._asked = self._qos.profile(self._of_our_type(self._publishers()))
         self._subscribe()
@@ -87,6 +95,11 @@ class Camera:
     def incompatible(self) -> tuple[str, ...]:
         """A sentence for each publisher on the topic that is not heard: node, topic and policy."""
         return self._incompatible
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """A sentence for each publisher that is not heard, and one where images are lost on their way."""
+        return (*self._incompatible, *filter(None, [self._loss_found]))
 
     @property
     def reliable(self) -> bool:
@@ -104,22 +117,29 @@ class Camera:
                 self._node.destroy_subscription(self._subscriptions.pop())
 
     def _subscribe(self) -> None:
-        subscription = self._node.create_subscription(
+        try:
+            subscription = self._subscription(message_lost=self._on_lost)
+        except UnsupportedEventTypeError:
+            subscription = self._subscription()
+        self._subscriptions.append(subscription)
+
+    def _subscription(self, **events: Callable[[Any], None]) -> Any:
+        return self._node.create_subscription(
             self._transport.message,
             self.topic,
             self._receive,
             self._asked,
             callback_group=self._group,
-            # Publishers that do not fit are named here, where it is known whether they soon will.
-            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+            # Incompatible publishers are named by `_adapt`, which knows whether the subscription is about to follow.
+            event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False, **events),
         )
-        self._subscriptions.append(subscription)
 
     @never_raises
     def _receive(self, message: Any) -> None:
         stamp = message.header.stamp
         if self._closed or self._is_twin((stamp.sec, stamp.nanosec)):
             return
+        self._loss.add_received(time.monotonic(), stamp.sec + stamp.nanosec * 1e-9)
         try:
             stamp_ns, frame_id = checked_header(message.header)
             self._decoder.check(message)
@@ -130,6 +150,11 @@ class Camera:
             self._heard = True
             self._say(f"has its first image: {self._decoder.describe(message)}")
         self._offer(Frame(self.name, frame_id, stamp_ns, partial(self._decoder.to_rgb, message)))
+
+    @never_raises
+    def _on_lost(self, event: Any) -> None:
+        if len(self._subscriptions) == 1:  # of two that overlap, both lose the same image
+            self._loss.add_lost(event.total_count_change)
 
     def _is_twin(self, stamp: tuple[int, int]) -> bool:
         """While two subscriptions overlap each picture comes twice; the second one is not a picture of its own."""
@@ -165,6 +190,14 @@ class Camera:
         for sentence in self._incompatible:
             if sentence not in known:
                 self._log.report(sentence, sentence)
+        self._find_loss(publishers)
+
+    def _find_loss(self, publishers: Sequence[Any]) -> None:
+        known = self._loss_found
+        names = [node_of(publisher) for publisher in compatible(publishers, self._transport.type_name, self._asked)]
+        self._loss_found = self._loss.finding(time.monotonic(), names, middleware.remedy(self._rmw))
+        if self._loss_found and not known:
+            self._log.report("loss", self._loss_found)
 
     def _follow(self, publishers: Sequence[Any]) -> None:
         wanted = self._qos.profile(publishers, self._asked)
@@ -209,10 +242,12 @@ class Camera:
         ]
 
     def _say(self, sentence: str) -> None:
-        self._node.get_logger().info(f"camera {self.name!r} {sentence}")
+        if ok():
+            self._node.get_logger().info(f"camera {self.name!r} {sentence}")
 
     def _warn(self, sentence: str) -> None:
-        self._node.get_logger().warning(f"camera {self.name!r}: {sentence}")
+        if ok():
+            self._node.get_logger().warning(f"camera {self.name!r}: {sentence}")
 
 
 def _called(asked: QoSProfile) -> str:

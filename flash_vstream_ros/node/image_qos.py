@@ -85,6 +85,11 @@ def incompatible(publishers: Sequence[Any], topic: str, type_name: str, asked: Q
     return tuple(sorted(found))
 
 
+def compatible(publishers: Sequence[Any], type_name: str, asked: QoSProfile) -> list[Any]:
+    """Those of `publishers` that the subscription hears."""
+    return [publisher for publisher in publishers if not _misfits(publisher, type_name, asked)]
+
+
 def node_of(publisher: Any) -> str:
     """The full name of a publisher's node."""
     if publisher.node_name == UNKNOWN_NODE:

@@ -1,4 +1,4 @@
-"""A managed node that nobody can break from outside, answers while a transition runs, and can start itself.
+"""A managed node that refuses impossible transitions, answers while a transition runs, and can start itself.
 
 rclpy's own LifecycleNode ends its process at a request for a transition that it does not have, swallows what a callback
 raises, and answers nothing until a callback has returned.
@@ -28,14 +28,15 @@ Transition = Callable[[Any, LifecycleState], TransitionCallbackReturn]
 
 
 def error_if_it_raises(callback: Transition) -> Transition:
-    """A defect in a transition is said, and leads through on_error."""
+    """Decorate a transition callback: an exception is logged and runs `on_error`."""
 
     @wraps(callback)
     def guarded(self: ManagedNode, state: LifecycleState) -> TransitionCallbackReturn:
         try:
             return callback(self, state)
         except Exception:
-            self.get_logger().error(f"{callback.__name__} failed: {traceback.format_exc()}")
+            if ok():  # else a signal ended the context meanwhile
+                self.get_logger().error(f"{callback.__name__} failed: {traceback.format_exc()}")
             return TransitionCallbackReturn.ERROR
 
     return guarded

@@ -5,8 +5,6 @@ All of them are described in README.md; the same source runs on rclpy and on the
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 import threading
 from collections.abc import Sequence
@@ -32,9 +30,9 @@ from flash_vstream_ros.node.parameter_table import MAX_QUEUE
 from flash_vstream_ros.node.periodic_timer import Periodic
 from flash_vstream_ros.node.requests import EVERY_QUESTION, BadRequest, new_question_id, question_of
 from flash_vstream_ros.node.settings import Settings
+from flash_vstream_ros.process import end_within, leave_signals_to_ros
 from flash_vstream_ros.ros import (
     DurabilityPolicy,
-    ExternalShutdownException,
     LifecycleState,
     MultiThreadedExecutor,
     MutuallyExclusiveCallbackGroup,
@@ -48,6 +46,7 @@ from flash_vstream_ros.ros import (
     shutdown,
 )
 from flash_vstream_ros.ros.interfaces import AnswerPiece, AskScene, MemoryStatus, SceneSummary, String
+from flash_vstream_ros.ros.middleware import use_shipped_profile
 
 NODE_NAME = "flash_vstream"
 # The default, 10, loses requests that come at once before they can be queued or answered BUSY.
@@ -194,7 +193,7 @@ class VStreamNode(LiveParameters, ManagedNode):
         return None if status.state is State.UNCONFIGURED else status
 
     def _unheard(self) -> dict[str, tuple[str, ...]]:
-        return {camera.name: camera.incompatible for camera in list(self._cameras)}
+        return {camera.name: camera.findings for camera in list(self._cameras)}
 
     def _rest(self) -> None:
         """Neither listen to cameras nor answer; the memory is kept."""
@@ -302,40 +301,54 @@ class VStreamNode(LiveParameters, ManagedNode):
             self._summary.publish(SceneSummary())
 
     def _say(self, sentence: str) -> None:
-        self.get_logger().info(sentence)
+        if ok():  # after shutdown rclpy complains that /rosout is gone
+            self.get_logger().info(sentence)
 
     def _warn(self, sentence: str) -> None:
-        self.get_logger().warning(sentence)
+        if ok():
+            self.get_logger().warning(sentence)
 
     def _error(self, sentence: str) -> None:
-        self.get_logger().error(sentence)
+        if ok():
+            self.get_logger().error(sentence)
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the node until Ctrl-C, SIGTERM or shutdown. Returns the exit status: 0, or 2 for unusable ROS arguments."""
+    """Run the node until Ctrl-C, SIGTERM or shutdown.
+
+    Returns the exit status: 0, or 2 for unusable ROS arguments. A model that is loading then goes on in its thread:
+    end the process with `end_process`.
+    """
+    use_shipped_profile()
+    ignore_again = leave_signals_to_ros()
     try:
         init(args=args)
     except ROSArgumentError as error:
         print(error, file=sys.stderr)
         return 2
-    node = VStreamNode()
-    executor = MultiThreadedExecutor(num_threads=node.threads_needed)
-    executor.add_node(node)
+    ignore_again()
     try:
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        _run()
+    except Exception:
+        if ok():
+            raise
+        # A signal ends the context under whatever uses it: rclpy then raises RCLError, InvalidHandle or its own kind.
     finally:
-        # A launch file passes on the Ctrl-C that the terminal has sent already: the second must not cut this short.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        ended = node.close()
-        executor.shutdown()
-        node.destroy_node()
         if ok():
             shutdown()
-    if not ended:
-        # A model cannot be kept from loading, and Python must not end under a thread that is inside torch.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
     return 0
+
+
+def _run() -> None:
+    node = VStreamNode()
+    try:
+        executor = MultiThreadedExecutor(num_threads=node.threads_needed)
+        executor.add_node(node)
+        try:
+            executor.spin()
+        finally:
+            end_within()
+            node.close()
+            executor.shutdown()
+    finally:
+        node.destroy_node()

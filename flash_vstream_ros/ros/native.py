@@ -35,12 +35,11 @@ from rclpy.task import Future
 from rclpy.time import Time
 
 try:
-    from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
-    from rclpy.executors import MultiThreadedExecutor
+    from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks, UnsupportedEventTypeError
 except ImportError:  # before Iron
-    from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
+    from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks, UnsupportedEventTypeError
 
-    from .before_iron import MultiThreadedExecutor
+from .native_executor import MultiThreadedExecutor
 
 ROSArgumentError = rclpy_implementation.RCLInvalidROSArgsError
 
@@ -82,6 +81,7 @@ __all__ = [
     "SubscriptionEventCallbacks",
     "Time",
     "TransitionCallbackReturn",
+    "UnsupportedEventTypeError",
     "get_logger",
     "init",
     "ok",

@@ -9,7 +9,7 @@ from .callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGr
 from .clock import Clock
 from .context import Context, get_default_context
 from .duration import Duration
-from .event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+from .event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks, UnsupportedEventTypeError
 from .exceptions import (
     ExternalShutdownException,
     InvalidParameterTypeException,
@@ -147,6 +147,7 @@ __all__ = [
     "SubscriptionEventCallbacks",
     "Time",
     "TransitionCallbackReturn",
+    "UnsupportedEventTypeError",
     "get_logger",
     "init",
     "ok",

@@ -15,6 +15,10 @@ from .waitable import Waitable, Work
 Callback = Callable[[Any], None]
 
 
+class UnsupportedEventTypeError(RuntimeError):
+    """Never raised here: Cyclone DDS has every event."""
+
+
 class QoSPolicyKind(IntEnum):
     """The values of rmw's rmw_qos_policy_kind_t."""
 

@@ -1,0 +1,110 @@
+"""Loss of images between a camera's process and this one: counted by the middleware, or seen as gaps in the stamps."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+WINDOW_S = 5.0
+FEWEST_LOST = 3  # images in a window; fewer are not reported
+SHARE_LOST = 0.1  # of the images sent in a window, as the middleware counts them
+SHARE_MISSING = 0.5  # of the images sent in a window, as gaps in the stamps tell; cameras change their rate by half
+FEWEST_INTERVALS = 8
+LONGEST_SHORTEST = 4  # periods
+PERIODIC = 0.8  # share of the intervals that are multiples of a period
+JITTER = 0.15  # of the period
+
+
+class Counts(NamedTuple):
+    """Images up to one moment [s], by the middleware. received + lost = sent."""
+
+    at_s: float
+    received: int
+    lost: int
+
+
+class ImageLoss:
+    """Counts of one camera over the last seconds. Not thread safe: all calls come from one callback group.
+
+    `counted`: the middleware reports best-effort images that did not arrive.
+    """
+
+    def __init__(self, rmw: str, topic: str, counted: bool) -> None:
+        self._rmw = rmw
+        self._topic = topic
+        self._counted = counted
+        self._received = 0
+        self._lost = 0
+        self._window: deque[Counts] = deque()
+        self._stamps_s: deque[tuple[float, float]] = deque()  # arrival, stamp
+
+    def add_received(self, now_s: float, stamp_s: float) -> None:
+        """An image arrived."""
+        self._received += 1
+        self._stamps_s.append((now_s, stamp_s))
+        while self._stamps_s[0][0] < now_s - WINDOW_S:
+            self._stamps_s.popleft()
+
+    def add_lost(self, count: int) -> None:
+        """The middleware reports `count` lost images."""
+        self._lost += count
+
+    def finding(self, now_s: float, publishers: Sequence[str], remedy: str) -> str:
+        """A sentence where images of `publishers`, whose QoS fits, are lost at `now_s` [s]; "" where none are."""
+        if not publishers:
+            self._window.clear()
+            return ""
+        self._window.append(Counts(now_s, self._received, self._lost))
+        while len(self._window) > 2 and self._window[1].at_s <= now_s - WINDOW_S:
+            self._window.popleft()
+        first = self._window[0]
+        elapsed_s, received, lost = now_s - first.at_s, self._received - first.received, self._lost - first.lost
+        path = f"{', '.join(publishers)} sent on {self._topic} in the last {max(elapsed_s, 1.0):.0f} s"
+        if lost >= FEWEST_LOST and lost > SHARE_LOST * (received + lost):
+            return f"{self._rmw} lost {lost} of the {received + lost} images that {path}: {remedy}"
+        if self._counted:
+            return ""
+        missing = missing_images([stamp_s for at_s, stamp_s in self._stamps_s if at_s > now_s - WINDOW_S])
+        if missing >= FEWEST_LOST and missing > SHARE_MISSING * (received + missing):
+            return f"about {missing} of the {received + missing} images that {path} did not arrive: {remedy}"
+        if not received and elapsed_s >= WINDOW_S:
+            return f"no image arrived of those that {path}; if it sends any: {remedy}"
+        return ""
+
+
+def missing_images(stamps_s: Sequence[float]) -> int:
+    """The number of images missing between the first and the last stamp of a periodic camera; 0 for any other.
+
+    What is lost of a periodic stream leaves intervals that are multiples of its period. A camera whose images come in
+    bursts, or as something happens, has other intervals.
+    """
+    intervals = sorted(after - before for before, after in pairwise(sorted(stamps_s)) if after > before)
+    if len(intervals) < FEWEST_INTERVALS:
+        return 0
+    for divisor in range(1, LONGEST_SHORTEST + 1):  # with many losses, the shortest interval spans several periods
+        steps, multiples = _steps(intervals, intervals[0] / divisor)
+        if multiples >= PERIODIC * len(intervals):
+            return 0 if _in_bursts(intervals, steps) else steps - len(intervals)
+    return 0
+
+
+def _in_bursts(intervals: Sequence[float], steps: int) -> bool:
+    """Whether the shortest interval is too frequent for images that were lost at random in so many periods."""
+    shortest = sum(interval <= (1 + JITTER) * intervals[0] for interval in intervals)
+    return shortest > 2 + 3 * len(intervals) * len(intervals) / steps
+
+
+def _steps(intervals: Sequence[float], period_s: float) -> tuple[int, int]:
+    """The periods that all `intervals`, shortest first, span together, and how many intervals are multiples of one."""
+    steps = multiples = fitted_steps = 0
+    fitted_s = 0.0
+    for interval in intervals:
+        step = max(1, round(interval / period_s))
+        steps += step
+        if abs(interval - step * period_s) <= JITTER * period_s:
+            multiples += 1
+            fitted_s, fitted_steps = fitted_s + interval, fitted_steps + step
+            period_s = fitted_s / fitted_steps
+    return steps, multiples

@@ -1,0 +1,68 @@
+"""How a program of this package is interrupted and ended: signals, and a bound on what runs at exit.
+
+These are side effects on the whole process, so only programs call them: the node's executable and the command line.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
+
+INTERRUPTED = 130  # exit status, as shells report a program ended by Ctrl-C
+EXIT_LIMIT_S = 1.5
+
+
+def exit_on_interrupt() -> None:
+    """End the process at Ctrl-C without a traceback, while its modules are being imported."""
+    if not _ignored(signal.SIGINT):
+        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+
+
+def leave_signals_to_ros() -> Callable[[], None]:
+    """Keep Python from raising KeyboardInterrupt: the ROS context, which ends at SIGINT and SIGTERM, ends `spin`.
+
+    To be called before `init`, and what it returns afterwards: `init` handles signals that the parent process wants
+    ignored, as a shell does with SIGINT for what it starts with `&`.
+    """
+    ignored = [number for number in (signal.SIGINT, signal.SIGTERM) if _ignored(number)]
+    for number in {signal.SIGINT, signal.SIGTERM} - set(ignored):
+        signal.signal(number, _pass)
+
+    def ignore_again() -> None:
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
+
+    return ignore_again
+
+
+def end_within(seconds: float = EXIT_LIMIT_S) -> None:
+    """End the process with status 0 in so many seconds, whatever it is doing then; returns at once."""
+
+    def end() -> None:
+        print(f"not everything stopped within {seconds} s: the process ends now", file=sys.stderr)
+        end_process(0)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+
+
+def end_process(status: int) -> NoReturn:
+    """Flush the output and end without Python's own finalization, which takes a second after `gc.freeze` and may not
+    run while a thread is inside torch."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _ignored(number: int) -> bool:
+    return signal.getsignal(number) is signal.SIG_IGN
+
+
+def _pass(number: int, frame: FrameType | None) -> None:
+    """A handler of Python's that does nothing; rclpy's own calls it too."""
