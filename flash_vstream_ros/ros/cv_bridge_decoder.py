@@ -1,13 +1,18 @@
 """cv_bridge as the decoder of raw images, for the encodings that it decodes right on this machine.
 
-It skews rows that are padded by part of a pixel, knows no NV12, and a binary built for NumPy 1 does not load beside
-NumPy 2. So it is tried once, on a small image of each encoding, against the built-in decoder.
+It skews rows that are padded by part of a pixel and knows no NV12, and a binary built for NumPy 1 ends the process
+beside NumPy 2. So a child process tries it once, on a small image of each encoding, against the built-in decoder.
 """
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,6 +36,8 @@ CANDIDATES = (
     "yuv422_yuy2",
 )
 TRIAL_SIZE = 16, 12  # width, height [px]
+TRIAL_TIMEOUT_S = 30.0
+TRIAL = f"from {__name__} import try_cv_bridge; try_cv_bridge()"
 
 
 @dataclass(frozen=True)
@@ -51,22 +58,48 @@ def choose_decoder(wanted: str) -> DecoderChoice:
     """Choose by the parameter image.decoder: auto, cv_bridge or builtin. Never raises."""
     if wanted == "builtin":
         return DecoderChoice("builtin", "image.decoder is builtin")
-    try:
-        from cv_bridge import CvBridge
-
-        bridge = CvBridge()
-    except Exception as error:  # a binary for another NumPy raises anything
-        return DecoderChoice("builtin", f"cv_bridge does not load: {type(error).__name__}: {error}")
-
-    def convert(message: Any) -> np.ndarray:
-        return np.asarray(bridge.imgmsg_to_cv2(message, "rgb8"))
-
-    right = frozenset(encoding for encoding in CANDIDATES if _agrees(convert, encoding))
+    if find_spec("cv_bridge") is None:
+        return DecoderChoice("builtin", "cv_bridge is not installed")
+    right, problem = _tried()
     if not right:
-        return DecoderChoice("builtin", "cv_bridge loads, and decodes no encoding right")
+        return DecoderChoice("builtin", problem)
     wrong = ", ".join(encoding for encoding in CANDIDATES if encoding not in right)
     rest = f", but not {wrong}" if wrong else ""
-    return DecoderChoice("cv_bridge", f"it loads and decodes {len(right)} encodings right{rest}", right, convert)
+    return DecoderChoice("cv_bridge", f"it loads and decodes {len(right)} encodings right{rest}", right, _converter())
+
+
+def _converter() -> Callable[[Any], np.ndarray]:
+    from cv_bridge import CvBridge
+
+    bridge = CvBridge()
+    return lambda message: np.asarray(bridge.imgmsg_to_cv2(message, "rgb8"))
+
+
+def _tried() -> tuple[frozenset[str], str]:
+    """Encodings that cv_bridge decodes right, as a child process finds them; else none, and what was wrong."""
+    command = [sys.executable, "-c", TRIAL]
+    try:
+        trial = subprocess.run(command, text=True, capture_output=True, timeout=TRIAL_TIMEOUT_S, check=False)
+        if trial.returncode < 0:
+            name = signal.Signals(-trial.returncode).name
+            return frozenset(), f"cv_bridge crashes with {name}: was it built for another NumPy than {np.__version__}?"
+        found = json.loads(trial.stdout.splitlines()[-1])
+    except subprocess.TimeoutExpired:
+        return frozenset(), f"cv_bridge did not load within {TRIAL_TIMEOUT_S:.0f} s"
+    except (OSError, ValueError, IndexError) as error:
+        return frozenset(), f"cv_bridge could not be tried: {type(error).__name__}: {error}"
+    return frozenset(found["right"]), found["problem"] or "cv_bridge loads, and decodes no encoding right"
+
+
+def try_cv_bridge() -> None:
+    """Print, as JSON, which encodings cv_bridge decodes right and why it does not load. Runs in the child process."""
+    right, problem = [], ""
+    try:
+        convert = _converter()
+        right = [encoding for encoding in CANDIDATES if _agrees(convert, encoding)]
+    except Exception as error:  # a binary for another NumPy raises anything
+        problem = f"cv_bridge does not load: {type(error).__name__}: {error}"
+    print(json.dumps({"right": right, "problem": problem}))
 
 
 def _agrees(convert: Callable[[Any], np.ndarray], encoding: str) -> bool:
