@@ -1,4 +1,4 @@
-"""QoS events: whom a subscription or a publisher met, and whose QoS does not fit."""
+"""QoS events: lost messages, and peers whose QoS does not fit."""
 
 from __future__ import annotations
 
@@ -12,20 +12,16 @@ pytest.importorskip("cyclonedds")
 
 from conftest import PATIENCE, wait_until
 
-from flash_vstream_ros.ros.embedded import (
-    Duration,
+from flash_vstream_ros.ros import (
     MultiThreadedExecutor,
     Node,
-    PublisherEventCallbacks,
     QoSProfile,
     ReliabilityPolicy,
     SubscriptionEventCallbacks,
-    qos_watch,
 )
-from flash_vstream_ros.ros.embedded.event_handler import QoSPolicyKind
-from flash_vstream_ros.ros.embedded.types import message_class
+from flash_vstream_ros.ros.embedded import qos_watch
+from flash_vstream_ros.ros.interfaces import String
 
-String = message_class("std_msgs/msg/String")
 RELIABLE = QoSProfile(depth=5)
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 
@@ -47,76 +43,38 @@ def wait_for(condition) -> None:
     assert wait_until(condition, 6 * PATIENCE)
 
 
-def test_peers_whose_qos_does_not_fit_are_told_to_both_sides_with_the_policy(node, capfd):
-    asked, offered = [], []
-    wants = SubscriptionEventCallbacks(incompatible_qos=asked.append)
-    offers = PublisherEventCallbacks(incompatible_qos=offered.append)
-    node.create_subscription(String, "chatter", print, RELIABLE, event_callbacks=wants)
-    node.create_publisher(String, "chatter", BEST_EFFORT, event_callbacks=offers)
-    wait_for(lambda: asked and offered)
-    for info in (asked[0], offered[0]):
-        assert (info.total_count, info.last_policy_kind) == (1, QoSPolicyKind.RELIABILITY)
-    assert "incompatible" not in capfd.readouterr().err
+def test_lost_messages_are_reported_with_their_number(node):
+    lost = []
+    events = SubscriptionEventCallbacks(message_lost=lost.append)
+    subscription = node.create_subscription(String, "chatter", lambda _: None, BEST_EFFORT, event_callbacks=events)
+    assert subscription.lost_messages in node.waitables
+    subscription.lost_messages.signalled = True
+    node.context.bell.ring()
+    wait_for(lambda: lost)
+    assert (lost[0].total_count, lost[0].total_count_change) == (0, 0)
 
 
-def test_peers_that_come_and_go_are_counted(node):
-    met, found = [], []
-    matched = SubscriptionEventCallbacks(matched=met.append)
-    subscription = node.create_subscription(String, "chatter", print, RELIABLE, event_callbacks=matched)
-    publishers = [
-        node.create_publisher(
-            String, "chatter", RELIABLE, event_callbacks=PublisherEventCallbacks(matched=found.append)
-        )
-        for _ in range(2)
-    ]
-    wait_for(lambda: met and met[-1].total_count == 2)
-    wait_for(lambda: len(found) == 2)
-    node.destroy_publisher(publishers[0])
-    wait_for(lambda: met[-1].current_count == 1)
-    node.destroy_subscription(subscription)
-    wait_for(lambda: found[-1].current_count == 0)
-
-
-def test_a_deadline_that_passes_is_told(node):
-    missed = []
-    promise = QoSProfile(depth=1, deadline=Duration(nanoseconds=50_000_000))
-    events = SubscriptionEventCallbacks(deadline=missed.append)
-    node.create_subscription(String, "chatter", lambda _: None, promise, event_callbacks=events)
-    publisher = node.create_publisher(String, "chatter", promise)
-    wait_for(lambda: publisher.get_subscription_count() > 0)
-    publisher.publish(String(data="once"))
-    wait_for(lambda: missed and missed[-1].total_count > 0)
-
-
-def test_nothing_is_said_where_default_callbacks_are_not_wanted(node, capfd):
+def test_no_peer_is_reported_without_default_callbacks(node, capfd):
     quiet = SubscriptionEventCallbacks(use_default_callbacks=False)
-    met = []
     node.create_subscription(String, "chatter", print, RELIABLE, event_callbacks=quiet)
-    events = PublisherEventCallbacks(incompatible_qos=met.append)
-    node.create_publisher(String, "chatter", BEST_EFFORT, event_callbacks=events)
+    node.create_publisher(String, "chatter", BEST_EFFORT)
     node.create_publisher(String, "loud", BEST_EFFORT)
     node.create_subscription(String, "loud", print, RELIABLE)
-    said = []
-    wait_for(lambda: (met and said.append(capfd.readouterr().err)) or "/loud: the publisher" in "".join(said))
-    assert "/chatter" not in "".join(said)
+    log = []
+    wait_for(lambda: log.append(capfd.readouterr().err) or "/loud: the publisher" in "".join(log))
+    assert "/chatter: the publisher" not in "".join(log)
 
 
-def test_the_handlers_go_with_their_owners(node):
+def test_the_event_handler_goes_with_its_subscription(node):
     before = len(node.waitables)
-    events = {"matched": print, "liveliness": print, "deadline": print}
-    subscription = node.create_subscription(
-        String, "chatter", print, RELIABLE, event_callbacks=SubscriptionEventCallbacks(message_lost=print, **events)
-    )
-    publisher = node.create_publisher(
-        String, "chatter", RELIABLE, event_callbacks=PublisherEventCallbacks(incompatible_qos=print, **events)
-    )
-    assert len(node.waitables) == before + 9
-    node.destroy_publisher(publisher)
+    events = SubscriptionEventCallbacks(message_lost=print)
+    subscription = node.create_subscription(String, "chatter", print, RELIABLE, event_callbacks=events)
+    assert len(node.waitables) == before + 2
     node.destroy_subscription(subscription)
     assert len(node.waitables) == before
 
 
-def test_a_peer_that_the_graph_tells_of_late_is_said_all_the_same(node, capfd, monkeypatch):
+def test_a_peer_that_is_discovered_late_is_reported(node, capfd, monkeypatch):
     """A busy machine may take longer than the patience for the name of the peer's node."""
     graph = node.context.graph
     endpoints, late = graph.endpoints, threading.Event()
@@ -127,5 +85,5 @@ def test_a_peer_that_the_graph_tells_of_late_is_said_all_the_same(node, capfd, m
     time.sleep(0.5)
     assert "/loud" not in capfd.readouterr().err
     late.set()
-    said = []
-    wait_for(lambda: said.append(capfd.readouterr().err) or "/loud: the publisher" in "".join(said))
+    log = []
+    wait_for(lambda: log.append(capfd.readouterr().err) or "/loud: the publisher" in "".join(log))

@@ -14,7 +14,6 @@ pytest.importorskip("cyclonedds")
 from conftest import wait_until
 
 from flash_vstream_ros.ros import (
-    LifecycleNode,
     LifecycleNodeMixin,
     LifecycleState,
     MultiThreadedExecutor,
@@ -52,11 +51,12 @@ PUBLIC = {
 }
 
 
-class Scripted(LifecycleNode):
+class Scripted(LifecycleNodeMixin, Node):
     """Callbacks that return, or raise, what `script` says, and remember that they ran."""
 
     def __init__(self, name: str = "managed") -> None:
-        super().__init__(name, start_parameter_services=False, enable_communication_interface=False)
+        Node.__init__(self, name, start_parameter_services=False)
+        LifecycleNodeMixin.__init__(self)
         self.script: dict[str, Any] = {}
         self.ran: list[tuple[str, LifecycleState]] = []
 
@@ -91,7 +91,7 @@ class Scripted(LifecycleNode):
 
     def go_to(self, state: str) -> None:
         for step in WAY_TO[state]:
-            assert getattr(self, f"trigger_{step}")() is SUCCESS
+            assert self._change_state(step) is SUCCESS
         self.ran.clear()
 
 
@@ -105,7 +105,7 @@ def managed(ros: None) -> Iterator[Scripted]:
 @pytest.mark.parametrize(("label", "start", "goal"), PUBLIC.values())
 def test_a_transition_runs_its_callback_with_the_state_before_and_reaches_its_goal(managed, label, start, goal):
     managed.go_to(start)
-    assert getattr(managed, f"trigger_{label}")() is SUCCESS
+    assert managed._change_state(label) is SUCCESS
     assert managed.label == goal
     assert managed.ran == [(label, LifecycleState(start, STATES[start].state_id))]
 
@@ -114,7 +114,7 @@ def test_a_transition_runs_its_callback_with_the_state_before_and_reaches_its_go
 def test_a_failure_goes_back_and_a_shutdown_that_fails_is_final_all_the_same(managed, label, start, goal):
     managed.go_to(start)
     managed.script[label] = FAILURE
-    assert getattr(managed, f"trigger_{label}")() is FAILURE
+    assert managed._change_state(label) is FAILURE
     assert managed.label == ("finalized" if label == "shutdown" else start)
     assert [name for name, _ in managed.ran] == [label]
 
@@ -130,7 +130,7 @@ def test_an_error_an_exception_and_a_missing_return_lead_through_on_error(
 ):
     managed.go_to(start)
     managed.script |= {label: trouble, "error": recovery}
-    assert getattr(managed, f"trigger_{label}")() is ERROR
+    assert managed._change_state(label) is ERROR
     assert managed.label == end
     before = LifecycleState(start, STATES[start].state_id)
     assert managed.ran == [(label, before), ("error", before)]
@@ -145,7 +145,7 @@ def test_what_is_not_possible_in_a_state_is_refused_and_changes_nothing(managed,
     for label in ("configure", "cleanup", "activate", "deactivate", "shutdown"):
         if (label, state) not in [(other, start) for other, start, _ in PUBLIC.values()]:
             with pytest.raises(RuntimeError, match=f"'{label}' from state {state}"):
-                getattr(managed, f"trigger_{label}")()
+                managed._change_state(label)
     assert managed.label == state
     assert managed.ran == []
 
@@ -352,14 +352,3 @@ def test_a_client_can_draw_the_whole_graph(patient):
     assert {(1, "unconfigured", "configuring"), (61, "errorprocessing", "finalized")} <= edges
     possible = manager.ask("get_available_transitions").available_transitions
     assert [(item.transition.id, item.transition.label) for item in possible] == [(1, "configure"), (5, "shutdown")]
-
-
-def test_a_node_without_services_still_tells_its_transitions(managed):
-    other = Node("listener", start_parameter_services=False)
-    events: list[Any] = []
-    other.create_subscription(TransitionEvent, "managed/transition_event", events.append, 10)
-    with spinning(other):
-        assert wait_until(lambda: managed._transition_events.get_subscription_count() > 0)
-        managed.trigger_configure()
-        assert wait_until(lambda: len(events) == 2)
-    assert managed.services == []

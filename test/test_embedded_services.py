@@ -13,7 +13,7 @@ from conftest import wait_until
 
 from flash_vstream_ros.ros import MultiThreadedExecutor, Node, ReentrantCallbackGroup
 from flash_vstream_ros.ros.embedded.cdr import SERVICE_HEADER, serialize
-from flash_vstream_ros.ros.embedded.peers import matched_reader
+from flash_vstream_ros.ros.embedded.cyclone import matched_reader
 from flash_vstream_ros.ros.interfaces import AskScene, MemoryEntry, interface
 
 Trigger = interface("std_srvs/srv/Trigger")
@@ -47,12 +47,14 @@ from flash_vstream_ros.ros.interfaces import AskScene
 init()
 node = Node("client" + sys.argv[1])
 client = node.create_client(AskScene, "ask_scene")
+executor = SingleThreadedExecutor()
+executor.add_node(node)
 assert client.wait_for_service(15.0)
 print("asking")
 for number in range(20):
     question = sys.argv[2] if len(sys.argv) > 2 else f"{sys.argv[1]} {number}"
     future = client.call_async(AskScene.Request(question=question))
-    spin_until_future_complete(node, future, timeout_sec=15.0)
+    executor.spin_until_future_complete(future, timeout_sec=15.0)
     assert future.result().answer == "you asked " + question, future.result()
 print("all answered")
 """

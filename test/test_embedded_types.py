@@ -39,7 +39,7 @@ def test_two_messages_share_no_default():
 
 def test_constants_are_class_attributes():
     assert AskScene.Response.BUSY == 3
-    assert MemoryEntry.DAM == 1
+    assert MemoryEntry.KEY_FRAME == 1
     assert MemoryStatus.READY == 1
 
 

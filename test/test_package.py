@@ -1,6 +1,5 @@
 """What ROS, pip and the README say about the package agrees with the code."""
 
-import ast
 import re
 import subprocess
 import sys
@@ -177,12 +176,3 @@ def test_imports_point_one_way(folder: str) -> None:
             assert not re.search(r"^\s*(from|import) transformers", source, re.MULTILINE), file.name
         if folder == "ros":
             assert not re.search(r"^\s*(from|import) torch", source, re.MULTILINE), file.name
-
-
-def test_both_runtimes_offer_the_same_names() -> None:
-    def offered(file: str) -> list[str]:
-        tree = ast.parse((ROOT / "flash_vstream_ros" / "ros" / file).read_text(encoding="utf-8"))
-        lists = [node.value for node in tree.body if isinstance(node, ast.Assign) and "__all__" in ast.unparse(node)]
-        return list(ast.literal_eval(lists[0]))
-
-    assert offered("native.py") == offered("embedded/__init__.py")

@@ -1,7 +1,10 @@
-"""The one door to ROS 2: rclpy where it is installed, else the embedded runtime, under the same names.
+"""The one door to ROS 2: rclpy if it is installed, else the embedded runtime, under the same names.
 
-The environment variable FLASH_VSTREAM_RUNTIME ("rclpy" or "embedded") forces one of them.
+The environment variable FLASH_VSTREAM_RUNTIME ("rclpy" or "embedded") forces one of them. May import nothing of the
+rest of the package but the generated `msg` and `srv`; only this file imports `embedded`.
 """
+
+# ruff: noqa: F405 (the names of `__all__` come with the runtime)
 
 from __future__ import annotations
 
@@ -9,10 +12,48 @@ import importlib
 import os
 import warnings
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from .share import PACKAGE, share_directory
 
 VARIABLE = "FLASH_VSTREAM_RUNTIME"
 REQUIREMENTS = {"cyclonedds": "cyclonedds==11.0.1", "rosbags": "'rosbags>=0.11'", "yaml": "pyyaml"}
+
+__all__ = [
+    "Clock",
+    "ClockType",
+    "Context",
+    "DurabilityPolicy",
+    "Duration",
+    "ExternalShutdownException",
+    "FloatingPointRange",
+    "HistoryPolicy",
+    "IntegerRange",
+    "LifecycleNodeMixin",
+    "LifecycleState",
+    "MultiThreadedExecutor",
+    "MutuallyExclusiveCallbackGroup",
+    "Node",
+    "Parameter",
+    "ParameterDescriptor",
+    "QoSProfile",
+    "ROSArgumentError",
+    "ReentrantCallbackGroup",
+    "ReliabilityPolicy",
+    "SetParametersResult",
+    "SingleThreadedExecutor",
+    "SubscriptionEventCallbacks",
+    "TransitionCallbackReturn",
+    "UnsupportedEventTypeError",
+    "get_logger",
+    "init",
+    "load_interface",
+    "ok",
+    "qos_profile_sensor_data",
+    "shutdown",
+    "spin",
+    "try_shutdown",
+]
 
 
 def _choose() -> str:
@@ -61,9 +102,21 @@ def _require_embedded() -> None:
         ) from error
 
 
+def _load() -> Any:
+    if RUNTIME == "rclpy":
+        return importlib.import_module(".native", __name__)
+    runtime = importlib.import_module(".embedded", __name__)
+    try:
+        runtime.add_interfaces(PACKAGE, share_directory())
+    except FileNotFoundError as error:
+        raise ImportError(str(error)) from error
+    return runtime
+
+
 RUNTIME = _choose()
 
-if TYPE_CHECKING or RUNTIME == "embedded":
+if TYPE_CHECKING:
     from .embedded import *  # noqa: F403
 else:
-    from .native import *  # noqa: F403
+    _runtime = _load()
+    globals().update({name: getattr(_runtime, name) for name in __all__})

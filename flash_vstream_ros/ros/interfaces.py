@@ -3,28 +3,10 @@
 from __future__ import annotations
 
 import base64
-import importlib
 import re
 from typing import TYPE_CHECKING, Any
 
-from . import RUNTIME
-
-
-def interface(type_name: str) -> Any:
-    """The class of a message or service by its full name, such as "sensor_msgs/msg/Image".
-
-    Raises LookupError when neither this package nor the runtime knows it.
-    """
-    package, kind, name = type_name.split("/")
-    if RUNTIME == "embedded":
-        from .embedded.types import message_class, service_class
-
-        return service_class(type_name) if kind == "srv" else message_class(type_name)
-    try:
-        return getattr(importlib.import_module(f"{package}.{kind}"), name)
-    except (ImportError, AttributeError) as error:
-        raise LookupError(f"No Python class of {type_name}: is {package} installed and sourced?") from error
-
+from . import load_interface as interface
 
 if TYPE_CHECKING:
     from builtin_interfaces.msg import Duration as DurationMsg

@@ -1,96 +1,38 @@
 """The names of `flash_vstream_ros.ros`, from an installed ROS 2."""
 
+# ruff: noqa: F401 (the door takes its names from here)
+
+import importlib
+from typing import Any
+
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
-from rclpy import init, ok, shutdown, spin, spin_once, spin_until_future_complete, try_shutdown
+from rclpy import init, ok, shutdown, spin, try_shutdown
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.context import Context
 from rclpy.duration import Duration
-from rclpy.exceptions import (
-    InvalidParameterTypeException,
-    InvalidParameterValueException,
-    ParameterAlreadyDeclaredException,
-    ParameterException,
-    ParameterNotDeclaredException,
-)
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation  # its module's name changes with the binding
-from rclpy.lifecycle import LifecycleNode, LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
-from rclpy.logging import LoggingSeverity, get_logger
+from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
+from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import (
-    DurabilityPolicy,
-    HistoryPolicy,
-    QoSDurabilityPolicy,
-    QoSHistoryPolicy,
-    QoSProfile,
-    QoSReliabilityPolicy,
-    ReliabilityPolicy,
-    qos_profile_sensor_data,
-    qos_profile_services_default,
-    qos_profile_system_default,
-)
-from rclpy.task import Future
-from rclpy.time import Time
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 
 try:
-    from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks, UnsupportedEventTypeError
+    from rclpy.event_handler import SubscriptionEventCallbacks, UnsupportedEventTypeError
 except ImportError:  # before Iron
-    from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks, UnsupportedEventTypeError
+    from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
 from .native_executor import MultiThreadedExecutor
 
 ROSArgumentError = rclpy_implementation.RCLInvalidROSArgsError
 
-__all__ = [
-    "Clock",
-    "ClockType",
-    "Context",
-    "DurabilityPolicy",
-    "Duration",
-    "ExternalShutdownException",
-    "FloatingPointRange",
-    "Future",
-    "HistoryPolicy",
-    "IntegerRange",
-    "InvalidParameterTypeException",
-    "InvalidParameterValueException",
-    "LifecycleNode",
-    "LifecycleNodeMixin",
-    "LifecycleState",
-    "LoggingSeverity",
-    "MultiThreadedExecutor",
-    "MutuallyExclusiveCallbackGroup",
-    "Node",
-    "Parameter",
-    "ParameterAlreadyDeclaredException",
-    "ParameterDescriptor",
-    "ParameterException",
-    "ParameterNotDeclaredException",
-    "PublisherEventCallbacks",
-    "QoSDurabilityPolicy",
-    "QoSHistoryPolicy",
-    "QoSProfile",
-    "QoSReliabilityPolicy",
-    "ROSArgumentError",
-    "ReentrantCallbackGroup",
-    "ReliabilityPolicy",
-    "SetParametersResult",
-    "SingleThreadedExecutor",
-    "SubscriptionEventCallbacks",
-    "Time",
-    "TransitionCallbackReturn",
-    "UnsupportedEventTypeError",
-    "get_logger",
-    "init",
-    "ok",
-    "qos_profile_sensor_data",
-    "qos_profile_services_default",
-    "qos_profile_system_default",
-    "shutdown",
-    "spin",
-    "spin_once",
-    "spin_until_future_complete",
-    "try_shutdown",
-]
+
+def load_interface(type_name: str) -> Any:
+    """The class of a message or service by its full name. Raises LookupError if its package is not installed."""
+    package, kind, name = type_name.split("/")
+    try:
+        return getattr(importlib.import_module(f"{package}.{kind}"), name)
+    except (ImportError, AttributeError) as error:
+        raise LookupError(f"No Python class of {type_name}: is {package} installed and sourced?") from error

@@ -1,4 +1,9 @@
-"""The part of rclpy that this package needs, over Cyclone DDS and rosbags, without a ROS installation."""
+"""The embedded runtime: the part of rclpy that this package needs, over Cyclone DDS and rosbags, without ROS.
+
+It imports nothing of the rest of the package, and only the door (`flash_vstream_ros.ros`) imports it.
+"""
+
+# ruff: noqa: F401 (the door takes its names from here)
 
 from __future__ import annotations
 
@@ -8,38 +13,17 @@ from typing import Any
 from .callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from .clock import Clock
 from .context import Context, get_default_context
-from .duration import Duration
-from .event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks, UnsupportedEventTypeError
-from .exceptions import (
-    ExternalShutdownException,
-    InvalidParameterTypeException,
-    InvalidParameterValueException,
-    ParameterAlreadyDeclaredException,
-    ParameterException,
-    ParameterNotDeclaredException,
-    ROSArgumentError,
-)
-from .executors import Executor, MultiThreadedExecutor, SingleThreadedExecutor
-from .lifecycle import LifecycleNode, LifecycleNodeMixin
+from .exceptions import ExternalShutdownException, ROSArgumentError, UnsupportedEventTypeError
+from .executors import MultiThreadedExecutor, SingleThreadedExecutor
+from .lifecycle import LifecycleNodeMixin
 from .lifecycle_states import LifecycleState, TransitionCallbackReturn
-from .logging import LoggingSeverity, get_logger
+from .logging import get_logger
 from .node import Node
 from .parameter import Parameter
-from .qos import (
-    DurabilityPolicy,
-    HistoryPolicy,
-    QoSDurabilityPolicy,
-    QoSHistoryPolicy,
-    QoSProfile,
-    QoSReliabilityPolicy,
-    ReliabilityPolicy,
-    qos_profile_sensor_data,
-    qos_profile_services_default,
-    qos_profile_system_default,
-)
-from .task import Future
-from .time import ClockType, Time
-from .types import message_class
+from .qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
+from .subscription import SubscriptionEventCallbacks
+from .time import ClockType, Duration
+from .types import add_interfaces, load_interface, message_class
 
 FloatingPointRange: Any = message_class("rcl_interfaces/msg/FloatingPointRange")
 IntegerRange: Any = message_class("rcl_interfaces/msg/IntegerRange")
@@ -69,94 +53,11 @@ def ok(*, context: Context | None = None) -> bool:
     return (context or get_default_context()).ok()
 
 
-def create_node(node_name: str, **options: Any) -> Node:
-    return Node(node_name, **options)
-
-
-def _executor(executor: Executor | None, node: Node) -> Executor:
-    return executor or SingleThreadedExecutor(context=node.context)
-
-
-def spin(node: Node, executor: Executor | None = None) -> None:
+def spin(node: Node) -> None:
     """Run a node's callbacks until the runtime ends. Raises what Executor.spin() raises."""
-    chosen = _executor(executor, node)
-    chosen.add_node(node)
+    executor = SingleThreadedExecutor(context=node.context)
+    executor.add_node(node)
     try:
-        chosen.spin()
+        executor.spin()
     finally:
-        chosen.remove_node(node)
-
-
-def spin_once(node: Node, *, executor: Executor | None = None, timeout_sec: float | None = None) -> None:
-    """Run one callback of a node, or none within `timeout_sec`."""
-    chosen = _executor(executor, node)
-    chosen.add_node(node)
-    try:
-        chosen.spin_once(timeout_sec)
-    finally:
-        chosen.remove_node(node)
-
-
-def spin_until_future_complete(
-    node: Node, future: Future, executor: Executor | None = None, timeout_sec: float | None = None
-) -> None:
-    """Run a node's callbacks until `future` is done, or for `timeout_sec`."""
-    chosen = _executor(executor, node)
-    chosen.add_node(node)
-    try:
-        chosen.spin_until_future_complete(future, timeout_sec)
-    finally:
-        chosen.remove_node(node)
-
-
-__all__ = [
-    "Clock",
-    "ClockType",
-    "Context",
-    "DurabilityPolicy",
-    "Duration",
-    "ExternalShutdownException",
-    "FloatingPointRange",
-    "Future",
-    "HistoryPolicy",
-    "IntegerRange",
-    "InvalidParameterTypeException",
-    "InvalidParameterValueException",
-    "LifecycleNode",
-    "LifecycleNodeMixin",
-    "LifecycleState",
-    "LoggingSeverity",
-    "MultiThreadedExecutor",
-    "MutuallyExclusiveCallbackGroup",
-    "Node",
-    "Parameter",
-    "ParameterAlreadyDeclaredException",
-    "ParameterDescriptor",
-    "ParameterException",
-    "ParameterNotDeclaredException",
-    "PublisherEventCallbacks",
-    "QoSDurabilityPolicy",
-    "QoSHistoryPolicy",
-    "QoSProfile",
-    "QoSReliabilityPolicy",
-    "ROSArgumentError",
-    "ReentrantCallbackGroup",
-    "ReliabilityPolicy",
-    "SetParametersResult",
-    "SingleThreadedExecutor",
-    "SubscriptionEventCallbacks",
-    "Time",
-    "TransitionCallbackReturn",
-    "UnsupportedEventTypeError",
-    "get_logger",
-    "init",
-    "ok",
-    "qos_profile_sensor_data",
-    "qos_profile_services_default",
-    "qos_profile_system_default",
-    "shutdown",
-    "spin",
-    "spin_once",
-    "spin_until_future_complete",
-    "try_shutdown",
-]
+        executor.remove_node(node)

@@ -16,17 +16,14 @@ FLAGS_IGNORED = {
     for switch in ("enable", "disable")
     for what in ("rosout-logs", "stdout-logs", "external-lib-logs")
 }
+OPTIONS = ("-p", "--param", "-r", "--remap", "--params-file", "--log-level", "--log-config-file", "--log-file-name")
 
 
 @dataclass(frozen=True)
 class RemapRule:
     node: str | None  # only for the node of this name
-    kind: str  # "topic", "service" or "any"
     source: str
     target: str
-
-    def __str__(self) -> str:
-        return f"{self.node + ':' if self.node else ''}{self.source}:={self.target}"
 
 
 @dataclass
@@ -34,8 +31,7 @@ class Arguments:
     parameter_rules: list[ParameterRule] = field(default_factory=list)
     remap_rules: list[RemapRule] = field(default_factory=list)
     log_levels: list[tuple[str, LoggingSeverity]] = field(default_factory=list)
-    enclave: str = "/"
-    others: list[str] = field(default_factory=list)  # what is not for ROS
+    others: list[str] = field(default_factory=list)  # arguments that are not for ROS
 
     @classmethod
     def parse(cls, args: Sequence[str]) -> Arguments:
@@ -62,13 +58,12 @@ class Arguments:
         if equals:  # the old short form, without -r
             self.remap_rules.append(_remap(argument))
             return
-        if option not in ("-p", "--param", "-r", "--remap", "--params-file", "--log-level", "-e", "--enclave") + (
-            "--log-config-file",
-            "--log-file-name",
-        ):
+        if option in ("-e", "--enclave"):
+            raise ROSArgumentError(f"{option}: the embedded runtime has no security (SROS 2); use rclpy for enclaves")
+        if option not in OPTIONS:
             raise ROSArgumentError(
-                f"Unknown ROS argument {argument!r}: expected -p, -r, --params-file, --log-level, --enclave, or -- "
-                "before arguments that are not for ROS"
+                f"Unknown ROS argument {argument!r}: expected -p, -r, --params-file, --log-level, or -- before "
+                "arguments that are not for ROS"
             )
         if not queue:
             raise ROSArgumentError(f"{argument} is the last argument, but a value has to follow it")
@@ -81,8 +76,6 @@ class Arguments:
             self.parameter_rules.extend(load_parameter_file(value))
         elif option == "--log-level":
             self.log_levels.append(_log_level(value))
-        elif option in ("-e", "--enclave"):
-            self.enclave = value
 
     def node_name(self, name: str) -> str:
         return self._special(("__node", "__name"), name) or name
@@ -96,12 +89,10 @@ class Arguments:
                 return rule.target
         return None
 
-    def remap(self, full_name: str, kind: str, name: str, namespace: str, original_name: str) -> str:
-        """The name that replaces `full_name` ("topic" or "service") of a node; the first rule that fits wins."""
-        service = kind == "service"
-        nodes = (None, name, original_name)
+    def remap(self, full_name: str, name: str, namespace: str, original_name: str, *, service: bool) -> str:
+        """The name that replaces the `full_name` of a topic or service of a node; the first rule that fits wins."""
         for rule in self.remap_rules:
-            if rule.source.startswith("__") or rule.kind not in ("any", kind) or rule.node not in nodes:
+            if rule.source.startswith("__") or rule.node not in (None, name, original_name):
                 continue
             if names.expand(rule.source, name, namespace, service=service) == full_name:
                 return names.expand(rule.target, name, namespace, service=service)
@@ -125,17 +116,8 @@ def _parameter(text: str) -> ParameterRule:
 
 def _remap(text: str) -> RemapRule:
     left, assign, target = text.partition(":=")
-    node: str | None = None
-    kind = "any"
-    source = left
-    for scheme in ("rostopic", "rosservice"):
-        if scheme + "://" in source:
-            kind = scheme.removeprefix("ros")
-            source = source.replace(scheme + "://", "")
-            target = target.removeprefix(scheme + "://")
-    if ":" in source:
-        node, _, source = source.partition(":")
-    rule = RemapRule(node or None, kind, source, target)
+    node, _, source = left.rpartition(":")
+    rule = RemapRule(node or None, source, target)
     if not assign or not source or not target:
         raise ROSArgumentError(f"-r {text}: expected from:=to or node:from:=to")
     try:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import codecs
 import struct
 from typing import TypeVar
 
 from rosbags.serde import SerdeError
 
 from .messages import Message
-from .types import typestore
+from .types import string_spans, typestore
 
 ENCAPSULATION = b"\x00\x01\x00\x00"  # plain CDR, little endian
 SERVICE_HEADER = struct.Struct("<Qq")  # client's request-writer instance handle, sequence number
@@ -41,7 +40,7 @@ def serialize(message: Message, header: bytes = b"") -> bytearray:
 def deserialize(raw: memoryview | bytes, message_type: type[M], header_size: int = 0) -> tuple[M, bool]:
     """-> (message, whether text had to be repaired); arrays of numbers are views of `raw`.
 
-    Bytes that are no UTF-8 become '?', one each, so that no message is lost for them.
+    Every byte that is no UTF-8 becomes '?', so that no message is lost for it.
     Raises CorruptSample when `raw` is too short or otherwise not such a message.
     """
     view = memoryview(raw)
@@ -49,37 +48,21 @@ def deserialize(raw: memoryview | bytes, message_type: type[M], header_size: int
         raise CorruptSample(f"{len(view)} bytes are no plain CDR of {message_type.TYPE_NAME}")
     definition = typestore.get_msgdef(message_type.TYPE_NAME)
     read = definition.deserialize_cdr_le if view[1] else definition.deserialize_cdr_be
-    start = len(ENCAPSULATION) + header_size
-    repaired = False
-    while True:
+    fields = view[len(ENCAPSULATION) + header_size :]
+    try:
         try:
-            message, _ = read(view[start:], 0, message_type, typestore)
-        except UnicodeDecodeError as error:  # noqa: PERF203 (one round per bad string)
-            view = memoryview(_repair(view, error.object))
-            repaired = True
-        except (struct.error, ValueError, IndexError, SerdeError) as error:
-            raise CorruptSample(f"{len(view)} bytes are no {message_type.TYPE_NAME}: {error}") from error
-        else:
-            return message, repaired
+            return read(fields, 0, message_type, typestore)[0], False
+        except UnicodeDecodeError:
+            repaired = _with_valid_text(fields, message_type.TYPE_NAME, "<" if view[1] else ">")
+            return read(repaired, 0, message_type, typestore)[0], True
+    except (struct.error, ValueError, IndexError, SerdeError) as error:
+        raise CorruptSample(f"{len(view)} bytes are no {message_type.TYPE_NAME}: {error}") from error
 
 
-def _repair(raw: memoryview, text: bytes) -> bytes:
-    """The sample with the invalid bytes of one of its strings replaced."""
-    length = struct.pack("<I" if raw[1] else ">I", len(text) + 1)
-    # The length before the text keeps equal bytes elsewhere, in an image say, as they are.
-    return bytes(raw).replace(length + text, length + valid_utf8(text))
-
-
-def valid_utf8(text: bytes) -> bytes:
-    """`text` with every byte that is not part of valid UTF-8 replaced by '?'; the length stays."""
-    return text.decode(errors=QUESTION_MARKS).encode()
-
-
-def _question_marks(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeDecodeError):
-        raise error
-    return "?" * (error.end - error.start), error.end
-
-
-QUESTION_MARKS = "flash_vstream.question_marks"
-codecs.register_error(QUESTION_MARKS, _question_marks)
+def _with_valid_text(fields: memoryview, type_name: str, byte_order: str) -> memoryview:
+    """A copy whose strings are UTF-8. One pass: a sample may hold very many bad strings."""
+    copy = bytearray(fields)
+    for start, end in string_spans(copy, type_name, byte_order):
+        text = copy[start:end].decode(errors="surrogateescape")
+        copy[start:end] = text.encode(errors="replace")  # '?' for each bad byte: the length stays
+    return memoryview(copy)

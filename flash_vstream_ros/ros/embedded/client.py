@@ -4,41 +4,45 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from . import cyclone
 from .callback_groups import CallbackGroup
 from .cdr import ENCAPSULATION, SERVICE_HEADER, CorruptSample, deserialize, serialize
-from .peers import PeerQos, matched_reader, matched_writer
-from .qos import QoSProfile
+from .cyclone import Peer
+from .receiver import Receiver
 from .task import Future
-from .waitable import Waitable, Work
+from .waitable import Work
 
 if TYPE_CHECKING:
     from .node import Node
     from .wire import Reader, Writer
 
 
-class Client(Waitable):
-    reader: Reader
+class Client(Receiver):
+    """All clients of a service read the same topic: what is for others is dropped on the waiting thread."""
+
     writer: Writer
 
-    def __init__(self, node: Node, srv_type: Any, name: str, callback_group: CallbackGroup, qos: QoSProfile) -> None:
-        super().__init__(callback_group)
-        self._node = node
+    def __init__(self, node: Node, srv_type: Any, name: str, callback_group: CallbackGroup) -> None:
+        super().__init__(node, name, "replies", callback_group)
         self.srv_type = srv_type
         self.srv_name = name
-        self.service_name = name
-        self.qos_profile = qos
         self._lock = threading.Lock()
         self._sequence = 0
         self._pending: dict[int, Future] = {}
+        self._replies: deque[tuple[Future, memoryview]] = deque()
 
     def call_async(self, request: Any) -> Future:
-        """Send a request; the future gets the response while the node is spun."""
+        """Send a request; the future gets the response while the node is spun.
+
+        Raises TypeError for another type and TimeoutError where the service does not take requests.
+        """
         if not isinstance(request, self.srv_type.Request):
             expected = self.srv_type.Request.__name__
-            raise TypeError(f"Expected {expected} for {self.service_name}, got {type(request).__name__}")
+            raise TypeError(f"Expected {expected} for {self.srv_name}, got {type(request).__name__}")
         future = Future()
         with self._lock:
             self._sequence += 1
@@ -47,7 +51,7 @@ class Client(Waitable):
         future.add_done_callback(lambda _: self._forget(number))
         try:
             if not self.writer.write(serialize(request, SERVICE_HEADER.pack(self.writer.handle, number))):
-                raise TimeoutError(f"{self.service_name} does not take requests")
+                raise TimeoutError(f"{self.srv_name} does not take requests")
         except BaseException:
             self._forget(number)
             raise
@@ -67,7 +71,10 @@ class Client(Waitable):
     def remove_pending_request(self, future: Future) -> None:
         """Forget a request; a late response is then ignored."""
         with self._lock:
-            self._pending = {number: other for number, other in self._pending.items() if other is not future}
+            for number, other in self._pending.items():
+                if other is future:
+                    del self._pending[number]
+                    return
 
     def _forget(self, number: int) -> None:
         with self._lock:
@@ -76,9 +83,9 @@ class Client(Waitable):
     def service_is_ready(self) -> bool:
         """Whether a server takes requests and its replies reach this client."""
         writer, reader = self.writer.entity, self.reader.entity
-        servers = _service_ids(matched_reader(writer, handle) for handle in writer.get_matched_subscriptions())
-        repliers = _service_ids(matched_writer(reader, handle) for handle in reader.get_matched_publications())
-        return bool(servers & repliers)
+        servers = (cyclone.matched_reader(writer, handle) for handle in writer.get_matched_subscriptions())
+        repliers = (cyclone.matched_writer(reader, handle) for handle in reader.get_matched_publications())
+        return bool(_service_ids(servers) & _service_ids(repliers))
 
     def wait_for_service(self, timeout_sec: float | None = None) -> bool:
         bell = self._node.context.bell
@@ -87,41 +94,44 @@ class Client(Waitable):
             seen = bell.rings
             if self.service_is_ready():
                 return True
-            left = 0.1 if deadline is None else min(0.1, deadline - time.monotonic())
-            if left <= 0:
+            remaining = 0.1 if deadline is None else min(0.1, deadline - time.monotonic())
+            if remaining <= 0:
                 return False
-            bell.wait(seen, left)
+            bell.wait(seen, remaining)
         return False
 
-    def take(self) -> Work | None:
-        self.signalled = False
+    def on_data(self, reader: Reader) -> None:
+        """Replies have arrived: keep those to this client."""
         start = len(ENCAPSULATION)
-        while sample := self.reader.take():
+        while sample := reader.take():
             if len(sample.raw) < start + SERVICE_HEADER.size:
                 continue
             handle, number = SERVICE_HEADER.unpack_from(sample.raw, start)
-            with self._lock:
-                # All clients of a service read the same topic.
-                future = self._pending.get(number) if handle == self.writer.handle else None
-            if future is not None:
-                self.signalled = True  # there may be more
-                return self._completion(future, sample.raw)
-        return None
+            if handle == self.writer.handle:
+                with self._lock:
+                    future = self._pending.pop(number, None)
+                if future is not None:
+                    self._replies.append((future, sample.raw))
+        self.signalled = True
 
-    def _completion(self, future: Future, raw: memoryview) -> Work:
-        def complete() -> None:
-            try:
-                response, _ = deserialize(raw, self.srv_type.Response, SERVICE_HEADER.size)
-            except CorruptSample as error:
-                future.set_exception(error)
-            else:
-                future.set_result(response)
+    def take(self) -> Work | None:
+        self.signalled = False
+        try:
+            future, raw = self._replies.popleft()
+        except IndexError:
+            return None
+        self.signalled = True  # there may be more
+        return lambda: self._complete(future, raw)
 
-        return complete
+    def _complete(self, future: Future, raw: memoryview) -> None:
+        try:
+            response, _ = deserialize(raw, self.srv_type.Response, SERVICE_HEADER.size)
+        except CorruptSample as error:
+            future.set_exception(error)
+        else:
+            future.set_result(response)
 
-    def destroy(self) -> None:
-        self._node.destroy_client(self)
 
-
-def _service_ids(peers: Iterable[PeerQos | None]) -> set[str]:
-    return {peer.user_data.get("serviceid", "") for peer in peers if peer is not None}
+def _service_ids(peers: Iterable[Peer | None]) -> set[str]:
+    """What marks the two topics of one server; servers of other middlewares have no such mark."""
+    return {peer.user_data["serviceid"] for peer in peers if peer is not None and "serviceid" in peer.user_data}

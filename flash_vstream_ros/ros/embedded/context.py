@@ -1,4 +1,4 @@
-"""init() to shutdown(): the arguments, the wire and the signals of one process."""
+"""Context, as rclpy.context: everything between init() and shutdown()."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import atexit
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from .arguments import Arguments
 from .bell import Bell
@@ -19,11 +19,13 @@ from .logging import set_logger_level
 from .qos_watch import QosWatch
 from .wire import Wire
 
+T = TypeVar("T")
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Context:
-    """Where nodes live. One is enough for most processes; init() starts it and shutdown() frees everything."""
+    """The arguments, the participant, the graph and the signal handlers that nodes share."""
 
     def __init__(self) -> None:
         self.bell = Bell()
@@ -33,30 +35,23 @@ class Context:
         self._qos_watch: QosWatch | None = None
         self._stopped = False  # a plain flag: a signal handler may not take locks
         self._lock = threading.RLock()
-        self._on_shutdown: list[Callable[[], None]] = []
         self._previous_handlers: dict[int, Any] = {}
 
     @property
     def wire(self) -> Wire:
-        if self._wire is None:
-            raise NotInitializedException("init() has not been called, or shutdown() has")
-        return self._wire
+        return _initialized(self._wire)
 
     @property
     def graph(self) -> Graph:
-        if self._graph is None:
-            raise NotInitializedException("init() has not been called, or shutdown() has")
-        return self._graph
+        return _initialized(self._graph)
 
     @property
     def qos_watch(self) -> QosWatch:
-        if self._qos_watch is None:
-            raise NotInitializedException("init() has not been called, or shutdown() has")
-        return self._qos_watch
+        return _initialized(self._qos_watch)
 
     @property
     def closed(self) -> bool:
-        """Whether there is no network to take anything off from."""
+        """Whether DDS is not running."""
         return self._wire is None
 
     def init(self, args: Sequence[str] | None = None, *, domain_id: int | None = None) -> None:
@@ -74,22 +69,15 @@ class Context:
             domain = domain_id_from_environment() if domain_id is None else domain_id
             if not 0 <= domain <= MAX_DOMAIN_ID:
                 raise ValueError(f"domain_id is {domain}, expected 0 to {MAX_DOMAIN_ID}")
-            self._wire = Wire(domain, Discovery.from_environment(), self.arguments.enclave)
-            self._graph = Graph(self._wire, self.arguments.enclave, self.bell.ring)
+            self._wire = Wire(domain, Discovery.from_environment())
+            self._graph = Graph(self._wire, self.bell.ring)
             self._qos_watch = QosWatch(self._graph)
-            self._wire.every_slice(self._qos_watch.look)
+            self._wire.every_slice(self._qos_watch.report_pending)
             self._stopped = False
             atexit.register(self.try_shutdown)
 
     def ok(self) -> bool:
         return self._wire is not None and not self._stopped
-
-    def get_domain_id(self) -> int:
-        return int(self.wire.participant.domain_id)
-
-    def on_shutdown(self, callback: Callable[[], None]) -> None:
-        """Call `callback()` at the beginning of shutdown()."""
-        self._on_shutdown.append(callback)
 
     def shutdown(self) -> None:
         """Leave the network and free everything. Raises RuntimeError when not started."""
@@ -99,9 +87,6 @@ class Context:
                 raise RuntimeError("shutdown() was called without init()")
             self._stopped = True
             self.bell.ring()
-            callbacks, self._on_shutdown = self._on_shutdown, []
-            for callback in callbacks:
-                callback()
             self.uninstall_signal_handlers()
             wire.stop()
             graph.close()
@@ -125,7 +110,7 @@ class Context:
         if threading.current_thread() is not threading.main_thread():
             return
         for number, handler in list(self._previous_handlers.items()):
-            # Where another context's handler came on top, this one stays to pass signals on.
+            # If another context installed its handler later, this one stays to pass signals on.
             if signal.getsignal(number) == self._handle_signal:
                 signal.signal(number, handler)
                 del self._previous_handlers[number]
@@ -135,6 +120,12 @@ class Context:
         previous = self._previous_handlers.get(number)
         if callable(previous):
             previous(number, frame)
+
+
+def _initialized(part: T | None) -> T:
+    if part is None:
+        raise NotInitializedException("init() has not been called, or shutdown() has")
+    return part
 
 
 _default_context = Context()

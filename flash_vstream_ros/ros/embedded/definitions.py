@@ -1,9 +1,8 @@
-"""Service definitions of the ROS 2 packages that this runtime speaks; `rosbags` only has messages."""
+"""Service definitions of the ROS 2 packages that this runtime knows; `rosbags` only has messages."""
 
 SERVICES = {
     "std_srvs/srv/Empty": "---\n",
     "std_srvs/srv/Trigger": "---\nbool success\nstring message\n",
-    "std_srvs/srv/SetBool": "bool data\n---\nbool success\nstring message\n",
     "rcl_interfaces/srv/ListParameters": (
         "uint64 DEPTH_RECURSIVE=0\nstring[] prefixes\nuint64 depth\n---\nrcl_interfaces/ListParametersResult result\n"
     ),

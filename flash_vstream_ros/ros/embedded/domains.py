@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from cyclonedds.domain import Domain
 
+from . import cyclone
+
 
 @dataclass
 class _Shared:
@@ -20,7 +22,7 @@ _lock = threading.Lock()
 
 
 def enter(domain_id: int, configuration: str) -> None:
-    """Have a domain ready. Raises DDSException, and RuntimeError when it runs with another configuration."""
+    """Make a domain ready. Raises DDSException, and RuntimeError if it runs with another configuration."""
     with _lock:
         if domain_id not in _domains:
             _domains[domain_id] = _Shared(Domain(domain_id, configuration), configuration)
@@ -34,10 +36,10 @@ def enter(domain_id: int, configuration: str) -> None:
 
 
 def leave(domain_id: int) -> None:
-    """Give back what enter() took; the last one to leave frees the domain."""
+    """Undo enter(); the last one to leave frees the domain."""
     with _lock:
         shared = _domains[domain_id]
         shared.users -= 1
         if shared.users == 0:
             del _domains[domain_id]
-            shared.domain.__del__()
+            cyclone.dispose(shared.domain)

@@ -1,4 +1,4 @@
-"""The exceptions that rclpy raises, under rclpy's names."""
+"""The exceptions of rclpy that this runtime raises, under rclpy's names."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ class ShutdownException(Exception):
     """Spinning ended because the executor was shut down."""
 
 
+class UnsupportedEventTypeError(RuntimeError):
+    """Never raised here: Cyclone DDS has every event."""
+
+
 class InvalidHandle(Exception):
     """An entity is used after it was destroyed."""
 
@@ -28,32 +32,9 @@ class ROSArgumentError(ValueError):
     """A `--ros-args` argument or a parameter file cannot be understood."""
 
 
-UnknownROSArgsError = ROSArgumentError
-
-
 class NameValidationException(ValueError):
     def __init__(self, kind: str, name: str, reason: str, index: int) -> None:
         super().__init__(f"Invalid {kind}: {reason}:\n  '{name}'\n   {' ' * index}^")
-
-
-class InvalidNamespaceException(NameValidationException):
-    def __init__(self, name: str, reason: str, index: int) -> None:
-        super().__init__("namespace", name, reason, index)
-
-
-class InvalidNodeNameException(NameValidationException):
-    def __init__(self, name: str, reason: str, index: int) -> None:
-        super().__init__("node name", name, reason, index)
-
-
-class InvalidTopicNameException(NameValidationException):
-    def __init__(self, name: str, reason: str, index: int) -> None:
-        super().__init__("topic name", name, reason, index)
-
-
-class InvalidServiceNameException(NameValidationException):
-    def __init__(self, name: str, reason: str, index: int) -> None:
-        super().__init__("service name", name, reason, index)
 
 
 class ParameterException(Exception):
@@ -74,16 +55,6 @@ class ParameterAlreadyDeclaredException(ParameterException):
 class InvalidParameterException(ParameterException):
     def __init__(self, parameter_name: str) -> None:
         super().__init__("Not a parameter name", parameter_name)
-
-
-class ParameterUninitializedException(ParameterException):
-    def __init__(self, parameter_name: str) -> None:
-        super().__init__("Declared with a type but never given a value", parameter_name)
-
-
-class ParameterImmutableException(ParameterException):
-    def __init__(self, parameter_name: str) -> None:
-        super().__init__("Read-only", parameter_name)
 
 
 class InvalidParameterTypeException(ParameterException):

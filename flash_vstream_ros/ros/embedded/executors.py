@@ -8,9 +8,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .callback_groups import ReentrantCallbackGroup
 from .context import Context, get_default_context
 from .exceptions import ExternalShutdownException, ShutdownException
 from .task import Future
@@ -20,38 +19,15 @@ if TYPE_CHECKING:
     from .node import Node
 
 SIGNAL_SLICE = 0.1
-"""Longest wait between two looks at whether a signal has ended the context [s]."""
-
-
-class _Task(Waitable):
-    """A function to be run once by the executor."""
-
-    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        super().__init__(ReentrantCallbackGroup())
-        self.future = Future()
-        self._call = lambda: function(*args, **kwargs)
-        self.signalled = True
-
-    def take(self) -> Work | None:
-        if not self.signalled:
-            return None
-        self.signalled = False
-        return self._run
-
-    def _run(self) -> None:
-        try:
-            self.future.set_result(self._call())
-        except Exception as error:
-            self.future.set_exception(error)
+"""Longest wait before the executor checks whether a signal has ended the context [s]."""
 
 
 class Executor:
-    """Common part: the nodes, finding what is ready, and waiting for it."""
+    """The part that both executors share: the nodes, finding a callback that is ready, waiting for one."""
 
     def __init__(self, *, context: Context | None = None) -> None:
         self._context = context or get_default_context()
         self._nodes: list[Node] = []
-        self._tasks: deque[_Task] = deque()
         self._turn = 0
         self._is_shutdown = False
         self._lock = threading.Lock()
@@ -84,12 +60,6 @@ class Executor:
     def wake(self) -> None:
         self._context.bell.ring()
 
-    def create_task(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Future:
-        task = _Task(function, args, kwargs)
-        self._tasks.append(task)
-        self.wake()
-        return task.future
-
     def shutdown(self, timeout_sec: float | None = None) -> bool:
         """End spinning, after the callbacks that run now."""
         self._is_shutdown = True
@@ -114,13 +84,10 @@ class Executor:
         future.add_done_callback(lambda _: self.wake())
         deadline = _deadline(timeout_sec)
         while self._context.ok() and not future.done() and not self._is_shutdown:
-            left = _left(deadline)
-            if left is not None and left <= 0.0:
+            remaining = _remaining(deadline)
+            if remaining is not None and remaining <= 0.0:
                 return
-            self.spin_once_until_future_complete(future, left)
-
-    def spin_once_until_future_complete(self, future: Future, timeout_sec: float | None = None) -> None:
-        self._spin_once(timeout_sec, future.done)
+            self._spin_once(remaining, future.done)
 
     def _spin_once(self, timeout: float | None, stop: Callable[[], bool] = lambda: False) -> None:
         raise NotImplementedError
@@ -139,19 +106,17 @@ class Executor:
             work, due_in = self._find_work()
             if work:
                 return work
-            left = _left(deadline)
-            if left is not None and left <= 0.0:
+            remaining = _remaining(deadline)
+            if remaining is not None and remaining <= 0.0:
                 return None
-            self._context.bell.wait(seen, min(x for x in (SIGNAL_SLICE, left, due_in) if x is not None))
+            self._context.bell.wait(seen, min(x for x in (SIGNAL_SLICE, remaining, due_in) if x is not None))
 
     def _find_work(self) -> tuple[Work | None, float | None]:
         """-> (a run to do now, seconds until the next timer is due)"""
-        waitables: list[Waitable] = [*self._tasks]
-        for node in self.get_nodes():
-            waitables.extend(node.waitables)
+        waitables = [waitable for node in self.get_nodes() for waitable in node.waitables]
         due_in: float | None = None
         for offset in range(len(waitables)):
-            # Each search starts after the last one that had work: a busy camera starves nobody.
+            # Each search starts after the last waitable that had work, so that a busy camera starves nobody.
             index = (self._turn + offset) % len(waitables)
             waitable = waitables[index]
             if waitable.ready:
@@ -164,16 +129,14 @@ class Executor:
 
     def _claim(self, waitable: Waitable) -> Work | None:
         group = waitable.callback_group
-        if not group.can_execute(waitable) or not group.beginning_execution(waitable):
+        if not group.enter():
             return None
         work = None
         try:
             work = waitable.take()
         finally:
             if work is None:
-                group.ending_execution(waitable)
-        if isinstance(waitable, _Task) and waitable in self._tasks:
-            self._tasks.remove(waitable)
+                group.leave()
         if work is None:
             return None
         run = work
@@ -182,7 +145,7 @@ class Executor:
             try:
                 run()
             finally:
-                group.ending_execution(waitable)
+                group.leave()
                 self.wake()
 
         return claimed
@@ -242,10 +205,10 @@ class MultiThreadedExecutor(Executor):
                 self._running -= 1
             self.wake()
 
-    def shutdown(self, timeout_sec: float | None = None, *, wait_for_threads: bool = True) -> bool:
-        """End spinning. -> whether all callbacks have ended (within `timeout_sec`, where given)"""
+    def shutdown(self, timeout_sec: float | None = None) -> bool:
+        """End spinning. -> whether all callbacks have ended (within `timeout_sec`, if given)"""
         super().shutdown(timeout_sec)
-        wait = wait_for_threads and threading.get_ident() not in self._workers
+        wait = threading.get_ident() not in self._workers
         self._pool.shutdown(wait=wait and timeout_sec is None)
         if wait and timeout_sec is not None:
             deadline = time.monotonic() + timeout_sec
@@ -258,5 +221,5 @@ def _deadline(timeout: float | None) -> float | None:
     return None if timeout is None or timeout < 0 else time.monotonic() + timeout
 
 
-def _left(deadline: float | None) -> float | None:
+def _remaining(deadline: float | None) -> float | None:
     return None if deadline is None else deadline - time.monotonic()

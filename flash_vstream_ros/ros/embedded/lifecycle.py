@@ -1,4 +1,4 @@
-"""Managed nodes, as rclpy.lifecycle: callbacks of the transitions, and the services that ask for them."""
+"""Managed nodes, as rclpy.lifecycle: callbacks of the transitions, and the services that request them."""
 
 from __future__ import annotations
 
@@ -35,20 +35,16 @@ else:
 
 
 class LifecycleNodeMixin(_Base):
-    """The states of a node, in multiple inheritance before Node, whose __init__ runs first.
+    """The life cycle of a node, inherited before Node; Node.__init__ runs first.
 
-    Unlike rclpy's it says why a callback failed, and a request for a transition that is not possible is answered
-    with success = False, whether it names a label or an id.
+    Unlike rclpy's it logs why a callback failed, and replies success = False to a request for a transition that is not
+    possible, whether it names a label or an id.
     """
 
-    def __init__(
-        self, *, enable_communication_interface: bool = True, callback_group: CallbackGroup | None = None
-    ) -> None:
+    def __init__(self, *, callback_group: CallbackGroup | None = None) -> None:
         event = message_class("lifecycle_msgs/msg/TransitionEvent")
         self._transition_events = self.create_publisher(event, "~/transition_event", 10)
         self._state_machine = StateMachine(self._publish_transition)
-        if not enable_communication_interface:
-            return
         for name, kind, callback in (
             ("change_state", "ChangeState", self._on_change_state),
             ("get_state", "GetState", self._on_get_state),
@@ -59,45 +55,22 @@ class LifecycleNodeMixin(_Base):
             service_type = service_class(f"lifecycle_msgs/srv/{kind}")
             self.create_service(service_type, f"~/{name}", callback, callback_group=callback_group)
 
-    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Get ready to work. `state` is the one before, here and below."""
+    def _succeed(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """The callback of a transition if the node has none of its own. `state` is the state before the transition.
+
+        on_error is called after another callback returned ERROR or raised: SUCCESS leads to unconfigured, all else to
+        finalized.
+        """
         return TransitionCallbackReturn.SUCCESS
 
-    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Begin to work."""
-        return TransitionCallbackReturn.SUCCESS
-
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Undo on_activate."""
-        return TransitionCallbackReturn.SUCCESS
-
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Undo on_configure."""
-        return TransitionCallbackReturn.SUCCESS
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """End for good, from any state."""
-        return TransitionCallbackReturn.SUCCESS
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """After another callback returned ERROR or raised. SUCCESS leads to unconfigured, all else to finalized."""
-        return TransitionCallbackReturn.SUCCESS
+    on_configure = on_activate = on_deactivate = on_cleanup = on_shutdown = on_error = _succeed
 
     def trigger_configure(self) -> TransitionCallbackReturn:
-        """What on_configure returned, as below for the other callbacks. Raises RuntimeError where not possible."""
+        """Run the transition. -> what its callback returned; raises RuntimeError if it is not possible."""
         return self._change_state("configure")
 
     def trigger_activate(self) -> TransitionCallbackReturn:
         return self._change_state("activate")
-
-    def trigger_deactivate(self) -> TransitionCallbackReturn:
-        return self._change_state("deactivate")
-
-    def trigger_cleanup(self) -> TransitionCallbackReturn:
-        return self._change_state("cleanup")
-
-    def trigger_shutdown(self) -> TransitionCallbackReturn:
-        return self._change_state("shutdown")
 
     def _change_state(self, wanted: int | str) -> TransitionCallbackReturn:
         before = self._state_machine.begin(wanted)
@@ -155,14 +128,6 @@ class LifecycleNodeMixin(_Base):
     def _on_get_transition_graph(self, _: Any, response: Any) -> Any:
         response.available_transitions = [_description(transition) for transition in TRANSITIONS]
         return response
-
-
-class LifecycleNode(LifecycleNodeMixin, Node):
-    """A managed node. `options` are those of Node."""
-
-    def __init__(self, node_name: str, *, enable_communication_interface: bool = True, **options: Any) -> None:
-        Node.__init__(self, node_name, **options)
-        LifecycleNodeMixin.__init__(self, enable_communication_interface=enable_communication_interface)
 
 
 def _state_message(state: LifecycleState) -> Any:

@@ -16,7 +16,7 @@ class LifecycleState(NamedTuple):
 
 
 class LifecycleTransition(NamedTuple):
-    """A change from one state to another. Ids below 10 are asked for; the others follow from a callback's return."""
+    """A change from one state to another. Ids below 10 can be requested; the others follow from a callback's return."""
 
     transition_id: int
     label: str
@@ -40,7 +40,7 @@ class TransitionCallbackReturn(Enum):
 
 
 class InvalidTransition(RuntimeError):
-    """The transition does not start in the node's present state."""
+    """The transition does not start in the current state."""
 
 
 STATES = {
@@ -60,7 +60,7 @@ STATES = {
     )
 }
 
-# label, state under way, first id of its three endings, goals of success, failure and error; then id and start of each
+# label, transition state, first id of its three endings, goals of success, failure and error; then id and start of each
 _TABLE: tuple[tuple[str, str, int, tuple[str, str, str], dict[int, str]], ...] = (
     ("configure", "configuring", 10, ("inactive", "unconfigured", "errorprocessing"), {1: "unconfigured"}),
     ("cleanup", "cleaningup", 20, ("unconfigured", "inactive", "errorprocessing"), {2: "inactive"}),
@@ -78,18 +78,18 @@ _TABLE: tuple[tuple[str, str, int, tuple[str, str, str], dict[int, str]], ...] =
 
 
 def _transitions() -> Iterator[LifecycleTransition]:
-    for label, under_way, first_id, goals, starts in _TABLE:
+    for label, during, first_id, goals, starts in _TABLE:
         for number, start in starts.items():
-            yield LifecycleTransition(number, label, STATES[start], STATES[under_way])
+            yield LifecycleTransition(number, label, STATES[start], STATES[during])
         for offset, (ending, goal) in enumerate(zip(TransitionCallbackReturn, goals, strict=True)):
-            yield LifecycleTransition(first_id + offset, ending.to_label(), STATES[under_way], STATES[goal])
+            yield LifecycleTransition(first_id + offset, ending.to_label(), STATES[during], STATES[goal])
 
 
 TRANSITIONS = tuple(_transitions())
 
 
 class StateMachine:
-    """Where a node is in the graph. A transition that was begun has to be ended before another one begins."""
+    """The current state of a node. A transition that has begun has to end before another one begins."""
 
     def __init__(self, on_change: Callable[[LifecycleTransition], None]) -> None:
         self._on_change = on_change
@@ -98,11 +98,11 @@ class StateMachine:
 
     @property
     def available(self) -> list[LifecycleTransition]:
-        """The transitions that start in the present state."""
+        """The transitions that start in the current state."""
         return [transition for transition in TRANSITIONS if transition.start == self.current]
 
     def begin(self, wanted: int | str) -> LifecycleState:
-        """Start the transition with this id or label. Returns the state before; raises InvalidTransition."""
+        """Begin the transition with this id or label. -> the state before; raises InvalidTransition."""
         with self._lock:
             before, possible = self.current, [transition for transition in self.available if transition.public]
             for transition in possible:
@@ -116,7 +116,7 @@ class StateMachine:
         return before
 
     def end(self, result: TransitionCallbackReturn) -> None:
-        """Follow what the callback of the state under way returned."""
+        """End the transition according to what its callback returned."""
         ending = next(transition for transition in self.available if transition.label == result.to_label())
         self.current = ending.goal
         self._on_change(ending)

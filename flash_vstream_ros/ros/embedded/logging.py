@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
@@ -28,7 +29,7 @@ _console = threading.Lock()
 
 
 def set_logger_level(name: str, level: LoggingSeverity | int) -> None:
-    """Set the least severity printed for `name` and what is under it; "" is everything."""
+    """Set the lowest severity printed for `name` and its children; "" is the root."""
     _levels[name] = LoggingSeverity(level)
 
 
@@ -62,23 +63,14 @@ def remove_sink(sink: Sink) -> None:
 
 
 class RcutilsLogger:
-    """A named logger. One call site is known by its file and line, for `once` and `throttle_duration_sec`."""
+    """A named logger. `throttle_duration_sec` counts for each call site, that is file and line."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._last: dict[tuple[str, int], float] = {}
 
-    def get_child(self, name: str) -> RcutilsLogger:
-        return get_logger(f"{self.name}.{name}" if self.name else name)
-
     def set_level(self, level: LoggingSeverity | int) -> None:
         set_logger_level(self.name, level)
-
-    def get_effective_level(self) -> LoggingSeverity:
-        return get_logger_effective_level(self.name)
-
-    def is_enabled_for(self, level: LoggingSeverity | int) -> bool:
-        return level >= self.get_effective_level()
 
     def debug(self, message: Any, **options: Any) -> bool:
         return self._log(LoggingSeverity.DEBUG, message, **options)
@@ -94,48 +86,27 @@ class RcutilsLogger:
     def error(self, message: Any, **options: Any) -> bool:
         return self._log(LoggingSeverity.ERROR, message, **options)
 
-    def fatal(self, message: Any, **options: Any) -> bool:
-        return self._log(LoggingSeverity.FATAL, message, **options)
-
-    def log(self, message: Any, severity: LoggingSeverity | int, **options: Any) -> bool:
-        return self._log(LoggingSeverity(severity), message, **options)
-
-    def _log(
-        self,
-        level: LoggingSeverity,
-        message: Any,
-        *,
-        once: bool = False,
-        skip_first: bool = False,
-        throttle_duration_sec: float | None = None,
-        throttle_time_source_type: Any = None,
-    ) -> bool:
-        if (once or skip_first or throttle_duration_sec) and not self._due(
-            once, skip_first, throttle_duration_sec or 0.0
-        ):
+    def _log(self, level: LoggingSeverity, message: Any, *, throttle_duration_sec: float = 0.0) -> bool:
+        if throttle_duration_sec and not self._due(throttle_duration_sec):
             return False
-        if not self.is_enabled_for(level):
+        if level < get_logger_effective_level(self.name):
             return False
-        stamp = time.time_ns()
-        _print(level, self.name, str(message), stamp)
+        _print(level, self.name, str(message), time.time_ns())
         return True
 
-    def _due(self, once: bool, skip_first: bool, period: float) -> bool:
+    def _due(self, period: float) -> bool:
         caller = sys._getframe(3)
         site = (caller.f_code.co_filename, caller.f_lineno)
-        last = self._last.get(site)
         now = time.monotonic()
-        if last is None:
-            self._last[site] = now
-            return not skip_first
-        if once or now - last < period:
+        if now - self._last.get(site, -math.inf) < period:
             return False
         self._last[site] = now
         return True
 
 
 def _print(level: LoggingSeverity, name: str, text: str, stamp: int) -> None:
-    line = f"[{level.name}] [{stamp // 10**9}.{stamp % 10**9:09d}] [{name}]: {text}\n"
+    text = text.encode(errors="replace").decode()
+    line = f"[{level.name}] [{stamp // 10**9}.{stamp % 10**9:09d}] [{name}]: {text.translate(_PRINTABLE)}\n"
     stream = sys.stdout if os.environ.get("RCUTILS_LOGGING_USE_STDOUT") == "1" else sys.stderr
     with _console:
         try:
@@ -146,6 +117,9 @@ def _print(level: LoggingSeverity, name: str, text: str, stamp: int) -> None:
     for sink in _sinks:
         sink(level, name, text, stamp)
 
+
+# Text of a peer must not move the cursor, and no line that it begins may look like a log line.
+_PRINTABLE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {9: "\t", 10: "\n  "}
 
 _loggers: dict[str, RcutilsLogger] = {}
 

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import re
 
-from .exceptions import (
-    InvalidNamespaceException,
-    InvalidNodeNameException,
-    InvalidServiceNameException,
-    InvalidTopicNameException,
-    NameValidationException,
-)
+from .exceptions import NameValidationException
 
 GRAPH_TOPIC = "ros_discovery_info"
 
 
 def validate_node_name(name: str) -> str:
     if not name:
-        raise InvalidNodeNameException(name, "it must not be empty", 0)
-    _refuse(InvalidNodeNameException, name, r"[^A-Za-z0-9_]", "it holds a character other than letters, digits, '_'")
-    _refuse(InvalidNodeNameException, name, r"^[0-9]", "it starts with a digit")
+        raise NameValidationException("node name", name, "it must not be empty", 0)
+    _refuse("node name", name, r"[^A-Za-z0-9_]", "it holds a character other than letters, digits, '_'")
+    _refuse("node name", name, r"^[0-9]", "it starts with a digit")
     return name
 
 
@@ -27,20 +21,20 @@ def validate_namespace(namespace: str) -> str:
     """The namespace with its leading slash and without a trailing one."""
     full = "/" + namespace.strip("/") if namespace.strip("/") else "/"
     if full != "/":
-        _validate_tokens(InvalidNamespaceException, full)
+        _validate_tokens("namespace", full)
     return full
 
 
-def _refuse(error: type[NameValidationException], name: str, pattern: str, reason: str) -> None:
+def _refuse(kind: str, name: str, pattern: str, reason: str) -> None:
     if found := re.search(pattern, name):
-        raise error(name, reason, found.start())  # type: ignore[call-arg]
+        raise NameValidationException(kind, name, reason, found.start())
 
 
-def _validate_tokens(error: type[NameValidationException], name: str) -> None:
-    _refuse(error, name, r"[^A-Za-z0-9_/]", "it holds a character other than letters, digits, '_', '/'")
-    _refuse(error, name, r"//", "it holds two slashes in a row")
-    _refuse(error, name, r"(?<=/)[0-9]", "one of its parts starts with a digit")
-    _refuse(error, name, r"(?<=.)/$", "it ends with a slash")
+def _validate_tokens(kind: str, name: str) -> None:
+    _refuse(kind, name, r"[^A-Za-z0-9_/]", "it holds a character other than letters, digits, '_', '/'")
+    _refuse(kind, name, r"//", "it holds two slashes in a row")
+    _refuse(kind, name, r"(?<=/)[0-9]", "one of its parts starts with a digit")
+    _refuse(kind, name, r"(?<=.)/$", "it ends with a slash")
 
 
 def full_node_name(name: str, namespace: str) -> str:
@@ -49,20 +43,18 @@ def full_node_name(name: str, namespace: str) -> str:
 
 def expand(name: str, node_name: str, namespace: str, *, service: bool = False) -> str:
     """The absolute name of a relative ("image"), private ("~/status") or absolute ("/tf") one."""
-    error = InvalidServiceNameException if service else InvalidTopicNameException
+    kind = "service name" if service else "topic name"
     if not name:
-        raise error(name, "it must not be empty", 0)
-    substituted = name.replace("{node}", node_name).replace("{ns}", namespace.strip("/"))
-    substituted = substituted.replace("{namespace}", namespace.strip("/"))
-    if substituted == "~" or substituted.startswith("~/"):
-        full = full_node_name(node_name, namespace) + substituted[1:]
-    elif substituted.startswith("~"):
-        raise error(name, "'~' has to be followed by '/'", 1)
-    elif substituted.startswith("/"):
-        full = substituted
+        raise NameValidationException(kind, name, "it must not be empty", 0)
+    if name == "~" or name.startswith("~/"):
+        full = full_node_name(node_name, namespace) + name[1:]
+    elif name.startswith("~"):
+        raise NameValidationException(kind, name, "'~' has to be followed by '/'", 1)
+    elif name.startswith("/"):
+        full = name
     else:
-        full = f"{namespace.rstrip('/')}/{substituted}"
-    _validate_tokens(error, full)
+        full = f"{namespace.rstrip('/')}/{name}"
+    _validate_tokens(kind, full)
     return full
 
 
@@ -79,12 +71,12 @@ def reply_to_dds(name: str) -> str:
 
 
 def topic_from_dds(name: str) -> str | None:
-    """The ROS topic of a DDS topic, or None where it is none."""
+    """The ROS topic of a DDS topic, or None if it is none."""
     return name[2:] if name.startswith("rt/") else None
 
 
 def service_from_dds(name: str) -> str | None:
-    """The ROS service of a DDS request topic, or None where it is none."""
+    """The ROS service of a DDS request topic, or None if it is none."""
     return name[2 : -len("Request")] if name.startswith("rq/") and name.endswith("Request") else None
 
 

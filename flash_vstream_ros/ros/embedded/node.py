@@ -9,29 +9,25 @@ from typing import Any
 from cyclonedds.core import DDSStatus
 
 from . import names
-from .arguments import Arguments
 from .callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup
 from .client import Client
-from .clock import Clock, ROSClock
+from .clock import Clock, ROSClock, TimeSource
 from .context import Context, get_default_context
-from .duration import NANOSECONDS
-from .event_handler import NO_EVENTS, EntityEvents, PublisherEventCallbacks, SubscriptionEventCallbacks
-from .guard_condition import GuardCondition
 from .logging import RcutilsLogger, get_logger
 from .node_graph import NodeGraph
 from .node_parameters import NodeParameters
 from .parameter import Parameter
 from .parameter_services import ParameterEvents, ParameterServices
-from .parameters import Parameters
 from .publisher import Publisher
-from .qos import QoSProfile, as_profile, for_service, qos_profile_services_default, to_dds
+from .qos import SERVICE_READER, SERVICE_WRITER, QoSProfile, as_profile, to_dds
+from .receiver import Receiver
 from .rosout import Rosout
 from .service import Service
-from .subscription import Subscription
-from .time_source import TimeSource
+from .subscription import Subscription, SubscriptionEventCallbacks
+from .time import NANOSECONDS
 from .timer import Timer
 from .types import idl_type, type_hash
-from .waitable import Waitable
+from .waitable import GuardCondition, Waitable
 from .wire import Reader, Writer
 
 
@@ -41,23 +37,17 @@ class Node(NodeParameters, NodeGraph):
         node_name: str,
         *,
         context: Context | None = None,
-        cli_args: Sequence[str] | None = None,
         namespace: str | None = None,
-        use_global_arguments: bool = True,
-        enable_rosout: bool = True,
         start_parameter_services: bool = True,
         parameter_overrides: Sequence[Parameter] | None = None,
-        allow_undeclared_parameters: bool = False,
-        automatically_declare_parameters_from_overrides: bool = False,
     ) -> None:
         """Raises NotInitializedException before init(), and InvalidNodeName/NamespaceException."""
         self._context = context or get_default_context()
-        local = Arguments.parse(_with_ros_args(cli_args or ()))
-        shared = self._context.arguments if use_global_arguments else Arguments()
-        self._remaps = Arguments(remap_rules=[*local.remap_rules, *shared.remap_rules])
-        self._name = names.validate_node_name(self._remaps.node_name(node_name))
+        arguments = self._context.arguments
+        self._remap = arguments.remap
+        self._name = names.validate_node_name(arguments.node_name(node_name))
         self._rule_name = node_name
-        self._namespace = names.validate_namespace(self._remaps.node_namespace(node_name, namespace or "/"))
+        self._namespace = names.validate_namespace(arguments.node_namespace(node_name, namespace or "/"))
         self._full_name = names.full_node_name(self._name, self._namespace)
         self._logger = get_logger(self._full_name.strip("/").replace("/", "."))
         self.executor: Any = None
@@ -65,28 +55,25 @@ class Node(NodeParameters, NodeGraph):
         self._publishers: list[Publisher] = []
         self._default_callback_group = MutuallyExclusiveCallbackGroup()
         self.ros_clock = ROSClock()
-        values = shared.parameter_overrides(self._full_name) | local.parameter_overrides(self._full_name)
-        self._parameter_overrides = {name: Parameter(name, None, value) for name, value in values.items()}
-        self._parameter_overrides.update({parameter.name: parameter for parameter in parameter_overrides or ()})
-        self.parameters = Parameters(self._parameter_overrides, allow_undeclared=allow_undeclared_parameters)
+        values = arguments.parameter_overrides(self._full_name)
+        overrides = {name: Parameter(name, None, value) for name, value in values.items()}
+        NodeParameters.__init__(
+            self, overrides | {parameter.name: parameter for parameter in parameter_overrides or ()}
+        )
         self._entities = self._context.graph.add_node(self._name, self._namespace)
         self._destroyed = False
-        self._rosout = Rosout(self) if enable_rosout else None
-        ParameterEvents(self)
-        if automatically_declare_parameters_from_overrides:
-            for name, parameter in self._parameter_overrides.items():
-                self.declare_parameter(name, parameter.value)
+        self._rosout = Rosout(self)
+        self._parameter_events = ParameterEvents(self)
         TimeSource(self)
         if start_parameter_services:
             ParameterServices(self)
 
+    def on_parameter_change(self, new: list[Parameter], changed: list[Parameter]) -> None:
+        self._parameter_events.publish(new, changed)
+
     @property
     def context(self) -> Context:
         return self._context
-
-    @property
-    def default_callback_group(self) -> CallbackGroup:
-        return self._default_callback_group
 
     def get_name(self) -> str:
         return self._name
@@ -116,63 +103,49 @@ class Node(NodeParameters, NodeGraph):
         return [waitable for waitable in self.waitables if isinstance(waitable, Service)]
 
     @property
-    def clients(self) -> list[Client]:
-        return [waitable for waitable in self.waitables if isinstance(waitable, Client)]
-
-    @property
     def timers(self) -> list[Timer]:
         return [waitable for waitable in self.waitables if isinstance(waitable, Timer)]
 
-    def resolve_topic_name(self, topic: str, *, only_expand: bool = False) -> str:
-        return self._resolve(topic, "topic", only_expand)
+    def resolve_topic_name(self, topic: str) -> str:
+        return self._resolve(topic, service=False)
 
-    def resolve_service_name(self, service: str, *, only_expand: bool = False) -> str:
-        return self._resolve(service, "service", only_expand)
+    def resolve_service_name(self, service: str) -> str:
+        return self._resolve(service, service=True)
 
-    def _resolve(self, name: str, kind: str, only_expand: bool) -> str:
-        full = names.expand(name, self._name, self._namespace, service=kind == "service")
-        if only_expand:
-            return full
-        return self._remaps.remap(full, kind, self._name, self._namespace, self._rule_name)
+    def _resolve(self, name: str, *, service: bool) -> str:
+        full = names.expand(name, self._name, self._namespace, service=service)
+        return self._remap(full, self._name, self._namespace, self._rule_name, service=service)
 
-    def create_publisher(
-        self,
-        msg_type: Any,
-        topic: str,
-        qos_profile: QoSProfile | int,
-        *,
-        callback_group: CallbackGroup | None = None,
-        event_callbacks: PublisherEventCallbacks | None = None,
-    ) -> Publisher:
+    def create_publisher(self, msg_type: Any, topic: str, qos_profile: QoSProfile | int) -> Publisher:
         qos = as_profile(qos_profile)
-        name = self.resolve_topic_name(topic)
-        publisher = Publisher(self, msg_type, name, qos)
-        publisher.events = EntityEvents(event_callbacks, self._group(callback_group))
-        publisher.writer = self._writer(names.topic_to_dds(name), name, msg_type, qos, events=publisher.events)
+        publisher = Publisher(self, msg_type, self.resolve_topic_name(topic), qos)
+        publisher.writer = self._writer(names.topic_to_dds(publisher.topic_name), publisher.topic_name, msg_type, qos)
         self._publishers.append(publisher)
         self._context.graph.change_entities(self._entities, add=[publisher.writer])
-        self._begin_events(publisher.events, publisher.writer)
         return publisher
 
     def create_subscription(
         self,
         msg_type: Any,
         topic: str,
-        callback: Callable[..., None],
+        callback: Callable[[Any], None],
         qos_profile: QoSProfile | int,
         *,
         callback_group: CallbackGroup | None = None,
         event_callbacks: SubscriptionEventCallbacks | None = None,
-        raw: bool = False,
     ) -> Subscription:
-        qos = as_profile(qos_profile)
-        name = self.resolve_topic_name(topic)
-        subscription = Subscription(self, msg_type, name, callback, self._group(callback_group), qos, raw)
-        subscription.events = EntityEvents(event_callbacks, subscription.callback_group)
-        dds_name, events = names.topic_to_dds(name), subscription.events
-        subscription.reader = self._reader(subscription, dds_name, name, msg_type, qos, events=events)
+        qos, name = as_profile(qos_profile), self.resolve_topic_name(topic)
+        group = self._group(callback_group)
+        subscription = Subscription(self, msg_type, name, callback, group, qos, event_callbacks)
+        lost = subscription.lost_messages
+        statuses = DDSStatus.SampleLost if lost else 0
+        subscription.reader = self._reader(
+            subscription, names.topic_to_dds(name), msg_type, qos, more_statuses=statuses
+        )
         self._add(subscription, subscription.reader)
-        self._begin_events(events, subscription.reader)
+        if lost:
+            lost.reader = subscription.reader.entity
+            self._add(lost)
         return subscription
 
     def create_service(
@@ -181,16 +154,17 @@ class Node(NodeParameters, NodeGraph):
         srv_name: str,
         callback: Callable[[Any, Any], Any],
         *,
-        qos_profile: QoSProfile = qos_profile_services_default,
+        qos_profile: QoSProfile | None = None,
         callback_group: CallbackGroup | None = None,
     ) -> Service:
+        """`qos_profile` is for rclpy: here the histories of a service are always long."""
         name = self.resolve_service_name(srv_name)
-        service = Service(self, srv_type, name, callback, self._group(callback_group), qos_profile)
+        service = Service(self, srv_type, name, callback, self._group(callback_group))
         identity = f"serviceid={_identity()};"
-        request, reply = names.request_to_dds(name), names.reply_to_dds(name)
-        qos = for_service(qos_profile)
-        service.writer = self._writer(reply, name, srv_type.Response, qos, identity)
-        service.reader = self._reader(service, request, name, srv_type.Request, qos, identity)
+        service.writer = self._writer(names.reply_to_dds(name), name, srv_type.Response, SERVICE_WRITER, identity)
+
+        request, lost = names.request_to_dds(name), DDSStatus.SampleLost
+        service.reader = self._reader(service, request, srv_type.Request, SERVICE_READER, identity, lost)
         self._add(service, service.reader, service.writer)
         return service
 
@@ -199,16 +173,17 @@ class Node(NodeParameters, NodeGraph):
         srv_type: Any,
         srv_name: str,
         *,
-        qos_profile: QoSProfile = qos_profile_services_default,
+        qos_profile: QoSProfile | None = None,
         callback_group: CallbackGroup | None = None,
     ) -> Client:
+        """`qos_profile` is for rclpy: here the histories of a client are always long."""
         name = self.resolve_service_name(srv_name)
-        client = Client(self, srv_type, name, self._group(callback_group), qos_profile)
+        client = Client(self, srv_type, name, self._group(callback_group))
         identity = f"clientid={_identity()};"
-        request, reply = names.request_to_dds(name), names.reply_to_dds(name)
-        qos = for_service(qos_profile)
-        client.reader = self._reader(client, reply, name, srv_type.Response, qos, identity)
-        client.writer = self._writer(request, name, srv_type.Request, qos, identity)
+        client.writer = self._writer(names.request_to_dds(name), name, srv_type.Request, SERVICE_WRITER, identity)
+
+        reply = names.reply_to_dds(name)
+        client.reader = self._reader(client, reply, srv_type.Response, SERVICE_READER, identity)
         self._add(client, client.reader, client.writer)
         return client
 
@@ -218,18 +193,17 @@ class Node(NodeParameters, NodeGraph):
         callback: Callable[[], None],
         callback_group: CallbackGroup | None = None,
         clock: Clock | None = None,
-        autostart: bool = True,
     ) -> Timer:
         period = int(float(timer_period_sec) * NANOSECONDS)
         group = self._group(callback_group)
-        timer = Timer(self, callback, group, period, clock or self.ros_clock, autostart)
+        timer = Timer(self, callback, group, period, clock or self.ros_clock)
         self._add(timer)
         return timer
 
     def create_guard_condition(
         self, callback: Callable[[], None], callback_group: CallbackGroup | None = None
     ) -> GuardCondition:
-        guard = GuardCondition(self, callback, self._group(callback_group))
+        guard = GuardCondition(self._context.bell, callback, self._group(callback_group))
         self._add(guard)
         return guard
 
@@ -237,19 +211,19 @@ class Node(NodeParameters, NodeGraph):
         if publisher not in self._publishers:
             return False
         self._publishers.remove(publisher)
-        self._end_events(publisher.events)
         self._close(publisher.writer)
         return True
 
     def destroy_subscription(self, subscription: Subscription) -> bool:
-        self._end_events(subscription.events)
-        return self._remove(subscription, "reader")
+        if subscription.lost_messages:
+            self._remove(subscription.lost_messages)
+        return self._remove(subscription)
 
     def destroy_service(self, service: Service) -> bool:
-        return self._remove(service, "reader", "writer")
+        return self._remove(service)
 
     def destroy_client(self, client: Client) -> bool:
-        return self._remove(client, "reader", "writer")
+        return self._remove(client)
 
     def destroy_timer(self, timer: Timer) -> bool:
         timer.cancel()
@@ -265,20 +239,13 @@ class Node(NodeParameters, NodeGraph):
         self._destroyed = True
         if self.executor is not None:
             self.executor.remove_node(self)
-        if self._rosout is not None:
-            self._rosout.close()
+        self._rosout.close()
         for publisher in self.publishers:
             self.destroy_publisher(publisher)
         for waitable in self.waitables:
-            self._remove(waitable, "reader", "writer")
+            self._remove(waitable)
         if not self._context.closed:
             self._context.graph.remove_node(self._entities)
-
-    def __enter__(self) -> Node:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.destroy_node()
 
     def _group(self, group: CallbackGroup | None) -> CallbackGroup:
         return group if group is not None else self._default_callback_group
@@ -289,11 +256,12 @@ class Node(NodeParameters, NodeGraph):
             self._context.graph.change_entities(self._entities, add=ends)
         self._context.bell.ring()
 
-    def _remove(self, waitable: Waitable, *ends: str) -> bool:
+    def _remove(self, waitable: Waitable) -> bool:
         if not any(other is waitable for other in self.waitables):
             return False
         self.waitables = tuple(other for other in self.waitables if other is not waitable)
-        self._close(*(getattr(waitable, end) for end in ends if hasattr(waitable, end)))
+        if isinstance(waitable, Receiver):
+            self._close(*(vars(waitable)[end] for end in ("reader", "writer") if end in vars(waitable)))
         return True
 
     def _close(self, *ends: Reader | Writer) -> None:
@@ -302,66 +270,37 @@ class Node(NodeParameters, NodeGraph):
         self._context.graph.change_entities(self._entities, remove=ends)
         for end in ends:
             end.close()
+            self._context.qos_watch.forget(end.gid)
 
     def _topic(self, dds_name: str, msg_type: Any, qos: QoSProfile, identity: str) -> tuple[Any, Any]:
-        """The topic, and the QoS of an end of it, which tells its type hash."""
+        """The topic, and the DDS policies of an end of it, which announce its type hash."""
         is_service = not dds_name.startswith("rt/")
         topic = self._context.wire.topic(dds_name, idl_type(msg_type.TYPE_NAME, is_service))
         return topic, to_dds(qos, f"{identity}typehash={type_hash(msg_type.TYPE_NAME)};")
 
-    def _begin_events(self, events: EntityEvents, end: Reader | Writer) -> None:
-        for handler in events.handlers:
-            handler.entity = end.entity
-            self._add(handler)
+    def watch_qos(self, end: Reader | Writer, topic: str, qos: QoSProfile) -> None:
+        """Report the peer with incompatible QoS that `end` has met, once its node is known."""
+        self._context.qos_watch.suspect(end.gid, topic, qos, isinstance(end, Writer), self._logger)
 
-    def _end_events(self, events: EntityEvents) -> None:
-        for handler in events.handlers:
-            self._remove(handler)
+    def _writer(self, dds_name: str, name: str, msg_type: Any, qos: QoSProfile, identity: str = "") -> Writer:
+        def on_incompatible_qos(writer: Writer, status: int) -> None:
+            self.watch_qos(writer, name, qos)
 
-    def _writer(
-        self,
-        dds_name: str,
-        name: str,
-        msg_type: Any,
-        qos: QoSProfile,
-        identity: str = "",
-        events: EntityEvents = NO_EVENTS,
-    ) -> Writer:
-        def on_status(writer: Writer, status: int) -> None:
-            events.signal(status)
-            if status & DDSStatus.OfferedIncompatibleQos and events.says_incompatible:
-                self._context.qos_watch.suspect(writer.gid, name, dds_name, qos, True, self._logger)
-            self._context.bell.ring()
-
-        topic, dds_qos = self._topic(dds_name, msg_type, qos, identity)
-        return Writer(self._context.wire, topic, dds_qos, on_status, events.statuses)
+        return Writer(self._context.wire, *self._topic(dds_name, msg_type, qos, identity), on_incompatible_qos)
 
     def _reader(
         self,
-        waitable: Waitable,
+        receiver: Receiver,
         dds_name: str,
-        name: str,
         msg_type: Any,
         qos: QoSProfile,
         identity: str = "",
-        events: EntityEvents = NO_EVENTS,
+        more_statuses: int = 0,
     ) -> Reader:
-        def on_status(reader: Reader, status: int) -> None:
-            events.signal(status)
-            if status & DDSStatus.DataAvailable:
-                waitable.signalled = True
-            if status & DDSStatus.RequestedIncompatibleQos and events.says_incompatible:
-                self._context.qos_watch.suspect(reader.gid, name, dds_name, qos, False, self._logger)
-            self._context.bell.ring()
-
         topic, dds_qos = self._topic(dds_name, msg_type, qos, identity)
-        return Reader(self._context.wire, topic, dds_qos, on_status, events.statuses)
+        return Reader(self._context.wire, topic, dds_qos, receiver.on_status, more_statuses)
 
 
 def _identity() -> str:
-    """What tells the two topics of one service end belong together, in rmw_cyclonedds's form."""
+    """What marks the two topics of one service or client as its own, in the form of rmw_cyclonedds."""
     return ".".join(f"{byte:x}" for byte in uuid.uuid4().bytes)
-
-
-def _with_ros_args(cli_args: Sequence[str]) -> Sequence[str]:
-    return cli_args if "--ros-args" in cli_args else ["--ros-args", *cli_args]

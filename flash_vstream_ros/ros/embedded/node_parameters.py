@@ -1,96 +1,175 @@
-"""The methods of a node that concern its parameters, as in rclpy.node.Node."""
+"""The parameters of one node: values, descriptors, and the callbacks that may refuse a change."""
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .exceptions import (
+    InvalidParameterException,
+    InvalidParameterTypeException,
+    InvalidParameterValueException,
+    ParameterAlreadyDeclaredException,
+    ParameterNotDeclaredException,
+)
 from .parameter import Parameter
-from .parameters import Parameters, Validator
+from .types import message_class
+
+Validator = Callable[[list[Parameter]], Any]  # -> rcl_interfaces/SetParametersResult
+
+
+def _result(reason: str = "") -> Any:
+    return message_class("rcl_interfaces/msg/SetParametersResult")(successful=not reason, reason=reason)
 
 
 class NodeParameters:
-    parameters: Parameters
-    _parameter_overrides: dict[str, Parameter]
+    """The methods of a node that concern its parameters, as in rclpy.node.Node."""
+
+    def __init__(self, overrides: dict[str, Parameter]) -> None:
+        self._parameter_overrides = overrides
+        self._values: dict[str, Parameter] = {}
+        self._descriptors: dict[str, Any] = {}
+        self._on_set: list[Validator] = []
+        self._post_set: list[Callable[[list[Parameter]], None]] = []
+        self._parameter_lock = threading.RLock()
+
+    def on_parameter_change(self, new: list[Parameter], changed: list[Parameter]) -> None:
+        """Parameters were declared or set."""
 
     def declare_parameter(
-        self, name: str, value: Any = None, descriptor: Any = None, ignore_override: bool = False
+        self, name: str, value: Any, descriptor: Any = None, ignore_override: bool = False
     ) -> Parameter:
-        """Declare a parameter by a default value or a Parameter.Type; an override given at start wins.
+        """Declare a parameter of the type of `value`; an override given at start replaces the value.
 
         Raises ParameterAlreadyDeclaredException, InvalidParameterException, InvalidParameterTypeException (the
         override has another type) or InvalidParameterValueException (out of range, or refused by a callback).
         """
-        return self.parameters.declare(name, value, descriptor, ignore_override)
+        with self._parameter_lock:
+            if name in self._values:
+                raise ParameterAlreadyDeclaredException(name)
+            if not name or name.startswith(".") or name.endswith("."):
+                raise InvalidParameterException(name)
+            parameter = self._initial(name, Parameter(name, None, value), ignore_override)
+            described: Any = descriptor or message_class("rcl_interfaces/msg/ParameterDescriptor")()
+            described.name, described.type = name, parameter.type_.value
+            self._descriptors[name] = described
+            problem = self._problem(parameter, initial=True) or self._ask_callbacks([parameter])
+            if problem:
+                del self._descriptors[name]
+                raise InvalidParameterValueException(name, parameter.value, problem)
+            self._values[name] = parameter
+        self.on_parameter_change([parameter], [])
+        return parameter
 
-    def declare_parameters(
-        self, namespace: str, parameters: Sequence[tuple[Any, ...]], ignore_override: bool = False
-    ) -> list[Parameter]:
-        """Declare (name,), (name, value) or (name, value, descriptor) each, under `namespace` and a dot."""
-        prefix = f"{namespace}." if namespace else ""
-        declared = []
-        for name, *rest in parameters:
-            value = rest[0] if rest else None
-            descriptor = rest[1] if len(rest) > 1 else None
-            declared.append(self.declare_parameter(prefix + name, value, descriptor, ignore_override))
-        return declared
+    def _initial(self, name: str, default: Parameter, ignore_override: bool) -> Parameter:
+        if ignore_override or name not in self._parameter_overrides:
+            return default
+        override = self._parameter_overrides[name]
+        if not default.type_.check(override.value):
+            raise InvalidParameterTypeException(override, default.type_.name)
+        return Parameter(name, default.type_, override.value)
 
     def undeclare_parameter(self, name: str) -> None:
-        self.parameters.undeclare(name)
+        with self._parameter_lock:
+            if name not in self._values:
+                raise ParameterNotDeclaredException(name)
+            del self._values[name]
+            del self._descriptors[name]
 
     def has_parameter(self, name: str) -> bool:
-        return self.parameters.has(name)
+        return name in self._values
+
+    @property
+    def parameter_names(self) -> list[str]:
+        with self._parameter_lock:
+            return list(self._values)
 
     def get_parameter(self, name: str) -> Parameter:
-        """Raises ParameterNotDeclaredException, or ParameterUninitializedException when it has no value yet."""
-        return self.parameters.get(name)
+        with self._parameter_lock:
+            if name not in self._values:
+                raise ParameterNotDeclaredException(name)
+            return self._values[name]
 
-    def get_parameters(self, names: Sequence[str]) -> list[Parameter]:
-        return [self.get_parameter(name) for name in names]
-
-    def get_parameter_or(self, name: str, alternative_value: Parameter | None = None) -> Parameter:
-        if self.has_parameter(name) and self.parameters.get(name).type_ != Parameter.Type.NOT_SET:
-            return self.parameters.get(name)
-        return alternative_value or Parameter(name)
-
-    def get_parameters_by_prefix(self, prefix: str) -> dict[str, Parameter]:
-        start = f"{prefix}." if prefix else ""
-        return {
-            name[len(start) :]: self.parameters.get(name) for name in self.parameters.names if name.startswith(start)
-        }
-
-    def get_parameter_type(self, name: str) -> Parameter.Type:
-        return self.get_parameter(name).type_
+    def describe_parameter(self, name: str) -> Any:
+        with self._parameter_lock:
+            if name not in self._descriptors:
+                raise ParameterNotDeclaredException(name)
+            return self._descriptors[name]
 
     def set_parameters(self, parameter_list: Sequence[Parameter]) -> list[Any]:
         """Set one after the other. -> a SetParametersResult each; raises ParameterNotDeclaredException."""
-        return [self.parameters.set_atomically([parameter]) for parameter in parameter_list]
+        return [self.set_parameters_atomically([parameter]) for parameter in parameter_list]
 
     def set_parameters_atomically(self, parameter_list: Sequence[Parameter]) -> Any:
         """Set all or none. -> SetParametersResult; raises ParameterNotDeclaredException."""
-        return self.parameters.set_atomically(parameter_list)
+        with self._parameter_lock:
+            undeclared = [parameter.name for parameter in parameter_list if parameter.name not in self._values]
+            if undeclared:
+                raise ParameterNotDeclaredException(undeclared)
+            wanted = [self._typed(parameter) for parameter in parameter_list]
+            problem = next(filter(None, map(self._problem, wanted)), "") or self._ask_callbacks(wanted)
+            if problem:
+                return _result(problem)
+            for parameter in wanted:
+                self._values[parameter.name] = parameter
+        for done in self._post_set:
+            done(wanted)
+        self.on_parameter_change([], wanted)
+        return _result()
 
-    def describe_parameter(self, name: str) -> Any:
-        return self.parameters.describe(name)
+    def _typed(self, parameter: Parameter) -> Parameter:
+        """An empty list is a list of whatever was declared."""
+        if parameter.value not in ([], ()):
+            return parameter
+        type_ = Parameter.Type(self._descriptors[parameter.name].type)
+        return Parameter(parameter.name, type_, parameter.value) if type_.check(parameter.value) else parameter
 
-    def describe_parameters(self, names: Sequence[str]) -> list[Any]:
-        return [self.parameters.describe(name) for name in names]
+    def _problem(self, parameter: Parameter, *, initial: bool = False) -> str:
+        """Why the descriptor forbids a value; empty if it does not."""
+        descriptor = self._descriptors[parameter.name]
+        name, value = parameter.name, parameter.value
+        if descriptor.read_only and not initial:
+            return f"'{name}' is read-only"
+        if parameter.type_.value != descriptor.type:
+            expected = Parameter.Type(descriptor.type).name
+            return f"'{name}' is of type {expected}, and {value!r} is of type {parameter.type_.name}"
+        if parameter.type_ == Parameter.Type.INTEGER and descriptor.integer_range:
+            return _outside(name, value, descriptor.integer_range[0])
+        if parameter.type_ == Parameter.Type.DOUBLE and descriptor.floating_point_range:
+            return _outside(name, value, descriptor.floating_point_range[0])
+        return ""
 
-    def add_pre_set_parameters_callback(self, callback: Callable[[list[Parameter]], list[Parameter]]) -> None:
-        self.parameters.add_pre_set(callback)
+    def _ask_callbacks(self, parameters: list[Parameter]) -> str:
+        for callback in self._on_set:
+            result = callback(parameters)
+            if not result.successful:
+                return result.reason or "a callback refused it without giving a reason"
+        return ""
 
     def add_on_set_parameters_callback(self, callback: Validator) -> None:
-        """Ask `callback(parameters) -> SetParametersResult` before values are set; the last one added goes first."""
-        self.parameters.add_on_set(callback)
+        """Call `callback(parameters) -> SetParametersResult` before values are set; the last one added goes first."""
+        self._on_set.insert(0, callback)
+
+    def remove_on_set_parameters_callback(self, callback: Validator) -> None:
+        self._on_set.remove(callback)
 
     def add_post_set_parameters_callback(self, callback: Callable[[list[Parameter]], None]) -> None:
-        self.parameters.add_post_set(callback)
+        """Call `callback(parameters)` after values were set."""
+        self._post_set.insert(0, callback)
 
-    def remove_pre_set_parameters_callback(self, callback: Any) -> None:
-        self.parameters.remove(callback)
 
-    def remove_on_set_parameters_callback(self, callback: Any) -> None:
-        self.parameters.remove(callback)
+def _outside(name: str, value: float, limits: Any) -> str:
+    low, high, step = limits.from_value, limits.to_value, limits.step
+    if math.isnan(value) or not (low <= value <= high or _close(value, low) or _close(value, high)):
+        return f"'{name}' has to be from {low} to {high}, and {value} is not"
+    if step and not _close(value, high):
+        steps = (value - low) / step
+        if not _close(steps, round(steps)):
+            return f"'{name}' has to be {low} plus a multiple of {step}, and {value} is not"
+    return ""
 
-    def remove_post_set_parameters_callback(self, callback: Any) -> None:
-        self.parameters.remove(callback)
+
+def _close(left: float, right: float) -> bool:
+    return math.isclose(left, right, rel_tol=1e-9, abs_tol=1e-9)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array
 from enum import Enum
 from typing import Any
 
@@ -24,20 +23,15 @@ class Parameter:
 
         @classmethod
         def from_parameter_value(cls, value: Any) -> Parameter.Type:
-            """The type that a Python value has as a parameter. Raises TypeError when it can be none."""
+            """The type that a Python value has as a parameter. Raises TypeError if it has none."""
             if value is None:
                 return cls.NOT_SET
-            for python_type, scalar, _ in _TYPES:
-                if isinstance(value, python_type):
+            for python_type, scalar, collection in _TYPES:
+                if scalar and isinstance(value, python_type):
                     return cls[scalar]
-            if isinstance(value, array.array):
-                return cls.DOUBLE_ARRAY if value.typecode in "fd" else cls.INTEGER_ARRAY
-            if isinstance(value, bytes) or (isinstance(value, (list, tuple)) and _all(value, bytes)):
-                return cls.BYTE_ARRAY
-            if isinstance(value, (list, tuple)):
-                for python_type, _, collection in _TYPES:
-                    if _all(value, python_type):
-                        return cls[collection]
+                # type() rather than isinstance(): True is no integer here.
+                if isinstance(value, (list, tuple)) and all(type(item) is python_type for item in value):
+                    return cls[collection]
             raise TypeError(f"{value!r} cannot be the value of a parameter")
 
         def check(self, value: Any) -> bool:
@@ -51,8 +45,6 @@ class Parameter:
 
     def __init__(self, name: str, type_: Parameter.Type | None = None, value: Any = None) -> None:
         self._type_ = Parameter.Type.from_parameter_value(value) if type_ is None else type_
-        if not isinstance(self._type_, Parameter.Type):
-            raise TypeError(f"type_ has to be a Parameter.Type, got {type_!r}")
         if not self._type_.check(value):
             raise ValueError(f"The value {value!r} of parameter '{name}' is not of type {self._type_.name}")
         self._name = name
@@ -71,16 +63,9 @@ class Parameter:
         return self._value
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Parameter) and (self._name, self._type_, self._value) == (
-            other._name,
-            other._type_,
-            other._value,
-        )
+        return isinstance(other, Parameter) and vars(self) == vars(other)
 
     __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return f"Parameter(name={self._name!r}, type={self._type_.name}, value={self._value!r})"
 
     def get_parameter_value(self) -> Any:
         """As rcl_interfaces/ParameterValue."""
@@ -88,7 +73,7 @@ class Parameter:
         if self._type_ != Parameter.Type.NOT_SET:
             value = self._value
             if self._type_ == Parameter.Type.BYTE_ARRAY:
-                value = value if isinstance(value, bytes) else b"".join(value)
+                value = b"".join(value)
             elif self._type_.name.endswith("_ARRAY"):
                 value = list(value)
             setattr(message, f"{self._type_.name.lower()}_value", value)
@@ -111,21 +96,11 @@ class Parameter:
         return cls(message.name, type_, value)
 
 
-# Booleans first: Python's bool is an int.
+# Booleans before integers: Python's bool is an int.
 _TYPES = (
+    (bytes, "", "BYTE_ARRAY"),
     (bool, "BOOL", "BOOL_ARRAY"),
     (int, "INTEGER", "INTEGER_ARRAY"),
     (float, "DOUBLE", "DOUBLE_ARRAY"),
     (str, "STRING", "STRING_ARRAY"),
 )
-
-
-def _all(values: Any, python_type: type) -> bool:
-    # type() rather than isinstance(): True is no integer here.
-    return all(type(value) is python_type for value in values)
-
-
-def parameter_value_to_python(message: Any) -> Any:
-    """The Python value of an rcl_interfaces/ParameterValue."""
-    holder = message_class("rcl_interfaces/msg/Parameter")(name="", value=message)
-    return Parameter.from_parameter_msg(holder).value

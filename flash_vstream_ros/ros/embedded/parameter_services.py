@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .exceptions import InvalidHandle, ParameterNotDeclaredException, ParameterUninitializedException
+from .exceptions import InvalidHandle, ParameterNotDeclaredException
 from .parameter import Parameter
-from .qos import qos_profile_parameter_events, qos_profile_parameters
+from .qos import QoSProfile
 from .types import message_class, service_class
 
 if TYPE_CHECKING:
@@ -25,12 +25,12 @@ class ParameterServices:
             ("list_parameters", "ListParameters", self._list),
         ):
             service_type = service_class(f"rcl_interfaces/srv/{kind}")
-            node.create_service(service_type, f"~/{name}", callback, qos_profile=qos_profile_parameters)
+            node.create_service(service_type, f"~/{name}", callback)
 
     def _value(self, name: str) -> Any:
         try:
             return self._node.get_parameter(name).get_parameter_value()
-        except (ParameterNotDeclaredException, ParameterUninitializedException):
+        except ParameterNotDeclaredException:
             return Parameter(name).get_parameter_value()
 
     def _get(self, request: Any, response: Any) -> Any:
@@ -65,15 +65,16 @@ class ParameterServices:
         return response
 
     def _list(self, request: Any, response: Any) -> Any:
-        for name in sorted(self._node.parameters.names):
-            for prefix in request.prefixes or [""]:
-                rest = name.removeprefix(f"{prefix}.") if prefix else name
-                listed = not prefix or rest != name or name == prefix
-                if listed and (request.depth == 0 or rest.count(".") < request.depth):
-                    response.result.names.append(name)
-                    if "." in name and (group := name.rpartition(".")[0]) not in response.result.prefixes:
-                        response.result.prefixes.append(group)
-                    break
+        prefixes = set(request.prefixes)  # looked up: a request may hold very many
+        groups = set()
+        for name in sorted(self._node.parameter_names):
+            parts = name.split(".")
+            depths = [n for n in range(len(parts) + 1) if ".".join(parts[:n]) in prefixes] if prefixes else [0]
+            # How deep a name lies under its longest prefix that was asked for.
+            if depths and (request.depth == 0 or len(parts) - max(depths) <= request.depth):
+                response.result.names.append(name)
+                groups.add(".".join(parts[:-1]))
+        response.result.prefixes = sorted(groups - {""})
         return response
 
 
@@ -83,10 +84,9 @@ class ParameterEvents:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._event = message_class("rcl_interfaces/msg/ParameterEvent")
-        self._publisher = node.create_publisher(self._event, "/parameter_events", qos_profile_parameter_events)
-        node.parameters.on_change = self._publish
+        self._publisher = node.create_publisher(self._event, "/parameter_events", QoSProfile(depth=1000))
 
-    def _publish(self, new: list[Parameter], changed: list[Parameter]) -> None:
+    def publish(self, new: list[Parameter], changed: list[Parameter]) -> None:
         message = self._event(
             stamp=self._node.get_clock().now().to_msg(),
             node=self._node.get_fully_qualified_name(),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from . import cyclone
 from .cdr import serialize
-from .duration import Duration
-from .event_handler import NO_EVENTS, EntityEvents
 from .messages import Message
 from .qos import QoSProfile
+from .time import Duration
 
 if TYPE_CHECKING:
     from .node import Node
@@ -17,12 +17,10 @@ if TYPE_CHECKING:
 
 class Publisher:
     writer: Writer
-    events: EntityEvents = NO_EVENTS
 
     def __init__(self, node: Node, msg_type: type[Message], topic: str, qos: QoSProfile) -> None:
         self._node = node
         self.msg_type = msg_type
-        self.topic = topic
         self.topic_name = topic
         self.qos_profile = qos
         self.samples_given_up = 0
@@ -38,11 +36,11 @@ class Publisher:
         elif isinstance(msg, self.msg_type):
             raw = serialize(msg)
         else:
-            raise TypeError(f"Expected {self.msg_type.__name__} on {self.topic}, got {type(msg).__name__}")
+            raise TypeError(f"Expected {self.msg_type.__name__} on {self.topic_name}, got {type(msg).__name__}")
         if not self.writer.write(raw):
             self.samples_given_up += 1
             self._node.get_logger().warning(
-                f"{self.topic}: {self.samples_given_up} messages given up, a subscriber does not take them",
+                f"{self.topic_name}: {self.samples_given_up} messages given up, a subscriber does not take them",
                 throttle_duration_sec=5.0,
             )
 
@@ -50,9 +48,6 @@ class Publisher:
         """How many subscriptions are matched now."""
         return len(self.writer.entity.get_matched_subscriptions())
 
-    def wait_for_all_acked(self, timeout: Duration | None = None) -> bool:
-        """Whether every reliable subscription has got everything within `timeout` (None: without limit)."""
-        return self.writer.wait_for_acks(None if timeout is None else timeout.nanoseconds)
-
-    def destroy(self) -> None:
-        self._node.destroy_publisher(self)
+    def wait_for_all_acked(self, timeout: Duration) -> bool:
+        """Whether every reliable subscription acknowledges everything within `timeout`."""
+        return cyclone.wait_for_acks(self.writer.entity, timeout.nanoseconds)

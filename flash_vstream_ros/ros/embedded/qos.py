@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
-
-from .duration import Duration
 
 if TYPE_CHECKING:
     from cyclonedds.qos import Qos
 
-    from .peers import PeerQos
+    from .cyclone import Peer
 
 WRITE_PATIENCE_NS = 100_000_000
-"""How long a reliable writer waits for slow readers before a sample is given up."""
-
-SERVICE_DEPTH = 100
-"""Requests or replies kept for whoever has not taken them yet, at least."""
+"""Longest time that a reliable writer waits for slow readers before a sample is given up."""
 
 
 class ReliabilityPolicy(IntEnum):
@@ -26,7 +21,6 @@ class ReliabilityPolicy(IntEnum):
     RELIABLE = 1
     BEST_EFFORT = 2
     UNKNOWN = 3
-    BEST_AVAILABLE = 4
 
 
 class DurabilityPolicy(IntEnum):
@@ -34,7 +28,6 @@ class DurabilityPolicy(IntEnum):
     TRANSIENT_LOCAL = 1
     VOLATILE = 2
     UNKNOWN = 3
-    BEST_AVAILABLE = 4
 
 
 class HistoryPolicy(IntEnum):
@@ -44,37 +37,18 @@ class HistoryPolicy(IntEnum):
     UNKNOWN = 3
 
 
-class LivelinessPolicy(IntEnum):
-    SYSTEM_DEFAULT = 0
-    AUTOMATIC = 1
-    MANUAL_BY_TOPIC = 3
-    UNKNOWN = 4
-    BEST_AVAILABLE = 5
-
-
-QoSReliabilityPolicy = ReliabilityPolicy
-QoSDurabilityPolicy = DurabilityPolicy
-QoSHistoryPolicy = HistoryPolicy
-QoSLivelinessPolicy = LivelinessPolicy
-
-
 class InvalidQoSProfileException(Exception):
     """A QoS profile contradicts itself."""
 
 
 @dataclass
 class QoSProfile:
-    """rclpy's QoSProfile. `history` defaults to KEEP_LAST where `depth` is given; one of the two is needed."""
+    """rclpy's QoSProfile. `history` defaults to KEEP_LAST if `depth` is given; one of the two is needed."""
 
     history: HistoryPolicy = HistoryPolicy.SYSTEM_DEFAULT
     depth: int = 0
     reliability: ReliabilityPolicy = ReliabilityPolicy.RELIABLE
     durability: DurabilityPolicy = DurabilityPolicy.VOLATILE
-    lifespan: Duration = field(default_factory=Duration)
-    deadline: Duration = field(default_factory=Duration)
-    liveliness: LivelinessPolicy = LivelinessPolicy.SYSTEM_DEFAULT
-    liveliness_lease_duration: Duration = field(default_factory=Duration)
-    avoid_ros_namespace_conventions: bool = False
 
     def __post_init__(self) -> None:
         self.history = HistoryPolicy(self.history)
@@ -94,12 +68,14 @@ class QoSProfile:
         return self.durability == DurabilityPolicy.TRANSIENT_LOCAL
 
 
-qos_profile_system_default = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10)
 qos_profile_sensor_data = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-qos_profile_services_default = QoSProfile(depth=10)
-qos_profile_parameters = QoSProfile(depth=1000)
-qos_profile_parameter_events = QoSProfile(depth=1000)
-qos_profile_rosout = QoSProfile(depth=1000, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+SERVICE_READER = QoSProfile(history=HistoryPolicy.KEEP_ALL)
+"""All clients of a service share one history each way: calls to one must not push out another's.
+
+What has arrived is taken out of it at once, and bounded after that.
+"""
+SERVICE_WRITER = QoSProfile(depth=1000)
+"""Not KEEP_ALL, with which Cyclone DDS stops the writer while one client, killed a moment ago, acknowledges nothing."""
 
 
 def as_profile(qos: QoSProfile | int) -> QoSProfile:
@@ -111,19 +87,9 @@ def as_profile(qos: QoSProfile | int) -> QoSProfile:
     raise TypeError(f"Expected a QoSProfile or a depth (int >= 0), got {qos!r}")
 
 
-def for_service(profile: QoSProfile) -> QoSProfile:
-    """The profile with room for the traffic of other clients.
-
-    All clients of a service share one history each way. A reply that a new client has to ask for again, because it
-    came before the writer's first heartbeat, was overwritten by ten quick replies to another client.
-    """
-    return replace(profile, depth=max(profile.depth, SERVICE_DEPTH))
-
-
 def to_dds(profile: QoSProfile, user_data: str = "") -> Qos:
-    """The DDS policies that rmw_cyclonedds uses for a profile, except that a reliable writer is never stuck."""
+    """The DDS policies that rmw_cyclonedds uses for a profile, except that a reliable writer never blocks for long."""
     from cyclonedds.qos import Policy, Qos
-    from cyclonedds.util import duration
 
     history = (
         Policy.History.KeepAll
@@ -142,30 +108,23 @@ def to_dds(profile: QoSProfile, user_data: str = "") -> Qos:
         policies.append(Policy.DurabilityService(0, history, unlimited, unlimited, unlimited))
     else:
         policies.append(Policy.Durability.Volatile)
-    if profile.lifespan.nanoseconds:
-        policies.append(Policy.Lifespan(profile.lifespan.nanoseconds))
-    if profile.deadline.nanoseconds:
-        policies.append(Policy.Deadline(profile.deadline.nanoseconds))
-    lease = profile.liveliness_lease_duration.nanoseconds or duration(infinite=True)
-    manual = profile.liveliness == LivelinessPolicy.MANUAL_BY_TOPIC
-    policies.append(Policy.Liveliness.ManualByTopic(lease) if manual else Policy.Liveliness.Automatic(lease))
     if user_data:
         policies.append(Policy.Userdata(user_data.encode()))
     return Qos(*policies)
 
 
-def from_peer(qos: PeerQos) -> QoSProfile:
-    """What discovery tells of a peer's profile."""
+def from_peer(peer: Peer) -> QoSProfile:
+    """The part of a peer's profile that discovery announces."""
     profile = QoSProfile(
-        reliability=ReliabilityPolicy.RELIABLE if qos.reliable else ReliabilityPolicy.BEST_EFFORT,
-        durability=DurabilityPolicy.TRANSIENT_LOCAL if qos.transient_local else DurabilityPolicy.VOLATILE,
+        reliability=ReliabilityPolicy.RELIABLE if peer.reliable else ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if peer.transient_local else DurabilityPolicy.VOLATILE,
     )
     profile.history = HistoryPolicy.UNKNOWN
     return profile
 
 
 def incompatibilities(offered: QoSProfile, requested: QoSProfile) -> Iterator[str]:
-    """The policies in which a publisher offers less than a subscription asks for."""
+    """The policies by which a publisher offers less than a subscription requests."""
     if requested.reliable and not offered.reliable:
         yield "RELIABILITY"
     if requested.transient_local and not offered.transient_local:

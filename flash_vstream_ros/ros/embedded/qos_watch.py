@@ -1,9 +1,9 @@
-"""Tells which peers on a topic are not heard, or do not hear, because their QoS does not fit."""
+"""Reports peers on a topic that are not heard, or do not hear, because their QoS does not fit."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from . import names
 from .graph import UNKNOWN_NODE, Endpoint, Graph
@@ -11,60 +11,64 @@ from .logging import RcutilsLogger
 from .qos import QoSProfile, incompatibilities
 
 NAME_PATIENCE = 1.0
-"""How long the graph is given to tell the peer's node before it is reported without a name [s]."""
+"""Longest wait for the announcement of the peer's node before the peer is reported without a name [s]."""
 PEER_PATIENCE = 30.0
-"""How long it is given to tell of the peer at all, which a busy machine puts off [s]."""
+"""Longest wait for the peer's endpoint to be discovered, which takes long on a busy machine [s]."""
 
 
 @dataclass
-class _Suspicion:
+class _LocalEndpoint:
     topic: str
-    dds_topic: str
     qos: QoSProfile
-    publisher: bool  # whether the local side is the publisher
+    is_publisher: bool
     logger: RcutilsLogger
-    since: float
-    told: bool = False
+    since: float = 0.0  # when the last incompatible peer was met
+    pending: bool = False
+    told: bool = False  # whether a peer was reported since then
+    reported: set[bytes] = field(default_factory=set)  # peers
 
 
 class QosWatch:
-    """Fed by DDS events on the waiting thread, which also calls `look` again and again."""
+    """Fed by DDS events on the waiting thread, which also calls `report_pending` periodically."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._suspicions: dict[bytes, _Suspicion] = {}
-        self._reported: set[tuple[bytes, bytes]] = set()
+        self._local: dict[bytes, _LocalEndpoint] = {}
 
-    def suspect(
-        self, gid: bytes, topic: str, dds_topic: str, qos: QoSProfile, publisher: bool, logger: RcutilsLogger
-    ) -> None:
+    def suspect(self, gid: bytes, topic: str, qos: QoSProfile, is_publisher: bool, logger: RcutilsLogger) -> None:
         """The local endpoint `gid` has met a peer with incompatible QoS."""
-        self._suspicions[gid] = _Suspicion(topic, dds_topic, qos, publisher, logger, time.monotonic())
+        local = self._local.setdefault(gid, _LocalEndpoint(topic, qos, is_publisher, logger))
+        local.since, local.pending, local.told = time.monotonic(), True, False
 
-    def look(self) -> None:
-        for gid, suspicion in list(self._suspicions.items()):
-            age = time.monotonic() - suspicion.since
-            late = age > NAME_PATIENCE
-            for peer in self._graph.endpoints("reader" if suspicion.publisher else "writer", suspicion.dds_topic):
-                self._report(gid, suspicion, peer, late)
-            if age > PEER_PATIENCE or (late and suspicion.told):
-                del self._suspicions[gid]
+    def forget(self, gid: bytes) -> None:
+        """The local endpoint `gid` was destroyed."""
+        self._local.pop(gid, None)
 
-    def _report(self, gid: bytes, suspicion: _Suspicion, peer: Endpoint, late: bool) -> None:
-        if (gid, peer.gid) in self._reported:
+    def report_pending(self) -> None:
+        for local in list(self._local.values()):
+            if not local.pending:
+                continue
+            age = time.monotonic() - local.since
+            peers = self._graph.endpoints("reader" if local.is_publisher else "writer", names.topic_to_dds(local.topic))
+            local.reported &= {peer.gid for peer in peers}  # bounded by the peers that there are
+            for peer in peers:
+                self._report(local, peer, age > NAME_PATIENCE)
+            local.pending = age < PEER_PATIENCE and not (age > NAME_PATIENCE and local.told)
+
+    def _report(self, local: _LocalEndpoint, peer: Endpoint, nameless: bool) -> None:
+        """Report a peer once; `nameless`: even if its node is unknown."""
+        if peer.gid in local.reported:
             return
-        offered, requested = suspicion.qos, peer.qos
-        if not suspicion.publisher:
-            offered, requested = requested, offered
+        offered, requested = (local.qos, peer.qos) if local.is_publisher else (peer.qos, local.qos)
         policies = list(incompatibilities(offered, requested))
         node = self._graph.node_of(peer.gid)
-        if not policies or (node == UNKNOWN_NODE and not late):
+        if not policies or (node == UNKNOWN_NODE and not nameless):
             return
-        self._reported.add((gid, peer.gid))
-        suspicion.told = True
+        local.reported.add(peer.gid)
+        local.told = True
         who = "a node without a name" if node == UNKNOWN_NODE else f"node '{names.full_node_name(*node)}'"
-        if suspicion.publisher:
-            text = f"the subscription of {who} asks for a QoS that this publisher does not offer: it gets nothing"
+        if local.is_publisher:
+            text = f"the subscription of {who} asks for a QoS that this publisher does not offer: it receives nothing"
         else:
             text = f"the publisher of {who} offers less QoS than this subscription asks for: nothing is received"
-        suspicion.logger.warning(f"{suspicion.topic}: {text} (incompatible: {', '.join(policies)})")
+        local.logger.warning(f"{local.topic}: {text} (incompatible: {', '.join(policies)})")

@@ -1,20 +1,23 @@
-"""What subscriptions and services share: samples taken from a reader, just before their callback begins."""
+"""What subscriptions, services and clients share: readers whose samples become runs of a callback."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from cyclonedds.core import DDSStatus
+
 from .callback_groups import CallbackGroup
 from .cdr import CorruptSample, deserialize
-from .waitable import Waitable, Work
+from .waitable import Waitable
 
 if TYPE_CHECKING:
+    from .cyclone import Sample
     from .node import Node
-    from .wire import Reader, Sample
+    from .wire import Reader
 
 
 class Receiver(Waitable):
-    """Its samples wait in the reader, where newer ones replace older ones, until a callback can begin."""
+    """`noun`: what a sample is in log lines."""
 
     reader: Reader
 
@@ -25,29 +28,29 @@ class Receiver(Waitable):
         self._noun = noun
         self.samples_dropped = 0
 
-    def take(self) -> Work | None:
-        self.signalled = False
-        sample = self.reader.take()
-        if sample is None:
-            return None
-        self.signalled = True  # there may be more
-        return lambda: self._run(sample)
+    def on_status(self, reader: Reader, status: int) -> None:
+        """DDS statuses of the reader have changed; on the waiting thread, maybe before `self.reader` is set."""
+        if status & DDSStatus.DataAvailable:
+            self.on_data(reader)
+        self._node.context.bell.ring()
 
-    def _run(self, sample: Sample) -> None:
-        """Hand the sample to the callback."""
-        raise NotImplementedError
+    def on_data(self, reader: Reader) -> None:
+        """Samples have arrived."""
+        self.signalled = True
 
     def _deserialize(self, sample: Sample, message_type: Any, header_size: int = 0) -> Any:
-        """The message, or None for a corrupt sample, which is counted and said."""
-        logger = self._node.get_logger()
+        """The message, or None for a corrupt sample, which is counted and logged."""
         try:
             message, repaired = deserialize(sample.raw, message_type, header_size)
         except CorruptSample as error:
-            self.samples_dropped += 1
-            text = f"{self._name}: {self.samples_dropped} {self._noun} dropped, the last because {error}"
-            logger.warning(text, throttle_duration_sec=5.0)
+            self._drop(str(error))
             return None
         if repaired:
-            text = f"{self._name}: text that is not UTF-8, its bad bytes became '?'"
-            logger.warning(text, throttle_duration_sec=5.0)
+            text = f"{self._name}: text that is not UTF-8 was received, its bad bytes became '?'"
+            self._node.get_logger().warning(text, throttle_duration_sec=5.0)
         return message
+
+    def _drop(self, reason: str, count: int = 1) -> None:
+        self.samples_dropped += count
+        text = f"{self._name}: {self.samples_dropped} {self._noun} dropped, the last because {reason}"
+        self._node.get_logger().warning(text, throttle_duration_sec=5.0)

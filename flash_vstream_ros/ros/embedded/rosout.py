@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .cdr import serialize
-from .duration import NANOSECONDS
 from .exceptions import InvalidHandle
 from .logging import LoggingSeverity, add_sink, remove_sink
-from .qos import qos_profile_rosout
+from .qos import DurabilityPolicy, QoSProfile
+from .time import NANOSECONDS
 from .types import message_class
 
 if TYPE_CHECKING:
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 
 class Rosout:
-    """Publishes what a node's logger, and the loggers under it, print."""
+    """Publishes the log lines of a node's logger and of its children."""
 
     def __init__(self, node: Node) -> None:
         self._name = node.get_logger().name
         self._log = message_class("rcl_interfaces/msg/Log")
         self._stamp = message_class("builtin_interfaces/msg/Time")
-        self._publisher = node.create_publisher(self._log, "/rosout", qos_profile_rosout)
+        qos = QoSProfile(depth=1000, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._publisher = node.create_publisher(self._log, "/rosout", qos)
         add_sink(self._publish)
 
     def _publish(self, level: LoggingSeverity, name: str, text: str, stamp: int) -> None:
         if name != self._name and not name.startswith(self._name + "."):
             return
         seconds, nanoseconds = divmod(stamp, NANOSECONDS)
-        valid = text.encode(errors="replace").decode()
-        message = self._log(stamp=self._stamp(sec=seconds, nanosec=nanoseconds), level=int(level), name=name, msg=valid)
+        message = self._log(stamp=self._stamp(sec=seconds, nanosec=nanoseconds), level=int(level), name=name, msg=text)
         try:
             # Not through Publisher.publish(), whose own warnings would come back here.
             self._publisher.writer.write(serialize(message))

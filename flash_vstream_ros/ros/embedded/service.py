@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from cyclonedds.core import DDSStatus
+
+from . import cyclone
 from .callback_groups import CallbackGroup
 from .cdr import ENCAPSULATION, SERVICE_HEADER, serialize
-from .peers import matched_reader, matched_writer
-from .qos import QoSProfile
 from .receiver import Receiver
+from .waitable import Work
 
 if TYPE_CHECKING:
+    from .cyclone import Sample
     from .node import Node
-    from .wire import Sample, Writer
+    from .wire import Reader, Writer
 
 MATCH_PATIENCE = 0.1
-"""How long a reply waits until the client's reader is known [s]; rmw_cyclonedds does the same."""
+"""Longest wait of a reply for the client's reader to be known [s]; rmw_cyclonedds does the same."""
+MOST_WAITING = 1000
+MOST_WAITING_BYTES = 64 << 20
+"""Requests that wait for their callback beyond these are dropped, counted and reported."""
 
 
 class Service(Receiver):
+    """Requests wait here, not in the reader, whose history all clients share."""
+
     writer: Writer
 
     def __init__(
@@ -30,47 +40,73 @@ class Service(Receiver):
         name: str,
         callback: Callable[[Any, Any], Any],
         callback_group: CallbackGroup,
-        qos: QoSProfile,
     ) -> None:
         super().__init__(node, name, "requests", callback_group)
         self.srv_type = srv_type
         self.srv_name = name
-        self.service_name = name
         self.callback = callback
-        self.qos_profile = qos
+        self.replies_lost = 0
+        self._waiting: deque[Sample] = deque()
+        self._waiting_bytes = 0
+        self._lock = threading.Lock()
+
+    def on_data(self, reader: Reader) -> None:
+        while sample := reader.take():
+            with self._lock:
+                size = self._waiting_bytes + len(sample.raw)
+                fits = len(self._waiting) < MOST_WAITING and size <= MOST_WAITING_BYTES
+                if fits:
+                    self._waiting.append(sample)
+                    self._waiting_bytes = size
+            if not fits:
+                self._drop(f"{len(self._waiting)} requests of {self._waiting_bytes} bytes wait already")
+        self.signalled = True
+
+    def on_status(self, reader: Reader, status: int) -> None:
+        if status & DDSStatus.SampleLost:
+            lost = reader.entity.get_sample_lost_status().total_count_change
+            self._drop("their clients sent them faster than the network took them", lost)
+        super().on_status(reader, status)
+
+    def take(self) -> Work | None:
+        self.signalled = False
+        with self._lock:
+            if not self._waiting:
+                return None
+            sample = self._waiting.popleft()
+            self._waiting_bytes -= len(sample.raw)
+        self.signalled = True  # there may be more
+        return lambda: self._run(sample)
 
     def _run(self, sample: Sample) -> None:
         request = self._deserialize(sample, self.srv_type.Request, SERVICE_HEADER.size)
         if request is None:
             return
         response = self.callback(request, self.srv_type.Response())
-        start = len(ENCAPSULATION)
-        header = bytes(sample.raw[start : start + SERVICE_HEADER.size])
-        self.send_response(response, header, sample.publication_handle)
-
-    def send_response(self, response: Any, header: bytes, client: int) -> None:
-        """Reply to the request that had this header and was written by the writer with handle `client`."""
         if not isinstance(response, self.srv_type.Response):
             raise TypeError(
-                f"The callback of {self.service_name} returned {type(response).__name__}, "
+                f"The callback of {self.srv_name} returned {type(response).__name__}, "
                 f"expected {self.srv_type.Response.__name__}"
             )
+        start = len(ENCAPSULATION)
+        self._reply(response, bytes(sample.raw[start : start + SERVICE_HEADER.size]), sample.publication_handle)
+
+    def _reply(self, response: Any, header: bytes, client: int) -> None:
+        """Send the reply to the request with this header from the writer with handle `client`."""
         raw = serialize(response, header)
         present = self._wait_for_client(client)
-        if present and self.writer.write(raw):
-            return
         if present is None:
-            self._node.get_logger().debug(f"{self.service_name}: a client has gone before its reply")
-        else:
-            self._node.get_logger().warning(
-                f"{self.service_name}: a reply is lost, its client does not take it", throttle_duration_sec=5.0
-            )
+            self._node.get_logger().debug(f"{self.srv_name}: a client has gone before its reply")
+        elif not (present and self.writer.write(raw)):
+            self.replies_lost += 1
+            text = f"{self.srv_name}: {self.replies_lost} replies lost, the last because its client does not take it"
+            self._node.get_logger().warning(text, throttle_duration_sec=5.0)
 
     def _wait_for_client(self, client: int) -> bool | None:
-        """True once the client's reply reader is matched, False when it is not in time, None when it has gone."""
+        """True once the client's reply reader is matched, False if it is not in time, None if it has gone."""
         deadline = time.monotonic() + MATCH_PATIENCE
         while True:
-            request_writer = matched_writer(self.reader.entity, client)
+            request_writer = cyclone.matched_writer(self.reader.entity, client)
             if request_writer is None:
                 return None
             client_id = request_writer.user_data.get("clientid")
@@ -82,8 +118,5 @@ class Service(Receiver):
 
     def _reply_reader_exists(self, client_id: str) -> bool:
         writer = self.writer.entity
-        peers = (matched_reader(writer, handle) for handle in writer.get_matched_subscriptions())
+        peers = (cyclone.matched_reader(writer, handle) for handle in writer.get_matched_subscriptions())
         return any(peer is not None and peer.user_data.get("clientid") == client_id for peer in peers)
-
-    def destroy(self) -> None:
-        self._node.destroy_service(self)

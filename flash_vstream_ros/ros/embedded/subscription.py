@@ -1,68 +1,89 @@
-"""Subscription, as rclpy.subscription."""
+"""Subscription and its events, as rclpy.subscription and rclpy.event_handler."""
 
 from __future__ import annotations
 
-import inspect
-import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cyclonedds.core import DDSException, DDSStatus
 
 from .callback_groups import CallbackGroup
-from .event_handler import NO_EVENTS, EntityEvents
 from .messages import Message
 from .qos import QoSProfile
 from .receiver import Receiver
+from .waitable import Waitable, Work
 
 if TYPE_CHECKING:
+    from .cyclone import Sample
     from .node import Node
-    from .wire import Sample
+    from .wire import Reader
+
+
+@dataclass
+class SubscriptionEventCallbacks:
+    """What to call for the events of a subscription. The default callback reports publishers whose QoS does not fit."""
+
+    message_lost: Callable[[Any], None] | None = None  # gets total_count and total_count_change
+    use_default_callbacks: bool = True
+
+
+class LostMessages(Waitable):
+    """The executor runs `callback` when messages were lost on their way to a reader."""
+
+    reader: Any = None  # set once it exists
+
+    def __init__(self, callback_group: CallbackGroup, callback: Callable[[Any], None]) -> None:
+        super().__init__(callback_group)
+        self._callback = callback
+
+    def take(self) -> Work | None:
+        self.signalled = False
+        try:
+            status = self.reader.get_sample_lost_status()
+        except DDSException:  # the reader was destroyed meanwhile
+            return None
+        return lambda: self._callback(status)
 
 
 class Subscription(Receiver):
-    events: EntityEvents = NO_EVENTS
+    """Its samples wait in the reader, where newer ones replace older ones, until a callback can begin."""
 
     def __init__(
         self,
         node: Node,
         msg_type: type[Message],
         topic: str,
-        callback: Callable[..., None],
+        callback: Callable[[Any], None],
         callback_group: CallbackGroup,
         qos: QoSProfile,
-        raw: bool,
+        events: SubscriptionEventCallbacks | None,
     ) -> None:
         super().__init__(node, topic, "messages", callback_group)
+        events = events or SubscriptionEventCallbacks()
+        self.lost_messages = LostMessages(callback_group, events.message_lost) if events.message_lost else None
+        self._reports_incompatible_qos = events.use_default_callbacks
         self.msg_type = msg_type
-        self.topic = topic
         self.topic_name = topic
         self.callback = callback
         self.qos_profile = qos
-        self.raw = raw
-        self._with_info = _takes_two(callback)
+
+    def on_status(self, reader: Reader, status: int) -> None:
+        if self.lost_messages and status & DDSStatus.SampleLost:
+            self.lost_messages.signalled = True
+        if self._reports_incompatible_qos and status & DDSStatus.RequestedIncompatibleQos:
+            self._node.watch_qos(reader, self.topic_name, self.qos_profile)
+        super().on_status(reader, status)
+
+    def take(self) -> Work | None:
+        self.signalled = False
+        sample = self.reader.take()
+        if sample is None:
+            return None
+        self.signalled = True  # there may be more
+        return lambda: self._run(sample)
 
     def _run(self, sample: Sample) -> None:
-        message = bytes(sample.raw) if self.raw else self._deserialize(sample, self.msg_type)
-        if message is None:
-            return
-        if self._with_info:
-            info = {"source_timestamp": sample.source_timestamp, "received_timestamp": time.time_ns()}
-            self.callback(message, info)
-        else:
+        message = self._deserialize(sample, self.msg_type)
+        if message is not None:
             self.callback(message)
-
-    def get_publisher_count(self) -> int:
-        """How many publishers are matched now."""
-        return len(self.reader.entity.get_matched_publications())
-
-    def destroy(self) -> None:
-        self._node.destroy_subscription(self)
-
-
-def _takes_two(callback: Callable[..., None]) -> bool:
-    """Whether a callback wants the message's information as a second argument."""
-    try:
-        parameters = inspect.signature(callback).parameters.values()
-    except (TypeError, ValueError):
-        return False
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(p.kind in positional and p.default is p.empty for p in parameters) == 2

@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any
 
 
 class Future:
-    def __init__(self, *, executor: Any = None) -> None:
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._finished = threading.Event()
-        self._cancelled = False
         self._result: Any = None
         self._exception: BaseException | None = None
-        self._exception_fetched = False
         self._callbacks: list[Callable[[Future], None]] = []
-
-    def __await__(self) -> Generator[None, None, Any]:
-        while not self.done():
-            yield
-        return self.result()
 
     def done(self) -> bool:
         return self._finished.is_set()
-
-    def cancelled(self) -> bool:
-        return self._cancelled
-
-    def cancel(self) -> None:
-        with self._lock:
-            if self.done():
-                return
-            self._cancelled = True
-        self._finish()
 
     def result(self) -> Any:
         """The result (None while there is none); raises the exception that was set."""
@@ -50,6 +33,9 @@ class Future:
 
     def set_exception(self, exception: BaseException) -> None:
         self._exception = exception
+        self._finish()
+
+    def cancel(self) -> None:
         self._finish()
 
     def add_done_callback(self, callback: Callable[[Future], None]) -> None:

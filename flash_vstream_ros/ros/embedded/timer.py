@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .callback_groups import CallbackGroup
 from .clock import Clock, ROSClock
-from .duration import NANOSECONDS
+from .time import NANOSECONDS
 from .waitable import Waitable, Work
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ class Timer(Waitable):
         callback_group: CallbackGroup,
         period_ns: int,
         clock: Clock,
-        autostart: bool = True,
     ) -> None:
         super().__init__(callback_group)
         if period_ns < 0:
@@ -31,7 +30,7 @@ class Timer(Waitable):
         self.callback = callback
         self.clock = clock
         self.timer_period_ns = period_ns
-        self._cancelled = not autostart
+        self._cancelled = False
         self._called_ns = self._now()
         self._next_ns = self._called_ns + period_ns
 
@@ -63,12 +62,6 @@ class Timer(Waitable):
             self._next_ns += missed * self.timer_period_ns
         return self.callback
 
-    def is_ready(self) -> bool:
-        return self.ready
-
-    def is_canceled(self) -> bool:
-        return self._cancelled
-
     def cancel(self) -> None:
         self._cancelled = True
 
@@ -77,10 +70,3 @@ class Timer(Waitable):
         self._next_ns = self._called_ns + self.timer_period_ns
         self._cancelled = False
         self._node.context.bell.ring()
-
-    def time_until_next_call(self) -> int | None:
-        """Nanoseconds until the callback is due; None when cancelled."""
-        return None if self._cancelled else self._next_ns - self._now()
-
-    def destroy(self) -> None:
-        self._node.destroy_timer(self)

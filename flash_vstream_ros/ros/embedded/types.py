@@ -1,14 +1,15 @@
 """Message and service definitions become Python classes, DDS types and RIHS01 hashes.
 
-Definitions of the common interface packages come with `rosbags` (ROS 2 Jazzy); those of this package are read
-from its msg/ and srv/ directories. Everything is made on first use.
+Definitions of the common packages come with `rosbags` (ROS 2 Jazzy), others from the folders given to
+`add_interfaces`. Everything is made on first use.
 """
 
 from __future__ import annotations
 
 import re
+import struct
 from functools import cache, partial
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,6 @@ from cyclonedds.idl import types as idl
 from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.base import TypesysError, normalize_fieldname
-
-from flash_vstream_ros.ros.share import PACKAGE, share_directory
 
 from . import messages
 from .definitions import SERVICES
@@ -39,8 +38,24 @@ _ROS_NAMES = {"float32": "float", "float64": "double", "bool": "boolean", "byte"
 _NUMPY_NAMES = {"bool": "bool_", "byte": "uint8", "char": "uint8"}
 
 
+_folders: dict[str, Path] = {}
+
+
+def add_interfaces(package: str, folder: Path) -> None:
+    """Make the definitions in `folder`/msg and `folder`/srv known as those of `package`."""
+    _folders[package] = folder
+
+
+def load_interface(type_name: str) -> Any:
+    """The class of a message or service by its full name, such as "sensor_msgs/msg/Image".
+
+    Raises LookupError for an unknown type and ValueError for a definition that cannot be parsed.
+    """
+    return service_class(type_name) if "/srv/" in type_name else message_class(type_name)
+
+
 def register(text: str, type_name: str) -> None:
-    """Teach the type store one definition; TypeError-like problems name the definition."""
+    """Add one definition to the type store. Raises ValueError naming a definition that cannot be parsed."""
     package, _, name = type_name.partition("/")
     try:
         # Parsed under msg/, where relative names of the same package resolve, then filed under the real name.
@@ -51,14 +66,15 @@ def register(text: str, type_name: str) -> None:
     typestore.register({type_name: (constants, fields or NO_FIELDS)})
 
 
-def _load_definition(type_name: str) -> None:
+def _definition(type_name: str) -> str:
+    """The text of a definition that comes from a file."""
     package, kind, name = type_name.split("/")
-    if package != PACKAGE or kind != "msg":
-        raise LookupError(f"No definition of {type_name}: neither rosbags nor this package knows it")
-    path = share_directory() / "msg" / f"{name}.msg"
+    if package not in _folders:
+        raise LookupError(f"No definition of {type_name}: neither rosbags nor a folder of interfaces has it")
+    path = _folders[package] / kind / f"{name}.{kind}"
     if not path.is_file():
         raise LookupError(f"No definition of {type_name}: {path} does not exist")
-    register(path.read_text(encoding="utf-8"), type_name)
+    return path.read_text(encoding="utf-8")
 
 
 def _references(fields: list[Any]) -> list[str]:
@@ -79,7 +95,7 @@ def message_class(type_name: str) -> type[Message]:
     Raises LookupError for an unknown type and ValueError for a definition that cannot be parsed.
     """
     if type_name not in typestore.fielddefs:
-        _load_definition(type_name)
+        register(_definition(type_name), type_name)
     constants, fields = typestore.fielddefs[type_name]
     for reference in _references(fields):
         message_class(reference)
@@ -109,20 +125,11 @@ def _make_class(type_name: str, constants: list[Any], fields: list[Any]) -> type
 @cache
 def service_class(type_name: str) -> Any:
     """The class of a service ("flash_vstream_ros/srv/AskScene"), with `Request` and `Response` inside."""
-    package, _, name = type_name.split("/")
-    if package == PACKAGE:
-        path = share_directory() / "srv" / f"{name}.srv"
-        if not path.is_file():
-            raise LookupError(f"No definition of {type_name}: {path} does not exist")
-        text = path.read_text(encoding="utf-8")
-    elif type_name in SERVICES:
-        text = SERVICES[type_name]
-    else:
-        raise LookupError(f"No definition of {type_name}: this runtime does not know that service")
-    request, separator, response = _split(text)
-    if not separator:
+    text = SERVICES[type_name] if type_name in SERVICES else _definition(type_name)
+    request, *rest = re.split(r"^---[ \t]*$\n?", text, maxsplit=1, flags=re.MULTILINE)
+    if not rest:
         raise ValueError(f"The definition of {type_name} has no line '---' between request and response")
-    for suffix, part in (("Request", request), ("Response", response)):
+    for suffix, part in (("Request", request), ("Response", rest[0])):
         register(part, f"{type_name}_{suffix}")
     namespace = {
         "Request": message_class(f"{type_name}_Request"),
@@ -131,12 +138,7 @@ def service_class(type_name: str) -> Any:
         "__doc__": f"Service {type_name}.",
         "__module__": __name__,
     }
-    return type(name, (), namespace)
-
-
-def _split(text: str) -> tuple[str, bool, str]:
-    parts = re.split(r"^---[ \t]*$\n?", text, maxsplit=1, flags=re.MULTILINE)
-    return parts[0], len(parts) == 2, parts[-1]
+    return type(type_name.rpartition("/")[2], (), namespace)
 
 
 def _inner(description: Any) -> tuple[Any, int, bool, bool]:
@@ -241,6 +243,45 @@ def _idl(description: Any) -> Any:
     return idl.sequence[item, length] if length else idl.sequence[item]
 
 
-def dds_type(type_name: str, service_header: bool = False) -> SimpleNamespace:
-    """What a reader or writer needs to know of a type: its DDS description and its hash."""
-    return SimpleNamespace(idl=idl_type(type_name, service_header), hash=type_hash(type_name))
+def string_spans(fields: bytes | bytearray, type_name: str, byte_order: str) -> list[tuple[int, int]]:
+    """Where the texts of the strings in CDR begin and end. `byte_order` is "<" or ">".
+
+    Raises struct.error or ValueError where `fields` end before the message does.
+    """
+    spans: list[tuple[int, int]] = []
+    count = struct.Struct(f"{byte_order}I")
+
+    def skip(description: Any, position: int) -> int:
+        """-> the position after a field"""
+        element, length, collection, fixed = _inner(description)
+        items = length if fixed else 1
+        if collection and not fixed:
+            position = _aligned(position, 4)
+            (items,) = count.unpack_from(fields, position)
+            position += 4
+        if _is_numeric(element):
+            size = _dtype(element).itemsize
+            return _aligned(position, size) + size * items if items else position
+        for _ in range(items):
+            if element[0] == Nodetype.NAME:
+                position = skip_message(element[1], position)
+            else:
+                position = _aligned(position, 4)
+                (size,) = count.unpack_from(fields, position)
+                spans.append((position + 4, position + 4 + size - 1))
+                position += 4 + size
+        return position
+
+    def skip_message(name: str, position: int) -> int:
+        for _, description in typestore.fielddefs[name][1]:
+            position = skip(description, position)
+            if position > len(fields):
+                raise ValueError("the message is cut")
+        return position
+
+    skip_message(type_name, 0)
+    return spans
+
+
+def _aligned(position: int, size: int) -> int:
+    return (position + size - 1) & -size

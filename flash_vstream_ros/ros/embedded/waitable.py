@@ -1,9 +1,10 @@
-"""What an executor can run: something that becomes ready and then hands out its callback's next run."""
+"""Waitables: what an executor can run. A waitable becomes ready and then hands out its callback's next run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from .bell import Bell
 from .callback_groups import CallbackGroup
 
 Work = Callable[[], None]
@@ -20,9 +21,29 @@ class Waitable:
 
     @property
     def due_in(self) -> float | None:
-        """Seconds until it becomes ready by itself; None where only an event makes it so."""
+        """Seconds until it becomes ready by itself; None if only an event makes it ready."""
         return None
 
     def take(self) -> Work | None:
-        """The next run of the callback, or None where nothing is left to do."""
+        """The next run of the callback, or None if there is nothing to do."""
         raise NotImplementedError
+
+
+class GuardCondition(Waitable):
+    """A callback that an executor runs once for every time it is triggered, as rclpy.guard_condition."""
+
+    def __init__(self, bell: Bell, callback: Callable[[], None], callback_group: CallbackGroup) -> None:
+        super().__init__(callback_group)
+        self._bell = bell
+        self.callback = callback
+
+    def trigger(self) -> None:
+        """Let the callback run; several triggers before it begins are one."""
+        self.signalled = True
+        self._bell.ring()
+
+    def take(self) -> Work | None:
+        if not self.signalled:
+            return None
+        self.signalled = False
+        return self.callback

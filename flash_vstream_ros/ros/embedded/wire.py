@@ -1,4 +1,4 @@
-"""DDS as this runtime uses it: one participant, raw CDR readers and writers, one thread that waits.
+"""DDS as this runtime uses it: one participant, raw CDR readers and writers, one thread that waits for events.
 
 Samples go through the C library directly, so that the interpreter lock is free while they are written or copied;
 a reader keeps its history in C until an executor asks, and what it then gets is copied once.
@@ -6,38 +6,27 @@ a reader keeps its history in C until an executor asks, and what it then gets is
 
 from __future__ import annotations
 
-import ctypes as ct
 import threading
 import traceback
-import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from cyclonedds.core import DDSException, DDSStatus, Entity, GuardCondition, WaitSet
 from cyclonedds.domain import DomainParticipant
-from cyclonedds.internal import DDS, dds_c_t
 from cyclonedds.pub import DataWriter
 from cyclonedds.qos import Policy, Qos
 from cyclonedds.sub import DataReader
 from cyclonedds.topic import Topic
 
-from . import domains
+from . import cyclone, domains
+from .cyclone import Sample
 from .discovery import Discovery
 from .exceptions import InvalidHandle
 from .logging import get_logger
 
-_dds = DDS._dll_handle
-_dds.dds_take_next.argtypes = [ct.c_int32, ct.POINTER(ct.c_void_p), ct.c_void_p]
-_dds.dds_write.argtypes = [ct.c_int32, ct.c_void_p]
-_dds.dds_free.argtypes = [ct.c_void_p]
-_dds.dds_free.restype = None
-_dds.dds_waitset_attach.argtypes = [ct.c_int32, ct.c_int32, ct.c_ssize_t]
-_dds.dds_waitset_detach.argtypes = [ct.c_int32, ct.c_int32]
-_dds.dds_waitset_wait.argtypes = [ct.c_int32, ct.POINTER(ct.c_ssize_t), ct.c_size_t, ct.c_int64]
-_dds.dds_take_status.argtypes = [ct.c_int32, ct.POINTER(ct.c_uint32), ct.c_uint32]
-
-TIMEOUT = DDSException.DDS_RETCODE_TIMEOUT
 StatusHandler = Callable[[int], None]
+
+SLICE_NS = 100_000_000
+"""Longest time between two runs of the periodic tasks."""
 
 _START_FAILED = (
     "DDS could not start in domain {} ({}). Too many processes on this host, no network interface, or a "
@@ -45,117 +34,67 @@ _START_FAILED = (
 )
 
 
-class _Buffer(ct.Structure):
-    """How cyclonedds' Python types hold a sample: serialised bytes and their count."""
-
-    _fields_ = [("address", ct.c_void_p), ("size", ct.c_size_t)]
-
-
-@dataclass(frozen=True)
-class Sample:
-    raw: memoryview  # read-only; frees the C memory when its last view goes
-    source_timestamp: int  # [ns]
-    publication_handle: int
-
-
-def dispose(entity: Entity) -> None:
-    """Delete a DDS entity now, whoever still holds its Python object."""
-    entity.__del__()
-
-
 class Writer:
-    def __init__(
-        self, wire: Wire, topic: Topic, qos: Qos, on_status: Callable[[Writer, int], None], more: int = 0
-    ) -> None:
-        """`more` are further DDS statuses to be told of."""
+    def __init__(self, wire: Wire, topic: Topic, qos: Qos, on_status: Callable[[Writer, int], None]) -> None:
         self._wire = wire
         self.entity = DataWriter(wire.participant, topic, qos)
         self.gid = self.entity.guid.bytes
         self.handle = self.entity.instance_handle & 0xFFFFFFFFFFFFFFFF
         self._closed = False
-        mask = DDSStatus.OfferedIncompatibleQos | DDSStatus.PublicationMatched | more
-        wire.watch(self.entity, mask, lambda status: on_status(self, status))
+        wire.watch(self.entity, DDSStatus.OfferedIncompatibleQos, lambda status: on_status(self, status))
 
     def write(self, raw: bytearray) -> bool:
-        """False where slow reliable readers kept the sample from being accepted in time."""
+        """Returns False where slow reliable readers kept the sample from being accepted in time."""
         if self._closed or self._wire.closing:
             raise InvalidHandle("This was destroyed, or shutdown() was called: nothing can be written any more")
-        memory = (ct.c_char * len(raw)).from_buffer(raw)
-        buffer = _Buffer(ct.addressof(memory), len(raw))
-        result = _dds.dds_write(self.entity._ref, ct.byref(buffer))
-        if result == TIMEOUT:
-            return False
-        if result < 0:
-            raise DDSException(result, "while writing a sample")
-        return True
-
-    def wait_for_acks(self, timeout_ns: int | None) -> bool:
-        forever = (1 << 63) - 1
-        result = self.entity._wait_for_acks(self.entity._ref, forever if timeout_ns is None else timeout_ns)
-        return bool(result == 0)
+        return cyclone.write(self.entity, raw)
 
     def close(self) -> None:
         self._closed = True
         self._wire.unwatch(self.entity)
-        dispose(self.entity)
+        cyclone.dispose(self.entity)
 
 
 class Reader:
     def __init__(
-        self, wire: Wire, topic: Topic, qos: Qos, on_status: Callable[[Reader, int], None], more: int = 0
+        self, wire: Wire, topic: Topic, qos: Qos, on_status: Callable[[Reader, int], None], more_statuses: int = 0
     ) -> None:
-        """`more` are further DDS statuses to be told of."""
         self._wire = wire
         self._lock = threading.Lock()
         self._closed = False
         self.entity = DataReader(wire.participant, topic, qos)
         self.gid = self.entity.guid.bytes
-        mask = DDSStatus.DataAvailable | DDSStatus.RequestedIncompatibleQos | DDSStatus.SubscriptionMatched | more
+        mask = DDSStatus.DataAvailable | DDSStatus.RequestedIncompatibleQos | more_statuses
         wire.watch(self.entity, mask, lambda status: on_status(self, status))
 
     def take(self) -> Sample | None:
-        """The oldest sample that the history still holds, if any."""
-        buffer = _Buffer()
-        pointer = ct.c_void_p(ct.addressof(buffer))
-        info = dds_c_t.sample_info()
+        """The oldest sample in the history; None if it is empty."""
         while True:
             with self._lock:
                 if self._closed or self._wire.closing:
                     return None
-                count = _dds.dds_take_next(self.entity._ref, ct.byref(pointer), ct.byref(info))
-            if count < 0:
-                raise DDSException(count, "while taking a sample")
-            if count == 0 or not buffer.address:
-                return None
-            raw = _own(buffer.address, buffer.size)
-            if info.valid_data:
-                return Sample(raw, info.source_timestamp, info.publication_handle)
-            buffer.address = None
+                sample, more = cyclone.take(self.entity)
+            if sample or not more:
+                return sample
 
     def close(self) -> None:
         self._wire.unwatch(self.entity)
         with self._lock:
             self._closed = True
-            dispose(self.entity)
-
-
-def _own(address: int, size: int) -> memoryview:
-    memory = (ct.c_ubyte * size).from_address(address)
-    weakref.finalize(memory, _dds.dds_free, address)
-    return memoryview(memory).toreadonly().cast("B")
+            cyclone.dispose(self.entity)
 
 
 class Wire:
-    """The process's participant in one domain, and the thread that waits for its events."""
+    """The participant of a context in one domain, and the thread that waits for its events."""
 
-    def __init__(self, domain_id: int, discovery: Discovery, enclave: str = "/") -> None:
+    def __init__(self, domain_id: int, discovery: Discovery) -> None:
         try:
             domains.enter(domain_id, discovery.configuration())
         except DDSException as error:
             raise RuntimeError(_START_FAILED.format(domain_id, error)) from error
         self._domain_id = domain_id
         try:
-            self.participant = DomainParticipant(domain_id, Qos(Policy.Userdata(f"enclave={enclave};".encode())))
+            self.participant = DomainParticipant(domain_id, Qos(Policy.Userdata(b"enclave=/;")))
         except DDSException as error:
             domains.leave(domain_id)
             raise RuntimeError(_START_FAILED.format(domain_id, error)) from error
@@ -165,8 +104,8 @@ class Wire:
         self._waitset = WaitSet(self.participant)
         # Besides ending the wait, it keeps the set from being empty: an empty one returns at once.
         self._end = GuardCondition(self.participant)
-        _dds.dds_waitset_attach(self._waitset._ref, self._end._ref, self._end._ref)
-        self._chores: list[Callable[[], None]] = []
+        cyclone.attach(self._waitset, self._end)
+        self._periodic: list[Callable[[], None]] = []
         self.closing = False
         self._stopping = False
         self._thread = threading.Thread(target=self._wait, name="dds-wait", daemon=True)
@@ -181,49 +120,46 @@ class Wire:
     def watch(self, entity: Entity, mask: int, handler: StatusHandler) -> None:
         """Call `handler(status bits)` on the waiting thread whenever one of `mask` is raised."""
         entity.set_status_mask(mask)
-        self._handlers[entity._ref] = (mask, handler)
-        _dds.dds_waitset_attach(self._waitset._ref, entity._ref, entity._ref)
+        self._handlers[cyclone.handle_of(entity)] = (mask, handler)
+        cyclone.attach(self._waitset, entity)
 
     def unwatch(self, entity: Entity) -> None:
-        if self._handlers.pop(entity._ref, None):
-            _dds.dds_waitset_detach(self._waitset._ref, entity._ref)
+        if self._handlers.pop(cyclone.handle_of(entity), None):
+            cyclone.detach(self._waitset, entity)
 
-    def every_slice(self, chore: Callable[[], None]) -> None:
-        """Run `chore` on the waiting thread after events and at least every 0.1 s."""
-        self._chores.append(chore)
+    def every_slice(self, task: Callable[[], None]) -> None:
+        """Run `task` on the waiting thread after events and at least every 0.1 s."""
+        self._periodic.append(task)
 
     def _wait(self) -> None:
-        triggered = (ct.c_ssize_t * 64)()
         while not self._stopping:
-            count = _dds.dds_waitset_wait(self._waitset._ref, triggered, len(triggered), 100_000_000)
             try:
-                for reference in triggered[: max(0, min(count, len(triggered)))]:
-                    self._handle(reference)
-                for chore in self._chores:
-                    chore()
-            except Exception:
+                for handle in cyclone.wait(self._waitset, SLICE_NS):
+                    self._handle(handle)
+                for task in self._periodic:
+                    task()
+            except Exception:  # noqa: PERF203
                 # Without this thread nothing would ever be received again.
                 get_logger("dds").error(traceback.format_exc(), throttle_duration_sec=5.0)
 
-    def _handle(self, reference: int) -> None:
-        mask, handler = self._handlers.get(reference, (0, None))
-        status = ct.c_uint32()
+    def _handle(self, handle: int) -> None:
+        mask, handler = self._handlers.get(handle, (0, None))
         # Cleared before it is handled: what arrives meanwhile raises it again.
-        if handler and _dds.dds_take_status(reference, ct.byref(status), mask) == 0 and status.value:
-            handler(status.value)
+        if handler and (status := cyclone.take_status(handle, mask)):
+            handler(status)
 
     def stop(self) -> None:
-        """End the waiting thread. Only then may entities go that it reads: C would free them under its hands."""
+        """End the waiting thread, which reads entities: C would free them under its hands."""
         self._stopping = True
         self._end.set(True)
         self._thread.join()
 
     def close(self) -> None:
-        """Tell peers that this participant leaves, and free everything."""
+        """Leave the network and free everything."""
         self.closing = True
         self.stop()
-        dispose(self._waitset)
-        dispose(self._end)
+        cyclone.dispose(self._waitset)
+        cyclone.dispose(self._end)
         self._topics.clear()
-        dispose(self.participant)
+        cyclone.dispose(self.participant)
         domains.leave(self._domain_id)

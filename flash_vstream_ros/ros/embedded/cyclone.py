@@ -1,0 +1,217 @@
+"""Every private internal of the `cyclonedds` package that this runtime uses, with the reason for each.
+
+`entity._ref` is the handle of the C library, which each function below needs.
+"""
+
+from __future__ import annotations
+
+import ctypes as ct
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+# Discovery data through the callbacks of the C extension: the package's own conversion lets C write into attributes of
+# a class, so of two threads that read at once one gets the other's values, or follows a null pointer.
+from cyclonedds._clayer import (
+    ddspy_get_matched_publication_data,
+    ddspy_get_matched_subscription_data,
+    ddspy_take_endpoint,
+    ddspy_take_participant,
+)
+from cyclonedds.core import DDSException, Entity, InstanceState, WaitSet
+from cyclonedds.internal import DDS, dds_c_t
+from cyclonedds.qos import _CQos  # its getters are the only way to read a policy behind a pointer of C
+
+# The C functions that the package either does not offer or only together with a conversion of samples in Python.
+_dds = DDS._dll_handle
+_dds.dds_take_next.argtypes = [ct.c_int32, ct.POINTER(ct.c_void_p), ct.c_void_p]
+_dds.dds_write.argtypes = [ct.c_int32, ct.c_void_p]
+_dds.dds_free.argtypes = [ct.c_void_p]
+_dds.dds_free.restype = None
+_dds.dds_waitset_attach.argtypes = [ct.c_int32, ct.c_int32, ct.c_ssize_t]
+_dds.dds_waitset_detach.argtypes = [ct.c_int32, ct.c_int32]
+_dds.dds_waitset_wait.argtypes = [ct.c_int32, ct.POINTER(ct.c_ssize_t), ct.c_size_t, ct.c_int64]
+_dds.dds_take_status.argtypes = [ct.c_int32, ct.POINTER(ct.c_uint32), ct.c_uint32]
+_dds.dds_get_log_mask.restype = ct.c_uint32
+_dds.dds_set_log_mask.argtypes = [ct.c_uint32]
+_dds.dds_set_log_mask.restype = None
+
+BEST_EFFORT, TRANSIENT_LOCAL = 0, 1  # C's dds_reliability_kind and dds_durability_kind
+USER_DATA_BYTES = 4096
+"""User data of a peer beyond this is ignored; ROS needs about 200 bytes."""
+WARNINGS = 4  # C's DDS_LC_WARNING
+
+
+class _Buffer(ct.Structure):
+    """A sample as the package's Python types hold it: serialised bytes and their count."""
+
+    _fields_ = [("address", ct.c_void_p), ("size", ct.c_size_t)]
+
+
+@dataclass(frozen=True)
+class Sample:
+    raw: memoryview  # read-only; frees the C memory when its last view goes
+    source_timestamp: int  # [ns]
+    publication_handle: int
+
+
+@dataclass(frozen=True)
+class Peer:
+    """An endpoint elsewhere: its participant and the policies that ROS asks for. DDS does not announce the history."""
+
+    participant: bytes
+    reliable: bool
+    transient_local: bool
+    user_data: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Discovered:
+    """News of discovery: an endpoint that has come, or (`peer` is None) gone."""
+
+    gid: bytes
+    topic: str
+    type_name: str
+    peer: Peer | None
+
+
+def handle_of(entity: Entity) -> int:
+    """The number by which a wait set tells which of its entities has news."""
+    return int(entity._ref)
+
+
+def dispose(entity: Any) -> None:
+    """Delete a DDS entity or domain now. The package has no other way than its destructor."""
+    entity.__del__()
+
+
+def mute_warnings() -> None:
+    """Keep the C library's warnings off the process's stderr, where it writes one line per bad packet."""
+    _dds.dds_set_log_mask(_dds.dds_get_log_mask() & ~WARNINGS)
+
+
+def write(writer: Entity, raw: bytearray) -> bool:
+    """Write serialised bytes without the interpreter lock; False where slow readers kept them out in time."""
+    memory = (ct.c_char * len(raw)).from_buffer(raw)
+    buffer = _Buffer(ct.addressof(memory), len(raw))
+    result = _dds.dds_write(writer._ref, ct.byref(buffer))
+    if result < 0 and result != DDSException.DDS_RETCODE_TIMEOUT:
+        raise DDSException(result, "while writing a sample")
+    return bool(result >= 0)
+
+
+def wait_for_acks(writer: Any, timeout_ns: int) -> bool:
+    """Whether reliable readers have acknowledged everything in time; public only for publishers, not for writers."""
+    return bool(writer._wait_for_acks(writer._ref, timeout_ns) == 0)
+
+
+def take(reader: Entity) -> tuple[Sample | None, bool]:
+    """-> (the oldest sample, whether there was one); a sample without data, news of an instance, is None."""
+    buffer = _Buffer()
+    pointer = ct.c_void_p(ct.addressof(buffer))
+    info = dds_c_t.sample_info()
+    count = _dds.dds_take_next(reader._ref, ct.byref(pointer), ct.byref(info))
+    if count < 0:
+        raise DDSException(count, "while taking a sample")
+    if count == 0 or not buffer.address:
+        return None, False
+    raw = _own(buffer.address, buffer.size)
+    return (Sample(raw, info.source_timestamp, info.publication_handle) if info.valid_data else None), True
+
+
+def _own(address: int, size: int) -> memoryview:
+    memory = (ct.c_ubyte * size).from_address(address)
+    weakref.finalize(memory, _dds.dds_free, address)
+    return memoryview(memory).toreadonly().cast("B")
+
+
+def attach(waitset: WaitSet, entity: Entity) -> None:
+    """The package's attach() forgets which entity woke the set."""
+    _dds.dds_waitset_attach(waitset._ref, entity._ref, entity._ref)
+
+
+def detach(waitset: WaitSet, entity: Entity) -> None:
+    _dds.dds_waitset_detach(waitset._ref, entity._ref)
+
+
+def wait(waitset: WaitSet, timeout_ns: int, most: int = 64) -> list[int]:
+    """The handles of entities with news, at most `most`; none after `timeout_ns`."""
+    triggered = (ct.c_ssize_t * most)()
+    count = _dds.dds_waitset_wait(waitset._ref, triggered, most, timeout_ns)
+    return triggered[: max(0, min(count, most))]
+
+
+def take_status(handle: int, mask: int) -> int:
+    """The status bits of `mask` that are raised, which clears them."""
+    status = ct.c_uint32()
+    return status.value if _dds.dds_take_status(handle, ct.byref(status), mask) == 0 else 0
+
+
+def matched_writer(reader: Entity, handle: int) -> Peer | None:
+    """The writer that `reader` knows by an instance handle; None if it has gone."""
+    found: Peer | None = ddspy_get_matched_publication_data(reader._ref, handle, _matched, _peer)
+    return found
+
+
+def matched_reader(writer: Entity, handle: int) -> Peer | None:
+    """The reader that `writer` knows by an instance handle; None if it has gone."""
+    found: Peer | None = ddspy_get_matched_subscription_data(writer._ref, handle, _matched, _peer)
+    return found
+
+
+def take_participants(reader: Entity) -> list[tuple[bytes, bool]]:
+    """-> (GUID, whether it is there) of participants that have come or gone."""
+    taken = ddspy_take_participant(reader._ref, 1000, lambda key, qos, info: (bytes(key), _alive(info)), _peer)
+    return taken if isinstance(taken, list) else []
+
+
+def take_endpoints(reader: Entity) -> list[Discovered]:
+    """Readers or writers that have come or gone."""
+    taken = ddspy_take_endpoint(reader._ref, 10_000, _discovered, _peer)
+    return taken if isinstance(taken, list) else []
+
+
+def _matched(key: bytes, participant: bytes, _: int, topic: str, kind: str, qos: Any, *__: Any) -> Peer:
+    return _of(participant, qos)
+
+
+def _discovered(
+    key: bytes, participant: bytes, handle: int, topic: str, type_name: str, qos: Any, info: Any, type_id: Any
+) -> Discovered:
+    return Discovered(bytes(key), topic, type_name, _of(participant, qos) if _alive(info) else None)
+
+
+def _of(participant: bytes, policies: tuple[bool, bool, dict[str, str]]) -> Peer:
+    return Peer(bytes(participant), *policies)
+
+
+def _alive(info: Any) -> bool:
+    return bool(info.valid_data and info.instance_state & InstanceState.Alive)
+
+
+def _peer(pointer: int) -> tuple[bool, bool, dict[str, str]]:
+    """-> (reliable, transient local, user data) behind a pointer to C's dds_qos_t."""
+    qos = ct.cast(pointer, dds_c_t.qos_p)
+    reliability, blocking, durability = dds_c_t.reliability(), dds_c_t.duration(), dds_c_t.durability()
+    reliable = bool(_CQos._get_reliability(qos, ct.byref(reliability), ct.byref(blocking)))
+    durable = bool(_CQos._get_durability(qos, ct.byref(durability)))
+    return (
+        reliable and reliability.value != BEST_EFFORT,
+        durable and durability.value == TRANSIENT_LOCAL,
+        _pairs(_user_data(qos)),
+    )
+
+
+def _pairs(data: bytes) -> dict[str, str]:
+    """The `key=value;` pairs that ROS puts into the user data of endpoints."""
+    return dict(part.split("=", 1) for part in data.decode(errors="replace").split(";") if "=" in part)
+
+
+def _user_data(qos: Any) -> bytes:
+    value, size = ct.c_void_p(), ct.c_size_t()
+    if not _CQos._get_userdata(qos, ct.byref(value), ct.byref(size)) or not value:
+        return b""
+    try:
+        return ct.string_at(value, min(size.value, USER_DATA_BYTES))
+    finally:
+        _CQos.free(value)
