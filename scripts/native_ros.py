@@ -1,0 +1,239 @@
+#!/usr/bin/env python3
+"""Build the node for rclpy and Fast DDS on a machine without ROS 2, from the wheels on PyPI, and run its tests there.
+
+    scripts/native_ros.py build             # .native/jazzy: packages, the node, and setup.bash to be sourced
+    scripts/native_ros.py test              # the tests that use ROS, on the installed copy; options go to pytest
+    scripts/native_ros.py check             # what CI runs: two builds and all of these tests on Jazzy, some on Kilted
+
+Needs x86-64 Linux, CPython 3.10 to 3.13, g++ and Python.h. About 300 MB, and 1.5 GB for torch unless `.venv` has it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+WHEELS = ROOT / "scripts" / "ros_wheels"
+DISTRIBUTIONS = sorted(file.stem for file in WHEELS.glob("*.txt") if file.stem != "build_tools")
+# Set by the wheels' start-up hook. A Python that inherits it does not set its own library path.
+HOOK_GUARD = "_ROS_WHEELS_BOOTSTRAP_COMPLETE"
+USES_ROS = re.compile(r"^from (robot|flash_vstream_ros(\.(ros|node|client|cli)\b|.* import .*\b(ros|node)\b))", re.M)
+SMOKE_TESTS = ("test_node.py",)
+REQUIREMENTS = """
+import setuptools
+from distutils.core import run_setup
+package = run_setup("setup.py", stop_after="init")
+print(*package.install_requires, *package.extras_require["test"], sep="\\n")
+"""
+
+
+class NativeError(Exception):
+    """The environment, the build or the tests failed; the message says what to do."""
+
+
+class Workspace:
+    """A folder with a virtual environment of ROS 2 wheels and the builds of this package in it."""
+
+    def __init__(self, distribution: str, folder: Path) -> None:
+        self.distribution = distribution
+        self.folder = folder.resolve()
+        self.venv = self.folder / "venv"
+        self.python = self.venv / "bin" / "python"
+        self.site_packages = self.venv / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+
+    def create(self, reuse: Path) -> None:
+        """Install the wheels and this package's requirements; skipped where the pinned versions have not changed."""
+        pins = [WHEELS / f"{self.distribution}.txt", WHEELS / "build_tools.txt", ROOT / "constraints.txt"]
+        wanted = "\n".join(file.read_text(encoding="utf-8") for file in (*pins, ROOT / "setup.py"))
+        done = self.folder / "installed.txt"
+        if done.is_file() and done.read_text(encoding="utf-8") == wanted:
+            print(f"{self.folder} is up to date")
+            return
+        with self._step("create the virtual environment"):
+            run([sys.executable, "-m", "venv", "--clear", self.venv])
+        with self._step("install the ROS 2 wheels and colcon"):
+            self._pip(*(option for file in pins[:2] for option in ("-r", file)))
+        reused = site_packages_with_torch(reuse)
+        if reused is None:
+            with self._step("install this package's requirements"):
+                self._pip(*run([self.python, "-c", REQUIREMENTS], cwd=ROOT, capture=True).split("\n")[:-1])
+        else:
+            print(f"{self.distribution}: takes torch and the other requirements from {reused}")
+            (self.site_packages / "requirements_from_elsewhere.pth").write_text(f"{reused}\n", encoding="utf-8")
+        self._correct_include_paths()
+        done.write_text(wanted, encoding="utf-8")
+
+    def build(self, symlink: bool = False) -> Path:
+        """Build this package with colcon; the folder that it is installed in."""
+        kind = "symlink_install" if symlink else "install"
+        install = self.folder / kind
+        command = ["colcon", "--log-base", self.folder / "log", "build", "--base-paths", ROOT, "--merge-install"]
+        command += ["--build-base", self.folder / f"build_{kind}", "--install-base", install]
+        command += ["--symlink-install"] if symlink else []
+        command += ["--cmake-args", "-G", "Ninja", f"-DPython3_EXECUTABLE={self.python}"]
+        with self._step(f"colcon build{' --symlink-install' if symlink else ''}"):
+            run(command, environment=self.environment(None), cwd=self.folder)
+        if not symlink:
+            lines = [f"unset {HOOK_GUARD}", "export PATH={}:$PATH".format(shlex.quote(str(self.venv / "bin")))]
+            lines += [f"export {name}={shlex.quote(value)}" for name, value in self.variables(install).items()]
+            (self.folder / "setup.bash").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return install
+
+    def test(self, install: Path, tests: Sequence[Path], options: Sequence[str]) -> None:
+        """Run tests against the installed copy of the package, not the source tree."""
+        command = [self.python, "-m", "pytest", "-c", ROOT / "pyproject.toml", "--rootdir", ROOT, *tests, *options]
+        with self._step(f"pytest, {len(tests)} files on {install.name}"):
+            run(command, environment=self.environment(install), cwd=self.folder)
+
+    def variables(self, install: Path | None) -> dict[str, str]:
+        """What `source setup.bash` sets, of the wheels and, if given, of the installed package."""
+        prefixes = [str(self.venv)] if install is None else [str(install), str(self.venv)]
+        variables = {
+            "AMENT_PREFIX_PATH": os.pathsep.join(prefixes),
+            "CMAKE_PREFIX_PATH": os.pathsep.join(prefixes),
+            "RMW_IMPLEMENTATION": "rmw_fastrtps_cpp",
+            "FLASH_VSTREAM_RUNTIME": "rclpy",
+        }
+        if install is not None:
+            variables["PYTHONPATH"] = str(install / self.site_packages.relative_to(self.venv))
+            variables["LD_LIBRARY_PATH"] = str(install / "lib")
+        return variables
+
+    def environment(self, install: Path | None) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if name not in (HOOK_GUARD, "PYTHONPATH")}
+        return {
+            **kept,
+            "PATH": f"{self.venv / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
+            **self.variables(install),
+        }
+
+    def _pip(self, *what: str | Path) -> None:
+        quiet = ["--quiet", "--disable-pip-version-check"]
+        limits = ["-c", ROOT / "constraints.txt", "-c", WHEELS / "build_tools.txt"]
+        run([self.python, "-m", "pip", "install", *quiet, *limits, *what])
+
+    def _correct_include_paths(self) -> None:
+        """Replace the include folders of the machine that built the wheels by those of this Python and NumPy."""
+        numpy = run([self.python, "-c", "import numpy; print(numpy.get_include())"], capture=True).strip()
+        for file in (self.venv / "share").rglob("*.cmake"):
+            text = file.read_text(encoding="utf-8")
+            corrected = re.sub(r"/opt/python/[^;\"]*/numpy/_core/include", numpy, text)
+            corrected = re.sub(r"/opt/python/[^;\"]*/include/python3\.\d+", sysconfig.get_path("include"), corrected)
+            if corrected != text:
+                file.write_text(corrected, encoding="utf-8")
+
+    @contextmanager
+    def _step(self, what: str) -> Iterator[None]:
+        print(f"{self.distribution}: {what}", flush=True)
+        start = time.monotonic()
+        yield
+        print(f"{self.distribution}: {what}: {time.monotonic() - start:.0f} s", flush=True)
+
+
+def run(
+    command: Sequence[str | Path],
+    environment: dict[str, str] | None = None,
+    cwd: Path | None = None,
+    capture: bool = False,
+) -> str:
+    """Run a command; what it printed, if captured. Raises NativeError where it fails."""
+    if environment is None:
+        environment = {name: value for name, value in os.environ.items() if name != HOOK_GUARD}
+    search = environment.get("PATH", "")
+    words = [str(word) for word in command]
+    words[0] = shutil.which(words[0], path=search) or words[0]
+    done = subprocess.run(
+        words, env=environment, cwd=cwd, check=False, text=True, stdout=subprocess.PIPE if capture else None
+    )
+    if done.returncode:
+        raise NativeError(f"exit status {done.returncode} of: {shlex.join(words)}")
+    return done.stdout or ""
+
+
+def require_machine() -> None:
+    """Raises NativeError where the wheels cannot work, or nothing can be compiled."""
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64") or not (3, 10) <= sys.version_info[:2] <= (3, 13):
+        found = f"{platform.system()} on {platform.machine()} with Python {platform.python_version()}"
+        raise NativeError(f"ROS 2's wheels are for x86-64 Linux and CPython 3.10 to 3.13, and this is {found}")
+    if os.environ.get("ROS_DISTRO"):
+        raise NativeError("a ROS 2 is sourced in this shell: build with it as README says, or use a new shell")
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    if shutil.which("g++") is None or not header.is_file():
+        missing = "g++" if shutil.which("g++") is None else header
+        raise NativeError(f"there is no {missing}: apt install g++ python3-dev")
+
+
+def site_packages_with_torch(python: Path) -> Path | None:
+    """The site-packages of another virtual environment if it has torch and pytest for this version of Python."""
+    found = python.parents[1] / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+    return found if all((found / name).is_dir() for name in ("torch", "pytest", "transformers")) else None
+
+
+def tests_that_use_ros() -> list[Path]:
+    """All test files that import the node or the door to ROS, without those of the embedded runtime itself."""
+    files = sorted((ROOT / "test").glob("test_*.py"))
+    return [
+        file
+        for file in files
+        if not file.name.startswith("test_embedded_") and USES_ROS.search(file.read_text(encoding="utf-8"))
+    ]
+
+
+def check(folder: Path, reuse: Path, options: Sequence[str]) -> None:
+    """Both kinds of build and all tests that use ROS on Jazzy, then the node's own tests on Kilted."""
+    for distribution in ("jazzy", "kilted"):
+        workspace = Workspace(distribution, folder / distribution)
+        workspace.create(reuse)
+        installs = [workspace.build()]
+        if distribution == "jazzy":
+            installs.append(workspace.build(symlink=True))
+            workspace.test(installs[0], tests_that_use_ros(), options)
+        for install in installs[-1:]:
+            workspace.test(install, [ROOT / "test" / name for name in SMOKE_TESTS], options)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=["build", "test", "check"])
+    parser.add_argument("--distribution", choices=DISTRIBUTIONS, default="jazzy", help="for build and test")
+    parser.add_argument("--folder", type=Path, default=ROOT / ".native", help="holds one folder for each distribution")
+    parser.add_argument(
+        "--reuse",
+        type=Path,
+        default=ROOT / ".venv" / "bin" / "python",
+        help="take torch and the other requirements from this Python's virtual environment, if it has them",
+    )
+    args, pytest_options = parser.parse_known_args()
+    try:
+        require_machine()
+        if args.action == "check":
+            check(args.folder, args.reuse, pytest_options)
+            return 0
+        workspace = Workspace(args.distribution, args.folder / args.distribution)
+        workspace.create(args.reuse)
+        install = workspace.build()
+        if args.action == "test":
+            named = any(option.endswith(".py") or ".py::" in option for option in pytest_options)
+            workspace.test(install, [] if named else tests_that_use_ros(), pytest_options)
+        else:
+            print(f"source {workspace.folder / 'setup.bash'}")
+    except NativeError as error:
+        print(f"native_ros: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
