@@ -1,4 +1,4 @@
-"""Fixtures for all tests: a ROS domain of this test process alone, and processes that never outlive their test."""
+"""Fixtures for all tests: a ROS domain for this test process alone, and processes that never outlive their test."""
 
 from __future__ import annotations
 
@@ -12,21 +12,36 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-# Above 101 the ports of a domain lie where Linux gives out ports of its own.
-os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 101)
-os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 if find_spec("cyclonedds") is not None:
     os.environ.setdefault("FLASH_VSTREAM_RUNTIME", "embedded")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # processes of pytest-xdist already use every core
+
+import flash_vstream_ros
+from flash_vstream_ros.ros.private_domain import claim_domain
+
+os.environ["ROS_DOMAIN_ID"] = str(claim_domain())
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 from flash_vstream_ros.ros.middleware import use_shipped_profile  # after the choice of a runtime
 
 use_shipped_profile()
 
 ROOT = Path(__file__).parents[1]
+PACKAGE_FOLDER = str(Path(flash_vstream_ros.__file__).parents[1])  # the source tree, or where colcon installed it
 PATIENCE = 20.0  # [s] generous: the machines that run tests are slow and shared
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep a file's tests in one process: they share a node, which takes seconds to start."""
+    from xdist.scheduler import LoadFileScheduling
+
+    return LoadFileScheduling(config, log)
 
 
 def wait_until(condition: Callable[[], object], timeout: float = PATIENCE) -> bool:
@@ -43,7 +58,7 @@ class Process:
     """A Python script in a process of its own."""
 
     def __init__(self, path: Path, args: tuple[str, ...], environment: dict[str, str]) -> None:
-        search = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        search = os.pathsep.join(filter(None, [PACKAGE_FOLDER, os.environ.get("PYTHONPATH", "")]))
         self._process = subprocess.Popen(
             [sys.executable, "-u", str(path), *args],
             env={**os.environ, "PYTHONPATH": search, **environment},

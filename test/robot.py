@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -25,12 +26,28 @@ SMALL = ["-p", "model.max_pixels:=12544", "-p", "question.max_new_tokens:=8", "-
 SMALL += ["-p", "status.period_s:=0.05", "-p", "question.max_answer_tokens:=65535"]
 
 
+_namespaces = itertools.count(1)
+
+
+def new_namespace() -> str:
+    """A namespace that no test has used: a client can still find the services of a node that has just ended."""
+    return f"/robot{os.getpid()}_{next(_namespaces)}"
+
+
 class NodeProcess:
-    """`flash-vstream-ros node` with its log in a file; ended by Ctrl-C."""
+    """`flash-vstream-ros node` with its log in a file, by default in a new namespace; ended by Ctrl-C."""
 
     def __init__(
-        self, folder: Path, ros_args: Sequence[str] = (), model: str = "tiny-random", small: bool = True
+        self,
+        folder: Path,
+        ros_args: Sequence[str] = (),
+        model: str = "tiny-random",
+        small: bool = True,
+        namespace: str | None = None,
     ) -> None:
+        self.namespace = new_namespace() if namespace is None else namespace
+        if self.namespace:
+            ros_args = ["-r", f"__ns:={self.namespace}", *ros_args]
         self._log = folder / f"node-{time.monotonic_ns()}.log"
         command = [sys.executable, "-m", "flash_vstream_ros.cli", "node", "--model", model, "--ros-args"]
         with self._log.open("wb") as log:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import struct
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 from flash_vstream_ros.cli import doctor
 from flash_vstream_ros.cli.loopback import check_loopback
 from flash_vstream_ros.cli.model_files import FAIL, OK, WARN, Check, check_model, hub_cache
+from flash_vstream_ros.ros.private_domain import claim_domain
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "golden" / "qwen"
 
@@ -134,7 +134,7 @@ def test_the_discovery_range_is_judged(environment: dict[str, str], state: str, 
 
 
 def domain() -> dict[str, str]:
-    return {"ROS_DOMAIN_ID": str(random.randrange(1, 100)), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    return {"ROS_DOMAIN_ID": str(claim_domain()), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
 
 
 def test_two_processes_hear_each_other_on_this_machine() -> None:

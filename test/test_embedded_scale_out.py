@@ -84,7 +84,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NodeProces
     """The node's machine: it names nobody, and is named by all."""
     for name, value in ALONE.items():
         monkeypatch.setenv(name, value)
-    with NodeProcess(tmp_path, ["-r", "__ns:=/far"]) as process:
+    with NodeProcess(tmp_path, namespace="/far") as process:
         yield process
 
 

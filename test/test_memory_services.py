@@ -46,14 +46,14 @@ class Keeper(Robot):
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
-    with NodeProcess(tmp_path_factory.mktemp("keeping"), ["-r", "__ns:=/keeping"]) as process:
+    with NodeProcess(tmp_path_factory.mktemp("keeping")) as process:
         yield process
 
 
 @pytest.fixture
 def robot(node: NodeProcess) -> Iterator[Keeper]:
     """A robot before a node that is not paused and remembers nothing."""
-    with Keeper("/keeping") as robot:
+    with Keeper(node.namespace) as robot:
         robot.wait_until_ready()
         assert robot.trigger("resume").success
         assert robot.trigger("reset").success
@@ -145,16 +145,16 @@ def test_a_bag_that_loops_is_remembered_twice_by_default(robot: Keeper, node: No
 
 
 def test_a_summary_of_what_was_forgotten_is_taken_back(tmp_path: Path) -> None:
-    args = ["-r", "__ns:=/regret", "-p", "summary.period_s:=0.5"]
-    with NodeProcess(tmp_path, args):
-        with Keeper("/regret") as robot:
+    args = ["-p", "summary.period_s:=0.5"]
+    with NodeProcess(tmp_path, args) as node:
+        with Keeper(node.namespace) as robot:
             robot.wait_until_ready()
             robot.see(range(1, 7))
             robot.wait_for(lambda: bool(robot.summaries))
             robot.wait_for(lambda: sum(summary.frames for summary in robot.summaries) == 6)
             assert robot.trigger("reset").success
             robot.wait_for(lambda: robot.summaries[-1].text == "")
-        with Keeper("/regret") as late:
+        with Keeper(node.namespace) as late:
             late.wait_for(lambda: bool(late.summaries))
             assert late.summaries[-1].text == ""
             late.wait_until_ready()
@@ -163,9 +163,10 @@ def test_a_summary_of_what_was_forgotten_is_taken_back(tmp_path: Path) -> None:
             assert late.summaries[-1].until.sec in (3, 5)
 
 
-def test_the_command_line_lists_and_forgets(robot: Keeper) -> None:
+def test_the_command_line_lists_and_forgets(node: NodeProcess, robot: Keeper) -> None:
     def memory(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "flash_vstream_ros.cli", "memory", *words, "--node", "/keeping/flash_vstream"]
+        name = f"{node.namespace}/flash_vstream"
+        command = [sys.executable, "-m", "flash_vstream_ros.cli", "memory", *words, "--node", name]
         return subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
 
     robot.see(range(1, 9))

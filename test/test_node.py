@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from robot import SECOND, NodeProcess, Robot, balanced
+from robot import SECOND, NodeProcess, Robot, balanced, new_namespace
 
 from flash_vstream_ros.ros.images import from_rgb
 from flash_vstream_ros.ros.interfaces import AnswerPiece, Image, String
@@ -27,7 +27,7 @@ SHARED_CLIP = Path(__file__).parents[2] / "shared" / "data" / "vtest.avi"
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
-    with NodeProcess(tmp_path_factory.mktemp("node")) as process:
+    with NodeProcess(tmp_path_factory.mktemp("node"), namespace="") as process:
         yield process
 
 
@@ -301,13 +301,16 @@ def test_a_replayed_clip_is_seen_from_its_first_to_its_last_frame(tmp_path: Path
         pytest.skip("the clip is not here")
     clip = SHARED_CLIP if source == "vtest.avi" else write_clip(tmp_path)
     sent_file = tmp_path / "sent.json"
-    replay = [sys.executable, "-m", "flash_vstream_ros.cli", "replay", str(clip), "--topic", "/clip/image"]
+    namespace = new_namespace()
+    replay = [sys.executable, "-m", "flash_vstream_ros.cli", "replay", str(clip), "--topic", f"{namespace}/image"]
     # As fast as it is taken, and with a queue that nothing falls out of: how busy the machine is does not matter.
     lossless = [("reliability", "reliable"), ("history", "keep_all")]
     args = [
-        text for name, value in lossless for text in ("-p", f"qos_overrides./clip/image.subscription.{name}:={value}")
+        text
+        for name, value in lossless
+        for text in ("-p", f"qos_overrides.{namespace}/image.subscription.{name}:={value}")
     ]
-    with NodeProcess(tmp_path, ["-r", "__ns:=/clip", *args]), Robot("/clip") as robot:
+    with NodeProcess(tmp_path, args, namespace=namespace), Robot(namespace) as robot:
         robot.wait_until_ready()
         before = robot.status.frames_received
         done = subprocess.run([*replay, "--rate", "0", "--json", str(sent_file)], check=False, capture_output=True)
@@ -326,7 +329,7 @@ def test_a_replayed_clip_is_seen_from_its_first_to_its_last_frame(tmp_path: Path
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_node_cleanly_and_answers_who_waits(tmp_path: Path, ending: signal.Signals) -> None:
-    with NodeProcess(tmp_path, ["-r", "__ns:=/ending"]) as node, Robot("/ending") as robot:
+    with NodeProcess(tmp_path) as node, Robot(node.namespace) as robot:
         robot.wait_until_ready()
         robot.see([1, 2])
         robot.fresh_status()

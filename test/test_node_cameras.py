@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from robot import NodeProcess, Robot, balanced
+from robot import NodeProcess, Robot, balanced, new_namespace
 
 from flash_vstream_ros.ros import QoSProfile, ReliabilityPolicy
 from flash_vstream_ros.ros.interfaces import CompressedImage, Header, Image, TimeMsg
@@ -17,8 +17,8 @@ BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 def test_two_cameras_of_different_size_in_one_memory_asked_together_and_alone(tmp_path: Path) -> None:
     topics = ("front/image", "rear/image")
-    args = ["-r", "__ns:=/pair", "-p", "cameras:=[front, rear]", "-p", "summary.period_s:=1.0"]
-    with NodeProcess(tmp_path, [*args, *WIDE]) as node, Robot("/pair", topics) as robot:
+    args = ["-p", "cameras:=[front, rear]", "-p", "summary.period_s:=1.0"]
+    with NodeProcess(tmp_path, [*args, *WIDE]) as node, Robot(node.namespace, topics) as robot:
         robot.wait_until_ready()
         for second in range(1, 9, 2):
             robot.see([second, second + 1], (90, 160), "front/image")
@@ -58,9 +58,9 @@ def jpeg(stamp_s: int, data: bytes | None = None) -> CompressedImage:
 
 
 def test_a_compressed_camera_is_seen_and_its_damaged_images_are_counted(tmp_path: Path) -> None:
-    args = ["-r", "__ns:=/jpeg", "-r", "image:=cam/image_raw", "-p", "image.transport:=compressed"]
+    args = ["-r", "image:=cam/image_raw", "-p", "image.transport:=compressed"]
     topics = ["cam/image_raw/compressed"]
-    with NodeProcess(tmp_path, args) as node, Robot("/jpeg", topics, CompressedImage) as robot:
+    with NodeProcess(tmp_path, args) as node, Robot(node.namespace, topics, CompressedImage) as robot:
         robot.wait_until_ready()
         before = robot.drops()
         good = bytes(jpeg(3).data)
@@ -78,14 +78,15 @@ def test_a_compressed_camera_is_seen_and_its_damaged_images_are_counted(tmp_path
 
 
 def test_a_best_effort_camera_is_heard_and_one_that_is_not_is_named_in_the_log(tmp_path: Path) -> None:
-    args = ["-r", "__ns:=/qos", "-p", "cameras:=[easy, strict]"]
-    args += ["-p", "qos_overrides./qos/strict/image.subscription.reliability:=reliable"]
-    with NodeProcess(tmp_path, args) as node, Robot("/qos", ["easy/image"]) as robot:
-        robot.node.create_publisher(Image, "/qos/easy/image", BEST_EFFORT)
-        robot.node.create_publisher(Image, "/qos/strict/image", BEST_EFFORT)
+    namespace = new_namespace()
+    args = ["-p", "cameras:=[easy, strict]"]
+    args += ["-p", f"qos_overrides.{namespace}/strict/image.subscription.reliability:=reliable"]
+    with NodeProcess(tmp_path, args, namespace=namespace) as node, Robot(namespace, ["easy/image"]) as robot:
+        robot.node.create_publisher(Image, f"{namespace}/easy/image", BEST_EFFORT)
+        robot.node.create_publisher(Image, f"{namespace}/strict/image", BEST_EFFORT)
         robot.wait_until_ready()
         name = robot.node.get_name()
-        robot.wait_for(lambda: f"/{name} on /qos/strict/image is not heard: RELIABILITY" in node.log)
+        robot.wait_for(lambda: f"/{name} on {namespace}/strict/image is not heard: RELIABILITY" in node.log)
         robot.see([1, 2], topic="easy/image")
         assert robot.fresh_status().slots == 1
-    assert f"/{name} on /qos/easy/image is not heard" not in node.log
+    assert f"/{name} on {namespace}/easy/image is not heard" not in node.log

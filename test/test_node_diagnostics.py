@@ -16,7 +16,6 @@ from flash_vstream_ros.ros import QoSProfile
 from flash_vstream_ros.ros.images import from_rgb
 from flash_vstream_ros.ros.interfaces import DiagnosticArray, DiagnosticStatus, Image, TimeMsg, interface
 
-NAMESPACE = "/watched"
 FAST = ["-p", "diagnostics.period_s:=0.1"]
 
 
@@ -71,27 +70,27 @@ def test_the_levels_are_those_of_the_message() -> None:
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
-    with NodeProcess(tmp_path_factory.mktemp("watched"), ["-r", f"__ns:={NAMESPACE}", *FAST]) as process:
+    with NodeProcess(tmp_path_factory.mktemp("watched"), FAST) as process:
         yield process
 
 
 @pytest.fixture(scope="module")
 def monitor(node: NodeProcess) -> Iterator[Monitor]:
-    with Monitor(NAMESPACE) as robot:
+    with Monitor(node.namespace) as robot:
         robot.ask_when_ready(robot.request("ready?"), START_S)
         robot.wait_for(lambda: robot.level("model") is Level.OK and robot.images.get_subscription_count() > 0)
         yield robot
 
 
-def test_a_camera_without_publisher_a_good_one_and_one_that_falls_silent(monitor: Monitor) -> None:
+def test_a_camera_without_publisher_a_good_one_and_one_that_falls_silent(node: NodeProcess, monitor: Monitor) -> None:
     assert set(monitor.reports) == {f"flash_vstream: {task}" for task in ("camera camera", "model", "memory")}
     monitor.wait_for(lambda: monitor.level("camera camera") is Level.WARN)
-    assert monitor.text("camera camera") == f"no image yet on {NAMESPACE}/image"
+    assert monitor.text("camera camera") == f"no image yet on {node.namespace}/image"
     monitor.stream(lambda: monitor.level("camera camera") is Level.OK)
     monitor.stream(lambda: float(monitor.value("camera camera", "rate taken in [1/s]")) > 0)
     assert float(monitor.value("camera camera", "rate received [1/s]")) > 0
     assert abs(float(monitor.value("camera camera", "frame age [s]"))) < 5
-    assert monitor.value("camera camera", "topic") == f"{NAMESPACE}/image"
+    assert monitor.value("camera camera", "topic") == f"{node.namespace}/image"
     monitor.wait_for(lambda: monitor.level("camera camera") is Level.WARN)
     assert monitor.text("camera camera").startswith("no image for ")
     monitor.stream(lambda: monitor.level("camera camera") is Level.OK)
@@ -119,7 +118,7 @@ def test_a_camera_of_which_nothing_can_be_used_is_an_error_with_the_reason(monit
 
 
 def test_images_that_are_old_when_they_come_are_a_warning(tmp_path: Path) -> None:
-    with NodeProcess(tmp_path, ["-r", "__ns:=/late", *FAST]), Monitor("/late") as robot:
+    with NodeProcess(tmp_path, FAST) as node, Monitor(node.namespace) as robot:
         robot.ask_when_ready(robot.request("ready?"), START_S)
         robot.stream(
             lambda: " s old when they come" in robot.text("camera camera"), lambda: time.time_ns() - 60 * SECOND
@@ -128,8 +127,8 @@ def test_images_that_are_old_when_they_come_are_a_warning(tmp_path: Path) -> Non
 
 
 def test_ages_and_stamps_are_those_of_simulated_time(tmp_path: Path) -> None:
-    arguments = ["-r", "__ns:=/simulated", "-p", "use_sim_time:=true", *FAST]
-    with NodeProcess(tmp_path, arguments), Monitor("/simulated") as robot:
+    arguments = ["-p", "use_sim_time:=true", *FAST]
+    with NodeProcess(tmp_path, arguments) as node, Monitor(node.namespace) as robot:
         robot.ask_when_ready(robot.request("ready?"), START_S)
         robot.wait_for(lambda: "/clock" in robot.text("model"))
         clock = robot.node.create_publisher(interface("rosgraph_msgs/msg/Clock"), "/clock", 10)
@@ -148,8 +147,7 @@ def test_ages_and_stamps_are_those_of_simulated_time(tmp_path: Path) -> None:
 
 
 def test_a_model_that_cannot_be_had_is_an_error_with_the_reason(tmp_path: Path) -> None:
-    arguments = ["-r", "__ns:=/failed", *FAST]
-    with NodeProcess(tmp_path, arguments, model=str(tmp_path / "nowhere")), Monitor("/failed") as robot:
+    with NodeProcess(tmp_path, FAST, model=str(tmp_path / "nowhere")) as node, Monitor(node.namespace) as robot:
         robot.wait_for(lambda: robot.level("model") is Level.ERROR)
         assert "nowhere" in robot.text("model")
         assert robot.level("camera camera") is Level.OK
@@ -157,8 +155,8 @@ def test_a_model_that_cannot_be_had_is_an_error_with_the_reason(tmp_path: Path) 
 
 
 def test_a_period_of_zero_sends_none(tmp_path: Path) -> None:
-    arguments = ["-r", "__ns:=/quiet", "-p", "diagnostics.period_s:=0.0"]
-    with NodeProcess(tmp_path, arguments), Monitor("/quiet") as robot:
+    arguments = ["-p", "diagnostics.period_s:=0.0"]
+    with NodeProcess(tmp_path, arguments) as node, Monitor(node.namespace) as robot:
         robot.ask_when_ready(robot.request("ready?"), START_S)
         robot.spin(2.0)
         assert not robot.reports

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from robot import SECOND, START_S, NodeProcess, Robot, balanced
+from robot import SECOND, START_S, NodeProcess, Robot, balanced, new_namespace
 
 from flash_vstream_ros.bench.camera import running
 from flash_vstream_ros.engine.ingest.mailbox import Mailbox
@@ -23,13 +23,13 @@ Clock = interface("rosgraph_msgs/msg/Clock")
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
-    with NodeProcess(tmp_path_factory.mktemp("faults"), ["-r", "__ns:=/faults"]) as process:
+    with NodeProcess(tmp_path_factory.mktemp("faults")) as process:
         yield process
 
 
 @pytest.fixture(scope="module")
 def robot(node: NodeProcess) -> Iterator[Robot]:
-    with Robot("/faults") as robot:
+    with Robot(node.namespace) as robot:
         robot.wait_until_ready()
         yield robot
 
@@ -99,7 +99,7 @@ def test_a_resolution_that_changes_in_mid_stream_goes_on(robot: Robot, node: Nod
 
 
 def test_a_question_before_the_first_frame_is_told_so(tmp_path: Path) -> None:
-    with NodeProcess(tmp_path, ["-r", "__ns:=/early"]), Robot("/early") as robot:
+    with NodeProcess(tmp_path) as node, Robot(node.namespace) as robot:
         reply = robot.ask_when_ready(robot.request("What is there?"), START_S)
     assert reply.error_code == reply.NO_FRAMES
     assert "nothing seen yet" in reply.error_msg
@@ -118,7 +118,7 @@ def broken_model(folder: Path, what: str) -> str:
 @pytest.mark.parametrize(("what", "said"), [("missing", "nowhere"), ("corrupt", "model.safetensors")])
 def test_a_model_that_cannot_be_had_leaves_a_node_that_says_why(tmp_path: Path, what: str, said: str) -> None:
     model = broken_model(tmp_path, what)
-    with NodeProcess(tmp_path, ["-r", "__ns:=/broken"], model=model) as node, Robot("/broken") as robot:
+    with NodeProcess(tmp_path, model=model) as node, Robot(node.namespace) as robot:
         reply = robot.ask_when_ready(robot.request("What is there?"), START_S)
         robot.wait_for(lambda: robot.status is not None and robot.status.state == robot.status.FAILED)
         assert robot.status.last_error in reply.error_msg
@@ -130,7 +130,7 @@ def test_a_model_that_cannot_be_had_leaves_a_node_that_says_why(tmp_path: Path, 
 
 def test_a_model_folder_is_loaded_by_its_path(tmp_path: Path) -> None:
     model = broken_model(tmp_path, "whole")
-    with NodeProcess(tmp_path, ["-r", "__ns:=/whole"], model=model), Robot("/whole") as robot:
+    with NodeProcess(tmp_path, model=model) as node, Robot(node.namespace) as robot:
         robot.wait_until_ready()
         robot.see([1, 2])
         robot.fresh_status()
@@ -143,8 +143,8 @@ def test_cuda_asked_for_where_there_is_none_is_said(tmp_path: Path) -> None:
 
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
-    args = ["-r", "__ns:=/cuda", "-p", "model.device:=cuda"]
-    with NodeProcess(tmp_path, args), Robot("/cuda") as robot:
+    args = ["-p", "model.device:=cuda"]
+    with NodeProcess(tmp_path, args) as node, Robot(node.namespace) as robot:
         reply = robot.ask_when_ready(robot.request("What is there?"), START_S)
     assert reply.error_code == reply.NOT_READY
     assert "cuda" in reply.error_msg.lower()
@@ -158,10 +158,10 @@ def test_unknown_mistyped_and_out_of_range_parameters_are_named_and_defaults_use
         "model.dtype": "float7",
         "question.deadline_s": "soon",
     }
-    args = ["-r", "__ns:=/typos"]
+    args = []
     for name, value in parameters.items():
         args += ["-p", f"{name}:={value}"]
-    with NodeProcess(tmp_path, args) as node, Robot("/typos") as robot:
+    with NodeProcess(tmp_path, args) as node, Robot(node.namespace) as robot:
         robot.wait_until_ready()
         log = node.log
         assert robot.status.memory_capacity == 90 or robot.status.slots == 0
@@ -172,8 +172,8 @@ def test_unknown_mistyped_and_out_of_range_parameters_are_named_and_defaults_use
 
 
 def test_a_simulation_that_begins_again_does_not_silence_the_node(tmp_path: Path) -> None:
-    args = ["-r", "__ns:=/simulated", "-p", "use_sim_time:=true"]
-    with NodeProcess(tmp_path, args), Robot("/simulated") as robot:
+    args = ["-p", "use_sim_time:=true"]
+    with NodeProcess(tmp_path, args) as node, Robot(node.namespace) as robot:
         clock = robot.node.create_publisher(Clock, "/clock", 10)
 
         def told_the_time_from(begin_s: int) -> None:
@@ -191,22 +191,26 @@ def test_a_simulation_that_begins_again_does_not_silence_the_node(tmp_path: Path
 
 
 def test_a_second_node_of_the_same_name_is_noticed(tmp_path: Path) -> None:
-    args = ["-r", "__ns:=/twins"]
-    with NodeProcess(tmp_path, args) as first, NodeProcess(tmp_path, args) as second, Robot("/twins") as robot:
+    space = new_namespace()
+    with (
+        NodeProcess(tmp_path, namespace=space) as first,
+        NodeProcess(tmp_path, namespace=space) as second,
+        Robot(space) as robot,
+    ):
         robot.wait_until_ready()
-        robot.wait_for(lambda: "another node is called /twins/flash_vstream" in first.log + second.log)
+        robot.wait_for(lambda: f"another node is called {space}/flash_vstream" in first.log + second.log)
         assert robot.ask(robot.request("Who answers?")).error_code in (0, 1, 2)
 
 
 def test_a_summary_is_latched_for_late_listeners(tmp_path: Path) -> None:
-    args = ["-r", "__ns:=/summary", "-p", "summary.period_s:=1.0"]
-    with NodeProcess(tmp_path, args):
-        with Robot("/summary") as robot:
+    args = ["-p", "summary.period_s:=1.0"]
+    with NodeProcess(tmp_path, args) as node:
+        with Robot(node.namespace) as robot:
             robot.wait_until_ready()
             robot.see(range(1, 7))
             robot.wait_for(lambda: sum(summary.frames for summary in robot.summaries) == 6)
             assert not robot.answers
-        with Robot("/summary") as late:
+        with Robot(node.namespace) as late:
             late.wait_for(lambda: bool(late.summaries))
             summary = late.summaries[-1]
     assert summary.text.startswith("[untrained]")
@@ -220,8 +224,9 @@ def test_a_defect_in_a_callback_is_answered_and_does_not_end_the_node(monkeypatc
     def defect(*_: object) -> None:
         raise ZeroDivisionError("a defect")
 
-    args = ["test", "--ros-args", "-p", "model.name:=tiny-random", "-r", "__ns:=/defect"]
-    with running(VStreamNode, args) as (node, spinning), Robot("/defect") as robot:
+    space = new_namespace()
+    args = ["test", "--ros-args", "-p", "model.name:=tiny-random", "-r", f"__ns:={space}"]
+    with running(VStreamNode, args) as (node, spinning), Robot(space) as robot:
         robot.wait_until_ready()
         monkeypatch.setattr(Mailbox, "offer", defect)
         robot.images.publish(image(1))

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from robot import SMALL, START_S, Manager, NodeProcess, Robot
+from robot import SMALL, START_S, Manager, NodeProcess, Robot, new_namespace
 
 from flash_vstream_ros.bench.camera import running
 from flash_vstream_ros.models.tiny import save_tiny
@@ -25,15 +25,17 @@ from flash_vstream_ros.ros import Parameter
 from flash_vstream_ros.ros.images import from_rgb
 from flash_vstream_ros.ros.interfaces import AskScene, Image, ListMemory, MemoryStatus, Trigger, interface
 
-SPACE = "/life"
-SET = f"ros2 lifecycle set {SPACE}/flash_vstream"
-
 
 class Life(NamedTuple):
     node: VStreamNode
     spinning: threading.Thread
     robot: Robot
     manager: Manager
+    name: str
+
+    def advice(self, label: str) -> str:
+        """What the node tells its users to do for a transition."""
+        return f"ros2 lifecycle set {self.name} {label}"
 
     def question(self) -> Any:
         return self.robot.ask(self.robot.request("What is there?"))
@@ -60,11 +62,12 @@ class Life(NamedTuple):
 
 @contextmanager
 def life(*parameters: str, model: str = "tiny-random") -> Iterator[Life]:
-    args = ["test", "--ros-args", "-r", f"__ns:={SPACE}", *SMALL]
+    space = new_namespace()
+    args = ["test", "--ros-args", "-r", f"__ns:={space}", *SMALL]
     for parameter in (f"model.name:={model}", *parameters):
         args += ["-p", parameter]
-    with running(VStreamNode, args) as (node, spinning), Robot(SPACE) as robot:
-        yield Life(node, spinning, robot, Manager(robot, SPACE))
+    with running(VStreamNode, args) as (node, spinning), Robot(space) as robot:
+        yield Life(node, spinning, robot, Manager(robot, space), f"{space}/flash_vstream")
 
 
 @pytest.fixture
@@ -79,7 +82,7 @@ def test_an_unconfigured_node_hears_nothing_and_tells_who_asks_what_to_do(waitin
     reply = waiting.question()
     assert waiting.manager.state == "unconfigured"
     assert reply.error_code == reply.NOT_READY
-    assert f"{SET} configure" in reply.error_msg
+    assert waiting.advice("configure") in reply.error_msg
     assert "loading" not in reply.error_msg
     assert waiting.robot.images.get_subscription_count() == 0
     assert (status.model, list(status.cameras), status.memory_capacity) == ("tiny-random", ["camera"], 0)
@@ -91,7 +94,7 @@ def test_a_configured_node_has_its_model_but_no_camera(waiting: Life) -> None:
     reply = waiting.question()
     assert waiting.manager.state == "inactive"
     assert reply.error_code == reply.NOT_READY
-    assert f"{SET} activate" in reply.error_msg
+    assert waiting.advice("activate") in reply.error_msg
     assert waiting.robot.images.get_subscription_count() == 0
     assert status.memory_capacity > 0
 
@@ -117,11 +120,11 @@ def test_deactivating_stops_the_cameras_and_keeps_the_memory(waiting: Life) -> N
 
 def test_the_memory_of_a_resting_node_can_be_listed_and_forgotten(waiting: Life) -> None:
     def call(kind: Any, name: str) -> Any:
-        return waiting.robot.call(kind, f"{SPACE}/flash_vstream/{name}", kind.Request(), 60.0)
+        return waiting.robot.call(kind, f"{waiting.name}/{name}", kind.Request(), 60.0)
 
     refused = call(ListMemory, "list_memory")
     assert refused.error_code == waiting.question().NOT_READY
-    assert f"{SET} configure" in refused.error_msg
+    assert waiting.advice("configure") in refused.error_msg
     assert waiting.manager.change("configure", "activate") == [True, True]
     waiting.see(1, 2, 3, 4)
     assert waiting.manager.change("deactivate") == [True]
@@ -247,7 +250,7 @@ def test_a_node_answers_and_publishes_while_it_is_configured(gate: threading.Eve
     assert (reply.error_code, "still loading" in reply.error_msg) == (reply.NOT_READY, True)
     assert waiting.manager.change("configure", "shutdown", "transition_success") == [False, False, False]
     listing = interface("rcl_interfaces/srv/ListParameters")
-    client = waiting.robot.node.create_client(listing, f"{SPACE}/flash_vstream/list_parameters")
+    client = waiting.robot.node.create_client(listing, f"{waiting.name}/list_parameters")
     waiting.robot.wait_for(client.service_is_ready)
     future = client.call_async(listing.Request())
     waiting.robot.wait_for(future.done)
@@ -284,7 +287,7 @@ def test_a_load_that_fails_says_why_and_can_be_mended(tmp_path: Path) -> None:
         assert str(model) in status.last_error
         assert reply.error_code == reply.NOT_READY
         assert status.last_error in reply.error_msg
-        assert f"{SET} configure" in reply.error_msg
+        assert mended.advice("configure") in reply.error_msg
         assert mended.manager.state == "unconfigured"
         assert mended.manager.steps[-2:] == [("configuring", "errorprocessing"), ("errorprocessing", "unconfigured")]
         assert mended.manager.change("configure") == [False]
@@ -365,12 +368,13 @@ def stuck_hub() -> Iterator[tuple[str, Callable[[], bool]]]:
 def test_a_signal_ends_a_node_whose_model_is_still_being_fetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: signal.Signals
 ) -> None:
-    with stuck_hub() as (address, asked), Robot("/stuck") as robot:
+    space = new_namespace()
+    with stuck_hub() as (address, asked), Robot(space) as robot:
         monkeypatch.setenv("HF_ENDPOINT", address)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
         monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "600")
         monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-        with NodeProcess(tmp_path, ["-r", "__ns:=/stuck"], model="someone/something") as node:
+        with NodeProcess(tmp_path, model="someone/something", namespace=space) as node:
             robot.wait_for(lambda: robot.status is not None, START_S)
             robot.wait_for(asked, START_S)
             robot.wait_for(lambda: robot.status is not None and robot.status.state == MemoryStatus.LOADING)

@@ -12,8 +12,6 @@ from flash_vstream_ros.node.parameter_table import PARAMETERS
 from flash_vstream_ros.ros import Parameter
 from flash_vstream_ros.ros.interfaces import String, interface
 
-NAMESPACE = "/live"
-NODE = f"{NAMESPACE}/flash_vstream"
 DEFAULTS = {
     spec.name: spec.default
     for spec in PARAMETERS
@@ -33,7 +31,7 @@ class Operator(Robot):
         service = interface(f"rcl_interfaces/srv/{kind}")
         if kind not in self._clients:
             name = "".join("_" + letter.lower() if letter.isupper() else letter for letter in kind).strip("_")
-            self._clients[kind] = self.node.create_client(service, f"{NODE}/{name}")
+            self._clients[kind] = self.node.create_client(service, f"{self._at}/{name}")
             assert self._clients[kind].wait_for_service(timeout_sec=60.0)
         future = self._clients[kind].call_async(service.Request(**fields))
         self.wait_for(future.done)
@@ -58,13 +56,13 @@ def messages(values: dict[str, Any]) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
-    with NodeProcess(tmp_path_factory.mktemp("live"), ["-r", f"__ns:={NAMESPACE}"]) as process:
+    with NodeProcess(tmp_path_factory.mktemp("live")) as process:
         yield process
 
 
 @pytest.fixture(scope="module")
 def connected(node: NodeProcess) -> Iterator[Operator]:
-    with Operator(NAMESPACE) as robot:
+    with Operator(node.namespace) as robot:
         robot.wait_until_ready()
         yield robot
 

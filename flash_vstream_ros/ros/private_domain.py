@@ -1,12 +1,37 @@
-"""A ROS domain of one's own, for a demo or a benchmark that no robot should hear."""
+"""A ROS domain that no other process on this machine uses, for tests, demos and benchmarks."""
 
 from __future__ import annotations
 
 import os
 import random
+import socket
+
+# The ports that ROS 2's `domain_coordinator` binds, so that tests of other packages avoid the domain as well.
+PORT_BASE = 32768
+DOMAINS = range(1, 101)  # above 101 the ports of a domain lie where Linux gives out ports of its own
+
+_claims: list[socket.socket] = []
+
+
+def claim_domain() -> int:
+    """Reserve a domain until this process ends. Raises RuntimeError if all are reserved."""
+    for domain in random.sample(DOMAINS, len(DOMAINS)):
+        claim = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            claim.bind(("", PORT_BASE + domain))
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
+        return domain
+    raise RuntimeError(
+        f"all ROS domains from {DOMAINS[0]} to {DOMAINS[-1]} are reserved by other tests or demos on this machine: "
+        "end some of them"
+    )
 
 
 def use_private_domain() -> None:
-    """A random domain on this machine only, for this process and its children; what the user set stays."""
-    os.environ.setdefault("ROS_DOMAIN_ID", str(random.randrange(1, 100)))
+    """Reserve a domain, on this machine only, for this process and its children; what the user set stays."""
+    if not os.environ.get("ROS_DOMAIN_ID"):
+        os.environ["ROS_DOMAIN_ID"] = str(claim_domain())
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
