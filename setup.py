@@ -58,6 +58,7 @@ setup(
             "pillow>=10",
             "pytest>=8",
             "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
             "ruff>=0.8",
             "types-PyYAML>=6",
         ],

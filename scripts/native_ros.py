@@ -225,8 +225,9 @@ def main() -> int:
         workspace.create(args.reuse)
         install = workspace.build()
         if args.action == "test":
-            named = any(option.endswith(".py") or ".py::" in option for option in pytest_options)
-            workspace.test(install, [] if named else tests_that_use_ros(), pytest_options)
+            named = [Path(option).resolve() for option in pytest_options if Path(option.split("::")[0]).is_file()]
+            options = [option for option in pytest_options if Path(option).resolve() not in named]
+            workspace.test(install, named or tests_that_use_ros(), options)
         else:
             print(f"source {workspace.folder / 'setup.bash'}")
     except NativeError as error:

@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from flash_vstream_ros.engine.ingest.mailbox import Frame
 from flash_vstream_ros.node.cameras import Camera, camera_topics
 from flash_vstream_ros.node.image_qos import unused_overrides
 from flash_vstream_ros.ros import (
+    Context,
     MultiThreadedExecutor,
     Node,
     Parameter,
@@ -28,6 +30,7 @@ from flash_vstream_ros.ros import (
 )
 from flash_vstream_ros.ros.images import from_rgb
 from flash_vstream_ros.ros.interfaces import CompressedImage, Header, Image, String, TimeMsg
+from flash_vstream_ros.ros.private_domain import reserved_domain
 
 SECOND = 1_000_000_000
 PATIENCE_S = 120.0
@@ -41,10 +44,12 @@ def wait_for(condition: Callable[[], object]) -> None:
 
 
 class Robot:
-    """A node with cameras, and other nodes that publish, all spun by one thread."""
+    """A node with cameras, and other nodes that publish, all spun by one thread in a domain of their own."""
 
     def __init__(self, *ros_args: str, overrides: tuple[Parameter, ...] = ()) -> None:
-        init(args=["test", "--ros-args", *ros_args])
+        self._cleanup = ExitStack()
+        self._domain = self._cleanup.enter_context(reserved_domain())
+        init(args=["test", "--ros-args", *ros_args], domain_id=self._domain)
         self.frames: list[Frame] = []
         self.rejected: list[tuple[str, str, str]] = []
         self.executor = MultiThreadedExecutor(num_threads=4)
@@ -55,6 +60,15 @@ class Robot:
     def another(self, name: str, **options: Any) -> Node:
         node = Node(name, **options)
         self.executor.add_node(node)
+        return node
+
+    def stranger(self, name: str) -> Node:
+        """A node in a context of its own: within one, Fast DDS allows only one type for each topic."""
+        context = Context()
+        init(args=[], context=context, domain_id=self._domain)
+        self._cleanup.callback(context.try_shutdown)
+        node = Node(name, context=context)
+        self._cleanup.callback(node.destroy_node)
         return node
 
     def camera(self, topic: str = "image", kind: type[Camera] = Camera, **options: Any) -> Camera:
@@ -71,6 +85,7 @@ class Robot:
         for node in nodes:
             node.destroy_node()
         try_shutdown()
+        self._cleanup.close()
 
 
 @pytest.fixture
@@ -228,7 +243,7 @@ def test_another_type_and_another_transport_are_named_as_such(robots: Callable[.
     elsewhere = driver.create_publisher(CompressedImage, "image/compressed", BEST_EFFORT)
     hint = "/driver on /image/compressed is not heard: TRANSPORT: set image.transport to compressed"
     wait_for(lambda: camera.incompatible == (hint,))
-    driver.create_publisher(String, "image", 1)
+    robot.stranger("speaker").create_publisher(String, "image", 1)
     wait_for(lambda: any("TYPE: it publishes std_msgs/msg/String" in sentence for sentence in camera.incompatible))
     driver.destroy_publisher(elsewhere)
     robot.camera(transport="compressed").close()

@@ -18,6 +18,7 @@ from flash_vstream_ros.memory.slot import EntryKind
 from flash_vstream_ros.models.model_kind import ModelKind
 from flash_vstream_ros.node.conversions import ENTRY_KIND
 from flash_vstream_ros.node.parameter_table import PARAMETERS
+from flash_vstream_ros.ros import share
 from flash_vstream_ros.ros.images import DEPTH, ENCODINGS
 
 ROOT = Path(__file__).parents[1]
@@ -134,6 +135,12 @@ def test_package_xml_names_what_the_generator_and_the_node_need() -> None:
     assert "ament_cmake_pytest" in found <= named
     assert manifest.findtext("export/build_type") == "ament_cmake"
     assert manifest.get("format") == "3"
+
+
+def test_an_ament_index_without_a_path_is_no_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ament_index_python", reason="only ROS 2 has an ament index")
+    monkeypatch.delenv("AMENT_PREFIX_PATH", raising=False)
+    assert share._from_ament_index() == []
 
 
 def test_interfaces_and_client_are_imported_without_torch() -> None:

@@ -5,29 +5,36 @@ from __future__ import annotations
 import os
 import random
 import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 # The ports that ROS 2's `domain_coordinator` binds, so that tests of other packages avoid the domain as well.
 PORT_BASE = 32768
 DOMAINS = range(1, 101)  # above 101 the ports of a domain lie where Linux gives out ports of its own
 
-_claims: list[socket.socket] = []
+_until_exit = ExitStack()
 
 
-def claim_domain() -> int:
-    """Reserve a domain until this process ends. Raises RuntimeError if all are reserved."""
+@contextmanager
+def reserved_domain() -> Iterator[int]:
+    """Reserve a domain for a while. Raises RuntimeError if all are reserved."""
     for domain in random.sample(DOMAINS, len(DOMAINS)):
-        claim = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            claim.bind(("", PORT_BASE + domain))
-        except OSError:
-            claim.close()
-            continue
-        _claims.append(claim)
-        return domain
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as lock:
+            try:
+                lock.bind(("", PORT_BASE + domain))
+            except OSError:
+                continue
+            yield domain
+            return
     raise RuntimeError(
         f"all ROS domains from {DOMAINS[0]} to {DOMAINS[-1]} are reserved by other tests or demos on this machine: "
         "end some of them"
     )
+
+
+def claim_domain() -> int:
+    """Reserve a domain until this process ends. Raises RuntimeError if all are reserved."""
+    return _until_exit.enter_context(reserved_domain())
 
 
 def use_private_domain() -> None:

@@ -26,7 +26,7 @@ def _from_ament_index() -> list[Path]:
         return []
     try:
         return [Path(get_package_share_directory(PACKAGE))]
-    except PackageNotFoundError:
+    except (PackageNotFoundError, OSError):  # OSError: AMENT_PREFIX_PATH is not set
         return []
 
 
