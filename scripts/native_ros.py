@@ -29,7 +29,7 @@ WHEELS = ROOT / "scripts" / "ros_wheels"
 DISTRIBUTIONS = sorted(file.stem for file in WHEELS.glob("*.txt") if file.stem != "build_tools")
 # Set by the wheels' start-up hook. A Python that inherits it does not set its own library path.
 HOOK_GUARD = "_ROS_WHEELS_BOOTSTRAP_COMPLETE"
-USES_ROS = re.compile(r"^from (robot|flash_vstream_ros(\.(ros|node|client|cli)\b|.* import .*\b(ros|node)\b))", re.M)
+USES_ROS = re.compile(r"^\s*from (robot|flash_vstream_ros(\.(ros|node|client|cli)\b|.* import .*\b(ros|node)\b))", re.M)
 SMOKE_TESTS = ("test_node.py",)
 REQUIREMENTS = """
 import setuptools
@@ -182,12 +182,16 @@ def site_packages_with_torch(python: Path) -> Path | None:
 
 
 def tests_that_use_ros() -> list[Path]:
-    """All test files that import the node or the door to ROS, without those of the embedded runtime itself."""
+    """All test files that import the node, its commands or the door to ROS.
+
+    Left out are those of the embedded runtime itself, and of the benchmarks, which compute without ROS.
+    """
     files = sorted((ROOT / "test").glob("test_*.py"))
     return [
         file
         for file in files
-        if not file.name.startswith("test_embedded_") and USES_ROS.search(file.read_text(encoding="utf-8"))
+        if not file.name.startswith(("test_embedded_", "test_bench_"))
+        and USES_ROS.search(file.read_text(encoding="utf-8"))
     ]
 
 
