@@ -175,9 +175,9 @@ def require_machine() -> None:
         raise NativeError(f"there is no {missing}: apt install g++ python3-dev")
 
 
-def site_packages_with_torch(python: Path) -> Path | None:
+def site_packages_with_torch(environment: Path) -> Path | None:
     """The site-packages of another virtual environment if it has torch and pytest for this version of Python."""
-    found = python.parents[1] / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+    found = environment.resolve() / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
     return found if all((found / name).is_dir() for name in ("torch", "pytest", "transformers")) else None
 
 
@@ -216,8 +216,8 @@ def main() -> int:
     parser.add_argument(
         "--reuse",
         type=Path,
-        default=ROOT / ".venv" / "bin" / "python",
-        help="take torch and the other requirements from this Python's virtual environment, if it has them",
+        default=ROOT / ".venv",
+        help="take torch and the other requirements from this virtual environment, if it has them",
     )
     args, pytest_options = parser.parse_known_args()
     try:
