@@ -16,6 +16,7 @@ from flash_vstream_ros.ros.stamps import duration_message, stamp_at
 # A reply that is late by more than this was lost: its server ended, or its middleware cannot share services.
 GRACE_S = 30.0
 READY_POLL_S = 0.2
+SERVERS_POLL_S = 0.5
 # Longer than the node itself waits for its worker.
 CALL_S = 90.0
 
@@ -104,11 +105,23 @@ class AskClient:
         return self._reply(client, request, CALL_S)
 
     def _reply(self, client: Any, request: Any, allowed_s: float) -> Any:
+        until = time.monotonic() + allowed_s
+        servers = self._servers(client)
         future = client.call_async(request)
-        self._executor.spin_until_future_complete(future, timeout_sec=allowed_s)
+        while not future.done() and (left := until - time.monotonic()) > 0:
+            self._executor.spin_until_future_complete(future, timeout_sec=min(left, SERVERS_POLL_S))
+            now = self._servers(client)
+            if not future.done() and servers and now and not servers & now:
+                # The request went to a node that had ended unnoticed, and another has taken its place.
+                servers, future = now, client.call_async(request)
         if not future.done():
             raise TimeoutError(f"no reply from {client.srv_name} within {allowed_s:.0f} s")
         return future.result()
+
+    def _servers(self, client: Any) -> set[bytes]:
+        """The ids of the servers that the client knows, from the topic of their replies on DDS; else empty."""
+        topic = f"rr{self.node.resolve_service_name(client.srv_name)}Reply"
+        return {bytes(info.endpoint_gid) for info in self.node.get_publishers_info_by_topic(topic, no_mangle=True)}
 
     def spin(self, seconds: float) -> None:
         """Handle what arrives for a while."""
