@@ -7,8 +7,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 from flash_vstream_ros.cli.contact_sheet import SIDE, Picture, contact_sheet
+
+pytestmark = pytest.mark.slow  # starts nodes in processes of their own
 
 
 def jpeg(colour: tuple[int, int, int], width: int = 80, height: int = 80) -> bytes:

@@ -22,6 +22,8 @@ from flash_vstream_ros.ros import Node, SingleThreadedExecutor
 from flash_vstream_ros.ros.interfaces import Forget, ListMemory, Trigger
 from flash_vstream_ros.ros.stamps import stamp_at
 
+pytestmark = pytest.mark.slow  # starts nodes in processes of their own
+
 WAIT_S = 60.0
 
 

@@ -22,6 +22,8 @@ from flash_vstream_ros.ros.images import from_rgb
 from flash_vstream_ros.ros.interfaces import AnswerPiece, Image, String
 from flash_vstream_ros.ros.stamps import duration_ns
 
+pytestmark = pytest.mark.slow  # starts nodes in processes of their own
+
 SHARED_CLIP = Path(__file__).parents[2] / "shared" / "data" / "vtest.avi"
 
 

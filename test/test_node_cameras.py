@@ -6,10 +6,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 from robot import NodeProcess, Robot, balanced, new_namespace
 
 from flash_vstream_ros.ros import QoSProfile, ReliabilityPolicy
 from flash_vstream_ros.ros.interfaces import CompressedImage, Header, Image, TimeMsg
+
+pytestmark = pytest.mark.slow  # starts nodes in processes of their own
 
 WIDE = ["-p", "model.max_pixels:=50176", "-p", "question.evidence:=8"]  # pixels enough for shapes to differ
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)

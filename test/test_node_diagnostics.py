@@ -16,6 +16,8 @@ from flash_vstream_ros.ros import QoSProfile
 from flash_vstream_ros.ros.images import from_rgb
 from flash_vstream_ros.ros.interfaces import DiagnosticArray, DiagnosticStatus, Image, TimeMsg, interface
 
+pytestmark = pytest.mark.slow  # starts nodes in processes of their own
+
 FAST = ["-p", "diagnostics.period_s:=0.1"]
 
 

@@ -18,6 +18,8 @@ from flash_vstream_ros.node.vstream_node import VStreamNode
 from flash_vstream_ros.ros.images import from_rgb
 from flash_vstream_ros.ros.interfaces import Image, TimeMsg, interface
 
+pytestmark = pytest.mark.slow  # starts nodes in processes of their own
+
 Clock = interface("rosgraph_msgs/msg/Clock")
 
 

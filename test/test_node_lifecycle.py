@@ -25,6 +25,8 @@ from flash_vstream_ros.ros import Parameter
 from flash_vstream_ros.ros.images import from_rgb
 from flash_vstream_ros.ros.interfaces import AskScene, Image, ListMemory, MemoryStatus, Trigger, interface
 
+pytestmark = pytest.mark.slow  # loads a model for each test
+
 
 class Life(NamedTuple):
     node: VStreamNode

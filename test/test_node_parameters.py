@@ -12,6 +12,8 @@ from flash_vstream_ros.node.parameter_table import PARAMETERS
 from flash_vstream_ros.ros import Parameter
 from flash_vstream_ros.ros.interfaces import String, interface
 
+pytestmark = pytest.mark.slow  # starts nodes in processes of their own
+
 DEFAULTS = {
     spec.name: spec.default
     for spec in PARAMETERS
