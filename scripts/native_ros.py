@@ -79,7 +79,8 @@ class Workspace:
         """Build this package with colcon; the folder that it is installed in."""
         kind = "symlink_install" if symlink else "install"
         install = self.folder / kind
-        command = ["colcon", "--log-base", self.folder / "log", "build", "--base-paths", ROOT, "--merge-install"]
+        command = ["colcon", "--log-base", self.folder / "log", "build", "--base-paths", self._sources()]
+        command += ["--merge-install"]
         command += ["--build-base", self.folder / f"build_{kind}", "--install-base", install]
         command += ["--symlink-install"] if symlink else []
         command += ["--cmake-args", "-G", "Ninja", f"-DPython3_EXECUTABLE={self.python}"]
@@ -118,6 +119,16 @@ class Workspace:
             "PATH": f"{self.venv / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
             **self.variables(install),
         }
+
+    def _sources(self) -> Path:
+        """A folder of links to the sources: CMake refuses an environment that lies within the folder that it builds."""
+        folder = self.folder / "sources"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for entry in ROOT.iterdir():
+            if not entry.name.startswith("."):
+                (folder / entry.name).symlink_to(entry)
+        return folder
 
     def _pip(self, *what: str | Path) -> None:
         quiet = ["--quiet", "--disable-pip-version-check"]
