@@ -121,13 +121,10 @@ class Workspace:
         }
 
     def _sources(self) -> Path:
-        """A folder of links to the sources: CMake refuses an environment that lies within the folder that it builds."""
+        """A copy of the source tree: CMake refuses an environment that lies within the folder that it builds."""
         folder = self.folder / "sources"
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        for entry in ROOT.iterdir():
-            if not entry.name.startswith("."):
-                (folder / entry.name).symlink_to(entry)
+        shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".*", "__pycache__", "build", "install", "log"))
         return folder
 
     def _pip(self, *what: str | Path) -> None:
