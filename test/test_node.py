@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -337,9 +336,7 @@ def test_a_signal_ends_the_node_cleanly_and_answers_who_waits(tmp_path: Path, en
         robot.fresh_status()
         future = robot.service.call_async(robot.request("A long story", max_new_tokens=60_000))
         robot.spin(1.0)
-        started = time.monotonic()
         assert node.interrupt(ending) == 0
-        assert time.monotonic() - started < 15
         robot.spin(0.5)
         assert future.done()
         assert future.result().error_code == future.result().CANCELLED
