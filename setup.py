@@ -29,8 +29,10 @@ setup(
         (f"{SHARE}/launch", sorted(glob("launch/*.launch.py"))),
     ],
     install_requires=[
+        "av>=14",  # videos by their presentation times; OpenCV only counts frames
         "numpy>=1.26,<3",
         "opencv-python-headless>=4.8",
+        "pillow>=10",  # pages and orientations of TIFF files
         "pyyaml>=6",
         "rich>=13",
         "safetensors>=0.4",
@@ -55,7 +57,6 @@ setup(
             "mkdocs-material>=9.6",
             "mypy>=1.11",
             "peft>=0.18",
-            "pillow>=10",
             "pytest>=8",
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",

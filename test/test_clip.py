@@ -12,7 +12,7 @@ from llava_folder import save_llava
 
 from flash_vstream_ros.cli import main
 from flash_vstream_ros.cli.clip import at_rate, picked
-from flash_vstream_ros.cli.sources import SECOND, ClipFrame, open_source
+from flash_vstream_ros.cli.sources import SECOND, SourceFrame, open_source
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.offline import VideoMemoryConfig, remember, sampled
 from flash_vstream_ros.models.tiny import save_tiny
@@ -59,11 +59,11 @@ def test_one_frame_a_second_is_taken_as_published(video):
 
 def test_recorded_stamps_decide_where_there_are_any():
     class Recorded:
-        own_stamps = True
+        constant_fps = None
 
         def __iter__(self):
             rgb = np.zeros((2, 2, 3), np.uint8)
-            return iter(ClipFrame(int(second * SECOND), rgb) for second in (5, 5.4, 5.9, 6.1, 6.9, 7.2, 20, 20.5, 21))
+            return iter(SourceFrame(int(second * SECOND), rgb) for second in (5, 5.4, 5.9, 6.1, 6.9, 7.2, 20, 20.5, 21))
 
     assert [frame.stamp_ns / SECOND for frame in at_rate(Recorded(), 1.0)] == [5, 6.1, 7.2, 20, 21]
 
@@ -73,7 +73,7 @@ def test_frames_are_sampled_in_pairs_and_an_odd_last_one_is_taken_twice():
     assert sampled(3) == [0, 1, 2, 2]
     assert sampled(7, 4) == [0, 2, 4, 6]
     assert len(sampled(1000)) == 240
-    frames = [ClipFrame(n, np.full((1, 1, 3), n, np.uint8)) for n in range(5)]
+    frames = [SourceFrame(n, np.full((1, 1, 3), n, np.uint8)) for n in range(5)]
     assert [int(rgb[0, 0, 0]) for rgb in picked(iter(frames), [0, 2, 4, 4])] == [0, 2, 4, 4]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from flash_vstream_ros.cli.replay import Pacer, add_arguments, restamped
-from flash_vstream_ros.cli.sources import SECOND, ClipFrame, SourceError, open_source
+from flash_vstream_ros.cli.sources import SECOND, SourceError, SourceFrame, open_source
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -128,13 +128,13 @@ def test_a_broken_bag_is_refused(tmp_path: Path) -> None:
         open_source(str(tmp_path))
     (tmp_path / "metadata.yaml").unlink()
     (tmp_path / "lonely.mcap").write_bytes(b"")
-    with pytest.raises(SourceError, match="reindex"):
+    with pytest.raises(SourceError, match="mcap recover"):
         open_source(str(tmp_path / "lonely.mcap"))
 
 
 @pytest.mark.parametrize(
     ("name", "content", "words"),
-    [("missing.mp4", None, "does not exist"), ("text.mp4", b"not a video", "no video"), ("empty", "", "no pictures")],
+    [("missing.mp4", None, "does not exist"), ("text.mp4", b"not a video", "no video"), ("empty", "", "no images")],
 )
 def test_what_cannot_be_replayed_is_refused_with_a_sentence(
     tmp_path: Path, name: str, content: bytes | str | None, words: str
@@ -156,7 +156,7 @@ def test_an_impossible_frame_rate_is_refused(video: Path, fps: float) -> None:
 
 def test_a_folder_of_broken_pictures_is_refused_when_read(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"broken")
-    with pytest.raises(SourceError, match="none of the 1 pictures"):
+    with pytest.raises(SourceError, match="none of the 1 images"):
         list(open_source(str(tmp_path)))
 
 
@@ -247,7 +247,7 @@ def test_the_options_say_what_they_mean() -> None:
 
 
 def test_a_single_frame_loops_with_increasing_stamps() -> None:
-    one = [ClipFrame(SECOND, shade(1))]
+    one = [SourceFrame(SECOND, shade(1))]
     stamps = [frame.stamp_ns for frame, _ in zip(restamped(one, 0, True), range(3), strict=False)]
     assert stamps == sorted(set(stamps))
 

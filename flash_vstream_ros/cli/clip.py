@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from flash_vstream_ros.cli.sources import SECOND, ClipFrame, FrameSource, SourceError, open_source
+from flash_vstream_ros.cli.sources import SECOND, FrameSource, SourceError, SourceFrame, open_source
 from flash_vstream_ros.models.names import PUBLISHED_MODEL
 
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from flash_vstream_ros.models.load import ATTENTION, DTYPES
     from flash_vstream_ros.models.preprocess import MAX_PIXELS
 
-    parser.add_argument("video", help="a video, a folder of pictures, a rosbag2, or demo")
+    parser.add_argument("video", help="a video, an image, a folder of images, a bag, or demo")
     parser.add_argument("question", help="in plain language")
     parser.add_argument("--model", default=PUBLISHED_MODEL, help="hub id or folder (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto: CUDA when there is one; cpu, cuda:N (default: auto)")
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     from flash_vstream_ros.models.load import load_model
 
     try:
-        source = open_source(args.video, bag_topic=args.bag_topic)
+        source = open_source(args.video, bag_topic=args.bag_topic, log=lambda line: print(line, file=sys.stderr))
         model: Any = load_model(
             args.model, args.device, args.dtype, max_pixels=args.max_pixels, attention=args.attention
         )
@@ -125,10 +125,10 @@ def settings_of(model: Any, args: argparse.Namespace) -> Any:
     return replace(own, methods=methods, seed=args.seed, **sizes)
 
 
-def at_rate(source: FrameSource, fps: float) -> Iterator[ClipFrame]:
-    """About `fps` frames a second: every so many-th one as published, or by stamps where they were recorded."""
-    if not source.own_stamps:
-        yield from islice(source, 0, None, max(1, round(source.fps / fps)))  # type: ignore[attr-defined]
+def at_rate(source: FrameSource, fps: float) -> Iterator[SourceFrame]:
+    """About `fps` frames a second: every n-th one as published, or by their stamps if they are not evenly spaced."""
+    if source.constant_fps is not None:
+        yield from islice(source, 0, None, max(1, round(source.constant_fps / fps)))
         return
     due: float | None = None
     for frame in source:
@@ -137,8 +137,8 @@ def at_rate(source: FrameSource, fps: float) -> Iterator[ClipFrame]:
             due = max(frame.stamp_ns, due or 0) + SECOND / fps
 
 
-def picked(frames: Iterator[ClipFrame], chosen: Sequence[int]) -> Iterator[np.ndarray]:
-    """The pictures of the frames with these numbers, which do not fall; a number that comes twice gives it twice."""
+def picked(frames: Iterator[SourceFrame], chosen: Sequence[int]) -> Iterator[np.ndarray]:
+    """Images of the frames with these ascending numbers; a number that comes twice gives its image twice."""
     times = Counter(chosen)
     for number, frame in enumerate(frames):
         for _ in range(times[number]):

@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from flash_vstream_ros.cli.sources import SECOND, ClipFrame, FrameSource, SourceError, open_source
+from flash_vstream_ros.cli.sources import SECOND, FrameSource, SourceError, SourceFrame, open_source
 from flash_vstream_ros.ros.images import PUBLISHED_ENCODINGS, from_rgb
+from flash_vstream_ros.ros.stamps import LATEST_NS
 
 DEPTH = 10  # frames kept for subscribers that have not acknowledged them
 UNPACED_HZ = 100.0  # ceiling at --rate 0
@@ -24,7 +25,7 @@ PLAIN_EVERY_S = 5.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", help="a video, a folder of pictures, a rosbag2 folder, or demo / demo:SEED")
+    parser.add_argument("file", help="a video, an image, a folder of images, a bag, or demo / demo:SEED")
     parser.add_argument("--topic", default="image", help="publish on this topic (default: %(default)s)")
     parser.add_argument("--bag-topic", default="", help="image topic of the bag, if it holds several")
     parser.add_argument(
@@ -66,6 +67,7 @@ class Sent:
     wall_s: float = 0.0
     behind_s: float = 0.0  # longest time that a frame was sent after it was due
     interrupted: bool = False
+    error: str = ""  # why the source broke off
 
     def add(self, stamp_ns: int, now_s: float) -> None:
         if not self.sent:
@@ -80,13 +82,13 @@ class Sent:
         if self.sent:
             text += f", stamps {self.first_stamp:.3f} s to {self.last_stamp:.3f} s, in {self.wall_s:.1f} s"
         if self.skipped:
-            text += f"; {self.skipped} frames that the source promises could not be decoded"
+            text += f"; {self.skipped} frames could not be decoded"
         if self.behind_s > 0.5:
             text += f"; up to {self.behind_s:.1f} s behind: this machine is too slow for this rate"
         return text + ("; interrupted" if self.interrupted else "")
 
 
-def restamped(source: Iterable[ClipFrame], start_ns: int | None, loop: bool) -> Iterator[ClipFrame]:
+def restamped(source: Iterable[SourceFrame], start_ns: int | None, loop: bool) -> Iterator[SourceFrame]:
     """Frames of the source with the first stamp moved to `start_ns` (None: kept); loops follow without a gap."""
     shift = 0
     following = start_ns
@@ -99,7 +101,7 @@ def restamped(source: Iterable[ClipFrame], start_ns: int | None, loop: bool) -> 
                 stamps = [frame.stamp_ns]
             stamps[1:] = [frame.stamp_ns]
             count += 1
-            yield ClipFrame(frame.stamp_ns + shift, frame.rgb)
+            yield SourceFrame(frame.stamp_ns + shift, frame.rgb)
         if not loop or not stamps:
             return
         interval = (stamps[1] - stamps[0]) // (count - 1) if count > 1 else SECOND // 10
@@ -139,11 +141,11 @@ def run(args: argparse.Namespace) -> int:
         print("--rate and --start-at must not be negative", file=sys.stderr)
         return 2
     try:
-        source = open_source(args.file, bag_topic=args.bag_topic, fps=args.fps)
-        sent = _publish(args, source)
+        source = open_source(args.file, bag_topic=args.bag_topic, fps=args.fps, log=_warn)
     except SourceError as error:
         print(error, file=sys.stderr)
         return 1
+    sent = _publish(args, source)
     out = sys.stderr if args.json == "-" else sys.stdout
     print(sent, file=out, flush=True)
     if args.json:
@@ -152,7 +154,14 @@ def run(args: argparse.Namespace) -> int:
             sys.stdout.write(text)
         else:
             Path(args.json).write_text(text, encoding="utf-8")
+    if sent.error:
+        print(sent.error, file=sys.stderr)
+        return 1
     return 130 if sent.interrupted else 0
+
+
+def _warn(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
 
 
 def _publish(args: argparse.Namespace, source: FrameSource) -> Sent:
@@ -180,6 +189,8 @@ def _publish(args: argparse.Namespace, source: FrameSource) -> Sent:
         pacer = Pacer(args.rate, ros.ok)
         with _progress(source, None if args.loop else source.frames, out) as advance:
             for stamp_ns, rgb in restamped(source, start_ns, args.loop):
+                if not 0 <= stamp_ns <= LATEST_NS:
+                    raise SourceError(f"stamp {stamp_ns / SECOND:g} s is outside the range of ROS: use --start-at 0")
                 message = from_rgb(rgb, stamp_ns, frame_id, Image, args.encoding)
                 sent.behind_s = max(sent.behind_s, pacer.hold(stamp_ns))
                 if not ros.ok():
@@ -194,6 +205,8 @@ def _publish(args: argparse.Namespace, source: FrameSource) -> Sent:
         _acknowledged(publisher)
     except KeyboardInterrupt:
         sent.interrupted = True
+    except SourceError as error:
+        sent.error = str(error)
     except Exception:
         if ros.ok():
             raise

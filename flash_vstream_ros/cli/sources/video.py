@@ -1,0 +1,204 @@
+"""Video files, decoded by FFmpeg through PyAV.
+
+Stamps are the container's presentation times: OpenCV's VideoCapture only counts frames, which is wrong for variable
+frame rates. Frames come as a player shows them: turned by the display matrix, widened by the sample aspect ratio.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import cv2
+import numpy as np
+
+from .frame_source import MAX_PIXELS, SECOND, SourceError, SourceFrame
+
+UNEVEN = 1.5  # an interval of so many mean ones makes the frame rate variable
+LONGEST_GAP_NS = 24 * 3600 * SECOND  # a longer one is a damaged time, not a pause
+LARGEST_SAMPLE_ASPECT = 8  # of both sides; beyond it the ratio is taken for damage
+MISSING_END_S = 0.5  # a video that ends this much before its own duration is cut off
+MAX_BAD_PACKETS = 1000  # in sequence
+
+
+class VideoSource:
+    """One video file. Frames are stamped from base_ns on; `fps` replaces the times of the file if it is not 0."""
+
+    own_stamps = False
+    frame_id = ""
+
+    def __init__(self, path: Path, fps: float, base_ns: int, max_pixels: int = MAX_PIXELS) -> None:
+        self.path, self.title, self.base_ns = path, path.name, base_ns
+        self.skipped = 0
+        self._fps, self._max_pixels = fps, max_pixels
+        with self._opened() as (container, stream):
+            self.frames: int | None = stream.frames or None
+            self._nominal_fps = float(stream.average_rate or stream.guessed_rate or 0)
+            if next(_decoded(container, stream, _ignore), None) is None:
+                raise self._no_video("it holds no frame that decodes")
+        if not fps and not 0 < self._nominal_fps <= 1000:
+            self._nominal_fps = 0.0
+
+    @cached_property
+    def constant_fps(self) -> float | None:
+        """Frames a second if they are evenly spaced, else None. Reads the file once, without decoding it."""
+        if self._fps:
+            return self._fps
+        with self._opened() as (container, stream):
+            times = sorted(
+                float(when * packet.time_base)
+                for packet in container.demux(stream)
+                if (when := packet.dts if packet.pts is None else packet.pts) is not None and packet.size
+            )
+        intervals = [later - earlier for earlier, later in pairwise(times)]
+        mean = fmean(intervals) if intervals else 0.0
+        if mean <= 0:
+            return self._nominal_fps or None
+        return 1 / mean if max(intervals) < UNEVEN * mean else None
+
+    def __iter__(self) -> Iterator[SourceFrame]:
+        self.skipped = 0
+        with self._opened() as (container, stream):
+            clock = _PresentationTimes(self._fps, self._nominal_fps, self.path)
+            aspect = Fraction(stream.sample_aspect_ratio or 1)
+            count = 0
+            for frame in _decoded(container, stream, self._skip):
+                count += 1
+                yield SourceFrame(self.base_ns + clock.next_ns(frame), self._displayed(frame, aspect))
+            missing_s = _duration_s(container, stream) - clock.end_s
+            if not self._fps and missing_s > MISSING_END_S:
+                self.skipped = max(self.skipped, (self.frames or 0) - count, round(missing_s * self._nominal_fps), 1)
+
+    def _skip(self) -> None:
+        self.skipped += 1
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[Any, Any]]:
+        """The container and its video stream; errors of FFmpeg become SourceErrors."""
+        try:
+            import av
+        except ImportError as error:
+            raise SourceError(f"reading a video needs PyAV: pip install av ({error})") from None
+        try:
+            # A playlist names other files and addresses; FFmpeg may open none of them.
+            with self.path.open("rb") as file, av.open(file, options={"protocol_whitelist": "pipe"}) as container:
+                stream = container.streams.best("video")
+                if stream is None:
+                    raise self._no_video("it holds no video stream")
+                self._check_size(stream.width, stream.height)
+                stream.codec_context.options = {"max_pixels": str(self._max_pixels)}
+                stream.thread_type = "AUTO"
+                yield container, stream
+        except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
+            raise self._no_video(getattr(error, "strerror", None) or str(error)) from error
+
+    def _check_size(self, width: int, height: int) -> None:
+        if width * height > self._max_pixels:
+            raise SourceError(
+                f"{self.path} is {width}x{height}; at most {self._max_pixels / 1e6:g} megapixels are read"
+            )
+
+    def _no_video(self, why: str) -> SourceError:
+        return SourceError(f"no video in {self.path}: {why}; is it complete? try `ffmpeg -i {self.path} copy.mp4`")
+
+    def _displayed(self, frame: Any, aspect: Fraction) -> np.ndarray:
+        """RGB [height, width, 3] as a player shows the frame."""
+        width, height = frame.width, frame.height
+        if 1 / LARGEST_SAMPLE_ASPECT <= aspect <= LARGEST_SAMPLE_ASPECT:
+            width, height = max(width, round(width * aspect)), max(height, round(height / aspect))
+        self._check_size(width, height)
+        rgb = frame.to_ndarray(format="rgb24", width=width, height=height)
+        return turned(rgb, frame.side_data.get("DISPLAYMATRIX"))
+
+
+class _PresentationTimes:
+    """Nanoseconds since the first frame: a frame's presentation time, or its number over `fps` if that is not 0."""
+
+    def __init__(self, fps: float, nominal_fps: float, path: Path) -> None:
+        self._fps, self._nominal_fps, self._path = fps, nominal_fps, path
+        self._count = 0
+        self._shift_ns: int | None = None
+        self._last_ns = self._interval_ns = 0
+
+    @property
+    def end_s(self) -> float:
+        """Time after the first frame at which the last one ends."""
+        return (self._last_ns + self._interval_ns) / SECOND
+
+    def next_ns(self, frame: Any) -> int:
+        """Time of the next frame. Times that stand still, go back or jump by days are replaced by the nominal rate."""
+        number, self._count = self._count, self._count + 1
+        if self._fps:
+            return round(number * SECOND / self._fps)
+        nominal_ns = round(SECOND / self._nominal_fps) if self._nominal_fps else 0
+        found_ns = None if frame.pts is None else round(Fraction(frame.pts) * frame.time_base * SECOND)
+        if found_ns is None and not nominal_ns:
+            raise SourceError(f"{self._path} has neither times nor a frame rate: give --fps")
+        if number == 0:
+            self._shift_ns = found_ns
+            self._interval_ns = nominal_ns
+            return 0
+        if self._shift_ns is None or found_ns is None:
+            now_ns = self._last_ns + nominal_ns
+        else:
+            now_ns = found_ns - self._shift_ns
+            if not 0 < now_ns - self._last_ns <= LONGEST_GAP_NS:
+                now_ns = self._last_ns + (nominal_ns or self._interval_ns or round(SECOND / 10))
+                self._shift_ns = found_ns - now_ns
+        self._interval_ns, self._last_ns = now_ns - self._last_ns, now_ns
+        return now_ns
+
+
+def turned(rgb: np.ndarray, matrix: Any) -> np.ndarray:
+    """Turn and mirror an image by FFmpeg's display matrix: nine 16.16 integers, or None.
+
+    The matrix maps a pixel (x, y) to (a x + c y, b x + d y), its first rows being (a, b, u) and (c, d, v). Angles
+    between are taken for the nearest multiple of 90 degrees.
+    """
+    if matrix is None:
+        return rgb
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].astype(int)
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        rgb, flip_x, flip_y = cv2.transpose(rgb), c < 0, b < 0
+    else:
+        flip_x, flip_y = a < 0, d < 0
+    if flip_x and flip_y:
+        return cv2.flip(rgb, -1)
+    if flip_x or flip_y:
+        return cv2.flip(rgb, 1 if flip_x else 0)
+    return rgb
+
+
+def _decoded(container: Any, stream: Any, skip: Callable[[], None]) -> Iterator[Any]:
+    """Frames in presentation order. Packets that do not decode are skipped and counted."""
+    import av
+
+    bad = 0
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.InvalidDataError:
+            skip()
+            bad += 1
+            if bad > MAX_BAD_PACKETS:
+                raise
+            continue
+        bad = 0
+        yield from frames
+
+
+def _duration_s(container: Any, stream: Any) -> float:
+    """Duration that the file states for its video; 0 where it states that of all streams together."""
+    if stream.duration is not None:
+        return float(stream.duration * stream.time_base)
+    return container.duration / 1e6 if container.duration and len(container.streams) == 1 else 0.0
+
+
+def _ignore() -> None:
+    """Frames that the first look cannot decode are counted when the video is read."""
