@@ -65,7 +65,7 @@ class BagSource:
     def __iter__(self) -> Iterator[SourceFrame]:
         self.skipped, count, reason = 0, 0, "nothing was read"
         decoders: dict[str, Any] = {
-            name: transport.decoder(DecodingConfig(decoder="builtin", max_pixels=MAX_PIXELS), self._log)
+            name: transport.decoder(DecodingConfig(decoder="builtin", max_megapixels=MAX_PIXELS / 1e6), self._log)
             for name, transport in IMAGE_TYPES.items()
         }
         with self._reader() as reader:

@@ -23,7 +23,7 @@ from .frame_source import MAX_PIXELS, SECOND, SourceError, SourceFrame
 UNEVEN = 1.5  # an interval of so many mean ones makes the frame rate variable
 LONGEST_GAP_NS = 24 * 3600 * SECOND  # a longer one is a damaged time, not a pause
 LARGEST_SAMPLE_ASPECT = 8  # of both sides; beyond it the ratio is taken for damage
-MISSING_END_S = 0.5  # a video that ends this much before its own duration is cut off
+MISSING_END_S = 0.25  # a video that ends this much before its own duration is cut off
 MAX_BAD_PACKETS = 1000  # in sequence
 
 
@@ -67,13 +67,12 @@ class VideoSource:
         with self._opened() as (container, stream):
             clock = _PresentationTimes(self._fps, self._nominal_fps, self.path)
             aspect = Fraction(stream.sample_aspect_ratio or 1)
-            count = 0
             for frame in _decoded(container, stream, self._skip):
-                count += 1
                 yield SourceFrame(self.base_ns + clock.next_ns(frame), self._displayed(frame, aspect))
-            missing_s = _duration_s(container, stream) - clock.end_s
-            if not self._fps and missing_s > MISSING_END_S:
-                self.skipped = max(self.skipped, (self.frames or 0) - count, round(missing_s * self._nominal_fps), 1)
+            if not self._fps:
+                missing_s = _duration_s(container, stream, is_cut_off=self.skipped > 0) - clock.end_s
+                if missing_s > MISSING_END_S:
+                    self.skipped = max(self.skipped, round(missing_s * self._nominal_fps))
 
     def _skip(self) -> None:
         self.skipped += 1
@@ -176,11 +175,14 @@ def turned(rgb: np.ndarray, matrix: Any) -> np.ndarray:
 
 
 def _decoded(container: Any, stream: Any, skip: Callable[[], None]) -> Iterator[Any]:
-    """Frames in presentation order. Packets that do not decode are skipped and counted."""
+    """Frames in presentation order. Damaged packets and frames are skipped and counted."""
     import av
 
     bad = 0
     for packet in container.demux(stream):
+        if packet.is_corrupt:
+            skip()
+            continue
         try:
             frames = packet.decode()
         except av.InvalidDataError:
@@ -190,14 +192,21 @@ def _decoded(container: Any, stream: Any, skip: Callable[[], None]) -> Iterator[
                 raise
             continue
         bad = 0
-        yield from frames
+        for frame in frames:
+            if frame.is_corrupt:
+                skip()
+            else:
+                yield frame
 
 
-def _duration_s(container: Any, stream: Any) -> float:
-    """Duration that the file states for its video; 0 where it states that of all streams together."""
-    if stream.duration is not None:
-        return float(stream.duration * stream.time_base)
-    return container.duration / 1e6 if container.duration and len(container.streams) == 1 else 0.0
+def _duration_s(container: Any, stream: Any, is_cut_off: bool) -> float:
+    """Duration that the file states for its video; 0 if it only states that of all streams together."""
+    stated_s = float(stream.duration * stream.time_base) if stream.duration is not None else 0.0
+    if stream.duration is None and container.duration and len(container.streams) == 1:
+        stated_s = container.duration / 1e6
+    if is_cut_off and stream.frames and stream.average_rate:  # FFmpeg estimates the duration of such an AVI anew
+        return max(stated_s, float(stream.frames / stream.average_rate))
+    return stated_s
 
 
 def _ignore() -> None:
