@@ -24,6 +24,7 @@ UNEVEN = 1.5  # an interval of so many mean ones makes the frame rate variable
 LONGEST_GAP_NS = 24 * 3600 * SECOND  # a longer one is a damaged time, not a pause
 LARGEST_SAMPLE_ASPECT = 8  # of both sides; beyond it the ratio is taken for damage
 MISSING_END_S = 0.25  # a video that ends this much before its own duration is cut off
+PADDING_PIXELS = 1 << 20  # FFmpeg's own limit counts the padding of its buffers
 MAX_BAD_PACKETS = 1000  # in sequence
 
 
@@ -91,7 +92,7 @@ class VideoSource:
                 if stream is None:
                     raise self._no_video("it holds no video stream")
                 self._check_size(stream.width, stream.height)
-                stream.codec_context.options = {"max_pixels": str(self._max_pixels)}
+                stream.codec_context.options = {"max_pixels": str(self._max_pixels + PADDING_PIXELS)}
                 stream.thread_type = "AUTO"
                 yield container, stream
         except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
