@@ -24,6 +24,8 @@ PACKAGES = (
     ("transformers", "transformers", "5.18", "'transformers>=5.18,<6'"),
     ("numpy", "numpy", "1.26", "'numpy>=1.26,<3'"),
     ("opencv", "cv2", "4.5", "opencv-python-headless"),
+    ("pyav", "av", "14", "av"),
+    ("pillow", "PIL", "10", "pillow"),
     ("cyclonedds", "cyclonedds", "11.0.1", "cyclonedds==11.0.1"),
     ("rosbags", "rosbags", "0.11", "'rosbags>=0.11,<0.12'"),
 )
