@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any, TypeVar
 
+from . import dds_log
 from .arguments import Arguments
 from .bell import Bell
 from .discovery import MAX_DOMAIN_ID, Discovery, domain_id_from_environment
@@ -73,6 +74,7 @@ class Context:
             self._graph = Graph(self._wire, self.bell.ring)
             self._qos_watch = QosWatch(self._graph)
             self._wire.every_slice(self._qos_watch.report_pending)
+            self._wire.every_slice(dds_log.report)
             self._stopped = False
             atexit.register(self.try_shutdown)
 

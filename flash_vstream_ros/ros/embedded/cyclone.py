@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import ctypes as ct
+import os
 import weakref
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 # Discovery data through the callbacks of the C extension: the package's own conversion lets C write into attributes of
@@ -19,6 +21,7 @@ from cyclonedds._clayer import (
     ddspy_take_participant,
 )
 from cyclonedds.core import DDSException, Entity, InstanceState, WaitSet
+from cyclonedds.domain import Domain
 from cyclonedds.internal import DDS, dds_c_t
 from cyclonedds.qos import _CQos  # its getters are the only way to read a policy behind a pointer of C
 
@@ -32,14 +35,10 @@ _dds.dds_waitset_attach.argtypes = [ct.c_int32, ct.c_int32, ct.c_ssize_t]
 _dds.dds_waitset_detach.argtypes = [ct.c_int32, ct.c_int32]
 _dds.dds_waitset_wait.argtypes = [ct.c_int32, ct.POINTER(ct.c_ssize_t), ct.c_size_t, ct.c_int64]
 _dds.dds_take_status.argtypes = [ct.c_int32, ct.POINTER(ct.c_uint32), ct.c_uint32]
-_dds.dds_get_log_mask.restype = ct.c_uint32
-_dds.dds_set_log_mask.argtypes = [ct.c_uint32]
-_dds.dds_set_log_mask.restype = None
 
 BEST_EFFORT, TRANSIENT_LOCAL = 0, 1  # C's dds_reliability_kind and dds_durability_kind
 USER_DATA_BYTES = 4096
 """User data of a peer beyond this is ignored; ROS needs about 200 bytes."""
-WARNINGS = 4  # C's DDS_LC_WARNING
 
 
 class _Buffer(ct.Structure):
@@ -85,9 +84,28 @@ def dispose(entity: Any) -> None:
     entity.__del__()
 
 
-def mute_warnings() -> None:
-    """Keep the C library's warnings off the process's stderr, where it writes one line per bad packet."""
-    _dds.dds_set_log_mask(_dds.dds_get_log_mask() & ~WARNINGS)
+@cache
+def _stream(file: int) -> int:
+    """C's FILE that appends to a file descriptor; domains use it as long as they live."""
+    libc = ct.CDLL(None)
+    libc.fdopen.restype = ct.c_void_p
+    return int(libc.fdopen(os.dup(file), b"a"))
+
+
+def make_domain(domain_id: int, configuration: str, log_file: int) -> Domain:
+    """A domain whose log lines go into `log_file`, a file descriptor, or to stderr if it is negative.
+
+    The C library remembers libc's `stderr` when a domain is made, and exports no function that sets another.
+    """
+    if log_file < 0:
+        return Domain(domain_id, configuration)
+    stderr = ct.c_void_p.in_dll(ct.CDLL(None), "stderr")
+    original = stderr.value
+    stderr.value = _stream(log_file)
+    try:
+        return Domain(domain_id, configuration)
+    finally:
+        stderr.value = original
 
 
 def write(writer: Entity, raw: bytearray) -> bool:

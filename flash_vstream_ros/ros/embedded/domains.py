@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cyclonedds.domain import Domain
 
-from . import cyclone
+from . import cyclone, dds_log
 
 
 @dataclass
@@ -25,7 +25,7 @@ def enter(domain_id: int, configuration: str) -> None:
     """Make a domain ready. Raises DDSException, and RuntimeError if it runs with another configuration."""
     with _lock:
         if domain_id not in _domains:
-            _domains[domain_id] = _Shared(Domain(domain_id, configuration), configuration)
+            _domains[domain_id] = _Shared(cyclone.make_domain(domain_id, configuration, dds_log.FILE), configuration)
         shared = _domains[domain_id]
         if shared.configuration != configuration:
             raise RuntimeError(

@@ -17,7 +17,7 @@ from cyclonedds.qos import Policy, Qos
 from cyclonedds.sub import DataReader
 from cyclonedds.topic import Topic
 
-from . import cyclone, domains
+from . import cyclone, dds_log, domains
 from .cyclone import Sample
 from .discovery import Discovery
 from .exceptions import InvalidHandle
@@ -30,7 +30,7 @@ SLICE_NS = 100_000_000
 
 _START_FAILED = (
     "DDS could not start in domain {} ({}). Too many processes on this host, no network interface, or a "
-    "CYCLONEDDS_URI that it does not understand; see the messages above"
+    "CYCLONEDDS_URI that it does not understand: {}"
 )
 
 
@@ -91,13 +91,13 @@ class Wire:
         try:
             domains.enter(domain_id, discovery.configuration())
         except DDSException as error:
-            raise RuntimeError(_START_FAILED.format(domain_id, error)) from error
+            raise RuntimeError(_START_FAILED.format(domain_id, error, dds_log.take())) from error
         self._domain_id = domain_id
         try:
             self.participant = DomainParticipant(domain_id, Qos(Policy.Userdata(b"enclave=/;")))
         except DDSException as error:
             domains.leave(domain_id)
-            raise RuntimeError(_START_FAILED.format(domain_id, error)) from error
+            raise RuntimeError(_START_FAILED.format(domain_id, error, dds_log.take())) from error
         self.gid = self.participant.guid.bytes
         self._topics: dict[tuple[str, type], Topic] = {}
         self._handlers: dict[int, tuple[int, StatusHandler]] = {}

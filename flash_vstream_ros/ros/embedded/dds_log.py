@@ -1,0 +1,38 @@
+"""Warnings and errors of the C library, as counted and throttled log lines.
+
+The library writes one line for each bad packet that a peer sends, without limit. It writes into a file in memory, which
+the waiting thread empties: a Python callback could stop a thread of the library that holds the library's locks.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .logging import get_logger
+
+MOST_READ = 64 << 10
+PERIOD_S = 30.0
+
+FILE = os.memfd_create("dds-log") if sys.platform.startswith("linux") else -1
+"""-1 without such a file: then the library writes to stderr."""
+
+_lines = 0
+
+
+def take() -> str:
+    """What was written since the last call, the beginning left out if it is long."""
+    global _lines
+    if FILE < 0 or not (size := os.fstat(FILE).st_size):
+        return ""
+    text = os.pread(FILE, MOST_READ, max(0, size - MOST_READ)).decode(errors="replace")
+    os.ftruncate(FILE, 0)  # the library appends, so the file grows from its beginning again
+    _lines += round(text.count("\n") * max(1.0, size / MOST_READ))
+    return text
+
+
+def report() -> None:
+    """Log the last new line; called periodically on the waiting thread."""
+    if lines := take().splitlines():
+        text = f"{_lines} warnings of Cyclone DDS until now, the last: {lines[-1][:300]}"
+        get_logger("dds").warning(text, throttle_duration_sec=PERIOD_S)
