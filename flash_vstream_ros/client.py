@@ -9,8 +9,9 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flash_vstream_ros.ros import Context, Node, SingleThreadedExecutor, init, ok, shutdown
+from flash_vstream_ros.ros import Context, Node, QoSProfile, SingleThreadedExecutor, init, ok, shutdown
 from flash_vstream_ros.ros.interfaces import AnswerPiece, AskScene, to_dict
+from flash_vstream_ros.ros.service_peers import why_unanswerable
 from flash_vstream_ros.ros.stamps import duration_message, stamp_at
 
 # A reply that is late by more than this was lost: its server ended, or its middleware cannot share services.
@@ -19,10 +20,12 @@ READY_POLL_S = 0.2
 SERVERS_POLL_S = 0.5
 # Longer than the node itself waits for its worker.
 CALL_S = 90.0
+# All clients of a service read the same replies: a short history loses this client's among those to others.
+CALLS = QoSProfile(depth=1000)
 
 
 class NoService(RuntimeError):
-    """No node offers the service."""
+    """No node offers the service, or none that can answer."""
 
 
 class AskClient:
@@ -40,7 +43,7 @@ class AskClient:
         self._context = Context()
         init(args=["flash_vstream_client", *self._ros_args], context=self._context)
         self.node = Node(f"flash_vstream_client_{os.getpid()}", context=self._context)
-        self.service = self.node.create_client(AskScene, self._service_name)
+        self.service = self.node.create_client(AskScene, self._service_name, qos_profile=CALLS)
         self._clients: dict[str, Any] = {}
         if self._stream_of:
             self.node.create_subscription(AnswerPiece, f"{self._stream_of}/answer_stream", self._on_stream, 100)
@@ -82,7 +85,7 @@ class AskClient:
         Raises NoService when none appears, TimeoutError when one does not reply.
         """
         until = time.monotonic() + wait_s
-        _wait_for(self.service, wait_s)
+        _wait_for(self.node, self.service, wait_s)
         while True:
             reply = self.ask(request)
             loading = reply.error_code == reply.NOT_READY and "loading" in reply.error_msg
@@ -101,7 +104,7 @@ class AskClient:
         """
         client = self._clients.get(service) or self.node.create_client(kind, service)
         self._clients[service] = client
-        _wait_for(client, wait_s)
+        _wait_for(self.node, client, wait_s)
         return self._reply(client, request, CALL_S)
 
     def _reply(self, client: Any, request: Any, allowed_s: float) -> Any:
@@ -139,9 +142,12 @@ class AskClient:
             self.on_piece(piece.text)
 
 
-def _wait_for(client: Any, wait_s: float) -> None:
-    if not client.wait_for_service(timeout_sec=wait_s):
+def _wait_for(node: Node, client: Any, wait_s: float) -> None:
+    ready = client.wait_for_service(timeout_sec=wait_s)
+    if reason := why_unanswerable(node, client.srv_name):
+        raise NoService(reason)
+    if not ready:
         raise NoService(
             f"no node offers {client.srv_name} after {wait_s:.0f} s; start one with `flash-vstream-ros node`"
-            " and check that ROS_DOMAIN_ID is the same here and there"
+            " and check that ROS_DOMAIN_ID is the same here and there, and that neither side uses rmw_zenoh_cpp alone"
         )

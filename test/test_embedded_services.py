@@ -11,10 +11,13 @@ pytest.importorskip("cyclonedds")
 
 from conftest import wait_until
 
-from flash_vstream_ros.ros import MultiThreadedExecutor, Node, ReentrantCallbackGroup
+from flash_vstream_ros.client import AskClient, NoService
+from flash_vstream_ros.ros import MultiThreadedExecutor, Node, QoSProfile, ReentrantCallbackGroup
 from flash_vstream_ros.ros.embedded.cdr import SERVICE_HEADER, serialize
 from flash_vstream_ros.ros.embedded.cyclone import matched_reader
+from flash_vstream_ros.ros.embedded.graph import Endpoint
 from flash_vstream_ros.ros.interfaces import AskScene, MemoryEntry, interface
+from flash_vstream_ros.ros.service_peers import VENDORS, own_vendor, why_unanswerable
 
 Trigger = interface("std_srvs/srv/Trigger")
 
@@ -168,6 +171,47 @@ def test_a_burst_of_requests_is_answered_completely(node):
     release.set()
     assert wait_until(lambda: all(future.done() for future in futures))
     assert [future.result().answer for future in futures] == [str(number) for number in range(50)]
+
+
+def server_elsewhere(node, service, vendor):
+    """Discovery of the reply topic of a server with another middleware."""
+    graph, gid = node.context.graph, vendor + bytes(14)
+    endpoint = Endpoint(gid, f"rr/{service}Reply", "std_srvs::srv::dds_::Trigger_Response_", QoSProfile(depth=1), "")
+    graph._endpoints["writer"][gid] = endpoint
+
+
+def test_a_service_of_another_middleware_is_named(node):
+    assert why_unanswerable(node, "far") == ""
+    server_elsewhere(node, "far", b"\x01\x0f")
+    reason = why_unanswerable(node, "far")
+    assert "/far is offered on Fast DDS only" in reason
+    assert "rmw_cyclonedds_cpp" in reason
+    assert "~/question" in reason
+    client = AskClient("far")
+    client.node, client.service = node, node.create_client(AskScene, "far")
+    with pytest.raises(NoService, match="Fast DDS only"):
+        client.ask_when_ready(AskScene.Request(question="?"), 0.1)
+
+
+def test_a_service_that_some_server_of_this_middleware_offers_is_answered(node):
+    server_elsewhere(node, "both", b"\x01\x0f")
+    node.create_service(Trigger, "both", lambda request, response: response)
+    assert wait_until(lambda: why_unanswerable(node, "both") == "")
+
+
+@pytest.mark.parametrize(
+    ("rmw", "vendor"),
+    [
+        ("embedded", "Cyclone DDS"),
+        ("rmw_cyclonedds_cpp", "Cyclone DDS"),
+        ("rmw_fastrtps_cpp", "Fast DDS"),
+        ("rmw_fastrtps_dynamic_cpp", "Fast DDS"),
+        ("rmw_connextdds", "Connext DDS"),
+        ("rmw_zenoh_cpp", None),
+    ],
+)
+def test_the_vendor_of_a_middleware_is_known(rmw, vendor):
+    assert VENDORS.get(own_vendor(rmw)) == vendor
 
 
 def test_threads_that_look_at_peers_at_once_see_each_as_it_is(node):

@@ -50,7 +50,7 @@ from flash_vstream_ros.ros.middleware import use_shipped_profile
 
 NODE_NAME = "flash_vstream"
 # The default, 10, loses requests that come at once before they can be queued or answered BUSY.
-ASK_DEPTH = 100
+ASK_DEPTH = 1000
 # Threads beside those of cameras and of questions that wait: one that is answered, one that is BUSY, status, summary,
 # diagnostics, cancel, memory services, parameters, a transition, one to ask about it meanwhile.
 SPARE_THREADS = 10

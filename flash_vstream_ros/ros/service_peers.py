@@ -1,0 +1,33 @@
+"""Whether the server of a service can answer this process: services work within one middleware only."""
+
+from __future__ import annotations
+
+from . import Node, middleware
+
+VENDORS = {b"\x01\x01": "Connext DDS", b"\x01\x0f": "Fast DDS", b"\x01\x10": "Cyclone DDS"}
+"""What the identifier of a DDS endpoint begins with (RTPS 2.5, table 9.2, and the list of vendor ids at omg.org)."""
+
+
+def own_vendor(rmw: str) -> bytes | None:
+    """The vendor of an rmw implementation; None for one that is not DDS or not known."""
+    if rmw == middleware.EMBEDDED or "cyclonedds" in rmw:
+        return b"\x01\x10"
+    if "fastrtps" in rmw or "fastdds" in rmw:
+        return b"\x01\x0f"
+    return b"\x01\x01" if "connext" in rmw else None
+
+
+def why_unanswerable(node: Node, service: str) -> str:
+    """Why no server of `service` can ever answer `node`; empty if one can, or if no server is known."""
+    name = node.resolve_service_name(service)
+    servers = node.get_publishers_info_by_topic(f"rr{name}Reply", no_mangle=True)
+    own = own_vendor(middleware.identifier())
+    found = {bytes(server.endpoint_gid[:2]) for server in servers} & set(VENDORS)
+    if own is None or not found or own in found:
+        return ""
+    others = " and ".join(sorted(VENDORS[vendor] for vendor in found))
+    return (
+        f"{name} is offered on {others} only, and this process uses {VENDORS[own]}: the two exchange no service calls. "
+        "Start both with RMW_IMPLEMENTATION=rmw_cyclonedds_cpp (the embedded runtime always uses Cyclone DDS), or use "
+        "topics: publish the question on the node's ~/question and listen to its ~/answer"
+    )
