@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from flash_vstream_ros.engine.ingest.mailbox import Mailbox
 from flash_vstream_ros.models.tiny import save_tiny
 from flash_vstream_ros.node.vstream_node import VStreamNode
 from flash_vstream_ros.ros.images import from_rgb
-from flash_vstream_ros.ros.interfaces import Image, TimeMsg, interface
+from flash_vstream_ros.ros.interfaces import Image, String, TimeMsg, interface
 
 pytestmark = pytest.mark.slow  # starts nodes in processes of their own
 
@@ -192,6 +192,31 @@ def test_a_simulation_that_begins_again_does_not_silence_the_node(tmp_path: Path
             told_the_time_from(begin_s)
 
 
+def test_a_clock_out_of_range_is_ignored(tmp_path: Path) -> None:
+    args = ["-r", "__ns:=/clocks", "-p", "use_sim_time:=true"]
+    with NodeProcess(tmp_path, args) as node, Robot("/clocks") as robot:
+        clock = robot.node.create_publisher(Clock, "/clock", 10)
+        tenths = itertools.count(1000)
+
+        def run(times: Iterable[tuple[int, int]]) -> None:
+            """Publish each time until the node has told its status since."""
+            for sec, nanosec in times:
+                before = robot.status
+
+                def told(sec: int = sec, nanosec: int = nanosec, before: object = before) -> bool:
+                    clock.publish(Clock(clock=TimeMsg(sec=sec, nanosec=nanosec)))
+                    second, tenth = divmod(next(tenths), 10)
+                    clock.publish(Clock(clock=TimeMsg(sec=second, nanosec=tenth * SECOND // 10)))
+                    return robot.status is not before
+
+                robot.wait_for(told, 120.0)
+
+        run([(99, 0)])
+        run([(2**31 - 1, 2**32 - 1), (-(2**31), 0), (5, 2**32 - 1), (-1, 2**32 - 1), (2**31 - 1, SECOND - 1), (0, 0)])
+        assert robot.ask_when_ready(robot.request("Still there?"), START_S).error_code in (0, 2)
+        assert node.process.poll() is None
+
+
 def test_a_second_node_of_the_same_name_is_noticed(tmp_path: Path) -> None:
     space = new_namespace()
     with (
@@ -202,6 +227,43 @@ def test_a_second_node_of_the_same_name_is_noticed(tmp_path: Path) -> None:
         robot.wait_until_ready()
         robot.wait_for(lambda: f"another node is called {space}/flash_vstream" in first.log + second.log)
         assert robot.ask(robot.request("Who answers?")).error_code in (0, 1, 2)
+        assert "start one of them with --ros-args -r __ns:=/NAMESPACE" in first.log + second.log
+
+
+def test_a_node_of_another_name_that_offers_the_same_service_is_noticed(tmp_path: Path) -> None:
+    args = ["-r", "__ns:=/alike"]
+    renamed = [*args, "-r", "__node:=other"]
+    with NodeProcess(tmp_path, args) as first, NodeProcess(tmp_path, renamed) as second, Robot("/alike") as robot:
+        robot.wait_until_ready()
+        robot.wait_for(lambda: "/alike/other offers /alike/ask_scene too" in first.log)
+        robot.wait_for(lambda: "/alike/flash_vstream offers /alike/ask_scene too" in second.log)
+
+
+@pytest.mark.parametrize(
+    "remedy", [["-r", "__ns:=/apart/second"], ["-r", "__node:=other", "-r", "ask_scene:=ask_other"]]
+)
+def test_what_the_warning_about_duplicates_advises_helps(tmp_path: Path, remedy: list[str]) -> None:
+    args = ["-r", "__ns:=/apart"]
+    with (
+        NodeProcess(tmp_path, args) as first,
+        NodeProcess(tmp_path, [*args, *remedy]) as second,
+        Robot("/apart") as robot,
+    ):
+        robot.wait_until_ready()
+        robot.wait_for(lambda: "ready: tiny-random" in second.log)
+        robot.spin(3.0)
+        assert "either may answer" not in first.log + second.log
+
+
+def test_an_encoding_cannot_forge_a_log_line(robot: Robot, node: NodeProcess) -> None:
+    forged = "x\n[INFO] [1.0] [faults.flash_vstream]: FORGED\n\x1b[31m"
+    robot.show(image(robot.fresh_status().newest_frame.sec + 10, encoding=forged))
+    robot.cancel.publish(String(data=forged))
+    robot.wait_for(lambda: "cancelled nothing" in node.log)
+    assert "FORGED" in node.log
+    assert not any(line.startswith("[INFO] [1.0]") for line in node.log.splitlines())
+    assert "\x1b" not in node.log
+    assert "\x1b" not in robot.status.last_error
 
 
 def test_a_summary_is_latched_for_late_listeners(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from flash_vstream_ros.memory.scope import BadScope, Scope
-from flash_vstream_ros.node.requests import BadRequest, QuestionLimits, question_of, scope_of
-from flash_vstream_ros.ros.interfaces import AskScene, DurationMsg, Forget, TimeMsg
+from flash_vstream_ros.node.requests import BadRequest, QuestionLimits, question_id_of, question_of, scope_of
+from flash_vstream_ros.ros.interfaces import AskScene, DurationMsg, Forget, ListMemory, TimeMsg
 from flash_vstream_ros.ros.stamps import (
     EARLIEST_NS,
     LATEST_NS,
@@ -30,14 +30,14 @@ def test_a_question_within_the_limits_is_not_changed() -> None:
         deadline=duration_message(60.0),
         max_new_tokens=500,
     )
-    question, adjustments = question_of(request, LIMITS)
+    question, adjustments = question_of(request, question_id_of(request), LIMITS)
     assert (question.text, question.id, question.scope) == ("Who?", "robot-1/q:7", Scope(("front",)))
     assert (question.deadline_s, question.max_new_tokens, adjustments) == (60.0, 500, ())
 
 
 def test_what_exceeds_the_limits_is_cut_down_and_the_reply_says_so() -> None:
     request = AskScene.Request(question="Who?", deadline=DurationMsg(sec=2**31 - 1), max_new_tokens=65535)
-    question, adjustments = question_of(request, LIMITS)
+    question, adjustments = question_of(request, "q", LIMITS)
     assert (question.deadline_s, question.max_new_tokens) == (60.0, 500)
     assert adjustments == (
         "deadline reduced from 2147483647 s to question.max_deadline_s = 60 s",
@@ -46,7 +46,7 @@ def test_what_exceeds_the_limits_is_cut_down_and_the_reply_says_so() -> None:
 
 
 def test_questions_without_an_id_get_different_ones() -> None:
-    ids = {question_of(AskScene.Request(question="Who?"), LIMITS)[0].id for _ in range(100)}
+    ids = {question_id_of(AskScene.Request(question="Who?")) for _ in range(100)}
     assert len(ids) == 100
     assert all(1 <= len(each) <= 64 for each in ids)
 
@@ -54,7 +54,7 @@ def test_questions_without_an_id_get_different_ones() -> None:
 @pytest.mark.parametrize("bad", ["*", "a b", "é", "x" * 65, "a\n", "\x1b[31m", "x" * 10_000_000])
 def test_a_malformed_id_is_refused_in_a_bounded_sentence(bad: str) -> None:
     with pytest.raises(BadRequest, match="question_id") as refused:
-        question_of(AskScene.Request(question="Who?", question_id=bad), LIMITS)
+        question_id_of(AskScene.Request(question="Who?", question_id=bad))
     assert len(str(refused.value)) < 400
     assert str(refused.value).isprintable()
 
@@ -72,12 +72,20 @@ def test_stamps_out_of_range_are_refused(fields: dict[str, TimeMsg]) -> None:
     with pytest.raises(BadScope):
         scope_of(Forget.Request(**fields))
     with pytest.raises(BadScope):
-        question_of(AskScene.Request(question="Who?", **fields), LIMITS)
+        question_of(AskScene.Request(question="Who?", **fields), "q", LIMITS)
+
+
+@pytest.mark.parametrize("cameras", [["x"] * 257, ["x" * 65], ["x" * 10_000_000], ["a\n[INFO] forged"], ["\x1b[31m"]])
+def test_names_that_no_camera_can_have_are_refused_in_a_bounded_sentence(cameras: list[str]) -> None:
+    with pytest.raises(BadScope, match="cameras") as refused:
+        scope_of(ListMemory.Request(cameras=cameras))
+    assert len(str(refused.value)) < 200
+    assert str(refused.value).isprintable()
 
 
 def test_a_deadline_out_of_range_is_refused() -> None:
     with pytest.raises(BadRequest, match="deadline: nanosec is 4294967295"):
-        question_of(AskScene.Request(question="Who?", deadline=DurationMsg(nanosec=2**32 - 1)), LIMITS)
+        question_of(AskScene.Request(question="Who?", deadline=DurationMsg(nanosec=2**32 - 1)), "q", LIMITS)
 
 
 def test_stamps_and_durations_go_there_and_back() -> None:

@@ -1,13 +1,30 @@
-"""Text from outside as it may stand in a log line: bounded, on one line, without control characters."""
+"""Text from outside as it may stand in a log line or a reply: bounded, without control characters."""
 
 from __future__ import annotations
 
-LONGEST = 200  # characters
+MAX_LINE = 200  # characters of one name or value
+MAX_TEXT = 8000  # characters of one log entry
+CONTINUATION = "\n    "  # so that no line of a text can pass for a log line of its own
 
 
-def one_line(text: str, longest: int = LONGEST) -> str:
-    """`text` with control characters escaped, and its middle left out if it is longer than `longest` characters."""
-    if len(text) > longest:
-        half = longest // 2
-        text = f"{text[:half]}...({len(text) - 2 * half} characters)...{text[-half:]}"
+def one_line(text: str, max_chars: int = MAX_LINE) -> str:
+    """`text` on one line: control characters escaped, the middle left out beyond `max_chars` characters."""
+    return _printable(_shortened(text, max_chars))
+
+
+def log_entry(text: str) -> str:
+    """`text` as one log entry: as `one_line`, but line breaks stay, and further lines are indented."""
+    return CONTINUATION.join(_printable(line) for line in _shortened(text.rstrip("\n"), MAX_TEXT).split("\n"))
+
+
+def _shortened(text: str, max_chars: int) -> str:
+    if len(text) <= max_chars:
+        return text
+    half = max_chars // 2
+    return f"{text[:half]}...({len(text) - 2 * half} characters)...{text[-half:]}"
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

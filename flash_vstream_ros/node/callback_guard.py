@@ -1,25 +1,48 @@
-"""Callbacks that a defect does not take out of the executor: rclpy would end the node."""
+"""Keeps a node running whatever a callback raises: rclpy would end it."""
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from flash_vstream_ros.ros import ok
+from flash_vstream_ros.engine.throttled_log import ThrottledLog
+from flash_vstream_ros.ros import ExternalShutdownException, MultiThreadedExecutor
+
+PAUSE_S = 0.001  # after a failure, so that one that repeats leaves the processor to others
 
 
 def never_raises(callback: Callable[..., Any]) -> Callable[..., Any]:
-    """A method whose defect is said through its object's `_log` and costs that call alone, which gives None."""
+    """Decorate a method: an exception is reported to the object's `_log`, and the call returns None."""
 
     @wraps(callback)
     def guarded(self: Any, *args: Any) -> Any:
         try:
             return callback(self, *args)
         except Exception:
-            if ok():
-                self._log.report(callback.__name__, f"a defect in {callback.__qualname__}: {traceback.format_exc()}")
+            self._log.report(callback.__name__, f"a defect in {callback.__qualname__}: {traceback.format_exc()}")
             return None
 
     return guarded
+
+
+def spin_guarded(executor: MultiThreadedExecutor, log: ThrottledLog) -> None:
+    """Spin until the context or the executor is shut down. What the runtime's own callbacks raise is reported.
+
+    Those are callbacks that `never_raises` cannot decorate: of /clock, of timers' clocks, of parameter services.
+    """
+    while not _spun_to_the_end(executor, log):
+        time.sleep(PAUSE_S)
+
+
+def _spun_to_the_end(executor: MultiThreadedExecutor, log: ThrottledLog) -> bool:
+    try:
+        executor.spin()
+    except ExternalShutdownException:
+        return True
+    except Exception:
+        log.report("executor", f"a callback of the runtime failed: {traceback.format_exc()}")
+        return False
+    return True

@@ -14,6 +14,7 @@ from flash_vstream_ros.node.callback_guard import never_raises
 from flash_vstream_ros.node.image_header import checked_header
 from flash_vstream_ros.node.image_loss import ImageLoss
 from flash_vstream_ros.node.image_qos import ImageQoS, compatible, incompatible, node_of
+from flash_vstream_ros.node.node_log import NodeLog
 from flash_vstream_ros.ros import (
     Clock,
     ClockType,
@@ -24,7 +25,6 @@ from flash_vstream_ros.ros import (
     SubscriptionEventCallbacks,
     UnsupportedEventTypeError,
     middleware,
-    ok,
 )
 from flash_vstream_ros.ros.image_transport import DEFAULT_DECODING, TRANSPORTS, DecodingConfig
 from flash_vstream_ros.ros.images import BadImage
@@ -66,6 +66,7 @@ class Camera:
         self.name = name
         self.topic = full_topic(node, topic, transport)
         self._node = node
+        self._node_log = NodeLog(node)
         self._offer = offer
         self._reject = reject
         self._transport = TRANSPORTS[transport]
@@ -242,12 +243,10 @@ class Camera:
         ]
 
     def _say(self, sentence: str) -> None:
-        if ok():
-            self._node.get_logger().info(f"camera {self.name!r} {sentence}")
+        self._node_log.info(f"camera {self.name!r} {sentence}")
 
     def _warn(self, sentence: str) -> None:
-        if ok():
-            self._node.get_logger().warning(f"camera {self.name!r}: {sentence}")
+        self._node_log.warning(f"camera {self.name!r}: {sentence}")
 
 
 def _called(asked: QoSProfile) -> str:

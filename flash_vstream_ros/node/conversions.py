@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flash_vstream_ros.engine.answering.request_queue import Answer
+from flash_vstream_ros.engine.log_text import log_entry
 from flash_vstream_ros.engine.status import News, Status
 from flash_vstream_ros.memory.slot import EntryKind
 from flash_vstream_ros.memory.slot import MemoryEntry as Entry
@@ -104,7 +105,7 @@ def status_message(status: Status, now: TimeMsg, model: str, cameras: Sequence[s
         frames_static=frames.static,
         frames_gated=frames.gated,
         frames_dropped=frames.dropped,
-        frames_pending=frames.pending,
+        frames_pending=min(frames.pending, 255),
         drop_reasons=[reason for reason, _ in frames.drops],
         drop_counts=[count for _, count in frames.drops],
         resolution_changes=frames.resolution_changes,
@@ -134,5 +135,5 @@ def status_message(status: Status, now: TimeMsg, model: str, cameras: Sequence[s
         questions_answered=status.questions_answered,
         questions_cached=status.questions_cached,
         questions_failed=status.questions_failed,
-        last_error=status.last_error,
+        last_error=log_entry(status.last_error),
     )

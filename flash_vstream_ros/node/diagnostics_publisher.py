@@ -22,10 +22,12 @@ from flash_vstream_ros.node.diagnostics import (
     model_report,
     unwatched_report,
 )
+from flash_vstream_ros.node.node_log import NodeLog
 from flash_vstream_ros.node.periodic_timer import Periodic
 from flash_vstream_ros.node.settings import Settings
 from flash_vstream_ros.ros import Clock, ClockType, Node
 from flash_vstream_ros.ros.interfaces import DiagnosticArray
+from flash_vstream_ros.ros.stamps import stamp_message
 
 TOPIC = "/diagnostics"
 
@@ -48,7 +50,7 @@ class DiagnosticsPublisher:
         self._status = status
         self._settings = settings
         self._unheard = unheard
-        self._log = ThrottledLog(self._error)
+        self._log = ThrottledLog(NodeLog(node).error)
         self._history = History()
         self._publisher = node.create_publisher(DiagnosticArray, TOPIC, 10)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -59,16 +61,13 @@ class DiagnosticsPublisher:
         self._settings = settings
         self._timer.every(settings.diagnostics_period_s)
 
-    def _error(self, sentence: str) -> None:
-        self._node.get_logger().error(sentence)
-
     @never_raises
     def _publish(self) -> None:
         now = self._node.get_clock().now()
         self._publisher.publish(
             conversions.diagnostics_message(
                 self._reports(now.nanoseconds),
-                now.to_msg(),
+                stamp_message(now.nanoseconds),
                 self._node.get_name(),
                 self._node.get_fully_qualified_name(),
             )

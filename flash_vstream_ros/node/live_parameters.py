@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from flash_vstream_ros.engine.log_text import one_line
+from flash_vstream_ros.node.node_log import NodeLog
 from flash_vstream_ros.node.parameter_table import BY_NAME
 from flash_vstream_ros.node.parameters import current_settings, current_values, declare, problems
 from flash_vstream_ros.node.settings import Settings
@@ -33,6 +34,7 @@ class LiveParameters(_Node):
         """Declare the parameters; `apply` gets all settings, on the setter's thread, after every change."""
         self._parameter_lock = threading.RLock()
         self._locked = True
+        self._parameter_log = NodeLog(self)
         settings = declare(self, warn)
         self._apply = apply
         self.add_on_set_parameters_callback(self._on_set_parameters)
@@ -76,10 +78,9 @@ class LiveParameters(_Node):
         try:
             self._apply(current_settings(self))
             values = (f"{name} to {one_line(repr(self.get_parameter(name).value))}" for name in names)
-            self.get_logger().info("set " + ", ".join(values))
+            self._parameter_log.info("set " + ", ".join(values))
         except Exception:  # rclpy would end the node
-            message = f"{names} could not be applied: {traceback.format_exc()}"
-            self.get_logger().error(message, throttle_duration_sec=10.0)
+            self._parameter_log.error(f"{', '.join(names)} could not be applied: {traceback.format_exc()}")
         return result
 
     def _on_set_parameters(self, parameters: Sequence[Parameter]) -> Any:

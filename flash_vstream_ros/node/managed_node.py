@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial, wraps
 from typing import Any
 
+from flash_vstream_ros.node.node_log import NodeLog
 from flash_vstream_ros.ros import (
     LifecycleNodeMixin,
     LifecycleState,
@@ -19,7 +20,6 @@ from flash_vstream_ros.ros import (
     Node,
     ReentrantCallbackGroup,
     TransitionCallbackReturn,
-    ok,
 )
 from flash_vstream_ros.ros.interfaces import interface
 
@@ -35,8 +35,7 @@ def error_if_it_raises(callback: Transition) -> Transition:
         try:
             return callback(self, state)
         except Exception:
-            if ok():  # else a signal ended the context meanwhile
-                self.get_logger().error(f"{callback.__name__} failed: {traceback.format_exc()}")
+            self.log.error(f"{callback.__name__} failed: {traceback.format_exc()}")
             return TransitionCallbackReturn.ERROR
 
     return guarded
@@ -48,6 +47,7 @@ class ManagedNode(LifecycleNodeMixin, Node):
     def __init__(self, name: str) -> None:
         Node.__init__(self, name)
         LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
+        self.log = NodeLog(self)
         self.starting = False
         self._one_transition = threading.Lock()
         self._autostart = self.create_guard_condition(self._start, MutuallyExclusiveCallbackGroup())
@@ -71,23 +71,19 @@ class ManagedNode(LifecycleNodeMixin, Node):
                 if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
                     self.trigger_activate()
         except Exception as error:
-            self._complain(f"the node did not start by itself: {error}")
+            self.log.warning(f"the node did not start by itself: {error}")
         finally:
             self.starting = False
 
     def _on_change_request(self, change: Callable[[Any, Any], Any], request: Any, response: Any) -> Any:
         wanted = request.transition.label or request.transition.id
         if not self._one_transition.acquire(blocking=False):
-            self._complain(f"transition {wanted!r} is refused: another one is under way")
+            self.log.warning(f"transition {wanted!r} is refused: another one is under way")
             return response
         try:
             return change(request, response)
         except Exception as error:
-            self._complain(f"transition {wanted!r} is refused: {error}")
+            self.log.warning(f"transition {wanted!r} is refused: {error}")
             return ChangeState.Response(success=False)
         finally:
             self._one_transition.release()
-
-    def _complain(self, sentence: str) -> None:
-        if ok():
-            self.get_logger().warning(sentence)

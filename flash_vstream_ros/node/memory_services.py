@@ -16,6 +16,7 @@ from flash_vstream_ros.engine.control.memory_commands import MemoryCommands
 from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.memory.scope import BadScope
 from flash_vstream_ros.node import conversions
+from flash_vstream_ros.node.node_log import NodeLog
 from flash_vstream_ros.node.requests import scope_of
 from flash_vstream_ros.ros import MutuallyExclusiveCallbackGroup, Node
 from flash_vstream_ros.ros.interfaces import Forget, ListMemory, Trigger
@@ -42,7 +43,7 @@ class MemoryServices:
     """
 
     def __init__(self, node: Node, engine: Callable[[], Engine | None], forgotten: Callable[[], None]) -> None:
-        self._node = node
+        self._log = NodeLog(node)
         self._engine = engine
         self._forgotten = forgotten
         # One after the other: their order is the order of what is done.
@@ -133,5 +134,5 @@ class MemoryServices:
         except Refused as refused:
             return refused, None
         except Exception as error:
-            self._node.get_logger().error(f"a service on the memory failed: {traceback.format_exc()}")
+            self._log.error(f"a service on the memory failed: {traceback.format_exc()}")
             return Refused(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}"), None

@@ -13,6 +13,7 @@ from flash_vstream_ros.ros.interfaces import AskScene, Forget, ListMemory
 from flash_vstream_ros.ros.stamps import SECOND_NS, BadStamp, duration_ns, stamp_ns
 
 EVERY_QUESTION = "*"  # on ~/cancel
+MAX_CAMERAS, MAX_CAMERA_CHARS = 256, 64  # in a request
 _ID = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
 
 
@@ -43,10 +44,12 @@ def question_id_of(request: AskScene.Request) -> str:
     return chosen
 
 
-def question_of(request: AskScene.Request, limits: QuestionLimits) -> tuple[Question, tuple[str, ...]]:
+def question_of(
+    request: AskScene.Request, question_id: str, limits: QuestionLimits
+) -> tuple[Question, tuple[str, ...]]:
     """The question of a request within `limits`, and a sentence for each limit that changed it.
 
-    Raises BadRequest.
+    Raises BadRequest or BadScope.
     """
     try:
         deadline_s = duration_ns(request.deadline) / SECOND_NS
@@ -64,13 +67,17 @@ def question_of(request: AskScene.Request, limits: QuestionLimits) -> tuple[Ques
             f"max_new_tokens reduced from {tokens} to question.max_answer_tokens = {limits.answer_tokens}"
         )
         tokens = limits.answer_tokens
-    question = Question(request.question, scope_of(request), deadline_s, tokens, question_id_of(request))
-    return question, tuple(adjustments)
+    return Question(request.question, scope_of(request), deadline_s, tokens, question_id), tuple(adjustments)
 
 
 def scope_of(request: AskScene.Request | Forget.Request | ListMemory.Request) -> Scope:
-    """The cameras and stamps of a request; BadScope if a stamp is out of range."""
+    """The cameras and stamps of a request; BadScope if a stamp is out of range, or a name no camera can have."""
+    cameras = tuple(request.cameras)
+    if len(cameras) > MAX_CAMERAS or max(map(len, cameras), default=0) > MAX_CAMERA_CHARS:
+        raise BadScope(f"cameras must be at most {MAX_CAMERAS} names of at most {MAX_CAMERA_CHARS} characters")
+    if not all(map(str.isprintable, cameras)):
+        raise BadScope("cameras contains a control character")
     try:
-        return Scope(tuple(request.cameras), stamp_ns(request.since), stamp_ns(request.until))
+        return Scope(cameras, stamp_ns(request.since), stamp_ns(request.until))
     except BadStamp as error:
         raise BadScope(f"since or until: {error}") from error

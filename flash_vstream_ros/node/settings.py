@@ -13,7 +13,7 @@ from flash_vstream_ros.ros.image_transport import DecodingConfig
 
 from .parameter_spec import ParameterSpec
 from .parameter_table import BY_NAME
-from .requests import QuestionLimits
+from .requests import MAX_CAMERA_CHARS, QuestionLimits
 
 # Fields that hold the parameters of a group under their own names; other groups have a field for each parameter.
 GROUPS = {
@@ -24,7 +24,7 @@ GROUPS = {
     "prefix_cache": "engine.warm",
     "static": "engine.static",
 }
-_CAMERA = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+_CAMERA = re.compile(rf"[A-Za-z][A-Za-z0-9_]{{0,{MAX_CAMERA_CHARS - 1}}}")
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,8 @@ class TimeSource:
             self._node.ros_clock.simulate(None)
 
     def _on_clock(self, message: Any) -> None:
-        if self._subscription is not None:
+        if message.clock.sec < 0 or message.clock.nanosec >= NANOSECONDS:
+            self._node.get_logger().warning("/clock is ignored: its time is out of range", throttle_duration_sec=10.0)
+        elif self._subscription is not None:
             self._node.ros_clock.simulate(message.clock.sec * NANOSECONDS + message.clock.nanosec)
             self._node.context.bell.ring()

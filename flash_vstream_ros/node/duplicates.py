@@ -1,0 +1,62 @@
+"""Finds other nodes that answer the same requests: of the same name, or with a service of the same name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flash_vstream_ros.ros import Node
+
+SETTLE_LOOKS = 10  # after a change of the nodes: services become known later than their node
+REMEDY = "start one of them with --ros-args -r __ns:=/NAMESPACE"
+
+
+class DuplicateWatch:
+    """Looks at the graph whenever `find` is called. Not thread safe."""
+
+    def __init__(self, node: Node, services: Sequence[str]) -> None:
+        self._node = node
+        self._services = services  # relative names
+        self._nodes: list[tuple[str, str]] = []
+        self._looks_left = SETTLE_LOOKS
+        self._found: list[str] = []
+
+    def find(self) -> list[str]:
+        """A sentence for each duplicate, with what helps."""
+        nodes = sorted(self._node.get_node_names_and_namespaces())
+        if nodes != self._nodes:
+            self._nodes, self._looks_left = nodes, SETTLE_LOOKS
+        if self._looks_left > 0:
+            self._looks_left -= 1
+            self._found = [*self._same_name(), *self._same_service()]
+        return self._found
+
+    def _same_name(self) -> list[str]:
+        own = self._node.get_name(), self._node.get_namespace()
+        if self._nodes.count(own) < 2:
+            return []
+        full_name = self._node.get_fully_qualified_name()
+        return [f"another node is called {full_name}, so either may answer a request; {REMEDY}"]
+
+    def _same_service(self) -> list[str]:
+        own = self._node.get_name(), self._node.get_namespace()
+        found = []
+        for relative in self._services:
+            service = self._node.resolve_service_name(relative)
+            others = [
+                f"{namespace.rstrip('/')}/{name}"
+                for name, namespace in dict.fromkeys(self._nodes)
+                if (name, namespace) != own and self._offers(name, namespace, service)
+            ]
+            if others:
+                found.append(
+                    f"{', '.join(others)} offers {service} too, so either may answer a request; {REMEDY},"
+                    f" or with -r {relative}:=OTHER_NAME"
+                )
+        return found
+
+    def _offers(self, name: str, namespace: str, service: str) -> bool:
+        try:
+            offered = self._node.get_service_names_and_types_by_node(name, namespace)
+        except Exception:  # rclpy's NodeNameNonExistentError: it left the graph meanwhile
+            return False
+        return service in (each for each, _ in offered)

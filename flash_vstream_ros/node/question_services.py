@@ -1,0 +1,88 @@
+"""Questions over ROS: the service ask_scene, the topics ~/question, ~/answer and ~/answer_stream, and ~/cancel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flash_vstream_ros.engine.answering.request_queue import Answer, ErrorCode, Question
+from flash_vstream_ros.engine.engine import Engine
+from flash_vstream_ros.engine.log_text import one_line
+from flash_vstream_ros.engine.throttled_log import ThrottledLog
+from flash_vstream_ros.memory.scope import BadScope
+from flash_vstream_ros.node import conversions
+from flash_vstream_ros.node.callback_guard import never_raises
+from flash_vstream_ros.node.node_log import NodeLog
+from flash_vstream_ros.node.requests import (
+    EVERY_QUESTION,
+    BadRequest,
+    QuestionLimits,
+    new_question_id,
+    question_id_of,
+    question_of,
+)
+from flash_vstream_ros.ros import MutuallyExclusiveCallbackGroup, Node, QoSProfile, ReentrantCallbackGroup
+from flash_vstream_ros.ros.interfaces import AnswerPiece, AskScene, String
+
+SERVICE = "ask_scene"
+# The default, 10, loses requests that arrive together before they can be queued or answered BUSY.
+REQUEST_DEPTH = 1000
+DEFECT = Answer(ErrorCode.INTERNAL, "a defect in the node; its log gives details")
+
+
+class QuestionServices:
+    """Passes questions to the engine and its answers back. Each caller waits on a thread of the executor."""
+
+    def __init__(self, node: Node, engine: Callable[[], Engine], limits: Callable[[], QuestionLimits]) -> None:
+        self._engine = engine
+        self._limits = limits
+        self._node_log = NodeLog(node)
+        self._log = ThrottledLog(self._node_log.error)
+        self._answer = node.create_publisher(String, "~/answer", 10)
+        self._pieces = node.create_publisher(AnswerPiece, "~/answer_stream", 100)
+        group = ReentrantCallbackGroup()
+        qos = QoSProfile(depth=REQUEST_DEPTH)
+        node.create_service(AskScene, SERVICE, self._on_ask_scene, qos_profile=qos, callback_group=group)
+        node.create_subscription(String, "~/question", self._on_question, 10, callback_group=group)
+        node.create_subscription(
+            String, "~/cancel", self._on_cancel, 10, callback_group=MutuallyExclusiveCallbackGroup()
+        )
+
+    def _on_ask_scene(self, request: AskScene.Request, response: AskScene.Response) -> AskScene.Response:
+        return self._reply_to(request, response) or conversions.fill_response(AskScene.Response(), DEFECT)
+
+    @never_raises
+    def _reply_to(self, request: AskScene.Request, response: AskScene.Response) -> AskScene.Response:
+        try:
+            response.question_id = question_id_of(request)
+            question, adjustments = question_of(request, response.question_id, self._limits())
+        except (BadRequest, BadScope) as error:
+            return conversions.fill_response(response, Answer(ErrorCode.INVALID_REQUEST, str(error)))
+        response.adjustments = list(adjustments)
+        waiting = self._engine().ask(question)
+        if request.stream:
+            self._publish_pieces(question.id, waiting)
+        return conversions.fill_response(response, waiting.answer())
+
+    def _publish_pieces(self, question_id: str, pieces: Any) -> None:
+        index = 0
+        for index, text in enumerate(pieces, 1):
+            self._pieces.publish(AnswerPiece(question_id=question_id, index=index - 1, text=text))
+        self._pieces.publish(AnswerPiece(question_id=question_id, index=index, last=True))
+
+    @never_raises
+    def _on_question(self, message: String) -> None:
+        answer = self._engine().ask(Question(message.data, id=new_question_id())).answer()
+        text = answer.text if answer.error_code is ErrorCode.NONE else f"[{answer.error_code.name}] {answer.error_msg}"
+        self._answer.publish(String(data=text))
+
+    @never_raises
+    def _on_cancel(self, message: String) -> None:
+        if message.data == EVERY_QUESTION:
+            self._node_log.info(f"cancelled all questions: {self._engine().cancel_all()}")
+        elif self._engine().cancel(message.data):
+            self._node_log.info(f"cancelled question {message.data}")
+        else:
+            self._log.report(
+                "cancel", f"cancelled nothing: no question {one_line(message.data)!r} is under way; * cancels all"
+            )

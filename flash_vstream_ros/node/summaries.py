@@ -1,0 +1,78 @@
+"""Publishes scene_summary: what happened since the previous summary, as an answer of the model."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from flash_vstream_ros.engine.answering.request_queue import ErrorCode, Question
+from flash_vstream_ros.engine.engine import Engine
+from flash_vstream_ros.engine.state import State
+from flash_vstream_ros.engine.status import news
+from flash_vstream_ros.engine.throttled_log import ThrottledLog
+from flash_vstream_ros.memory.scope import Scope
+from flash_vstream_ros.node import conversions
+from flash_vstream_ros.node.callback_guard import never_raises
+from flash_vstream_ros.node.node_log import NodeLog
+from flash_vstream_ros.node.periodic_timer import Periodic
+from flash_vstream_ros.node.settings import Settings
+from flash_vstream_ros.ros import DurabilityPolicy, Node, QoSProfile, ReliabilityPolicy
+from flash_vstream_ros.ros.interfaces import SceneSummary
+
+TOPIC = "scene_summary"
+LATCHED = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+WARN_PERIOD_S = 60.0
+
+
+class SummaryPublisher:
+    """Asks the engine every `summary.period_s`, unless there is nothing new or questions wait."""
+
+    def __init__(self, node: Node, engine: Callable[[], Engine], settings: Settings) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._log = ThrottledLog(NodeLog(node).warning, WARN_PERIOD_S)
+        self._lock = threading.Lock()  # a summary is published, or withdrawn
+        self._publisher = node.create_publisher(SceneSummary, TOPIC, LATCHED)
+        self._summarised = engine().status()
+        self._timer = Periodic(node, self._publish, settings.summary_period_s)
+        self._timer.cancel()
+
+    def start(self) -> None:
+        """Publish after a whole period, and then every period."""
+        self._timer.reset()
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def restart(self) -> None:
+        """Cover nothing that the previous engine saw."""
+        self._summarised = self._engine().status()
+
+    def apply(self, settings: Settings) -> None:
+        """Continue with these settings."""
+        self._settings = settings
+        self._timer.every(settings.summary_period_s)
+
+    def withdraw(self) -> None:
+        """Replace the latched summary, which may contain what was just forgotten, by an empty one."""
+        with self._lock:
+            self._publisher.publish(SceneSummary())
+
+    @never_raises
+    def _publish(self) -> None:
+        engine, settings = self._engine(), self._settings
+        now = engine.status()
+        fresh = news(self._summarised, now)
+        if fresh is None or not engine.idle:
+            return
+        scope = Scope(since_ns=fresh.since_ns, until_ns=fresh.until_ns)
+        question = Question(settings.summary_prompt, scope, max_new_tokens=settings.summary_max_new_tokens)
+        answer = engine.ask(question).answer()
+        if answer.error_code is not ErrorCode.NONE:
+            if engine.state is State.READY:  # else the node was deactivated meanwhile
+                self._log.report("summary", f"no summary this time: {answer.error_code.name}: {answer.error_msg}")
+            return
+        with self._lock:
+            if engine.status().memory.revision == now.memory.revision:
+                self._summarised = now
+                self._publisher.publish(conversions.summary_message(answer, fresh))

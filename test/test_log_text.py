@@ -1,0 +1,34 @@
+"""Text from outside in log lines and replies."""
+
+from __future__ import annotations
+
+import pytest
+
+from flash_vstream_ros.engine.log_text import MAX_LINE, MAX_TEXT, log_entry, one_line
+
+
+def test_plain_text_of_any_script_stays_as_it_is() -> None:
+    for text in ("", "camera front: frame dropped", "où est la balle? 球在哪里", "tab-free, 100 %"):
+        assert one_line(text) == log_entry(text) == text
+
+
+@pytest.mark.parametrize("char", ["\x00", "\x07", "\x1b", "\r", "\x7f", "\x85", "\u2028", "\u202e", "\ud800"])
+def test_control_characters_are_escaped(char: str) -> None:
+    for found in (one_line(f"a{char}b"), log_entry(f"a{char}b")):
+        assert found.isprintable()
+        assert found.startswith("a\\")
+
+
+def test_a_line_break_cannot_begin_a_log_line() -> None:
+    forged = "bad\n[INFO] [1.0] [node]: all is well\n"
+    assert one_line(forged) == "bad\\n[INFO] [1.0] [node]: all is well\\n"
+    assert log_entry(forged) == "bad\n    [INFO] [1.0] [node]: all is well"
+
+
+def test_long_text_keeps_its_ends() -> None:
+    long = "a" * 10_000_000 + "z"
+    assert len(one_line(long)) < MAX_LINE + 40
+    assert len(log_entry(long)) < MAX_TEXT + 40
+    assert one_line(long).startswith("aaa")
+    assert one_line(long).endswith("aaz")
+    assert "(9999801 characters)" in one_line(long)
