@@ -32,7 +32,7 @@ class LiveParameters(_Node):
 
     def declare_settings(self, warn: Callable[[str], None], apply: Callable[[Settings], None]) -> Settings:
         """Declare the parameters; `apply` gets all settings, on the setter's thread, after every change."""
-        self._parameter_lock = threading.RLock()
+        self._change_lock = threading.RLock()
         self._locked = True
         self._parameter_log = NodeLog(self)
         settings = declare(self, warn)
@@ -42,7 +42,7 @@ class LiveParameters(_Node):
 
     def parameters_held(self) -> AbstractContextManager[Any]:
         """While this lock is held, no other thread changes a parameter, and every earlier change is applied."""
-        return self._parameter_lock
+        return self._change_lock
 
     @property
     def parameters_locked(self) -> bool:
@@ -51,20 +51,16 @@ class LiveParameters(_Node):
 
     def lock_parameters(self, locked: bool) -> None:
         """Forbid or allow changes of parameters that are not live."""
-        with self._parameter_lock:
+        with self._change_lock:
             self._locked = locked
             for spec in BY_NAME.values():
                 self.describe_parameter(spec.name).read_only = spec.initial or (locked and not spec.live)
 
     def set_parameters(self, parameter_list: Sequence[Parameter]) -> list[Any]:
-        results: list[Any] = []
-        for parameter in parameter_list:
-            with self._parameter_lock:
-                results += [self._finish([parameter], result) for result in super().set_parameters([parameter])]
-        return results
+        return [self.set_parameters_atomically([parameter]) for parameter in parameter_list]
 
     def set_parameters_atomically(self, parameter_list: Sequence[Parameter]) -> Any:
-        with self._parameter_lock:
+        with self._change_lock:
             return self._finish(parameter_list, super().set_parameters_atomically(parameter_list))
 
     def _finish(self, parameters: Sequence[Parameter], result: Any) -> Any:
