@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import wait_until
 from robot import SECOND, START_S, NodeProcess, Robot, balanced, new_namespace
 
 from flash_vstream_ros.bench.camera import running
@@ -193,8 +194,7 @@ def test_a_simulation_that_begins_again_does_not_silence_the_node(tmp_path: Path
 
 
 def test_a_clock_out_of_range_is_ignored(tmp_path: Path) -> None:
-    args = ["-r", "__ns:=/clocks", "-p", "use_sim_time:=true"]
-    with NodeProcess(tmp_path, args) as node, Robot("/clocks") as robot:
+    with NodeProcess(tmp_path, ["-p", "use_sim_time:=true"]) as node, Robot(node.namespace) as robot:
         clock = robot.node.create_publisher(Clock, "/clock", 10)
         tenths = itertools.count(1000)
 
@@ -231,32 +231,34 @@ def test_a_second_node_of_the_same_name_is_noticed(tmp_path: Path) -> None:
 
 
 def test_a_node_of_another_name_that_offers_the_same_service_is_noticed(tmp_path: Path) -> None:
-    args = ["-r", "__ns:=/alike"]
-    renamed = [*args, "-r", "__node:=other"]
-    with NodeProcess(tmp_path, args) as first, NodeProcess(tmp_path, renamed) as second, Robot("/alike") as robot:
-        robot.wait_until_ready()
-        robot.wait_for(lambda: "/alike/other offers /alike/ask_scene too" in first.log)
-        robot.wait_for(lambda: "/alike/flash_vstream offers /alike/ask_scene too" in second.log)
-
-
-@pytest.mark.parametrize(
-    "remedy", [["-r", "__ns:=/apart/second"], ["-r", "__node:=other", "-r", "ask_scene:=ask_other"]]
-)
-def test_what_the_warning_about_duplicates_advises_helps(tmp_path: Path, remedy: list[str]) -> None:
-    args = ["-r", "__ns:=/apart"]
+    space = new_namespace()
     with (
-        NodeProcess(tmp_path, args) as first,
-        NodeProcess(tmp_path, [*args, *remedy]) as second,
-        Robot("/apart") as robot,
+        NodeProcess(tmp_path, namespace=space) as first,
+        NodeProcess(tmp_path, ["-r", "__node:=other"], namespace=space) as second,
+    ):
+        wait_until(lambda: f"{space}/other offers {space}/ask_scene too" in first.log, START_S)
+        wait_until(lambda: f"{space}/flash_vstream offers {space}/ask_scene too" in second.log, START_S)
+        assert f"{space}/other offers {space}/ask_scene too" in first.log
+        assert f"{space}/flash_vstream offers {space}/ask_scene too" in second.log
+
+
+@pytest.mark.parametrize("remedy", ["__ns:={space}/second", "__node:=other -r ask_scene:=ask_other"])
+def test_what_the_warning_about_duplicates_advises_helps(tmp_path: Path, remedy: str) -> None:
+    space = new_namespace()
+    helped = ["-r", *remedy.format(space=space).split()]
+    with (
+        NodeProcess(tmp_path, namespace=space) as first,
+        NodeProcess(tmp_path, helped, namespace=space) as second,
+        Robot(space) as robot,
     ):
         robot.wait_until_ready()
-        robot.wait_for(lambda: "ready: tiny-random" in second.log)
+        wait_until(lambda: "ready: tiny-random" in second.log, START_S)
         robot.spin(3.0)
         assert "either may answer" not in first.log + second.log
 
 
 def test_an_encoding_cannot_forge_a_log_line(robot: Robot, node: NodeProcess) -> None:
-    forged = "x\n[INFO] [1.0] [faults.flash_vstream]: FORGED\n\x1b[31m"
+    forged = "x\n[INFO] [1.0] [flash_vstream]: FORGED\n\x1b[31m"
     robot.show(image(robot.fresh_status().newest_frame.sec + 10, encoding=forged))
     robot.cancel.publish(String(data=forged))
     robot.wait_for(lambda: "cancelled nothing" in node.log)
