@@ -6,7 +6,7 @@ import pytest
 
 from flash_vstream_ros.bench import cameras
 from flash_vstream_ros.bench.cameras import NO_FRAMES, Arrival, account
-from flash_vstream_ros.engine.answering.request_queue import ErrorCode
+from flash_vstream_ros.engine.answering.question import ErrorCode
 from flash_vstream_ros.engine.ingest.mailbox import FrameCounts
 
 HERTZ = 10.0

@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 from test_engine import CONFIG, SECOND, Failing, ask, picture, running, settled, wait_until, watch
 from test_prefix_cache import features_of, slot_of
 
-from flash_vstream_ros.engine.answering.background_budget import WINDOW_S, BackgroundBudget
+from flash_vstream_ros.engine.answering.background_budget import BURST_WINDOW_S, BackgroundBudget
 from flash_vstream_ros.engine.answering.cached_reader import RETRY_S, CachedReader
 from flash_vstream_ros.engine.answering.dialogue import Dialogue
-from flash_vstream_ros.engine.answering.request_queue import Answer, ErrorCode, Question, Request, RequestQueue
-from flash_vstream_ros.engine.answering.uncached_reader import (
-    PrefixCacheConfig,
-    PrefixCacheStatus,
-    StartedAnswer,
-    UncachedReader,
-)
+from flash_vstream_ros.engine.answering.prefix_cache_config import PrefixCacheConfig, PrefixCacheStatus
+from flash_vstream_ros.engine.answering.question import Answer, ErrorCode, Question
+from flash_vstream_ros.engine.answering.request import Request
+from flash_vstream_ros.engine.answering.request_queue import RequestQueue
+from flash_vstream_ros.engine.answering.uncached_reader import PreparedAnswer, UncachedReader
+from flash_vstream_ros.engine.config import EngineConfig
+from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.engine.control.memory_commands import MemoryCommands
 from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.engine.ingest.mailbox import Frame
@@ -34,13 +34,12 @@ from flash_vstream_ros.memory.flash_memory import FlashMemory
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
-from flash_vstream_ros.models.model_kind import ModelKind
 from flash_vstream_ros.models.qwen2_vl import Qwen2VL
 
 EAGER = PrefixCacheConfig(max_device_share=1.0)
 ON_DEMAND = PrefixCacheConfig(max_device_share=0.0)
 COLD = PrefixCacheConfig(max_mib=0)
-CONFIG = replace(CONFIG, warm=EAGER)
+CONFIG = replace(CONFIG, prefix_cache=EAGER)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +52,7 @@ def model() -> Qwen2VL:
 def is_warm(engine: Engine) -> bool:
     """Whether the newest memory has been read, all of it."""
     status = engine.status()
-    return status.memory.entries > 0 and status.warm.until_ns == status.memory.last_ns
+    return status.memory.entries > 0 and status.prefix_cache.until_ns == status.memory.last_ns
 
 
 def assert_same(cold: Answer, warm: Answer) -> None:
@@ -76,7 +75,7 @@ def assert_same(cold: Answer, warm: Answer) -> None:
 def test_an_idle_engine_reads_ahead_and_answers_as_a_cold_one_does(model: Qwen2VL) -> None:
     answers: list[list[Answer]] = []
     for warm in (COLD, EAGER):
-        with running(replace(CONFIG, warm=warm), lambda: model) as (engine, warnings):
+        with running(replace(CONFIG, prefix_cache=warm), lambda: model) as (engine, warnings):
             answers.append([])
             for begin in (10, 20, 30):
                 watch(engine, range(begin, begin + 10))
@@ -87,7 +86,7 @@ def test_an_idle_engine_reads_ahead_and_answers_as_a_cold_one_does(model: Qwen2V
         assert not warnings
         assert status.questions_answered == 12
         assert status.questions_cached == (12 if warm is EAGER else 0)
-        assert (status.warm.bytes > 0) == (warm is EAGER)
+        assert (status.prefix_cache.bytes > 0) == (warm is EAGER)
         assert 0 < status.first_token_s[0] <= status.answer_s[1]
     for cold, warm in zip(*answers, strict=True):
         assert cold.cached_tokens == 0 < warm.memory_tokens < warm.cached_tokens
@@ -95,7 +94,7 @@ def test_an_idle_engine_reads_ahead_and_answers_as_a_cold_one_does(model: Qwen2V
 
 
 def test_a_question_leaves_what_it_read_to_the_next_one(model: Qwen2VL) -> None:
-    with running(replace(CONFIG, warm=ON_DEMAND), lambda: model) as (engine, _):
+    with running(replace(CONFIG, prefix_cache=ON_DEMAND), lambda: model) as (engine, _):
         watch(engine, range(1, 9))
         first, second = ask(engine, "Who?"), ask(engine, "Who?")
         watch(engine, range(9, 11))
@@ -121,7 +120,7 @@ def test_a_part_of_the_memory_is_read_cold_unless_it_is_all_of_it(model: Qwen2VL
 
 def buffers_of(engine: Engine) -> list[torch.Tensor]:
     """Those that keys and values are in."""
-    return engine.order(lambda commands: commands._reader._prefix._cache.buffers).result(30.0)
+    return engine.order(lambda commands: commands._reader._prefix_cache._cache.buffers).result(30.0)
 
 
 @pytest.mark.parametrize(
@@ -136,13 +135,13 @@ def buffers_of(engine: Engine) -> list[torch.Tensor]:
 def test_what_is_forgotten_is_overwritten_before_anyone_is_told(
     model: Qwen2VL, forget: Callable[[MemoryCommands], Any]
 ) -> None:
-    with running(replace(CONFIG, warm=ON_DEMAND), lambda: model) as (engine, _):
+    with running(replace(CONFIG, prefix_cache=ON_DEMAND), lambda: model) as (engine, _):
         watch(engine, range(1, 21))
         ask(engine)
         buffers = buffers_of(engine)
         assert any(buffer.any() for buffer in buffers)
         engine.order(forget).result(30.0)
-        assert engine.status().warm == PrefixCacheStatus()
+        assert engine.status().prefix_cache == PrefixCacheStatus()
         assert not any(buffer.any() for buffer in buffers)
         watch(engine, range(21, 25))
         again = ask(engine)
@@ -168,29 +167,29 @@ def test_an_answer_under_way_that_is_forgotten_leaves_nothing_behind(model: Qwen
         {"memory": FlashMemoryConfig(csm_slots=4, dam_slots=2)},
         {"memory": FlashMemoryConfig(csm_slots=9, dam_slots=5)},
         {"instruction": "Say it in one word."},
-        {"warm": replace(EAGER, max_mib=0)},
+        {"prefix_cache": replace(EAGER, max_mib=0)},
     ],
     ids=["smaller", "larger", "instruction", "off"],
 )
 def test_answers_follow_a_change_while_the_memory_is_warm(model: Qwen2VL, change: dict[str, Any]) -> None:
     answers = []
     for warm in (EAGER, COLD):
-        with running(replace(CONFIG, warm=warm), lambda: model) as (engine, _):
+        with running(replace(CONFIG, prefix_cache=warm), lambda: model) as (engine, _):
             watch(engine, range(1, 21))
             if warm is EAGER:
                 wait_until(lambda: is_warm(engine))
-            engine.reconfigure(replace(CONFIG, **{"warm": warm, **change}))
+            engine.reconfigure(replace(CONFIG, **{"prefix_cache": warm, **change}))
             engine.order(lambda _: None).result(30.0)  # it may have been about to begin a question
             answers.append(ask(engine))
-            if change.get("warm") and warm is EAGER:
-                wait_until(lambda: engine.status().warm.bytes == 0)
+            if change.get("prefix_cache") and warm is EAGER:
+                wait_until(lambda: engine.status().prefix_cache.bytes == 0)
     assert_same(*answers)
 
 
 def test_a_frame_or_a_question_waits_for_a_portion_only(model: Qwen2VL) -> None:
-    with running(replace(CONFIG, warm=replace(EAGER, max_chunk_tokens=1)), lambda: model) as (engine, _):
+    with running(replace(CONFIG, prefix_cache=replace(EAGER, max_chunk_tokens=1)), lambda: model) as (engine, _):
         watch(engine, range(1, 21))
-        wait_until(lambda: engine.status().warm.tokens > 5)
+        wait_until(lambda: engine.status().prefix_cache.tokens > 5)
         watch(engine, range(21, 22))  # the first frame of a slot changes nothing
         assert engine.status().frames.encoded == 21
         assert not is_warm(engine), "the frame waited for all of it"
@@ -200,22 +199,22 @@ def test_a_frame_or_a_question_waits_for_a_portion_only(model: Qwen2VL) -> None:
 
 
 def test_an_inactive_engine_reads_nothing_ahead_and_a_stopped_one_keeps_nothing(model: Qwen2VL) -> None:
-    with running(replace(CONFIG, warm=ON_DEMAND), lambda: model) as (engine, _):
+    with running(replace(CONFIG, prefix_cache=ON_DEMAND), lambda: model) as (engine, _):
         watch(engine, range(1, 9))
         engine.deactivate()
         engine.reconfigure(CONFIG)
         engine.order(lambda _: None).result(30.0)
         watch(engine, range(9, 12))
-        assert engine.status().warm == PrefixCacheStatus()
+        assert engine.status().prefix_cache == PrefixCacheStatus()
         engine.activate()
         wait_until(lambda: is_warm(engine))
-    assert engine.status().warm == PrefixCacheStatus()
+    assert engine.status().prefix_cache == PrefixCacheStatus()
 
 
 def test_cameras_in_turn_are_read_ahead_as_well(model: Qwen2VL) -> None:
     answers = []
     for warm in (COLD, EAGER):
-        with running(replace(CONFIG, cameras=("front", "rear"), warm=warm), lambda: model) as (engine, _):
+        with running(replace(CONFIG, cameras=("front", "rear"), prefix_cache=warm), lambda: model) as (engine, _):
             for second in range(1, 9):
                 watch(engine, range(second, second + 1), "front")
                 watch(engine, range(second, second + 1), "rear")
@@ -232,7 +231,7 @@ class Counted:
     def __init__(self, prefix: Any) -> None:
         self._prefix = prefix
         self.error: Exception | None = None
-        self.at = "read"
+        self.at = "prefill"
         self.read_s = 0.0
         self.shown, self.portions = 0, 0
         self.now = 0.0
@@ -242,14 +241,14 @@ class Counted:
             raise self.error
         return getattr(self._prefix, name)
 
-    def show(self, snapshot: Any, stable: bool) -> Any:
+    def set_snapshot(self, snapshot: Any, stable: bool) -> Any:
         self.shown += 1
-        return self.__getattr__("show")(snapshot, stable)
+        return self.__getattr__("set_snapshot")(snapshot, stable)
 
-    def read(self, tokens: int) -> None:
+    def prefill(self, tokens: int) -> None:
         self.portions += 1
         self.now += self.read_s
-        self.__getattr__("read")(tokens)
+        self.__getattr__("prefill")(tokens)
 
 
 class Bench:
@@ -261,9 +260,10 @@ class Bench:
         self.memory = FlashMemory(FlashMemoryConfig(**sizes))
         self.said: list[str] = []
         self.prefix = Counted(model.prefix_cache())
-        log = ThrottledLog(self.said.append, quiet_s=0.0)
-        self.reader = CachedReader(model, self.memory, self.prefix, log, limits, lambda: self.prefix.now)  # type: ignore[arg-type]
-        self.cold = UncachedReader(model, self.memory)
+        log = ThrottledLog(self.said.append, period_s=0.0)
+        context = Context(model, self.memory, log)
+        self.reader = CachedReader(context, self.prefix, limits, lambda: self.prefix.now)  # type: ignore[arg-type]
+        self.cold = UncachedReader(context)
         self.slots = 0
         self.see(slots)
 
@@ -271,28 +271,28 @@ class Bench:
         for _ in range(slots):
             self.memory.insert(slot_of(self.model, self.features, self.slots))
             self.slots += 1
-        self.reader.follow()
+        self.reader.note_memory_change()
 
     def warm_up(self) -> None:
-        while (wait_s := self.reader.read_ahead()) is not None:
+        while (wait_s := self.reader.background_prefill()) is not None:
             assert wait_s < RETRY_S
             self.prefix.now += wait_s + 1e-6
 
-    def asked(self, text: str = "Where?", **bounds: Any) -> tuple[StartedAnswer | None, list[tuple[int, str]]]:
-        reading = self.reader.read(Question(text, Scope(**bounds)), 4)
-        tokens = [(token.id, token.text) for token in reading.answering] if reading else []
-        self.reader.done()
+    def asked(self, text: str = "Where?", **bounds: Any) -> tuple[PreparedAnswer | None, list[tuple[int, str]]]:
+        reading = self.reader.start(Question(text, Scope(**bounds)), 4)
+        tokens = [(token.id, token.text) for token in reading.generation] if reading else []
+        self.reader.end_answer()
         return reading, tokens
 
-    def asked_cold(self, text: str = "Where?", **bounds: Any) -> tuple[StartedAnswer | None, list[tuple[int, str]]]:
-        reading = self.cold.read(Question(text, Scope(**bounds)), 4)
-        return reading, [(token.id, token.text) for token in reading.answering] if reading else []
+    def asked_cold(self, text: str = "Where?", **bounds: Any) -> tuple[PreparedAnswer | None, list[tuple[int, str]]]:
+        reading = self.cold.start(Question(text, Scope(**bounds)), 4)
+        return reading, [(token.id, token.text) for token in reading.generation] if reading else []
 
 
-def portions_of(reader: UncachedReader, reading: StartedAnswer, between: Callable[[], object] = lambda: None) -> int:
+def portions_of(reader: UncachedReader, reading: PreparedAnswer, between: Callable[[], object] = lambda: None) -> int:
     """How many of them the prompt is read in before the first token is due."""
     portions = 0
-    while reader.read_on(reading.answering):
+    while reader.prefill_chunk(reading.generation):
         portions += 1
         between()
     return portions
@@ -312,17 +312,17 @@ def test_a_long_prompt_is_read_in_portions_between_which_the_memory_may_change(m
         if bench.slots == slots + 5:
             bench.memory.forget(Scope(until_ns=6 * SECOND))
 
-    reading = reader.read(Question(text), 4)
+    reading = reader.start(Question(text), 4)
     assert reading is not None
-    tokens = reading.answering.left
+    tokens = reading.generation.remaining_tokens
     assert portions_of(reader, reading, change) == (tokens - 1) // 64 > 15
-    assert [(token.id, token.text) for token in reading.answering] == expected
-    reader.done()
-    assert reading.shown.entries == cold.shown.entries
-    assert list(reading.answering.attention) == pytest.approx(list(cold.answering.attention), abs=1e-5)
+    assert [(token.id, token.text) for token in reading.generation] == expected
+    reader.end_answer()
+    assert reading.snapshot.entries == cold.snapshot.entries
+    assert list(reading.generation.attention) == pytest.approx(list(cold.generation.attention), abs=1e-5)
     newest, said = bench.asked(text)
     assert newest is not None
-    assert newest.shown.last_ns == bench.memory.last_ns > reading.shown.last_ns
+    assert newest.snapshot.last_ns == bench.memory.last_ns > reading.snapshot.last_ns
     assert said == bench.asked_cold(text)[1]
 
 
@@ -337,10 +337,10 @@ def test_frames_are_taken_in_while_the_prompt_of_a_question_is_read(model: Qwen2
 
         def _answer(self, *question: Any) -> Any:
             answering: Any = self._model.answer(*question)
-            read = answering.read
+            read = answering.prefill
 
             def slowly(tokens: int) -> None:
-                if not answering.left:
+                if not answering.remaining_tokens:
                     return
                 slots.append(engine.status().memory.slots)
                 begun.set()
@@ -348,7 +348,7 @@ def test_frames_are_taken_in_while_the_prompt_of_a_question_is_read(model: Qwen2
                 time.sleep(0.02)
                 read(tokens)
 
-            answering.read = slowly
+            answering.prefill = slowly
             return answering
 
     def show(engine: Engine, stamps_ms: range) -> None:
@@ -369,21 +369,20 @@ def test_frames_are_taken_in_while_the_prompt_of_a_question_is_read(model: Qwen2
     assert (answer.error_code, answer.covered_until_ns) == (ErrorCode.NONE, 16 * SECOND // 1000)
 
 
-def test_a_question_that_is_cancelled_while_its_prompt_is_read_says_nothing(model: Qwen2VL) -> None:
-    bench, line = Bench(model, ON_DEMAND), RequestQueue(1)
+def test_a_question_that_is_cancelled_while_its_prompt_is_prefilled_generates_nothing(model: Qwen2VL) -> None:
+    bench, requests = Bench(model, ON_DEMAND), RequestQueue(1)
     bench.reader.chunk_s = 0.0
     log = ThrottledLog(bench.said.append)
-    finish = Request.finish
-    dialogue = Dialogue(bench.reader, ModelKind.TRAINED, bench.memory, log, line, finish, max_new_tokens=4, evidence=3)
+    dialogue = Dialogue(Context(model, bench.memory, log), EngineConfig(max_new_tokens=4), bench.reader, requests)
     request = Request(Question("Who? " * 200), 60.0)
-    line.join(request)
+    requests.push(request)
     for _ in range(6):  # it is begun, and read
         assert dialogue.step()
-    assert bench.reader.figures.tokens > 0
+    assert bench.reader.status.tokens > 0
     request.cancel()
     assert dialogue.step()
     assert not dialogue.step()
-    assert (request.answer(0.0).error_code, request.answer(0.0).text) == (ErrorCode.CANCELLED, "")
+    assert (request.answer(0.0).error_code, request.answer(0.0).text) == (ErrorCode.CANCELLED, "[untrained]")
     assert bench.asked("Who?")[1] == bench.asked_cold("Who?")[1]
     assert not bench.said
 
@@ -391,46 +390,46 @@ def test_a_question_that_is_cancelled_while_its_prompt_is_read_says_nothing(mode
 def test_portions_of_a_question_take_about_as_long_as_frames_may_wait(model: Qwen2VL) -> None:
     bench = Bench(model, ON_DEMAND)
     bench.reader.chunk_s = 0.1
-    reading = bench.reader.read(Question("Who? " * 400), 4)
+    reading = bench.reader.start(Question("Who? " * 400), 4)
     assert reading is not None
-    answering: Any = reading.answering
-    sizes, read = [], answering.read
+    answering: Any = reading.generation
+    sizes, read = [], answering.prefill
 
     def at_2000_tokens_a_second(tokens: int) -> None:
-        before = answering.left
+        before = answering.remaining_tokens
         read(tokens)
-        sizes.append(before - answering.left)
+        sizes.append(before - answering.remaining_tokens)
         bench.prefix.now += sizes[-1] / 2000
 
-    answering.read = at_2000_tokens_a_second
+    answering.prefill = at_2000_tokens_a_second
     portions_of(bench.reader, reading)
     assert sizes[0] == 64
     assert len(sizes) > 8
     assert set(sizes[1:]) <= {199, 200}
-    assert 0 < answering.left <= 200
+    assert 0 < answering.remaining_tokens <= 200
 
 
-def shown_of(reading: StartedAnswer | None) -> Any:
-    return reading and (reading.shown.entries, reading.memory_tokens, reading.answering.attention)
+def shown_of(reading: PreparedAnswer | None) -> Any:
+    return reading and (reading.snapshot.entries, reading.memory_tokens, reading.generation.attention)
 
 
 ERRORS = [torch.OutOfMemoryError("no room"), ZeroDivisionError("a defect")]
 
 
-@pytest.mark.parametrize("at", ["show", "read"])
+@pytest.mark.parametrize("at", ["set_snapshot", "prefill"])
 @pytest.mark.parametrize("error", ERRORS, ids=["no room", "defect"])
 def test_a_failure_while_reading_ahead_is_said_and_counted_and_questions_are_cold(
     model: Qwen2VL, at: str, error: Exception
 ) -> None:
     bench = Bench(model, EAGER)
     bench.prefix.error, bench.prefix.at = error, at
-    while not bench.reader.figures.failures:
-        bench.reader.read_ahead()
-    wait_s = bench.reader.read_ahead()
-    assert bench.reader.figures == PrefixCacheStatus(failures=1)
+    while not bench.reader.status.failures:
+        bench.reader.background_prefill()
+    wait_s = bench.reader.background_prefill()
+    assert bench.reader.status == PrefixCacheStatus(failures=1)
     assert len(bench.said) == 1
     assert str(error) in bench.said[0]
-    assert "answered cold for 30 s" in bench.said[0]
+    assert "prefix cache off for 30 s" in bench.said[0]
     assert wait_s == pytest.approx(RETRY_S)
     reading, tokens = bench.asked()
     assert reading is not None
@@ -447,10 +446,10 @@ def test_a_failure_while_reading_ahead_is_said_and_counted_and_questions_are_col
 
 def test_a_question_for_which_there_is_no_room_to_keep_it_is_answered_cold(model: Qwen2VL) -> None:
     bench = Bench(model, ON_DEMAND)
-    bench.prefix.error, bench.prefix.at = ERRORS[0], "show"
+    bench.prefix.error, bench.prefix.at = ERRORS[0], "set_snapshot"
     reading, tokens = bench.asked()
     assert (reading and reading.cached_tokens, tokens) == (0, bench.asked_cold()[1])
-    assert bench.reader.figures.failures == 1
+    assert bench.reader.status.failures == 1
 
 
 def test_room_is_made_when_frames_or_answers_need_it(model: Qwen2VL) -> None:
@@ -469,7 +468,7 @@ def test_room_is_made_when_frames_or_answers_need_it(model: Qwen2VL) -> None:
         short._call = "encode_slots"
         watch(engine, range(9, 11))
         assert dict(engine.status().frames.drops) == {"out_of_memory": 2}
-        wait_until(lambda: engine.status().warm.bytes == 0)
+        wait_until(lambda: engine.status().prefix_cache.bytes == 0)
         assert ask(engine).cached_tokens == 0
 
 
@@ -492,22 +491,22 @@ def test_an_answer_for_which_there_is_no_room_beside_warm_memory_is_made_cold(mo
         assert (answer.error_code, answer.cached_tokens) == (ErrorCode.NONE, 0)
         assert "".join(pieces).rstrip() == answer.text
         assert answer.text.count("[untrained]") == 1
-        wait_until(lambda: engine.status().warm.bytes == 0)
+        wait_until(lambda: engine.status().prefix_cache.bytes == 0)
 
 
 def test_memory_that_is_too_large_is_not_kept_and_that_is_said(model: Qwen2VL) -> None:
     bench = Bench(model, replace(EAGER, max_mib=1), slots=120, csm_slots=120, dam_slots=120)
     bench.warm_up()
-    assert bench.reader.figures == PrefixCacheStatus()
+    assert bench.reader.status == PrefixCacheStatus()
     assert "prefix_cache.max_mib allows 1" in bench.said[0]
     reading, tokens = bench.asked()
     assert (reading and reading.cached_tokens, tokens) == (0, bench.asked_cold()[1])
-    bench.reader.limits = EAGER
+    bench.reader.config = EAGER
     bench.warm_up()
-    assert 1 << 20 < bench.reader.figures.bytes <= EAGER.max_mib << 20
-    bench.reader.limits = replace(EAGER, max_mib=1)
+    assert 1 << 20 < bench.reader.status.bytes <= EAGER.max_mib << 20
+    bench.reader.config = replace(EAGER, max_mib=1)
     bench.warm_up()
-    assert bench.reader.figures == PrefixCacheStatus()
+    assert bench.reader.status == PrefixCacheStatus()
 
 
 def test_an_answer_may_lag_as_far_as_is_allowed_and_says_how_far_it_does(model: Qwen2VL) -> None:
@@ -518,12 +517,12 @@ def test_an_answer_may_lag_as_far_as_is_allowed_and_says_how_far_it_does(model: 
     bench.see(2)  # 4 s
     late, late_tokens = bench.asked()
     assert late is not None
-    assert (late.lag_slots, late.shown.last_ns) == (2, old.shown.last_ns)
+    assert (late.lag_slots, late.snapshot.last_ns) == (2, old.snapshot.last_ns)
     assert late_tokens == tokens
     bench.see(1)
     fresh, fresh_tokens = bench.asked()
     assert fresh is not None
-    assert (fresh.lag_slots, fresh.shown.last_ns) == (0, old.shown.last_ns + 6 * SECOND)
+    assert (fresh.lag_slots, fresh.snapshot.last_ns) == (0, old.snapshot.last_ns + 6 * SECOND)
     assert fresh_tokens == bench.asked_cold()[1]
 
 
@@ -537,12 +536,12 @@ def test_the_newest_slots_are_shown_after_memory_that_lags(model: Qwen2VL, tail:
     assert old is not None
     assert reading is not None
     shown = min(tail, recent)
-    assert reading.shown.last_ns == bench.memory.last_ns
-    newer = reading.shown.entries[len(old.shown.entries) :]
+    assert reading.snapshot.last_ns == bench.memory.last_ns
+    newer = reading.snapshot.entries[len(old.snapshot.entries) :]
     assert [entry.last_ns for entry in newer] == [2 * k * SECOND for k in range(11 - shown, 11)]
     assert reading.lag_slots == 3 - shown
     assert reading.memory_tokens == old.memory_tokens + shown * bench.features[0][1].shape[0]
-    assert len(reading.answering.attention) == len(reading.shown.entries)
+    assert len(reading.generation.attention) == len(reading.snapshot.entries)
     assert reading.cached_tokens == len(model._prompt.before) + old.memory_tokens
     assert len(tokens) == 4
     again, tokens_again = bench.asked()
@@ -555,41 +554,41 @@ def test_memory_that_changes_faster_than_it_is_read_is_left_alone_until_it_rests
     bench.prefix.read_s = 0.5  # some two seconds for all of it
     for _ in range(20):
         for _ in range(2):
-            bench.reader.read_ahead()
+            bench.reader.background_prefill()
         bench.prefix.now += 0.2
         bench.see(1)
     begun = bench.prefix.shown
     assert begun < 10
-    wait_s = bench.reader.read_ahead()
+    wait_s = bench.reader.background_prefill()
     assert wait_s is not None
     assert 0 < wait_s < 10
     bench.prefix.now += wait_s
     bench.warm_up()
     assert bench.prefix.shown == begun + 1
-    assert bench.reader.figures.until_ns == bench.memory.last_ns
+    assert bench.reader.status.until_ns == bench.memory.last_ns
 
 
 def test_portions_take_about_as_long_as_is_allowed(model: Qwen2VL) -> None:
     bench = Bench(model, replace(EAGER, chunk_s=0.1))
     sizes: list[int] = []
-    read = bench.prefix.read
+    read = bench.prefix.prefill
 
     def at_2000_tokens_a_second(tokens: int) -> None:
-        before = bench.prefix.length
+        before = bench.prefix.cached_tokens
         read(tokens)
-        sizes.append(bench.prefix.length - before)
+        sizes.append(bench.prefix.cached_tokens - before)
         bench.prefix.now += sizes[-1] / 2000
 
-    bench.prefix.read = at_2000_tokens_a_second  # type: ignore[method-assign]
+    bench.prefix.prefill = at_2000_tokens_a_second  # type: ignore[method-assign]
     bench.warm_up()
     assert sizes[0] == 64
     assert set(sizes[1:-1]) <= {199, 200}
-    assert sum(sizes) == bench.reader.figures.tokens
+    assert sum(sizes) == bench.reader.status.tokens
 
 
 def test_memory_that_may_lag_is_read_to_the_end_and_then_not_at_every_slot(model: Qwen2VL) -> None:
     bench = Bench(model, replace(EAGER, max_chunk_tokens=50, max_lag_s=20.0))
-    bench.reader.read_ahead(), bench.reader.read_ahead()
+    bench.reader.background_prefill(), bench.reader.background_prefill()
     bench.see(1)
     bench.warm_up()
     assert bench.prefix.shown == 1
@@ -599,13 +598,13 @@ def test_memory_that_may_lag_is_read_to_the_end_and_then_not_at_every_slot(model
     bench.see(1)
     bench.warm_up()
     assert bench.prefix.shown == 2
-    assert bench.reader.figures.until_ns == bench.memory.last_ns
+    assert bench.reader.status.until_ns == bench.memory.last_ns
 
 
 def test_a_stable_order_can_be_chosen_at_any_time_and_the_evidence_is_that_of_what_is_shown(model: Qwen2VL) -> None:
     bench = Bench(model, EAGER)
     bench.warm_up()
-    bench.reader.limits = replace(EAGER, stable_order=True)
+    bench.reader.config = replace(EAGER, stable_order=True)
     reused = []
     for _ in range(8):
         bench.see(1)
@@ -613,18 +612,18 @@ def test_a_stable_order_can_be_chosen_at_any_time_and_the_evidence_is_that_of_wh
         assert reading is not None
         reused.append(reading.cached_tokens)
         snapshot = bench.memory.snapshot()
-        assert sorted(map(repr, reading.shown.entries)) == sorted(map(repr, snapshot.entries))
-        assert len(reading.answering.attention) == len(snapshot.entries)
+        assert sorted(map(repr, reading.snapshot.entries)) == sorted(map(repr, snapshot.entries))
+        assert len(reading.generation.attention) == len(snapshot.entries)
     assert max(reused) > snapshot.dam.shape[1]
-    assert reading.shown.entries != snapshot.entries
-    bench.reader.limits = EAGER
+    assert reading.snapshot.entries != snapshot.entries
+    bench.reader.config = EAGER
     reading, tokens = bench.asked()
     cold, expected = bench.asked_cold()
     assert tokens == expected
     assert reading is not None
-    assert reading.shown.entries == snapshot.entries
+    assert reading.snapshot.entries == snapshot.entries
     assert cold is not None
-    assert list(reading.answering.attention) == pytest.approx(list(cold.answering.attention), abs=1e-5)
+    assert list(reading.generation.attention) == pytest.approx(list(cold.generation.attention), abs=1e-5)
 
 
 @settings(max_examples=50, deadline=None)
@@ -643,7 +642,7 @@ def test_reading_ahead_takes_no_more_than_its_share(share: float, units: list[tu
         now += unit_s
         allowance.spend(unit_s)
         worked, longest = worked + unit_s, max(longest, unit_s)
-        assert worked <= share * (now + WINDOW_S) + longest + 1e-6
+        assert worked <= share * (now + BURST_WINDOW_S) + longest + 1e-6
 
 
 STEPS = st.lists(
@@ -669,10 +668,10 @@ def test_whatever_happens_between_answers_are_those_of_a_cold_reader(
             bench.see(number)
         elif step == "read ahead":
             for _ in range(number):
-                bench.reader.read_ahead()
+                bench.reader.background_prefill()
         elif step == "forget":
             bench.memory.forget(Scope(since_ns=2 * number * SECOND, until_ns=2 * (number + 3) * SECOND))
-            bench.reader.follow()
+            bench.reader.note_memory_change()
         elif step == "resize":
             bench.memory.resize(replace(bench.memory.config, csm_slots=number, dam_slots=min(3, number)))
         else:
@@ -682,9 +681,9 @@ def test_whatever_happens_between_answers_are_those_of_a_cold_reader(
             assert tokens == expected
             assert (warm is None) == (cold is None)
             if warm and cold:
-                assert warm.shown.entries == cold.shown.entries
+                assert warm.snapshot.entries == cold.snapshot.entries
                 assert warm.memory_tokens == cold.memory_tokens
-                assert list(warm.answering.attention) == pytest.approx(list(cold.answering.attention), abs=1e-5)
+                assert list(warm.generation.attention) == pytest.approx(list(cold.generation.attention), abs=1e-5)
                 assert warm.lag_slots == 0
 
 
@@ -708,7 +707,7 @@ def test_questions_and_frames_from_many_threads_are_answered_as_cold_ones(model:
             asker.join()
     assert {answer.error_code for answer in answers} == {ErrorCode.NONE}
     assert any(answer.cached_tokens for answer in answers)
-    with running(replace(CONFIG, warm=COLD), lambda: model) as (engine, _):
+    with running(replace(CONFIG, prefix_cache=COLD), lambda: model) as (engine, _):
         expected = {}
         for second in range(1, 31):
             engine.offer(Frame("camera", "camera_optical", second * SECOND, lambda second=second: picture(second)))
@@ -725,5 +724,5 @@ def test_a_model_that_keeps_nothing_is_asked_cold(model: Qwen2VL) -> None:
     with running(CONFIG, lambda: plain) as (engine, warnings):
         watch(engine, range(1, 9))
         assert [ask(engine).cached_tokens for _ in range(2)] == [0, 0]
-        assert engine.status().warm == PrefixCacheStatus()
+        assert engine.status().prefix_cache == PrefixCacheStatus()
     assert not warnings

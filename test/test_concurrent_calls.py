@@ -10,7 +10,7 @@ from pathlib import Path
 from conftest import Process, wait_until
 from robot import START_S, NodeProcess, Robot
 
-from flash_vstream_ros.engine.answering.request_queue import ErrorCode
+from flash_vstream_ros.engine.answering.question import ErrorCode
 
 PROCESSES, CALLS = 4, 50
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,11 +11,17 @@ import pytest
 import torch
 from test_prefix_cache import QUESTIONS, assert_equal_answers, features_of, memory_of, slot_of, whole
 
-from flash_vstream_ros.models.decoding import prefix_cache as warm
-from flash_vstream_ros.models.decoding.cuda_graph import RecordedStep, Run, recorded_step, whole_room
-from flash_vstream_ros.models.decoding.greedy import GreedyGeneration, empty_cache, extend
-from flash_vstream_ros.models.decoding.grouped_attention import weighed
+from flash_vstream_ros.models.decoding import prefix_cache as prefix_cache_module
+from flash_vstream_ros.models.decoding.cuda_graph import (
+    CapturedDecodeStep,
+    Run,
+    captured_decode_step,
+    full_capacity_attention,
+)
+from flash_vstream_ros.models.decoding.greedy import GreedyGeneration
+from flash_vstream_ros.models.decoding.grouped_attention import grouped
 from flash_vstream_ros.models.decoding.kv_cache import BLOCK, InPlaceCache
+from flash_vstream_ros.models.decoding.language_model import empty_cache, forward
 from flash_vstream_ros.models.decoding.prefix_cache import TextPrefixCache
 from flash_vstream_ros.models.interface import ModelError
 from flash_vstream_ros.models.load import load_model
@@ -47,13 +54,13 @@ def read(model: Qwen2VL, cache: InPlaceCache, length: int) -> None:
     draw = torch.Generator().manual_seed(length)
     embeds = 0.1 * torch.randn(1, length, model.network.config.text_config.hidden_size, generator=draw)
     with torch.inference_mode():
-        extend(model.network, cache, embeds, torch.arange(length).expand(3, 1, -1))
+        forward(model.network, cache, embeds, torch.arange(length).expand(3, 1, -1))
 
 
 @torch.inference_mode()
 def plain(model: Qwen2VL, cache: InPlaceCache, token: int, position: int) -> torch.Tensor:
     embeds = model.network.get_input_embeddings()(torch.tensor([[token]]))
-    output = extend(model.network, cache, embeds, torch.full((3, 1, 1), position))
+    output = forward(model.network, cache, embeds, torch.full((3, 1, 1), position))
     return model.network.lm_head(output.last_hidden_state[0, -1])
 
 
@@ -64,12 +71,12 @@ def test_the_kernel_sees_what_is_used_of_the_room_and_no_more(heads: int, groups
     key, value = torch.randn(2, 1, groups, BLOCK, dim, generator=draw)
     query = torch.randn(1, heads, 1, dim, generator=draw)
     module = SimpleNamespace()
-    expected, _ = weighed(module, query, key[:, :, :used], value[:, :, :used], None, 0.2)
+    expected, _ = grouped(module, query, key[:, :, :used], value[:, :, :used], None, 0.2)
     mask = (torch.arange(BLOCK) < used)[None, None, None]
-    output, _ = whole_room(module, query, key, value, mask, 0.2)
+    output, _ = full_capacity_attention(module, query, key, value, mask, 0.2)
     assert output.shape == expected.shape
     assert (output - expected).abs().max() < 1e-5
-    rounded, _ = whole_room(module, query.bfloat16(), key.bfloat16(), value.bfloat16(), mask, 0.2)
+    rounded, _ = full_capacity_attention(module, query.bfloat16(), key.bfloat16(), value.bfloat16(), mask, 0.2)
     assert rounded.dtype == torch.bfloat16
     assert (rounded.float() - expected).abs().max() < 0.05
 
@@ -79,7 +86,7 @@ def test_steps_are_those_of_the_network_also_where_the_room_ends(model: Qwen2VL,
     ours, theirs = empty_cache(model.network), empty_cache(model.network)
     read(model, ours, length)
     read(model, theirs, length)
-    step = RecordedStep(model.network, played)
+    step = CapturedDecodeStep(model.network, played)
     for at, token in enumerate([5, 9, 2, 2, 7, 11]):
         logits = step(ours, token, length + 3 * at)
         assert logits is not None
@@ -95,10 +102,10 @@ def test_a_step_is_recorded_once_for_each_room(tiny: Qwen2VL) -> None:
     recorded = []
     cache = empty_cache(tiny.network)
     read(tiny, cache, 30)
-    step = RecordedStep(tiny.network, lambda run: (recorded.append(run), run)[1])
+    step = CapturedDecodeStep(tiny.network, lambda run: (recorded.append(run), run)[1])
     for token in range(3):
         step(cache, token, 30 + token)
-    cache.keep(20)
+    cache.truncate(20)
     step(cache, 1, 20)
     assert len(recorded) == 1
     read(tiny, cache, BLOCK)
@@ -114,10 +121,10 @@ def test_what_an_earlier_answer_left_in_the_room_is_not_seen(tiny: Qwen2VL) -> N
     fresh, used = empty_cache(tiny.network), empty_cache(tiny.network)
     read(tiny, fresh, 30)
     read(tiny, used, 30)
-    step, again = RecordedStep(tiny.network, played), RecordedStep(tiny.network, played)
+    step, again = CapturedDecodeStep(tiny.network, played), CapturedDecodeStep(tiny.network, played)
     for token in range(40):
         step(used, token, 30 + token)
-    used.keep(30)
+    used.truncate(30)
     logits, expected = step(used, 7, 30), again(fresh, 7, 30)
     assert logits is not None
     assert expected is not None
@@ -133,25 +140,25 @@ def test_what_cannot_be_recorded_is_computed_by_the_network_and_said_once(
         attempts.append(run)
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    prefix = prefix_with(tiny, RecordedStep(tiny.network, fails))
+    prefix = prefix_with(tiny, CapturedDecodeStep(tiny.network, fails))
     snapshot = memory_of(tiny, features_of(tiny), 9).snapshot()
     whole(tiny, prefix, snapshot)
     for question in QUESTIONS[:2]:
         answer, _ = prefix.answer(question, 12)
         assert_equal_answers(tiny.answer(snapshot, question, 12), answer)
-        prefix.take_back()
+        prefix.end_answer()
     assert len(attempts) == 1
     assert [str(warning.message) for warning in recwarn if "not permitted when" in str(warning.message)]
 
 
-def prefix_with(model: Qwen2VL, step: RecordedStep) -> TextPrefixCache:
+def prefix_with(model: Qwen2VL, step: CapturedDecodeStep) -> TextPrefixCache:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(warm, "recorded_step", lambda _: step)
+        patch.setattr(prefix_cache_module, "captured_decode_step", lambda _: step)
         return model.prefix_cache()
 
 
 def test_answers_step_by_step_from_a_recording_are_the_cold_ones(model: Qwen2VL) -> None:
-    prefix = prefix_with(model, RecordedStep(model.network, played))
+    prefix = prefix_with(model, CapturedDecodeStep(model.network, played))
     memory = memory_of(model, features_of(model), 9)
     for slots in (0, 1):
         for index in range(slots):
@@ -161,13 +168,13 @@ def test_answers_step_by_step_from_a_recording_are_the_cold_ones(model: Qwen2VL)
         for question in QUESTIONS[:3]:
             answer, _ = prefix.answer(question, 12)
             assert_equal_answers(model.answer(snapshot, question, 12), answer)
-            prefix.take_back()
+            prefix.end_answer()
 
 
 @pytest.fixture
 def damaged(tiny: Qwen2VL) -> TextPrefixCache:
     """Reads a memory, and its room holds what a question overflowed in, behind what is read."""
-    prefix = prefix_with(tiny, RecordedStep(tiny.network, played))
+    prefix = prefix_with(tiny, CapturedDecodeStep(tiny.network, played))
     whole(tiny, prefix, memory_of(tiny, features_of(tiny), 9).snapshot())
     with torch.inference_mode():
         for buffer in prefix._cache.buffers:
@@ -179,24 +186,35 @@ def test_what_is_not_finite_ends_one_answer_and_no_other(tiny: Qwen2VL, damaged:
     answer, _ = damaged.answer("Where is it?", 12)
     with pytest.raises(ModelError, match="finite"):
         list(answer)
-    damaged.take_back()
-    assert damaged.length == 0
+    damaged.end_answer()
+    assert damaged.cached_tokens == 0
     again, cached_tokens = damaged.answer("Where is it?", 12)
     assert cached_tokens == 0
     snapshot = memory_of(tiny, features_of(tiny), 9).snapshot()
     assert_equal_answers(tiny.answer(snapshot, "Where is it?", 12), again)
 
 
-def test_only_one_gpu_with_its_own_kernels_records() -> None:
-    def network(device: str, kernel: str = "sdpa", **more: Any) -> Any:
-        layers = more.pop("layer_types", ["full_attention"] * 2)
+def test_only_a_language_model_on_one_gpu_with_its_own_kernels_is_captured() -> None:
+    def network(
+        device: str, kernel: str = "sdpa", layers: Sequence[str] = ("full_attention",), head_on: str = ""
+    ) -> Any:
         config = SimpleNamespace(_attn_implementation=kernel, layer_types=layers)
-        return SimpleNamespace(device=torch.device(device), config=SimpleNamespace(text_config=config), **more)
+        weight, head = (
+            SimpleNamespace(device=torch.device(device)),
+            SimpleNamespace(device=torch.device(head_on or device)),
+        )
+        return SimpleNamespace(
+            device=torch.device("cpu"),  # of the vision tower
+            get_input_embeddings=lambda: SimpleNamespace(weight=weight),
+            model=SimpleNamespace(language_model=SimpleNamespace(parameters=lambda: [weight])),
+            lm_head=SimpleNamespace(weight=head),
+            config=SimpleNamespace(text_config=config),
+        )
 
-    assert recorded_step(network("cpu")) is None
-    assert recorded_step(network("cuda", "eager")) is None
-    assert recorded_step(network("cuda", hf_device_map={"model": 0, "lm_head": 1})) is None
-    assert recorded_step(network("cuda", layer_types=["sliding_attention"])) is None
+    assert captured_decode_step(network("cpu")) is None
+    assert captured_decode_step(network("cuda", "eager")) is None
+    assert captured_decode_step(network("cuda", head_on="cpu")) is None
+    assert captured_decode_step(network("cuda", layers=["sliding_attention"])) is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -212,4 +230,4 @@ def test_a_recording_on_a_gpu_is_replayed() -> None:
         assert np.array_equal([token.id for token in cold], [token.id for token in answer])
         assert prefix._step is not None
         assert prefix._step._replay is not None
-        prefix.take_back()
+        prefix.end_answer()

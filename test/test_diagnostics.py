@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flash_vstream_ros.engine.answering.uncached_reader import PrefixCacheStatus
+from flash_vstream_ros.engine.answering.prefix_cache_config import PrefixCacheStatus
 from flash_vstream_ros.engine.ingest.mailbox import FrameCounts
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.engine.status import MemoryStats, Status
@@ -285,7 +285,7 @@ def test_the_memory_tells_its_size_and_the_time_it_covers() -> None:
     assert (values["bytes"], values["GPU bytes"], values["covered span [s]"]) == ("1000000", "7", "90.000")
     assert (values["warm bytes"], values["warm until"]) == ("0", "")
     warm = PrefixCacheStatus(bytes=5000, tokens=1300, until_ns=START)
-    values = dict(memory_report(replace(status(memory=figures), warm=warm)).values)
+    values = dict(memory_report(replace(status(memory=figures), prefix_cache=warm)).values)
     assert (values["warm bytes"], values["warm tokens"]) == ("5000", "1300")
     assert values["warm until"] == f"{START // SECOND}.000"
     assert memory_report(status()).message == "empty"

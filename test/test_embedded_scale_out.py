@@ -19,7 +19,7 @@ pytest.importorskip("cyclonedds")
 from conftest import ROOT, Process
 from robot import START_S, NodeProcess
 
-from flash_vstream_ros.engine.answering.request_queue import ErrorCode
+from flash_vstream_ros.engine.answering.question import ErrorCode
 
 PATIENT_S = 60.0
 NO_MULTICAST = (

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from flash_vstream_ros.engine.answering.request_queue import Answer, ErrorCode, Question
-from flash_vstream_ros.engine.answering.uncached_reader import PrefixCacheConfig
+from flash_vstream_ros.engine.answering.prefix_cache_config import PrefixCacheConfig
+from flash_vstream_ros.engine.answering.question import Answer, ErrorCode, Question
 from flash_vstream_ros.engine.config import EngineConfig
-from flash_vstream_ros.engine.engine import Engine
+from flash_vstream_ros.engine.engine import Engine, EngineHooks
 from flash_vstream_ros.engine.ingest.mailbox import Frame
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.memory.config import FlashMemoryConfig
@@ -38,7 +38,9 @@ def model() -> VisionLanguageModel:
 @contextmanager
 def running(config: EngineConfig, load: Callable[[], VisionLanguageModel]) -> Iterator[tuple[Engine, list[str]]]:
     warnings: list[str] = []
-    engine = Engine(config, load, lambda sentence: None, warnings.append)
+    engine = Engine(
+        config, load, EngineHooks(lambda sentence: None, warnings.append, loaded=gc.freeze, unloaded=gc.unfreeze)
+    )
     engine.start()
     engine.activate()
     try:
@@ -193,8 +195,8 @@ def test_cameras_of_any_size_share_one_memory_in_the_shape_of_the_first(model: V
     assert {evidence.entry.camera for evidence in tall.evidence} == {"tall"}
     assert frames["wide"].encoded == frames["tall"].encoded == 8
     assert drops == dict(frames["tiny"].drops) == {"unusable_size": 8}
-    assert any("'tall'" in warning and "bars" in warning for warning in warnings)
-    assert not any("'wide'" in warning for warning in warnings)
+    assert any("camera tall" in warning and "letterboxed" in warning for warning in warnings)
+    assert not any("camera wide" in warning for warning in warnings)
 
 
 def test_a_full_queue_says_busy_and_the_rest_is_answered_in_order(model: VisionLanguageModel) -> None:
@@ -281,7 +283,7 @@ def test_an_answer_goes_before_frames_for_a_quarter_of_a_slot_as_long_as_there_i
         return picture(frames)
 
     unread = PrefixCacheConfig(max_device_share=0.0)
-    config = replace(CONFIG, sample_fps=sample_fps, max_new_tokens=40, warm=unread)
+    config = replace(CONFIG, sample_fps=sample_fps, max_new_tokens=40, prefix_cache=unread)
     with running(config, lambda: model) as (engine, _):
         watch(engine, range(1, 4), step_ns=step_ns)
         hooks = [
@@ -359,7 +361,7 @@ def test_a_frame_too_small_for_the_model_does_not_fix_the_grid(model: VisionLang
 class Failing:
     """The real model, failing once at one call: what a device does when it runs out of memory.
 
-    It has no prefix_cache, which a model need not have.
+    It has no prefix cache, which a model need not have.
     """
 
     def __init__(self, model: VisionLanguageModel, call: str, error: Exception) -> None:
@@ -367,7 +369,7 @@ class Failing:
 
     def __getattr__(self, name: str) -> object:
         if name == "prefix_cache":
-            raise AttributeError(name)
+            return lambda: None
         if name == self._call and self._error is not None:
             error, self._error = self._error, None  # type: ignore[assignment]
 
@@ -423,7 +425,7 @@ def test_a_question_is_refused_in_every_state_but_ready_with_advice_for_it(model
     def quiet(_: str) -> None:
         pass
 
-    engine = Engine(CONFIG, load, quiet, quiet, lambda state: f" [{state.name}]")
+    engine = Engine(CONFIG, load, EngineHooks(quiet, quiet, lambda state: f" [{state.name}]"))
     said = {}
     for change, reached in (
         (None, State.UNCONFIGURED),
@@ -468,7 +470,7 @@ def test_stopping_while_the_model_loads_does_not_wait_for_it(model: VisionLangua
         assert release.wait(60.0)
         return model
 
-    engine = Engine(CONFIG, load, said.append, said.append)
+    engine = Engine(CONFIG, load, EngineHooks(said.append, said.append))
     engine.start()
     waiter = threading.Thread(target=lambda: said.append(f"loaded: {engine.wait_until_loaded()}"))
     waiter.start()
@@ -484,7 +486,7 @@ def test_an_engine_stopped_before_it_was_started_loads_nothing() -> None:
     def load() -> VisionLanguageModel:
         raise AssertionError("loaded")
 
-    engine = Engine(CONFIG, load, print, print)
+    engine = Engine(CONFIG, load, EngineHooks(print, print))
     assert engine.stop()
     engine.start()
     assert not engine.wait_until_loaded()

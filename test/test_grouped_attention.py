@@ -15,10 +15,17 @@ from transformers.models.qwen2_vl.modeling_qwen2_vl import ALL_ATTENTION_FUNCTIO
 from flash_vstream_ros.bench.prefix_cache import SIDE, stream
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig
-from flash_vstream_ros.models.decoding import greedy as answering
-from flash_vstream_ros.models.decoding import grouped_attention
+from flash_vstream_ros.models.decoding import grouped_attention, language_model
 from flash_vstream_ros.models.decoding.greedy import GreedyGeneration
-from flash_vstream_ros.models.decoding.grouped_attention import GROUPED, attending, fastest, grouped, mask_of, weighed
+from flash_vstream_ros.models.decoding.grouped_attention import (
+    GROUPED,
+    fastest_kernel,
+    grouped,
+    grouped_mask,
+    grouped_weighted,
+    sdpa_weighted,
+    use_kernel,
+)
 from flash_vstream_ros.models.load import load_model
 
 SHAPES = [(4, 2, 16, 37), (6, 6, 8, 20), (28, 4, 128, 300), (12, 2, 128, 1)]  # heads, groups, width, tokens
@@ -43,7 +50,7 @@ def test_grouped_is_the_kernel_of_transformers(
     module, query, key, value = states(*shape, new)
     described = {"batch_size": 1, "q_length": new, "kv_length": tokens, "q_offset": tokens - new}
     expected, _ = ALL_ATTENTION_FUNCTIONS["sdpa"](module, query, key, value, sdpa_mask(**described), scaling=0.2)
-    mask = mask_of(**described)
+    mask = grouped_mask(**described)
     assert (mask is None) == (new in (1, tokens) or new * tokens >= large)
     output, _ = grouped(module, query, key, value, mask, scaling=0.2)
     assert output.shape == expected.shape
@@ -53,20 +60,28 @@ def test_grouped_is_the_kernel_of_transformers(
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_weighed_is_the_plain_kernel_of_transformers_and_gives_its_weights(shape: tuple[int, int, int, int]) -> None:
-    module, query, key, value = states(*shape, 1)
-    expected, weights = eager_attention_forward(module, query, key, value, None, scaling=0.2)
-    output, own = weighed(module, query, key, value, None, scaling=0.2)
+@pytest.mark.parametrize("new", [1, 9, None])
+@pytest.mark.parametrize("kernel", [grouped_weighted, sdpa_weighted])
+def test_a_weighted_kernel_also_returns_the_weights_of_the_last_token(
+    shape: tuple[int, int, int, int], new: int | None, kernel: Any
+) -> None:
+    tokens = shape[3]
+    new = min(new or tokens, tokens)
+    module, query, key, value = states(*shape, new)
+    mask = sdpa_mask(batch_size=1, q_length=new, kv_length=tokens, q_offset=tokens - new, allow_is_causal_skip=False)
+    additive = torch.zeros(mask.shape).masked_fill(~mask, -torch.inf)
+    expected, weights = eager_attention_forward(module, query, key, value, additive, scaling=0.2)
+    output, own = kernel(module, query, key, value, mask, scaling=0.2)
     assert output.shape == expected.shape
-    assert own.shape == weights.shape
+    assert own.shape == weights[:, :, -1:].shape
     assert (output - expected).abs().max() < 1e-5
-    assert (own - weights).abs().max() < 1e-6
+    assert (own - weights[:, :, -1:]).abs().max() < 1e-6
 
 
 def test_only_a_cpu_that_was_to_have_pytorchs_kernels_gets_another() -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    assert fastest("sdpa", cpu) == GROUPED
-    assert [fastest("eager", cpu), fastest("sdpa", cuda), fastest("flash_attention_2", cuda)] == [
+    assert fastest_kernel("sdpa", cpu) == GROUPED
+    assert [fastest_kernel("eager", cpu), fastest_kernel("sdpa", cuda), fastest_kernel("flash_attention_2", cuda)] == [
         "eager",
         "sdpa",
         "flash_attention_2",
@@ -75,7 +90,7 @@ def test_only_a_cpu_that_was_to_have_pytorchs_kernels_gets_another() -> None:
 
 def test_a_kernel_is_put_back_when_the_model_raises() -> None:
     config = SimpleNamespace(_attn_implementation="sdpa")
-    with pytest.raises(RuntimeError), attending(config, GROUPED):
+    with pytest.raises(RuntimeError), use_kernel(config, GROUPED):
         raise RuntimeError
     assert config._attn_implementation == "sdpa"
 
@@ -106,8 +121,8 @@ def test_an_answer_is_that_of_transformers_own_kernels(family: str, tmp_path, mo
         return answer, logits
 
     ours, our_logits = said()
-    monkeypatch.setattr(answering, "fastest", lambda kernel, _: kernel)
-    monkeypatch.setattr(answering, "WEIGHED", "eager")
+    monkeypatch.setattr(language_model, "fastest_kernel", lambda kernel, _: kernel)
+    monkeypatch.setattr(language_model, "weighted_kernel", lambda _: "eager")
     plain, plain_logits = said()
     assert ours._stream._ids == plain._stream._ids
     for one, other in zip(our_logits, plain_logits, strict=True):

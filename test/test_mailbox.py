@@ -7,7 +7,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flash_vstream_ros.engine.ingest.mailbox import Frame, FrameCounts, Mailbox, thumbnail
+from flash_vstream_ros.engine.ingest.decoder import thumbnail
+from flash_vstream_ros.engine.ingest.mailbox import Frame, FrameCounts, Mailbox
 from flash_vstream_ros.engine.ingest.stamps import StampWatch
 from flash_vstream_ros.memory.spans import Interval
 
@@ -24,7 +25,7 @@ def taken_stamps(stamps_s: list[float], sample_fps: float = 1.0) -> list[float]:
     for stamp in stamps_s:
         mailbox.offer(frame(round(stamp * SECOND)))
         if (got := mailbox.take()) is not None:
-            mailbox.encoded()
+            mailbox.count_encoded()
             taken.append(got.stamp_ns / SECOND)
     return taken
 
@@ -95,10 +96,10 @@ def test_every_frame_is_accounted_for_at_every_moment(
         if action == "take":
             in_work += mailbox.take() is not None
         elif in_work and action == "encode":
-            mailbox.encoded()
+            mailbox.count_encoded()
             in_work -= 1
         elif in_work and action == "drop":
-            mailbox.dropped("undecodable")
+            mailbox.count_dropped("undecodable")
             in_work -= 1
         elif action == "pause":
             mailbox.pause()

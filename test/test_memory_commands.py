@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from test_engine import CONFIG, SECOND, Failing, ask, picture, running, settled, wait_until, watch
 
-from flash_vstream_ros.engine.answering.request_queue import ErrorCode, Question
+from flash_vstream_ros.engine.answering.question import ErrorCode, Question
 from flash_vstream_ros.engine.config import EngineConfig
-from flash_vstream_ros.engine.control.command_queue import CommandQueue, NotReady
+from flash_vstream_ros.engine.control.command_queue import Command, NotReady
 from flash_vstream_ros.engine.control.memory_commands import MemoryCommands
-from flash_vstream_ros.engine.engine import Engine
+from flash_vstream_ros.engine.engine import Engine, EngineHooks
 from flash_vstream_ros.engine.ingest.mailbox import Frame, FrameCounts
 from flash_vstream_ros.engine.ingest.stamps import JumpBack
 from flash_vstream_ros.engine.state import State
@@ -146,7 +146,7 @@ def test_an_answer_under_way_ends_when_what_it_was_made_from_is_forgotten(engine
 @pytest.mark.parametrize(
     ("scope", "message"),
     [
-        (Scope(), "nothing bounds"),
+        (Scope(), "unbounded"),
         (Scope(("rear",)), "unknown camera rear"),
         (Scope((), 5, 3), "since lies after until"),
         (Scope((), -5), "negative"),
@@ -179,7 +179,7 @@ def test_orders_are_carried_out_between_frames_and_tokens_in_their_order(engine:
     threads: list[int] = []
     orders = [engine.order(lambda _, n=n: threads.append(threading.get_ident()) or n) for n in range(20)]
     assert [order.result(30.0) for order in orders] == list(range(20))
-    assert set(threads) == {engine._worker.ident}
+    assert set(threads) == {engine._thread.ident}
     assert not engine.idle
     engine.cancel_all()
     assert request.answer(30.0).error_code is ErrorCode.CANCELLED
@@ -209,7 +209,7 @@ def test_orders_are_refused_before_the_model_is_there_after_it_failed_and_after_
         release.wait(30.0)
         raise ModelError("no such model")
 
-    engine = Engine(CONFIG, load, lambda _: None, lambda _: None)
+    engine = Engine(CONFIG, load, EngineHooks(lambda _: None, lambda _: None))
     engine.start()
     with pytest.raises(NotReady, match="still loading"):
         engine.order(MemoryCommands.pause).result(30.0)
@@ -234,7 +234,9 @@ def test_orders_are_refused_before_the_model_is_there_after_it_failed_and_after_
 def test_an_engine_at_rest_still_does_what_is_ordered_and_without_a_worker_says_what_to_do(
     model: VisionLanguageModel,
 ) -> None:
-    engine = Engine(CONFIG, lambda: model, lambda _: None, lambda _: None, lambda state: f" [{state.name}]")
+    engine = Engine(
+        CONFIG, lambda: model, EngineHooks(lambda _: None, lambda _: None, lambda state: f" [{state.name}]")
+    )
     with pytest.raises(NotReady, match=r"not configured.*\[UNCONFIGURED\]"):
         engine.order(MemoryCommands.reset).result(30.0)
     engine.start()
@@ -250,14 +252,14 @@ def test_an_engine_at_rest_still_does_what_is_ordered_and_without_a_worker_says_
         engine.order(MemoryCommands.reset).result(30.0)
 
 
-def test_a_report_is_made_before_anyone_hears_of_the_outcome() -> None:
-    heard: list[str] = []
-    orders: CommandQueue[list[str]] = CommandQueue(lambda: "closed")
-    orders.open()
-    future = orders.place(lambda log: log.append("done"))
-    future.add_done_callback(lambda _: heard.append("told"))
-    orders.run_pending(heard, lambda: heard.append("reported"))
-    assert heard == ["done", "reported", "told"]
+def test_the_status_is_published_before_anybody_hears_of_the_result() -> None:
+    events: list[str] = []
+    command = Command(lambda target: target.append("done"))
+    command.future.add_done_callback(lambda _: events.append("resolved"))
+    command.run(events)
+    events.append("published")
+    command.resolve()
+    assert events == ["done", "published", "resolved"]
 
 
 def jumping(choice: JumpBack, **changes: object) -> EngineConfig:

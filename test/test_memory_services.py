@@ -14,7 +14,7 @@ from robot import NodeProcess, Robot, balanced
 
 from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.control.memory_commands import MemoryCommands
-from flash_vstream_ros.engine.engine import Engine
+from flash_vstream_ros.engine.engine import Engine, EngineHooks
 from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.node.memory_services import MemoryServices
@@ -119,7 +119,7 @@ def test_the_list_shows_what_a_question_would_be_answered_from(robot: Keeper) ->
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({}, "nothing bounds"),
+        ({}, "unbounded"),
         ({"since_s": 20, "until_s": 10}, "since lies after until"),
         ({"cameras": ("rear",)}, "unknown camera rear"),
     ],
@@ -180,7 +180,7 @@ def test_the_command_line_lists_and_forgets(node: NodeProcess, robot: Keeper) ->
     assert lines[0].startswith("key frame  camera  1.0 s to 2.0 s")
     refused = memory("forget")
     assert (refused.returncode, refused.stdout) == (1, "")
-    assert "nothing bounds" in refused.stderr
+    assert "unbounded" in refused.stderr
     assert memory("pause").stdout == "paused\n"
 
 
@@ -234,7 +234,7 @@ def test_without_an_engine_every_service_says_so(bench: Bench) -> None:
 def test_a_defect_is_answered_and_a_busy_worker_is_not_waited_for_for_ever(
     bench: Bench, model: VisionLanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench.engine = Engine(EngineConfig(), lambda: model, lambda _: None, lambda _: None)
+    bench.engine = Engine(EngineConfig(), lambda: model, EngineHooks(lambda _: None, lambda _: None))
     bench.engine.start()
     while bench.call(Trigger, "pause").message.startswith("NOT_READY"):  # type: ignore[attr-defined]
         pass

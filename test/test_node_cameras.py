@@ -46,7 +46,7 @@ def test_two_cameras_of_different_size_in_one_memory_asked_together_and_alone(tm
     assert status.slots == 9
     assert status.resolution_changes == 1
     assert balanced(status)
-    assert "camera 'rear': images of (160, 120) (height, width): fitted into the memory's grid" in log
+    assert "camera rear: images of (160, 120) (height, width): letterboxed" in log
 
 
 def thumbnail(entry) -> np.ndarray:  # type: ignore[no-untyped-def]

@@ -105,7 +105,7 @@ def test_a_question_before_the_first_frame_is_told_so(tmp_path: Path) -> None:
     with NodeProcess(tmp_path) as node, Robot(node.namespace) as robot:
         reply = robot.ask_when_ready(robot.request("What is there?"), START_S)
     assert reply.error_code == reply.NO_FRAMES
-    assert "nothing seen yet" in reply.error_msg
+    assert "the memory is empty" in reply.error_msg
 
 
 def broken_model(folder: Path, what: str) -> str:

@@ -12,7 +12,7 @@ import yaml
 
 import flash_vstream_ros
 from flash_vstream_ros.cli import COMMANDS
-from flash_vstream_ros.engine.answering.request_queue import ErrorCode
+from flash_vstream_ros.engine.answering.question import ErrorCode
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.memory.slot import EntryKind
 from flash_vstream_ros.models.model_kind import ModelKind

@@ -17,7 +17,7 @@ from llava_folder import CLUSTERS, save_llava
 from reference_memory import NaiveMemory
 from test_engine import CONFIG, SECOND, ask, running, settled, wait_until, watch
 
-from flash_vstream_ros.engine.answering.request_queue import ErrorCode
+from flash_vstream_ros.engine.answering.question import ErrorCode
 from flash_vstream_ros.engine.control.memory_commands import MemoryCommands
 from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.engine.memory_policies import POLICIES, memory_of

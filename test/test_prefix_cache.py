@@ -99,10 +99,10 @@ def assert_equal_answers(cold: GreedyGeneration, warm: GreedyGeneration) -> None
 
 def whole(model: Qwen2VL, prefix: TextPrefixCache, snapshot: MemorySnapshot, chunk: int = 70) -> int:
     """Show and read all of it; the portions that it took."""
-    prefix.show(snapshot)
+    prefix.set_snapshot(snapshot)
     portions = 0
-    while prefix.left:
-        prefix.read(chunk)
+    while prefix.remaining_tokens:
+        prefix.prefill(chunk)
         portions += 1
     assert prefix.ready
     return portions
@@ -114,9 +114,13 @@ def test_a_question_on_what_was_read_in_portions_is_answered_as_a_cold_one(model
     prefix = model.prefix_cache()
     assert not prefix.ready
     portions = whole(model, prefix, snapshot, chunk)
-    assert portions == -(-prefix.length // chunk)
+    assert portions == -(-prefix.cached_tokens // chunk)
     warm, reused = prefix.answer("Where is it?", 12)
-    assert reused == prefix.length == len(model._prompt.before) + model.tokens(snapshot) + len(model._prompt.leading)
+    assert (
+        reused
+        == prefix.cached_tokens
+        == len(model._prompt.before) + model.tokens(snapshot) + len(model._prompt.leading)
+    )
     assert warm._prefill.embeds.shape[1] == len(model._prompt.after("Where is it?")) - len(model._prompt.leading)
     assert_equal_answers(model.answer(snapshot, "Where is it?", 12), warm)
 
@@ -128,16 +132,16 @@ def test_a_prompt_that_an_answer_reads_in_portions_is_the_one_read_at_once(
 ) -> None:
     snapshot = memory_of(model, features, 9).snapshot()
     prefix = model.prefix_cache()
-    prefix.show(snapshot)
-    prefix.read(20)
+    prefix.set_snapshot(snapshot)
+    prefix.prefill(20)
     answer = prefix.answer("Where is it?", 12)[0] if shared else model.answer(snapshot, "Where is it?", 12)
-    before, portions = answer.left, 0
-    while answer.left:
-        answer.read(portion)
+    before, portions = answer.remaining_tokens, 0
+    while answer.remaining_tokens:
+        answer.prefill(portion)
         portions += 1
     assert portions == -(-before // portion)
     assert_equal_answers(model.answer(snapshot, "Where is it?", 12), answer)
-    prefix.take_back()
+    prefix.end_answer()
     assert prefix.ready is shared
 
 
@@ -148,10 +152,10 @@ def test_questions_one_after_another_do_not_see_each_other(model, features, ques
     whole(model, prefix, snapshot)
     for text in ("What did you see?", question, "What did you see?"):
         warm, reused = prefix.answer(text, 6)
-        assert reused >= prefix.length - 3  # a question may begin within the token that the instruction ends with
+        assert reused >= prefix.cached_tokens - 3  # it may share a token with the instruction
         assert_equal_answers(model.answer(snapshot, text, 6), warm)
-        prefix.take_back()
-        assert prefix.length <= prefix._opening.length
+        prefix.end_answer()
+        assert prefix.cached_tokens <= prefix._prefix.length
 
 
 def test_an_answer_cut_short_or_never_begun_leaves_nothing_behind(model, features) -> None:
@@ -159,10 +163,10 @@ def test_an_answer_cut_short_or_never_begun_leaves_nothing_behind(model, feature
     prefix = model.prefix_cache()
     whole(model, prefix, snapshot)
     prefix.answer("Never begun?", 6)
-    prefix.take_back()
+    prefix.end_answer()
     answer, _ = prefix.answer("Cut short?", 6)
     next(answer)
-    prefix.take_back()
+    prefix.end_answer()
     assert prefix.ready
     warm, _ = prefix.answer("Where?", 6)
     assert_equal_answers(model.answer(snapshot, "Where?", 6), warm)
@@ -172,13 +176,13 @@ def test_an_answer_cut_short_or_never_begun_leaves_nothing_behind(model, feature
 def test_a_question_reads_what_is_left_and_leaves_it_to_the_next(model, features, read: int) -> None:
     snapshot = memory_of(model, features, 7).snapshot()
     prefix = model.prefix_cache()
-    prefix.show(snapshot)
+    prefix.set_snapshot(snapshot)
     if read:
-        prefix.read(read)
+        prefix.prefill(read)
     answer, reused = prefix.answer("Where?", 6)
     assert reused == read
     assert_equal_answers(model.answer(snapshot, "Where?", 6), answer)
-    prefix.take_back()
+    prefix.end_answer()
     assert prefix.ready
 
 
@@ -192,15 +196,15 @@ def test_the_instruction_may_change_and_what_was_seen_stays_read(model, features
         answer, reused = prefix.answer("Where?", 4)
         assert seen <= reused
         assert_equal_answers(model.answer(snapshot, "Where?", 4), answer)
-        prefix.take_back()
-        prefix.renew()
-        assert seen <= prefix.length
-        prefix.read(10_000)
+        prefix.end_answer()
+        prefix.update_instruction()
+        assert seen <= prefix.cached_tokens
+        prefix.prefill(10_000)
         assert prefix.ready
         answer, reused = prefix.answer("Where?", 4)
-        assert reused == prefix.length
+        assert reused == prefix.cached_tokens
         assert_equal_answers(model.answer(snapshot, "Where?", 4), answer)
-        prefix.take_back()
+        prefix.end_answer()
 
 
 def test_leading_tokens_that_are_equal_stay_read(model, features) -> None:
@@ -210,13 +214,13 @@ def test_leading_tokens_that_are_equal_stay_read(model, features) -> None:
     for index in range(4):
         memory.insert(slot_of(model, features, index))
         snapshot = memory.snapshot()
-        prefix.show(snapshot)
+        prefix.set_snapshot(snapshot)
         detail = snapshot.dam.shape[1]
-        assert prefix.length == (len(model._prompt.before) + index * detail if index else 0)
-        prefix.read(10_000)
+        assert prefix.cached_tokens == (len(model._prompt.before) + index * detail if index else 0)
+        prefix.prefill(10_000)
         answer, _ = prefix.answer("Where?", 4)
         assert_equal_answers(model.answer(snapshot, "Where?", 4), answer)
-        prefix.take_back()
+        prefix.end_answer()
 
 
 def cold_with(model: Qwen2VL, snapshot: MemorySnapshot, newer: MemorySnapshot, question: str) -> Prefill:
@@ -243,7 +247,7 @@ def test_newer_slots_follow_the_memory_where_they_would_stand_in_one_prompt(mode
     memory = memory_of(model, features, 7)
     snapshot, clock, prefix = memory.snapshot(), memory.clock, model.prefix_cache()
     whole(model, prefix, snapshot)
-    seen = prefix.length
+    seen = prefix.cached_tokens
     for index in (7, 8):
         memory.insert(slot_of(model, features, index))
         newer = memory.snapshot_after(clock, 1)
@@ -254,8 +258,8 @@ def test_newer_slots_follow_the_memory_where_they_would_stand_in_one_prompt(mode
         )
         assert_equal_answers(expected, answer)
         assert len(answer.attention) == len(snapshot.entries) + len(newer.entries)
-        prefix.take_back()
-    assert prefix.length < seen
+        prefix.end_answer()
+    assert prefix.cached_tokens < seen
     answer, _ = prefix.answer("And before?", 6)
     assert_equal_answers(model.answer(snapshot, "And before?", 6), answer)
 
@@ -267,15 +271,15 @@ def test_in_stable_order_most_stays_read_and_the_answer_is_that_of_the_prompt_so
     for index in range(30):
         memory.insert(slot_of(model, features, index))
         snapshot = memory.snapshot()
-        trained.show(snapshot)
-        order = stable.show(snapshot, stable=True)
+        trained.set_snapshot(snapshot)
+        order = stable.set_snapshot(snapshot, stable=True)
         assert sorted(order) == list(range(len(snapshot.entries)))
         if index > 10:
-            kept["trained"] += trained.length - len(model._prompt.before)
-            kept["stable"] += stable.length - len(model._prompt.before)
+            kept["trained"] += trained.cached_tokens - len(model._prompt.before)
+            kept["stable"] += stable.cached_tokens - len(model._prompt.before)
             kept["all"] += model.tokens(snapshot)
         for prefix in (trained, stable):
-            prefix.read(10_000)
+            prefix.prefill(10_000)
         if index % 5 == 0:
             warm, reused = stable.answer("Where?", 4)
             assert reused > model.tokens(snapshot)
@@ -283,7 +287,7 @@ def test_in_stable_order_most_stays_read_and_the_answer_is_that_of_the_prompt_so
             assert_equal_answers(
                 GreedyGeneration(model.network, reordered(cold._prefill, order), model._vocabulary, 4), warm
             )
-            stable.take_back()
+            stable.end_answer()
     assert kept["trained"] == 0  # the newest slot comes first
     assert kept["stable"] > 0.2 * kept["all"]
 
@@ -301,12 +305,12 @@ def test_nothing_of_what_is_cleared_survives_even_when_an_answer_had_it(tiny: Qw
     prefix = tiny.prefix_cache()
     whole(tiny, prefix, snapshot)
     prefix.answer("Where?", 6)
-    prefix.take_back()
+    prefix.end_answer()
     buffers = prefix._cache.buffers
     assert any(buffer.any() for buffer in buffers)
     prefix.clear()
     assert not any(buffer.any() for buffer in buffers)
-    assert (prefix.bytes, prefix.length, prefix.left, prefix.ready) == (0, 0, 0, False)
+    assert (prefix.bytes, prefix.cached_tokens, prefix.remaining_tokens, prefix.ready) == (0, 0, 0, False)
     with pytest.raises(ValueError, match="no snapshot"):
         prefix.answer("Where?", 6)
 
@@ -317,7 +321,7 @@ def test_nothing_of_what_is_cleared_survives_even_when_an_answer_had_it(tiny: Qw
     prefix.clear()
     whole(tiny, prefix, snapshot)
     assert [first.id, *(token.id for token in answer)] == expected
-    prefix.take_back()
+    prefix.end_answer()
     assert prefix.ready
 
 
@@ -329,7 +333,7 @@ def test_what_it_takes_is_known_before_and_does_not_grow_with_the_questions(tiny
     for _ in range(5):
         answer, _ = prefix.answer("Where?", 20)
         list(answer)
-        prefix.take_back()
+        prefix.end_answer()
     assert prefix.bytes == tiny.prefix_cache().bytes_for(tiny.tokens(snapshot))
 
 
@@ -344,7 +348,7 @@ def test_a_cache_gives_back_what_was_put_in_whatever_is_cut_off_between() -> Non
             assert torch.equal(keys, expected[layer])
             assert torch.equal(values, -expected[layer])
         assert cache.length == expected.shape[3]
-        cache.keep(keep)
+        cache.truncate(keep)
         expected = expected[..., :keep, :]
         assert cache.length == keep
 
@@ -362,8 +366,8 @@ def test_a_cache_that_knows_what_comes_never_moves(tiny: Qwen2VL) -> None:
 
     prefix, features = tiny.prefix_cache(), features_of(tiny)
     snapshot = memory_of(tiny, features, 9).snapshot()
-    prefix.show(snapshot)
-    prefix.read(1)
+    prefix.set_snapshot(snapshot)
+    prefix.prefill(1)
     assert prefix.bytes == prefix.bytes_for(tiny.tokens(snapshot))
 
 
@@ -386,23 +390,23 @@ def test_whatever_happens_between_answers_are_the_cold_ones(tiny: Qwen2VL, steps
     features, prefix = features_of(tiny), tiny.prefix_cache()
     memory = memory_of(tiny, features, 2)
     shown, slots = memory.snapshot(), 2
-    prefix.show(shown)
+    prefix.set_snapshot(shown)
     for step, number in [*steps, ("show", 0), ("ask", 0)]:
         if step == "insert":
             for _ in range(number):
                 memory.insert(slot_of(tiny, features, slots))
                 slots += 1
         elif step == "read":
-            prefix.read(number)
+            prefix.prefill(number)
         elif step == "forget":
             memory.forget(Scope(since_ns=2 * number * SECOND, until_ns=2 * (number + 2) * SECOND))
         elif step == "clear":
             prefix.clear()
-            prefix.show(shown)
+            prefix.set_snapshot(shown)
         elif step == "show" and memory.entries:
             shown = memory.snapshot()
-            prefix.show(shown)
+            prefix.set_snapshot(shown)
         elif step == "ask":
             answer, _ = prefix.answer(QUESTIONS[number], 3)
             assert_equal_answers(tiny.answer(shown, QUESTIONS[number], 3), answer)
-            prefix.take_back()
+            prefix.end_answer()

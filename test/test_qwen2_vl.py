@@ -173,10 +173,10 @@ def test_answers_equal_a_forward_of_the_whole_sequence_for_every_token(model, sn
 
 
 @torch.inference_mode()
-def test_attention_is_the_softmax_of_the_first_token_over_each_entry(model, snapshot):
+def test_attention_is_the_softmax_of_the_last_prompt_token_over_each_entry(model, snapshot):
     answer = model.answer(snapshot, "What moved?", 8)
     assert list(answer.attention) == [0.0] * len(snapshot.entries)
-    first = next(answer)
+    next(answer)
     shares = answer.attention
 
     network, prompt = model.network, answer._prefill
@@ -189,9 +189,7 @@ def test_attention_is_the_softmax_of_the_first_token_over_each_entry(model, snap
         )
         for i, layer in enumerate(text.layers)
     ]
-    token = network.get_input_embeddings()(torch.tensor([[first.id]]))
-    positions = torch.cat([prompt.ids, torch.full((3, 1, 1), prompt.next_id)], dim=2)
-    text(inputs_embeds=torch.cat([prompt.embeds, token], dim=1), position_ids=positions)
+    text(inputs_embeds=prompt.embeds, position_ids=prompt.ids)
     for hook in hooks:
         hook.remove()
     means = []

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 from test_engine import CONFIG, SECOND, ask, model, picture, running, settled, wait_until, watch
 
-from flash_vstream_ros.engine.answering.request_queue import ErrorCode, Question
+from flash_vstream_ros.engine.answering.question import ErrorCode, Question
 from flash_vstream_ros.engine.config import EngineConfig
-from flash_vstream_ros.engine.engine import Engine
+from flash_vstream_ros.engine.engine import Engine, EngineHooks
 from flash_vstream_ros.engine.ingest.mailbox import Frame, Mailbox
 from flash_vstream_ros.engine.status import MemoryStats
 from flash_vstream_ros.memory.config import FlashMemoryConfig
@@ -51,13 +51,13 @@ def test_the_next_frame_is_due_one_new_period_after_the_last(before: float, afte
         mailbox.offer(Frame("camera", "", stamp_ns, lambda: picture(0)))
         frame = mailbox.take()
         if frame is not None:
-            mailbox.encoded()
+            mailbox.count_encoded()
         return frame is not None
 
-    mailbox.sample(after)
-    mailbox.sample(before)
+    mailbox.set_rate(after)
+    mailbox.set_rate(before)
     assert taken(1000 * SECOND), "the first frame is always due"
-    mailbox.sample(after)
+    mailbox.set_rate(after)
     period_ns = round(SECOND / after)
     assert not taken(1000 * SECOND + period_ns // 2)
     assert taken(1000 * SECOND + period_ns)
@@ -188,7 +188,7 @@ def test_changes_before_the_model_is_there_hold_when_it_is(model: VisionLanguage
         assert may_load.wait(30)
         return model
 
-    engine = Engine(CONFIG, load, lambda _: None, lambda _: None)
+    engine = Engine(CONFIG, load, EngineHooks(lambda _: None, lambda _: None))
     engine.start()
     engine.reconfigure(replace(CONFIG, memory=FlashMemoryConfig(4, 2)))
     may_load.set()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flash_vstream_ros.engine.ingest.stamps import JumpBack, Stamp, StampWatch, stamp_trouble
+from flash_vstream_ros.engine.ingest.stamps import JumpBack, Stamp, StampWatch, stamp_problem
 
 MS = 1_000_000
 SECOND = 1000 * MS
@@ -18,9 +18,9 @@ def watch(follows: bool = FOLLOWED) -> StampWatch:
     return StampWatch(JUMP, LEAP, follows=follows)
 
 
-def judged(stamps_ms: list[int], follows: bool = FOLLOWED) -> list[Stamp]:
+def classes(stamps_ms: list[int], follows: bool = FOLLOWED) -> list[Stamp]:
     camera = watch(follows)
-    return [camera.judge(stamp * MS) for stamp in stamps_ms]
+    return [camera.classify(stamp * MS) for stamp in stamps_ms]
 
 
 def hertz(rate: int, begin_ms: int, end_ms: int) -> list[int]:
@@ -28,9 +28,9 @@ def hertz(rate: int, begin_ms: int, end_ms: int) -> list[int]:
 
 
 def test_a_bag_that_loops_is_taken_for_one_after_the_stamps_have_gone_on_for_a_while() -> None:
-    verdicts = judged([*hertz(10, 10_000, 40_000), *hertz(10, 10_000, 40_000)])
-    again = verdicts[300:]
-    assert set(verdicts[:300]) == {Stamp.NEWER}
+    stamps_found = classes([*hertz(10, 10_000, 40_000), *hertz(10, 10_000, 40_000)])
+    again = stamps_found[300:]
+    assert set(stamps_found[:300]) == {Stamp.NEWER}
     assert again[:20] == [Stamp.LATE] * 20
     assert again[20] is Stamp.JUMP
     assert set(again[21:]) == {Stamp.NEWER}
@@ -40,28 +40,28 @@ def test_a_bag_that_loops_again_and_again_is_counted_each_time() -> None:
     camera = watch()
     for _ in range(5):
         for stamp in hertz(10, 10_000, 20_000):
-            camera.judge(stamp * MS)
+            camera.classify(stamp * MS)
     assert camera.jumps_back == 4
 
 
 def test_a_jump_that_is_not_followed_is_told_once_and_its_frames_are_late_until_they_catch_up() -> None:
-    verdicts = judged([*hertz(10, 50_000, 60_000), *hertz(10, 40_000, 65_000)], IGNORED)[100:]
-    assert verdicts.count(Stamp.JUMP) == 1
-    assert verdicts[20] is Stamp.JUMP
-    assert set(verdicts[21:200]) == {Stamp.LATE}
-    assert set(verdicts[200:]) == {Stamp.NEWER}
+    stamps_found = classes([*hertz(10, 50_000, 60_000), *hertz(10, 40_000, 65_000)], IGNORED)[100:]
+    assert stamps_found.count(Stamp.JUMP) == 1
+    assert stamps_found[20] is Stamp.JUMP
+    assert set(stamps_found[21:200]) == {Stamp.LATE}
+    assert set(stamps_found[200:]) == {Stamp.NEWER}
 
 
 @pytest.mark.parametrize("late", [59_900, 58_000, 57_000, 40_000, 1])
 def test_one_late_frame_is_late_however_late_it_is(late: int) -> None:
-    verdicts = judged([*hertz(10, 50_000, 60_001), late, *hertz(10, 60_100, 70_000)])
-    assert verdicts.count(Stamp.LATE) == 1
-    assert set(verdicts) == {Stamp.NEWER, Stamp.LATE}
+    stamps_found = classes([*hertz(10, 50_000, 60_001), late, *hertz(10, 60_100, 70_000)])
+    assert stamps_found.count(Stamp.LATE) == 1
+    assert set(stamps_found) == {Stamp.NEWER, Stamp.LATE}
 
 
 def test_two_frames_of_the_past_are_no_jump_however_far_apart() -> None:
-    assert Stamp.JUMP not in judged([*hertz(10, 50_000, 60_000), 10_000, 20_000])
-    assert judged([*hertz(10, 50_000, 60_000), 10_000, 20_000, 30_000])[-1] is Stamp.JUMP
+    assert Stamp.JUMP not in classes([*hertz(10, 50_000, 60_000), 10_000, 20_000])
+    assert classes([*hertz(10, 50_000, 60_000), 10_000, 20_000, 30_000])[-1] is Stamp.JUMP
 
 
 @settings(deadline=None)
@@ -75,9 +75,9 @@ def test_two_publishers_on_a_topic_are_no_jump(behind: int, fast: int, slow: int
     begin = behind + 10_000
     ahead = [(t, t) for t in hertz(fast, begin, begin + 20_000)]
     past = [(t, t - behind) for t in hertz(slow, begin + phase, begin + 20_000)]
-    verdicts = judged([stamp for _, stamp in sorted(ahead + past)])
-    assert not {Stamp.JUMP, Stamp.RETURN} & set(verdicts)
-    assert len(verdicts) - verdicts.count(Stamp.LATE) >= len(ahead)
+    stamps_found = classes([stamp for _, stamp in sorted(ahead + past)])
+    assert not {Stamp.JUMP, Stamp.RETURN} & set(stamps_found)
+    assert len(stamps_found) - stamps_found.count(Stamp.LATE) >= len(ahead)
 
 
 @settings(deadline=None)
@@ -92,19 +92,19 @@ def test_whatever_the_rates_a_clock_that_was_set_back_is_followed_within_two_sec
     camera, stamp = watch(), 3_700_000
     for gap in gaps:
         stamp += gap
-        camera.judge(stamp * MS)
+        camera.classify(stamp * MS)
     start = stamp = stamp - back
     followed: list[int] = []
     for step in steps:
         stamp += step
         if stamp >= start + back:
             break  # it has caught up
-        verdict = camera.judge(stamp * MS)
-        if followed or verdict is Stamp.JUMP:
+        stamps_found = camera.classify(stamp * MS)
+        if followed or stamps_found is Stamp.JUMP:
             followed.append(stamp)
-            assert verdict is (Stamp.JUMP if len(followed) == 1 else Stamp.NEWER)
+            assert stamps_found is (Stamp.JUMP if len(followed) == 1 else Stamp.NEWER)
         else:
-            assert verdict is Stamp.LATE
+            assert stamps_found is Stamp.LATE
             assert stamp - start < 2000 + 2 * 1500
     assert camera.jumps_back == bool(followed)
 
@@ -114,12 +114,12 @@ def test_whatever_the_rates_a_clock_that_was_set_back_is_followed_within_two_sec
 def test_accepted_stamps_only_go_back_at_a_jump_or_a_return(seconds: list[int], follows: bool) -> None:
     camera, newest = watch(follows), 0
     for second in seconds:
-        verdict = camera.judge(second * SECOND)
-        back = verdict is Stamp.RETURN or (verdict is Stamp.JUMP and follows)
+        stamps_found = camera.classify(second * SECOND)
+        back = stamps_found is Stamp.RETURN or (stamps_found is Stamp.JUMP and follows)
         if back:
             assert 0 < second * SECOND < newest
             newest = second * SECOND
-        elif verdict in (Stamp.NEWER, Stamp.LEAP):
+        elif stamps_found in (Stamp.NEWER, Stamp.LEAP):
             assert second * SECOND > newest
             newest = second * SECOND
         else:
@@ -129,41 +129,41 @@ def test_accepted_stamps_only_go_back_at_a_jump_or_a_return(seconds: list[int], 
 
 def test_a_leap_ahead_is_told_and_followed() -> None:
     camera = watch()
-    verdicts = [camera.judge(stamp * SECOND) for stamp in (10, 11, 12, 7212, 7213)]
-    assert verdicts == [Stamp.NEWER] * 3 + [Stamp.LEAP, Stamp.NEWER]
+    stamps_found = [camera.classify(stamp * SECOND) for stamp in (10, 11, 12, 7212, 7213)]
+    assert stamps_found == [Stamp.NEWER] * 3 + [Stamp.LEAP, Stamp.NEWER]
     assert (camera.jumps_forward, camera.jumped_ns) == (1, 7200 * SECOND)
 
 
 def test_one_frame_from_the_future_does_not_deafen_a_camera_and_is_no_jump_back() -> None:
     camera = watch(IGNORED)
     for stamp in hertz(10, 10_000, 20_000):
-        camera.judge(stamp * MS)
-    assert camera.judge(90_000 * MS) is Stamp.LEAP
-    camera.kept()
-    verdicts = [camera.judge(stamp * MS) for stamp in hertz(10, 20_000, 30_000)]
-    assert verdicts[:21] == [Stamp.LATE] * 20 + [Stamp.RETURN]
-    assert set(verdicts[21:]) == {Stamp.NEWER}
+        camera.classify(stamp * MS)
+    assert camera.classify(90_000 * MS) is Stamp.LEAP
+    camera.count_kept()
+    stamps_found = [camera.classify(stamp * MS) for stamp in hertz(10, 20_000, 30_000)]
+    assert stamps_found[:21] == [Stamp.LATE] * 20 + [Stamp.RETURN]
+    assert set(stamps_found[21:]) == {Stamp.NEWER}
     assert (camera.jumps_back, camera.jumps_forward) == (0, 1)
 
 
 def test_a_clock_set_ahead_for_a_while_and_back_again_has_jumped() -> None:
     camera = watch()
     for stamp in [*hertz(1, 10_000, 20_000), *hertz(1, 90_000, 93_000)]:
-        camera.judge(stamp * MS)
-        camera.kept()
-    verdicts = [camera.judge(stamp * MS) for stamp in hertz(1, 23_000, 30_000)]
-    assert verdicts[:3] == [Stamp.LATE, Stamp.LATE, Stamp.JUMP]
+        camera.classify(stamp * MS)
+        camera.count_kept()
+    stamps_found = [camera.classify(stamp * MS) for stamp in hertz(1, 23_000, 30_000)]
+    assert stamps_found[:3] == [Stamp.LATE, Stamp.LATE, Stamp.JUMP]
 
 
 def test_stamps_of_zero_change_nothing() -> None:
-    assert judged([0, 5000, 0, 5100]) == [Stamp.ZERO, Stamp.NEWER, Stamp.ZERO, Stamp.NEWER]
+    assert classes([0, 5000, 0, 5100]) == [Stamp.ZERO, Stamp.NEWER, Stamp.ZERO, Stamp.NEWER]
 
 
 def test_every_trouble_has_a_sentence_that_says_what_follows() -> None:
-    assert stamp_trouble(Stamp.NEWER, 0, JumpBack.FORK) == ""
+    assert stamp_problem(Stamp.NEWER, 0, JumpBack.FORK) == ""
     for choice in JumpBack:
-        assert choice.value in stamp_trouble(Stamp.JUMP, 7 * SECOND, choice)
-        assert "7.0 s" in stamp_trouble(Stamp.JUMP, 7 * SECOND, choice)
-    assert "header.stamp" in stamp_trouble(Stamp.ZERO, 0, JumpBack.FORK)
-    assert "3600.0 s" in stamp_trouble(Stamp.LEAP, 3600 * SECOND, JumpBack.FORK)
-    assert all(stamp_trouble(stamp, 0, JumpBack.FORK) for stamp in Stamp if stamp is not Stamp.NEWER)
+        assert choice.value in stamp_problem(Stamp.JUMP, 7 * SECOND, choice)
+        assert "7.0 s" in stamp_problem(Stamp.JUMP, 7 * SECOND, choice)
+    assert "header.stamp" in stamp_problem(Stamp.ZERO, 0, JumpBack.FORK)
+    assert "3600.0 s" in stamp_problem(Stamp.LEAP, 3600 * SECOND, JumpBack.FORK)
+    assert all(stamp_problem(stamp, 0, JumpBack.FORK) for stamp in Stamp if stamp is not Stamp.NEWER)

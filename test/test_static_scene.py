@@ -15,9 +15,11 @@ import torch
 from flash_vstream_ros.demo.house import Item, Renderer
 from flash_vstream_ros.demo.view import Pose
 from flash_vstream_ros.demo.world import CELL, CELLS, COLOURS, centre, place, standpoint
+from flash_vstream_ros.engine.config import EngineConfig
+from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.engine.ingest.ingest import Ingest
 from flash_vstream_ros.engine.ingest.mailbox import Frame, Mailbox
-from flash_vstream_ros.engine.ingest.static_scene import StaticLimits, block_means, largest_change
+from flash_vstream_ros.engine.ingest.static_scene import StaticSceneConfig, block_means, largest_change
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
 from flash_vstream_ros.memory import FlashMemory
 from flash_vstream_ros.memory.interface import Memory
@@ -30,7 +32,7 @@ from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import HOUSEHOLD
 
 FRAME_NS = round(FRAME_S * 1e9)
-LIMITS = StaticLimits()
+LIMITS = StaticSceneConfig()
 OPEN = replace(LIMITS, threshold=0.0)
 ROOM = "kitchen"
 PATCHES = 32  # of 14 pixels, along a side of 448
@@ -66,20 +68,14 @@ def ball() -> Item:
 class Stream:
     """One camera, its frames as they come, and the memory that they go to."""
 
-    def __init__(self, model: Any, limits: StaticLimits, memory: Memory | None = None) -> None:
+    def __init__(self, model: Any, limits: StaticSceneConfig, memory: Memory | None = None) -> None:
         self.memory: Any = memory or FlashMemory(MEMORY)
         self.mailbox = Mailbox(1 / FRAME_S)
         self.complaints: list[str] = []
         self.ready = threading.Event()
-        self.ingest = Ingest(
-            model,
-            self.memory,
-            {"camera": self.mailbox},
-            ThrottledLog(self.complaints.append),
-            2 * FRAME_NS,
-            wake=self.ready.set,
-            static=limits,
-        )
+        context = Context(model, self.memory, ThrottledLog(self.complaints.append), self.ready)
+        config = EngineConfig(sample_fps=1 / FRAME_S, static_scene=limits)
+        self.ingest = Ingest(context, config, {"camera": self.mailbox})
         self.stamp_ns = 0
 
     def show(self, pictures: Sequence[np.ndarray]) -> Stream:

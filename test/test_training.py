@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration
 from flash_vstream_ros.demo.questions import questions
 from flash_vstream_ros.demo.world import COLOURS, KINDS, ROOMS, World
 from flash_vstream_ros.memory.slot import EntryKind, Grid, MemoryEntry, MemorySnapshot
-from flash_vstream_ros.models.decoding.grouped_attention import attending
+from flash_vstream_ros.models.decoding.grouped_attention import use_kernel
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.prompt import ChatPrompt
 from flash_vstream_ros.models.qwen2_vl import prefill
@@ -197,7 +197,7 @@ def test_gradients_beside_bfloat16_are_those_of_float32_but_for_rounding(
     weights = [*network.model.language_model.layers.parameters()]
     exact = torch.autograd.grad(loss_and_hits(network, batch)[0], weights)
     kernel = kernel_beside_bfloat16(network.device)
-    with attending(network.config.text_config, kernel), torch.autocast("cpu", torch.bfloat16):
+    with use_kernel(network.config.text_config, kernel), torch.autocast("cpu", torch.bfloat16):
         rounded = torch.autograd.grad(loss_and_hits(network, batch)[0], weights)
     for one, other in zip(exact, rounded, strict=True):
         assert other.dtype == torch.float32

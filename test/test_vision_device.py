@@ -79,12 +79,12 @@ def test_a_question_moves_each_visual_token_once_and_nothing_back(model: Qwen2VL
 
 def test_questions_to_warm_memory_move_nothing_of_it(model: Qwen2VL, memory: FlashMemory) -> None:
     snapshot, prefix = memory.snapshot(), model.prefix_cache()
-    prefix.show(snapshot, False)
-    while prefix.left:
-        prefix.read(64)
+    prefix.set_snapshot(snapshot, False)
+    while prefix.remaining_tokens:
+        prefix.prefill(64)
     slot_elements = snapshot.csm[0].numel() // 4
     for question in ("What is there?", "And where?"):
         with Moves() as moves:
             next(prefix.answer(question, 2)[0])
-        prefix.take_back()
+        prefix.end_answer()
         assert not [size for size in moves.sizes if size >= slot_elements], moves.sizes

@@ -11,10 +11,10 @@ import pytest
 import torch
 from test_engine import settled, wait_until, watch
 
-from flash_vstream_ros.engine.answering.request_queue import ErrorCode, Question
-from flash_vstream_ros.engine.answering.uncached_reader import PrefixCacheConfig
+from flash_vstream_ros.engine.answering.prefix_cache_config import PrefixCacheConfig
+from flash_vstream_ros.engine.answering.question import ErrorCode, Question
 from flash_vstream_ros.engine.config import EngineConfig
-from flash_vstream_ros.engine.engine import Engine
+from flash_vstream_ros.engine.engine import Engine, EngineHooks
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.models.interface import VisionLanguageModel
@@ -33,7 +33,7 @@ def model() -> Model:
 def running(config: EngineConfig, model: Model) -> Iterator[tuple[Engine, list[str], list[str]]]:
     said: list[str] = []
     warnings: list[str] = []
-    engine = Engine(config, lambda: model, said.append, warnings.append)
+    engine = Engine(config, lambda: model, EngineHooks(said.append, warnings.append))
     engine.start()
     engine.activate()
     try:
@@ -59,12 +59,12 @@ def test_before_it_is_ready_the_model_has_encoded_and_answered_and_nothing_is_re
     text_model = language.network.model.language_model
     text_model.register_forward_hook(lambda *_: calls.append("read"))
     with running(replace(CONFIG, policy=policy, max_new_tokens=4), model) as (engine, said, warnings):
-        assert [sentence.split(" in ")[0] for sentence in said[:1]] == ["warmed up"]
+        assert [sentence.split(" took ")[0] for sentence in said[:1]] == ["warm-up"]
         assert said[1].startswith("ready")
         assert {"encode", "read"} <= set(calls)
         status = engine.status()
         assert (status.memory.slots, status.memory.entries, status.memory.first_ns) == (0, 0, 0)
-        assert status.warm.bytes == status.warm.tokens == status.warm.failures == 0
+        assert status.prefix_cache.bytes == status.prefix_cache.tokens == status.prefix_cache.failures == 0
         assert (status.questions_answered, status.frames.encoded, status.frames.received) == (0, 0, 0)
         assert engine.ask(Question("What was there?")).answer().error_code is ErrorCode.NO_FRAMES
         assert not warnings
@@ -73,7 +73,7 @@ def test_before_it_is_ready_the_model_has_encoded_and_answered_and_nothing_is_re
 def test_the_first_question_is_read_in_as_many_steps_as_the_others(model) -> None:
     read: list[int] = []
     language: Any = model
-    config = replace(CONFIG, max_new_tokens=1, warm=PrefixCacheConfig(max_mib=0))
+    config = replace(CONFIG, max_new_tokens=1, prefix_cache=PrefixCacheConfig(max_mib=0))
     with running(config, model) as (engine, _, _):
         watch(engine, range(1, 7))
         wait_until(lambda: settled(engine))
@@ -105,26 +105,26 @@ def test_a_failing_one_is_said_and_counted_and_the_engine_is_ready_all_the_same(
     model.encode = failing  # type: ignore[method-assign]
     with running(CONFIG, model) as (engine, said, warnings):
         assert engine.status().state is State.READY
-        assert [sentence for sentence in said if "warmed up" in sentence] == []
+        assert [sentence for sentence in said if "warm-up took" in sentence] == []
         assert len(warnings) == 1
         assert f"{type(error).__name__}: {error}" in warnings[0]
         assert engine.status().last_error == warnings[0]
-        assert engine.status().warm.failures == 1
+        assert engine.status().prefix_cache.failures == 1
 
 
 def test_stopping_does_not_wait_for_it(model) -> None:
-    engine = Engine(CONFIG, lambda: model, lambda _: None, lambda _: None)
+    engine = Engine(CONFIG, lambda: model, EngineHooks(lambda _: None, lambda _: None))
     whole, calls = model.encode, []
 
     def stopped_meanwhile(*arguments: Any) -> Any:
         calls.append("encode")
-        engine._stopping = True
+        engine._stop.set()
         return whole(*arguments)
 
     model.encode = stopped_meanwhile  # type: ignore[method-assign]
     engine.start()
-    engine._worker.join(30.0)
+    engine._thread.join(30.0)
     assert calls == ["encode"]
-    assert not engine._worker.is_alive()
-    assert engine.status().warm.failures == 0
+    assert not engine._thread.is_alive()
+    assert engine.status().prefix_cache.failures == 0
     engine.stop()

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from flash_vstream_ros.memory import FlashMemory
 from flash_vstream_ros.memory.slot import MemorySnapshot
-from flash_vstream_ros.models.decoding.grouped_attention import grouped, weighed
+from flash_vstream_ros.models.decoding.grouped_attention import grouped, grouped_weighted
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import TINY
 from flash_vstream_ros.progress import progress_bar
@@ -32,8 +32,8 @@ from .prefix_cache import QUESTIONS, SECOND_NS, encoded, settings_of, stream
 from .stopwatch import timed
 
 TOKENS = 24  # that are timed of an answer
-BEFORE = 2  # the first, and the one whose attention is the evidence
-PORTION = 2048  # tokens of the prompt
+BEFORE = 2  # tokens before the timed ones
+CHUNK_TOKENS = 2048  # of the prompt
 NEW = 24  # tokens of a short question
 # One layer of the language model: heads, groups of them, width of a head; tokens of the memory.
 LAYERS = {
@@ -63,14 +63,14 @@ def decode_over_floor(
     The floor is one pass over the weights of language model and head, and over all keys and values.
     """
     prefix = model.prefix_cache()
-    prefix.show(snapshot)
-    while prefix.left:
-        prefix.read(PORTION)
+    prefix.set_snapshot(snapshot)
+    while prefix.remaining_tokens:
+        prefix.prefill(CHUNK_TOKENS)
     steps_s: list[float] = []
     for _ in range(answers):
         answering, _ = prefix.answer(QUESTIONS[0], tokens + BEFORE)
         steps_s += _token_times(answering, tokens, model.device)
-        prefix.take_back()
+        prefix.end_answer()
     network = model.network
     moved = pass_bytes(network.config.text_config, model.tokens(snapshot), network.dtype.itemsize)
     return Decoding(statistics.median(steps_s), moved / bytes_per_s, moved)
@@ -103,7 +103,7 @@ def layer_gains(layer: tuple[int, int, int, int], dtype: torch.dtype, rounds: in
 
     pairs = {
         "token": (partial(attend, grouped, one), partial(attend, plain, one)),
-        "evidence": (partial(attend, weighed, one), partial(attend, eager, one)),
+        "evidence": (partial(attend, grouped_weighted, one), partial(attend, eager, one)),
         "question": (partial(attend, grouped, query, mask), partial(attend, plain, query, mask)),
     }
     return {name: _gain(ours, theirs, rounds) for name, (ours, theirs) in pairs.items()}

@@ -27,17 +27,18 @@ def ask(model: str, device: str, warm_up: bool) -> list[float]:
     import numpy as np
 
     from flash_vstream_ros.bench.prefix_cache import SIDE, settings_of
-    from flash_vstream_ros.engine.answering.request_queue import ErrorCode, Question
-    from flash_vstream_ros.engine.answering.uncached_reader import PrefixCacheConfig
+    from flash_vstream_ros.engine.answering.prefix_cache_config import PrefixCacheConfig
+    from flash_vstream_ros.engine.answering.question import ErrorCode, Question
     from flash_vstream_ros.engine.config import EngineConfig
-    from flash_vstream_ros.engine.engine import Engine
+    from flash_vstream_ros.engine.engine import Engine, EngineHooks
     from flash_vstream_ros.engine.ingest.mailbox import Frame
     from flash_vstream_ros.models.load import load_model
 
     memory, loading = settings_of(model)
-    config = EngineConfig(memory=memory, max_new_tokens=3, warm=PrefixCacheConfig(max_mib=0), warm_up=warm_up)
+    config = EngineConfig(memory=memory, max_new_tokens=3, prefix_cache=PrefixCacheConfig(max_mib=0), warm_up=warm_up)
     load = partial(load_model, model, device=device, **loading)
-    engine = Engine(config, load, lambda _: None, lambda sentence: print(sentence, file=sys.stderr))
+    hooks = EngineHooks(info=lambda _: None, warn=lambda sentence: print(sentence, file=sys.stderr))
+    engine = Engine(config, load, hooks)
     picture = np.random.default_rng(0).integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8)
 
     def answered(text: str) -> Any:

@@ -19,13 +19,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flash_vstream_ros.demo.world import World
-from flash_vstream_ros.engine.answering.request_queue import Answer, ErrorCode, Question
-from flash_vstream_ros.engine.answering.uncached_reader import PrefixCacheConfig
+from flash_vstream_ros.engine.answering.prefix_cache_config import PrefixCacheConfig
+from flash_vstream_ros.engine.answering.question import Answer, ErrorCode, Question
 from flash_vstream_ros.engine.config import EngineConfig
-from flash_vstream_ros.engine.engine import Engine
+from flash_vstream_ros.engine.context import Context
+from flash_vstream_ros.engine.engine import Engine, EngineHooks
 from flash_vstream_ros.engine.ingest.ingest import Ingest
 from flash_vstream_ros.engine.ingest.mailbox import Frame, Mailbox
-from flash_vstream_ros.engine.ingest.static_scene import StaticLimits
+from flash_vstream_ros.engine.ingest.static_scene import StaticSceneConfig
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
 from flash_vstream_ros.memory import FlashMemory
@@ -65,20 +66,14 @@ class Timed(NamedTuple):
 class _Track:
     """One camera and all that a frame of it goes through, in this thread and that of the decoder."""
 
-    def __init__(self, model: VisionLanguageModel, name: str, static: StaticLimits) -> None:
+    def __init__(self, model: VisionLanguageModel, name: str, static: StaticSceneConfig) -> None:
         config, _ = settings_of(name)
         self.mailbox = Mailbox(sample_fps=1e9 / PERIOD_NS)
         self.ready = threading.Event()
         self.complaints: list[str] = []
-        self.ingest = Ingest(
-            model,
-            FlashMemory(config),
-            {"camera": self.mailbox},
-            ThrottledLog(self.complaints.append),
-            SLOT_NS,
-            wake=self.ready.set,
-            static=static,
-        )
+        engine_config = EngineConfig(sample_fps=1e9 / PERIOD_NS, static_scene=static)
+        context = Context(model, FlashMemory(config), ThrottledLog(self.complaints.append), self.ready)
+        self.ingest = Ingest(context, engine_config, {"camera": self.mailbox})
         self._stamps_ns = itertools.count(PERIOD_NS, PERIOD_NS)
 
     def frame(self, picture: np.ndarray) -> Frame:
@@ -88,7 +83,7 @@ class _Track:
 
     def offer(self, frame: Frame) -> None:
         self.mailbox.offer(frame)
-        self.ingest.ahead.fetch("camera")
+        self.ingest.prefetch.fetch("camera")
 
     def take_in(self, frames: int) -> None:
         """So many, which were offered."""
@@ -98,7 +93,7 @@ class _Track:
                 self.ready.clear()
 
     def close(self) -> None:
-        self.ingest.ahead.close()
+        self.ingest.prefetch.close()
         if self.complaints:
             raise RuntimeError(f"frames were lost: {self.complaints}")
 
@@ -122,7 +117,7 @@ def static_over_moving(model: VisionLanguageModel, name: str = TINY, rounds: int
     before. RuntimeError when what rests is encoded all the same, or what moves is not.
     """
     clock = time.process_time if model.device.type == "cpu" else time.perf_counter
-    track, pictures = _Track(model, name, StaticLimits()), moving()
+    track, pictures = _Track(model, name, StaticSceneConfig()), moving()
 
     def cost(slot: Sequence[np.ndarray]) -> float:
         frames = [track.frame(picture) for picture in slot]
@@ -154,7 +149,7 @@ def static_over_moving(model: VisionLanguageModel, name: str = TINY, rounds: int
 
 def taken_in_per_s(model: VisionLanguageModel, name: str = TINY, frames: int = 200) -> float:
     """Frames of a moving scene that are taken in within a second when there is always another one [1/s]."""
-    track, pictures = _Track(model, name, StaticLimits()), itertools.cycle(moving())
+    track, pictures = _Track(model, name, StaticSceneConfig()), itertools.cycle(moving())
 
     def run(count: int) -> float:
         end, began = track.mailbox.counts().encoded + count, time.perf_counter()
@@ -184,11 +179,10 @@ def while_asked(model: VisionLanguageModel, name: str = TINY, seconds: float = 2
             sample_fps=1e9 / PERIOD_NS,
             memory=config,
             max_new_tokens=MAX_NEW_TOKENS,
-            warm=PrefixCacheConfig(max_device_share=0.0),
+            prefix_cache=PrefixCacheConfig(max_device_share=0.0),
         ),
         lambda: model,
-        lambda sentence: None,
-        print,
+        EngineHooks(info=lambda sentence: None, warn=print),
     )
     engine.start()
     engine.activate()

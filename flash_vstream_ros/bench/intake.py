@@ -9,8 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from flash_vstream_ros.engine.config import EngineConfig
+from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.engine.ingest.ingest import Ingest
 from flash_vstream_ros.engine.ingest.mailbox import Frame, Mailbox
+from flash_vstream_ros.engine.ingest.static_scene import StaticSceneConfig
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig
 from flash_vstream_ros.models.interface import VisionLanguageModel
@@ -19,6 +22,7 @@ from .board import PowerMeter
 from .stopwatch import now
 
 WARM_UP_SLOTS = 3
+OFF = StaticSceneConfig(threshold=0.0)
 ON_THEIR_WAY = 3  # frames: two of a slot in work, and one that waits for them
 
 
@@ -29,8 +33,9 @@ def taken_in(
     complaints: list[str] = []
     mailbox, memory = Mailbox(sample_fps=2e9 / config.slot_period_ns), FlashMemory(config)
     ready = threading.Event()
+    context = Context(model, memory, ThrottledLog(complaints.append), ready)
     ingest = Ingest(
-        model, memory, {"camera": mailbox}, ThrottledLog(complaints.append), config.slot_period_ns, wake=ready.set
+        context, EngineConfig(sample_fps=2e9 / config.slot_period_ns, static_scene=OFF), {"camera": mailbox}
     )
     frame_ns = config.slot_period_ns // 2
     power = PowerMeter(model.device)
@@ -48,7 +53,7 @@ def taken_in(
             ready.wait(0.1)
         power.look()
     seconds = now(model.device) - began
-    ingest.ahead.close()
+    ingest.prefetch.close()
     if memory.slots_seen < slot_count:
         raise RuntimeError(f"{memory.slots_seen} of {slot_count} slots came in: {complaints}")
     return {

@@ -81,7 +81,7 @@ def asked_along(model: VisionLanguageModel, memories: Mapping[str, FlashMemory],
             "slots": memory.slots_seen,
             "memory_tokens": asked["cold", length][0].answer.memory_tokens,
             "memory_bytes": memory.bytes,
-            "prefix_cache_bytes": desks["warm"][length].reader.figures.bytes,
+            "prefix_cache_bytes": desks["warm"][length].reader.status.bytes,
             **{kind: times_of(asked[kind, length]) for kind in KINDS},
         }
         for length, memory in memories.items()

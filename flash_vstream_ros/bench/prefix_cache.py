@@ -22,8 +22,13 @@ import torch
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.engine.answering.cached_reader import CachedReader, reader_of
 from flash_vstream_ros.engine.answering.dialogue import Dialogue
-from flash_vstream_ros.engine.answering.request_queue import Answer, ErrorCode, Question, Request, RequestQueue
-from flash_vstream_ros.engine.answering.uncached_reader import PrefixCacheConfig, UncachedReader
+from flash_vstream_ros.engine.answering.prefix_cache_config import PrefixCacheConfig
+from flash_vstream_ros.engine.answering.question import Answer, ErrorCode, Question
+from flash_vstream_ros.engine.answering.request import Request
+from flash_vstream_ros.engine.answering.request_queue import RequestQueue
+from flash_vstream_ros.engine.answering.uncached_reader import UncachedReader
+from flash_vstream_ros.engine.config import EngineConfig
+from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Slot
 from flash_vstream_ros.models import household_settings
@@ -37,7 +42,7 @@ ENCODED = 48  # slots
 LENGTHS_S = {"10 min": 600.0, "10 h": 36_000.0}
 KINDS = ("cold", "warm")
 WARM_PER_COLD = 8
-TOKENS = 4  # of each answer: the first, the one with the evidence, and plain ones
+TOKENS = 4  # of each answer
 QUESTIONS = (
     "Where is the red ball?",
     "What do you see now?",
@@ -60,21 +65,22 @@ class Desk:
 
     reader: UncachedReader
     dialogue: Dialogue
-    line: RequestQueue
+    requests: RequestQueue
     complaints: list[str]
 
     @classmethod
     def of(cls, model: VisionLanguageModel, memory: FlashMemory, kind: str) -> Desk:
         complaints: list[str] = []
-        log, line = ThrottledLog(complaints.append), RequestQueue(1)
+        log, requests = ThrottledLog(complaints.append), RequestQueue(1)
         limits = PrefixCacheConfig(max_device_share=1.0, max_mib=1 << 20)
-        reader = reader_of(model, memory, log, limits) if kind == "warm" else UncachedReader(model, memory)
-        dialogue = Dialogue(reader, model.kind, memory, log, line, Request.finish, max_new_tokens=TOKENS, evidence=3)
-        return cls(reader, dialogue, line, complaints)
+        context = Context(model, memory, log)
+        reader = reader_of(context, limits) if kind == "warm" else UncachedReader(context)
+        dialogue = Dialogue(context, EngineConfig(max_new_tokens=TOKENS), reader, requests)
+        return cls(reader, dialogue, requests, complaints)
 
     def ask(self, text: str) -> Asked:
         request, steps_s = Request(Question(text), deadline_s=3600.0), []
-        self.line.join(request)
+        self.requests.push(request)
         while True:
             began = time.perf_counter()
             if not self.dialogue.step():
@@ -90,7 +96,7 @@ class Desk:
         units_s: list[float] = []
         while True:
             began = time.perf_counter()
-            wait_s = self.reader.read_ahead()
+            wait_s = self.reader.background_prefill()
             if wait_s is None:
                 return units_s
             units_s.append(time.perf_counter() - began)
@@ -157,7 +163,7 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 10, further_slots
             "slots": memory.slots_seen,
             "memory_tokens": asked["cold", length][0].answer.memory_tokens,
             "cached_tokens": asked["warm", length][0].answer.cached_tokens,
-            "prefix_cache_bytes": desks["warm"][length].reader.figures.bytes,
+            "prefix_cache_bytes": desks["warm"][length].reader.status.bytes,
             "warm_up_s": sum(units_s[length]),
             "warm_up_units": len(units_s[length]),
             "longest_unit_s": max(units_s[length]),
@@ -201,18 +207,18 @@ def ask_in_turn(desks: Mapping[str, Mapping[str, Desk]], rounds: int) -> dict[tu
 def _read_again(model: VisionLanguageModel, memory: FlashMemory, slots: Sequence[Slot]) -> dict[str, float]:
     """The share of a warm memory's tokens that have to be read again after a further slot, by their order."""
     desks = {order: Desk.of(model, memory, "warm") for order in ("trained", "stable")}
-    desks["stable"].reader.limits = replace(desks["stable"].reader.limits, stable_order=True)
+    desks["stable"].reader.config = replace(desks["stable"].reader.config, stable_order=True)
     shares: dict[str, list[float]] = defaultdict(list)
     for slot in slots:
         for desk in desks.values():
             desk.warm_up()
         memory.insert(slot)
         for order, desk in desks.items():
-            before = desk.reader.figures.tokens
-            desk.reader.follow()
-            while wait_s := desk.reader.read_ahead():  # its first unit compares what is shown now with what was
+            before = desk.reader.status.tokens
+            desk.reader.note_memory_change()
+            while wait_s := desk.reader.background_prefill():  # its first unit compares what is shown now with what was
                 time.sleep(wait_s)
-            shares[order].append(1 - desk.reader.figures.tokens / before)
+            shares[order].append(1 - desk.reader.status.tokens / before)
     return {order: statistics.fmean(of_order) for order, of_order in shares.items()}
 
 

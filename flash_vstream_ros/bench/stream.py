@@ -18,8 +18,11 @@ import numpy as np
 import torch
 
 from flash_vstream_ros.demo.world import World
+from flash_vstream_ros.engine.config import EngineConfig
+from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.engine.ingest.ingest import Ingest
 from flash_vstream_ros.engine.ingest.mailbox import Frame, Mailbox
+from flash_vstream_ros.engine.ingest.static_scene import StaticSceneConfig
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig
 from flash_vstream_ros.models.load import load_model
@@ -79,7 +82,8 @@ def run(slots: int = 10_000) -> dict[str, Any]:
     memory, mailbox = FlashMemory(config), Mailbox(sample_fps=1.0)
     complaints: list[str] = []
     model = load_model("tiny-random", device="cpu", max_pixels=MAX_PIXELS)
-    ingest = Ingest(model, memory, {"camera": mailbox}, ThrottledLog(complaints.append), config.slot_period_ns)
+    context = Context(model, memory, ThrottledLog(complaints.append))
+    ingest = Ingest(context, EngineConfig(static_scene=StaticSceneConfig(threshold=0.0)), {"camera": mailbox})
     updates: list[float] = []
     marks: list[dict[str, float]] = []
     begin = time.monotonic()

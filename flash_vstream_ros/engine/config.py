@@ -1,4 +1,4 @@
-"""How the engine runs: its rates and bounds."""
+"""How the engine runs: its rates and limits."""
 
 from __future__ import annotations
 
@@ -7,46 +7,50 @@ from dataclasses import dataclass, field, replace
 from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.models.prompt import INSTRUCTION
 
-from .answering.uncached_reader import PrefixCacheConfig
-from .ingest.ingest import longest_pair_ns
+from .answering.prefix_cache_config import PrefixCacheConfig
 from .ingest.stamps import JumpBack, StampWatch
-from .ingest.static_scene import StaticLimits
+from .ingest.static_scene import StaticSceneConfig
 
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """Rates and bounds. `sample_fps` is in frames per second of message time and sets the memory's slot period."""
+    """Rates and limits. `sample_fps` is in frames per second of message time and sets the memory's slot period."""
 
     cameras: tuple[str, ...] = ("camera",)
     sample_fps: float = 1.0
     memory: FlashMemoryConfig = field(default_factory=FlashMemoryConfig)
-    policy: str = "flash"  # what the memory keeps: one of policies.POLICIES
+    policy: str = "flash"  # retention policy of the memory: one of memory_policies.POLICIES
     on_jump_back: JumpBack = JumpBack.FORK
-    jump_s: float = 2.0  # stamps that go back by more are a jump, once it is certain that they do
+    jump_s: float = 2.0  # stamps that go back by more are a time jump, once three frames confirm it
     question_queue: int = 4
     deadline_s: float = 30.0
     max_new_tokens: int = 128
     max_question_chars: int = 4096
     evidence: int = 3
     instruction: str = INSTRUCTION
-    warm: PrefixCacheConfig = field(default_factory=PrefixCacheConfig)
-    warm_up: bool = False  # encode and answer once, on a memory for that alone, before there is anything to do
-    static: StaticLimits = field(default_factory=StaticLimits)
+    prefix_cache: PrefixCacheConfig = field(default_factory=PrefixCacheConfig)
+    warm_up: bool = False  # encode and answer once on a scratch memory before the engine is ready
+    static_scene: StaticSceneConfig = field(default_factory=StaticSceneConfig)
 
     @property
     def slot_period_ns(self) -> int:
         return round(2e9 / self.sample_fps)
 
     @property
+    def max_pair_ns(self) -> int:
+        """Two frames further apart than this do not show one moment and are not paired into a slot [ns]."""
+        return 2 * self.slot_period_ns
+
+    @property
     def timed_memory(self) -> FlashMemoryConfig:
-        """`memory`, with the clock that follows from the sampling rate."""
+        """`memory`, with the slot period that follows from the sampling rate."""
         return replace(self.memory, slot_period_ns=self.slot_period_ns)
 
     @property
     def leap_ns(self) -> int:
-        """Stamps that go on by more at once are a leap of time [ns]."""
-        return max(round(self.jump_s * 1e9), longest_pair_ns(self.slot_period_ns))
+        """Stamps that advance by more at once are a time leap [ns]."""
+        return max(round(self.jump_s * 1e9), self.max_pair_ns)
 
     def stamp_watch(self) -> StampWatch:
-        """What tells late stamps of one camera from a clock that was set."""
+        """A new StampWatch for one camera."""
         return StampWatch(round(self.jump_s * 1e9), self.leap_ns, follows=self.on_jump_back is not JumpBack.IGNORE)

@@ -1,4 +1,4 @@
-"""Percentiles of how long recent work took."""
+"""Percentiles of recent durations."""
 
 from __future__ import annotations
 

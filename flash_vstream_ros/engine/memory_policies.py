@@ -1,11 +1,10 @@
-"""Which memory the node has, by name."""
+"""Retention policies: which memory the engine uses, by name."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
-from flash_vstream_ros.memory.config import MERGED_PATCHES, FlashMemoryConfig
+from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.memory.flash_memory import FlashMemory
 from flash_vstream_ros.memory.interface import Memory
 from flash_vstream_ros.memory.recent import RecentSlots
@@ -17,19 +16,19 @@ POLICIES = ("flash", "star", "recent", "uniform")
 
 
 def memory_of(policy: str, config: FlashMemoryConfig, model: VisionLanguageModel) -> Memory:
-    """An empty memory for what `model` encodes; ModelError when the two do not go together."""
+    """An empty memory for slots that `model` encodes. Raises ModelError if the two do not fit together."""
     config = fitted(config, model)
     if policy == "star":
-        networks: Any = getattr(model, "networks", None)
+        networks = model.star_networks
         if networks is None:
             raise ModelError(
-                f"memory.policy star needs the attention that updates its abstract memory, which {model.name} has not: "
+                f"memory.policy star needs networks for its abstract memory, and {model.name} has none: "
                 "use Flash-VStream-LLaVA, or policy flash, recent or uniform."
             )
         try:
             return StarMemory(config, networks.star, networks.attention)
         except ValueError as error:
-            raise ModelError(f"{model.name} cannot be run with memory.policy star: {error}") from error
+            raise ModelError(f"{model.name} does not run with memory.policy star: {error}") from error
     kinds: dict[str, type[FlashMemory] | type[RecentSlots] | type[UniformSlots]] = {
         "flash": FlashMemory,
         "recent": RecentSlots,
@@ -39,5 +38,5 @@ def memory_of(policy: str, config: FlashMemoryConfig, model: VisionLanguageModel
 
 
 def fitted(config: FlashMemoryConfig, model: VisionLanguageModel) -> FlashMemoryConfig:
-    """`config` for what `model` makes of patches."""
-    return replace(config, patches_per_token=getattr(model, "patches_per_token", MERGED_PATCHES))
+    """`config`, adapted to the patches of `model`."""
+    return replace(config, patches_per_token=model.patches_per_token)

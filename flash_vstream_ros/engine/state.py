@@ -1,4 +1,4 @@
-"""What the engine is doing, and what it tells who asks when it cannot answer."""
+"""States of the engine, and why it refuses questions in each of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class State(IntEnum):
-    """The constants of msg/MemoryStatus.msg, by the same names and numbers."""
+    """The constants of msg/MemoryStatus.msg, with the same names and numbers."""
 
     LOADING = 0
     READY = 1
@@ -20,6 +20,6 @@ NOT_READY = {
     State.LOADING: "the model is still loading; ask again when ~/status says READY",
     State.FAILED: "the node cannot answer: {failure}",
     State.UNCONFIGURED: "the node is not configured: it has no model yet",
-    State.INACTIVE: "the node is not active; what it has seen is kept",
+    State.INACTIVE: "the node is not active; its memory is kept",
     State.FINALIZED: "the node was shut down; start it again",
 }

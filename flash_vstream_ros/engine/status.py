@@ -1,17 +1,17 @@
-"""What the engine tells of itself: frozen figures that any thread may read, and what is new between two of them."""
+"""Status of the engine: frozen values that any thread may read, and what is new between two of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .answering.uncached_reader import PrefixCacheStatus
+from .answering.prefix_cache_config import PrefixCacheStatus
 from .ingest.mailbox import FrameCounts
 from .state import State
 
 
 @dataclass(frozen=True)
 class MemoryStats:
-    """The memory and the work on it after its last change. Durations in seconds as (median, 95th percentile)."""
+    """The memory after its last change. Durations in seconds as (median, 95th percentile)."""
 
     slots: int = 0
     entries: int = 0
@@ -21,8 +21,8 @@ class MemoryStats:
     device_bytes: int = 0
     first_ns: int = 0
     last_ns: int = 0
-    newest_ns: int = 0  # stamp of the newest slot in the order of the memory, whatever jumps its stamps made
-    revision: int = 0  # how often anything was forgotten or reset
+    newest_ns: int = 0  # stamp of the newest slot in the order of the memory, across time jumps
+    revision: int = 0  # number of times that anything was forgotten or reset
     novelty_sum: float = 0.0
     encode_s: tuple[float, float] = (0.0, 0.0)
     update_s: tuple[float, float] = (0.0, 0.0)
@@ -30,7 +30,7 @@ class MemoryStats:
 
 @dataclass(frozen=True)
 class Status:
-    """What msg/MemoryStatus.msg and /diagnostics report."""
+    """What msg/MemoryStatus.msg and /diagnostics report. Durations in seconds as (median, 95th percentile)."""
 
     state: State
     cameras: tuple[tuple[str, FrameCounts], ...]
@@ -39,32 +39,32 @@ class Status:
     questions_answered: int
     questions_failed: int
     questions_waiting: int
-    question_queue: int  # most that may wait
+    question_queue: int  # its capacity
     last_error: str
     paused: bool = False
     first_token_s: tuple[float, float] = (0.0, 0.0)
     questions_cached: int = 0  # of those answered
-    warm: PrefixCacheStatus = field(default_factory=PrefixCacheStatus)
+    prefix_cache: PrefixCacheStatus = field(default_factory=PrefixCacheStatus)
 
     @property
     def frames(self) -> FrameCounts:
-        """Of all cameras."""
+        """Counts of all cameras together."""
         return FrameCounts.total([counts for _, counts in self.cameras])
 
 
 @dataclass(frozen=True)
 class News:
-    """What the memory took in between two moments. Stamps bound it [ns]; 0: open."""
+    """What entered the memory between two statuses, and from when to when it was seen [ns]; 0: open."""
 
     slots: int
     frames: int
-    novelty: float  # mean of the slots', 0 to 1
+    novelty: float  # mean over the slots, 0 to 1
     since_ns: int
     until_ns: int
 
 
 def news(before: Status, now: Status) -> News | None:
-    """What is new; None where nothing is. After something was forgotten, or time jumped, its stamps are not bounded."""
+    """What is new; None if nothing is. Its stamps are open if something was forgotten, or time jumped, in between."""
     frames = now.frames.taken_in - before.frames.taken_in
     then = before.memory if now.memory.slots >= before.memory.slots else MemoryStats()
     slots = now.memory.slots - then.slots

@@ -1,4 +1,4 @@
-"""Warnings and errors said once in a while, counted always."""
+"""Log that throttles repeated warnings, and counts them."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import threading
 import time
 from collections.abc import Callable
 
-QUIET_S = 10.0
+PERIOD_S = 10.0
 
 
 class ThrottledLog:
-    """Passes each kind of trouble on at most once in ten seconds and remembers the newest sentence. Thread safe."""
+    """Logs each kind of problem at most once in `period_s`, and keeps the newest sentence. Thread safe."""
 
-    def __init__(self, sink: Callable[[str], None], quiet_s: float = QUIET_S) -> None:
+    def __init__(self, sink: Callable[[str], None], period_s: float = PERIOD_S) -> None:
         self._sink = sink
-        self._quiet_s = quiet_s
+        self._period_s = period_s
         self._lock = threading.Lock()
-        self._said: dict[str, float] = {}
-        self._held_back: dict[str, int] = {}
+        self._logged: dict[str, float] = {}
+        self._suppressed: dict[str, int] = {}
         self._newest = ""
 
     @property
@@ -26,13 +26,13 @@ class ThrottledLog:
             return self._newest
 
     def report(self, kind: str, sentence: str) -> None:
-        """Say `sentence`, unless one of the same `kind` was said just now."""
+        """Log `sentence`, unless one of the same `kind` was logged within `period_s`."""
         now = time.monotonic()
         with self._lock:
             self._newest = sentence
-            if now - self._said.get(kind, -self._quiet_s) < self._quiet_s:
-                self._held_back[kind] = self._held_back.get(kind, 0) + 1
+            if now - self._logged.get(kind, -self._period_s) < self._period_s:
+                self._suppressed[kind] = self._suppressed.get(kind, 0) + 1
                 return
-            self._said[kind] = now
-            repeats = self._held_back.pop(kind, 0)
-        self._sink(sentence + (f" ({repeats} more like it since it was last said)" if repeats else ""))
+            self._logged[kind] = now
+            repeats = self._suppressed.pop(kind, 0)
+        self._sink(sentence + (f" ({repeats} similar since the last one)" if repeats else ""))

@@ -1,113 +1,115 @@
-"""What the worker does with a model and a memory: takes in frames, answers, and reads ahead when there is neither."""
+"""Worker: what its thread does with one model and one memory, step by step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import torch
 
 from flash_vstream_ros.memory.config import FlashMemoryConfig
-from flash_vstream_ros.memory.interface import Memory
 from flash_vstream_ros.models.interface import VisionLanguageModel
 
 from .answering.cached_reader import reader_of
 from .answering.dialogue import Dialogue
-from .answering.request_queue import Answer, Request, RequestQueue
+from .answering.prefix_cache_config import PrefixCacheStatus
+from .answering.request_queue import RequestQueue
 from .answering.throughput import PrefillThroughput
 from .config import EngineConfig
+from .context import Context
 from .control.memory_commands import MemoryCommands
 from .ingest.ingest import Ingest
 from .ingest.mailbox import Mailbox
 from .memory_policies import fitted
 from .status import MemoryStats
-from .throttled_log import ThrottledLog
 
-MOST_SLOTS = 4  # of several cameras that go through the tower together while no answer waits for a token
-WAIT_SLOTS = 0.25  # slot periods that frames may wait for an answer that has begun, or for a portion of its prompt
+MAX_BATCH_SLOTS = 4  # slots of several cameras that are encoded in one pass while no answer waits for a token
+WAIT_SLOTS = 0.25  # slot periods that frames may wait for a new answer, or for a chunk of its prompt
+
+
+@dataclass(frozen=True)
+class WorkerStatus:
+    """What the worker publishes to other threads."""
+
+    memory: MemoryStats = field(default_factory=MemoryStats)
+    prefix_cache: PrefixCacheStatus = field(default_factory=PrefixCacheStatus)
+    paused: bool = False
 
 
 class Worker:
-    """One model and one memory at work. Owned by the engine's worker, but for `ingest.ahead.fetch`."""
+    """Ingests frames, answers questions and prefills in the background. Owned by the worker's thread.
+
+    Other threads may call `ingest.prefetch.fetch` only.
+    """
 
     def __init__(
-        self,
-        model: VisionLanguageModel,
-        memory: Memory,
-        config: EngineConfig,
-        mailboxes: Mapping[str, Mailbox],
-        log: ThrottledLog,
-        line: RequestQueue,
-        finish: Callable[[Request, Answer], None],
-        wake: Callable[[], object],
-        pace: PrefillThroughput,
+        self, context: Context, config: EngineConfig, mailboxes: Mapping[str, Mailbox], requests: RequestQueue
     ) -> None:
-        self._model = model
-        self._memory = memory
-        self._log = log
-        self.reader = reader_of(model, memory, log, config.warm)
-        self.reader.pace = pace
-        self.ingest = Ingest(
-            model,
-            memory,
-            mailboxes,
-            log,
-            config.slot_period_ns,
-            on_jump_back=config.on_jump_back,
-            make_room=self.reader.relieve,
-            wake=wake,
-            static=config.static,
-        )
-        self._dialogue = Dialogue(
-            self.reader,
-            model.kind,
-            memory,
-            log,
-            line,
-            finish,
-            max_new_tokens=config.max_new_tokens,
-            evidence=config.evidence,
-        )
-        self.commands = MemoryCommands(memory, self.ingest, self._dialogue, self.reader, mailboxes)
-        self._set(config)
-
-    def follow(self, config: EngineConfig) -> bool:
-        """Go on with other rates and bounds; False where these are in force already."""
-        if config is self._config:
-            return False
-        self._set(config)
-        self._resize(fitted(config.timed_memory, self._model))
-        return True
-
-    def take_in(self) -> bool:
-        """Handle the frames that are ready. False when there was none, or when a short answer goes first.
-
-        One that is over sooner than it takes to encode a slot would else be slowed more by that slot than by anything.
-        """
-        if self._dialogue.began_within(self.reader.chunk_s) and not self.ingest.ahead.full:
-            return False
-        took_in = self.ingest.step(1 if self._dialogue.busy else MOST_SLOTS)
-        self.reader.follow()
-        return took_in
-
-    def answer(self) -> bool:
-        """Begin the next question, or go on with one. False when there is none."""
-        return self._dialogue.step()
-
-    def close(self, message: str) -> None:
-        """Cancel the question being answered, and keep nothing but the memory."""
-        self.ingest.ahead.close()
-        self._dialogue.close(message)
-        self.reader.clear()
-
-    def differs_from(self, figures: MemoryStats) -> bool:
-        """Whether the memory has changed since."""
-        return (self._memory.slots_seen, self._memory.revision) != (figures.slots, figures.revision)
+        self._context = context
+        self._memory = context.memory
+        self._reader = reader_of(context, config.prefix_cache)
+        self.ingest = Ingest(context, config, mailboxes)
+        self._dialogue = Dialogue(context, config, self._reader, requests)
+        self.commands = MemoryCommands(context.memory, self.ingest, self._dialogue, self._reader)
+        self._apply(config)
 
     @property
-    def figures(self) -> MemoryStats:
-        memory, device = self._memory, self._model.device
-        return MemoryStats(
+    def model(self) -> VisionLanguageModel:
+        return self._context.model
+
+    def set_throughput(self, throughput: PrefillThroughput) -> None:
+        """Start from a measured prefill throughput."""
+        self._reader.throughput = throughput
+
+    def apply(self, config: EngineConfig) -> bool:
+        """Adopt new rates and limits. Returns False if nothing changed."""
+        if config is self._config:
+            return False
+        self._apply(config)
+        self._resize(fitted(config.timed_memory, self._context.model))
+        return True
+
+    def ingest_frames(self) -> bool:
+        """Handle the frames that are decoded. Returns False if there was none, or if a new answer goes first.
+
+        An answer shorter than the time to encode a slot would be slowed most by that slot.
+        """
+        if self._dialogue.started_within(self._reader.chunk_s) and not self.ingest.prefetch.full:
+            return False
+        any_frame = self.ingest.step(1 if self._dialogue.busy else MAX_BATCH_SLOTS)
+        if self.ingest.out_of_memory:
+            self.ingest.out_of_memory = False
+            self._reader.free_device_memory()
+        self._reader.note_memory_change()
+        return any_frame
+
+    def answer(self) -> bool:
+        """Start the next question, or continue with one. Returns False if there is none."""
+        return self._dialogue.step()
+
+    def background_prefill(self) -> float | None:
+        """Run one unit of background prefill; see UncachedReader.background_prefill."""
+        return self._reader.background_prefill()
+
+    def cancel_answer(self, message: str) -> None:
+        """Cancel the answer being generated; its text so far is kept."""
+        self._dialogue.close(message)
+
+    def close(self) -> None:
+        """Stop the prefetch thread and drop the prefix cache."""
+        self.ingest.prefetch.close()
+        self._reader.clear()
+
+    def memory_changed(self, status: WorkerStatus) -> bool:
+        """Returns True if the memory has changed since `status`."""
+        return (self._memory.slots_seen, self._memory.revision) != (status.memory.slots, status.memory.revision)
+
+    def prefix_cache_status(self) -> PrefixCacheStatus:
+        return self._reader.status
+
+    def status(self) -> WorkerStatus:
+        memory, device = self._memory, self._context.model.device
+        stats = MemoryStats(
             slots=memory.slots_seen,
             entries=memory.entries,
             capacity=memory.capacity,
@@ -122,23 +124,23 @@ class Worker:
             encode_s=self.ingest.encode_s.p50_p95(),
             update_s=self.ingest.update_s.p50_p95(),
         )
+        return WorkerStatus(stats, self._reader.status, self.commands.paused)
 
-    def _set(self, config: EngineConfig) -> None:
+    def _apply(self, config: EngineConfig) -> None:
         self._config = config
-        self.ingest.slot_period_ns = config.slot_period_ns
-        self.ingest.gate.limits = config.static
-        self._dialogue.max_new_tokens, self._dialogue.evidence = config.max_new_tokens, config.evidence
-        self.reader.limits = config.warm
-        self.reader.chunk_s = WAIT_SLOTS * config.slot_period_ns / 1e9
-        self._model.instruction = config.instruction
+        self.ingest.apply(config)
+        self._dialogue.apply(config)
+        self._reader.config = config.prefix_cache
+        self._reader.chunk_s = WAIT_SLOTS * config.slot_period_ns / 1e9
+        self._context.model.instruction = config.instruction
 
     def _resize(self, wanted: FlashMemoryConfig) -> None:
-        """The clock is followed in any case; what there is no room for costs a message, and the memory stays."""
+        """Resize the memory; if there is no room for it, keep its size, adopt the slot period and log the reason."""
         before = self._memory.config
         try:
             self._memory.resize(wanted)
         except Exception as error:
             self._memory.resize(replace(before, slot_period_ns=wanted.slot_period_ns))
-            self._log.report(
+            self._context.log.report(
                 "memory", f"the memory keeps its {before.csm_slots} CSM and {before.dam_slots} DAM slots: {error}"
             )

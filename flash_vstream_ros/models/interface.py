@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from flash_vstream_ros.memory.slot import Grid, MemorySnapshot
+from flash_vstream_ros.memory.star import AbstractAttention, StarConfig
 
 from .model_kind import ModelKind
 
@@ -27,7 +28,7 @@ class Token(NamedTuple):
 
 
 class Generation(Protocol):
-    """One question on one snapshot. The first `next` runs what is left of the prompt, every further one costs a token.
+    """One question on one snapshot. The first `next` prefills the rest of the prompt, later ones decode one token each.
 
     Ends (StopIteration) at the end-of-turn token or after `max_new_tokens`. Not thread safe: the thread that
     owns the model iterates it and reads `attention`.
@@ -38,99 +39,120 @@ class Generation(Protocol):
     def __next__(self) -> Token: ...
 
     @property
-    def left(self) -> int:
-        """Tokens of the prompt that are still to be read."""
+    def remaining_tokens(self) -> int:
+        """Prompt tokens that are not prefilled yet."""
         ...
 
-    def read(self, tokens: int) -> None:
-        """Let the model read up to so many more tokens of the prompt. The answer does not depend on it."""
+    def prefill(self, tokens: int) -> None:
+        """Prefill up to `tokens` more tokens of the prompt. The answer does not depend on the chunk size."""
         ...
 
     @property
     def attention(self) -> Sequence[float]:
-        """Share of its attention that the first generated token pays to each of `snapshot.entries`.
+        """Share of its attention that the last prompt token pays to each of `snapshot.entries`.
 
-        Mean over layers and heads; sums to at most 1, zeros before the first token.
+        Mean over layers and heads; sums to at most 1, zeros until the prompt is prefilled.
         """
         ...
 
 
 class PrefixCache(Protocol):
-    """What a language model keeps of a prompt's beginning, [text, DAM, CSM, text], so that a question costs its own
-    tokens only. Answers are those of `VisionLanguageModel.answer`. One owner; not thread safe.
+    """KV cache of the prompt up to the question, [text, DAM, CSM, text], so that a question costs its own tokens only.
 
-    Whatever raises leaves it unusable until `clear`.
+    Answers equal those of `VisionLanguageModel.answer`. One owner; not thread safe. After any exception it is unusable
+    until `clear`.
     """
 
     @property
     def ready(self) -> bool:
-        """Whether all that the snapshot shows has been read."""
+        """Returns True if the whole snapshot is prefilled."""
         ...
 
     @property
-    def length(self) -> int:
-        """Tokens that a question reuses now."""
+    def cached_tokens(self) -> int:
+        """Tokens that a question would reuse now."""
         ...
 
     @property
-    def left(self) -> int:
-        """Tokens of the beginning that are still to be read."""
+    def remaining_tokens(self) -> int:
+        """Tokens of the prefix that are not prefilled yet."""
         ...
 
     @property
     def bytes(self) -> int:
-        """Memory that it takes."""
+        """Device memory in use."""
         ...
 
     def bytes_for(self, visual_tokens: int) -> int:
-        """Memory that it takes for a snapshot of so many tokens."""
+        """Device memory needed for a snapshot of `visual_tokens`."""
         ...
 
-    def show(self, snapshot: MemorySnapshot, stable: bool = False) -> tuple[int, ...]:
-        """Be the beginning of prompts on `snapshot`, whose tensors it does not keep. Equal leading tokens stay read.
+    def set_snapshot(self, snapshot: MemorySnapshot, stable: bool = False) -> tuple[int, ...]:
+        """Make `snapshot` the memory in the prefix. Leading tokens equal to those before stay cached.
 
-        Returns the places in `snapshot.entries` of what it shows, in its order: that of the snapshot or, `stable`, what
-        was shown before in the order of then, and what is new after that.
+        Returns places in `snapshot.entries`, in prompt order: that of the snapshot or, if `stable`, first the entries
+        that were in the prefix already, in their former order, then the new ones. Keeps none of the snapshot's tensors.
         """
         ...
 
-    def renew(self) -> None:
-        """Follow a change of the model's instruction."""
+    def update_instruction(self) -> None:
+        """Adopt the model's current instruction."""
         ...
 
-    def read(self, tokens: int) -> None:
-        """Let the model read up to so many more tokens."""
+    def prefill(self, tokens: int) -> None:
+        """Prefill up to `tokens` more tokens of the prefix."""
         ...
 
     def answer(self, question: str, max_new_tokens: int, newer: MemorySnapshot | None = None) -> tuple[Generation, int]:
-        """Greedy answer, and how many tokens of its prompt had been read before; lends the answer what was read.
+        """Start a greedy answer that uses the cache. Returns it and the number of its prompt tokens that were cached.
 
-        `newer` shows slots, DAM alone, that follow those of the snapshot. `attention` is on the entries in the order
-        of `show`, then on those of `newer`. Until `take_back` nothing else may be done with it but `clear`.
+        `newer` holds slots, DAM alone, that follow those of the snapshot. `attention` is on the entries in the order
+        of `set_snapshot`, then on those of `newer`. Until `end_answer` only `clear` may be called.
         """
         ...
 
-    def take_back(self) -> None:
-        """End the answer that has it, if any, and cut off what that added."""
+    def end_answer(self) -> None:
+        """End the answer that uses the cache, if any, and drop the tokens that it added."""
         ...
 
     def clear(self) -> None:
-        """Let go of everything, and overwrite it, but for what an answer has that is still being made."""
+        """Drop everything and overwrite it with zeros, except what a running answer still uses."""
         ...
 
 
-class VisionLanguageModel(Protocol):
-    """Encodes slots of two frames and answers questions on a memory of them; one thread at a time.
+class StarNetworks(Protocol):
+    """Networks of STAR memory: they update its abstract part."""
 
-    A model may also have `prefix_cache() -> PrefixCache`, which gives an empty one; without it all questions are cold.
-    """
+    @property
+    def star(self) -> StarConfig: ...
+
+    @property
+    def attention(self) -> AbstractAttention: ...
+
+
+class VisionLanguageModel(Protocol):
+    """Encodes slots of two frames and answers questions on a memory of them; one thread at a time."""
 
     name: str
     kind: ModelKind  # how much its answers mean
     attention_kernel: str  # the kernel in use and why, for the log
-    device: torch.device
+    device: torch.device  # of the language model
     dtype: torch.dtype
-    instruction: str  # put before every question; what is set holds from the next question on
+    instruction: str  # prepended to every question; changes take effect at the next question
+
+    @property
+    def patches_per_token(self) -> int:
+        """Patches of a low-resolution map that the language model gets as one token."""
+        ...
+
+    @property
+    def star_networks(self) -> StarNetworks | None:
+        """Networks of STAR memory; None where the model cannot keep one."""
+        ...
+
+    def prefix_cache(self) -> PrefixCache | None:
+        """A new, empty prefix cache; None where every prompt has to be prefilled whole."""
+        ...
 
     def grid(self, height: int, width: int) -> Grid:
         """The patch grid for camera frames of this size in pixels; ValueError when too small or too narrow."""
@@ -146,12 +168,12 @@ class VisionLanguageModel(Protocol):
     def prepare(self, frame: np.ndarray, grid: Grid) -> Tensor:
         """One RGB uint8 frame [height, width, 3] as `encode_slots` takes it, on the device; from any thread.
 
-        Resampling may be quicker than in `encode`, which does as published.
+        Resampling may be faster than in `encode`, which resamples as published.
         """
         ...
 
     def encode_slots(self, slots: Sequence[Sequence[Tensor]], grid: Grid) -> list[tuple[Tensor, Tensor]]:
-        """What `encode` returns of each of some slots of two prepared frames, in one pass."""
+        """Encode slots of two prepared frames each in one pass. Returns for each what `encode` returns."""
         ...
 
     def answer(self, snapshot: MemorySnapshot, question: str, max_new_tokens: int) -> Generation:

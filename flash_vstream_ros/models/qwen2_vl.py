@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from flash_vstream_ros.memory.am_rope import MergedGrid, prompt_ids, visual_ids
+from flash_vstream_ros.memory.config import MERGED_PATCHES
 from flash_vstream_ros.memory.slot import MemorySnapshot
 
 from .ages import AgeIds, age_ids, ages, told, untold
 from .decoding.greedy import GreedyGeneration, Prefill, Vocabulary
+from .decoding.language_model import language_device
 from .decoding.prefix_cache import TextPrefixCache
 from .interface import Grid
 from .model_kind import ModelKind
@@ -26,6 +28,9 @@ from .tower import slot_grids, tower_arguments
 
 class Qwen2VL(Prompted[ChatPrompt]):
     """A `Qwen2VLForConditionalGeneration` and its tokenizer as a VisionLanguageModel."""
+
+    patches_per_token = MERGED_PATCHES
+    star_networks = None
 
     def __init__(
         self,
@@ -43,7 +48,7 @@ class Qwen2VL(Prompted[ChatPrompt]):
         self.kind = kind
         self.network = network.eval()
         self.attention_kernel = attention_kernel or str(network.config._attn_implementation)
-        self.device = text_device(network)
+        self.device = language_device(network)
         self.vision_device: torch.device = network.model.visual.device
         self.dtype: torch.dtype = network.dtype
         vision = network.config.vision_config
@@ -102,8 +107,8 @@ class Qwen2VL(Prompted[ChatPrompt]):
         prompt = self._prefill(snapshot, self._prompt.before, self._prompt.after(question))
         return GreedyGeneration(self.network, prompt, self._vocabulary, max_new_tokens)
 
-    def prefix_cache(self) -> TextPrefixCache:
-        """An empty one, for any number of questions one after another."""
+    def prefix_cache(self) -> TextPrefixCache | None:
+        """A new prefix cache, for any number of questions one after another."""
         return TextPrefixCache(
             self.network,
             self._vocabulary,
@@ -153,7 +158,7 @@ def prefill(
     """The prompt `before`, [DAM, CSM], `after`, at AM-RoPE ids, each entry behind the tokens that tell its age."""
     visual, (dam_grid, csm_grid) = merge_memory(network, snapshot), _merged_grids(network, snapshot)
     embed, merge = network.get_input_embeddings(), network.config.vision_config.spatial_merge_size
-    device = text_device(network)
+    device = language_device(network)
     texts = [embed(torch.tensor(ids, dtype=torch.long, device=device)) for ids in (before, after)]
     counts, words = _entry_tokens(snapshot, merge), [age_ids(age) for age in ages(snapshot)]
     ids, rope_delta = prompt_ids(
@@ -186,7 +191,8 @@ def detail_tokens(network: Any, snapshot: MemorySnapshot, start: int) -> tuple[T
     """DAM's embeddings [1, tokens, width] and AM-RoPE ids [3, 1, tokens], as if `start` tokens stood before them."""
     dam_grid, csm_grid = _merged_grids(network, snapshot)
     ids = visual_ids(snapshot.dam_times, snapshot.csm_times[:0], dam_grid, csm_grid, start)
-    return snapshot.dam.to(network.device, network.dtype).flatten(0, 1)[None], ids[:, None].to(network.device)
+    device = language_device(network)
+    return snapshot.dam.to(device, network.dtype).flatten(0, 1)[None], ids[:, None].to(device)
 
 
 def merge_memory(network: Any, snapshot: MemorySnapshot) -> Tensor:
@@ -196,13 +202,7 @@ def merge_memory(network: Any, snapshot: MemorySnapshot) -> Tensor:
         parts.append(snapshot.dam.flatten(0, 1))
     if len(snapshot.csm):
         parts.append(visual.merger(snapshot.csm.to(visual.device, visual.dtype).flatten(0, 1)))
-    return torch.cat([part.to(text_device(network), network.dtype) for part in parts])
-
-
-def text_device(network: Any) -> torch.device:
-    """Where the language model is; the vision tower may be elsewhere."""
-    device: torch.device = network.get_input_embeddings().weight.device
-    return device
+    return torch.cat([part.to(language_device(network), network.dtype) for part in parts])
 
 
 def _merged_grids(network: Any, snapshot: MemorySnapshot) -> tuple[MergedGrid, MergedGrid]:
@@ -238,7 +238,7 @@ def _vocabulary(network: Any, tokenizer: Any) -> Vocabulary:
     def decode(ids: list[int]) -> str:
         return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
-    return Vocabulary(decode, frozenset(stops), suppressed.to(text_device(network)))
+    return Vocabulary(decode, frozenset(stops), suppressed.to(language_device(network)))
 
 
 def _ids(value: int | Iterable[int] | None) -> tuple[int, ...]:

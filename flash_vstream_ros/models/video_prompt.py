@@ -48,7 +48,8 @@ def position_ids(pieces: Sequence[Piece]) -> Tensor:
 class VideoPrompted(Qwen2VL):
     """A Qwen-VL that is told of its memory as of videos. A family says in which `_pieces`."""
 
-    prefix_cache: Any = None  # nothing is read ahead: that takes the memory to stand where AM-RoPE puts it
+    def prefix_cache(self) -> None:
+        """There is none: a prefix cache needs the position ids of AM-RoPE."""
 
     def _prefill(self, snapshot: MemorySnapshot, before: Sequence[int], after: Sequence[int]) -> Prefill:
         pieces: list[Piece] = [before, *self._pieces(snapshot), after]

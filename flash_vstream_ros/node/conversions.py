@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flash_vstream_ros.engine.answering.request_queue import Answer
+from flash_vstream_ros.engine.answering.question import Answer
 from flash_vstream_ros.engine.log_text import log_entry
 from flash_vstream_ros.engine.status import News, Status
 from flash_vstream_ros.memory.slot import EntryKind
@@ -120,10 +120,10 @@ def status_message(status: Status, now: TimeMsg, model: str, cameras: Sequence[s
         device_bytes=memory.device_bytes,
         covered_since=stamp_message(memory.first_ns),
         covered_until=stamp_message(memory.last_ns),
-        prefix_cache_bytes=status.warm.bytes,
-        cached_tokens=status.warm.tokens,
-        cached_until=stamp_message(status.warm.until_ns),
-        prefix_cache_failures=status.warm.failures,
+        prefix_cache_bytes=status.prefix_cache.bytes,
+        cached_tokens=status.prefix_cache.tokens,
+        cached_until=stamp_message(status.prefix_cache.until_ns),
+        prefix_cache_failures=status.prefix_cache.failures,
         encode_p50=duration_message(memory.encode_s[0]),
         encode_p95=duration_message(memory.encode_s[1]),
         update_p50=duration_message(memory.update_s[0]),

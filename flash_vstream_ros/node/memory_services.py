@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import wait
 from typing import Any, TypeVar
 
-from flash_vstream_ros.engine.answering.request_queue import ErrorCode
+from flash_vstream_ros.engine.answering.question import ErrorCode
 from flash_vstream_ros.engine.control.command_queue import NotReady
 from flash_vstream_ros.engine.control.memory_commands import MemoryCommands
 from flash_vstream_ros.engine.engine import Engine

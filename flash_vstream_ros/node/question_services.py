@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flash_vstream_ros.engine.answering.request_queue import Answer, ErrorCode, Question
+from flash_vstream_ros.engine.answering.question import Answer, ErrorCode, Question
 from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.engine.log_text import one_line
 from flash_vstream_ros.engine.throttled_log import ThrottledLog

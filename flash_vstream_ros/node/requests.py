@@ -6,7 +6,7 @@ import re
 import uuid
 from dataclasses import dataclass
 
-from flash_vstream_ros.engine.answering.request_queue import Question
+from flash_vstream_ros.engine.answering.question import Question
 from flash_vstream_ros.engine.log_text import one_line
 from flash_vstream_ros.memory.scope import BadScope, Scope
 from flash_vstream_ros.ros.interfaces import AskScene, Forget, ListMemory

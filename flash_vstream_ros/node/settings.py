@@ -21,8 +21,8 @@ GROUPS = {
     "time": "engine",
     "memory": "engine.memory",
     "question": "engine",
-    "prefix_cache": "engine.warm",
-    "static": "engine.static",
+    "prefix_cache": "engine.prefix_cache",
+    "static": "engine.static_scene",
 }
 _CAMERA = re.compile(rf"[A-Za-z][A-Za-z0-9_]{{0,{MAX_CAMERA_CHARS - 1}}}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from flash_vstream_ros.engine.answering.request_queue import ErrorCode, Question
+from flash_vstream_ros.engine.answering.question import ErrorCode, Question
 from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.engine.status import news

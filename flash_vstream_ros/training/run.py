@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flash_vstream_ros.models.decoding.grouped_attention import attending
+from flash_vstream_ros.models.decoding.grouped_attention import use_kernel
 from flash_vstream_ros.models.prompt import ChatPrompt
 
 from .curves import draw_curves
@@ -83,7 +83,7 @@ def train(plan: Plan, folder: Path, device: torch.device, report: Callable[[Prog
     network.model.visual.load_state_dict(state.vision)
     network.model.visual.requires_grad_(False)
     features = encode_looks(network, pictures)
-    with attending(network.config.text_config, kernel_beside_bfloat16(device)):
+    with use_kernel(network.config.text_config, kernel_beside_bfloat16(device)):
         _train_language(plan, network, tokenizer, state, features, report)
     return _finish(folder, network, tokenizer, state)
 

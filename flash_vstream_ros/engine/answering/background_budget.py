@@ -1,27 +1,27 @@
-"""Background work that takes up to a share of the time."""
+"""Token bucket that limits the share of time that background work takes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-WINDOW_S = 10.0
+BURST_WINDOW_S = 10.0
 
 
 class BackgroundBudget:
-    """Over any longer time, work takes up to a share of it; after a rest, so much of ten seconds at once."""
+    """A bucket of seconds: it fills at `share` seconds per second, up to `share` x BURST_WINDOW_S."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._credit_s = WINDOW_S
-        self._at = now()
+        self._credit_s = BURST_WINDOW_S
+        self._refilled = now()
 
     def wait_s(self, share: float) -> float:
-        """How long until there may be more work [s]; 0: not at all. `share` is above 0."""
+        """Time until work may start [s]; 0: now. `share` is above 0."""
         now = self._now()
-        self._credit_s = min(WINDOW_S * share, self._credit_s + (now - self._at) * share)
-        self._at = now
+        self._credit_s = min(BURST_WINDOW_S * share, self._credit_s + (now - self._refilled) * share)
+        self._refilled = now
         return max(0.0, -self._credit_s / share)
 
     def spend(self, seconds: float) -> None:
-        """Count work that was done."""
+        """Take the time of finished work out of the bucket."""
         self._credit_s -= seconds

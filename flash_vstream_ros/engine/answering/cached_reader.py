@@ -1,6 +1,6 @@
-"""Warm memory: what a prompt begins with is read ahead, in portions, when the worker has nothing else to do.
+"""Starts answers from a prefix cache, which is prefilled in the background, in chunks, when the worker is idle.
 
-A question about everything then costs its own tokens, on the newest memory or, where that is allowed, on one that lags.
+A question about the whole memory then costs its own tokens, on the newest memory or on one that lags as configured.
 """
 
 from __future__ import annotations
@@ -13,218 +13,213 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from flash_vstream_ros.engine.throttled_log import ThrottledLog
+from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.memory.flash_memory import FlashMemory
-from flash_vstream_ros.memory.interface import Memory
 from flash_vstream_ros.memory.slot import MemorySnapshot
 from flash_vstream_ros.memory.time_ids import MemoryClock
-from flash_vstream_ros.models.interface import PrefixCache, VisionLanguageModel
+from flash_vstream_ros.models.interface import PrefixCache
 
 from .background_budget import BackgroundBudget
-from .request_queue import Question
-from .uncached_reader import PrefixCacheConfig, PrefixCacheStatus, StartedAnswer, UncachedReader
+from .prefix_cache_config import PrefixCacheConfig, PrefixCacheStatus
+from .question import Question
+from .uncached_reader import PreparedAnswer, UncachedReader
 
-RETRY_S = 30.0  # after the device ran out of memory
-CHANGES = 8  # of the memory, that its pace is taken from
+RETRY_S = 30.0  # pause after a failure
+RATE_WINDOW = 8  # changes of the memory from which their rate is estimated
 MIB = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
-class _Shown:
-    """The memory that the prefix is of."""
+class _Cached:
+    """The memory in the prefix cache."""
 
     version: tuple[int, FlashMemoryConfig, int]
     clock: MemoryClock
     slots_seen: int
-    snapshot: MemorySnapshot  # without its tensors, its entries in the order that they are shown in
+    snapshot: MemorySnapshot  # without tensors, its entries in prompt order
     tokens: int
-    stable: bool
+    stable_order: bool
 
 
 class CachedReader(UncachedReader):
-    """Keeps one prefix, for all questions about everything. Owned by the engine's worker; limits may change."""
+    """Keeps one prefix cache, for all questions about the whole memory. Owned by the engine's worker."""
 
     _memory: FlashMemory
 
     def __init__(
         self,
-        model: VisionLanguageModel,
-        memory: FlashMemory,
-        prefix: PrefixCache,
-        log: ThrottledLog,
-        limits: PrefixCacheConfig,
+        context: Context,
+        prefix_cache: PrefixCache,
+        config: PrefixCacheConfig,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(model, memory, now)
-        self.limits = limits
-        self._prefix = prefix
-        self._log = log
-        self._share = BackgroundBudget(now)
-        self._shown: _Shown | None = None
-        self._version = memory.version
-        self._changes: deque[float] = deque([now()], maxlen=CHANGES + 1)
-        self._rest_until = -1.0
+        super().__init__(context, config, now)
+        assert isinstance(context.memory, FlashMemory), "a prefix cache needs a Flash Memory"
+        self._prefix_cache = prefix_cache
+        self._log = context.log
+        self._budget = BackgroundBudget(now)
+        self._cached: _Cached | None = None
+        self._version = self._memory.version
+        self._change_times: deque[float] = deque([now()], maxlen=RATE_WINDOW + 1)
+        self._paused_until = -1.0
         self._failures = 0
 
     @property
-    def figures(self) -> PrefixCacheStatus:
-        whole = self._shown is not None and self._prefix.ready
-        until_ns = self._shown.snapshot.last_ns if self._shown and whole else 0
-        return PrefixCacheStatus(self._prefix.bytes, self._prefix.length, until_ns, self._failures)
+    def status(self) -> PrefixCacheStatus:
+        cache = self._prefix_cache
+        until_ns = self._cached.snapshot.last_ns if self._cached and cache.ready else 0
+        return PrefixCacheStatus(cache.bytes, cache.cached_tokens, until_ns, self._failures)
 
-    def read(self, question: Question, max_new_tokens: int) -> StartedAnswer | None:
-        self.follow()
+    def start(self, question: Question, max_new_tokens: int) -> PreparedAnswer | None:
+        self.note_memory_change()
         if not self._memory.entries or not self._memory.is_covered_by(question.scope):
-            return super().read(question, max_new_tokens)
-        if not self._lags_little(self.limits.max_lag_s) and not self._show():
-            return super().read(question, max_new_tokens)
-        shown = self._shown
-        assert shown is not None
-        newer = self._tail(shown)
-        answering, cached_tokens = self._prefix.answer(question.text, max_new_tokens, newer)
+            return super().start(question, max_new_tokens)
+        if not self._is_usable(self.config.max_lag_s) and not self._set_snapshot():
+            return super().start(question, max_new_tokens)
+        cached = self._cached
+        assert cached is not None
+        newer = self._newer_slots(cached)
+        generation, cached_tokens = self._prefix_cache.answer(question.text, max_new_tokens, newer)
         tail = newer.entries if newer else ()
-        return StartedAnswer(
-            replace(shown.snapshot, entries=shown.snapshot.entries + tail),
-            answering,
-            memory_tokens=shown.tokens + (self._model.tokens(newer) if newer else 0),
+        return PreparedAnswer(
+            replace(cached.snapshot, entries=cached.snapshot.entries + tail),
+            generation,
+            memory_tokens=cached.tokens + (self._model.tokens(newer) if newer else 0),
             cached_tokens=cached_tokens,
-            lag_slots=self._memory.slots_seen - shown.slots_seen - len(tail),
+            lag_slots=self._memory.slots_seen - cached.slots_seen - len(tail),
         )
 
-    def done(self) -> None:
-        self._prefix.take_back()
-        if self._prefix.bytes > self.limits.max_mib * MIB:
-            self.clear()
+    def end_answer(self) -> None:
+        self._prefix_cache.end_answer()
+        self._enforce_size_limit()
 
-    def follow(self) -> None:
+    def note_memory_change(self) -> None:
         before, self._version = self._version, self._memory.version
         if before != self._version:
-            self._changes.append(self._now())
+            self._change_times.append(self._now())
         if before[:2] != self._version[:2]:
             self.clear()
 
-    def read_ahead(self) -> float | None:
-        if not self.limits.max_device_share or not self._memory.entries:
+    def background_prefill(self) -> float | None:
+        if not self.config.max_device_share or not self._memory.entries:
             return None
-        if self._prefix.bytes > self.limits.max_mib * MIB:
-            self.clear()
-        if self._shown is not None:
-            self._prefix.renew()
-        goes_on = self._shown is not None and self._prefix.left > 0 and self._lag_s() <= self.limits.max_lag_s
-        if not goes_on and self._lags_little(self.limits.max_lag_s / 2):
+        self._enforce_size_limit()
+        if self._cached is not None:
+            self._prefix_cache.update_instruction()
+        is_unfinished = self._cached is not None and self._prefix_cache.remaining_tokens > 0
+        resume = is_unfinished and self._lag_s() <= self.config.max_lag_s
+        if not resume and self._is_usable(self.config.max_lag_s / 2):
             return None
         wait_s = max(
-            self._rest_until - self._now(),
-            0.0 if goes_on else self._worthwhile_in_s(),
-            self._share.wait_s(self.limits.max_device_share),
+            self._paused_until - self._now(),
+            0.0 if resume else self._settled_in_s(),
+            self._budget.wait_s(self.config.max_device_share),
         )
         if wait_s > 0:
             return wait_s
-        return self._work(goes_on)
+        return self._run_unit(resume)
 
     def clear(self) -> None:
-        self._prefix.clear()
-        self._shown = None
+        self._prefix_cache.clear()
+        self._cached = None
 
-    def relieve(self) -> bool:
-        held = self._prefix.bytes > 0
+    def free_device_memory(self) -> bool:
+        is_freed = self._prefix_cache.bytes > 0
         self.clear()
-        self._rest_until = self._now() + RETRY_S
-        super().relieve()
-        return held
+        self._paused_until = self._now() + RETRY_S
+        super().free_device_memory()
+        return is_freed
 
-    def _work(self, goes_on: bool) -> float | None:
-        """One unit of it; nothing that goes wrong here costs a frame or an answer."""
+    def _enforce_size_limit(self) -> None:
+        if self._prefix_cache.bytes > self.config.max_mib * MIB:
+            self.clear()
+
+    def _run_unit(self, resume: bool) -> float | None:
+        """Set the snapshot, or prefill one chunk. An error here costs no frame and no answer."""
         began = self._now()
         try:
-            if not goes_on:
-                if not self._show():
-                    return None
-            else:
-                self._read_a_portion()
+            if resume:
+                tokens = min(self.throughput.chunk_tokens(self.config.chunk_s), self.config.max_chunk_tokens)
+                self.prefill(self._prefix_cache, tokens)
+            elif not self._set_snapshot():
+                return None
         except Exception as error:
-            self._give_up(error)
-        self._share.spend(self._now() - began)
+            self._pause(error)
+        self._budget.spend(self._now() - began)
         return 0.0
 
-    def _read_a_portion(self) -> None:
-        most = self.limits.max_chunk_tokens
-        self.read_portion(self._prefix, min(self.pace.portion(self.limits.chunk_s), most))
-
-    def _show(self) -> bool:
-        """Let the prefix be of the newest memory; False where it may not be."""
-        if self._now() < self._rest_until or not self.limits.max_mib:
+    def _set_snapshot(self) -> bool:
+        """Put the newest memory into the prefix cache. Returns False if that is not possible now."""
+        if self._now() < self._paused_until or not self.config.max_mib:
             return False
-        if (need := self._prefix.bytes_for(self._memory.tokens)) > self.limits.max_mib * MIB:
+        if (need := self._prefix_cache.bytes_for(self._memory.tokens)) > self.config.max_mib * MIB:
             self._log.report(
-                "warm",
-                f"questions are answered cold: warm memory needs {need / MIB:.0f} MiB,"
-                f" and prefix_cache.max_mib allows {self.limits.max_mib}",
+                "prefix cache",
+                f"prefix cache off: it needs {need / MIB:.0f} MiB, and prefix_cache.max_mib allows "
+                f"{self.config.max_mib}; raise it, or lower memory.tokens",
             )
             self.clear()
             return False
-        snapshot, self._shown = self._memory.snapshot(), None
+        snapshot, self._cached = self._memory.snapshot(), None
         try:
-            order = self._prefix.show(snapshot, self.limits.stable_order)
+            order = self._prefix_cache.set_snapshot(snapshot, self.config.stable_order)
         except torch.OutOfMemoryError as error:
-            self._give_up(error)
+            self._pause(error)
             return False
-        self._shown = _Shown(
+        self._cached = _Cached(
             self._memory.version,
             self._memory.clock,
             self._memory.slots_seen,
             replace(snapshot.without_features(), entries=tuple(snapshot.entries[place] for place in order)),
             self._model.tokens(snapshot),
-            self.limits.stable_order,
+            self.config.stable_order,
         )
         return True
 
-    def _give_up(self, error: Exception) -> None:
+    def _pause(self, error: Exception) -> None:
         self._failures += 1
-        no_room = isinstance(error, torch.OutOfMemoryError)
-        why = f"the device ran out of memory: {error}" if no_room else traceback.format_exc()
-        self._log.report("warm", f"questions are answered cold for {RETRY_S:.0f} s, as reading ahead failed: {why}")
-        self.relieve()
+        is_oom = isinstance(error, torch.OutOfMemoryError)
+        why = f"the device ran out of memory: {error}" if is_oom else traceback.format_exc()
+        self._log.report("prefix cache", f"prefix cache off for {RETRY_S:.0f} s, as prefill failed: {why}")
+        self.free_device_memory()
 
-    def _tail(self, shown: _Shown) -> MemorySnapshot | None:
-        if shown.version == self._memory.version or not self.limits.tail_slots:
+    def _newer_slots(self, cached: _Cached) -> MemorySnapshot | None:
+        if cached.version == self._memory.version or not self.config.tail_slots:
             return None
-        newer = self._memory.snapshot_after(shown.clock, self.limits.tail_slots)
+        newer = self._memory.snapshot_after(cached.clock, self.config.tail_slots)
         return None if newer.empty else newer
 
     def _lag_s(self) -> float:
-        """How far the memory has gone on since the prefix was of it, in message time [s]; inf: it is another one."""
-        shown, version = self._shown, self._memory.version
-        if shown is None or shown.version[:2] != version[:2] or shown.stable != self.limits.stable_order:
+        """How far the memory is ahead of the prefix cache, in message time [s]; inf: the cache holds another memory."""
+        cached, version = self._cached, self._memory.version
+        if cached is None or cached.version[:2] != version[:2] or cached.stable_order != self.config.stable_order:
             return float("inf")
-        if shown.version == version:
+        if cached.version == version:
             return 0.0
-        lag_s = (self._memory.newest[0] - shown.clock.newest_ns) / 1e9
+        lag_s = (self._memory.newest[0] - cached.clock.newest_ns) / 1e9
         return max(lag_s, 1e-9)  # cameras out of step: newer all the same
 
-    def _lags_little(self, bound_s: float) -> bool:
-        """Whether the prefix can be asked: of the newest memory in any case, of one before when it is whole."""
+    def _is_usable(self, max_lag_s: float) -> bool:
+        """Returns True if a question may use the cache: on the newest memory always, on an older one if complete."""
         lag_s = self._lag_s()
-        return lag_s == 0.0 or (lag_s <= bound_s and self._prefix.ready)
+        return lag_s == 0.0 or (lag_s <= max_lag_s and self._prefix_cache.ready)
 
-    def _worthwhile_in_s(self) -> float:
-        """Until it is likely that the memory stays as it is for as long as reading it takes [s]."""
-        if not self.pace.known:
+    def _settled_in_s(self) -> float:
+        """Time until the memory is likely to stay unchanged for as long as its prefill takes [s]."""
+        if not self.throughput.known:
             return 0.0
-        expected_s = self.pace.seconds(self._memory.tokens)
-        interval_s = (self._changes[-1] - self._changes[0]) / max(1, len(self._changes) - 1)
-        quiet_s = self._now() - self._changes[-1]
-        if expected_s <= max(interval_s, self.limits.max_lag_s):
+        expected_s = self.throughput.seconds(self._memory.tokens)
+        interval_s = (self._change_times[-1] - self._change_times[0]) / max(1, len(self._change_times) - 1)
+        quiet_s = self._now() - self._change_times[-1]
+        if expected_s <= max(interval_s, self.config.max_lag_s):
             return 0.0
         return expected_s - quiet_s
 
 
-def reader_of(
-    model: VisionLanguageModel, memory: Memory, log: ThrottledLog, limits: PrefixCacheConfig
-) -> UncachedReader:
-    """A warm one for a Flash Memory, where the model can keep what it has read."""
-    prefix_cache: Callable[[], PrefixCache] | None = getattr(model, "prefix_cache", None)
-    if prefix_cache is None or not isinstance(memory, FlashMemory):
-        return UncachedReader(model, memory)
-    return CachedReader(model, memory, prefix_cache(), log, limits)
+def reader_of(context: Context, config: PrefixCacheConfig) -> UncachedReader:
+    """A CachedReader for a Flash Memory and a model with a prefix cache; else an UncachedReader."""
+    prefix_cache = context.model.prefix_cache() if isinstance(context.memory, FlashMemory) else None
+    if prefix_cache is None:
+        return UncachedReader(context, config)
+    return CachedReader(context, prefix_cache, config)

@@ -1,4 +1,4 @@
-"""The way out: questions wait in a bounded queue and are answered one at a time, one token or portion a step."""
+"""Answers queued questions one at a time; a step is one chunk of a prompt or one token."""
 
 from __future__ import annotations
 
@@ -10,205 +10,204 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from flash_vstream_ros.engine.throttled_log import ThrottledLog
-from flash_vstream_ros.memory.interface import Memory
+from flash_vstream_ros.engine.config import EngineConfig
+from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.memory.scope import Scope
-from flash_vstream_ros.models.model_kind import ModelKind
 
-from .request_queue import Answer, ErrorCode, Evidence, Question, Request, RequestQueue
-from .uncached_reader import StartedAnswer, UncachedReader
+from .question import Answer, ErrorCode, Evidence
+from .request import Request
+from .request_queue import RequestQueue
+from .uncached_reader import PreparedAnswer, UncachedReader
 
 
 @dataclass
-class _Active:
-    """The question being answered, on its own view of the memory."""
+class _ActiveAnswer:
+    """The answer being generated, on its own view of the memory."""
 
     request: Request
-    reading: StartedAnswer
+    prepared: PreparedAnswer
     draft: Answer
     pieces: list[str]
     log_probabilities: list[float] = field(default_factory=list)
-    begun: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=time.monotonic)
 
-    def answer(self, code: ErrorCode = ErrorCode.NONE, message: str = "", evidence: int = 0) -> Answer:
-        """The reply as it stands: whole at the end of the text, cut short under any other `code`."""
-        said = self.log_probabilities
+    def answer(self, code: ErrorCode, message: str, evidence: int) -> Answer:
+        """The reply as it stands now."""
+        logs = self.log_probabilities
         return replace(
             self.draft,
             error_code=code,
             error_msg=message,
             text="".join(self.pieces).rstrip(),
-            token_probability=math.exp(sum(said) / len(said)) if said else 0.0,
-            evidence=_strongest(self.reading, evidence) if said else (),
+            token_probability=math.exp(sum(logs) / len(logs)) if logs else 0.0,
+            evidence=_strongest(self.prepared, evidence) if logs else (),
         )
 
 
-def _strongest(reading: StartedAnswer, count: int) -> tuple[Evidence, ...]:
-    pairs = zip(reading.shown.entries, reading.answering.attention, strict=False)
+def _strongest(prepared: PreparedAnswer, count: int) -> tuple[Evidence, ...]:
+    pairs = zip(prepared.snapshot.entries, prepared.generation.attention, strict=False)
     ranked = sorted(pairs, key=lambda pair: -pair[1])
     return tuple(Evidence(entry, share) for entry, share in ranked[:count])
 
 
 class Dialogue:
-    """Turns requests into answers. Owned by the engine's worker.
+    """Turns requests into answers. Owned by the engine's worker."""
 
-    `max_new_tokens` and `evidence` may change between two steps; the former holds from the next question on.
-    """
-
-    def __init__(
-        self,
-        reader: UncachedReader,
-        kind: ModelKind,
-        memory: Memory,
-        log: ThrottledLog,
-        line: RequestQueue,
-        finish: Callable[[Request, Answer], None],
-        *,
-        max_new_tokens: int,
-        evidence: int,
-    ) -> None:
+    def __init__(self, context: Context, config: EngineConfig, reader: UncachedReader, requests: RequestQueue) -> None:
+        self._model = context.model
+        self._memory = context.memory
+        self._log = context.log
         self._reader = reader
-        self._kind = kind
-        self._memory = memory
-        self._log = log
-        self._line = line
-        self._finish = finish
-        self.max_new_tokens = max_new_tokens
-        self.evidence = evidence
-        self._active: _Active | None = None
+        self._requests = requests
+        self._active: _ActiveAnswer | None = None
+        self.apply(config)
+
+    def apply(self, config: EngineConfig) -> None:
+        """Adopt new limits; the length of an answer changes at the next question."""
+        self._max_new_tokens = config.max_new_tokens
+        self._evidence = config.evidence
 
     @property
     def busy(self) -> bool:
-        """Whether an answer is being made."""
+        """Returns True while an answer is being generated."""
         return self._active is not None
 
-    def began_within(self, seconds: float) -> bool:
-        """Whether an answer is being made, and has been for less than so long."""
-        return self._active is not None and time.monotonic() - self._active.begun < seconds
+    def started_within(self, seconds: float) -> bool:
+        """Returns True if an answer is being generated that started less than `seconds` ago."""
+        return self._active is not None and time.monotonic() - self._active.started < seconds
 
     def step(self) -> bool:
-        """Begin the next question, read a portion of its prompt or say one more token. False: nothing to answer."""
-        for leaving in self._line.leave():
-            self._begin(leaving)
+        """Start the next question, prefill a chunk of its prompt, or decode one token. False: nothing to answer."""
+        for ended in self._requests.pop_ended():
+            self._start(ended)
         if self._active is not None:
-            self._guard(self._active.request, self._go_on)
-        elif (request := self._line.next()) is not None:
-            self._guard(request, lambda: self._begin(request))
+            self._guard(self._active.request, self._continue)
+        elif (request := self._requests.pop()) is not None:
+            self._guard(request, lambda: self._start(request))
         else:
             return False
         return True
 
     def close(self, message: str) -> None:
-        """Cancel the question being answered."""
+        """Cancel the answer being generated."""
         if self._active is not None:
-            self._end(ErrorCode.CANCELLED, message)
+            self._finish_active(ErrorCode.CANCELLED, message)
 
     def forget(self, scope: Scope) -> None:
-        """Cut short an answer that is made from anything `scope` holds, and take back what it would show."""
+        """Cancel an answer that is generated from anything in `scope`, and discard its text."""
         active = self._active
-        if active is None or not scope.select(active.reading.shown.entries):
+        if active is None or not scope.select(active.prepared.snapshot.entries):
             return
-        self._let_go()
-        message = "what the answer was made from was forgotten meanwhile; ask again"
-        self._finish(active.request, Answer(ErrorCode.CANCELLED, message, newest_ns=active.request.newest_ns))
+        self._drop_active()
+        message = "the answer was cancelled: a part of the memory that it used was forgotten meanwhile; ask again"
+        self._finish(active.request, ErrorCode.CANCELLED, message)
 
     def _guard(self, request: Request, work: Callable[[], None]) -> None:
-        """Whatever goes wrong while answering ends that answer, and only that."""
+        """Run a step; an error ends the answer to `request`, and no other."""
         try:
             work()
         except torch.OutOfMemoryError as error:
-            spoke = self._active is not None and bool(self._active.log_probabilities)
-            self._let_go()
-            room_made = self._reader.relieve()
-            if room_made and not spoke:
-                self._line.rejoin(request)
+            has_streamed = self._active is not None and bool(self._active.log_probabilities)
+            self._drop_active()
+            is_freed = self._reader.free_device_memory()
+            if is_freed and not has_streamed:
+                self._requests.push_front(request)
                 return
             self._fail(request, ErrorCode.OUT_OF_MEMORY, f"the device ran out of memory: {error}")
         except Exception as error:
-            self._let_go()
+            self._drop_active()
             self._reader.clear()
             self._fail(request, ErrorCode.INTERNAL, f"{type(error).__name__}: {error}", traceback.format_exc())
 
-    def _begin(self, request: Request) -> None:
-        if (early := _ended_early(request)) is not None:
-            self._finish(request, Answer(*early, newest_ns=request.newest_ns))
+    def _start(self, request: Request) -> None:
+        if (ended := _ended(request)) is not None:
+            self._finish(request, *ended)
             return
         question = request.question
-        reading = self._reader.read(question, question.max_new_tokens or self.max_new_tokens)
-        if reading is None:
-            why = self._why_empty(question)
-            self._finish(request, Answer(ErrorCode.NO_FRAMES, why, newest_ns=request.newest_ns))
+        prepared = self._reader.start(question, question.max_new_tokens or self._max_new_tokens)
+        if prepared is None:
+            self._finish(request, ErrorCode.NO_FRAMES, self._no_frames_reason(request))
             return
-        shown = reading.shown
-        self._active = _Active(
+        snapshot = prepared.snapshot
+        self._active = _ActiveAnswer(
             request,
-            reading,
+            prepared,
             Answer(
-                model_kind=self._kind,
-                cameras=shown.cameras,
-                covered_since_ns=shown.first_ns,
-                covered_until_ns=shown.last_ns,
-                frame_id=max(shown.entries, key=lambda entry: entry.last_ns).frame_id,
+                model_kind=self._model.kind,
+                cameras=snapshot.cameras,
+                covered_since_ns=snapshot.first_ns,
+                covered_until_ns=snapshot.last_ns,
+                frame_id=max(snapshot.entries, key=lambda entry: entry.last_ns).frame_id,
                 newest_ns=request.newest_ns,
-                memory_tokens=reading.memory_tokens,
-                cached_tokens=reading.cached_tokens,
-                lag_slots=reading.lag_slots,
+                memory_tokens=prepared.memory_tokens,
+                cached_tokens=prepared.cached_tokens,
+                lag_slots=prepared.lag_slots,
             ),
-            pieces=[self._kind.label] if request.begun else [],
+            pieces=[self._model.kind.label] if request.started else [],
         )
-        if not request.begun:
-            self._say(self._kind.label)
-        request.begun = True
+        if not request.started:
+            self._stream(self._model.kind.label)
+        request.started = True
 
-    def _why_empty(self, question: Question) -> str:
-        if not self._memory.entries:
-            forgotten = self._memory.slots_seen > 0
-            before = "all that was seen is forgotten" if forgotten else "nothing seen yet"
-            return f"{before}: the memory takes in pairs of sampled frames; does a camera publish on image?"
-        if self._memory.may_contain(question.scope):
-            return "what was seen then is known only as part of longer spans of time; ask about a longer one"
-        return "nothing in the memory matches the cameras and stamps asked for"
+    def _no_frames_reason(self, request: Request) -> str:
+        question = request.question
+        if self._memory.entries:
+            if self._memory.may_contain(question.scope):
+                return "no slot in the interval is stored individually; ask about a longer one"
+            return "nothing in the memory matches the cameras and stamps asked for"
+        if self._memory.slots_seen:
+            return "the memory is empty: everything in it was forgotten"
+        if request.newest_ns:
+            return (
+                "the memory is empty: images were received, but none is in a slot yet. A slot takes two sampled "
+                "frames; /diagnostics says which frames were dropped and why"
+            )
+        return "the memory is empty: no image was received; does a camera publish on image?"
 
-    def _go_on(self) -> None:
+    def _continue(self) -> None:
         active = self._active
         assert active is not None
-        if (early := _ended_early(active.request)) is not None:
-            self._end(*early)
-        elif active.log_probabilities or not self._reader.read_on(active.reading.answering):
-            self._say_one_token(active)
+        if (ended := _ended(active.request)) is not None:
+            self._finish_active(*ended)
+        elif active.log_probabilities or not self._reader.prefill_chunk(active.prepared.generation):
+            self._decode_token(active)
 
-    def _say_one_token(self, active: _Active) -> None:
+    def _decode_token(self, active: _ActiveAnswer) -> None:
         try:
-            token = next(active.reading.answering)
+            token = next(active.prepared.generation)
         except StopIteration:
-            self._end()
+            self._finish_active()
             return
         if not active.log_probabilities:
             active.draft = replace(active.draft, time_to_first_token_s=active.request.age_s)
         active.log_probabilities.append(math.log(max(token.probability, 1e-30)))
-        self._say(token.text)
+        self._stream(token.text)
 
-    def _say(self, piece: str) -> None:
+    def _stream(self, piece: str) -> None:
         assert self._active is not None
         self._active.pieces.append(piece)
-        self._active.request.say(piece)
+        self._active.request.stream(piece)
 
-    def _end(self, code: ErrorCode = ErrorCode.NONE, message: str = "") -> None:
+    def _finish_active(self, code: ErrorCode = ErrorCode.NONE, message: str = "") -> None:
         assert self._active is not None
-        request, answer = self._active.request, self._active.answer(code, message, self.evidence)
-        self._let_go()
-        self._finish(request, answer)
+        request, answer = self._active.request, self._active.answer(code, message, self._evidence)
+        self._drop_active()
+        self._requests.finish(request, answer)
 
-    def _let_go(self) -> None:
+    def _drop_active(self) -> None:
         self._active = None
-        self._reader.done()
+        self._reader.end_answer()
+
+    def _finish(self, request: Request, code: ErrorCode, message: str) -> None:
+        self._requests.finish(request, Answer(code, message, newest_ns=request.newest_ns))
 
     def _fail(self, request: Request, code: ErrorCode, message: str, details: str = "") -> None:
         self._log.report(code.name, f"question failed: {message}" + (f"\n{details}" if details else ""))
-        self._finish(request, Answer(code, message, newest_ns=request.newest_ns))
+        self._finish(request, code, message)
 
 
-def _ended_early(request: Request) -> tuple[ErrorCode, str] | None:
+def _ended(request: Request) -> tuple[ErrorCode, str] | None:
+    """Why a request is over before its answer is complete; None if it is not."""
     if request.cancelled:
         return ErrorCode.CANCELLED, "the question was cancelled"
     if request.expired:

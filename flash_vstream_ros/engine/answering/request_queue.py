@@ -1,158 +1,129 @@
-"""Questions and answers as they travel between the threads that ask and the one that answers."""
+"""Bounded queue of requests, and the account of every request until it is finished."""
 
 from __future__ import annotations
 
-import queue
 import threading
-import time
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import IntEnum
+from dataclasses import dataclass, replace
 
-from flash_vstream_ros.memory.scope import EVERYTHING, Scope
-from flash_vstream_ros.memory.slot import MemoryEntry
-from flash_vstream_ros.models.model_kind import ModelKind
+from flash_vstream_ros.engine.durations import Durations
 
-
-class ErrorCode(IntEnum):
-    """The constants of srv/AskScene.srv, by the same names and numbers."""
-
-    NONE = 0
-    NOT_READY = 1
-    NO_FRAMES = 2
-    BUSY = 3
-    TIMEOUT = 4
-    INVALID_REQUEST = 5
-    CANCELLED = 6
-    OUT_OF_MEMORY = 7
-    INTERNAL = 8
+from .question import Answer, ErrorCode
+from .request import Request
 
 
 @dataclass(frozen=True)
-class Question:
-    """What to answer, and from which part of the memory. Zeros leave the choice to the engine's configuration."""
+class RequestCounts:
+    """What became of the requests. Durations in seconds as (median, 95th percentile)."""
 
-    text: str
-    scope: Scope = EVERYTHING
-    deadline_s: float = 0.0
-    max_new_tokens: int = 0
-    id: str = ""  # unique among the questions under way; "": cannot be cancelled by itself
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """A memory entry with the share of the answer's attention that it got, 0 to 1."""
-
-    entry: MemoryEntry
-    relevance: float
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The reply of srv/AskScene.srv: times in seconds, stamps in nanoseconds of message time."""
-
-    error_code: ErrorCode = ErrorCode.NONE
-    error_msg: str = ""
-    model_kind: ModelKind = ModelKind.NONE  # of the model that answered
-    text: str = ""
-    token_probability: float = 0.0
-    evidence: tuple[Evidence, ...] = ()
-    cameras: tuple[str, ...] = ()  # that the memory read has anything of
-    covered_since_ns: int = 0
-    covered_until_ns: int = 0
-    frame_id: str = ""  # of the newest frame covered
-    newest_ns: int = 0
-    memory_tokens: int = 0
-    cached_tokens: int = 0  # of the prompt, read before the question came
-    lag_slots: int = 0  # that the memory took in and the answer does not know of
-    time_to_first_token_s: float = 0.0
-    duration_s: float = 0.0
-
-
-class Request:
-    """One question under way. The asker iterates its pieces of text and reads `answer`; the worker fills it."""
-
-    def __init__(self, question: Question, deadline_s: float, newest_ns: int = 0) -> None:
-        self.question = question
-        self.newest_ns = newest_ns
-        self.begun = False  # by the worker
-        self._received = time.monotonic()
-        self._deadline = self._received + deadline_s
-        self._pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._cancelled = threading.Event()
-        self._done = threading.Event()
-        self._answer: Answer | None = None
-
-    def __iter__(self) -> Iterator[str]:
-        """The answer's text, piece by piece as it is made; ends with the answer. For one reader."""
-        while (piece := self._pieces.get()) is not None:
-            yield piece
-
-    def answer(self, timeout_s: float | None = None) -> Answer:
-        """Wait for the answer. Raises TimeoutError after `timeout_s` seconds."""
-        if not self._done.wait(timeout_s) or self._answer is None:
-            raise TimeoutError(f"no answer within {timeout_s} s")
-        return self._answer
-
-    def cancel(self) -> None:
-        self._cancelled.set()
-
-    @property
-    def cancelled(self) -> bool:
-        return self._cancelled.is_set()
-
-    @property
-    def expired(self) -> bool:
-        return time.monotonic() > self._deadline
-
-    @property
-    def age_s(self) -> float:
-        return time.monotonic() - self._received
-
-    def say(self, piece: str) -> None:
-        if piece:
-            self._pieces.put(piece)
-
-    def finish(self, answer: Answer) -> None:
-        self._answer = answer
-        self._done.set()
-        self._pieces.put(None)
+    answered: int = 0
+    cached: int = 0  # of those answered
+    failed: int = 0
+    waiting: int = 0
+    answer_s: tuple[float, float] = (0.0, 0.0)
+    first_token_s: tuple[float, float] = (0.0, 0.0)
 
 
 class RequestQueue:
-    """Tickets in order of arrival, at most `longest` of them, which may change. Thread safe."""
+    """Requests in order of arrival, at most `capacity` of them waiting. `capacity` may change. Thread safe."""
 
-    def __init__(self, longest: int) -> None:
-        self.longest = longest
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
         self._lock = threading.Lock()
-        self._tickets: deque[Request] = deque()
+        self._waiting: deque[Request] = deque()
+        self._unfinished: set[Request] = set()  # those waiting, and the one being answered
+        self._answered = 0
+        self._cached = 0
+        self._failed = 0
+        self._answer_s = Durations()
+        self._first_token_s = Durations()
 
-    def __len__(self) -> int:
+    def push(self, request: Request) -> Answer | None:
+        """Append a request. Returns None, or the refusal if the queue is full or the question's id is in use."""
+        question_id = request.question.id
         with self._lock:
-            return len(self._tickets)
+            if question_id and any(other.question.id == question_id for other in self._unfinished):
+                return Answer(
+                    ErrorCode.INVALID_REQUEST, f"question_id {question_id!r} is in use by a question under way"
+                )
+            if len(self._waiting) >= self.capacity:
+                return Answer(ErrorCode.BUSY, f"{self.capacity} questions are waiting; ask again later")
+            self._waiting.append(request)
+            self._unfinished.add(request)
+            return None
 
-    def join(self, request: Request) -> bool:
-        """False when the line is full."""
+    def push_front(self, request: Request) -> None:
+        """Return a request that was popped to the front of the queue."""
         with self._lock:
-            if len(self._tickets) >= self.longest:
-                return False
-            self._tickets.append(request)
-            return True
+            if request in self._unfinished:
+                self._waiting.appendleft(request)
 
-    def rejoin(self, request: Request) -> None:
-        """Put one back that was next."""
+    def pop(self) -> Request | None:
+        """Take out the oldest request; None if the queue is empty."""
         with self._lock:
-            self._tickets.appendleft(request)
+            return self._waiting.popleft() if self._waiting else None
 
-    def next(self) -> Request | None:
+    def pop_ended(self) -> list[Request]:
+        """Take out the requests that were cancelled or whose deadline passed."""
         with self._lock:
-            return self._tickets.popleft() if self._tickets else None
+            ended = [request for request in self._waiting if request.cancelled or request.expired]
+            for request in ended:
+                self._waiting.remove(request)
+            return ended
 
-    def leave(self) -> list[Request]:
-        """Take out the requests that were cancelled or whose deadline passed while they waited."""
+    def finish(self, request: Request, answer: Answer) -> None:
+        """Count an answer and hand it over. The first answer of a request counts, later ones are ignored."""
+        answer = replace(answer, duration_s=request.age_s)
+        is_answered = answer.error_code is ErrorCode.NONE
         with self._lock:
-            leaving = [request for request in self._tickets if request.cancelled or request.expired]
-            for request in leaving:
-                self._tickets.remove(request)
-            return leaving
+            if request.is_finished:
+                return
+            self._unfinished.discard(request)
+            self._answered += is_answered
+            self._cached += is_answered and answer.cached_tokens > 0
+            self._failed += not is_answered
+            if is_answered:
+                self._answer_s.add(answer.duration_s)
+                self._first_token_s.add(answer.time_to_first_token_s or answer.duration_s)
+            request.finish(answer)
+
+    def finish_all(self, answer: Answer) -> None:
+        """Finish every request with the same answer: those that wait, and the one being answered."""
+        with self._lock:
+            self._waiting.clear()
+            unfinished = list(self._unfinished)
+        for request in unfinished:
+            self.finish(request, replace(answer, newest_ns=request.newest_ns))
+
+    def cancel(self, question_id: str) -> bool:
+        """Cancel the unfinished request with this question id. Returns False if there is none."""
+        with self._lock:
+            chosen = [request for request in self._unfinished if request.question.id == question_id]
+        for request in chosen:
+            request.cancel()
+        return bool(chosen)
+
+    def cancel_all(self) -> int:
+        """Cancel every unfinished request. Returns how many."""
+        with self._lock:
+            unfinished = list(self._unfinished)
+        for request in unfinished:
+            request.cancel()
+        return len(unfinished)
+
+    @property
+    def idle(self) -> bool:
+        """Returns True if no request waits or is being answered."""
+        with self._lock:
+            return not self._unfinished
+
+    def counts(self) -> RequestCounts:
+        with self._lock:
+            return RequestCounts(
+                answered=self._answered,
+                cached=self._cached,
+                failed=self._failed,
+                waiting=len(self._waiting),
+                answer_s=self._answer_s.p50_p95(),
+                first_token_s=self._first_token_s.p50_p95(),
+            )

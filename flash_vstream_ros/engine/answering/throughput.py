@@ -1,13 +1,13 @@
-"""How fast a model reads, told by the newest portions of prompts."""
+"""Estimate of the prefill throughput, from which the size of a chunk follows."""
 
 from __future__ import annotations
 
-FADES = 0.9  # what counts of a portion when the next one is read
-LEAST_PORTION = 64  # tokens
+EMA_DECAY = 0.9  # weight of earlier chunks against a new one
+MIN_CHUNK_TOKENS = 64  # fewer take hardly less time
 
 
 class PrefillThroughput:
-    """A weighted mean over all portions, in which the newest count most."""
+    """Exponential moving average of the tokens prefilled per second."""
 
     def __init__(self) -> None:
         self._seconds, self._tokens = 0.0, 0.0
@@ -17,15 +17,15 @@ class PrefillThroughput:
         return self._tokens > 0
 
     def add(self, seconds: float, tokens: int) -> None:
-        """A portion of so many tokens has been read in so long."""
-        self._seconds = FADES * self._seconds + seconds
-        self._tokens = FADES * self._tokens + tokens
+        """Count a chunk of `tokens` that took `seconds`."""
+        self._seconds = EMA_DECAY * self._seconds + seconds
+        self._tokens = EMA_DECAY * self._tokens + tokens
 
     def seconds(self, tokens: int) -> float:
-        """What reading so many tokens is likely to take; 0 while nothing is known."""
+        """Expected time to prefill `tokens` [s]; 0 before the first chunk."""
         return tokens * self._seconds / self._tokens if self.known else 0.0
 
-    def portion(self, seconds: float) -> int:
-        """Tokens to read at once. Few cost hardly less time than a few more, so that there is a least number."""
+    def chunk_tokens(self, seconds: float) -> int:
+        """Size of a chunk that takes about `seconds`."""
         in_time = seconds * self._tokens / max(self._seconds, 1e-9) if self.known else 0.0
-        return int(max(in_time, LEAST_PORTION))
+        return int(max(in_time, MIN_CHUNK_TOKENS))

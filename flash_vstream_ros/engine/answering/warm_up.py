@@ -1,65 +1,62 @@
-"""A slot and a question before the first ones: kernels are chosen, the allocator is filled, the pace is known."""
+"""Warm-up: encode a slot and answer a question on a scratch memory, so that the first real ones are not slower.
+
+Libraries choose their kernels, the allocator is filled, and the prefill throughput is measured.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import threading
 
 import numpy as np
 
 from flash_vstream_ros.engine.config import EngineConfig
+from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.engine.memory_policies import memory_of
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
 from flash_vstream_ros.memory.slot import Slot
 from flash_vstream_ros.models.interface import VisionLanguageModel
 
 from .cached_reader import reader_of
-from .request_queue import Question
+from .question import Question
 from .throughput import PrefillThroughput
 
-SIZE = (480, 640)  # px, height and width: what a camera has where nobody says otherwise
+SIZE = (480, 640)  # px, height and width: the common default of cameras
 QUESTION = "What do you see now?"
-SLOTS = 2  # a pass of each: kernels are chosen in the first, the second tells the pace
-TOKENS = 3  # the first one, the one with the evidence, a plain one
+ITERATIONS = 2  # kernels are chosen in the first, the second measures the throughput
+TOKENS = 3
 
 
 def warm_up(
-    model: VisionLanguageModel,
-    config: EngineConfig,
-    log: ThrottledLog,
-    say: Callable[[str], None],
-    stopping: Callable[[], bool],
+    model: VisionLanguageModel, config: EngineConfig, log: ThrottledLog, stop: threading.Event
 ) -> PrefillThroughput | None:
-    """Encode slots into a memory for this alone, answer about it, say how long that took.
+    """Run a slot and a question through `model`.
 
-    How fast the model reads, so that the first question is read in portions like the later ones; None where it failed.
-    Never raises: what goes wrong is a notice. Ends early where `stopping` tells to.
+    Returns the prefill throughput, so that the first question's prompt is split into chunks of the right size; None if
+    the warm-up failed. Never raises: an error is logged. Ends early once `stop` is set.
     """
-    began = time.perf_counter()
     try:
         model.instruction = config.instruction
-        scratch = memory_of(config.policy, config.timed_memory, model)
-        for index in range(SLOTS):
-            if stopping():
+        context = Context(model, memory_of(config.policy, config.timed_memory, model), log)
+        for index in range(ITERATIONS):
+            if stop.is_set():
                 return PrefillThroughput()
-            scratch.insert(_slot(model, (index + 1) * config.slot_period_ns, config.slot_period_ns))
-            reader = reader_of(model, scratch, log, config.warm)
-            reading = reader.read(Question(QUESTION), TOKENS)
-            assert reading is not None, "nothing was remembered"
+            context.memory.insert(_slot(model, (index + 1) * config.slot_period_ns, config.slot_period_ns))
+            reader = reader_of(context, config.prefix_cache)
+            prepared = reader.start(Question(QUESTION), TOKENS)
+            assert prepared is not None, "the scratch memory is empty"
             if index:
-                reader.read_portion(reading.answering, reading.answering.left)
-            for _ in reading.answering:
-                if stopping():
+                reader.prefill(prepared.generation, prepared.generation.remaining_tokens)
+            for _ in prepared.generation:
+                if stop.is_set():
                     return PrefillThroughput()
-            _ = reading.answering.attention
-            reader.done()
+            _ = prepared.generation.attention
+            reader.end_answer()
             reader.clear()
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
-        log.report("warm-up", f"no warm-up, the first question will be slower than the others: {why}")
+        log.report("warm-up", f"warm-up failed, so the first question takes longer than later ones: {why}")
         return None
-    say(f"warmed up in {time.perf_counter() - began:.2f} s")
-    return reader.pace
+    return reader.throughput
 
 
 def _slot(model: VisionLanguageModel, at_ns: int, period_ns: int) -> Slot:

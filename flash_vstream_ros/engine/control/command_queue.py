@@ -1,4 +1,4 @@
-"""Work on the memory that other threads want done: handed in by them, done by the worker, in the order it came."""
+"""Commands of other threads, queued for the thread that owns their target."""
 
 from __future__ import annotations
 
@@ -13,64 +13,73 @@ Result = TypeVar("Result")
 
 
 class NotReady(RuntimeError):
-    """Nobody is there to do the work; the sentence says why."""
+    """No thread is there to run a command; the sentence says why."""
+
+
+class Command(Generic[Target, Result]):
+    """One piece of work. The owner of the target calls `run`, then `resolve`, which passes the result on."""
+
+    def __init__(self, work: Callable[[Target], Result]) -> None:
+        self.future: Future[Result] = Future()
+        self._work = work
+        self._result: Result | None = None
+        self._error: Exception | None = None
+        self._is_running = False
+
+    def run(self, target: Target) -> None:
+        """Do the work, unless it was withdrawn by cancelling the future."""
+        self._is_running = self.future.set_running_or_notify_cancel()
+        if not self._is_running:
+            return
+        try:
+            self._result = self._work(target)
+        except Exception as error:
+            self._error = error
+
+    def resolve(self) -> None:
+        """Set the result or exception of the future."""
+        if not self._is_running:
+            return
+        if self._error is not None:
+            self.future.set_exception(self._error)
+        else:
+            self.future.set_result(self._result)  # type: ignore[arg-type]
+
+    def refuse(self, reason: str) -> None:
+        """Set NotReady as the exception of the future."""
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_exception(NotReady(reason))
 
 
 class CommandQueue(Generic[Target]):
-    """A line of work that is done to one object by the thread that owns it, closed at first. Thread safe.
+    """Commands in order of arrival. Closed at first. Thread safe."""
 
-    `refuse` says why nothing is taken while it is closed.
-    """
-
-    def __init__(self, refuse: Callable[[], str]) -> None:
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._refuse = refuse
-        self._open = False
-        self._waiting: deque[tuple[Callable[[Target], Any], Future[Any]]] = deque()
+        self._is_open = False
+        self._waiting: deque[Command[Target, Any]] = deque()
 
-    def place(self, work: Callable[[Target], Result]) -> Future[Result]:
-        """Hand in `work`; its result or exception comes through the future. `cancel()` that to withdraw it.
-
-        While the line is closed the future holds NotReady.
-        """
-        future: Future[Result] = Future()
+    def push(self, command: Command[Target, Any]) -> bool:
+        """Append a command. Returns False if the queue is closed."""
         with self._lock:
-            taken = self._open
-            if taken:
-                self._waiting.append((work, future))
-        if not taken:
-            future.set_exception(NotReady(self._refuse()))
-        return future
+            if self._is_open:
+                self._waiting.append(command)
+            return self._is_open
+
+    def pop(self) -> Command[Target, Any] | None:
+        """Take out the oldest command; None if there is none."""
+        with self._lock:
+            return self._waiting.popleft() if self._waiting else None
 
     def open(self) -> None:
         with self._lock:
-            self._open = True
+            self._is_open = True
 
-    def close(self, refusal: str) -> None:
-        """Take nothing more, and refuse what waits, for that reason."""
+    def close(self, reason: str) -> None:
+        """Accept no more commands, and refuse those that wait."""
         with self._lock:
-            self._open = False
+            self._is_open = False
             waiting = list(self._waiting)
             self._waiting.clear()
-        for _, future in waiting:
-            if future.set_running_or_notify_cancel():
-                future.set_exception(NotReady(refusal))
-
-    def run_pending(self, workshop: Target, report: Callable[[], None]) -> None:
-        """Do all that waits, on the calling thread; `report` after each, before anyone hears of its result."""
-        while (order := self._next()) is not None:
-            work, future = order
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                result = work(workshop)
-            except Exception as error:
-                report()
-                future.set_exception(error)
-            else:
-                report()
-                future.set_result(result)
-
-    def _next(self) -> tuple[Callable[[Target], Any], Future[Any]] | None:
-        with self._lock:
-            return self._waiting.popleft() if self._waiting else None
+        for command in waiting:
+            command.refuse(reason)

@@ -1,55 +1,45 @@
-"""What is done to the memory at a user's word: pause, forget, reset, list."""
+"""Admin commands on the memory: pause, resume, reset, forget, list."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 from flash_vstream_ros.engine.answering.dialogue import Dialogue
 from flash_vstream_ros.engine.answering.uncached_reader import UncachedReader
 from flash_vstream_ros.engine.ingest.ingest import Ingest
-from flash_vstream_ros.engine.ingest.mailbox import Mailbox
 from flash_vstream_ros.memory.interface import Forgotten, Memory
 from flash_vstream_ros.memory.scope import BadScope, Scope, check_scope
 from flash_vstream_ros.memory.slot import MemoryEntry
 
 
 class MemoryCommands:
-    """The memory and everything on its way into it or out of it. Owned by the engine's worker."""
+    """Acts on the memory, on frames on their way into it and on answers made from it. Owned by the engine's worker."""
 
-    def __init__(
-        self,
-        memory: Memory,
-        ingest: Ingest,
-        dialogue: Dialogue,
-        reader: UncachedReader,
-        mailboxes: Mapping[str, Mailbox],
-    ) -> None:
+    def __init__(self, memory: Memory, ingest: Ingest, dialogue: Dialogue, reader: UncachedReader) -> None:
         self.paused = False
         self._memory = memory
         self._ingest = ingest
         self._dialogue = dialogue
         self._reader = reader
-        self._mailboxes = mailboxes
+        self._mailboxes = ingest.mailboxes
 
     def pause(self) -> bool:
-        """Take in no more frames; those that come are dropped as `paused`. False when it was so already."""
+        """Stop ingest; frames that arrive are dropped as `paused`. Returns False if it was paused already."""
         before, self.paused = self.paused, True
         for camera, mailbox in self._mailboxes.items():
             mailbox.pause()
-            self._ingest.ahead.let_go(camera, "paused")
+            self._ingest.prefetch.drop(camera, "paused")
         return not before
 
     def resume(self) -> bool:
-        """Take in frames again. False when it was so already."""
+        """Resume ingest. Returns False if it was not paused."""
         before, self.paused = self.paused, False
         for mailbox in self._mailboxes.values():
             mailbox.resume()
         return before
 
     def reset(self) -> int:
-        """Forget everything, of time as well: the next stamps may be any. Returns the slots that went.
+        """Forget everything, stamps included: the next ones may be any. Returns the number of slots forgotten.
 
-        A pause goes on. An answer under way ends as cancelled.
+        The memory stays paused if it was. An answer under way is cancelled.
         """
         slots = self._memory.forget().slots
         self._memory.reset()
@@ -61,14 +51,14 @@ class MemoryCommands:
         return slots
 
     def forget(self, scope: Scope) -> Forgotten:
-        """Forget a part of what was seen, by the rule of FlashMemory.forget, and of what waits to be taken in.
+        """Forget a part of the memory, by the rule of FlashMemory.forget, and the frames in it that wait for ingest.
 
-        An answer under way that was made from it ends as cancelled. What comes after this is kept, whatever its stamp.
-        Raises BadScope, and forgets nothing, when the scope is wrong or bounded by nothing.
+        An answer under way that is made from it is cancelled. Frames that arrive later are kept, whatever their stamps.
+        Raises BadScope, and forgets nothing, if the scope is wrong or unbounded.
         """
         check_scope(scope, self._mailboxes)
         if scope.everything:
-            raise BadScope("nothing bounds what to forget: give cameras, since or until; reset forgets everything")
+            raise BadScope("the scope is unbounded: give cameras, since or until; reset forgets everything")
         for camera in scope.cameras or self._mailboxes:
             self._mailboxes[camera].forget(scope.interval)
             self._ingest.forget(camera, scope.interval)
@@ -77,6 +67,6 @@ class MemoryCommands:
         return self._memory.forget(scope)
 
     def entries(self, scope: Scope) -> tuple[MemoryEntry, ...]:
-        """What a question about a part of what was seen is answered from. Raises BadScope."""
+        """The entries that a question in this scope is answered from. Raises BadScope."""
         check_scope(scope, self._mailboxes)
         return self._memory.list_entries(scope)

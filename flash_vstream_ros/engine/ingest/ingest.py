@@ -1,195 +1,153 @@
-"""The way in: a camera's frames, paired into slots, encoded where they show a change, inserted into the memory."""
+"""Ingest: pairs a camera's frames into slots, encodes those that show a change and inserts them into the memory."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from flash_vstream_ros.engine.config import EngineConfig
+from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.engine.durations import Durations
-from flash_vstream_ros.engine.throttled_log import ThrottledLog
-from flash_vstream_ros.memory.interface import Memory
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.memory.slot import Extension, Slot
 from flash_vstream_ros.memory.spans import ALWAYS, Interval
-from flash_vstream_ros.models.interface import Grid, VisionLanguageModel
+from flash_vstream_ros.models.interface import Grid
 
-from .mailbox import Frame, Mailbox, thumbnail
+from .decoder import DecodedFrame, FrameDecoder, thumbnail
+from .mailbox import Frame, Mailbox
 from .prefetch import Prefetch
 from .stamps import JumpBack
-from .static_scene import Blocks, StaticLimits, StaticSceneFilter, block_means
-
-OPEN = StaticLimits(threshold=0.0)
-
-
-def longest_pair_ns(slot_period_ns: int) -> int:
-    """Two frames further apart than this do not show one moment and are not paired [ns]."""
-    return 2 * slot_period_ns
-
-
-class _Decoded(NamedTuple):
-    frame: Frame
-    rgb: np.ndarray  # [height, width, 3] uint8
-    blocks: Blocks  # what the gate sees of it
-    pixels: Tensor | None  # what the tower is given of it, on `grid`; None: not made yet
-    grid: Grid | None
+from .static_scene import StaticSceneFilter
 
 
 class _Pair(NamedTuple):
-    """A slot on its way."""
+    """Two decoded frames of one camera that become a slot."""
 
-    first: _Decoded
-    second: _Decoded
+    first: DecodedFrame  # counted as encoded while it waits for the second
+    second: DecodedFrame  # counted as in work
 
     @property
     def camera(self) -> str:
         return self.second.frame.camera
 
 
-class _UnusableSize(ValueError):
-    reason = "unusable_size"
-
-
 class Ingest:
-    """Takes frames from the mailboxes, cameras in turn. Owned by the engine's worker; frames are decoded beside it.
+    """Takes frames from the mailboxes, cameras in turn. Owned by the engine's worker; the prefetch thread decodes.
 
-    Whatever is wrong with a frame is counted at its mailbox and said; the memory only ever sees whole slots.
-    `slot_period_ns`, the stamp length of a slot, may change between two steps. `make_room` is called when the device
-    runs out of memory, `wake` when there is something to do.
+    A bad frame is counted at its mailbox and logged; the memory gets complete slots only.
     """
 
-    def __init__(
-        self,
-        model: VisionLanguageModel,
-        memory: Memory,
-        mailboxes: Mapping[str, Mailbox],
-        log: ThrottledLog,
-        slot_period_ns: int,
-        on_jump_back: JumpBack = JumpBack.IGNORE,
-        make_room: Callable[[], object] = lambda: None,
-        wake: Callable[[], object] = lambda: None,
-        static: StaticLimits = OPEN,
-    ) -> None:
+    def __init__(self, context: Context, config: EngineConfig, mailboxes: Mapping[str, Mailbox]) -> None:
         self.encode_s = Durations()
         self.update_s = Durations()
         self.novelty_sum = 0.0
-        self.gate = StaticSceneFilter(static)
-        self.ahead = Prefetch(mailboxes, self._decode, wake)
-        self._model = model
-        self._memory = memory
-        self._mailboxes = mailboxes
-        self._log = log
-        self.slot_period_ns = slot_period_ns
-        self._on_jump_back = on_jump_back
-        self._make_room = make_room
+        self.out_of_memory = False  # set when a slot did not fit on the device; the worker frees memory and resets it
+        self.mailboxes = mailboxes
+        self._model = context.model
+        self._memory = context.memory
+        self._log = context.log
+        self._static_filter = StaticSceneFilter(config.static_scene)
+        self._decoder = FrameDecoder(context.model, self._static_filter)
+        self.prefetch = Prefetch(mailboxes, self._decoder, context.wake)
         self._turns = list(mailboxes)
-        self._half: dict[str, _Decoded] = {}
-        self._size: dict[str, tuple[int, int]] = {}
-        self._grid: Grid | None = None
-        self._shift_ns: dict[str, int] = {}  # what brings a camera's stamps behind what it showed before they jumped
+        self._unpaired: dict[str, DecodedFrame] = {}  # frames that wait for the second one of their slot
+        self._shift_ns: dict[str, int] = {}  # added to a camera's stamps after a time jump, see Slot.shift_ns
+        self.apply(config)
+
+    def apply(self, config: EngineConfig) -> None:
+        """Adopt new rates and limits."""
+        self._slot_period_ns = config.slot_period_ns
+        self._max_pair_ns = config.max_pair_ns
+        self._on_jump_back = config.on_jump_back
+        self._static_filter.config = config.static_scene
 
     def reset(self) -> None:
-        """Forget what waits to be taken in, the grid and the shifts; novelty is summed up anew."""
-        for camera in self._mailboxes:
+        """Forget the frames under way, the grid, the time shifts and the sum of novelty."""
+        for camera in self.mailboxes:
             self.forget(camera, ALWAYS)
-        self._size.clear()
+        self._decoder.reset()
         self._shift_ns.clear()
-        self._grid = None
         self.novelty_sum = 0.0
 
     def forget(self, camera: str, interval: Interval) -> None:
-        """Let go of the frames that wait to be taken in, and of what the gate compares with, seen in `interval`."""
-        half = self._half.get(camera)
-        if half is not None and interval.touches(half.frame.stamp_ns, half.frame.stamp_ns):
-            self._part(camera, "forgotten")
-        self.ahead.let_go(camera, "forgotten", interval)
-        self.gate.forget(camera, interval)
+        """Drop the frames of `camera` under way, and the reference of its static-scene filter, seen in `interval`."""
+        waiting = self._unpaired.get(camera)
+        if waiting is not None and interval.touches(waiting.frame.stamp_ns, waiting.frame.stamp_ns):
+            self._drop_unpaired(camera, "forgotten")
+        self.prefetch.drop(camera, "forgotten", interval)
+        self._static_filter.forget(camera, interval)
 
-    def step(self, most: int = 1) -> bool:
-        """Handle frames that are ready, until `most` slots go through the tower together. False when there was none."""
+    def step(self, max_slots: int = 1) -> bool:
+        """Handle decoded frames until `max_slots` slots are encoded in one pass. Returns False if there was none."""
         pairs: list[_Pair] = []
-        took_in = False
+        any_frame = False
         for camera in list(self._turns):
-            ready = self.ahead.next(camera)
-            if ready is None:
+            decoded = self.prefetch.pop(camera)
+            if decoded is None:
                 continue
-            took_in = True
+            any_frame = True
             self._turns.remove(camera)
             self._turns.append(camera)
-            pair = self._handle(*ready)
-            if pair is not None and not self._rests(pair):
+            pair = self._pair(*decoded)
+            if pair is not None and not self._extend_static(pair):
                 pairs.append(pair)
-            if (pair is None and most == 1) or len(pairs) == most:
+            if (pair is None and max_slots == 1) or len(pairs) == max_slots:
                 break
-        self._take_in(pairs)
-        return took_in
+        self._encode(pairs)
+        return any_frame
 
-    def _decode(self, frame: Frame) -> _Decoded:
-        """On the thread beside the worker, which may settle the grid or close the gate meanwhile: see `_pixels`."""
-        rgb, grid, pixels = frame.decode(), self._grid, None
-        blocks = block_means(rgb) if self.gate.limits.threshold else ()
-        if grid is not None and frame.camera in self._size and not self.gate.resembles(frame.camera, blocks):
-            pixels = self._model.prepare(rgb, grid)
-        return _Decoded(frame, rgb, blocks, pixels, grid)
-
-    def _pixels(self, decoded: _Decoded, grid: Grid) -> Tensor:
-        if decoded.pixels is not None and decoded.grid == grid:
-            return decoded.pixels
-        return self._model.prepare(decoded.rgb, grid)
-
-    def _handle(self, frame: Frame, ready: Future[_Decoded]) -> _Pair | None:
-        """The slot that is whole with this frame, if any."""
-        mailbox = self._mailboxes[frame.camera]
+    def _pair(self, frame: Frame, result: Future[DecodedFrame]) -> _Pair | None:
+        """The slot that this frame completes, if any."""
+        mailbox = self.mailboxes[frame.camera]
         if frame.jumped:
             self._follow_jump(frame)
         try:
-            decoded = ready.result()
-            self._settle_grid(decoded, mailbox)
-        except Exception as error:  # whatever a camera sends must not stop the worker
+            decoded = result.result()
+            self._fit_size(decoded, mailbox)
+        except Exception as error:  # a camera's data must not stop the worker
             reason = getattr(error, "reason", "undecodable")
-            mailbox.dropped(reason)
-            self._log.report(f"{frame.camera}/{reason}", f"camera {frame.camera!r}: frame dropped: {error}")
+            mailbox.count_dropped(reason)
+            self._log.report(f"{frame.camera}/{reason}", f"camera {frame.camera}: dropped frame: {error}")
             return None
-        if not self._pairs(frame):
-            self._part(frame.camera, "unpaired")
-        first = self._half.pop(frame.camera, None)
+        if not self._shows_same_moment(frame):
+            self._drop_unpaired(frame.camera, "unpaired")
+        first = self._unpaired.pop(frame.camera, None)
         if first is None:
-            self._half[frame.camera] = decoded
-            mailbox.encoded()
+            self._unpaired[frame.camera] = decoded
+            mailbox.count_encoded()
             return None
         return _Pair(first, decoded)
 
-    def _rests(self, pair: _Pair) -> bool:
-        """Let the newest slot of a camera stay where this one shows no change."""
-        camera, second = pair.camera, pair.second.frame
-        if not self.gate.rests(camera, (pair.first.blocks, pair.second.blocks), second.stamp_ns):
+    def _extend_static(self, pair: _Pair) -> bool:
+        """Extend the camera's newest slot if this one shows no change. Returns False if it has to be encoded."""
+        camera, second, blocks = pair.camera, pair.second.frame, (pair.first.blocks, pair.second.blocks)
+        if not self._static_filter.is_static(camera, blocks, second.stamp_ns):
             return False
-        time_ns = second.stamp_ns + self._shift_ns.get(camera, 0)
-        before = self._memory.newest_of(camera)
-        if before is None or before[1] != self.gate.until_ns(camera):  # it was forgotten, in part or as a whole
+        newest = self._memory.newest_of(camera)
+        if newest is None or newest[1] != self._static_filter.until_ns(camera):  # forgotten, in part or as a whole
             return False
         began = time.perf_counter()
+        time_ns = second.stamp_ns + self._shift_ns.get(camera, 0)
         self._memory.extend(camera, Extension(1, time_ns, time_ns, second.stamp_ns))
         self.update_s.add(time.perf_counter() - began)
-        self.gate.stays(camera, second.stamp_ns)
-        self._mailboxes[camera].rested()
+        self._static_filter.extend(camera, second.stamp_ns)
+        self.mailboxes[camera].count_static()
         return True
 
-    def _take_in(self, pairs: Sequence[_Pair]) -> None:
-        """Encode slots together, and insert each; alone where they fail together: each costs itself only."""
+    def _encode(self, pairs: Sequence[_Pair]) -> None:
+        """Encode slots in one pass and insert them; one by one if the pass fails, so that each costs itself only."""
         if not pairs:
             return
-        assert self._grid is not None
-        grid, began = self._grid, time.perf_counter()
-        thumbnails = [self.ahead.beside(partial(thumbnail, pair.second.rgb)) for pair in pairs]
+        grid, began = self._decoder.grid, time.perf_counter()
+        thumbnails = [self.prefetch.submit(partial(thumbnail, pair.second.rgb)) for pair in pairs]
         try:
-            slots = [[self._pixels(decoded, grid) for decoded in pair] for pair in pairs]
+            slots = [[self._decoder.pixels(decoded) for decoded in pair] for pair in pairs]
             features = self._model.encode_slots(slots, grid)
             if features[0][0].is_cuda:
                 torch.cuda.synchronize(features[0][0].device)
@@ -198,27 +156,26 @@ class Ingest:
                 self._fail(pairs[0], error)
             else:
                 for pair in pairs:
-                    self._take_in([pair])
+                    self._encode([pair])
             return
         each_s = (time.perf_counter() - began) / len(pairs)
-        for pair, (low, detail), picture in zip(pairs, features, thumbnails, strict=True):
+        for pair, (low, detail), jpeg in zip(pairs, features, thumbnails, strict=True):
             self.encode_s.add(each_s)
             try:
-                self._insert(pair, low, detail, picture.result(), grid)
+                self._insert(pair, low, detail, jpeg.result(), grid)
             except Exception as error:
                 self._fail(pair, error)
 
     def _fail(self, pair: _Pair, error: Exception) -> None:
-        """A slot that fails costs its two frames, never the stream."""
-        reason, camera, mailbox = "encode_failed", pair.camera, self._mailboxes[pair.camera]
-        if isinstance(error, torch.OutOfMemoryError):
-            reason = "out_of_memory"
-            self._make_room()
-        mailbox.dropped(reason)
-        mailbox.withdrawn(reason)
-        self._log.report(f"{camera}/{reason}", f"camera {camera!r}: slot dropped: {error}")
+        """Drop the frames of a slot that failed."""
+        is_oom = isinstance(error, torch.OutOfMemoryError)
+        self.out_of_memory |= is_oom
+        reason, camera = "out_of_memory" if is_oom else "encode_failed", pair.camera
+        self.mailboxes[camera].count_dropped(reason)
+        self.mailboxes[camera].count_encoded_as_dropped(reason)
+        self._log.report(f"{camera}/{reason}", f"camera {camera}: dropped slot: {error}")
 
-    def _insert(self, pair: _Pair, low: Tensor, detail: Tensor, picture: bytes, grid: Grid) -> None:
+    def _insert(self, pair: _Pair, low: Tensor, detail: Tensor, jpeg: bytes, grid: Grid) -> None:
         first, second, camera = pair.first.frame, pair.second.frame, pair.camera
         slot = Slot(
             camera=camera,
@@ -228,66 +185,63 @@ class Ingest:
             low=low,
             detail=detail,
             grid=grid,
-            thumbnail=picture,
+            thumbnail=jpeg,
             shift_ns=self._shift_ns.get(camera, 0),
         )
         began = time.perf_counter()
         self.novelty_sum += self._memory.insert(slot)
         self.update_s.add(time.perf_counter() - began)
-        self.gate.encoded(camera, (pair.first.blocks, pair.second.blocks), first.stamp_ns, second.stamp_ns)
-        self._mailboxes[camera].encoded()
+        blocks = (pair.first.blocks, pair.second.blocks)
+        self._static_filter.set_reference(camera, blocks, first.stamp_ns, second.stamp_ns)
+        self.mailboxes[camera].count_encoded()
 
-    def _pairs(self, frame: Frame) -> bool:
-        """Whether a frame and the one that waits for it, if any, show one moment."""
-        half = self._half.get(frame.camera)
-        return half is None or 0 < frame.stamp_ns - half.frame.stamp_ns <= longest_pair_ns(self.slot_period_ns)
+    def _shows_same_moment(self, frame: Frame) -> bool:
+        """Returns True if a frame is close enough to the one that waits for it, if any."""
+        waiting = self._unpaired.get(frame.camera)
+        return waiting is None or 0 < frame.stamp_ns - waiting.frame.stamp_ns <= self._max_pair_ns
 
-    def _part(self, camera: str, reason: str) -> None:
-        """Give up on the frame that waits for its pair, if any."""
-        if self._half.pop(camera, None) is not None:
-            self._mailboxes[camera].withdrawn(reason)
+    def _drop_unpaired(self, camera: str, reason: str) -> None:
+        """Drop the frame that waits for the second one of its slot, if any."""
+        if self._unpaired.pop(camera, None) is not None:
+            self.mailboxes[camera].count_encoded_as_dropped(reason)
 
     def _follow_jump(self, frame: Frame) -> None:
+        """Handle a camera whose stamps jumped back, by time.on_jump_back."""
         camera = frame.camera
-        self._part(camera, "unpaired")
-        self.gate.forget(camera)
+        self._drop_unpaired(camera, "unpaired")
+        self._static_filter.forget(camera)
         if self._on_jump_back is JumpBack.RESET:
             self._memory.forget(Scope((camera,)))
             self._shift_ns.pop(camera, None)
         elif self._on_jump_back is JumpBack.FORK:
-            self._shift_ns[camera] = self._shift_behind(camera, frame.stamp_ns)
+            self._shift_ns[camera] = self._fork_shift_ns(camera, frame.stamp_ns)
 
-    def _shift_behind(self, camera: str, stamp_ns: int) -> int:
-        """The shift that puts `stamp_ns` behind all that the memory holds of `camera`.
+    def _fork_shift_ns(self, camera: str, stamp_ns: int) -> int:
+        """The shift that puts `stamp_ns` after everything that the memory holds of `camera`.
 
-        Cameras on one clock jump together: the shift of another one serves, where it leads near the newest slot, so
-        that they stay in step. Else the new time begins one sampled frame after the newest.
+        Cameras on one clock jump together: they stay in step if they share a shift, where it leads near the newest
+        slot. Otherwise the new time begins one sampled frame after the newest.
         """
         if not self._memory.entries:
             return 0
-        begin_ns = self._memory.newest[0] + self.slot_period_ns // 2
+        begin_ns = self._memory.newest[0] + self._slot_period_ns // 2
         (own_newest_ns, _) = self._memory.newest_of(camera) or (0, 0)
         others = [shift for other, shift in self._shift_ns.items() if other != camera]
-        near_ns = begin_ns + longest_pair_ns(self.slot_period_ns)
-        serving = [shift for shift in others if own_newest_ns < stamp_ns + shift <= near_ns]
-        return max(serving, default=begin_ns - stamp_ns)
+        near_ns = begin_ns + self._max_pair_ns
+        shared = [shift for shift in others if own_newest_ns < stamp_ns + shift <= near_ns]
+        return max(shared, default=begin_ns - stamp_ns)
 
-    def _settle_grid(self, decoded: _Decoded, mailbox: Mailbox) -> None:
-        """One grid for the whole memory, from the first frame: whatever has another shape is fitted into it."""
-        camera, size = decoded.frame.camera, decoded.rgb.shape[:2]
-        before = self._size.get(camera)
-        if size == before:
+    def _fit_size(self, decoded: DecodedFrame, mailbox: Mailbox) -> None:
+        """Fit a frame to the memory's grid; count and log a change of its size. Raises UnusableSize."""
+        before = self._decoder.fit(decoded)
+        if before is None:
             return
-        try:
-            own = self._model.grid(*size)
-        except ValueError as error:
-            raise _UnusableSize(error) from error
-        self._grid = self._grid or own
-        self._size[camera] = size
-        fitted = "" if own == self._grid else ": fitted into the memory's grid, between bars where proportions differ"
-        if before is not None:
-            mailbox.resized()
-            change = f"image size changed from {before} to {size} (height, width)"
-            self._log.report(f"{camera}/size", f"camera {camera!r}: {change}{fitted}")
-        elif fitted:
-            self._log.report(f"{camera}/size", f"camera {camera!r}: images of {size} (height, width){fitted}")
+        camera, size = decoded.frame.camera, decoded.rgb.shape[:2]
+        how = ": letterboxed to the grid of the memory" if self._decoder.is_letterboxed(decoded) else ""
+        if before != (0, 0):
+            mailbox.count_resized()
+            self._log.report(
+                f"{camera}/size", f"camera {camera}: image size changed from {before} to {size} (height, width){how}"
+            )
+        elif how:
+            self._log.report(f"{camera}/size", f"camera {camera}: images of {size} (height, width){how}")

@@ -1,4 +1,4 @@
-"""Frames on their way to the model: the newest one of each camera, sampled by message stamp, all counted."""
+"""Mailbox: samples one camera by message stamp, holds its newest frame and counts every frame."""
 
 from __future__ import annotations
 
@@ -8,25 +8,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from flash_vstream_ros.memory.spans import Interval
 
 from .stamps import Stamp, StampWatch
 
-# A camera that is meant to run at the sampling rate jitters; without slack every second frame would be missed.
-LARGEST_SLACK = 0.1  # sampling periods
-THUMBNAIL_SIDE = 160
+# A camera at the sampling rate jitters; without slack every second frame would be missed.
+MAX_SLACK = 0.1  # sampling periods
 
 
 @dataclass(frozen=True)
 class Frame:
     """One camera image, not yet decoded.
 
-    `stamp_ns` is message time in nanoseconds; `decode()` gives RGB uint8 [height, width, 3] or raises an
-    exception whose attribute `reason` is a short name to count it by. `jumped`: its camera's time jumped back since
-    the frame that was taken before it.
+    `stamp_ns` is message time in nanoseconds. `decode()` returns RGB uint8 [height, width, 3] or raises an exception
+    whose attribute `reason` is a short name to count it by. `jumped`: the camera's stamps jumped back between the
+    frame taken before and this one.
     """
 
     camera: str
@@ -38,22 +36,22 @@ class Frame:
 
 @dataclass(frozen=True)
 class FrameCounts:
-    """What became of the frames of one or more cameras: received = encoded + static + gated + dropped + pending."""
+    """Frames of one or more cameras: received = encoded + static + gated + dropped + pending."""
 
     received: int
     encoded: int
-    gated: int
+    gated: int  # between two samples
     pending: int
     drops: tuple[tuple[str, int], ...]
     newest_ns: int
     resolution_changes: int = 0
     jumps_back: int = 0
     jumps_forward: int = 0
-    static: int = 0  # of slots that showed no change and were not encoded
+    static: int = 0  # in slots without a change, which are not encoded
 
     @property
     def taken_in(self) -> int:
-        """Frames that the memory stands for, as long as it forgets nothing."""
+        """Frames in the memory, as long as it forgets nothing."""
         return self.encoded + self.static
 
     @property
@@ -79,18 +77,18 @@ class FrameCounts:
         )
 
 
-class Noted(NamedTuple):
-    """What a mailbox noticed of a frame."""
+class OfferResult(NamedTuple):
+    """What a mailbox found out about a frame."""
 
     stamp: Stamp
     dropped: str | None  # the reason
-    jumped_ns: int  # how far the last jump or leap of this camera's time went
+    jumped_ns: int  # size of the last time jump or leap of this camera
 
 
 class Mailbox:
-    """Holds the newest due frame of one camera. Image callbacks offer, the worker takes; any thread may count.
+    """Holds the newest due frame of one camera. Image callbacks offer frames, the prefetch takes them. Thread safe.
 
-    `offer` only compares stamps and swaps one reference, so a camera is never held up by the model.
+    `offer` only compares stamps and swaps one reference, so the model never delays a camera.
     """
 
     def __init__(self, sample_fps: float, watch: StampWatch | None = None) -> None:
@@ -109,10 +107,10 @@ class Mailbox:
         self._drops: Counter[str] = Counter()
         self._resolution_changes = 0
 
-    def sample(self, sample_fps: float, leap_ns: int | None = None) -> None:
-        """Take frames at another rate; the next one is due one new period after the last.
+    def set_rate(self, sample_fps: float, leap_ns: int | None = None) -> None:
+        """Change the sampling rate; the next frame is due one new period after the last.
 
-        `leap_ns`: from where on a step of time is a leap, when that changes with it.
+        `leap_ns`: new limit beyond which a step of the stamps is a leap.
         """
         with self._lock:
             before_ns, self._period_ns = self._period_ns, round(1e9 / sample_fps)
@@ -121,19 +119,19 @@ class Mailbox:
             if leap_ns is not None:
                 self._watch.leap_ns = leap_ns
 
-    def offer(self, frame: Frame) -> Noted:
-        """Take `frame` when its stamp is due."""
+    def offer(self, frame: Frame) -> OfferResult:
+        """Hold `frame` if it is due, in place of an older one."""
         with self._lock:
             self._received += 1
             before_ns = self._watch.newest_ns
-            stamp = self._watch.judge(frame.stamp_ns)
-            dropped = self._unfit(frame, stamp)
+            stamp = self._watch.classify(frame.stamp_ns)
+            dropped = self._reject_reason(frame, stamp)
             if dropped is None:
-                self._keep_when_due(frame, frame.stamp_ns - before_ns)
-            return Noted(stamp, dropped, self._watch.jumped_ns)
+                self._hold_if_due(frame, frame.stamp_ns - before_ns)
+            return OfferResult(stamp, dropped, self._watch.jumped_ns)
 
-    def _unfit(self, frame: Frame, stamp: Stamp) -> str | None:
-        """Drop a frame that cannot be taken whenever it comes: the reason."""
+    def _reject_reason(self, frame: Frame, stamp: Stamp) -> str | None:
+        """Drop a frame that is unusable by its stamp, or paused. Returns the reason; None for a good frame."""
         if stamp is Stamp.ZERO:
             return self._drop("zero_stamp")
         if frame.stamp_ns != self._watch.newest_ns or stamp is Stamp.LATE:
@@ -143,50 +141,50 @@ class Mailbox:
             self._jumped |= stamp is Stamp.JUMP
         return self._drop("paused") if self._paused else None
 
-    def _keep_when_due(self, frame: Frame, step_ns: int) -> None:
-        slack_ns = max(0, min(step_ns // 2, int(LARGEST_SLACK * self._period_ns)))
+    def _hold_if_due(self, frame: Frame, step_ns: int) -> None:
+        slack_ns = max(0, min(step_ns // 2, int(MAX_SLACK * self._period_ns)))
         if frame.stamp_ns < self._due_ns - slack_ns:
             self._gated += 1
             return
-        # Keep to the sampling grid, so that jitter does not add up; start a new grid after a gap.
+        # Stay on the sampling grid, so that jitter does not add up; start a new grid after a gap.
         self._due_ns += self._period_ns
         if self._due_ns <= frame.stamp_ns:
             self._due_ns = frame.stamp_ns + self._period_ns
-        self._let_go("superseded")
+        self._drop_waiting("superseded")
         self._waiting = frame
-        self._watch.kept()
+        self._watch.count_kept()
 
     def pause(self) -> None:
-        """Drop every frame from now on, and the one that waits."""
+        """Drop every frame from now on, and the one held."""
         with self._lock:
             self._paused = True
-            self._let_go("paused")
+            self._drop_waiting("paused")
 
     def resume(self) -> None:
         with self._lock:
             self._paused = False
 
     def forget(self, interval: Interval) -> None:
-        """Let go of the waiting frame when its stamp lies in `interval`."""
+        """Drop the frame held if its stamp is in `interval`."""
         with self._lock:
             if self._waiting is not None and interval.touches(self._waiting.stamp_ns, self._waiting.stamp_ns):
-                self._let_go("forgotten")
+                self._drop_waiting("forgotten")
 
     def reset(self) -> None:
-        """Let go of the waiting frame, and of time: the next stamp may be any."""
+        """Drop the frame held and forget the stamps: the next one may be any."""
         with self._lock:
-            self._let_go("forgotten")
+            self._drop_waiting("forgotten")
             self._watch.restart()
             self._due_ns, self._jumped = 0, False
 
     def reject(self, reason: str) -> None:
-        """Count an image that was refused before it became a frame."""
+        """Count an image that was rejected before it became a frame."""
         with self._lock:
             self._received += 1
             self._drop(reason)
 
     def take(self) -> Frame | None:
-        """The waiting frame, now in work; the taker settles it with `encoded`, `rested` or `dropped`."""
+        """Take out the frame held. It is in work until `count_encoded`, `count_static` or `count_dropped`."""
         with self._lock:
             frame, self._waiting = self._waiting, None
             if frame is None:
@@ -195,31 +193,33 @@ class Mailbox:
             self._in_work += 1
             return replace(frame, jumped=jumped)
 
-    def encoded(self) -> None:
+    def count_encoded(self) -> None:
+        """Count a frame in work as encoded; also the first one of a slot, while it waits for the second."""
         with self._lock:
             self._in_work -= 1
             self._encoded += 1
 
-    def rested(self) -> None:
-        """A frame, and the one before it that was counted as encoded, showed no change."""
+    def count_static(self) -> None:
+        """Count the frames of a slot without a change: one in work, and the first one, counted as encoded before."""
         with self._lock:
             self._in_work -= 1
             self._encoded -= 1
             self._static += 2
 
-    def dropped(self, reason: str) -> None:
+    def count_dropped(self, reason: str) -> None:
+        """Count a frame in work as dropped."""
         with self._lock:
             self._in_work -= 1
             self._drop(reason)
 
-    def withdrawn(self, reason: str, frames: int = 1) -> None:
-        """Frames counted as encoded did not reach the memory after all."""
+    def count_encoded_as_dropped(self, reason: str) -> None:
+        """Count a frame as dropped that was counted as encoded before."""
         with self._lock:
-            self._encoded -= frames
-            self._drops[reason] += frames
+            self._encoded -= 1
+            self._drop(reason)
 
-    def resized(self) -> None:
-        """The camera's pictures have another size from now on."""
+    def count_resized(self) -> None:
+        """Count a change of the image size."""
         with self._lock:
             self._resolution_changes += 1
 
@@ -238,7 +238,7 @@ class Mailbox:
                 static=self._static,
             )
 
-    def _let_go(self, reason: str) -> None:
+    def _drop_waiting(self, reason: str) -> None:
         if self._waiting is not None:
             self._waiting = None
             self._drop(reason)
@@ -246,12 +246,3 @@ class Mailbox:
     def _drop(self, reason: str) -> str:
         self._drops[reason] += 1
         return reason
-
-
-def thumbnail(rgb: np.ndarray) -> bytes:
-    """JPEG of an RGB uint8 image [height, width, 3], its longest side at most 160 pixels."""
-    scale = min(1.0, THUMBNAIL_SIDE / max(rgb.shape[:2]))
-    size = (max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale)))
-    small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
-    encoded, jpeg = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
-    return jpeg.tobytes() if encoded else b""

@@ -1,7 +1,7 @@
-"""What is worth the vision tower: slots that show a change since the last one of their camera that was encoded.
+"""Static-scene filter: a slot without a change since the camera's last encoded one is not encoded.
 
-A change is that of the block that changed most: a mean over the picture would lose a small object. And it is one since
-the slot that was encoded last, not since the frame before: what changes slowly adds up until it shows.
+The change is that of the block that changed most: a mean over the image would miss a small object. It is measured
+against the slot encoded last, not against the frame before, so that slow changes add up.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ import numpy as np
 
 from flash_vstream_ros.memory.spans import ALWAYS, Interval
 
-BLOCKS = 32  # along the shorter side: a block is a patch of a tower that sees 448 pixels of 14
-LARGEST_BLOCK = 257  # px: so many levels add up to what 16 bits hold
+BLOCKS = 32  # along the shorter side: a block is a 14 px patch of a tower that sees 448 px
+MAX_BLOCK = 257  # px: the sum of 257 levels fits into 16 bits
 
 
 @dataclass(frozen=True)
-class StaticLimits:
-    """What counts as a scene that rests."""
+class StaticSceneConfig:
+    """When a slot counts as static."""
 
-    threshold: float = 6.0  # largest change of a block's mean colour that is none [levels of 255]; 0: all is encoded
-    max_interval_s: float = 60.0  # of message time, from one slot that is encoded to the next
+    threshold: float = 6.0  # largest change of a block's mean colour in a static slot [levels of 255]; 0: filter off
+    max_interval_s: float = 60.0  # longest time between two encoded slots, in message time
 
 
-Blocks = tuple[np.ndarray, ...]  # mean colours of a picture's blocks, in parts of [rows, columns, 3] float32
+Blocks = tuple[np.ndarray, ...]  # mean colours of an image's blocks, in parts of [rows, columns, 3] float32
 
 
 @dataclass(frozen=True)
-class _Encoded:
-    """The last encoded slot of a camera, and how long it has stayed. Stamps in ns."""
+class _Reference:
+    """The last encoded slot of a camera, and until when it was extended. Stamps in ns."""
 
     frames: tuple[Blocks, Blocks]
     first_ns: int
@@ -39,12 +39,12 @@ class _Encoded:
 
 
 def block_means(rgb: np.ndarray) -> Blocks:
-    """Mean colours of square blocks of an RGB picture [height, width, 3], [rows, columns, 3] float32 each part.
+    """Mean colours of square blocks of an RGB image [height, width, 3]: parts of [rows, columns, 3] float32.
 
-    Where blocks do not fill it, a second and a third row of them stand at its lower and its right edge.
+    Where blocks do not fill the image, further rows of them are aligned to its lower and its right edge.
     """
     height, width = rgb.shape[:2]
-    side = min(max(1, min(height, width) // BLOCKS), LARGEST_BLOCK)
+    side = min(max(1, min(height, width) // BLOCKS), MAX_BLOCK)
     rows, columns = height // side * side, width // side * side
     parts = [rgb[:rows, :columns]]
     if rows < height:
@@ -57,57 +57,57 @@ def block_means(rgb: np.ndarray) -> Blocks:
 
 
 def _means(part: np.ndarray, side: int) -> np.ndarray:
-    """Of blocks that fill `part`. Columns first, in NumPy, then rows, in OpenCV: each what it does at full speed."""
+    """Mean colours of blocks that fill `part`: NumPy sums over rows, OpenCV over columns, each at its fastest."""
     rows, columns = part.shape[0] // side, part.shape[1] // side
     sums = part.reshape(rows, side, -1, 3).sum(1, dtype=np.uint16)
     return cv2.resize(sums.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA) / side
 
 
 def largest_change(blocks: Blocks, before: Blocks) -> float:
-    """Largest difference of one colour of one block [levels]; inf between pictures of other sizes."""
+    """Largest difference of one colour of one block [levels]; inf between images of different sizes."""
     if not blocks or [part.shape for part in blocks] != [part.shape for part in before]:
         return float("inf")
     return max(cv2.norm(part, other, cv2.NORM_INF) for part, other in zip(blocks, before, strict=True))
 
 
 class StaticSceneFilter:
-    """Remembers the last encoded slot of each camera, as blocks. Owned by the engine's worker; limits may change."""
+    """Keeps the last encoded slot of each camera as a reference. Owned by the engine's worker; `config` may change."""
 
-    def __init__(self, limits: StaticLimits) -> None:
-        self.limits = limits
-        self._encoded: dict[str, _Encoded] = {}
+    def __init__(self, config: StaticSceneConfig) -> None:
+        self.config = config
+        self._references: dict[str, _Reference] = {}
 
-    def rests(self, camera: str, frames: tuple[Blocks, Blocks], stamp_ns: int) -> bool:
-        """Whether a slot shows what the last encoded one of its camera did, frame by frame, and not too long after."""
-        encoded, limits = self._encoded.get(camera), self.limits
-        if encoded is None or not limits.threshold:
+    def is_static(self, camera: str, frames: tuple[Blocks, Blocks], stamp_ns: int) -> bool:
+        """Returns True if a slot equals the camera's reference, frame by frame, and comes soon enough after it."""
+        reference, config = self._references.get(camera), self.config
+        if reference is None or not config.threshold:
             return False
-        if not 0 < stamp_ns - encoded.last_ns <= limits.max_interval_s * 1e9:
+        if not 0 < stamp_ns - reference.last_ns <= config.max_interval_s * 1e9:
             return False
-        pairs = zip(frames, encoded.frames, strict=True)
-        return all(largest_change(blocks, before) <= limits.threshold for blocks, before in pairs)
+        pairs = zip(frames, reference.frames, strict=True)
+        return all(largest_change(blocks, before) <= config.threshold for blocks, before in pairs)
 
-    def resembles(self, camera: str, blocks: Blocks) -> bool:
-        """Whether one frame is like one of those, so that its slot may rest. A guess, from any thread."""
-        encoded, limits = self._encoded.get(camera), self.limits
-        if encoded is None or not limits.threshold:
+    def may_be_static(self, camera: str, blocks: Blocks) -> bool:
+        """Returns True if a frame equals one of the reference's. A guess, from any thread."""
+        reference, config = self._references.get(camera), self.config
+        if reference is None or not config.threshold:
             return False
-        return any(largest_change(blocks, before) <= limits.threshold for before in encoded.frames)
+        return any(largest_change(blocks, before) <= config.threshold for before in reference.frames)
 
     def until_ns(self, camera: str) -> int:
-        """Stamp up to which the last encoded slot of `camera` has stayed."""
-        return self._encoded[camera].until_ns
+        """Stamp until which the camera's reference was extended."""
+        return self._references[camera].until_ns
 
-    def encoded(self, camera: str, frames: tuple[Blocks, Blocks], first_ns: int, last_ns: int) -> None:
-        """From now on slots of `camera` are compared with this one."""
-        self._encoded[camera] = _Encoded(frames, first_ns, last_ns, last_ns)
+    def set_reference(self, camera: str, frames: tuple[Blocks, Blocks], first_ns: int, last_ns: int) -> None:
+        """Compare the camera's slots with this one from now on."""
+        self._references[camera] = _Reference(frames, first_ns, last_ns, last_ns)
 
-    def stays(self, camera: str, until_ns: int) -> None:
-        """The last encoded slot of `camera` was seen again."""
-        self._encoded[camera] = replace(self._encoded[camera], until_ns=until_ns)
+    def extend(self, camera: str, until_ns: int) -> None:
+        """Record that the camera's reference was seen again."""
+        self._references[camera] = replace(self._references[camera], until_ns=until_ns)
 
     def forget(self, camera: str, interval: Interval = ALWAYS) -> None:
-        """Let go of what `camera` showed when it was seen in `interval`."""
-        encoded = self._encoded.get(camera)
-        if encoded is not None and interval.touches(encoded.first_ns, encoded.until_ns):
-            del self._encoded[camera]
+        """Drop the camera's reference if it was seen in `interval`."""
+        reference = self._references.get(camera)
+        if reference is not None and interval.touches(reference.first_ns, reference.until_ns):
+            del self._references[camera]

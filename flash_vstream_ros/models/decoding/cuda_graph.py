@@ -1,7 +1,7 @@
-"""One further token as a recording of all its kernels: a GPU runs them sooner than Python can launch them one by one.
+"""Decode step captured as a CUDA graph: a GPU replays its kernels faster than Python launches them.
 
-A recording is of fixed shapes and addresses. So the step attends to all the room that the cache has, with a mask for
-what is empty, and all that differs from token to token are three numbers in a tensor.
+A graph has fixed shapes and addresses. So the step attends to the whole capacity of the cache, under a mask, and reads
+what differs from token to token from a tensor of three numbers.
 """
 
 from __future__ import annotations
@@ -16,44 +16,45 @@ from torch import Tensor
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache, DynamicLayer
 
-from .grouped_attention import attending, by_group
+from .grouped_attention import by_group, use_kernel
 from .kv_cache import BLOCK, InPlaceCache, InPlaceLayer
+from .language_model import language_device
 
-ROOM = "flash_vstream_room"  # what transformers knows the kernel by
-SPAN = BLOCK // 4  # tokens whose values are summed up by one group of a GPU's processors
-REHEARSALS = 2  # before a recording: libraries choose their kernels and allocate
+FULL_CAPACITY = "vstream_full_capacity"  # name under which transformers finds the kernel
+SPAN = BLOCK // 4  # tokens whose values one group of a GPU's processors sums up
+WARM_UP_ITERATIONS = 2  # before capture: libraries choose their kernels and allocate
 
 Run = Callable[[], Tensor]
 
 
-def whole_room(
+def full_capacity_attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float, **_: Any
 ) -> tuple[Tensor, None]:
-    """As `grouped` for one new token, over a room of whole blocks; `mask` [1, 1, 1, room] tells what of it is used."""
-    groups, room, dim = key.shape[1:]
+    """Attention of one new token over the whole capacity of a cache; `mask` [1, 1, 1, capacity] is True where used."""
+    groups, capacity, dim = key.shape[1:]
     scores = by_group(query, key) @ key.transpose(2, 3) * scaling
     weights = torch.softmax(scores.masked_fill(~mask, -torch.inf), dim=-1, dtype=torch.float32).to(value.dtype)
-    spans = weights.view(groups, -1, room // SPAN, SPAN).transpose(1, 2)
+    spans = weights.view(groups, -1, capacity // SPAN, SPAN).transpose(1, 2)
     output = (spans @ value.view(groups, -1, SPAN, dim)).sum(1, dtype=torch.float32)
     return output.to(query.dtype).reshape(1, 1, -1, dim), None
 
 
-AttentionInterface.register(ROOM, whole_room)
+AttentionInterface.register(FULL_CAPACITY, full_capacity_attention)
 
 
 def cuda_graph(device: torch.device, run: Run) -> Run:
-    """`run` without Python: each call fills the same result from the same tensors, all on one CUDA device."""
+    """Capture `run`, which works on tensors of one CUDA device. Each call of the result replays it in place."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.device(device):
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(REHEARSALS):
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP_ITERATIONS):
                 run()
-        # Another thread makes frames ready meanwhile, and may allocate.
-        with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
+        # The prefetch thread prepares frames meanwhile, and may allocate.
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             output = run()
-        torch.cuda.current_stream().wait_stream(aside)
+        torch.cuda.current_stream().wait_stream(stream)
 
     def replay() -> Tensor:
         graph.replay()
@@ -62,54 +63,59 @@ def cuda_graph(device: torch.device, run: Run) -> Run:
     return replay
 
 
-class RecordedStep:
-    """The step of one network over one cache at a time, recorded anew when the cache has got more room."""
+class CapturedDecodeStep:
+    """The decode step of one network over one cache at a time; captured again when the cache has grown."""
 
-    def __init__(self, network: Any, record: Callable[[Run], Run]) -> None:
+    def __init__(self, network: Any, capture: Callable[[Run], Run]) -> None:
         self._network = network
-        self._record = record
-        self._numbers = torch.zeros(3, dtype=torch.long, device=network.device)  # token, position, place in the cache
+        self._capture = capture
+        # token, position, place in the cache
+        self._inputs = torch.zeros(3, dtype=torch.long, device=language_device(network))
         self._replay: Run | None = None
-        self._recorded: Tensor | None = None  # the first of the buffers that the recording reads and writes
-        self._refused = False
+        self._captured_buffer: Tensor | None = None  # the first of the buffers that the graph reads and writes
+        self._failed = False
 
     @torch.inference_mode()
     def __call__(self, cache: InPlaceCache, token: int, position: int) -> Tensor | None:
-        """Append `token` at `position` on all three axes; logits [vocabulary] of the next one, until the next call.
+        """Append `token` at `position` on all three axes.
 
-        None, and nothing is appended, where this step cannot be recorded; a warning has told why.
+        Returns the logits [vocabulary] of the next one, valid until the next call. Returns None, and appends nothing,
+        where the step cannot be captured; a warning has said why.
         """
-        if self._refused:
+        if self._failed:
             return None
         place = cache.length
-        cache.make_room(place + 1)
-        self._numbers.copy_(torch.tensor([token, position, place]))
-        if self._replay is None or self._recorded is not cache.buffers[0]:
-            self._replay = self._recorded = None
+        cache.reserve(place + 1)
+        self._inputs.copy_(torch.tensor([token, position, place]))
+        if self._replay is None or self._captured_buffer is not cache.buffers[0]:
+            self._replay = self._captured_buffer = None
             try:
-                self._replay = self._record(self._run(cache))
+                self._replay = self._capture(self._step(cache))
             except RuntimeError as error:
-                self._refused = True
-                warnings.warn(f"Tokens are computed kernel by kernel: recording a step failed: {error}", stacklevel=1)
+                self._failed = True
+                warnings.warn(
+                    f"Decoding runs without a CUDA graph, which is slower: capturing a step failed: {error}",
+                    stacklevel=1,
+                )
                 return None
-            self._recorded = cache.buffers[0]
+            self._captured_buffer = cache.buffers[0]
         logits = self._replay()
-        cache.show(place + 1)
+        cache.set_length(place + 1)
         return logits
 
-    def _run(self, cache: InPlaceCache) -> Run:
-        network, numbers = self._network, self._numbers
-        whole = Cache(layers=[_WholeLayer(layer, numbers[2:]) for layer in cache.layers])
-        room = cache.room
+    def _step(self, cache: InPlaceCache) -> Run:
+        network, inputs = self._network, self._inputs
+        full = Cache(layers=[_FullCapacityLayer(layer, inputs[2:]) for layer in cache.layers])
+        capacity = cache.capacity
 
         def run() -> Tensor:
-            used = torch.arange(room, device=numbers.device) <= numbers[2]
-            with attending(network.config.text_config, ROOM):
+            used = torch.arange(capacity, device=inputs.device) <= inputs[2]
+            with use_kernel(network.config.text_config, FULL_CAPACITY):
                 output = network.model.language_model(
-                    inputs_embeds=network.get_input_embeddings()(numbers[None, :1]),
-                    position_ids=numbers[1].expand(3, 1, 1),
+                    inputs_embeds=network.get_input_embeddings()(inputs[None, :1]),
+                    position_ids=inputs[1].expand(3, 1, 1),
                     attention_mask=used[None, None, None],
-                    past_key_values=whole,
+                    past_key_values=full,
                     use_cache=True,
                 )
             logits: Tensor = network.lm_head(output.last_hidden_state[0, -1])
@@ -118,8 +124,8 @@ class RecordedStep:
         return run
 
 
-class _WholeLayer(DynamicLayer):
-    """A layer that puts a new token's key and value at `place` [1], and has all its room attended to."""
+class _FullCapacityLayer(DynamicLayer):
+    """A cache layer that writes a new token's key and value at `place` [1] and returns its whole buffers."""
 
     def __init__(self, layer: InPlaceLayer, place: Tensor) -> None:
         super().__init__()
@@ -132,12 +138,18 @@ class _WholeLayer(DynamicLayer):
         return self._buffers
 
 
-def recorded_step(network: Any) -> RecordedStep | None:
-    """For a network of one GPU with PyTorch's attention kernels; others are asked step by step."""
-    config = network.config.text_config
-    split = len(set(getattr(network, "hf_device_map", {}).values())) > 1
-    whole = set(getattr(config, "layer_types", ())) <= {"full_attention"}
-    alone = network.device.type == "cuda" and not split and whole
-    if not alone or config._attn_implementation == "eager":
+def captured_decode_step(network: Any) -> CapturedDecodeStep | None:
+    """A step for a network whose language model is on one GPU, with PyTorch's attention kernels; None for others."""
+    config, device = network.config.text_config, language_device(network)
+    if device.type != "cuda" or config._attn_implementation == "eager":
         return None
-    return RecordedStep(network, partial(cuda_graph, network.device))
+    if _is_split(network, device) or not set(getattr(config, "layer_types", ())) <= {"full_attention"}:
+        return None
+    return CapturedDecodeStep(network, partial(cuda_graph, device))
+
+
+def _is_split(network: Any, device: torch.device) -> bool:
+    """Returns True if a part of the language model is on another device."""
+    return any(parameter.device != device for parameter in network.model.language_model.parameters()) or (
+        network.lm_head.weight.device != device
+    )

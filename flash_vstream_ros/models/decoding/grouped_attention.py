@@ -1,8 +1,8 @@
-"""Grouped-query attention that reads the keys and values of a group of heads where they lie, once.
+"""Attention kernels for grouped queries: keys and values are read in place, once for each group of heads.
 
-What transformers has for several new tokens on a CPU, and for one whose weights are wanted, first writes a copy of all
-keys and values for every head of a group: with a full memory that is most of the time that a short question takes. And
-it reads a mask of all that is known, which makes a prompt in portions twice as slow as the same one read at once.
+transformers' kernel for several new tokens on a CPU copies all keys and values for every head of a group, which takes
+most of the time of a short question on a full memory. It also reads a mask over the whole cache, which makes chunked
+prefill twice as slow as one pass.
 """
 
 from __future__ import annotations
@@ -15,68 +15,95 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-GROUPED = "flash_vstream_grouped"  # what transformers knows it by
-WEIGHED = "flash_vstream_weighed"  # the same for one new token, and returns its weights
-LARGE_MASK = 1 << 17  # elements from which on reading it takes longer than joining two parts that need none
+GROUPED = "vstream_grouped"  # names under which transformers finds the kernels
+GROUPED_WEIGHTED = "vstream_grouped_weighted"
+SDPA_WEIGHTED = "vstream_sdpa_weighted"
+LARGE_MASK = 1 << 17  # elements; beyond it, reading a mask takes longer than joining two parts without one
 
 
 def grouped(
     module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None = None, **_: Any
 ) -> tuple[Tensor, None]:
-    """Query [1, heads, new, dim] of the last tokens, key and value [1, groups, tokens, dim], to [1, new, heads, dim].
+    """Causal attention of the last tokens, query [1, heads, new, dim], on key and value [1, groups, tokens, dim].
 
-    `mask` is that of `mask_of`: each token sees itself and all before it.
+    Returns [1, new, heads, dim]. `mask` is that of `grouped_mask`.
     """
     new, before = query.shape[2], key.shape[2] - query.shape[2]
     if new == 1:
         output = F.scaled_dot_product_attention(by_group(query, key), key, value, scale=scaling)
         return output.reshape(1, 1, *query.shape[1::2]), None
-    share = query.shape[1] // key.shape[1]
+    heads_per_group = query.shape[1] // key.shape[1]
     if mask is not None:
-        output = F.scaled_dot_product_attention(query, key, value, mask, scale=scaling, enable_gqa=share > 1)
+        output = F.scaled_dot_product_attention(query, key, value, mask, scale=scaling, enable_gqa=heads_per_group > 1)
         return output.transpose(1, 2).contiguous(), None
-    own = [part[:, :, before:].repeat_interleave(share, 1) for part in (key, value)]  # these are few
-    output, weight = _flash(query, *own, 0.0, True, scale=scaling)
+    own = [part[:, :, before:].repeat_interleave(heads_per_group, 1) for part in (key, value)]  # few tokens: cheap
+    output, log_sum = _flash(query, *own, 0.0, True, scale=scaling)
     if before:
-        old, old_weight = _flash(by_group(query, key), key[:, :, :before], value[:, :, :before], scale=scaling)
-        old, old_weight = old.reshape(query.shape), old_weight.reshape(weight.shape)
-        output = torch.lerp(output.float(), old.float(), torch.sigmoid(old_weight - weight)[..., None])
+        old, old_log_sum = _flash(by_group(query, key), key[:, :, :before], value[:, :, :before], scale=scaling)
+        old, old_log_sum = old.reshape(query.shape), old_log_sum.reshape(log_sum.shape)
+        output = torch.lerp(output.float(), old.float(), torch.sigmoid(old_log_sum - log_sum)[..., None])
     return output.to(query.dtype).transpose(1, 2).contiguous(), None
 
 
-def weighed(
+def grouped_weighted(
     module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, **_: Any
 ) -> tuple[Tensor, Tensor]:
-    """As `grouped` for one new token that sees all; also its weights [1, heads, 1, tokens]."""
-    scores = by_group(query, key) @ key.transpose(2, 3) * scaling
-    weights = torch.softmax(scores, dim=-1, dtype=torch.float32)
-    output = weights.to(value.dtype) @ value
-    return output.reshape(1, 1, *query.shape[1::2]), weights.reshape(1, -1, 1, key.shape[2])
+    """`grouped`, and the attention weights [1, heads, 1, tokens] of the last token."""
+    return grouped(module, query, key, value, mask, scaling)[0], last_token_weights(query, key, scaling)
 
 
-def mask_of(*, q_length: int, kv_length: int, **described: Any) -> Tensor | None:
+def sdpa_weighted(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float, **_: Any
+) -> tuple[Tensor, Tensor]:
+    """transformers' sdpa kernel, and the attention weights [1, heads, 1, tokens] of the last token."""
+    output, _none = sdpa_attention_forward(module, query, key, value, mask, scaling=scaling)
+    return output, last_token_weights(query, key, scaling)
+
+
+def last_token_weights(query: Tensor, key: Tensor, scaling: float) -> Tensor:
+    """Attention weights [1, heads, 1, tokens] of the last of the new tokens; it attends to all keys.
+
+    Costs one pass over the keys: a fraction of a decode step.
+    """
+    scores = by_group(query[:, :, -1:], key) @ key.transpose(2, 3) * scaling
+    return torch.softmax(scores, dim=-1, dtype=torch.float32).reshape(1, -1, 1, key.shape[2])
+
+
+def grouped_mask(*, q_length: int, kv_length: int, **described: Any) -> Tensor | None:
     """The mask [1, 1, new, tokens] of `grouped`; None where one new token needs none, or many are faster without."""
     if q_length == 1 or q_length * kv_length >= LARGE_MASK:
         return None
     return sdpa_mask(q_length=q_length, kv_length=kv_length, **described)
 
 
-_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # also returns the logarithm of what it divides by
+_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # also returns the log of the softmax denominator
 AttentionInterface.register(GROUPED, grouped)
-AttentionInterface.register(WEIGHED, weighed)
-AttentionMaskInterface.register(GROUPED, mask_of)
+AttentionInterface.register(GROUPED_WEIGHTED, grouped_weighted)
+AttentionInterface.register(SDPA_WEIGHTED, sdpa_weighted)
+AttentionMaskInterface.register(GROUPED, grouped_mask)
+AttentionMaskInterface.register(GROUPED_WEIGHTED, grouped_mask)
+AttentionMaskInterface.register(SDPA_WEIGHTED, sdpa_mask)
 
 
-def fastest(kernel: str, device: torch.device) -> str:
-    """What a language model loaded with `kernel` reads with: CUDA's kernels read keys in place by themselves."""
+def fastest_kernel(kernel: str, device: torch.device) -> str:
+    """The kernel to use for a language model loaded with `kernel`: CUDA's own kernels read keys in place already."""
     return GROUPED if kernel == "sdpa" and device.type == "cpu" else kernel
 
 
+def weighted_kernel(kernel: str) -> str:
+    """The kernel that computes what `kernel` does and returns the attention weights of the last token.
+
+    Fused kernels return no weights, and the eager one returns those of every token, which fill the device.
+    """
+    return GROUPED_WEIGHTED if kernel == GROUPED else SDPA_WEIGHTED
+
+
 @contextmanager
-def attending(config: Any, kernel: str) -> Iterator[None]:
-    """Switches one text model to another kernel, and back."""
+def use_kernel(config: Any, kernel: str) -> Iterator[None]:
+    """Switch one text model to another attention kernel, and back."""
     before = config._attn_implementation
     config._attn_implementation = kernel
     try:
@@ -86,5 +113,5 @@ def attending(config: Any, kernel: str) -> Iterator[None]:
 
 
 def by_group(query: Tensor, key: Tensor) -> Tensor:
-    """The queries of each head [1, heads, new, dim] as queries of each group [1, groups, heads of it * new, dim]."""
+    """Queries of each head [1, heads, new, dim] as queries of each group [1, groups, heads per group * new, dim]."""
     return query.reshape(1, key.shape[1], -1, query.shape[-1])

@@ -1,4 +1,4 @@
-"""Keys and values of a prompt, written in place: what is cut off costs nothing, and a further token copies nothing."""
+"""Preallocated KV cache: tokens are written in place, and truncation is free."""
 
 from __future__ import annotations
 
@@ -8,51 +8,51 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
-BLOCK = 1024  # tokens; buffers are whole blocks
+BLOCK = 1024  # tokens; buffers are multiples of it
 
 
 class InPlaceLayer(DynamicLayer):
-    """One layer. `keys` and `values` [1, heads, tokens, head_dim] are views of buffers with room for more tokens."""
+    """One layer. `keys` and `values` [1, heads, tokens, head_dim] are views of larger buffers."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.buffers: tuple[Tensor, Tensor] | None = None  # each [1, heads, room, head_dim]
-        self.expected = 0  # tokens that will come in all
+        self.buffers: tuple[Tensor, Tensor] | None = None  # each [1, heads, capacity, head_dim]
+        self.expected_tokens = 0  # size of the next allocation
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Append states [1, heads, new, head_dim]; all keys and all values up to now."""
+        """Append states [1, heads, new, head_dim]. Returns all keys and all values."""
         before = self.get_seq_length()
         length = before + key_states.shape[-2]
-        if self.room < length:
-            self.buffers = self._roomier(length, key_states, value_states)
+        if self.capacity < length:
+            self.buffers = self._allocate(length, key_states, value_states)
         assert self.buffers is not None
         for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
             buffer[..., before:length, :] = states
         self.is_initialized = True
-        self.show(length)
+        self.set_length(length)
         return self.keys, self.values
 
     @property
-    def room(self) -> int:
-        """Tokens that the buffers have room for."""
+    def capacity(self) -> int:
+        """Tokens that fit into the buffers."""
         return self.buffers[0].shape[-2] if self.buffers else 0
 
-    def make_room(self, length: int) -> None:
-        """For so many tokens in all, once there are some."""
-        if self.room < length:
-            assert self.buffers is not None, "shapes are known from the first tokens on"
-            self.buffers = self._roomier(length, *self.buffers)
-            self.show(self.get_seq_length())
+    def reserve(self, tokens: int) -> None:
+        """Grow the buffers to `tokens`. The layer must have been written to: shapes come from the first states."""
+        if self.capacity < tokens:
+            assert self.buffers is not None, "write states first: they give the shapes"
+            self.buffers = self._allocate(tokens, *self.buffers)
+            self.set_length(self.get_seq_length())
 
-    def show(self, length: int) -> None:
-        """Let the first `length` tokens be all there are."""
+    def set_length(self, tokens: int) -> None:
+        """Expose the first `tokens` of the buffers as keys and values."""
         if self.buffers is not None:
-            self.keys, self.values = (buffer[..., :length, :] for buffer in self.buffers)
+            self.keys, self.values = (buffer[..., :tokens, :] for buffer in self.buffers)
 
-    def _roomier(self, length: int, key_states: Tensor, value_states: Tensor) -> tuple[Tensor, Tensor]:
-        room, before = whole_blocks(max(length, self.expected)), self.get_seq_length()
+    def _allocate(self, tokens: int, key_states: Tensor, value_states: Tensor) -> tuple[Tensor, Tensor]:
+        capacity, before = round_up_to_block(max(tokens, self.expected_tokens)), self.get_seq_length()
         keys, values = (
-            states.new_zeros(*states.shape[:-2], room, states.shape[-1]) for states in (key_states, value_states)
+            states.new_zeros(*states.shape[:-2], capacity, states.shape[-1]) for states in (key_states, value_states)
         )
         if before:
             keys[..., :before, :], values[..., :before, :] = self.keys, self.values
@@ -60,14 +60,14 @@ class InPlaceLayer(DynamicLayer):
 
 
 class InPlaceCache(Cache):
-    """What a language model of `layers` attention layers keeps of a prompt [tokens]; empty at first."""
+    """KV cache of a language model with `layers` attention layers; empty at first."""
 
     def __init__(self, layers: int) -> None:
         super().__init__(layers=[InPlaceLayer() for _ in range(layers)])
 
     @property
     def length(self) -> int:
-        """Tokens in it."""
+        """Tokens in the cache."""
         return int(self.get_seq_length())
 
     @property
@@ -75,42 +75,42 @@ class InPlaceCache(Cache):
         return sum(buffer.numel() * buffer.element_size() for buffer in self.buffers)
 
     @property
-    def room(self) -> int:
-        """Tokens that the buffers have room for."""
-        return int(self.layers[0].room)
+    def capacity(self) -> int:
+        """Tokens that fit into the buffers."""
+        return int(self.layers[0].capacity)
 
     @property
     def buffers(self) -> list[Tensor]:
-        """Keys and values [1, heads, room, head_dim] of each layer; others once there is more room."""
+        """Keys and values [1, heads, capacity, head_dim] of each layer; replaced when they grow."""
         return [buffer for layer in self.layers if layer.buffers is not None for buffer in layer.buffers]
 
-    def expect(self, length: int) -> None:
-        """The next buffers shall have room for so many tokens at once: each growth copies all that is there."""
+    def expect(self, tokens: int) -> None:
+        """Let the next allocation fit `tokens`: each growth copies the cache."""
         for layer in self.layers:
-            layer.expected = length
+            layer.expected_tokens = tokens
 
-    def make_room(self, length: int) -> None:
-        """Have buffers for so many tokens; some must be there."""
+    def reserve(self, tokens: int) -> None:
+        """Grow the buffers to `tokens`; the cache must have been written to."""
         for layer in self.layers:
-            layer.make_room(length)
+            layer.reserve(tokens)
 
-    def show(self, length: int) -> None:
-        """Let the first `length` tokens that were written be all there are."""
+    def set_length(self, tokens: int) -> None:
+        """Expose the first `tokens` of the buffers."""
         for layer in self.layers:
-            layer.show(length)
+            layer.set_length(tokens)
 
-    def keep(self, length: int) -> None:
-        """Cut off all but the first `length` tokens; nothing is freed."""
-        self.show(min(length, self.length))
+    def truncate(self, tokens: int) -> None:
+        """Keep the first `tokens` only. Frees and overwrites nothing."""
+        self.set_length(min(tokens, self.length))
 
     @torch.inference_mode()
-    def wipe(self) -> None:
-        """Overwrite all that is in it, what was cut off included."""
+    def zero(self) -> None:
+        """Overwrite the buffers with zeros, truncated tokens included, and empty the cache."""
         for buffer in self.buffers:
             buffer.zero_()
-        self.keep(0)
+        self.truncate(0)
 
 
-def whole_blocks(tokens: int) -> int:
-    """Room that a cache of so many tokens has [tokens]."""
+def round_up_to_block(tokens: int) -> int:
+    """Capacity of a cache for `tokens` [tokens]."""
     return -(-tokens // BLOCK) * BLOCK

@@ -1,7 +1,7 @@
-"""The beginning of a prompt that does not depend on the question, read in portions and kept for every question.
+"""Prefix cache: the prompt up to the question, prefilled in chunks and reused by every question.
 
-Reuse is decided token by token: a key and a value stay as long as the embeddings and position ids of their token, and
-of all before it, are equal to those of the new prompt. So an answer is the cold one, whatever has changed.
+Reuse is decided token by token: keys and values are kept as long as the embeddings and position ids of their token, and
+of all tokens before it, equal those of the new prompt. So an answer is that of the uncached prompt, whatever changed.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from torch import Tensor
 from flash_vstream_ros.memory.slot import MemoryEntry, MemorySnapshot
 from flash_vstream_ros.models.prompt import ChatPrompt
 
-from .cuda_graph import recorded_step
-from .greedy import GreedyGeneration, Prefill, Vocabulary, empty_cache, extend
-from .kv_cache import whole_blocks
+from .cuda_graph import captured_decode_step
+from .greedy import GreedyGeneration, Prefill, Vocabulary
+from .kv_cache import round_up_to_block
+from .language_model import embed_text, empty_cache, forward
 
 
 @dataclass(frozen=True, eq=False)
 class PromptPrefix:
-    """A prompt up to the question, and what is needed to go on from it."""
+    """A prompt up to the question, and what is needed to continue it."""
 
     prefill: Prefill
     text: tuple[int, ...]  # its tokens after the visual ones
@@ -34,7 +35,7 @@ class PromptPrefix:
         return self.prefill.embeds.shape[1]
 
     @property
-    def text_at(self) -> int:
+    def text_start(self) -> int:
         """Tokens before `text`."""
         return self.length - len(self.text)
 
@@ -47,8 +48,8 @@ class PromptPrefix:
 class TextPrefixCache:
     """The PrefixCache of a network with Qwen2-VL's language model.
 
-    `prompt()` gives the prompt in force, `visual(snapshot, before, after)` a prompt's Prefill and `details(snapshot,
-    start)` embeddings [1, tokens, width] and ids [3, 1, tokens] of its DAM as if `start` tokens stood before it.
+    `prompt()` returns the prompt in force, `visual(snapshot, before, after)` a prompt's Prefill, and `details(snapshot,
+    start)` the embeddings [1, tokens, width] and ids [3, 1, tokens] of its DAM after `start` tokens.
     """
 
     def __init__(
@@ -64,132 +65,131 @@ class TextPrefixCache:
         self._prompt = prompt
         self._visual = visual
         self._details = details
-        self._opening: PromptPrefix | None = None
-        self._blocks: list[Hashable] = []  # what stands for each entry that is shown
+        self._prefix: PromptPrefix | None = None
+        self._blocks: list[Hashable] = []  # identity of each entry in the prefix
         self._cache = empty_cache(network)
-        self._step = recorded_step(network)
-        self._lent: int | None = None  # tokens of the opening that may be in the cache when it comes back
+        self._step = captured_decode_step(network)
+        self._answer_prefix_tokens: int | None = None  # while an answer runs: tokens of the cache to keep after it
 
     @property
     def ready(self) -> bool:
-        return self._opening is not None and self.length >= self._opening.text_at
+        return self._prefix is not None and self.cached_tokens >= self._prefix.text_start
 
     @property
-    def length(self) -> int:
-        return self._cache.length if self._lent is None else min(self._cache.length, self._lent)
+    def cached_tokens(self) -> int:
+        if self._answer_prefix_tokens is None:
+            return self._cache.length
+        return min(self._cache.length, self._answer_prefix_tokens)
 
     @property
-    def left(self) -> int:
-        return self._opening.length - self.length if self._opening else 0
+    def remaining_tokens(self) -> int:
+        return self._prefix.length - self.cached_tokens if self._prefix else 0
 
     @property
     def bytes(self) -> int:
-        return self._cache.bytes + (_bytes(self._opening.prefill) if self._opening else 0)
+        return self._cache.bytes + (_bytes(self._prefix.prefill) if self._prefix else 0)
 
     def bytes_for(self, visual_tokens: int) -> int:
         prompt, config = self._prompt(), self._network.config.text_config
         tokens = len(prompt.before) + visual_tokens + len(prompt.leading)
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        of_cache = 2 * config.num_hidden_layers * config.num_key_value_heads * head_dim
+        cache_width = 2 * config.num_hidden_layers * config.num_key_value_heads * head_dim
         item = self._network.dtype.itemsize
-        return item * (of_cache * whole_blocks(tokens) + config.hidden_size * tokens) + 3 * 8 * tokens
+        return item * (cache_width * round_up_to_block(tokens) + config.hidden_size * tokens) + 3 * 8 * tokens
 
     @torch.inference_mode()
-    def show(self, snapshot: MemorySnapshot, stable: bool = False) -> tuple[int, ...]:
+    def set_snapshot(self, snapshot: MemorySnapshot, stable: bool = False) -> tuple[int, ...]:
         prompt = self._prompt()
         prefill = self._visual(snapshot, prompt.before, prompt.leading)
         blocks = _blocks(prefill, snapshot.entries)
         order = stable_order(self._blocks if stable else (), blocks)
         self._blocks = [blocks[place] for place in order]
-        self._go_on_with(PromptPrefix(reordered(prefill, order), prompt.leading))
+        self._set_prefix(PromptPrefix(reordered(prefill, order), prompt.leading))
         return order
 
     @torch.inference_mode()
-    def renew(self) -> None:
-        opening, text = self._opening, self._prompt().leading
-        if opening is None or opening.text == text:
+    def update_instruction(self) -> None:
+        prefix, text = self._prefix, self._prompt().leading
+        if prefix is None or prefix.text == text:
             return
-        before, at = opening.prefill, opening.text_at
-        embeds, ids = self._text(text, opening.text_id)
+        before, start = prefix.prefill, prefix.text_start
+        embeds, ids = embed_text(self._network, text, prefix.text_id)
         prefill = replace(
             before,
-            embeds=torch.cat([before.embeds[:, :at], embeds], dim=1),
-            ids=torch.cat([before.ids[..., :at], ids], dim=2),
-            next_id=opening.text_id + len(text),
+            embeds=torch.cat([before.embeds[:, :start], embeds], dim=1),
+            ids=torch.cat([before.ids[..., :start], ids], dim=2),
+            next_id=prefix.text_id + len(text),
         )
-        self._go_on_with(PromptPrefix(prefill, text))
+        self._set_prefix(PromptPrefix(prefill, text))
 
     @torch.inference_mode()
-    def read(self, tokens: int) -> None:
-        assert self._lent is None, "an answer has it"
-        if self._opening is not None and self.left:
-            begin = self.length
-            prefill, end = self._opening.prefill, min(begin + tokens, self._opening.length)
-            extend(self._network, self._cache, prefill.embeds[:, begin:end], prefill.ids[..., begin:end])
+    def prefill(self, tokens: int) -> None:
+        self._check_no_answer()
+        if self._prefix is not None and self.remaining_tokens:
+            begin = self.cached_tokens
+            prefill, end = self._prefix.prefill, min(begin + tokens, self._prefix.length)
+            forward(self._network, self._cache, prefill.embeds[:, begin:end], prefill.ids[..., begin:end])
 
     @torch.inference_mode()
     def answer(
         self, question: str, max_new_tokens: int, newer: MemorySnapshot | None = None
     ) -> tuple[GreedyGeneration, int]:
-        opening = self._opening
-        if opening is None:
-            raise ValueError("There is no snapshot to answer from: show one first.")
-        assert self._lent is None, "another answer has it"
+        prefix = self._prefix
+        if prefix is None:
+            raise ValueError("The prefix cache has no snapshot to answer from: call set_snapshot first.")
+        self._check_no_answer()
         text = self._prompt().after(question)
-        # The last token is read in any case: its output is what the answer begins with.
-        shared = min(_common(opening.text, text), len(text) - 1) if newer is None else 0
-        kept = opening.text_at + shared
-        read = min(self._cache.length, kept)
-        parts = [(opening.prefill.embeds[:, read:kept], opening.prefill.ids[..., read:kept])]
-        entry_tokens = opening.prefill.entry_tokens
+        # The last token is always prefilled: its output is what the answer starts from.
+        shared = min(_common(prefix.text, text), len(text) - 1) if newer is None else 0
+        kept = prefix.text_start + shared
+        cached = min(self._cache.length, kept)
+        parts = [(prefix.prefill.embeds[:, cached:kept], prefix.prefill.ids[..., cached:kept])]
+        entry_tokens = prefix.prefill.entry_tokens
         if newer is not None:
-            parts.append(self._details(newer, opening.prefill.visual_start))
+            parts.append(self._details(newer, prefix.prefill.visual_start))
             entry_tokens += (newer.dam.shape[1],) * len(newer.dam)
-        parts.append(self._text(text[shared:], opening.text_id + shared))
+        parts.append(embed_text(self._network, text[shared:], prefix.text_id + shared))
         prefill = Prefill(
             embeds=torch.cat([embeds for embeds, _ in parts], dim=1),
             ids=torch.cat([ids for _, ids in parts], dim=2),
-            next_id=opening.text_id + len(text),
-            visual_start=opening.prefill.visual_start,
+            next_id=prefix.text_id + len(text),
+            visual_start=prefix.prefill.visual_start,
             entry_tokens=entry_tokens,
         )
-        self._cache.keep(read)
-        self._lent = kept
+        self._cache.truncate(cached)
+        self._answer_prefix_tokens = kept
         answer = GreedyGeneration(self._network, prefill, self._vocabulary, max_new_tokens, self._cache, self._step)
-        return answer, read
+        return answer, cached
 
-    def take_back(self) -> None:
-        if self._lent is not None:
-            self._cache.keep(self._lent)
-            self._lent = None
+    def end_answer(self) -> None:
+        if self._answer_prefix_tokens is not None:
+            self._cache.truncate(self._answer_prefix_tokens)
+            self._answer_prefix_tokens = None
 
     def clear(self) -> None:
-        if self._lent is None:
-            self._cache.wipe()
-        self._cache, self._step = empty_cache(self._network), recorded_step(self._network)
-        self._opening, self._lent = None, None
+        if self._answer_prefix_tokens is None:
+            self._cache.zero()
+        self._cache, self._step = empty_cache(self._network), captured_decode_step(self._network)
+        self._prefix, self._answer_prefix_tokens = None, None
         self._blocks = []
 
     @torch.inference_mode()
-    def _go_on_with(self, opening: PromptPrefix) -> None:
-        assert self._lent is None, "an answer has it"
-        before, self._opening = self._opening, opening
-        self._cache.expect(opening.length)
-        self._cache.keep(_common_tokens(before.prefill, opening.prefill) if before else 0)
+    def _set_prefix(self, prefix: PromptPrefix) -> None:
+        self._check_no_answer()
+        before, self._prefix = self._prefix, prefix
+        self._cache.expect(prefix.length)
+        self._cache.truncate(_common_tokens(before.prefill, prefix.prefill) if before else 0)
 
-    def _text(self, tokens: tuple[int, ...], first_id: int) -> tuple[Tensor, Tensor]:
-        """Embeddings [1, tokens, width] and ids [3, 1, tokens]."""
-        device = self._network.device
-        embeds = self._network.get_input_embeddings()(torch.tensor([tokens], dtype=torch.long, device=device))
-        return embeds, torch.arange(first_id, first_id + len(tokens), device=device).expand(3, 1, -1)
+    def _check_no_answer(self) -> None:
+        assert self._answer_prefix_tokens is None, "an answer uses the cache: call end_answer or clear first"
 
 
 def stable_order(before: Sequence[Hashable], now: Sequence[Hashable]) -> tuple[int, ...]:
-    """Places in `now`: first those of what stands in `before`, in its order, then the others in theirs."""
+    """Places in `now`: first those of the items of `before`, in its order, then the new ones in theirs."""
     places = {block: place for place, block in enumerate(now)}
     kept = [places[block] for block in before if block in places]
-    stay = set(kept)
-    return (*kept, *(place for place in range(len(now)) if place not in stay))
+    kept_places = set(kept)
+    return (*kept, *(place for place in range(len(now)) if place not in kept_places))
 
 
 def reordered(prefill: Prefill, order: Sequence[int]) -> Prefill:
@@ -210,19 +210,19 @@ def reordered(prefill: Prefill, order: Sequence[int]) -> Prefill:
 
 
 def _blocks(prefill: Prefill, entries: Sequence[MemoryEntry]) -> list[Hashable]:
-    """What tells an entry from others, and from itself at another time."""
+    """Identity of each entry at its time id."""
     starts = list(accumulate(prefill.entry_tokens[:-1], initial=prefill.visual_start))
     return list(zip(entries, prefill.ids[0, 0, starts].tolist(), strict=True))
 
 
 def _common(left: tuple[int, ...], right: tuple[int, ...]) -> int:
-    """How many leading tokens are equal."""
+    """Number of equal leading tokens."""
     pairs = zip(left, right, strict=False)
     return next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(left), len(right)))
 
 
 def _common_tokens(left: Prefill, right: Prefill) -> int:
-    """How many leading tokens are equal in embedding and position."""
+    """Number of leading tokens that are equal in embedding and position."""
     count = min(left.embeds.shape[1], right.embeds.shape[1])
     equal = (left.embeds[0, :count] == right.embeds[0, :count]).all(-1)
     equal &= (left.ids[:, 0, :count] == right.ids[:, 0, :count]).all(0)

@@ -70,7 +70,7 @@ class StarAnswer(GreedyGeneration):
 
     @property
     def attention(self) -> tuple[float, ...]:
-        """Share of the first token's attention on each memory entry, in the order of the snapshot's entries."""
+        """Share of the last prompt token's attention on each memory entry, in the order of the snapshot's entries."""
         shares = super().attention[1:]
         first_dam = len(shares) - self._dam_entries
         return (*shares[first_dam:], *shares[:first_dam])
@@ -93,6 +93,7 @@ class FlashVStreamLLaVA(Prompted[VicunaPrompt]):
         self.name = name
         self.kind = kind
         self.networks = networks
+        self.star_networks = networks
         self.attention_kernel = attention_kernel or str(networks.language.config._attn_implementation)
         self.device: torch.device = networks.language.device
         self.dtype: torch.dtype = networks.language.dtype
@@ -171,6 +172,9 @@ class FlashVStreamLLaVA(Prompted[VicunaPrompt]):
         prompt = prefill(self.networks, snapshot, self._prompt.before, self._prompt.after(question))
         network = OneAxis(self.networks.language)
         return StarAnswer(len(snapshot.dam), network, prompt, self._vocabulary, max_new_tokens)
+
+    def prefix_cache(self) -> None:
+        """There is none: STAR memory changes as a whole with every slot."""
 
     def tokens(self, snapshot: MemorySnapshot) -> int:
         """Number of visual tokens that the snapshot puts into the prompt."""

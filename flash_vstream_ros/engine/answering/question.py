@@ -1,0 +1,65 @@
+"""What is asked and what is answered: frozen values that travel between threads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from flash_vstream_ros.memory.scope import EVERYTHING, Scope
+from flash_vstream_ros.memory.slot import MemoryEntry
+from flash_vstream_ros.models.model_kind import ModelKind
+
+
+class ErrorCode(IntEnum):
+    """The constants of srv/AskScene.srv, with the same names and numbers."""
+
+    NONE = 0
+    NOT_READY = 1
+    NO_FRAMES = 2
+    BUSY = 3
+    TIMEOUT = 4
+    INVALID_REQUEST = 5
+    CANCELLED = 6
+    OUT_OF_MEMORY = 7
+    INTERNAL = 8
+
+
+@dataclass(frozen=True)
+class Question:
+    """What to answer, and from which part of the memory. Zeros select the engine's configuration."""
+
+    text: str
+    scope: Scope = EVERYTHING
+    deadline_s: float = 0.0
+    max_new_tokens: int = 0
+    id: str = ""  # unique among the unfinished questions; "": it cannot be cancelled on its own
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A memory entry and the share of attention that it got, 0 to 1, where the answer begins."""
+
+    entry: MemoryEntry
+    relevance: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The reply of srv/AskScene.srv: times in seconds, stamps in nanoseconds of message time."""
+
+    error_code: ErrorCode = ErrorCode.NONE
+    error_msg: str = ""
+    model_kind: ModelKind = ModelKind.NONE  # of the model that answered
+    text: str = ""
+    token_probability: float = 0.0
+    evidence: tuple[Evidence, ...] = ()
+    cameras: tuple[str, ...] = ()  # cameras in the memory that was shown to the model
+    covered_since_ns: int = 0
+    covered_until_ns: int = 0
+    frame_id: str = ""  # of the newest frame covered
+    newest_ns: int = 0
+    memory_tokens: int = 0
+    cached_tokens: int = 0  # prompt tokens found in the prefix cache
+    lag_slots: int = 0  # slots in the memory that the answer does not cover
+    time_to_first_token_s: float = 0.0
+    duration_s: float = 0.0

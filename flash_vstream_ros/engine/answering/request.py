@@ -1,0 +1,67 @@
+"""One question under way, shared by the thread that asks and the worker that answers."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+
+from .question import Answer, Question
+
+
+class Request:
+    """The asker iterates over pieces of text and waits for `answer`; the worker supplies them. Thread safe."""
+
+    def __init__(self, question: Question, deadline_s: float, newest_ns: int = 0) -> None:
+        self.question = question
+        self.newest_ns = newest_ns  # stamp of the newest frame when it was asked; 0 before the first
+        self.started = False  # set by the worker
+        self._received = time.monotonic()
+        self._deadline = self._received + deadline_s
+        self._pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._cancelled = threading.Event()
+        self._done = threading.Event()
+        self._answer: Answer | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the answer's text piece by piece as it is generated. For one reader."""
+        while (piece := self._pieces.get()) is not None:
+            yield piece
+
+    def answer(self, timeout_s: float | None = None) -> Answer:
+        """Wait for the answer. Raises TimeoutError after `timeout_s` seconds."""
+        if not self._done.wait(timeout_s) or self._answer is None:
+            raise TimeoutError(f"no answer within {timeout_s} s")
+        return self._answer
+
+    def cancel(self) -> None:
+        """Ask the worker to end the answer."""
+        self._cancelled.set()
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled.is_set()
+
+    @property
+    def expired(self) -> bool:
+        return time.monotonic() > self._deadline
+
+    @property
+    def age_s(self) -> float:
+        return time.monotonic() - self._received
+
+    def stream(self, piece: str) -> None:
+        """Pass a piece of text on to the asker."""
+        if piece:
+            self._pieces.put(piece)
+
+    @property
+    def is_finished(self) -> bool:
+        return self._done.is_set()
+
+    def finish(self, answer: Answer) -> None:
+        """Hand over the answer. RequestQueue.finish calls this once."""
+        self._answer = answer
+        self._done.set()
+        self._pieces.put(None)

@@ -1,0 +1,25 @@
+"""What the parts of the worker share."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from flash_vstream_ros.memory.interface import Memory
+from flash_vstream_ros.models.interface import VisionLanguageModel
+
+from .throttled_log import ThrottledLog
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """One model, one memory and the log of one worker. The worker's thread alone uses model and memory.
+
+    `VisionLanguageModel.prepare` is the exception: the prefetch thread calls it. `wake` is set from any thread when
+    there is work for the worker.
+    """
+
+    model: VisionLanguageModel
+    memory: Memory
+    log: ThrottledLog
+    wake: threading.Event = field(default_factory=threading.Event)

@@ -1,0 +1,103 @@
+"""Decodes frames and fits them to the one patch grid of the memory."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from flash_vstream_ros.models.interface import Grid, VisionLanguageModel
+
+from .mailbox import Frame
+from .static_scene import Blocks, StaticSceneFilter, block_means
+
+THUMBNAIL_SIDE = 160  # px, the longer one
+
+
+class DecodedFrame(NamedTuple):
+    """A frame and what is computed of it before its slot is complete."""
+
+    frame: Frame
+    rgb: np.ndarray  # [height, width, 3] uint8
+    blocks: Blocks  # input of the static-scene filter; empty while it is off
+    pixels: Tensor | None  # input of the vision tower for `grid`; None: not computed yet
+    grid: Grid | None
+
+
+class UnusableSize(ValueError):
+    """A frame too small or too narrow for the model."""
+
+    reason = "unusable_size"
+
+
+class FrameDecoder:
+    """`decode` runs on the prefetch thread, everything else on the worker's.
+
+    The worker may set the grid or the static-scene filter while a frame is decoded; `pixels` recomputes what is stale.
+    """
+
+    def __init__(self, model: VisionLanguageModel, static_filter: StaticSceneFilter) -> None:
+        self._model = model
+        self._static_filter = static_filter
+        self._grid: Grid | None = None  # of the memory, from its first frame
+        self._sizes: dict[str, tuple[int, int]] = {}  # of each camera's last frame
+
+    @property
+    def grid(self) -> Grid:
+        assert self._grid is not None, "no frame was fitted yet"
+        return self._grid
+
+    def decode(self, frame: Frame) -> DecodedFrame:
+        """Decode a frame and, unless its slot is likely to be static, prepare it for the vision tower."""
+        rgb, grid, pixels = frame.decode(), self._grid, None
+        blocks = block_means(rgb) if self._static_filter.config.threshold else ()
+        if (
+            grid is not None
+            and frame.camera in self._sizes
+            and not self._static_filter.may_be_static(frame.camera, blocks)
+        ):
+            pixels = self._model.prepare(rgb, grid)
+        return DecodedFrame(frame, rgb, blocks, pixels, grid)
+
+    def pixels(self, decoded: DecodedFrame) -> Tensor:
+        """The input of the vision tower for a frame."""
+        if decoded.pixels is not None and decoded.grid == self._grid:
+            return decoded.pixels
+        return self._model.prepare(decoded.rgb, self.grid)
+
+    def fit(self, decoded: DecodedFrame) -> tuple[int, int] | None:
+        """Check the size of a frame; the first frame sets the memory's grid. Raises UnusableSize.
+
+        Returns the size before, (0, 0) at a camera's first frame, if the size has changed.
+        """
+        camera, size = decoded.frame.camera, decoded.rgb.shape[:2]
+        before = self._sizes.get(camera, (0, 0))
+        if size == before:
+            return None
+        try:
+            own_grid = self._model.grid(*size)
+        except ValueError as error:
+            raise UnusableSize(error) from error
+        self._grid = self._grid or own_grid
+        self._sizes[camera] = size
+        return before
+
+    def is_letterboxed(self, decoded: DecodedFrame) -> bool:
+        """Returns True if a frame's own grid differs from that of the memory."""
+        return self._model.grid(*decoded.rgb.shape[:2]) != self._grid
+
+    def reset(self) -> None:
+        """Let the next frame set the grid."""
+        self._sizes.clear()
+        self._grid = None
+
+
+def thumbnail(rgb: np.ndarray) -> bytes:
+    """JPEG of an RGB uint8 image [height, width, 3], its longer side at most 160 pixels."""
+    scale = min(1.0, THUMBNAIL_SIDE / max(rgb.shape[:2]))
+    size = (max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale)))
+    small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+    encoded, jpeg = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
+    return jpeg.tobytes() if encoded else b""
