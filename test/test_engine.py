@@ -328,9 +328,8 @@ def test_frames_far_apart_are_not_made_into_one_slot(model: VisionLanguageModel)
         watch(engine, range(100, 102))
         status = engine.status()
         answer = ask(engine)
-    assert status.memory.slots == 2
-    assert dict(status.frames.drops) == {"unpaired": 1}
-    assert status.frames.received == status.frames.encoded + status.frames.dropped
+    assert status.memory.slots == 3  # the frame before the pause is one with itself
+    assert status.frames.received == status.frames.encoded == 5
     assert answer.evidence
     assert all(evidence.entry.last_ns - evidence.entry.first_ns <= SECOND for evidence in answer.evidence)
 

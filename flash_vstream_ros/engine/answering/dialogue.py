@@ -159,8 +159,8 @@ class Dialogue:
             return "the memory is empty: everything in it was forgotten"
         if request.newest_ns:
             return (
-                "the memory is empty: images were received, but none is in a slot yet. A slot takes two sampled "
-                "frames; /diagnostics says which frames were dropped and why"
+                "the memory is empty: images were received, but no slot is complete. It takes two sampled frames, or "
+                "the next image of a slow camera; /diagnostics says which images were dropped and why"
             )
         return "the memory is empty: no image was received; does a camera publish on image?"
 

@@ -25,16 +25,23 @@ from .prefetch import Prefetch
 from .stamps import JumpBack
 from .static_scene import StaticSceneFilter
 
+SLOW_STEPS = 2  # long steps in a row from which on a camera counts as slow: one alone is a pause
+
 
 class _Pair(NamedTuple):
-    """Two decoded frames of one camera that become a slot."""
+    """Two decoded frames of one camera that become a slot; twice the same frame where the camera is slow."""
 
-    first: DecodedFrame  # counted as encoded while it waits for the second
-    second: DecodedFrame  # counted as in work
+    first: DecodedFrame
+    second: DecodedFrame
+    waited: int  # frames of it that waited for the second one, and are counted as encoded; others are in work
 
     @property
     def camera(self) -> str:
         return self.second.frame.camera
+
+    @property
+    def in_work(self) -> int:
+        return (1 if self.first is self.second else 2) - self.waited
 
 
 class Ingest:
@@ -57,6 +64,8 @@ class Ingest:
         self.prefetch = Prefetch(mailboxes, self._decoder, context.wake)
         self._turns = list(mailboxes)
         self._unpaired: dict[str, DecodedFrame] = {}  # frames that wait for the second one of their slot
+        self._last_ns: dict[str, int] = {}  # stamp of each camera's last frame
+        self._long_steps: dict[str, int] = {}  # consecutive steps of each camera longer than `max_pair_ns`
         self._shift_ns: dict[str, int] = {}  # added to a camera's stamps after a time jump, see Slot.shift_ns
         self.apply(config)
 
@@ -72,6 +81,8 @@ class Ingest:
         for camera in self.mailboxes:
             self.forget(camera, ALWAYS)
         self._decoder.reset()
+        self._last_ns.clear()
+        self._long_steps.clear()
         self._shift_ns.clear()
         self.novelty_sum = 0.0
 
@@ -94,16 +105,19 @@ class Ingest:
             any_frame = True
             self._turns.remove(camera)
             self._turns.append(camera)
-            pair = self._pair(*decoded)
-            if pair is not None and not self._extend_static(pair):
-                pairs.append(pair)
-            if (pair is None and max_slots == 1) or len(pairs) == max_slots:
+            completed = self._pair(*decoded)
+            pairs += [pair for pair in completed if not self._extend_static(pair)]
+            if (not completed and max_slots == 1) or len(pairs) >= max_slots:
                 break
         self._encode(pairs)
         return any_frame
 
-    def _pair(self, frame: Frame, result: Future[DecodedFrame]) -> _Pair | None:
-        """The slot that this frame completes, if any."""
+    def _pair(self, frame: Frame, result: Future[DecodedFrame]) -> list[_Pair]:
+        """The slots that are complete with this frame.
+
+        Two frames further apart than `max_pair_ns` do not show one moment: the first becomes a slot with itself, as
+        the published system pads an odd clip. Every frame of a slow camera becomes a slot with itself at once.
+        """
         mailbox = self.mailboxes[frame.camera]
         if frame.jumped:
             self._follow_jump(frame)
@@ -114,15 +128,23 @@ class Ingest:
             reason = getattr(error, "reason", "undecodable")
             mailbox.count_dropped(reason)
             self._log.report(f"{frame.camera}/{reason}", f"camera {frame.camera}: dropped frame: {error}")
-            return None
-        if not self._shows_same_moment(frame):
+            return []
+        step_ns = frame.stamp_ns - self._last_ns.get(frame.camera, frame.stamp_ns)
+        self._last_ns[frame.camera] = frame.stamp_ns
+        if step_ns < 0:  # the stamps are back from those of a single wrong frame
             self._drop_unpaired(frame.camera, "unpaired")
+        long_steps = self._long_steps.get(frame.camera, 0) + 1 if step_ns > self._max_pair_ns else 0
+        self._long_steps[frame.camera] = long_steps
         first = self._unpaired.pop(frame.camera, None)
-        if first is None:
+        if first is not None and not long_steps:
+            return [_Pair(first, decoded, waited=1)]
+        completed = [] if first is None else [_Pair(first, first, waited=1)]
+        if long_steps >= SLOW_STEPS:
+            completed.append(_Pair(decoded, decoded, waited=0))
+        else:
             self._unpaired[frame.camera] = decoded
             mailbox.count_encoded()
-            return None
-        return _Pair(first, decoded)
+        return completed
 
     def _extend_static(self, pair: _Pair) -> bool:
         """Extend the camera's newest slot if this one shows no change. Returns False if it has to be encoded."""
@@ -137,7 +159,7 @@ class Ingest:
         self._memory.extend(camera, Extension(1, time_ns, time_ns, second.stamp_ns))
         self.update_s.add(time.perf_counter() - began)
         self._static_filter.extend(camera, second.stamp_ns)
-        self.mailboxes[camera].count_static()
+        self.mailboxes[camera].count_static(pair.in_work, pair.waited)
         return True
 
     def _encode(self, pairs: Sequence[_Pair]) -> None:
@@ -147,7 +169,7 @@ class Ingest:
         grid, began = self._decoder.grid, time.perf_counter()
         thumbnails = [self.prefetch.submit(partial(thumbnail, pair.second.rgb)) for pair in pairs]
         try:
-            slots = [[self._decoder.pixels(decoded) for decoded in pair] for pair in pairs]
+            slots = [[self._decoder.pixels(decoded) for decoded in (pair.first, pair.second)] for pair in pairs]
             features = self._model.encode_slots(slots, grid)
             if features[0][0].is_cuda:
                 torch.cuda.synchronize(features[0][0].device)
@@ -171,8 +193,7 @@ class Ingest:
         is_oom = isinstance(error, torch.OutOfMemoryError)
         self.out_of_memory |= is_oom
         reason, camera = "out_of_memory" if is_oom else "encode_failed", pair.camera
-        self.mailboxes[camera].count_dropped(reason)
-        self.mailboxes[camera].count_encoded_as_dropped(reason)
+        self.mailboxes[camera].count_dropped(reason, pair.in_work, pair.waited)
         self._log.report(f"{camera}/{reason}", f"camera {camera}: dropped slot: {error}")
 
     def _insert(self, pair: _Pair, low: Tensor, detail: Tensor, jpeg: bytes, grid: Grid) -> None:
@@ -193,21 +214,17 @@ class Ingest:
         self.update_s.add(time.perf_counter() - began)
         blocks = (pair.first.blocks, pair.second.blocks)
         self._static_filter.set_reference(camera, blocks, first.stamp_ns, second.stamp_ns)
-        self.mailboxes[camera].count_encoded()
-
-    def _shows_same_moment(self, frame: Frame) -> bool:
-        """Returns True if a frame is close enough to the one that waits for it, if any."""
-        waiting = self._unpaired.get(frame.camera)
-        return waiting is None or 0 < frame.stamp_ns - waiting.frame.stamp_ns <= self._max_pair_ns
+        self.mailboxes[camera].count_encoded(pair.in_work)
 
     def _drop_unpaired(self, camera: str, reason: str) -> None:
         """Drop the frame that waits for the second one of its slot, if any."""
         if self._unpaired.pop(camera, None) is not None:
-            self.mailboxes[camera].count_encoded_as_dropped(reason)
+            self.mailboxes[camera].count_dropped(reason, in_work=0, encoded=1)
 
     def _follow_jump(self, frame: Frame) -> None:
         """Handle a camera whose stamps jumped back, by time.on_jump_back."""
         camera = frame.camera
+        self._last_ns.pop(camera, None)
         self._drop_unpaired(camera, "unpaired")
         self._static_filter.forget(camera)
         if self._on_jump_back is JumpBack.RESET:

@@ -193,30 +193,25 @@ class Mailbox:
             self._in_work += 1
             return replace(frame, jumped=jumped)
 
-    def count_encoded(self) -> None:
-        """Count a frame in work as encoded; also the first one of a slot, while it waits for the second."""
+    def count_encoded(self, in_work: int = 1) -> None:
+        """Count frames in work as encoded; also the first one of a slot, while it waits for the second."""
         with self._lock:
-            self._in_work -= 1
-            self._encoded += 1
+            self._in_work -= in_work
+            self._encoded += in_work
 
-    def count_static(self) -> None:
-        """Count the frames of a slot without a change: one in work, and the first one, counted as encoded before."""
+    def count_static(self, in_work: int, encoded: int) -> None:
+        """Count the frames of a slot without a change: those in work, and those counted as encoded before."""
         with self._lock:
-            self._in_work -= 1
-            self._encoded -= 1
-            self._static += 2
+            self._in_work -= in_work
+            self._encoded -= encoded
+            self._static += in_work + encoded
 
-    def count_dropped(self, reason: str) -> None:
-        """Count a frame in work as dropped."""
+    def count_dropped(self, reason: str, in_work: int = 1, encoded: int = 0) -> None:
+        """Count frames as dropped: those in work, and those counted as encoded before."""
         with self._lock:
-            self._in_work -= 1
-            self._drop(reason)
-
-    def count_encoded_as_dropped(self, reason: str) -> None:
-        """Count a frame as dropped that was counted as encoded before."""
-        with self._lock:
-            self._encoded -= 1
-            self._drop(reason)
+            self._in_work -= in_work
+            self._encoded -= encoded
+            self._drops[reason] += in_work + encoded
 
     def count_resized(self) -> None:
         """Count a change of the image size."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
+MAX_STEP_RATIO = 1.5  # steps of a slow camera differ by less; a longer one is a leap
 JUMP_FRAMES = 3  # frames in a row that confirm a jump; one or two are late, however far behind
 
 
@@ -43,8 +44,9 @@ class StampWatch:
     newest one, and no frame in between continues from there. So neither a late frame is a jump, nor a second publisher
     on the topic with other stamps, as long as each of the two sends a frame every `jump_ns`.
 
-    A stamp more than `leap_ns` ahead of the one before is a leap. If no more than one frame since then was kept, and
-    the stamps continue from where they were before, that frame was wrong and time has not jumped.
+    A stamp more than `leap_ns` ahead of the one before is a leap, unless the step before was about as long. If no more
+    than one frame since then was kept, and the stamps continue from where they were before, that frame was wrong and
+    time has not jumped.
     `follows`: after a jump the new stamps count; otherwise they are late until they catch up.
     """
 
@@ -60,6 +62,7 @@ class StampWatch:
         self._is_reported = False  # the run was classified as a jump already
         self._before_leap_ns = 0
         self._kept_since_leap = 0
+        self._step_ns = 0  # between the two newest stamps
 
     def classify(self, stamp_ns: int) -> Stamp:
         """Classify the next stamp. NEWER, LEAP, RETURN and a JUMP that is followed update `newest_ns`."""
@@ -91,7 +94,9 @@ class StampWatch:
 
     def _advance(self, stamp_ns: int) -> Stamp:
         before_ns, self.newest_ns, self._run = self.newest_ns, stamp_ns, None
-        if not before_ns or stamp_ns - before_ns <= self.leap_ns:
+        step_ns, last_step_ns = stamp_ns - before_ns, self._step_ns
+        self._step_ns = step_ns if before_ns else 0
+        if not before_ns or step_ns <= max(self.leap_ns, MAX_STEP_RATIO * last_step_ns):
             return Stamp.NEWER
         self._before_leap_ns, self._kept_since_leap = before_ns, 0
         self.jumps_forward += 1
@@ -99,7 +104,7 @@ class StampWatch:
         return Stamp.LEAP
 
     def _start_at(self, stamp_ns: int) -> None:
-        self.newest_ns, self._run, self._before_leap_ns = stamp_ns, None, 0
+        self.newest_ns, self._run, self._before_leap_ns, self._step_ns = stamp_ns, None, 0, 0
 
     def _track_older(self, stamp_ns: int) -> None:
         """Let a stamp that is not newer extend the run, start another one, or end it."""
