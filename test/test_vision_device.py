@@ -1,6 +1,6 @@
-"""What crosses from the vision tower's device to the language model's, seen on one device by what is asked to move.
+"""What crosses from the vision tower's device to the language model's.
 
-Two devices are not here: what is moved, how often and where to is the same with the two names of one.
+Tests run on one device: they record which tensors are moved, or let the network report another device as its own.
 """
 
 from __future__ import annotations
@@ -10,11 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_engine import ask, running, watch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from flash_vstream_ros.engine.answering.question import ErrorCode
+from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.memory.flash_memory import FlashMemory
 from flash_vstream_ros.memory.slot import Slot
+from flash_vstream_ros.models.decoding.cuda_graph import CapturedDecodeStep
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.qwen2_vl import Qwen2VL, merge_memory
 
@@ -77,7 +81,7 @@ def test_a_question_moves_each_visual_token_once_and_nothing_back(model: Qwen2VL
     assert large == sorted([snapshot.csm.numel(), tokens * width - dam, dam])
 
 
-def test_questions_to_warm_memory_move_nothing_of_it(model: Qwen2VL, memory: FlashMemory) -> None:
+def test_a_cached_question_moves_nothing_of_the_memory(model: Qwen2VL, memory: FlashMemory) -> None:
     snapshot, prefix = memory.snapshot(), model.prefix_cache()
     prefix.set_snapshot(snapshot, False)
     while prefix.remaining_tokens:
@@ -88,3 +92,53 @@ def test_questions_to_warm_memory_move_nothing_of_it(model: Qwen2VL, memory: Fla
             next(prefix.answer(question, 2)[0])
         prefix.end_answer()
         assert not [size for size in moves.sizes if size >= slot_elements], moves.sizes
+
+
+@pytest.fixture
+def split(model: Qwen2VL, monkeypatch: pytest.MonkeyPatch) -> Qwen2VL:
+    """The model as transformers describes it with the vision tower elsewhere.
+
+    `network.device` is that of the first parameters, the tower's. Tensors on the meta device have no data, so that
+    anything that is put there by mistake fails.
+    """
+    monkeypatch.setattr(type(model.network), "device", property(lambda _: torch.device("meta")))
+    return model
+
+
+def answered(generation: Any) -> list[tuple[int, str]]:
+    return [(token.id, token.text) for token in generation]
+
+
+def test_the_prefix_cache_is_on_the_device_of_the_language_model(split: Qwen2VL, memory: FlashMemory) -> None:
+    snapshot, clock, prefix = memory.snapshot(), memory.clock, split.prefix_cache()
+    assert prefix is not None
+    prefix.set_snapshot(snapshot)
+    prefix.prefill(64)
+    for instruction in ("Be brief.", split.instruction):
+        split.instruction = instruction
+        prefix.update_instruction()
+        expected = answered(split.answer(snapshot, "What is there?", 4))
+        generation, cached_tokens = prefix.answer("What is there?", 4)
+        assert cached_tokens > 0
+        assert answered(generation) == expected
+        assert sum(generation.attention) > 0
+        prefix.end_answer()
+    memory.insert(slot(split, 9))
+    generation, _ = prefix.answer("What is there?", 4, memory.snapshot_after(clock, 1))
+    assert len(answered(generation)) == 4
+
+
+def test_a_captured_decode_step_is_on_the_device_of_the_language_model(split: Qwen2VL, memory: FlashMemory) -> None:
+    generation: Any = split.answer(memory.snapshot(), "What is there?", 4)
+    expected = answered(split.answer(memory.snapshot(), "What is there?", 4))
+    generation._step = CapturedDecodeStep(split.network, lambda run: run)
+    assert answered(generation) == expected
+
+
+def test_an_engine_answers_from_the_prefix_cache_with_its_vision_tower_elsewhere(split: Qwen2VL) -> None:
+    with running(EngineConfig(max_new_tokens=4, warm_up=True), lambda: split) as (engine, warnings):
+        watch(engine, range(1, 9))
+        answers = [ask(engine) for _ in range(2)]
+    assert [answer.error_code for answer in answers] == [ErrorCode.NONE] * 2
+    assert answers[1].cached_tokens > 0
+    assert not warnings
