@@ -10,46 +10,72 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flash_vstream_ros.ros import Context, Node, QoSProfile, SingleThreadedExecutor, init, ok, shutdown
-from flash_vstream_ros.ros.interfaces import AnswerPiece, AskScene, to_dict
+from flash_vstream_ros.ros.interfaces import AnswerPiece, AskScene, ListMemory, String, interface, to_dict
 from flash_vstream_ros.ros.service_peers import why_unanswerable
-from flash_vstream_ros.ros.stamps import duration_message, stamp_at
+from flash_vstream_ros.ros.stamps import duration_message, seconds, stamp_at
 
 # A reply that is late by more than this was lost: its server ended, or its middleware cannot share services.
 GRACE_S = 30.0
+LONGEST_DEADLINE_S = 3600.0  # the upper limit of the parameter question.max_deadline_s
 READY_POLL_S = 0.2
-SERVERS_POLL_S = 0.5
+SERVERS_POLL_S = 0.5  # between two checks for Ctrl-C and for a node that has ended
 # Longer than the node itself waits for its worker.
 CALL_S = 90.0
 # All clients of a service read the same replies: a short history loses this client's among those to others.
 CALLS = QoSProfile(depth=1000)
+PARAMETERS_WAIT_S = 3.0
+CANCEL_S = 2.0  # for the reply to a cancelled question
+GONE_S = 10.0  # without a node that offers the service: it has ended
 
 
-class NoService(RuntimeError):
+class ClientError(RuntimeError):
+    """A request could not be made or got no reply; the sentence says what to do."""
+
+
+class NoService(ClientError):
     """No node offers the service, or none that can answer."""
 
 
-class AskClient:
-    """Asks a node through its service. A context manager with a ROS context of its own."""
+class NoReply(ClientError):
+    """The reply did not come."""
 
-    def __init__(self, service: str, ros_args: Sequence[str] = (), stream_of: str | None = None) -> None:
+
+class AskClient:
+    """Asks a node through its service. A context manager with a ROS context of its own.
+
+    `node_name` is the node whose private topics and services belong to `service`.
+    Entering it raises ClientError where ROS does not start or refuses an argument or a name.
+    """
+
+    def __init__(self, service: str, ros_args: Sequence[str] = (), node_name: str = "flash_vstream") -> None:
         self.on_piece: Callable[[str], None] | None = None  # gets the pieces of this client's own answers
         self._id = uuid.uuid4().hex  # what the ids of its questions start with
         self._numbers = itertools.count()
         self._service_name = service
         self._ros_args = list(ros_args)
-        self._stream_of = stream_of
+        self._node_name = node_name
+        self._clients: dict[str, Any] = {}
+        self._default_deadline_s: float | None = None
 
     def __enter__(self) -> AskClient:
         self._context = Context()
-        init(args=["flash_vstream_client", *self._ros_args], context=self._context)
+        try:
+            init(args=["flash_vstream_client", *self._ros_args], context=self._context)
+            self._connect()
+        except Exception as error:  # each runtime and middleware raises its own kinds
+            if ok(context=self._context):
+                shutdown(context=self._context)
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ClientError(f"the ROS client does not start: {reason}") from error
+        return self
+
+    def _connect(self) -> None:
         self.node = Node(f"flash_vstream_client_{os.getpid()}", context=self._context)
         self.service = self.node.create_client(AskScene, self._service_name, qos_profile=CALLS)
-        self._clients: dict[str, Any] = {}
-        if self._stream_of:
-            self.node.create_subscription(AnswerPiece, f"{self._stream_of}/answer_stream", self._on_stream, 100)
+        self._cancelling = self.node.create_publisher(String, f"{self._node_name}/cancel", 10)
+        self.node.create_subscription(AnswerPiece, f"{self._node_name}/answer_stream", self._on_stream, 100)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._executor.shutdown()
@@ -82,7 +108,7 @@ class AskClient:
     def ask_when_ready(self, request: AskScene.Request, wait_s: float) -> AskScene.Response:
         """Ask, waiting up to `wait_s` seconds for a node to appear and to load its model.
 
-        Raises NoService when none appears, TimeoutError when one does not reply.
+        Raises NoService when none appears, NoReply when one does not reply.
         """
         until = time.monotonic() + wait_s
         _wait_for(self.node, self.service, wait_s)
@@ -94,31 +120,64 @@ class AskClient:
             time.sleep(READY_POLL_S)
 
     def ask(self, request: AskScene.Request) -> AskScene.Response:
-        """Ask once. Raises TimeoutError when the reply does not come."""
-        return self._reply(self.service, request, max(request.deadline.sec, GRACE_S) + GRACE_S)
+        """Ask once, and wait for the reply as long as the question's deadline allows.
+
+        A question that is given up, also by Ctrl-C, is cancelled. Raises NoReply when the reply does not come.
+        """
+        deadline_s = seconds(request.deadline) or self._nodes_deadline_s()
+        return self._reply(self.service, request, deadline_s + GRACE_S, cancels=request.question_id)
+
+    def list_memory(
+        self, wait_s: float, cameras: Sequence[str] = (), since_s: float = 0.0, until_s: float = 0.0
+    ) -> ListMemory.Response:
+        """The memory's entries, without thumbnails. Raises NoService and NoReply."""
+        request = ListMemory.Request(cameras=list(cameras), since=stamp_at(since_s), until=stamp_at(until_s))
+        return self.call(ListMemory, f"{self._node_name}/list_memory", request, wait_s)
+
+    def newest_stamp_s(self, wait_s: float) -> float | None:
+        """Stamp of the newest frame in the memory [s]; None where it is empty. Raises ClientError."""
+        reply = self.list_memory(wait_s)
+        if reply.error_code:
+            raise ClientError(f"error {reply.error_code}: {reply.error_msg}")
+        return max((seconds(entry.until) for entry in reply.entries), default=None)
 
     def call(self, kind: Any, service: str, request: Any, wait_s: float) -> Any:
         """The reply of another service of the node, waiting up to `wait_s` seconds for it to appear.
 
-        Raises NoService when it does not, TimeoutError when it does not reply.
+        Raises NoService when it does not, NoReply when it does not reply.
         """
-        client = self._clients.get(service) or self.node.create_client(kind, service)
-        self._clients[service] = client
+        client = self._client(kind, service)
         _wait_for(self.node, client, wait_s)
         return self._reply(client, request, CALL_S)
 
-    def _reply(self, client: Any, request: Any, allowed_s: float) -> Any:
-        until = time.monotonic() + allowed_s
-        servers = self._servers(client)
+    def _client(self, kind: Any, service: str) -> Any:
+        if service not in self._clients:
+            self._clients[service] = self.node.create_client(kind, service)
+        return self._clients[service]
+
+    def _reply(self, client: Any, request: Any, allowed_s: float, cancels: str = "") -> Any:
+        """The reply to a request. `cancels` is the id of the question that is cancelled when it is given up."""
         future = client.call_async(request)
-        while not future.done() and (left := until - time.monotonic()) > 0:
-            self._executor.spin_until_future_complete(future, timeout_sec=min(left, SERVERS_POLL_S))
-            now = self._servers(client)
-            if not future.done() and servers and now and not servers & now:
-                # The request went to a node that had ended unnoticed, and another has taken its place.
-                servers, future = now, client.call_async(request)
-        if not future.done():
-            raise TimeoutError(f"no reply from {client.srv_name} within {allowed_s:.0f} s")
+        try:
+            servers = self._servers(client)
+            now = time.monotonic()
+            end, offered = now + allowed_s, now
+            while not future.done():
+                if now >= end:
+                    raise NoReply(f"no reply from {client.srv_name} within {allowed_s:.0f} s")
+                if now - offered > GONE_S:
+                    raise NoReply(f"no reply from {client.srv_name}: the node that offered it has ended")
+                self._executor.spin_until_future_complete(future, timeout_sec=min(end - now, SERVERS_POLL_S))
+                present, now = self._servers(client), time.monotonic()
+                if not future.done() and servers and present and not servers & present:
+                    # The request went to a node that had ended unnoticed, and another has taken its place.
+                    servers, future = present, client.call_async(request)
+                offered = now if client.service_is_ready() else offered
+        except BaseException:
+            if cancels and ok(context=self._context):
+                self._cancelling.publish(String(data=cancels))
+                self._executor.spin_until_future_complete(future, timeout_sec=CANCEL_S)
+            raise
         return future.result()
 
     def _servers(self, client: Any) -> set[bytes]:
@@ -126,11 +185,23 @@ class AskClient:
         topic = f"rr{self.node.resolve_service_name(client.srv_name)}Reply"
         return {bytes(info.endpoint_gid) for info in self.node.get_publishers_info_by_topic(topic, no_mangle=True)}
 
-    def spin(self, seconds: float) -> None:
+    def _nodes_deadline_s(self) -> float:
+        """The node's parameter question.deadline_s [s]; the longest there can be where it does not say."""
+        if self._default_deadline_s is None:
+            self._default_deadline_s = LONGEST_DEADLINE_S
+            kind = interface("rcl_interfaces/srv/GetParameters")
+            client = self._client(kind, f"{self._node_name}/get_parameters")
+            if client.wait_for_service(timeout_sec=PARAMETERS_WAIT_S):
+                values = self._reply(client, kind.Request(names=["question.deadline_s"]), GRACE_S).values
+                if values and values[0].double_value > 0:
+                    self._default_deadline_s = float(values[0].double_value)
+        return self._default_deadline_s
+
+    def spin(self, duration_s: float) -> None:
         """Handle what arrives for a while."""
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            self._executor.spin_once(timeout_sec=left)
+        until = time.monotonic() + duration_s
+        while (remaining := until - time.monotonic()) > 0:
+            self._executor.spin_once(timeout_sec=remaining)
 
     @staticmethod
     def to_dict(reply: AskScene.Response) -> dict[str, Any]:

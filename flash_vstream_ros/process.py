@@ -8,19 +8,47 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
-from collections.abc import Callable
-from types import FrameType
-from typing import NoReturn
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+TYPE_CHECKING = False  # as in typing, whose import would delay the guard against Ctrl-C
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import NoReturn
 
 INTERRUPTED = 130  # exit status, as shells report a program ended by Ctrl-C
 EXIT_LIMIT_S = 1.5
 
 
 def exit_on_interrupt() -> None:
-    """End the process at Ctrl-C without a traceback, while its modules are being imported."""
+    """End the process at Ctrl-C without a traceback, while its modules are being imported.
+
+    A KeyboardInterrupt inside an import is printed where it cannot propagate: weakref callbacks, modules in C.
+    """
     if not _ignored(signal.SIGINT):
-        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+        signal.signal(signal.SIGINT, _exit)
+
+
+def raise_on_interrupt() -> None:
+    """Raise KeyboardInterrupt in the main thread at Ctrl-C, so that a command can clean up."""
+    if not _ignored(signal.SIGINT):
+        signal.signal(signal.SIGINT, _raise)
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Around slow imports inside a command: Ctrl-C ends the process at once.
+
+    No effect unless `raise_on_interrupt` is in force: in-process callers and ROS keep their handlers.
+    """
+    ours = signal.getsignal(signal.SIGINT) is _raise
+    if ours:
+        exit_on_interrupt()
+    try:
+        yield
+    finally:
+        if ours:
+            raise_on_interrupt()
 
 
 def leave_signals_to_ros() -> Callable[[], None]:
@@ -47,6 +75,8 @@ def end_within(seconds: float = EXIT_LIMIT_S) -> None:
         print(f"not everything stopped within {seconds} s: the process ends now", file=sys.stderr)
         end_process(0)
 
+    import threading
+
     timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
@@ -62,6 +92,14 @@ def end_process(status: int) -> NoReturn:
 
 def _ignored(number: int) -> bool:
     return signal.getsignal(number) is signal.SIG_IGN
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    os._exit(INTERRUPTED)
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _pass(number: int, frame: FrameType | None) -> None:

@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 COMMIT = "0123456789" * 4
+MODEL = "some/model"
 
 
 @contextmanager
@@ -24,6 +25,9 @@ def hub_of(folder: Path, cut: tuple[str, ...] = ()) -> Iterator[str]:
             self._reply(self._content()[1], b"")
 
         def do_GET(self) -> None:
+            if self.path.startswith("/api/models/") and not self.path.startswith(f"/api/models/{MODEL}"):
+                self._reply_unknown()
+                return
             name, content = self._content()
             self._reply(content, content[: len(content) // 2] if name in cut else content)
 
@@ -33,8 +37,8 @@ def hub_of(folder: Path, cut: tuple[str, ...] = ()) -> Iterator[str]:
             if "/tree/" in path:
                 return "", json.dumps([_entry(file, len(content)) for file, content in files.items()]).encode()
             if path.startswith("/api/"):
-                siblings = [{"rfilename": file} for file in files]
-                return "", json.dumps({"id": "some/model", "sha": COMMIT, "siblings": siblings, "tags": []}).encode()
+                siblings = [{"rfilename": file, "size": len(content)} for file, content in files.items()]
+                return "", json.dumps({"id": MODEL, "sha": COMMIT, "siblings": siblings, "tags": []}).encode()
             return name, files[name]
 
         def _reply(self, whole: bytes, sent: bytes) -> None:
@@ -45,6 +49,13 @@ def hub_of(folder: Path, cut: tuple[str, ...] = ()) -> Iterator[str]:
             self.send_header("Content-Length", str(len(whole)))
             self.end_headers()
             self.wfile.write(sent)
+            self.close_connection = True
+
+        def _reply_unknown(self) -> None:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
             self.close_connection = True
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)

@@ -90,7 +90,7 @@ class Robot(AskClient):
         self._namespace = namespace
         self._topics = topics
         self._kind = kind
-        super().__init__(f"{namespace}/ask_scene", stream_of=self._at)
+        super().__init__(f"{namespace}/ask_scene", node_name=self._at)
         self.status: Any = None
         self.summaries: list[Any] = []
         self.answers: list[str] = []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -10,10 +12,15 @@ import numpy as np
 import pytest
 from llava_folder import save_llava
 
-from flash_vstream_ros.cli import main
-from flash_vstream_ros.cli.clip import at_rate, picked
+from flash_vstream_ros.cli import clip, main
 from flash_vstream_ros.cli.sources import SECOND, SourceFrame, open_source
-from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.cli.video_answer import at_rate, picked
+from flash_vstream_ros.demo.questions import questions, right
+from flash_vstream_ros.demo.world import World
+from flash_vstream_ros.memory.video_compression import SPATIAL_METHODS, TEMPORAL_METHODS
+from flash_vstream_ros.models.household_settings import FRAME_S
+from flash_vstream_ros.models.load import ATTENTION, DTYPES, load_model
+from flash_vstream_ros.models.model_kind import without_label
 from flash_vstream_ros.models.offline import VideoMemoryConfig, remember, sampled
 from flash_vstream_ros.models.tiny import save_tiny
 
@@ -121,13 +128,61 @@ def test_the_start_of_the_answer_and_the_instruction_are_in_the_prompt(folders):
         (("nowhere.mp4", "What?"), "nowhere.mp4 does not exist"),
         (("VIDEO", "What?", "--model", "/no/such/folder"), "no model folder"),
         (("VIDEO", "What?", "--temporal-method", "sample"), "use sample for both"),
-        (("VIDEO", "What?", "--csm-slots", "0"), "at least 1"),
+        (("VIDEO", "What?", "--model", "household", "--pca-dim", "8"), "--pca-dim cannot be used"),
     ],
 )
-def test_what_is_wrong_is_said(folders, video, capsys, arguments, words):
+def test_an_error_is_one_sentence(folders, video, capsys, arguments, words):
     given = [str(video) if argument == "VIDEO" else argument for argument in arguments]
     model = [] if "--model" in given else ["--model", str(folders["qwen"])]
     assert main(["clip", *given, *model, *SMALL]) == 1
     said = capsys.readouterr().err
     assert words in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("arguments", [("VIDEO", " "), ("VIDEO", "UTF\udcff"), ("VIDEO", "What?", "--csm-slots", "0")])
+def test_unusable_arguments_are_wrong_usage(video, capsys, arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(["clip", *(str(video) if argument == "VIDEO" else argument for argument in arguments)])
+    assert ended.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_video_is_refused_before_torch_is_imported(tmp_path):
+    file = tmp_path / "notes.mp4"
+    file.write_text("no video")
+    program = (
+        "import sys; from flash_vstream_ros.cli import main\n"
+        f"assert main(['clip', {str(file)!r}, 'What?']) == 1\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "notes.mp4" in done.stderr
+
+
+def test_the_household_model_answers_with_the_settings_that_it_was_trained_with(capsys):
+    world = World(3)
+    question = next(
+        q for q in questions(world.visits, world.duration, np.random.default_rng(3)) if q.kind == "room_now"
+    )
+    assert main(["clip", "demo:3", question.text, "--model", "household", "--json"]) == 0
+    reply = json.loads(capsys.readouterr().out)
+    assert reply["model_kind"] == "demo"
+    assert reply["answer"].startswith("[demo model] ")
+    assert right(question, without_label(reply["answer"]))
+
+
+def test_progress_is_reported_on_standard_error_only(folders, video, capsys, monkeypatch):
+    monkeypatch.setattr("flash_vstream_ros.progress.LINE_EVERY_S", 0.0)
+    assert main(["clip", str(video), "What?", "--model", str(folders["qwen"]), *SMALL]) == 0
+    found = capsys.readouterr()
+    assert "decode frames: 23 of 23" in found.err
+    assert "encode frames: 24 of 24" in found.err
+    assert "frames" not in found.out
+
+
+def test_the_choices_are_those_of_the_library():
+    assert (clip.TEMPORAL_METHODS, clip.SPATIAL_METHODS) == (TEMPORAL_METHODS, SPATIAL_METHODS)
+    assert clip.DEMO_MODEL_FPS * FRAME_S == 1
+    assert (ATTENTION, ("auto", *DTYPES)) == (clip.ATTENTION, clip.DTYPES)

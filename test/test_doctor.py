@@ -11,12 +11,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from hub_server import hub_of
+from huggingface_hub import constants
 
 from flash_vstream_ros.cli import doctor
 from flash_vstream_ros.cli.loopback import check_loopback
-from flash_vstream_ros.cli.model_files import FAIL, OK, WARN, Check, check_model, hub_cache
+from flash_vstream_ros.cli.model_files import FAIL, OK, WARN, Check, ModelFiles, find_model, hub_cache
+from flash_vstream_ros.cli.model_room import Place, available_memory, check_disk, check_model_memory
 from flash_vstream_ros.ros.private_domain import claim_domain
 
+UNREACHABLE = "http://127.0.0.1:9"
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "golden" / "qwen"
 
 
@@ -79,7 +83,7 @@ def test_torch_without_a_device_is_a_warning_that_tells_the_three_causes_apart()
     assert {check.state for check in checks} == {WARN}
     assert "nvidia-smi" in checks[0].advice
     assert "install a torch with CUDA" in checks[1].advice
-    assert "tiny-random" in checks[2].advice
+    assert "needs a GPU" in checks[2].advice
     assert doctor.check_cuda().state in (OK, WARN)
 
 
@@ -168,22 +172,54 @@ def test_the_receive_buffer_is_judged(tmp_path: Path, content: str, state: str) 
 
 
 @pytest.mark.parametrize(
-    ("free", "download", "state"), [(1e8, False, FAIL), (5e9, True, WARN), (5e9, False, OK), (5e10, True, OK)]
+    ("free", "download", "state"),
+    [(1e8, 0, FAIL), (5e9, 16.6e9, FAIL), (5e9, None, WARN), (5e9, 0, OK), (5e10, 16.6e9, OK), (5e10, None, OK)],
 )
-def test_the_disk_is_judged_by_what_has_to_fit(tmp_path: Path, free: float, download: bool, state: str) -> None:
-    assert doctor.check_disk(tmp_path / "not" / "yet", download, free).state == state
+def test_the_disk_is_judged_by_what_has_to_fit(tmp_path: Path, free: float, download: int | None, state: str) -> None:
+    assert check_disk(tmp_path / "not" / "yet", download, free).state == state
 
 
-@pytest.mark.parametrize(("available", "state"), [(400_000, FAIL), (4_000_000, WARN), (32_000_000, OK)])
+@pytest.mark.parametrize(("available", "state"), [(400_000, FAIL), (4_000_000, OK), (32_000_000, OK)])
 def test_memory_is_judged(tmp_path: Path, available: int, state: str) -> None:
     file = tmp_path / "meminfo"
     file.write_text(f"MemTotal:  65000000 kB\nMemAvailable: {available} kB\n")
-    assert doctor.check_memory(file).state == state
-    assert doctor.check_memory(tmp_path / "none").state == WARN
+    assert doctor.check_memory(available_memory(file)).state == state
+    assert doctor.check_memory(available_memory(tmp_path / "none")).state == WARN
+
+
+def weights_of(parameters: int | None, state: str = OK) -> ModelFiles:
+    return ModelFiles(Check("model", state, "found"), parameters)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "place", "state"),
+    [
+        (8_291_375_616, Place("cpu", "float32", 19e9, 21e9), FAIL),
+        (8_291_375_616, Place("cuda:0", "bfloat16", 23e9, 24e9), OK),
+        (8_291_375_616, Place("cuda:0", "bfloat16", 12e9, 24e9), FAIL),
+        (2_208_985_600, Place("cpu", "float32", 19e9, 21e9), OK),
+        (None, Place("cpu", "float32", 19e9, 21e9), WARN),
+        (2_208_985_600, None, WARN),
+    ],
+)
+def test_a_model_is_judged_by_the_memory_that_it_needs(parameters: int | None, place: Place | None, state: str) -> None:
+    check = check_model_memory(weights_of(parameters), place)
+    assert check.state == state, check
+    assert state == OK or check.advice
+    assert check_model_memory(weights_of(parameters, FAIL), place).state == WARN
+
+
+def test_the_number_of_parameters_is_read_from_the_weights(tmp_path: Path) -> None:
+    assert find_model(str(model_folder(tmp_path / "model"))).parameters == 4
+
+
+def test_the_memory_of_a_model_in_float32_is_named() -> None:
+    check = check_model_memory(weights_of(7_600_000_000), Place("cpu", "float32", 20e9, 21e9))
+    assert "7.60 billion parameters in float32 need about 34.4 GB; 20.0 of 21.0 GB" in check.found
 
 
 def test_a_complete_model_folder_is_found(tmp_path: Path) -> None:
-    check = check_model(str(model_folder(tmp_path / "model")))
+    check = find_model(str(model_folder(tmp_path / "model"))).check
     assert check.state == OK
     assert str(tmp_path) in check.found
 
@@ -207,40 +243,61 @@ def test_a_complete_model_folder_is_found(tmp_path: Path) -> None:
 def test_an_incomplete_model_folder_fails_and_names_the_file(
     tmp_path: Path, changes: dict[str, bytes | None], word: str
 ) -> None:
-    check = check_model(str(model_folder(tmp_path / "model", **changes)))
+    check = find_model(str(model_folder(tmp_path / "model", **changes))).check
     assert check.state == FAIL
     assert word in check.found
     assert check.advice
 
 
 def test_a_hub_model_is_looked_for_in_the_cache_that_the_environment_names(tmp_path: Path) -> None:
-    environment = {"HF_HOME": str(tmp_path)}
+    environment = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": UNREACHABLE}
     assert hub_cache({"HF_HUB_CACHE": "/a/b", "HF_HOME": "/c"}) == Path("/a/b")
-    absent = check_model("owner/model", environment)
+    absent = find_model("owner/model", environment).check
     assert absent.state == WARN
+    assert "unknown" in absent.found
     assert str(tmp_path / "hub" / "models--owner--model") in absent.found
     assert "hf download owner/model" in absent.advice
-    assert check_model("owner/model", {**environment, "HF_HUB_OFFLINE": "1"}).state == FAIL
+    assert find_model("owner/model", {**environment, "HF_HUB_OFFLINE": "1"}).check.state == FAIL
     model_folder(tmp_path / "hub" / "models--owner--model" / "snapshots" / "abc")
-    assert check_model("owner/model", environment).state == OK
+    assert find_model("owner/model", environment).check.state == OK
+
+
+def test_a_model_of_the_hub_is_looked_up_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with hub_of(model_folder(tmp_path / "model")) as address:
+        environment = {"HF_HOME": str(tmp_path / "empty"), "HF_ENDPOINT": address}
+        found, misspelt = (find_model(name, environment) for name in ("some/model", "some/mdoel"))
+    assert (found.check.state, found.download_bytes) == (WARN, len(safetensors()))
+    assert "downloads" in found.check.found
+    assert misspelt.check.state == FAIL
+    assert "no model some/mdoel" in misspelt.check.found
+
+
+@pytest.mark.parametrize(
+    "name", ["owner/mo del", "owner/-model", "ow--ner/model", "owner/model.git", "owner/" + 99 * "m"]
+)
+def test_a_name_that_the_hub_cannot_have_fails(name: str, tmp_path: Path) -> None:
+    check = find_model(name, {"HF_HOME": str(tmp_path), "HF_ENDPOINT": UNREACHABLE}).check
+    assert check.state == FAIL
+    assert "cannot be a hub id" in check.found
 
 
 @pytest.mark.parametrize("name", ["./models/mine", "/nowhere/at/all", "", "plain"])
 def test_a_folder_that_is_not_there_fails_with_its_full_path(name: str, tmp_path: Path) -> None:
-    check = check_model(name if name else str(tmp_path / "gone"), {"HF_HOME": str(tmp_path)})
+    check = find_model(name if name else str(tmp_path / "gone"), {"HF_HOME": str(tmp_path)}).check
     assert check.state == FAIL
     assert "/" in check.found
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="recorded data is not here")
 def test_the_recorded_model_lacks_only_its_tokenizer() -> None:
-    check = check_model(str(SHARED / "model"))
+    check = find_model(str(SHARED / "model")).check
     assert check.state == FAIL
     assert "tokenizer" in check.found
 
 
 def test_the_untrained_model_is_a_warning() -> None:
-    assert check_model("tiny-random").state == WARN
+    assert find_model("tiny-random").check.state == WARN
 
 
 def test_the_default_model_is_the_nodes() -> None:
@@ -274,10 +331,10 @@ def test_an_adapter_is_judged_by_itself_and_by_the_model_that_it_is_over(tmp_pat
     base, adapter = model_folder(tmp_path / "base"), tmp_path / "adapter"
     adapter.mkdir()
     (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
-    without = check_model(str(adapter))
+    without = find_model(str(adapter)).check
     (adapter / "adapter_model.safetensors").write_bytes(safetensors())
-    whole = check_model(str(adapter))
+    whole = find_model(str(adapter)).check
     (base / "model.safetensors").write_bytes(safetensors(missing=1))
-    assert (without.state, whole.state, check_model(str(adapter)).state) == (FAIL, OK, FAIL)
+    assert (without.state, whole.state, find_model(str(adapter)).check.state) == (FAIL, OK, FAIL)
     assert "adapter_model.safetensors" in without.found
     assert all(word in whole.found for word in ("LoRA adapter", str(base), "qwen2_vl"))

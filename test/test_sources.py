@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
-from flash_vstream_ros.cli.replay import Pacer, add_arguments, restamped
+from flash_vstream_ros.cli.camera_publisher import Pacer, restamped
+from flash_vstream_ros.cli.replay import add_arguments
 from flash_vstream_ros.cli.sources import SECOND, SourceError, SourceFrame, open_source
 
 

@@ -6,7 +6,6 @@ sample_fps 0.5, asked about at a few moments of each.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -26,7 +25,7 @@ from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import HOUSEHOLD
 from flash_vstream_ros.node.parameter_table import SUMMARY_PROMPT
-from flash_vstream_ros.progress import progress_bar
+from flash_vstream_ros.progress import progress, tracked
 
 from .policies import OFFLINE, Budget, policies
 
@@ -181,17 +180,14 @@ def run(
     """Loads the model and evaluates it behind a progress bar."""
     loaded, seeds, pace_s = _loaded(model, device), range(seed, seed + streams), (min(pace), max(pace))
     config = replace(MEMORY, csm_slots=slots[0], dam_slots=slots[1])
-    with progress_bar() as bar:
-        if processes == 1:
-            # A patrol ends with a look, so the number of slots is known to a few only.
-            task = bar.add_task("slots", total=streams * round(60 * minutes / SLOT_S))
-            result = evaluate(loaded, seeds, minutes, config, seen=lambda: bar.advance(task), pace_s=pace_s)
-            bar.update(task, total=bar.tasks[task].completed)
-        else:
-            with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-                one = partial(_patrol, model, device, minutes=minutes, config=config, pace_s=pace_s)
-                patrols = pool.map(one, seeds)
-                result = _result(loaded, config, bar.track(patrols, total=streams, description="patrols"))
+    if processes == 1:
+        # A patrol ends with a view, so the total is exact to a few slots only.
+        with progress("slots", streams * round(60 * minutes / SLOT_S)) as shown:
+            result = evaluate(loaded, seeds, minutes, config, seen=shown.advance, pace_s=pace_s)
+    else:
+        with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+            one = partial(_patrol, model, device, minutes=minutes, config=config, pace_s=pace_s)
+            result = _result(loaded, config, tracked(pool.map(one, seeds), "patrols", streams))
     settings = {"streams": streams, "minutes": minutes, "pace": [*pace_s], "slots": [*slots], "seed": seed}
     return {"model": model, **settings, **result}
 
@@ -242,31 +238,6 @@ def show(result: dict[str, Any]) -> None:
             f"flash, {scores['count']} summaries of the last {window}: precision"
             f" {_percent(scores['precision'])} %, recall {_percent(scores['recall'])} %"
         )
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default=HOUSEHOLD, help="a name or a folder (default: %(default)s)")
-    parser.add_argument("--streams", type=int, default=20, metavar="N", help="patrols (default: %(default)s)")
-    parser.add_argument("--minutes", type=float, default=150.0, help="length of each (default: %(default)s)")
-    parser.add_argument(
-        "--pace",
-        type=float,
-        nargs=2,
-        default=PACE_S,
-        metavar=("FROM", "TO"),
-        help="of a look in the median, each patrol has its own; the demo's is 15 15 [s] (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--slots",
-        type=int,
-        nargs=2,
-        default=SLOTS,
-        metavar=("CSM", "DAM"),
-        help="how the memory's budget is divided: clusters, key slots (default: %(default)s)",
-    )
-    parser.add_argument("--seed", type=int, default=FIRST_SEED, help="of the first patrol (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto: CUDA when there is one; cpu, cuda:N (default: auto)")
-    parser.add_argument("--processes", type=int, default=1, metavar="N", help="at a time (default: %(default)s)")
 
 
 def _groups(asked: Sequence[Asked]) -> dict[str, Callable[[Question], bool]]:

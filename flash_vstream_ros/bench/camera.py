@@ -5,7 +5,6 @@ A process of its own publishes images at a camera's rate; the real node, with th
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import threading
 import time
@@ -84,10 +83,3 @@ def show(result: dict[str, Any]) -> None:
         f" frames reached the callback ({100 * result['share']:.1f} %),"
         f" which took {1e3 * result['callback_p50_s']:.3f} ms (p99 {1e3 * result['callback_p99_s']:.3f} ms)"
     )
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--width", type=int, default=640, help="of an image [pixels]")
-    parser.add_argument("--height", type=int, default=480, help="of an image [pixels]")
-    parser.add_argument("--hertz", type=float, default=30.0, help="images a second")
-    parser.add_argument("--seconds", type=float, default=10.0, help="how long")

@@ -7,7 +7,6 @@ neighbours' stamps tell; a missing one is put down to what was seen to lose it.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -229,11 +228,12 @@ def ask_until_told() -> None:
 
 def _answer(client: AskClient) -> tuple[int, float]:
     """Error code and duration [s]."""
+    from flash_vstream_ros.client import NoReply
     from flash_vstream_ros.ros.stamps import seconds
 
     try:
         reply = client.ask(client.request("What is there?", deadline_s=START_S))
-    except TimeoutError:
+    except NoReply:
         return UNANSWERED, START_S
     return int(reply.error_code), seconds(reply.duration)
 
@@ -259,17 +259,6 @@ def show(result: dict[str, Any]) -> None:
         f" {1e3 * result['callback_longest_s']:.1f} ms); {result['answered']} questions answered, median"
         f" {result['answer_p50_s']:.2f} s, {result['asked_too_early']} asked before there was anything to see,"
         f" {result['not_answered']} not answered"
-    )
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--count", type=int, default=3, help="cameras (default: %(default)s)")
-    parser.add_argument("--width", type=int, default=1280, help="of an image [pixels]")
-    parser.add_argument("--height", type=int, default=720, help="of an image [pixels]")
-    parser.add_argument("--hertz", type=float, default=30.0, help="images a second, of each camera")
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long (default: %(default)g)")
-    parser.add_argument(
-        "--reliability", default="best_effort", choices=("best_effort", "reliable"), help="(default: %(default)s)"
     )
 
 

@@ -6,7 +6,6 @@ neighbours. First questions are asked of fresh processes.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import statistics
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ from flash_vstream_ros.memory.slot import MemorySnapshot
 from flash_vstream_ros.models.decoding.grouped_attention import grouped, grouped_weighted
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import TINY
-from flash_vstream_ros.progress import progress_bar
+from flash_vstream_ros.progress import tracked
 
 from .costs import pass_bytes
 from .first_question import first_tokens_s
@@ -145,10 +144,9 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 15, fresh: int = 
         for dtype in (torch.float32, torch.bfloat16)
     }
     first: dict[str, list[list[float]]] = {"with": [], "without": []}
-    with progress_bar() as progress:
-        for _ in progress.track(range(fresh), description="fresh processes"):
-            for kind, times in first.items():
-                times.append(first_tokens_s(model, device, warm_up=kind == "with"))
+    for _ in tracked(range(fresh), "new processes", fresh):
+        for kind, times in first.items():
+            times.append(first_tokens_s(model, device, warm_up=kind == "with"))
     return {
         "model": model,
         "device": str(language.device),
@@ -191,14 +189,3 @@ def show(result: dict[str, Any]) -> None:
             print(f"fresh process {kind} warm-up: first token of question 1 {first:.1f} ms, of 10 {tenth:.1f} ms")
     for name, ratio in result["ratios"].items():
         print(f"  {name:>32} {ratio:.3f}")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--model", default=TINY, help="hub id or folder, household or tiny-random (default: %(default)s)"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=15, help="of each pair of kernels (default: %(default)s)")
-    parser.add_argument(
-        "--fresh", type=int, default=3, help="processes with a warm-up, and without (default: %(default)s)"
-    )

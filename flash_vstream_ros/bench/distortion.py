@@ -7,7 +7,6 @@ rule.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -121,13 +120,3 @@ def show(result: dict[str, Any]) -> None:
     for row in result["distortion"]:
         print(f"{row['length']:>6} {row['seed']:>5}" + "".join(f"{row[ratio]:>15.3f}" for ratio in RATIOS))
     print(f"{'worst':>12}" + "".join(f"{result['worst'][ratio]:>15.3f}" for ratio in RATIOS))
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--lengths", type=int, nargs="+", default=[1200, 3600], metavar="SLOTS", help="of the streams")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="SEED", help="one stream each")
-    parser.add_argument("--capacity", type=int, default=60, metavar="CLUSTERS", help="of every rule")
-    parser.add_argument("--patches", type=int, default=16, help="of a slot")
-    parser.add_argument("--dim", type=int, default=64, help="of a patch")
-    parser.add_argument("--places", type=int, default=40, help="that the robot visits")
-    parser.add_argument("--noise", type=float, default=0.3, help="of a slot, where a place has 1")

@@ -6,7 +6,6 @@ torch's meta device, which has shapes and no storage.
 
 from __future__ import annotations
 
-import argparse
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -58,10 +57,6 @@ class Sizes(NamedTuple):
 def run() -> dict[str, Any]:
     """Sizes [GB] of every model with the published memory, and what fits into each machine."""
     return {"frame": FRAME, "models": {published.name: _measured(published) for published in PUBLISHED}}
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """None: it needs neither a model nor a device."""
 
 
 def show(result: dict[str, Any]) -> None:

@@ -7,7 +7,6 @@ robot, as messages of the camera.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import statistics
 import threading
@@ -300,11 +299,3 @@ def show(result: dict[str, Any]) -> None:
         print(f"  a question to {kind} memory: {1e3 * alone_s:.1f} ms alone, {1e3 * asked['meanwhile_s'][kind]:.1f} ms")
     print(f"  questions are {asked['slower_p50']:.2f} times as slow, p95 {asked['slower_p95']:.2f},", end=" ")
     print(f"most {asked['slower_max']:.2f}; {100 * asked['slow_share']:.2f} % more than {SLOW} times")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--model", default=TINY, help="hub id or folder, household or tiny-random (default: %(default)s)"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of questions (default: %(default)s)")

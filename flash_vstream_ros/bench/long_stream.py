@@ -12,7 +12,7 @@ from torch import Tensor
 
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, MemorySnapshot, Slot
 from flash_vstream_ros.models.interface import VisionLanguageModel
-from flash_vstream_ros.progress import progress_bar
+from flash_vstream_ros.progress import tracked
 
 from .prefix_cache import KINDS, QUESTIONS, SIDE, Desk, ask_in_turn, mixed, stream, times_of
 from .released_stream import Maps, ReleasedStream, tower_maps
@@ -57,13 +57,11 @@ def grown(source: Source) -> dict[str, FlashMemory]:
     config, memory = source.config, FlashMemory(source.config)
     marks = {int(seconds * 1e9 / config.slot_period_ns): length for length, seconds in LENGTHS_S.items()}
     found = {}
-    with progress_bar() as progress:
-        for number, slot in enumerate(
-            progress.track(islice(source.slots(), max(marks)), max(marks), description="10 h of stream"), 1
-        ):
-            memory.insert(slot)
-            if number in marks:
-                found[marks[number]] = copy.deepcopy(memory)
+    slots = tracked(islice(source.slots(), max(marks)), "10 h of stream", max(marks))
+    for number, slot in enumerate(slots, 1):
+        memory.insert(slot)
+        if number in marks:
+            found[marks[number]] = copy.deepcopy(memory)
     return found
 
 
@@ -95,10 +93,9 @@ def beside_released(source: Source, memory: FlashMemory, updates: int, rounds: i
     released = ReleasedStream(
         model.network.model.visual.merger, config.csm_slots, config.dam_slots, model.grid(SIDE, SIDE)
     )
-    with progress_bar() as progress:
-        released.fill(progress.track(maps, seen, description="released, 1 h of stream"), seen)
-        steps = progress.track(range(updates), description="updates in turn")
-        both = [in_turn(memory, released, next(slots), next(maps), device) for _ in steps]
+    released.fill(tracked(maps, "released procedure, 1 h of stream", seen), seen)
+    steps = tracked(range(updates), "updates in turn", updates)
+    both = [in_turn(memory, released, next(slots), next(maps), device) for _ in steps]
     ours, theirs = zip(*both, strict=True)
     parts = {
         "ours": parts_of_ours(memory, list(islice(slots, PARTS_OF_OURS)), device),

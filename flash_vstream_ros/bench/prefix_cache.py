@@ -7,7 +7,6 @@ again, never twice the same.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import statistics
 import time
@@ -35,7 +34,7 @@ from flash_vstream_ros.models import household_settings
 from flash_vstream_ros.models.interface import ModelError, VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import HOUSEHOLD, TINY
-from flash_vstream_ros.progress import progress_bar
+from flash_vstream_ros.progress import tracked
 
 SIDE = 448  # px, of the frames; the model's settings may have them smaller
 ENCODED = 48  # slots
@@ -195,12 +194,11 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 10, further_slots
 def ask_in_turn(desks: Mapping[str, Mapping[str, Desk]], rounds: int) -> dict[tuple[str, str], list[Asked]]:
     """One question a round: cold of each memory, then warm of each, some times over."""
     asked: dict[tuple[str, str], list[Asked]] = defaultdict(list)
-    with progress_bar() as progress:
-        for number in progress.track(range(rounds), description="rounds"):
-            text = QUESTIONS[number % len(QUESTIONS)]
-            for kind in ("cold", *["warm"] * WARM_PER_COLD):
-                for length, desk in desks[kind].items():
-                    asked[kind, length].append(desk.ask(text))
+    for number in tracked(range(rounds), "rounds", rounds):
+        text = QUESTIONS[number % len(QUESTIONS)]
+        for kind in ("cold", *["warm"] * WARM_PER_COLD):
+            for length, desk in desks[kind].items():
+                asked[kind, length].append(desk.ask(text))
     return asked
 
 
@@ -256,16 +254,3 @@ def show(result: dict[str, Any]) -> None:
         print(f"  {sentence}")
     for name, ratio in result["ratios"].items():
         print(f"  {name:>20} {ratio:.4f}")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--model", default=TINY, help="hub id or folder, household or tiny-random (default: %(default)s)"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
-    parser.add_argument(
-        "--rounds", type=int, default=10, help="cold questions about each memory (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--further-slots", type=int, default=6, help="slots after which it is read again (default: %(default)s)"
-    )

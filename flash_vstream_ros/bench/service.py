@@ -6,7 +6,6 @@ filled in this process.
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
 import numpy as np
@@ -58,11 +57,3 @@ def show(result: dict[str, Any]) -> None:
         f"{result['questions']} questions: {100 * result['wire']:.1f} % right over the wire,"
         f" {100 * result['offline']:.1f} % offline, {100 * result['same words']:.1f} % in the same words"
     )
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default=HOUSEHOLD, help="a name or a folder (default: %(default)s)")
-    parser.add_argument("--number", type=int, default=200, metavar="N", help="of questions (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=FIRST_SEED, help="of the first patrol (default: %(default)s)")
-    parser.add_argument("--rate", type=float, default=30.0, help="simulated seconds per second (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto: CUDA when there is one; cpu, cuda:N (default: auto)")

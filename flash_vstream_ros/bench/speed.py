@@ -7,8 +7,6 @@ copying and of matrix products. The released streaming procedure runs beside it 
 
 from __future__ import annotations
 
-import argparse
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,7 @@ from .long_stream import HOUR, LENGTHS_S, Source, asked_along, beside_released, 
 from .picture import draw_speed
 from .prefix_cache import SIDE, pictures
 from .ratios import LONG, absolutes, floor_times, headline
-from .shapes import DEFAULT_SHAPE, NAMES, check_room, dtype_of, need, shape_of, shaped_model
+from .shapes import DEFAULT_SHAPE, check_room, dtype_of, need, shape_of, shaped_model
 from .speed_table import lines
 
 MEMORY = FlashMemoryConfig()
@@ -91,27 +89,6 @@ def run(
 
 def show(result: dict[str, Any]) -> None:
     print("\n".join(lines(result)))
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--shape", default=DEFAULT_SHAPE, help=f"{', '.join(NAMES)}, 7b or 2b; random weights (default: %(default)s)"
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=5, help="cold questions at each length (default: %(default)s)")
-    parser.add_argument(
-        "--updates", type=int, default=12, help="compared with the released procedure (default: %(default)s)"
-    )
-    parser.add_argument("--slots", type=int, default=30, help="taken in from a camera (default: %(default)s)")
-    parser.add_argument("--picture", type=_picture_file, metavar="FILE.png", help="draw the figures there")
-
-
-def _picture_file(name: str) -> Path:
-    if find_spec("matplotlib") is None:
-        raise argparse.ArgumentTypeError("needs matplotlib: pip install -e '.[train]'")
-    if not Path(name).absolute().parent.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {Path(name).absolute().parent}")
-    return Path(name)
 
 
 def _name(device: torch.device) -> str:

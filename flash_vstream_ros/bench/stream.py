@@ -6,7 +6,6 @@ reports them and as they are found by walking its tensors, and the size of the w
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Iterable, Iterator
@@ -130,7 +129,3 @@ def show(result: dict[str, Any]) -> None:
     print(f"the last {BLOCK} slots over the {BLOCK} after the memory was full, and reported over held:")
     for name, ratio in result["ratios"].items():
         print(f"  {name:>20} {ratio:.4f}")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--slots", type=int, default=10_000, help="length of the stream (default: %(default)s)")

@@ -1,78 +1,119 @@
-"""`flash-vstream-ros ask "..."`: one question to a running node, through its service."""
+"""`flash-vstream-ros ask "..."`: ask a running node one question through its service."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-import time
-from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from flash_vstream_ros.process import importing
+
+from .argument_types import answer_tokens, duration, question, text
+from .times import FORMS, NO_LIMIT, BadTime, time_point, time_text
+
+if TYPE_CHECKING:
+    from flash_vstream_ros.client import AskClient
+
+MODEL_NOTES = {
+    2: "demo model: trained on the demo's simulator only; its answers about real images are meaningless",
+    3: "untrained model: random weights; its answers are meaningless",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("question", help="in plain language")
+    parser.add_argument("question", type=question, help="the question, in plain language")
     parser.add_argument("--json", action="store_true", help="print the whole reply with the service's field names")
-    parser.add_argument("--stream", action="store_true", help="print the answer piece by piece as it is made")
-    parser.add_argument("--camera", action="append", default=[], help="answer from this camera only; may be repeated")
-    parser.add_argument("--since", type=float, default=0.0, help="ignore what was seen before this stamp [s]")
-    parser.add_argument("--until", type=float, default=0.0, help="ignore what was seen after this stamp [s]")
-    parser.add_argument("--deadline", type=float, default=0.0, help="time for the answer [s]; 0: the node's default")
-    parser.add_argument("--max-new-tokens", type=int, default=0, help="longest answer; 0: the node's default")
-    parser.add_argument("--service", default="ask_scene", help="name of the service (default: %(default)s)")
-    parser.add_argument("--node", default="flash_vstream", help="name of the node, for --stream (default: %(default)s)")
-    parser.add_argument("--wait", type=float, default=10.0, help="wait for the node and its model [s]")
+    parser.add_argument("--stream", action="store_true", help="print the answer piece by piece while it is generated")
+    parser.add_argument(
+        "--camera", type=text, action="append", default=[], help="answer from this camera only; may be repeated"
+    )
+    add_time_arguments(parser, "ignore what was seen before this time", "ignore what was seen after this time")
+    parser.add_argument(
+        "--deadline", type=duration, default=0.0, help="longest time for the answer [s]; 0: the node's default"
+    )
+    parser.add_argument(
+        "--max-new-tokens", type=answer_tokens, default=0, help="longest answer [tokens]; 0: the node's default"
+    )
+    parser.add_argument("--service", type=text, default="ask_scene", help="name of the service (default: %(default)s)")
+    add_node_arguments(parser, "wait for the node to appear and to load its model [s] (default: %(default)g)")
+
+
+def add_time_arguments(parser: argparse.ArgumentParser, since: str, until: str) -> None:
+    """`--since` and `--until`."""
+    for name, meaning in (("--since", since), ("--until", until)):
+        parser.add_argument(
+            name, type=time_point, default=NO_LIMIT, metavar="TIME", help=f"{meaning}: {FORMS}; 0: no limit"
+        )
+
+
+def add_node_arguments(parser: argparse.ArgumentParser, wait: str) -> None:
+    """`--node` and `--wait`."""
+    parser.add_argument("--node", type=text, default="flash_vstream", help="name of the node (default: %(default)s)")
+    parser.add_argument("--wait", type=duration, default=10.0, metavar="SECONDS", help=wait)
 
 
 def run(args: argparse.Namespace) -> int:
-    from flash_vstream_ros.client import AskClient, NoService
+    with importing():
+        from flash_vstream_ros.client import AskClient, ClientError
 
-    if not 0 <= args.max_new_tokens <= 65535:
-        print("--max-new-tokens must lie between 0 and 65535", file=sys.stderr)
-        return 2
-    with AskClient(args.service, args.ros_args, stream_of=args.node if args.stream else None) as client:
-        if args.stream and not args.json:
-            client.on_piece = lambda piece: print(piece, end="", flush=True)
-        request = client.request(
-            args.question,
-            cameras=args.camera,
-            since_s=args.since,
-            until_s=args.until,
-            deadline_s=args.deadline,
-            max_new_tokens=args.max_new_tokens,
-            stream=args.stream,
-        )
-        try:
-            reply = client.ask_when_ready(request, args.wait)
-        except (NoService, TimeoutError) as error:
-            print(error, file=sys.stderr)
-            return 1
-        if args.json:
-            print(json.dumps(client.to_dict(reply), indent=2, ensure_ascii=False))
-        else:
-            _print_reply(reply, answered_already=args.stream)
-        return 0 if reply.error_code == reply.NONE else 1
+    try:
+        with AskClient(args.service, args.ros_args, args.node) as client:
+            return _ask(client, args)
+    except (ClientError, BadTime) as error:
+        print(error, file=sys.stderr)
+        return 1
 
 
-def _print_reply(reply, answered_already: bool) -> None:  # type: ignore[no-untyped-def]
+def _ask(client: AskClient, args: argparse.Namespace) -> int:
+    if args.stream and not args.json:
+        client.on_piece = lambda piece: print(piece, end="", flush=True)
+    since, until = interval(client, args)
+    request = client.request(
+        args.question,
+        cameras=args.camera,
+        since_s=since,
+        until_s=until,
+        deadline_s=args.deadline,
+        max_new_tokens=args.max_new_tokens,
+        stream=args.stream,
+    )
+    reply = client.ask_when_ready(request, args.wait)
+    if args.json:
+        print(json.dumps(client.to_dict(reply), indent=2, ensure_ascii=False))
+    else:
+        _print_reply(reply, already_printed=args.stream)
+    return 0 if reply.error_code == reply.NONE else 1
+
+
+def interval(client: AskClient, args: argparse.Namespace) -> tuple[float, float]:
+    """The stamps of --since and --until [s]. Raises BadTime and ClientError."""
+
+    def newest_s() -> float:
+        newest = client.newest_stamp_s(args.wait)
+        if newest is None:
+            raise BadTime("the memory is empty, so no time is relative to its newest frame; give seconds or a date")
+        return newest
+
+    return args.since.stamp(newest_s), args.until.stamp(newest_s)
+
+
+def _print_reply(reply: Any, already_printed: bool) -> None:
     from flash_vstream_ros.ros.stamps import seconds
 
     if reply.answer:
-        print("" if answered_already else reply.answer)
+        print("" if already_printed else reply.answer)
+    if note := MODEL_NOTES.get(reply.model_kind):
+        print(note, file=sys.stderr)
+    for adjustment in reply.adjustments:
+        print(adjustment, file=sys.stderr)
     if reply.error_code:
         print(f"error {reply.error_code}: {reply.error_msg}", file=sys.stderr)
     if reply.memory_tokens:
-        covered = f"{clock(seconds(reply.covered_since))} to {clock(seconds(reply.covered_until))}"
-        first_token, whole = seconds(reply.time_to_first_token), seconds(reply.duration)
-        warm = ", warm" if reply.cached_tokens else ""
+        covered = f"{time_text(seconds(reply.covered_since))} to {time_text(seconds(reply.covered_until))}"
+        cached = f" ({reply.cached_tokens} prompt tokens cached)" if reply.cached_tokens else ""
         print(
-            f"(seen {covered}, {reply.memory_tokens} memory tokens{warm}, token probability "
-            f"{reply.token_probability:.2f},"
-            f" first token {first_token:.2f} s, {whole:.2f} s in all)"
+            f"(seen {covered}; {reply.memory_tokens} memory tokens{cached};"
+            f" token probability {reply.token_probability:.2f};"
+            f" first token {seconds(reply.time_to_first_token):.2f} s, complete {seconds(reply.duration):.2f} s)"
         )
-
-
-def clock(seconds: float) -> str:
-    """A stamp near the present as UTC clock time, else as plain seconds: simulated time starts at zero."""
-    if abs(seconds - time.time()) < 10 * 365 * 86400:
-        return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
-    return f"{seconds:.1f} s"

@@ -3,53 +3,237 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from flash_vstream_ros.bench import answers, camera, cameras, decoding, distortion, fits, ingest, speed, stream
-from flash_vstream_ros.bench import prefix_cache as warm
-from flash_vstream_ros.bench import service as wire
-from flash_vstream_ros.models.interface import ModelError
+from flash_vstream_ros.models.names import HOUSEHOLD, TINY
+from flash_vstream_ros.process import importing
 
-BENCHMARKS = {
-    "memory": (
-        distortion,
-        "what is kept of a long stream, beside the published k-means and the released rule",
-    ),
-    "stream": (stream, "10,000 slots through the tiny model: time per update, tokens and bytes must stay"),
-    "answers": (answers, "what a trained model can answer from each of several memories of the same size"),
-    "warm": (warm, "time to the first token, cold and warm, after 10 minutes and after 10 h of stream"),
-    "speed": (
-        speed,
-        "everything that takes time, beside its floor on this machine and beside the released procedure",
-    ),
-    "decoding": (decoding, "a token beside its floor, what grouped attention gains, the first question of a process"),
-    "ingest": (ingest, "what a resting scene costs, frames a second, and the memory's age while questions are asked"),
-    "wire": (wire, "the same questions over /ask_scene and offline"),
-    "camera": (camera, "camera images over the wire into the node's callback"),
-    "cameras": (cameras, "several cameras at full rate, with questions meanwhile: what became of every image"),
-    "fits": (fits, "which published models fit into 8, 16, 24 and 64 GB, computed from their sizes"),
-}
+from .argument_types import count, positive
+from .output_files import OutputError, output_file, write_output
+
+DEVICE_HELP = "auto (CUDA if there is one), cpu or cuda:N (default: auto)"
+MODEL_HELP = "hub id or folder, household or tiny-random (default: %(default)s)"
+OWN_ARGUMENTS = {"command", "benchmark", "json", "ros_args"}  # the others are the benchmark's
+
+
+class Benchmark(NamedTuple):
+    """A module of flash_vstream_ros/bench, with `run(**options)` that returns figures and `show(figures)`."""
+
+    module: str
+    summary: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     benchmarks = parser.add_subparsers(dest="benchmark", metavar="BENCHMARK", required=True)
-    for name, (module, summary) in BENCHMARKS.items():
-        benchmark = benchmarks.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
-        module.add_arguments(benchmark)
-        benchmark.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    for name, benchmark in BENCHMARKS.items():
+        summary = benchmark.summary
+        own = benchmarks.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        benchmark.add_arguments(own)
+        own.add_argument("--json", type=output_file, metavar="FILE", help="write all figures to FILE")
 
 
 def run(args: argparse.Namespace) -> int:
-    module, _ = BENCHMARKS[args.benchmark]
-    given = {"command", "benchmark", "json", "ros_args"}
+    with importing():
+        from flash_vstream_ros.models.interface import ModelError
+
+        module = importlib.import_module(f"flash_vstream_ros.bench.{BENCHMARKS[args.benchmark].module}")
+    options: dict[str, Any] = {name: value for name, value in vars(args).items() if name not in OWN_ARGUMENTS}
     try:
-        result = module.run(**{name: value for name, value in vars(args).items() if name not in given})
-    except ModelError as error:
+        result = module.run(**options)
+        module.show(result)
+        if args.json:
+            write_output(args.json, json.dumps(result, indent=2) + "\n")
+    except (ModelError, OutputError) as error:
         print(error, file=sys.stderr)
         return 1
-    module.show(result)
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return 0
+
+
+def _picture_file(word: str) -> Path:
+    if find_spec("matplotlib") is None:
+        raise argparse.ArgumentTypeError("drawing needs matplotlib, which is missing: pip install matplotlib")
+    return output_file(word)
+
+
+def _model_and_device(parser: argparse.ArgumentParser, model: str) -> None:
+    parser.add_argument("--model", default=model, help=MODEL_HELP)
+    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
+
+
+def _image_size(parser: argparse.ArgumentParser, width: int, height: int) -> None:
+    parser.add_argument("--width", type=count, default=width, help="image width [pixels] (default: %(default)s)")
+    parser.add_argument("--height", type=count, default=height, help="image height [pixels] (default: %(default)s)")
+
+
+def _memory(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--lengths", type=count, nargs="+", default=[1200, 3600], metavar="SLOTS", help="lengths of the streams [slots]"
+    )
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="SEED", help="seeds, one stream for each"
+    )
+    parser.add_argument(
+        "--capacity", type=count, default=60, metavar="CLUSTERS", help="clusters of every rule (default: %(default)s)"
+    )
+    parser.add_argument("--patches", type=count, default=16, help="patches per slot (default: %(default)s)")
+    parser.add_argument("--dim", type=count, default=64, help="dimensions per patch (default: %(default)s)")
+    parser.add_argument("--places", type=count, default=40, help="places that the robot visits (default: %(default)s)")
+    parser.add_argument(
+        "--noise",
+        type=positive,
+        default=0.3,
+        help="noise of a slot, relative to the distance between places (default: %(default)s)",
+    )
+
+
+def _stream(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--slots", type=count, default=10_000, help="length of the stream (default: %(default)s)")
+
+
+def _answers(parser: argparse.ArgumentParser) -> None:
+    _model_and_device(parser, HOUSEHOLD)
+    parser.add_argument("--streams", type=count, default=20, metavar="N", help="patrols (default: %(default)s)")
+    parser.add_argument("--minutes", type=positive, default=150.0, help="length of a patrol (default: %(default)s)")
+    parser.add_argument(
+        "--pace",
+        type=positive,
+        nargs=2,
+        default=(220.0, 340.0),
+        metavar=("FROM", "TO"),
+        help="range of the median duration of a view, drawn for each patrol; the demo's is 15 15 [s] "
+        "(default: 220 340)",
+    )
+    parser.add_argument(
+        "--slots",
+        type=count,
+        nargs=2,
+        default=(72, 4),
+        metavar=("CSM", "DAM"),
+        help="division of the token budget: clusters, key frames (default: 72 4)",
+    )
+    parser.add_argument("--seed", type=int, default=100_000, help="seed of the first patrol (default: %(default)s)")
+    parser.add_argument(
+        "--processes", type=count, default=1, metavar="N", help="patrols evaluated in parallel (default: %(default)s)"
+    )
+
+
+def _prefix_cache(parser: argparse.ArgumentParser) -> None:
+    _model_and_device(parser, TINY)
+    parser.add_argument(
+        "--rounds", type=count, default=10, help="uncached questions at each stream length (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--further-slots", type=count, default=6, help="slots after which the cache is rebuilt (default: %(default)s)"
+    )
+
+
+def _speed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--shape",
+        default="tiny",
+        help="network shape, with random weights: tiny, qwen2-vl-2b (2b) or qwen2-vl-7b (7b) (default: %(default)s)",
+    )
+    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
+    parser.add_argument(
+        "--rounds", type=count, default=5, help="uncached questions at each stream length (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--updates", type=count, default=12, help="memory updates compared with the release (default: %(default)s)"
+    )
+    parser.add_argument("--slots", type=count, default=30, help="slots ingested from a camera (default: %(default)s)")
+    parser.add_argument("--picture", type=_picture_file, metavar="FILE.png", help="draw the figures to FILE.png")
+
+
+def _decoding(parser: argparse.ArgumentParser) -> None:
+    _model_and_device(parser, TINY)
+    parser.add_argument(
+        "--rounds", type=count, default=15, help="runs of each pair of attention kernels (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--fresh", type=count, default=3, help="new processes with warm-up, and without (default: %(default)s)"
+    )
+
+
+def _ingest(parser: argparse.ArgumentParser) -> None:
+    _model_and_device(parser, TINY)
+    parser.add_argument(
+        "--seconds", type=positive, default=20.0, help="duration of continuous questions (default: %(default)s)"
+    )
+
+
+def _service(parser: argparse.ArgumentParser) -> None:
+    _model_and_device(parser, HOUSEHOLD)
+    parser.add_argument("--number", type=count, default=200, metavar="N", help="questions (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=200_000, help="seed of the first patrol (default: %(default)s)")
+    parser.add_argument(
+        "--rate", type=positive, default=30.0, help="simulated seconds per second (default: %(default)s)"
+    )
+
+
+def _camera(parser: argparse.ArgumentParser) -> None:
+    _image_size(parser, 640, 480)
+    parser.add_argument("--hertz", type=positive, default=30.0, help="images per second (default: %(default)g)")
+    parser.add_argument("--seconds", type=positive, default=10.0, help="duration (default: %(default)g)")
+
+
+def _cameras(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--count", type=count, default=3, help="number of cameras (default: %(default)s)")
+    _image_size(parser, 1280, 720)
+    parser.add_argument(
+        "--hertz", type=positive, default=30.0, help="images per second of each camera (default: %(default)g)"
+    )
+    parser.add_argument("--seconds", type=positive, default=60.0, help="duration (default: %(default)g)")
+    parser.add_argument(
+        "--reliability",
+        default="best_effort",
+        choices=("best_effort", "reliable"),
+        help="QoS reliability of the cameras (default: %(default)s)",
+    )
+
+
+def _no_arguments(parser: argparse.ArgumentParser) -> None:
+    """It needs neither a model nor a device."""
+
+
+BENCHMARKS = {
+    "memory": Benchmark(
+        "distortion", "distortion of a long stream's memory, against published k-means and the released rule", _memory
+    ),
+    "stream": Benchmark(
+        "stream", "update time, tokens and bytes over 10,000 slots of the tiny model: they stay constant", _stream
+    ),
+    "answers": Benchmark(
+        "answers", "share of right answers of a trained model, from several memories of equal size", _answers
+    ),
+    "prefix-cache": Benchmark(
+        "prefix_cache",
+        "time to first token, cached and uncached, after 10 minutes and after 10 h of stream",
+        _prefix_cache,
+    ),
+    "speed": Benchmark(
+        "speed", "time of every stage, against the machine's lower bound and against the released procedure", _speed
+    ),
+    "decoding": Benchmark(
+        "decoding",
+        "time per token against its lower bound, grouped attention, and a process's first question",
+        _decoding,
+    ),
+    "ingest": Benchmark(
+        "ingest", "cost of a static scene, highest frame rate, and age of the memory during questions", _ingest
+    ),
+    "service": Benchmark("service", "right answers over /ask_scene and offline, to the same questions", _service),
+    "camera": Benchmark("camera", "transport of camera images into the node's callback", _camera),
+    "cameras": Benchmark(
+        "cameras", "several cameras at full rate during questions: what happens to every image", _cameras
+    ),
+    "fits": Benchmark(
+        "fits", "published models that fit into 8, 16, 24 and 64 GB, computed from their sizes", _no_arguments
+    ),
+}

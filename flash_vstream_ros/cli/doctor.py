@@ -1,4 +1,4 @@
-"""`flash-vstream-ros doctor`: one line a check, with what to do about what is missing."""
+"""`flash-vstream-ros doctor`: check this machine, one line per check, with how to fix what is missing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import importlib
 import json
 import os
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -14,11 +13,12 @@ from pathlib import Path
 
 from flash_vstream_ros import __version__
 from flash_vstream_ros.cli.loopback import check_loopback
-from flash_vstream_ros.cli.model_files import FAIL, OK, WARN, Check, check_model, hub_cache
+from flash_vstream_ros.cli.model_files import FAIL, OK, WARN, Check, find_model, hub_cache
+from flash_vstream_ros.cli.model_room import available_memory, check_disk, check_model_memory, current_place
 from flash_vstream_ros.models.names import PUBLISHED_MODEL as DEFAULT_MODEL
 
 GB = 1e9
-# Distribution, module, lowest version, what to install. Where ROS is native, the last two are not needed.
+# Distribution, module, lowest version, what to install. With native ROS the last two are not needed.
 PACKAGES = (
     ("torch", "torch", "2.5", "torch"),
     ("transformers", "transformers", "5.18", "'transformers>=5.18,<6'"),
@@ -35,7 +35,7 @@ RECEIVE_BUFFER = 8 * 1024 * 1024
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default=DEFAULT_MODEL, help="hub id or folder to look for (default: %(default)s)")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="hub id or folder of the model (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the checks as JSON")
 
 
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 def examine(model: str) -> list[Check]:
     runtime = check_runtime()
     native = runtime.found.startswith("rclpy")
-    model_files = check_model(model)
+    files, available = find_model(model), available_memory()
     return [
         check_python(),
         Check("flash_vstream_ros", OK, __version__),
@@ -65,9 +65,10 @@ def examine(model: str) -> list[Check]:
         check_discovery(),
         check_loopback() if runtime.state != FAIL else Check("loopback", FAIL, "not tried", "see ROS runtime"),
         check_receive_buffer(),
-        model_files,
-        check_disk(hub_cache(), to_download=model_files.state != OK),
-        check_memory(),
+        files.check,
+        check_model_memory(files, current_place(available)),
+        check_disk(hub_cache(), files.download_bytes),
+        check_memory(available),
     ]
 
 
@@ -87,7 +88,7 @@ def check_package(name: str, module: str, lowest: str, install: str, needed: boo
         imported = importlib.import_module(module)
     except Exception as error:  # a broken C extension raises anything
         if not needed:
-            return Check(name, OK, "not there, not needed with rclpy")
+            return Check(name, OK, "not installed, not needed with rclpy")
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return Check(name, FAIL, f"does not import: {reason}", advice)
     version = getattr(imported, "__version__", None) or _distribution_version(name)
@@ -137,9 +138,14 @@ def without_cuda(torch_version: str, built: str | None, driver: bool) -> Check:
     if driver:
         advice = "install a torch with CUDA: https://pytorch.org/get-started, on a Jetson NVIDIA's own build"
         return Check(
-            "CUDA", WARN, f"there is an NVIDIA driver, but torch {torch_version} is built without CUDA", advice
+            "CUDA", WARN, f"an NVIDIA driver is installed, but torch {torch_version} is built without CUDA", advice
         )
-    return Check("CUDA", WARN, f"no device, torch {torch_version} on the CPU", "fine for tiny-random; 7B needs a GPU")
+    return Check(
+        "CUDA",
+        WARN,
+        f"no device, torch {torch_version} on the CPU",
+        "small models run on the CPU; a 7B model needs a GPU",
+    )
 
 
 def check_attention() -> Check:
@@ -209,28 +215,14 @@ def check_receive_buffer(path: Path = Path("/proc/sys/net/core/rmem_max")) -> Ch
     return Check(name, WARN, f"net.core.rmem_max {allowed}, asked for {RECEIVE_BUFFER}", advice)
 
 
-def check_disk(folder: Path, to_download: bool, free: float | None = None) -> Check:
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    free = shutil.disk_usage(there).free if free is None else free
-    found = f"{free / GB:.1f} GB free at {there}"
-    if free < 0.2 * GB:
-        return Check("disk", FAIL, found, "make room: not even logs fit")
-    if to_download and free < 20 * GB:
-        return Check("disk", WARN, found, "a 7B model takes 17 GB: make room, or set HF_HOME to another disk")
-    return Check("disk", OK, found)
-
-
-def check_memory(path: Path = Path("/proc/meminfo")) -> Check:
-    try:
-        lines = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
-        available, total = (int(lines[key].split()[0]) * 1024 for key in ("MemAvailable", "MemTotal"))
-    except (OSError, KeyError, ValueError, IndexError):
-        return Check("memory", WARN, f"{path} cannot be read", "")
-    found = f"{available / GB:.1f} of {total / GB:.1f} GB available"
-    if available < 1 * GB:
+def check_memory(available: tuple[float, float] | None) -> Check:
+    """`available`: free and total memory [bytes]."""
+    if available is None:
+        return Check("memory", WARN, "the memory of this machine is unknown", "make sure that 1 GB is free")
+    free, total = available
+    found = f"{free / GB:.1f} of {total / GB:.1f} GB available"
+    if free < 1 * GB:
         return Check("memory", FAIL, found, "end other programs: torch alone takes 1 GB")
-    if available < 8 * GB:
-        return Check("memory", WARN, found, "enough for tiny-random or a 2B model; end other programs for more")
     return Check("memory", OK, found)
 
 

@@ -1,13 +1,20 @@
-"""`flash-vstream-ros memory ...`: what a running node remembers, and what it should not, through its services."""
+"""`flash-vstream-ros memory ...`: list and control the memory of a running node through its services."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .ask import clock
+from flash_vstream_ros.process import importing
+
+from .argument_types import text
+from .ask import add_node_arguments, add_time_arguments, interval
+from .times import BadTime, time_text
+
+if TYPE_CHECKING:
+    from flash_vstream_ros.client import AskClient
 
 TRIGGERS = {
     "pause": "take in no more frames; questions are still answered",
@@ -18,31 +25,35 @@ TRIGGERS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    listing = actions.add_parser("list", help="what the memory holds, one line an entry")
+    listing = actions.add_parser("list", help="list the memory's entries, one per line")
     listing.add_argument("--json", action="store_true", help="print the whole reply with the service's field names")
-    forget = actions.add_parser("forget", help="forget what was seen in an interval of stamps, or by a camera")
-    for action in (listing, forget):
-        action.add_argument("--camera", action="append", default=[], help="of this camera only; may be repeated")
-        action.add_argument("--since", type=float, default=0.0, help="from this stamp on [s]")
-        action.add_argument("--until", type=float, default=0.0, help="up to this stamp [s]")
+    forget = actions.add_parser(
+        "forget", help="forget what was seen in an interval or by a camera; exit status 1 if nothing matched"
+    )
+    for action, verb in ((listing, "list"), (forget, "forget")):
+        action.add_argument(
+            "--camera", type=text, action="append", default=[], help=f"{verb} this camera's frames; may be repeated"
+        )
+        add_time_arguments(action, f"{verb} what was seen from this time on", f"{verb} what was seen up to this time")
     triggers = [actions.add_parser(name, help=summary) for name, summary in TRIGGERS.items()]
     for action in (listing, forget, *triggers):
-        action.add_argument("--node", default="flash_vstream", help="name of the node (default: %(default)s)")
-        action.add_argument("--wait", type=float, default=10.0, help="wait for the node [s]")
+        add_node_arguments(action, "wait for the node to appear [s] (default: %(default)g)")
 
 
 def run(args: argparse.Namespace) -> int:
-    from flash_vstream_ros.client import AskClient, NoService
+    with importing():
+        from flash_vstream_ros.client import AskClient, ClientError
 
-    with AskClient("ask_scene", args.ros_args) as client:
-        try:
-            return _trigger(client, args) if args.action in TRIGGERS else _list_or_forget(client, args)
-        except (NoService, TimeoutError) as error:
-            print(error, file=sys.stderr)
-            return 1
+    actions = {"list": _list, "forget": _forget}
+    try:
+        with AskClient("ask_scene", args.ros_args, args.node) as client:
+            return actions.get(args.action, _trigger)(client, args)
+    except (ClientError, BadTime) as error:
+        print(error, file=sys.stderr)
+        return 1
 
 
-def _trigger(client: Any, args: argparse.Namespace) -> int:
+def _trigger(client: AskClient, args: argparse.Namespace) -> int:
     from flash_vstream_ros.ros.interfaces import Trigger
 
     reply = client.call(Trigger, f"{args.node}/{args.action}", Trigger.Request(), args.wait)
@@ -50,23 +61,56 @@ def _trigger(client: Any, args: argparse.Namespace) -> int:
     return 0 if reply.success else 1
 
 
-def _list_or_forget(client: Any, args: argparse.Namespace) -> int:
-    from flash_vstream_ros.ros.interfaces import Forget, ListMemory
-    from flash_vstream_ros.ros.stamps import stamp_at
-
-    kind, name = (ListMemory, "list_memory") if args.action == "list" else (Forget, "forget")
-    request = kind.Request(cameras=args.camera, since=stamp_at(args.since), until=stamp_at(args.until))
-    reply = client.call(kind, f"{args.node}/{name}", request, args.wait)
-    if args.action == "list" and args.json:
+def _list(client: AskClient, args: argparse.Namespace) -> int:
+    since, until = interval(client, args)
+    reply = client.list_memory(args.wait, args.camera, since, until)
+    if args.json:
         print(json.dumps(client.to_dict(reply), indent=2, ensure_ascii=False))
     elif reply.error_code:
         print(f"error {reply.error_code}: {reply.error_msg}", file=sys.stderr)
-    elif args.action == "list":
-        _print_entries(reply.entries)
     else:
-        rebuilt = f"; {reply.clusters_rebuilt} clusters are left in part" if reply.clusters_rebuilt else ""
-        print(f"forgot {reply.slots} slots{rebuilt}")
+        _print_entries(reply.entries)
+        if not reply.entries:
+            print(_nothing_matches(client, args, since, until), file=sys.stderr)
     return 0 if reply.error_code == reply.NONE else 1
+
+
+def _forget(client: AskClient, args: argparse.Namespace) -> int:
+    from flash_vstream_ros.ros.interfaces import Forget
+    from flash_vstream_ros.ros.stamps import stamp_at
+
+    since, until = interval(client, args)
+    request = Forget.Request(cameras=args.camera, since=stamp_at(since), until=stamp_at(until))
+    reply = client.call(Forget, f"{args.node}/forget", request, args.wait)
+    if reply.error_code:
+        print(f"error {reply.error_code}: {reply.error_msg}", file=sys.stderr)
+        return 1
+    if not reply.slots:
+        print(f"forgot nothing: {_nothing_matches(client, args, since, until)}", file=sys.stderr)
+        return 1
+    rebuilt = f"; {reply.clusters_rebuilt} clusters were rebuilt without them" if reply.clusters_rebuilt else ""
+    print(f"forgot {reply.slots} slots {_interval_text(since, until)}{rebuilt}")
+    return 0
+
+
+def _interval_text(since: float, until: float) -> str:
+    start = time_text(since) if since else "the beginning"
+    return f"from {start} to {time_text(until) if until else 'now'}"
+
+
+def _nothing_matches(client: AskClient, args: argparse.Namespace, since: float, until: float) -> str:
+    """What was searched, and what the memory covers."""
+    from flash_vstream_ros.ros.stamps import seconds
+
+    entries = client.list_memory(args.wait).entries
+    if not entries:
+        return "the memory is empty"
+    oldest, newest = min(seconds(entry.since) for entry in entries), max(seconds(entry.until) for entry in entries)
+    cameras = f" of {', '.join(args.camera)}" if args.camera else ""
+    return (
+        f"nothing{cameras} {_interval_text(since, until)} is in the memory, which covers "
+        f"{time_text(oldest)} to {time_text(newest)} (stamps {oldest:.1f} to {newest:.1f} s)"
+    )
 
 
 def _print_entries(entries: Any) -> None:
@@ -74,6 +118,6 @@ def _print_entries(entries: Any) -> None:
 
     for entry in entries:
         kind = "key frame" if entry.kind == entry.KEY_FRAME else "synopsis "
-        span = f"{clock(seconds(entry.since))} to {clock(seconds(entry.until))}"
+        span = f"{time_text(seconds(entry.since))} to {time_text(seconds(entry.until))}"
         print(f"{kind}  {entry.camera}  {span}  {entry.weight:.0f} slots")
     print(f"({len(entries)} entries)")

@@ -1,12 +1,14 @@
-"""Whether a model's files are on this machine and complete, found out without torch."""
+"""Whether a model's files are on this machine or the hub and complete, found out without torch."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from flash_vstream_ros.models.names import (
     ADAPTER_CONFIG,
@@ -19,7 +21,10 @@ from flash_vstream_ros.models.names import (
 )
 
 OK, WARN, FAIL = "OK", "WARN", "FAIL"
-HEADER_LIMIT = 100_000_000  # as safetensors itself
+HEADER_LIMIT = 100_000_000  # the limit of safetensors itself
+HUB_TIMEOUT_S = 5.0
+HALF_BYTES = 2  # of a parameter in float16 or bfloat16, as models are published
+ON = ("1", "ON", "YES", "TRUE")
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,21 @@ class Check:
     advice: str = ""
 
 
+class ModelFiles(NamedTuple):
+    """What was found of a model. None: not known."""
+
+    check: Check
+    parameters: int | None = None
+    download_bytes: int | None = 0  # still to be downloaded
+
+
+class _Weights(NamedTuple):
+    """Size of files of weights."""
+
+    bytes: int
+    parameters: int
+
+
 def hub_cache(environment: Mapping[str, str] = os.environ) -> Path:
     """Where huggingface_hub keeps its downloads."""
     home = environment.get("HF_HOME") or Path(environment.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
@@ -39,41 +59,88 @@ def hub_cache(environment: Mapping[str, str] = os.environ) -> Path:
     return Path(cache).expanduser()
 
 
-def check_model(model: str, environment: Mapping[str, str] = os.environ) -> Check:
-    """Looks at config, weights and tokenizer; reads no weights."""
+def find_model(model: str, environment: Mapping[str, str] = os.environ) -> ModelFiles:
+    """Examine config, tokenizer and headers of weights; for a model that is not here, ask the hub."""
     if model == TINY:
-        return Check("model", WARN, f"{model} is made in memory", "its answers mean nothing: name a trained model")
+        advice = "its answers mean nothing: name a trained model"
+        return ModelFiles(Check("model", WARN, f"{model} has random weights, made in memory", advice), 0)
     folder = HOUSEHOLD_FOLDER if model == HOUSEHOLD else Path(model).expanduser()
     if is_adapter(folder):
         return _check_adapter(folder, environment)
     if folder.is_dir():
         return _check_folder(folder, f"copy the missing files into {folder.absolute()}")
     if model[:1] in ("", ".", "/", "~") or model.count("/") != 1:
-        return Check(
-            "model", FAIL, f"there is no folder {folder.absolute()}", "name a folder or a hub id (owner/model)"
-        )
+        advice = "name a folder or a hub id (owner/model)"
+        return _failed(f"there is no folder {folder.absolute()}", advice)
     cached = hub_cache(environment) / f"models--{model.replace('/', '--')}" / "snapshots"
     snapshots = sorted((p for p in cached.glob("*") if p.is_dir()), key=lambda p: p.stat().st_mtime)
     fetch = f"hf download {model} (off-line: copy its folder here and name the folder)"
     if snapshots:
         return _check_folder(_current(cached, snapshots), fetch)
-    if environment.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        return Check("model", FAIL, f"{model} is not in {cached}, and HF_HUB_OFFLINE forbids to fetch it", fetch)
-    return Check("model", WARN, f"{model} is not in {cached}; the node will download it at its first start", fetch)
+    if environment.get("HF_HUB_OFFLINE", "").upper() in ON:
+        return _failed(f"{model} is not in {cached}, and HF_HUB_OFFLINE forbids its download", fetch)
+    return _on_the_hub(model, cached, fetch, environment)
 
 
-def _check_adapter(folder: Path, environment: Mapping[str, str]) -> Check:
-    """Looks at what the adapter is over."""
+def _failed(found: str, advice: str) -> ModelFiles:
+    return ModelFiles(Check("model", FAIL, found, advice))
+
+
+def _on_the_hub(model: str, cached: Path, fetch: str, environment: Mapping[str, str]) -> ModelFiles:
+    """Whether the hub has a model that is not in the cache, and how large it is."""
+    try:
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+        from huggingface_hub.utils import validate_repo_id
+    except ImportError as error:
+        return _failed(f"{model} is not in {cached}, and huggingface_hub does not import: {error}", fetch)
+    endpoint = environment.get("HF_ENDPOINT") or None
+    try:
+        validate_repo_id(model)
+        info = HfApi(endpoint=endpoint).model_info(model, files_metadata=True, timeout=HUB_TIMEOUT_S)
+    except HFValidationError as error:
+        return _failed(f"{model} cannot be a hub id: {_first_line(error)}", "name a folder or a hub id (owner/model)")
+    except GatedRepoError:
+        return _failed(f"{model} is gated", "accept its terms on the hub and log in: hf auth login")
+    except RepositoryNotFoundError:
+        return _failed(f"the hub has no model {model}", "check the spelling, or log in if it is private: hf auth login")
+    except Exception as error:  # whatever the hub's HTTP client raises
+        reason = f"whether the hub has it is unknown ({_first_line(error)})"
+        return ModelFiles(Check("model", WARN, f"{model} is not in {cached}; {reason}", fetch), None, None)
+    size = _published_bytes(info.siblings or [])
+    if not size:
+        return _failed(f"{model} on the hub has no weights in safetensors or .bin files", "choose a model with weights")
+    found = f"{model} is not in {cached}; the node downloads {size / 1e9:.1f} GB at its first start"
+    parameters = getattr(info.safetensors, "total", None) or size // HALF_BYTES
+    return ModelFiles(Check("model", WARN, found, f"to download it now: {fetch}"), parameters, size)
+
+
+def _published_bytes(files: Any) -> int:
+    """Size of the weights among a hub model's files, safetensors before .bin."""
+    for suffix in (".safetensors", ".bin"):
+        size = sum(file.size or 0 for file in files if file.rfilename.endswith(suffix))
+        if size:
+            return size
+    return 0
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def _check_adapter(folder: Path, environment: Mapping[str, str]) -> ModelFiles:
+    """Examine a LoRA adapter and the model that it changes."""
     file = folder / ADAPTER_CONFIG
     try:
         base = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
-        size = _checked_size(folder / "adapter_model.safetensors")
+        size = _safetensors(folder / "adapter_model.safetensors").bytes
     except (OSError, ValueError) as error:
-        return Check("model", FAIL, f"{folder}: {error}", f"copy the missing files into {folder.absolute()}")
-    except (LookupError, TypeError):
-        return Check("model", FAIL, f"{file} does not say over which model it is", "set base_model_name_or_path in it")
-    under = check_model(str(base), environment)
-    return Check("model", under.state, f"{folder}: LoRA adapter, {size / 1e6:.1f} MB, over {under.found}", under.advice)
+        return _failed(f"{folder}: {error}", f"copy the missing files into {folder.absolute()}")
+    except (LookupError, TypeError, AttributeError):
+        return _failed(f"{file} does not name the model that it changes", "set base_model_name_or_path in it")
+    under = find_model(str(base), environment)
+    found = f"{folder}: LoRA adapter, {size / 1e6:.1f} MB, over {under.check.found}"
+    return under._replace(check=Check("model", under.check.state, found, under.check.advice))
 
 
 def _current(snapshots: Path, found: list[Path]) -> Path:
@@ -84,22 +151,24 @@ def _current(snapshots: Path, found: list[Path]) -> Path:
     return named if named in found else found[-1]
 
 
-def _check_folder(folder: Path, advice: str) -> Check:
+def _check_folder(folder: Path, advice: str) -> ModelFiles:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         kind = config.get("model_type")
-        weights = _weight_files(folder)
-        size = sum(_checked_size(file) for file in weights)
+        files = _weight_files(folder)
+        weights = [_weights(file) for file in files]
     except (OSError, ValueError) as error:
-        return Check("model", FAIL, f"{folder}: {error}", advice)
+        return _failed(f"{folder}: {error}", advice)
     except (LookupError, TypeError, AttributeError) as error:
-        return Check("model", FAIL, f"{folder}: a JSON file is not what it should be ({error!r})", advice)
+        return _failed(f"{folder}: a JSON file has unexpected content ({error!r})", advice)
     if kind not in MODEL_TYPES:
-        return Check("model", FAIL, f"{folder}: model_type is {kind!r}", f"choose one of {' or '.join(MODEL_TYPES)}")
+        return _failed(f"{folder}: model_type is {kind!r}", f"choose one of {' or '.join(MODEL_TYPES)}")
     other = "tokenizer.model" if kind == VSTREAM else "vocab.json"
     if not any((folder / name).exists() for name in ("tokenizer.json", other)):
-        return Check("model", FAIL, f"{folder}: no tokenizer.json and no {other}", advice)
-    return Check("model", OK, f"{folder}: {kind}, {len(weights)} weight files, {size / 1e9:.2f} GB")
+        return _failed(f"{folder}: no tokenizer.json and no {other}", advice)
+    size = sum(each.bytes for each in weights)
+    check = Check("model", OK, f"{folder}: {kind}, {len(files)} weight files, {size / 1e9:.2f} GB")
+    return ModelFiles(check, sum(each.parameters for each in weights))
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -112,17 +181,23 @@ def _weight_files(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))]
 
 
-def _checked_size(file: Path) -> int:
-    """Size of a file of weights. ValueError for safetensors cut short or something else, by their header."""
-    size = file.stat().st_size
+def _weights(file: Path) -> _Weights:
     if file.suffix == ".bin":
-        return size
+        size = file.stat().st_size
+        return _Weights(size, size // HALF_BYTES)
+    return _safetensors(file)
+
+
+def _safetensors(file: Path) -> _Weights:
+    """Sizes by the file's header. ValueError where the file is cut short or something else."""
+    size = file.stat().st_size
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
         if not 0 < length <= min(size - 8, HEADER_LIMIT):
             raise ValueError(f"{file.name} ({size} bytes) is cut short or no safetensors file")
         header = json.loads(opened.read(length))
-    end = max((entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0)
+    tensors = [entry for key, entry in header.items() if key != "__metadata__"]
+    end = max((tensor["data_offsets"][1] for tensor in tensors), default=0)
     if size != 8 + length + end:
-        raise ValueError(f"{file.name} has {size} bytes, its header promises {8 + length + end}: cut short")
-    return size
+        raise ValueError(f"{file.name} has {size} bytes but its header promises {8 + length + end}: it is cut short")
+    return _Weights(size, sum(math.prod(tensor["shape"]) for tensor in tensors))

@@ -1,46 +1,54 @@
-"""`flash-vstream-ros train-demo`: train the household model from nothing, on this machine."""
+"""`flash-vstream-ros train-demo`: train the household model from scratch on this machine."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from dataclasses import fields
-from pathlib import Path
+from importlib.util import find_spec
+
+from flash_vstream_ros.process import importing
+from flash_vstream_ros.training.plan import Plan
+
+from .argument_types import count_or_zero, positive
+from .output_files import output_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from flash_vstream_ros.training.run import Plan
-
-    parser.add_argument("folder", type=Path, help="of the run; the model is written to FOLDER/model")
+    parser.add_argument("folder", type=output_folder, help="folder of the run; the model is written to FOLDER/model")
     for field in fields(Plan):
-        name = field.name.replace("_", "-")
-        kind = float if isinstance(field.default, float) else int
-        parser.add_argument(f"--{name}", type=kind, default=field.default, help="(default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto: CUDA when there is one; cpu, cuda:N (default: auto)")
+        kind = positive if isinstance(field.default, float) else count_or_zero
+        meaning = f"{field.metadata['help']} (default: %(default)s)"
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default, help=meaning)
+    parser.add_argument("--device", default="auto", help="auto (CUDA if there is one), cpu or cuda:N (default: auto)")
 
 
 def run(args: argparse.Namespace) -> int:
-    from flash_vstream_ros.models.interface import ModelError
-    from flash_vstream_ros.models.load import choose_device
-    from flash_vstream_ros.progress import progress_bar
-    from flash_vstream_ros.training import run as training
+    if find_spec("matplotlib") is None:
+        print("train-demo draws its curves with matplotlib, which is missing: pip install matplotlib", file=sys.stderr)
+        return 1
+    with importing():
+        from flash_vstream_ros.models.interface import ModelError
+        from flash_vstream_ros.models.load import choose_device
+        from flash_vstream_ros.progress import progress
+        from flash_vstream_ros.training import run as training
 
-    plan = training.Plan(**{field.name: getattr(args, field.name) for field in fields(training.Plan)})
-    with progress_bar() as bar:
-        task = bar.add_task("rendering looks", total=None)
+    plan = Plan(**{field.name: getattr(args, field.name) for field in fields(Plan)})
+    try:
+        with progress("render views") as shown:
 
-        def report(progress: training.Progress) -> None:
-            said = f"{progress.stage}: loss {progress.loss:.3f}"
-            if progress.accuracy == progress.accuracy:
-                said += f", {100 * progress.accuracy:.1f} % right"
-            if not bar.console.is_terminal:
-                print(f"{progress.done}/{progress.steps} {said}", flush=True)
-            bar.update(task, description=said, completed=progress.done, total=progress.steps)
+            def report(stage: training.Progress) -> None:
+                text = f"{stage.stage}: loss {stage.loss:.3f}"
+                if stage.accuracy == stage.accuracy:  # not NaN
+                    text += f", {100 * stage.accuracy:.1f} % right"
+                shown.update(stage.done, stage.steps, text)
 
-        try:
             model = training.train(plan, args.folder, choose_device(args.device), report)
-        except (ModelError, ValueError) as error:
-            print(error, file=sys.stderr)
-            return 1
-    print(f"written: {model}\nask it: flash-vstream-ros demo --model {model}")
+    except (ModelError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"the run stops: {error}; what is saved is kept: run the same command again", file=sys.stderr)
+        return 1
+    print(f"wrote {model}\nask it: flash-vstream-ros demo --model {model}")
     return 0

@@ -93,12 +93,12 @@ def _listen(rehearsal: Rehearsal) -> None:
 
 
 def _watch(rehearsal: Rehearsal, seed: int, rate: float, node: subprocess.Popen[bytes]) -> None:
-    from flash_vstream_ros.client import NoService
+    from flash_vstream_ros.client import ClientError
 
     client = rehearsal.client
     try:
         ready = client.ask_when_ready(client.request("Are you there?"), START_TIMEOUT_S)
-    except (NoService, TimeoutError) as error:
+    except ClientError as error:
         raise RehearsalError(str(error)) from error
     if ready.error_code == ready.NOT_READY:
         raise RehearsalError(ready.error_msg)

@@ -91,7 +91,7 @@ def remember(
             reseed_rows=reseed_rows,
         )
     return video_memory(
-        list(_slots(model, frames, stamps_ns)),
+        list(slots_of(model, frames, stamps_ns)),
         settings.csm_slots,
         settings.dam_slots,
         methods=settings.methods,
@@ -101,7 +101,8 @@ def remember(
     )
 
 
-def _slots(model: VisionLanguageModel, frames: Iterable[np.ndarray], stamps_ns: Sequence[int]) -> Iterator[Slot]:
+def slots_of(model: VisionLanguageModel, frames: Iterable[np.ndarray], stamps_ns: Sequence[int]) -> Iterator[Slot]:
+    """Encode frames in pairs, a slot for each. Their number has to be even: see `sampled`."""
     if len(stamps_ns) % 2:
         raise ValueError(f"two frames make a slot, and the clip has {len(stamps_ns)}")
     grid: Grid | None = None

@@ -24,27 +24,11 @@ from .looks import looks
 from .network import household_network, household_tokenizer
 from .optimisers import kernel_beside_bfloat16, optimisers
 from .patrols import Example, Features, encode_looks, examples
+from .plan import Plan
 from .vision import train_vision
 
 SAVE_EVERY_S = 120.0
 REPORT_STEPS = 50
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run does; the same plan on the same machine gives the same looks and, but for timing, the same prompts."""
-
-    seed: int = 1
-    vision_steps: int = 2000
-    language_steps: int = 15_000
-    cooling_steps: int = 7_000  # of these, the last ones, with a falling rate
-    language_rate: float = 1e-3  # of what is not a matrix of a layer
-    matrix_rate: float = 3e-3
-    batch: int = 8  # prompts, in parts of similar length
-    parts: int = 2  # each on a core of its own
-    questions: int = 8  # behind each prompt
-    drills: int = 3  # behind each prompt
-    longest_min: float = 170.0  # patrol
 
 
 @dataclass

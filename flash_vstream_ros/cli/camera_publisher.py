@@ -1,0 +1,183 @@
+"""Publish the frames of a source as a camera would: at their times, with increasing stamps, to whoever subscribes."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from flash_vstream_ros.progress import progress
+from flash_vstream_ros.ros.images import from_rgb
+from flash_vstream_ros.ros.stamps import LATEST_NS
+
+from .sources import SECOND, FrameSource, SourceError, SourceFrame
+
+DEPTH = 10  # frames kept for subscribers that have not acknowledged them
+UNPACED_HZ = 100.0  # most frames a second at --rate 0
+ACKNOWLEDGE_S = 2.0
+SETTLE_S = 0.3  # for further subscribers, once the first is found
+SLICE_S = 0.1  # longest sleep between two checks for Ctrl-C
+
+
+@dataclass
+class Sent:
+    """What was published; stamps in seconds of message time, exact ones in nanoseconds."""
+
+    topic: str
+    source: str
+    sent: int = 0
+    skipped: int = 0
+    subscribers: int = 0
+    first_stamp_ns: int = 0
+    last_stamp_ns: int = 0
+    first_stamp: float = 0.0
+    last_stamp: float = 0.0
+    wall_s: float = 0.0
+    behind_s: float = 0.0  # longest delay of a frame after the time it was due
+    interrupted: bool = False
+    error: str = ""  # why the source broke off
+
+    def add(self, stamp_ns: int, now_s: float) -> None:
+        if not self.sent:
+            self.first_stamp_ns, self.first_stamp = stamp_ns, stamp_ns / SECOND
+            self._began_s = now_s
+        self.sent += 1
+        self.wall_s = now_s - self._began_s
+        self.last_stamp_ns, self.last_stamp = stamp_ns, stamp_ns / SECOND
+
+    def __str__(self) -> str:
+        text = f"sent {self.sent} frames on {self.topic}"
+        if self.sent:
+            text += f", stamps {self.first_stamp:.3f} s to {self.last_stamp:.3f} s, in {self.wall_s:.1f} s"
+        if self.skipped:
+            text += f"; {self.skipped} frames could not be decoded"
+        if self.behind_s > 0.5:
+            text += f"; up to {self.behind_s:.1f} s behind: this machine is too slow for this rate"
+        return text + ("; interrupted" if self.interrupted else "")
+
+
+def restamped(source: Iterable[SourceFrame], start_ns: int | None, loop: bool) -> Iterator[SourceFrame]:
+    """Frames of the source with the first stamp moved to `start_ns` (None: kept); loops follow without a gap."""
+    shift = 0
+    following = start_ns
+    while True:
+        stamps: list[int] = []  # first, last
+        count = 0
+        for frame in source:
+            if not stamps:
+                shift = 0 if following is None else following - frame.stamp_ns
+                stamps = [frame.stamp_ns]
+            stamps[1:] = [frame.stamp_ns]
+            count += 1
+            yield SourceFrame(frame.stamp_ns + shift, frame.rgb)
+        if not loop or not stamps:
+            return
+        interval = (stamps[1] - stamps[0]) // (count - 1) if count > 1 else SECOND // 10
+        following = stamps[1] + shift + max(interval, 1)
+
+
+class Pacer:
+    """Delays every frame until its time in the source, scaled by the rate, has passed on the wall clock."""
+
+    def __init__(
+        self,
+        rate: float,
+        alive: Callable[[], bool],
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.rate, self.alive, self.now, self.sleep = rate, alive, now, sleep
+        self._origin: tuple[int, float] | None = None  # stamp and wall time of the first frame
+        self._last = -1.0
+
+    def hold(self, stamp_ns: int) -> float:
+        """Wait until the frame is due. Returns its delay [s]."""
+        if self._origin is None:
+            self._origin = stamp_ns, self.now()
+        if self.rate > 0:
+            due = self._origin[1] + (stamp_ns - self._origin[0]) / SECOND / self.rate
+        else:
+            due = self._last + 1 / UNPACED_HZ
+        while (remaining := due - self.now()) > 0 and self.alive():
+            self.sleep(min(remaining, SLICE_S))
+        self._last = self.now()
+        return max(self._last - due, 0.0) if self.rate > 0 else 0.0
+
+
+def publish(args: argparse.Namespace, source: FrameSource, out: TextIO) -> Sent:
+    """Publish the source until its end or Ctrl-C; messages for the user go to `out`."""
+    from flash_vstream_ros import ros
+    from flash_vstream_ros.ros.interfaces import Image
+    from flash_vstream_ros.ros.middleware import use_shipped_profile
+
+    use_shipped_profile()
+    sent = Sent(args.topic, source.title)
+    ros.init(args=["replay", *args.ros_args])
+    node = ros.Node("replay")
+    try:
+        qos = ros.QoSProfile(
+            depth=DEPTH, history=ros.HistoryPolicy.KEEP_LAST, reliability=ros.ReliabilityPolicy.RELIABLE
+        )
+        publisher = node.create_publisher(Image, args.topic, qos)
+        _wait_for_subscriber(publisher, args.topic, args.wait, ros.ok, out)
+        start_ns = None if source.own_stamps else node.get_clock().now().nanoseconds
+        if args.start_now:
+            start_ns = node.get_clock().now().nanoseconds
+        elif args.start_at is not None:
+            start_ns = round(args.start_at * SECOND)
+        frame_id = args.frame_id or source.frame_id or "camera"
+        pacer = Pacer(args.rate, ros.ok)
+        with progress(source.title, None if args.loop else source.frames) as shown:
+            for stamp_ns, rgb in restamped(source, start_ns, args.loop):
+                if not 0 <= stamp_ns <= LATEST_NS:
+                    raise SourceError(f"stamp {stamp_ns / SECOND:g} s is outside the range of ROS: use --start-at 0")
+                message = from_rgb(rgb, stamp_ns, frame_id, Image, args.encoding)
+                sent.behind_s = max(sent.behind_s, pacer.hold(stamp_ns))
+                if not ros.ok():
+                    sent.interrupted = True
+                    break
+                publisher.publish(message)
+                sent.add(stamp_ns, time.monotonic())
+                sent.subscribers = max(sent.subscribers, publisher.get_subscription_count())
+                if args.rate == 0 and sent.sent % DEPTH == 0:
+                    _acknowledged(publisher)  # an acknowledgement takes a tenth of a second: not for every frame
+                shown.update(sent.sent)
+        _acknowledged(publisher)
+    except KeyboardInterrupt:
+        sent.interrupted = True
+    except SourceError as error:
+        sent.error = str(error)
+    except Exception:
+        if ros.ok():
+            raise
+        sent.interrupted = True  # rclpy raises from whatever a signal finds it in
+    finally:
+        sent.skipped = source.skipped
+        node.destroy_node()
+        if ros.ok():
+            ros.shutdown()
+    return sent
+
+
+def _wait_for_subscriber(publisher: Any, topic: str, seconds: float, alive: Callable[[], bool], out: Any) -> None:
+    end = time.monotonic() + seconds
+    announced = False
+    while publisher.get_subscription_count() == 0 and alive():
+        if time.monotonic() >= end:
+            if seconds > 0:
+                print(f"no subscriber on {topic} after {seconds:g} s: publishing anyway", file=out, flush=True)
+            return
+        if not announced:
+            print(f"waiting up to {seconds:g} s for a subscriber on {topic}", file=out, flush=True)
+            announced = True
+        time.sleep(0.02)
+    time.sleep(SETTLE_S)
+
+
+def _acknowledged(publisher: Any) -> None:
+    """Wait until reliable subscribers have every frame, so that none is overwritten or lost at exit."""
+    from flash_vstream_ros.ros import Duration
+
+    publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S))

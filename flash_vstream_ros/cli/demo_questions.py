@@ -1,0 +1,149 @@
+"""The questions of the demo: chosen from what the simulated world knows, asked over /ask_scene, judged and reported."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from flash_vstream_ros.demo.questions import Question, questions, right
+from flash_vstream_ros.demo.simulated_run import PATROL_START_S, Rehearsal, ask, rehearse
+from flash_vstream_ros.demo.world import World
+from flash_vstream_ros.models.model_kind import without_label
+from flash_vstream_ros.ros.stamps import seconds
+
+from .ask import MODEL_NOTES
+from .contact_sheet import Picture, contact_sheet
+from .output_files import write_output
+
+QUESTIONS = 10
+EVIDENCE = 64  # more entries than the memory has
+
+
+class Asked(NamedTuple):
+    """One question of the demo. `truth` is what the simulated world knows, times are in seconds."""
+
+    kind: str
+    question: str
+    answer: str
+    truth: str
+    right: bool
+    time_to_first_token: float
+    duration: float
+    token_probability: float
+    memory_tokens: int
+    model_kind: int
+
+
+def run_demo(args: argparse.Namespace) -> None:
+    """Run the patrol, ask, print the answers, and write the files. Raises RehearsalError and OutputError."""
+    parameters = ["summary.period_s:=4.0", f"question.evidence:={EVIDENCE}"]
+    world = World(args.seed)
+    with rehearse(args.seed, args.model, args.rate, parameters, args.ros_args) as rehearsal:
+        replies = [_ask(rehearsal, question) for question in _questions(world, args.seed)]
+        rehearsal.client.spin(1.5)
+    asked, status = [item for item, _ in replies], rehearsal.newest["status"]
+    _print(asked, status, rehearsal.newest.get("summary"))
+    write_output(args.sheet, _png(replies[-1][1]))
+    print(f"wrote {args.sheet}, a contact sheet of the memory's images")
+    if args.json:
+        write_output(args.json, json.dumps(_figures(asked, status), indent=2, ensure_ascii=False) + "\n")
+        print(f"wrote {args.json}")
+
+
+def _questions(world: World, seed: int) -> list[Question]:
+    """Questions that the end of the patrol allows, of as many kinds as there are."""
+    asked = questions(world.visits, world.duration, np.random.default_rng(seed))
+    firsts = {question.kind: question for question in reversed(asked)}
+    return sorted(asked, key=lambda question: firsts[question.kind] is not question)[:QUESTIONS]
+
+
+def _ask(rehearsal: Rehearsal, question: Question) -> tuple[Asked, list[Picture]]:
+    """The answer, and the memory entries that it attended to."""
+    reply = ask(rehearsal, question.text)
+    asked = Asked(
+        kind=question.kind,
+        question=question.text,
+        answer=reply.answer,
+        truth=question.answer,
+        right=right(question, without_label(reply.answer)),
+        time_to_first_token=seconds(reply.time_to_first_token),
+        duration=seconds(reply.duration),
+        token_probability=reply.token_probability,
+        memory_tokens=reply.memory_tokens,
+        model_kind=int(reply.model_kind),
+    )
+    pictures = [
+        Picture(
+            "key frame" if entry.kind == entry.KEY_FRAME else "synopsis",
+            seconds(entry.thumbnail.header.stamp) - PATROL_START_S,
+            entry.weight,
+            bytes(entry.thumbnail.data),
+        )
+        for entry in reply.evidence
+    ]
+    return asked, pictures
+
+
+def _png(pictures: Sequence[Picture]) -> bytes:
+    _, png = cv2.imencode(".png", contact_sheet(pictures))
+    return png.tobytes()
+
+
+def _figures(asked: Sequence[Asked], status: Any) -> dict[str, Any]:
+    return {
+        "questions": [item._asdict() for item in asked],
+        "memory": {
+            "tokens": status.memory_tokens,
+            "bytes": status.memory_bytes,
+            "entries": status.memory_entries,
+            "capacity": status.memory_capacity,
+            "slots": status.slots,
+        },
+        "frames": {
+            "received": status.frames_received,
+            "encoded": status.frames_encoded,
+            "static": status.frames_static,
+            "gated": status.frames_gated,
+            "dropped": status.frames_dropped,
+        },
+    }
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _print(asked: Sequence[Asked], status: Any, summary: Any) -> None:
+    console = Console()
+    table = Table("question", "answer", "truth", "right", "first token", title="asked over /ask_scene")
+    for item in asked:
+        table.add_row(
+            escape(item.question),
+            escape(_one_line(item.answer)),
+            item.truth,
+            "yes" if item.right else "no",
+            f"{1e3 * item.time_to_first_token:.0f} ms",
+        )
+    console.print(table)
+    console.print(f"{sum(item.right for item in asked)} of {len(asked)} answers are right")
+    console.print(
+        f"frames: {status.frames_received} received = {status.frames_encoded} encoded + {status.frames_static} static"
+        f" + {status.frames_gated} gated"
+        f" + {status.frames_dropped} dropped + {status.frames_pending} pending"
+    )
+    console.print(
+        f"memory: {status.memory_entries} of at most {status.memory_capacity} entries for {status.slots} slots,"
+        f" {status.memory_tokens} tokens, {status.memory_bytes / 1e6:.1f} MB"
+    )
+    if summary is not None:
+        console.print(f"summary of {summary.frames} frames: {escape(_one_line(summary.text))}")
+    for note in sorted({MODEL_NOTES[item.model_kind] for item in asked if item.model_kind in MODEL_NOTES}):
+        console.print(note)

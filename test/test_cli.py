@@ -1,0 +1,279 @@
+"""The command line as a whole: help without torch, Ctrl-C, outputs, times, and how a question is given up."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from argparse import ArgumentTypeError
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from flash_vstream_ros.cli import COMMANDS, build_parser, main
+from flash_vstream_ros.cli.output_files import OutputError, output_file, output_folder, write_output
+from flash_vstream_ros.cli.times import BadTime, TimePoint, join_negative_times, time_point
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"torch", "transformers", "numpy", "cv2", "rclpy", "cyclonedds", "rosbags", "rich", "huggingface_hub"}
+BENCHMARKS = (
+    "memory",
+    "stream",
+    "answers",
+    "prefix-cache",
+    "speed",
+    "decoding",
+    "ingest",
+    "service",
+    "cameras",
+    "fits",
+)
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "flash_vstream_ros.cli", *arguments]
+
+
+@pytest.mark.parametrize("arguments", [(), *((name,) for name in COMMANDS), ("bench", "speed")])
+def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
+    program = (
+        "import sys, contextlib, io\n"
+        "from flash_vstream_ros.cli import main\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as text:\n"
+        f"    main([*{arguments!r}, '--help'])\n"
+        "assert 'usage: flash-vstream-ros' in text.getvalue()\n"
+        f"assert not {HEAVY!r} & set(sys.modules), {HEAVY!r} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+
+
+def test_every_argument_of_every_command_is_described() -> None:
+    parsers = [build_parser()]
+    while parsers:
+        parser = parsers.pop()
+        for action in parser._actions:
+            if isinstance(action.choices, dict):
+                parsers += action.choices.values()
+            else:
+                assert action.help, f"{parser.prog}: {action.dest}"
+
+
+def ended(process: subprocess.Popen[str], number: int = signal.SIGINT) -> str:
+    """What a command printed, once it has ended by a signal."""
+    process.send_signal(number)
+    out, errors = process.communicate(timeout=60)
+    assert "Traceback" not in out + errors, errors
+    assert "Exception ignored" not in errors, errors
+    return out + errors
+
+
+def started(*arguments: str, **options: object) -> subprocess.Popen[str]:
+    """A command that does not ignore SIGINT, as it would in the background of a shell that runs these tests."""
+    return subprocess.Popen(
+        command(*arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        **options,  # type: ignore[call-overload]
+    )
+
+
+@pytest.mark.parametrize("after_s", [0.3, 0.8, 1.5, 3.0])
+def test_ctrl_c_during_imports_and_work_prints_no_traceback(after_s: float) -> None:
+    process = started("bench", "stream", "--slots", "100000")
+    time.sleep(after_s)
+    ended(process)
+    assert process.returncode in (130, -signal.SIGINT)  # -SIGINT: Python itself was starting
+
+
+def test_a_background_command_ignores_ctrl_c_as_its_shell_wants() -> None:
+    process = subprocess.Popen(
+        command("ask", "?", "--wait", "3"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    time.sleep(1.0)
+    assert "no node offers" in ended(process)
+    assert process.returncode == 1
+
+
+def test_ctrl_c_while_waiting_for_a_node_ends_at_once() -> None:
+    process = started("ask", "?", "--wait", "100")
+    time.sleep(4.0)
+    ended(process)
+    assert process.returncode == 130
+
+
+def test_a_closed_pipe_is_silent() -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{' '.join(command('doctor', '--model', 'tiny-random'))} | true"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
+def test_a_full_disk_behind_the_standard_output_is_a_sentence() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command("bench", "fits"), stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr.strip() == "cannot write to the standard output: No space left on device"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("demo", "--json", "BAD"),
+        ("demo", "--sheet", "BAD"),
+        ("bench", "stream", "--json", "BAD"),
+        ("bench", "speed", "--picture", "BAD"),
+        ("replay", "demo", "--json", "BAD"),
+        ("train-demo", "BAD"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(
+    arguments: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    bad = str(tmp_path / "file" / "result")
+    with pytest.raises(SystemExit) as end:
+        main([bad if argument == "BAD" else argument for argument in arguments])
+    assert end.value.code == 2
+    assert "Not a directory" in capsys.readouterr().err
+
+
+def test_an_output_is_tried_without_being_changed(tmp_path: Path) -> None:
+    kept = tmp_path / "kept.json"
+    kept.write_text("before")
+    assert output_file(str(kept)) == kept
+    assert kept.read_text() == "before"
+    output_file(str(tmp_path / "new.json"))
+    output_folder(str(tmp_path / "run"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept.json", "run"]
+    with pytest.raises(ArgumentTypeError, match="Is a directory"):
+        output_file(str(tmp_path))
+    write_output(kept, "after")
+    with pytest.raises(OutputError, match="cannot write"):
+        write_output(tmp_path, "text")
+
+
+def test_the_default_sheet_of_the_demo_needs_a_writable_working_directory(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    done = subprocess.run(
+        ["bash", "-c", f"cd {gone} && rmdir {gone} && {' '.join(command('demo'))}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 2, done.stderr
+    assert "demo_memory.png" in done.stderr
+
+
+NEWEST_S = datetime(2026, 11, 29, 12, 0).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("word", "stamp"),
+    [
+        ("12.5", 12.5),
+        ("0", 0.0),
+        ("1732850000", 1732850000.0),
+        ("10:30", datetime(2026, 11, 29, 10, 30).timestamp()),
+        ("10:30:05.5", datetime(2026, 11, 29, 10, 30, 5, 500000).timestamp()),
+        ("13:00", datetime(2026, 11, 28, 13, 0).timestamp()),
+        ("2026-11-29T10:30", datetime(2026, 11, 29, 10, 30).timestamp()),
+        ("2026-11-29 10:30", datetime(2026, 11, 29, 10, 30).timestamp()),
+        ("2026-11-29T10:30Z", 1795948200.0),
+        ("2026-11-29T10:30+01:00", 1795944600.0),
+        ("-5min", NEWEST_S - 300),
+        ("-1h30min", NEWEST_S - 5400),
+        ("-90", NEWEST_S - 90),
+        ("-1.5h", NEWEST_S - 5400),
+        ("-2d", NEWEST_S - 172800),
+    ],
+)
+def test_a_time_is_understood_in_every_form(word: str, stamp: float) -> None:
+    assert time_point(word).stamp(lambda: NEWEST_S) == pytest.approx(stamp)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["1732850000000000000", "nan", "inf", "2147483648", "24:00", "10:60", "2026-13-01", "1969-01-01", "9999-01-01"]
+    + ["yesterday", "", "5min", "-5minutes", "٣", "-99999999999d", "0001-01-01", "2026-11-29T10:30+99:00"],
+)
+def test_what_is_no_time_is_refused_with_a_sentence(word: str) -> None:
+    with pytest.raises(ArgumentTypeError):
+        time_point(word)
+
+
+def test_absolute_times_need_no_frame_and_clock_times_need_stamps_of_a_clock() -> None:
+    def no_frame() -> float:
+        raise AssertionError("an absolute time does not depend on the newest frame")
+
+    assert time_point("12").stamp(no_frame) == 12
+    assert time_point("2026-11-29").stamp(no_frame) > 1e9
+    with pytest.raises(BadTime, match="count from zero"):
+        time_point("10:30").stamp(lambda: 1200.0)
+    assert 0 < time_point("-5min").stamp(lambda: 100.0) < 1
+
+
+def test_a_negative_time_is_a_value_and_no_option() -> None:
+    words = ["ask", "?", "--since", "-5min", "--until", "-90", "--json"]
+    assert join_negative_times(words) == ["ask", "?", "--since=-5min", "--until=-90", "--json"]
+    parsed = build_parser().parse_args(join_negative_times(words))
+    assert (parsed.since, parsed.until) == (TimePoint("-5min", before_newest_s=300), time_point("-90"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("?", "--since", "1732850000000000000"),
+        ("?", "--deadline", "nan"),
+        ("UTF\udcff",),
+        ("  ",),
+        ("?", "--max-new-tokens", "65536"),
+        ("?", "--deadline", "1e300"),
+        ("?", "--camera", "\udcff"),
+        ("?", "--wait", "-1"),
+    ],
+)
+def test_unusable_arguments_of_ask_are_wrong_usage(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["ask", *arguments])
+    assert end.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("?", "--service", "not a name"), "does not start"),
+        (("?", "--ros-args", "-r", "nonsense"), "does not start"),
+        (("?", "--wait", "0.1"), "no node offers"),
+    ],
+)
+def test_a_client_that_cannot_ask_says_why(
+    arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["ask", *arguments]) == 1
+    said = capsys.readouterr().err
+    assert words in said
+    assert len(said.splitlines()) == 1

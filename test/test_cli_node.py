@@ -1,0 +1,126 @@
+"""Commands that talk to a running node: relative times, nothing matched, and questions that are given up."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from robot import NodeProcess, Robot
+
+from flash_vstream_ros.cli import main
+
+NAMESPACE = "/cli"
+NAMES = ("--node", f"{NAMESPACE}/flash_vstream")
+LAST_S = 1120.0
+
+
+@pytest.fixture(scope="module")
+def robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
+    """A node that has seen frames with stamps from 1000 s to LAST_S."""
+    folder = tmp_path_factory.mktemp("node")
+    parameters = ["-r", f"__ns:={NAMESPACE}", "-p", "question.deadline_s:=40.0"]
+    with NodeProcess(folder, parameters), Robot(NAMESPACE) as robot:
+        robot.wait_until_ready()
+        robot.see([1000.0 + 2 * step for step in range(61)])
+        yield robot
+
+
+def memory(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit status and what was printed."""
+    status = main(["memory", *arguments, *NAMES])
+    found = capsys.readouterr()
+    return status, found.out, found.err
+
+
+def entries_until(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[int]:
+    status, out, errors = memory(capsys, "list", "--json", *arguments)
+    assert status == 0, errors
+    return [entry["until"]["sec"] for entry in json.loads(out)["entries"]]
+
+
+def test_a_time_before_the_newest_frame_selects_the_newest_entries(
+    robot: Robot, capsys: pytest.CaptureFixture[str]
+) -> None:
+    everything = entries_until(capsys)
+    recent = entries_until(capsys, "--since", "-20s")
+    assert 0 < len(recent) < len(everything)
+    assert min(recent) >= LAST_S - 22
+
+
+def test_a_clock_time_of_a_stream_that_counts_from_zero_is_refused(
+    robot: Robot, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, errors = memory(capsys, "list", "--since", "10:30")
+    assert status == 1
+    assert "count from zero" in errors
+
+
+def test_forgetting_what_is_not_there_says_so_and_what_is_there(
+    robot: Robot, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, errors = memory(capsys, "forget", "--until", "12")
+    assert (status, out) == (1, "")
+    assert "forgot nothing" in errors
+    assert "1000.0 to 1" in errors
+    assert memory(capsys, "list", "--until", "12")[2].startswith("nothing from the beginning to 12.0 s")
+
+
+def test_forgetting_says_from_when_to_when(robot: Robot, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = memory(capsys, "forget", "--since", "1000", "--until", "1009")
+    assert status == 0
+    assert "slots from 1000.0 s to 1009.0 s" in out
+
+
+def test_the_answer_of_an_untrained_model_says_so(robot: Robot, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ask", "What is there?", "--service", f"{NAMESPACE}/ask_scene", *NAMES]) == 0
+    found = capsys.readouterr()
+    assert found.out.startswith("[untrained]")
+    assert "random weights" in found.err
+
+
+def test_a_client_waits_as_long_as_the_node_allows(robot: Robot) -> None:
+    assert robot._nodes_deadline_s() == 40.0
+
+
+def test_a_question_that_is_interrupted_is_cancelled_at_the_node(robot: Robot) -> None:
+    failed = robot.fresh_status().questions_failed
+    long = ["--max-new-tokens", "65535", "--deadline", "300", "--service", f"{NAMESPACE}/ask_scene", *NAMES]
+    asking = subprocess.Popen(
+        [sys.executable, "-m", "flash_vstream_ros.cli", "ask", "What is there?", "--stream", *long],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert asking.stdout is not None
+    assert asking.stdout.read(1), "the answer has begun"
+    asking.send_signal(signal.SIGINT)
+    _, errors = asking.communicate(timeout=30)
+    assert asking.returncode == 130
+    assert "Traceback" not in errors
+    robot.wait_for(lambda: robot.status.questions_failed > failed, 10.0)
+
+
+def test_a_node_that_ends_is_noticed_before_the_deadline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with NodeProcess(tmp_path, ["-r", "__ns:=/ends"]) as node, Robot("/ends") as robot:
+        robot.wait_until_ready()
+        robot.see(range(1, 6))
+        long = ["--max-new-tokens", "65535", "--deadline", "300", "--service", "/ends/ask_scene"]
+        asking = subprocess.Popen(
+            [sys.executable, "-m", "flash_vstream_ros.cli", "ask", "?", *long, "--node", "/ends/flash_vstream"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        time.sleep(3.0)
+        node.process.send_signal(signal.SIGKILL)
+        node.process.wait()
+        _, errors = asking.communicate(timeout=60)
+    assert asking.returncode == 1
+    assert "has ended" in errors
