@@ -24,8 +24,7 @@ LAST_S = 1120.0
 def robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Robot]:
     """A node that has seen frames with stamps from 1000 s to LAST_S."""
     folder = tmp_path_factory.mktemp("node")
-    parameters = ["-r", f"__ns:={NAMESPACE}", "-p", "question.deadline_s:=40.0"]
-    with NodeProcess(folder, parameters), Robot(NAMESPACE) as robot:
+    with NodeProcess(folder, ["-p", "question.deadline_s:=40.0"], namespace=NAMESPACE), Robot(NAMESPACE) as robot:
         robot.wait_until_ready()
         robot.see([1000.0 + 2 * step for step in range(61)])
         yield robot
@@ -108,7 +107,7 @@ def test_a_question_that_is_interrupted_is_cancelled_at_the_node(robot: Robot) -
 
 
 def test_a_node_that_ends_is_noticed_before_the_deadline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with NodeProcess(tmp_path, ["-r", "__ns:=/ends"]) as node, Robot("/ends") as robot:
+    with NodeProcess(tmp_path, namespace="/ends") as node, Robot("/ends") as robot:
         robot.wait_until_ready()
         robot.see(range(1, 6))
         long = ["--max-new-tokens", "65535", "--deadline", "300", "--service", "/ends/ask_scene"]

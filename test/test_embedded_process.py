@@ -174,8 +174,10 @@ def test_two_contexts_of_one_process_share_a_domain(ros):
 def test_signals_still_work_after_the_contexts_end_in_the_order_of_their_begin():
     before = signal.getsignal(signal.SIGTERM)
     first, second = Context(), Context()
-    init(args=[], context=first)
-    init(args=[], context=second)
+    for context in (first, second):
+        init(args=[], context=context)
+        assert signal.getsignal(signal.SIGTERM) is before or context is second, "only the default context does so"
+        context.install_signal_handlers()
     shutdown(context=first)
     signal.raise_signal(signal.SIGTERM)
     assert not ok(context=second)

@@ -32,10 +32,11 @@ SetParametersResult: Any = message_class("rcl_interfaces/msg/SetParametersResult
 
 
 def init(args: Sequence[str] | None = None, *, context: Context | None = None, domain_id: int | None = None) -> None:
-    """Start the runtime and let SIGINT and SIGTERM end it. `args` defaults to sys.argv."""
+    """Start the runtime. `args` defaults to sys.argv. As in rclpy, SIGINT and SIGTERM end the default context only."""
     chosen = context or get_default_context()
     chosen.init(args, domain_id=domain_id)
-    chosen.install_signal_handlers()
+    if chosen is get_default_context():
+        chosen.install_signal_handlers()
 
 
 def shutdown(*, context: Context | None = None) -> None:
