@@ -249,6 +249,18 @@ def test_another_type_and_another_transport_are_named_as_such(robots: Callable[.
     robot.camera(transport="compressed").close()
 
 
+def test_a_topic_that_already_ends_in_compressed_names_the_publisher_and_the_remapping(
+    robots: Callable[..., Robot],
+) -> None:
+    robot = robots("-r", "image:=cam/image_raw/compressed")
+    camera = robot.camera(transport="compressed")
+    assert camera.topic == "/cam/image_raw/compressed/compressed"
+    robot.another("driver").create_publisher(CompressedImage, "/cam/image_raw/compressed", BEST_EFFORT)
+    wait_for(lambda: len(camera.incompatible) == 1)
+    assert "/driver on /cam/image_raw/compressed is not heard" in camera.incompatible[0]
+    assert camera.incompatible[0].endswith("remap image to /cam/image_raw")
+
+
 def override(policy: str, value: Any, topic: str = "/image") -> Parameter:
     return Parameter(f"qos_overrides.{topic}.subscription.{policy}", value=value)
 

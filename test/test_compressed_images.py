@@ -64,7 +64,7 @@ def wide(samples: np.ndarray) -> np.ndarray:
 RGB = shades()
 GREY = np.repeat(RGB[..., :1], 3, 2)
 ALPHA = np.concatenate([RGB, np.full((24, 32, 1), 77, np.uint8)], -1)
-PICTURES = [
+IMAGES = [
     ("jpeg", jpeg(RGB), RGB, 8),
     ("", jpeg(RGB), RGB, 8),
     ("rgb8; jpeg compressed bgr8", jpeg(RGB), RGB, 8),
@@ -83,8 +83,8 @@ PICTURES = [
 ]
 
 
-@pytest.mark.parametrize(("form", "data", "rgb", "tolerance"), PICTURES)
-def test_a_picture_is_decoded_as_its_format_says(form: str, data: bytes, rgb: np.ndarray, tolerance: int) -> None:
+@pytest.mark.parametrize(("form", "data", "rgb", "tolerance"), IMAGES)
+def test_an_image_is_decoded_as_its_format_says(form: str, data: bytes, rgb: np.ndarray, tolerance: int) -> None:
     received = message(form, array("B", data))
     check_compressed(received)
     got = compressed_to_rgb(received)
@@ -129,6 +129,16 @@ def test_a_long_format_is_refused_at_once(form: str) -> None:
     assert time.process_time() - began < 1.0  # a quadratic parser takes minutes
 
 
+def test_control_characters_of_a_format_are_escaped() -> None:
+    forged = "jpeg\n[INFO] [1.0] [node]: forged\x1b[2J"
+    received = message(forged, jpeg(np.full((8, 8, 3), 99, np.uint8)))
+    assert describe_compressed(received).isprintable()
+    for form, data in ((forged, b"no image"), ("compressedDepth" + forged, b"")):
+        with pytest.raises(BadImage) as caught:
+            check_compressed(message(form, data))
+        assert str(caught.value).isprintable()
+
+
 def hidden_size(width: int, height: int) -> bytes:
     """A JPEG of `width` x `height` that claims 16x16 to a parser which takes TEM (FF 01) for a segment."""
     plain = cv2.imencode(".jpg", np.zeros((16, 16), np.uint8))[1].tobytes()
@@ -166,7 +176,7 @@ def test_a_png_of_few_significant_bits_is_scaled(bits: int) -> None:
     assert np.abs(got.astype(int) - GREY).max() <= 2
 
 
-def test_a_picture_is_not_turned_by_what_a_photo_camera_wrote_beside_it() -> None:
+def test_an_image_is_not_turned_by_what_a_photo_camera_wrote_beside_it() -> None:
     turned = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
     got = compressed_to_rgb(message("jpeg", with_segment(jpeg(RGB), 0xE1, turned)))
     assert np.abs(got.astype(int) - RGB).max() <= 8
@@ -215,7 +225,7 @@ def test_a_bad_payload_is_refused_with_its_reason(reason: str, received: SimpleN
 
 
 @pytest.mark.parametrize("write", [png, jpeg])
-def test_a_compressed_picture_cut_short_anywhere_is_refused(write) -> None:  # type: ignore[no-untyped-def]
+def test_a_compressed_image_cut_short_anywhere_is_refused(write) -> None:  # type: ignore[no-untyped-def]
     data = write(NOISE)
     for length in range(4, len(data) - 12, 997):
         with pytest.raises(BadImage) as caught:
@@ -235,7 +245,7 @@ def test_random_bytes_are_refused_and_nothing_worse(data: bytes, start: bytes, f
         assert read is check_compressed
 
 
-def test_checking_costs_microseconds_even_for_a_large_picture() -> None:
+def test_checking_costs_microseconds_even_for_a_large_image() -> None:
     received = message("jpeg", array("B", jpeg(np.random.default_rng(0).integers(0, 255, (1080, 1920, 3), np.uint8))))
     assert min(timeit.repeat(lambda: check_compressed(received), number=100, repeat=5)) / 100 < 500e-6
 

@@ -1,4 +1,4 @@
-"""A camera of the node: its subscription, whose QoS follows the publishers found, and the way of its pictures in."""
+"""A camera of the node: its subscription, whose QoS follows the publishers found, and the way of its images in."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Camera:
         self._qos = ImageQoS.declared(node, self.topic, reliability, self._warn)
         self._lock = threading.Lock()  # of the subscriptions
         self._subscriptions: list[Any] = []
-        self._overlap: set[tuple[int, int]] | None = None  # stamps of pictures whose twins are still to come
+        self._overlap: set[tuple[int, int]] | None = None  # stamps of images whose twins are still to come
         self._looks_left = 0  # until the older of two subscriptions goes
         self._heard = False
         self._closed = False
@@ -158,7 +158,7 @@ class Camera:
             self._loss.add_lost(event.total_count_change)
 
     def _is_twin(self, stamp: tuple[int, int]) -> bool:
-        """While two subscriptions overlap each picture comes twice; the second one is not a picture of its own."""
+        """While two subscriptions overlap each image comes twice; the second one is not an image of its own."""
         if self._overlap is None:
             return False
         if stamp in self._overlap:
@@ -167,7 +167,7 @@ class Camera:
         if len(self._subscriptions) > 1:
             self._overlap.add(stamp)
         else:
-            self._overlap = None  # one subscription keeps the order: no twin follows a picture that is new
+            self._overlap = None  # one subscription keeps the order: no twin follows an image that is new
         return False
 
     @never_raises

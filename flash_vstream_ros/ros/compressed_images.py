@@ -57,8 +57,8 @@ def check_compressed(message: Any, max_pixels: int = MAX_PIXELS) -> None:
 
 def describe_compressed(message: Any) -> str:
     """Size and format of a checked message, for the log."""
-    header = _header(bytes_of(message.data), str(message.format))
-    return f"{header.width}x{header.height} {message.format}"
+    header = _header(bytes_of(message.data), "")
+    return f"{header.width}x{header.height} {shortened(str(message.format))}"
 
 
 def names_rgb(message: Any) -> bool:
@@ -88,7 +88,8 @@ def compressed_to_rgb(
     single = header.channels == 1
     mosaic = single and form.encoding.startswith("bayer_") and not form.colours
     mode = cv2.IMREAD_GRAYSCALE if single else cv2.IMREAD_COLOR
-    image = _decoded(data, mode | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION, str(message.format))
+    mode |= cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    image = _decoded(data, mode, shortened(str(message.format)))
     if image.shape[:2] != (header.height, header.width):
         raise BadImage(
             "undecodable",
@@ -125,10 +126,10 @@ def _checked(message: Any, max_pixels: int) -> tuple[_Format, _Header, memoryvie
     if "compressedDepth" in text or form.encoding in DEPTH:
         raise BadImage(
             "depth_image",
-            f"format '{text}' is a depth map, not an image: subscribe to the camera's colour topic instead",
+            f"format '{shortened(text)}' is a depth map, not an image: subscribe to the camera's colour topic instead",
         )
     data = bytes_of(message.data)
-    header = _header(data, text)
+    header = _header(data, shortened(text))
     check_size(header.width, header.height, max_pixels)
     return form, header, data
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from .compressed_images import check_compressed, compressed_to_rgb, describe_compressed, names_rgb
 from .cv_bridge_decoder import DECODERS, DecoderChoice, choose_decoder
-from .images import MAX_PIXELS, BadImage, check, describe, to_rgb
+from .images import MAX_PIXELS, BadImage, check, describe, shortened, to_rgb
 from .interfaces import interface
 from .sample_range import SampleRange
 
@@ -87,7 +87,7 @@ class CompressedDecoder:
         if not self._logged_colours and names_rgb(message):
             self._logged_colours = True
             done = "red and blue are exchanged, as the name says" if exchange else "decoded as a standard image file"
-            self._log(f"format '{message.format}': {done}; image.compressed_colours decides")
+            self._log(f"format '{shortened(str(message.format))}': {done}; image.compressed_colours decides")
         return compressed_to_rgb(message, self._samples, self._config.max_pixels, exchange=exchange)
 
 

@@ -104,8 +104,9 @@ def bytes_of(data: Any) -> memoryview:
 
 
 def shortened(text: str, longest: int = LONGEST_ENCODING) -> str:
-    """A string of a message, as it may be quoted in a log line."""
-    return text if len(text) <= longest else f"{text[:longest]}... ({len(text)} characters)"
+    """A string of a message as a log line may quote it: bounded, control characters escaped."""
+    text = text if len(text) <= longest else f"{text[:longest]}... ({len(text)} characters)"
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _layout(message: Any) -> _Layout:

@@ -14,6 +14,7 @@ import numpy as np
 FULL_BITS = 16
 LEAST_BITS = 10  # a dark image must not be mistaken for a camera of fewer bits
 NARROW = 4  # grey samples of fewer bits that span less than 1/4 of the range, as a thermal camera's, are stretched
+ROWS_AT_ONCE = 256  # bounds the temporary memory of a large image
 LEAST_SPAN = 255  # samples; a smaller span would only amplify noise
 
 
@@ -43,11 +44,17 @@ class SampleRange:
             self._grow(int(samples.min()), int(samples.max()))
         black, white = self._limits(grey)
         self._report(black, white)
-        if black == 0 and white == (1 << FULL_BITS) - 1:
-            return (samples >> 8).astype(np.uint8)
         scale = 255.0 / (white - black)
-        scaled = cv2.convertScaleAbs(np.maximum(samples, black), alpha=scale, beta=-black * scale)
-        return scaled.reshape(samples.shape)
+        scaled = np.empty(samples.shape, np.uint8)
+        for start in range(0, samples.shape[0], ROWS_AT_ONCE):
+            rows = samples[start : start + ROWS_AT_ONCE]
+            out = scaled[start : start + ROWS_AT_ONCE]
+            if black == 0 and white == (1 << FULL_BITS) - 1:
+                np.right_shift(rows, 8, out=out, casting="unsafe")
+            else:
+                above = np.maximum(rows, black) if black else rows
+                out[...] = cv2.convertScaleAbs(above, alpha=scale, beta=-black * scale).reshape(out.shape)
+        return scaled
 
     def _grow(self, low: int, high: int) -> None:
         self._low, self._high = min(self._low, low), max(self._high, high)
