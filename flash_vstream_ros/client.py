@@ -118,13 +118,20 @@ class AskClient:
                 # The request went to a node that had ended unnoticed, and another has taken its place.
                 servers, future = now, client.call_async(request)
         if not future.done():
-            raise TimeoutError(f"no reply from {client.srv_name} within {allowed_s:.0f} s")
+            raise TimeoutError(f"no reply from {client.srv_name} within {allowed_s:.0f} s; {self._offered_by(client)}")
         return future.result()
 
     def _servers(self, client: Any) -> set[bytes]:
         """The ids of the servers that the client knows, from the topic of their replies on DDS; else empty."""
+        return {bytes(info.endpoint_gid) for info in self._server_infos(client)}
+
+    def _offered_by(self, client: Any) -> str:
+        names = {f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in self._server_infos(client)}
+        return f"offered by {', '.join(sorted(names))}" if names else "no node offers it any more"
+
+    def _server_infos(self, client: Any) -> list[Any]:
         topic = f"rr{self.node.resolve_service_name(client.srv_name)}Reply"
-        return {bytes(info.endpoint_gid) for info in self.node.get_publishers_info_by_topic(topic, no_mangle=True)}
+        return list(self.node.get_publishers_info_by_topic(topic, no_mangle=True))
 
     def spin(self, seconds: float) -> None:
         """Handle what arrives for a while."""
