@@ -47,6 +47,8 @@ setup(
         "llava": ["protobuf>=4", "sentencepiece>=0.2"],  # to read Vicuna's tokenizer.model
         "train": ["matplotlib>=3.8", "torch>=2.9,<3"],  # Muon
         "docs": ["mkdocs-material>=9.6"],
+        # 2.7.4 is the first for torch 2.5. PyPI has no wheels: pip builds it, with --no-build-isolation and nvcc.
+        "flash": ["flash-attn>=2.7.4,<3; platform_system == 'Linux'"],
         "lora": ["peft>=0.18"],
         "quantized": ["accelerate>=1.1", "bitsandbytes>=0.46.1"],
         "test": [

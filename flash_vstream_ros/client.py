@@ -164,7 +164,9 @@ class AskClient:
             end, offered = now + allowed_s, now
             while not future.done():
                 if now >= end:
-                    raise NoReply(f"no reply from {client.srv_name} within {allowed_s:.0f} s")
+                    raise NoReply(
+                        f"no reply from {client.srv_name} within {allowed_s:.0f} s; {self._offered_by(client)}"
+                    )
                 if now - offered > GONE_S:
                     raise NoReply(f"no reply from {client.srv_name}: the node that offered it has ended")
                 self._executor.spin_until_future_complete(future, timeout_sec=min(end - now, SERVERS_POLL_S))
@@ -182,8 +184,15 @@ class AskClient:
 
     def _servers(self, client: Any) -> set[bytes]:
         """The ids of the servers that the client knows, from the topic of their replies on DDS; else empty."""
+        return {bytes(info.endpoint_gid) for info in self._server_infos(client)}
+
+    def _offered_by(self, client: Any) -> str:
+        names = {f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in self._server_infos(client)}
+        return f"offered by {', '.join(sorted(names))}" if names else "no node offers it any more"
+
+    def _server_infos(self, client: Any) -> list[Any]:
         topic = f"rr{self.node.resolve_service_name(client.srv_name)}Reply"
-        return {bytes(info.endpoint_gid) for info in self.node.get_publishers_info_by_topic(topic, no_mangle=True)}
+        return list(self.node.get_publishers_info_by_topic(topic, no_mangle=True))
 
     def _nodes_deadline_s(self) -> float:
         """The node's parameter question.deadline_s [s]; the longest there can be where it does not say."""

@@ -1,51 +1,63 @@
-"""The client of the node's services, where a server has ended without a word."""
+"""The client of the node's services beside servers that never reply, and that are replaced."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import PATIENCE, wait_until
-from robot import new_namespace
+from conftest import Process
 
 from flash_vstream_ros.client import AskClient
+from flash_vstream_ros.ros.interfaces import interface
 
+SERVICE = "/served/trigger"
+START_S = 60.0
 SERVER = """
 import sys
-from flash_vstream_ros.ros import Node, init, spin
-from flash_vstream_ros.ros.interfaces import AskScene
+from flash_vstream_ros.ros import Node, SingleThreadedExecutor, init
+from flash_vstream_ros.ros.interfaces import interface
 
-def answer(request, response):
-    response.answer = sys.argv[2]
+def serve(_, response):
+    response.success, response.message = True, sys.argv[1]
     return response
 
 init(args=[])
-node = Node("server")
-node.create_service(AskScene, sys.argv[1], answer)
-print("up")
-spin(node)
+node = Node(sys.argv[1])
+node.create_service(interface("std_srvs/srv/Trigger"), sys.argv[2], serve)
+print("up", flush=True)
+executor = SingleThreadedExecutor()
+executor.add_node(node)
+executor.spin()
 """
 
 
-@pytest.mark.slow
-def test_a_question_to_a_node_that_was_killed_is_asked_of_its_successor(start: Callable[..., Any]) -> None:
-    service = f"{new_namespace()}/ask_scene"
-    with AskClient(service) as client:
-        first = start(SERVER, service, "first")
-        first.expect("up")
-        assert client.ask_when_ready(client.request("who?"), PATIENCE).answer == "first"
-        first.kill()
-        assert client.service.service_is_ready()  # the middleware finds out later
-        start(SERVER, service, "second")
-        assert client.ask(client.request("who?")).answer == "second"
+@pytest.fixture
+def client() -> Iterator[AskClient]:
+    with AskClient("/served/ask_scene") as client:
+        yield client
 
 
-def test_a_question_is_asked_once_of_a_server_that_is_slow(start: Callable[..., Any]) -> None:
-    service = f"{new_namespace()}/ask_scene"
-    slow = SERVER.replace("response.answer", "print('asked'); import time; time.sleep(2); response.answer")
-    with AskClient(service) as client:
-        server = start(slow, service, "slow")
-        server.expect("up")
-        assert client.ask_when_ready(client.request("who?"), PATIENCE).answer == "slow"
-        assert wait_until(lambda: server.lines == ["up", "asked"])
+def frozen(start: Callable[..., Process], client: AskClient, name: str) -> Any:
+    """The client of a server that was found, and whose process stopped there: the graph lists it for a while."""
+    server = start(SERVER, name, SERVICE)
+    server.expect("up", START_S)
+    service = client.node.create_client(interface("std_srvs/srv/Trigger"), SERVICE)
+    assert service.wait_for_service(timeout_sec=START_S)
+    server.send(signal.SIGSTOP)
+    return service
+
+
+def test_a_server_that_never_replies_is_named(start: Callable[..., Process], client: AskClient) -> None:
+    service = frozen(start, client, "silent")
+    with pytest.raises(TimeoutError, match=r"no reply from .*trigger within 2 s; offered by /silent"):
+        client._reply(service, service.srv_type.Request(), 2.0)
+
+
+def test_a_request_to_a_node_that_has_gone_is_asked_again_of_its_successor(
+    start: Callable[..., Process], client: AskClient
+) -> None:
+    service = frozen(start, client, "ghost")
+    start(SERVER, "successor", SERVICE)
+    assert client._reply(service, service.srv_type.Request(), 2 * START_S).message == "successor"

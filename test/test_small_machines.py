@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -87,6 +89,19 @@ def test_a_vision_device_that_is_not_there_is_named():
 def test_flash_attention_is_left_out_where_the_tower_cannot_run_it():
     choice = choose_attention("auto", torch.device("cuda"), torch.bfloat16, torch.device("cpu"))
     assert choice.kernel == "sdpa"
+
+
+def test_flash_attention_that_does_not_import_is_left_out_with_the_reason(monkeypatch):
+    broken = ModuleType("transformers.utils")
+    broken.is_flash_attn_2_available = lambda: True
+    monkeypatch.setitem(sys.modules, "transformers.utils", broken)
+    monkeypatch.setitem(sys.modules, "flash_attn", None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    choice = choose_attention("auto", torch.device("cuda"), torch.bfloat16)
+    assert choice.kernel == "sdpa"
+    assert "flash-attn does not import: " in choice.reason
+    with pytest.raises(ModelError, match="flash-attn does not import"):
+        choose_attention("flash_attention_2", torch.device("cuda"), torch.bfloat16)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

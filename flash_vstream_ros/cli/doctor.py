@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from flash_vstream_ros import __version__
+from flash_vstream_ros.cli.image_loopback import check_images
 from flash_vstream_ros.cli.loopback import check_loopback
 from flash_vstream_ros.cli.model_files import FAIL, OK, WARN, Check, find_model, hub_cache
 from flash_vstream_ros.cli.model_room import available_memory, check_disk, check_model_memory, current_place
@@ -64,6 +65,7 @@ def examine(model: str) -> list[Check]:
         check_domain(),
         check_discovery(),
         check_loopback() if runtime.state != FAIL else Check("loopback", FAIL, "not tried", "see ROS runtime"),
+        check_images() if runtime.state != FAIL else Check("large images", FAIL, "not tried", "see ROS runtime"),
         check_receive_buffer(),
         files.check,
         check_model_memory(files, current_place(available)),
@@ -157,7 +159,12 @@ def check_attention() -> Check:
     except Exception as error:
         return Check("attention", FAIL, f"no kernel can be chosen: {error}", "see torch and transformers")
     if choice.kernel == "sdpa" and device.type == "cuda":
-        return Check("attention", WARN, str(choice), "works; pip install flash-attn is faster where it builds")
+        return Check(
+            "attention",
+            WARN,
+            str(choice),
+            "works; flash-attn is faster where it builds: pip install --no-build-isolation 'flash_vstream_ros[flash]'",
+        )
     return Check("attention", OK, str(choice))
 
 

@@ -176,4 +176,14 @@ def _flash_obstacle(device: torch.device, dtype: torch.dtype) -> str:
 
     from transformers.utils import is_flash_attn_2_available
 
-    return "" if is_flash_attn_2_available() else "flash-attn is not installed"
+    return _flash_import_error() if is_flash_attn_2_available() else "flash-attn 2.3.3 or newer is not installed"
+
+
+def _flash_import_error() -> str:
+    """Why flash-attn does not import, as when it was built for another version of torch; "" when it does."""
+    try:
+        import_module("flash_attn")
+    except Exception as error:  # a broken C extension raises anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return f"flash-attn does not import: {reason}"
+    return ""

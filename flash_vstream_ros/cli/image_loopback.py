@@ -1,0 +1,90 @@
+"""The doctor's test of the middleware: large images from one process to another, as a camera would send them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from flash_vstream_ros.cli.model_files import FAIL, OK, WARN, Check
+
+NAME = "large images"
+WIDTH, HEIGHT, HERTZ, FRAMES = 1280, 720, 15.0, 30
+LIMIT_S = 60.0
+ENOUGH = 0.9  # share of the images that arrive
+
+
+def check_images(environment: Mapping[str, str] = os.environ, frames: int = FRAMES) -> Check:
+    """Send best-effort images from a process with this shell's environment to one that is configured as the node."""
+    root = str(Path(__file__).parents[2])
+    path = os.pathsep.join([root, *filter(None, [environment.get("PYTHONPATH")])])
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", __name__, str(frames)],
+            env={**environment, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+        result = json.loads(done.stdout.splitlines()[-1])
+    except subprocess.TimeoutExpired:
+        return Check(NAME, FAIL, f"the test did not end within {LIMIT_S:.0f} s", "see loopback")
+    except (IndexError, ValueError):
+        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        return Check(NAME, FAIL, f"the test failed: {last}", "see loopback")
+    return judge(**result)
+
+
+def judge(rmw: str, configured: str, received: int, sent: int, remedy: str) -> Check:
+    """`configured`: where the middleware's configuration in this shell comes from; "" for its defaults."""
+    found = f"{received} of {sent} images of {WIDTH}x{HEIGHT} arrived by {rmw}, configured by {configured or 'nothing'}"
+    if received >= ENOUGH * sent:
+        return Check(NAME, OK, found)
+    return Check(NAME, WARN, found, f"a camera that is started in this shell loses images: {remedy}")
+
+
+def measure(frames: int) -> dict[str, object]:
+    """The arguments of `judge`, from a camera's process and this one."""
+    from flash_vstream_ros.bench import camera_process
+    from flash_vstream_ros.ros import Node, QoSProfile, ReliabilityPolicy, SingleThreadedExecutor, init, middleware
+    from flash_vstream_ros.ros.interfaces import Image
+
+    topic = f"/flash_vstream_doctor_{os.getpid()}/image"
+    camera = camera_process.start(topic, WIDTH, HEIGHT, HERTZ, frames)  # before this process has the profile
+    configured = dict(os.environ)
+    middleware.use_shipped_profile()
+    init(args=[])
+    rmw = middleware.identifier()
+    family = middleware.family_of(rmw)
+    node, received = Node(f"doctor_images_{os.getpid()}"), 0
+
+    def receive(_: object) -> None:
+        nonlocal received
+        received += 1
+
+    qos = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+    node.create_subscription(Image, topic, receive, qos)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    until = time.monotonic() + LIMIT_S
+    while camera.poll() is None and time.monotonic() < until:
+        executor.spin_once(timeout_sec=0.1)
+    camera.kill()
+    camera.communicate()
+    return {
+        "rmw": rmw,
+        "configured": family.configured(configured) if family else "",
+        "received": received,
+        "sent": frames,
+        "remedy": middleware.remedy(rmw),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(int(sys.argv[1]))), flush=True)
+    os._exit(0)
