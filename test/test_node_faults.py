@@ -174,6 +174,13 @@ def test_unknown_mistyped_and_out_of_range_parameters_are_named_and_defaults_use
     assert "did you mean 'sample_fps'" in log
 
 
+def test_a_parameter_file_for_another_node_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text("vstream_node:\n  ros__parameters:\n    sample_fps: 2.0\n", encoding="utf-8")
+    with NodeProcess(tmp_path, ["--params-file", str(file)]) as node:
+        assert wait_until(lambda: "it has /vstream_node" in node.log, START_S)
+
+
 def test_a_simulation_that_begins_again_does_not_silence_the_node(tmp_path: Path) -> None:
     args = ["-p", "use_sim_time:=true"]
     with NodeProcess(tmp_path, args) as node, Robot(node.namespace) as robot:

@@ -23,6 +23,7 @@ from flash_vstream_ros.node.image_qos import unused_overrides
 from flash_vstream_ros.node.live_parameters import LiveParameters
 from flash_vstream_ros.node.managed_node import ManagedNode, error_if_it_raises
 from flash_vstream_ros.node.memory_services import MemoryServices
+from flash_vstream_ros.node.parameter_files import unused_files
 from flash_vstream_ros.node.parameter_table import MAX_QUEUE
 from flash_vstream_ros.node.periodic_timer import Periodic
 from flash_vstream_ros.node.question_services import QuestionServices
@@ -65,9 +66,12 @@ class VStreamNode(LiveParameters, ManagedNode):
 
     camera_type = Camera
 
-    def __init__(self) -> None:
+    def __init__(self, ros_args: Sequence[str] = ()) -> None:
+        """`ros_args`: the arguments that ROS was initialised with, of which unused parameter files are reported."""
         super().__init__(NODE_NAME)
         self._log = ThrottledLog(self.log.error)
+        for sentence in unused_files(ros_args, self.get_fully_qualified_name()):
+            self.log.warning(sentence)
         self._settings = self.declare_settings(self.log.warning, self._apply_settings)
         self._engine = self._new_engine()
         self._cameras: list[Camera] = []
@@ -224,7 +228,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return 2
     ignore_again()
     try:
-        _run()
+        _run(sys.argv if args is None else args)
     except Exception:
         if ok():
             raise
@@ -235,8 +239,8 @@ def main(args: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _run() -> None:
-    node = VStreamNode()
+def _run(args: Sequence[str]) -> None:
+    node = VStreamNode(args)
     try:
         executor = MultiThreadedExecutor(num_threads=node.threads_needed)
         executor.add_node(node)
