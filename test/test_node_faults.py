@@ -13,11 +13,12 @@ from conftest import wait_until
 from robot import SECOND, START_S, NodeProcess, Robot, balanced, new_namespace
 
 from flash_vstream_ros.bench.camera import running
+from flash_vstream_ros.client import CALLS
 from flash_vstream_ros.engine.ingest.mailbox import Mailbox
 from flash_vstream_ros.models.tiny import save_tiny
 from flash_vstream_ros.node.vstream_node import VStreamNode
 from flash_vstream_ros.ros.images import from_rgb
-from flash_vstream_ros.ros.interfaces import Image, String, TimeMsg, interface
+from flash_vstream_ros.ros.interfaces import AskScene, Image, ListMemory, String, TimeMsg, interface
 
 pytestmark = pytest.mark.slow  # starts nodes in processes of their own
 
@@ -262,6 +263,16 @@ def test_what_the_warning_about_duplicates_advises_helps(tmp_path: Path, remedy:
         wait_until(lambda: "ready: tiny-random" in second.log, START_S)
         robot.spin(3.0)
         assert "either may answer" not in first.log + second.log
+
+
+def test_every_call_of_many_at_once_gets_a_reply(robot: Robot, node: NodeProcess) -> None:
+    lists = robot.node.create_client(ListMemory, f"{node.namespace}/flash_vstream/list_memory", qos_profile=CALLS)
+    robot.wait_for(lists.service_is_ready)
+    for client, make in ((robot.service, lambda: robot.request("What?")), (lists, ListMemory.Request)):
+        asked = [client.call_async(make()) for _ in range(300)]
+        robot.wait_for(lambda asked=asked: all(future.done() for future in asked))
+        codes = {future.result().error_code for future in asked}
+        assert codes <= {AskScene.Response.NONE, AskScene.Response.BUSY, AskScene.Response.NO_FRAMES}
 
 
 def test_an_encoding_cannot_forge_a_log_line(robot: Robot, node: NodeProcess) -> None:
