@@ -13,11 +13,12 @@ from conftest import wait_until
 from robot import SECOND, START_S, NodeProcess, Robot, balanced, new_namespace
 
 from flash_vstream_ros.bench.camera import running
+from flash_vstream_ros.client import CALLS
 from flash_vstream_ros.engine.ingest.mailbox import Mailbox
 from flash_vstream_ros.models.tiny import save_tiny
 from flash_vstream_ros.node.vstream_node import VStreamNode
 from flash_vstream_ros.ros.images import from_rgb
-from flash_vstream_ros.ros.interfaces import Image, String, TimeMsg, interface
+from flash_vstream_ros.ros.interfaces import AskScene, Image, ListMemory, String, TimeMsg, interface
 
 pytestmark = pytest.mark.slow  # starts nodes in processes of their own
 
@@ -174,6 +175,13 @@ def test_unknown_mistyped_and_out_of_range_parameters_are_named_and_defaults_use
     assert "did you mean 'sample_fps'" in log
 
 
+def test_a_parameter_file_for_another_node_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "params.yaml"
+    file.write_text("vstream_node:\n  ros__parameters:\n    sample_fps: 2.0\n", encoding="utf-8")
+    with NodeProcess(tmp_path, ["--params-file", str(file)]) as node:
+        assert wait_until(lambda: "it has /vstream_node" in node.log, START_S)
+
+
 def test_a_simulation_that_begins_again_does_not_silence_the_node(tmp_path: Path) -> None:
     args = ["-p", "use_sim_time:=true"]
     with NodeProcess(tmp_path, args) as node, Robot(node.namespace) as robot:
@@ -255,6 +263,16 @@ def test_what_the_warning_about_duplicates_advises_helps(tmp_path: Path, remedy:
         wait_until(lambda: "ready: tiny-random" in second.log, START_S)
         robot.spin(3.0)
         assert "either may answer" not in first.log + second.log
+
+
+def test_every_call_of_many_at_once_gets_a_reply(robot: Robot, node: NodeProcess) -> None:
+    lists = robot.node.create_client(ListMemory, f"{node.namespace}/flash_vstream/list_memory", qos_profile=CALLS)
+    robot.wait_for(lists.service_is_ready)
+    for client, make in ((robot.service, lambda: robot.request("What?")), (lists, ListMemory.Request)):
+        asked = [client.call_async(make()) for _ in range(300)]
+        robot.wait_for(lambda asked=asked: all(future.done() for future in asked))
+        codes = {future.result().error_code for future in asked}
+        assert codes <= {AskScene.Response.NONE, AskScene.Response.BUSY, AskScene.Response.NO_FRAMES}
 
 
 def test_an_encoding_cannot_forge_a_log_line(robot: Robot, node: NodeProcess) -> None:

@@ -17,8 +17,8 @@ from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.memory.scope import BadScope
 from flash_vstream_ros.node import conversions
 from flash_vstream_ros.node.node_log import NodeLog
-from flash_vstream_ros.node.requests import scope_of
-from flash_vstream_ros.ros import MutuallyExclusiveCallbackGroup, Node
+from flash_vstream_ros.node.requests import REQUEST_DEPTH, scope_of
+from flash_vstream_ros.ros import MutuallyExclusiveCallbackGroup, Node, QoSProfile
 from flash_vstream_ros.ros.interfaces import Forget, ListMemory, Trigger
 
 # A step of the worker takes this long at worst: one slot encoded, or one prompt read, by a large model on a CPU.
@@ -47,9 +47,9 @@ class MemoryServices:
         self._engine = engine
         self._forgotten = forgotten
         # One after the other: their order is the order of what is done.
-        group = MutuallyExclusiveCallbackGroup()
+        group, qos = MutuallyExclusiveCallbackGroup(), QoSProfile(depth=REQUEST_DEPTH)
         self.services = [
-            node.create_service(kind, name, callback, callback_group=group)
+            node.create_service(kind, name, callback, qos_profile=qos, callback_group=group)
             for kind, name, callback in (
                 (Trigger, "~/pause", self._on_pause),
                 (Trigger, "~/resume", self._on_resume),

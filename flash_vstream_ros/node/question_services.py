@@ -15,6 +15,7 @@ from flash_vstream_ros.node.callback_guard import never_raises
 from flash_vstream_ros.node.node_log import NodeLog
 from flash_vstream_ros.node.requests import (
     EVERY_QUESTION,
+    REQUEST_DEPTH,
     BadRequest,
     QuestionLimits,
     new_question_id,
@@ -25,8 +26,6 @@ from flash_vstream_ros.ros import MutuallyExclusiveCallbackGroup, Node, QoSProfi
 from flash_vstream_ros.ros.interfaces import AnswerPiece, AskScene, String
 
 SERVICE = "ask_scene"
-# The default, 10, loses requests that arrive together before they can be queued or answered BUSY.
-REQUEST_DEPTH = 1000
 DEFECT = Answer(ErrorCode.INTERNAL, "a defect in the node; its log gives details")
 
 

@@ -13,6 +13,8 @@ from flash_vstream_ros.ros.interfaces import AskScene, Forget, ListMemory
 from flash_vstream_ros.ros.stamps import SECOND_NS, BadStamp, duration_ns, stamp_ns
 
 EVERY_QUESTION = "*"  # on ~/cancel
+# Requests that a service holds. The default, 10, loses those that arrive together before they can be taken.
+REQUEST_DEPTH = 1000
 MAX_CAMERAS, MAX_CAMERA_CHARS = 256, 64  # in a request
 _ID = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
 

@@ -24,6 +24,7 @@ from flash_vstream_ros.node.image_qos import unused_overrides
 from flash_vstream_ros.node.live_parameters import LiveParameters
 from flash_vstream_ros.node.managed_node import ManagedNode, error_if_it_raises
 from flash_vstream_ros.node.memory_services import MemoryServices
+from flash_vstream_ros.node.parameter_files import unused_files
 from flash_vstream_ros.node.parameter_table import MAX_QUEUE
 from flash_vstream_ros.node.periodic_timer import Periodic
 from flash_vstream_ros.node.question_services import QuestionServices
@@ -71,12 +72,16 @@ class VStreamNode(LiveParameters, ManagedNode):
 
     def __init__(
         self,
+        ros_args: Sequence[str] = (),
         on_model_loaded: Callable[[], None] = lambda: None,
         on_model_unloaded: Callable[[], None] = lambda: None,
     ) -> None:
+        """`ros_args`: the arguments that ROS was initialised with, of which unused parameter files are reported."""
         super().__init__(NODE_NAME)
         self._on_model_loaded, self._on_model_unloaded = on_model_loaded, on_model_unloaded
         self._log = ThrottledLog(self.log.error)
+        for sentence in unused_files(ros_args, self.get_fully_qualified_name()):
+            self.log.warning(sentence)
         self._settings = self.declare_settings(self.log.warning, self._apply_settings)
         self._engine = self._new_engine()
         self._cameras: list[Camera] = []
@@ -236,7 +241,7 @@ def main(args: Sequence[str] | None = None) -> int:
         return 2
     ignore_again()
     try:
-        _run()
+        _run(sys.argv if args is None else args)
     except Exception:
         if ok():
             raise
@@ -247,9 +252,9 @@ def main(args: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _run() -> None:
+def _run(args: Sequence[str]) -> None:
     # A full garbage collection would visit every object of the model, which takes 0.2 s.
-    node = VStreamNode(on_model_loaded=gc.freeze, on_model_unloaded=gc.unfreeze)
+    node = VStreamNode(args, on_model_loaded=gc.freeze, on_model_unloaded=gc.unfreeze)
     try:
         executor = MultiThreadedExecutor(num_threads=node.threads_needed)
         executor.add_node(node)

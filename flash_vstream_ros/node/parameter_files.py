@@ -1,0 +1,74 @@
+"""Names the parameter files of which no section is for this node: ROS ignores them without a message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flash_vstream_ros.engine.log_text import one_line
+
+KEY = "ros__parameters"
+OPTION = "--params-file"
+SHOWN = 5  # sections named
+
+
+def unused_files(args: Sequence[str], node: str) -> list[str]:
+    """A sentence for each parameter file in the ROS arguments that has no section for `node`, a full name."""
+    found = []
+    for file in parameter_files(args):
+        sections = list(sections_of(file))
+        if sections and not any(matches(section, node) for section in sections):
+            names = ", ".join(one_line(section) for section in sections[:SHOWN])
+            found.append(
+                f"no section of {file} is for this node, {node}, so its parameters are not used: it has {names};"
+                f" name a section {node} or /**"
+            )
+    return found
+
+
+def parameter_files(args: Sequence[str]) -> list[str]:
+    """The files that follow --params-file between --ros-args and --."""
+    inside, found = False, []
+    for word, following in pairwise([*args, ""]):
+        if word in ("--ros-args", "--"):
+            inside = word == "--ros-args"
+        elif inside and word == OPTION:
+            found.append(following)
+    return found
+
+
+def sections_of(file: str) -> Iterator[str]:
+    """The node name of each section; nothing for a file that cannot be read, which ROS itself refuses."""
+    try:
+        tree = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return
+    yield from _sections(tree, "")
+
+
+def matches(section: str, node: str) -> bool:
+    """Returns True if ROS uses a section for a node: * stands for one part of the name, ** for any number."""
+    return _fits(section.strip("/").split("/"), node.strip("/").split("/"))
+
+
+def _sections(tree: Any, prefix: str) -> Iterator[str]:
+    if not isinstance(tree, dict):
+        return
+    for key, value in tree.items():
+        if key == KEY:
+            yield prefix or "/"
+        else:
+            yield from _sections(value, f"{prefix}/{str(key).strip('/')}")
+
+
+def _fits(pattern: list[str], parts: list[str]) -> bool:
+    if not pattern:
+        return not parts
+    head, rest = pattern[0], pattern[1:]
+    if head == "**":
+        return any(_fits(rest, parts[skipped:]) for skipped in range(len(parts) + 1))
+    return bool(parts) and head in ("*", parts[0]) and _fits(rest, parts[1:])
