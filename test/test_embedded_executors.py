@@ -238,7 +238,7 @@ def test_a_guard_condition_runs_once_for_each_trigger_also_one_before_the_execut
     guard.trigger()
     assert wait_until(lambda: len(runs) == 2)
     assert threading.get_ident() not in runs
-    assert node.destroy_guard_condition(guard)
+    node.destroy_node()
     guard.trigger()
     time.sleep(0.3)
     assert len(runs) == 2

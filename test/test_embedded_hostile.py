@@ -94,8 +94,8 @@ def test_very_many_bad_strings_are_repaired_in_one_pass(monkeypatch: pytest.Monk
     request = AskScene.Request(question="q", cameras=[f"A{number:07d}" for number in range(16_000)])
     raw = bytes(serialize(request, SERVICE_HEADER.pack(1, 1))).replace(b"A", b"\xff")
     passes = []
-    spans = cdr.string_spans
-    monkeypatch.setattr(cdr, "string_spans", lambda *fields: passes.append(1) or spans(*fields))
+    repaired_text = cdr.RepairedText
+    monkeypatch.setattr(cdr, "RepairedText", lambda fields: passes.append(1) or repaired_text(fields))
     message, repaired = deserialize(raw, AskScene.Request, SERVICE_HEADER.size)
     assert repaired
     assert message.cameras == [f"?{number:07d}" for number in range(16_000)]

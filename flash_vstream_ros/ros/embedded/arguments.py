@@ -11,11 +11,6 @@ from .exceptions import ROSArgumentError
 from .logging import LoggingSeverity, severity
 from .parameter_files import ParameterRule, load_parameter_file, parse_value
 
-FLAGS_IGNORED = {
-    f"--{switch}-{what}"
-    for switch in ("enable", "disable")
-    for what in ("rosout-logs", "stdout-logs", "external-lib-logs")
-}
 OPTIONS = ("-p", "--param", "-r", "--remap", "--params-file", "--log-level", "--log-config-file", "--log-file-name")
 
 
@@ -52,7 +47,7 @@ class Arguments:
         return parsed
 
     def _accept(self, argument: str, queue: list[str]) -> None:
-        if argument in FLAGS_IGNORED:
+        if argument.startswith(("--enable-", "--disable-")) and argument.endswith("-logs"):
             return
         option, equals, value = argument.partition(":=")
         if equals:  # the old short form, without -r

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import struct
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rosbags.serde import SerdeError
 
 from .messages import Message
-from .types import string_spans, typestore
+from .types import typestore
 
 ENCAPSULATION = b"\x00\x01\x00\x00"  # plain CDR, little endian
 SERVICE_HEADER = struct.Struct("<Qq")  # client's request-writer instance handle, sequence number
@@ -53,16 +53,25 @@ def deserialize(raw: memoryview | bytes, message_type: type[M], header_size: int
         try:
             return read(fields, 0, message_type, typestore)[0], False
         except UnicodeDecodeError:
-            repaired = _with_valid_text(fields, message_type.TYPE_NAME, "<" if view[1] else ">")
-            return read(repaired, 0, message_type, typestore)[0], True
+            return read(RepairedText(fields), 0, message_type, typestore)[0], True
     except (struct.error, ValueError, IndexError, SerdeError) as error:
         raise CorruptSample(f"{len(view)} bytes are no {message_type.TYPE_NAME}: {error}") from error
 
 
-def _with_valid_text(fields: memoryview, type_name: str, byte_order: str) -> memoryview:
-    """A copy whose strings are UTF-8. One pass: a sample may hold very many bad strings."""
-    copy = bytearray(fields)
-    for start, end in string_spans(copy, type_name, byte_order):
-        text = copy[start:end].decode(errors="surrogateescape")
-        copy[start:end] = text.encode(errors="replace")  # '?' for each bad byte: the length stays
-    return memoryview(copy)
+class RepairedText(bytearray):
+    """Serialised fields whose strings decode whatever they hold: rosbags reads `bytes(fields[start:end]).decode()`.
+
+    In one pass: repairing one string after the other would read a sample once for each of very many bad ones.
+    """
+
+    def __getitem__(self, key: Any) -> Any:
+        item = super().__getitem__(key)
+        return _Text(item) if isinstance(key, slice) else item
+
+
+class _Text(bytes):
+    def __bytes__(self) -> bytes:
+        return self
+
+    def decode(self, *_: Any) -> str:
+        return super().decode(errors="surrogateescape").encode(errors="replace").decode()  # '?' for each bad byte

@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 
 from . import dds_log
 from .arguments import Arguments
-from .bell import Bell
-from .discovery import MAX_DOMAIN_ID, Discovery, domain_id_from_environment
+from .discovery import Discovery, domain_id_from_environment
 from .exceptions import NotInitializedException
 from .graph import Graph
 from .logging import set_logger_level
 from .qos_watch import QosWatch
+from .waitable import Bell
 from .wire import Wire
 
 T = TypeVar("T")
@@ -68,8 +68,6 @@ class Context:
             for name, level in self.arguments.log_levels:
                 set_logger_level(name, level)
             domain = domain_id_from_environment() if domain_id is None else domain_id
-            if not 0 <= domain <= MAX_DOMAIN_ID:
-                raise ValueError(f"domain_id is {domain}, expected 0 to {MAX_DOMAIN_ID}")
             self._wire = Wire(domain, Discovery.from_environment())
             self._graph = Graph(self._wire, self.bell.ring)
             self._qos_watch = QosWatch(self._graph)

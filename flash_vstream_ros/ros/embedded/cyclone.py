@@ -189,18 +189,14 @@ def take_endpoints(reader: Entity) -> list[Discovered]:
     return taken if isinstance(taken, list) else []
 
 
-def _matched(key: bytes, participant: bytes, _: int, topic: str, kind: str, qos: Any, *__: Any) -> Peer:
-    return _of(participant, qos)
+def _matched(key: bytes, participant: bytes, _: int, topic: str, type_name: str, qos: Any, *__: Any) -> Peer:
+    return Peer(bytes(participant), *qos)
 
 
 def _discovered(
     key: bytes, participant: bytes, handle: int, topic: str, type_name: str, qos: Any, info: Any, type_id: Any
 ) -> Discovered:
-    return Discovered(bytes(key), topic, type_name, _of(participant, qos) if _alive(info) else None)
-
-
-def _of(participant: bytes, policies: tuple[bool, bool, dict[str, str]]) -> Peer:
-    return Peer(bytes(participant), *policies)
+    return Discovered(bytes(key), topic, type_name, Peer(bytes(participant), *qos) if _alive(info) else None)
 
 
 def _alive(info: Any) -> bool:

@@ -16,10 +16,6 @@ class ExternalShutdownException(Exception):
     """Spinning ended because the context was shut down by a signal or by another thread."""
 
 
-class ShutdownException(Exception):
-    """Spinning ended because the executor was shut down."""
-
-
 class UnsupportedEventTypeError(RuntimeError):
     """Never raised here: Cyclone DDS has every event."""
 

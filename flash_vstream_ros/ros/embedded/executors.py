@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from .context import Context, get_default_context
-from .exceptions import ExternalShutdownException, ShutdownException
+from .exceptions import ExternalShutdownException
 from .task import Future
 from .waitable import Waitable, Work
 
@@ -31,10 +31,6 @@ class Executor:
         self._turn = 0
         self._is_shutdown = False
         self._lock = threading.Lock()
-
-    @property
-    def context(self) -> Context:
-        return self._context
 
     def add_node(self, node: Node) -> bool:
         with self._lock:
@@ -60,7 +56,7 @@ class Executor:
     def wake(self) -> None:
         self._context.bell.ring()
 
-    def shutdown(self, timeout_sec: float | None = None) -> bool:
+    def shutdown(self) -> bool:
         """End spinning, after the callbacks that run now."""
         self._is_shutdown = True
         self.wake()
@@ -76,9 +72,9 @@ class Executor:
         while self._context.ok() and not self._is_shutdown:
             self.spin_once()
 
-    def spin_once(self, timeout_sec: float | None = None) -> None:
-        """Wait for one callback, at most `timeout_sec`, and run it."""
-        self._spin_once(timeout_sec)
+    def spin_once(self, timeout_sec: float | None = None, stop: Callable[[], bool] = lambda: False) -> None:
+        """Wait for one callback, at most `timeout_sec` or until `stop()`, and run it."""
+        raise NotImplementedError
 
     def spin_until_future_complete(self, future: Future, timeout_sec: float | None = None) -> None:
         future.add_done_callback(lambda _: self.wake())
@@ -87,21 +83,16 @@ class Executor:
             remaining = _remaining(deadline)
             if remaining is not None and remaining <= 0.0:
                 return
-            self._spin_once(remaining, future.done)
-
-    def _spin_once(self, timeout: float | None, stop: Callable[[], bool] = lambda: False) -> None:
-        raise NotImplementedError
+            self.spin_once(remaining, future.done)
 
     def _wait_for_work(self, timeout: float | None, stop: Callable[[], bool] = lambda: False) -> Work | None:
-        """The next run of a callback, claimed for this thread; None after `timeout` or when `stop()`."""
+        """The next run of a callback, claimed for this thread; None after `timeout`, at the end or when `stop()`."""
         deadline = _deadline(timeout)
         while True:
             seen = self._context.bell.rings
             if not self._context.ok():
                 raise ExternalShutdownException
-            if self._is_shutdown:
-                raise ShutdownException
-            if stop():
+            if self._is_shutdown or stop():
                 return None
             work, due_in = self._find_work()
             if work:
@@ -154,12 +145,8 @@ class Executor:
 class SingleThreadedExecutor(Executor):
     """Runs callbacks one after the other on the thread that spins."""
 
-    def _spin_once(self, timeout: float | None, stop: Callable[[], bool] = lambda: False) -> None:
-        try:
-            work = self._wait_for_work(timeout, stop)
-        except ShutdownException:
-            return
-        if work:
+    def spin_once(self, timeout_sec: float | None = None, stop: Callable[[], bool] = lambda: False) -> None:
+        if work := self._wait_for_work(timeout_sec, stop):
             work()
 
 
@@ -174,11 +161,8 @@ class MultiThreadedExecutor(Executor):
         self._workers: set[int] = set()
         self._errors: deque[BaseException] = deque()
 
-    def _spin_once(self, timeout: float | None, stop: Callable[[], bool] = lambda: False) -> None:
-        try:
-            work = self._wait_for_work(timeout, lambda: bool(self._errors) or stop())
-        except ShutdownException:
-            work = None
+    def spin_once(self, timeout_sec: float | None = None, stop: Callable[[], bool] = lambda: False) -> None:
+        work = self._wait_for_work(timeout_sec, lambda: bool(self._errors) or stop())
         if self._errors:
             raise self._errors.popleft()
         if work:
@@ -205,15 +189,10 @@ class MultiThreadedExecutor(Executor):
                 self._running -= 1
             self.wake()
 
-    def shutdown(self, timeout_sec: float | None = None) -> bool:
-        """End spinning. -> whether all callbacks have ended (within `timeout_sec`, if given)"""
-        super().shutdown(timeout_sec)
-        wait = threading.get_ident() not in self._workers
-        self._pool.shutdown(wait=wait and timeout_sec is None)
-        if wait and timeout_sec is not None:
-            deadline = time.monotonic() + timeout_sec
-            while self._running and time.monotonic() < deadline:
-                time.sleep(0.01)
+    def shutdown(self) -> bool:
+        """End spinning. -> whether all callbacks have ended, which it waits for unless a callback calls it"""
+        super().shutdown()
+        self._pool.shutdown(wait=threading.get_ident() not in self._workers)
         return self._running == 0
 
 

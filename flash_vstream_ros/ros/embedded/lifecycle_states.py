@@ -23,10 +23,6 @@ class LifecycleTransition(NamedTuple):
     start: LifecycleState
     goal: LifecycleState
 
-    @property
-    def public(self) -> bool:
-        return self.transition_id < 10
-
 
 class TransitionCallbackReturn(Enum):
     """What a callback of a managed node returns: the constants of lifecycle_msgs/Transition."""
@@ -104,7 +100,10 @@ class StateMachine:
     def begin(self, wanted: int | str) -> LifecycleState:
         """Begin the transition with this id or label. -> the state before; raises InvalidTransition."""
         with self._lock:
-            before, possible = self.current, [transition for transition in self.available if transition.public]
+            before, possible = (
+                self.current,
+                [transition for transition in self.available if transition.transition_id < 10],
+            )
             for transition in possible:
                 if wanted in (transition.transition_id, transition.label):
                     break

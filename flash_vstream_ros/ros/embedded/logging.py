@@ -43,10 +43,8 @@ def get_logger_effective_level(name: str) -> LoggingSeverity:
 
 
 def severity(text: str) -> LoggingSeverity:
-    """The severity of a word such as "debug" or "warning". Raises ValueError."""
-    names = {"WARNING": "WARN", "CRITICAL": "FATAL"}
-    word = text.strip().upper()
-    word = names.get(word, word)
+    """The severity of a word such as "debug" or "warn". Raises ValueError."""
+    word = text.upper()
     if word == "UNSET" or word not in LoggingSeverity.__members__:
         raise ValueError(f"{text!r} is no log level, expected debug, info, warn, error or fatal")
     return LoggingSeverity[word]
@@ -80,8 +78,6 @@ class RcutilsLogger:
 
     def warning(self, message: Any, **options: Any) -> bool:
         return self._log(LoggingSeverity.WARN, message, **options)
-
-    warn = warning
 
     def error(self, message: Any, **options: Any) -> bool:
         return self._log(LoggingSeverity.ERROR, message, **options)

@@ -82,25 +82,18 @@ def _refuse(name: str, expected: str, value: Any) -> AssertionError:
     return AssertionError(f"The '{name}' field must be {expected}, not {type(value).__name__} {_short(value)[:80]}")
 
 
-def check_boolean(name: str, value: Any) -> Any:
-    if not isinstance(value, bool):
-        raise _refuse(name, "of type 'bool'", value)
-    return value
+def check_plain(kind: type) -> Check:
+    def check(name: str, value: Any) -> Any:
+        if not isinstance(value, kind):
+            raise _refuse(name, f"of type '{kind.__name__}'", value)
+        return value
+
+    return check
 
 
 def check_octet(name: str, value: Any) -> Any:
     """A `byte` is kept as an integer; rclpy's one-byte strings are understood too."""
-    if isinstance(value, (bytes, bytearray)) and len(value) == 1:
-        return value[0]
-    if not isinstance(value, int) or not 0 <= value <= 255:
-        raise _refuse(name, "one byte", value)
-    return value
-
-
-def check_float(name: str, value: Any) -> Any:
-    if not isinstance(value, float):
-        raise _refuse(name, "of type 'float'", value)
-    return value
+    return value[0] if isinstance(value, bytes) and len(value) == 1 else check_integer("uint8")(name, value)
 
 
 def check_integer(base: str) -> Check:

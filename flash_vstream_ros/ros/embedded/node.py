@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,11 +14,12 @@ from .callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup
 from .client import Client
 from .clock import Clock, ROSClock, TimeSource
 from .context import Context, get_default_context
+from .exceptions import InvalidHandle
 from .logging import RcutilsLogger, get_logger
 from .node_graph import NodeGraph
 from .node_parameters import NodeParameters
 from .parameter import Parameter
-from .parameter_services import ParameterEvents, ParameterServices
+from .parameter_services import ParameterServices, parameter_event
 from .publisher import Publisher
 from .qos import SERVICE_READER, SERVICE_WRITER, QoSProfile, as_profile, to_dds
 from .receiver import Receiver
@@ -26,7 +28,7 @@ from .service import Service
 from .subscription import Subscription, SubscriptionEventCallbacks
 from .time import NANOSECONDS
 from .timer import Timer
-from .types import idl_type, type_hash
+from .types import idl_type, message_class, type_hash
 from .waitable import GuardCondition, Waitable
 from .wire import Reader, Writer
 
@@ -63,13 +65,15 @@ class Node(NodeParameters, NodeGraph):
         self._entities = self._context.graph.add_node(self._name, self._namespace)
         self._destroyed = False
         self._rosout = Rosout(self)
-        self._parameter_events = ParameterEvents(self)
+        event = message_class("rcl_interfaces/msg/ParameterEvent")
+        self._parameter_events = self.create_publisher(event, "/parameter_events", 1000)
         TimeSource(self)
         if start_parameter_services:
             ParameterServices(self)
 
     def on_parameter_change(self, new: list[Parameter], changed: list[Parameter]) -> None:
-        self._parameter_events.publish(new, changed)
+        with contextlib.suppress(InvalidHandle):  # set while the process shuts down: nobody listens any more
+            self._parameter_events.publish(parameter_event(self, new, changed))
 
     @property
     def context(self) -> Context:
@@ -222,15 +226,9 @@ class Node(NodeParameters, NodeGraph):
     def destroy_service(self, service: Service) -> bool:
         return self._remove(service)
 
-    def destroy_client(self, client: Client) -> bool:
-        return self._remove(client)
-
     def destroy_timer(self, timer: Timer) -> bool:
         timer.cancel()
         return self._remove(timer)
-
-    def destroy_guard_condition(self, guard: GuardCondition) -> bool:
-        return self._remove(guard)
 
     def destroy_node(self) -> None:
         """Take the node off the network; a second call does nothing."""

@@ -15,16 +15,16 @@ KEY = "ros__parameters"
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as rcl reads it: 1e3 is a number, dates are text, no key twice."""
+    """YAML as rcl reads it: 1e3 is a number, dates are text."""
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in ("tag:yaml.org,2002:timestamp",)]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
     list("-+.0123456789"),
 )
 
@@ -51,13 +51,7 @@ def _fits(pattern: list[str], parts: list[str]) -> bool:
 
 def parse_value(text: str, where: str) -> Any:
     """The value of a `-p name:=value`, typed as YAML types it; nothing at all is an empty string."""
-    if not text.strip():
-        return ""
-    try:
-        value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ROSArgumentError(f"{where}: {text!r} is no YAML value: {error}") from error
-    return _checked(value, where)
+    return _checked(_parse(text, where), where) if text.strip() else ""
 
 
 def load_parameter_file(path: str) -> list[ParameterRule]:
@@ -66,12 +60,7 @@ def load_parameter_file(path: str) -> list[ParameterRule]:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ROSArgumentError(f"--params-file {path}: {error}") from error
-    try:
-        tree = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise ROSArgumentError(f"--params-file {path}{line}: {getattr(error, 'problem', error)}") from error
+    tree = _parse(text, f"--params-file {path}")
     if tree is None:
         return []
     if not isinstance(tree, dict):
@@ -79,6 +68,17 @@ def load_parameter_file(path: str) -> list[ParameterRule]:
     rules: list[ParameterRule] = []
     _walk(tree, "", path, rules)
     return rules
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise ROSArgumentError(f"{where}{line}: {getattr(error, 'problem', error)}") from error
+    except ValueError as error:  # an integer of thousands of digits
+        raise ROSArgumentError(f"{where}: {error}") from error
 
 
 def _walk(tree: dict[Any, Any], node: str, path: str, rules: list[ParameterRule]) -> None:

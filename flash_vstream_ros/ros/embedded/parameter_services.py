@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .exceptions import InvalidHandle, ParameterNotDeclaredException
+from .exceptions import ParameterNotDeclaredException
 from .parameter import Parameter
-from .qos import QoSProfile
 from .types import message_class, service_class
 
 if TYPE_CHECKING:
@@ -78,22 +77,11 @@ class ParameterServices:
         return response
 
 
-class ParameterEvents:
-    """Publishes every change of a node's parameters on /parameter_events."""
-
-    def __init__(self, node: Node) -> None:
-        self._node = node
-        self._event = message_class("rcl_interfaces/msg/ParameterEvent")
-        self._publisher = node.create_publisher(self._event, "/parameter_events", QoSProfile(depth=1000))
-
-    def publish(self, new: list[Parameter], changed: list[Parameter]) -> None:
-        message = self._event(
-            stamp=self._node.get_clock().now().to_msg(),
-            node=self._node.get_fully_qualified_name(),
-            new_parameters=[parameter.to_parameter_msg() for parameter in new],
-            changed_parameters=[parameter.to_parameter_msg() for parameter in changed],
-        )
-        try:
-            self._publisher.publish(message)
-        except InvalidHandle:
-            return  # set while the process shuts down: nobody listens any more
+def parameter_event(node: Node, new: list[Parameter], changed: list[Parameter]) -> Any:
+    """The message on /parameter_events for every change of a node's parameters."""
+    return message_class("rcl_interfaces/msg/ParameterEvent")(
+        stamp=node.get_clock().now().to_msg(),
+        node=node.get_fully_qualified_name(),
+        new_parameters=[parameter.to_parameter_msg() for parameter in new],
+        changed_parameters=[parameter.to_parameter_msg() for parameter in changed],
+    )

@@ -37,10 +37,6 @@ class HistoryPolicy(IntEnum):
     UNKNOWN = 3
 
 
-class InvalidQoSProfileException(Exception):
-    """A QoS profile contradicts itself."""
-
-
 @dataclass
 class QoSProfile:
     """rclpy's QoSProfile. `history` defaults to KEEP_LAST if `depth` is given; one of the two is needed."""
@@ -57,7 +53,7 @@ class QoSProfile:
         if self.history == HistoryPolicy.SYSTEM_DEFAULT and self.depth:
             self.history = HistoryPolicy.KEEP_LAST
         if self.history == HistoryPolicy.KEEP_LAST and self.depth < 1:
-            raise InvalidQoSProfileException("A KEEP_LAST history needs a depth of at least 1")
+            raise ValueError("A KEEP_LAST history needs a depth of at least 1")
 
     @property
     def reliable(self) -> bool:
@@ -80,11 +76,7 @@ SERVICE_WRITER = QoSProfile(depth=1000)
 
 def as_profile(qos: QoSProfile | int) -> QoSProfile:
     """A depth alone means a reliable, volatile, keep-last profile."""
-    if isinstance(qos, QoSProfile):
-        return qos
-    if isinstance(qos, int) and not isinstance(qos, bool) and qos >= 0:
-        return QoSProfile(depth=max(qos, 1))
-    raise TypeError(f"Expected a QoSProfile or a depth (int >= 0), got {qos!r}")
+    return qos if isinstance(qos, QoSProfile) else QoSProfile(depth=max(qos, 1))
 
 
 def to_dds(profile: QoSProfile, user_data: str = "") -> Qos:

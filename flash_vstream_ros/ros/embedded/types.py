@@ -7,7 +7,6 @@ Definitions of the common packages come with `rosbags` (ROS 2 Jazzy), others fro
 from __future__ import annotations
 
 import re
-import struct
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -77,17 +76,6 @@ def _definition(type_name: str) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _references(fields: list[Any]) -> list[str]:
-    found = []
-    for _, description in fields:
-        kind, inner = description
-        if kind in (Nodetype.ARRAY, Nodetype.SEQUENCE):
-            kind, inner = inner[0]
-        if kind == Nodetype.NAME:
-            found.append(inner)
-    return found
-
-
 @cache
 def message_class(type_name: str) -> type[Message]:
     """The class of a message, by its full name ("sensor_msgs/msg/Image").
@@ -97,8 +85,9 @@ def message_class(type_name: str) -> type[Message]:
     if type_name not in typestore.fielddefs:
         register(_definition(type_name), type_name)
     constants, fields = typestore.fielddefs[type_name]
-    for reference in _references(fields):
-        message_class(reference)
+    for _, description in fields:
+        if (element := _inner(description)[0])[0] == Nodetype.NAME:
+            message_class(element[1])
     return _make_class(type_name, constants, fields)
 
 
@@ -169,10 +158,8 @@ def _check(description: Any) -> messages.Check:
     base, bound = element[1]
     if base == "string":
         return messages.check_string(bound)
-    if base in ("float32", "float64"):
-        return messages.check_float
-    if base == "bool":
-        return messages.check_boolean
+    if base in ("float32", "float64", "bool"):
+        return messages.check_plain(bool if base == "bool" else float)
     if base == "byte":
         return messages.check_octet
     return messages.check_integer({"char": "uint8"}.get(base, base))
@@ -212,11 +199,6 @@ def type_hash(type_name: str) -> str:
     return str(typestore.hash_rihs01(type_name))
 
 
-def dds_type_name(type_name: str) -> str:
-    package, kind, name = type_name.split("/")
-    return f"{package}::{kind}::dds_::{name}_"
-
-
 @cache
 def idl_type(type_name: str, service_header: bool = False) -> type[IdlStruct]:
     """The DDS type description; services of rmw_cyclonedds put a client handle and a number before the fields."""
@@ -225,8 +207,8 @@ def idl_type(type_name: str, service_header: bool = False) -> type[IdlStruct]:
         fields = {"client_handle": idl.uint64, "sequence_number": idl.int64}
     for name, description in typestore.fielddefs[type_name][1]:
         fields[name] = _idl(description)
-    name = dds_type_name(type_name).replace("::", ".")
-    return make_idl_struct(name.rpartition(".")[2], name, fields, dataclassify=False)
+    package, kind, name = type_name.split("/")
+    return make_idl_struct(f"{name}_", f"{package}.{kind}.dds_.{name}_", fields, dataclassify=False)
 
 
 def _idl(description: Any) -> Any:
@@ -241,47 +223,3 @@ def _idl(description: Any) -> Any:
     if fixed:
         return idl.array[item, length]
     return idl.sequence[item, length] if length else idl.sequence[item]
-
-
-def string_spans(fields: bytes | bytearray, type_name: str, byte_order: str) -> list[tuple[int, int]]:
-    """Where the texts of the strings in CDR begin and end. `byte_order` is "<" or ">".
-
-    Raises struct.error or ValueError where `fields` end before the message does.
-    """
-    spans: list[tuple[int, int]] = []
-    count = struct.Struct(f"{byte_order}I")
-
-    def skip(description: Any, position: int) -> int:
-        """-> the position after a field"""
-        element, length, collection, fixed = _inner(description)
-        items = length if fixed else 1
-        if collection and not fixed:
-            position = _aligned(position, 4)
-            (items,) = count.unpack_from(fields, position)
-            position += 4
-        if _is_numeric(element):
-            size = _dtype(element).itemsize
-            return _aligned(position, size) + size * items if items else position
-        for _ in range(items):
-            if element[0] == Nodetype.NAME:
-                position = skip_message(element[1], position)
-            else:
-                position = _aligned(position, 4)
-                (size,) = count.unpack_from(fields, position)
-                spans.append((position + 4, position + 4 + size - 1))
-                position += 4 + size
-        return position
-
-    def skip_message(name: str, position: int) -> int:
-        for _, description in typestore.fielddefs[name][1]:
-            position = skip(description, position)
-            if position > len(fields):
-                raise ValueError("the message is cut")
-        return position
-
-    skip_message(type_name, 0)
-    return spans
-
-
-def _aligned(position: int, size: int) -> int:
-    return (position + size - 1) & -size

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
-from .bell import Bell
 from .callback_groups import CallbackGroup
 
 Work = Callable[[], None]
+
+
+class Bell:
+    """Wakes the threads that wait for work. Rings are counted: none is lost between a search for work and the wait."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self.rings = 0
+
+    def ring(self) -> None:
+        with self._condition:
+            self.rings += 1
+            self._condition.notify_all()
+
+    def wait(self, seen: int, timeout: float) -> None:
+        """Return after a ring later than the `seen` ones, or after `timeout` seconds."""
+        with self._condition:
+            self._condition.wait_for(lambda: self.rings != seen, timeout)
 
 
 class Waitable:

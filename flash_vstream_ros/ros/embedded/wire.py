@@ -9,15 +9,16 @@ from __future__ import annotations
 import threading
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from cyclonedds.core import DDSException, DDSStatus, Entity, GuardCondition, WaitSet
-from cyclonedds.domain import DomainParticipant
+from cyclonedds.domain import Domain, DomainParticipant
 from cyclonedds.pub import DataWriter
 from cyclonedds.qos import Policy, Qos
 from cyclonedds.sub import DataReader
 from cyclonedds.topic import Topic
 
-from . import cyclone, dds_log, domains
+from . import cyclone, dds_log
 from .cyclone import Sample
 from .discovery import Discovery
 from .exceptions import InvalidHandle
@@ -84,19 +85,58 @@ class Reader:
             cyclone.dispose(self.entity)
 
 
+@dataclass
+class _SharedDomain:
+    """A domain is configured once in a process and shared by the contexts that are in it."""
+
+    domain: Domain
+    configuration: str
+    users: int = 0
+
+
+_domains: dict[int, _SharedDomain] = {}
+_lock = threading.Lock()
+
+
+def _enter_domain(domain_id: int, configuration: str) -> None:
+    """Make a domain ready. Raises DDSException, and RuntimeError if it runs with another configuration."""
+    with _lock:
+        if domain_id not in _domains:
+            _domains[domain_id] = _SharedDomain(
+                cyclone.make_domain(domain_id, configuration, dds_log.FILE), configuration
+            )
+        shared = _domains[domain_id]
+        if shared.configuration != configuration:
+            raise RuntimeError(
+                f"Domain {domain_id} is used by this process with other discovery settings: give all contexts of a "
+                "process the same ROS_AUTOMATIC_DISCOVERY_RANGE, ROS_STATIC_PEERS and CYCLONEDDS_URI"
+            )
+        shared.users += 1
+
+
+def _leave_domain(domain_id: int) -> None:
+    """Undo _enter_domain(); the last one to leave frees the domain."""
+    with _lock:
+        shared = _domains[domain_id]
+        shared.users -= 1
+        if shared.users == 0:
+            del _domains[domain_id]
+            cyclone.dispose(shared.domain)
+
+
 class Wire:
     """The participant of a context in one domain, and the thread that waits for its events."""
 
     def __init__(self, domain_id: int, discovery: Discovery) -> None:
         try:
-            domains.enter(domain_id, discovery.configuration())
+            _enter_domain(domain_id, discovery.configuration())
         except DDSException as error:
             raise RuntimeError(_START_FAILED.format(domain_id, error, dds_log.take())) from error
         self._domain_id = domain_id
         try:
             self.participant = DomainParticipant(domain_id, Qos(Policy.Userdata(b"enclave=/;")))
         except DDSException as error:
-            domains.leave(domain_id)
+            _leave_domain(domain_id)
             raise RuntimeError(_START_FAILED.format(domain_id, error, dds_log.take())) from error
         self.gid = self.participant.guid.bytes
         self._topics: dict[tuple[str, type], Topic] = {}
@@ -162,4 +202,4 @@ class Wire:
         cyclone.dispose(self._end)
         self._topics.clear()
         cyclone.dispose(self.participant)
-        domains.leave(self._domain_id)
+        _leave_domain(self._domain_id)
