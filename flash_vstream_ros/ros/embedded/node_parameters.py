@@ -29,11 +29,11 @@ class NodeParameters:
 
     def __init__(self, overrides: dict[str, Parameter]) -> None:
         self._parameter_overrides = overrides
-        self._values: dict[str, Parameter] = {}
+        self._declared: dict[str, Parameter] = {}
         self._descriptors: dict[str, Any] = {}
-        self._on_set: list[Validator] = []
-        self._post_set: list[Callable[[list[Parameter]], None]] = []
-        self._parameter_lock = threading.RLock()
+        self._on_set_callbacks: list[Validator] = []
+        self._post_set_callbacks: list[Callable[[list[Parameter]], None]] = []
+        self._declaration_lock = threading.RLock()
 
     def on_parameter_change(self, new: list[Parameter], changed: list[Parameter]) -> None:
         """Parameters were declared or set."""
@@ -46,8 +46,8 @@ class NodeParameters:
         Raises ParameterAlreadyDeclaredException, InvalidParameterException, InvalidParameterTypeException (the
         override has another type) or InvalidParameterValueException (out of range, or refused by a callback).
         """
-        with self._parameter_lock:
-            if name in self._values:
+        with self._declaration_lock:
+            if name in self._declared:
                 raise ParameterAlreadyDeclaredException(name)
             if not name or name.startswith(".") or name.endswith("."):
                 raise InvalidParameterException(name)
@@ -59,7 +59,7 @@ class NodeParameters:
             if problem:
                 del self._descriptors[name]
                 raise InvalidParameterValueException(name, parameter.value, problem)
-            self._values[name] = parameter
+            self._declared[name] = parameter
         self.on_parameter_change([parameter], [])
         return parameter
 
@@ -72,40 +72,43 @@ class NodeParameters:
         return Parameter(name, default.type_, override.value)
 
     def undeclare_parameter(self, name: str) -> None:
-        with self._parameter_lock:
-            if name not in self._values:
+        with self._declaration_lock:
+            if name not in self._declared:
                 raise ParameterNotDeclaredException(name)
-            del self._values[name]
+            del self._declared[name]
             del self._descriptors[name]
 
     def has_parameter(self, name: str) -> bool:
-        return name in self._values
+        return name in self._declared
 
     @property
     def parameter_names(self) -> list[str]:
-        with self._parameter_lock:
-            return list(self._values)
+        with self._declaration_lock:
+            return list(self._declared)
 
     def get_parameter(self, name: str) -> Parameter:
-        with self._parameter_lock:
-            if name not in self._values:
+        with self._declaration_lock:
+            if name not in self._declared:
                 raise ParameterNotDeclaredException(name)
-            return self._values[name]
+            return self._declared[name]
 
     def describe_parameter(self, name: str) -> Any:
-        with self._parameter_lock:
+        with self._declaration_lock:
             if name not in self._descriptors:
                 raise ParameterNotDeclaredException(name)
             return self._descriptors[name]
 
     def set_parameters(self, parameter_list: Sequence[Parameter]) -> list[Any]:
         """Set one after the other. -> a SetParametersResult each; raises ParameterNotDeclaredException."""
-        return [self.set_parameters_atomically([parameter]) for parameter in parameter_list]
+        return [self._set([parameter]) for parameter in parameter_list]
 
     def set_parameters_atomically(self, parameter_list: Sequence[Parameter]) -> Any:
         """Set all or none. -> SetParametersResult; raises ParameterNotDeclaredException."""
-        with self._parameter_lock:
-            undeclared = [parameter.name for parameter in parameter_list if parameter.name not in self._values]
+        return self._set(parameter_list)
+
+    def _set(self, parameter_list: Sequence[Parameter]) -> Any:
+        with self._declaration_lock:
+            undeclared = [parameter.name for parameter in parameter_list if parameter.name not in self._declared]
             if undeclared:
                 raise ParameterNotDeclaredException(undeclared)
             wanted = [self._typed(parameter) for parameter in parameter_list]
@@ -113,8 +116,8 @@ class NodeParameters:
             if problem:
                 return _result(problem)
             for parameter in wanted:
-                self._values[parameter.name] = parameter
-        for done in self._post_set:
+                self._declared[parameter.name] = parameter
+        for done in self._post_set_callbacks:
             done(wanted)
         self.on_parameter_change([], wanted)
         return _result()
@@ -142,7 +145,7 @@ class NodeParameters:
         return ""
 
     def _ask_callbacks(self, parameters: list[Parameter]) -> str:
-        for callback in self._on_set:
+        for callback in self._on_set_callbacks:
             result = callback(parameters)
             if not result.successful:
                 return result.reason or "a callback refused it without giving a reason"
@@ -150,14 +153,14 @@ class NodeParameters:
 
     def add_on_set_parameters_callback(self, callback: Validator) -> None:
         """Call `callback(parameters) -> SetParametersResult` before values are set; the last one added goes first."""
-        self._on_set.insert(0, callback)
+        self._on_set_callbacks.insert(0, callback)
 
     def remove_on_set_parameters_callback(self, callback: Validator) -> None:
-        self._on_set.remove(callback)
+        self._on_set_callbacks.remove(callback)
 
     def add_post_set_parameters_callback(self, callback: Callable[[list[Parameter]], None]) -> None:
         """Call `callback(parameters)` after values were set."""
-        self._post_set.insert(0, callback)
+        self._post_set_callbacks.insert(0, callback)
 
 
 def _outside(name: str, value: float, limits: Any) -> str:
