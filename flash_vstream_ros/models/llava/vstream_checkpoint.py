@@ -9,14 +9,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoTokenizer, CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
+from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 
 from flash_vstream_ros.memory.star import AbstractAttention, StarConfig
 from flash_vstream_ros.models.interface import ModelError
 from flash_vstream_ros.models.options import LoadOptions
-from flash_vstream_ros.models.weights.checkpoint import first_line, quiet
+from flash_vstream_ros.models.weights.checkpoint import load_part, read_tokenizer
 from flash_vstream_ros.models.weights.folder import read_json
-from flash_vstream_ros.models.weights.weight_files import fill, load_part, read_tensors
+from flash_vstream_ros.models.weights.load_errors import first_line
+from flash_vstream_ros.models.weights.locate import find_folder
+from flash_vstream_ros.models.weights.weight_files import fill, read_tensors
 
 from .centre_crop import CentreCrop
 from .clip_llava import FlashVStreamLLaVA, VStream
@@ -114,11 +116,7 @@ def load_vicuna_tokenizer(folder: Path, vocabulary: int) -> Any:
         raise ModelError(
             f"{folder / 'tokenizer.model'} needs two packages to be read: pip install sentencepiece protobuf"
         )
-    with quiet():
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, config=LlamaConfig(), local_files_only=True)
-        except Exception as error:
-            raise ModelError(f"The tokenizer in {folder} cannot be read: {first_line(error)}") from error
+    tokenizer = read_tokenizer(folder, LlamaConfig())
     known = tokenizer.get_vocab()
     if tokenizer.bos_token is None or tokenizer.eos_token is None or max(known.values()) >= vocabulary:
         raise ModelError(
@@ -235,8 +233,6 @@ def _places(folder: Path, name: str) -> list[Path]:
 
 
 def _from_hub(folder: Path, name: str) -> Path:
-    from flash_vstream_ros.models.load import find_folder
-
     hub = PUBLISHED_TOWER if Path(name).name == Path(PUBLISHED_TOWER).name else name
     try:
         return find_folder(hub)
