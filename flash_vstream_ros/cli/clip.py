@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from flash_vstream_ros.models.interface import ModelError
-    from flash_vstream_ros.models.llava.clip_llava import FlashVStreamLLaVA
+    from flash_vstream_ros.models.llava.flash_vstream_llava import FlashVStreamLLaVA
     from flash_vstream_ros.models.load import load_model
 
     try:
@@ -89,17 +89,17 @@ def run(args: argparse.Namespace) -> int:
 
 def answered(model: Any, source: FrameSource, args: argparse.Namespace) -> dict[str, Any]:
     """The answer, and what it was made from."""
-    from flash_vstream_ros.models.offline import most_frames, remember, sampled
+    from flash_vstream_ros.models.offline import build_video_memory, frame_limit, sample_frames
 
     settings = settings_of(model, args)
     # Frames are decoded twice: which of them are taken depends on how many there are, and they need not all be held.
     stamps = [frame.stamp_ns for frame in at_rate(source, args.fps)]
-    most = most_frames(model) if args.max_frames is None else args.max_frames
-    chosen = sampled(len(stamps), most or len(stamps)) if stamps else []
-    if not most_frames(model) and len(set(chosen)) < len(chosen):
+    most = frame_limit(model) if args.max_frames is None else args.max_frames
+    chosen = sample_frames(len(stamps), most or len(stamps)) if stamps else []
+    if not frame_limit(model) and len(set(chosen)) < len(chosen):
         chosen.pop()  # STAR memory takes single frames
     frames = picked(at_rate(source, args.fps), chosen)
-    snapshot = remember(model, frames, [stamps[index] for index in chosen], settings)
+    snapshot = build_video_memory(model, frames, [stamps[index] for index in chosen], settings)
     tokens = list(model.answer(snapshot, args.question, args.max_new_tokens))
     return {
         "model": model.name,
