@@ -15,7 +15,7 @@ import numpy as np
 
 from flash_vstream_ros.cli.contact_sheet import Picture, contact_sheet
 from flash_vstream_ros.demo.questions import Question, questions, right
-from flash_vstream_ros.demo.simulated_run import PATROL_START_S, Rehearsal, RehearsalError, ask, rehearse
+from flash_vstream_ros.demo.simulated_run import PATROL_START_S, SimulatedRun, SimulatedRunError, ask, simulated_run
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.models.model_kind import without_label
 from flash_vstream_ros.models.names import HOUSEHOLD
@@ -66,11 +66,11 @@ def run(args: argparse.Namespace) -> int:
     parameters = ["summary.period_s:=4.0", f"question.evidence:={EVIDENCE}"]
     world = World(args.seed)
     try:
-        with rehearse(args.seed, args.model, args.rate, parameters, args.ros_args) as rehearsal:
-            replies = [_ask(rehearsal, question) for question in _questions(world, args.seed)]
-            rehearsal.client.spin(1.5)
-        _report(args, [item for item, _ in replies], replies[-1][1], **rehearsal.newest)
-    except (RehearsalError, OSError) as error:
+        with simulated_run(args.seed, args.model, args.rate, parameters, args.ros_args) as simulated:
+            replies = [_ask(simulated, question) for question in _questions(world, args.seed)]
+            simulated.client.spin(1.5)
+        _report(args, [item for item, _ in replies], replies[-1][1], **simulated.newest)
+    except (SimulatedRunError, OSError) as error:
         print(f"the demo failed: {error}", file=sys.stderr)
         return 1
     return 0
@@ -83,11 +83,11 @@ def _questions(world: World, seed: int) -> list[Question]:
     return sorted(asked, key=lambda question: firsts[question.kind] is not question)[:QUESTIONS]
 
 
-def _ask(rehearsal: Rehearsal, question: Question) -> tuple[Asked, list[Picture]]:
+def _ask(simulated: SimulatedRun, question: Question) -> tuple[Asked, list[Picture]]:
     """The answer, and the memory entries that it attended to."""
     from flash_vstream_ros.ros.stamps import seconds
 
-    reply = ask(rehearsal, question.text)
+    reply = ask(simulated, question.text)
     asked = Asked(
         kind=question.kind,
         question=question.text,
