@@ -133,7 +133,7 @@ class LlavaReference:
 
     def __init__(self, networks: Any, tokenizer: Any, suppressed: list[int], stop: int) -> None:
         self.language, self.tower, self.projector = (
-            copy.deepcopy(part).double() for part in (networks.language, networks.tower, networks.projector)
+            copy.deepcopy(part).double() for part in (networks.language, networks.clip_vision, networks.projector)
         )
         self.weights = {name: tensor.double().numpy() for name, tensor in networks.attention.state_dict().items()}
         self.star = networks.star

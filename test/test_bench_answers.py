@@ -21,7 +21,7 @@ from flash_vstream_ros.memory import FlashMemoryConfig, Grid, MemorySnapshot, Sl
 from flash_vstream_ros.models.household_settings import MAX_PIXELS
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.qwen2_vl import Qwen2VL
-from flash_vstream_ros.training import looks, patrols
+from flash_vstream_ros.training import observations, patrols
 from flash_vstream_ros.training.network import household_network, household_tokenizer
 
 GRID = Grid(8, 8)
@@ -82,7 +82,7 @@ def slots_in_detail(snapshot: MemorySnapshot) -> list[int]:
 def test_the_settings_are_those_that_the_model_is_trained_for():
     trained = patrols.TRAINED_MEMORY
     assert replace(answers.MEMORY, csm_slots=trained.csm_slots, dam_slots=trained.dam_slots) == trained
-    assert (answers.FRAME_S, answers.SLOT_S) == (looks.FRAME_S, looks.SLOT_S)
+    assert (answers.FRAME_S, answers.SLOT_S) == (observations.FRAME_S, observations.SLOT_S)
     assert Budget.of(answers.MEMORY, GRID) == Budget.of(trained, GRID) == Budget(352, 88, 22)
 
 
@@ -199,7 +199,7 @@ def test_questions_are_asked_in_settled_looks():
     assert len(found) == 3
     for now, planned in zip(found, (240, 1200, 1800), strict=True):
         assert abs(now - planned) < 60
-        spans = [(look.start, look.end) for visit in world.visits for look in visit.looks]
+        spans = [(look.start, look.end) for visit in world.visits for look in visit.observations]
         assert any(start + answers.SETTLED_S <= now <= end for start, end in spans)
 
 

@@ -21,7 +21,7 @@ from flash_vstream_ros.memory.video_compression import SPATIAL_METHODS, TEMPORAL
 from flash_vstream_ros.models.household_settings import FRAME_S
 from flash_vstream_ros.models.load import ATTENTION, DTYPES, load_model
 from flash_vstream_ros.models.model_kind import without_label
-from flash_vstream_ros.models.offline import VideoMemoryConfig, remember, sampled
+from flash_vstream_ros.models.offline import VideoMemoryConfig, build_video_memory, sample_frames
 from flash_vstream_ros.models.tiny import save_tiny
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "data" / "golden" / "qwen"
@@ -76,10 +76,10 @@ def test_recorded_stamps_decide_where_there_are_any():
 
 
 def test_frames_are_sampled_in_pairs_and_an_odd_last_one_is_taken_twice():
-    assert sampled(1) == [0, 0]
-    assert sampled(3) == [0, 1, 2, 2]
-    assert sampled(7, 4) == [0, 2, 4, 6]
-    assert len(sampled(1000)) == 240
+    assert sample_frames(1) == [0, 0]
+    assert sample_frames(3) == [0, 1, 2, 2]
+    assert sample_frames(7, 4) == [0, 2, 4, 6]
+    assert len(sample_frames(1000)) == 240
     frames = [SourceFrame(n, np.full((1, 1, 3), n, np.uint8)) for n in range(5)]
     assert [int(rgb[0, 0, 0]) for rgb in picked(iter(frames), [0, 2, 4, 4])] == [0, 2, 4, 4]
 
@@ -87,7 +87,7 @@ def test_frames_are_sampled_in_pairs_and_an_odd_last_one_is_taken_twice():
 @pytest.mark.skipif(not GOLDEN.is_dir(), reason="recorded data is not here")
 def test_the_recorded_frames_are_sampled():
     for entry in json.loads((GOLDEN / "functions" / "frame_sampling.json").read_text()):
-        assert sampled(entry["n_frames"], entry["max_frames"]) == entry["chosen"]
+        assert sample_frames(entry["n_frames"], entry["max_frames"]) == entry["chosen"]
 
 
 def test_a_qwen_answers_from_flash_memory_of_the_sizes_in_its_folder(folders, video, capsys):
@@ -96,7 +96,7 @@ def test_a_qwen_answers_from_flash_memory_of_the_sizes_in_its_folder(folders, vi
     assert (found["memory_entries"], found["memory_tokens"]) == (2 + 4, 2 * 4 + 4 * 1)
     model = load_model(str(folders["qwen"]), device="cpu", max_pixels=3136)
     frames = [frame.rgb for frame in at_rate(open_source(str(video)), 1.0)]
-    snapshot = remember(model, [*frames, frames[-1]], range(24), VideoMemoryConfig.of(model))
+    snapshot = build_video_memory(model, [*frames, frames[-1]], range(24), VideoMemoryConfig.of(model))
     assert found["answer_tokens"] == [token.id for token in model.answer(snapshot, "What?", 5)]
     more = ("--temporal-method", "sample", "--spatial-method", "sample", "--csm-slots", "6", "--dam-slots", "3")
     assert asked(capsys, str(video), "What?", "--model", str(folders["qwen"]), *more)["memory_entries"] == 9

@@ -19,7 +19,7 @@ from flash_vstream_ros.demo.questions import (
     questions,
     right,
 )
-from flash_vstream_ros.demo.world import HELD_OUT, Look, Thing, Visit, World
+from flash_vstream_ros.demo.world import HELD_OUT, Observation, Thing, Visit, World
 from flash_vstream_ros.node.parameters import SUMMARY_PROMPT
 
 BALL, BOX, GREEN_BALL, PLANT = Thing("red", "ball"), Thing("blue", "box"), Thing("green", "ball"), Thing("red", "plant")
@@ -28,11 +28,11 @@ KINDS_ASKED = set(WORDINGS) - set(KIND_OF)
 
 def visit(room: str, start: float, things: tuple[Thing | None, Thing | None], people: tuple[int, ...] = ()) -> Visit:
     """100 s: 4 s to arrive, 40 s for each corner, 3 s to turn, the rest to leave."""
-    looks = (
-        Look(start + 4, start + 44, 0, things[0], 0 in people),
-        Look(start + 47, start + 87, 1, things[1], 1 in people),
+    observations = (
+        Observation(start + 4, start + 44, 0, things[0], 0 in people),
+        Observation(start + 47, start + 87, 1, things[1], 1 in people),
     )
-    return Visit(room, start, start + 100, looks)
+    return Visit(room, start, start + 100, observations)
 
 
 # The ball moves from the kitchen to the office, and a plant appears in the kitchen.
@@ -67,7 +67,7 @@ def sampled() -> list[tuple[tuple[Visit, ...], float, Question]]:
 def test_history_ends_at_what_has_been_in_view_long_enough() -> None:
     assert history(VISITS, 7.9) == ()
     assert history(VISITS, 8.0) == (Visit("kitchen", 0, 8, ()),)
-    assert history(VISITS, 12.0)[0].looks == (Look(4, 12, 0, BALL, False),)
+    assert history(VISITS, 12.0)[0].observations == (Observation(4, 12, 0, BALL, False),)
     assert [v.room for v in history(VISITS, 107.9)] == ["kitchen"]
     assert [v.room for v in history(VISITS, 108.0)] == ["kitchen", "hallway"]
     assert history(VISITS, 1000.0) == VISITS
@@ -91,8 +91,8 @@ def test_the_present() -> None:
     assert answers(330, "room_now") == {"the office"}
 
 
-@pytest.mark.parametrize("now", [303.0, 310.0, 345.0, 395.0], ids=["door", "first look", "turning", "leaving"])
-def test_the_scene_is_not_asked_between_looks_or_at_their_start(now: float) -> None:
+@pytest.mark.parametrize("now", [303.0, 310.0, 345.0, 395.0], ids=["door", "first observation", "turning", "leaving"])
+def test_the_scene_is_not_asked_between_observations_or_at_their_start(now: float) -> None:
     assert not answers(now, "scene")
 
 

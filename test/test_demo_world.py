@@ -14,12 +14,12 @@ from flash_vstream_ros.demo.view import Pose
 from flash_vstream_ros.demo.world import (
     COLOURS,
     HELD_OUT,
-    LONGEST_LOOK,
+    LONGEST_OBSERVATION,
     ROOMS,
-    SHORTEST_LOOK_S,
+    SHORTEST_OBSERVATION_S,
     THINGS,
     TURN_S,
-    Look,
+    Observation,
     Thing,
     Visit,
     World,
@@ -39,21 +39,21 @@ def moments(world: World, step: float) -> np.ndarray:
     return np.arange(0.0, world.duration, step)
 
 
-def looks(world: World) -> list[tuple[Visit, Look]]:
-    return [(visit, look) for visit in world.visits for look in visit.looks]
+def observations(world: World) -> list[tuple[Visit, Observation]]:
+    return [(visit, observation) for visit in world.visits for observation in visit.observations]
 
 
-def middle(look: Look) -> float:
-    return (look.start + look.end) / 2
+def middle(observation: Observation) -> float:
+    return (observation.start + observation.end) / 2
 
 
 def test_the_same_seed_and_time_give_the_same_picture_in_any_order() -> None:
     first, again = World(5), World(5)
     assert first.visits == again.visits
-    pictures = {t: first.frame(t) for t in (40.0, 3.0, 377.7)}
+    images = {t: first.frame(t) for t in (40.0, 3.0, 377.7)}
     for t in (3.0, 40.0, 377.7):
-        np.testing.assert_array_equal(again.frame(t), pictures[t])
-    assert not np.array_equal(World(6).frame(3.0), pictures[3.0])
+        np.testing.assert_array_equal(again.frame(t), images[t])
+    assert not np.array_equal(World(6).frame(3.0), images[3.0])
 
 
 def test_pictures_are_rgb_of_the_promised_size_and_never_black(world: World) -> None:
@@ -74,12 +74,12 @@ def test_the_robot_moves_smoothly(world: World) -> None:
 
 
 @pytest.mark.parametrize("minutes", [0.5, 8.0, 40.0])
-def test_a_patrol_lasts_as_long_as_asked_and_looks_as_long_as_its_pace(minutes: float) -> None:
+def test_a_patrol_lasts_as_long_as_asked_and_observations_as_long_as_its_pace(minutes: float) -> None:
     world = World(4, minutes=minutes, pace_s=20.0)
-    longest = LONGEST_LOOK * 20.0
+    longest = LONGEST_OBSERVATION * 20.0
     assert 60 * minutes <= world.duration <= 60 * minutes + 2 * longest + 20
-    lasts = [look.end - look.start for _, look in looks(world)]
-    assert min(lasts) > SHORTEST_LOOK_S - 1e-9
+    lasts = [observation.end - observation.start for _, observation in observations(world)]
+    assert min(lasts) > SHORTEST_OBSERVATION_S - 1e-9
     assert max(lasts) <= longest
     if minutes == 40.0:
         assert 15 < np.median(lasts) < 26
@@ -95,42 +95,44 @@ def test_visits_touch_and_are_the_rooms_where_the_robot_is(world: World) -> None
         for t in np.linspace(visit.start + 0.01, visit.end - 0.01, 9):
             assert world.room(t) == visit.room == world.truth(t).room
             assert np.abs(centre(visit.room) - (world.pose(t).x, world.pose(t).y)).max() < 2.6, "within its walls"
-        first, second = visit.looks
+        first, second = visit.observations
         assert {first.corner, second.corner} == {0, 1}
         assert visit.start <= first.start < first.end < second.start < second.end <= visit.end
 
 
 def test_a_look_tells_what_is_in_the_picture(world: World) -> None:
-    for visit, look in looks(world):
-        for t in np.linspace(look.start, look.end, 5):
+    for visit, observation in observations(world):
+        for t in np.linspace(observation.start, observation.end, 5):
             truth = world.truth(t)
-            assert truth.things == ((look.thing.name,) if look.thing else ()), f"{visit.room} at {t:.1f} s"
-        assert world.truth(middle(look)).person == look.person
+            assert truth.things == ((observation.thing.name,) if observation.thing else ()), (
+                f"{visit.room} at {t:.1f} s"
+            )
+        assert world.truth(middle(observation)).person == observation.person
 
 
 def test_the_person_is_there_for_nearly_all_of_a_look(world: World) -> None:
-    for _, look in looks(world):
-        shown = np.mean([world.truth(t).person for t in np.linspace(look.start, look.end, 40)])
-        assert shown > 0.9 if look.person else shown == 0.0
+    for _, observation in observations(world):
+        shown = np.mean([world.truth(t).person for t in np.linspace(observation.start, observation.end, 40)])
+        assert shown > 0.9 if observation.person else shown == 0.0
 
 
 def test_a_seen_thing_colours_the_middle_of_the_picture(world: World) -> None:
-    for visit, look in looks(world):
-        if look.thing is None:
+    for visit, observation in observations(world):
+        if observation.thing is None:
             continue
-        t = middle(look)
-        assert abs(bearing(world.pose(t), *place(visit.room, look.corner))) < 0.35
-        assert share_of(look.thing.colour, world.frame(t)) > 0.01, f"{look.thing.name} at {t:.1f} s"
+        t = middle(observation)
+        assert abs(bearing(world.pose(t), *place(visit.room, observation.corner))) < 0.35
+        assert share_of(observation.thing.colour, world.frame(t)) > 0.01, f"{observation.thing.name} at {t:.1f} s"
 
 
 def test_a_thing_is_what_changes_the_picture(world: World) -> None:
-    visit, look = next((visit, look) for visit, look in looks(world) if look.thing)
-    shown = world.frame(middle(look)).astype(int)
-    world._contents[world.visits.index(visit)][visit.room][look.corner] = None
+    visit, observation = next((visit, observation) for visit, observation in observations(world) if observation.thing)
+    shown = world.frame(middle(observation)).astype(int)
+    world._contents[world.visits.index(visit)][visit.room][observation.corner] = None
     try:
-        gone = np.abs(shown - world.frame(middle(look))).max(2) > 40
+        gone = np.abs(shown - world.frame(middle(observation))).max(2) > 40
     finally:
-        world._contents[world.visits.index(visit)][visit.room][look.corner] = look.thing
+        world._contents[world.visits.index(visit)][visit.room][observation.corner] = observation.thing
     assert gone.mean() > 0.01
     assert gone[:, [0, -1]].mean() < 0.05, "the rest of the room stays"
 
@@ -149,7 +151,7 @@ def bearing(pose: Pose, x: float, y: float) -> float:
 
 def test_the_person_changes_the_picture() -> None:
     world = World(0, minutes=30)
-    t = next(middle(look) for _, look in looks(world) if look.person)
+    t = next(middle(observation) for _, observation in observations(world) if observation.person)
     shown = world.frame(t)
     world.person = lambda t: None  # type: ignore[method-assign]
     assert np.abs(shown.astype(int) - world.frame(t)).max() > 50
@@ -157,8 +159,10 @@ def test_the_person_changes_the_picture() -> None:
 
 def test_a_room_changes_only_while_the_robot_is_elsewhere(world: World) -> None:
     for visit in world.visits:
-        state = {look.thing.name for look in visit.looks if look.thing}
-        moments_here = np.append(np.arange(visit.start, visit.end, 0.5), [middle(look) for look in visit.looks])
+        state = {observation.thing.name for observation in visit.observations if observation.thing}
+        moments_here = np.append(
+            np.arange(visit.start, visit.end, 0.5), [middle(observation) for observation in visit.observations]
+        )
         assert {name for t in moments_here for name in world.truth(t).things} == state
 
 
@@ -167,7 +171,7 @@ def test_between_two_visits_of_a_room_at_most_one_thing_comes_or_goes(seed: int)
     last: dict[str, dict[int, Thing | None]] = {}
     outcomes: Counter[str] = Counter()
     for visit in World(seed, minutes=60).visits:
-        state = {look.corner: look.thing for look in visit.looks}
+        state = {observation.corner: observation.thing for observation in visit.observations}
         before = last.get(visit.room, state)
         changed = [corner for corner in state if state[corner] != before[corner]]
         for corner in changed:
@@ -210,14 +214,14 @@ def test_training_never_shows_what_is_held_out() -> None:
 def test_seeds_differ_in_the_order_of_rooms_and_in_things() -> None:
     worlds = [World(seed) for seed in range(12)]
     assert len({tuple(visit.room for visit in world.visits) for world in worlds}) >= 10
-    assert len({tuple(look.thing for _, look in looks(world)) for world in worlds}) == 12
+    assert len({tuple(observation.thing for _, observation in observations(world)) for world in worlds}) == 12
 
 
 def test_walls_tell_the_rooms_apart() -> None:
     world = World(0)
     tones: dict[str, list[np.ndarray]] = {}
-    for visit, look in looks(world):
-        tones.setdefault(visit.room, []).append(world.frame(middle(look))[60:110].reshape(-1, 3).mean(0))
+    for visit, observation in observations(world):
+        tones.setdefault(visit.room, []).append(world.frame(middle(observation))[60:110].reshape(-1, 3).mean(0))
     means = {room: np.mean(tone, 0) for room, tone in tones.items()}
     # Their hue: the light comes and goes.
     hues = {room: mean / mean.mean() for room, mean in means.items()}
@@ -227,10 +231,10 @@ def test_walls_tell_the_rooms_apart() -> None:
             assert np.abs(hues[one] - hues[other]).max() > 0.05, (one, other)
 
 
-def test_between_its_looks_the_robot_turns() -> None:
+def test_between_observations_the_robot_turns() -> None:
     world = World(3)
     for visit in world.visits:
-        first, second = visit.looks
+        first, second = visit.observations
         assert second.start - first.end == pytest.approx(TURN_S)
         turned = world.pose(second.start).yaw - world.pose(first.end).yaw
         assert abs(np.cos(turned)) > 0.8

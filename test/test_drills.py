@@ -21,9 +21,15 @@ def told(seed: int, name: str) -> tuple[World, dict[str, str]]:
 
 
 def settled(world: World) -> list[tuple[str, str, float]]:
-    """(thing, room, end) of every look but those that have only just begun."""
-    looks = [(look, visit.room) for visit in world.visits for look in visit.looks if look.thing]
-    return [(look.thing.name, room, look.end) for look, room in looks if look.thing and look.start < world.duration - 8]
+    """(thing, room, end) of every observation but those that have only just begun."""
+    observations = [
+        (observation, visit.room) for visit in world.visits for observation in visit.observations if observation.thing
+    ]
+    return [
+        (observation.thing.name, room, observation.end)
+        for observation, room in observations
+        if observation.thing and observation.start < world.duration - 8
+    ]
 
 
 @pytest.mark.parametrize("seed", SEEDS)

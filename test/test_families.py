@@ -21,7 +21,7 @@ from flash_vstream_ros.memory.slot import EntryKind, MemoryEntry, MemorySnapshot
 from flash_vstream_ros.models.families.qwen2_5_vl import window_order
 from flash_vstream_ros.models.interface import ModelError
 from flash_vstream_ros.models.load import load_model
-from flash_vstream_ros.models.offline import VideoMemoryConfig, remember
+from flash_vstream_ros.models.offline import VideoMemoryConfig, build_video_memory
 from flash_vstream_ros.models.qwen2_vl import Qwen2VL
 from flash_vstream_ros.models.video_prompt import Video
 
@@ -159,7 +159,9 @@ def test_a_stream_is_answered_as_the_clip_while_nothing_is_compressed(folder, po
     model = load_model(str(folder), device="cpu", positions=positions, max_pixels=128 * 28 * 28)
     stream = streamed(model, slots, FlashMemoryConfig(csm_slots=5, dam_slots=3, recent_slots=recent_slots))
     frames = [frame for seed in range(slots) for frame in frames_of(seed)]
-    clip = remember(model, frames, range(0, len(frames) * 10**9, 10**9), VideoMemoryConfig(csm_slots=5, dam_slots=3))
+    clip = build_video_memory(
+        model, frames, range(0, len(frames) * 10**9, 10**9), VideoMemoryConfig(csm_slots=5, dam_slots=3)
+    )
     said = [[token.id for token in model.answer(each, QUESTION, 8)] for each in (clip, stream)]
     assert said[0] == said[1]
     assert model.tokens(clip) == model.tokens(stream)

@@ -16,7 +16,7 @@ from torch import Tensor
 from flash_vstream_ros.memory.star import StarVideoMemory, star_video_memory
 from flash_vstream_ros.memory.star_snapshot import star_video_snapshot
 from flash_vstream_ros.models.decoding.greedy import GreedyGeneration, Vocabulary
-from flash_vstream_ros.models.llava.clip_llava import OneAxis, VStream, prefill
+from flash_vstream_ros.models.llava.flash_vstream_llava import OneAxis, VStream, prefill
 from flash_vstream_ros.models.llava.vstream_checkpoint import load_vstream
 
 GOLDEN = Path(__file__).parents[2] / "shared" / "data" / "golden" / "llava"

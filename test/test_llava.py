@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from flash_vstream_ros.memory.slot import EntryKind
 from flash_vstream_ros.models.interface import ModelError
-from flash_vstream_ros.models.llava.clip_llava import FlashVStreamLLaVA, prefill
+from flash_vstream_ros.models.llava.flash_vstream_llava import FlashVStreamLLaVA, prefill
 from flash_vstream_ros.models.llava.vicuna import SYSTEM
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.weights.weight_files import read_tensors

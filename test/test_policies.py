@@ -29,7 +29,7 @@ from flash_vstream_ros.memory.star import AbstractAttention, StarConfig, star_vi
 from flash_vstream_ros.memory.star_memory import StarMemory
 from flash_vstream_ros.memory.star_snapshot import StarSnapshot, star_video_snapshot
 from flash_vstream_ros.memory.uniform import UniformSlots
-from flash_vstream_ros.models.llava.clip_llava import FlashVStreamLLaVA
+from flash_vstream_ros.models.llava.flash_vstream_llava import FlashVStreamLLaVA
 from flash_vstream_ros.models.load import load_model
 
 DIM, SIZES = 6, FlashMemoryConfig(csm_slots=8, dam_slots=4, horizon_slots=0)

@@ -176,7 +176,7 @@ def test_a_camera_of_other_proportions_is_not_distorted(first: tuple[int, int], 
     assert pixels.shape == (grid.height * 14, grid.width * 14)
     height, width = extent(pixels > 0)
     # Sides are whole tokens of 56 pixels, for the first camera's own pictures as for those of the others.
-    shown = preprocessor.picture_size(*other, pixels.shape)
+    shown = preprocessor.content_size(*other, pixels.shape)
     allowed = (1 + 28 / shown[0]) * (1 + 28 / shown[1]) * 1.05
     assert 1 / allowed < height / width < allowed
 
@@ -184,7 +184,7 @@ def test_a_camera_of_other_proportions_is_not_distorted(first: tuple[int, int], 
 def test_beside_a_picture_of_other_proportions_there_is_nothing_to_see() -> None:
     preprocessor, grid = Preprocessor(), Grid(24, 36)
     size, frame = (24 * 14, 36 * 14), scene(640, 480)
-    shown = preprocessor.picture_size(640, 480, size)
+    shown = preprocessor.content_size(640, 480, size)
     assert shown == (336, 224)
     pixels = preprocessor.pixels([frame, frame], grid, CPU)[0]
     loaded = resize(torch.from_numpy(frame).permute(2, 0, 1)[None], preprocessor.loader_size(640, 480))
@@ -199,7 +199,7 @@ def test_a_camera_of_the_same_proportions_fills_the_grid(size: tuple[int, int]) 
     preprocessor = Preprocessor()
     whole = preprocessor.final_size(*size)
     for scale in (1, 2, 3):
-        assert preprocessor.picture_size(scale * size[0], scale * size[1], whole) == whole
+        assert preprocessor.content_size(scale * size[0], scale * size[1], whole) == whole
 
 
 def test_pixels_are_cast_before_they_are_pooled():

@@ -9,9 +9,9 @@ from llava_folder import CLUSTERS, save_llava
 from reference_systems import LlavaReference, QwenReference
 
 from flash_vstream_ros.memory import CompressionMethods
-from flash_vstream_ros.models.llava.clip_llava import prefill as llava_prefill
+from flash_vstream_ros.models.llava.flash_vstream_llava import prefill as llava_prefill
 from flash_vstream_ros.models.load import load_model
-from flash_vstream_ros.models.offline import VideoMemoryConfig, remember, sampled
+from flash_vstream_ros.models.offline import VideoMemoryConfig, build_video_memory, sample_frames
 from flash_vstream_ros.models.qwen2_vl import merge_memory, prefill
 
 NEW_TOKENS = 6
@@ -64,7 +64,7 @@ def llava(tmp_path_factory):
 def test_flash_vstream_qwen_agrees_with_the_naive_reference(qwen, number):
     model, reference = qwen
     clip = clip_of(number, QWEN_SIZES, pairs=True)
-    taken = [clip[index] for index in sampled(len(clip))]
+    taken = [clip[index] for index in sample_frames(len(clip))]
     csm_slots, dam_slots = (60, 30) if number in (16, 18) else (8, 4)
     slots = len(taken) // 2
     high, low = reference.features(taken)
@@ -92,7 +92,7 @@ def test_flash_vstream_qwen_agrees_with_the_naive_reference(qwen, number):
 
     settings = VideoMemoryConfig(csm_slots, dam_slots)
     stamps = range(0, len(taken) * 10**9, 10**9)
-    found = remember(model, taken, stamps, settings, init_rows=init, reseed_rows=reseed)
+    found = build_video_memory(model, taken, stamps, settings, init_rows=init, reseed_rows=reseed)
     rows = found.csm.flatten(0, 1).numpy()
     np.testing.assert_allclose(rows, expected.memory[-len(rows) :], atol=1e-4)
     prompt = prefill(model.network, found, model._prompt.before, model._prompt.after(QUESTION))
@@ -125,7 +125,7 @@ def test_flash_vstream_llava_agrees_with_the_naive_reference(llava, number):
 
     settings = VideoMemoryConfig(methods=CompressionMethods(rule="released" if released else "paper"))
     stamps = range(0, len(clip) * 10**9, 10**9)
-    found = remember(model, clip, stamps, settings, init_rows=init, reseed_rows=reseed)
+    found = build_video_memory(model, clip, stamps, settings, init_rows=init, reseed_rows=reseed)
     tokens = torch.cat([part.flatten(0, 1) for part in (found.abstract, found.csm, found.dam) if part.numel()])
     np.testing.assert_allclose(tokens.numpy(), expected.memory, atol=1e-4)
     prompt = llava_prefill(model.networks, found, model._prompt.before, model._prompt.after(QUESTION))

@@ -19,11 +19,11 @@ from flash_vstream_ros.models.decoding.grouped_attention import use_kernel
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.prompt import ChatPrompt
 from flash_vstream_ros.models.qwen2_vl import prefill
-from flash_vstream_ros.training import looks as rendering
+from flash_vstream_ros.training import observations as rendering
 from flash_vstream_ros.training import patrols, run
 from flash_vstream_ros.training.language import Batcher, answers_right, loss_and_hits
-from flash_vstream_ros.training.looks import FRAME_S, Label, Looks, looks
 from flash_vstream_ros.training.network import GRID, encode_batch, household_network, household_tokenizer
+from flash_vstream_ros.training.observations import FRAME_S, Label, Observations, render_observations
 from flash_vstream_ros.training.optimisers import kernel_beside_bfloat16, optimisers
 from flash_vstream_ros.training.patrols import Composer, Example, Features, examples
 
@@ -40,19 +40,19 @@ def network(tokenizer: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Looks:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Observations:
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (("VARIANTS", 1), ("PERSON_VARIANTS", 1), ("WAYS", 24)):
+        for name, value in (("VARIANTS", 1), ("PERSON_VARIANTS", 1), ("ROUTES", 24)):
             patch.setattr(rendering, name, value)
-        return looks(tmp_path_factory.mktemp("looks"), seed=0, processes=2)
+        return render_observations(tmp_path_factory.mktemp("observations"), seed=0, processes=2)
 
 
 @pytest.fixture(scope="module")
-def features(pictures: Looks) -> Features:
+def features(images: Observations) -> Features:
     draw = torch.Generator().manual_seed(0)
-    count = len(pictures.labels)
+    count = len(images.labels)
     low, detail = (torch.randn(count, 16, 128, generator=draw).half() for _ in range(2))
-    return Features(low, detail, pictures.labels)
+    return Features(low, detail, images.labels)
 
 
 @pytest.fixture(scope="module")
@@ -152,21 +152,23 @@ def test_a_composed_patrol_shows_what_the_world_shows(features: Features) -> Non
     looked = 0
     for stamp, index in composer.slots(world, world.duration):
         label = Label(*features.labels[index].tolist())
-        look = next((o for v in world.visits for o in v.looks if o.start <= stamp - FRAME_S and stamp <= o.end), None)
-        if look is None:
+        observation = next(
+            (o for v in world.visits for o in v.observations if o.start <= stamp - FRAME_S and stamp <= o.end), None
+        )
+        if observation is None:
             assert label.corner < 0
             continue
         looked += 1
-        assert (label.corner, bool(label.person)) == (look.corner, look.person)
+        assert (label.corner, bool(label.person)) == (observation.corner, observation.person)
         assert ROOMS[label.room] == world.room(stamp)
         named = f"{[*COLOURS][label.colour - 1]} {KINDS[label.kind - 1]}" if label.colour else None
-        assert named == (look.thing.name if look.thing else None)
+        assert named == (observation.thing.name if observation.thing else None)
     assert looked > 20
 
 
-def test_training_pictures_are_those_of_the_demo_camera(pictures: Looks) -> None:
-    assert pictures.frames.shape[1:] == (2, 112, 112, 3)
-    shown = {tuple(row[:5]) for row in pictures.labels.tolist() if row[1] >= 0}
+def test_training_images_are_those_of_the_demo_camera(images: Observations) -> None:
+    assert images.frames.shape[1:] == (2, 112, 112, 3)
+    shown = {tuple(row[:5]) for row in images.labels.tolist() if row[1] >= 0}
     assert len({row[0] for row in shown}) == len(ROOMS)
     assert all((list(COLOURS)[c - 1], KINDS[k - 1], ROOMS[r]) not in rendering.HELD_OUT for r, _, c, k, _ in shown if c)
 
@@ -206,9 +208,9 @@ def test_gradients_beside_bfloat16_are_those_of_float32_but_for_rounding(
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="PyTorch before 2.9 has no Muon")
 def test_a_run_is_resumed_and_ends_in_a_model_that_answers(
-    tmp_path: Path, pictures: Looks, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, images: Observations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "looks", lambda folder, seed, processes: pictures)
+    monkeypatch.setattr(run, "render_observations", lambda folder, seed, processes: images)
     reports: list[run.Progress] = []
     plan = run.Plan(seed=5, vision_steps=2, language_steps=3, cooling_steps=1, batch=2, questions=2, longest_min=3.0)
     run.train(plan, tmp_path, torch.device("cpu"), reports.append)

@@ -69,7 +69,7 @@ class Outcome:
 
 def moments(visits: Sequence[Visit], minutes: float) -> list[float]:
     """When to ask [s]: in the looks nearest to the planned moments, settled."""
-    spans = [(look.start + SETTLED_S, look.end) for visit in visits for look in visit.looks]
+    spans = [(look.start + SETTLED_S, look.end) for visit in visits for look in visit.observations]
     spans = [(first, last) for first, last in spans if first <= last]
     planned = [60 * moment for moment in (*(m for m in MOMENTS_MIN if m < minutes), minutes)]
     nearest = (min((min(max(at, first), last) for first, last in spans), key=lambda t: abs(t - at)) for at in planned)

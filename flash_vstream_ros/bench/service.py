@@ -27,7 +27,7 @@ def run(
     model: str = HOUSEHOLD, number: int = 200, seed: int = FIRST_SEED, rate: float = 30.0, device: str = "auto"
 ) -> dict[str, Any]:
     """Shares of right answers of the same `number` of questions, or a few more, and how many are answered alike."""
-    from flash_vstream_ros.demo.simulated_run import ask, rehearse
+    from flash_vstream_ros.demo.simulated_run import ask, simulated_run
     from flash_vstream_ros.ros.private_domain import use_private_domain
 
     from .batched import batched_answers
@@ -43,8 +43,8 @@ def run(
         for slot in watch(loaded, world, range(slots_by(world.duration)), grid):
             memory.insert(slot)
         offline = batched_answers(loaded, memory.snapshot(), [question.text for question in asked])
-        with rehearse(seed, model, rate, [f"model.device:={device}"]) as rehearsal:
-            wired = [without_label(ask(rehearsal, question.text).answer) for question in asked]
+        with simulated_run(seed, model, rate, [f"model.device:={device}"]) as run:
+            wired = [without_label(ask(run, question.text).answer) for question in asked]
         marks += [(right(q, w), right(q, o), w == o) for q, w, o in zip(asked, wired, offline, strict=True)]
         seed += 1
         print(f"{len(marks)} of {number} questions")

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     with importing():
-        from flash_vstream_ros.demo.simulated_run import RehearsalError
+        from flash_vstream_ros.demo.simulated_run import SimulatedRunError
         from flash_vstream_ros.ros import RUNTIME
         from flash_vstream_ros.ros.middleware import use_shipped_profile
         from flash_vstream_ros.ros.private_domain import use_private_domain
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     )
     try:
         run_demo(args)
-    except (RehearsalError, OutputError, OSError) as error:
+    except (SimulatedRunError, OutputError, OSError) as error:
         print(f"the demo failed: {error}", file=sys.stderr)
         return 1
     return 0

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flash_vstream_ros.demo.questions import Question, questions, right
-from flash_vstream_ros.demo.simulated_run import PATROL_START_S, Rehearsal, ask, rehearse
+from flash_vstream_ros.demo.simulated_run import PATROL_START_S, SimulatedRun, ask, simulated_run
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.models.model_kind import without_label
 from flash_vstream_ros.ros.stamps import seconds
@@ -43,14 +43,14 @@ class Asked(NamedTuple):
 
 
 def run_demo(args: argparse.Namespace) -> None:
-    """Run the patrol, ask, print the answers, and write the files. Raises RehearsalError and OutputError."""
+    """Run the patrol, ask, print the answers, and write the files. Raises SimulatedRunError and OutputError."""
     parameters = ["summary.period_s:=4.0", f"question.evidence:={EVIDENCE}"]
     world = World(args.seed)
-    with rehearse(args.seed, args.model, args.rate, parameters, args.ros_args) as rehearsal:
-        replies = [_ask(rehearsal, question) for question in _questions(world, args.seed)]
-        rehearsal.client.spin(1.5)
-    asked, status = [item for item, _ in replies], rehearsal.newest["status"]
-    _print(asked, status, rehearsal.newest.get("summary"))
+    with simulated_run(args.seed, args.model, args.rate, parameters, args.ros_args) as run:
+        replies = [_ask(run, question) for question in _questions(world, args.seed)]
+        run.client.spin(1.5)
+    asked, status = [item for item, _ in replies], run.newest["status"]
+    _print(asked, status, run.newest.get("summary"))
     write_output(args.sheet, _png(replies[-1][1]))
     print(f"wrote {args.sheet}, a contact sheet of the memory's images")
     if args.json:
@@ -65,9 +65,9 @@ def _questions(world: World, seed: int) -> list[Question]:
     return sorted(asked, key=lambda question: firsts[question.kind] is not question)[:QUESTIONS]
 
 
-def _ask(rehearsal: Rehearsal, question: Question) -> tuple[Asked, list[Picture]]:
+def _ask(run: SimulatedRun, question: Question) -> tuple[Asked, list[Picture]]:
     """The answer, and the memory entries that it attended to."""
-    reply = ask(rehearsal, question.text)
+    reply = ask(run, question.text)
     asked = Asked(
         kind=question.kind,
         question=question.text,

@@ -13,10 +13,10 @@ import numpy as np
 
 from flash_vstream_ros.memory import FlashMemory
 from flash_vstream_ros.models.household_settings import LOADING, MEMORY
-from flash_vstream_ros.models.llava.clip_llava import FlashVStreamLLaVA
+from flash_vstream_ros.models.llava.flash_vstream_llava import FlashVStreamLLaVA
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.model_kind import ModelKind
-from flash_vstream_ros.models.offline import VideoMemoryConfig, most_frames, remember, sampled, slots_of
+from flash_vstream_ros.models.offline import VideoMemoryConfig, build_video_memory, frame_limit, sample_frames, slots_of
 from flash_vstream_ros.progress import tracked
 
 from .clip import is_demo_model
@@ -32,15 +32,19 @@ def answer_video(source: FrameSource, args: argparse.Namespace) -> dict[str, Any
     # Frames are decoded twice: which of them are used depends on how many there are, and they need not all be held.
     frames = tracked(at_rate(source, args.fps), "decode frames", _expected(source, args.fps))
     stamps = [frame.stamp_ns for frame in frames]
-    most = (0 if demo else most_frames(model)) if args.max_frames is None else args.max_frames
-    chosen = sampled(len(stamps), most or len(stamps)) if stamps else []
+    most = (0 if demo else frame_limit(model)) if args.max_frames is None else args.max_frames
+    chosen = sample_frames(len(stamps), most or len(stamps)) if stamps else []
     if isinstance(model, FlashVStreamLLaVA) and len(set(chosen)) < len(chosen):
         chosen.pop()  # STAR memory takes single frames
     if not chosen:
         raise ValueError(f"{source.title} has no frame")
     images = tracked(picked(at_rate(source, args.fps), chosen), "encode frames", len(chosen))
     used = [stamps[index] for index in chosen]
-    snapshot = _streamed(model, images, used, args) if demo else remember(model, images, used, settings_of(model, args))
+    snapshot = (
+        _streamed(model, images, used, args)
+        if demo
+        else build_video_memory(model, images, used, settings_of(model, args))
+    )
     tokens = list(model.answer(snapshot, args.question, args.max_new_tokens))
     return {
         "model": model.name,

@@ -1,4 +1,4 @@
-"""The demo's house: five rooms with their furniture, drawn one through the doors of the other."""
+"""The demo's house: five rooms with furniture, rendered with a view through open doors."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ POSTERS: dict[str, tuple[Colour, Colour]] = {
 
 
 class Item(NamedTuple):
-    """An object to draw: kind of DRAW, colour, place in the house [m]."""
+    """An object to draw: a key of DRAW, its colour and its place in the house [m]."""
 
     kind: str
     colour: Colour
@@ -94,7 +94,7 @@ class _Shell(NamedTuple):
 
 
 class _Painter:
-    """Collects the inner surfaces of one room, later ones over earlier ones."""
+    """Collects the inner surfaces of one room; later ones cover earlier ones."""
 
     def __init__(self, middle: np.ndarray, cell: float) -> None:
         self.middle, self.half = middle, cell / 2
@@ -108,7 +108,7 @@ class _Painter:
         self.colours.append(tint(colour, 1))
 
     def on_wall(self, side: str, s0: float, s1: float, z0: float, z1: float, colour: Sequence[float]) -> np.ndarray:
-        """Rectangle on a wall, s from the wall's middle to its left [m]."""
+        """Add a rectangle on a wall; s is measured from the middle of the wall to its left [m]."""
         normal = np.array(SIDES[side])
         along = np.array((-normal[1], normal[0]))
         foot = self.middle - normal * self.half
@@ -181,7 +181,7 @@ def _window(paint: _Painter, side: str) -> None:
 
 
 class Renderer:
-    """Pictures of the house; holds what never changes between frames."""
+    """Renders images of the house; precomputes everything that does not change between frames."""
 
     def __init__(self, seed: int, cell: float, cells: Mapping[str, tuple[int, int]]) -> None:
         self.cell, self.cells = cell, cells
@@ -199,9 +199,9 @@ class Renderer:
     def frame(
         self, pose: Pose, items: Sequence[Item], person: tuple[float, float] | None, light: float, noise: int
     ) -> np.ndarray:
-        """[448, 448, 3] uint8 RGB; `light` is 1 by day, `noise` a seed."""
+        """Render an image [448, 448, 3] uint8 RGB; `light` is 1 by day, `noise` a seed."""
         image = np.zeros((SIZE, SIZE, 3), np.uint8)
-        # In a doorway the wall is too near to be drawn: the room begins a step earlier.
+        # In a doorway the near wall cannot be drawn, so the next room begins a step earlier.
         ahead = self.room_at(pose.x + 0.05 * math.cos(pose.yaw), pose.y + 0.05 * math.sin(pose.yaw))
         self._draw_room(ahead or next(iter(self.cells)), View(image, pose), items, person, doors_deep=2)
         image = cv2.multiply(image, self._vignette, scale=light / 255)
@@ -235,7 +235,7 @@ class Renderer:
         self, door: _Door, view: View, items: Sequence[Item], person: tuple[float, float] | None, doors_deep: int
     ) -> None:
         corners = (door.corners - view.eye) @ view.axes
-        outline = view.outline(corners) if view.faces(corners) else None  # not back into the room we look from
+        outline = view.outline(corners) if view.faces(corners) else None  # not back into the room of the camera
         if outline is None:
             return
         height, width = view.image.shape[:2]
@@ -243,11 +243,13 @@ class Renderer:
         left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
         if left >= right or top >= bottom:
             return
-        seen = np.zeros((bottom - top, right - left, 3), np.uint8)
-        self._draw_room(door.beyond, View(seen, view.pose, view.left + left, view.top + top), items, person, doors_deep)
-        mask = np.zeros(seen.shape[:2], np.uint8)
+        image = np.zeros((bottom - top, right - left, 3), np.uint8)
+        self._draw_room(
+            door.beyond, View(image, view.pose, view.left + left, view.top + top), items, person, doors_deep
+        )
+        mask = np.zeros(image.shape[:2], np.uint8)
         cv2.fillConvexPoly(mask, outline - np.array([left, top], np.int32) * 16, 255, cv2.LINE_8, 4)
-        cv2.copyTo(seen, mask, view.image[top:bottom, left:right])
+        cv2.copyTo(image, mask, view.image[top:bottom, left:right])
 
 
 def _draw_item(view: View, item: Item, shadow: Sequence[float]) -> None:

@@ -1,7 +1,7 @@
-"""Questions about a patrol, with the answers that are true at a moment.
+"""Questions about a patrol, with the true answers at a moment.
 
-A model without eyes should do no better than chance: half of "did you see" is no, with things that nearly were there,
-and what is asked about is spread over all of the past rather than the last minute.
+A model without images should do no better than chance: half of the "did you see" answers are no, about things similar
+to those seen, and questions cover all of the past rather than the last minute.
 """
 
 from __future__ import annotations
@@ -16,24 +16,26 @@ from flash_vstream_ros.models.minutes import JUST_NOW_S, round_minutes
 
 from .scoring import Question, facts, precision_recall, right
 from .wordings import KIND_OF, WORDINGS
-from .world import COLOURS, HELD_OUT, KINDS, ROOMS, Look, Thing, Visit
+from .world import COLOURS, HELD_OUT, KINDS, ROOMS, Observation, Thing, Visit
 
 __all__ = ["WORDINGS", "Question", "facts", "history", "lately", "patrol", "precision_recall", "questions", "right"]
 
-SEEN_S = 8.0  # what has been in view for so long counts as seen [s]
-GLIMPSE_S = 4.0  # so long before a look or a visit begins, it may already be in the picture [s]
-NEVER = 0.2  # share of the questions where and when that are about what was never seen
-LONGEST_PATROL = 6  # things in a description of all that happened
+SEEN_S = 8.0  # time in view after which something counts as seen [s]
+GLIMPSE_S = 4.0  # time before an observation or visit starts in which it may be in the image already [s]
+NEVER = 0.2  # share of "where" and "when" questions about things never seen
+LONGEST_PATROL = 6  # most things in a description of the whole patrol
 EVERY_THING = tuple(Thing(colour, kind) for colour in COLOURS for kind in KINDS)
 
 
 class Sight(NamedTuple):
+    """Where something was seen, and until when."""
+
     room: str
     end: float  # [s]
 
 
 class Change(NamedTuple):
-    """What is different in a room since the visit before; no thing: nothing is."""
+    """Change of a room since the visit before; no thing: no change."""
 
     room: str
     thing: Thing | None
@@ -41,14 +43,14 @@ class Change(NamedTuple):
     before: float  # end of the visit before [s]
 
     @property
-    def said(self) -> str:
+    def answer(self) -> str:
         if not self.thing:
             return "nothing"
         return f"a {self.thing.name} appeared" if self.came else f"the {self.thing.name} is gone"
 
 
 class Past(NamedTuple):
-    """What can be asked about at a moment. What is only just coming into view is in `fresh`, better not asked about."""
+    """Everything that can be asked about at a moment, except what is in `fresh`, which is just coming into view."""
 
     now: float
     visits: tuple[Visit, ...]
@@ -63,85 +65,95 @@ class Past(NamedTuple):
 
     @property
     def here(self) -> Visit | None:
-        """The visit going on, once it counts as seen."""
+        """The current visit, once it counts as seen."""
         ongoing = self.visits and self.visits[-1].end >= self.now and self.fresh.isdisjoint(ROOMS)
         return self.visits[-1] if ongoing else None
 
     @property
-    def look(self) -> Look | None:
-        """What the robot looks at, once it counts as seen."""
-        looks = self.here.looks if self.here else ()
-        return looks[-1] if looks and looks[-1].end >= self.now else None
+    def observation(self) -> Observation | None:
+        """The current observation, once it counts as seen."""
+        observations = self.here.observations if self.here else ()
+        return observations[-1] if observations and observations[-1].end >= self.now else None
 
 
 T = TypeVar("T")
 
 
 def history(visits: Sequence[Visit], now: float) -> tuple[Visit, ...]:
-    """The visits and looks that count as seen, up to `now`."""
+    """Visits and observations that count as seen at `now`."""
     known = now - SEEN_S
     past = visits[: bisect_right(visits, known, key=lambda visit: visit.start)]
     return tuple(visit if visit.end <= known else _cut(visit, known, now) for visit in past)
 
 
 def lately(visits: Sequence[Visit], since: float) -> tuple[Visit, ...]:
-    """The visits and looks that were seen after `since` [s] for long enough to count."""
+    """Visits and observations that were in view after `since` [s] for long enough to count as seen."""
     least = since + SEEN_S
     return tuple(
-        visit._replace(looks=tuple(look for look in visit.looks if look.end >= least))
+        visit._replace(
+            observations=tuple(observation for observation in visit.observations if observation.end >= least)
+        )
         for visit in visits
         if visit.end >= least
     )
 
 
 def questions(visits: Sequence[Visit], now: float, rng: np.random.Generator) -> list[Question]:
-    """Some twenty questions of all kinds that `now` allows, half of them about what was where and when."""
+    """About twenty questions of all kinds that are possible `now`, half of them about places and times."""
     past = past_of(visits, now)
     makers = (_now, _rooms, _counts, _seen, _where, _colour, _when, _person, _change, _patrol)
     asked = [question for make in makers for question in make(past, rng)]
-    # In no order, lest an answer follow from the one before.
+    # In random order, so that no answer follows from the one before.
     return [asked[index] for index in rng.permutation(len(asked))]
 
 
 def patrol(visits: Sequence[Visit], since: float, until: float) -> str:
-    """The summary of what came into view between two moments [s]: rooms and things in the order of first sight."""
+    """Summary of what came into view between two moments [s]: rooms and things in order of first sight."""
     recent = lately(history(visits, until), since)
-    looks = [look for visit in recent for look in visit.looks]
-    things = dict.fromkeys(f"a {look.thing.name}" for look in looks if look.thing)
-    saw = [*things, *(["a person"] if any(look.person for look in looks) else [])]
+    observations = [observation for visit in recent for observation in visit.observations]
+    things = dict.fromkeys(f"a {observation.thing.name}" for observation in observations if observation.thing)
+    saw = [*things, *(["a person"] if any(observation.person for observation in observations) else [])]
     rooms = [f"the {room}" for room in dict.fromkeys(visit.room for visit in recent)]
     was = f"I was in {_listed(rooms)}. " if rooms else ""
     return f"{was}I saw {_listed(saw)}."
 
 
 def changes(past: Past) -> Iterator[Change]:
-    """Of each room visited twice or more whose last two visits are complete."""
-    stays: dict[str, list[Visit]] = {}
+    """Changes between the last two visits of each room, if both are complete."""
+    by_room: dict[str, list[Visit]] = {}
     for visit in past.visits:
-        stays.setdefault(visit.room, []).append(visit)
-    for room, visits in stays.items():
-        if len(visits) > 1 and room not in past.fresh and all(len(visit.looks) == 2 for visit in visits[-2:]):
-            before, after = ({look.corner: look.thing for look in visit.looks} for visit in visits[-2:])
+        by_room.setdefault(visit.room, []).append(visit)
+    for room, visits in by_room.items():
+        if len(visits) > 1 and room not in past.fresh and all(len(visit.observations) == 2 for visit in visits[-2:]):
+            before, after = (
+                {observation.corner: observation.thing for observation in visit.observations} for visit in visits[-2:]
+            )
             differ = [(before[corner], after.get(corner)) for corner in before if before[corner] != after.get(corner)]
             gone, came = differ[0] if differ else (None, None)
             if len(differ) < 2 and not (gone and came):
                 yield Change(room, came or gone, came is not None, visits[-2].end)
 
 
-def scene(look: Look) -> str:
-    """ "a red ball and a person", "nothing"."""
-    return _listed([*([f"a {look.thing.name}"] if look.thing else []), *(["a person"] if look.person else [])])
+def scene(observation: Observation) -> str:
+    """Describe an observation: "a red ball and a person", "nothing"."""
+    return _listed(
+        [*([f"a {observation.thing.name}"] if observation.thing else []), *(["a person"] if observation.person else [])]
+    )
 
 
 def ago(seconds: float) -> str:
-    """ "7 minutes ago", on the grid of MINUTES; "just now" within the minute."""
+    """A duration as "7 minutes ago", rounded to MINUTES; "just now" within the first minute."""
     minutes = round_minutes(seconds)
     return f"{number(minutes, 'minute')} ago" if minutes else "just now"
 
 
 def _cut(visit: Visit, known: float, now: float) -> Visit:
-    looks = tuple(look._replace(end=min(look.end, now)) for look in visit.looks if look.start <= known)
-    return visit._replace(end=min(visit.end, now), looks=looks)
+    observations = tuple(
+        observation._replace(end=min(observation.end, now))
+        for observation in visit.observations
+        if observation.start <= known
+    )
+    return visit._replace(end=min(visit.end, now), observations=observations)
 
 
 def past_of(visits: Sequence[Visit], now: float) -> Past:
@@ -151,25 +163,25 @@ def past_of(visits: Sequence[Visit], now: float) -> Past:
     stood: dict[tuple[str, str], dict[str, float]] = {}
     person = None
     for visit in seen:
-        for look in visit.looks:
-            if look.person:
-                person = Sight(visit.room, look.end)
-            if look.thing:
-                last[look.thing] = sight = Sight(visit.room, look.end)
-                first.setdefault(look.thing, sight)
-                stood.setdefault((visit.room, look.thing.kind), {})[look.thing.colour] = look.end
+        for observation in visit.observations:
+            if observation.person:
+                person = Sight(visit.room, observation.end)
+            if observation.thing:
+                last[observation.thing] = sight = Sight(visit.room, observation.end)
+                first.setdefault(observation.thing, sight)
+                stood.setdefault((visit.room, observation.thing.kind), {})[observation.thing.colour] = observation.end
     return Past(now, seen, first, last, stood, person, _fresh(visits, len(seen), now))
 
 
 def _fresh(visits: Sequence[Visit], seen: int, now: float) -> frozenset[Thing | str]:
-    """What comes into view about now; the first of `visits` that are not `seen` yet may be among it."""
+    """Things, rooms and persons coming into view about now; `seen` is the number of visits that count as seen."""
     fresh: set[Thing | str] = set()
     for visit in visits[max(seen - 1, 0) : seen + 2]:
         if now - SEEN_S < visit.start <= now + GLIMPSE_S:
             fresh.add(visit.room)
-        for look in visit.looks:
-            if now - SEEN_S < look.start <= now + GLIMPSE_S:
-                fresh.update([look.thing] if look.thing else [], ["person"] if look.person else [])
+        for observation in visit.observations:
+            if now - SEEN_S < observation.start <= now + GLIMPSE_S:
+                fresh.update([observation.thing] if observation.thing else [], ["person"] if observation.person else [])
     return frozenset(fresh)
 
 
@@ -183,7 +195,7 @@ def _ask(
     stood_in: str = "",
     minutes: float | None = None,
 ) -> Question:
-    """A question in one of its wordings; `stood_in` is the room of the evidence, `room` the one that is named."""
+    """A question in a random wording; `stood_in` is the room of the evidence, `room` the one in the question."""
     named = {"room": room, "thing": thing.name if thing else "", "kind": thing.kind if thing else ""}
     text = _any(WORDINGS[form], rng).format(**named)
     held_out = thing is not None and (*thing, stood_in) in HELD_OUT
@@ -199,7 +211,7 @@ def _nearest(ends: dict[T, float], moment: float) -> T:
 
 
 def _spread(ends: dict[T, float], past: Past, rng: np.random.Generator, count: int) -> list[T]:
-    """Up to `count` different ones, half of them by a moment anywhere in the past: what is rare there is old."""
+    """Choose up to `count`, half of them nearest to a random moment, since uniform choices are mostly recent."""
     left = dict(ends)
     chosen: list[T] = []
     while left and len(chosen) < count:
@@ -214,7 +226,7 @@ def things_known(past: Past) -> dict[Thing, float]:
 
 
 def never_seen(past: Past, rng: np.random.Generator, count: int) -> list[Thing]:
-    """Mostly of a colour that was seen and of a kind that was seen, never together."""
+    """Things never seen, mostly of a colour and a kind that were each seen, but never together."""
     unseen = [thing for thing in EVERY_THING if thing not in past.last and thing not in past.fresh]
     colours, kinds = {thing.colour for thing in past.last}, {thing.kind for thing in past.last}
     chosen: list[Thing] = []
@@ -230,8 +242,8 @@ def _now(past: Past, rng: np.random.Generator) -> Iterator[Question]:
     if past.here:
         room = past.here.room
         yield _ask("room_now", rng, f"the {room}", 0.0)
-        if past.look:
-            thing, view = past.look.thing, scene(past.look)
+        if past.observation:
+            thing, view = past.observation.thing, scene(past.observation)
             yield _ask("scene", rng, view, 0.0, thing, stood_in=room)
             yield _ask("describe", rng, f"I am in the {room} and see {view}.", 0.0, thing, stood_in=room)
 
@@ -268,7 +280,7 @@ def _counts(past: Past, rng: np.random.Generator) -> Iterator[Question]:
 
 
 def _seen(past: Past, rng: np.random.Generator) -> Iterator[Question]:
-    """As many yes as no."""
+    """Pairs of questions, one answered yes and one no."""
     present, absent = _spread(things_known(past), past, rng, 2), never_seen(past, rng, 2)
     for thing, other in zip(present, absent, strict=False):
         sight = past.last[thing]
@@ -323,7 +335,7 @@ def _person(past: Past, rng: np.random.Generator) -> Iterator[Question]:
         yield _ask(form, rng, answer, None)
         return
     age = past.age(past.person.end)
-    # Most of a patrol is after the first person, so yes would be the rule.
+    # Most of a patrol follows the first person, so "yes" would be too frequent.
     if rng.random() < 0.35:
         yield _ask("person", rng, "yes", age)
     else:
@@ -331,7 +343,7 @@ def _person(past: Past, rng: np.random.Generator) -> Iterator[Question]:
 
 
 def _change(past: Past, rng: np.random.Generator) -> Iterator[Question]:
-    """About two rooms at most, as often unchanged as changed either way."""
+    """About two rooms at most; unchanged, appeared and gone are equally frequent."""
     outcomes: dict[str, dict[Change, float]] = {}
     for change in changes(past):
         case = "same" if not change.thing else "came" if change.came else "gone"
@@ -339,7 +351,7 @@ def _change(past: Past, rng: np.random.Generator) -> Iterator[Question]:
     for case in sorted(outcomes, key=lambda _: rng.random())[:2]:
         for change in _spread(outcomes[case], past, rng, 1):
             age = past.age(change.before)
-            yield _ask("change", rng, change.said, age, change.thing, room=change.room, stood_in=change.room)
+            yield _ask("change", rng, change.answer, age, change.thing, room=change.room, stood_in=change.room)
 
 
 def _patrol(past: Past, rng: np.random.Generator) -> Iterator[Question]:

@@ -1,4 +1,4 @@
-"""A question with its true answer, and which other answers are right."""
+"""Questions with their true answers, and the scoring of given answers."""
 
 from __future__ import annotations
 
@@ -11,40 +11,43 @@ FACT = re.compile(rf"\b({'|'.join(ROOMS)}|person|(?:{'|'.join(COLOURS)}) (?:{'|'
 
 
 class Question(NamedTuple):
-    kind: str  # as in WORDINGS, "where" and the like for all that ask where
+    """A question with its true answer."""
+
+    kind: str  # as in WORDINGS; forms of one kind are joined, see KIND_OF
     text: str
     answer: str
-    age_s: float | None  # since the oldest evidence that is needed was in view; None: there is none to look back at
-    held_out: bool  # that evidence is of a thing in a HELD_OUT combination
-    minutes: float | None = None  # since what a "when" asks about; None: never, or no such question
+    age_s: float | None  # age of the oldest evidence needed [s]; None: no evidence is needed
+    held_out: bool  # the evidence is of a HELD_OUT combination
+    minutes: float | None = None  # true answer of a "when" question [min]; None: never, or another question
 
 
 def facts(text: str) -> frozenset[str]:
-    """The rooms, the things ("red ball") and "person" that a text names."""
+    """Rooms, things ("red ball") and "person" named in a text."""
     return frozenset(FACT.findall(" ".join(text.lower().split())))
 
 
 def precision_recall(text: str, truth_text: str) -> tuple[float, float]:
-    """Which share of the facts named is true, and which share of the true ones is named; 1 of none."""
-    said, true = facts(text), facts(truth_text)
-    both = len(said & true)
-    return both / len(said) if said else 1.0, both / len(true) if true else 1.0
+    """Precision and recall of the facts in `text`; 1 if there are none to divide by."""
+    named, true = facts(text), facts(truth_text)
+    both = len(named & true)
+    return both / len(named) if named else 1.0, both / len(true) if true else 1.0
 
 
 def right(question: Question, answer: str) -> bool:
+    """Returns True if `answer` is a right answer; times may be off by a quarter, or by a minute."""
     if question.kind in ("scene", "describe"):
         nothing = not facts(question.answer) - set(ROOMS)
         return facts(answer) == facts(question.answer) and ("nothing" in answer.lower()) == nothing
     if question.kind == "patrol":
         return min(precision_recall(answer, question.answer)) >= 0.9
     if question.minutes is not None:
-        said = _minutes(answer)
-        return said is not None and abs(said - question.minutes) <= max(1.0, 0.25 * question.minutes)
+        minutes = _minutes(answer)
+        return minutes is not None and abs(minutes - question.minutes) <= max(1.0, 0.25 * question.minutes)
     return _plain(answer) == _plain(question.answer)
 
 
 def _minutes(answer: str) -> float | None:
-    """Of "7 minutes ago" or "just now"; None: it names no time."""
+    """Minutes in "7 minutes ago" or "just now"; None if no time is named."""
     number = re.search(r"(\d+) minute", answer.lower())
     if number:
         return float(number[1])

@@ -1,4 +1,4 @@
-"""The demo's patrol through a real node: camera and node are processes of their own, everything goes over the wire."""
+"""Runs the demo's patrol through a real node; camera and node are separate processes that communicate over DDS."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ CAMERA_FPS = 1
 PATROL_START_S = 1000.0  # stamp of the camera's first frame
 
 
-class RehearsalError(RuntimeError):
-    """A part of it did not do its work; the sentence ends with the node's log."""
+class SimulatedRunError(RuntimeError):
+    """A process of the run failed; the message ends with the node's log."""
 
 
 @dataclass(frozen=True)
-class Rehearsal:
-    """A node that has seen a patrol. `newest` holds its newest messages: "status", "summary"."""
+class SimulatedRun:
+    """A running node that has received a patrol. `newest` holds its last messages: "status", "summary"."""
 
     client: AskClient
     newest: dict[str, Any] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class Rehearsal:
 
 @contextmanager
 def process(arguments: Sequence[str], log: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """A command of this command line as a process of its own, ended by SIGTERM.
+    """Run a command of this package in a child process, ended by SIGTERM.
 
     A shell's background process ignores SIGINT, and so do its children.
     """
@@ -62,10 +62,13 @@ def process(arguments: Sequence[str], log: Path | None = None) -> Iterator[subpr
 
 
 @contextmanager
-def rehearse(
+def simulated_run(
     seed: int, model: str, rate: float, parameters: Sequence[str] = (), ros_args: Sequence[str] = ()
-) -> Iterator[Rehearsal]:
-    """Once the node, with config/household.yaml and `parameters` (name:=value), has taken in the patrol of `seed`."""
+) -> Iterator[SimulatedRun]:
+    """Start a node with config/household.yaml and `parameters` (name:=value), and play the patrol of `seed` to it.
+
+    Yields once the node has ingested the whole patrol. Raises SimulatedRunError.
+    """
     from flash_vstream_ros.client import AskClient
 
     with tempfile.TemporaryDirectory(prefix="flash_vstream_") as folder:
@@ -74,54 +77,54 @@ def rehearse(
         node += ["--ros-args", *(word for parameter in parameters for word in ("-p", parameter))]
         try:
             with process(node, log) as running, AskClient("ask_scene", ros_args) as client:
-                rehearsal = Rehearsal(client)
-                _listen(rehearsal)
-                _watch(rehearsal, seed, rate, running)
-                yield rehearsal
-        except RehearsalError as error:
-            raise RehearsalError(f"{error}\nlog of the node:\n{log.read_text(errors='replace')}") from error
+                run = SimulatedRun(client)
+                _listen(run)
+                _watch(run, seed, rate, running)
+                yield run
+        except SimulatedRunError as error:
+            raise SimulatedRunError(f"{error}\nlog of the node:\n{log.read_text(errors='replace')}") from error
 
 
-def _listen(rehearsal: Rehearsal) -> None:
+def _listen(run: SimulatedRun) -> None:
     from flash_vstream_ros.ros import DurabilityPolicy, QoSProfile
     from flash_vstream_ros.ros.interfaces import MemoryStatus, SceneSummary
 
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    node, newest = rehearsal.client.node, rehearsal.newest
+    node, newest = run.client.node, run.newest
     node.create_subscription(MemoryStatus, "flash_vstream/status", lambda message: newest.update(status=message), 10)
     node.create_subscription(SceneSummary, "scene_summary", lambda message: newest.update(summary=message), latched)
 
 
-def _watch(rehearsal: Rehearsal, seed: int, rate: float, node: subprocess.Popen[bytes]) -> None:
+def _watch(run: SimulatedRun, seed: int, rate: float, node: subprocess.Popen[bytes]) -> None:
     from flash_vstream_ros.client import ClientError
 
-    client = rehearsal.client
+    client = run.client
     try:
         ready = client.ask_when_ready(client.request("Are you there?"), START_TIMEOUT_S)
     except ClientError as error:
-        raise RehearsalError(str(error)) from error
+        raise SimulatedRunError(str(error)) from error
     if ready.error_code == ready.NOT_READY:
-        raise RehearsalError(ready.error_msg)
+        raise SimulatedRunError(ready.error_msg)
     print(f"the node is ready; the robot patrols a simulated house at {rate:g} times real time")
     camera = ["replay", f"demo:{seed}", "--rate", str(rate), "--fps", str(CAMERA_FPS)]
     with process([*camera, "--start-at", str(PATROL_START_S)]) as source:
         while source.poll() is None:
             client.spin(0.2)
     if source.returncode:
-        raise RehearsalError(f"the camera ended with exit status {source.returncode}")
+        raise SimulatedRunError(f"the camera ended with exit status {source.returncode}")
     until = time.monotonic() + DRAIN_TIMEOUT_S
-    rehearsal.newest.pop("status", None)
+    run.newest.pop("status", None)
     while time.monotonic() < until and node.poll() is None:
         client.spin(0.2)
-        status = rehearsal.newest.get("status")
+        status = run.newest.get("status")
         if status is not None and status.frames_received and not status.frames_pending:
             return
-    raise RehearsalError("the node did not take in what the camera sent")
+    raise SimulatedRunError(f"the node did not ingest the camera's frames within {DRAIN_TIMEOUT_S:g} s")
 
 
-def ask(rehearsal: Rehearsal, question: str, max_new_tokens: int = 64) -> Any:
-    """The AskScene response."""
-    reply = rehearsal.client.ask(rehearsal.client.request(question, max_new_tokens=max_new_tokens))
+def ask(run: SimulatedRun, question: str, max_new_tokens: int = 64) -> Any:
+    """Ask a question; returns the AskScene response, or raises SimulatedRunError if it is an error."""
+    reply = run.client.ask(run.client.request(question, max_new_tokens=max_new_tokens))
     if reply.error_code:
-        raise RehearsalError(f"{question!r} was answered with error {reply.error_code}: {reply.error_msg}")
+        raise SimulatedRunError(f"{question!r} was answered with error {reply.error_code}: {reply.error_msg}")
     return reply

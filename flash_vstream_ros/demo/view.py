@@ -1,4 +1,4 @@
-"""A pinhole camera that draws polygons with OpenCV, and the things it draws: balls, chairs, a person."""
+"""A pinhole camera that draws polygons with OpenCV, and the objects of the demo: balls, chairs, a person."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Pose(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Polygons [n, 4, 3] with their colours [n, 3]; a solid's faces turn their outside to positive normals."""
+    """Polygons [n, 4, 3] with colours [n, 3]; normals of a solid's faces point outwards."""
 
     quads: np.ndarray
     colours: np.ndarray
 
 
 def box(x: float, y: float, width: float, depth: float, bottom: float, top: float, colour: Colour) -> Part:
-    """Upright cuboid, five faces, shaded by their direction to the light."""
+    """An upright cuboid of five faces, shaded by direction."""
     low = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * (width / 2, depth / 2) + (x, y)
     under, over = (np.column_stack([low, np.full(4, z)]) for z in (bottom, top))
     sides = [[under[i], under[(i + 1) % 4], over[(i + 1) % 4], over[i]] for i in range(4)]
@@ -44,7 +44,7 @@ def box(x: float, y: float, width: float, depth: float, bottom: float, top: floa
 
 
 class View:
-    """A pinhole camera drawing into `image`, a window of the picture whose corner is (left, top)."""
+    """A pinhole camera that draws into `image`, a window of the full image with its corner at (left, top)."""
 
     def __init__(self, image: np.ndarray, pose: Pose, left: int = 0, top: int = 0) -> None:
         self.image, self.pose, self.left, self.top = image, pose, left, top
@@ -57,7 +57,7 @@ class View:
         return points[..., :2] * (FOCAL / points[..., 2:]) + (SIZE / 2 - self.left, SIZE / 2 - self.top)
 
     def outline(self, corners: np.ndarray) -> np.ndarray | None:
-        """Fixed-point outline of the part of a polygon of camera points [n, 3] before the camera."""
+        """Fixed-point outline of the part of a polygon, camera points [n, 3], in front of the camera."""
         if (corners[:, 2] < NEAR).any():
             kept = []
             for a, b in zip(corners, np.roll(corners, -1, 0), strict=True):
@@ -71,27 +71,27 @@ class View:
         return np.rint(self.project(corners) * (1 << SUB)).astype(np.int32)
 
     def faces(self, corners: np.ndarray) -> np.ndarray:
-        """Which polygons of camera points [..., n, 3] turn their front to the camera."""
+        """Mask of the polygons, camera points [..., n, 3], whose front faces the camera."""
         first = corners[..., 0, :]
         normal = np.cross(corners[..., 1, :] - first, corners[..., -1, :] - first)
         return (normal * first).sum(-1) < 0
 
     def draw(self, part: Part, solid: bool = False) -> None:
         quads = (part.quads - self.eye) @ self.axes
-        shown = quads[..., 2].max(1) > NEAR
+        visible = quads[..., 2].max(1) > NEAR
         if solid:
-            shown &= self.faces(quads)
-        for index in np.flatnonzero(shown):
+            visible &= self.faces(quads)
+        for index in np.flatnonzero(visible):
             outline = self.outline(quads[index])
             if outline is not None:
                 cv2.fillConvexPoly(self.image, outline, part.colours[index].tolist(), cv2.LINE_AA, SUB)
 
     def distance(self, x: float, y: float) -> float:
-        """From the camera, over ground [m]."""
+        """Horizontal distance from the camera [m]."""
         return math.hypot(x - self.pose.x, y - self.pose.y)
 
     def spot(self, x: float, y: float, z: float) -> tuple[float, float, float] | None:
-        """Window position and scale [px/m] of a point of the house."""
+        """Window position [px] and scale [px/m] of a point of the house; None if it is too near or behind."""
         point = (np.array([x, y, z]) - self.eye) @ self.axes
         if point[2] < 0.15:
             return None
@@ -112,7 +112,7 @@ class View:
         cv2.ellipse(self.image, centre, axes, tilt, 0, 360, list(colour), -1, cv2.LINE_AA, SUB)
 
     def disk(self, x: float, y: float, z: float, radius: float, colour: Sequence[float]) -> None:
-        """Flat circle parallel to the floor."""
+        """Draw a flat circle parallel to the floor."""
         outline = self.outline(
             (np.column_stack([CIRCLE * radius + (x, y), np.full(len(CIRCLE), z)]) - self.eye) @ self.axes
         )
@@ -120,7 +120,7 @@ class View:
             cv2.fillConvexPoly(self.image, outline, list(colour), cv2.LINE_AA, SUB)
 
     def card(self, x: float, y: float, shape: Sequence[tuple[float, float]], colour: Sequence[float]) -> None:
-        """Upright polygon that faces the camera; shape: (to the right, up) [m]."""
+        """Draw an upright polygon that faces the camera; `shape` holds points (right, up) [m]."""
         across, up = np.array(shape).T
         corners = np.column_stack([x + across * self.axes[0, 0], y + across * self.axes[1, 0], up])
         outline = self.outline((corners - self.eye) @ self.axes)

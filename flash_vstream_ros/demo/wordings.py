@@ -1,4 +1,4 @@
-"""How people ask: wordings of every kind of question, with {room}, {thing}, {kind} for what it is about."""
+"""Wordings of every kind of question, with the placeholders {room}, {thing} and {kind}."""
 
 from __future__ import annotations
 
@@ -122,5 +122,5 @@ WORDINGS: dict[str, tuple[str, ...]] = {
         "Which rooms did you visit, and what did you see there?",
     ),
 }
-# More than one form of question belongs to some kinds.
+# Forms of question that are scored as another kind.
 KIND_OF = {"where_first": "where", "person_where": "person", "room_before_this": "room_before"}

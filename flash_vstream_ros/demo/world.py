@@ -1,7 +1,7 @@
-"""The household patrol: a simulated robot drives through a house and looks around, and what is true in it.
+"""The simulated patrol: a robot drives through a house and observes its rooms, with the ground truth.
 
-Same seed and arguments, same pictures. The robot stops twice in every room and looks into a corner each time. Objects
-appear, vanish and move while the robot is elsewhere; a person comes and goes; light and viewpoint vary.
+Equal seeds and arguments give equal images. The robot stops twice in every room, to observe one corner each time.
+Objects appear, vanish and move while the robot is elsewhere; a person comes and goes; light and viewpoint vary.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .view import FIELD_OF_VIEW, Pose
 
 CELL = 5.0  # side of a room [m]
 CELLS = {"bedroom": (0, 0), "hallway": (1, 0), "kitchen": (0, 1), "living room": (1, 1), "office": (2, 1)}
-CORNERS = ((1.5, 1.5), (-1.5, -1.5))  # of a room that hold objects; the other two hold furniture [m from its centre]
+CORNERS = ((1.5, 1.5), (-1.5, -1.5))  # corners with objects, from the room's centre [m]; the others have furniture
 ROOMS = ("kitchen", "living room", "office", "bedroom", "hallway")
 COLOURS = {
     "red": (205, 40, 38),
@@ -28,15 +28,15 @@ COLOURS = {
     "purple": (135, 58, 165),
 }
 KINDS = ("ball", "box", "plant", "chair", "lamp")
-STEP, EYE = 0.55, 1.05  # how far from a room's centre the robot stands to look into a corner; height of its camera [m]
+STEP, EYE = 0.55, 1.05  # distance of the robot from the room's centre, and height of its camera [m]
 TURN_S, LEAVE_S, CROSS_S, ARRIVE_S = 3.0, 2.0, 4.0, 2.0
-SHORTEST_LOOK_S, LONGEST_LOOK = 9.0, 6.0  # [s], [times the pace]
-THINGS = 6  # in the house at the start
-CHANGE, PERSON, BACKTRACK = 0.6, 0.15, 0.25  # chances of a room revisited, a look, a room with another way out
+SHORTEST_OBSERVATION_S, LONGEST_OBSERVATION = 9.0, 6.0  # [s], [multiple of the pace]
+THINGS = 6  # number of things at the start
+CHANGE, PERSON, BACKTRACK = 0.6, 0.15, 0.25  # probabilities per revisit, per observation, per room with another exit
 
 
 class Thing(NamedTuple):
-    """A coloured object; there is only one of each at a time."""
+    """A coloured object; no two in the house are equal."""
 
     colour: str
     kind: str
@@ -46,7 +46,7 @@ class Thing(NamedTuple):
         return f"{self.colour} {self.kind}"
 
 
-# Combinations that training never shows, to tell what is understood from what is known by heart.
+# Combinations left out of training, to test generalisation.
 HELD_OUT = frozenset(
     (colour, kind, room)
     for c, colour in enumerate(COLOURS)
@@ -56,8 +56,8 @@ HELD_OUT = frozenset(
 )
 
 
-class Look(NamedTuple):
-    """The robot stands and looks into one corner of a room."""
+class Observation(NamedTuple):
+    """The robot stands still and observes one corner of a room."""
 
     start: float
     end: float  # [s] since the patrol began
@@ -67,23 +67,23 @@ class Look(NamedTuple):
 
 
 class Visit(NamedTuple):
-    """From door to door; visits touch."""
+    """A stay in one room, from door to door; each visit starts where the one before ends."""
 
     room: str
     start: float
     end: float  # [s] since the patrol began
-    looks: tuple[Look, ...]
+    observations: tuple[Observation, ...]
 
 
 class Truth(NamedTuple):
-    """What one frame shows of the robot's own room; not what a door lets see of the next."""
+    """Content of one frame, of the robot's own room only, not of rooms seen through a door."""
 
     room: str
-    things: tuple[str, ...]  # "red ball", ...; centre inside the picture
+    things: tuple[str, ...]  # such as "red ball"; their centre is in the image
     person: bool
 
 
-Contents = dict[str, list[Thing | None]]  # what stands in the corners of each room
+Contents = dict[str, list[Thing | None]]  # things in the corners of each room
 
 
 def centre(room: str) -> np.ndarray:
@@ -91,13 +91,13 @@ def centre(room: str) -> np.ndarray:
 
 
 def place(room: str, corner: int) -> tuple[float, float]:
-    """Where an object stands [m]."""
+    """Position of an object in a corner [m]."""
     x, y = centre(room) + CORNERS[corner]
     return float(x), float(y)
 
 
 def standpoint(room: str, corner: int, jitter: np.ndarray) -> Pose:
-    """Where the robot looks into a corner from; `jitter` [4] are deviations of one standard each."""
+    """Pose from which the robot observes a corner; `jitter` [4] are standard normal deviations."""
     towards = np.array(CORNERS[corner]) / math.hypot(*CORNERS[corner])
     x, y = centre(room) + towards * STEP + 0.07 * jitter[:2]
     target = place(room, corner)
@@ -106,7 +106,7 @@ def standpoint(room: str, corner: int, jitter: np.ndarray) -> Pose:
 
 
 def person_place(room: str, corner: int, side: float, t: float) -> tuple[float, float]:
-    """Somebody who paces beside a corner's object, to the right of it (`side` 1) or to the left (-1) [m]."""
+    """Position of a person who paces to the right (`side` 1) or left (-1) of a corner's object [m]."""
     towards = np.array(CORNERS[corner]) / math.hypot(*CORNERS[corner])
     aside = side * (0.72 + 0.16 * math.sin(0.9 * t))
     x, y = centre(room) + towards * 2.0 + aside * np.array([towards[1], -towards[0]])
@@ -114,7 +114,7 @@ def person_place(room: str, corner: int, side: float, t: float) -> tuple[float, 
 
 
 class World:
-    """A patrol of at least `minutes` with looks of `pace_s` [s] in the median."""
+    """A patrol of at least `minutes`, with observations of a median duration of `pace_s` [s]."""
 
     def __init__(self, seed: int = 0, minutes: float = 8.0, pace_s: float = 15.0, held_out: bool = True) -> None:
         self._rng = np.random.default_rng(seed)
@@ -137,7 +137,7 @@ class World:
         return self.visits[self._visit(t)].room
 
     def light(self, t: float) -> float:
-        """Brightness around 1: the day goes by, and clouds."""
+        """Brightness around 1, varied by time of day and clouds."""
         slow, fast = math.sin(t / 900 + self._phase[0]), math.sin(t / 41 + self._phase[1])
         return 1.04 + 0.11 * slow + 0.03 * fast
 
@@ -151,12 +151,12 @@ class World:
         return Pose(x, y, z + 0.005 * math.sin(5.3 * t), p0.yaw + turn * share + sway)
 
     def person(self, t: float) -> tuple[float, float] | None:
-        """Where the person is [m], if in the house."""
+        """Position of the person [m]; None if not in the house."""
         index = self._visit(t)
         visit = self.visits[index]
-        for look in visit.looks:
-            if look.person and look.start - TURN_S / 2 <= t <= look.end + TURN_S / 2:
-                return person_place(visit.room, look.corner, self._sides[index], t)
+        for observation in visit.observations:
+            if observation.person and observation.start - TURN_S / 2 <= t <= observation.end + TURN_S / 2:
+                return person_place(visit.room, observation.corner, self._sides[index], t)
         return None
 
     def truth(self, t: float) -> Truth:
@@ -170,7 +170,7 @@ class World:
         return Truth(room, tuple(seen), person is not None and _in_view(pose, *person))
 
     def frame(self, t: float) -> np.ndarray:
-        """The camera's picture t seconds after the start: [448, 448, 3] uint8 RGB."""
+        """Render the camera image t seconds after the start: [448, 448, 3] uint8 RGB."""
         contents = self._contents[self._visit(t)]
         items = [item(thing, room, corner) for room in ROOMS for corner, thing in enumerate(contents[room]) if thing]
         noise = round(t * 1000)
@@ -183,26 +183,28 @@ class World:
         rng, contents = self._rng, self._furnish()
         visits: list[Visit] = []
         rooms = [ROOMS[rng.integers(len(ROOMS))]]
-        touched: set[str] = set()  # rooms that something was brought to since the last visit
+        touched: set[str] = set()  # rooms changed since the last visit
         start = clock = 0.0
         while True:
             room, following = rooms[-1], self._next_room(rooms)
             here = {name: list(corners) for name, corners in contents.items()}
             self._contents.append(here)
             self._sides.append(float(rng.choice([-1, 1])))
-            looks = []
+            observations = []
             for turn, corner in enumerate(rng.permutation(2).tolist()):
                 clock += TURN_S * turn
                 stand = standpoint(room, corner, rng.standard_normal(4).clip(-2, 2))
-                longest = max(LONGEST_LOOK * pace_s, SHORTEST_LOOK_S)
-                lasts = float(np.clip(pace_s * math.exp(0.6 * rng.standard_normal()), SHORTEST_LOOK_S, longest))
-                looks.append(Look(clock, clock + lasts, corner, here[room][corner], bool(rng.random() < PERSON)))
+                longest = max(LONGEST_OBSERVATION * pace_s, SHORTEST_OBSERVATION_S)
+                lasts = float(np.clip(pace_s * math.exp(0.6 * rng.standard_normal()), SHORTEST_OBSERVATION_S, longest))
+                observations.append(
+                    Observation(clock, clock + lasts, corner, here[room][corner], bool(rng.random() < PERSON))
+                )
                 self._keys += [(clock, stand), (clock + lasts, stand)]
                 clock += lasts
             if clock >= seconds:
-                return (*visits, Visit(room, start, clock, tuple(looks)))
+                return (*visits, Visit(room, start, clock, tuple(observations)))
             door = clock + LEAVE_S + CROSS_S / 2
-            visits.append(Visit(room, start, door, tuple(looks)))
+            visits.append(Visit(room, start, door, tuple(observations)))
             heading = math.atan2(*(centre(following) - centre(room))[::-1])
             for into, through in ((LEAVE_S, room), (LEAVE_S + CROSS_S, following)):
                 x, y = centre(through)
@@ -228,7 +230,7 @@ class World:
         return contents
 
     def _new_thing(self, contents: Contents, room: str) -> Thing | None:
-        """One that is not in the house; half of the time of a colour or a kind that is, so that both must be told."""
+        """A thing that is not in the house; half of them share colour or kind with one that is, so that both matter."""
         there = [thing for corners in contents.values() for thing in corners if thing]
         free = [
             Thing(colour, kind) for colour in COLOURS for kind in KINDS if self._may_stand(Thing(colour, kind), room)
@@ -242,7 +244,7 @@ class World:
         return self._held_out or (*thing, room) not in HELD_OUT
 
     def _change(self, contents: Contents, room: str, touched: set[str]) -> None:
-        """Fills a corner or takes away what stands there, half of the time to another room, not seen since."""
+        """Change one corner: place a new thing, or remove the thing there, half of the time to another room."""
         corner = int(self._rng.integers(2))
         thing = contents[room][corner]
         if thing is None:

@@ -1,4 +1,4 @@
-"""What the household model sees and remembers. config/household.yaml gives the node the same."""
+"""Settings that the household model was trained with; config/household.yaml sets the same in the node."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from typing import Any
 
 from flash_vstream_ros.memory.config import FlashMemoryConfig
 
-SIDE = 112  # of the frames [px]
+SIDE = 112  # of its frames [px]
 MAX_PIXELS = SIDE * SIDE
-FRAME_S, SLOT_S = 2.0, 4.0  # between the frames of a slot; between slots
+FRAME_S, SLOT_S = 2.0, 4.0  # period of the frames of a slot, and of slots [s]
 AGE_TEXT = "{minutes}"  # before each memory entry
-THREADS = 1  # its matrices are so small that a second thread costs more than it computes
-LOADING: dict[str, Any] = {"max_pixels": MAX_PIXELS, "age_text": AGE_TEXT, "threads": THREADS}  # for load_model
+THREADS = 1  # with matrices this small, a second thread costs more than it saves
+# Arguments of load_model.
+LOADING: dict[str, Any] = {
+    "max_pixels": MAX_PIXELS,
+    "age_text": AGE_TEXT,
+    "threads": THREADS,
+}
 MEMORY = FlashMemoryConfig(
     csm_slots=72,
     dam_slots=4,
@@ -21,10 +26,10 @@ MEMORY = FlashMemoryConfig(
     last_seen_ids=True,
     episode_slots=150,
 )
-# Details are learned from more key slots than there are best; the budget is the same.
+# Training uses more key slots within the same token budget, so that details are learned.
 TRAINED_MEMORY = replace(MEMORY, csm_slots=48, dam_slots=10)
 
 
 def slots_by(now: float) -> int:
-    """How many slots of a patrol are complete at a moment of it [s]."""
+    """Number of complete slots of a patrol at the time `now` [s]."""
     return int((now - FRAME_S) / SLOT_S) + 1

@@ -1,4 +1,4 @@
-"""load_model: a name becomes a model on a device, or a ModelError whose sentence says what to do."""
+"""Loading a model by its name onto a device."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from pathlib import Path
 import torch
 
 from .interface import ModelError, VisionLanguageModel
-from .names import ADAPTER_CONFIG, HOUSEHOLD, HOUSEHOLD_FOLDER, TINY, is_adapter
+from .names import ADAPTER_CONFIG, TINY, is_adapter
 from .options import POSITIONS, QUANTIZATIONS, AttentionChoice, LoadOptions
 from .preprocess import MAX_PIXELS
 from .prompt import INSTRUCTION
 from .weights.adapter import base_name
 from .weights.folder import model_type
-from .weights.hub import download
+from .weights.load_errors import first_line
+from .weights.locate import find_folder
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 ATTENTION = ("auto", "flash_attention_2", "sdpa", "eager")
-_THREADS = torch.get_num_threads()  # PyTorch's own choice, or that of OMP_NUM_THREADS
+_DEFAULT_THREADS = torch.get_num_threads()  # PyTorch's choice, or that of OMP_NUM_THREADS
 
 
 def load_model(
@@ -35,16 +36,19 @@ def load_model(
     age_text: str = "",
     threads: int = 0,
 ) -> VisionLanguageModel:
-    """Loads the model of a folder, of the family that its config.json names, ready to encode and answer.
+    """Load a model, ready to encode and answer. Raises ModelError, whose sentence says what to do.
 
-    `name` is a folder, of a model or of a LoRA adapter, a hub id, "household" or "tiny-random"; `device` "auto" or
-    torch's name of one; `dtype` "auto" (bfloat16 on a GPU that has it, else float16; float32 on the CPU) or one of
-    DTYPES; `max_pixels` the area that a frame is resized to at most; `instruction` the sentence before every question;
-    `attention` one of ATTENTION; `vision_device` where the vision tower and the memory are, "auto": on `device`;
-    `quantization` one of QUANTIZATIONS; `positions` one of POSITIONS: "am_rope" as published, "video" as the base model
-    knows videos, "auto" the first where the weights may have been trained with it; `age_text` what the model is told
-    before each memory entry, with {minutes} for how long ago it was last seen, "": nothing, as published; `threads`
-    how many PyTorch computes with on a CPU in this process, 0: as many as when it was imported. Raises ModelError.
+    name: folder of a model or of a LoRA adapter, hub id, "household" or "tiny-random".
+    device, vision_device: "auto" or torch's name of a device. The vision tower and the memory are on `vision_device`;
+        "auto" is `device`.
+    dtype: "auto" (bfloat16 or float16 on a GPU, float32 on the CPU) or one of DTYPES.
+    max_pixels: largest area of a resized frame.
+    instruction: sentence before every question.
+    attention, quantization: one of ATTENTION, of QUANTIZATIONS.
+    positions: position encoding of the memory, "am_rope" as published, "video" as the base model encodes videos, "auto"
+        am_rope if the weights may have been trained with it.
+    age_text: text before each memory entry, with {minutes} for its age; "": none, as published.
+    threads: CPU threads of PyTorch in this process; 0: PyTorch's own choice.
     """
     for setting, value, known in (
         ("quantization", quantization, QUANTIZATIONS),
@@ -54,7 +58,7 @@ def load_model(
             raise ModelError(f"{setting} {value!r} is unknown: use {', '.join(known)}.")
     if max_pixels < 56 * 56:
         raise ModelError(f"max_pixels is {max_pixels}, but the smallest frame that can be encoded is 56x56 = 3136.")
-    torch.set_num_threads(threads or _THREADS)
+    torch.set_num_threads(threads or _DEFAULT_THREADS)
     text = choose_device(device)
     vision = text if vision_device == "auto" else choose_device(vision_device)
     chosen_dtype = choose_dtype(dtype, text)
@@ -71,14 +75,20 @@ def load_model(
         age_text=age_text,
     )
     if name == TINY:
-        from .tiny import load  # transformers takes seconds to import, and tools that load no model need not wait
+        from .tiny import load  # imported here: transformers takes seconds to import
 
         return load(options)
     folder = find_folder(name)
     if is_adapter(folder):
         folder, options = _under_adapter(folder, options)
     family = import_module(f"{__package__}.families.{model_type(folder)}")
-    model: VisionLanguageModel = family.load(folder, options)
+    try:
+        model: VisionLanguageModel = family.load(folder, options)
+    except ModelError:
+        raise
+    except Exception as error:  # whatever a library makes of a damaged file
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise ModelError(f"The model in {folder} failed to load ({reason}): download it again.") from error
     return model
 
 
@@ -118,7 +128,7 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 def choose_attention(
     name: str, device: torch.device, dtype: torch.dtype, vision_device: torch.device | None = None
 ) -> AttentionChoice:
-    """flash-attn where it is installed and can run, else PyTorch's own kernels; ModelError when it cannot be had."""
+    """flash-attn if it can run here, else PyTorch's kernels; ModelError if the kernel `name` cannot run."""
     if name not in ATTENTION:
         raise ModelError(f"attention {name!r} is unknown: use {', '.join(ATTENTION)}.")
     if name in ("sdpa", "eager"):
@@ -131,25 +141,8 @@ def choose_attention(
     return AttentionChoice("sdpa", obstacle)
 
 
-def find_folder(name: str) -> Path:
-    """The folder called `name`, the one in this package, or that of a hub model, downloaded when not in the cache."""
-    if name == HOUSEHOLD:
-        return HOUSEHOLD_FOLDER
-    folder = Path(name).expanduser().absolute()
-    if folder.is_dir():
-        return folder
-    if folder.is_file():
-        raise ModelError(f"{folder} is a file: name the folder that it lies in.")
-    if not name or name[0] in "./~\\" or name.count("/") != 1:
-        raise ModelError(
-            f"There is no model folder {folder}. Name a folder, a hub id such as owner/model, "
-            f"{HOUSEHOLD!r} or {TINY!r}."
-        )
-    return download(name, folder)
-
-
 def _under_adapter(folder: Path, options: LoadOptions) -> tuple[Path, LoadOptions]:
-    """The folder of the model that an adapter is over, and the options to merge it."""
+    """The folder of the base model of an adapter, and the options to merge the adapter."""
     base = base_name(folder)
     if options.quantization != "none":
         raise ModelError(
@@ -160,13 +153,13 @@ def _under_adapter(folder: Path, options: LoadOptions) -> tuple[Path, LoadOption
         return find_folder(base), replace(options, adapter=folder)
     except ModelError as error:
         raise ModelError(
-            f"{folder} is a LoRA adapter over {base!r}, which cannot be had: {error} Or set base_model_name_or_path in "
-            f"{folder / ADAPTER_CONFIG} to where that model is."
+            f"{folder} is a LoRA adapter over {base!r}, which failed to load: {error} "
+            f"Or set base_model_name_or_path in {folder / ADAPTER_CONFIG} to where that model is."
         ) from error
 
 
 def _flash_obstacle(device: torch.device, dtype: torch.dtype) -> str:
-    """Why flash-attn cannot run here; "" when it can."""
+    """Why flash-attn cannot run here; "" if it can."""
     if device.type != "cuda":
         return f"flash-attn needs a CUDA device, this is {device.type}"
     if dtype == torch.float32:

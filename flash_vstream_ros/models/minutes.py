@@ -1,4 +1,4 @@
-"""Round numbers of minutes, a quarter apart at most, as people say them."""
+"""Rounding of durations to the numbers of minutes that people use, at most a quarter apart."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ JUST_NOW_S = 60.0
 
 
 def round_minutes(seconds: float) -> int:
-    """The nearest of MINUTES, and beyond them whole hours; 0 within the first minute."""
+    """The nearest of MINUTES, or the nearest whole hour beyond them [min]; 0 within the first minute."""
     minutes = seconds / 60
     if seconds < JUST_NOW_S:
         return 0

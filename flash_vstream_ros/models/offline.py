@@ -1,4 +1,4 @@
-"""The memory of a whole clip, offline, as the published systems have it; any model answers from it."""
+"""Builds the published memory of a whole video, offline, with the features of any model."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import torch
 from flash_vstream_ros.memory import CompressionMethods, Grid, MemorySnapshot, Slot, video_memory
 
 from .interface import ModelError, VisionLanguageModel
-from .llava.clip_llava import FlashVStreamLLaVA
+from .llava.flash_vstream_llava import FlashVStreamLLaVA
 from .preprocess import POOL
 
-MOST_FRAMES = 240
+MOST_FRAMES = 240  # of a video, as published
 
 
 @dataclass(frozen=True)
 class VideoMemoryConfig:
-    """How a clip is remembered. STAR memory takes its sizes from the checkpoint, and of `methods` the rule alone."""
+    """Sizes and methods of a video's memory. STAR memory uses the sizes of its checkpoint, and only `methods.rule`."""
 
     csm_slots: int = 60
     dam_slots: int = 30
@@ -29,13 +29,16 @@ class VideoMemoryConfig:
 
     @classmethod
     def of(cls, model: VisionLanguageModel) -> VideoMemoryConfig:
-        """What the model's checkpoint says of its memory; the published settings where it says nothing.
+        """Read the settings in the model's checkpoint; the published ones are the defaults.
 
-        ModelError where it says what cannot be run.
+        Raises ModelError for settings that are not supported.
         """
         network: Any = getattr(model, "network", None)
-        said = getattr(getattr(getattr(network, "config", None), "vision_config", None), "flash_memory_config", None)
-        own = {name.removeprefix("flash_memory_"): value for name, value in (said or {}).items()}
+        vision_config = getattr(getattr(network, "config", None), "vision_config", None)
+        stored = getattr(vision_config, "flash_memory_config", None) or {}
+        if not isinstance(stored, dict):
+            raise ModelError(f"{model.name}: its flash_memory_config is no JSON object: download the model again.")
+        own = {name.removeprefix("flash_memory_"): value for name, value in stored.items()}
         if own.get("temporal_poolsize", POOL) != POOL:
             raise ModelError(f"{model.name}: flash_memory_temporal_poolsize is {own['temporal_poolsize']}, not {POOL}.")
         try:
@@ -49,22 +52,22 @@ class VideoMemoryConfig:
                 ),
             )
         except (TypeError, ValueError) as error:
-            raise ModelError(f"{model.name}: its flash_memory_config cannot be run: {error}") from error
+            raise ModelError(f"{model.name}: its flash_memory_config is not supported: {error}") from error
 
 
-def most_frames(model: VisionLanguageModel) -> int:
-    """Frames of a clip that the published system shows the model at most; 0: all."""
+def frame_limit(model: VisionLanguageModel) -> int:
+    """Maximum number of frames of a video in the published system; 0: no limit."""
     return 0 if isinstance(model, FlashVStreamLLaVA) else MOST_FRAMES
 
 
-def sampled(count: int, most: int = MOST_FRAMES) -> list[int]:
-    """Which of `count` frames make the slots: all up to `most`, else evenly spaced ones; an odd last one twice."""
+def sample_frames(count: int, most: int = MOST_FRAMES) -> list[int]:
+    """Indices of the frames that make up the slots: all up to `most`, else evenly spaced; an odd last one twice."""
     if count <= most:
         return [*range(count), *([count - 1] if count % 2 else [])]
     return torch.linspace(0, count - 1, most // 2 * 2).round().long().tolist()
 
 
-def remember(
+def build_video_memory(
     model: VisionLanguageModel,
     frames: Iterable[np.ndarray],
     stamps_ns: Sequence[int],
@@ -73,16 +76,15 @@ def remember(
     init_rows: Sequence[int] | None = None,
     reseed_rows: Sequence[int] = (),
 ) -> MemorySnapshot:
-    """The memory of a clip of RGB uint8 frames [height, width, 3], one a second, with their stamps.
+    """Build the memory of a video of RGB uint8 frames [height, width, 3], one per second, with their stamps.
 
-    They are read once, in order. For Flash Memory their number has to be even: see `sampled`. `init_rows` and
-    `reseed_rows` replace the random draws of the memory's k-means.
-    Raises ValueError when there is no frame, or one that is too small for the model.
+    Frames are read once, in order. Flash Memory needs an even number: see `sample_frames`. `init_rows` and
+    `reseed_rows` are as in `ordered_kmeans`. Raises ValueError if there is no frame, or one is too small for the model.
     """
     if not stamps_ns:
-        raise ValueError("the clip has no frame")
+        raise ValueError("the video has no frame")
     if isinstance(model, FlashVStreamLLaVA):
-        return model.clip(
+        return model.video_memory(
             frames,
             stamps_ns,
             rule=settings.methods.rule,
@@ -102,12 +104,12 @@ def remember(
 
 
 def slots_of(model: VisionLanguageModel, frames: Iterable[np.ndarray], stamps_ns: Sequence[int]) -> Iterator[Slot]:
-    """Encode frames in pairs, a slot for each. Their number has to be even: see `sampled`."""
+    """Encode every two frames to a slot. Raises ValueError if their number is odd: see `sample_frames`."""
     if len(stamps_ns) % 2:
-        raise ValueError(f"two frames make a slot, and the clip has {len(stamps_ns)}")
+        raise ValueError(f"two frames make a slot, and the video has {len(stamps_ns)}")
     grid: Grid | None = None
-    left = iter(frames)
-    for first_ns, last_ns, first, second in zip(stamps_ns[::2], stamps_ns[1::2], left, left, strict=True):
+    remaining = iter(frames)
+    for first_ns, last_ns, first, second in zip(stamps_ns[::2], stamps_ns[1::2], remaining, remaining, strict=True):
         grid = grid or model.grid(*first.shape[:2])
         low, detail = model.encode([first, second], grid)
         yield Slot("", "", first_ns, last_ns, low, detail, grid)

@@ -1,4 +1,4 @@
-"""How a model is to be loaded, whatever its family."""
+"""Options of loading a model, the same for all families."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ QUANTIZATIONS = ("none", "8bit", "4bit")
 
 
 class AttentionChoice(NamedTuple):
-    """The kernel that attention runs with, and why."""
+    """The attention kernel, and why it was chosen."""
 
     kernel: str
     reason: str
@@ -24,16 +24,16 @@ class AttentionChoice(NamedTuple):
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """What load_model was asked for, checked and without any "auto" left."""
+    """Arguments of load_model, checked and with "auto" resolved."""
 
-    name: str  # as it was asked for: a folder or a hub id
+    name: str  # as given: a folder or a hub id
     device: torch.device
     dtype: torch.dtype
     attention: AttentionChoice
-    max_pixels: int  # of a frame
-    instruction: str  # before every question
+    max_pixels: int  # largest area of a resized frame
+    instruction: str  # prepended to every question
     vision_device: torch.device  # of the vision tower and the memory
-    quantization: str = "none"  # one of QUANTIZATIONS: of the language model's weights
-    positions: str = "auto"  # one of POSITIONS: how the memory stands in the prompt
-    age_text: str = ""  # before each memory entry
-    adapter: Path | None = None  # folder of a LoRA adapter over the model
+    quantization: str = "none"  # of the language model: one of QUANTIZATIONS
+    positions: str = "auto"  # position encoding of the memory: one of POSITIONS, but "auto" is left to the family
+    age_text: str = ""  # text before each memory entry; "": none
+    adapter: Path | None = None  # folder of a LoRA adapter to merge

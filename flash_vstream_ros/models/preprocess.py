@@ -1,7 +1,7 @@
-"""Camera frames to Qwen2-VL patches, on the model's device, as published with Flash-VStream (arXiv 2506.23825).
+"""Preprocessing of camera frames to Qwen2-VL patches on the model's device, as published (arXiv 2506.23825).
 
-The published chain resizes twice, in uint8 and with Pillow's bicubic filter: the video loader to multiples of 28
-within an area, the image processor to multiples of 56. Both stages are kept because the weights were trained so.
+The published code resizes twice, in uint8 and with Pillow's bicubic filter: the video loader to multiples of 28 within
+an area, the image processor to multiples of 56. Both stages are kept, since the weights were trained with them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class PixelScale(NamedTuple):
-    """What each channel of a picture, as values from 0 to 1, is normalised with."""
+    """Mean and standard deviation of each channel, for values from 0 to 1."""
 
     mean: tuple[float, ...] = CLIP_MEAN
     std: tuple[float, ...] = CLIP_STD
@@ -34,7 +34,7 @@ class PixelScale(NamedTuple):
 
 CLIP = PixelScale()
 Resize = Callable[[Tensor, tuple[int, int]], Tensor]
-POOL = 2  # side of the average pooling that makes the low-resolution twin
+POOL = 2  # side of the average pooling from high to low resolution
 MIN_PIXELS = 128 * 28 * 28
 MAX_PIXELS = 4 * 224 * 224
 PROCESSOR_MAX_PIXELS = 12_845_056
@@ -42,7 +42,7 @@ MAX_ASPECT = 200
 
 
 def rounded_size(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """Sides rounded to multiples of `factor`, then scaled so that the area is within the limits, aspect kept."""
+    """Round sides to multiples of `factor`, then scale both so that the area is within the limits [px]."""
     rows, columns = round(height / factor), round(width / factor)
     area = rows * columns * factor * factor
     if area > max_pixels:
@@ -55,9 +55,9 @@ def rounded_size(height: int, width: int, factor: int, min_pixels: int, max_pixe
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Pillow's bicubic resize of [images, channels, height, width] with values 0..255; whole values, float32.
+    """Resize [images, channels, height, width], values 0..255, like Pillow's bicubic filter; whole values, float32.
 
-    Pillow filters rows, rounds to uint8, then filters columns; one two-axis filter differs by up to a level.
+    Pillow filters rows, rounds to uint8, then filters columns; a filter on both axes at once differs by up to a level.
     """
     images = images.float()
     for step in ((images.shape[-2], size[1]), size):
@@ -67,7 +67,7 @@ def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def quick_resize(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """`resize`, on a CPU in integers at a tenth of the time: one value in 200 differs by a level, or by two.
+    """Resize like `resize`, but on a CPU in integers and ten times as fast; 1 value in 200 differs, by 2 at most.
 
     [images, channels, height, width] uint8; whole values.
     """
@@ -79,13 +79,13 @@ def quick_resize(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def normalise(images: Tensor, scale: PixelScale = CLIP) -> Tensor:
-    """Values 0..255 to the mean and spread of `scale`, in float32; [images, 3, height, width]."""
+    """Normalise values 0..255 of [images, 3, height, width] by `scale`, in float32."""
     mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in scale)
     return images.float().div(255).sub_(mean).div_(std)
 
 
 def patchify(images: Tensor, patch: int, merge: int, temporal: int) -> Tensor:
-    """[images, 3, height, width] to Qwen2-VL's rows [slots * patches, 3 * temporal * patch * patch].
+    """Convert [images, 3, height, width] to patch rows [slots * patches, 3 * temporal * patch * patch].
 
     Rows are ordered (slot, row block, column block, row, column) with `merge` x `merge` patches to a block.
     """
@@ -99,7 +99,7 @@ def patchify(images: Tensor, patch: int, merge: int, temporal: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Preprocessor:
-    """Sizes of one model's patches. Immutable: every frame of a stream is fitted to the grid chosen first."""
+    """Preprocessing of one model. Immutable: every frame of a stream is fitted to the grid of the first one."""
 
     patch: int = 14
     merge: int = 2
@@ -110,15 +110,15 @@ class Preprocessor:
 
     @property
     def side(self) -> int:
-        """Pixels of the smallest square that gives one merged token at low resolution."""
+        """Side of the smallest square that gives one merged token at low resolution [px]."""
         return self.patch * self.merge * POOL
 
     def loader_size(self, height: int, width: int) -> tuple[int, int]:
-        """First resize stage, in pixels."""
+        """Size after the first resize stage [px]."""
         return rounded_size(height, width, self.patch * self.merge, self.min_pixels, self.max_pixels)
 
     def final_size(self, height: int, width: int) -> tuple[int, int]:
-        """Second resize stage, in pixels; ValueError when the frame is too small or too narrow."""
+        """Size after the second resize stage [px]; ValueError if the frame is too small or too narrow."""
         if min(height, width) < self.side:
             raise ValueError(f"A frame of {width}x{height} is too small: both sides need {self.side} pixels.")
         loaded = self.loader_size(height, width)
@@ -130,17 +130,17 @@ class Preprocessor:
         return self._rounded(height, width)
 
     def grid(self, height: int, width: int) -> Grid:
-        """Patches of a frame of this size; ValueError as `final_size`."""
+        """Patch grid of a frame of this size; ValueError as `final_size`."""
         rows, columns = self.final_size(height, width)
         return Grid(rows // self.patch, columns // self.patch)
 
     def pixels(
         self, frames: Sequence[np.ndarray], grid: Grid, device: torch.device, resized: Resize = resize
     ) -> Tensor:
-        """RGB uint8 frames [height, width, 3] of any size to normalised float32 [frames, 3, rows, columns].
+        """Convert RGB uint8 frames [height, width, 3] of any size to normalised float32 [frames, 3, rows, columns].
 
-        Frames whose own grid is another one keep their proportions, to the next whole token, between bars. `resized`
-        is `resize`, as published, or `quick_resize`.
+        Frames of another aspect ratio are letterboxed, aligned to whole tokens. `resized` is `resize`, as published, or
+        `quick_resize`.
         """
         for frame in frames:
             if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or frame.size == 0:
@@ -152,10 +152,10 @@ class Preprocessor:
             fitted.append(self._fitted(batch, size, resized))
         return torch.cat(fitted)
 
-    def picture_size(self, height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
-        """Pixels that a frame takes of `size`: all where that is its own, else as much as its proportions allow.
+    def content_size(self, height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
+        """Size of the frame within a letterboxed image of `size` [px]; `size` itself if the aspect ratio fits.
 
-        Both sides are whole tokens at low resolution, so that a token shows the picture or none of it.
+        Both sides are multiples of a token at low resolution, so that no token contains both frame and bar.
         """
         if self._rounded(height, width) == size:
             return size
@@ -167,9 +167,9 @@ class Preprocessor:
         return rounded_size(*self.loader_size(height, width), self.side, self.side**2, PROCESSOR_MAX_PIXELS)
 
     def _fitted(self, images: Tensor, size: tuple[int, int], resized: Resize) -> Tensor:
-        """[images, 3, height, width] to normalised [images, 3, *size], with bars of the mean colour beside them."""
+        """Resize and normalise [images, 3, height, width] to [images, 3, *size], letterboxed with the mean colour."""
         height, width = images.shape[-2:]
-        inner = self.picture_size(height, width, size)
+        inner = self.content_size(height, width, size)
         pixels = normalise(resized(resized(images, self.loader_size(height, width)), inner), self.scale)
         spare = [whole - part for whole, part in zip(size, inner, strict=True)]
         top, left = (bar // self.side // 2 * self.side for bar in spare)
@@ -178,11 +178,11 @@ class Preprocessor:
     def rows(
         self, frames: Sequence[np.ndarray], grid: Grid, device: torch.device, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
-        """Patch rows, [patches, 3 * temporal * patch ** 2], of whole slots and of their half-resolution twin."""
+        """Patch rows [patches, 3 * temporal * patch ** 2] of whole slots at high resolution, and at half of it."""
         return self.rows_of(self.pixels(frames, grid, device).to(dtype))
 
     def rows_of(self, high: Tensor) -> tuple[Tensor, Tensor]:
-        """`rows` of pixels [frames, 3, rows, columns]."""
+        """As `rows`, of preprocessed pixels [frames, 3, rows, columns]."""
         low = F.avg_pool2d(high, POOL)
         return self._patchify(high), self._patchify(low)
 
@@ -191,14 +191,14 @@ class Preprocessor:
 
 
 def uploaded(frames: np.ndarray, device: torch.device) -> Tensor:
-    """On the model's device; to a GPU through pinned memory, which its copy engine reads while it computes."""
+    """Copy frames to a device; to a GPU through pinned memory, so that the copy overlaps with computation."""
     tensor = torch.from_numpy(frames)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 @cache
 def _uploads(device: torch.device) -> torch.cuda.Stream:
-    """One for each device: each stream keeps memory of its own."""
+    """One stream per device, since each stream has its own memory cache."""
     return torch.cuda.Stream(device)
 
 

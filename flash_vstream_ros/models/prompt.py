@@ -1,9 +1,12 @@
-"""Qwen2-VL's chat turn around the visual tokens, with the question always as plain text."""
+"""The chat turn of Qwen2-VL around the visual tokens and a question."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+
+from .cpu_limit import cpu_limit
+from .interface import ModelError
 
 VISION_START, VIDEO, VISION_END, TURN_END = "<|vision_start|>", "<|video_pad|>", "<|vision_end|>", "<|im_end|>"
 INSTRUCTION = (
@@ -20,11 +23,13 @@ QWEN2_VL_CHAT = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 _QUESTION = "[question]"
+TEMPLATE_CPU_S = 1.0  # a chat template takes some milliseconds
+MOST_TEMPLATE_CHARACTERS = 100_000
 
 
 def plain_ids(tokenizer: Any, text: str) -> list[int]:
-    """Ids of `text` with special tokens spelled out: what a user types never ends a turn or opens a video."""
-    text = text.encode("utf-8", "replace").decode("utf-8")  # lone surrogates have no UTF-8
+    """Ids of `text` as plain text: special tokens typed by a user are spelled out, so they cannot end a turn."""
+    text = text.encode("utf-8", "replace").decode("utf-8")  # UTF-8 has no lone surrogates
     backend = tokenizer.backend_tokenizer
     if backend.normalizer is not None:
         text = backend.normalizer.normalize_str(text)
@@ -36,19 +41,22 @@ def plain_ids(tokenizer: Any, text: str) -> list[int]:
 
 @dataclass(frozen=True)
 class ChatPrompt:
-    """Text tokens before the visual ones, and after them up to the assistant's turn."""
+    """Text tokens of the prompt before and after the visual ones, up to the assistant's turn."""
 
     tokenizer: Any
     before: tuple[int, ...]
     between: tuple[int, ...]  # from the end of the video to the question
     closing: tuple[int, ...]
     instruction: str
-    answer_start: str = ""  # what every answer goes on from
+    answer_start: str = ""  # beginning of every answer
 
     @classmethod
     def of(cls, tokenizer: Any, instruction: str = INSTRUCTION) -> ChatPrompt:
-        """Reads the tokenizer's own chat template where it has one that takes a video."""
-        rendered = _render(tokenizer, tokenizer.chat_template) if tokenizer.chat_template else ""
+        """Render the tokenizer's chat template, or Qwen2-VL's if it has none for videos.
+
+        Raises ModelError if the template cannot be rendered or takes too long.
+        """
+        rendered = _render_own(tokenizer) if tokenizer.chat_template else ""
         if rendered.count(VIDEO) != 1 or rendered.count(_QUESTION) != 1:
             rendered = _render(tokenizer, QWEN2_VL_CHAT)
         before, _, rest = rendered.partition(VIDEO)
@@ -60,18 +68,36 @@ class ChatPrompt:
         return cls(tokenizer, ids(before), ids(between), ids(closing), instruction)
 
     def after(self, question: str) -> tuple[int, ...]:
-        """Text tokens that follow the visual ones."""
+        """Text tokens after the visual ones."""
         start = plain_ids(self.tokenizer, self.answer_start)
         return (*self.between, *plain_ids(self.tokenizer, self._lead + question), *self.closing, *start)
 
     @property
     def leading(self) -> tuple[int, ...]:
-        """The tokens that `after` begins with, whatever the question; its first ones may take up the last of them."""
+        """Tokens that `after` begins with for any question, except that the last may merge with the question."""
         return (*self.between, *plain_ids(self.tokenizer, self._lead))
 
     @property
     def _lead(self) -> str:
         return f"{self.instruction}\n" if self.instruction else ""
+
+
+def _render_own(tokenizer: Any) -> str:
+    """The tokenizer's own template, which comes from a model folder and may be hostile."""
+    template = tokenizer.chat_template
+    if not isinstance(template, str) or len(template) > MOST_TEMPLATE_CHARACTERS:
+        raise ModelError(
+            f"The chat template of {tokenizer.name_or_path} is no text of at most {MOST_TEMPLATE_CHARACTERS} "
+            "characters: download the model again."
+        )
+    try:
+        with cpu_limit(TEMPLATE_CPU_S):
+            return _render(tokenizer, template)
+    except Exception as error:
+        reason = (str(error) or type(error).__name__)[:300]
+        raise ModelError(
+            f"The chat template of {tokenizer.name_or_path} cannot be rendered ({reason}): download the model again."
+        ) from error
 
 
 def _render(tokenizer: Any, template: str) -> str:

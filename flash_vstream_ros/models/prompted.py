@@ -1,4 +1,4 @@
-"""What is set of a model's prompt while it runs, whatever the family."""
+"""Prompt settings that can change while a model runs, the same for all families."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Prompt = TypeVar("Prompt", ChatPrompt, VicunaPrompt)
 
 
 class Prompted(Generic[Prompt]):
-    """A model that asks through one prompt."""
+    """Base of models with one prompt."""
 
     _prompt: Prompt
 
     @property
     def instruction(self) -> str:
-        """The sentence before every question; what is set holds from the next question on."""
+        """Sentence before every question; a change takes effect at the next question."""
         return self._prompt.instruction
 
     @instruction.setter
@@ -27,7 +27,7 @@ class Prompted(Generic[Prompt]):
 
     @property
     def answer_start(self) -> str:
-        """What every answer goes on from; what is set holds from the next question on."""
+        """Beginning of every answer; a change takes effect at the next question."""
         return self._prompt.answer_start
 
     @answer_start.setter

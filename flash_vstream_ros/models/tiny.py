@@ -1,4 +1,4 @@
-"""A tiny Qwen2-VL with random weights and a byte tokenizer, made in memory: the real code paths, no meaning."""
+"""A tiny Qwen2-VL with random weights and a byte tokenizer, created in memory, to run the real code in tests."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SPECIAL_TOKENS = (
 
 
 def tiny_tokenizer() -> Any:
-    """Byte-level tokenizer without merges, so that any text is encodable; Qwen2-VL's special tokens and chat."""
+    """A byte-level tokenizer without merges that encodes any text, with Qwen2-VL's special tokens and chat template."""
     alphabet = sorted(ByteLevel.alphabet())
     return Qwen2Tokenizer(
         vocab={token: id for id, token in enumerate((*alphabet, *SPECIAL_TOKENS))},
@@ -49,7 +49,7 @@ def tiny_tokenizer() -> Any:
 
 
 def tiny_network(tokenizer: Any, attention: str = "sdpa") -> Any:
-    """The random network, float32 on the CPU; the same weights every time."""
+    """The random network, float32 on the CPU; its weights are always the same."""
     token = tokenizer.convert_tokens_to_ids
     config = Qwen2VLConfig(
         text_config={
@@ -82,15 +82,15 @@ def tiny_network(tokenizer: Any, attention: str = "sdpa") -> Any:
         torch.manual_seed(SEED)
         network = Qwen2VLForConditionalGeneration(config)
     network.generation_config = GenerationConfig(
-        eos_token_id=token("<|im_end|>"), suppress_tokens=_never_said(tokenizer), do_sample=False
+        eos_token_id=token("<|im_end|>"), suppress_tokens=_suppressed_tokens(tokenizer), do_sample=False
     )
     return network.eval()
 
 
 def load(options: LoadOptions) -> Qwen2VL:
-    """The tiny model as `load_model` gives it; ModelError where it is to be quantised."""
+    """The tiny model for `load_model`; ModelError if it is to be quantised."""
     if options.quantization != "none":
-        raise ModelError(f"{options.name} is made in memory, in whole weights: use quantization none.")
+        raise ModelError(f"{options.name} is created in memory and cannot be quantised: use quantization none.")
     tokenizer = tiny_tokenizer()
     network = tiny_network(tokenizer, options.attention.kernel)
     for parameter in network.parameters():  # not the buffers: rotary frequencies stay float32
@@ -110,15 +110,15 @@ def load(options: LoadOptions) -> Qwen2VL:
 
 
 def save_tiny(folder: str | Path) -> Path:
-    """Writes the tiny model as a model folder that `load_model` reads; returns the folder."""
+    """Write the tiny model as a model folder that `load_model` reads; returns the folder."""
     tokenizer = tiny_tokenizer()
     tiny_network(tokenizer).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return Path(folder)
 
 
-def _never_said(tokenizer: Any) -> list[int]:
-    """Random answers would otherwise send control characters to somebody's terminal, and end at random."""
+def _suppressed_tokens(tokenizer: Any) -> list[int]:
+    """Tokens of control characters, which would reach a terminal, and the end token, which ends answers at random."""
     printable = {ord(" "), *range(0x21, 0x7F)}
     unprintable = [id for id in range(len(ByteLevel.alphabet())) if not _is_one_of(tokenizer.decode([id]), printable)]
     return [*unprintable, tokenizer.eos_token_id]

@@ -1,6 +1,6 @@
-"""What a vision tower of Qwen's has to know of the sizes of its pictures, worked out on the host before the pass.
+"""Arguments of Qwen's vision towers that depend on image sizes, computed on the host before the forward pass.
 
-transformers would ask the device for it again and again, in every layer: on a GPU each time waits for all before.
+transformers would read them from the device in every layer, and on a GPU each read waits for all earlier kernels.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from .preprocess import POOL
 
 
 def slot_grids(slots: int, grid: Grid) -> Tensor:
-    """Sizes [2 * slots, 3] of some slots' maps in patches, all high ones before all low ones; on the host."""
+    """Sizes [2 * slots, 3] in patches of the high-resolution maps of all slots, then of the low ones; on the host."""
     high, low = [1, *grid], [1, grid.height // POOL, grid.width // POOL]
     return torch.tensor([high] * slots + [low] * slots)
 
 
 def tower_arguments(visual: Any, grids: Tensor) -> dict[str, Any]:
-    """What the pass of `visual` over pictures of `grids` is given beside their patch rows."""
+    """Arguments of the forward pass of `visual` for images of `grids`, besides their patch rows."""
     return {
         "grid_thw": grids,
         "position_ids": get_vision_position_ids(grids, visual.config.spatial_merge_size).to(visual.device),
@@ -32,9 +32,9 @@ def tower_arguments(visual: Any, grids: Tensor) -> dict[str, Any]:
 
 
 def segments(visual: Any, starts: Tensor, of: str = "seqlen") -> dict[str, Any]:
-    """Where what attends to itself alone begins and ends, [segments + 1] int32, by the names of transformers.
+    """Boundaries [segments + 1] int32 of the segments that attend only to themselves, named as in transformers.
 
-    flash-attn reads that on the device, and its caller the longest; PyTorch's kernels are called once for each.
+    flash-attn needs them on the device, and the longest length; PyTorch's kernels are called once per segment.
     """
     if is_flash_attention_requested(visual.config):
         return {f"cu_{of}s": starts.to(visual.device), f"max_{of}": int(starts.diff().max())}

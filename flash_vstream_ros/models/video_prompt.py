@@ -1,7 +1,7 @@
-"""A memory told as the base models know videos, for weights that were never trained with AM-RoPE.
+"""Prompts that present the memory as videos of the base model, for weights that were not trained with AM-RoPE.
 
-[DAM, CSM] are one video after the other, each at the position ids that the family gives a video. A memory that kept
-every slot in detail and nothing else is then an ordinary video, answered as transformers itself would answer.
+DAM and CSM are two videos, each with the position ids that the family gives a video. A memory that stores every slot in
+DAM and has no CSM is then an ordinary video, and the answer equals that of transformers.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from .qwen2_vl import Qwen2VL
 
 
 class Video(NamedTuple):
-    """Slots that the language model takes for one video."""
+    """Slots that are one video of the prompt."""
 
     tokens: Tensor  # [slots * rows * columns, width]
     times: Tensor  # [slots] time ids, counted from its first token
     grid: MergedGrid
 
 
-Piece = Sequence[int] | Video  # of a prompt: text tokens, or a video
+Piece = Sequence[int] | Video  # part of a prompt: text tokens, or a video
 
 
 def position_ids(pieces: Sequence[Piece]) -> Tensor:
-    """M-RoPE's ids [3, length]: every piece begins after the largest id before it, as the weights were trained."""
+    """M-RoPE ids [3, length]: every piece starts after the largest id before it, as in training."""
     ids, start, never = [], 0, torch.empty(0)
     for piece in pieces:
         if isinstance(piece, Video):
@@ -46,7 +46,7 @@ def position_ids(pieces: Sequence[Piece]) -> Tensor:
 
 
 class VideoPrompted(Qwen2VL):
-    """A Qwen-VL that is told of its memory as of videos. A family says in which `_pieces`."""
+    """A Qwen-VL whose prompt presents the memory as videos; each family defines their `_pieces`."""
 
     def prefix_cache(self) -> None:
         """There is none: a prefix cache needs the position ids of AM-RoPE."""
@@ -65,11 +65,11 @@ class VideoPrompted(Qwen2VL):
         )
 
     def _pieces(self, snapshot: MemorySnapshot) -> Iterator[Piece]:
-        """What stands between the beginning of the first video and the end of the last."""
+        """Pieces from the start of the first video to the end of the last."""
         raise NotImplementedError
 
     def _entry_tokens(self, snapshot: MemorySnapshot) -> tuple[int, ...]:
-        """Tokens of each entry, with the text tokens that open it."""
+        """Number of tokens of each entry, with the text tokens before it."""
         raise NotImplementedError
 
     def _position_ids(self, pieces: Sequence[Piece], snapshot: MemorySnapshot) -> Tensor:
@@ -77,20 +77,20 @@ class VideoPrompted(Qwen2VL):
 
     @torch.inference_mode()
     def _merged(self, snapshot: MemorySnapshot) -> tuple[Tensor, Tensor]:
-        """The visual tokens [slots, tokens, width] of DAM and of CSM."""
+        """Visual tokens [slots, tokens, width] of DAM and of CSM."""
         merge, csm = self.network.model.visual.merger, snapshot.csm
         if len(csm):
             csm = merge(csm.to(self.vision_device, self.dtype).flatten(0, 1)).unflatten(0, (len(csm), -1))
         return snapshot.dam.to(self.device, self.dtype), csm.to(self.device, self.dtype)
 
     def _grids(self, grid: Sequence[int]) -> tuple[MergedGrid, MergedGrid]:
-        """Merged tokens of a slot of DAM and of CSM."""
+        """Sizes in merged tokens of a slot of DAM and of CSM."""
         dam, csm = ([side // (self.preprocessor.merge * pool) for side in grid] for pool in (1, POOL))
         return MergedGrid(*dam), MergedGrid(*csm)
 
     @torch.inference_mode()
     def _embed(self, pieces: Sequence[Piece]) -> Tensor:
-        """What the language model is fed [length, width]; what only visual tokens have is zero at the text's."""
+        """Input embeddings [length, width]; text tokens are zero-padded to the width of visual ones."""
         embed = self.network.get_input_embeddings()
         width = max(piece.tokens.shape[1] for piece in pieces if isinstance(piece, Video))
         parts = [
@@ -106,7 +106,7 @@ class VideoPrompted(Qwen2VL):
 
 
 class VideoPromptedQwen2(VideoPrompted):
-    """Qwen2-VL and Qwen2.5-VL: DAM is one video, CSM the next, their slots `interval` time ids apart."""
+    """Qwen2-VL and Qwen2.5-VL: DAM is the first video, CSM the second; slots are `_interval` time ids apart."""
 
     def _interval(self, slot_s: float) -> float:
         """Time ids from one slot to the next."""
@@ -136,7 +136,7 @@ class VideoPromptedQwen2(VideoPrompted):
         return self._plain_ids(pieces, snapshot)
 
     def _plain_ids(self, pieces: Sequence[Piece], snapshot: MemorySnapshot) -> Tensor:
-        """Of an ordinary video: as the installed transformers has them, wherever it lets the text go on."""
+        """Ids of an ordinary video, computed by the installed transformers."""
         config = self.network.config
         video = [config.video_token_id]
         ids = torch.tensor(

@@ -1,1 +1,4 @@
-"""Trains the household model: looks -> vision tower -> Flash Memory of composed patrols -> answers."""
+"""Training of the household model: rendered observations, vision tower, Flash Memory of composed patrols, answers.
+
+May import demo, models and memory.
+"""

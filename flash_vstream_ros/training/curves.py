@@ -1,4 +1,4 @@
-"""Loss and accuracy of a training run as a picture."""
+"""Plots of loss and accuracy of a training run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def draw_curves(history: Sequence[tuple[str, int, float, float]], file: Path) -> None:
-    """One column a stage, from rows (stage, step, loss, accuracy; NaN where a stage has none)."""
+    """Plot one column per stage, from rows of stage, step, loss and accuracy (NaN: none)."""
     import matplotlib
 
     matplotlib.use("agg")

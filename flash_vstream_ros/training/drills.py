@@ -1,7 +1,7 @@
-"""Drills: many short cues behind one memory, each with what belongs to it.
+"""Drills: dense training targets, many short cues with their answers after one memory.
 
-A question costs twenty tokens for one fact; a drill asks for a dozen facts in the same number. What is practised is
-what questions need: find a thing, its room and its time, and tell visits in their order.
+A question takes twenty tokens for one fact, a drill as many for a dozen. Drills train what questions need: to find a
+thing, its room and its time, and to list visits in order.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ import numpy as np
 from flash_vstream_ros.demo.questions import Past, Sight, ago, changes, never_seen, number, past_of, scene, things_known
 from flash_vstream_ros.demo.world import ROOMS, Thing, Visit
 
-Drill = list[tuple[str, str]]  # cue, answer; the first cue begins with the name of the drill
-MOST = 10  # cues
-NEVER = 3
+Drill = list[tuple[str, str]]  # (cue, answer); the first cue starts with the name of the drill
+MOST = 10  # cues per drill
+NEVER = 3  # of them about things never seen
 
 
 def drills(visits: Sequence[Visit], now: float, rng: np.random.Generator) -> list[Drill]:
-    """Those that `now` allows, more of what is hard to learn; what is only just coming into view is in none."""
+    """Drills that are possible `now`, most of them hard to learn; none is about what is just coming into view."""
     past = past_of(visits, now)
     made = ((name, make(past, rng)) for name, (make, count) in _DRILLS.items() for _ in range(count))
     return [[(name + drill[0][0], drill[0][1]), *drill[1:]] for name, drill in made if drill]
 
 
-def _things(past: Past, rng: np.random.Generator, tell: Callable[[Sight], str], otherwise: str) -> Drill:
+def _things(past: Past, rng: np.random.Generator, answer: Callable[[Sight], str], if_never: str) -> Drill:
     things = [*things_known(past)]
     chosen = [things[i] for i in rng.permutation(len(things))[: MOST - NEVER]] + never_seen(past, rng, NEVER)
     shuffled = (chosen[i] for i in rng.permutation(len(chosen)))
-    return [(f" {thing.name}", tell(past.last[thing]) if thing in past.last else otherwise) for thing in shuffled]
+    return [(f" {thing.name}", answer(past.last[thing]) if thing in past.last else if_never) for thing in shuffled]
 
 
 def _where(past: Past, rng: np.random.Generator) -> Drill:
@@ -58,24 +58,24 @@ def _colours(past: Past, rng: np.random.Generator) -> Drill:
 
 
 def _rooms(past: Past, rng: np.random.Generator) -> Drill:
-    """How often, when last, and what stood there at the last visits, the newest first."""
+    """Of each room: number of visits, time of the last one, and things seen at the last two, newest first."""
     drill: Drill = []
     for room in (ROOMS[i] for i in rng.permutation(len(ROOMS))):
-        stays = [visit for visit in past.visits if visit.room == room]
-        if room in past.fresh or not stays:
+        visits = [visit for visit in past.visits if visit.room == room]
+        if room in past.fresh or not visits:
             continue
-        drill += [(f" {room}", number(len(stays), "time")), (" ", ago(past.age(stays[-1].end)))]
-        drill += [(" before", _shown(visit)) for visit in stays[-1:-3:-1]]
+        drill += [(f" {room}", number(len(visits), "time")), (" ", ago(past.age(visits[-1].end)))]
+        drill += [(" before", _scenes(visit)) for visit in visits[-1:-3:-1]]
     return drill
 
 
 def _changes(past: Past, rng: np.random.Generator) -> Drill:
     changed = [*changes(past)]
-    return [(f" {changed[i].room} ", changed[i].said) for i in rng.permutation(len(changed))]
+    return [(f" {changed[i].room} ", changed[i].answer) for i in rng.permutation(len(changed))]
 
 
 def _came(past: Past, rng: np.random.Generator) -> Drill:
-    """Where the robot came from when it last entered a room."""
+    """The room from which the robot last entered each room."""
     pairs = zip(past.visits, past.visits[1:], strict=False)
     came = {after.room: before.room for before, after in pairs if after.room not in past.fresh}
     rooms = [*came]
@@ -83,16 +83,16 @@ def _came(past: Past, rng: np.random.Generator) -> Drill:
 
 
 def _forwards(past: Past, rng: np.random.Generator) -> Drill:
-    return [(".", f" the {visit.room}{_shown(visit)}") for visit in past.visits[:MOST]]
+    return [(".", f" the {visit.room}{_scenes(visit)}") for visit in past.visits[:MOST]]
 
 
 def _backwards(past: Past, rng: np.random.Generator) -> Drill:
     known_visits = past.visits if past.here else past.visits[:-1]
-    return [(" before", f" the {visit.room}{_shown(visit)}") for visit in known_visits[: -MOST - 1 : -1]]
+    return [(" before", f" the {visit.room}{_scenes(visit)}") for visit in known_visits[: -MOST - 1 : -1]]
 
 
-def _shown(visit: Visit) -> str:
-    return "".join(f", {scene(look)}" for look in visit.looks)
+def _scenes(visit: Visit) -> str:
+    return "".join(f", {scene(observation)}" for observation in visit.observations)
 
 
 _DRILLS = {

@@ -1,4 +1,4 @@
-"""The household model: a small Qwen2-VL and its tokenizer."""
+"""Network and tokenizer of the household model, a small Qwen2-VL."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GRID = SIDE // 14
 
 
 def household_tokenizer() -> Any:
-    """Byte-level BPE, so that any text is encodable, whose merges make one token of each word of the household."""
+    """A byte-level BPE tokenizer that encodes any text, and each word of the household as one token."""
     trained = tiny_tokenizer().train_new_from_iterator(_corpus(), VOCABULARY, show_progress=False)
     vocabulary = trained.backend_tokenizer.get_vocab()
     merges = json.loads(trained.backend_tokenizer.to_str())["model"]["merges"]
@@ -40,7 +40,7 @@ def household_tokenizer() -> Any:
 
 
 def household_network(tokenizer: Any) -> Any:
-    """Untrained, float32 on the CPU."""
+    """The untrained network, float32 on the CPU."""
     token = tokenizer.convert_tokens_to_ids
     config = Qwen2VLConfig(
         text_config={
@@ -51,7 +51,7 @@ def household_network(tokenizer: Any) -> Any:
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "max_position_embeddings": 8192,
-            # Most of the rotary frequencies tell time: hours in slots of seconds.
+            # Most rotary frequencies encode time, since a patrol has hours of slots.
             "rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [12, 2, 2]},
             "bos_token_id": None,
             "eos_token_id": token("<|im_end|>"),
@@ -72,9 +72,9 @@ def household_network(tokenizer: Any) -> Any:
 
 
 def tower(visual: Any, rows: Tensor, side: int) -> Tensor:
-    """The vision tower on slots of `side` x `side` patches, [slots, patches, features] to [slots, patches, dim].
+    """Run the vision tower on slots of `side` x `side` patches: [slots, patches, features] to [slots, patches, dim].
 
-    transformers attends to one image after the other; slots of one size go through together here.
+    Batches slots of one size, where transformers runs attention image by image.
     """
     slots, patches, features = rows.shape
     hidden = visual.patch_embed(rows.reshape(-1, features)).view(slots, patches, -1)
@@ -93,7 +93,7 @@ def tower(visual: Any, rows: Tensor, side: int) -> Tensor:
 
 
 def encode_batch(visual: Any, high: Tensor, low: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows [slots, patches, features] at both resolutions to (low map, merged low, merged high)."""
+    """Encode patch rows [slots, patches, features] of both resolutions; returns low map, merged low, merged high."""
     low_map, high_map = tower(visual, low, GRID // POOL), tower(visual, high, GRID)
     merged = (
         visual.merger(part).view(len(part), -1, visual.merger.mlp[2].out_features) for part in (low_map, high_map)

@@ -1,4 +1,4 @@
-"""How the language model learns: Muon for its layers' matrices, AdamW for all else, products in bfloat16."""
+"""Optimisers of the language model: Muon for the matrices of its layers, AdamW for the rest, in bfloat16."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-FLOAT32 = "flash_vstream_float32"  # what transformers knows the kernel by
+FLOAT32 = "flash_vstream_float32"  # name of the kernel in transformers
 
 
 def optimisers(network: Any, matrix_rate: float, rate: float) -> list[Optimizer]:
-    """Of the layers' matrices, and of all else that requires gradients.
+    """Optimisers of the layers' matrices, and of all other parameters that require gradients.
 
-    Muon's steps are orthogonal: rare directions, such as those that find one entry among many, are learned as fast as
-    common ones (Jordan et al. 2024; scaled to AdamW's steps as by Liu et al. 2025). PyTorch has it from 2.9 on.
+    Muon's updates are orthogonal, so rare directions, such as those that find one entry among many, are learned as fast
+    as common ones (Jordan et al. 2024; scaled to AdamW's updates as in Liu et al. 2025). It needs PyTorch 2.9.
     """
     matrices = [weight for weight in network.model.language_model.layers.parameters() if weight.ndim == 2]
     known = set(matrices)
@@ -30,7 +30,7 @@ def optimisers(network: Any, matrix_rate: float, rate: float) -> list[Optimizer]
 
 
 def kernel_beside_bfloat16(device: torch.device) -> str:
-    """The attention kernel for a model whose other products are in bfloat16: on a CPU float32 is the faster one."""
+    """The attention kernel next to bfloat16 matrix products; on a CPU, attention is faster in float32."""
     return FLOAT32 if device.type == "cpu" else "sdpa"
 
 

@@ -1,7 +1,7 @@
-"""Patrols put together from encoded looks, watched by the real Flash Memory: prompts with their questions.
+"""Training examples: snapshots of the real Flash Memory on patrols composed of encoded observations, with questions.
 
-A patrol's timetable is that of the simulated world; its slots are drawn from looks that show the same. So a patrol of
-hours costs a second and no picture.
+The timetable of a patrol is that of the simulated world; its slots are drawn from encoded observations of the same
+content. So a patrol of hours takes a second and no rendering.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from flash_vstream_ros.models.ages import ages
 from flash_vstream_ros.models.household_settings import FRAME_S, SLOT_S, TRAINED_MEMORY, slots_by
 
 from .drills import Drill, drills
-from .looks import Label, Looks, look_key
 from .network import GRID, encode_batch
+from .observations import Label, Observations, observation_key
 from .vision import rows
 
 CSM_SLOTS, CSM_SHARES = (8, 12, 16, 24, 48), (0.4, 0.15, 0.1, 0.1, 0.25)
-# Looks for each cluster, at most: the ways between them take clusters too, and what is lost cannot be learned.
+# Most observations per cluster: routes take clusters too, and what the memory has lost cannot be learned.
 CROWDED = 0.7
 SLOW_SHARE = 0.5
-# Other forms of memory are trained a little as well, so that comparing with them is fair.
+# Other forms of memory are trained a little too, for a fair comparison.
 FORMS, FORM_SHARES = ("Flash", "CSM", "DAM"), (0.8, 0.1, 0.1)
-WINDOW_SHARE, SHORTEST_WINDOW_S = 0.35, 40.0  # of the moments, and of the past then shown
-LONGEST_SUMMARY = 14  # facts
-SOON, LATER = 6, 3  # slots
-DRAWS = 2  # of questions for each moment
+WINDOW_SHARE, SHORTEST_WINDOW_S = 0.35, 40.0  # share of examples limited to a time window, and its least length
+LONGEST_SUMMARY = 14  # most facts in a summary
+SOON, LATER = 6, 3  # slots of an observation used at first, then one in so many
+DRAWS = 2  # of questions per moment
 SECOND = 1_000_000_000
 
 
@@ -55,7 +55,7 @@ class Example(NamedTuple):
 
 
 class Features(NamedTuple):
-    """Encoded looks: what a tower makes of `Looks`."""
+    """Observations encoded by the vision tower."""
 
     low: Tensor  # [slots, low_patches, dim]
     detail: Tensor  # [slots, detail_tokens, width]
@@ -63,41 +63,47 @@ class Features(NamedTuple):
 
 
 class Composer:
-    """Draws slots for the timetable of a world."""
+    """Draws encoded slots for the timetable of a world."""
 
     def __init__(self, features: Features, seed: int) -> None:
         self.features, self.rng = features, np.random.default_rng(seed)
-        self.looks: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        self.ways: dict[tuple[int, int], list[int]] = defaultdict(list)
+        self.observations: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        self.routes: dict[tuple[int, int], list[int]] = defaultdict(list)
         self.members: dict[int, list[int]] = defaultdict(list)
         for index, row in enumerate(features.labels.tolist()):
             label = Label(*row)
             if label.corner < 0:
-                self.ways[label.from_room, label.room].append(index)
+                self.routes[label.from_room, label.room].append(index)
             else:
                 self.members[label.group].append(index)
                 if len(self.members[label.group]) == 1:
-                    self.looks[label[:5]].append(label.group)
+                    self.observations[label[:5]].append(label.group)
 
     def slots(self, world: World, until: float) -> Iterator[tuple[float, int]]:
-        """(stamp of the second frame [s], index of the slot) for each slot up to `until` [s]."""
-        shown = [(look, visit.room) for visit in world.visits for look in visit.looks]
+        """Yields (stamp of the second frame [s], index of the features) for each slot up to `until` [s]."""
+        shown = [(observation, visit.room) for visit in world.visits for observation in visit.observations]
         position, group = 0, -1
         for k in range(slots_by(until)):
             t = k * SLOT_S
             while position < len(shown) and shown[position][0].end < t + FRAME_S:
                 position, group = position + 1, -1
             if position < len(shown) and shown[position][0].start <= t:
-                look, room = shown[position]
+                observation, room = shown[position]
                 if group < 0:
-                    group = int(self.rng.choice(self.looks[look_key(room, look.corner, look.thing, look.person)]))
+                    group = int(
+                        self.rng.choice(
+                            self.observations[
+                                observation_key(room, observation.corner, observation.thing, observation.person)
+                            ]
+                        )
+                    )
                 yield t + FRAME_S, int(self.rng.choice(self.members[group]))
             else:
                 rooms = ROOMS.index(world.room(t)), ROOMS.index(world.room(t + FRAME_S))
-                yield t + FRAME_S, int(self.rng.choice(self.ways[rooms] or self.ways[rooms[1], rooms[1]]))
+                yield t + FRAME_S, int(self.rng.choice(self.routes[rooms] or self.routes[rooms[1], rooms[1]]))
 
     def thinned(self, slots: Iterable[tuple[float, int]]) -> Iterator[tuple[float, int]]:
-        """Of each look the first slots, and then one in LATER."""
+        """The first SOON slots of each observation, then one in LATER."""
         group = run = -1
         for stamp, index in slots:
             shown = int(self.features.labels[index, Label._fields.index("group")])
@@ -107,32 +113,32 @@ class Composer:
 
 
 def random_memory(rng: np.random.Generator) -> FlashMemoryConfig:
-    """Mostly smaller than the real one: cheaper, and much is lost from it on a short patrol already."""
+    """A memory mostly smaller than the real one: cheaper, and full after a short patrol already."""
     csm_slots = int(rng.choice(CSM_SLOTS, p=CSM_SHARES))
     details = csm_slots * TRAINED_MEMORY.dam_slots // TRAINED_MEMORY.csm_slots
     return replace(TRAINED_MEMORY, csm_slots=csm_slots, dam_slots=max(2, details))
 
 
 def random_world(rng: np.random.Generator, csm_slots: int, longest_min: float, eventful: bool = False) -> World:
-    """A patrol of so many looks that most have a cluster of their own; one of hours moves slowly, as a robot does.
+    """A patrol with few enough observations for a cluster each; patrols of hours are slow, as a robot's are.
 
-    An `eventful` one has half as many looks at least.
+    An `eventful` one has at least half of the most observations.
     """
     most = min(CROWDED * csm_slots, 4 * longest_min)
-    looks = rng.uniform(most / 2 if eventful else 3, most)
-    shortest = looks * 15 / 60
+    observations = rng.uniform(most / 2 if eventful else 3, most)
+    shortest = observations * 15 / 60
     least = shortest * (8 if rng.random() < SLOW_SHARE else 1)
     minutes = float(np.exp(rng.uniform(np.log(min(least, longest_min)), np.log(min(longest_min, 24 * shortest)))))
-    return World(int(rng.integers(1 << 40)), minutes, 60 * minutes / looks / 1.2 - 5, held_out=False)
+    return World(int(rng.integers(1 << 40)), minutes, 60 * minutes / observations / 1.2 - 5, held_out=False)
 
 
 def examples(
     features: Features, seed: int, longest_min: float, real: bool = False, moments: int = 32
 ) -> Iterator[Example]:
-    """Endless; `moments` of each patrol, spread over it and always its end; `real`: as at the node.
+    """Yield examples without end, at `moments` spread over each patrol and at its end.
 
-    Patrols of the real one are eventful, and more is asked late. Else memories are of all sizes, and of a long look not
-    every slot is taken in, for speed.
+    `real`: the memory is the node's, patrols are eventful and moments late. Otherwise memories have all sizes, and
+    slots of long observations are thinned for speed.
     """
     rng = np.random.default_rng(seed)
     composer = Composer(features, seed + 1)
@@ -158,25 +164,27 @@ def examples(
 
 
 def nanoseconds(t: float) -> int:
-    """Stamp of a moment of a patrol [s]; never zero."""
+    """Stamp of a moment of a patrol, given in seconds [ns]; never zero."""
     return round((t + 1) * SECOND)
 
 
 def _example(memory: FlashMemory, world: World, now: float, form: str, rng: np.random.Generator) -> Example:
-    """What is asked `now`; some of the time about a window that ends now, as a summary is."""
+    """The example at `now`; some are limited to a window that ends now, like summaries."""
     window = SHORTEST_WINDOW_S * (now / SHORTEST_WINDOW_S) ** rng.random() if rng.random() < WINDOW_SHARE else now
     snapshot = memory.snapshot(Scope(since_ns=nanoseconds(now - window) if window < now else 0))
     if snapshot.empty:
         window, snapshot = now, memory.snapshot()
     visits = lately(world.visits, now - window) if window < now else world.visits
-    told = [*ages(snapshot)]
+    entry_ages = [*ages(snapshot)]
     dam, csm = slice(0 if form == "CSM" else None), slice(0 if form == "DAM" else None)
     return Example(
         snapshot.dam[dam].half(),
         snapshot.dam_times[dam],
         snapshot.csm[csm].half(),
         snapshot.csm_times[csm],
-        torch.tensor([*told[: len(snapshot.dam)][dam], *told[len(snapshot.dam) :][csm]], dtype=torch.float64),
+        torch.tensor(
+            [*entry_ages[: len(snapshot.dam)][dam], *entry_ages[len(snapshot.dam) :][csm]], dtype=torch.float64
+        ),
         snapshot.text_slots,
         [
             *(question for _ in range(DRAWS) for question in questions(visits, now, rng)),
@@ -187,19 +195,19 @@ def _example(memory: FlashMemory, world: World, now: float, form: str, rng: np.r
 
 
 def _summaries(visits: Sequence[Visit], now: float, count: int, rng: np.random.Generator) -> list[Question]:
-    """Of all that was seen, more than `questions` asks to be told at once."""
+    """Questions for a summary, more often than `questions` has them."""
     truth = patrol(visits, 0.0, now)
     wordings = rng.permutation(WORDINGS["patrol"])[:count] if len(facts(truth)) <= LONGEST_SUMMARY else ()
     return [Question("patrol", str(text), truth, None, False) for text in wordings]
 
 
 @torch.no_grad()
-def encode_looks(network: Any, looks: Looks) -> Features:
-    """What the tower makes of all looks."""
+def encode_observations(network: Any, observations: Observations) -> Features:
+    """Encode all observations by the vision tower."""
     visual, device = network.model.visual, network.device
     low, detail = [], []
-    for frames in np.array_split(looks.frames, max(len(looks.frames) // 64, 1)):
+    for frames in np.array_split(observations.frames, max(len(observations.frames) // 64, 1)):
         low_map, _, high = encode_batch(visual, *rows(torch.from_numpy(frames).to(device)))
         low.append(low_map.half().cpu())
         detail.append(high.half().cpu())
-    return Features(torch.cat(low), torch.cat(detail), looks.labels)
+    return Features(torch.cat(low), torch.cat(detail), observations.labels)

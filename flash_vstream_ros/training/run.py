@@ -1,4 +1,4 @@
-"""The training run: stages one after the other, saved every few minutes, resumed where it was cut off."""
+"""The training run: both stages, saved every few minutes and resumed after an interruption."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from flash_vstream_ros.models.prompt import ChatPrompt
 
 from .curves import draw_curves
 from .language import Batcher, Pool, answers_right, loss_and_hits
-from .looks import looks
 from .network import household_network, household_tokenizer
+from .observations import render_observations
 from .optimisers import kernel_beside_bfloat16, optimisers
-from .patrols import Example, Features, encode_looks, examples
+from .patrols import Example, Features, encode_observations, examples
 from .plan import Plan
 from .vision import train_vision
 
@@ -33,19 +33,19 @@ REPORT_STEPS = 50
 
 @dataclass
 class Progress:
-    """What the bar shows: `done` of `steps` of a stage."""
+    """Progress of a stage: `done` of `steps`."""
 
     stage: str
     done: int
     steps: int
     loss: float
-    accuracy: float  # of whole answers; NaN: not of this stage
+    accuracy: float  # of whole answers; NaN if the stage has none
 
 
 def train(plan: Plan, folder: Path, device: torch.device, report: Callable[[Progress], None]) -> Path:
-    """Trains in `folder`, going on from what is there; the folder of the finished model.
+    """Train in `folder`, resuming a run there; returns the folder of the finished model.
 
-    Raises ValueError when the folder holds a run of another seed, and where PyTorch is too old.
+    Raises ValueError if the folder has a run of another seed, or if PyTorch is too old.
     """
     if not hasattr(torch.optim, "Muon"):
         raise ValueError(f"Training needs the Muon optimiser of PyTorch 2.9 or later; this is {torch.__version__}.")
@@ -54,19 +54,19 @@ def train(plan: Plan, folder: Path, device: torch.device, report: Callable[[Prog
     tokenizer = household_tokenizer()
     torch.manual_seed(plan.seed)
     network = household_network(tokenizer).to(device)
-    pictures = looks(folder, plan.seed, os.cpu_count() or 1)
+    observations = render_observations(folder, plan.seed, os.cpu_count() or 1)
     if state.vision is None:
 
-        def seen(step: int, loss: float) -> None:
+        def report_vision(step: int, loss: float) -> None:
             state.note("vision", step, loss)
             report(Progress("vision", step, plan.vision_steps, loss, float("nan")))
 
-        state.scores = train_vision(network, pictures, plan.vision_steps, plan.seed, device, seen)
+        state.scores = train_vision(network, observations, plan.vision_steps, plan.seed, device, report_vision)
         state.vision = network.model.visual.state_dict()
         state.save()
     network.model.visual.load_state_dict(state.vision)
     network.model.visual.requires_grad_(False)
-    features = encode_looks(network, pictures)
+    features = encode_observations(network, observations)
     with use_kernel(network.config.text_config, kernel_beside_bfloat16(device)):
         _train_language(plan, network, tokenizer, state, features, report)
     return _finish(folder, network, tokenizer, state)
@@ -101,10 +101,10 @@ def _train_language(
         while state.step < plan.language_steps:
             for learner, rate in zip(learners, (plan.matrix_rate, plan.language_rate), strict=True):
                 for group in learner.param_groups:
-                    group["lr"] = rate * _heat(plan, state.step)
+                    group["lr"] = rate * _rate_factor(plan, state.step)
             if state.step == plan.language_steps - plan.cooling_steps:
                 pool.close()
-                pool = _pool(plan, features, state.step, pool.held)
+                pool = _pool(plan, features, state.step, pool.examples)
             chosen = [pool.draw(plan.batch // plan.parts, draw) for _ in range(plan.parts)]
             done = list(workers.map(gradients, chosen, draw.integers(1 << 40, size=plan.parts).tolist()))
             for parameter, *shares in zip(parameters, *(part[0] for part in done), strict=True):
@@ -131,23 +131,23 @@ def _train_language(
         pool.close()
 
 
-def _pool(plan: Plan, features: Features, step: int, held: Sequence[Example] = ()) -> Pool:
-    """Memories of all sizes; of the real one while the rate falls."""
+def _pool(plan: Plan, features: Features, step: int, kept: Sequence[Example] = ()) -> Pool:
+    """Examples of memories of all sizes; of the node's memory while the rate decays."""
     cooling = step >= plan.language_steps - plan.cooling_steps
-    return Pool(lambda: examples(features, plan.seed * 1_000_000 + step, plan.longest_min, real=cooling), held)
+    return Pool(lambda: examples(features, plan.seed * 1_000_000 + step, plan.longest_min, real=cooling), kept)
 
 
-def _heat(plan: Plan, step: int) -> float:
-    """Share of the learning rate: linear at the start and at the end, constant between."""
+def _rate_factor(plan: Plan, step: int) -> float:
+    """Factor of the learning rate: linear warm-up, constant, linear decay."""
     return min((step + 1) / 200, 1.0, max((plan.language_steps - step) / plan.cooling_steps, 0.01))
 
 
 class _State:
-    """What is kept of a run, in one file."""
+    """State of a run, saved in one file."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.plans: list[tuple[int, dict[str, Any]]] = []  # each from a step on: a run may go on with other settings
+        self.plans: list[tuple[int, dict[str, Any]]] = []  # settings and the step from which they applied
         self.vision: dict[str, Any] | None = None
         self.language: dict[str, Any] | None = None
         self.optimisers: list[dict[str, Any]] = []
@@ -163,7 +163,7 @@ class _State:
             vars(state).update(torch.load(state.file, weights_only=True))
             begun = state.plans[0][1]["seed"]
             if begun != plan.seed:
-                raise ValueError(f"{state.file} is of seed {begun}: use another folder, or the same seed.")
+                raise ValueError(f"{state.file} has seed {begun}: use another folder, or the same seed.")
         if not state.plans or state.plans[-1][1] != asdict(plan):
             state.plans.append((state.step, asdict(plan)))
         return state
@@ -189,7 +189,7 @@ def _finish(folder: Path, network: Any, tokenizer: Any, state: _State) -> Path:
     network.save_pretrained(model)
     tokenizer.save_pretrained(model)
     record = {
-        "commands": [(step, _command(settings)) for step, settings in state.plans],  # each from a step on
+        "commands": [(step, _command(settings)) for step, settings in state.plans],  # (first step, command)
         "language_minutes": round(state.language_s / 60, 1),
         "vision_accuracy": {name: round(value, 4) for name, value in state.scores.items()},
         "torch": torch.__version__,

@@ -1,4 +1,4 @@
-"""Stage one: the vision tower learns to tell what a look shows, at both resolutions."""
+"""Stage one of the training: the vision tower learns to classify observations, at both resolutions."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from flash_vstream_ros.demo.world import COLOURS, KINDS, ROOMS
 from flash_vstream_ros.models.preprocess import POOL, normalise, patchify
 
-from .looks import Label, Looks
 from .network import encode_batch
+from .observations import Label, Observations
 
 TARGETS = {
     "room": len(ROOMS),
@@ -29,7 +29,7 @@ BATCH, RATE = 48, 1e-3
 
 
 def rows(frames: Tensor) -> tuple[Tensor, Tensor]:
-    """Frames [slots, 2, SIDE, SIDE, 3] uint8 to patch rows [slots, patches, features] at both resolutions."""
+    """Convert frames [slots, 2, SIDE, SIDE, 3] uint8 to patch rows [slots, patches, features], high then low."""
     high = normalise(frames.flatten(0, 1).permute(0, 3, 1, 2))
     parts = (patchify(image, 14, 2, 2) for image in (high, F.avg_pool2d(high, POOL)))
     first, second = (part.view(len(frames), -1, part.shape[-1]) for part in parts)
@@ -37,9 +37,9 @@ def rows(frames: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Heads(nn.Module):
-    """One linear layer for each target, on every merged token.
+    """One linear classifier per target, on every merged token.
 
-    Every token tells all that its slot shows, so that the language model finds a thing and its room in one place.
+    Every token represents the whole slot, so that the language model finds a thing and its room in one place.
     """
 
     def __init__(self, width: int) -> None:
@@ -51,6 +51,7 @@ class Heads(nn.Module):
 
 
 def targets(labels: np.ndarray) -> dict[str, Tensor]:
+    """Classes [slots] of each target."""
     column = {name: torch.from_numpy(labels[:, i]) for i, name in enumerate(Label._fields)}
     column["corner"] = column["corner"] + 1
     column["thing"] = (column["colour"] - 1) * len(KINDS) + column["kind"]
@@ -59,26 +60,31 @@ def targets(labels: np.ndarray) -> dict[str, Tensor]:
 
 
 def train_vision(
-    network: Any, looks: Looks, steps: int, seed: int, device: torch.device, report: Callable[[int, float], None]
+    network: Any,
+    observations: Observations,
+    steps: int,
+    seed: int,
+    device: torch.device,
+    report: Callable[[int, float], None],
 ) -> dict[str, float]:
-    """Trains tower and merger in place; accuracy of each target at low and at high resolution on looks left out."""
+    """Train tower and merger in place; returns accuracies per target and resolution on held-out observations."""
     visual, heads = network.model.visual, Heads(network.config.text_config.hidden_size).to(device)
     parameters = [*visual.parameters(), *heads.parameters()]
     optimiser = torch.optim.AdamW(parameters, RATE, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_at(step, steps))
     draw = np.random.default_rng(seed)
-    everything = targets(looks.labels)
-    left_out = looks.labels[:, Label._fields.index("group")] % 20 == 0
-    on_the_way = looks.labels[:, Label._fields.index("corner")] < 0
-    train, ways = np.flatnonzero(~left_out & ~on_the_way), np.flatnonzero(~left_out & on_the_way)
+    everything = targets(observations.labels)
+    held_out = observations.labels[:, Label._fields.index("group")] % 20 == 0
+    on_route = observations.labels[:, Label._fields.index("corner")] < 0
+    train, routes = np.flatnonzero(~held_out & ~on_route), np.flatnonzero(~held_out & on_route)
     losses = []
     for step in range(steps):
-        chosen = np.concatenate([draw.choice(train, BATCH - 4), draw.choice(ways, 4)])
-        frames = torch.from_numpy(looks.frames[chosen]).to(device)
+        chosen = np.concatenate([draw.choice(train, BATCH - 4), draw.choice(routes, 4)])
+        frames = torch.from_numpy(observations.frames[chosen]).to(device)
         _, low, high = encode_batch(visual, *rows(frames))
         wanted = {name: values[chosen].to(device) for name, values in everything.items()}
-        said = [(name, logits) for part in (low, high) for name, logits in heads(part).items()]
-        loss = torch.stack([_loss(logits, wanted[name]) for name, logits in said]).sum()
+        predicted = [(name, logits) for part in (low, high) for name, logits in heads(part).items()]
+        loss = torch.stack([_loss(logits, wanted[name]) for name, logits in predicted]).sum()
         # Features of unit size suit the language model and keep Ward's distances comparable.
         loss = loss + 0.05 * sum((part.square().mean() - 1).square() for part in (low, high))
         optimiser.zero_grad()
@@ -89,7 +95,7 @@ def train_vision(
         losses.append(float(loss.detach()))
         if step % 20 == 19 or step == steps - 1:
             report(step + 1, float(np.mean(losses[-20:])))
-    return _accuracy(visual, heads, looks, np.flatnonzero(left_out), everything, device)
+    return _accuracy(visual, heads, observations, np.flatnonzero(held_out), everything, device)
 
 
 def rate_at(step: int, steps: int, warm_up: int = 100) -> float:
@@ -100,17 +106,22 @@ def rate_at(step: int, steps: int, warm_up: int = 100) -> float:
 
 
 def _loss(logits: Tensor, wanted: Tensor) -> Tensor:
-    """Mean cross entropy of logits [slots, tokens, classes] and what their slots show."""
+    """Mean cross entropy of logits [slots, tokens, classes] and the classes of the slots."""
     return F.cross_entropy(logits.flatten(0, 1), wanted.repeat_interleave(logits.shape[1]))
 
 
 @torch.no_grad()
 def _accuracy(
-    visual: Any, heads: Heads, looks: Looks, chosen: np.ndarray, wanted: dict[str, Tensor], device: torch.device
+    visual: Any,
+    heads: Heads,
+    observations: Observations,
+    chosen: np.ndarray,
+    wanted: dict[str, Tensor],
+    device: torch.device,
 ) -> dict[str, float]:
     hits: dict[str, list[float]] = {}
     for part in np.array_split(chosen, max(len(chosen) // 64, 1)):
-        _, low, high = encode_batch(visual, *rows(torch.from_numpy(looks.frames[part]).to(device)))
+        _, low, high = encode_batch(visual, *rows(torch.from_numpy(observations.frames[part]).to(device)))
         for resolution, tokens in (("low", low), ("high", high)):
             for name, logits in heads(tokens).items():
                 right = (logits.argmax(-1).cpu() == wanted[name][part, None]).float()

@@ -1,5 +1,5 @@
-"""One file for each `model_type` of a config.json, called like it: its `load` makes the model of such a folder.
+"""Model families: one module for each `model_type` of a config.json, named like it.
 
-`load(folder: Path, options: LoadOptions) -> VisionLanguageModel`, raising ModelError. A further family is one more file
-here; nothing else knows their names, and none is imported before a folder asks for it.
+Each defines `load(folder: Path, options: LoadOptions) -> VisionLanguageModel`, which raises ModelError. A further
+family is one more module here. Modules are found by name and imported only when a folder needs them.
 """

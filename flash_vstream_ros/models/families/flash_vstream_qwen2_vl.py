@@ -1,4 +1,4 @@
-"""The released Flash-VStream-Qwen: a Qwen2-VL with other weights, and its memory's settings in config.json."""
+"""The released Flash-VStream-Qwen: Qwen2-VL with other weights, and with settings of its memory in config.json."""
 
 from .qwen2_vl import ARCHITECTURE, load
 

@@ -1,4 +1,4 @@
-"""Qwen2.5-VL 3B and 7B Instruct: windows of attention in the vision tower, time ids that count seconds."""
+"""Qwen2.5-VL 3B and 7B Instruct: window attention in the vision tower, and time ids in seconds."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class Qwen25VL(VideoPromptedQwen2):
         windows = segments(visual, starts, of="window_seqlen")
         return {**super()._arguments(grids), "window_index": order.to(visual.device), **windows}
 
-    def _features(self, rows: Tensor, told: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        low, detail = super()._features(rows, told)
-        vision, merge, grids = self.network.config.vision_config, self.preprocessor.merge, told["grid_thw"]
+    def _features(self, rows: Tensor, arguments: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        low, detail = super()._features(rows, arguments)
+        vision, merge, grids = self.network.config.vision_config, self.preprocessor.merge, arguments["grid_thw"]
         side = vision.window_size // merge // vision.patch_size
         order = window_order(int(grids[-1, 1]) // merge, int(grids[-1, 2]) // merge, side)
         slots = low.unflatten(0, (len(grids) // 2, -1, merge**2))
@@ -48,7 +48,7 @@ class Qwen25VL(VideoPromptedQwen2):
 
 
 def window_order(rows: int, columns: int, side: int) -> Tensor:
-    """Merged tokens [rows * columns], numbered row by row, in the order in which the tower keeps them: by windows."""
+    """Indices [rows * columns] of merged tokens, counted by rows, in the tower's order, which is by windows."""
     row, column = torch.arange(rows)[:, None], torch.arange(columns)[None]
-    window = row // side * columns + column // side  # grows from window to window, row by row
+    window = row // side * columns + column // side  # ascending by window
     return window.flatten().argsort(stable=True)

@@ -1,4 +1,4 @@
-"""Qwen2-VL 2B and 7B, and whatever was trained from them with Flash Memory in front."""
+"""Qwen2-VL 2B and 7B, and models trained from them with Flash Memory."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def load(folder: Path, options: LoadOptions) -> Qwen2VL:
 def load_as(
     architecture: Architecture, model: type[Model], folder: Path, options: LoadOptions, scale: PixelScale = CLIP
 ) -> Model:
-    """A folder of any family of Qwen-VL as the `model` that knows it; ModelError."""
+    """Load a folder of any Qwen-VL family as a `model` of that family; raises ModelError."""
     if options.positions == "am_rope" and issubclass(model, VideoPrompted):
         raise ModelError(
-            f"positions am_rope is what weights were trained with that began as Qwen2-VL; this is a "
-            f"{architecture.title}: use positions auto or video."
+            f"positions am_rope needs weights trained from Qwen2-VL, and this is a {architecture.title}: "
+            "use positions auto or video."
         )
     if options.age_text and issubclass(model, VideoPrompted):
         raise ModelError(
-            f"age_text {options.age_text!r} is for a memory told with AM-RoPE; this {architecture.title} is told of it "
-            "as of videos, whose times it knows: leave it empty."
+            f"age_text {options.age_text!r} needs positions am_rope; this {architecture.title} gets the memory as "
+            "videos with times: leave age_text empty."
         )
     tokenizer = load_tokenizer(folder, read_config(folder, architecture), architecture)  # first: weights take minutes
     network = load_network(

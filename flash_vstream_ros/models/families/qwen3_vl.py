@@ -1,8 +1,8 @@
-"""Qwen3-VL 2B, 4B and 8B Instruct: patches of 16, DeepStack, and a time in words before every slot.
+"""Qwen3-VL 2B, 4B and 8B Instruct: patches of 16 pixels, DeepStack, and a time stamp in words before every slot.
 
-DeepStack gives the language model, beside the merged tokens, what three earlier layers of the tower saw, to be added
-after its first layers. The memory keeps them along the width of its features: the hidden states of all four layers in
-`low`, so that a centroid is a mean of each, and all four merged ones in `detail`.
+DeepStack adds features of three earlier layers of the tower to the first layers of the language model. The memory
+stores them concatenated along the width: the hidden states of all four layers in `low`, so that a centroid averages
+each, and the merged tokens of all four in `detail`.
 """
 
 from __future__ import annotations
@@ -52,20 +52,20 @@ class Qwen3VL(VideoPrompted):
         interpolated = {"interp_indices": places.to(visual.device), "interp_weights": weights.to(visual.device)}
         return {**super()._arguments(grids), **interpolated}
 
-    def _features(self, rows: Tensor, told: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        visual, grids = self.network.model.visual, told["grid_thw"]
+    def _features(self, rows: Tensor, arguments: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        visual, grids = self.network.model.visual, arguments["grid_thw"]
         high = int(grids[0].prod()) * (len(grids) // 2)
-        seen: list[Tensor] = []  # hidden states [patches, dim] that the DeepStack mergers are given
+        hidden_states: list[Tensor] = []  # [patches, dim], inputs of the DeepStack mergers
         hooks = [
-            merger.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+            merger.register_forward_pre_hook(lambda _, inputs: hidden_states.append(inputs[0]))
             for merger in visual.deepstack_merger_list
         ]
         try:
-            output = visual(rows, **told)
+            output = visual(rows, **arguments)
         finally:
             for hook in hooks:
                 hook.remove()
-        low = torch.cat([hidden[high:] for hidden in (output.last_hidden_state, *seen)], dim=1)
+        low = torch.cat([hidden[high:] for hidden in (output.last_hidden_state, *hidden_states)], dim=1)
         merged = (output.pooler_output, *output.deepstack_features)
         return low, torch.cat([tokens[: high // self.preprocessor.merge**2] for tokens in merged], dim=1)
 
@@ -80,10 +80,10 @@ class Qwen3VL(VideoPrompted):
         return snapshot.dam.to(self.device, self.dtype), csm.to(self.device, self.dtype)
 
     def _pieces(self, snapshot: MemorySnapshot) -> Iterator[Piece]:
-        now = torch.zeros(1)  # the words say when
+        zero = torch.zeros(1)  # time is given in words
         for stamp, (tokens, grid) in zip(self._stamps(snapshot), self._slots(snapshot), strict=True):
             yield (*stamp, self._token(VISION_START))
-            yield Video(tokens, now, grid)
+            yield Video(tokens, zero, grid)
             yield (self._token(VISION_END),)
 
     def _slots(self, snapshot: MemorySnapshot) -> Iterator[tuple[Tensor, Any]]:
@@ -92,7 +92,7 @@ class Qwen3VL(VideoPrompted):
                 yield tokens, grid
 
     def _stamps(self, snapshot: MemorySnapshot) -> list[tuple[int, ...]]:
-        """The words before each slot, as tokens."""
+        """Tokens of the time stamp in words before each slot."""
         seconds = [*snapshot.seconds(snapshot.dam_times).tolist(), *snapshot.seconds(snapshot.csm_times).tolist()]
         tokenizer = self._prompt.tokenizer
         return [tuple(tokenizer(f"<{each:.1f} seconds>", add_special_tokens=False)["input_ids"]) for each in seconds]
@@ -106,7 +106,7 @@ class Qwen3VL(VideoPrompted):
 def _split_deepstack(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Lets the language model be fed embeddings that carry DeepStack's features along their width; at text, zeros."""
+    """Split embeddings with DeepStack features along their width (zeros at text) into the model's own arguments."""
     embeds: Tensor | None = kwargs.get("inputs_embeds")
     width = model.config.hidden_size  # type: ignore[union-attr]
     if embeds is None or embeds.shape[-1] == width:

@@ -1,4 +1,4 @@
-"""Camera frames to CLIP's pixels, on the model's device: the shorter side resized, the middle square cut out."""
+"""CLIP's preprocessing on the model's device: resize the shorter side, crop the centre square, normalise."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from flash_vstream_ros.models.preprocess import CLIP_MEAN, CLIP_STD, normalise, 
 
 @dataclass(frozen=True)
 class CentreCrop:
-    """What preprocessor_config.json of a CLIP says, as far as models differ in it."""
+    """The settings of a CLIP's preprocessor_config.json in which models differ."""
 
-    shortest: int = 224  # pixels of the shorter side after resizing
-    side: int = 224  # pixels of the square
+    shortest: int = 224  # shorter side after resizing [px]
+    side: int = 224  # side of the crop [px]
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> CentreCrop:
-        """From the contents of preprocessor_config.json; ValueError for another kind of preprocessing."""
+        """Read the contents of preprocessor_config.json; ValueError for another kind of preprocessing."""
         shortest, side = values.get("size", 224), values.get("crop_size", 224)
         shortest = shortest.get("shortest_edge") if isinstance(shortest, dict) else shortest
         sides = {side[name] for name in ("height", "width")} if isinstance(side, dict) else {side}
@@ -37,7 +37,7 @@ class CentreCrop:
         return cls(shortest, sides.pop())
 
     def pixels(self, frames: Sequence[np.ndarray], device: torch.device) -> Tensor:
-        """RGB uint8 frames [height, width, 3] of any size to normalised float32 [frames, 3, side, side]."""
+        """Convert RGB uint8 frames [height, width, 3] of any size to normalised float32 [frames, 3, side, side]."""
         for frame in frames:
             if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or frame.size == 0:
                 raise ValueError(f"Frames must be uint8 [height, width, 3], got {frame.dtype} {frame.shape}.")

@@ -1,4 +1,4 @@
-"""Vicuna's conversation, version 1.1, around the visual tokens, with the question always as plain text."""
+"""Vicuna's conversation, version 1.1, around the visual tokens and a question."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ SYSTEM = (
 
 @dataclass(frozen=True)
 class VicunaPrompt:
-    """One turn: what stands before the visual tokens is one text for the tokenizer, what stands after them another."""
+    """One turn. The texts before and after the visual tokens are tokenized separately."""
 
     tokenizer: Any
     instruction: str = ""
-    answer_start: str = ""  # what every answer goes on from
+    answer_start: str = ""  # beginning of every answer
 
     @property
     def before(self) -> tuple[int, ...]:
-        """Text tokens before the visual ones, with the begin-of-sequence token where the tokenizer has one."""
+        """Text tokens before the visual ones, with the begin-of-sequence token if the tokenizer has one."""
         begin = self.tokenizer.bos_token_id
         return (*(() if begin is None else (begin,)), *plain_ids(self.tokenizer, f"{SYSTEM} USER: "))
 
     def after(self, question: str) -> tuple[int, ...]:
-        """Text tokens that follow the visual ones, up to the assistant's turn."""
+        """Text tokens after the visual ones, up to the assistant's turn."""
         text = f"{self.instruction}\n{question}" if self.instruction else question
         start = f" {self.answer_start}" if self.answer_start else ""
         return tuple(plain_ids(self.tokenizer, f"\n{text} ASSISTANT:{start}"))

@@ -1,4 +1,4 @@
-"""Folders of Flash-VStream-LLaVA in the released layout: model_type vstream, with the vision tower inside or beside."""
+"""Loads Flash-VStream-LLaVA in the released layout: model_type vstream, vision tower in the same or another folder."""
 
 from __future__ import annotations
 
@@ -9,31 +9,33 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoTokenizer, CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
+from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
 
 from flash_vstream_ros.memory.star import AbstractAttention, StarConfig
 from flash_vstream_ros.models.interface import ModelError
 from flash_vstream_ros.models.options import LoadOptions
-from flash_vstream_ros.models.weights.checkpoint import first_line, quiet
+from flash_vstream_ros.models.weights.checkpoint import load_part, read_tokenizer
 from flash_vstream_ros.models.weights.folder import read_json
-from flash_vstream_ros.models.weights.weight_files import fill, load_part, read_tensors
+from flash_vstream_ros.models.weights.load_errors import first_line
+from flash_vstream_ros.models.weights.locate import find_folder
+from flash_vstream_ros.models.weights.weight_files import fill, read_tensors
 
 from .centre_crop import CentreCrop
-from .clip_llava import FlashVStreamLLaVA, VStream
+from .flash_vstream_llava import FlashVStreamLLaVA, VStream
 
 PROJECTOR, ATTENTION = "model.mm_projector.", "model.attention_model."
 TOWER = "model.vision_tower.vision_tower.vision_model."
 PUBLISHED_TOWER = "openai/clip-vit-large-patch14"
-CLIP_HEAD = 64  # width of an attention head of OpenAI's towers, which the weights do not tell
-# In the released checkpoint, and used by nothing that it computes.
+CLIP_HEAD = 64  # width of an attention head of OpenAI's towers; not derivable from the weights
+# Weights of the released checkpoint that its code does not use.
 UNUSED = re.compile(
     r"model\.attention_model\.(v_proj|out_proj|out_ln)\..+|.*\.rotary_emb\.inv_freq|.*embeddings\.position_ids"
 )
-# The rest of a whole CLIP.
+# Weights of a whole CLIP besides its vision tower.
 NOT_VISION = re.compile(
     r"text_model\..+|text_projection\..+|visual_projection\..+|logit_scale|.*embeddings\.position_ids"
 )
-SETTINGS = {  # of config.json; the only values that the release was trained with
+SETTINGS = {  # of config.json: the only values that are supported
     "mm_vision_select_feature": ("patch",),
     "compress_type": ("mean",),
     "video_sample_type": ("weighted_kmeans",),
@@ -43,11 +45,11 @@ SETTINGS = {  # of config.json; the only values that the release was trained wit
 
 
 def load_llava(folder: Path, options: LoadOptions) -> FlashVStreamLLaVA:
-    """The folder's networks and tokenizer; ModelError, also for options that this family does not have."""
+    """Load the folder's networks and tokenizer; ModelError, also for options that this family does not support."""
     refuse_options(folder, options)
     config = read_json(folder / "config.json")
     vocabulary = _number(config, folder / "config.json", "vocab_size")
-    tokenizer = load_vicuna_tokenizer(folder, vocabulary)  # first: weights take minutes
+    tokenizer = load_vicuna_tokenizer(folder, vocabulary)  # first, since weights take minutes
     networks = load_vstream(folder, options.device, options.dtype, options.attention.kernel)
     return FlashVStreamLLaVA(
         networks, tokenizer, options.name, attention_kernel=str(options.attention), instruction=options.instruction
@@ -55,7 +57,7 @@ def load_llava(folder: Path, options: LoadOptions) -> FlashVStreamLLaVA:
 
 
 def refuse_options(folder: Path, options: LoadOptions) -> None:
-    """ModelError names what was asked for and cannot be done with this family."""
+    """Raise ModelError for an option that this family does not support."""
     asked = {
         "age_text": options.age_text,
         "adapter": "" if options.adapter is None else str(options.adapter),
@@ -65,22 +67,24 @@ def refuse_options(folder: Path, options: LoadOptions) -> None:
     }
     for setting, value in asked.items():
         if value:
-            raise ModelError(f"{setting} {value!r} is not for Flash-VStream-LLaVA, which {folder} is: leave it out.")
+            raise ModelError(
+                f"{setting} {value!r} is not supported by Flash-VStream-LLaVA, which {folder} is: leave it out."
+            )
 
 
 def load_vstream(folder: Path, device: torch.device, dtype: torch.dtype, attention: str) -> VStream:
-    """All networks of the folder; ModelError names the file, setting or weight that is wrong."""
+    """Load all networks of the folder. The ModelError names the file, setting or weight that is wrong."""
     file = folder / "config.json"
     values = read_json(file)
     star, side, width = _sizes(values, file)
-    language = load_part(LlamaForCausalLM, folder, _llama(values, file), dtype, attention, _is_beside_language)
+    language = load_part(LlamaForCausalLM, folder, _llama(values, file), dtype, attention, _is_other_part)
     dim = _number(values, file, "mm_hidden_size")
     projector = _projector(str(values.get("mm_projector_type")), dim, language.config.hidden_size, file)
     abstract = AbstractAttention(dim, width)
     for module, prefix in ((projector, PROJECTOR), (abstract, ATTENTION)):
         tensors = _used(folder, prefix)
         fill(module, {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}, folder, prefix)
-    tower, crop = _tower(folder, values, dtype, attention)
+    tower, crop = _load_tower(folder, values, dtype, attention)
     if tower.config.hidden_size != dim:
         raise ModelError(f"{file}: mm_hidden_size is {dim}, but the vision tower has {tower.config.hidden_size}.")
     patches = crop.side // tower.config.patch_size
@@ -104,7 +108,7 @@ def load_vstream(folder: Path, device: torch.device, dtype: torch.dtype, attenti
 
 
 def load_vicuna_tokenizer(folder: Path, vocabulary: int) -> Any:
-    """The folder's tokenizer; ModelError when there is none or it has ids beyond `vocabulary`."""
+    """The folder's tokenizer; ModelError if there is none or it has ids beyond `vocabulary`."""
     if not (folder / "tokenizer.json").is_file() and not (folder / "tokenizer.model").is_file():
         raise ModelError(
             f"{folder} has no tokenizer: neither tokenizer.json nor tokenizer.model. "
@@ -114,11 +118,7 @@ def load_vicuna_tokenizer(folder: Path, vocabulary: int) -> Any:
         raise ModelError(
             f"{folder / 'tokenizer.model'} needs two packages to be read: pip install sentencepiece protobuf"
         )
-    with quiet():
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, config=LlamaConfig(), local_files_only=True)
-        except Exception as error:
-            raise ModelError(f"The tokenizer in {folder} cannot be read: {first_line(error)}") from error
+    tokenizer = read_tokenizer(folder, LlamaConfig())
     known = tokenizer.get_vocab()
     if tokenizer.bos_token is None or tokenizer.eos_token is None or max(known.values()) >= vocabulary:
         raise ModelError(
@@ -127,7 +127,7 @@ def load_vicuna_tokenizer(folder: Path, vocabulary: int) -> Any:
     return tokenizer
 
 
-def _is_beside_language(name: str) -> bool:
+def _is_other_part(name: str) -> bool:
     return name.startswith((PROJECTOR, ATTENTION, TOWER)) or bool(UNUSED.fullmatch(name))
 
 
@@ -136,10 +136,10 @@ def _used(folder: Path, prefix: str) -> dict[str, Tensor]:
 
 
 def _sizes(values: dict[str, Any], file: Path) -> tuple[StarConfig, int, int]:
-    """The memory, the side of a frame, and the width of the abstract memory's attention."""
+    """Sizes of the memory, side of a frame in tokens, and width of the abstract memory's attention."""
     for name, known in SETTINGS.items():
         if values.get(name, known[0]) not in known:
-            raise ModelError(f"{file}: {name} is {values[name]!r}, but only {known[0]!r} can be run.")
+            raise ModelError(f"{file}: {name} is {values[name]!r}, but only {known[0]!r} is supported.")
     try:
         star = StarConfig(
             spatial_frames=_number(values, file, "video_current_memory_length", 1),
@@ -171,15 +171,15 @@ def _llama(values: dict[str, Any], file: Path) -> Any:
 def _projector(kind: str, dim: int, width: int, file: Path) -> nn.Sequential:
     depth = re.fullmatch(r"mlp(\d+)x_gelu", kind)
     if not depth:
-        raise ModelError(f"{file}: mm_projector_type is {kind!r}, but only mlp2x_gelu and its like can be run.")
+        raise ModelError(f"{file}: mm_projector_type is {kind!r}, but only mlp2x_gelu and other depths are supported.")
     layers: list[nn.Module] = [nn.Linear(dim, width)]
     for _ in range(int(depth[1]) - 1):
         layers += [nn.GELU(), nn.Linear(width, width)]
     return nn.Sequential(*layers)
 
 
-def _tower(folder: Path, values: dict[str, Any], dtype: torch.dtype, attention: str) -> tuple[Any, CentreCrop]:
-    """The vision tower of the folder that the config names; else the one inside; else the published one of the hub."""
+def _load_tower(folder: Path, values: dict[str, Any], dtype: torch.dtype, attention: str) -> tuple[Any, CentreCrop]:
+    """Load the vision tower: that of the folder in the config, else that in the weights, else the published one."""
     name = str(values.get("mm_vision_tower", PUBLISHED_TOWER))
     place = next((place for place in _places(folder, name) if (place / "config.json").is_file()), None)
     if place is None:
@@ -202,7 +202,7 @@ def _tower(folder: Path, values: dict[str, Any], dtype: torch.dtype, attention: 
 def _tower_inside(
     folder: Path, tensors: dict[str, Tensor], dtype: torch.dtype, attention: str
 ) -> tuple[Any, CentreCrop]:
-    """A tower without a config of its own: its sizes are those of its weights."""
+    """A tower without a config, with sizes from the shapes of its weights."""
     try:
         width, _, patch, _ = tensors[f"{TOWER}embeddings.patch_embedding.weight"].shape
         side = round((len(tensors[f"{TOWER}embeddings.position_embedding.weight"]) - 1) ** 0.5)
@@ -229,14 +229,12 @@ def _crop_of(config: Any) -> CentreCrop:
 
 
 def _places(folder: Path, name: str) -> list[Path]:
-    """Where a relative or absolute name of a tower may lead: from the model, from beside it, from here."""
+    """Folders that a tower's name may mean: relative to the model, to its parent, and to the working directory."""
     given = Path(name).expanduser()
     return [base / part for part in (given, Path(given.name)) for base in (folder, folder.parent, Path.cwd())]
 
 
 def _from_hub(folder: Path, name: str) -> Path:
-    from flash_vstream_ros.models.load import find_folder
-
     hub = PUBLISHED_TOWER if Path(name).name == Path(PUBLISHED_TOWER).name else name
     try:
         return find_folder(hub)

@@ -1,22 +1,45 @@
-"""LoRA adapters in peft's layout, merged into the network that they were trained over (arXiv 2106.09685)."""
+"""LoRA adapters in peft's layout, merged into the network that they were trained on (arXiv 2106.09685)."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from flash_vstream_ros.models.interface import ModelError
 from flash_vstream_ros.models.names import ADAPTER_CONFIG
 
 from .folder import read_json
+from .load_errors import check_weight_names, first_line
+from .weight_files import read_weights
 
 WEIGHTS = "adapter_model.safetensors"
-PREFIX = "base_model.model."  # peft's, before the network's own names
+PREFIX = "base_model.model."  # peft's prefix of the network's own names
+# The settings that decide on the merged weights. All others matter in training only, or make peft import modules.
+MERGE_SETTINGS = (
+    "r",
+    "lora_alpha",
+    "target_modules",
+    "fan_in_fan_out",
+    "bias",
+    "use_rslora",
+    "use_dora",
+    "lora_bias",
+    "modules_to_save",
+    "rank_pattern",
+    "alpha_pattern",
+)
+PATTERN_SETTINGS = ("exclude_modules", "layers_to_transform", "layers_pattern")  # choose among target_modules
+UNSUPPORTED_SETTINGS = ("use_qalora", "layer_replication", "target_parameters", "megatron_config")
+MOST_PATTERN_LENGTH = 300
+RANK_FACTOR = 8
 
 
 def base_name(folder: Path) -> str:
-    """Folder or hub id of the model that the adapter was trained over; ModelError."""
+    """Folder or hub id of the model that the adapter was trained on; ModelError."""
     file = folder / ADAPTER_CONFIG
     values = read_json(file)
     name, kind = values.get("base_model_name_or_path"), values.get("peft_type")
@@ -28,22 +51,21 @@ def base_name(folder: Path) -> str:
 
 
 def merged(network: Any, folder: Path) -> Any:
-    """The network with the adapter of `folder` added to its weights; ModelError."""
+    """Merge the adapter in `folder` into the weights of `network`; returns the network. Raises ModelError."""
     try:
         from peft import LoraConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
     except ImportError as error:
         raise ModelError(
             f"{folder} is a LoRA adapter, and peft cannot be imported ({error}): pip install peft"
         ) from error
-    from .checkpoint import complain_of, first_line, read_weights
-
-    weights = {_present_name(name): tensor for name, tensor in read_weights(_weights_file(folder)).items()}
+    weights = {_current_name(name): tensor for name, tensor in read_weights(_weights_file(folder)).items()}
+    settings = merge_settings(folder / ADAPTER_CONFIG, weights)
     try:
-        wrapped = PeftModel(network, LoraConfig.from_pretrained(str(folder)))
+        wrapped = PeftModel(network, LoraConfig(**settings))
     except Exception as error:
         raise ModelError(f"{folder / ADAPTER_CONFIG} does not fit its base model: {first_line(error)}") from error
     expected = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
-    complain_of(
+    check_weight_names(
         f"The weights of the adapter in {folder}",
         "its adapter_config.json",
         missing=expected.keys() - weights.keys(),
@@ -58,6 +80,50 @@ def merged(network: Any, folder: Path) -> Any:
     return wrapped.merge_and_unload()
 
 
+def merge_settings(file: Path, weights: dict[str, Tensor]) -> dict[str, Any]:
+    """Arguments of LoraConfig from an adapter_config.json. No pattern of the file is evaluated if it may be costly.
+
+    peft evaluates patterns in Python's `re` on every module, where a few characters can take for ever. Which modules
+    are adapted is therefore read from the weights wherever the file gives a pattern. Raises ModelError.
+    """
+    values = read_json(file)
+    for name in UNSUPPORTED_SETTINGS:
+        if values.get(name):
+            raise ModelError(f"{file}: {name} is set, but adapters with it cannot be merged: merge it with peft.")
+    settings = {name: values[name] for name in MERGE_SETTINGS if values.get(name) is not None}
+    if isinstance(settings.get("target_modules"), str) or any(values.get(name) for name in PATTERN_SETTINGS):
+        settings["target_modules"] = sorted(adapted_modules(weights))
+    for pattern in _patterns(settings):
+        if not isinstance(pattern, str) or len(pattern) > MOST_PATTERN_LENGTH or _quantifiers(pattern) > 1:
+            raise ModelError(
+                f"{file} has the module pattern {str(pattern)[:100]!r}, which may be costly to match: "
+                "write the names of the modules instead."
+            )
+    ranks = [settings.get("r", 8), *dict(settings.get("rank_pattern", {})).values()]
+    largest = max((len(tensor) for name, tensor in weights.items() if ".lora_A." in name), default=1)
+    # A small deviation is reported with the shapes of the weights; a large one would allocate too much for that.
+    if any(not isinstance(rank, int) or not 1 <= rank <= RANK_FACTOR * largest for rank in ranks):
+        raise ModelError(
+            f"{file}: a rank among {str(ranks)[:100]} does not fit its weights, of rank {largest} at most."
+        )
+    return settings
+
+
+def adapted_modules(weights: Collection[str]) -> set[str]:
+    """Names of the modules that have weights of an adapter."""
+    return {name.removeprefix(PREFIX).split(".lora_")[0] for name in weights if ".lora_" in name}
+
+
+def _patterns(settings: dict[str, Any]) -> Iterator[Any]:
+    """The strings that peft evaluates as regular expressions."""
+    for name in ("rank_pattern", "alpha_pattern", "modules_to_save"):
+        yield from settings.get(name, ())
+
+
+def _quantifiers(pattern: str) -> int:
+    return sum(pattern.count(character) for character in "*+{")
+
+
 def _weights_file(folder: Path) -> Path:
     file = folder / WEIGHTS
     if file.is_file():
@@ -69,8 +135,8 @@ def _weights_file(folder: Path) -> Path:
     raise ModelError(f"The adapter is incomplete: {file} does not exist. Download it again.")
 
 
-def _present_name(name: str) -> str:
-    """The name of a weight since transformers 4.52, which adapters of Qwen2-VL and Qwen2.5-VL may precede."""
+def _current_name(name: str) -> str:
+    """The name of a weight since transformers 4.52; adapters of Qwen2-VL and Qwen2.5-VL may have older ones."""
     own = name.removeprefix(PREFIX)
     own = re.sub(r"^visual\.", "model.visual.", own)
     return PREFIX + re.sub(r"^model\.(?!language_model\.|visual\.)", "model.language_model.", own)

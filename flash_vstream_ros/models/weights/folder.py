@@ -1,4 +1,4 @@
-"""What the JSON files of a model folder say."""
+"""JSON files of a model folder."""
 
 from __future__ import annotations
 
@@ -9,11 +9,19 @@ from typing import Any
 from flash_vstream_ros.models.interface import ModelError
 from flash_vstream_ros.models.names import MODEL_TYPES
 
+MOST_JSON_BYTES = 64_000_000  # an index of 100,000 weights has 10 MB
+GGUF_ADVICE = (
+    "GGUF files are not supported: name the folder or the hub id of the original model with safetensors weights, and "
+    "use model.quantization 8bit or 4bit to save memory."
+)
+
 
 def model_type(folder: Path) -> str:
-    """The family of a folder's model; ModelError when it is no model folder or of a family that is not supported."""
+    """The `model_type` of a model folder; ModelError if it is no model folder or the type is not supported."""
     file = folder / "config.json"
     if not file.is_file():
+        if "gguf" in folder.name.lower() or any(folder.glob("*.gguf")):
+            raise ModelError(f"{folder} is a GGUF model. {GGUF_ADVICE}")
         raise ModelError(f"{folder} is no model folder: it has no config.json.")
     found = read_json(file).get("model_type")
     if found not in MODEL_TYPES:
@@ -21,12 +29,23 @@ def model_type(folder: Path) -> str:
     return str(found)
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """The object that a JSON file holds; ModelError."""
+def read_json(file: Path, most_bytes: int = MOST_JSON_BYTES) -> dict[str, Any]:
+    """The object in a JSON file; ModelError if it is unreadable, too large, or no object."""
+    check_size(file, most_bytes)
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{file} is not readable JSON ({error}): download it again.") from error
     if not isinstance(values, dict):
         raise ModelError(f"{file} holds no JSON object: download it again.")
     return values
+
+
+def check_size(file: Path, most_bytes: int) -> None:
+    """Raise ModelError if the file is larger than any such file of a model is."""
+    try:
+        size = file.stat().st_size
+    except OSError as error:
+        raise ModelError(f"{file} is not readable ({error}): download it again.") from error
+    if size > most_bytes:
+        raise ModelError(f"{file} has {size} bytes, more than {most_bytes}: it is no such file; download it again.")

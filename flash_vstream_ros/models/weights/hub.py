@@ -1,4 +1,4 @@
-"""Models of the hub: from the cache, or downloaded; what went wrong with which file."""
+"""Models of the Hugging Face hub: found in the cache, or downloaded."""
 
 from __future__ import annotations
 
@@ -9,22 +9,25 @@ from pathlib import Path
 
 from flash_vstream_ros.models.interface import ModelError
 
+from .load_errors import first_line, quiet_transformers
+
 MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
-OLDER_FILES = ["*.bin"]  # what older checkpoints have for weights
+OLDER_FILES = ["*.bin"]  # weights of older checkpoints
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def download(name: str, tried: Path) -> Path:
-    """The folder in the cache with the files of a model; ModelError. `tried` is the folder that it is not."""
+    """Download a model unless it is in the cache; returns its folder there.
+
+    Raises ModelError, whose sentence also says that the folder `tried` does not exist.
+    """
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    from .checkpoint import first_line, quiet
-
     cache, what = constants.HF_HUB_CACHE, f"There is no folder {tried}, and the model {name!r}"
     try:
-        with quiet():
+        with quiet_transformers():
             get = partial(snapshot_download, name, cache_dir=cache, endpoint=constants.ENDPOINT)
             found = Path(get(allow_patterns=MODEL_FILES))
             return found if any(found.glob("*.safetensors")) else Path(get(allow_patterns=MODEL_FILES + OLDER_FILES))
@@ -39,7 +42,7 @@ def download(name: str, tried: Path) -> Path:
             f"{what} is not complete in the cache {cache} ({first_line(error)}), while {why}. Run `hf download {name}` "
             "where there is a network, or copy the model and give its folder."
         ) from error
-    except Exception as error:  # whatever the hub's HTTP client raises: it has changed its library before
+    except Exception as error:  # the hub's HTTP client, and so its errors, has changed before
         number = error.errno if isinstance(error, OSError) else None
         if number in NO_ROOM:
             free = shutil.disk_usage(_existing(Path(cache))).free / 1e9
@@ -59,7 +62,7 @@ def download(name: str, tried: Path) -> Path:
 
 
 def _unfinished(name: str, cache: str) -> str:
-    """Which files are not there yet, as far as can be found out."""
+    """Names the files that are not in the cache yet, as far as the hub still answers."""
     from huggingface_hub import HfApi, constants, try_to_load_from_cache
     from huggingface_hub.utils import filter_repo_objects
 
@@ -67,11 +70,11 @@ def _unfinished(name: str, cache: str) -> str:
         files = HfApi(endpoint=constants.ENDPOINT).list_repo_files(name)
         wanted = filter_repo_objects(files, allow_patterns=MODEL_FILES)
         missing = [file for file in wanted if not isinstance(try_to_load_from_cache(name, file, cache), str)]
-    except Exception:  # the error is the one that led here, not this one
+    except Exception:  # the error to report is the one that led here
         missing = []
     return f"{', '.join(missing)} did not arrive whole" if missing else "the connection failed"
 
 
 def _existing(path: Path) -> Path:
-    """The path, or the nearest folder above it that is there."""
+    """The path, or its nearest parent that exists."""
     return next(place for place in (path, *path.parents) if place.exists())

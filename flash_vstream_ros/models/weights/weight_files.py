@@ -1,51 +1,80 @@
-"""Weight files of any kind of network, read by name; the error for a weight that is wrong names it."""
+"""Weight files of a model folder: listed, checked, and read by name."""
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from flash_vstream_ros.models.interface import ModelError
 
-from .checkpoint import INDEX, WEIGHTS, check_files, complain_of, first_line, listed_files, quiet, read_weights, sound
+from .folder import read_json
+from .load_errors import check_weight_names, first_line
 
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 TORCH_WEIGHTS, TORCH_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that hold the folder's weights, safetensors or older torch ones; ModelError when one is missing."""
+    """The files with the folder's weights, safetensors or older torch ones; ModelError if one is missing."""
     if (folder / INDEX).is_file() or (folder / WEIGHTS).is_file() or not _has_torch_weights(folder):
-        check_files(folder)
-        return listed_files(folder, WEIGHTS, INDEX)
-    files = listed_files(folder, TORCH_WEIGHTS, TORCH_INDEX)
+        return check_files(folder)
+    return _existing(listed_files(folder, TORCH_WEIGHTS, TORCH_INDEX))
+
+
+def check_files(folder: Path) -> list[Path]:
+    """Read the header of every safetensors file of the folder; ModelError names one that is missing or damaged."""
+    files = _existing(listed_files(folder, WEIGHTS, INDEX))
     for file in files:
-        if not file.is_file():
-            raise ModelError(f"The weights are incomplete: {file} does not exist. Download the model again.")
+        with open_weights(file) as weights:
+            weights.keys()
     return files
 
 
+def listed_files(folder: Path, single: str, index: str) -> list[Path]:
+    """The files that the folder's index names, else the single one. ModelError if a name leads out of the folder."""
+    if not (folder / index).is_file():
+        return [folder / single]
+    listed = read_json(folder / index).get("weight_map")
+    if not isinstance(listed, dict) or not listed:
+        raise ModelError(f"{folder / index} has no weight_map: download it again.")
+    for name in listed.values():
+        if not isinstance(name, str) or not name or not _is_inside(name):
+            raise ModelError(
+                f"{folder / index} names the weight file {str(name)[:200]!r}, which is no file name inside its folder: "
+                "download it again."
+            )
+    return [folder / name for name in sorted(set(listed.values()))]
+
+
+def read_weights(file: Path, wanted: Callable[[str], bool] = lambda name: True) -> dict[str, Tensor]:
+    """The tensors of a safetensors file whose names are `wanted`, on the CPU; ModelError if it is damaged."""
+    with open_weights(file) as weights:
+        return {name: weights.get_tensor(name) for name in weights.keys() if wanted(name)}  # noqa: SIM118
+
+
 def read_tensors(folder: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
-    """The tensors of the folder's files whose names are wanted, on the CPU; ModelError when a file is damaged."""
+    """The tensors of all the folder's files whose names are `wanted`, on the CPU; ModelError if one is damaged."""
     found: dict[str, Tensor] = {}
     for file in weight_files(folder):
-        found |= _read(file, wanted)
+        found |= read_weights(file, wanted) if file.suffix != ".bin" else _read_torch_weights(file, wanted)
     return found
 
 
 def fill(module: nn.Module, tensors: dict[str, Tensor], folder: Path, prefix: str) -> None:
-    """Give `module` its weights, of the names that it has itself; `prefix` is what they have before that in the files.
+    """Load `tensors`, named as in `module`, into it; `prefix` precedes these names in the files.
 
-    ModelError when one is missing, unknown or misshapen.
+    Raises ModelError if one is missing, unknown or misshapen.
     """
     own = module.state_dict()
     found_and_expected = [(name, tensors[name].shape, own[name].shape) for name in own if name in tensors]
-    complain_of(
+    check_weight_names(
         f"The weights in {folder}",
         "the model",
         missing=[prefix + name for name in own if name not in tensors],
@@ -57,37 +86,50 @@ def fill(module: nn.Module, tensors: dict[str, Tensor], folder: Path, prefix: st
     module.load_state_dict(tensors)
 
 
-def load_part(
-    kind: Any, folder: Path, config: Any, dtype: torch.dtype, attention: str, other: Callable[[str], bool]
-) -> Any:
-    """A transformers model of class `kind` with its weights from the folder, on the CPU; names of `other` parts may be
-    there beside them.
+@contextmanager
+def open_weights(file: Path) -> Iterator[Any]:
+    """Open a safetensors file; ModelError if it is damaged."""
+    with reading(file), safe_open(file, framework="pt") as weights:
+        yield weights
 
-    ModelError when a weight is missing, unknown or misshapen.
+
+@contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """Turn errors from reading a weight file into a ModelError that names it and its size."""
+    try:
+        yield
+    except (SafetensorError, OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        size = f"{file.stat().st_size} bytes" if file.is_file() else "which is not there"
+        raise ModelError(
+            f"{file} ({size}) is damaged or cut short ({first_line(error)}): download it again."
+        ) from error
+
+
+def unmap_weights(module: nn.Module) -> None:
+    """Copy weights on the CPU out of their memory-mapped file, one tensor at a time.
+
+    A file that is truncated while it is mapped kills the process with SIGBUS at the next use of its weights.
     """
-    weight_files(folder)
-    with quiet():
-        try:
-            network, loading = kind.from_pretrained(
-                folder,
-                config=config,
-                dtype=dtype,
-                attn_implementation=attention,
-                local_files_only=True,
-                ignore_mismatched_sizes=True,  # reported by name below, with all the others
-                output_loading_info=True,
-            )
-        except (OSError, ValueError, RuntimeError, ImportError, SafetensorError, pickle.UnpicklingError) as error:
-            raise ModelError(f"The weights in {folder} cannot be loaded: {first_line(error)}") from error
-    unknown = [name for name in loading["unexpected_keys"] if not other(name)]
-    complain_of(f"The weights in {folder}", "the model", loading["missing_keys"], unknown, loading["mismatched_keys"])
-    return network
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.device.type == "cpu" and type(tensor) in (nn.Parameter, nn.Buffer, Tensor):
+            tensor.data = tensor.data.clone()
 
 
-def _read(file: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
-    if file.suffix != ".bin":
-        return read_weights(file, wanted)
-    with sound(file):
+def _existing(files: list[Path]) -> list[Path]:
+    for file in files:
+        if not file.is_file():
+            raise ModelError(f"The weights are incomplete: {file} does not exist. Download the model again.")
+    return files
+
+
+def _is_inside(name: str) -> bool:
+    """Returns True if `name` stays in its folder. Links are not resolved, since the hub's cache consists of them."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\\" not in name and "\0" not in name
+
+
+def _read_torch_weights(file: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
+    with reading(file):
         stored = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
         return {name: tensor.clone() for name, tensor in stored.items() if wanted(name)}
 

@@ -1,4 +1,4 @@
-"""Pictures to train on: every look that the household allows, and the ways between, rendered once."""
+"""Training images: every possible observation, and the routes between them, rendered once."""
 
 from __future__ import annotations
 
@@ -29,34 +29,36 @@ from flash_vstream_ros.demo.world import (
 from flash_vstream_ros.models.household_settings import FRAME_S, SIDE, SLOT_S
 from flash_vstream_ros.models.preprocess import resize
 
-SLOTS = 2  # of each look
+SLOTS = 2  # per observation
 VARIANTS, PERSON_VARIANTS = 12, 4
-WAYS = 400  # patrols that the ways between looks are taken from
+ROUTES = 400  # short patrols from which images between observations are taken
 
 
 class Label(NamedTuple):
-    """What a slot shows; indices into ROOMS, COLOURS and KINDS, the latter two from 1, 0: nothing."""
+    """Content of a slot, as indices into ROOMS, COLOURS and KINDS; the latter two count from 1, 0 is nothing."""
 
     room: int
-    corner: int  # -1: on the way
+    corner: int  # -1: on a route
     colour: int
     kind: int
     person: int
-    group: int  # slots of one look share it
-    from_room: int  # of the first frame
+    group: int  # number of the observation
+    from_room: int  # room of the first frame
 
 
-class Looks(NamedTuple):
+class Observations(NamedTuple):
+    """Rendered slots with their labels."""
+
     frames: np.ndarray  # [slots, 2, SIDE, SIDE, 3] uint8
     labels: np.ndarray  # [slots, len(Label)] int
 
 
-def looks(folder: Path, seed: int, processes: int) -> Looks:
-    """The pictures of `seed`, from `folder` when they are there already."""
-    file = folder / f"looks_{seed}.npz"
+def render_observations(folder: Path, seed: int, processes: int) -> Observations:
+    """Render the observations of `seed`, or read them from `folder` if they are there."""
+    file = folder / f"observations_{seed}.npz"
     if not file.exists():
         keys = list(_keys())
-        parts = [(seed * 1000 + i, keys[i :: 4 * processes], WAYS // (4 * processes)) for i in range(4 * processes)]
+        parts = [(seed * 1000 + i, keys[i :: 4 * processes], ROUTES // (4 * processes)) for i in range(4 * processes)]
         with get_context("fork").Pool(processes) as pool:
             made = pool.starmap(_render, parts)
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +68,7 @@ def looks(folder: Path, seed: int, processes: int) -> Looks:
             groups = labels[:, Label._fields.index("group")].max() + 1
         np.savez(file, frames=np.concatenate([f for f, _ in made]), labels=np.concatenate([la for _, la in made]))
     stored = np.load(file)
-    return Looks(stored["frames"], stored["labels"])
+    return Observations(stored["frames"], stored["labels"])
 
 
 def _keys() -> Iterator[tuple[str, int, Thing | None, bool]]:
@@ -81,7 +83,9 @@ def _keys() -> Iterator[tuple[str, int, Thing | None, bool]]:
                     )
 
 
-def _render(seed: int, keys: Sequence[tuple[str, int, Thing | None, bool]], ways: int) -> tuple[np.ndarray, np.ndarray]:
+def _render(
+    seed: int, keys: Sequence[tuple[str, int, Thing | None, bool]], routes: int
+) -> tuple[np.ndarray, np.ndarray]:
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     rng, renderer = np.random.default_rng(seed), Renderer(seed, CELL, CELLS)
@@ -100,25 +104,29 @@ def _render(seed: int, keys: Sequence[tuple[str, int, Thing | None, bool]], ways
             slots.append(shown)
             labels.append(_label(room, corner, thing, person, group, room))
             start += rng.uniform(4, 40)
-    for way in range(ways):
-        world = World(seed * 100_000 + way, minutes=1.5, pace_s=9.0, held_out=False)
+    for route in range(routes):
+        world = World(seed * 100_000 + route, minutes=1.5, pace_s=9.0, held_out=False)
         for k in range(int((world.duration - FRAME_S) / SLOT_S)):
             t = k * SLOT_S
-            if not any(look.start <= t and t + FRAME_S <= look.end for visit in world.visits for look in visit.looks):
+            if not any(
+                observation.start <= t and t + FRAME_S <= observation.end
+                for visit in world.visits
+                for observation in visit.observations
+            ):
                 slots.append([world.frame(t), world.frame(t + FRAME_S)])
                 labels.append(_label(world.room(t + FRAME_S), -1, None, False, len(keys) + len(labels), world.room(t)))
     return np.stack([[_small(frame) for frame in slot] for slot in slots]), np.array(labels)
 
 
-def look_key(room: str, corner: int, thing: Thing | None, person: bool) -> tuple[int, int, int, int, int]:
-    """What a look shows: the first five fields of its slots' labels."""
+def observation_key(room: str, corner: int, thing: Thing | None, person: bool) -> tuple[int, int, int, int, int]:
+    """Content of an observation: the first five fields of its slots' labels."""
     colour = list(COLOURS).index(thing.colour) + 1 if thing else 0
     kind = KINDS.index(thing.kind) + 1 if thing else 0
     return ROOMS.index(room), corner, colour, kind, int(person)
 
 
 def _label(room: str, corner: int, thing: Thing | None, person: bool, group: int, from_room: str) -> Label:
-    return Label(*look_key(room, corner, thing, person), group, ROOMS.index(from_room))
+    return Label(*observation_key(room, corner, thing, person), group, ROOMS.index(from_room))
 
 
 def _small(frame: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Flash-VStream-LLaVA (arXiv 2406.08085): CLIP features, STAR memory, a projector and Vicuna, through transformers."""
+"""Flash-VStream-LLaVA (arXiv 2406.08085) as a VisionLanguageModel: CLIP, STAR memory, a projector and Vicuna."""
 
 from __future__ import annotations
 
@@ -25,30 +25,31 @@ from .vicuna import VicunaPrompt
 
 
 class VStream(NamedTuple):
-    """The networks of one checkpoint and how they fit together."""
+    """The networks of one checkpoint, and their settings."""
 
     language: Any  # LlamaForCausalLM
-    tower: Any  # CLIPVisionModel
+    clip_vision: Any  # CLIPVisionModel
     projector: nn.Module
     attention: AbstractAttention
     star: StarConfig
     crop: CentreCrop
-    layer: int  # of the tower's hidden states
-    side: int  # of the square of tokens that a frame is pooled to
+    layer: int  # of the vision tower whose hidden states are used
+    side: int  # of the square token map of a frame
 
     def features(self, pixels: Tensor) -> Tensor:
-        """What the memory takes in of frames [frames, 3, height, width], normalised: [frames, side ** 2, dim]."""
-        hidden = self.tower(pixels.to(self.tower.dtype), output_hidden_states=True).hidden_states[self.layer]
+        """Features [frames, side ** 2, dim] for the memory, of normalised frames [frames, 3, height, width]."""
+        pixels = pixels.to(self.clip_vision.dtype)
+        hidden = self.clip_vision(pixels, output_hidden_states=True).hidden_states[self.layer]
         return pool_tokens(hidden[:, 1:], self.side)  # without the class token
 
     def project(self, features: Tensor) -> Tensor:
-        """Tokens [tokens, dim] as the language model is shown them [tokens, width]."""
+        """Project features [tokens, dim] to embeddings of the language model [tokens, width]."""
         weight = next(self.projector.parameters())
         return self.projector(features.to(weight.device, weight.dtype))
 
 
 class OneAxis:
-    """A Llama as GreedyGeneration takes a language model: with position ids on three axes, of which it has one."""
+    """Adapts a Llama, whose position ids have one axis, to GreedyGeneration, whose ids have three."""
 
     def __init__(self, network: Any) -> None:
         self._network = network
@@ -62,7 +63,7 @@ class OneAxis:
 
 
 class StarAnswer(GreedyGeneration):
-    """An answer whose prompt has the memory in the order abstract, temporal, retrieved, spatial."""
+    """An answer to a prompt with the memory in the order abstract, temporal, retrieved, spatial."""
 
     def __init__(self, dam_entries: int, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -77,9 +78,9 @@ class StarAnswer(GreedyGeneration):
 
 
 class FlashVStreamLLaVA(Prompted[VicunaPrompt]):
-    """A `VStream` and its tokenizer as a VisionLanguageModel; also answers from the memory of a whole clip."""
+    """A `VStream` and its tokenizer as a VisionLanguageModel; it also builds the memory of a whole video."""
 
-    patches_per_token = 1  # every patch that the memory holds is a token
+    patches_per_token = 1  # there is no merger
 
     def __init__(
         self,
@@ -101,24 +102,24 @@ class FlashVStreamLLaVA(Prompted[VicunaPrompt]):
         self._vocabulary = _vocabulary(networks.language, tokenizer)
 
     def grid(self, height: int, width: int) -> Grid:
-        """The tokens of a frame, the same for every size: the middle square is seen. ValueError when there is none."""
+        """Token map of a frame, the same for every size, since the centre is cropped. ValueError for an empty frame."""
         if min(height, width) < 1:
             raise ValueError(f"A frame of {width}x{height} has no pixels.")
         return Grid(self.networks.side, self.networks.side)
 
     @torch.inference_mode()
     def features(self, frames: Iterable[np.ndarray | Tensor]) -> Tensor:
-        """RGB uint8 frames [height, width, 3] of any size, or what `prepare` made of them [3, side, side], to what
-        the memory takes in [frames, tokens, dim].
+        """Features [frames, tokens, dim] for the memory, of RGB uint8 frames [height, width, 3] of any size or of
+        frames from `prepare` [3, side, side].
         """
-        # One at a time: in batches of other sizes equal frames would not have quite equal features.
+        # One at a time: results of a batch depend slightly on its size, and equal frames need equal features.
         parts = [self.networks.features(self._pixels(frame)[None]) for frame in frames]
         if not parts:
             raise ValueError("There is no frame.")
         return torch.cat(parts)
 
     def encode(self, frames: Sequence[np.ndarray], grid: Grid) -> tuple[Tensor, Tensor]:
-        """One slot of any number of frames, one behind the other; `grid` is that of every frame.
+        """Encode one slot of any number of frames, whose features are concatenated; `grid` is that of every frame.
 
         Returns low [frames * temporal_side ** 2, dim] and detail [frames * side ** 2, dim], before the projector.
         """
@@ -128,20 +129,20 @@ class FlashVStreamLLaVA(Prompted[VicunaPrompt]):
         return frame if isinstance(frame, Tensor) else self.networks.crop.pixels([frame], self.device)[0]
 
     def _slot(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        detail = features.clone()  # an ordinary tensor
+        detail = features.clone()  # usable outside inference mode
         return pool_tokens(detail, self.networks.star.temporal_side).flatten(0, 1).clone(), detail.flatten(0, 1)
 
     @torch.inference_mode()
     def prepare(self, frame: np.ndarray, grid: Grid) -> Tensor:
-        """One RGB uint8 frame as the vision tower takes it, [3, side, side]; from any thread."""
+        """Preprocess one RGB uint8 frame for the vision tower [3, side, side]; from any thread."""
         with beside(self.device):
             return self._pixels(frame)
 
     def encode_slots(self, slots: Sequence[Sequence[Tensor]], grid: Grid) -> list[tuple[Tensor, Tensor]]:
-        """What `encode` makes of each of some slots whose frames have gone through `prepare`."""
+        """Encode slots of frames from `prepare`; returns for each what `encode` returns."""
         return [self._slot(self.features(slot)) for slot in slots]
 
-    def clip(
+    def video_memory(
         self,
         frames: Iterable[np.ndarray],
         stamps_ns: Sequence[int],
@@ -153,7 +154,7 @@ class FlashVStreamLLaVA(Prompted[VicunaPrompt]):
     ) -> StarSnapshot:
         """STAR memory of a whole video, one frame a second; other arguments as in `star_video_memory`."""
         networks, features = self.networks, self.features(frames).clone()
-        clip = star_video_memory(
+        memory = star_video_memory(
             features,
             networks.attention,
             networks.star,
@@ -162,12 +163,12 @@ class FlashVStreamLLaVA(Prompted[VicunaPrompt]):
             init_rows=init_rows,
             reseed_rows=reseed_rows,
         )
-        return star_video_snapshot(clip, stamps_ns)
+        return star_video_snapshot(memory, stamps_ns)
 
     def answer(self, snapshot: MemorySnapshot, question: str, max_new_tokens: int) -> GreedyGeneration:
-        """Greedy answer to `question` from the snapshot alone; later changes of the memory do not reach it.
+        """Start a greedy answer to `question` from the snapshot; later changes of the memory do not affect it.
 
-        ValueError for an empty snapshot, or one of features of another width.
+        Raises ValueError for an empty snapshot, or for features of another width.
         """
         prompt = prefill(self.networks, snapshot, self._prompt.before, self._prompt.after(question))
         network = OneAxis(self.networks.language)
@@ -183,13 +184,13 @@ class FlashVStreamLLaVA(Prompted[VicunaPrompt]):
 
 @torch.inference_mode()
 def prefill(networks: VStream, snapshot: MemorySnapshot, before: Sequence[int], after: Sequence[int]) -> Prefill:
-    """The prompt `before`, memory, `after`, at ids in a row."""
+    """The prompt of text tokens `before`, the memory, text tokens `after`, at consecutive position ids."""
     if snapshot.empty:
         raise ValueError("The snapshot is empty: there is nothing to answer from.")
     abstract, temporal, frames = _sequence(snapshot)
     parts = [part.flatten(0, 1) for part in (abstract, temporal, frames) if part.numel()]
     dims = {part.shape[1] for part in parts}
-    if dims != {networks.tower.config.hidden_size}:
+    if dims != {networks.clip_vision.config.hidden_size}:
         raise ValueError(f"The snapshot's features of widths {sorted(dims)} do not come from this model.")
     embed, device = networks.language.get_input_embeddings(), networks.language.device
     texts = [embed(torch.tensor(ids, dtype=torch.long, device=device)) for ids in (before, after)]
@@ -210,13 +211,13 @@ def prefill(networks: VStream, snapshot: MemorySnapshot, before: Sequence[int], 
 
 
 def _sequence(snapshot: MemorySnapshot) -> tuple[Tensor, Tensor, Tensor]:
-    """Abstract, temporal, and whole frames, in the order of the prompt; other memories have no abstract part."""
+    """Abstract and temporal memory and whole frames, in prompt order; other memories have no abstract part."""
     abstract = snapshot.abstract if isinstance(snapshot, StarSnapshot) else snapshot.dam.new_zeros(0, 0, 0)
     return abstract, snapshot.csm, snapshot.dam
 
 
 def _vocabulary(network: Any, tokenizer: Any) -> Vocabulary:
-    """Special tokens, and rows of the head that no token has, are never generated; the end of the sequence ends it."""
+    """Suppress special tokens and ids without a token; end-of-sequence tokens end the answer."""
     size = network.config.vocab_size
     ends = network.generation_config.eos_token_id
     stops = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id} - {None}
