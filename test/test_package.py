@@ -159,27 +159,3 @@ def test_the_help_of_the_command_line_needs_no_torch() -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
-
-
-ARROWS = {
-    "memory": {"memory"},
-    "models": {"models", "memory"},
-    "engine": {"engine", "models", "memory"},
-    "node": {"node", "engine", "models", "memory", "ros", "process"},
-    "ros": {"ros", "msg", "srv"},
-    "demo": {"demo", "client", "models", "ros"},
-    "training": {"training", "models", "memory", "demo"},
-}
-
-
-@pytest.mark.parametrize("folder", ARROWS)
-def test_imports_point_one_way(folder: str) -> None:
-    for file in (ROOT / "flash_vstream_ros" / folder).rglob("*.py"):
-        source = file.read_text(encoding="utf-8")
-        ours = set(re.findall(r"(?:from|import) flash_vstream_ros\.(\w+)", source))
-        ours |= set(re.findall(r"from \.\.(\w+)", source)) if file.parent.name == folder else set()
-        assert ours <= ARROWS[folder], f"{file.name} imports {ours - ARROWS[folder]}"
-        if folder in ("memory", "ros"):
-            assert not re.search(r"^\s*(from|import) transformers", source, re.MULTILINE), file.name
-        if folder == "ros":
-            assert not re.search(r"^\s*(from|import) torch", source, re.MULTILINE), file.name
