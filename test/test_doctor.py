@@ -311,9 +311,10 @@ def test_the_untrained_model_is_a_warning() -> None:
 
 
 def test_the_default_model_is_the_nodes() -> None:
-    from flash_vstream_ros.node.parameters import PUBLISHED_MODEL
+    from flash_vstream_ros.node.parameter_table import PARAMETERS
 
-    assert doctor.DEFAULT_MODEL == PUBLISHED_MODEL
+    defaults = {parameter.name: parameter.default for parameter in PARAMETERS}
+    assert defaults["model.name"] == doctor.DEFAULT_MODEL
 
 
 def test_the_command_prints_json_and_fails_when_a_check_fails(tmp_path: Path) -> None:
