@@ -174,7 +174,7 @@ def test_the_command_line_lists_and_forgets(node: NodeProcess, robot: Keeper) ->
     robot.see(range(1, 9))
     listed = json.loads(memory("list", "--json", "--since", "3", "--until", "4").stdout)
     assert [entry["since"]["sec"] for entry in listed["entries"]] == [3, 3]
-    assert memory("forget", "--since", "3", "--until", "4").stdout == "forgot 1 slots\n"
+    assert memory("forget", "--since", "3", "--until", "4").stdout.startswith("forgot 1 slots")
     lines = memory("list").stdout.splitlines()
     assert lines[-1] == "(6 entries)"
     assert lines[0].startswith("key frame  camera  1.0 s to 2.0 s")
