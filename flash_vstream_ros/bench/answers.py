@@ -1,7 +1,7 @@
-"""How well a trained model answers from what each memory policy keeps, all within the same number of visual tokens.
+"""Share of questions that a trained model answers right from each memory policy, at equal numbers of visual tokens.
 
 Patrols of the demo's robot in worlds that training never saw, rendered and encoded as the streaming node does at
-sample_fps 0.5, asked about at a few moments of each.
+sample_fps 0.5. Questions are asked at several moments of each.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Camera images over the wire: how many reach the node's callback, and how long it holds the executor.
+"""Transport of camera images: how many reach the node's callback, and how long the callback occupies the executor.
 
-A process of its own publishes images at a camera's rate; the real node, with the tiny model, receives them.
+A second process publishes images at a camera's rate; the real node, with the tiny model, receives them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The figures of `bench speed` as a picture."""
+"""Draw the figures of `bench speed`."""
 
 from __future__ import annotations
 
