@@ -20,7 +20,7 @@ from flash_vstream_ros.demo.questions import (
     right,
 )
 from flash_vstream_ros.demo.world import HELD_OUT, Observation, Thing, Visit, World
-from flash_vstream_ros.node.parameters import SUMMARY_PROMPT
+from flash_vstream_ros.node.parameter_table import SUMMARY_PROMPT
 
 BALL, BOX, GREEN_BALL, PLANT = Thing("red", "ball"), Thing("blue", "box"), Thing("green", "ball"), Thing("red", "plant")
 KINDS_ASKED = set(WORDINGS) - set(KIND_OF)

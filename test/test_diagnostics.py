@@ -21,7 +21,7 @@ from flash_vstream_ros.node.diagnostics import (
     SILENT_S,
     History,
     Level,
-    Look,
+    Observation,
     Report,
     camera_report,
     memory_report,
@@ -59,7 +59,7 @@ def report(looks: Sequence[tuple[float, FrameCounts]], state: State = State.READ
     """Of a camera that was looked at so many seconds after START."""
     history = History()
     for second, figures in looks:
-        history.add(Look(START + round(second * SECOND), status(state, front=figures)))
+        history.add(Observation(START + round(second * SECOND), status(state, front=figures)))
     view = history.camera("front", "/front/image", options.pop("sample_period_s", 1.0), **options)
     assert view is not None
     return camera_report(view, state)
@@ -174,7 +174,7 @@ def test_a_camera_is_not_watched_while_nobody_waits_for_it(state: State) -> None
 def test_silence_counts_from_when_the_node_became_ready() -> None:
     history = History()
     for second, state in ((0, State.LOADING), (100, State.LOADING), (101, State.READY), (102, State.READY)):
-        history.add(Look(START + second * SECOND, status(state, front=counts())))
+        history.add(Observation(START + second * SECOND, status(state, front=counts())))
     view = history.camera("front", "/image", 1.0)
     assert view is not None
     assert view.silent_s == 2
@@ -222,7 +222,7 @@ def test_any_history_gives_a_report_whose_values_are_strings(
             (("superseded", figures.dropped + dropped),),
             figures.newest_ns + received,
         )
-        history.add(Look(second * SECOND, status(state, front=figures)))
+        history.add(Observation(second * SECOND, status(state, front=figures)))
         view = history.camera("front", "/image", 1.0)
         assert view is not None
         found = camera_report(view, state)
@@ -234,7 +234,7 @@ def test_any_history_gives_a_report_whose_values_are_strings(
 def test_a_camera_that_the_engine_does_not_have_has_no_view() -> None:
     history = History()
     assert history.camera("front", "/image", 1.0) is None
-    history.add(Look(START, status(rear=counts())))
+    history.add(Observation(START, status(rear=counts())))
     assert history.camera("front", "/image", 1.0) is None
 
 

@@ -87,6 +87,16 @@ def test_torch_without_a_device_is_a_warning_that_tells_the_three_causes_apart()
     assert doctor.check_cuda().state in (OK, WARN)
 
 
+def test_the_image_decoder_and_its_reason_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cv_bridge.py").write_text("raise ImportError('built for NumPy 1')", encoding="utf-8")
+    root = str(Path(__file__).parents[1])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), root, os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    check = doctor.check_image_decoder()
+    assert check.state == doctor.OK
+    assert check.found.startswith("builtin: cv_bridge does not load: ImportError: built for NumPy 1")
+
+
 def test_an_attention_kernel_is_chosen_here() -> None:
     check = doctor.check_attention()
     assert check.state in (OK, WARN)
@@ -301,9 +311,10 @@ def test_the_untrained_model_is_a_warning() -> None:
 
 
 def test_the_default_model_is_the_nodes() -> None:
-    from flash_vstream_ros.node.parameters import PUBLISHED_MODEL
+    from flash_vstream_ros.node.parameter_table import PARAMETERS
 
-    assert doctor.DEFAULT_MODEL == PUBLISHED_MODEL
+    defaults = {parameter.name: parameter.default for parameter in PARAMETERS}
+    assert defaults["model.name"] == doctor.DEFAULT_MODEL
 
 
 def test_the_command_prints_json_and_fails_when_a_check_fails(tmp_path: Path) -> None:
@@ -312,7 +323,17 @@ def test_the_command_prints_json_and_fails_when_a_check_fails(tmp_path: Path) ->
     good = subprocess.run([*command, "tiny-random"], env=environment, capture_output=True, text=True, check=False)
     checks = json.loads(good.stdout)["checks"]
     names = [check["name"] for check in checks]
-    assert {"python", "torch", "CUDA", "attention", "ROS runtime", "loopback", "receive buffer", "model"} <= set(names)
+    assert {
+        "python",
+        "torch",
+        "CUDA",
+        "attention",
+        "image decoder",
+        "ROS runtime",
+        "loopback",
+        "receive buffer",
+        "model",
+    } <= set(names)
     assert good.returncode == 0, [check for check in checks if check["state"] == FAIL]
     bad = subprocess.run([*command, "./gone"], env=environment, capture_output=True, text=True, check=False)
     assert bad.returncode == 1

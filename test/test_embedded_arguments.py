@@ -62,7 +62,7 @@ def test_malformed_arguments_are_named(args, said):
     assert said in str(caught.value)
 
 
-def test_arguments_outside_of_ros_args_are_left_alone():
+def test_arguments_outside_of_ros_args_are_kept():
     found = Arguments.parse(["ask", "--ros-args", "-p", "a:=1", "--", "-p", "what?", "--ros-args", "-p", "b:=2"])
     assert found.others == ["ask", "-p", "what?"]
     assert found.parameter_overrides("/n") == {"a": 1, "b": 2}
@@ -120,7 +120,7 @@ def test_later_arguments_replace_earlier_ones(tmp_path):
         ("ros__parameters:\n  a: 1\n", "/**"),
     ],
 )
-def test_bad_parameter_files_are_named_with_what_is_wrong(tmp_path, text, said):
+def test_an_error_in_a_parameter_file_names_file_and_reason(tmp_path, text, said):
     path = tmp_path / "bad.yaml"
     path.write_text(text)
     with pytest.raises(ROSArgumentError) as caught:

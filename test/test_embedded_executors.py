@@ -175,7 +175,7 @@ def test_a_node_belongs_to_an_executor_once(node):
     assert executor.get_nodes() == []
 
 
-def test_timers_keep_their_period_and_do_not_make_up_for_what_they_missed(node):
+def test_timers_keep_their_period_and_skip_missed_periods(node):
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     stamps = []

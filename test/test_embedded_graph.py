@@ -82,7 +82,7 @@ def test_two_nodes_of_one_name_are_both_visible(node, start):
     assert wait_until(lambda: node.get_node_names_and_namespaces().count(("twin", "/robot")) == 1)
 
 
-def test_what_is_destroyed_leaves_the_graph(node):
+def test_destroyed_entities_leave_the_graph(node):
     other = Node("other", start_parameter_services=False)
     publisher = other.create_publisher(String, "t", 1)
     assert wait_until(lambda: node.count_publishers("t") == 1)

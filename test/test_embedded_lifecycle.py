@@ -111,7 +111,7 @@ def test_a_transition_runs_its_callback_with_the_state_before_and_reaches_its_go
 
 
 @pytest.mark.parametrize(("label", "start", "goal"), PUBLIC.values())
-def test_a_failure_goes_back_and_a_shutdown_that_fails_is_final_all_the_same(managed, label, start, goal):
+def test_a_failure_returns_to_the_start_state_and_a_failed_shutdown_is_final(managed, label, start, goal):
     managed.go_to(start)
     managed.script[label] = FAILURE
     assert managed._change_state(label) is FAILURE
@@ -140,7 +140,7 @@ def test_an_error_an_exception_and_a_missing_return_lead_through_on_error(
 
 
 @pytest.mark.parametrize("state", WAY_TO)
-def test_what_is_not_possible_in_a_state_is_refused_and_changes_nothing(managed, state):
+def test_an_impossible_transition_is_refused_and_changes_nothing(managed, state):
     managed.go_to(state)
     for label in ("configure", "cleanup", "activate", "deactivate", "shutdown"):
         if (label, state) not in [(other, start) for other, start, _ in PUBLIC.values()]:
@@ -271,7 +271,7 @@ def patient(ros: None) -> Iterator[tuple[Patient, Manager]]:
         node.go_on.set()
 
 
-def test_a_manager_leads_a_node_through_its_life_and_hears_of_every_step(patient):
+def test_a_manager_runs_every_transition_and_receives_every_event(patient):
     node, manager = patient
     node.go_on.set()
     assert wait_until(lambda: node._transition_events.get_subscription_count() > 0)
@@ -324,7 +324,7 @@ def test_a_request_that_is_not_possible_is_refused_and_the_node_goes_on(patient)
     assert manager.change(Transition.TRANSITION_CONFIGURE)
 
 
-def test_while_a_transition_is_under_way_the_node_says_so_and_refuses_another(patient):
+def test_a_second_transition_is_refused_while_one_runs(patient):
     node, manager = patient
     configuring = manager.change_later(Transition.TRANSITION_CONFIGURE)
     assert wait_until(lambda: manager.state == (10, "configuring"))
@@ -341,7 +341,7 @@ def test_while_a_transition_is_under_way_the_node_says_so_and_refuses_another(pa
     assert manager.state == (2, "inactive")
 
 
-def test_a_client_can_draw_the_whole_graph(patient):
+def test_a_client_gets_the_complete_transition_graph(patient):
     _, manager = patient
     assert [(s.id, s.label) for s in manager.ask("get_available_states").available_states] == [
         (state.state_id, state.label) for state in STATES.values()

@@ -51,7 +51,7 @@ def test_signals_end_spinning_promptly_and_leave_nothing_behind(start, number, k
     assert "Traceback" not in process.stderr
 
 
-def test_a_process_that_forgets_to_shut_down_ends_all_the_same(start):
+def test_a_process_ends_without_shutdown(start):
     process = start(
         """
         from flash_vstream_ros.ros import *
@@ -83,7 +83,7 @@ def test_a_runtime_that_does_not_exist_is_refused(start):
     assert "FLASH_VSTREAM_RUNTIME is 'ros1', expected 'rclpy' or 'embedded'" in process.stderr
 
 
-def test_without_any_runtime_the_error_says_what_to_install(start):
+def test_without_any_runtime_the_error_names_the_packages_to_install(start):
     process = start(
         """
         import sys
@@ -96,7 +96,7 @@ def test_without_any_runtime_the_error_says_what_to_install(start):
     assert "pip install cyclonedds" in process.stderr
 
 
-def test_rclpy_without_this_packages_interfaces_says_what_to_build(start, tmp_path):
+def test_rclpy_without_this_packages_interfaces_names_the_build(start, tmp_path):
     package = tmp_path / "fake" / "rclpy"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
@@ -120,7 +120,7 @@ def test_a_bad_argument_ends_in_a_sentence(start):
     assert "-p nothing: expected name:=value" in process.stderr
 
 
-def test_init_and_shutdown_can_be_repeated_and_misuse_is_told():
+def test_init_and_shutdown_can_be_repeated_and_misuse_raises():
     for _ in range(3):
         init(args=[])
         assert ok()

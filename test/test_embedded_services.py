@@ -214,7 +214,7 @@ def test_the_vendor_of_a_middleware_is_known(rmw, vendor):
     assert VENDORS.get(own_vendor(rmw)) == vendor
 
 
-def test_threads_that_look_at_peers_at_once_see_each_as_it_is(node):
+def test_threads_read_the_data_of_peers_concurrently(node):
     service = node.create_service(AskScene, "looked_at", lambda request, response: response)
     clients = [node.create_client(AskScene, "looked_at") for _ in range(4)]
     writer = service.writer.entity

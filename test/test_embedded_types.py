@@ -95,7 +95,7 @@ def test_bytes_and_integers_both_set_a_byte():
         CameraInfo(k=np.arange(9.0), d=[1.0, 2.0]),
     ],
 )
-def test_what_is_serialised_is_deserialised_again(message):
+def test_messages_survive_serialisation(message):
     raw = serialize(message)
     assert len(raw) % 4 == 0
     assert deserialize(raw, type(message)) == (message, False)

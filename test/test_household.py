@@ -24,7 +24,7 @@ from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.models.household_settings import FRAME_S, LOADING, MEMORY, SLOT_S, slots_by
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import HOUSEHOLD, HOUSEHOLD_FOLDER
-from flash_vstream_ros.node.parameters import SUMMARY_PROMPT
+from flash_vstream_ros.node.parameter_table import SUMMARY_PROMPT
 
 SEEDS = range(300_000, 300_005)
 MINUTES = 8.0

@@ -45,7 +45,7 @@ def frames_of(count: int, seed: int = 0, size: tuple[int, int] = (70, 90)) -> li
 
 
 def answer_of(model: FlashVStreamLLaVA, count: int = 12) -> list[int]:
-    snapshot = model.clip(frames_of(count), range(count))
+    snapshot = model.video_memory(frames_of(count), range(count))
     return [token.id for token in model.answer(snapshot, "What is the box?", 12)]
 
 
@@ -83,7 +83,7 @@ def test_the_prompt_is_vicunas_with_the_memory_after_the_user_and_the_question_a
 
 @pytest.mark.parametrize("count", [1, 2, 5, 12])
 def test_the_answer_is_that_of_plain_transformers_on_the_same_prompt(model, count):
-    snapshot = model.clip(frames_of(count), range(count))
+    snapshot = model.video_memory(frames_of(count), range(count))
     prompt = prefill(model.networks, snapshot, model._prompt.before, model._prompt.after("Where?"))
     expected = model.networks.language.generate(
         inputs_embeds=prompt.embeds,
@@ -97,7 +97,7 @@ def test_the_answer_is_that_of_plain_transformers_on_the_same_prompt(model, coun
 
 
 def test_attention_is_told_in_the_order_of_the_entries(model):
-    snapshot = model.clip(frames_of(12), range(12))
+    snapshot = model.video_memory(frames_of(12), range(12))
     answer = model.answer(snapshot, "What?", 2)
     assert list(answer.attention) == [0.0] * len(snapshot.entries)
     list(answer)

@@ -66,14 +66,14 @@ def test_a_pause_drops_frames_by_that_name_and_questions_are_answered(robot: Kee
     robot.see(range(10, 14))
     before = robot.drops().get("paused", 0)
     assert robot.trigger("pause").success
-    assert robot.trigger("pause").message == "paused already"
+    assert robot.trigger("pause").message == "already paused"
     robot.see(range(14, 18))
     assert robot.drops()["paused"] == before + 4
     assert robot.status.paused
     assert robot.status.slots == 2
     assert robot.status.newest_frame.sec == 17
     assert robot.ask(robot.request("What is there?")).error_code == 0
-    assert robot.trigger("resume").message == "frames are taken in again"
+    assert robot.trigger("resume").message == "resumed"
     robot.see(range(18, 20))
     assert robot.fresh_status().slots == 3
     assert not robot.status.paused
@@ -83,7 +83,7 @@ def test_a_pause_drops_frames_by_that_name_and_questions_are_answered(robot: Kee
 def test_a_reset_forgets_everything_and_earlier_stamps_are_taken(robot: Keeper) -> None:
     robot.see(range(1000, 1006))
     reply = robot.trigger("reset")
-    assert (reply.success, reply.message) == (True, "forgot everything: 3 slots")
+    assert (reply.success, reply.message) == (True, "forgot all 3 slots")
     assert robot.fresh_status().memory_entries == robot.status.slots == robot.status.memory_bytes == 0
     assert robot.ask(robot.request("What is there?")).error_code == 2
     robot.see(range(5, 9))
@@ -174,7 +174,7 @@ def test_the_command_line_lists_and_forgets(node: NodeProcess, robot: Keeper) ->
     robot.see(range(1, 9))
     listed = json.loads(memory("list", "--json", "--since", "3", "--until", "4").stdout)
     assert [entry["since"]["sec"] for entry in listed["entries"]] == [3, 3]
-    assert memory("forget", "--since", "3", "--until", "4").stdout == "forgot 1 slots\n"
+    assert memory("forget", "--since", "3", "--until", "4").stdout.startswith("forgot 1 slots")
     lines = memory("list").stdout.splitlines()
     assert lines[-1] == "(6 entries)"
     assert lines[0].startswith("key frame  camera  1.0 s to 2.0 s")
@@ -242,7 +242,7 @@ def test_a_defect_is_answered_and_a_busy_worker_is_not_waited_for_for_ever(
         patch.setattr(MemoryCommands, "entries", lambda *_: 1 / 0)
         reply = bench.call(ListMemory, "list_memory")
         assert reply.error_code == reply.INTERNAL  # type: ignore[attr-defined]
-    monkeypatch.setattr("flash_vstream_ros.node.memory_services.PATIENCE_S", 0.2)
+    monkeypatch.setattr("flash_vstream_ros.node.memory_services.STEP_TIMEOUT_S", 0.2)
     release = threading.Event()
     bench.engine.order(lambda _: release.wait(WAIT_S))
     reply = bench.call(Forget, "forget", since=stamp_at(1.0))

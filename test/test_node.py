@@ -162,6 +162,9 @@ def test_a_client_hears_the_pieces_of_its_own_answers_only(robot: Robot) -> None
 
 
 def test_cancel_ends_one_question_and_leaves_the_others(robot: Robot) -> None:
+    start = robot.fresh_status().newest_frame.sec + 1
+    robot.see([start, start + 1])
+
     def long(question_id: str) -> Any:
         request = robot.request("A long story", max_new_tokens=60_000, deadline_s=60.0)
         request.question_id = question_id

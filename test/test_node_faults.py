@@ -250,13 +250,12 @@ def test_a_node_of_another_name_that_offers_the_same_service_is_noticed(tmp_path
         assert f"{space}/flash_vstream offers {space}/ask_scene too" in second.log
 
 
-@pytest.mark.parametrize("remedy", ["__ns:={space}/second", "__node:=other -r ask_scene:=ask_other"])
-def test_what_the_warning_about_duplicates_advises_helps(tmp_path: Path, remedy: str) -> None:
+@pytest.mark.parametrize(("below", "remaps"), [("/second", ""), ("", "-r __node:=other -r ask_scene:=ask_other")])
+def test_what_the_warning_about_duplicates_advises_helps(tmp_path: Path, below: str, remaps: str) -> None:
     space = new_namespace()
-    helped = ["-r", *remedy.format(space=space).split()]
     with (
         NodeProcess(tmp_path, namespace=space) as first,
-        NodeProcess(tmp_path, helped, namespace=space) as second,
+        NodeProcess(tmp_path, remaps.split(), namespace=space + below) as second,
         Robot(space) as robot,
     ):
         robot.wait_until_ready()

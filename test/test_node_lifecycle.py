@@ -131,7 +131,7 @@ def test_the_memory_of_a_resting_node_can_be_listed_and_forgotten(waiting: Life)
     waiting.see(1, 2, 3, 4)
     assert waiting.manager.change("deactivate") == [True]
     assert {entry.since.sec for entry in call(ListMemory, "list_memory").entries} == {1, 3}
-    assert call(Trigger, "reset").message == "forgot everything: 2 slots"
+    assert call(Trigger, "reset").message == "forgot all 2 slots"
     assert waiting.wait_for_state(MemoryStatus.INACTIVE).memory_entries == 0
     assert waiting.manager.change("activate") == [True]
     assert waiting.see(1, 2).slots == 1

@@ -299,7 +299,7 @@ def test_a_stream_of_frames_is_answered_as_the_clip_while_nothing_is_compressed(
         low, detail = llava.encode(frames[first : first + 2], llava.grid(70, 90))
         memory.insert(Slot("", "", first * SECOND, (first + 1) * SECOND, low, detail, llava.grid(70, 90)))
     stamps = [number * SECOND for number in range(len(frames))]
-    clip, stream = llava.clip(frames, stamps), memory.snapshot()
+    clip, stream = llava.video_memory(frames, stamps), memory.snapshot()
     said = [[token.id for token in llava.answer(each, "What?", 8)] for each in (clip, stream)]
     assert said[0] == said[1]
     assert llava.tokens(stream) == memory.tokens == llava.tokens(clip)

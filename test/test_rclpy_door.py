@@ -18,7 +18,7 @@ def before_iron() -> ModuleType:
     return before_iron
 
 
-def test_what_was_destroyed_before_its_turn_is_passed_over(before_iron: ModuleType) -> None:
+def test_an_entity_destroyed_before_it_is_taken_is_skipped(before_iron: ModuleType) -> None:
     from rclpy.exceptions import InvalidHandle
 
     def take(entity: str) -> str:

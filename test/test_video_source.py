@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from video_files import corner_image, turn_video, write_video
 
-from flash_vstream_ros.cli.clip import at_rate
 from flash_vstream_ros.cli.sources import SECOND, SourceError, open_source
+from flash_vstream_ros.cli.video_answer import at_rate
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 UNEVEN_MS = (0, 100, 200, 900, 1500, 4000, 9000)

@@ -1,7 +1,7 @@
-"""How well a trained model answers from what each memory policy keeps, all within the same number of visual tokens.
+"""Share of questions that a trained model answers right from each memory policy, at equal numbers of visual tokens.
 
 Patrols of the demo's robot in worlds that training never saw, rendered and encoded as the streaming node does at
-sample_fps 0.5, asked about at a few moments of each.
+sample_fps 0.5. Questions are asked at several moments of each.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from flash_vstream_ros.models.names import HOUSEHOLD
 from flash_vstream_ros.node.parameter_table import SUMMARY_PROMPT
 from flash_vstream_ros.progress import progress, tracked
 
+from .evidence import Ranked, evidence_scores, ranked_evidence
 from .policies import OFFLINE, Budget, policies
 
 SECOND = 1_000_000_000
@@ -57,12 +58,14 @@ class Outcome:
 
     asked: list[Asked] = field(default_factory=list)
     summaries: list[Summary] = field(default_factory=list)
+    evidence: list[Ranked] = field(default_factory=list)  # of the policy flash
     tokens: dict[str, int] = field(default_factory=dict)  # most visual tokens of a prompt, by policy
     moments: int = 0
 
     def add(self, other: Outcome) -> None:
         self.asked += other.asked
         self.summaries += other.summaries
+        self.evidence += other.evidence
         self.tokens = {name: max(self.tokens.get(name, 0), most) for name, most in other.tokens.items()}
         self.moments += other.moments
 
@@ -121,6 +124,7 @@ def stream(
         outcome.asked += [
             Asked(question, {name: marks[name][index] for name in marks}) for index, question in enumerate(asked)
         ]
+        outcome.evidence += ranked_evidence(model, world, flash.snapshot(), asked)
         for window, seconds in SUMMARIES_S.items():
             since = max(now - seconds, 0.0)
             (said_of_it,) = batched_answers(
@@ -151,6 +155,7 @@ def figures(outcome: Outcome) -> dict[str, Any]:
             }
             for policy, tokens in outcome.tokens.items()
         },
+        "evidence": evidence_scores(outcome.evidence),
         "summaries": {window: _scores([s for s in outcome.summaries if s.window == window]) for window in SUMMARIES_S},
     }
 
@@ -232,6 +237,12 @@ def show(result: dict[str, Any]) -> None:
     print(
         f"\nflash, things where training never showed them: {_percent(flash['held out'])} % of {asked['held out']}"
         f" right, others of these kinds: {_percent(flash['not held out'])} % of {asked['not held out']}"
+    )
+    evidence = result["evidence"]
+    print(
+        f"flash, evidence of {evidence['questions']} questions about things: the first entry shows it in"
+        f" {_percent(evidence['precision_at_1'])} %, one of three in {_percent(evidence['hit_at_3'])} %,"
+        f" a random entry in {_percent(evidence['random_entry'])} %"
     )
     for window, scores in summaries.items():
         print(

@@ -1,4 +1,4 @@
-"""Many questions on one snapshot at a time: what the memory shows goes through the language model once."""
+"""Answer many questions about one snapshot: the memory part of the prompt is prefilled once."""
 
 from __future__ import annotations
 

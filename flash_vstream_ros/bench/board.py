@@ -1,4 +1,4 @@
-"""What a machine tells of itself while it works: electric power, and the most memory taken."""
+"""Electric power and peak memory of the machine, as it reports them."""
 
 from __future__ import annotations
 

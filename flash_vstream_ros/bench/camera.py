@@ -1,6 +1,6 @@
-"""Camera images over the wire: how many reach the node's callback, and how long it holds the executor.
+"""Transport of camera images: how many reach the node's callback, and how long the callback occupies the executor.
 
-A process of its own publishes images at a camera's rate; the real node, with the tiny model, receives them.
+A second process publishes images at a camera's rate; the real node, with the tiny model, receives them.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 @contextmanager
 def running(node_type: type[VStreamNode], args: Sequence[str]) -> Iterator[tuple[VStreamNode, threading.Thread]]:
     """The node and the thread that spins it, in this process; closed in the order of the node's own main."""
+    from flash_vstream_ros.engine.throttled_log import ThrottledLog
+    from flash_vstream_ros.node.callback_guard import spin_guarded
     from flash_vstream_ros.ros import MultiThreadedExecutor, init, shutdown
 
     init(args=args)
     node = node_type()
     executor = MultiThreadedExecutor(num_threads=node.threads_needed)
     executor.add_node(node)
-    spinning = threading.Thread(target=executor.spin)
+    spinning = threading.Thread(target=spin_guarded, args=(executor, ThrottledLog(node.log.error)))
     spinning.start()
     try:
         yield node, spinning

@@ -1,4 +1,4 @@
-"""A camera in a process of its own: rgb8 images of noise at a steady rate, stamped at their nominal times."""
+"""A camera in its own process: rgb8 noise images at a steady rate, stamped with their nominal times."""
 
 from __future__ import annotations
 

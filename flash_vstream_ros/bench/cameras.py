@@ -1,8 +1,8 @@
-"""Several cameras at full rate with questions meanwhile: what became of every image, and how long callbacks took.
+"""Several cameras at full rate during questions: what happens to every image, and how long callbacks take.
 
-Each camera is a process of its own, the one who asks is another, and the real node with the tiny model runs in this
-one. An image that was sent is either received, and then accounted for by the engine, or missing, which its
-neighbours' stamps tell; a missing one is put down to what was seen to lose it.
+Each camera is a process, the client that asks is another, and the real node with the tiny model runs in this one.
+An image that was sent is either received, and then accounted for by the engine, or missing, which a gap in the stamps
+shows. A missing image is attributed to the part that was seen to lose it.
 """
 
 from __future__ import annotations

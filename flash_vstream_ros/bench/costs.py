@@ -1,4 +1,4 @@
-"""Operations and bytes of what a Qwen2-VL and its memory do, by arithmetic from its configuration."""
+"""Operations and bytes of a Qwen2-VL and its memory, computed from the configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What has to hold of a run of `bench speed`."""
+"""Criteria that a run of `bench speed` has to meet."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Bytes that cross between host and device, counted where torch is told to move them.
+"""Count the bytes copied between host and device, by intercepting the calls to torch.
 
-Where there is no GPU the device is played: what is put on it, and all that is computed from that, counts as being
-there, says that it is, and goes on being computed by the CPU.
+Without a GPU the device is simulated: tensors placed on it, and results computed from them, report that device while
+the CPU computes them.
 """
 
 from __future__ import annotations

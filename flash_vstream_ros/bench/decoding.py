@@ -1,7 +1,7 @@
-"""What a token of an answer costs beside its floor, and what each of the things that make it cheap gains.
+"""Time per generated token against its lower bound, and the gain of each optimisation of decoding.
 
-What is compared is timed in turn, in one process, on the same keys and values; a gain is the median of the ratios of
-neighbours. First questions are asked of fresh processes.
+The variants are timed in turn, in one process, on the same keys and values; a gain is the median of the ratios of
+neighbouring runs. First questions are asked in new processes.
 """
 
 from __future__ import annotations

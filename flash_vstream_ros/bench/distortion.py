@@ -1,6 +1,6 @@
-"""How much of a long stream the memory keeps.
+"""Distortion of the memory of a long stream.
 
-Weighted distortion, the sum over slots of |slot - centroid of its cluster|^2, on a stream that drifts and comes back:
+Weighted distortion, the sum over slots of |slot - centroid of its cluster|^2, on a stream that drifts and returns:
 online Ward clustering against published offline k-means over the whole stream and against the released streaming
 rule.
 """

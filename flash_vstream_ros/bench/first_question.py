@@ -1,4 +1,4 @@
-"""A process that has just started: how long the first token of each of its first questions takes."""
+"""Time to the first token of each of the first questions in a new process."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Which published model fits into how much memory, with the Flash Memory that goes with it: computed, not measured.
+"""Which published model fits into how much memory, together with its Flash Memory: computed, not measured.
 
-Every figure comes from what would be allocated: the networks of transformers and the tensors of the memory, made on
-torch's meta device, which has shapes and no storage.
+Every figure comes from what would be allocated: the networks of transformers and the tensors of the memory, created
+on torch's meta device, which has shapes and no storage.
 """
 
 from __future__ import annotations

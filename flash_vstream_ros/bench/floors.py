@@ -1,4 +1,4 @@
-"""What a machine can do at best: how fast it copies and how fast it multiplies matrices, as measured on it now."""
+"""Lower bounds of this machine: its copy bandwidth and its matrix-multiplication rate, measured now."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Taking in frames: what a scene that rests costs beside one that moves, how many frames a second there can be, and how
-old the memory gets while a client asks one question after another.
+"""Frame ingest: cost of a static scene against a moving one, highest frame rate, and age of the memory while a client
+asks one question after another.
 
-Everything runs through the engine's own mailboxes, decoder, gate, tower and memory; pictures are those of the demo's
-robot, as messages of the camera.
+Frames pass through the engine's own mailboxes, decoder, static-scene filter, vision tower and memory; they are images
+of the demo's robot, as camera messages.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How fast camera frames are taken in, by the node's own way in: mailbox, preprocessing, vision tower, memory."""
+"""Rate at which camera frames are ingested by the engine: mailbox, preprocessing, vision tower, memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One stream of 10 h: questions to the memory at four lengths of it, and the released procedure beside it after 1 h."""
+"""A stream of 10 h: questions to the memory at four lengths, and the released procedure compared after 1 h."""
 
 from __future__ import annotations
 

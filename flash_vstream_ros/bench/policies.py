@@ -1,6 +1,6 @@
-"""What else a memory could keep of a stream with the same number of visual tokens.
+"""Other memory policies with the same number of visual tokens.
 
-Each policy takes in slots and gives snapshots, as Flash Memory does. The offline ones hold every slot to choose from.
+Each policy takes slots and gives snapshots, as Flash Memory does. The offline ones keep every slot to choose from.
 """
 
 from __future__ import annotations

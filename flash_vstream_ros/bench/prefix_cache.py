@@ -1,8 +1,8 @@
-"""Time to the first token of an answer, cold and warm, after 10 minutes and after 10 hours of stream.
+"""Time to the first token of an answer, cached and uncached, after 10 minutes and after 10 hours of stream.
 
-The same questions are asked in turn of both memories, cold (the whole prompt is read) and warm (what does not depend on
-the question was read before), through the engine's own reader and dialogue. Slots are encoded once and come again and
-again, never twice the same.
+The same questions are asked in turn of both memories, uncached (the whole prompt is prefilled) and cached (the prompt
+up to the question was prefilled before), through the engine's own reader and dialogue. Slots are encoded once and
+repeated with noise, so that no two are equal.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sizes of the published models, as their config.json on the hub has them; what no size follows from is left out."""
+"""Sizes of the published models, from their config.json on the hub; fields that affect no size are left out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the figures of `bench speed` come to: the floor of each, and the ratios of one to another."""
+"""Lower bounds and ratios of the figures of `bench speed`."""
 
 from __future__ import annotations
 

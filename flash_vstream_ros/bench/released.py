@@ -1,7 +1,7 @@
 """The streaming rule of the released code, as a baseline only.
 
-Each step clusters the K centroids and the new slot into K from a random start: in effect a random entry is merged
-with its neighbour, every step.
+Each step clusters the K centroids and the new slot into K from a random start: in effect it merges a random entry with
+its neighbour at every step.
 """
 
 from __future__ import annotations

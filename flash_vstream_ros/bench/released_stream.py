@@ -1,8 +1,8 @@
-"""The streaming procedure of the released code as a whole, as a baseline only: what a slot and a question cost there.
+"""The streaming procedure of the released code, as a baseline only: cost of a slot and of a question.
 
-Every slot's maps are kept on the host, before the merger. A slot brings all of them to the device and back, is
-clustered with the centroids from a random start, has DAM retrieved from all slots anew, and the merger run over all of
-the memory. A question reads the whole prompt.
+The feature maps of every slot are kept on the host, before the merger. For each slot all of them are copied to the
+device and back, clustered with the centroids from a random start, searched again for DAM, and the merger runs over the
+whole memory. A question prefills the whole prompt.
 """
 
 from __future__ import annotations

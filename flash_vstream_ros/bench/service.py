@@ -1,7 +1,7 @@
-"""The same questions at the streaming node and offline: does the wire cost answers?
+"""Share of right answers over /ask_scene and offline, to the same questions.
 
-Short patrols of the demo, all questions that their end allows: once over ROS topics and /ask_scene, once on a memory
-filled in this process.
+Short patrols of the demo and all questions that their end allows: once over ROS topics and /ask_scene, once from a
+memory filled in this process.
 """
 
 from __future__ import annotations

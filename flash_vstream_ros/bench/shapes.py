@@ -1,4 +1,4 @@
-"""Networks of the published shapes with random weights, and whether there is room for what is measured with them."""
+"""Networks of the published shapes with random weights, and a check that a benchmark of them fits into memory."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ HANG_S = 20.0
 STEP_S = 0.05  # between the moments of two rounds
 MOMENTS = 20
 # Python's own, rclpy's "cannot use Destroyable" and what its futures print, rcl's own after the end of the context.
-NOISE = re.compile(r"Traceback|Error\b|Destroyable|never retrieved|context is invalid|not everything stopped")
+NOISE = re.compile(r"Traceback|^[\w.]+Error\b|Destroyable|never retrieved|context is invalid|not everything stopped")
 ARGUMENTS = ("-p", "model.max_pixels:=12544", "-p", "model.warm_up:=false", "-p", "status.period_s:=0.05")
 
 

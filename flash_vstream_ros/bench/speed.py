@@ -1,8 +1,8 @@
-"""How fast everything is on this machine, beside what the machine can do at best and beside the released procedure.
+"""Time of every stage on this machine, against its lower bound and against the released procedure.
 
-One run with random weights of a published shape: frames taken in, updates of the memory, questions cold and warm along
-a stream of 10 h, decoding. Each time stands beside its floor, which follows by arithmetic from the measured rates of
-copying and of matrix products. The released streaming procedure runs beside it on the same slots.
+One run with random weights of a published shape: frame ingest, memory updates, cached and uncached questions along a
+stream of 10 h, decoding. The lower bound of each time is computed from the measured rates of copying and of matrix
+products. The released streaming procedure runs on the same slots.
 """
 
 from __future__ import annotations

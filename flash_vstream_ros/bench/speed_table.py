@@ -1,4 +1,4 @@
-"""The figures of `bench speed` in lines of text."""
+"""The figures of `bench speed` as lines of text."""
 
 from __future__ import annotations
 

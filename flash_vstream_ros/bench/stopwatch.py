@@ -1,4 +1,4 @@
-"""How long the parts of some work take, on a device that works on while the host goes ahead."""
+"""Time the parts of some work on a device that runs asynchronously to the host."""
 
 from __future__ import annotations
 

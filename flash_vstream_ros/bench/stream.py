@@ -1,7 +1,7 @@
-"""A long stream through the real path: frames, the tiny model, Flash Memory. Does anything grow?
+"""A long stream through the real path (frames, the tiny model, Flash Memory): nothing may grow.
 
 Compares the last 1,000 slots with the 1,000 after the memory was full: time per update, tokens, bytes as the memory
-reports them and as they are found by walking its tensors, and the size of the whole process.
+reports them and as found by walking its tensors, and the size of the process.
 """
 
 from __future__ import annotations

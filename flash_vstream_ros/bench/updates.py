@@ -1,4 +1,4 @@
-"""An update of the memory beside one by the released procedure: time, parts, what crosses to the host, what is held."""
+"""Memory updates against those of the released procedure: time, parts, bytes copied to the host, bytes held."""
 
 from __future__ import annotations
 

@@ -61,6 +61,9 @@ def examine(model: str) -> list[Check]:
         *(check_package(*package, needed=not (native and package[0] in EMBEDDED_ONLY)) for package in PACKAGES),
         check_cuda(),
         check_attention(),
+        check_image_decoder()
+        if runtime.state != FAIL
+        else Check("image decoder", FAIL, "not tried", "see ROS runtime"),
         runtime,
         check_domain(),
         check_discovery(),
@@ -166,6 +169,14 @@ def check_attention() -> Check:
             "works; flash-attn is faster where it builds: pip install --no-build-isolation 'flash_vstream_ros[flash]'",
         )
     return Check("attention", OK, str(choice))
+
+
+def check_image_decoder() -> Check:
+    """Which decoder image.decoder auto chooses, and why."""
+    from flash_vstream_ros.ros.cv_bridge_decoder import choose_decoder
+
+    choice = choose_decoder("auto")
+    return Check("image decoder", OK, f"{choice.name}: {choice.reason}")
 
 
 def check_runtime(environment: Mapping[str, str] = os.environ) -> Check:

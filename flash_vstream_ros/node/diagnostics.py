@@ -1,6 +1,6 @@
-"""What /diagnostics says: levels, sentences and values from what the engine tells, by the thresholds below.
+"""Reports for /diagnostics: levels, sentences and values from the engine's status, by the thresholds below.
 
-Thresholds are on the node's clock, so that they mean the same in simulated time.
+Thresholds are in the node's time, so that they mean the same in simulated time.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from flash_vstream_ros.engine.ingest.mailbox import FrameCounts
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.engine.status import Status
 
-SILENT_S = 3.0  # or two sampling periods, when those are longer: WARN
-LOST_S = 30.0  # or twenty: ERROR
-LATE_S = 5.0  # age of an image when it comes, and how far its stamp may be ahead: WARN
-MANY_DROPS = 0.1  # share of the frames that were due: WARN; all of them: ERROR
-FEWEST_DROPS = 3  # frames; fewer say nothing
-WANTED = frozenset({"paused", "forgotten"})  # drops that somebody asked for are no loss
-WINDOW = 10  # periods that rates and drops are taken over
+SILENT_S = 3.0  # without an image, or two sampling periods if those are longer: WARN
+LOST_S = 30.0  # or twenty sampling periods: ERROR
+LATE_S = 5.0  # age of an image on arrival, or its stamp ahead of the clock: WARN
+MANY_DROPS = 0.1  # share of the frames that were due and dropped: WARN; all of them: ERROR
+FEWEST_DROPS = 3  # frames; fewer are not reported
+REQUESTED = frozenset({"paused", "forgotten"})  # drops that a user asked for are not a problem
+WINDOW = 10  # diagnostic periods over which rates and drops are computed
 
 SECOND_NS = 1_000_000_000
 
@@ -48,8 +48,8 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Look:
-    """What the engine told at one moment of the node's clock."""
+class Observation:
+    """The engine's status at one moment of the node's clock."""
 
     now_ns: int
     status: Status
@@ -60,15 +60,15 @@ class Look:
 
 @dataclass(frozen=True)
 class CameraView:
-    """One camera over the last periods. Durations in seconds of the node's clock."""
+    """One camera over the last periods. Durations in seconds of the node's time."""
 
     name: str
     topic: str
     before: FrameCounts
     now: FrameCounts
     elapsed_s: float  # between the two
-    silent_s: float  # since an image came, or since the engine waits for one
-    period_s: float  # between the last two looks
+    silent_s: float  # since the last image, or since images are expected
+    period_s: float  # between the last two observations
     age_s: float  # of the newest stamp; 0 before the first
     sample_period_s: float
     unheard: tuple[str, ...] = ()  # what is known of publishers that cannot be heard
@@ -86,32 +86,32 @@ class CameraView:
 
 
 class History:
-    """The looks of the last periods, and since when each camera is silent. Not thread safe."""
+    """The observations of the last periods, and since when each camera is silent. Not thread safe."""
 
     def __init__(self) -> None:
-        self._looks: deque[Look] = deque(maxlen=WINDOW + 1)
+        self._observations: deque[Observation] = deque(maxlen=WINDOW + 1)
         self._heard: dict[str, tuple[int, int]] = {}  # of each camera: images received, and since when
 
-    def add(self, look: Look) -> None:
-        """A clock that went back, or an engine that counts anew, begins a new history."""
-        newest = self._looks[-1] if self._looks else look
-        if look.now_ns < newest.now_ns or look.status.frames.received < newest.status.frames.received:
-            self._looks.clear()
+    def add(self, observation: Observation) -> None:
+        """Add one. A clock that went back, or counters that restarted, begin a new history."""
+        newest = self._observations[-1] if self._observations else observation
+        if observation.now_ns < newest.now_ns or observation.status.frames.received < newest.status.frames.received:
+            self._observations.clear()
             self._heard.clear()
-        if self._looks and look.now_ns == self._looks[-1].now_ns:
-            self._looks[-1] = look  # the clock stands still: rates stay those of when it ran
+        if self._observations and observation.now_ns == self._observations[-1].now_ns:
+            self._observations[-1] = observation  # the clock stands still: keep the rates from when it ran
         else:
-            self._looks.append(look)
-        for camera, counts in look.status.cameras:
-            if self._heard.get(camera, (-1, 0))[0] != counts.received or not _watched(look.status.state):
-                self._heard[camera] = counts.received, look.now_ns
+            self._observations.append(observation)
+        for camera, counts in observation.status.cameras:
+            if self._heard.get(camera, (-1, 0))[0] != counts.received or not _watched(observation.status.state):
+                self._heard[camera] = counts.received, observation.now_ns
 
     def camera(self, name: str, topic: str, sample_period_s: float, unheard: Sequence[str] = ()) -> CameraView | None:
-        """None before the first look, and for a camera that the engine does not have."""
-        if not self._looks or (now := self._looks[-1].counts(name)) is None:
+        """The view of one camera; None before the first observation and for an unknown camera."""
+        if not self._observations or (now := self._observations[-1].counts(name)) is None:
             return None
-        first, newest = self._looks[0], self._looks[-1]
-        before = self._looks[-2] if len(self._looks) > 1 else newest
+        first, newest = self._observations[0], self._observations[-1]
+        before = self._observations[-2] if len(self._observations) > 1 else newest
         return CameraView(
             name=name,
             topic=topic,
@@ -127,12 +127,12 @@ class History:
 
 
 def _watched(state: State) -> bool:
-    """Whether images are waited for: not while the model is loading, which leaves them aside."""
+    """Returns True if images are expected: not while the model is loading."""
     return state is State.READY
 
 
 def camera_report(view: CameraView, state: State) -> Report:
-    """A camera is judged while its images are waited for."""
+    """The report of one camera; it has findings only while images are expected."""
     findings: list[Finding] = []
     if _watched(state):
         findings = [*_unheard(view), *_silence(view), *_lateness(view), *_drops(view)]
@@ -151,7 +151,7 @@ def camera_report(view: CameraView, state: State) -> Report:
         "silent for [s]": f"{view.silent_s:.1f}",
         "received": str(view.now.received),
         "taken in": str(view.now.taken_in),
-        "taken in, without a change": str(view.now.static),
+        "taken in, static": str(view.now.static),
         "between two samples": str(view.now.gated),
         "waiting": str(view.now.pending),
         "dropped": str(view.now.dropped),
@@ -161,23 +161,25 @@ def camera_report(view: CameraView, state: State) -> Report:
 
 
 def unwatched_report(camera: str, topic: str) -> Report:
-    """A camera of a node that has no engine."""
+    """The report of a camera while there is no engine."""
     return _report(f"camera {camera}", [], "not watched: the node is not configured", {"topic": topic})
 
 
 def model_report(status: Status | None, model: str, now_ns: int) -> Report:
-    """The engine and its model; `status` is None where there is no engine."""
+    """The report of the engine and its model; `status` is None if there is no engine."""
     if status is None:
         return _report("model", [], "not configured", {"model": model})
     findings: list[Finding] = []
     if status.state is State.LOADING:
         findings.append((Level.WARN, f"loading {model}: questions are answered NOT_READY"))
     if status.state is State.FAILED:
-        findings.append((Level.ERROR, f"the model cannot be had: {status.last_error}"))
+        findings.append((Level.ERROR, f"the model failed to load: {status.last_error}"))
     if status.questions_waiting >= status.question_queue:
         findings.append((Level.WARN, f"{status.questions_waiting} questions wait: further ones are answered BUSY"))
     if now_ns == 0:
-        findings.append((Level.WARN, "the node's clock stands at 0: use_sim_time is set, does anything send /clock?"))
+        findings.append(
+            (Level.WARN, "the node's clock stands at 0: use_sim_time is set; does anything publish /clock?")
+        )
     memory = status.memory
     values = {
         "model": model,
@@ -187,7 +189,7 @@ def model_report(status: Status | None, model: str, now_ns: int) -> Report:
         **_percentiles("first token", status.first_token_s),
         **_percentiles("answer", status.answer_s),
         "questions answered": str(status.questions_answered),
-        "questions answered warm": str(status.questions_cached),
+        "questions answered from the prefix cache": str(status.questions_cached),
         "questions failed": str(status.questions_failed),
         "questions waiting": f"{status.questions_waiting} of {status.question_queue}",
         "last error": status.last_error,
@@ -196,7 +198,7 @@ def model_report(status: Status | None, model: str, now_ns: int) -> Report:
 
 
 def memory_report(status: Status | None) -> Report:
-    """What the memory holds, and of which stretch of time."""
+    """The report of the memory: its sizes and the time span that it covers."""
     if status is None or not status.memory.slots:
         return _report("memory", [], "empty", {})
     memory = status.memory
@@ -240,7 +242,7 @@ def _lateness(view: CameraView) -> list[Finding]:
 
 
 def _drops(view: CameraView) -> list[Finding]:
-    lost = {reason: count for reason, count in view.drops.items() if reason not in WANTED}
+    lost = {reason: count for reason, count in view.drops.items() if reason not in REQUESTED}
     dropped, taken = sum(lost.values()), view.now.taken_in - view.before.taken_in
     due = dropped + max(0, taken)
     if dropped < FEWEST_DROPS or dropped <= MANY_DROPS * due:
@@ -255,7 +257,7 @@ def _percentiles(work: str, seconds: tuple[float, float]) -> dict[str, str]:
 
 
 def _report(task: str, findings: list[Finding], fine: str, values: dict[str, str]) -> Report:
-    """The worst level; the worst sentences first. `fine` is said when there is nothing to find."""
+    """A report with the worst level and the worst sentences first; `fine` is its message without findings."""
     worst_first = sorted(findings, key=lambda finding: -finding[0])
     message = "; ".join(sentence for _, sentence in worst_first) or fine
     return Report(task, worst_first[0][0] if worst_first else Level.OK, message, tuple(values.items()))

@@ -15,7 +15,7 @@ from flash_vstream_ros.node.callback_guard import never_raises
 from flash_vstream_ros.node.cameras import camera_topics, full_topic
 from flash_vstream_ros.node.diagnostics import (
     History,
-    Look,
+    Observation,
     Report,
     camera_report,
     memory_report,
@@ -33,10 +33,10 @@ TOPIC = "/diagnostics"
 
 
 class DiagnosticsPublisher:
-    """Looks at the engine every `diagnostics.period_s`, by a steady clock: simulated time may stand still.
+    """Publishes every `diagnostics.period_s` by a steady clock, since simulated time may stand still.
 
-    `status` gives None where there is no engine. `unheard` may tell sentences about publishers that a camera cannot
-    hear.
+    `status` returns None if there is no engine. `unheard` returns sentences about each camera's publishers that are
+    incompatible or lose images.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class DiagnosticsPublisher:
         self._timer = Periodic(node, self._publish, settings.diagnostics_period_s, steady)
 
     def apply(self, settings: Settings) -> None:
-        """Go on with these settings."""
+        """Continue with these settings."""
         self._settings = settings
         self._timer.every(settings.diagnostics_period_s)
 
@@ -79,7 +79,7 @@ class DiagnosticsPublisher:
             self._history = History()
             cameras = [unwatched_report(name, topic) for name, topic in self._topics().items()]
             return [*cameras, model_report(None, model, now_ns), memory_report(None)]
-        self._history.add(Look(now_ns, status))
+        self._history.add(Observation(now_ns, status))
         unheard, period_s = self._unheard(), 1 / self._settings.engine.sample_fps
         cameras = [
             camera_report(view, status.state)
@@ -89,6 +89,6 @@ class DiagnosticsPublisher:
         return [*cameras, model_report(status, model, now_ns), memory_report(status)]
 
     def _topics(self) -> dict[str, str]:
-        """The full topic of each camera."""
+        """The full topic of each camera, by name."""
         topics, transport = camera_topics(self._settings.engine.cameras), self._settings.image_transport
         return {name: full_topic(self._node, topic, transport) for name, topic in topics.items()}

@@ -42,7 +42,7 @@ def error_if_it_raises(callback: Transition) -> Transition:
 
 
 class ManagedNode(LifecycleNodeMixin, Node):
-    """One transition at a time; a request for another meanwhile, or for one that is not possible, is refused."""
+    """Runs one transition at a time. Requests for impossible transitions, or during another one, are refused."""
 
     def __init__(self, name: str) -> None:
         Node.__init__(self, name)
@@ -56,12 +56,12 @@ class ManagedNode(LifecycleNodeMixin, Node):
                 service.callback = partial(self._on_change_request, service.callback)
 
     def autostart(self) -> None:
-        """Configure and activate, as soon as an executor spins this node. `starting` is true until that is done."""
+        """Configure and activate as soon as an executor spins this node. `starting` is True until then."""
         self.starting = True
         self._autostart.trigger()
 
     def wait_for_transition(self, timeout_s: float) -> None:
-        """Return when no transition is under way, or after `timeout_s` seconds."""
+        """Wait until no transition runs, at most `timeout_s` seconds."""
         if self._one_transition.acquire(timeout=timeout_s):
             self._one_transition.release()
 
@@ -71,14 +71,14 @@ class ManagedNode(LifecycleNodeMixin, Node):
                 if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
                     self.trigger_activate()
         except Exception as error:
-            self.log.warning(f"the node did not start by itself: {error}")
+            self.log.warning(f"autostart failed: {error}; use ros2 lifecycle set")
         finally:
             self.starting = False
 
     def _on_change_request(self, change: Callable[[Any, Any], Any], request: Any, response: Any) -> Any:
         wanted = request.transition.label or request.transition.id
         if not self._one_transition.acquire(blocking=False):
-            self.log.warning(f"transition {wanted!r} is refused: another one is under way")
+            self.log.warning(f"transition {wanted!r} is refused: another one is running")
             return response
         try:
             return change(request, response)

@@ -1,6 +1,6 @@
-"""The services on the memory: ~/pause, ~/resume, ~/reset, ~/forget and ~/list_memory.
+"""The memory services: ~/pause, ~/resume, ~/reset, ~/forget and ~/list_memory.
 
-Each hands its work to the engine's worker, which does it between two frames or tokens, and waits for the outcome.
+Each places a command for the engine's worker, which runs it between two frames or tokens, and waits for the result.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from flash_vstream_ros.node.requests import REQUEST_DEPTH, scope_of
 from flash_vstream_ros.ros import MutuallyExclusiveCallbackGroup, Node, QoSProfile
 from flash_vstream_ros.ros.interfaces import Forget, ListMemory, Trigger
 
-# A step of the worker takes this long at worst: one slot encoded, or one prompt read, by a large model on a CPU.
-PATIENCE_S = 60.0
+# Longest step of the worker: encoding a slot or prefilling a chunk, with a large model on a CPU.
+STEP_TIMEOUT_S = 60.0
 NO_ENGINE = "there is no memory now: the node is not configured"
 
 Result = TypeVar("Result")
 
 
 class Refused(Exception):
-    """Work that was not done: why, in the terms of the services."""
+    """A command that was not run, with the error code and message of the reply."""
 
     def __init__(self, code: ErrorCode, message: str) -> None:
         super().__init__(message)
@@ -37,16 +37,16 @@ class Refused(Exception):
 
 
 class MemoryServices:
-    """The services of `node`. `engine` gives the engine at the time of a call, or None when there is none.
+    """The services of `node`. `engine` returns the present engine, or None if there is none.
 
-    `forgotten` is called, on the thread of a service, after anything was forgotten.
+    `forgotten` is called on the service's thread after anything was forgotten.
     """
 
     def __init__(self, node: Node, engine: Callable[[], Engine | None], forgotten: Callable[[], None]) -> None:
         self._log = NodeLog(node)
         self._engine = engine
         self._forgotten = forgotten
-        # One after the other: their order is the order of what is done.
+        # One at a time: commands run in the order of the calls.
         group, qos = MutuallyExclusiveCallbackGroup(), QoSProfile(depth=REQUEST_DEPTH)
         self.services = [
             node.create_service(kind, name, callback, qos_profile=qos, callback_group=group)
@@ -61,20 +61,20 @@ class MemoryServices:
 
     def _on_pause(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def pause() -> str:
-            return "paused" if self._done(MemoryCommands.pause) else "paused already"
+            return "paused" if self._done(MemoryCommands.pause) else "already paused"
 
         return self._triggered(response, pause)
 
     def _on_resume(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def resume() -> str:
-            return "frames are taken in again" if self._done(MemoryCommands.resume) else "it was not paused"
+            return "resumed" if self._done(MemoryCommands.resume) else "was not paused"
 
         return self._triggered(response, resume)
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def reset() -> str:
             slots = self._done(MemoryCommands.reset, self._forgotten)
-            return f"forgot everything: {slots} slots"
+            return f"forgot all {slots} slots"
 
         return self._triggered(response, reset)
 
@@ -95,17 +95,17 @@ class MemoryServices:
         return self._answered(response, listed)
 
     def _done(self, work: Callable[[MemoryCommands], Result], then: Callable[[], None] = lambda: None) -> Result:
-        """The outcome of `work`, once the worker has done it and `then` was called. Raises Refused."""
+        """The result of `work`, after the worker ran it and `then` was called. Raises Refused."""
         engine = self._engine()
         if engine is None:
             raise Refused(ErrorCode.NOT_READY, NO_ENGINE)
         order = engine.order(work)
-        if not wait([order], PATIENCE_S).done and not order.done():
+        if not wait([order], STEP_TIMEOUT_S).done and not order.done():
             withdrawn = order.cancel()
             if not withdrawn:
                 order.add_done_callback(lambda _: then())
-            what = "nothing was done" if withdrawn else "it is being done now"
-            raise Refused(ErrorCode.TIMEOUT, f"the node was busy with one step for {PATIENCE_S:.0f} s; {what}")
+            what = "nothing was done" if withdrawn else "the command is running now"
+            raise Refused(ErrorCode.TIMEOUT, f"the node was busy with one step for {STEP_TIMEOUT_S:.0f} s; {what}")
         try:
             result = order.result()
         except NotReady as error:
@@ -128,11 +128,11 @@ class MemoryServices:
         return response
 
     def _guarded(self, work: Callable[[], Result]) -> tuple[Refused | None, Result | None]:
-        """What `work` returns, or why it was not done: a defect must not end the node."""
+        """The result of `work`, or why there is none. A defect is logged and becomes INTERNAL."""
         try:
             return None, work()
         except Refused as refused:
             return refused, None
         except Exception as error:
-            self._log.error(f"a service on the memory failed: {traceback.format_exc()}")
+            self._log.error(f"a memory service failed: {traceback.format_exc()}")
             return Refused(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}"), None

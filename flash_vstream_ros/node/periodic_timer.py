@@ -12,9 +12,9 @@ SHORTEST_S = 0.01
 
 
 class Periodic:
-    """Calls back every `period_s` seconds of `clock` (None: the node's), in a callback group of its own.
+    """Calls `callback` every `period_s` seconds of `clock` (None: the node's), in a callback group of its own.
 
-    0: never; what lies between 0 and 10 ms is taken as 10 ms. Thread safe.
+    A period of 0 stops it; periods below 10 ms are raised to 10 ms. Thread safe.
     """
 
     def __init__(self, node: Node, callback: Callable[[], None], period_s: float, clock: Any = None) -> None:
@@ -23,34 +23,34 @@ class Periodic:
         self._period_s = period_s
         self._clock = clock
         self._group = MutuallyExclusiveCallbackGroup()
-        self._lock = threading.Lock()  # of the timer
+        self._lock = threading.Lock()  # guards the timer
         self._timer: Any = None
         self._wanted = True
         self._restart()
 
     @property
     def running(self) -> bool:
-        """Whether it calls back."""
+        """Returns True if it calls back."""
         return self._timer is not None
 
     def every(self, period_s: float) -> None:
-        """Go on with another period, the first one from now on. The same as before changes nothing."""
+        """Continue with another period, which begins now. The same period changes nothing."""
         if period_s != self._period_s:
             self._period_s = period_s
             self._restart()
 
     def cancel(self) -> None:
-        """Do not call back until `reset`."""
+        """Stop until `reset`."""
         self._wanted = False
         self._restart()
 
     def reset(self) -> None:
-        """Go on with a whole period from now on."""
+        """Start with a whole period."""
         self._wanted = True
         self._restart()
 
     def _restart(self) -> None:
-        # A timer of rclpy's that is cancelled just when it is due blocks its callback group for good.
+        # Timer.cancel of rclpy, called just when the timer is due, blocks its callback group for good.
         with self._lock:
             if self._timer is not None:
                 self._node.destroy_timer(self._timer)

@@ -1,6 +1,6 @@
-"""The ROS 2 node: wires topics, services and the life cycle to the engine, and nothing else.
+"""The ROS 2 node: connects cameras, services, parameters and the life cycle to the engine.
 
-All of them are described in README.md; the same source runs on rclpy and on the embedded runtime.
+docs/reference/node.md describes its topics and services. The same source runs on rclpy and on the embedded runtime.
 """
 
 from __future__ import annotations
@@ -46,26 +46,27 @@ from flash_vstream_ros.ros.stamps import stamp_message
 
 NODE_NAME = "flash_vstream"
 DUPLICATES_PERIOD_S = 60.0  # between two warnings about the same duplicate
-# Threads beside those of cameras and of questions that wait: one that is answered, one that is BUSY, status, summary,
-# diagnostics, cancel, memory services, parameters, a transition, one to ask about it meanwhile.
+# Threads besides one per camera and per waiting question: the question being answered, one answered BUSY, status,
+# summary, diagnostics, cancel, memory services, parameters, a transition, and get_state during a transition.
 SPARE_THREADS = 10
 
 
 def advice(state: State, node: str, starting: bool) -> str:
-    """The end of a sentence: what makes a node in `state` answer. `starting`: it is about to do so by itself."""
+    """What makes a node in `state` answer, as the end of a sentence. `starting`: it activates itself."""
     if state is State.FAILED:
-        return f"; once that is mended: ros2 lifecycle set {node} configure, or start the node again"
+        return f"; fix that, then: ros2 lifecycle set {node} configure, or start the node again"
     if state not in (State.UNCONFIGURED, State.INACTIVE):
         return ""
     if starting:
-        return "; it is still loading and goes on by itself: ask again when ~/status says READY"
+        return "; it is still loading: ask again when ~/status says READY"
     return f"; ros2 lifecycle set {node} {'configure' if state is State.UNCONFIGURED else 'activate'}"
 
 
 class VStreamNode(LiveParameters, ManagedNode):
-    """Feeds camera images to Flash Memory and answers questions about them, when it is active.
+    """Feeds camera images to the engine and answers questions about them while it is active.
 
-    A program that runs it alone may adjust its process when a model is loaded and before it is freed.
+    `ros_args` are the arguments that ROS was initialised with, of which unused parameter files are reported. A program
+    that runs nothing else may adjust its process when a model is loaded, and before it is freed.
     """
 
     camera_type = Camera
@@ -76,7 +77,6 @@ class VStreamNode(LiveParameters, ManagedNode):
         on_model_loaded: Callable[[], None] = lambda: None,
         on_model_unloaded: Callable[[], None] = lambda: None,
     ) -> None:
-        """`ros_args`: the arguments that ROS was initialised with, of which unused parameter files are reported."""
         super().__init__(NODE_NAME)
         self._on_model_loaded, self._on_model_unloaded = on_model_loaded, on_model_unloaded
         self._log = ThrottledLog(self.log.error)
@@ -93,8 +93,8 @@ class VStreamNode(LiveParameters, ManagedNode):
         self._summaries = SummaryPublisher(self, lambda: self._engine, self._settings)
         self._memory_services = MemoryServices(self, lambda: self._engine, self._summaries.withdraw)
         self._status_timer = Periodic(self, self._on_status, self._settings.status_period_s)
-        self._diagnostics = DiagnosticsPublisher(self, self._status_where_configured, self._settings, self._unheard)
-        self._rest()
+        self._diagnostics = DiagnosticsPublisher(self, self._status_if_configured, self._settings, self._unheard)
+        self._stop_work()
         self.lock_parameters(False)
         if self._settings.autostart:
             self.autostart()
@@ -103,11 +103,11 @@ class VStreamNode(LiveParameters, ManagedNode):
 
     @property
     def threads_needed(self) -> int:
-        """Enough for the longest queue that may be asked for; the executor starts a thread when it needs one."""
+        """Threads for the longest possible request queue; the executor starts one only when it is needed."""
         return len(self._settings.engine.cameras) + MAX_QUEUE + SPARE_THREADS
 
     def close(self) -> bool:
-        """Stop the engine; questions under way are answered CANCELLED. False where a model was loading and still is."""
+        """Stop the engine; unfinished questions are answered CANCELLED. Returns False if a model is still loading."""
         self._closing = True
         ended = self._engine.stop()
         self.wait_for_transition(1.0)  # rclpy does not wait for callbacks, and destroys what this one is using
@@ -143,7 +143,7 @@ class VStreamNode(LiveParameters, ManagedNode):
         ]
         for name in unused_overrides(self):
             self.log.warning(
-                f"parameter {name!r} is ignored: it is of no camera's topic, or of no policy that can be overridden"
+                f"parameter {name!r} is ignored: it matches no camera topic, or no policy that can be overridden"
             )
         self._summaries.start()
         self._engine.activate()
@@ -151,7 +151,7 @@ class VStreamNode(LiveParameters, ManagedNode):
 
     @error_if_it_raises
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._rest()
+        self._stop_work()
         return TransitionCallbackReturn.SUCCESS
 
     @error_if_it_raises
@@ -160,14 +160,14 @@ class VStreamNode(LiveParameters, ManagedNode):
 
     @error_if_it_raises
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._rest()
+        self._stop_work()
         self._engine.stop()
         return TransitionCallbackReturn.SUCCESS
 
     @error_if_it_raises
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._rest()
-        if self._engine.state is State.FAILED:  # it says why until it is configured again
+        self._stop_work()
+        if self._engine.state is State.FAILED:  # it reports the reason until the next configure
             self.lock_parameters(False)
             return TransitionCallbackReturn.SUCCESS
         return self._drop_engine()
@@ -182,15 +182,15 @@ class VStreamNode(LiveParameters, ManagedNode):
         self._summaries.apply(settings)
         self._diagnostics.apply(settings)
 
-    def _status_where_configured(self) -> Status | None:
+    def _status_if_configured(self) -> Status | None:
         status = self._engine.status()
         return None if status.state is State.UNCONFIGURED else status
 
     def _unheard(self) -> dict[str, tuple[str, ...]]:
         return {camera.name: camera.findings for camera in list(self._cameras)}
 
-    def _rest(self) -> None:
-        """Neither listen to cameras nor answer; the memory is kept."""
+    def _stop_work(self) -> None:
+        """Unsubscribe from the cameras and refuse questions; the memory is kept."""
         while self._cameras:
             self._cameras.pop().close()
         self._summaries.stop()
@@ -205,7 +205,7 @@ class VStreamNode(LiveParameters, ManagedNode):
 
     def _drop_engine(self) -> TransitionCallbackReturn:
         if not self._engine.stop():
-            self.log.warning("the model is busy and does not end; its memory cannot be freed")
+            self.log.warning("the worker did not end in time: the model is busy, and its memory is not freed")
             return TransitionCallbackReturn.ERROR
         with self.parameters_held():
             self._engine = self._new_engine()

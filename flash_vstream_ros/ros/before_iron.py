@@ -1,4 +1,4 @@
-"""What rclpy lacks before ROS 2 Iron and the node needs."""
+"""A fix for rclpy before ROS 2 Iron: entities that are destroyed while the executor runs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from rclpy.exceptions import InvalidHandle
 
 
 class MultiThreadedExecutor(executors.MultiThreadedExecutor):
-    """Goes on where an entity is destroyed between its turn's announcement and its turn.
+    """Skips an entity that was destroyed after it became ready and before it is taken.
 
-    rclpy of Humble raises then, which ends `spin` and keeps the entity's callback group taken for good.
+    rclpy of Humble raises InvalidHandle instead, which ends `spin` and never releases the entity's callback group.
     """
 
     def _take_subscription(self, subscription: Any) -> Any:

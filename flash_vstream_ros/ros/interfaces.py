@@ -76,6 +76,6 @@ def _as_bytes(value: Any) -> bytes:
 
 
 def _item_type(field_type: str) -> str | None:
-    """The type of a collection's items, None for what is no collection."""
+    """The type of a collection's items; None if the field is not a collection."""
     found = _COLLECTION.match(field_type)
     return (found["item"] or found["element"]) if found else None

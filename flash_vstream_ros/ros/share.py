@@ -1,4 +1,4 @@
-"""Finds the shared files of this package (msg, srv, config, launch), however it was installed."""
+"""Locates the shared files of this package (msg, srv, config, launch) in any kind of installation."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def _from_ament_index() -> list[Path]:
 def share_directory() -> Path:
     """The directory that holds msg/ and srv/ (and config/, launch/).
 
-    Looked for next to the package (source tree), in the ament index, then in this Python's prefix.
-    Raises FileNotFoundError, naming every place looked at, when none has them.
+    Candidates: next to the package (source tree), the ament index, this Python's prefix.
+    Raises FileNotFoundError, naming every candidate, if none holds them.
     """
     candidates = _candidates()
     for candidate in candidates:

@@ -85,7 +85,7 @@ class Arguments:
         return None
 
     def remap(self, full_name: str, name: str, namespace: str, original_name: str, *, service: bool) -> str:
-        """The name that replaces the `full_name` of a topic or service of a node; the first rule that fits wins."""
+        """The name that replaces the `full_name` of a topic or service of a node; the first rule that matches wins."""
         for rule in self.remap_rules:
             if rule.source.startswith("__") or rule.node not in (None, name, original_name):
                 continue

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Client(Receiver):
-    """All clients of a service read the same topic: what is for others is dropped on the waiting thread."""
+    """All clients of a service read the same topic: replies to others are dropped on the waiting thread."""
 
     writer: Writer
 
@@ -38,7 +38,7 @@ class Client(Receiver):
     def call_async(self, request: Any) -> Future:
         """Send a request; the future gets the response while the node is spun.
 
-        Raises TypeError for another type and TimeoutError where the service does not take requests.
+        Raises TypeError for another type, and TimeoutError if the service accepts no requests.
         """
         if not isinstance(request, self.srv_type.Request):
             expected = self.srv_type.Request.__name__
@@ -51,7 +51,7 @@ class Client(Receiver):
         future.add_done_callback(lambda _: self._forget(number))
         try:
             if not self.writer.write(serialize(request, SERVICE_HEADER.pack(self.writer.handle, number))):
-                raise TimeoutError(f"{self.srv_name} does not take requests")
+                raise TimeoutError(f"{self.srv_name} accepts no requests")
         except BaseException:
             self._forget(number)
             raise
@@ -101,7 +101,7 @@ class Client(Receiver):
         return False
 
     def on_data(self, reader: Reader) -> None:
-        """Replies have arrived: keep those to this client."""
+        """Keep the replies to this client."""
         start = len(ENCAPSULATION)
         while sample := reader.take():
             if len(sample.raw) < start + SERVICE_HEADER.size:
@@ -133,5 +133,5 @@ class Client(Receiver):
 
 
 def _service_ids(peers: Iterable[Peer | None]) -> set[str]:
-    """What marks the two topics of one server; servers of other middlewares have no such mark."""
+    """The ids by which the two topics of one server are recognised; servers of other middlewares have none."""
     return {peer.user_data["serviceid"] for peer in peers if peer is not None and "serviceid" in peer.user_data}

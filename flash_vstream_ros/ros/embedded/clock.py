@@ -1,4 +1,4 @@
-"""Clocks: the system's, a steady one, and ROS time, which follows /clock where `use_sim_time` is set."""
+"""Clocks: the system's, a steady one, and ROS time, which follows /clock if `use_sim_time` is set."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ROSClock(Clock):
         return Time(nanoseconds=self._simulated_ns, clock_type=ClockType.ROS_TIME)
 
     def simulate(self, nanoseconds: int | None) -> None:
-        """Hold the clock at a simulated time; None gives it back to the system."""
+        """Set the clock to a simulated time; None returns it to the system time."""
         self._simulated_ns = nanoseconds
 
 

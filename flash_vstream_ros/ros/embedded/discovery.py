@@ -1,4 +1,4 @@
-"""Who is looked for on the network: ROS 2's environment variables as Cyclone DDS configuration."""
+"""Discovery settings: ROS 2's environment variables as a configuration of Cyclone DDS."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ MAX_DOMAIN_ID = 232
 SIOCGIFFLAGS, SIOCGIFADDR = 0x8913, 0x8915
 IFF_UP, IFF_LOOPBACK = 0x1, 0x8
 
-# Without a large receive buffer most HD images are lost; "min" would abort where the kernel allows less.
+# Without a large receive buffer most HD images are lost; "min" would abort if the kernel allows less.
 RECEIVE_BUFFER = '<Internal><SocketReceiveBufferSize max="8MB"/></Internal>'
 
-# Peers announce themselves to 127.0.0.1, and Cyclone DDS 11 (unlike the 0.10 of ROS 2 Jazzy) only listens to
-# announcements on interfaces that it was told to use.
+# Peers announce themselves to 127.0.0.1, and Cyclone DDS 11 (unlike the 0.10 of ROS 2 Jazzy) only receives
+# announcements on interfaces that it is configured to use.
 LOCALHOST_INTERFACES = (
     '<Interfaces><NetworkInterface autodetermine="true"/><NetworkInterface address="127.0.0.1"/></Interfaces>'
 )
@@ -43,7 +43,7 @@ class Discovery:
         return cls(chosen, peers, environment.get("CYCLONEDDS_URI", ""))
 
     def configuration(self) -> str:
-        """What rmw_cyclonedds asks for, so that the two find each other."""
+        """The configuration that rmw_cyclonedds uses, so that the two discover each other."""
         if self.range == "SYSTEM_DEFAULT":
             general, discovery = "", ""
         else:
@@ -61,7 +61,7 @@ class Discovery:
         if self.range == "OFF":
             return f"<ParticipantIndex>none</ParticipantIndex><Tag>ros_discovery_off_{os.getpid()}</Tag>"
         listed = '<Peer address="localhost"/>' if self.range == "LOCALHOST" else ""
-        # Cyclone DDS 11 (unlike 0.10) else gives up a peer that has not started within half a minute.
+        # Cyclone DDS 11 (unlike 0.10) otherwise forgets a peer that has not started within half a minute.
         listed += "".join(f'<Peer address="{peer}" PruneDelay="inf"/>' for peer in self.static_peers)
         return "<ParticipantIndex>auto</ParticipantIndex><MaxAutoParticipantIndex>32</MaxAutoParticipantIndex>" + (
             f"<Peers>{listed}</Peers>" if listed else ""
@@ -69,7 +69,7 @@ class Discovery:
 
 
 def has_network() -> bool:
-    """Whether an interface beside the loopback one is up; DDS refuses to be given one interface twice."""
+    """Whether an interface besides the loopback is up; DDS refuses a list with one interface twice."""
     if not sys.platform.startswith("linux"):
         return True
     import fcntl

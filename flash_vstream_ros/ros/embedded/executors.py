@@ -151,7 +151,7 @@ class SingleThreadedExecutor(Executor):
 
 
 class MultiThreadedExecutor(Executor):
-    """Runs callbacks on a pool of threads; a callback is only begun when a thread is free for it."""
+    """Runs callbacks on a pool of threads; a callback begins only when a thread is free."""
 
     def __init__(self, num_threads: int | None = None, *, context: Context | None = None) -> None:
         super().__init__(context=context)
@@ -175,7 +175,7 @@ class MultiThreadedExecutor(Executor):
                     self._running -= 1
 
     def _find_work(self) -> tuple[Work | None, float | None]:
-        # Taking only what a thread can begin now leaves newer frames their chance to replace older ones.
+        # A sample that no thread can handle yet stays in the reader, where a newer one replaces it.
         return (None, None) if self._running >= self._num_threads else super()._find_work()
 
     def _run(self, work: Work) -> None:
@@ -190,7 +190,7 @@ class MultiThreadedExecutor(Executor):
             self.wake()
 
     def shutdown(self) -> bool:
-        """End spinning. -> whether all callbacks have ended, which it waits for unless a callback calls it"""
+        """End spinning and wait for callbacks, unless a callback calls this. -> whether all have ended"""
         super().shutdown()
         self._pool.shutdown(wait=threading.get_ident() not in self._workers)
         return self._running == 0

@@ -1,4 +1,4 @@
-"""What every message class has: defaults, keyword construction, checked assignment, comparison."""
+"""Base of message classes: defaults, keyword construction, checked assignment, comparison."""
 
 from __future__ import annotations
 

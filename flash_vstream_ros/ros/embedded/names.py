@@ -71,12 +71,12 @@ def reply_to_dds(name: str) -> str:
 
 
 def topic_from_dds(name: str) -> str | None:
-    """The ROS topic of a DDS topic, or None if it is none."""
+    """The ROS topic of a DDS topic, or None if it is not one."""
     return name[2:] if name.startswith("rt/") else None
 
 
 def service_from_dds(name: str) -> str | None:
-    """The ROS service of a DDS request topic, or None if it is none."""
+    """The ROS service of a DDS request topic, or None if it is not one."""
     return name[2 : -len("Request")] if name.startswith("rq/") and name.endswith("Request") else None
 
 

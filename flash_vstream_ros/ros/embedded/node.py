@@ -72,7 +72,7 @@ class Node(NodeParameters, NodeGraph):
             ParameterServices(self)
 
     def on_parameter_change(self, new: list[Parameter], changed: list[Parameter]) -> None:
-        with contextlib.suppress(InvalidHandle):  # set while the process shuts down: nobody listens any more
+        with contextlib.suppress(InvalidHandle):  # the process is shutting down
             self._parameter_events.publish(parameter_event(self, new, changed))
 
     @property
@@ -300,5 +300,5 @@ class Node(NodeParameters, NodeGraph):
 
 
 def _identity() -> str:
-    """What marks the two topics of one service or client as its own, in the form of rmw_cyclonedds."""
+    """An id for the two topics of one service or client, in the format of rmw_cyclonedds."""
     return ".".join(f"{byte:x}" for byte in uuid.uuid4().bytes)

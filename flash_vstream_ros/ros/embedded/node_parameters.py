@@ -123,7 +123,7 @@ class NodeParameters:
         return _result()
 
     def _typed(self, parameter: Parameter) -> Parameter:
-        """An empty list is a list of whatever was declared."""
+        """Give an empty list the declared type."""
         if parameter.value not in ([], ()):
             return parameter
         type_ = Parameter.Type(self._descriptors[parameter.name].type)

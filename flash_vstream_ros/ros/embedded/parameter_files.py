@@ -50,7 +50,7 @@ def _fits(pattern: list[str], parts: list[str]) -> bool:
 
 
 def parse_value(text: str, where: str) -> Any:
-    """The value of a `-p name:=value`, typed as YAML types it; nothing at all is an empty string."""
+    """The value of a `-p name:=value`, typed as YAML types it; no text is an empty string."""
     return _checked(_parse(text, where), where) if text.strip() else ""
 
 

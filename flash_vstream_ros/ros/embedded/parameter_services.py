@@ -64,12 +64,12 @@ class ParameterServices:
         return response
 
     def _list(self, request: Any, response: Any) -> Any:
-        prefixes = set(request.prefixes)  # looked up: a request may hold very many
+        prefixes = set(request.prefixes)  # a set, since a request may hold very many
         groups = set()
         for name in sorted(self._node.parameter_names):
             parts = name.split(".")
             depths = [n for n in range(len(parts) + 1) if ".".join(parts[:n]) in prefixes] if prefixes else [0]
-            # How deep a name lies under its longest prefix that was asked for.
+            # The depth of a name under its longest requested prefix.
             if depths and (request.depth == 0 or len(parts) - max(depths) <= request.depth):
                 response.result.names.append(name)
                 groups.add(".".join(parts[:-1]))

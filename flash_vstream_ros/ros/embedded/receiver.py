@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Receiver(Waitable):
-    """`noun`: what a sample is in log lines."""
+    """A reader with a callback. `noun` names its samples in log lines."""
 
     reader: Reader
 

@@ -42,7 +42,7 @@ class Timer(Waitable):
         if self._cancelled:
             return False
         now = self._now()
-        if now < self._called_ns:  # the clock jumped back, not just by a flicker: a bag was started again
+        if now < self._called_ns:  # the clock jumped back further than to the last call: a bag was started again
             self._called_ns, self._next_ns = now, now + self.timer_period_ns
         return now >= self._next_ns
 
@@ -57,7 +57,7 @@ class Timer(Waitable):
             return None
         now = self._called_ns = self._now()
         self._next_ns += self.timer_period_ns
-        if self._next_ns <= now:  # periods that were missed are not made up for
+        if self._next_ns <= now:  # missed periods are skipped
             missed = (now - self._next_ns) // self.timer_period_ns + 1 if self.timer_period_ns else 0
             self._next_ns += missed * self.timer_period_ns
         return self.callback

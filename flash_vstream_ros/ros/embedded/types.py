@@ -1,7 +1,7 @@
 """Message and service definitions become Python classes, DDS types and RIHS01 hashes.
 
 Definitions of the common packages come with `rosbags` (ROS 2 Jazzy), others from the folders given to
-`add_interfaces`. Everything is made on first use.
+`add_interfaces`. Classes are made on first use.
 """
 
 from __future__ import annotations

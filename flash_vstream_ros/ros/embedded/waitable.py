@@ -11,7 +11,7 @@ Work = Callable[[], None]
 
 
 class Bell:
-    """Wakes the threads that wait for work. Rings are counted: none is lost between a search for work and the wait."""
+    """Wakes threads that wait for work. Rings are counted, so none is lost between a search for work and the wait."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
