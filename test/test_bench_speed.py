@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from flash_vstream_ros.bench import costs, long_stream, shapes, speed
-from flash_vstream_ros.bench import prefix_cache as warm
+from flash_vstream_ros.bench import prefix_cache as cached
 from flash_vstream_ros.bench.criteria import judged
 from flash_vstream_ros.bench.crossings import Crossings
 from flash_vstream_ros.bench.decoding import decode_over_floor
@@ -33,8 +33,8 @@ CPU = torch.device("cpu")
 SMALL = FlashMemoryConfig(csm_slots=5, dam_slots=3)
 LENGTHS_S = {"1 min": 6.0, "10 min": 20.0, "1 h": 40.0, "10 h": 80.0}
 HEADLINE = {
-    "warm_over_cold",
-    "warm_10h_over_10min",
+    "cached_over_uncached",
+    "cached_10h_over_10min",
     "update_speedup_over_released",
     "traffic_over_released",
     "ingest_over_floor",
@@ -61,7 +61,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(speed, "MEMORY", SMALL)
         patch.setattr(speed, "PIXELS", 112 * 112)
-        patch.setattr(warm, "ENCODED", 6)
+        patch.setattr(cached, "ENCODED", 6)
         for length, seconds in LENGTHS_S.items():
             patch.setitem(long_stream.LENGTHS_S, length, seconds)
         arguments = ["--device", "cpu", "--rounds", "2", "--updates", "3", "--slots", "2"]
@@ -86,7 +86,7 @@ def test_figures_of_a_run_fit_together(ran: tuple[dict[str, Any], Path]) -> None
     assert result["released_slots"] == 20
     assert list(result["released_bytes"]) == ["10 min", "1 h", "10 h"]
     for each in result["lengths"].values():
-        assert each["warm"]["questions"] == warm.WARM_PER_COLD * each["cold"]["questions"] == 16
+        assert each["cached"]["questions"] == cached.CACHED_PER_UNCACHED * each["uncached"]["questions"] == 16
     for name, parts in (("ours", {"distances", "merge", "exemplars", "copy"}), ("released", {"bank", "k-means"})):
         assert parts < set(result["update"][name]["parts"])
     of_theirs = dict(result["update"]["released"]["parts"])
@@ -94,16 +94,16 @@ def test_figures_of_a_run_fit_together(ran: tuple[dict[str, Any], Path]) -> None
     assert result["ratios"]["memory_10h_over_10min"] == 1
     assert result["ratios"]["released_memory_10h_over_10min"] > 2
     names = [each["figure"] for each in result["criteria"]]
-    assert {"warm_over_cold", "traffic_over_released", "memory_10h_over_10min"} <= set(names)
+    assert {"cached_over_uncached", "traffic_over_released", "memory_10h_over_10min"} <= set(names)
     for each in result["criteria"]:
         value, bound = each["value"], each["bound"]
         assert each["held"] == (value <= bound if each["at_most"] else value >= bound)
 
 
 def test_criteria_of_a_gpu_are_judged_there_alone() -> None:
-    figures = {"frames_per_s": 299.0, "warm_over_cold": 0.1, "update_speedup_over_released": 9.9}
+    figures = {"frames_per_s": 299.0, "cached_over_uncached": 0.1, "update_speedup_over_released": 9.9}
     found = {each["figure"]: each["held"] for each in judged(figures, large=False)}
-    assert found == {"warm_over_cold": True, "update_speedup_over_released": False}
+    assert found == {"cached_over_uncached": True, "update_speedup_over_released": False}
     assert {each["figure"]: each["held"] for each in judged(figures, large=True)}["frames_per_s"] is False
 
 
@@ -288,7 +288,7 @@ def test_the_step_after_the_last_free_place_is_the_recorded_one() -> None:
 
 def test_maps_of_the_tower_are_those_that_the_model_encodes() -> None:
     model = load_model("tiny-random", device="cpu", max_pixels=112 * 112)
-    frames = [picture[:112, :112].copy() for picture in warm.pictures(2.0)[:2]]
+    frames = [picture[:112, :112].copy() for picture in cached.pictures(2.0)[:2]]
     grid = Grid(8, 8)
     low, detail = model.encode(frames, grid)
     maps = tower_maps(model.network, frames, grid)  # type: ignore[attr-defined]
@@ -323,7 +323,7 @@ def test_a_published_shape_encodes_and_answers(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(shapes, "shape_config", lambda _: config)
     model = shapes.shaped_model("qwen2-vl-2b", "cpu", max_pixels=112 * 112)
     assert (model.dtype, model.kind, model.name) == (torch.bfloat16, ModelKind.UNTRAINED, "qwen2-vl-2b")
-    low, detail = model.encode(warm.pictures(2.0)[:2], Grid(8, 8))
+    low, detail = model.encode(cached.pictures(2.0)[:2], Grid(8, 8))
     memory = FlashMemory(SMALL)
     memory.insert(Slot("camera", "", 1, 2, low, detail, Grid(8, 8)))
     decoded = decode_over_floor(model, memory.snapshot(), bytes_per_s=1e9, tokens=3, answers=2)

@@ -1,4 +1,4 @@
-"""Warm memory in the engine: read ahead when there is time, and nothing changes but the time to the first token."""
+"""The prefix cache in the engine: background prefill changes nothing but the time to the first token."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from flash_vstream_ros.models.qwen2_vl import Qwen2VL
 
 EAGER = PrefixCacheConfig(max_device_share=1.0)
 ON_DEMAND = PrefixCacheConfig(max_device_share=0.0)
-COLD = PrefixCacheConfig(max_mib=0)
+UNCACHED = PrefixCacheConfig(max_mib=0)
 CONFIG = replace(CONFIG, prefix_cache=EAGER)
 
 
@@ -49,14 +49,14 @@ def model() -> Qwen2VL:
     return model
 
 
-def is_warm(engine: Engine) -> bool:
+def is_cached(engine: Engine) -> bool:
     """Whether the newest memory has been read, all of it."""
     status = engine.status()
     return status.memory.entries > 0 and status.prefix_cache.until_ns == status.memory.last_ns
 
 
-def assert_same(cold: Answer, warm: Answer) -> None:
-    """All of a reply but its times and what says that it was warm."""
+def assert_same(uncached: Answer, cached: Answer) -> None:
+    """All of a reply but its times and what says that it used the cache."""
     unlike = {
         "token_probability": 0.0,
         "evidence": (),
@@ -64,33 +64,33 @@ def assert_same(cold: Answer, warm: Answer) -> None:
         "time_to_first_token_s": 0.0,
         "duration_s": 0.0,
     }
-    assert replace(cold, **unlike) == replace(warm, **unlike)
-    assert warm.token_probability == pytest.approx(cold.token_probability, abs=1e-5)
-    assert [evidence.relevance for evidence in warm.evidence] == pytest.approx(
-        [evidence.relevance for evidence in cold.evidence], abs=1e-5
+    assert replace(uncached, **unlike) == replace(cached, **unlike)
+    assert cached.token_probability == pytest.approx(uncached.token_probability, abs=1e-5)
+    assert [evidence.relevance for evidence in cached.evidence] == pytest.approx(
+        [evidence.relevance for evidence in uncached.evidence], abs=1e-5
     )
-    assert cold.evidence
+    assert uncached.evidence
 
 
-def test_an_idle_engine_reads_ahead_and_answers_as_a_cold_one_does(model: Qwen2VL) -> None:
+def test_an_idle_engine_reads_ahead_and_answers_as_an_uncached_one_does(model: Qwen2VL) -> None:
     answers: list[list[Answer]] = []
-    for warm in (COLD, EAGER):
-        with running(replace(CONFIG, prefix_cache=warm), lambda: model) as (engine, warnings):
+    for cached in (UNCACHED, EAGER):
+        with running(replace(CONFIG, prefix_cache=cached), lambda: model) as (engine, warnings):
             answers.append([])
             for begin in (10, 20, 30):
                 watch(engine, range(begin, begin + 10))
-                if warm is EAGER:
-                    wait_until(lambda: is_warm(engine))
+                if cached is EAGER:
+                    wait_until(lambda: is_cached(engine))
                 answers[-1] += [ask(engine, text) for text in ("What is there?", "Who?", "x" * 900, "Who?")]
             status = engine.status()
         assert not warnings
         assert status.questions_answered == 12
-        assert status.questions_cached == (12 if warm is EAGER else 0)
-        assert (status.prefix_cache.bytes > 0) == (warm is EAGER)
+        assert status.questions_cached == (12 if cached is EAGER else 0)
+        assert (status.prefix_cache.bytes > 0) == (cached is EAGER)
         assert 0 < status.first_token_s[0] <= status.answer_s[1]
-    for cold, warm in zip(*answers, strict=True):
-        assert cold.cached_tokens == 0 < warm.memory_tokens < warm.cached_tokens
-        assert_same(cold, warm)
+    for uncached, cached in zip(*answers, strict=True):
+        assert uncached.cached_tokens == 0 < cached.memory_tokens < cached.cached_tokens
+        assert_same(uncached, cached)
 
 
 def test_a_question_leaves_what_it_read_to_the_next_one(model: Qwen2VL) -> None:
@@ -105,10 +105,10 @@ def test_a_question_leaves_what_it_read_to_the_next_one(model: Qwen2VL) -> None:
     assert third.covered_until_ns == 10 * SECOND
 
 
-def test_a_part_of_the_memory_is_read_cold_unless_it_is_all_of_it(model: Qwen2VL) -> None:
+def test_a_part_of_the_memory_is_read_uncached_unless_it_is_all_of_it(model: Qwen2VL) -> None:
     with running(CONFIG, lambda: model) as (engine, _):
         watch(engine, range(1, 11))
-        wait_until(lambda: is_warm(engine))
+        wait_until(lambda: is_cached(engine))
         part = ask(engine, scope=Scope(since_ns=5 * SECOND))
         assert part.cached_tokens == 0
         assert part.covered_since_ns > SECOND
@@ -152,7 +152,7 @@ def test_what_is_forgotten_is_overwritten_before_anyone_is_told(
 def test_an_answer_under_way_that_is_forgotten_leaves_nothing_behind(model: Qwen2VL) -> None:
     with running(CONFIG, lambda: model) as (engine, _):
         watch(engine, range(1, 9))
-        wait_until(lambda: is_warm(engine))
+        wait_until(lambda: is_cached(engine))
         buffers = buffers_of(engine)
         request = engine.ask(Question("a long story", max_new_tokens=60_000, deadline_s=60.0))
         next(iter(request))
@@ -171,17 +171,17 @@ def test_an_answer_under_way_that_is_forgotten_leaves_nothing_behind(model: Qwen
     ],
     ids=["smaller", "larger", "instruction", "off"],
 )
-def test_answers_follow_a_change_while_the_memory_is_warm(model: Qwen2VL, change: dict[str, Any]) -> None:
+def test_answers_follow_a_change_while_the_memory_is_cached(model: Qwen2VL, change: dict[str, Any]) -> None:
     answers = []
-    for warm in (EAGER, COLD):
-        with running(replace(CONFIG, prefix_cache=warm), lambda: model) as (engine, _):
+    for cached in (EAGER, UNCACHED):
+        with running(replace(CONFIG, prefix_cache=cached), lambda: model) as (engine, _):
             watch(engine, range(1, 21))
-            if warm is EAGER:
-                wait_until(lambda: is_warm(engine))
-            engine.reconfigure(replace(CONFIG, **{"prefix_cache": warm, **change}))
+            if cached is EAGER:
+                wait_until(lambda: is_cached(engine))
+            engine.reconfigure(replace(CONFIG, **{"prefix_cache": cached, **change}))
             engine.order(lambda _: None).result(30.0)  # it may have been about to begin a question
             answers.append(ask(engine))
-            if change.get("prefix_cache") and warm is EAGER:
+            if change.get("prefix_cache") and cached is EAGER:
                 wait_until(lambda: engine.status().prefix_cache.bytes == 0)
     assert_same(*answers)
 
@@ -192,10 +192,10 @@ def test_a_frame_or_a_question_waits_for_a_portion_only(model: Qwen2VL) -> None:
         wait_until(lambda: engine.status().prefix_cache.tokens > 5)
         watch(engine, range(21, 22))  # the first frame of a slot changes nothing
         assert engine.status().frames.encoded == 21
-        assert not is_warm(engine), "the frame waited for all of it"
+        assert not is_cached(engine), "the frame waited for all of it"
         answer = ask(engine)
         assert 5 < answer.cached_tokens < answer.memory_tokens
-        wait_until(lambda: is_warm(engine))
+        wait_until(lambda: is_cached(engine))
 
 
 def test_an_inactive_engine_reads_nothing_ahead_and_a_stopped_one_keeps_nothing(model: Qwen2VL) -> None:
@@ -207,19 +207,19 @@ def test_an_inactive_engine_reads_nothing_ahead_and_a_stopped_one_keeps_nothing(
         watch(engine, range(9, 12))
         assert engine.status().prefix_cache == PrefixCacheStatus()
         engine.activate()
-        wait_until(lambda: is_warm(engine))
+        wait_until(lambda: is_cached(engine))
     assert engine.status().prefix_cache == PrefixCacheStatus()
 
 
 def test_cameras_in_turn_are_read_ahead_as_well(model: Qwen2VL) -> None:
     answers = []
-    for warm in (COLD, EAGER):
-        with running(replace(CONFIG, cameras=("front", "rear"), prefix_cache=warm), lambda: model) as (engine, _):
+    for cached in (UNCACHED, EAGER):
+        with running(replace(CONFIG, cameras=("front", "rear"), prefix_cache=cached), lambda: model) as (engine, _):
             for second in range(1, 9):
                 watch(engine, range(second, second + 1), "front")
                 watch(engine, range(second, second + 1), "rear")
-            if warm is EAGER:
-                wait_until(lambda: is_warm(engine))
+            if cached is EAGER:
+                wait_until(lambda: is_cached(engine))
             answers.append(ask(engine))
             assert ask(engine, scope=Scope(cameras=("front",))).cached_tokens == 0
     assert_same(*answers)
@@ -233,7 +233,7 @@ class Counted:
         self.error: Exception | None = None
         self.at = "prefill"
         self.read_s = 0.0
-        self.shown, self.portions = 0, 0
+        self.shown, self.chunks = 0, 0
         self.now = 0.0
 
     def __getattr__(self, name: str) -> Any:
@@ -246,7 +246,7 @@ class Counted:
         return self.__getattr__("set_snapshot")(snapshot, stable)
 
     def prefill(self, tokens: int) -> None:
-        self.portions += 1
+        self.chunks += 1
         self.now += self.read_s
         self.__getattr__("prefill")(tokens)
 
@@ -263,7 +263,7 @@ class Bench:
         log = ThrottledLog(self.said.append, period_s=0.0)
         context = Context(model, self.memory, log)
         self.reader = CachedReader(context, self.prefix, limits, lambda: self.prefix.now)  # type: ignore[arg-type]
-        self.cold = UncachedReader(context)
+        self.uncached = UncachedReader(context)
         self.slots = 0
         self.see(slots)
 
@@ -284,27 +284,29 @@ class Bench:
         self.reader.end_answer()
         return reading, tokens
 
-    def asked_cold(self, text: str = "Where?", **bounds: Any) -> tuple[PreparedAnswer | None, list[tuple[int, str]]]:
-        reading = self.cold.start(Question(text, Scope(**bounds)), 4)
+    def asked_uncached(
+        self, text: str = "Where?", **bounds: Any
+    ) -> tuple[PreparedAnswer | None, list[tuple[int, str]]]:
+        reading = self.uncached.start(Question(text, Scope(**bounds)), 4)
         return reading, [(token.id, token.text) for token in reading.generation] if reading else []
 
 
-def portions_of(reader: UncachedReader, reading: PreparedAnswer, between: Callable[[], object] = lambda: None) -> int:
+def chunks_of(reader: UncachedReader, reading: PreparedAnswer, between: Callable[[], object] = lambda: None) -> int:
     """How many of them the prompt is read in before the first token is due."""
-    portions = 0
+    chunks = 0
     while reader.prefill_chunk(reading.generation):
-        portions += 1
+        chunks += 1
         between()
-    return portions
+    return chunks
 
 
-@pytest.mark.parametrize("kind", ["warm", "cold"])
+@pytest.mark.parametrize("kind", ["cached", "uncached"])
 def test_a_long_prompt_is_read_in_portions_between_which_the_memory_may_change(model: Qwen2VL, kind: str) -> None:
     bench, text = Bench(model, ON_DEMAND), "Who? " * 200
-    reader = bench.reader if kind == "warm" else bench.cold
-    (cold, expected), slots = bench.asked_cold(text), bench.slots
-    assert cold is not None
-    assert portions_of(reader, cold) == 0, "it is whole already"
+    reader = bench.reader if kind == "cached" else bench.uncached
+    (uncached, expected), slots = bench.asked_uncached(text), bench.slots
+    assert uncached is not None
+    assert chunks_of(reader, uncached) == 0, "it is whole already"
     reader.chunk_s = 0.0  # as few tokens as possible
 
     def change() -> None:
@@ -315,15 +317,15 @@ def test_a_long_prompt_is_read_in_portions_between_which_the_memory_may_change(m
     reading = reader.start(Question(text), 4)
     assert reading is not None
     tokens = reading.generation.remaining_tokens
-    assert portions_of(reader, reading, change) == (tokens - 1) // 64 > 15
+    assert chunks_of(reader, reading, change) == (tokens - 1) // 64 > 15
     assert [(token.id, token.text) for token in reading.generation] == expected
     reader.end_answer()
-    assert reading.snapshot.entries == cold.snapshot.entries
-    assert list(reading.generation.attention) == pytest.approx(list(cold.generation.attention), abs=1e-5)
+    assert reading.snapshot.entries == uncached.snapshot.entries
+    assert list(reading.generation.attention) == pytest.approx(list(uncached.generation.attention), abs=1e-5)
     newest, said = bench.asked(text)
     assert newest is not None
     assert newest.snapshot.last_ns == bench.memory.last_ns > reading.snapshot.last_ns
-    assert said == bench.asked_cold(text)[1]
+    assert said == bench.asked_uncached(text)[1]
 
 
 def test_frames_are_taken_in_while_the_prompt_of_a_question_is_read(model: Qwen2VL) -> None:
@@ -383,7 +385,7 @@ def test_a_question_that_is_cancelled_while_its_prompt_is_prefilled_generates_no
     assert dialogue.step()
     assert not dialogue.step()
     assert (request.answer(0.0).error_code, request.answer(0.0).text) == (ErrorCode.CANCELLED, "[untrained]")
-    assert bench.asked("Who?")[1] == bench.asked_cold("Who?")[1]
+    assert bench.asked("Who?")[1] == bench.asked_uncached("Who?")[1]
     assert not bench.said
 
 
@@ -402,7 +404,7 @@ def test_portions_of_a_question_take_about_as_long_as_frames_may_wait(model: Qwe
         bench.prefix.now += sizes[-1] / 2000
 
     answering.prefill = at_2000_tokens_a_second
-    portions_of(bench.reader, reading)
+    chunks_of(bench.reader, reading)
     assert sizes[0] == 64
     assert len(sizes) > 8
     assert set(sizes[1:]) <= {199, 200}
@@ -418,7 +420,7 @@ ERRORS = [torch.OutOfMemoryError("no room"), ZeroDivisionError("a defect")]
 
 @pytest.mark.parametrize("at", ["set_snapshot", "prefill"])
 @pytest.mark.parametrize("error", ERRORS, ids=["no room", "defect"])
-def test_a_failure_while_reading_ahead_is_said_and_counted_and_questions_are_cold(
+def test_a_failure_while_reading_ahead_is_said_and_counted_and_questions_are_uncached(
     model: Qwen2VL, at: str, error: Exception
 ) -> None:
     bench = Bench(model, EAGER)
@@ -434,7 +436,7 @@ def test_a_failure_while_reading_ahead_is_said_and_counted_and_questions_are_col
     reading, tokens = bench.asked()
     assert reading is not None
     assert reading.cached_tokens == 0
-    assert tokens == bench.asked_cold()[1]
+    assert tokens == bench.asked_uncached()[1]
     bench.prefix.error = None
     bench.prefix.now += RETRY_S
     bench.warm_up()
@@ -444,11 +446,11 @@ def test_a_failure_while_reading_ahead_is_said_and_counted_and_questions_are_col
     assert again == tokens
 
 
-def test_a_question_for_which_there_is_no_room_to_keep_it_is_answered_cold(model: Qwen2VL) -> None:
+def test_a_question_for_which_there_is_no_room_to_keep_it_is_answered_uncached(model: Qwen2VL) -> None:
     bench = Bench(model, ON_DEMAND)
     bench.prefix.error, bench.prefix.at = ERRORS[0], "set_snapshot"
     reading, tokens = bench.asked()
-    assert (reading and reading.cached_tokens, tokens) == (0, bench.asked_cold()[1])
+    assert (reading and reading.cached_tokens, tokens) == (0, bench.asked_uncached()[1])
     assert bench.reader.status.failures == 1
 
 
@@ -456,7 +458,7 @@ def test_room_is_made_when_frames_or_answers_need_it(model: Qwen2VL) -> None:
     no_room = torch.OutOfMemoryError("no room")
 
     class Short(Failing):
-        """Has warm memory, and once no room for a slot."""
+        """Has the prefix cache, and once no room for a slot."""
 
         def __getattr__(self, name: str) -> object:
             return self._model.prefix_cache if name == "prefix_cache" else super().__getattr__(name)
@@ -464,7 +466,7 @@ def test_room_is_made_when_frames_or_answers_need_it(model: Qwen2VL) -> None:
     short = Short(model, "nothing", no_room)
     with running(CONFIG, lambda: short) as (engine, _):  # type: ignore[arg-type, return-value]
         watch(engine, range(1, 9))
-        wait_until(lambda: is_warm(engine))
+        wait_until(lambda: is_cached(engine))
         short._call = "encode_slots"
         watch(engine, range(9, 11))
         assert dict(engine.status().frames.drops) == {"out_of_memory": 2}
@@ -472,18 +474,18 @@ def test_room_is_made_when_frames_or_answers_need_it(model: Qwen2VL) -> None:
         assert ask(engine).cached_tokens == 0
 
 
-def test_an_answer_for_which_there_is_no_room_beside_warm_memory_is_made_cold(model: Qwen2VL) -> None:
+def test_an_answer_for_which_there_is_no_room_beside_cached_memory_is_made_uncached(model: Qwen2VL) -> None:
     prefix = Counted(model.prefix_cache())
 
     class Short(Failing):
-        """Has warm memory, and no room for an answer beside it."""
+        """Has the prefix cache, and no room for an answer beside it."""
 
         def __getattr__(self, name: str) -> object:
             return (lambda: prefix) if name == "prefix_cache" else super().__getattr__(name)
 
     with running(CONFIG, lambda: Short(model, "nothing", ERRORS[0])) as (engine, _):  # type: ignore[arg-type, return-value]
         watch(engine, range(1, 9))
-        wait_until(lambda: is_warm(engine))
+        wait_until(lambda: is_cached(engine))
         prefix.error, prefix.at = ERRORS[0], "answer"
         request = engine.ask(Question("Where?"))
         pieces = list(request)
@@ -500,7 +502,7 @@ def test_memory_that_is_too_large_is_not_kept_and_that_is_said(model: Qwen2VL) -
     assert bench.reader.status == PrefixCacheStatus()
     assert "prefix_cache.max_mib allows 1" in bench.said[0]
     reading, tokens = bench.asked()
-    assert (reading and reading.cached_tokens, tokens) == (0, bench.asked_cold()[1])
+    assert (reading and reading.cached_tokens, tokens) == (0, bench.asked_uncached()[1])
     bench.reader.config = EAGER
     bench.warm_up()
     assert 1 << 20 < bench.reader.status.bytes <= EAGER.max_mib << 20
@@ -523,7 +525,7 @@ def test_an_answer_may_lag_as_far_as_is_allowed_and_says_how_far_it_does(model: 
     fresh, fresh_tokens = bench.asked()
     assert fresh is not None
     assert (fresh.lag_slots, fresh.snapshot.last_ns) == (0, old.snapshot.last_ns + 6 * SECOND)
-    assert fresh_tokens == bench.asked_cold()[1]
+    assert fresh_tokens == bench.asked_uncached()[1]
 
 
 @pytest.mark.parametrize(("tail", "recent"), [(1, 1), (2, 2), (8, 3)])
@@ -618,12 +620,12 @@ def test_a_stable_order_can_be_chosen_at_any_time_and_the_evidence_is_that_of_wh
     assert reading.snapshot.entries != snapshot.entries
     bench.reader.config = EAGER
     reading, tokens = bench.asked()
-    cold, expected = bench.asked_cold()
+    uncached, expected = bench.asked_uncached()
     assert tokens == expected
     assert reading is not None
     assert reading.snapshot.entries == snapshot.entries
-    assert cold is not None
-    assert list(reading.generation.attention) == pytest.approx(list(cold.generation.attention), abs=1e-5)
+    assert uncached is not None
+    assert list(reading.generation.attention) == pytest.approx(list(uncached.generation.attention), abs=1e-5)
 
 
 @settings(max_examples=50, deadline=None)
@@ -659,7 +661,7 @@ STEPS = st.lists(
 
 @settings(max_examples=25, deadline=None)
 @given(steps=STEPS)
-def test_whatever_happens_between_answers_are_those_of_a_cold_reader(
+def test_whatever_happens_between_answers_are_those_of_an_uncached_reader(
     model: Qwen2VL, steps: list[tuple[str, int]]
 ) -> None:
     bench = Bench(model, replace(EAGER, max_chunk_tokens=60), slots=3, horizon_slots=6)
@@ -677,18 +679,18 @@ def test_whatever_happens_between_answers_are_those_of_a_cold_reader(
         else:
             bounds = {"since_ns": number * 2 * SECOND} if number % 2 else {}
             text = "Who was there? " * number
-            (warm, tokens), (cold, expected) = bench.asked(text, **bounds), bench.asked_cold(text, **bounds)
+            (cached, tokens), (uncached, expected) = bench.asked(text, **bounds), bench.asked_uncached(text, **bounds)
             assert tokens == expected
-            assert (warm is None) == (cold is None)
-            if warm and cold:
-                assert warm.snapshot.entries == cold.snapshot.entries
-                assert warm.memory_tokens == cold.memory_tokens
-                assert list(warm.generation.attention) == pytest.approx(list(cold.generation.attention), abs=1e-5)
-                assert warm.lag_slots == 0
+            assert (cached is None) == (uncached is None)
+            if cached and uncached:
+                assert cached.snapshot.entries == uncached.snapshot.entries
+                assert cached.memory_tokens == uncached.memory_tokens
+                assert list(cached.generation.attention) == pytest.approx(list(uncached.generation.attention), abs=1e-5)
+                assert cached.lag_slots == 0
 
 
-def test_questions_and_frames_from_many_threads_are_answered_as_cold_ones(model: Qwen2VL) -> None:
-    """Whatever the engine had read by then, an answer is that of a cold engine that saw the same."""
+def test_questions_and_frames_from_many_threads_are_answered_as_uncached_ones(model: Qwen2VL) -> None:
+    """Whatever the engine had read by then, an answer is that of an uncached engine that saw the same."""
     with running(replace(CONFIG, question_queue=64), lambda: model) as (engine, _):
         watch(engine, range(1, 3))
         answers: list[Answer] = []
@@ -707,7 +709,7 @@ def test_questions_and_frames_from_many_threads_are_answered_as_cold_ones(model:
             asker.join()
     assert {answer.error_code for answer in answers} == {ErrorCode.NONE}
     assert any(answer.cached_tokens for answer in answers)
-    with running(replace(CONFIG, prefix_cache=COLD), lambda: model) as (engine, _):
+    with running(replace(CONFIG, prefix_cache=UNCACHED), lambda: model) as (engine, _):
         expected = {}
         for second in range(1, 31):
             engine.offer(Frame("camera", "camera_optical", second * SECOND, lambda second=second: picture(second)))
@@ -715,11 +717,11 @@ def test_questions_and_frames_from_many_threads_are_answered_as_cold_ones(model:
             if second % 2 == 0:
                 expected[second * SECOND] = ask(engine, "Where?")
     for answer in answers:
-        cold = expected[answer.covered_until_ns]
-        assert_same(replace(cold, newest_ns=answer.newest_ns), answer)
+        uncached = expected[answer.covered_until_ns]
+        assert_same(replace(uncached, newest_ns=answer.newest_ns), answer)
 
 
-def test_a_model_that_keeps_nothing_is_asked_cold(model: Qwen2VL) -> None:
+def test_a_model_that_keeps_nothing_is_asked_uncached(model: Qwen2VL) -> None:
     plain: VisionLanguageModel = Failing(model, "nothing", RuntimeError())  # type: ignore[assignment]
     with running(CONFIG, lambda: plain) as (engine, warnings):
         watch(engine, range(1, 9))

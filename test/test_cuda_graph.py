@@ -157,7 +157,7 @@ def prefix_with(model: Qwen2VL, step: CapturedDecodeStep) -> TextPrefixCache:
         return model.prefix_cache()
 
 
-def test_answers_step_by_step_from_a_recording_are_the_cold_ones(model: Qwen2VL) -> None:
+def test_answers_step_by_step_from_a_recording_are_the_uncached_ones(model: Qwen2VL) -> None:
     prefix = prefix_with(model, CapturedDecodeStep(model.network, played))
     memory = memory_of(model, features_of(model), 9)
     for slots in (0, 1):
@@ -225,9 +225,9 @@ def test_a_recording_on_a_gpu_is_replayed() -> None:
     whole(model, prefix, snapshot)
     for question in QUESTIONS[:3]:
         answer, _ = prefix.answer(question, 12)
-        cold = model.answer(snapshot, question, 12)
-        assert isinstance(cold, GreedyGeneration)
-        assert np.array_equal([token.id for token in cold], [token.id for token in answer])
+        uncached = model.answer(snapshot, question, 12)
+        assert isinstance(uncached, GreedyGeneration)
+        assert np.array_equal([token.id for token in uncached], [token.id for token in answer])
         assert prefix._step is not None
         assert prefix._step._replay is not None
         prefix.end_answer()

@@ -283,11 +283,11 @@ def test_the_memory_tells_its_size_and_the_time_it_covers() -> None:
     assert found.message == "40 of 90 entries, 1234 tokens, 90 s covered"
     values = dict(found.values)
     assert (values["bytes"], values["GPU bytes"], values["covered span [s]"]) == ("1000000", "7", "90.000")
-    assert (values["warm bytes"], values["warm until"]) == ("0", "")
-    warm = PrefixCacheStatus(bytes=5000, tokens=1300, until_ns=START)
-    values = dict(memory_report(replace(status(memory=figures), prefix_cache=warm)).values)
-    assert (values["warm bytes"], values["warm tokens"]) == ("5000", "1300")
-    assert values["warm until"] == f"{START // SECOND}.000"
+    assert (values["prefix cache bytes"], values["prefix cache until"]) == ("0", "")
+    cached = PrefixCacheStatus(bytes=5000, tokens=1300, until_ns=START)
+    values = dict(memory_report(replace(status(memory=figures), prefix_cache=cached)).values)
+    assert (values["prefix cache bytes"], values["prefix cache tokens"]) == ("5000", "1300")
+    assert values["prefix cache until"] == f"{START // SECOND}.000"
     assert memory_report(status()).message == "empty"
 
 

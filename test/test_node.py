@@ -82,11 +82,11 @@ def test_the_status_and_the_reply_say_what_was_read_ahead(robot: Robot) -> None:
     robot.wait_for(lambda: stamp_ns(robot.status.cached_until) == 291 * SECOND)
     before = robot.fresh_status()
     assert before.cached_until == before.covered_until
-    warm = robot.ask(robot.request("What is there?"))
-    cold = robot.ask(robot.request("What is there?", since_s=285))
+    cached = robot.ask(robot.request("What is there?"))
+    uncached = robot.ask(robot.request("What is there?", since_s=285))
     status = robot.fresh_status()
-    assert warm.memory_tokens < warm.cached_tokens == before.cached_tokens
-    assert (cold.error_code, cold.cached_tokens, cold.lag_slots, warm.lag_slots) == (0, 0, 0, 0)
+    assert cached.memory_tokens < cached.cached_tokens == before.cached_tokens
+    assert (uncached.error_code, uncached.cached_tokens, uncached.lag_slots, cached.lag_slots) == (0, 0, 0, 0)
     assert status.questions_cached - before.questions_cached == 1
     assert status.questions_answered - before.questions_answered == 2
     assert status.prefix_cache_bytes == before.prefix_cache_bytes > 0

@@ -1,4 +1,4 @@
-"""A prompt's beginning that is kept gives the answers, the probabilities and the attention of the cold prompt."""
+"""A prompt's beginning that is kept gives the answers, the probabilities and the attention of the uncached prompt."""
 
 from __future__ import annotations
 
@@ -85,61 +85,61 @@ def first_logits(answer: GreedyGeneration) -> Tensor:
     return answer._logits
 
 
-def assert_equal_answers(cold: GreedyGeneration, warm: GreedyGeneration) -> None:
+def assert_equal_answers(uncached: GreedyGeneration, cached: GreedyGeneration) -> None:
     """Next-token logits to 1e-4, the same tokens at the same probabilities, and the same attention on the memory."""
-    assert (first_logits(cold) - first_logits(warm)).abs().max() < 1e-4
-    tokens, again = list(cold), list(warm)
+    assert (first_logits(uncached) - first_logits(cached)).abs().max() < 1e-4
+    tokens, again = list(uncached), list(cached)
     assert [token.id for token in tokens] == [token.id for token in again]
     assert [token.text for token in tokens] == [token.text for token in again]
     assert [token.probability for token in tokens] == pytest.approx([t.probability for t in again], abs=1e-5)
     if tokens:
-        assert sum(cold.attention) > 0
-        assert list(warm.attention) == pytest.approx(list(cold.attention), abs=1e-5)
+        assert sum(uncached.attention) > 0
+        assert list(cached.attention) == pytest.approx(list(uncached.attention), abs=1e-5)
 
 
 def whole(model: Qwen2VL, prefix: TextPrefixCache, snapshot: MemorySnapshot, chunk: int = 70) -> int:
-    """Show and read all of it; the portions that it took."""
+    """Show and read all of it; the chunks that it took."""
     prefix.set_snapshot(snapshot)
-    portions = 0
+    chunks = 0
     while prefix.remaining_tokens:
         prefix.prefill(chunk)
-        portions += 1
+        chunks += 1
     assert prefix.ready
-    return portions
+    return chunks
 
 
 @pytest.mark.parametrize("chunk", [3, 64, 10_000])
-def test_a_question_on_what_was_read_in_portions_is_answered_as_a_cold_one(model, features, chunk: int) -> None:
+def test_a_question_on_what_was_read_in_portions_is_answered_as_a_uncached_one(model, features, chunk: int) -> None:
     snapshot = memory_of(model, features, 9).snapshot()
     prefix = model.prefix_cache()
     assert not prefix.ready
-    portions = whole(model, prefix, snapshot, chunk)
-    assert portions == -(-prefix.cached_tokens // chunk)
-    warm, reused = prefix.answer("Where is it?", 12)
+    chunks = whole(model, prefix, snapshot, chunk)
+    assert chunks == -(-prefix.cached_tokens // chunk)
+    cached, reused = prefix.answer("Where is it?", 12)
     assert (
         reused
         == prefix.cached_tokens
         == len(model._prompt.before) + model.tokens(snapshot) + len(model._prompt.leading)
     )
-    assert warm._prefill.embeds.shape[1] == len(model._prompt.after("Where is it?")) - len(model._prompt.leading)
-    assert_equal_answers(model.answer(snapshot, "Where is it?", 12), warm)
+    assert cached._prefill.embeds.shape[1] == len(model._prompt.after("Where is it?")) - len(model._prompt.leading)
+    assert_equal_answers(model.answer(snapshot, "Where is it?", 12), cached)
 
 
-@pytest.mark.parametrize("portion", [3, 64, 10_000])
+@pytest.mark.parametrize("chunk", [3, 64, 10_000])
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_prompt_that_an_answer_reads_in_portions_is_the_one_read_at_once(
-    model, features, portion: int, shared: bool
+    model, features, chunk: int, shared: bool
 ) -> None:
     snapshot = memory_of(model, features, 9).snapshot()
     prefix = model.prefix_cache()
     prefix.set_snapshot(snapshot)
     prefix.prefill(20)
     answer = prefix.answer("Where is it?", 12)[0] if shared else model.answer(snapshot, "Where is it?", 12)
-    before, portions = answer.remaining_tokens, 0
+    before, chunks = answer.remaining_tokens, 0
     while answer.remaining_tokens:
-        answer.prefill(portion)
-        portions += 1
-    assert portions == -(-before // portion)
+        answer.prefill(chunk)
+        chunks += 1
+    assert chunks == -(-before // chunk)
     assert_equal_answers(model.answer(snapshot, "Where is it?", 12), answer)
     prefix.end_answer()
     assert prefix.ready is shared
@@ -151,9 +151,9 @@ def test_questions_one_after_another_do_not_see_each_other(model, features, ques
     prefix = model.prefix_cache()
     whole(model, prefix, snapshot)
     for text in ("What did you see?", question, "What did you see?"):
-        warm, reused = prefix.answer(text, 6)
+        cached, reused = prefix.answer(text, 6)
         assert reused >= prefix.cached_tokens - 3  # it may share a token with the instruction
-        assert_equal_answers(model.answer(snapshot, text, 6), warm)
+        assert_equal_answers(model.answer(snapshot, text, 6), cached)
         prefix.end_answer()
         assert prefix.cached_tokens <= prefix._prefix.length
 
@@ -168,8 +168,8 @@ def test_an_answer_cut_short_or_never_begun_leaves_nothing_behind(model, feature
     next(answer)
     prefix.end_answer()
     assert prefix.ready
-    warm, _ = prefix.answer("Where?", 6)
-    assert_equal_answers(model.answer(snapshot, "Where?", 6), warm)
+    cached, _ = prefix.answer("Where?", 6)
+    assert_equal_answers(model.answer(snapshot, "Where?", 6), cached)
 
 
 @pytest.mark.parametrize("read", [0, 1, 40])
@@ -223,7 +223,7 @@ def test_leading_tokens_that_are_equal_stay_read(model, features) -> None:
         prefix.end_answer()
 
 
-def cold_with(model: Qwen2VL, snapshot: MemorySnapshot, newer: MemorySnapshot, question: str) -> Prefill:
+def uncached_with(model: Qwen2VL, snapshot: MemorySnapshot, newer: MemorySnapshot, question: str) -> Prefill:
     """The prompt [text, DAM, CSM, newer DAM, text] built at once."""
     bare = model.answer(snapshot, question, 1)._prefill
     at = bare.visual_start + model.tokens(snapshot)
@@ -254,7 +254,7 @@ def test_newer_slots_follow_the_memory_where_they_would_stand_in_one_prompt(mode
         answer, reused = prefix.answer("What is it now?", 6, newer)
         assert reused == len(model._prompt.before) + model.tokens(snapshot)
         expected = GreedyGeneration(
-            model.network, cold_with(model, snapshot, newer, "What is it now?"), model._vocabulary, 6
+            model.network, uncached_with(model, snapshot, newer, "What is it now?"), model._vocabulary, 6
         )
         assert_equal_answers(expected, answer)
         assert len(answer.attention) == len(snapshot.entries) + len(newer.entries)
@@ -281,11 +281,11 @@ def test_in_stable_order_most_stays_read_and_the_answer_is_that_of_the_prompt_so
         for prefix in (trained, stable):
             prefix.prefill(10_000)
         if index % 5 == 0:
-            warm, reused = stable.answer("Where?", 4)
+            cached, reused = stable.answer("Where?", 4)
             assert reused > model.tokens(snapshot)
-            cold = model.answer(snapshot, "Where?", 4)
+            uncached = model.answer(snapshot, "Where?", 4)
             assert_equal_answers(
-                GreedyGeneration(model.network, reordered(cold._prefill, order), model._vocabulary, 4), warm
+                GreedyGeneration(model.network, reordered(uncached._prefill, order), model._vocabulary, 4), cached
             )
             stable.end_answer()
     assert kept["trained"] == 0  # the newest slot comes first
@@ -386,7 +386,7 @@ STEPS = st.lists(
 
 @settings(max_examples=25, deadline=None)
 @given(steps=STEPS)
-def test_whatever_happens_between_answers_are_the_cold_ones(tiny: Qwen2VL, steps: list[tuple[str, int]]) -> None:
+def test_whatever_happens_between_answers_are_the_uncached_ones(tiny: Qwen2VL, steps: list[tuple[str, int]]) -> None:
     features, prefix = features_of(tiny), tiny.prefix_cache()
     memory = memory_of(tiny, features, 2)
     shown, slots = memory.snapshot(), 2

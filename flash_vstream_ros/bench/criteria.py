@@ -19,16 +19,16 @@ class Criterion(NamedTuple):
 
 
 ALWAYS = (
-    Criterion("warm_over_cold", 0.1, True, "first token of a warm question over that of a cold one, after 10 h"),
-    Criterion("warm_10h_over_10min", 1.1, True, "first token of a warm question after 10 h over after 10 min"),
+    Criterion("cached_over_uncached", 0.1, True, "first token of a cached question over an uncached one, after 10 h"),
+    Criterion("cached_10h_over_10min", 1.1, True, "first token of a cached question after 10 h over after 10 min"),
     Criterion("update_speedup_over_released", 10.0, False, "update of the released procedure over ours, at 1 h"),
     Criterion("traffic_over_released", 0.01, True, "bytes between host and device for each slot over the released"),
     Criterion("memory_10h_over_10min", 1.0, True, "bytes of the memory after 10 h over after 10 min"),
     Criterion("static_over_moving", 0.05, True, "time for a static slot over that for a moving one"),
 )
 OF_7B_ON_A_GPU = (
-    Criterion("warm_first_token_s", 0.020, True, "first token of a warm question [s]"),
-    Criterion("cold_first_token_s", 0.400, True, "first token of a cold question [s]"),
+    Criterion("cached_first_token_s", 0.020, True, "first token of a cached question [s]"),
+    Criterion("uncached_first_token_s", 0.400, True, "first token of an uncached question [s]"),
     Criterion("frames_per_s", 300.0, False, "frames taken in each second"),
     Criterion("decode_over_floor", 1 / 0.7, True, "time for a token over its floor"),
 )

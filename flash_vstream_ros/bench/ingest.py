@@ -59,7 +59,7 @@ class Timed(NamedTuple):
 
     text: str
     seconds: float
-    warm: bool
+    cached: bool
 
 
 class _Track:
@@ -170,7 +170,7 @@ def while_asked(model: VisionLanguageModel, name: str = TINY, seconds: float = 2
     """One camera at 10 Hz and one client that asks without a pause: age of the memory, and what a question takes.
 
     A question is compared with the same one asked alone in the same state: of a memory that has been read since its
-    last slot (warm), or that has not (cold). Nothing is read ahead, as no time is left for it here.
+    last slot (cached), or that has not (uncached). Nothing is read ahead, as no time is left for it here.
     """
     config, _ = settings_of(name)
     engine = Engine(
@@ -238,8 +238,8 @@ def while_asked(model: VisionLanguageModel, name: str = TINY, seconds: float = 2
         "questions": len(meanwhile),
         "dropped": after.dropped - before.dropped,
         "taken_in": after.taken_in - before.taken_in,
-        "alone_s": {kind: _median(alone, warm) for kind, warm in (("cold", False), ("warm", True))},
-        "meanwhile_s": {kind: _median(meanwhile, warm) for kind, warm in (("cold", False), ("warm", True))},
+        "alone_s": {kind: _median(alone, cached) for kind, cached in (("uncached", False), ("cached", True))},
+        "meanwhile_s": {kind: _median(meanwhile, cached) for kind, cached in (("uncached", False), ("cached", True))},
         **slowed(alone, meanwhile),
     }
 
@@ -248,7 +248,7 @@ def slowed(alone: Sequence[Timed], meanwhile: Sequence[Timed]) -> dict[str, floa
     """By how much questions are slower meanwhile, over the median of the same ones alone; the share of `SLOW` ones."""
     ratios = []
     for asked in meanwhile:
-        same = [one.seconds for one in alone if (one.text, one.warm) == (asked.text, asked.warm)]
+        same = [one.seconds for one in alone if (one.text, one.cached) == (asked.text, asked.cached)]
         if same:
             ratios.append(asked.seconds / statistics.median(same))
     median, p95, most = np.quantile(ratios, [0.5, 0.95, 1.0]).tolist()
@@ -264,8 +264,8 @@ def _ask(engine: Engine, text: str) -> Timed:
     return Timed(text, time.perf_counter() - began, answer.cached_tokens > answer.memory_tokens)
 
 
-def _median(asked: Sequence[Timed], warm: bool) -> float:
-    return statistics.median([one.seconds for one in asked if one.warm is warm] or [float("nan")])
+def _median(asked: Sequence[Timed], cached: bool) -> float:
+    return statistics.median([one.seconds for one in asked if one.cached is cached] or [float("nan")])
 
 
 def _until(condition: Callable[[], bool]) -> None:

@@ -66,9 +66,9 @@ def grown(source: Source) -> dict[str, FlashMemory]:
 
 
 def asked_along(model: VisionLanguageModel, memories: Mapping[str, FlashMemory], rounds: int) -> dict[str, Any]:
-    """Cold and warm questions to each memory, in turn."""
+    """Uncached and cached questions to each memory, in turn."""
     desks = {kind: {length: Desk.of(model, memory, kind) for length, memory in memories.items()} for kind in KINDS}
-    for desk in desks["warm"].values():
+    for desk in desks["cached"].values():
         desk.warm_up()
     asked = ask_in_turn(desks, rounds)
     complaints = [line for kind in KINDS for desk in desks[kind].values() for line in desk.complaints]
@@ -77,9 +77,9 @@ def asked_along(model: VisionLanguageModel, memories: Mapping[str, FlashMemory],
     return {
         length: {
             "slots": memory.slots_seen,
-            "memory_tokens": asked["cold", length][0].answer.memory_tokens,
+            "memory_tokens": asked["uncached", length][0].answer.memory_tokens,
             "memory_bytes": memory.bytes,
-            "prefix_cache_bytes": desks["warm"][length].reader.status.bytes,
+            "prefix_cache_bytes": desks["cached"][length].reader.status.bytes,
             **{kind: times_of(asked[kind, length]) for kind in KINDS},
         }
         for length, memory in memories.items()
@@ -105,7 +105,7 @@ def beside_released(source: Source, memory: FlashMemory, updates: int, rounds: i
         "ours": crossing_of_ours(config, source.slots(), device),
         "released": crossing_of_theirs(released, next(maps), device),
     }
-    cold = [_first_token_s(model, released.snapshot(), QUESTIONS[at % len(QUESTIONS)]) for at in range(rounds)]
+    uncached = [_first_token_s(model, released.snapshot(), QUESTIONS[at % len(QUESTIONS)]) for at in range(rounds)]
     slots_after = {length: int(seconds * 1e9 / config.slot_period_ns) for length, seconds in LENGTHS_S.items()}
     return {
         "update": {
@@ -113,7 +113,7 @@ def beside_released(source: Source, memory: FlashMemory, updates: int, rounds: i
         },
         "released_slots": seen,
         "update_crossing_bytes": crossing,
-        "released_question": spread(cold),
+        "released_question": spread(uncached),
         "released_bytes": {
             length: released.bytes_after(count) for length, count in slots_after.items() if count >= config.csm_slots
         },

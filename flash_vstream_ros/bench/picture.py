@@ -30,7 +30,8 @@ def draw_speed(result: Mapping[str, Any], file: Path) -> None:
 
 def _draw_first_token(axis: Any, result: Mapping[str, Any]) -> None:
     lengths = result["lengths"]
-    for kind, label, colour in (("cold", "whole prompt (uncached)", THEIRS), ("warm", "with the prefix cache", OURS)):
+    kinds = (("uncached", "whole prompt (uncached)", THEIRS), ("cached", "with the prefix cache", OURS))
+    for kind, label, colour in kinds:
         milliseconds = [1e3 * figures[kind]["first_token_p50_s"] for figures in lengths.values()]
         axis.plot(list(lengths), milliseconds, "o-", color=colour, label=label)
         _annotate(axis, list(lengths)[-1], milliseconds[-1], f"{milliseconds[-1]:.3g} ms", colour)

@@ -39,8 +39,8 @@ from flash_vstream_ros.progress import tracked
 SIDE = 448  # px, of the frames; the model's settings may have them smaller
 ENCODED = 48  # slots
 LENGTHS_S = {"10 min": 600.0, "10 h": 36_000.0}
-KINDS = ("cold", "warm")
-WARM_PER_COLD = 8
+KINDS = ("uncached", "cached")
+CACHED_PER_UNCACHED = 8
 TOKENS = 4  # of each answer
 QUESTIONS = (
     "Where is the red ball?",
@@ -73,7 +73,7 @@ class Desk:
         log, requests = ThrottledLog(complaints.append), RequestQueue(1)
         limits = PrefixCacheConfig(max_device_share=1.0, max_mib=1 << 20)
         context = Context(model, memory, log)
-        reader = reader_of(context, limits) if kind == "warm" else UncachedReader(context)
+        reader = reader_of(context, limits) if kind == "cached" else UncachedReader(context)
         dialogue = Dialogue(context, EngineConfig(max_new_tokens=TOKENS), reader, requests)
         return cls(reader, dialogue, requests, complaints)
 
@@ -140,7 +140,7 @@ def mixed(features: Sequence[tuple[torch.Tensor, ...]]) -> Iterator[tuple[torch.
 
 
 def run(model: str = TINY, device: str = "auto", rounds: int = 10, further_slots: int = 6) -> dict[str, Any]:
-    """`rounds` cold questions about each memory; at last `further_slots` come into the longer one.
+    """`rounds` uncached questions about each memory; at last `further_slots` come into the longer one.
 
     Raises ModelError when the model cannot be had, or cannot be warmed."""
     config, loading = settings_of(model)
@@ -152,19 +152,23 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 10, further_slots
         for slot in itertools.islice(stream(features, language, config.slot_period_ns), slots):
             memory.insert(slot)
     desks = {kind: {at: Desk.of(language, memory, kind) for at, memory in memories.items()} for kind in KINDS}
-    if not all(isinstance(desk.reader, CachedReader) for desk in desks["warm"].values()):
-        raise ModelError(f"{model} keeps nothing of what it has read: there is no warm memory to measure.")
-    units_s = {length: desk.warm_up() for length, desk in desks["warm"].items()}
+    if not all(isinstance(desk.reader, CachedReader) for desk in desks["cached"].values()):
+        raise ModelError(f"{model} keeps nothing of what it has read: it has no prefix cache to measure.")
+    units_s = {length: desk.warm_up() for length, desk in desks["cached"].items()}
     asked = ask_in_turn(desks, rounds)
-    pairs = [(asked["cold", at][k], asked["warm", at][k * WARM_PER_COLD]) for at in LENGTHS_S for k in range(rounds)]
+    pairs = [
+        (asked["uncached", at][k], asked["cached", at][k * CACHED_PER_UNCACHED])
+        for at in LENGTHS_S
+        for k in range(rounds)
+    ]
     lengths: dict[str, dict[str, Any]] = {
         length: {
             "slots": memory.slots_seen,
-            "memory_tokens": asked["cold", length][0].answer.memory_tokens,
-            "cached_tokens": asked["warm", length][0].answer.cached_tokens,
-            "prefix_cache_bytes": desks["warm"][length].reader.status.bytes,
-            "warm_up_s": sum(units_s[length]),
-            "warm_up_units": len(units_s[length]),
+            "memory_tokens": asked["uncached", length][0].answer.memory_tokens,
+            "cached_tokens": asked["cached", length][0].answer.cached_tokens,
+            "prefix_cache_bytes": desks["cached"][length].reader.status.bytes,
+            "prefill_s": sum(units_s[length]),
+            "prefill_units": len(units_s[length]),
             "longest_unit_s": max(units_s[length]),
             **{kind: times_of(asked[kind, length]) for kind in KINDS},
         }
@@ -179,32 +183,32 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 10, further_slots
         "threads": torch.get_num_threads(),
         "lengths": lengths,
         "answers_compared": len(pairs),
-        "answers_in_the_same_words": sum(cold.answer.text == warm.answer.text for cold, warm in pairs),
+        "answers_in_the_same_words": sum(uncached.answer.text == cached.answer.text for uncached, cached in pairs),
         "complaints": [line for kind in KINDS for desk in desks[kind].values() for line in desk.complaints],
         "ratios": {
-            "warm_over_cold": long["warm"]["first_token_p50_s"] / long["cold"]["first_token_p50_s"],
-            "warm_over_cold_p95": long["warm"]["first_token_p95_s"] / long["cold"]["first_token_p95_s"],
-            "warm_10h_over_10min": long["warm"]["first_token_p50_s"] / short["warm"]["first_token_p50_s"],
-            "evidence_over_token": long["warm"]["evidence_step_s"] / long["warm"]["token_step_s"],
+            "cached_over_uncached": long["cached"]["first_token_p50_s"] / long["uncached"]["first_token_p50_s"],
+            "cached_over_uncached_p95": long["cached"]["first_token_p95_s"] / long["uncached"]["first_token_p95_s"],
+            "cached_10h_over_10min": long["cached"]["first_token_p50_s"] / short["cached"]["first_token_p50_s"],
+            "evidence_over_token": long["cached"]["evidence_step_s"] / long["cached"]["token_step_s"],
             **{f"read_again_{order}": share for order, share in again.items()},
         },
     }
 
 
 def ask_in_turn(desks: Mapping[str, Mapping[str, Desk]], rounds: int) -> dict[tuple[str, str], list[Asked]]:
-    """One question a round: cold of each memory, then warm of each, some times over."""
+    """One question a round: uncached of each memory, then cached of each, some times over."""
     asked: dict[tuple[str, str], list[Asked]] = defaultdict(list)
     for number in tracked(range(rounds), "rounds", rounds):
         text = QUESTIONS[number % len(QUESTIONS)]
-        for kind in ("cold", *["warm"] * WARM_PER_COLD):
+        for kind in ("uncached", *["cached"] * CACHED_PER_UNCACHED):
             for length, desk in desks[kind].items():
                 asked[kind, length].append(desk.ask(text))
     return asked
 
 
 def _read_again(model: VisionLanguageModel, memory: FlashMemory, slots: Sequence[Slot]) -> dict[str, float]:
-    """The share of a warm memory's tokens that have to be read again after a further slot, by their order."""
-    desks = {order: Desk.of(model, memory, "warm") for order in ("trained", "stable")}
+    """The share of a prefix cache's tokens that have to be read again after a further slot, by their order."""
+    desks = {order: Desk.of(model, memory, "cached") for order in ("trained", "stable")}
     desks["stable"].reader.config = replace(desks["stable"].reader.config, stable_order=True)
     shares: dict[str, list[float]] = defaultdict(list)
     for slot in slots:
@@ -236,20 +240,21 @@ def times_of(asked: Sequence[Asked]) -> dict[str, float]:
 def show(result: dict[str, Any]) -> None:
     print(f"{result['model']} on {result['device']}, {result['threads']} threads")
     print(
-        f"{'stream':>8} {'tokens':>7} {'cold p50':>9} {'p95':>8} {'warm p50':>9} {'p95':>8}   time to first token [ms]"
+        f"{'stream':>8} {'tokens':>7} {'uncached':>9} {'p95':>8} {'cached':>9} {'p95':>8}   first token, p50, p95 [ms]"
     )
     for length, figures in result["lengths"].items():
-        times = [1e3 * figures[kind][f"first_token_{p}_s"] for kind in ("cold", "warm") for p in ("p50", "p95")]
+        times = [1e3 * figures[kind][f"first_token_{p}_s"] for kind in ("uncached", "cached") for p in ("p50", "p95")]
         print(
             f"{length:>8} {figures['memory_tokens']:>7} {times[0]:9.1f} {times[1]:8.1f} {times[2]:9.2f} {times[3]:8.2f}"
         )
         print(
-            f"{'':>8} warm memory {figures['prefix_cache_bytes'] / 1e6:.1f} MB, read in {figures['warm_up_s']:.2f} s,"
-            f" {figures['warm_up_units']} units of at most {1e3 * figures['longest_unit_s']:.0f} ms;"
-            f" a token {1e3 * figures['warm']['token_step_s']:.1f} ms,"
-            f" with the evidence {1e3 * figures['warm']['evidence_step_s']:.1f} ms"
+            f"{'':>8} prefix cache {figures['prefix_cache_bytes'] / 1e6:.1f} MB, prefill {figures['prefill_s']:.2f} s,"
+            f" {figures['prefill_units']} chunks of at most {1e3 * figures['longest_unit_s']:.0f} ms;"
+            f" a token {1e3 * figures['cached']['token_step_s']:.1f} ms,"
+            f" with the evidence {1e3 * figures['cached']['evidence_step_s']:.1f} ms"
         )
-    print(f"{result['answers_in_the_same_words']} of {result['answers_compared']} answers warm in the words of cold")
+    same, compared = result["answers_in_the_same_words"], result["answers_compared"]
+    print(f"{same} of {compared} cached answers have the words of the uncached ones")
     for sentence in result["complaints"]:
         print(f"  {sentence}")
     for name, ratio in result["ratios"].items():

@@ -26,8 +26,8 @@ def floor_times(
     return {
         "slot_s": best.seconds(slot_flops, slot_bytes + update),
         "update_s": best.seconds(moved=update),
-        "warm_first_token_s": {length: best.seconds(moved=moved) for length, moved in one.items()},
-        "cold_first_token_s": {
+        "cached_first_token_s": {length: best.seconds(moved=moved) for length, moved in one.items()},
+        "uncached_first_token_s": {
             length: best.seconds(costs.prefill_flops(text, count), one[length]) for length, count in tokens.items()
         },
     }
@@ -37,8 +37,8 @@ def absolutes(result: Mapping[str, Any]) -> dict[str, float]:
     """What is judged as it is, on a machine that it is said of."""
     long = result["lengths"][LONG]
     return {
-        "warm_first_token_s": long["warm"]["first_token_p50_s"],
-        "cold_first_token_s": long["cold"]["first_token_p50_s"],
+        "cached_first_token_s": long["cached"]["first_token_p50_s"],
+        "uncached_first_token_s": long["uncached"]["first_token_p50_s"],
         "frames_per_s": result["intake"]["frames_per_s"],
     }
 
@@ -46,17 +46,18 @@ def absolutes(result: Mapping[str, Any]) -> dict[str, float]:
 def headline(result: Mapping[str, Any]) -> dict[str, float]:
     """The ratios; times are medians, and those over a floor say how many times slower than that it is."""
     lengths, update, crossing = result["lengths"], result["update"], result["update_crossing_bytes"]
-    warm, cold = (
-        {length: figures[kind]["first_token_p50_s"] for length, figures in lengths.items()} for kind in ("warm", "cold")
+    cached, uncached = (
+        {length: figures[kind]["first_token_p50_s"] for length, figures in lengths.items()}
+        for kind in ("cached", "uncached")
     )
     parts = update["released"]["parts"]
     ours, released = update["ours"]["p50_s"], update["released"]["p50_s"]
     return {
-        "warm_over_cold": warm[LONG] / cold[LONG],
-        "warm_10h_over_10min": warm[LONG] / warm[SHORT],
+        "cached_over_uncached": cached[LONG] / uncached[LONG],
+        "cached_10h_over_10min": cached[LONG] / cached[SHORT],
         "update_speedup_over_released": released / ours,
         "update_speedup_without_merger": released / ours * (1 - parts["merger"] / parts["whole"]),
-        "warm_over_released_question": warm[HOUR] / result["released_question"]["p50_s"],
+        "cached_over_released_question": cached[HOUR] / result["released_question"]["p50_s"],
         "traffic_over_released": (result["frame_bytes"] + crossing["ours"])
         / (result["frame_bytes"] + crossing["released"]),
         "memory_10h_over_10min": lengths[LONG]["memory_bytes"] / lengths[SHORT]["memory_bytes"],
@@ -64,7 +65,7 @@ def headline(result: Mapping[str, Any]) -> dict[str, float]:
         "static_over_moving": result["static_over_moving"],
         "ingest_over_floor": result["intake"]["slot_s"] / result["floors"]["slot_s"],
         "decode_over_floor": result["decode"]["token_s"] / result["decode"]["floor_s"],
-        "warm_over_floor": warm[LONG] / result["floors"]["warm_first_token_s"][LONG],
-        "cold_over_floor": cold[LONG] / result["floors"]["cold_first_token_s"][LONG],
+        "cached_over_floor": cached[LONG] / result["floors"]["cached_first_token_s"][LONG],
+        "uncached_over_floor": uncached[LONG] / result["floors"]["uncached_first_token_s"][LONG],
         "update_over_floor": ours / result["floors"]["update_s"],
     }

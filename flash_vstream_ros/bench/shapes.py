@@ -111,7 +111,7 @@ class Need(NamedTuple):
 
 
 def need(shape: str, dtype: torch.dtype, grid: Grid, config: FlashMemoryConfig, bank_slots: int, memories: int) -> Need:
-    """On a GPU: of the weights, `memories` warm memories, and a bank of so many slots on the host, copied to the GPU.
+    """On a GPU: of the weights, `memories` cached memories, and a bank of so many slots on the host, copied to the GPU.
 
     On a CPU all of it is needed of the host.
     """
@@ -124,8 +124,8 @@ def need(shape: str, dtype: torch.dtype, grid: Grid, config: FlashMemoryConfig, 
     detail = torch.empty(merged, text.hidden_size, dtype=dtype, device="meta")
     parameters = sum(parameter.numel() for parameter in network.parameters())
     reading = tokens * (4 * text.hidden_size + 3 * text.intermediate_size) * dtype.itemsize
-    warm = cache_bytes(text, tokens, dtype.itemsize) + tokens * text.hidden_size * dtype.itemsize
-    own = parameters * dtype.itemsize + memories * (memory_bytes(config, low, detail) + warm) + warm + reading
+    cached = cache_bytes(text, tokens, dtype.itemsize) + tokens * text.hidden_size * dtype.itemsize
+    own = parameters * dtype.itemsize + memories * (memory_bytes(config, low, detail) + cached) + cached + reading
     bank = bank_slots * (MERGED_PATCHES + 1) * low.nbytes
     return Need(device=own + 2 * bank, host=2 * bank)
 

@@ -42,7 +42,7 @@ def run(
     slots: int = 30,
     picture: Path | None = None,
 ) -> dict[str, Any]:
-    """`rounds` cold questions at each length, `updates` compared one by one, `slots` taken in from the camera.
+    """`rounds` uncached questions at each length, `updates` compared one by one, `slots` taken in from the camera.
 
     Raises ModelError for a shape that is unknown, or that finds too little memory: before anything is allocated.
     """

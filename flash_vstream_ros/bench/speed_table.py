@@ -47,18 +47,18 @@ def _intake(result: Mapping[str, Any]) -> Iterable[str]:
     yield f"decoding: {decode['tokens_per_s']:.1f} tokens/s (floor {1 / decode['floor_s']:.1f})"
     full = result["lengths"]["10 h"]
     yield (
-        f"weights {result['weight_bytes'] / MB:.1f} MB, memory {full['memory_bytes'] / MB:.1f} MB, warm"
-        f" {full['prefix_cache_bytes'] / MB:.1f} MB; most at once, with {len(result['lengths'])} such memories warm,"
+        f"weights {result['weight_bytes'] / MB:.1f} MB, memory {full['memory_bytes'] / MB:.1f} MB, cached"
+        f" {full['prefix_cache_bytes'] / MB:.1f} MB; most at once, with {len(result['lengths'])} such memories cached,"
         f" {result['peak_bytes'] / GB:.2f} GB"
     )
 
 
 def _questions(result: Mapping[str, Any]) -> Iterable[str]:
-    yield "time to the first token [ms]"
-    yield f"{'stream':>8} {'tokens':>7} {'cold p50':>9} {'p95':>8} {'floor':>8} {'warm p50':>9} {'p95':>8} {'floor':>8}"
+    yield "time to the first token, p50 [ms]"
+    yield f"{'stream':>8} {'tokens':>7} {'uncached':>9} {'p95':>8} {'floor':>8} {'cached':>9} {'p95':>8} {'floor':>8}"
     for length, figures in result["lengths"].items():
         cells = [f"{length:>8} {figures['memory_tokens']:>7}"]
-        for kind in ("cold", "warm"):
+        for kind in ("uncached", "cached"):
             times = figures[kind]["first_token_p50_s"], figures[kind]["first_token_p95_s"]
             floor = result["floors"][f"{kind}_first_token_s"][length]
             cells.append(f"{1e3 * times[0]:9.2f} {1e3 * times[1]:8.2f} {1e3 * floor:8.3f}")

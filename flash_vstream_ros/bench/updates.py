@@ -22,7 +22,7 @@ PARTS = (
     (WardClustering, "distances", "distances"),
     (WardClustering, "insert", "merge"),
     (ExemplarPool, "nearest", "exemplars"),
-    (ExemplarPool, "hold", "copy"),
+    (ExemplarPool, "store", "copy"),
 )
 COUNTED = 8  # slots
 
