@@ -31,6 +31,10 @@ from flash_vstream_ros.ros.middleware import use_shipped_profile  # after the ch
 
 use_shipped_profile()
 
+# A shell starts background commands with SIGINT ignored, and their children inherit that: tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 ROOT = Path(__file__).parents[1]
 PACKAGE_FOLDER = str(Path(flash_vstream_ros.__file__).parents[1])  # the source tree, or where colcon installed it
 PATIENCE = 20.0  # [s] generous: the machines that run tests are slow and shared

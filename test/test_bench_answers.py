@@ -237,7 +237,7 @@ def test_shares_by_age_and_novelty():
             asked("room_first", 7200.0, False, True),
         ],
         [answers.Summary("10 min", "I saw a red ball.", "I was in the office. I saw a red ball.")],
-        {"flash": 72},
+        tokens={"flash": 72},
     )
     row = answers.figures(outcome)["policies"]["flash"]
     assert {name: row[name] for name in ("overall", *answers.AGES)} == {

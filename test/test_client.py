@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import Process
 
-from flash_vstream_ros.client import AskClient
+from flash_vstream_ros.client import AskClient, NoReply
 from flash_vstream_ros.ros.interfaces import interface
 
 SERVICE = "/served/trigger"
@@ -51,7 +51,7 @@ def frozen(start: Callable[..., Process], client: AskClient, name: str) -> Any:
 
 def test_a_server_that_never_replies_is_named(start: Callable[..., Process], client: AskClient) -> None:
     service = frozen(start, client, "silent")
-    with pytest.raises(TimeoutError, match=r"no reply from .*trigger within 2 s; offered by /silent"):
+    with pytest.raises(NoReply, match=r"no reply from .*trigger within 2 s; offered by /silent"):
         client._reply(service, service.srv_type.Request(), 2.0)
 
 

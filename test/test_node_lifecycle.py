@@ -326,7 +326,7 @@ def test_a_defect_in_a_transition_leads_back_to_unconfigured(waiting: Life, monk
 
 def test_summaries_are_made_in_the_active_state_only() -> None:
     with life("autostart:=false", "summary.period_s:=0.2") as talking:
-        timer = talking.node._summary_timer
+        timer = talking.node._summaries._timer
         assert not timer.running
         talking.manager.change("configure")
         assert not timer.running

@@ -217,7 +217,7 @@ def test_a_run_is_resumed_and_ends_in_a_model_that_answers(
     longer = run.Plan(**{**vars(plan), "language_steps": 5})
     model = run.train(longer, tmp_path, torch.device("cpu"), reports.append)
     assert [(r.stage, r.done) for r in reports] == [("vision", 2), ("language", 3), ("language", 5)]
-    with pytest.raises(ValueError, match="of seed 5"):
+    with pytest.raises(ValueError, match="has seed 5"):
         run.train(run.Plan(seed=6), tmp_path, torch.device("cpu"), reports.append)
     record = json.loads((model / "training.json").read_text())
     assert "--language-steps 5" in record["commands"][-1][1]
