@@ -11,7 +11,6 @@ import pytest
 from flash_vstream_ros.bench import shutdown
 from flash_vstream_ros.bench.shutdown import NOISE, WAYS, Ending
 
-
 BOUNDED = "not everything stopped within"  # seconds are the benchmark's: a loaded machine takes longer
 
 
