@@ -40,8 +40,10 @@ def test_the_shipped_profiles_are_used_where_nothing_is_configured(
     environment = prefix(tmp_path, package)
     middleware.use_shipped_profile(environment)
     assert {name for name in environment if "DDS" in name or "RTPS" in name} == {variable, "CYCLONEDDS_URI"}
-    assert Path(environment[variable]).samefile(ROOT / "config" / "fastdds.xml")
-    assert Path(environment["CYCLONEDDS_URI"].removeprefix("file://")).samefile(ROOT / "config" / "cyclonedds.xml")
+    for path, name in ((environment[variable], "fastdds.xml"), (environment["CYCLONEDDS_URI"], "cyclonedds.xml")):
+        # An installed package has copies of its own.
+        used = Path(path.removeprefix("file://"))
+        assert used.read_bytes() == (ROOT / "config" / name).read_bytes()
 
 
 @pytest.mark.parametrize(

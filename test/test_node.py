@@ -136,7 +136,14 @@ def test_an_answer_is_streamed_while_it_is_made(robot: Robot) -> None:
     assert len(pieces) > 2
 
 
+def see_something(robot: Robot) -> None:
+    """One more slot, so that a test does not depend on those before it."""
+    start = robot.fresh_status().newest_frame.sec + 1
+    robot.see([start, start + 1])
+
+
 def test_a_client_hears_the_pieces_of_its_own_answers_only(robot: Robot) -> None:
+    see_something(robot)
     heard: dict[str, list[AnswerPiece]] = defaultdict(list)
     topic = "/flash_vstream/answer_stream"
     robot.node.create_subscription(AnswerPiece, topic, lambda piece: heard[piece.question_id].append(piece), 100)
@@ -144,6 +151,8 @@ def test_a_client_hears_the_pieces_of_its_own_answers_only(robot: Robot) -> None
         own: list[str] = []
         foreign: list[str] = []
         robot.on_piece, other.on_piece = own.append, foreign.append
+        other.spin(1.0)  # the node has to find the new subscriptions before it publishes
+        robot.spin(1.0)
         requests = [client.request(text, stream=True) for client, text in ((robot, "What?"), (other, "Who?"))]
         asked = [client.service.call_async(request) for client, request in zip((robot, other), requests, strict=True)]
         robot.wait_for(asked[0].done)
@@ -162,8 +171,7 @@ def test_a_client_hears_the_pieces_of_its_own_answers_only(robot: Robot) -> None
 
 
 def test_cancel_ends_one_question_and_leaves_the_others(robot: Robot) -> None:
-    start = robot.fresh_status().newest_frame.sec + 1
-    robot.see([start, start + 1])
+    see_something(robot)
 
     def long(question_id: str) -> Any:
         request = robot.request("A long story", max_new_tokens=60_000, deadline_s=60.0)
@@ -257,6 +265,7 @@ def test_control_characters_and_special_tokens_in_a_question_do_no_harm(robot: R
 
 
 def test_a_client_killed_while_it_waits_costs_nobody_else(robot: Robot) -> None:
+    see_something(robot)
     ask = [sys.executable, "-m", "flash_vstream_ros.cli", "ask", "A long story"]
     pieces: list[AnswerPiece] = []
     robot.node.create_subscription(AnswerPiece, "/flash_vstream/answer_stream", pieces.append, 100)
