@@ -1,4 +1,4 @@
-"""The middleware profiles: which variable selects them, whom they leave alone, and what users are told to do."""
+"""The middleware profiles: which variable selects them, whom they leave alone, and the remedy that users get."""
 
 from __future__ import annotations
 

@@ -207,7 +207,7 @@ def test_no_message_raises_or_holds_the_node_or_grows_its_memory(logged: list[st
         tried: Counter[str] = Counter()
         before_kib = resident_kib()
 
-        # Where CI is set hypothesis draws the same examples in every round, unless it is told not to.
+        # Where CI is set hypothesis draws the same examples in every round by default.
         @settings(
             max_examples=EXAMPLES,
             deadline=None,

@@ -170,7 +170,7 @@ def while_asked(model: VisionLanguageModel, name: str = TINY, seconds: float = 2
     """One camera at 10 Hz and one client that asks without a pause: age of the memory, and what a question takes.
 
     A question is compared with the same one asked alone in the same state: of a memory that has been read since its
-    last slot (cached), or that has not (uncached). Nothing is read ahead, as no time is left for it here.
+    last slot (cached), or that has not (uncached). There is no background prefill: it would find no time here.
     """
     config, _ = settings_of(name)
     engine = Engine(
