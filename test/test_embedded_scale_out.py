@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,9 +23,11 @@ from robot import START_S, NodeProcess
 from flash_vstream_ros.engine.answering.question import ErrorCode
 
 PATIENT_S = 60.0
+ANNOUNCED_EVERY_S = 1  # Cyclone's default of 30 s makes tests wait
 NO_MULTICAST = (
     '<CycloneDDS><Domain><General><Interfaces><NetworkInterface address="127.0.0.1"/></Interfaces>'
-    '<AllowMulticast>false</AllowMulticast></General><Discovery><Peers AddLocalhost="false"/></Discovery></Domain>'
+    "<AllowMulticast>false</AllowMulticast></General><Discovery>"
+    f'<SPDPInterval>{ANNOUNCED_EVERY_S}s</SPDPInterval><Peers AddLocalhost="false"/></Discovery></Domain>'
     "</CycloneDDS>"
 )
 ALONE = {
@@ -76,6 +79,7 @@ def test_machines_that_name_nobody_do_not_meet(start: Callable[..., Process]) ->
         listener.expect("up", PATIENT_S)
     start(CAMERA, **ALONE).expect("up", PATIENT_S)
     led.expect("seen 7 8", PATIENT_S)
+    time.sleep(3 * ANNOUNCED_EVERY_S)
     assert lonely.lines == ["up"]
 
 
