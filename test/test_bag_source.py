@@ -48,13 +48,13 @@ def write_bag(
     topics: dict[str, str],
     *,
     damage: Callable[[int, bytes], bytes] | None = None,
-    compressed: bool = False,
+    compressed: rosbag2.CompressionMode | None = None,
     format: str = "png",
 ) -> Path:
     plugin = rosbag2.StoragePlugin.MCAP if storage == "mcap" else rosbag2.StoragePlugin.SQLITE3
     writer = rosbag2.Writer(path, version=9, storage_plugin=plugin)
     if compressed:
-        writer.set_compression(rosbag2.CompressionMode.FILE, rosbag2.CompressionFormat.ZSTD)
+        writer.set_compression(compressed, rosbag2.CompressionFormat.ZSTD)
     with writer:
         for topic, type_name in topics.items():
             connection = writer.add_connection(topic, type_name, typestore=STORE)
@@ -85,7 +85,7 @@ def test_a_bag_keeps_its_header_stamps(tmp_path: Path, storage: str, type_name: 
 
 
 def test_a_compressed_storage_file_is_read_beside_its_metadata(tmp_path: Path) -> None:
-    bag = write_bag(tmp_path / "bag", "sqlite3", {"/cam": IMAGE}, compressed=True)
+    bag = write_bag(tmp_path / "bag", "sqlite3", {"/cam": IMAGE}, compressed=rosbag2.CompressionMode.FILE)
     assert storage_file(bag).suffix == ".zstd"
     assert len(list(open_source(str(storage_file(bag))))) == 4
     (bag / "metadata.yaml").unlink()

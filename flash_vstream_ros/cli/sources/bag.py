@@ -12,13 +12,14 @@ from flash_vstream_ros.ros.image_transport import TRANSPORTS, DecodingConfig
 from flash_vstream_ros.ros.images import BadImage
 from flash_vstream_ros.ros.stamps import BadStamp, stamp_ns
 
+from .decompression import bound_rosbags
 from .frame_source import MAX_PIXELS, SourceError, SourceFrame
 from .image_folder import natural_order
 
 STORAGE_SUFFIXES = (".db3", ".mcap")
 BAG_SUFFIXES = (".bag",)
 IMAGE_TYPES = {transport.type_name: transport for transport in TRANSPORTS.values()}
-MAX_METADATA_BYTES = 16 << 20
+MAX_METADATA_BYTES = 4 << 20
 FIRST_MESSAGES = 20  # looked at for a frame_id
 LONGEST_REASON = 300  # characters of an error of the reader
 
@@ -91,9 +92,12 @@ class BagSource:
             from rosbags.typesys import Stores, get_typestore
         except ImportError as error:
             raise SourceError(f"reading a bag needs the package rosbags: pip install rosbags ({error})") from None
+        bound_rosbags()
         try:
             reader = AnyReader(self._files, default_typestore=get_typestore(Stores.LATEST))
             reader.open()
+        except SourceError:
+            raise
         except Exception as error:  # rosbags raises whatever damaged bytes lead to
             raise self._unreadable(error) from error
         return closing(reader)
@@ -103,6 +107,8 @@ class BagSource:
         connections = [c for c in reader.connections if c.topic == self.topic]
         try:
             yield from islice(reader.messages(connections), most)
+        except SourceError:
+            raise
         except Exception as error:  # rosbags raises whatever damaged bytes lead to
             raise self._unreadable(error) from error
 

@@ -1,0 +1,102 @@
+"""Bounds on what a bag decompresses to: rosbags decompresses files, chunks and messages whatever their size."""
+
+from __future__ import annotations
+
+import bz2
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+from .frame_source import SourceError
+
+MAX_BLOCK_BYTES = 256 << 20  # of a chunk or a message; an image of 25 megapixels with 16-bit colours has 200 MB
+MAX_RATIO = 100  # of a file beyond FREE_BYTES; raw images of a camera reach 20
+FREE_BYTES = 1 << 30
+STEP_BYTES = 1 << 20
+
+
+class TooLarge(SourceError):
+    """Compressed data holds more than is decompressed."""
+
+
+def bounded(decompressor: Any, data: bytes, max_bytes: int = MAX_BLOCK_BYTES) -> bytes:
+    """Decompress a block. Raises TooLarge once it exceeds `max_bytes`, ValueError if it ends early."""
+    out = bytearray()
+    while not decompressor.eof:
+        piece = decompressor.decompress(data, max_length=STEP_BYTES)
+        if not piece and decompressor.needs_input:
+            raise ValueError("compressed data ends early")
+        out += piece
+        data = b""
+        if len(out) > max_bytes:
+            raise TooLarge(f"a chunk or message decompresses to more than {max_bytes >> 20} MiB; no camera image does")
+    return bytes(out)
+
+
+class BoundedFile:
+    """A file of decompressed data that raises TooLarge once it exceeds `max_bytes`."""
+
+    def __init__(self, file: Any, max_bytes: int, name: str) -> None:
+        self._file, self._left, self._max_bytes, self._name = file, max_bytes, max_bytes, name
+
+    def __enter__(self) -> BoundedFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def read(self, size: int = STEP_BYTES) -> bytes:
+        piece: bytes = self._file.read(size if size > 0 else STEP_BYTES)
+        self._left -= len(piece)
+        if self._left < 0:
+            raise TooLarge(
+                f"{self._name} decompresses to more than {self._max_bytes >> 20} MiB, which is {MAX_RATIO} times its"
+                f" size or half of the free space of {tempfile.gettempdir()}: run `zstd -d` on it where there is"
+                " room, or set TMPDIR"
+            )
+        return piece
+
+
+def file_limit(compressed_bytes: int) -> int:
+    """Bytes that a compressed file may decompress to in the folder of temporary files."""
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    return min(free // 2, max(FREE_BYTES, MAX_RATIO * compressed_bytes))
+
+
+def bound_rosbags() -> None:
+    """Replace the decompressors of rosbags by bounded ones, for this process."""
+    from lz4.frame import LZ4FrameDecompressor  # type: ignore[import-untyped]
+    from rosbags.rosbag1 import reader as rosbag1
+    from rosbags.rosbag2 import reader as rosbag2
+    from rosbags.rosbag2 import storage_mcap
+
+    original = rosbag2.zstd
+    if isinstance(original, _BoundedZstd):
+        return
+    zstd = _BoundedZstd(original)
+    rosbag2.zstd = zstd
+    storage_mcap.DECOMPRESSORS["zstd"] = lambda data, size: zstd.decompress(data, size)
+    storage_mcap.DECOMPRESSORS["lz4"] = lambda data, size: bounded(LZ4FrameDecompressor(), data, _block(size))
+    of_bag: dict[str, Callable[[bytes], bytes]] = rosbag1.decompressors
+    of_bag["bz2"] = lambda data: bounded(bz2.BZ2Decompressor(), data)
+    of_bag["lz4"] = lambda data: bounded(LZ4FrameDecompressor(), data)
+
+
+class _BoundedZstd:
+    """The functions of the zstd module that rosbags calls."""
+
+    def __init__(self, zstd: Any) -> None:
+        self._zstd = zstd
+
+    def open(self, file: Any, mode: str) -> BoundedFile:
+        limit = file_limit(os.fstat(file.fileno()).st_size)
+        return BoundedFile(self._zstd.open(file, mode), limit, file.name)
+
+    def decompress(self, data: bytes, size: int = MAX_BLOCK_BYTES) -> bytes:
+        return bounded(self._zstd.ZstdDecompressor(), data, _block(size))
+
+
+def _block(size: int) -> int:
+    return min(size, MAX_BLOCK_BYTES)
