@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_images import BAYER, blocks
 
+from flash_vstream_ros.ros import compressed_images
 from flash_vstream_ros.ros.compressed_images import check_compressed, compressed_to_rgb, describe_compressed
 from flash_vstream_ros.ros.image_transport import CompressedDecoder, DecodingConfig
 from flash_vstream_ros.ros.images import BadImage
@@ -167,6 +168,27 @@ def test_a_jpeg_of_nothing_but_markers_is_refused_in_bounded_time(filler: bytes)
     with pytest.raises(BadImage):
         check_compressed(message("jpeg", b"\xff\xd8" + filler))
     assert time.process_time() - began < 1.0  # 10,000 markers, not 8 million
+
+
+def with_more_scans(count: int) -> bytes:
+    """A progressive JPEG whose last scan comes `count` times more."""
+    data = cv2.imencode(".jpg", np.zeros((64, 64, 3), np.uint8), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    return data[:-2] + data[data.rfind(b"\xff\xda") : -2] * count + data[-2:]
+
+
+def test_a_jpeg_of_very_many_scans_is_refused() -> None:
+    assert compressed_to_rgb(message("jpeg", with_more_scans(40))).shape == (64, 64, 3)
+    with pytest.raises(BadImage, match="more than 64 scans") as caught:
+        compressed_to_rgb(message("jpeg", with_more_scans(100_000)))
+    assert caught.value.reason == "undecodable"
+
+
+def test_words_are_found_across_the_blocks_of_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compressed_images, "SEARCH_BYTES", 5)
+    for data in (jpeg(NOISE), jpeg(NOISE) + bytes(7), png(NOISE)):
+        assert compressed_to_rgb(message("", data)).shape == NOISE.shape
+    with pytest.raises(BadImage):
+        compressed_to_rgb(message("", jpeg(NOISE)[:-2]))
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14])

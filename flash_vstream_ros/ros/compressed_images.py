@@ -6,6 +6,8 @@ encoding, the codec, and the order of colours given to it. Drivers that write on
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -17,7 +19,10 @@ from .sample_range import SampleRange
 
 LONGEST_FORMAT = 256  # characters
 MOST_MARKERS = 10_000  # before the frame header of a JPEG, padding included: bounds the time of a check
+MOST_SCANS = 64  # of a progressive JPEG; each costs time as a whole image does, and takes 42 bytes
+SEARCH_BYTES = 1 << 20  # copied at once
 JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
+SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
 START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # the others in this range are tables
 START_OF_SCAN, PADDING = 0xDA, 0xFF
 WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}  # TEM and RSTn have no segment, as libjpeg reads them
@@ -82,14 +87,12 @@ def compressed_to_rgb(
         BadImage: as `check_compressed`.
     """
     form, header, view = _checked(message, max_pixels)
-    data = bytes(view)
-    if _ends_early(data):
-        raise _ended(view)
+    _check_end(view)
     single = header.channels == 1
     mosaic = single and form.encoding.startswith("bayer_") and not form.colours
     mode = cv2.IMREAD_GRAYSCALE if single else cv2.IMREAD_COLOR
     mode |= cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-    image = _decoded(data, mode, shortened(str(message.format)))
+    image = _decoded(view, mode, shortened(str(message.format)))
     if image.shape[:2] != (header.height, header.width):
         raise BadImage(
             "undecodable",
@@ -106,13 +109,13 @@ def compressed_to_rgb(
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
-def _decoded(data: bytes, mode: int, form: str) -> np.ndarray:
+def _decoded(data: memoryview, mode: int, form: str) -> np.ndarray:
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
     except cv2.error:
         image = None
     if image is None:
-        raise BadImage("undecodable", f"{len(data)} bytes of format '{form}' do not decode: damaged?")
+        raise BadImage("undecodable", f"{data.nbytes} bytes of format '{form}' do not decode: damaged?")
     return image
 
 
@@ -180,11 +183,30 @@ def _ended(data: memoryview) -> BadImage:
     return BadImage("truncated", f"the compressed image ends early, after {data.nbytes} bytes")
 
 
-def _ends_early(data: bytes) -> bool:
-    # Decoders fill what is missing with grey and say nothing. Markers cannot occur inside JPEG's coded data.
-    if data.startswith(JPEG):
-        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
-    return b"IEND" not in data
+def _check_end(data: memoryview) -> None:
+    """Raises BadImage, reason truncated or undecodable, for data that a decoder would fill up or read without end."""
+    # Decoders fill what is missing with grey and report nothing. Markers cannot occur inside JPEG's coded data.
+    if bytes(data[:2]) != JPEG:
+        if not any(True for _ in _places(data, b"IEND")):
+            raise _ended(data)
+        return
+    ends = _places(data, END_OF_IMAGE)
+    scans = _places(data, SCAN)
+    if (last_scan := next(scans, -1)) > next(ends, -1):
+        raise _ended(data)
+    count = 1 + sum(1 for _ in islice(scans, MOST_SCANS)) if last_scan >= 0 else 0
+    if count > MOST_SCANS:
+        raise BadImage("undecodable", f"the JPEG data has more than {MOST_SCANS} scans; each is a pass over the image")
+
+
+def _places(data: memoryview, word: bytes) -> Iterator[int]:
+    """Where `word` occurs, the last place first. Copies a block at a time."""
+    for start in reversed(range(0, data.nbytes, SEARCH_BYTES)):
+        block = bytes(data[start : start + SEARCH_BYTES + len(word) - 1])
+        at = block.rfind(word)
+        while at >= 0:
+            yield start + at
+            at = block.rfind(word, 0, at)
 
 
 def _demosaiced(samples: np.ndarray, encoding: str) -> np.ndarray:

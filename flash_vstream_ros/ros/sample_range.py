@@ -14,7 +14,7 @@ import numpy as np
 FULL_BITS = 16
 LEAST_BITS = 10  # a dark image must not be mistaken for a camera of fewer bits
 NARROW = 4  # grey samples of fewer bits that span less than 1/4 of the range, as a thermal camera's, are stretched
-ROWS_AT_ONCE = 256  # bounds the temporary memory of a large image
+ROWS_AT_ONCE = 64  # bounds temporary memory, and the time that another thread waits for the interpreter
 LEAST_SPAN = 255  # samples; a smaller span would only amplify noise
 
 
@@ -39,16 +39,16 @@ class SampleRange:
 
     def to_8_bits(self, samples: np.ndarray, grey: bool) -> np.ndarray:
         """Scale uint16 samples [height, width, channels] to uint8. `grey`: single-channel, without a mosaic."""
-        samples = samples.astype(np.uint16, copy=False)
+        blocks = [slice(start, start + ROWS_AT_ONCE) for start in range(0, samples.shape[0], ROWS_AT_ONCE)]
         if not self._fixed:
-            self._grow(int(samples.min()), int(samples.max()))
+            extremes = [(int(samples[block].min()), int(samples[block].max())) for block in blocks]
+            self._grow(min(low for low, _ in extremes), max(high for _, high in extremes))
         black, white = self._limits(grey)
         self._report(black, white)
         scale = 255.0 / (white - black)
         scaled = np.empty(samples.shape, np.uint8)
-        for start in range(0, samples.shape[0], ROWS_AT_ONCE):
-            rows = samples[start : start + ROWS_AT_ONCE]
-            out = scaled[start : start + ROWS_AT_ONCE]
+        for block in blocks:
+            rows, out = samples[block].astype(np.uint16, copy=False), scaled[block]
             if black == 0 and white == (1 << FULL_BITS) - 1:
                 np.right_shift(rows, 8, out=out, casting="unsafe")
             else:
