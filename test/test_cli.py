@@ -227,6 +227,14 @@ def test_what_is_no_time_is_refused_with_a_sentence(word: str) -> None:
         time_point(word)
 
 
+@pytest.mark.parametrize("word", ["1" * 60_000 + "x", "-" + "1" * 60_000 + "x", "-" + "1h" * 30_000 + "x"])
+def test_a_very_long_time_is_refused_at_once(word: str) -> None:
+    began = time.process_time()
+    with pytest.raises(ArgumentTypeError):
+        time_point(word)
+    assert time.process_time() - began < 1.0  # seconds to minutes where matching is quadratic
+
+
 def test_absolute_times_need_no_frame_and_clock_times_need_stamps_of_a_clock() -> None:
     def no_frame() -> float:
         raise AssertionError("an absolute time does not depend on the newest frame")

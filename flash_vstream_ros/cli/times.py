@@ -88,7 +88,7 @@ def time_text(stamp_s: float) -> str:
 
 
 def _seconds(word: str) -> TimePoint | None:
-    if not re.fullmatch(r"\+?(\d+\.?\d*|\.\d+)(e\+?\d+)?|nan|inf(inity)?", word, re.IGNORECASE | re.ASCII):
+    if not re.fullmatch(r"\+?(\d+(\.\d*)?|\.\d+)(e\+?\d+)?|nan|inf(inity)?", word, re.IGNORECASE | re.ASCII):
         return None
     value = float(word)
     if not value <= MAX_STAMP_S:  # NaN too
@@ -97,7 +97,7 @@ def _seconds(word: str) -> TimePoint | None:
 
 
 def _before_newest(word: str) -> TimePoint | None:
-    if re.fullmatch(r"-(\d+\.?\d*|\.\d+)", word, re.ASCII):
+    if re.fullmatch(r"-(\d+(\.\d*)?|\.\d+)", word, re.ASCII):
         seconds = float(word[1:])
     elif re.fullmatch(f"-({_PART})+", word, re.ASCII):
         seconds = sum(float(number) * UNITS_S[unit] for number, unit in re.findall(_PART, word, re.ASCII))

@@ -7,10 +7,14 @@ import time
 from collections.abc import Callable
 
 PERIOD_S = 10.0
+MAX_KINDS = 1000
 
 
 class ThrottledLog:
-    """Logs each kind of problem at most once in `period_s`, and keeps the newest sentence. Thread safe."""
+    """Logs each kind of problem at most once in `period_s`, and keeps the newest sentence. Thread safe.
+
+    Remembers the MAX_KINDS kinds logged last; one that was forgotten is logged again when it occurs.
+    """
 
     def __init__(self, sink: Callable[[str], None], period_s: float = PERIOD_S) -> None:
         self._sink = sink
@@ -33,6 +37,11 @@ class ThrottledLog:
             if now - self._logged.get(kind, -self._period_s) < self._period_s:
                 self._suppressed[kind] = self._suppressed.get(kind, 0) + 1
                 return
+            self._logged.pop(kind, None)  # moves the kind to the end
             self._logged[kind] = now
             repeats = self._suppressed.pop(kind, 0)
+            while len(self._logged) > MAX_KINDS:
+                oldest = next(iter(self._logged))
+                del self._logged[oldest]
+                self._suppressed.pop(oldest, None)
         self._sink(sentence + (f" ({repeats} similar since the last one)" if repeats else ""))

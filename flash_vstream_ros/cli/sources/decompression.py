@@ -11,7 +11,7 @@ from typing import Any
 
 from .frame_source import SourceError
 
-MAX_BLOCK_BYTES = 256 << 20  # of a chunk or a message; an image of 25 megapixels with 16-bit colours has 200 MB
+MAX_BLOCK_BYTES = 256 << 20  # of a chunk or a message; an rgb8 image of 48 megapixels has 144 MB
 MAX_RATIO = 100  # of a file beyond FREE_BYTES; raw images of a camera reach 20
 FREE_BYTES = 1 << 30
 STEP_BYTES = 1 << 20
