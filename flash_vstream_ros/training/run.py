@@ -21,6 +21,7 @@ from flash_vstream_ros.models.prompt import ChatPrompt
 from .curves import draw_curves
 from .language import Batcher, Pool, answers_right, loss_and_hits
 from .network import household_network, household_tokenizer
+from .normaliser import with_normaliser
 from .observations import render_observations
 from .optimisers import kernel_beside_bfloat16, optimisers
 from .patrols import Example, Features, encode_observations, examples
@@ -187,7 +188,7 @@ def _command(settings: dict[str, Any]) -> str:
 def _finish(folder: Path, network: Any, tokenizer: Any, state: _State) -> Path:
     model = folder / "model"
     network.save_pretrained(model)
-    tokenizer.save_pretrained(model)
+    with_normaliser(tokenizer).save_pretrained(model)
     record = {
         "commands": [(step, _command(settings)) for step, settings in state.plans],  # (first step, command)
         "language_minutes": round(state.language_s / 60, 1),
