@@ -16,7 +16,15 @@ pytest.importorskip("cyclonedds")
 
 from conftest import wait_until
 
-from flash_vstream_ros.ros import Context, MultiThreadedExecutor, Node, ReentrantCallbackGroup, init, shutdown
+from flash_vstream_ros.ros import (
+    Context,
+    MultiThreadedExecutor,
+    Node,
+    Parameter,
+    ReentrantCallbackGroup,
+    init,
+    shutdown,
+)
 from flash_vstream_ros.ros.embedded import cdr, cyclone, dds_log, service
 from flash_vstream_ros.ros.embedded.cdr import SERVICE_HEADER, deserialize, serialize
 from flash_vstream_ros.ros.embedded.graph import ENTITIES_INFO, LARGEST_ANNOUNCEMENT
@@ -179,6 +187,27 @@ def test_calls_beyond_the_bound_are_counted_and_reported(
     release.set()
     assert wait_until(lambda: sum(future.done() for future in futures) == 11)
     assert log_lines(capfd, "/busy: 1 requests dropped, the last because 10 requests of") == 1
+
+
+def test_a_very_large_request_is_dropped_and_counted(node: Node) -> None:
+    kind = interface("rcl_interfaces/srv/GetParameters")
+    client = node.create_client(kind, "~/get_parameters", callback_group=ReentrantCallbackGroup())
+    assert client.wait_for_service(20.0)
+    served = next(found for found in node.services if found.srv_name.endswith("/get_parameters"))
+    client.call_async(kind.Request(names=[""] * 500_000))
+    assert wait_until(lambda: served.samples_dropped == 1)
+    assert len(client.call(kind.Request(names=[""] * 100), timeout_sec=20.0).values) == 100
+
+
+def test_a_refused_parameter_is_quoted_in_short(node: Node) -> None:
+    node.declare_parameter("number", 1)
+    kind = interface("rcl_interfaces/srv/SetParameters")
+    client = node.create_client(kind, "~/set_parameters", callback_group=ReentrantCallbackGroup())
+    assert client.wait_for_service(20.0)
+    wrong = [Parameter(name, value="x" * 200_000) for name in ("number", "n" * 200_000)]
+    results = client.call(kind.Request(parameters=[p.to_parameter_msg() for p in wrong]), timeout_sec=20.0).results
+    assert [result.successful for result in results] == [False, False]
+    assert all(len(result.reason) < 400 for result in results)
 
 
 def test_very_many_prefixes_are_looked_up_once_for_each_parameter(node: Node) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flash_vstream_ros.engine.log_text import MAX_LINE, MAX_TEXT, log_entry, one_line
+from flash_vstream_ros.node import node_log
 
 
 def test_plain_text_of_any_script_stays_as_it_is() -> None:
@@ -32,3 +33,14 @@ def test_long_text_keeps_its_ends() -> None:
     assert one_line(long).startswith("aaa")
     assert one_line(long).endswith("aaz")
     assert "(9999801 characters)" in one_line(long)
+
+
+def test_a_burst_of_log_lines_is_cut_short_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(node_log.time, "monotonic", lambda: now[0])
+    budget = node_log.LineBudget()
+    lines = [budget.allowed(f"line {number}") for number in range(node_log.MAX_LINES + 7)]
+    assert sum(map(bool, lines)) == node_log.MAX_LINES
+    now[0] += node_log.PERIOD_S
+    assert budget.allowed("later").startswith("later (7 log lines left out")
+    assert budget.allowed("again") == "again"

@@ -2,8 +2,36 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 from flash_vstream_ros.engine.log_text import log_entry
 from flash_vstream_ros.ros import Node, ok
+
+MAX_LINES = 100  # of one severity in PERIOD_S
+PERIOD_S = 10.0
+
+
+class LineBudget:
+    """Allows MAX_LINES log lines in PERIOD_S and counts the others. Thread safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._began_s = 0.0
+        self._lines = self._left_out = 0
+
+    def allowed(self, text: str) -> str:
+        """`text` as it may be logged now, with a note on the lines left out before; "" if it is left out itself."""
+        now = time.monotonic()
+        with self._lock:
+            if now - self._began_s >= PERIOD_S:
+                self._began_s, self._lines = now, 0
+            if self._lines >= MAX_LINES:
+                self._left_out += 1
+                return ""
+            self._lines += 1
+            left_out, self._left_out = self._left_out, 0
+        return text + (f" ({left_out} log lines left out before: more than {MAX_LINES} in a burst)" if left_out else "")
 
 
 class NodeLog:
@@ -14,16 +42,17 @@ class NodeLog:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._infos, self._warnings, self._errors = LineBudget(), LineBudget(), LineBudget()
 
     # A line of code each: rclpy allows one severity for each place that logs.
     def info(self, text: str) -> None:
-        if ok():
-            self._node.get_logger().info(log_entry(text))
+        if ok() and (entry := self._infos.allowed(log_entry(text))):
+            self._node.get_logger().info(entry)
 
     def warning(self, text: str) -> None:
-        if ok():
-            self._node.get_logger().warning(log_entry(text))
+        if ok() and (entry := self._warnings.allowed(log_entry(text))):
+            self._node.get_logger().warning(entry)
 
     def error(self, text: str) -> None:
-        if ok():
-            self._node.get_logger().error(log_entry(text))
+        if ok() and (entry := self._errors.allowed(log_entry(text))):
+            self._node.get_logger().error(entry)

@@ -8,6 +8,15 @@ if TYPE_CHECKING:
     from .parameter import Parameter
 
 
+MAX_QUOTED = 200  # characters of a value or name in a sentence
+
+
+def shortened(value: Any) -> str:
+    """The repr of a value of a peer, as a sentence may quote it."""
+    text = repr(value)
+    return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}... ({len(text)} characters)"
+
+
 class NotInitializedException(Exception):
     """The runtime is used before init() or after shutdown()."""
 
@@ -35,7 +44,7 @@ class NameValidationException(ValueError):
 
 class ParameterException(Exception):
     def __init__(self, error_msg: str, parameters: str | list[str]) -> None:
-        super().__init__(f"{error_msg}: {parameters}")
+        super().__init__(f"{error_msg}: {shortened(parameters)}")
 
 
 class ParameterNotDeclaredException(ParameterException):
@@ -56,7 +65,7 @@ class InvalidParameterException(ParameterException):
 class InvalidParameterTypeException(ParameterException):
     def __init__(self, desired_parameter: Parameter, expected_type: str) -> None:
         super().__init__(
-            f"'{desired_parameter.name}' is {desired_parameter.value!r} of type "
+            f"'{desired_parameter.name}' is {shortened(desired_parameter.value)} of type "
             f"'{desired_parameter.type_.name}', expected type '{expected_type}'",
             desired_parameter.name,
         )
@@ -64,4 +73,4 @@ class InvalidParameterTypeException(ParameterException):
 
 class InvalidParameterValueException(ParameterException):
     def __init__(self, parameter: str, value: Any, reason: str) -> None:
-        super().__init__(f"The value {value!r} was refused ({reason})", parameter)
+        super().__init__(f"The value {shortened(value)} was refused ({reason})", parameter)

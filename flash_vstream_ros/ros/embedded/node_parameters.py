@@ -13,6 +13,7 @@ from .exceptions import (
     InvalidParameterValueException,
     ParameterAlreadyDeclaredException,
     ParameterNotDeclaredException,
+    shortened,
 )
 from .parameter import Parameter
 from .types import message_class
@@ -137,7 +138,7 @@ class NodeParameters:
             return f"'{name}' is read-only"
         if parameter.type_.value != descriptor.type:
             expected = Parameter.Type(descriptor.type).name
-            return f"'{name}' is of type {expected}, and {value!r} is of type {parameter.type_.name}"
+            return f"'{name}' is of type {expected}, and {shortened(value)} is of type {parameter.type_.name}"
         if parameter.type_ == Parameter.Type.INTEGER and descriptor.integer_range:
             return _outside(name, value, descriptor.integer_range[0])
         if parameter.type_ == Parameter.Type.DOUBLE and descriptor.floating_point_range:

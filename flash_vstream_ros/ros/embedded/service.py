@@ -25,7 +25,8 @@ MATCH_PATIENCE = 0.1
 """Longest wait of a reply for the client's reader to be known [s]; rmw_cyclonedds does the same."""
 MOST_WAITING = 1000
 MOST_WAITING_BYTES = 64 << 20
-"""Requests that wait for their callback beyond these are dropped, counted and reported."""
+LARGEST_REQUEST = 1 << 20
+"""Requests that are larger, or wait for their callback beyond these, are dropped, counted and reported."""
 
 
 class Service(Receiver):
@@ -52,6 +53,9 @@ class Service(Receiver):
 
     def on_data(self, reader: Reader) -> None:
         while sample := reader.take():
+            if len(sample.raw) > LARGEST_REQUEST:  # very many small fields take a hundred times its size
+                self._drop(f"it has {len(sample.raw)} bytes of at most {LARGEST_REQUEST}")
+                continue
             with self._lock:
                 size = self._waiting_bytes + len(sample.raw)
                 fits = len(self._waiting) < MOST_WAITING and size <= MOST_WAITING_BYTES
