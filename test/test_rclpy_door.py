@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import time
 from types import ModuleType
 from typing import Any
 
@@ -62,4 +64,65 @@ def test_the_executor_of_older_distributions_serves_timers_topics_and_services(b
     executor.shutdown()
     spinning.join()
     node.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+@pytest.fixture
+def native_executor() -> ModuleType:
+    pytest.importorskip("rclpy", exc_type=ImportError)
+    from flash_vstream_ros.ros import native_executor
+
+    return native_executor
+
+
+def test_an_executor_that_is_shut_down_while_callbacks_run_leaves_no_exception(
+    native_executor: ModuleType, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import rclpy
+    from rclpy.callback_groups import ReentrantCallbackGroup
+    from rclpy.node import Node
+
+    for _ in range(5):
+        context = rclpy.Context()
+        rclpy.init(context=context)
+        node = Node("busy", context=context)
+        running = threading.Event()
+
+        def work(running: threading.Event = running) -> None:
+            running.set()
+            time.sleep(0.05)
+
+        for _ in range(8):
+            node.create_timer(0.001, work, callback_group=ReentrantCallbackGroup())
+        executor = native_executor.MultiThreadedExecutor(num_threads=2, context=context)
+        executor.add_node(node)
+        spinning = threading.Thread(target=executor.spin)
+        spinning.start()
+        assert running.wait(20.0)
+        time.sleep(0.02)  # the callbacks that no thread is free for are submitted
+        executor.shutdown()
+        spinning.join(20.0)
+        assert not spinning.is_alive()
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+        del executor
+    gc.collect()
+    output = capfd.readouterr()
+    assert "never retrieved" not in output.out + output.err
+    assert "Traceback" not in output.out + output.err
+
+
+def test_an_event_of_a_destroyed_subscription_is_skipped(native_executor: ModuleType) -> None:
+    import rclpy
+    from rclpy.exceptions import InvalidHandle
+
+    class Destroyed:
+        def take_data(self) -> None:
+            raise InvalidHandle("destruction was requested")
+
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    executor = native_executor.MultiThreadedExecutor(num_threads=2, context=context)
+    assert executor._take_waitable(Destroyed()) is None
+    executor.shutdown()
     rclpy.shutdown(context=context)

@@ -28,17 +28,40 @@ class MultiThreadedExecutor(_MultiThreadedExecutor):
         """None where an entity was destroyed between being listed and being waited on."""
         try:
             return super().wait_for_ready_callbacks(*args, **kwargs)
-        except InvalidHandle:
-            if self._is_shutdown:
+        except ExternalShutdownException:
+            raise
+        except Exception as error:
+            if self._is_shutdown:  # by another thread, which destroys what is waited on
                 raise ShutdownException from None
+            if isinstance(error, InvalidHandle):
+                return None
+            if isinstance(error, rclpy_implementation.RCLError) and not self.context.ok():
+                raise ExternalShutdownException from None  # a signal came between the check and the wait
+            raise
+
+    def _take_waitable(self, waitable: Any) -> Any:
+        try:
+            return super()._take_waitable(waitable)
+        except InvalidHandle:  # an event of a destroyed subscription, whose callback group rclpy would never release
             return None
-        except rclpy_implementation.RCLError:
-            if self.context.ok():
+
+    def _spin_once_impl(self, *args: Any, **kwargs: Any) -> None:
+        try:
+            super()._spin_once_impl(*args, **kwargs)
+        except RuntimeError:
+            if not self._is_shutdown:
                 raise
-            raise ExternalShutdownException from None  # a signal came between the check and the wait
+            # The thread pool takes no more callbacks.
 
     def shutdown(self, timeout_sec: float | None = None, **options: Any) -> bool:
-        """Stop, and wait for callbacks that run. rclpy before Kilted destroys what they are using."""
-        ended = super().shutdown(timeout_sec, **options)
+        """Stop, and wait for callbacks that run.
+
+        rclpy before Kilted does not wait. Every version destroys the guard condition that a callback triggers when it
+        has been taken, so the threads end first.
+        """
+        with self._shutdown_lock:
+            self._is_shutdown = True
+            if self._guard is not None:
+                self._guard.trigger()
         self._executor.shutdown(wait=options.get("wait_for_threads", True))
-        return bool(ended)
+        return bool(super().shutdown(timeout_sec, **options))
