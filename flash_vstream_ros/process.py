@@ -16,32 +16,31 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import NoReturn
 
-INTERRUPTED = 130  # exit status, as shells report a program ended by Ctrl-C
+INTERRUPTED = 130  # exit status, as shells report a program ended by Ctrl-C; also at SIGTERM
+ENDING = (signal.SIGINT, signal.SIGTERM)
 EXIT_LIMIT_S = 1.5
 
 
 def exit_on_interrupt() -> None:
-    """End the process at Ctrl-C without a traceback, while its modules are being imported.
+    """End the process at Ctrl-C or SIGTERM without a traceback, while its modules are being imported.
 
     A KeyboardInterrupt inside an import is printed where it cannot propagate: weakref callbacks, modules in C.
     """
-    if not _ignored(signal.SIGINT):
-        signal.signal(signal.SIGINT, _exit)
+    _handle_with(_exit)
 
 
 def raise_on_interrupt() -> None:
-    """Raise KeyboardInterrupt in the main thread at Ctrl-C, so that a command can clean up."""
-    if not _ignored(signal.SIGINT):
-        signal.signal(signal.SIGINT, _raise)
+    """Raise KeyboardInterrupt in the main thread at Ctrl-C or SIGTERM, so that a command can clean up."""
+    _handle_with(_raise)
 
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Around slow imports inside a command: Ctrl-C ends the process at once.
+    """Around slow imports inside a command: Ctrl-C or SIGTERM ends the process at once.
 
     No effect unless `raise_on_interrupt` is in force: in-process callers and ROS keep their handlers.
     """
-    ours = signal.getsignal(signal.SIGINT) is _raise
+    ours = any(signal.getsignal(number) is _raise for number in ENDING)
     if ours:
         exit_on_interrupt()
     try:
@@ -51,21 +50,12 @@ def importing() -> Iterator[None]:
             raise_on_interrupt()
 
 
-def leave_signals_to_ros() -> Callable[[], None]:
+def leave_signals_to_ros() -> None:
     """Keep Python from raising KeyboardInterrupt: the ROS context, which ends at SIGINT and SIGTERM, ends `spin`.
 
-    To be called before `init`, and what it returns afterwards: `init` handles signals that the parent process wants
-    ignored, as a shell does with SIGINT for what it starts with `&`.
+    To be called before `init`.
     """
-    ignored = [number for number in (signal.SIGINT, signal.SIGTERM) if _ignored(number)]
-    for number in {signal.SIGINT, signal.SIGTERM} - set(ignored):
-        signal.signal(number, _pass)
-
-    def ignore_again() -> None:
-        for number in ignored:
-            signal.signal(number, signal.SIG_IGN)
-
-    return ignore_again
+    _handle_with(_pass)
 
 
 def end_within(seconds: float = EXIT_LIMIT_S) -> None:
@@ -90,8 +80,11 @@ def end_process(status: int) -> NoReturn:
     os._exit(status)
 
 
-def _ignored(number: int) -> bool:
-    return signal.getsignal(number) is signal.SIG_IGN
+def _handle_with(handler: Callable[[int, FrameType | None], None]) -> None:
+    """Handle the signals that end a program, except those that the parent ignores, as a shell's `&` does SIGINT."""
+    for number in ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def _exit(number: int, frame: FrameType | None) -> None:

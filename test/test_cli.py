@@ -70,8 +70,9 @@ def ended(process: subprocess.Popen[str], number: int = signal.SIGINT) -> str:
     return out + errors
 
 
-def started(*arguments: str) -> subprocess.Popen[str]:
-    """A command that does not ignore SIGINT, as it would in the background of a shell that runs these tests."""
+def started(*arguments: str, background: bool = False) -> subprocess.Popen[str]:
+    """A command as a shell starts it in the foreground or, with SIGINT ignored, in the background."""
+    interrupt = signal.SIG_IGN if background else signal.default_int_handler
     program = (
         "import sys; from flash_vstream_ros.cli import main; print('Python has started', flush=True);"
         f"sys.argv[1:] = {arguments!r}; sys.exit(main())"
@@ -82,7 +83,7 @@ def started(*arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, interrupt),
     )
 
 
@@ -108,6 +109,27 @@ def test_a_background_command_ignores_ctrl_c_as_its_shell_wants() -> None:
     time.sleep(1.0)
     assert "no node offers" in ended(process)
     assert process.returncode == 1
+
+
+@pytest.mark.parametrize("after_s", [0.3, 4.0])
+@pytest.mark.parametrize(
+    "arguments",
+    [("ask", "?", "--wait", "100"), ("replay", "demo", "--wait", "100"), ("demo", "--model", "tiny-random")],
+)
+def test_a_command_in_a_shells_background_ignores_sigint_and_ends_cleanly_at_sigterm(
+    arguments: tuple[str, ...], after_s: float, tmp_path: Path
+) -> None:
+    if arguments[0] == "demo":
+        arguments = (*arguments, "--sheet", str(tmp_path / "sheet.png"))
+    process = started(*arguments, background=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "Python has started\n"
+    time.sleep(after_s)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert process.poll() is None, process.communicate()
+    ended(process, signal.SIGTERM)  # which also waits for the processes that write to its output
+    assert process.returncode == 130
 
 
 def test_ctrl_c_while_waiting_for_a_node_ends_at_once() -> None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from conftest import wait_until
+from robot import new_namespace
 
 from flash_vstream_ros.bench.camera import running
 from flash_vstream_ros.engine.state import State
@@ -84,7 +85,7 @@ def active(request: pytest.FixtureRequest) -> Iterator[tuple[str, VStreamNode]]:
         "test",
         "--ros-args",
         "-r",
-        f"__ns:=/documented/{transport}",
+        f"__ns:={new_namespace()}",
         *(word for each in given for word in ("-p", each)),
     ]
     with running(VStreamNode, args) as (node, _):

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 from conftest import wait_until
+from robot import new_namespace
 
 from flash_vstream_ros.bench import camera_process
 from flash_vstream_ros.node.cameras import Camera
-from flash_vstream_ros.node.image_loss import ImageLoss, missing_images
+from flash_vstream_ros.node.image_loss import LATE_S, ImageLoss, Lateness, missing_images
 from flash_vstream_ros.ros import RUNTIME, MultiThreadedExecutor, Node, init, middleware, try_shutdown
 
 DRIVER = ["/driver"]
@@ -29,8 +30,8 @@ def watch(counted: bool = True) -> ImageLoss:
     return ImageLoss("rmw_some", "/image", counted)
 
 
-def found(loss: ImageLoss, at_s: float, publishers: Sequence[str] = DRIVER) -> str:
-    return loss.finding(at_s, publishers, "do this")
+def found(loss: ImageLoss, at_s: float, publishers: Sequence[str] = DRIVER, late_s: float = 0.0) -> str:
+    return loss.finding(at_s, publishers, "do this", late_s)
 
 
 def stream(loss: ImageLoss, seconds: int, received: int, lost: int, start_s: float = 0.0) -> str:
@@ -60,6 +61,23 @@ def test_a_camera_that_loses_most_images_is_found_with_its_figures_and_the_remed
 
 def test_loss_is_found_though_nothing_arrives() -> None:
     assert "lost 30 of the 30 images" in stream(watch(), 1, received=0, lost=30)
+
+
+def test_the_middleware_is_not_blamed_alone_where_callbacks_are_late() -> None:
+    loss = watch()
+    assert stream(loss, 3, received=3, lost=27).endswith(" last 3 s: do this")
+    sentence = found(loss, 3.0, late_s=2 * LATE_S)
+    assert f"callbacks of this process are up to {2 * LATE_S} s late" in sentence
+    assert sentence.endswith("where images are lost without such delays, do this")
+    assert found(watch(), 3.0, late_s=9.0) == ""
+
+
+def test_the_lateness_of_a_callback_is_its_longest_delay_of_the_last_seconds() -> None:
+    lateness = Lateness(period_s=0.25)
+    assert [lateness.longest_s(at_s) for at_s in (10.0, 10.25, 10.4, 11.5)] == pytest.approx([0.0, 0.0, 0.0, 0.85])
+    assert lateness.longest_s(11.75) == pytest.approx(0.85)
+    later = [lateness.longest_s(11.75 + number / 4) for number in range(1, 24)]
+    assert later[-1] == pytest.approx(0.0)
 
 
 @pytest.mark.parametrize(("received", "lost"), [(30, 0), (30, 3), (0, 0)], ids=["none", "a tenth", "nothing is sent"])
@@ -131,7 +149,7 @@ def test_the_images_between_two_stamps_are_counted() -> None:
 @pytest.fixture
 def camera() -> Iterator[Camera]:
     init(args=[])
-    node, executor = Node("robot"), MultiThreadedExecutor(num_threads=4)
+    node, executor = Node("robot", namespace=new_namespace()), MultiThreadedExecutor(num_threads=4)
     executor.add_node(node)
     spinning = threading.Thread(target=executor.spin)
     spinning.start()

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import wait_until
+from robot import new_namespace
 
 from flash_vstream_ros.node.live_parameters import LiveParameters
 from flash_vstream_ros.node.periodic_timer import Periodic
@@ -142,7 +143,7 @@ def test_what_is_read_at_start_can_be_set_while_nothing_uses_it() -> None:
 
 @pytest.mark.usefixtures("ros")
 def test_a_timer_follows_its_period_stops_at_zero_and_rests_when_told() -> None:
-    node, ticks = Node("ticker"), []
+    node, ticks = Node("ticker", namespace=new_namespace()), []
     executor = SingleThreadedExecutor()
     executor.add_node(node)
 
@@ -182,7 +183,7 @@ def test_a_timer_follows_its_period_stops_at_zero_and_rests_when_told() -> None:
 @pytest.mark.usefixtures("ros")
 def test_a_timer_that_is_cancelled_just_when_it_is_due_goes_on_later() -> None:
     """It waits for a thread when it is cancelled, since other callbacks keep them all."""
-    node, ticks, release = Node("ticker"), [], threading.Event()
+    node, ticks, release = Node("ticker", namespace=new_namespace()), [], threading.Event()
     executor = MultiThreadedExecutor(num_threads=2)
     executor.add_node(node)
     spinning = threading.Thread(target=executor.spin)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from robot import NodeProcess, Robot, balanced
+from robot import NodeProcess, Robot, balanced, new_namespace
 
 from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.control.memory_commands import MemoryCommands
@@ -195,7 +195,7 @@ class Bench:
     def __init__(self) -> None:
         self.engine: Engine | None = None
         self.forgotten = 0
-        self.node = Node("coming_and_going")
+        self.node = Node("coming_and_going", namespace=new_namespace())
         self.services = MemoryServices(self.node, lambda: self.engine, self._on_forgotten)
 
     def _on_forgotten(self) -> None:

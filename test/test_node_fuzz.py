@@ -20,7 +20,7 @@ import pytest
 from conftest import wait_until
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
-from robot import balanced
+from robot import balanced, new_namespace
 
 from flash_vstream_ros.bench.camera import running
 from flash_vstream_ros.engine.state import State
@@ -39,7 +39,7 @@ EXAMPLES = 50  # of one round
 LONGEST_S = 20.0  # of one callback, on a machine that does other work as well
 GROWTH_KIB = 300 * 1024
 ARGUMENTS = [
-    *("-r", "__ns:=/fuzz"),
+    *("-r", f"__ns:={new_namespace()}"),
     *("-p", "model.name:=tiny-random", "-p", "model.max_pixels:=12544", "-p", "model.threads:=1"),
     *("-p", "question.max_new_tokens:=4", "-p", "question.max_answer_tokens:=4", "-p", "question.max_deadline_s:=30.0"),
     *("-p", "summary.period_s:=0.0", "-p", "status.period_s:=0.1", "-p", "use_sim_time:=true"),

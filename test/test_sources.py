@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from robot import new_namespace
 
 from flash_vstream_ros.cli.camera_publisher import Pacer, restamped
 from flash_vstream_ros.cli.replay import add_arguments
@@ -163,18 +164,19 @@ def test_a_replayed_video_arrives_complete_at_reliable_and_best_effort_subscribe
 
     reliable: list[tuple[int, int]] = []
     best_effort: list[int] = []
+    film = f"{new_namespace()}/film"
     ros.init(args=[])
     try:
         node = ros.Node("listener")
-        node.create_subscription(Image, "/film", lambda m: reliable.append((m.header.stamp.sec, level(to_rgb(m)))), 10)
+        node.create_subscription(Image, film, lambda m: reliable.append((m.header.stamp.sec, level(to_rgb(m)))), 10)
         node.create_subscription(
-            Image, "/film", lambda m: best_effort.append(m.header.stamp.sec), ros.qos_profile_sensor_data
+            Image, film, lambda m: best_effort.append(m.header.stamp.sec), ros.qos_profile_sensor_data
         )
         executor = ros.SingleThreadedExecutor()
         executor.add_node(node)
         command = [sys.executable, "-m", "flash_vstream_ros.cli", "replay", str(video), "--topic", "/nowhere"]
         options = ["--fps", "1", "--rate", "20", "--start-at", "30", "--json", str(tmp_path / "sent.json")]
-        options += ["--ros-args", "-r", "/nowhere:=/film"]
+        options += ["--ros-args", "-r", f"/nowhere:={film}"]
         with subprocess.Popen([*command, *options]) as replay:
             until = time.monotonic() + 60
             while (replay.poll() is None or len(reliable) < 10) and time.monotonic() < until:

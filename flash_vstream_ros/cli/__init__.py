@@ -25,9 +25,9 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns its exit status: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+    """Run one command. Returns its exit status: 0 done, 1 failed, 2 wrong usage, 130 ended by Ctrl-C or SIGTERM.
 
-    Without `argv` it is the program: it reads the process's arguments, and Ctrl-C ends it without a traceback.
+    Without `argv` it is the program: it reads the process's arguments, and signals end it without a traceback.
     """
     if argv is not None:
         from .command_line import run_command

@@ -12,7 +12,7 @@ from flash_vstream_ros.engine.ingest.mailbox import Frame
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
 from flash_vstream_ros.node.callback_guard import never_raises
 from flash_vstream_ros.node.image_header import checked_header
-from flash_vstream_ros.node.image_loss import ImageLoss
+from flash_vstream_ros.node.image_loss import ImageLoss, Lateness
 from flash_vstream_ros.node.image_qos import ImageQoS, compatible, incompatible, node_of
 from flash_vstream_ros.node.node_log import NodeLog
 from flash_vstream_ros.ros import (
@@ -83,6 +83,7 @@ class Camera:
         self._rmw = middleware.identifier()
         self._loss = ImageLoss(self._rmw, self.topic, middleware.counts_loss(self._rmw))
         self._loss_found = ""
+        self._lateness = Lateness(LOOK_PERIOD_S)
         self._group = MutuallyExclusiveCallbackGroup()
         self._asked = self._qos.profile(self._of_our_type(self._publishers()))
         self._subscribe()
@@ -194,9 +195,10 @@ class Camera:
         self._find_loss(publishers)
 
     def _find_loss(self, publishers: Sequence[Any]) -> None:
-        known = self._loss_found
+        known, now_s = self._loss_found, time.monotonic()
+        late_s = self._lateness.longest_s(now_s)
         names = [node_of(publisher) for publisher in compatible(publishers, self._transport.type_name, self._asked)]
-        self._loss_found = self._loss.finding(time.monotonic(), names, middleware.remedy(self._rmw))
+        self._loss_found = self._loss.finding(now_s, names, middleware.remedy(self._rmw), late_s)
         if self._loss_found and not known:
             self._log.report("loss", self._loss_found)
 

@@ -11,6 +11,7 @@ WINDOW_S = 5.0
 FEWEST_LOST = 3  # images in a window; fewer are not reported
 SHARE_LOST = 0.1  # of the images sent in a window, as the middleware counts them
 SHARE_MISSING = 0.5  # of the images sent in a window, as gaps in the stamps tell; cameras change their rate by half
+LATE_S = 0.25  # delay of a callback from which the process itself may be why images are lost
 FEWEST_INTERVALS = 8
 LONGEST_SHORTEST = 4  # periods
 PERIODIC = 0.8  # share of the intervals that are multiples of a period
@@ -23,6 +24,24 @@ class Counts(NamedTuple):
     at_s: float
     received: int
     lost: int
+
+
+class Lateness:
+    """Longest delay of a periodic callback over the last seconds. Not thread safe."""
+
+    def __init__(self, period_s: float) -> None:
+        self._period_s = period_s
+        self._called_s = 0.0
+        self._delays_s: deque[tuple[float, float]] = deque()  # moment, delay
+
+    def longest_s(self, now_s: float) -> float:
+        """To be called by the callback: the longest delay, including that of this call [s]."""
+        delay_s = now_s - self._called_s - self._period_s if self._called_s else 0.0
+        self._called_s = now_s
+        self._delays_s.append((now_s, max(0.0, delay_s)))
+        while self._delays_s[0][0] < now_s - WINDOW_S:
+            self._delays_s.popleft()
+        return max(delay for _, delay in self._delays_s)
 
 
 class ImageLoss:
@@ -51,8 +70,16 @@ class ImageLoss:
         """The middleware reports `count` lost images."""
         self._lost += count
 
-    def finding(self, now_s: float, publishers: Sequence[str], remedy: str) -> str:
-        """A sentence where images of `publishers`, whose QoS fits, are lost at `now_s` [s]; "" where none are."""
+    def finding(self, now_s: float, publishers: Sequence[str], remedy: str, late_s: float = 0.0) -> str:
+        """A sentence where images of `publishers`, whose QoS fits, are lost at `now_s` [s]; "" where none are.
+
+        `late_s` is the longest delay of this process's callbacks: images are also lost where nobody takes them.
+        """
+        if late_s > LATE_S:
+            remedy = (
+                f"callbacks of this process are up to {late_s:.1f} s late, so it may be what loses them: leave it more"
+                f" processor time or lower the camera's rate; where images are lost without such delays, {remedy}"
+            )
         if not publishers:
             self._window.clear()
             return ""

@@ -44,15 +44,19 @@ class NodeLog:
         self._node = node
         self._infos, self._warnings, self._errors = LineBudget(), LineBudget(), LineBudget()
 
+    # The check stands next to the call: a signal may end the context at any moment.
     # A line of code each: rclpy allows one severity for each place that logs.
     def info(self, text: str) -> None:
-        if ok() and (entry := self._infos.allowed(log_entry(text))):
-            self._node.get_logger().info(entry)
+        logger, entry = self._node.get_logger(), self._infos.allowed(log_entry(text))
+        if entry and ok():
+            logger.info(entry)
 
     def warning(self, text: str) -> None:
-        if ok() and (entry := self._warnings.allowed(log_entry(text))):
-            self._node.get_logger().warning(entry)
+        logger, entry = self._node.get_logger(), self._warnings.allowed(log_entry(text))
+        if entry and ok():
+            logger.warning(entry)
 
     def error(self, text: str) -> None:
-        if ok() and (entry := self._errors.allowed(log_entry(text))):
-            self._node.get_logger().error(entry)
+        logger, entry = self._node.get_logger(), self._errors.allowed(log_entry(text))
+        if entry and ok():
+            logger.error(entry)

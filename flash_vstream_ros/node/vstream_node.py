@@ -233,13 +233,12 @@ def main(args: Sequence[str] | None = None) -> int:
     end the process with `end_process`.
     """
     use_shipped_profile()
-    ignore_again = leave_signals_to_ros()
+    leave_signals_to_ros()
     try:
         init(args=args)
     except ROSArgumentError as error:
         print(error, file=sys.stderr)
         return 2
-    ignore_again()
     try:
         _run(sys.argv if args is None else args)
     except Exception:

@@ -99,11 +99,14 @@ class Context:
             self.shutdown()
 
     def install_signal_handlers(self) -> None:
-        """Let SIGINT and SIGTERM end spinning; what handled them before is called too. Main thread only."""
+        """Let SIGINT and SIGTERM end spinning; what handled them before is called too. Main thread only.
+
+        A signal that the parent process ignores stays ignored, as SIGINT is in a shell's background.
+        """
         if threading.current_thread() is not threading.main_thread():
             return
         for number in SIGNALS:
-            if signal.getsignal(number) != self._handle_signal:
+            if signal.getsignal(number) not in (self._handle_signal, signal.SIG_IGN):
                 self._previous_handlers[number] = signal.signal(number, self._handle_signal)
 
     def uninstall_signal_handlers(self) -> None:
