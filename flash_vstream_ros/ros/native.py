@@ -3,11 +3,8 @@
 # ruff: noqa: F401 (the door takes its names from here)
 
 import importlib
-import signal
-import threading
 from typing import Any
 
-import rclpy
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy import ok, shutdown, spin, try_shutdown
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
@@ -27,19 +24,10 @@ try:
 except ImportError:  # before Iron
     from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
+from .native_context import init
 from .native_executor import MultiThreadedExecutor
 
 ROSArgumentError = rclpy_implementation.RCLInvalidROSArgsError
-
-
-def init(**options: Any) -> None:
-    """rclpy.init, which would handle signals that the parent process ignores, as a shell does SIGINT for its `&`."""
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    ignored = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is signal.SIG_IGN]
-    rclpy.init(**options)
-    if in_main_thread:
-        for number in ignored:
-            signal.signal(number, signal.SIG_IGN)
 
 
 def load_interface(type_name: str) -> Any:

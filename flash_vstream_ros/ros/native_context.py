@@ -1,0 +1,18 @@
+"""The start of rclpy in a process that a shell runs in its background."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Any
+
+import rclpy
+
+
+def init(**options: Any) -> None:
+    """rclpy.init, except that signals which the parent process ignores stay ignored, as SIGINT after a shell's `&`."""
+    ignored = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is signal.SIG_IGN]
+    rclpy.init(**options)
+    if threading.current_thread() is threading.main_thread():
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
