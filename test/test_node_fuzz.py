@@ -29,7 +29,7 @@ from flash_vstream_ros.node.cameras import Camera
 from flash_vstream_ros.node.node_log import NodeLog
 from flash_vstream_ros.node.parameter_table import PARAMETERS
 from flash_vstream_ros.node.vstream_node import VStreamNode
-from flash_vstream_ros.ros import Parameter
+from flash_vstream_ros.ros import RUNTIME, Parameter
 from flash_vstream_ros.ros.images import DEPTH, ENCODINGS, from_rgb
 from flash_vstream_ros.ros.interfaces import CompressedImage, Image, TimeMsg
 from flash_vstream_ros.ros.stamps import stamp_message
@@ -226,12 +226,11 @@ def test_no_message_raises_or_holds_the_node_or_grows_its_memory(
                 node.set_parameters_atomically(defaults)
 
         until, rounds = time.monotonic() + SECONDS, itertools.count()
-        while time.monotonic() < until:
+        while time.monotonic() < until or not all(tried[target.name] for target in chosen):
             # With one seed, as under CI or --hypothesis-seed, every round draws the same examples.
             seed(f"{first_seed} {next(rounds)}")(round_of_examples)()
         second.close()
 
-        assert all(tried[target.name] for target in chosen), tried
         assert spinning.is_alive()
         assert wait_until(lambda: node._engine.status().frames.pending == 0, 60.0)
         status = conversions.status_message(node._engine.status(), TimeMsg(), "tiny-random", ("camera",))
