@@ -126,3 +126,28 @@ def test_an_event_of_a_destroyed_subscription_is_skipped(native_executor: Module
     assert executor._take_waitable(Destroyed()) is None
     executor.shutdown()
     rclpy.shutdown(context=context)
+
+
+def test_a_request_for_the_description_of_no_type_is_refused_without_a_log_line(
+    native_executor: ModuleType, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import rclpy
+
+    from flash_vstream_ros.node.managed_node import ManagedNode
+
+    rclpy.init(args=[])
+    node = ManagedNode("described")
+    services = [service for service in node.services if service.srv_name.endswith("get_type_description")]
+    if not services:
+        pytest.skip("this ROS 2 has no such service")
+    (service,) = services
+    request = service.srv_type.Request(type_name="std_msgs/msg/String", type_hash="x" * 1000)
+    response = service.callback(request, service.srv_type.Response())
+    assert not response.successful
+    assert "RIHS01_" in response.failure_reason
+    (status,) = node.get_publishers_info_by_topic("/rosout")
+    known = service.srv_type.Request(type_name=status.topic_type, type_hash=str(status.topic_type_hash))
+    assert service.callback(known, service.srv_type.Response()).successful
+    node.destroy_node()
+    rclpy.shutdown()
+    assert "xxx" not in "".join(capfd.readouterr())

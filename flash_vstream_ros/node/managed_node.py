@@ -6,6 +6,7 @@ raises, and answers nothing until a callback has returned.
 
 from __future__ import annotations
 
+import re
 import threading
 import traceback
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from flash_vstream_ros.ros import (
 from flash_vstream_ros.ros.interfaces import interface
 
 ChangeState = interface("lifecycle_msgs/srv/ChangeState")
+TYPE_HASH = re.compile(r"RIHS01_[0-9a-f]{64}")  # REP 2016
 Transition = Callable[[Any, LifecycleState], TransitionCallbackReturn]
 
 
@@ -54,6 +56,8 @@ class ManagedNode(LifecycleNodeMixin, Node):
         for service in self.services:
             if service.srv_type is ChangeState:
                 service.callback = partial(self._on_change_request, service.callback)
+            elif service.srv_name.endswith("get_type_description"):
+                service.callback = partial(_on_type_request, service.callback)
 
     def autostart(self) -> None:
         """Configure and activate as soon as an executor spins this node. `starting` is True until then."""
@@ -87,3 +91,12 @@ class ManagedNode(LifecycleNodeMixin, Node):
             return ChangeState.Response(success=False)
         finally:
             self._one_transition.release()
+
+
+def _on_type_request(describe: Callable[[Any, Any], Any], request: Any, response: Any) -> Any:
+    """Refuse what is no type hash: rcl logs that in full, once for each request."""
+    if TYPE_HASH.fullmatch(request.type_hash):
+        return describe(request, response)
+    response.successful = False
+    response.failure_reason = "type_hash is not of the form RIHS01_ and 64 hexadecimal digits"
+    return response
