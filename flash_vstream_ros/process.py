@@ -1,4 +1,4 @@
-"""How a program of this package is interrupted and ended: signals, and a bound on what runs at exit.
+"""What a program of this package does to its process: signals, a bound on what runs at exit, threads of PyTorch.
 
 These are side effects on the whole process, so only programs call them: the node's executable and the command line.
 """
@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 
 TYPE_CHECKING = False  # as in typing, whose import would delay the guard against Ctrl-C
 if TYPE_CHECKING:
@@ -78,6 +79,24 @@ def end_process(status: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+def set_torch_threads(count: int) -> None:
+    """Let PyTorch compute with so many CPU threads, in this thread and those that start later.
+
+    0: as many as before the first call, PyTorch's own choice or that of OMP_NUM_THREADS.
+    """
+    import torch
+
+    at_first = _torch_threads_at_first()
+    torch.set_num_threads(count or at_first)
+
+
+@cache
+def _torch_threads_at_first() -> int:
+    import torch
+
+    return torch.get_num_threads()
 
 
 def _handle_with(handler: Callable[[int, FrameType | None], None]) -> None:

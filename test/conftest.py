@@ -127,6 +127,21 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
         process.kill()
 
 
+@pytest.fixture(scope="module")
+def household() -> Iterator[Any]:
+    """The household model, on as many threads as it is fastest with."""
+    import torch
+
+    from flash_vstream_ros.models.household_settings import LOADING, THREADS
+    from flash_vstream_ros.models.load import load_model
+    from flash_vstream_ros.models.names import HOUSEHOLD
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(THREADS)
+    yield load_model(HOUSEHOLD, device="cpu", **LOADING)
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def ros() -> Iterator[None]:
     """The runtime between init() and shutdown()."""

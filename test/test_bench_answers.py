@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from flash_vstream_ros.bench import answers
-from flash_vstream_ros.bench.batched import batched_answers
 from flash_vstream_ros.bench.policies import Budget, Policy, policies
 from flash_vstream_ros.bench.released import released_clusters
 from flash_vstream_ros.cli import bench, main
 from flash_vstream_ros.demo.questions import Question
 from flash_vstream_ros.demo.world import World
+from flash_vstream_ros.instruments.batched_answers import batched_answers
 from flash_vstream_ros.memory import FlashMemoryConfig, Grid, MemorySnapshot, Slot, video_memory
 from flash_vstream_ros.models.household_settings import MAX_PIXELS
 from flash_vstream_ros.models.load import load_model

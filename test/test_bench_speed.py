@@ -14,7 +14,6 @@ import torch
 from flash_vstream_ros.bench import costs, long_stream, shapes, speed
 from flash_vstream_ros.bench import prefix_cache as cached
 from flash_vstream_ros.bench.criteria import judged
-from flash_vstream_ros.bench.crossings import Crossings
 from flash_vstream_ros.bench.decoding import decode_over_floor
 from flash_vstream_ros.bench.floors import Floors, copy_bandwidth, matmul_rate
 from flash_vstream_ros.bench.published import PUBLISHED
@@ -23,6 +22,7 @@ from flash_vstream_ros.bench.released_stream import Maps, ReleasedStream, neares
 from flash_vstream_ros.bench.stopwatch import Stopwatch
 from flash_vstream_ros.bench.updates import COUNTED, crossing_of_ours
 from flash_vstream_ros.cli import main
+from flash_vstream_ros.instruments.transfers import TransferCounter
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Grid, Slot, klarge_retrieve
 from flash_vstream_ros.models.interface import ModelError
 from flash_vstream_ros.models.load import load_model
@@ -139,28 +139,28 @@ def test_weights_by_arithmetic_are_the_matrices_of_the_network() -> None:
 
 
 def test_what_crosses_is_counted_by_hand() -> None:
-    with Crossings(CPU) as crossings:
-        there = crossings.put(torch.ones(4, 8))  # 128 bytes, already there
+    with TransferCounter(CPU) as transfers:
+        there = transfers.put(torch.ones(4, 8))  # 128 bytes, already there
         assert there.device != CPU
         doubled = 2 * there
-        assert crossings.bytes == 0
+        assert transfers.bytes == 0
         doubled[:2].sum(1).tolist()
-        assert (crossings.to_device, crossings.to_host) == (0, 8)
+        assert (transfers.to_device, transfers.to_host) == (0, 8)
         back = doubled.cpu()
         assert back.device == CPU
         assert doubled.device != CPU
-        assert crossings.to_host == 8 + 128
+        assert transfers.to_host == 8 + 128
         index = torch.tensor([0, 1, 3], device=there.device)
-        assert crossings.to_device == 24
+        assert transfers.to_device == 24
         there[index].add_(1).max().item()
         torch.zeros(100, device=there.device)
-        assert (crossings.to_device, crossings.to_host) == (24, 8 + 128 + 4)
+        assert (transfers.to_device, transfers.to_host) == (24, 8 + 128 + 4)
         there[0].copy_(torch.zeros(8))
         torch.ones(2).to(there.device)
-        assert crossings.to_device == 24 + 32 + 8
+        assert transfers.to_device == 24 + 32 + 8
         back.sum().item()
         torch.ones(3).copy_(back[0, :3])
-        assert crossings.bytes == 24 + 32 + 8 + 8 + 128 + 4
+        assert transfers.bytes == 24 + 32 + 8 + 8 + 128 + 4
     assert torch.equal(back, torch.full((4, 8), 2.0))
 
 
@@ -182,14 +182,14 @@ def test_an_update_reads_one_row_of_distances() -> None:
 
 def test_counting_changes_nothing() -> None:
     plain, counted = FlashMemory(SMALL), FlashMemory(SMALL)
-    with Crossings(CPU) as crossings:
+    with TransferCounter(CPU) as transfers:
         for slot in stream_of(20):
             counted.insert(
                 Slot(
                     **{
                         **vars(slot),
-                        "low": crossings.put(slot.low),
-                        "detail": crossings.put(slot.detail),
+                        "low": transfers.put(slot.low),
+                        "detail": transfers.put(slot.detail),
                     }
                 )
             )
@@ -248,10 +248,10 @@ def test_the_released_procedure_moves_its_bank_there_and_back() -> None:
     for each in maps[:20]:
         stream.insert(each)
     slot_bytes = sum(each.nbytes for each in maps[0])
-    with Crossings(CPU) as crossings:
-        stream.insert(Maps(*(crossings.put(each) for each in maps[20])))
-    assert 0 <= crossings.to_device - 20 * slot_bytes < 512
-    assert 0 <= crossings.to_host - 21 * slot_bytes < 512
+    with TransferCounter(CPU) as transfers:
+        stream.insert(Maps(*(transfers.put(each) for each in maps[20])))
+    assert 0 <= transfers.to_device - 20 * slot_bytes < 512
+    assert 0 <= transfers.to_host - 21 * slot_bytes < 512
 
 
 @pytest.mark.skipif(not GOLDEN.is_dir(), reason="recorded data is not here")

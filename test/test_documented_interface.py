@@ -14,8 +14,8 @@ import pytest
 from conftest import wait_until
 from robot import new_namespace
 
-from flash_vstream_ros.bench.camera import running
 from flash_vstream_ros.engine.state import State
+from flash_vstream_ros.instruments.running_node import running_node
 from flash_vstream_ros.node.managed_node import ManagedNode
 from flash_vstream_ros.node.parameter_table import PARAMETERS
 from flash_vstream_ros.node.vstream_node import VStreamNode
@@ -88,7 +88,7 @@ def active(request: pytest.FixtureRequest) -> Iterator[tuple[str, VStreamNode]]:
         f"__ns:={new_namespace()}",
         *(word for each in given for word in ("-p", each)),
     ]
-    with running(VStreamNode, args) as (node, _):
+    with running_node(VStreamNode, args) as (node, _):
         assert wait_until(lambda: node._engine.state is State.READY, 120.0)
         yield request.param, node
 

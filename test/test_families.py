@@ -14,7 +14,7 @@ from hub_models import FAMILIES, save_hub_model
 from transformers import AutoTokenizer, Qwen3VLProcessor
 from transformers.vision_utils import get_vision_window_index
 
-from flash_vstream_ros.bench.crossings import PLAYED, Crossings
+from flash_vstream_ros.instruments.transfers import SIMULATED, TransferCounter
 from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.memory.flash_memory import FlashMemory
 from flash_vstream_ros.memory.slot import EntryKind, MemoryEntry, MemorySnapshot, Slot
@@ -261,16 +261,16 @@ def test_nothing_is_read_from_the_device_while_a_slot_is_encoded(model, monkeypa
     """On a GPU each read waits for all that was begun, and transformers' own way reads in every layer."""
     frames, grid = frames_of(3), model.grid(*SIZE)
     expected = model.encode(frames, grid)
-    with Crossings(torch.device("cpu")) as crossings:
+    with TransferCounter(torch.device("cpu")) as transfers:
         for parameter in model.network.parameters():
-            monkeypatch.setattr(parameter, "played_there", True, raising=False)
-        monkeypatch.setattr(model, "vision_device", PLAYED)
+            monkeypatch.setattr(parameter, "simulated_on_device", True, raising=False)
+        monkeypatch.setattr(model, "vision_device", SIMULATED)
         monkeypatch.setattr(model, "_told", {})
         model.encode(frames, grid)
-        crossings.to_host = crossings.to_device = 0
+        transfers.to_host = transfers.to_device = 0
         low, detail = model.encode(frames, grid)
-        assert low.device == detail.device == PLAYED
-        assert crossings.to_host == 0
-        assert crossings.to_device < 1.001 * sum(frame.nbytes for frame in frames)
+        assert low.device == detail.device == SIMULATED
+        assert transfers.to_host == 0
+        assert transfers.to_device < 1.001 * sum(frame.nbytes for frame in frames)
     for found, wanted in zip((low, detail), expected, strict=True):
         assert torch.equal(found, wanted)

@@ -13,7 +13,7 @@ from reference_memory import NaiveMemory
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from flash_vstream_ros.bench.stream import held_bytes
+from flash_vstream_ros.instruments.reachable_bytes import reachable_bytes
 from flash_vstream_ros.memory import EntryKind, FlashMemory, FlashMemoryConfig, Grid, MemorySnapshot, Slot
 from flash_vstream_ros.memory.scope import Scope
 
@@ -237,7 +237,7 @@ def test_bytes_are_those_of_all_tensors_and_images_held() -> None:
     assert memory.bytes == 0
     for index, low in enumerate(lows(40).bfloat16()):
         memory.insert(slot(index, low, thumbnail=bytes([index]) * (index + 1)))
-        assert memory.bytes == sum(held_bytes(memory))
+        assert memory.bytes == sum(reachable_bytes(memory))
     memory.reset()
     assert memory.bytes == memory.tokens == memory.entries == 0
     assert memory.snapshot().empty

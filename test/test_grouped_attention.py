@@ -12,7 +12,6 @@ from hub_models import FAMILIES, save_hub_model
 from transformers.masking_utils import sdpa_mask
 from transformers.models.qwen2_vl.modeling_qwen2_vl import ALL_ATTENTION_FUNCTIONS, eager_attention_forward
 
-from flash_vstream_ros.bench.prefix_cache import SIDE, stream
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig
 from flash_vstream_ros.models.decoding import grouped_attention, language_model
@@ -27,6 +26,7 @@ from flash_vstream_ros.models.decoding.grouped_attention import (
     use_kernel,
 )
 from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.models.offline import slots_of
 
 SHAPES = [(4, 2, 16, 37), (6, 6, 8, 20), (28, 4, 128, 300), (12, 2, 128, 1)]  # heads, groups, width, tokens
 
@@ -95,17 +95,13 @@ def test_a_kernel_is_put_back_when_the_model_raises() -> None:
     assert config._attn_implementation == "sdpa"
 
 
-def features_of(model: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    world, grid = World(0, minutes=1.0), model.grid(SIDE, SIDE)
-    return [model.encode([world.frame(at), world.frame(at + 5)], grid) for at in (0.0, 20.0, 40.0)]
-
-
 @pytest.mark.parametrize("family", ["tiny-random", *FAMILIES])
 def test_an_answer_is_that_of_transformers_own_kernels(family: str, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = family if family == "tiny-random" else str(save_hub_model(tmp_path, family))
     model: Any = load_model(name, device="cpu", max_pixels=112 * 112)
     memory = FlashMemory(FlashMemoryConfig(csm_slots=4, dam_slots=2))
-    for slot, _ in zip(stream(features_of(model), model, 2 * 10**9), range(6), strict=False):
+    world, times = World(0, minutes=1.0), range(0, 48, 4)  # [s]
+    for slot in slots_of(model, map(world.frame, times), [t * 10**9 for t in times]):
         memory.insert(slot)
     snapshot = memory.snapshot()
 

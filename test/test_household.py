@@ -14,16 +14,15 @@ import pytest
 import yaml
 from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration
 
-from flash_vstream_ros.bench.answers import watch
-from flash_vstream_ros.bench.batched import batched_answers
-from flash_vstream_ros.bench.policies import NoVideo
 from flash_vstream_ros.demo.questions import Question, patrol, precision_recall, questions, right
 from flash_vstream_ros.demo.world import World
+from flash_vstream_ros.instruments.batched_answers import batched_answers
 from flash_vstream_ros.memory import FlashMemory, MemorySnapshot
 from flash_vstream_ros.memory.scope import Scope
-from flash_vstream_ros.models.household_settings import FRAME_S, LOADING, MEMORY, SLOT_S, slots_by
-from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.memory.slot import empty_snapshot
+from flash_vstream_ros.models.household_settings import FRAME_S, LOADING, MEMORY, SLOT_S, THREADS, slots_by
 from flash_vstream_ros.models.names import HOUSEHOLD, HOUSEHOLD_FOLDER
+from flash_vstream_ros.models.offline import slots_of
 from flash_vstream_ros.node.parameter_table import SUMMARY_PROMPT
 
 SEEDS = range(300_000, 300_005)
@@ -42,11 +41,6 @@ class Moment(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def household() -> Any:
-    return load_model(HOUSEHOLD, device="cpu", **LOADING)
-
-
-@pytest.fixture(scope="module")
 def moments(household: Any) -> list[Moment]:
     return [_moment(household, seed) for seed in SEEDS]
 
@@ -54,8 +48,8 @@ def moments(household: Any) -> list[Moment]:
 def _moment(household: Any, seed: int) -> Moment:
     world = World(seed, MINUTES)
     now, memory = world.duration, FlashMemory(MEMORY)
-    slots = range(slots_by(now))
-    for slot in watch(household, world, slots, household.grid(448, 448)):
+    times = [slot * SLOT_S + within for slot in range(slots_by(now)) for within in (0.0, FRAME_S)]
+    for slot in slots_of(household, map(world.frame, times), [round(t * 1e9) for t in times]):
         memory.insert(slot)
     since = max(now - LATELY_S, 0.0)
     asked = questions(world.visits, now, np.random.default_rng(seed))
@@ -111,8 +105,7 @@ def test_it_does_not_from_a_memory_that_is_harmed(household: Any, moments: list[
 
 
 def test_without_video_it_can_only_guess(household: Any, moments: list[Moment]) -> None:
-    nothing = NoVideo().snapshot()
-    assert share_right(household, moments, lambda _: nothing) <= 0.35
+    assert share_right(household, moments, lambda _: empty_snapshot()) <= 0.35
 
 
 def test_its_summaries_tell_what_happened_lately(household: Any, moments: list[Moment]) -> None:
@@ -125,7 +118,7 @@ def test_its_summaries_tell_what_happened_lately(household: Any, moments: list[M
 def test_the_node_gets_the_settings_that_it_was_trained_with() -> None:
     file = Path(__file__).parents[1] / "config" / "household.yaml"
     given = yaml.safe_load(file.read_text(encoding="utf-8"))["/**"]["ros__parameters"]
-    assert given["model"] == {"name": HOUSEHOLD, **LOADING}
+    assert given["model"] == {"name": HOUSEHOLD, **LOADING, "threads": THREADS}
     assert given["sample_fps"] == 2 / SLOT_S == 1 / FRAME_S
     fields = {"synopsis_slots": "csm_slots", "key_frame_slots": "dam_slots"}
     assert given["memory"] == {name: getattr(MEMORY, fields.get(name, name)) for name in given["memory"]}

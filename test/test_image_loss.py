@@ -12,7 +12,7 @@ import pytest
 from conftest import wait_until
 from robot import new_namespace
 
-from flash_vstream_ros.bench import camera_process
+from flash_vstream_ros.instruments import camera_process
 from flash_vstream_ros.node.cameras import Camera
 from flash_vstream_ros.node.image_loss import LATE_S, ImageLoss, Lateness, missing_images
 from flash_vstream_ros.ros import RUNTIME, MultiThreadedExecutor, Node, init, middleware, try_shutdown

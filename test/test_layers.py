@@ -33,6 +33,7 @@ MAY_IMPORT = {
         "ros",
         "process",
     },
+    "instruments": {"instruments", "node", "engine", "models", "memory", "ros"},
     "demo": {"demo", "models", "ros", "client"},
     "training": {"training", "demo", "models", "memory", "progress"},
 }

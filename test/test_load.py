@@ -217,12 +217,3 @@ def test_without_the_hub_the_error_says_which_cache_and_how_to_download(tmp_path
     sentence = str(error.value)
     for words in ("HF_HUB_OFFLINE", constants.HF_HUB_CACHE, "hf download nobody/no-such-model", str(tmp_path)):
         assert words in sentence
-
-
-def test_a_model_computes_on_the_threads_it_is_given_and_else_on_as_many_as_at_first(monkeypatch):
-    monkeypatch.setattr("flash_vstream_ros.models.load._DEFAULT_THREADS", 2)
-    for threads, wanted in ((1, 1), (3, 3), (0, 2)):
-        load_model("tiny-random", device="cpu", threads=threads)
-        assert torch.get_num_threads() == wanted
-    monkeypatch.undo()
-    load_model("tiny-random", device="cpu")  # as many as before for the tests that follow

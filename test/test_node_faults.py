@@ -12,9 +12,9 @@ import pytest
 from conftest import wait_until
 from robot import SECOND, START_S, NodeProcess, Robot, balanced, new_namespace
 
-from flash_vstream_ros.bench.camera import running
 from flash_vstream_ros.client import CALLS
 from flash_vstream_ros.engine.ingest.mailbox import Mailbox
+from flash_vstream_ros.instruments.running_node import running_node
 from flash_vstream_ros.models.tiny import save_tiny
 from flash_vstream_ros.node.vstream_node import VStreamNode
 from flash_vstream_ros.ros.images import from_rgb
@@ -309,7 +309,7 @@ def test_a_defect_in_a_callback_is_answered_and_does_not_end_the_node(monkeypatc
 
     space = new_namespace()
     args = ["test", "--ros-args", "-p", "model.name:=tiny-random", "-r", f"__ns:={space}"]
-    with running(VStreamNode, args) as (node, spinning), Robot(space) as robot:
+    with running_node(VStreamNode, args) as (node, spinning), Robot(space) as robot:
         robot.wait_until_ready()
         monkeypatch.setattr(Mailbox, "offer", defect)
         robot.images.publish(image(1))

@@ -22,8 +22,8 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from robot import balanced, new_namespace
 
-from flash_vstream_ros.bench.camera import running
 from flash_vstream_ros.engine.state import State
+from flash_vstream_ros.instruments.running_node import running_node
 from flash_vstream_ros.node import conversions
 from flash_vstream_ros.node.cameras import Camera
 from flash_vstream_ros.node.node_log import NodeLog
@@ -203,7 +203,7 @@ def test_no_message_raises_or_holds_the_node_or_grows_its_memory(
 ) -> None:
     first_seed = int(pytestconfig.getoption("--hypothesis-seed") or time.time_ns() % 2**32)
     print(f"--hypothesis-seed={first_seed}")
-    with running(VStreamNode, ["fuzz", "--ros-args", *ARGUMENTS]) as (node, spinning):
+    with running_node(VStreamNode, ["fuzz", "--ros-args", *ARGUMENTS]) as (node, spinning):
         assert wait_until(lambda: node._engine.state is State.READY, 120.0)
         second = Camera(
             node, "camera", "second", offer=node._engine.offer, reject=node._engine.reject, transport="compressed"

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from robot import SMALL, START_S, Manager, NodeProcess, Robot, new_namespace
 
-from flash_vstream_ros.bench.camera import running
+from flash_vstream_ros.instruments.running_node import running_node
 from flash_vstream_ros.models.tiny import save_tiny
 from flash_vstream_ros.node import vstream_node as node_module
 from flash_vstream_ros.node.vstream_node import VStreamNode
@@ -68,7 +68,7 @@ def life(*parameters: str, model: str = "tiny-random") -> Iterator[Life]:
     args = ["test", "--ros-args", "-r", f"__ns:={space}", *SMALL]
     for parameter in (f"model.name:={model}", *parameters):
         args += ["-p", parameter]
-    with running(VStreamNode, args) as (node, spinning), Robot(space) as robot:
+    with running_node(VStreamNode, args) as (node, spinning), Robot(space) as robot:
         yield Life(node, spinning, robot, Manager(robot, space), f"{space}/flash_vstream")
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from reference_memory import NaiveMemory
 from test_flash_memory import PERIOD, filled, lows, same, shown, slot
 
-from flash_vstream_ros.bench.stream import held_bytes
+from flash_vstream_ros.instruments.reachable_bytes import reachable_bytes
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, WardClustering
 
 SIZES = st.builds(
@@ -57,7 +57,7 @@ def test_a_memory_that_was_resized_holds_what_the_naive_one_holds(
                 np.testing.assert_allclose(snapshot.csm.flatten(1).numpy(), expected, atol=1e-5)
             assert sum(cluster.slots for cluster in memory.parts) == memory.slots_seen == naive.seen
             assert memory.entries == len(snapshot.entries) <= memory.capacity == config.csm_slots + config.dam_slots
-            assert memory.bytes == sum(held_bytes(memory))
+            assert memory.bytes == sum(reachable_bytes(memory))
             if step < count:
                 memory.insert(slot(naive.seen, torch.from_numpy(maps[naive.seen]), names[naive.seen]))
                 naive.insert()

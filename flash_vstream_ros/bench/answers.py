@@ -20,11 +20,12 @@ from flash_vstream_ros.demo.questions import Question, patrol, precision_recall,
 from flash_vstream_ros.demo.world import Visit, World
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Grid, Slot
 from flash_vstream_ros.memory.scope import Scope
-from flash_vstream_ros.models.household_settings import FRAME_S, LOADING, MEMORY, SLOT_S, slots_by
+from flash_vstream_ros.models.household_settings import FRAME_S, LOADING, MEMORY, SLOT_S, THREADS, slots_by
 from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import HOUSEHOLD
 from flash_vstream_ros.node.parameter_table import SUMMARY_PROMPT
+from flash_vstream_ros.process import set_torch_threads
 from flash_vstream_ros.progress import progress, tracked
 
 from .evidence import Ranked, evidence_scores, ranked_evidence
@@ -97,7 +98,9 @@ def stream(
     pace_s: tuple[float, float] = PACE_S,
 ) -> Outcome:
     """One patrol, every slot rendered and encoded once for all policies; `seen` is called for each."""
-    from .batched import batched_answers  # transformers takes seconds to import, and other benchmarks need none
+    from flash_vstream_ros.instruments.batched_answers import (
+        batched_answers,  # transformers takes seconds to import, and other benchmarks need none
+    )
 
     rng = np.random.default_rng(seed)
     world = World(seed, minutes, pace_s=rng.uniform(*pace_s))
@@ -199,6 +202,7 @@ def run(
 
 @cache
 def _loaded(model: str, device: str) -> VisionLanguageModel:
+    set_torch_threads(THREADS)
     return load_model(model, device=device, **LOADING)
 
 

@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import camera_process
-from .camera import running
-from .camera_process import DEPTH, frame_number
+from flash_vstream_ros.instruments import camera_process
+from flash_vstream_ros.instruments.camera_process import DEPTH, frame_number
+from flash_vstream_ros.instruments.running_node import running_node
 
 if TYPE_CHECKING:
     from flash_vstream_ros.client import AskClient
@@ -135,7 +135,7 @@ def run(
     arguments = ["bench", "--ros-args", *(word for parameter in parameters for word in ("-p", parameter))]
     frames = round(hertz * seconds)
     dropped_before = dropped_by_kernel()
-    with running(TimedNode, arguments) as (node, _):
+    with running_node(TimedNode, arguments) as (node, _):
         asker = _start_asking()
         try:
             _wait_for_model(asker)

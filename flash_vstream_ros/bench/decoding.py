@@ -22,12 +22,14 @@ from flash_vstream_ros.memory.slot import MemorySnapshot
 from flash_vstream_ros.models.decoding.grouped_attention import grouped, grouped_weighted
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import TINY
+from flash_vstream_ros.process import set_torch_threads
 from flash_vstream_ros.progress import tracked
 
 from .costs import pass_bytes
 from .first_question import first_tokens_s
 from .floors import copy_bandwidth
-from .prefix_cache import QUESTIONS, SECOND_NS, encoded, settings_of, stream
+from .model import settings_of, threads_of
+from .prefix_cache import QUESTIONS, SECOND_NS, encoded, stream
 from .stopwatch import timed
 
 TOKENS = 24  # that are timed of an answer
@@ -125,6 +127,7 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 15, fresh: int = 
 
     Raises ModelError when the model cannot be had."""
     config, loading = settings_of(model)
+    set_torch_threads(threads_of(model))
     language: Any = load_model(model, device=device, **loading)
     memory = FlashMemory(config)
     slots = stream(encoded(language, config.slot_period_ns / SECOND_NS), language, config.slot_period_ns)

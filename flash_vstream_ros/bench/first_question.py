@@ -26,15 +26,18 @@ def ask(model: str, device: str, warm_up: bool) -> list[float]:
     """Show the engine one slot and ask it the same question over and over, after pauses; nothing is read ahead."""
     import numpy as np
 
-    from flash_vstream_ros.bench.prefix_cache import SIDE, settings_of
+    from flash_vstream_ros.bench.model import settings_of, threads_of
+    from flash_vstream_ros.bench.prefix_cache import SIDE
     from flash_vstream_ros.engine.answering.prefix_cache_config import PrefixCacheConfig
     from flash_vstream_ros.engine.answering.question import ErrorCode, Question
     from flash_vstream_ros.engine.config import EngineConfig
     from flash_vstream_ros.engine.engine import Engine, EngineHooks
     from flash_vstream_ros.engine.ingest.mailbox import Frame
     from flash_vstream_ros.models.load import load_model
+    from flash_vstream_ros.process import set_torch_threads
 
     memory, loading = settings_of(model)
+    set_torch_threads(threads_of(model))
     config = EngineConfig(memory=memory, max_new_tokens=3, prefix_cache=PrefixCacheConfig(max_mib=0), warm_up=warm_up)
     load = partial(load_model, model, device=device, **loading)
     hooks = EngineHooks(info=lambda _: None, warn=lambda sentence: print(sentence, file=sys.stderr))

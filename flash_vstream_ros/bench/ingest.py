@@ -21,21 +21,20 @@ from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.engine.answering.prefix_cache_config import PrefixCacheConfig
 from flash_vstream_ros.engine.answering.question import Answer, ErrorCode, Question
 from flash_vstream_ros.engine.config import EngineConfig
-from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.engine.engine import Engine, EngineHooks
-from flash_vstream_ros.engine.ingest.ingest import Ingest
-from flash_vstream_ros.engine.ingest.mailbox import Frame, Mailbox
+from flash_vstream_ros.engine.ingest.mailbox import Frame
 from flash_vstream_ros.engine.ingest.static_scene import StaticSceneConfig
 from flash_vstream_ros.engine.state import State
-from flash_vstream_ros.engine.throttled_log import ThrottledLog
 from flash_vstream_ros.memory import FlashMemory
 from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import TINY
+from flash_vstream_ros.process import set_torch_threads
 from flash_vstream_ros.ros.images import from_rgb, to_rgb
 from flash_vstream_ros.ros.interfaces import Image
 
-from .prefix_cache import settings_of
+from .intake import CameraIngest, taken_in
+from .model import settings_of, threads_of
 
 PICTURES = 64
 PERIOD_NS = 100_000_000  # between two frames: 10 Hz
@@ -62,41 +61,6 @@ class Timed(NamedTuple):
     cached: bool
 
 
-class _Track:
-    """One camera and all that a frame of it goes through, in this thread and that of the decoder."""
-
-    def __init__(self, model: VisionLanguageModel, name: str, static: StaticSceneConfig) -> None:
-        config, _ = settings_of(name)
-        self.mailbox = Mailbox(sample_fps=1e9 / PERIOD_NS)
-        self.ready = threading.Event()
-        self.complaints: list[str] = []
-        engine_config = EngineConfig(sample_fps=1e9 / PERIOD_NS, static_scene=static)
-        context = Context(model, FlashMemory(config), ThrottledLog(self.complaints.append), self.ready)
-        self.ingest = Ingest(context, engine_config, {"camera": self.mailbox})
-        self._stamps_ns = itertools.count(PERIOD_NS, PERIOD_NS)
-
-    def frame(self, picture: np.ndarray) -> Frame:
-        """The camera's next one."""
-        stamp_ns = next(self._stamps_ns)
-        return Frame("camera", "camera", stamp_ns, partial(to_rgb, from_rgb(picture, stamp_ns, "camera", Image)))
-
-    def offer(self, frame: Frame) -> None:
-        self.mailbox.offer(frame)
-        self.ingest.prefetch.fetch("camera")
-
-    def take_in(self, frames: int) -> None:
-        """So many, which were offered."""
-        for _ in range(frames):
-            while not self.ingest.step():
-                self.ready.wait(1.0)
-                self.ready.clear()
-
-    def close(self) -> None:
-        self.ingest.prefetch.close()
-        if self.complaints:
-            raise RuntimeError(f"frames were lost: {self.complaints}")
-
-
 def moving() -> list[np.ndarray]:
     """Pictures [448, 448, 3] of a patrol, no two of them alike."""
     world = World(0, minutes=PICTURES * 2 / 60)
@@ -116,17 +80,17 @@ def static_over_moving(model: VisionLanguageModel, name: str = TINY, rounds: int
     before. RuntimeError when what rests is encoded all the same, or what moves is not.
     """
     clock = time.process_time if model.device.type == "cpu" else time.perf_counter
-    track, pictures = _Track(model, name, StaticSceneConfig()), moving()
+    config, _ = settings_of(name)
+    track, pictures = CameraIngest(model, FlashMemory(config), PERIOD_NS, StaticSceneConfig()), moving()
 
     def cost(slot: Sequence[np.ndarray]) -> float:
         frames = [track.frame(picture) for picture in slot]
         began = clock()
         for frame in frames:  # two of them make a slot, and neither is superseded: the decoder takes both
             track.offer(frame)
-        track.take_in(len(frames))
+        track.run(len(frames))
         return clock() - began
 
-    config, _ = settings_of(name)
     at = itertools.cycle(range(0, PICTURES, 2))
     for _ in range(config.csm_slots + 2):
         cost(pictures[(k := next(at)) : k + 2])
@@ -148,22 +112,8 @@ def static_over_moving(model: VisionLanguageModel, name: str = TINY, rounds: int
 
 def taken_in_per_s(model: VisionLanguageModel, name: str = TINY, frames: int = 200) -> float:
     """Frames of a moving scene that are taken in within a second when there is always another one [1/s]."""
-    track, pictures = _Track(model, name, StaticSceneConfig()), itertools.cycle(moving())
-
-    def run(count: int) -> float:
-        end, began = track.mailbox.counts().encoded + count, time.perf_counter()
-        while track.mailbox.counts().encoded < end:
-            while track.mailbox.counts().pending < 3:  # a slot in the decoder's hands, and one frame that waits
-                track.offer(track.frame(next(pictures)))
-            track.ready.clear()
-            if not track.ingest.step():
-                track.ready.wait(0.1)
-        return count / (time.perf_counter() - began)
-
-    run(32)
-    rate = run(frames)
-    track.close()
-    return rate
+    config, _ = settings_of(name)
+    return float(taken_in(model, config, moving(), frames // 2, StaticSceneConfig())["frames_per_s"])
 
 
 def while_asked(model: VisionLanguageModel, name: str = TINY, seconds: float = 20.0) -> dict[str, Any]:
@@ -276,6 +226,7 @@ def _until(condition: Callable[[], bool]) -> None:
 def run(model: str = TINY, device: str = "auto", seconds: float = 20.0) -> dict[str, Any]:
     """All three. Raises ModelError when the model cannot be had."""
     _, loading = settings_of(model)
+    set_torch_threads(threads_of(model))
     loaded = load_model(model, device=device, **loading)
     return {
         "model": model,

@@ -1,7 +1,8 @@
-"""Rate at which camera frames are ingested by the engine: mailbox, preprocessing, vision tower, memory."""
+"""Rate at which camera frames are ingested by the engine: mailbox, decoding, preprocessing, vision tower, memory."""
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Sequence
 from functools import partial
@@ -17,50 +18,94 @@ from flash_vstream_ros.engine.ingest.static_scene import StaticSceneConfig
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig
 from flash_vstream_ros.models.interface import VisionLanguageModel
+from flash_vstream_ros.ros.images import from_rgb, to_rgb
+from flash_vstream_ros.ros.interfaces import Image
 
 from .board import PowerMeter
 from .stopwatch import now
 
 WARM_UP_SLOTS = 3
-OFF = StaticSceneConfig(threshold=0.0)
-ON_THEIR_WAY = 3  # frames: two of a slot in work, and one that waits for them
+NO_STATIC_SCENES = StaticSceneConfig(threshold=0.0)
+PENDING_FRAMES = 3  # two of the slot that is ingested, and one that waits for them
+
+
+class CameraIngest:
+    """The engine's path of one camera's frames into a memory, in this thread and the decode thread."""
+
+    def __init__(
+        self, model: VisionLanguageModel, memory: FlashMemory, period_ns: int, static: StaticSceneConfig
+    ) -> None:
+        sample_fps = 1e9 / period_ns
+        self.memory, self.mailbox = memory, Mailbox(sample_fps)
+        self._ready = threading.Event()
+        self._errors: list[str] = []
+        context = Context(model, memory, ThrottledLog(self._errors.append), self._ready)
+        self.ingest = Ingest(
+            context, EngineConfig(sample_fps=sample_fps, static_scene=static), {"camera": self.mailbox}
+        )
+        self._stamps_ns = itertools.count(period_ns, period_ns)
+
+    def frame(self, image: np.ndarray) -> Frame:
+        """The camera's next frame: an RGB uint8 image [height, width, 3] as a message that is still to be decoded."""
+        stamp_ns = next(self._stamps_ns)
+        return Frame("camera", "camera", stamp_ns, partial(to_rgb, from_rgb(image, stamp_ns, "camera", Image)))
+
+    def offer(self, frame: Frame) -> None:
+        self.mailbox.offer(frame)
+        self.ingest.prefetch.fetch("camera")
+
+    def step(self) -> bool:
+        """Run one ingest step; if there was nothing to do, wait for the decode thread and return False."""
+        self._ready.clear()
+        worked = self.ingest.step()
+        if not worked:
+            self._ready.wait(0.1)
+        return worked
+
+    def run(self, steps: int) -> None:
+        """Run so many ingest steps that have something to do."""
+        for _ in range(steps):
+            while not self.step():
+                pass
+
+    def close(self) -> None:
+        """Stop the decode thread. Raises RuntimeError if frames were lost."""
+        self.ingest.prefetch.close()
+        if self._errors:
+            raise RuntimeError(f"frames were lost: {self._errors}")
 
 
 def taken_in(
-    model: VisionLanguageModel, config: FlashMemoryConfig, pictures: Sequence[np.ndarray], slots: int
+    model: VisionLanguageModel,
+    config: FlashMemoryConfig,
+    images: Sequence[np.ndarray],
+    slots: int,
+    static: StaticSceneConfig = NO_STATIC_SCENES,
 ) -> dict[str, Any]:
-    """Figures of `slots` slots of RGB uint8 `pictures` [height, width, 3], again and again, into an empty memory."""
-    complaints: list[str] = []
-    mailbox, memory = Mailbox(sample_fps=2e9 / config.slot_period_ns), FlashMemory(config)
-    ready = threading.Event()
-    context = Context(model, memory, ThrottledLog(complaints.append), ready)
-    ingest = Ingest(
-        context, EngineConfig(sample_fps=2e9 / config.slot_period_ns, static_scene=OFF), {"camera": mailbox}
-    )
-    frame_ns = config.slot_period_ns // 2
+    """Figures of ingesting `slots` slots of RGB uint8 `images` [height, width, 3], in turn, into an empty memory.
+
+    There is always another frame waiting. Raises RuntimeError if a frame is lost, or if no slot comes of many frames.
+    """
+    track = CameraIngest(model, FlashMemory(config), config.slot_period_ns // 2, static)
     power = PowerMeter(model.device)
     offered, began, slot_count = 0, 0.0, WARM_UP_SLOTS + slots
-    while memory.slots_seen < slot_count and offered < 4 * slot_count:
-        ready.clear()
-        worked = ingest.step()
-        if memory.slots_seen == WARM_UP_SLOTS and not began:
-            began = now(model.device)
-        if mailbox.counts().pending < ON_THEIR_WAY:
-            picture = pictures[offered % len(pictures)]
+    while track.memory.slots_seen < slot_count and offered < 4 * slot_count:
+        while track.mailbox.counts().pending < PENDING_FRAMES:
+            track.offer(track.frame(images[offered % len(images)]))
             offered += 1
-            mailbox.offer(Frame("camera", "", offered * frame_ns, partial(np.copy, picture)))
-        elif not worked:
-            ready.wait(0.1)
+        track.step()
+        if track.memory.slots_seen == WARM_UP_SLOTS and not began:
+            began = now(model.device)
         power.look()
     seconds = now(model.device) - began
-    ingest.prefetch.close()
-    if memory.slots_seen < slot_count:
-        raise RuntimeError(f"{memory.slots_seen} of {slot_count} slots came in: {complaints}")
+    track.close()
+    if track.memory.slots_seen < slot_count:
+        raise RuntimeError(f"{track.memory.slots_seen} of {slot_count} slots came in")
     return {
         "slots": slots,
         "frames_per_s": 2 * slots / seconds,
         "slot_s": seconds / slots,
-        "encode_p50_s": ingest.encode_s.p50_p95()[0],
-        "update_p50_s": ingest.update_s.p50_p95()[0],
+        "encode_p50_s": track.ingest.encode_s.p50_p95()[0],
+        "update_p50_s": track.ingest.update_s.p50_p95()[0],
         **power.figures(),
     }

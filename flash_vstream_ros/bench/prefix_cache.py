@@ -29,12 +29,14 @@ from flash_vstream_ros.engine.answering.uncached_reader import UncachedReader
 from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
-from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Slot
-from flash_vstream_ros.models import household_settings
+from flash_vstream_ros.memory import FlashMemory, Slot
 from flash_vstream_ros.models.interface import ModelError, VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
-from flash_vstream_ros.models.names import HOUSEHOLD, TINY
+from flash_vstream_ros.models.names import TINY
+from flash_vstream_ros.process import set_torch_threads
 from flash_vstream_ros.progress import tracked
+
+from .model import settings_of, threads_of
 
 SIDE = 448  # px, of the frames; the model's settings may have them smaller
 ENCODED = 48  # slots
@@ -102,13 +104,6 @@ class Desk:
             time.sleep(wait_s)
 
 
-def settings_of(model: str) -> tuple[FlashMemoryConfig, dict[str, Any]]:
-    """The memory that a model was made for, and what `load_model` is told of it."""
-    if model == HOUSEHOLD:
-        return household_settings.MEMORY, household_settings.LOADING
-    return FlashMemoryConfig(), {}
-
-
 def encoded(model: VisionLanguageModel, slot_period_s: float) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """What the model makes of a patrol of the demo's robot, slot by slot."""
     shown, grid = pictures(slot_period_s), model.grid(SIDE, SIDE)
@@ -144,6 +139,7 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 10, further_slots
 
     Raises ModelError when the model cannot be had, or cannot be warmed."""
     config, loading = settings_of(model)
+    set_torch_threads(threads_of(model))
     language = load_model(model, device=device, **loading)
     features = encoded(language, config.slot_period_ns / SECOND_NS)
     memories = {length: FlashMemory(config) for length in LENGTHS_S}

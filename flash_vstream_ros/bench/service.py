@@ -13,10 +13,11 @@ import numpy as np
 from flash_vstream_ros.demo.questions import questions, right
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.memory import FlashMemory
-from flash_vstream_ros.models.household_settings import LOADING, MEMORY, slots_by
+from flash_vstream_ros.models.household_settings import LOADING, MEMORY, THREADS, slots_by
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.model_kind import without_label
 from flash_vstream_ros.models.names import HOUSEHOLD
+from flash_vstream_ros.process import set_torch_threads
 
 from .answers import watch
 
@@ -28,11 +29,11 @@ def run(
 ) -> dict[str, Any]:
     """Shares of right answers of the same `number` of questions, or a few more, and how many are answered alike."""
     from flash_vstream_ros.demo.simulated_run import ask, simulated_run
+    from flash_vstream_ros.instruments.batched_answers import batched_answers
     from flash_vstream_ros.ros.private_domain import use_private_domain
 
-    from .batched import batched_answers
-
     use_private_domain()
+    set_torch_threads(THREADS)
     loaded: Any = load_model(model, device=device, **LOADING)
     marks: list[tuple[bool, bool, bool]] = []  # right over the wire, right offline, same words
     while len(marks) < number:

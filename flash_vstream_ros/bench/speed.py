@@ -24,10 +24,10 @@ from .floors import floors
 from .ingest import static_over_moving
 from .intake import taken_in
 from .long_stream import HOUR, LENGTHS_S, Source, asked_along, beside_released, grown
-from .picture import draw_speed
 from .prefix_cache import SIDE, pictures
 from .ratios import LONG, absolutes, floor_times, headline
 from .shapes import DEFAULT_SHAPE, check_room, dtype_of, need, shape_of, shaped_model
+from .speed_chart import draw_speed
 from .speed_table import lines
 
 MEMORY = FlashMemoryConfig()

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.engine.config import EngineConfig
@@ -23,6 +22,7 @@ from flash_vstream_ros.engine.ingest.ingest import Ingest
 from flash_vstream_ros.engine.ingest.mailbox import Frame, Mailbox
 from flash_vstream_ros.engine.ingest.static_scene import StaticSceneConfig
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
+from flash_vstream_ros.instruments.reachable_bytes import reachable_bytes
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig
 from flash_vstream_ros.models.load import load_model
 
@@ -42,29 +42,6 @@ def endless_patrol() -> Iterator[np.ndarray]:
         for picture in patrol:
             yield np.roll(picture, turn, axis=1)
         turn += 1
-
-
-def held_bytes(part: object, seen: set[int] | None = None) -> Iterator[int]:
-    """Bytes of each tensor storage and each image that can be reached from `part`, each counted once."""
-    seen = set() if seen is None else seen
-    if id(part) in seen:
-        return
-    seen.add(id(part))
-    if isinstance(part, torch.Tensor):
-        if part.untyped_storage().data_ptr() not in seen:
-            seen.add(part.untyped_storage().data_ptr())
-            yield part.untyped_storage().nbytes()
-    elif isinstance(part, bytes):
-        yield len(part)
-    elif isinstance(part, dict):
-        for key, value in part.items():
-            yield from held_bytes(key, seen)
-            yield from held_bytes(value, seen)
-    elif hasattr(part, "__dict__"):
-        yield from held_bytes(vars(part), seen)
-    elif isinstance(part, Iterable) and not isinstance(part, str):
-        for value in part:
-            yield from held_bytes(value, seen)
 
 
 def resident_bytes() -> int:
@@ -98,7 +75,7 @@ def run(slots: int = 10_000) -> dict[str, Any]:
                 {
                     "tokens": memory.tokens,
                     "bytes_reported": memory.bytes,
-                    "bytes_held": sum(held_bytes(memory)),
+                    "bytes_held": sum(reachable_bytes(memory)),
                     "process_bytes": resident_bytes(),
                 }
             )

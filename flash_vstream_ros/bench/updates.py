@@ -10,10 +10,10 @@ from itertools import islice
 
 import torch
 
+from flash_vstream_ros.instruments.transfers import TransferCounter
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Slot, WardClustering
 from flash_vstream_ros.memory.exemplars import ExemplarPool
 
-from .crossings import Crossings
 from .released_stream import Maps, ReleasedStream
 from .stopwatch import Stopwatch, timed
 
@@ -57,20 +57,20 @@ def parts_of_theirs(released: ReleasedStream, maps: Sequence[Maps], device: torc
 def crossing_of_ours(config: FlashMemoryConfig, slots: Iterator[Slot], device: torch.device) -> float:
     """Bytes between host and device for each update of a full memory; `slots` from the beginning of a stream."""
     memory = FlashMemory(config)
-    with Crossings(device) as crossings:
+    with TransferCounter(device) as transfers:
         for slot in islice(slots, config.csm_slots):
-            memory.insert(_put(slot, crossings))
-        before = crossings.bytes
+            memory.insert(_put(slot, transfers))
+        before = transfers.bytes
         for slot in islice(slots, COUNTED):
-            memory.insert(_put(slot, crossings))
-    return (crossings.bytes - before) / COUNTED
+            memory.insert(_put(slot, transfers))
+    return (transfers.bytes - before) / COUNTED
 
 
 def crossing_of_theirs(released: ReleasedStream, maps: Maps, device: torch.device) -> float:
     """The same for one slot more of the released procedure."""
-    with Crossings(device) as crossings:
-        released.insert(Maps(*(crossings.put(each) for each in maps)))
-    return float(crossings.bytes)
+    with TransferCounter(device) as transfers:
+        released.insert(Maps(*(transfers.put(each) for each in maps)))
+    return float(transfers.bytes)
 
 
 def spread(durations: Sequence[float]) -> dict[str, float]:
@@ -79,5 +79,5 @@ def spread(durations: Sequence[float]) -> dict[str, float]:
     return {"p50_s": cuts[9], "p95_s": cuts[18]}
 
 
-def _put(slot: Slot, crossings: Crossings) -> Slot:
-    return replace(slot, low=crossings.put(slot.low), detail=crossings.put(slot.detail))
+def _put(slot: Slot, transfers: TransferCounter) -> Slot:
+    return replace(slot, low=transfers.put(slot.low), detail=transfers.put(slot.detail))

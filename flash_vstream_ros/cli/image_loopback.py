@@ -50,7 +50,7 @@ def judge(rmw: str, configured: str, received: int, sent: int, remedy: str) -> C
 
 def measure(frames: int) -> dict[str, object]:
     """The arguments of `judge`, from a camera's process and this one."""
-    from flash_vstream_ros.bench import camera_process
+    from flash_vstream_ros.instruments import camera_process
     from flash_vstream_ros.ros import Node, QoSProfile, ReliabilityPolicy, SingleThreadedExecutor, init, middleware
     from flash_vstream_ros.ros.interfaces import Image
 

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from flash_vstream_ros.memory import FlashMemory
-from flash_vstream_ros.models.household_settings import LOADING, MEMORY
+from flash_vstream_ros.models.household_settings import LOADING, MEMORY, THREADS
 from flash_vstream_ros.models.llava.flash_vstream_llava import FlashVStreamLLaVA
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.model_kind import ModelKind
 from flash_vstream_ros.models.offline import VideoMemoryConfig, build_video_memory, frame_limit, sample_frames, slots_of
+from flash_vstream_ros.process import set_torch_threads
 from flash_vstream_ros.progress import tracked
 
 from .clip import is_demo_model
@@ -59,7 +60,10 @@ def answer_video(source: FrameSource, args: argparse.Namespace) -> dict[str, Any
 
 
 def _model(args: argparse.Namespace) -> Any:
-    options: dict[str, Any] = dict(LOADING) if is_demo_model(args.model) else {}
+    options: dict[str, Any] = {}
+    if is_demo_model(args.model):
+        options |= LOADING
+        set_torch_threads(THREADS)
     if args.max_pixels is not None:
         options["max_pixels"] = args.max_pixels
     model: Any = load_model(args.model, args.device, args.dtype, attention=args.attention, **options)

@@ -11,12 +11,11 @@ SIDE = 112  # of its frames [px]
 MAX_PIXELS = SIDE * SIDE
 FRAME_S, SLOT_S = 2.0, 4.0  # period of the frames of a slot, and of slots [s]
 AGE_TEXT = "{minutes}"  # before each memory entry
-THREADS = 1  # with matrices this small, a second thread costs more than it saves
+THREADS = 1  # of PyTorch, for the program to set: with matrices this small, a second thread costs more than it saves
 # Arguments of load_model.
 LOADING: dict[str, Any] = {
     "max_pixels": MAX_PIXELS,
     "age_text": AGE_TEXT,
-    "threads": THREADS,
 }
 MEMORY = FlashMemoryConfig(
     csm_slots=72,

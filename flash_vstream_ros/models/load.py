@@ -20,7 +20,6 @@ from .weights.locate import find_folder
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 ATTENTION = ("auto", "flash_attention_2", "sdpa", "eager")
-_DEFAULT_THREADS = torch.get_num_threads()  # PyTorch's choice, or that of OMP_NUM_THREADS
 
 
 def load_model(
@@ -34,7 +33,6 @@ def load_model(
     quantization: str = "none",
     positions: str = "auto",
     age_text: str = "",
-    threads: int = 0,
 ) -> VisionLanguageModel:
     """Load a model, ready to encode and answer. Raises ModelError, whose sentence says what to do.
 
@@ -48,7 +46,6 @@ def load_model(
     positions: position encoding of the memory, "am_rope" as published, "video" as the base model encodes videos, "auto"
         am_rope if the weights may have been trained with it.
     age_text: text before each memory entry, with {minutes} for its age; "": none, as published.
-    threads: CPU threads of PyTorch in this process; 0: PyTorch's own choice.
     """
     for setting, value, known in (
         ("quantization", quantization, QUANTIZATIONS),
@@ -58,7 +55,6 @@ def load_model(
             raise ModelError(f"{setting} {value!r} is unknown: use {', '.join(known)}.")
     if max_pixels < 56 * 56:
         raise ModelError(f"max_pixels is {max_pixels}, but the smallest frame that can be encoded is 56x56 = 3136.")
-    torch.set_num_threads(threads or _DEFAULT_THREADS)
     text = choose_device(device)
     vision = text if vision_device == "auto" else choose_device(vision_device)
     chosen_dtype = choose_dtype(dtype, text)

@@ -85,6 +85,7 @@ PARAMETERS = (
         "PyTorch threads on a CPU. Fewer leave cores to other nodes; a very small model is fastest with one; 0: one "
         "per core, or OMP_NUM_THREADS",
         (0, 1024),
+        field="torch_threads",
     ),
     ParameterSpec(
         "model.warm_up",

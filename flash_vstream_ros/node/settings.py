@@ -29,10 +29,11 @@ _CAMERA = re.compile(rf"[A-Za-z][A-Za-z0-9_]{{0,{MAX_CAMERA_CHARS - 1}}}")
 
 @dataclass(frozen=True)
 class Settings:
-    """The node's settings. `model` holds load_model's arguments."""
+    """The node's settings. `model` holds load_model's arguments, `torch_threads` is for the program."""
 
     autostart: bool
     model: dict[str, Any]
+    torch_threads: int
     engine: EngineConfig
     question_limits: QuestionLimits
     image_transport: str

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 from flash_vstream_ros.engine.engine import Engine, EngineHooks
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.engine.status import Status
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
+from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.node import conversions, question_services
 from flash_vstream_ros.node.callback_guard import never_raises, spin_guarded
@@ -27,10 +27,11 @@ from flash_vstream_ros.node.memory_services import MemoryServices
 from flash_vstream_ros.node.parameter_files import unused_files
 from flash_vstream_ros.node.parameter_table import MAX_QUEUE
 from flash_vstream_ros.node.periodic_timer import Periodic
+from flash_vstream_ros.node.process_hooks import NO_HOOKS, ProcessHooks
 from flash_vstream_ros.node.question_services import QuestionServices
 from flash_vstream_ros.node.settings import Settings
 from flash_vstream_ros.node.summaries import SummaryPublisher
-from flash_vstream_ros.process import end_within, leave_signals_to_ros
+from flash_vstream_ros.process import end_within, leave_signals_to_ros, set_torch_threads
 from flash_vstream_ros.ros import (
     LifecycleState,
     MultiThreadedExecutor,
@@ -65,20 +66,15 @@ def advice(state: State, node: str, starting: bool) -> str:
 class VStreamNode(LiveParameters, ManagedNode):
     """Feeds camera images to the engine and answers questions about them while it is active.
 
-    `ros_args` are the arguments that ROS was initialised with, of which unused parameter files are reported. A program
-    that runs nothing else may adjust its process when a model is loaded, and before it is freed.
+    `ros_args` are the arguments that ROS was initialised with, of which unused parameter files are reported.
+    `process_hooks` adjust the process of a program that runs this node alone.
     """
 
     camera_type = Camera
 
-    def __init__(
-        self,
-        ros_args: Sequence[str] = (),
-        on_model_loaded: Callable[[], None] = lambda: None,
-        on_model_unloaded: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, ros_args: Sequence[str] = (), process_hooks: ProcessHooks = NO_HOOKS) -> None:
         super().__init__(NODE_NAME)
-        self._on_model_loaded, self._on_model_unloaded = on_model_loaded, on_model_unloaded
+        self._process_hooks = process_hooks
         self._log = ThrottledLog(self.log.error)
         for sentence in unused_files(ros_args, self.get_fully_qualified_name()):
             self.log.warning(sentence)
@@ -197,11 +193,14 @@ class VStreamNode(LiveParameters, ManagedNode):
         self._engine.deactivate()
 
     def _new_engine(self) -> Engine:
-        load = partial(load_model, **self._settings.model)
-        hooks = EngineHooks(
-            self.log.info, self.log.warning, self._advise, self._on_model_loaded, self._on_model_unloaded
-        )
-        return Engine(self._settings.engine, load, hooks)
+        settings, process = self._settings, self._process_hooks
+
+        def load() -> VisionLanguageModel:
+            process.set_threads(settings.torch_threads)
+            return load_model(**settings.model)
+
+        hooks = EngineHooks(self.log.info, self.log.warning, self._advise, process.loaded, process.unloaded)
+        return Engine(settings.engine, load, hooks)
 
     def _drop_engine(self) -> TransitionCallbackReturn:
         if not self._engine.stop():
@@ -253,7 +252,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _run(args: Sequence[str]) -> None:
     # A full garbage collection would visit every object of the model, which takes 0.2 s.
-    node = VStreamNode(args, on_model_loaded=gc.freeze, on_model_unloaded=gc.unfreeze)
+    node = VStreamNode(args, ProcessHooks(set_torch_threads, loaded=gc.freeze, unloaded=gc.unfreeze))
     try:
         executor = MultiThreadedExecutor(num_threads=node.threads_needed)
         executor.add_node(node)

@@ -1,4 +1,4 @@
-"""The figures of `bench speed` as a picture: what a question waits for, and what the memory takes, over hours."""
+"""Chart of `bench speed`: time to the first token and bytes of the memory over hours of stream."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ OURS, THEIRS = "tab:blue", "tab:orange"
 
 def draw_speed(result: Mapping[str, Any], file: Path) -> None:
     """Draw the first token, cached and uncached, and the bytes of the memory beside the released procedure's."""
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    figure, (latency, size) = pyplot.subplots(1, 2, figsize=(12, 4.6))
+    figure = Figure(figsize=(12, 4.6))
+    latency, size = figure.subplots(1, 2)
     _draw_first_token(latency, result)
     _draw_bytes(size, result)
     for axis in (latency, size):
@@ -25,7 +23,6 @@ def draw_speed(result: Mapping[str, Any], file: Path) -> None:
     figure.suptitle(f"{result['shape']} shape, random weights, {result['dtype']} on {result['device']}", fontsize=10)
     figure.tight_layout()
     figure.savefig(file, dpi=110)
-    pyplot.close(figure)
 
 
 def _draw_first_token(axis: Any, result: Mapping[str, Any]) -> None:

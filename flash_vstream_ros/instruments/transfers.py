@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-PLAYED = torch.device("meta")  # no tensor of a run is there
+SIMULATED = torch.device("meta")  # no tensor of a run is there
 INDEX_BYTES = 8
 READ_OUT = {"tolist", "item", "numpy", "__array__", "__float__", "__int__", "__bool__", "__index__"}
 MOVED = {"to", "cpu", "cuda"}
 MADE_OF_VALUES = {"tensor", "as_tensor"}
 
 
-class Crossings(TorchFunctionMode):
+class TransferCounter(TorchFunctionMode):
     """Counts while it is entered. Reads and copies count by the size of the tensor, uploads of values by the result's.
 
     What a kernel hands to the host by itself, as the number of elements that `nonzero` finds, does not count.
@@ -30,7 +30,7 @@ class Crossings(TorchFunctionMode):
         super().__init__()
         self.to_device = 0
         self.to_host = 0
-        self._plays = device.type == "cpu"
+        self._simulates = device.type == "cpu"
 
     @property
     def bytes(self) -> int:
@@ -39,22 +39,22 @@ class Crossings(TorchFunctionMode):
 
     def put(self, tensor: Tensor) -> Tensor:
         """The same tensor, on the device from now on; that it came there does not count."""
-        return self._placed(tensor.detach(), True) if self._plays else tensor
+        return self._placed(tensor.detach(), True) if self._simulates else tensor
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         if func == Tensor.device.__get__:
-            return PLAYED if self._plays and self._there(args[0]) else func(*args, **kwargs)
+            return SIMULATED if self._simulates and self._there(args[0]) else func(*args, **kwargs)
         name = getattr(func, "__name__", "")
         sources = [(tensor, self._there(tensor)) for tensor in _tensors((args, kwargs))]
         asked = [*args, *kwargs.values()]
-        if self._plays and PLAYED in asked:
+        if self._simulates and SIMULATED in asked:
             cpu = torch.device("cpu")
             result = func(
-                *(cpu if value == PLAYED else value for value in args),
-                **{key: cpu if value == PLAYED else value for key, value in kwargs.items()},
+                *(cpu if value == SIMULATED else value for value in args),
+                **{key: cpu if value == SIMULATED else value for key, value in kwargs.items()},
             )
             there = True
         else:
@@ -62,7 +62,7 @@ class Crossings(TorchFunctionMode):
             there = name != "cpu" and any(on for _, on in sources) and not _names_cpu(asked)
         if name in MOVED and any(result is tensor for tensor, _ in sources):
             result = result.detach()  # of its own, so that the two can be in two places
-        if self._plays:
+        if self._simulates:
             for tensor in _tensors(result):
                 if not any(tensor is source for source, _ in sources):
                     self._placed(tensor, there)
@@ -88,11 +88,11 @@ class Crossings(TorchFunctionMode):
         self.to_host += tensor.nbytes * (was_there and not is_there)
 
     def _there(self, tensor: Tensor) -> bool:
-        return getattr(tensor, "played_there", False) if self._plays else tensor.device.type != "cpu"
+        return getattr(tensor, "simulated_on_device", False) if self._simulates else tensor.device.type != "cpu"
 
     @staticmethod
     def _placed(tensor: Tensor, there: bool) -> Tensor:
-        tensor.played_there = there  # type: ignore[attr-defined]
+        tensor.simulated_on_device = there  # type: ignore[attr-defined]
         return tensor
 
 
