@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from test_images import BAYER, noise, write
 
-from flash_vstream_ros.ros.cv_bridge_decoder import CANDIDATES, choose_decoder
+from flash_vstream_ros.ros.cv_bridge_decoder import CANDIDATES, choose_decoder, tried_encodings
 from flash_vstream_ros.ros.image_transport import DecodingConfig, RawDecoder
 from flash_vstream_ros.ros.images import BadImage, to_rgb
 
@@ -53,9 +53,11 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT), os.environ.get("PYTHONPATH", "")]))
         monkeypatch.syspath_prepend(str(tmp_path))
         monkeypatch.delitem(sys.modules, "cv_bridge", raising=False)
+        tried_encodings.cache_clear()
 
     yield write_module
     sys.modules.pop("cv_bridge", None)
+    tried_encodings.cache_clear()
 
 
 def test_encodings_that_cv_bridge_decodes_wrong_stay_with_the_built_in_decoder(install: Callable[[str], None]) -> None:

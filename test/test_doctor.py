@@ -18,6 +18,7 @@ from flash_vstream_ros.cli import doctor
 from flash_vstream_ros.cli.loopback import check_loopback
 from flash_vstream_ros.cli.model_files import FAIL, OK, WARN, Check, ModelFiles, find_model, hub_cache
 from flash_vstream_ros.cli.model_room import Place, available_memory, check_disk, check_model_memory
+from flash_vstream_ros.ros.cv_bridge_decoder import tried_encodings
 from flash_vstream_ros.ros.private_domain import claim_domain
 
 UNREACHABLE = "http://127.0.0.1:9"
@@ -92,7 +93,9 @@ def test_the_image_decoder_and_its_reason_are_shown(tmp_path: Path, monkeypatch:
     root = str(Path(__file__).parents[1])
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), root, os.environ.get("PYTHONPATH", "")]))
     monkeypatch.syspath_prepend(str(tmp_path))
+    tried_encodings.cache_clear()
     check = doctor.check_image_decoder()
+    tried_encodings.cache_clear()
     assert check.state == doctor.OK
     assert check.found.startswith("builtin: cv_bridge does not load: ImportError: built for NumPy 1")
 

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from flash_vstream_ros.instruments import camera_process
 from flash_vstream_ros.instruments.camera_process import DEPTH, frame_number
-from flash_vstream_ros.instruments.running_node import running_node
 
 if TYPE_CHECKING:
     from flash_vstream_ros.client import AskClient
@@ -109,6 +108,7 @@ def run(
     reliability: str = "best_effort",
 ) -> dict[str, Any]:
     """One account a camera, the callbacks' durations, the answers, and the datagrams that the kernel dropped."""
+    from flash_vstream_ros.instruments.running_node import running_node
     from flash_vstream_ros.node.cameras import Camera, camera_topics
     from flash_vstream_ros.node.vstream_node import VStreamNode
     from flash_vstream_ros.ros.middleware import use_shipped_profile

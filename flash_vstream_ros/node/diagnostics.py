@@ -13,6 +13,7 @@ from enum import IntEnum
 from flash_vstream_ros.engine.ingest.mailbox import FrameCounts
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.engine.status import Status
+from flash_vstream_ros.ros.stamps import SECOND_NS
 
 SILENT_S = 3.0  # without an image, or two sampling periods if those are longer: WARN
 LOST_S = 30.0  # or twenty sampling periods: ERROR
@@ -21,8 +22,6 @@ MANY_DROPS = 0.1  # share of the frames that were due and dropped: WARN; all of 
 FEWEST_DROPS = 3  # frames; fewer are not reported
 REQUESTED = frozenset({"paused", "forgotten"})  # drops that a user asked for are not a problem
 WINDOW = 10  # diagnostic periods over which rates and drops are computed
-
-SECOND_NS = 1_000_000_000
 
 
 class Level(IntEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -52,7 +53,9 @@ def sections_of(file: str) -> Iterator[str]:
 
 def matches(section: str, node: str) -> bool:
     """Returns True if ROS uses a section for a node: * stands for one part of the name, ** for any number."""
-    return _fits(section.strip("/").split("/"), node.strip("/").split("/"))
+    parts = {"**": "(/[^/]+)*", "*": "/[^/]+"}
+    pattern = "".join(parts.get(part, "/" + re.escape(part)) for part in section.strip("/").split("/"))
+    return re.fullmatch(pattern, "/" + node.strip("/")) is not None
 
 
 def _sections(tree: Any, prefix: str) -> Iterator[str]:
@@ -63,12 +66,3 @@ def _sections(tree: Any, prefix: str) -> Iterator[str]:
             yield prefix or "/"
         else:
             yield from _sections(value, f"{prefix}/{str(key).strip('/')}")
-
-
-def _fits(pattern: list[str], parts: list[str]) -> bool:
-    if not pattern:
-        return not parts
-    head, rest = pattern[0], pattern[1:]
-    if head == "**":
-        return any(_fits(rest, parts[skipped:]) for skipped in range(len(parts) + 1))
-    return bool(parts) and head in ("*", parts[0]) and _fits(rest, parts[1:])

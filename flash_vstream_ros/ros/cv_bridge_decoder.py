@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
@@ -60,7 +61,7 @@ def choose_decoder(wanted: str) -> DecoderChoice:
         return DecoderChoice("builtin", "image.decoder is builtin")
     if find_spec("cv_bridge") is None:
         return DecoderChoice("builtin", "cv_bridge is not installed")
-    right, problem = _tried()
+    right, problem = tried_encodings()
     if not right:
         return DecoderChoice("builtin", problem)
     wrong = ", ".join(encoding for encoding in CANDIDATES if encoding not in right)
@@ -75,7 +76,8 @@ def _converter() -> Callable[[Any], np.ndarray]:
     return lambda message: np.asarray(bridge.imgmsg_to_cv2(message, "rgb8"))
 
 
-def _tried() -> tuple[frozenset[str], str]:
+@cache  # per process: a child process takes a second, and cameras are created at each activation
+def tried_encodings() -> tuple[frozenset[str], str]:
     """Encodings that cv_bridge decodes right, as a child process finds them; else none, and what was wrong."""
     command = [sys.executable, "-c", TRIAL]
     try:

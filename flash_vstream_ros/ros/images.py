@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from .sample_range import SampleRange
+from .stamps import stamp_message
 
 M = TypeVar("M")
 
@@ -244,7 +245,7 @@ def from_rgb(rgb: np.ndarray, stamp_ns: int, frame_id: str, image: type[M], enco
     channels, code = _FROM_RGB[encoding]
     pixels = np.ascontiguousarray(rgb if code is None else cv2.cvtColor(rgb, code))
     message: Any = image()
-    message.header.stamp.sec, message.header.stamp.nanosec = divmod(int(stamp_ns), 1_000_000_000)
+    message.header.stamp = stamp_message(int(stamp_ns))
     message.header.frame_id = frame_id
     message.height, message.width = rgb.shape[:2]
     message.encoding = encoding
