@@ -265,7 +265,7 @@ def test_nothing_is_read_from_the_device_while_a_slot_is_encoded(model, monkeypa
         for parameter in model.network.parameters():
             monkeypatch.setattr(parameter, "simulated_on_device", True, raising=False)
         monkeypatch.setattr(model, "vision_device", SIMULATED)
-        monkeypatch.setattr(model, "_told", {})
+        monkeypatch.setattr(model, "_tower_kwargs", {})
         model.encode(frames, grid)
         transfers.to_host = transfers.to_device = 0
         low, detail = model.encode(frames, grid)

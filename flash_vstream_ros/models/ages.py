@@ -1,4 +1,4 @@
-"""How long ago, in round numbers: for people who are told, and for a model that is told before each memory entry."""
+"""Age tokens: text before each memory entry that gives its age in round numbers."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from .interface import ModelError
 AgeIds = Callable[[float], Sequence[int]]  # [s] to text tokens
 
 
-class Told(NamedTuple):
-    """Visual tokens with the text tokens that stand before each entry, as one sequence."""
+class AgedTokens(NamedTuple):
+    """The visual tokens of a memory with the age tokens before each entry, as one sequence."""
 
-    text: Tensor  # [tokens] int64: a text token; -1 where a visual one stands
-    beside: Tensor  # [tokens] int64: which visual token stands there, or comes next
+    text: Tensor  # [tokens] int64: the age token; -1 for a visual token
+    visual: Tensor  # [tokens] int64: index of the visual token, or of the first one of the entry for an age token
 
 
-def untold(age_s: float) -> Sequence[int]:
-    """Nothing, as published."""
+def no_age_ids(age_s: float) -> Sequence[int]:
+    """No age tokens, as published."""
     return ()
 
 
 def age_ids(tokenize: Callable[[str], Sequence[int]], form: str) -> AgeIds:
-    """Tokens of `form`, in which {minutes} stands for the age; ModelError when it holds anything else to fill in."""
+    """A function from an age to the tokens of `form` with {minutes} filled in; ModelError for other fields."""
     try:
         form.format(minutes=0)
     except (LookupError, ValueError) as error:
@@ -46,18 +46,18 @@ def age_ids(tokenize: Callable[[str], Sequence[int]], form: str) -> AgeIds:
 
 
 def ages(snapshot: MemorySnapshot) -> Iterator[float]:
-    """How long before the newest frame of the memory each entry was last seen [s]."""
+    """Age of each entry: time from its last frame to the newest frame of the memory [s]."""
     newest_ns = max(snapshot.newest_ns, snapshot.last_ns)
     return ((newest_ns - entry.last_ns) / 1e9 for entry in snapshot.entries)
 
 
-def told(counts: Sequence[int], texts: Sequence[Sequence[int]]) -> Told:
-    """`counts` visual tokens of each entry behind its text; the text stands where the entry's first token stands."""
+def with_ages(counts: Sequence[int], texts: Sequence[Sequence[int]]) -> AgedTokens:
+    """Put the age tokens `texts` of each entry before its `counts` visual tokens, at the position of the first one."""
     text: list[int] = []
-    beside: list[int] = []
+    visual: list[int] = []
     first = 0
     for count, words in zip(counts, texts, strict=True):
         text += [*words, *[-1] * count]
-        beside += [*[first] * len(words), *range(first, first + count)]
+        visual += [*[first] * len(words), *range(first, first + count)]
         first += count
-    return Told(torch.tensor(text, dtype=torch.long), torch.tensor(beside, dtype=torch.long))
+    return AgedTokens(torch.tensor(text, dtype=torch.long), torch.tensor(visual, dtype=torch.long))

@@ -148,7 +148,7 @@ class Preprocessor:
         size = grid.height * self.patch, grid.width * self.patch
         fitted = []
         for _, group in groupby(frames, key=lambda frame: frame.shape):
-            batch = uploaded(np.stack(list(group)), device).permute(0, 3, 1, 2)
+            batch = to_device(np.stack(list(group)), device).permute(0, 3, 1, 2)
             fitted.append(self._fitted(batch, size, resized))
         return torch.cat(fitted)
 
@@ -190,25 +190,25 @@ class Preprocessor:
         return patchify(images, self.patch, self.merge, self.temporal)
 
 
-def uploaded(frames: np.ndarray, device: torch.device) -> Tensor:
+def to_device(frames: np.ndarray, device: torch.device) -> Tensor:
     """Copy frames to a device; to a GPU through pinned memory, so that the copy overlaps with computation."""
     tensor = torch.from_numpy(frames)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 @cache
-def _uploads(device: torch.device) -> torch.cuda.Stream:
-    """One stream per device, since each stream has its own memory cache."""
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """One CUDA stream per device, since each has its own memory cache."""
     return torch.cuda.Stream(device)
 
 
 @contextmanager
-def beside(device: torch.device) -> Iterator[None]:
-    """What is done here does not wait for the model on a GPU, nor the model for it; it is done on leaving."""
+def side_stream(device: torch.device) -> Iterator[None]:
+    """Run on a CUDA stream of its own, so that neither this nor the model waits for the other; synchronise on exit."""
     if device.type != "cuda":
         yield
         return
-    stream = _uploads(device)
+    stream = _stream(device)
     with torch.cuda.stream(stream):
         yield
     stream.synchronize()

@@ -14,13 +14,13 @@ from flash_vstream_ros.memory.am_rope import MergedGrid, prompt_ids, visual_ids
 from flash_vstream_ros.memory.config import MERGED_PATCHES
 from flash_vstream_ros.memory.slot import MemorySnapshot
 
-from .ages import AgeIds, age_ids, ages, told, untold
+from .ages import AgeIds, age_ids, ages, no_age_ids, with_ages
 from .decoding.greedy import GreedyGeneration, Prefill, Vocabulary
 from .decoding.language_model import language_device
 from .decoding.prefix_cache import TextPrefixCache
 from .interface import Grid
 from .model_kind import ModelKind
-from .preprocess import CLIP, MAX_PIXELS, MIN_PIXELS, POOL, PixelScale, Preprocessor, beside, quick_resize
+from .preprocess import CLIP, MAX_PIXELS, MIN_PIXELS, POOL, PixelScale, Preprocessor, quick_resize, side_stream
 from .prompt import INSTRUCTION, TURN_END, ChatPrompt, plain_ids
 from .prompted import Prompted
 from .tower import slot_grids, tower_arguments
@@ -63,7 +63,7 @@ class Qwen2VL(Prompted[ChatPrompt]):
         self._prompt = ChatPrompt.of(tokenizer, instruction)
         self.age_ids = age_ids(partial(plain_ids, tokenizer), age_text)
         self._vocabulary = _vocabulary(network, tokenizer)
-        self._told: dict[tuple[int, Grid], dict[str, Any]] = {}  # `_arguments`, by number of slots and grid
+        self._tower_kwargs: dict[tuple[int, Grid], dict[str, Any]] = {}  # by number of slots and grid
 
     def grid(self, height: int, width: int) -> Grid:
         """The patch grid for camera frames of this size in pixels; ValueError when too small or too narrow."""
@@ -90,15 +90,15 @@ class Qwen2VL(Prompted[ChatPrompt]):
 
         On a CPU it is resized quicker than for `encode`, and nearly so: see `quick_resize`.
         """
-        with beside(self.vision_device):
+        with side_stream(self.vision_device):
             return self.preprocessor.pixels([frame], grid, self.vision_device, quick_resize)[0].to(self.dtype)
 
     def encode_slots(self, slots: Sequence[Sequence[Tensor]], grid: Grid) -> list[tuple[Tensor, Tensor]]:
-        """What `encode` makes of each of some slots, in one pass; their frames have gone through `prepare`."""
+        """Encode several slots in one pass, as `encode` does each; their frames come from `prepare`."""
         return self._encode([torch.stack(list(slot)) for slot in slots], grid)
 
     def answer(self, snapshot: MemorySnapshot, question: str, max_new_tokens: int) -> GreedyGeneration:
-        """Greedy answer to `question` from the snapshot alone; later changes of the memory do not reach it.
+        """Greedy answer to `question` from the snapshot alone; later changes of the memory do not affect it.
 
         ValueError for an empty snapshot, or one whose tokens do not fit its grid.
         """
@@ -125,25 +125,25 @@ class Qwen2VL(Prompted[ChatPrompt]):
     def _encode(self, slots: Sequence[Tensor], grid: Grid) -> list[tuple[Tensor, Tensor]]:
         """Of the pixels of each slot [2, 3, rows, columns]: low [low_patches, dim], detail [detail_tokens, width]."""
         rows = [self.preprocessor.rows_of(pixels) for pixels in slots]
-        if (told := self._told.get((len(slots), grid))) is None:
-            told = self._told[len(slots), grid] = self._arguments(slot_grids(len(slots), grid))
-        low, detail = self._features(torch.cat([high for high, _ in rows] + [low for _, low in rows]), told)
+        if (kwargs := self._tower_kwargs.get((len(slots), grid))) is None:
+            kwargs = self._tower_kwargs[len(slots), grid] = self._arguments(slot_grids(len(slots), grid))
+        low, detail = self._features(torch.cat([high for high, _ in rows] + [low for _, low in rows]), kwargs)
         with torch.inference_mode(False):  # ordinary tensors, which do not keep the whole pass in memory
             each = zip(low.chunk(len(slots)), detail.chunk(len(slots)), strict=True)
             return [(low.clone(), detail.clone()) for low, detail in each]
 
     def _arguments(self, grids: Tensor) -> dict[str, Any]:
-        """What the tower is told of slots of `grids` [2 * slots, 3] beside their patch rows."""
+        """Keyword arguments of the vision tower for slots of `grids` [2 * slots, 3]; the patch rows come besides."""
         return tower_arguments(self.network.model.visual, grids)
 
-    def _features(self, rows: Tensor, told: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """What the tower makes of the patch rows of some slots: `low` of the latter half's maps, `detail` of the other.
+    def _features(self, rows: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Run the tower on the patch rows of slots of one size, the high-resolution maps first, then the low ones.
 
-        All slots are of one size; `told` is `_arguments` of them.
+        Returns `low` of the low-resolution maps and `detail` of the high-resolution ones. `kwargs` is `_arguments`.
         """
-        grids = told["grid_thw"]
+        grids = kwargs["grid_thw"]
         high = int(grids[0].prod()) * (len(grids) // 2)
-        output = self.network.model.visual(rows, **told)
+        output = self.network.model.visual(rows, **kwargs)
         return output.last_hidden_state[high:], output.pooler_output[: high // self.preprocessor.merge**2]
 
     def _prefill(self, snapshot: MemorySnapshot, before: Sequence[int], after: Sequence[int]) -> Prefill:
@@ -153,9 +153,9 @@ class Qwen2VL(Prompted[ChatPrompt]):
 
 @torch.inference_mode()
 def prefill(
-    network: Any, snapshot: MemorySnapshot, before: Sequence[int], after: Sequence[int], age_ids: AgeIds = untold
+    network: Any, snapshot: MemorySnapshot, before: Sequence[int], after: Sequence[int], age_ids: AgeIds = no_age_ids
 ) -> Prefill:
-    """The prompt `before`, [DAM, CSM], `after`, at AM-RoPE ids, each entry behind the tokens that tell its age."""
+    """The prompt `before`, [DAM, CSM], `after`, at AM-RoPE ids, each entry after its age tokens."""
     visual, (dam_grid, csm_grid) = merge_memory(network, snapshot), _merged_grids(network, snapshot)
     embed, merge = network.get_input_embeddings(), network.config.vision_config.spatial_merge_size
     device = language_device(network)
@@ -173,10 +173,10 @@ def prefill(
     length = len(before) + len(visual) + len(after)
     if ids.shape[1] != length:
         raise ValueError(f"The snapshot's {len(visual)} visual tokens do not come from slots of {snapshot.grid}.")
-    text, beside = (part.to(device) for part in told(counts, words))
-    memory = torch.where((text < 0)[:, None], visual[beside], embed(text.clamp(min=0)))
+    text, index = (part.to(device) for part in with_ages(counts, words))
+    memory = torch.where((text < 0)[:, None], visual[index], embed(text.clamp(min=0)))
     start, end = len(before), len(before) + len(visual)
-    places = torch.cat([ids[:, :start], ids[:, start:end][:, beside.cpu()], ids[:, end:]], dim=1)
+    places = torch.cat([ids[:, :start], ids[:, start:end][:, index.cpu()], ids[:, end:]], dim=1)
     return Prefill(
         embeds=torch.cat([texts[0], memory, texts[1]])[None],
         ids=places[:, None].to(device),

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from flash_vstream_ros.demo.questions import Question
 from flash_vstream_ros.memory.am_rope import MergedGrid, prompt_ids
-from flash_vstream_ros.models.ages import age_ids, told
+from flash_vstream_ros.models.ages import age_ids, with_ages
 from flash_vstream_ros.models.household_settings import AGE_TEXT
 from flash_vstream_ros.models.preprocess import POOL
 from flash_vstream_ros.models.prompt import ChatPrompt, plain_ids
@@ -82,7 +82,7 @@ class Batcher:
             csm = self.merger(example.csm.float().flatten(0, 1))
         seen = torch.cat([example.dam.float().flatten(0, 1), csm])
         counts = [HIGH.rows * HIGH.columns] * len(example.dam) + [LOW.rows * LOW.columns] * len(example.csm)
-        text, beside = told(counts, [self.age_ids(age) for age in example.ages.tolist()])
+        text, index = with_ages(counts, [self.age_ids(age) for age in example.ages.tolist()])
         shared = [*self.prompt.before, *text.tolist(), *self.middle]
         places, delta = prompt_ids(
             len(self.prompt.before),
@@ -94,7 +94,7 @@ class Batcher:
             example.text_slots,
         )
         start, end = len(self.prompt.before), len(self.prompt.before) + len(seen)
-        places = torch.cat([places[:, :start], places[:, start:end][:, beside], places[:, end:]], 1)
+        places = torch.cat([places[:, :start], places[:, start:end][:, index], places[:, end:]], 1)
         tokens, goals, branches = list(shared), [-100] * len(shared), [SHARED] * len(shared)
         parts, following = [places], start + len(seen) + len(self.middle) + delta
         chosen, drilled = _some(example.questions, asked, rng), _some(example.drills, self.drills, rng)
@@ -105,7 +105,7 @@ class Batcher:
             goals += goal
             branches += [branch] * len(text_tokens)
             parts.append(torch.arange(following, following + len(text_tokens)).expand(3, -1))
-        return tokens, goals, branches, torch.cat(parts, 1), seen[beside]
+        return tokens, goals, branches, torch.cat(parts, 1), seen[index]
 
     def _question(self, question: Question) -> tuple[list[int], list[int]]:
         """Tokens, and the target of each."""

@@ -16,7 +16,7 @@ from flash_vstream_ros.memory.star_snapshot import StarSnapshot, star_video_snap
 from flash_vstream_ros.models.decoding.greedy import GreedyGeneration, Prefill, Vocabulary
 from flash_vstream_ros.models.interface import Grid
 from flash_vstream_ros.models.model_kind import ModelKind
-from flash_vstream_ros.models.preprocess import beside
+from flash_vstream_ros.models.preprocess import side_stream
 from flash_vstream_ros.models.prompt import INSTRUCTION
 from flash_vstream_ros.models.prompted import Prompted
 
@@ -135,7 +135,7 @@ class FlashVStreamLLaVA(Prompted[VicunaPrompt]):
     @torch.inference_mode()
     def prepare(self, frame: np.ndarray, grid: Grid) -> Tensor:
         """Preprocess one RGB uint8 frame for the vision tower [3, side, side]; from any thread."""
-        with beside(self.device):
+        with side_stream(self.device):
             return self._pixels(frame)
 
     def encode_slots(self, slots: Sequence[Sequence[Tensor]], grid: Grid) -> list[tuple[Tensor, Tensor]]:

@@ -24,7 +24,7 @@ class _LocalEndpoint:
     logger: RcutilsLogger
     since: float = 0.0  # when the last incompatible peer was met
     pending: bool = False
-    told: bool = False  # whether a peer was reported since then
+    has_reported: bool = False  # whether a peer was reported since then
     reported: set[bytes] = field(default_factory=set)  # peers
 
 
@@ -38,7 +38,7 @@ class QosWatch:
     def suspect(self, gid: bytes, topic: str, qos: QoSProfile, is_publisher: bool, logger: RcutilsLogger) -> None:
         """The local endpoint `gid` has met a peer with incompatible QoS."""
         local = self._local.setdefault(gid, _LocalEndpoint(topic, qos, is_publisher, logger))
-        local.since, local.pending, local.told = time.monotonic(), True, False
+        local.since, local.pending, local.has_reported = time.monotonic(), True, False
 
     def forget(self, gid: bytes) -> None:
         """The local endpoint `gid` was destroyed."""
@@ -53,7 +53,7 @@ class QosWatch:
             local.reported &= {peer.gid for peer in peers}  # bounded by the peers that there are
             for peer in peers:
                 self._report(local, peer, age > NAME_PATIENCE)
-            local.pending = age < PEER_PATIENCE and not (age > NAME_PATIENCE and local.told)
+            local.pending = age < PEER_PATIENCE and not (age > NAME_PATIENCE and local.has_reported)
 
     def _report(self, local: _LocalEndpoint, peer: Endpoint, nameless: bool) -> None:
         """Report a peer once; `nameless`: even if its node is unknown."""
@@ -65,7 +65,7 @@ class QosWatch:
         if not policies or (node == UNKNOWN_NODE and not nameless):
             return
         local.reported.add(peer.gid)
-        local.told = True
+        local.has_reported = True
         who = "a node without a name" if node == UNKNOWN_NODE else f"node '{names.full_node_name(*node)}'"
         if local.is_publisher:
             text = f"the subscription of {who} asks for a QoS that this publisher does not offer: it receives nothing"
