@@ -72,7 +72,7 @@ def model(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture(scope="module")
 def encoded(model: Any) -> list[Slot]:
     world = World(3, minutes=1.0)
-    return list(answers.watch(model, world, range(9), model.grid(448, 448)))
+    return list(answers.encoded_slots(model, world, range(9), model.grid(448, 448)))
 
 
 def slots_in_detail(snapshot: MemorySnapshot) -> list[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flash_vstream_ros.bench.answers import watch
+from flash_vstream_ros.bench.answers import encoded_slots
 from flash_vstream_ros.bench.evidence import Ranked, evidence_scores, first_rank, ranked_evidence, thing_of
 from flash_vstream_ros.demo.questions import Question, questions
 from flash_vstream_ros.demo.world import World
@@ -35,7 +35,7 @@ def test_the_rank_is_that_of_the_first_entry_that_shows_it() -> None:
 def test_the_household_models_first_evidence_shows_the_thing_asked_about() -> None:
     model, world, memory = load_model(HOUSEHOLD, device="cpu", **LOADING), World(500_000, 3.0), FlashMemory(MEMORY)
     now = 170.0
-    for slot in watch(model, world, range(slots_by(now)), model.grid(*world.frame(0.0).shape[:2])):
+    for slot in encoded_slots(model, world, range(slots_by(now)), model.grid(*world.frame(0.0).shape[:2])):
         memory.insert(slot)
     draw = np.random.default_rng(0)
     ranked = [

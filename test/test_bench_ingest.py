@@ -19,11 +19,11 @@ def test_all_figures_of_a_run(
 ) -> None:
     settings = FlashMemoryConfig(csm_slots=5, dam_slots=3), {"max_pixels": 112 * 112}
     monkeypatch.setattr(ingest, "settings_of", lambda _: settings)
-    monkeypatch.setattr(ingest, "PICTURES", 8)
+    monkeypatch.setattr(ingest, "IMAGES", 8)
     monkeypatch.setattr(ingest, "ALONE_SLOTS", 8)
     file = tmp_path / "ingest.json"
     assert main(["bench", "ingest", "--device", "cpu", "--seconds", "2", "--json", str(file)]) == 0
-    assert "a slot that rests costs" in capsys.readouterr().out
+    assert "a static slot costs" in capsys.readouterr().out
     result = json.loads(file.read_text(encoding="utf-8"))
     assert 0 < result["static_over_moving"] < 1
     assert result["taken_in_per_s"] > 0
@@ -55,8 +55,8 @@ def test_a_question_is_compared_with_the_same_one_in_the_same_state() -> None:
 
 
 def test_a_view_that_rests_is_the_same_but_for_its_grain() -> None:
-    picture = np.full((64, 64, 3), 128, np.uint8)
-    views = resting(picture, 3)
+    image = np.full((64, 64, 3), 128, np.uint8)
+    views = resting(image, 3)
     assert len(views) == 3
     assert not np.array_equal(views[0], views[1])
     assert all(abs(float(view.mean()) - 128) < 1 for view in views)

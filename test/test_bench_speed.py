@@ -20,7 +20,7 @@ from flash_vstream_ros.bench.published import PUBLISHED
 from flash_vstream_ros.bench.released import released_clusters
 from flash_vstream_ros.bench.released_stream import Maps, ReleasedStream, nearest_slots, tower_maps
 from flash_vstream_ros.bench.stopwatch import Stopwatch
-from flash_vstream_ros.bench.updates import COUNTED, crossing_of_ours
+from flash_vstream_ros.bench.updates import COUNTED, transfers_of_ours
 from flash_vstream_ros.cli import main
 from flash_vstream_ros.instruments.transfers import TransferCounter
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Grid, Slot, klarge_retrieve
@@ -56,7 +56,7 @@ def numbers(value: Any) -> Iterator[float]:
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
-    """The JSON of a run, and its picture."""
+    """The JSON of a run, and its chart."""
     folder = tmp_path_factory.mktemp("speed")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(speed, "MEMORY", SMALL)
@@ -65,19 +65,19 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]
         for length, seconds in LENGTHS_S.items():
             patch.setitem(long_stream.LENGTHS_S, length, seconds)
         arguments = ["--device", "cpu", "--rounds", "2", "--updates", "3", "--slots", "2"]
-        files = ["--json", str(folder / "speed.json"), "--picture", str(folder / "speed.png")]
+        files = ["--json", str(folder / "speed.json"), "--chart", str(folder / "speed.png")]
         assert main(["bench", "speed", *arguments, *files]) == 0
     return json.loads((folder / "speed.json").read_text(encoding="utf-8")), folder / "speed.png"
 
 
 def test_a_run_gives_every_figure(ran: tuple[dict[str, Any], Path]) -> None:
-    result, picture = ran
+    result, chart = ran
     assert set(result["ratios"]) >= HEADLINE
     found = list(numbers(result))
     assert len(found) > 100
     assert all(math.isfinite(each) and each >= 0 for each in found)
     assert "power_w" not in result["intake"]  # no CPU reports it, and none is no zero
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert chart.read_bytes().startswith(b"\x89PNG")
 
 
 def test_figures_of_a_run_fit_together(ran: tuple[dict[str, Any], Path]) -> None:
@@ -174,7 +174,7 @@ def stream_of(slots: int) -> Iterator[Slot]:
 def test_an_update_reads_one_row_of_distances() -> None:
     """And the distances of the exemplars of two clusters that became one, four at most, with their rows."""
     slots = list(stream_of(SMALL.csm_slots + COUNTED))
-    counted = crossing_of_ours(SMALL, iter(slots), CPU)
+    counted = transfers_of_ours(SMALL, iter(slots), CPU)
     row = 4 * (SMALL.csm_slots + 1 + 1 + 1)  # to each centroid, to zero, and whether all is finite
     least, most = row + (2 + 1) * 4 + 2 * 8, row + (4 + 1) * 4 + 4 * 8
     assert least <= counted <= most
@@ -288,7 +288,7 @@ def test_the_step_after_the_last_free_place_is_the_recorded_one() -> None:
 
 def test_maps_of_the_tower_are_those_that_the_model_encodes() -> None:
     model = load_model("tiny-random", device="cpu", max_pixels=112 * 112)
-    frames = [picture[:112, :112].copy() for picture in cached.pictures(2.0)[:2]]
+    frames = [image[:112, :112].copy() for image in cached.patrol_images(2.0)[:2]]
     grid = Grid(8, 8)
     low, detail = model.encode(frames, grid)
     maps = tower_maps(model.network, frames, grid)  # type: ignore[attr-defined]
@@ -323,7 +323,7 @@ def test_a_published_shape_encodes_and_answers(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(shapes, "shape_config", lambda _: config)
     model = shapes.shaped_model("qwen2-vl-2b", "cpu", max_pixels=112 * 112)
     assert (model.dtype, model.kind, model.name) == (torch.bfloat16, ModelKind.UNTRAINED, "qwen2-vl-2b")
-    low, detail = model.encode(cached.pictures(2.0)[:2], Grid(8, 8))
+    low, detail = model.encode(cached.patrol_images(2.0)[:2], Grid(8, 8))
     memory = FlashMemory(SMALL)
     memory.insert(Slot("camera", "", 1, 2, low, detail, Grid(8, 8)))
     decoded = decode_over_floor(model, memory.snapshot(), bytes_per_s=1e9, tokens=3, answers=2)

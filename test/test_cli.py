@@ -167,7 +167,7 @@ def test_a_full_disk_behind_the_standard_output_is_a_sentence() -> None:
         ("demo", "--json", "BAD"),
         ("demo", "--sheet", "BAD"),
         ("bench", "stream", "--json", "BAD"),
-        ("bench", "speed", "--picture", "BAD"),
+        ("bench", "speed", "--chart", "BAD"),
         ("replay", "demo", "--json", "BAD"),
         ("train-demo", "BAD"),
     ],

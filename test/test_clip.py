@@ -98,7 +98,16 @@ def test_a_qwen_answers_from_flash_memory_of_the_sizes_in_its_folder(folders, vi
     frames = [frame.rgb for frame in at_rate(open_source(str(video)), 1.0)]
     snapshot = build_video_memory(model, [*frames, frames[-1]], range(24), VideoMemoryConfig.of(model))
     assert found["answer_tokens"] == [token.id for token in model.answer(snapshot, "What?", 5)]
-    more = ("--temporal-method", "sample", "--spatial-method", "sample", "--csm-slots", "6", "--dam-slots", "3")
+    more = (
+        "--temporal-method",
+        "sample",
+        "--spatial-method",
+        "sample",
+        "--synopsis-slots",
+        "6",
+        "--key-frame-slots",
+        "3",
+    )
     assert asked(capsys, str(video), "What?", "--model", str(folders["qwen"]), *more)["memory_entries"] == 9
 
 
@@ -140,7 +149,9 @@ def test_an_error_is_one_sentence(folders, video, capsys, arguments, words):
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("arguments", [("VIDEO", " "), ("VIDEO", "UTF\udcff"), ("VIDEO", "What?", "--csm-slots", "0")])
+@pytest.mark.parametrize(
+    "arguments", [("VIDEO", " "), ("VIDEO", "UTF\udcff"), ("VIDEO", "What?", "--synopsis-slots", "0")]
+)
 def test_unusable_arguments_are_wrong_usage(video, capsys, arguments):
     with pytest.raises(SystemExit) as ended:
         main(["clip", *(str(video) if argument == "VIDEO" else argument for argument in arguments)])

@@ -80,7 +80,7 @@ def moments(visits: Sequence[Visit], minutes: float) -> list[float]:
     return sorted(set(nearest))
 
 
-def watch(model: VisionLanguageModel, world: World, slots: range, grid: Grid) -> Iterator[Slot]:
+def encoded_slots(model: VisionLanguageModel, world: World, slots: range, grid: Grid) -> Iterator[Slot]:
     """The slots of these numbers."""
     for slot in slots:
         times = slot * SLOT_S, slot * SLOT_S + FRAME_S
@@ -112,7 +112,7 @@ def stream(
     done = 0
     for now in moments(world.visits, minutes):
         known = slots_by(now)
-        for slot in watch(model, world, range(done, known), grid):
+        for slot in encoded_slots(model, world, range(done, known), grid):
             for memory in memories.values():
                 memory.insert(slot)
             seen()

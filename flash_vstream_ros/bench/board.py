@@ -7,19 +7,19 @@ import time
 
 import torch
 
-PERIOD_S = 0.1  # between two looks: the board's own figure changes no faster
+PERIOD_S = 0.1  # between two readings: the board's own figure changes no faster
 
 
 class PowerMeter:
-    """Looks while the device works."""
+    """Mean power of a device while it works."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._due = 0.0
         self._watts: list[float] = []
 
-    def look(self) -> None:
-        """Takes a reading where the last one is old enough."""
+    def sample(self) -> None:
+        """Read the power if the last reading is old enough."""
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + PERIOD_S
             watts = power_w(self._device)
@@ -27,22 +27,22 @@ class PowerMeter:
                 self._watts.append(watts)
 
     def figures(self) -> dict[str, float]:
-        """Mean of the readings; nothing where there are none."""
+        """Mean of the readings [W]; empty if the device reports none."""
         return {"power_w": sum(self._watts) / len(self._watts)} if self._watts else {}
 
 
 def power_w(device: torch.device) -> float | None:
-    """Of the board now [W]; None where it is not told."""
+    """Power of the board now [W]; None if the device does not report it."""
     if device.type != "cuda":
         return None
     try:
         return torch.cuda.power_draw(device) / 1000
-    except Exception:  # without pynvml, without a driver that tells: each fails in its own way
+    except Exception:  # a missing pynvml and an old driver raise different errors
         return None
 
 
 def peak_bytes(device: torch.device) -> int:
-    """The most memory so far: of tensors on a GPU, since `forget_peak`; of the whole process on a CPU."""
+    """Peak memory: of tensors since `forget_peak` on a GPU, of the process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

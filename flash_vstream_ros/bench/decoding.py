@@ -45,7 +45,7 @@ LAYERS = {
 
 
 class Decoding(NamedTuple):
-    """A further token of an answer and what it cannot go below."""
+    """Time of a further token of an answer, and its lower bound."""
 
     token_s: float  # median
     floor_s: float
@@ -59,7 +59,7 @@ class Decoding(NamedTuple):
 def decode_over_floor(
     model: Any, snapshot: MemorySnapshot, bytes_per_s: float, tokens: int = TOKENS, answers: int = 3
 ) -> Decoding:
-    """Times `tokens` tokens of `answers` answers on `snapshot`, on a device that copies at `bytes_per_s`.
+    """Time `tokens` tokens of `answers` answers on `snapshot`, on a device that copies at `bytes_per_s`.
 
     The floor is one pass over the weights of language model and head, and over all keys and values.
     """
@@ -78,14 +78,14 @@ def decode_over_floor(
 
 
 def _token_times(answering: Any, tokens: int, device: torch.device) -> list[float]:
-    """Of further tokens, once the first ones are out [s]."""
+    """Durations of tokens after the first BEFORE ones [s]."""
     answering._vocabulary = replace(answering._vocabulary, stops=frozenset())  # random weights stop anywhere
     return [timed(partial(next, answering), device) for _ in range(tokens + BEFORE)][BEFORE:]
 
 
 @torch.inference_mode()
 def layer_gains(layer: tuple[int, int, int, int], dtype: torch.dtype, rounds: int) -> dict[str, dict[str, float]]:
-    """Attention of one layer on the CPU, ours beside transformers': of a token, of one with weights, of a question."""
+    """Attention of one layer on the CPU, ours over transformers': of a token, of one with weights, of a question."""
     from transformers.masking_utils import sdpa_mask  # here, as they take seconds and every benchmark's help is shown
     from transformers.models.qwen2_vl import modeling_qwen2_vl
 
@@ -123,9 +123,9 @@ def _gain(ours: Callable[[], Tensor], theirs: Callable[[], Tensor], rounds: int)
 
 
 def run(model: str = TINY, device: str = "auto", rounds: int = 15, fresh: int = 3) -> dict[str, Any]:
-    """`rounds` of each pair; `fresh` processes with a warm-up and as many without.
+    """Time `rounds` of each pair, and the first questions of `fresh` processes with a warm-up and as many without.
 
-    Raises ModelError when the model cannot be had."""
+    Raises ModelError if the model fails to load."""
     config, loading = settings_of(model)
     set_torch_threads(threads_of(model))
     language: Any = load_model(model, device=device, **loading)
@@ -135,12 +135,12 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 15, fresh: int = 
         memory.insert(slot)
     bytes_per_s = copy_bandwidth(language.device)
     decoded = decode_over_floor(language, memory.snapshot(), bytes_per_s)
-    recorded = {}
+    graph = {}
     if language.device.type == "cuda":  # an answer with a cache of its own is computed kernel by kernel
         plain_s = _token_times(
             language.answer(memory.snapshot(), QUESTIONS[0], TOKENS + BEFORE), TOKENS, language.device
         )
-        recorded["recorded_over_plain"] = decoded.token_s / statistics.median(plain_s)
+        graph["graph_over_plain"] = decoded.token_s / statistics.median(plain_s)
     layers = {
         f"{name}, {str(dtype).removeprefix('torch.')}": layer_gains(layer, dtype, rounds)
         for name, layer in LAYERS.items()
@@ -161,7 +161,7 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 15, fresh: int = 
         "first_questions_s": first,
         "ratios": {
             "decode_over_floor": decoded.over_floor,
-            **recorded,
+            **graph,
             **{f"first_over_tenth_{kind}_warm_up": _first_over_tenth(times) for kind, times in first.items() if times},
         },
     }

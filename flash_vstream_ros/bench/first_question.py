@@ -23,7 +23,7 @@ def first_tokens_s(model: str, device: str, warm_up: bool) -> list[float]:
 
 
 def ask(model: str, device: str, warm_up: bool) -> list[float]:
-    """Show the engine one slot and ask it the same question over and over, after pauses; nothing is read ahead."""
+    """Show the engine one slot and ask the same question again and again, after pauses, without background prefill."""
     import numpy as np
 
     from flash_vstream_ros.bench.model import settings_of, threads_of
@@ -54,7 +54,7 @@ def ask(model: str, device: str, warm_up: bool) -> list[float]:
         engine.wait_until_loaded()
         for index in range(FRAMES):
             engine.offer(Frame("camera", "", (index + 1) * 1_000_000_000, lambda: picture))
-            engine.order(lambda _: None).result()  # a frame that waits gives way to a newer one
+            engine.order(lambda _: None).result()  # a waiting frame would be superseded by a newer one
             while engine.status().frames.pending:
                 engine.order(lambda _: None).result()
         answers = [answered("Where is the red ball?") for _ in range(QUESTIONS)]

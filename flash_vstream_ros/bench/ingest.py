@@ -36,12 +36,12 @@ from flash_vstream_ros.ros.interfaces import Image
 from .intake import CameraIngest, taken_in
 from .model import settings_of, threads_of
 
-PICTURES = 64
+IMAGES = 64
 PERIOD_NS = 100_000_000  # between two frames: 10 Hz
 SLOT_NS = 2 * PERIOD_NS
 GRAIN = 3.2  # spread of the noise of the demo's camera [levels]
 RESTING = 4  # slots in a round of `static_over_moving`
-LOOK_S = 0.01  # between two looks at the age of the memory
+POLL_S = 0.01  # between two samples of the memory's age
 MAX_NEW_TOKENS = 16
 QUESTIONS = (  # whose answers are about as long whatever is there, so that their times can be compared
     "Where is the red ball?",
@@ -54,7 +54,7 @@ ALONE_SLOTS = 32  # in which each is asked twice
 
 
 class Timed(NamedTuple):
-    """A question's time by the client's clock, and whether the memory had been read before."""
+    """Latency of a question by the client's clock, and whether its prompt was cached."""
 
     text: str
     seconds: float
@@ -62,65 +62,65 @@ class Timed(NamedTuple):
 
 
 def moving() -> list[np.ndarray]:
-    """Pictures [448, 448, 3] of a patrol, no two of them alike."""
-    world = World(0, minutes=PICTURES * 2 / 60)
-    return [world.frame(2.0 * index) for index in range(PICTURES)]
+    """Images [448, 448, 3] of a patrol, no two alike."""
+    world = World(0, minutes=IMAGES * 2 / 60)
+    return [world.frame(2.0 * index) for index in range(IMAGES)]
 
 
-def resting(picture: np.ndarray, count: int, seed: int = 0) -> list[np.ndarray]:
-    """The same view again and again, with the grain of a camera."""
+def resting(image: np.ndarray, count: int, seed: int = 0) -> list[np.ndarray]:
+    """`count` copies of an image with the noise of a camera."""
     draw = np.random.default_rng(seed)
-    return [np.clip(picture + draw.normal(0, GRAIN, picture.shape), 0, 255).astype(np.uint8) for _ in range(count)]
+    return [np.clip(image + draw.normal(0, GRAIN, image.shape), 0, 255).astype(np.uint8) for _ in range(count)]
 
 
 def static_over_moving(model: VisionLanguageModel, name: str = TINY, rounds: int = 20) -> float:
-    """What a slot of a scene that rests costs, as a share of one that moves: decoding, preprocessing, tower, memory.
+    """Cost of a static slot as a share of a moving one: decoding, preprocessing, vision tower, memory.
 
-    `name` says which memory is filled. Medians, of processor time on a CPU, in turns, of pictures that were all there
-    before. RuntimeError when what rests is encoded all the same, or what moves is not.
+    `name` chooses the memory. Median durations of alternating slots, of processor time on a CPU; images are rendered
+    before. Raises RuntimeError if a static slot is encoded, or a moving one is not.
     """
     clock = time.process_time if model.device.type == "cpu" else time.perf_counter
     config, _ = settings_of(name)
-    track, pictures = CameraIngest(model, FlashMemory(config), PERIOD_NS, StaticSceneConfig()), moving()
+    track, images = CameraIngest(model, FlashMemory(config), PERIOD_NS, StaticSceneConfig()), moving()
 
     def cost(slot: Sequence[np.ndarray]) -> float:
-        frames = [track.frame(picture) for picture in slot]
+        frames = [track.frame(image) for image in slot]
         began = clock()
         for frame in frames:  # two of them make a slot, and neither is superseded: the decoder takes both
             track.offer(frame)
         track.run(len(frames))
         return clock() - began
 
-    at = itertools.cycle(range(0, PICTURES, 2))
+    at = itertools.cycle(range(0, IMAGES, 2))
     for _ in range(config.csm_slots + 2):
-        cost(pictures[(k := next(at)) : k + 2])
+        cost(images[(k := next(at)) : k + 2])
     moved, rested = [], []
     before = track.mailbox.counts()
     for number in range(rounds):
         k = next(at)
-        views = resting(pictures[(k + PICTURES // 2) % PICTURES], 2 + 2 * RESTING, number)  # of another place
-        moved.append(cost(pictures[k : k + 2]))
+        views = resting(images[(k + IMAGES // 2) % IMAGES], 2 + 2 * RESTING, number)  # of another place
+        moved.append(cost(images[k : k + 2]))
         cost(views[:2])
         rested += [cost(views[place : place + 2]) for place in range(2, len(views), 2)]
     counts = track.mailbox.counts()
     track.close()
     slots = (counts.encoded - before.encoded) // 2, (counts.static - before.static) // 2
     if slots != (2 * rounds, RESTING * rounds):
-        raise RuntimeError(f"{slots} slots were encoded and left alone, not {(2 * rounds, RESTING * rounds)}")
+        raise RuntimeError(f"{slots} slots were encoded and static, not {(2 * rounds, RESTING * rounds)}")
     return statistics.median(rested) / statistics.median(moved)
 
 
 def taken_in_per_s(model: VisionLanguageModel, name: str = TINY, frames: int = 200) -> float:
-    """Frames of a moving scene that are taken in within a second when there is always another one [1/s]."""
+    """Frames of a moving scene that are ingested per second when another one is always waiting [1/s]."""
     config, _ = settings_of(name)
     return float(taken_in(model, config, moving(), frames // 2, StaticSceneConfig())["frames_per_s"])
 
 
 def while_asked(model: VisionLanguageModel, name: str = TINY, seconds: float = 20.0) -> dict[str, Any]:
-    """One camera at 10 Hz and one client that asks without a pause: age of the memory, and what a question takes.
+    """Age of the memory and latency of questions, with one camera at 10 Hz and a client that asks without a pause.
 
-    A question is compared with the same one asked alone in the same state: of a memory that has been read since its
-    last slot (cached), or that has not (uncached). There is no background prefill: it would find no time here.
+    A question is compared with the same one asked alone in the same state: cached or uncached. There is no background
+    prefill: it would find no time here.
     """
     config, _ = settings_of(name)
     engine = Engine(
@@ -137,11 +137,11 @@ def while_asked(model: VisionLanguageModel, name: str = TINY, seconds: float = 2
     engine.activate()
     try:
         _until(lambda: engine.state is State.READY)
-        pictures, begun = itertools.cycle(moving()), time.monotonic()
+        images, begun = itertools.cycle(moving()), time.monotonic()
 
         def show() -> None:
             stamp_ns = round((time.monotonic() - begun) * 1e9) + PERIOD_NS
-            message = from_rgb(next(pictures), stamp_ns, "camera", Image)
+            message = from_rgb(next(images), stamp_ns, "camera", Image)
             engine.offer(Frame("camera", "camera", stamp_ns, partial(to_rgb, message)))
 
         alone: list[Timed] = []
@@ -165,7 +165,7 @@ def while_asked(model: VisionLanguageModel, name: str = TINY, seconds: float = 2
                 over.wait(max(0.0, due - time.monotonic()))
 
         def watch() -> None:
-            while not over.wait(LOOK_S):
+            while not over.wait(POLL_S):
                 ages_s.append(time.monotonic() - begun + PERIOD_NS / 1e9 - engine.status().memory.newest_ns / 1e9)
 
         threads = [threading.Thread(target=work) for work in (film, watch)]
@@ -224,7 +224,7 @@ def _until(condition: Callable[[], bool]) -> None:
 
 
 def run(model: str = TINY, device: str = "auto", seconds: float = 20.0) -> dict[str, Any]:
-    """All three. Raises ModelError when the model cannot be had."""
+    """Run all three measurements. Raises ModelError if the model fails to load."""
     _, loading = settings_of(model)
     set_torch_threads(threads_of(model))
     loaded = load_model(model, device=device, **loading)
@@ -240,13 +240,13 @@ def run(model: str = TINY, device: str = "auto", seconds: float = 20.0) -> dict[
 def show(result: dict[str, Any]) -> None:
     asked = result["while_asked"]
     print(f"{result['model']} on {result['device']}")
-    print(f"  a slot that rests costs {100 * result['static_over_moving']:.2f} % of one that moves")
-    print(f"  {result['taken_in_per_s']:.1f} frames/s of a moving scene are taken in")
+    print(f"  a static slot costs {100 * result['static_over_moving']:.2f} % of a moving one")
+    print(f"  {result['taken_in_per_s']:.1f} frames/s of a moving scene are ingested")
     print(
         f"  at 10 Hz with {asked['questions']} questions meanwhile: newest frame p95 {asked['age_p95_slots']:.2f} slots"
         f" old, {asked['taken_in']} frames taken in, {asked['dropped']} dropped"
     )
     for kind, alone_s in asked["alone_s"].items():
-        print(f"  a question to {kind} memory: {1e3 * alone_s:.1f} ms alone, {1e3 * asked['meanwhile_s'][kind]:.1f} ms")
+        print(f"  {kind} question: {1e3 * alone_s:.1f} ms alone, {1e3 * asked['meanwhile_s'][kind]:.1f} ms")
     print(f"  questions are {asked['slower_p50']:.2f} times as slow, p95 {asked['slower_p95']:.2f},", end=" ")
     print(f"most {asked['slower_max']:.2f}; {100 * asked['slow_share']:.2f} % more than {SLOW} times")

@@ -96,7 +96,7 @@ def taken_in(
         track.step()
         if track.memory.slots_seen == WARM_UP_SLOTS and not began:
             began = now(model.device)
-        power.look()
+        power.sample()
     seconds = now(model.device) - began
     track.close()
     if track.memory.slots_seen < slot_count:

@@ -14,21 +14,21 @@ from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, MemorySnaps
 from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.progress import tracked
 
-from .prefix_cache import KINDS, QUESTIONS, SIDE, Desk, ask_in_turn, mixed, stream, times_of
+from .prefix_cache import KINDS, QUESTIONS, SIDE, Asker, ask_in_turn, mixed, stream, times_of
 from .released_stream import Maps, ReleasedStream, tower_maps
 from .stopwatch import timed
-from .updates import crossing_of_ours, crossing_of_theirs, in_turn, parts_of_ours, parts_of_theirs, spread
+from .updates import in_turn, parts_of_ours, parts_of_released, spread, transfers_of_ours, transfers_of_released
 
 if TYPE_CHECKING:
     from flash_vstream_ros.models.qwen2_vl import Qwen2VL
 
 LENGTHS_S = {"1 min": 60.0, "10 min": 600.0, "1 h": 3600.0, "10 h": 36_000.0}
 HOUR = "1 h"
-PARTS_OF_OURS, PARTS_OF_THEIRS = 32, 3  # updates that are taken apart
+PARTS_OF_OURS, PARTS_OF_RELEASED = 32, 3  # updates whose parts are timed
 
 
 class Source(NamedTuple):
-    """A patrol, encoded once, from which slots come without end, the same for whoever takes them."""
+    """A patrol, encoded once and repeated as an endless stream of slots, the same for every reader."""
 
     model: Qwen2VL
     features: list[tuple[Tensor, Tensor]]  # low and detail of each slot
@@ -36,10 +36,10 @@ class Source(NamedTuple):
     config: FlashMemoryConfig
 
     @classmethod
-    def of(cls, model: Qwen2VL, pictures: Sequence[np.ndarray], config: FlashMemoryConfig) -> Source:
-        """`pictures`, two a slot."""
+    def of(cls, model: Qwen2VL, images: Sequence[np.ndarray], config: FlashMemoryConfig) -> Source:
+        """`images`: two for each slot."""
         grid = model.grid(SIDE, SIDE)
-        pairs = [pictures[index : index + 2] for index in range(0, len(pictures), 2)]
+        pairs = [images[index : index + 2] for index in range(0, len(images), 2)]
         high = [tower_maps(model.network, pair, grid).high for pair in pairs]
         return cls(model, [model.encode(pair, grid) for pair in pairs], high, config)
 
@@ -47,13 +47,13 @@ class Source(NamedTuple):
         return islice(stream(self.features, self.model, self.config.slot_period_ns), first, None)
 
     def maps(self, first: int = 0) -> Iterator[Maps]:
-        """What the released procedure takes of the same slots."""
+        """The same slots as input of the released procedure."""
         both = [(high, low) for high, (low, _) in zip(self.high, self.features, strict=True)]
         return (Maps(*each) for each in islice(mixed(both), first, None))
 
 
-def grown(source: Source) -> dict[str, FlashMemory]:
-    """The memory of the stream after each length of it."""
+def memories_along(source: Source) -> dict[str, FlashMemory]:
+    """Copies of the memory after each of LENGTHS_S."""
     config, memory = source.config, FlashMemory(source.config)
     marks = {int(seconds * 1e9 / config.slot_period_ns): length for length, seconds in LENGTHS_S.items()}
     found = {}
@@ -65,29 +65,29 @@ def grown(source: Source) -> dict[str, FlashMemory]:
     return found
 
 
-def asked_along(model: VisionLanguageModel, memories: Mapping[str, FlashMemory], rounds: int) -> dict[str, Any]:
+def ask_memories(model: VisionLanguageModel, memories: Mapping[str, FlashMemory], rounds: int) -> dict[str, Any]:
     """Uncached and cached questions to each memory, in turn."""
-    desks = {kind: {length: Desk.of(model, memory, kind) for length, memory in memories.items()} for kind in KINDS}
-    for desk in desks["cached"].values():
-        desk.warm_up()
-    asked = ask_in_turn(desks, rounds)
-    complaints = [line for kind in KINDS for desk in desks[kind].values() for line in desk.complaints]
-    if complaints:
-        raise RuntimeError(f"questions went wrong: {complaints}")
+    askers = {kind: {length: Asker.of(model, memory, kind) for length, memory in memories.items()} for kind in KINDS}
+    for asker in askers["cached"].values():
+        asker.fill_cache()
+    asked = ask_in_turn(askers, rounds)
+    warnings = [line for kind in KINDS for asker in askers[kind].values() for line in asker.warnings]
+    if warnings:
+        raise RuntimeError(f"questions failed: {warnings}")
     return {
         length: {
             "slots": memory.slots_seen,
             "memory_tokens": asked["uncached", length][0].answer.memory_tokens,
             "memory_bytes": memory.bytes,
-            "prefix_cache_bytes": desks["cached"][length].reader.status.bytes,
+            "prefix_cache_bytes": askers["cached"][length].reader.status.bytes,
             **{kind: times_of(asked[kind, length]) for kind in KINDS},
         }
         for length, memory in memories.items()
     }
 
 
-def beside_released(source: Source, memory: FlashMemory, updates: int, rounds: int) -> dict[str, Any]:
-    """Updates of `memory` and of the released procedure, which has seen the same stream; and its questions."""
+def against_released(source: Source, memory: FlashMemory, updates: int, rounds: int) -> dict[str, Any]:
+    """Time updates of `memory` and of the released procedure on the same stream, and questions to the latter."""
     model, config, seen = source.model, source.config, memory.slots_seen
     device, maps, slots = model.vision_device, source.maps(), source.slots(seen)
     released = ReleasedStream(
@@ -99,11 +99,11 @@ def beside_released(source: Source, memory: FlashMemory, updates: int, rounds: i
     ours, theirs = zip(*both, strict=True)
     parts = {
         "ours": parts_of_ours(memory, list(islice(slots, PARTS_OF_OURS)), device),
-        "released": parts_of_theirs(released, list(islice(maps, PARTS_OF_THEIRS)), device),
+        "released": parts_of_released(released, list(islice(maps, PARTS_OF_RELEASED)), device),
     }
-    crossing = {
-        "ours": crossing_of_ours(config, source.slots(), device),
-        "released": crossing_of_theirs(released, next(maps), device),
+    transfers = {
+        "ours": transfers_of_ours(config, source.slots(), device),
+        "released": transfers_of_released(released, next(maps), device),
     }
     uncached = [_first_token_s(model, released.snapshot(), QUESTIONS[at % len(QUESTIONS)]) for at in range(rounds)]
     slots_after = {length: int(seconds * 1e9 / config.slot_period_ns) for length, seconds in LENGTHS_S.items()}
@@ -112,7 +112,7 @@ def beside_released(source: Source, memory: FlashMemory, updates: int, rounds: i
             name: {**spread(times), "parts": parts[name]} for name, times in (("ours", ours), ("released", theirs))
         },
         "released_slots": seen,
-        "update_crossing_bytes": crossing,
+        "update_transfer_bytes": transfers,
         "released_question": spread(uncached),
         "released_bytes": {
             length: released.bytes_after(count) for length, count in slots_after.items() if count >= config.csm_slots

@@ -54,30 +54,30 @@ SECOND_NS = 1_000_000_000
 
 
 class Asked(NamedTuple):
-    """An answer, and how long the worker took for each step of it [s]."""
+    """An answer, and the duration of each step of the dialogue [s]: the prompt, then each token."""
 
     answer: Answer
     steps_s: list[float]
 
 
 @dataclass(frozen=True, eq=False)
-class Desk:
-    """Where questions about one memory are asked one way."""
+class Asker:
+    """Asks questions about one memory, cached or uncached, through the engine's reader and dialogue."""
 
     reader: UncachedReader
     dialogue: Dialogue
     requests: RequestQueue
-    complaints: list[str]
+    warnings: list[str]
 
     @classmethod
-    def of(cls, model: VisionLanguageModel, memory: FlashMemory, kind: str) -> Desk:
-        complaints: list[str] = []
-        log, requests = ThrottledLog(complaints.append), RequestQueue(1)
+    def of(cls, model: VisionLanguageModel, memory: FlashMemory, kind: str) -> Asker:
+        warnings: list[str] = []
+        log, requests = ThrottledLog(warnings.append), RequestQueue(1)
         limits = PrefixCacheConfig(max_device_share=1.0, max_mib=1 << 20)
         context = Context(model, memory, log)
         reader = reader_of(context, limits) if kind == "cached" else UncachedReader(context)
         dialogue = Dialogue(context, EngineConfig(max_new_tokens=TOKENS), reader, requests)
-        return cls(reader, dialogue, requests, complaints)
+        return cls(reader, dialogue, requests, warnings)
 
     def ask(self, text: str) -> Asked:
         request, steps_s = Request(Question(text), deadline_s=3600.0), []
@@ -92,26 +92,26 @@ class Desk:
             raise RuntimeError(f"{answer.error_code.name}: {answer.error_msg}")
         return Asked(answer, steps_s)
 
-    def warm_up(self) -> list[float]:
-        """How long each unit of reading ahead took [s]."""
-        units_s: list[float] = []
+    def fill_cache(self) -> list[float]:
+        """Run the background prefill to its end. Returns the duration of each chunk [s]."""
+        chunks_s: list[float] = []
         while True:
             began = time.perf_counter()
             wait_s = self.reader.background_prefill()
             if wait_s is None:
-                return units_s
-            units_s.append(time.perf_counter() - began)
+                return chunks_s
+            chunks_s.append(time.perf_counter() - began)
             time.sleep(wait_s)
 
 
 def encoded(model: VisionLanguageModel, slot_period_s: float) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """What the model makes of a patrol of the demo's robot, slot by slot."""
-    shown, grid = pictures(slot_period_s), model.grid(SIDE, SIDE)
+    """Features (low, detail) of each slot of a patrol of the demo's robot."""
+    shown, grid = patrol_images(slot_period_s), model.grid(SIDE, SIDE)
     return [model.encode(shown[index : index + 2], grid) for index in range(0, len(shown), 2)]
 
 
-def pictures(slot_period_s: float) -> list[np.ndarray]:
-    """What the demo's robot sees on a patrol, two of each slot, RGB uint8 [448, 448, 3]."""
+def patrol_images(slot_period_s: float) -> list[np.ndarray]:
+    """Images of a patrol of the demo's robot, two for each slot: RGB uint8 [448, 448, 3]."""
     world = World(0, minutes=ENCODED * slot_period_s / 60)
     return [world.frame(index * slot_period_s / 2) for index in range(2 * ENCODED)]
 
@@ -119,7 +119,7 @@ def pictures(slot_period_s: float) -> list[np.ndarray]:
 def stream(
     features: Sequence[tuple[torch.Tensor, torch.Tensor]], model: VisionLanguageModel, period_ns: int
 ) -> Iterator[Slot]:
-    """Slots without end: round after round of the same, each a little mixed with another one."""
+    """Slots without end: the same patrol again and again, each slot mixed with a little of another one."""
     grid = model.grid(SIDE, SIDE)
     for index, (low, detail) in enumerate(mixed(features)):
         at_ns = (index + 1) * period_ns
@@ -127,7 +127,7 @@ def stream(
 
 
 def mixed(features: Sequence[tuple[torch.Tensor, ...]]) -> Iterator[tuple[torch.Tensor, ...]]:
-    """What `stream` shows, of any features of a slot."""
+    """The features of the slots of `stream`, for any tuple of features of a slot."""
     for index in itertools.count():
         turn, place = divmod(index, len(features))
         other = features[(place + turn) % len(features)]
@@ -135,9 +135,9 @@ def mixed(features: Sequence[tuple[torch.Tensor, ...]]) -> Iterator[tuple[torch.
 
 
 def run(model: str = TINY, device: str = "auto", rounds: int = 10, further_slots: int = 6) -> dict[str, Any]:
-    """`rounds` uncached questions about each memory; at last `further_slots` come into the longer one.
+    """Ask `rounds` uncached questions about each memory, then insert `further_slots` into the longer one.
 
-    Raises ModelError when the model cannot be had, or cannot be warmed."""
+    Raises ModelError if the model fails to load or has no prefix cache."""
     config, loading = settings_of(model)
     set_torch_threads(threads_of(model))
     language = load_model(model, device=device, **loading)
@@ -147,11 +147,11 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 10, further_slots
         slots = int(LENGTHS_S[length] * SECOND_NS / config.slot_period_ns)
         for slot in itertools.islice(stream(features, language, config.slot_period_ns), slots):
             memory.insert(slot)
-    desks = {kind: {at: Desk.of(language, memory, kind) for at, memory in memories.items()} for kind in KINDS}
-    if not all(isinstance(desk.reader, CachedReader) for desk in desks["cached"].values()):
+    askers = {kind: {at: Asker.of(language, memory, kind) for at, memory in memories.items()} for kind in KINDS}
+    if not all(isinstance(asker.reader, CachedReader) for asker in askers["cached"].values()):
         raise ModelError(f"{model} keeps nothing of what it has read: it has no prefix cache to measure.")
-    units_s = {length: desk.warm_up() for length, desk in desks["cached"].items()}
-    asked = ask_in_turn(desks, rounds)
+    chunks_s = {length: asker.fill_cache() for length, asker in askers["cached"].items()}
+    asked = ask_in_turn(askers, rounds)
     pairs = [
         (asked["uncached", at][k], asked["cached", at][k * CACHED_PER_UNCACHED])
         for at in LENGTHS_S
@@ -162,16 +162,16 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 10, further_slots
             "slots": memory.slots_seen,
             "memory_tokens": asked["uncached", length][0].answer.memory_tokens,
             "cached_tokens": asked["cached", length][0].answer.cached_tokens,
-            "prefix_cache_bytes": desks["cached"][length].reader.status.bytes,
-            "prefill_s": sum(units_s[length]),
-            "prefill_units": len(units_s[length]),
-            "longest_unit_s": max(units_s[length]),
+            "prefix_cache_bytes": askers["cached"][length].reader.status.bytes,
+            "prefill_s": sum(chunks_s[length]),
+            "prefill_chunks": len(chunks_s[length]),
+            "longest_chunk_s": max(chunks_s[length]),
             **{kind: times_of(asked[kind, length]) for kind in KINDS},
         }
         for length, memory in memories.items()
     }
     further = itertools.islice(stream(features, language, config.slot_period_ns), memories["10 h"].slots_seen, None)
-    again = _read_again(language, memories["10 h"], list(itertools.islice(further, further_slots)))
+    again = _prefilled_again(language, memories["10 h"], list(itertools.islice(further, further_slots)))
     short, long = lengths.values()
     return {
         "model": model,
@@ -180,55 +180,53 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 10, further_slots
         "lengths": lengths,
         "answers_compared": len(pairs),
         "answers_in_the_same_words": sum(uncached.answer.text == cached.answer.text for uncached, cached in pairs),
-        "complaints": [line for kind in KINDS for desk in desks[kind].values() for line in desk.complaints],
+        "warnings": [line for kind in KINDS for asker in askers[kind].values() for line in asker.warnings],
         "ratios": {
             "cached_over_uncached": long["cached"]["first_token_p50_s"] / long["uncached"]["first_token_p50_s"],
             "cached_over_uncached_p95": long["cached"]["first_token_p95_s"] / long["uncached"]["first_token_p95_s"],
             "cached_10h_over_10min": long["cached"]["first_token_p50_s"] / short["cached"]["first_token_p50_s"],
-            "evidence_over_token": long["cached"]["evidence_step_s"] / long["cached"]["token_step_s"],
-            **{f"read_again_{order}": share for order, share in again.items()},
+            **{f"prefilled_again_{order}": share for order, share in again.items()},
         },
     }
 
 
-def ask_in_turn(desks: Mapping[str, Mapping[str, Desk]], rounds: int) -> dict[tuple[str, str], list[Asked]]:
-    """One question a round: uncached of each memory, then cached of each, some times over."""
+def ask_in_turn(askers: Mapping[str, Mapping[str, Asker]], rounds: int) -> dict[tuple[str, str], list[Asked]]:
+    """Ask one question a round: of each memory uncached, then CACHED_PER_UNCACHED times cached."""
     asked: dict[tuple[str, str], list[Asked]] = defaultdict(list)
     for number in tracked(range(rounds), "rounds", rounds):
         text = QUESTIONS[number % len(QUESTIONS)]
         for kind in ("uncached", *["cached"] * CACHED_PER_UNCACHED):
-            for length, desk in desks[kind].items():
-                asked[kind, length].append(desk.ask(text))
+            for length, asker in askers[kind].items():
+                asked[kind, length].append(asker.ask(text))
     return asked
 
 
-def _read_again(model: VisionLanguageModel, memory: FlashMemory, slots: Sequence[Slot]) -> dict[str, float]:
-    """The share of a prefix cache's tokens that have to be read again after a further slot, by their order."""
-    desks = {order: Desk.of(model, memory, "cached") for order in ("trained", "stable")}
-    desks["stable"].reader.config = replace(desks["stable"].reader.config, stable_order=True)
+def _prefilled_again(model: VisionLanguageModel, memory: FlashMemory, slots: Sequence[Slot]) -> dict[str, float]:
+    """Share of the prefix cache that is prefilled again after a further slot, by the order of the memory tokens."""
+    askers = {order: Asker.of(model, memory, "cached") for order in ("trained", "stable")}
+    askers["stable"].reader.config = replace(askers["stable"].reader.config, stable_order=True)
     shares: dict[str, list[float]] = defaultdict(list)
     for slot in slots:
-        for desk in desks.values():
-            desk.warm_up()
+        for asker in askers.values():
+            asker.fill_cache()
         memory.insert(slot)
-        for order, desk in desks.items():
-            before = desk.reader.status.tokens
-            desk.reader.note_memory_change()
-            while wait_s := desk.reader.background_prefill():  # its first unit compares what is shown now with what was
+        for order, asker in askers.items():
+            before = asker.reader.status.tokens
+            asker.reader.note_memory_change()
+            while wait_s := asker.reader.background_prefill():  # its first step drops what the new slot changed
                 time.sleep(wait_s)
-            shares[order].append(1 - desk.reader.status.tokens / before)
+            shares[order].append(1 - asker.reader.status.tokens / before)
     return {order: statistics.fmean(of_order) for order, of_order in shares.items()}
 
 
 def times_of(asked: Sequence[Asked]) -> dict[str, float]:
     first_s = [one.answer.time_to_first_token_s for one in asked]
     cuts = statistics.quantiles(first_s, n=20, method="inclusive")
-    # Steps: begin, first token, the token whose attention is the evidence, further tokens.
+    # Steps: the prompt, the first token, further tokens.
     return {
         "questions": len(asked),
         "first_token_p50_s": cuts[9],
         "first_token_p95_s": cuts[18],
-        "evidence_step_s": statistics.median(one.steps_s[2] for one in asked if len(one.steps_s) > 3),
         "token_step_s": statistics.median(one.steps_s[3] for one in asked if len(one.steps_s) > 3),
     }
 
@@ -245,13 +243,12 @@ def show(result: dict[str, Any]) -> None:
         )
         print(
             f"{'':>8} prefix cache {figures['prefix_cache_bytes'] / 1e6:.1f} MB, prefill {figures['prefill_s']:.2f} s,"
-            f" {figures['prefill_units']} chunks of at most {1e3 * figures['longest_unit_s']:.0f} ms;"
-            f" a token {1e3 * figures['cached']['token_step_s']:.1f} ms,"
-            f" with the evidence {1e3 * figures['cached']['evidence_step_s']:.1f} ms"
+            f" {figures['prefill_chunks']} chunks of at most {1e3 * figures['longest_chunk_s']:.0f} ms;"
+            f" a token {1e3 * figures['cached']['token_step_s']:.1f} ms"
         )
     same, compared = result["answers_in_the_same_words"], result["answers_compared"]
     print(f"{same} of {compared} cached answers have the words of the uncached ones")
-    for sentence in result["complaints"]:
+    for sentence in result["warnings"]:
         print(f"  {sentence}")
     for name, ratio in result["ratios"].items():
         print(f"  {name:>20} {ratio:.4f}")

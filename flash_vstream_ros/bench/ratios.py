@@ -45,7 +45,7 @@ def absolutes(result: Mapping[str, Any]) -> dict[str, float]:
 
 def headline(result: Mapping[str, Any]) -> dict[str, float]:
     """The ratios; times are medians, and those over a floor say how many times slower than that it is."""
-    lengths, update, crossing = result["lengths"], result["update"], result["update_crossing_bytes"]
+    lengths, update, transfers = result["lengths"], result["update"], result["update_transfer_bytes"]
     cached, uncached = (
         {length: figures[kind]["first_token_p50_s"] for length, figures in lengths.items()}
         for kind in ("cached", "uncached")
@@ -58,8 +58,8 @@ def headline(result: Mapping[str, Any]) -> dict[str, float]:
         "update_speedup_over_released": released / ours,
         "update_speedup_without_merger": released / ours * (1 - parts["merger"] / parts["whole"]),
         "cached_over_released_question": cached[HOUR] / result["released_question"]["p50_s"],
-        "traffic_over_released": (result["frame_bytes"] + crossing["ours"])
-        / (result["frame_bytes"] + crossing["released"]),
+        "traffic_over_released": (result["frame_bytes"] + transfers["ours"])
+        / (result["frame_bytes"] + transfers["released"]),
         "memory_10h_over_10min": lengths[LONG]["memory_bytes"] / lengths[SHORT]["memory_bytes"],
         "released_memory_10h_over_10min": result["released_bytes"][LONG] / result["released_bytes"][SHORT],
         "static_over_moving": result["static_over_moving"],

@@ -19,7 +19,7 @@ from flash_vstream_ros.models.model_kind import without_label
 from flash_vstream_ros.models.names import HOUSEHOLD
 from flash_vstream_ros.process import set_torch_threads
 
-from .answers import watch
+from .answers import encoded_slots
 
 FIRST_SEED = 200_000
 
@@ -41,7 +41,7 @@ def run(
         asked = questions(world.visits, world.duration, np.random.default_rng(seed))
         memory = FlashMemory(MEMORY)
         grid = loaded.grid(*world.frame(0.0).shape[:2])
-        for slot in watch(loaded, world, range(slots_by(world.duration)), grid):
+        for slot in encoded_slots(loaded, world, range(slots_by(world.duration)), grid):
             memory.insert(slot)
         offline = batched_answers(loaded, memory.snapshot(), [question.text for question in asked])
         with simulated_run(seed, model, rate, [f"model.device:={device}"]) as run:

@@ -23,8 +23,8 @@ from .decoding import decode_over_floor
 from .floors import floors
 from .ingest import static_over_moving
 from .intake import taken_in
-from .long_stream import HOUR, LENGTHS_S, Source, asked_along, beside_released, grown
-from .prefix_cache import SIDE, pictures
+from .long_stream import HOUR, LENGTHS_S, Source, against_released, ask_memories, memories_along
+from .prefix_cache import SIDE, patrol_images
 from .ratios import LONG, absolutes, floor_times, headline
 from .shapes import DEFAULT_SHAPE, check_room, dtype_of, need, shape_of, shaped_model
 from .speed_chart import draw_speed
@@ -40,11 +40,11 @@ def run(
     rounds: int = 5,
     updates: int = 12,
     slots: int = 30,
-    picture: Path | None = None,
+    chart: Path | None = None,
 ) -> dict[str, Any]:
-    """`rounds` uncached questions at each length, `updates` compared one by one, `slots` taken in from the camera.
+    """`rounds` uncached questions at each length, `updates` of each procedure, `slots` ingested from a camera.
 
-    Raises ModelError for a shape that is unknown, or that finds too little memory: before anything is allocated.
+    Raises ModelError for an unknown shape, or one that needs more memory than there is, before anything is allocated.
     """
     shape, where = shape_of(shape), choose_device(device)
     dtype, grid = dtype_of(shape, where), Preprocessor(max_pixels=PIXELS).grid(SIDE, SIDE)
@@ -52,12 +52,12 @@ def run(
     check_room(shape, where, need(shape, dtype, grid, MEMORY, bank_slots, memories=len(LENGTHS_S)))
     model = shaped_model(shape, device, PIXELS)
     forget_peak(where)
-    best, shown = floors(where, dtype), pictures(MEMORY.slot_period_ns * 1e-9)
+    best, shown = floors(where, dtype), patrol_images(MEMORY.slot_period_ns * 1e-9)
     intake = taken_in(model, MEMORY, shown, slots)
     static = static_over_moving(model, TINY, rounds=slots)  # TINY: with the node's default memory
     source = Source.of(model, shown, MEMORY)
-    memories = grown(source)
-    lengths = asked_along(model, memories, rounds)
+    memories = memories_along(source)
+    lengths = ask_memories(model, memories, rounds)
     decoded = decode_over_floor(model, memories[LONG].snapshot(), best.copy_bytes_per_s)
     own_peak = peak_bytes(where)
     result: dict[str, Any] = {
@@ -71,7 +71,7 @@ def run(
         "decode": {"token_s": decoded.token_s, "bytes_read": decoded.bytes_read, "tokens_per_s": 1 / decoded.token_s},
         "weight_bytes": sum(parameter.nbytes for parameter in model.network.parameters()),
         "peak_bytes": own_peak,
-        **beside_released(source, memories[HOUR], updates, rounds),
+        **against_released(source, memories[HOUR], updates, rounds),
         "frame_bytes": 2 * shown[0].nbytes,
     }
     best = best.or_better(floors(where, dtype))  # the machine may have been busy with something else before
@@ -82,8 +82,8 @@ def run(
     result["ratios"] = headline(result)
     on_large = shape == "qwen2-vl-7b" and where.type == "cuda"
     result["criteria"] = judged(absolutes(result) | result["ratios"], on_large)
-    if picture:
-        draw_speed(result, picture)
+    if chart:
+        draw_speed(result, chart)
     return result
 
 

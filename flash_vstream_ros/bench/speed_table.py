@@ -76,10 +76,10 @@ def _updates(result: Mapping[str, Any]) -> Iterable[str]:
         parts = ", ".join(f"{part} {_ms(seconds)}" for part, seconds in update["parts"].items() if part != "whole")
         floor = f" (floor {_ms(result['floors']['update_s'])})" if name == "ours" else ""
         yield f"{name:>10} {_ms(update['p50_s'])}, p95 {_ms(update['p95_s'])}{floor}; of it {parts}"
-    crossing = result["update_crossing_bytes"]
+    transfers = result["update_transfer_bytes"]
     yield (
-        f"between host and device for each update: {crossing['ours'] / 1e3:.2f} kB ours,"
-        f" {crossing['released'] / MB:.1f} MB released; its two frames {result['frame_bytes'] / MB:.2f} MB"
+        f"between host and device for each update: {transfers['ours'] / 1e3:.2f} kB ours,"
+        f" {transfers['released'] / MB:.1f} MB released; its two frames {result['frame_bytes'] / MB:.2f} MB"
     )
 
 

@@ -29,7 +29,7 @@ from flash_vstream_ros.models.load import load_model
 BLOCK = 1000
 SECOND_NS = 1_000_000_000
 ROUND_FPS = 2
-ROUND_MINUTES = 1.5  # its pictures are all held at once
+ROUND_MINUTES = 1.5  # its images are all held at once
 MAX_PIXELS = 112 * 112
 
 
@@ -39,8 +39,8 @@ def endless_patrol() -> Iterator[np.ndarray]:
     patrol = [world.frame(index / ROUND_FPS) for index in range(int(world.duration * ROUND_FPS))]
     turn = 0
     while True:
-        for picture in patrol:
-            yield np.roll(picture, turn, axis=1)
+        for image in patrol:
+            yield np.roll(image, turn, axis=1)
         turn += 1
 
 
@@ -56,15 +56,15 @@ def run(slots: int = 10_000) -> dict[str, Any]:
     if slots < config.csm_slots + 2 * BLOCK:
         raise ValueError(f"needs at least {config.csm_slots + 2 * BLOCK} slots, not {slots}")
     memory, mailbox = FlashMemory(config), Mailbox(sample_fps=1.0)
-    complaints: list[str] = []
+    warnings: list[str] = []
     model = load_model("tiny-random", device="cpu", max_pixels=MAX_PIXELS)
-    context = Context(model, memory, ThrottledLog(complaints.append))
+    context = Context(model, memory, ThrottledLog(warnings.append))
     ingest = Ingest(context, EngineConfig(static_scene=StaticSceneConfig(threshold=0.0)), {"camera": mailbox})
     updates: list[float] = []
     marks: list[dict[str, float]] = []
     begin = time.monotonic()
-    for index, picture in enumerate(endless_patrol()):
-        mailbox.offer(Frame("camera", "", (index + 1) * SECOND_NS, partial(np.copy, picture)))
+    for index, image in enumerate(endless_patrol()):
+        mailbox.offer(Frame("camera", "", (index + 1) * SECOND_NS, partial(np.copy, image)))
         while not ingest.step():  # its decoder has a thread of its own
             time.sleep(1e-4)
         if index % 2 == 0:
@@ -86,7 +86,7 @@ def run(slots: int = 10_000) -> dict[str, Any]:
     return {
         "slots": slots,
         "seconds": time.monotonic() - begin,
-        "complaints": complaints,
+        "warnings": warnings,
         "early": early,
         "late": late,
         "ratios": {

@@ -17,7 +17,7 @@ from flash_vstream_ros.memory.exemplars import ExemplarPool
 from .released_stream import Maps, ReleasedStream
 from .stopwatch import Stopwatch, timed
 
-# What an update is made of: a class, its method, and the name of the part.
+# Timed parts of an update: class, method, name.
 PARTS = (
     (WardClustering, "distances", "distances"),
     (WardClustering, "insert", "merge"),
@@ -30,12 +30,12 @@ COUNTED = 8  # slots
 def in_turn(
     memory: FlashMemory, released: ReleasedStream, slot: Slot, maps: Maps, device: torch.device
 ) -> tuple[float, float]:
-    """How long each takes for the same slot, one after the other [s]."""
+    """Durations of both updates for the same slot, one after the other [s]."""
     return timed(lambda: memory.insert(slot), device), timed(lambda: released.insert(maps), device)
 
 
 def parts_of_ours(memory: FlashMemory, slots: Sequence[Slot], device: torch.device) -> dict[str, float]:
-    """Mean seconds of each part of an update; what is left of the whole is bookkeeping."""
+    """Mean seconds of each part of an update; the rest of "whole" is bookkeeping."""
     watch = Stopwatch(device)
     with ExitStack() as stack:
         for owner, method, name in PARTS:
@@ -46,7 +46,7 @@ def parts_of_ours(memory: FlashMemory, slots: Sequence[Slot], device: torch.devi
     return watch.means(len(slots))
 
 
-def parts_of_theirs(released: ReleasedStream, maps: Sequence[Maps], device: torch.device) -> dict[str, float]:
+def parts_of_released(released: ReleasedStream, maps: Sequence[Maps], device: torch.device) -> dict[str, float]:
     watch = Stopwatch(device)
     for each in maps:
         with watch.part("whole"):
@@ -54,7 +54,7 @@ def parts_of_theirs(released: ReleasedStream, maps: Sequence[Maps], device: torc
     return watch.means(len(maps))
 
 
-def crossing_of_ours(config: FlashMemoryConfig, slots: Iterator[Slot], device: torch.device) -> float:
+def transfers_of_ours(config: FlashMemoryConfig, slots: Iterator[Slot], device: torch.device) -> float:
     """Bytes between host and device for each update of a full memory; `slots` from the beginning of a stream."""
     memory = FlashMemory(config)
     with TransferCounter(device) as transfers:
@@ -66,8 +66,8 @@ def crossing_of_ours(config: FlashMemoryConfig, slots: Iterator[Slot], device: t
     return (transfers.bytes - before) / COUNTED
 
 
-def crossing_of_theirs(released: ReleasedStream, maps: Maps, device: torch.device) -> float:
-    """The same for one slot more of the released procedure."""
+def transfers_of_released(released: ReleasedStream, maps: Maps, device: torch.device) -> float:
+    """Bytes between host and device for one further slot of the released procedure."""
     with TransferCounter(device) as transfers:
         released.insert(Maps(*(transfers.put(each) for each in maps)))
     return float(transfers.bytes)

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _picture_file(word: str) -> Path:
+def _chart_file(word: str) -> Path:
     if find_spec("matplotlib") is None:
         raise argparse.ArgumentTypeError("drawing needs matplotlib, which is missing: pip install matplotlib")
     return output_file(word)
@@ -148,7 +148,7 @@ def _speed(parser: argparse.ArgumentParser) -> None:
         "--updates", type=count, default=12, help="memory updates compared with the release (default: %(default)s)"
     )
     parser.add_argument("--slots", type=count, default=30, help="slots ingested from a camera (default: %(default)s)")
-    parser.add_argument("--picture", type=_picture_file, metavar="FILE.png", help="draw the figures to FILE.png")
+    parser.add_argument("--chart", type=_chart_file, metavar="FILE.png", help="draw the figures to FILE.png")
 
 
 def _decoding(parser: argparse.ArgumentParser) -> None:

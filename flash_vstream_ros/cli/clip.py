@@ -43,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=count_or_zero,
         help="most frames used, evenly spaced; 0: all (default: 240; STAR memory and the demo's model: all)",
     )
-    parser.add_argument("--csm-slots", type=count, help="clusters of the synopsis, CSM (default: the model's, or 60)")
-    parser.add_argument("--dam-slots", type=count, help="key frames, DAM (default: the model's, or 30)")
+    parser.add_argument("--synopsis-slots", type=count, help="synopsis clusters, CSM (default: the model's, or 60)")
+    parser.add_argument("--key-frame-slots", type=count, help="key frames, DAM (default: the model's, or 30)")
     parser.add_argument(
         "--temporal-method",
         choices=TEMPORAL_METHODS,

@@ -1,4 +1,4 @@
-"""A contact sheet: small pictures in a grid, each with a caption."""
+"""A contact sheet: thumbnails of memory entries in a grid, each with a caption."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-SIDE, CAPTION, GAP = 160, 18, 4  # of a picture, height of its caption, between two cells [px]
+SIDE, CAPTION, GAP = 160, 18, 4  # of a thumbnail, height of its caption, between two cells [px]
 COLUMNS = 10
-PAPER, UNREADABLE = 24, 90  # grey levels
-INK = {"synopsis": (255, 220, 170), "key frame": (150, 230, 255)}  # BGR
+BACKGROUND, BROKEN_IMAGE = 24, 90  # grey levels
+CAPTION_COLOUR = {"synopsis": (255, 220, 170), "key frame": (150, 230, 255)}  # BGR
 
 
-class Picture(NamedTuple):
-    """One entry of the memory."""
+class Thumbnail(NamedTuple):
+    """The image of one memory entry."""
 
     kind: str  # "synopsis" or "key frame"
-    seconds: float  # when its picture was taken, since the patrol began
-    weight: float  # slots that it stands for
+    seconds: float  # since the patrol began
+    weight: float  # slots in the entry
     jpeg: bytes
 
     @property
@@ -28,26 +28,35 @@ class Picture(NamedTuple):
         return f"{self.kind} {minutes}:{seconds:02d} w {self.weight:.3g}"
 
 
-def contact_sheet(pictures: Sequence[Picture]) -> np.ndarray:
-    """The pictures in order of time, row by row: [height, width, 3] uint8 BGR."""
-    rows = max(-(-len(pictures) // COLUMNS), 1)
+def contact_sheet(thumbnails: Sequence[Thumbnail]) -> np.ndarray:
+    """Draw the thumbnails in order of time, row by row: [height, width, 3] uint8 BGR."""
+    rows = max(-(-len(thumbnails) // COLUMNS), 1)
     height, width = SIDE + CAPTION + GAP, SIDE + GAP
-    sheet = np.full((rows * height + GAP, COLUMNS * width + GAP, 3), PAPER, np.uint8)
-    for index, picture in enumerate(sorted(pictures, key=lambda picture: (picture.seconds, picture.kind))):
+    sheet = np.full((rows * height + GAP, COLUMNS * width + GAP, 3), BACKGROUND, np.uint8)
+    for index, thumbnail in enumerate(sorted(thumbnails, key=lambda each: (each.seconds, each.kind))):
         row, column = divmod(index, COLUMNS)
         top, left = GAP + row * height, GAP + column * width
-        sheet[top : top + SIDE, left : left + SIDE] = _cell(picture.jpeg)
+        sheet[top : top + SIDE, left : left + SIDE] = _cell(thumbnail.jpeg)
         foot = (left, top + SIDE + CAPTION - 5)
-        cv2.putText(sheet, picture.caption, foot, cv2.FONT_HERSHEY_SIMPLEX, 0.42, INK[picture.kind], 1, cv2.LINE_AA)
+        cv2.putText(
+            sheet,
+            thumbnail.caption,
+            foot,
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.42,
+            CAPTION_COLOUR[thumbnail.kind],
+            1,
+            cv2.LINE_AA,
+        )
     return sheet
 
 
 def _cell(jpeg: bytes) -> np.ndarray:
-    """The picture as large as a square cell allows: [SIDE, SIDE, 3]."""
-    cell = np.full((SIDE, SIDE, 3), PAPER, np.uint8)
+    """The image scaled to a square cell: [SIDE, SIDE, 3]."""
+    cell = np.full((SIDE, SIDE, 3), BACKGROUND, np.uint8)
     image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
     if image is None:
-        cell[:] = UNREADABLE
+        cell[:] = BROKEN_IMAGE
         return cell
     scale = SIDE / max(image.shape[:2])
     width, height = (max(1, round(side * scale)) for side in (image.shape[1], image.shape[0]))

@@ -20,11 +20,11 @@ from flash_vstream_ros.models.model_kind import without_label
 from flash_vstream_ros.ros.stamps import seconds
 
 from .ask import MODEL_NOTES
-from .contact_sheet import Picture, contact_sheet
+from .contact_sheet import Thumbnail, contact_sheet
 from .output_files import write_output
 
 QUESTIONS = 10
-EVIDENCE = 64  # more entries than the memory has
+EVIDENCE = 64  # entries: more than the memory has, so the reply holds all of them
 
 
 class Asked(NamedTuple):
@@ -65,7 +65,7 @@ def _questions(world: World, seed: int) -> list[Question]:
     return sorted(asked, key=lambda question: firsts[question.kind] is not question)[:QUESTIONS]
 
 
-def _ask(run: SimulatedRun, question: Question) -> tuple[Asked, list[Picture]]:
+def _ask(run: SimulatedRun, question: Question) -> tuple[Asked, list[Thumbnail]]:
     """The answer, and the memory entries that it attended to."""
     reply = ask(run, question.text)
     asked = Asked(
@@ -80,8 +80,8 @@ def _ask(run: SimulatedRun, question: Question) -> tuple[Asked, list[Picture]]:
         memory_tokens=reply.memory_tokens,
         model_kind=int(reply.model_kind),
     )
-    pictures = [
-        Picture(
+    thumbnails = [
+        Thumbnail(
             "key frame" if entry.kind == entry.KEY_FRAME else "synopsis",
             seconds(entry.thumbnail.header.stamp) - PATROL_START_S,
             entry.weight,
@@ -89,11 +89,11 @@ def _ask(run: SimulatedRun, question: Question) -> tuple[Asked, list[Picture]]:
         )
         for entry in reply.evidence
     ]
-    return asked, pictures
+    return asked, thumbnails
 
 
-def _png(pictures: Sequence[Picture]) -> bytes:
-    _, png = cv2.imencode(".png", contact_sheet(pictures))
+def _png(thumbnails: Sequence[Thumbnail]) -> bytes:
+    _, png = cv2.imencode(".png", contact_sheet(thumbnails))
     return png.tobytes()
 
 

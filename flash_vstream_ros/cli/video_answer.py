@@ -93,7 +93,8 @@ def settings_of(model: Any, args: argparse.Namespace) -> VideoMemoryConfig:
 
 
 def _sizes(args: argparse.Namespace) -> dict[str, Any]:
-    return {name: getattr(args, name) for name in ("csm_slots", "dam_slots") if getattr(args, name) is not None}
+    sizes = {"csm_slots": args.synopsis_slots, "dam_slots": args.key_frame_slots}
+    return {name: slots for name, slots in sizes.items() if slots is not None}
 
 
 def at_rate(source: FrameSource, fps: float) -> Iterator[SourceFrame]:
