@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -73,7 +74,7 @@ class Robot:
 
     def camera(self, topic: str = "image", kind: type[Camera] = Camera, **options: Any) -> Camera:
         reject = lambda *what: self.rejected.append(what)  # noqa: E731
-        return kind(self.node, "front", topic, offer=self.frames.append, reject=reject, **options)
+        return kind(self.node, "front", topic, SimpleNamespace(offer=self.frames.append, reject=reject), **options)
 
     def stamps(self) -> list[int]:
         return [frame.stamp_ns // SECOND for frame in self.frames]

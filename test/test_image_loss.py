@@ -6,6 +6,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -153,7 +154,7 @@ def camera() -> Iterator[Camera]:
     executor.add_node(node)
     spinning = threading.Thread(target=executor.spin)
     spinning.start()
-    camera = Camera(node, "front", "/lossy/image", offer=lambda _: None, reject=lambda *_: None)
+    camera = Camera(node, "front", "/lossy/image", SimpleNamespace(offer=lambda _: None, reject=lambda *_: None))
     yield camera
     camera.close()
     executor.shutdown()

@@ -205,9 +205,7 @@ def test_no_message_raises_or_holds_the_node_or_grows_its_memory(
     print(f"--hypothesis-seed={first_seed}")
     with running_node(VStreamNode, ["fuzz", "--ros-args", *ARGUMENTS]) as (node, spinning):
         assert wait_until(lambda: node._engine.state is State.READY, 120.0)
-        second = Camera(
-            node, "camera", "second", offer=node._engine.offer, reject=node._engine.reject, transport="compressed"
-        )
+        second = Camera(node, "camera", "second", node._engine, transport="compressed")
         chosen = targets(node)
         defaults = [Parameter(spec.name, value=node.get_parameter(spec.name).value) for spec in PARAMETERS if spec.live]
         tried: Counter[str] = Counter()

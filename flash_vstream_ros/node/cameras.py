@@ -1,4 +1,4 @@
-"""A camera of the node: its subscription, whose QoS follows the publishers found, and the way of its images in."""
+"""A camera of the node: a subscription whose QoS follows its publishers, and the checks before an image is offered."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from flash_vstream_ros.engine.ingest.mailbox import Frame
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
@@ -29,8 +29,8 @@ from flash_vstream_ros.ros import (
 from flash_vstream_ros.ros.image_transport import DEFAULT_DECODING, TRANSPORTS, DecodingConfig
 from flash_vstream_ros.ros.images import BadImage
 
-LOOK_PERIOD_S = 0.25
-OVERLAP_LOOKS = 4
+DISCOVERY_PERIOD_S = 0.25
+OVERLAP_PERIODS = 4
 QUIET_S = 30.0
 
 
@@ -44,11 +44,21 @@ def full_topic(node: Node, topic: str, transport: str) -> str:
     return str(node.resolve_topic_name(topic)) + TRANSPORTS[transport].suffix
 
 
-class Camera:
-    """Subscribes on creation and offers a Frame for every usable image; `close` ends it for good.
+class FrameSink(Protocol):
+    """Where a camera's images go: the engine."""
 
-    An image that cannot be shown is given to `reject(camera, reason, sentence)`. Neither is called after `close`
-    has returned, except for a callback that was already running. Any number may follow each other on one topic.
+    def offer(self, frame: Frame) -> None:
+        """Take a frame that passed the camera's checks."""
+
+    def reject(self, camera: str, reason: str, sentence: str) -> None:
+        """Count an image that failed them; `reason` is the short name it is counted by."""
+
+
+class Camera:
+    """Subscribes on creation, and offers a Frame to `sink` for each usable image or rejects it; `close` ends it.
+
+    The sink is not called after `close` has returned, except by a callback that was already running. Any number of
+    cameras may follow each other on one topic.
     """
 
     def __init__(
@@ -56,9 +66,8 @@ class Camera:
         node: Node,
         name: str,
         topic: str,
+        sink: FrameSink,
         *,
-        offer: Callable[[Frame], None],
-        reject: Callable[[str, str, str], None],
         transport: str = "raw",
         reliability: str = "auto",
         decoding: DecodingConfig = DEFAULT_DECODING,
@@ -67,16 +76,15 @@ class Camera:
         self.topic = full_topic(node, topic, transport)
         self._node = node
         self._node_log = NodeLog(node)
-        self._offer = offer
-        self._reject = reject
+        self._sink = sink
         self._transport = TRANSPORTS[transport]
-        self._decoder = self._transport.decoder(decoding, self._say)
+        self._decoder = self._transport.decoder(decoding, self._info)
         self._log = ThrottledLog(self._warn, QUIET_S)
         self._qos = ImageQoS.declared(node, self.topic, reliability, self._warn)
         self._lock = threading.Lock()  # of the subscriptions
         self._subscriptions: list[Any] = []
-        self._overlap: set[tuple[int, int]] | None = None  # stamps of images whose twins are still to come
-        self._looks_left = 0  # until the older of two subscriptions goes
+        self._overlap: set[tuple[int, int]] | None = None  # stamps of images received by one of two subscriptions
+        self._overlap_periods = 0  # until the older of two subscriptions is removed
         self._heard = False
         self._closed = False
         self._incompatible: tuple[str, ...] = ()
@@ -89,9 +97,9 @@ class Camera:
         self._subscribe()
         # Steady: simulated time may stand still while cameras come and go.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._timer = node.create_timer(LOOK_PERIOD_S, self._look, callback_group=self._group, clock=steady)
-        self._say(f"listens to {self.topic}: {transport} images, {_called(self._asked)} delivery")
-        self._say(f"decoder {self._decoder.choice.name}: {self._decoder.choice.reason}")
+        self._timer = node.create_timer(DISCOVERY_PERIOD_S, self._on_timer, callback_group=self._group, clock=steady)
+        self._info(f"listens to {self.topic}: {transport} images, {_called(self._asked)} delivery")
+        self._info(f"decoder {self._decoder.choice.name}: {self._decoder.choice.reason}")
 
     @property
     def incompatible(self) -> tuple[str, ...]:
@@ -132,7 +140,7 @@ class Camera:
             self._receive,
             self._asked,
             callback_group=self._group,
-            # Incompatible publishers are named by `_adapt`, which knows whether the subscription is about to follow.
+            # `_adapt` reports incompatible publishers: it knows whether the subscription is about to change.
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False, **events),
         )
 
@@ -146,16 +154,16 @@ class Camera:
             stamp_ns, frame_id = checked_header(message.header)
             self._decoder.check(message)
         except BadImage as error:
-            self._reject(self.name, error.reason, str(error))
+            self._sink.reject(self.name, error.reason, str(error))
             return
         if not self._heard:
             self._heard = True
-            self._say(f"has its first image: {self._decoder.describe(message)}")
-        self._offer(Frame(self.name, frame_id, stamp_ns, partial(self._decoder.to_rgb, message)))
+            self._info(f"has its first image: {self._decoder.describe(message)}")
+        self._sink.offer(Frame(self.name, frame_id, stamp_ns, partial(self._decoder.to_rgb, message)))
 
     @never_raises
     def _on_lost(self, event: Any) -> None:
-        if len(self._subscriptions) == 1:  # of two that overlap, both lose the same image
+        if len(self._subscriptions) == 1:  # two that overlap lose the same image
             self._loss.add_lost(event.total_count_change)
 
     def _is_twin(self, stamp: tuple[int, int]) -> bool:
@@ -172,13 +180,13 @@ class Camera:
         return False
 
     @never_raises
-    def _look(self) -> None:
+    def _on_timer(self) -> None:
         with self._lock:
             if not self._closed:
                 self._adapt()
 
     def _adapt(self) -> None:
-        """Ask for what the publishers found now can give, and note whom that does not hear."""
+        """Request a QoS that the present publishers offer, and report those that stay incompatible."""
         publishers = self._publishers()
         if len(self._subscriptions) > 1:
             self._end_overlap()
@@ -207,14 +215,14 @@ class Camera:
         if wanted.reliability == self._asked.reliability:
             return
         self._asked = wanted
-        self._overlap, self._looks_left = self._overlap or set(), OVERLAP_LOOKS
+        self._overlap, self._overlap_periods = self._overlap or set(), OVERLAP_PERIODS
         self._subscribe()
-        self._say(f"asks for {_called(wanted)} delivery on {self.topic} from now on, as its publishers offer it")
+        self._info(f"asks for {_called(wanted)} delivery on {self.topic} from now on, as its publishers offer it")
 
     def _end_overlap(self) -> None:
-        """The old subscription goes when the new one has had time to be found."""
-        self._looks_left -= 1
-        if self._looks_left < 1:
+        """Remove the old subscription once the new one had time to be discovered."""
+        self._overlap_periods -= 1
+        if self._overlap_periods < 1:
             self._node.destroy_subscription(self._subscriptions.pop(0))
 
     def _publishers(self) -> list[Any]:
@@ -224,7 +232,7 @@ class Camera:
         return [publisher for publisher in publishers if publisher.topic_type == self._transport.type_name]
 
     def _other_transports(self, publishers: Sequence[Any]) -> list[str]:
-        """Where nobody publishes on the topic: who does by another transport."""
+        """If the topic has no publisher: a sentence for each publisher of another transport."""
         if publishers:
             return []
         suffix = self._transport.suffix
@@ -244,7 +252,7 @@ class Camera:
             if publisher.topic_type == transport.type_name
         ]
 
-    def _say(self, sentence: str) -> None:
+    def _info(self, sentence: str) -> None:
         self._node_log.info(f"camera {self.name!r} {sentence}")
 
     def _warn(self, sentence: str) -> None:
