@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_prefix_cache import QUESTIONS, assert_equal_answers, features_of, memory_of, slot_of, whole
+from memory_slots import QUESTIONS, assert_equal_answers, features_of, memory_of, slot_of, whole
 
 from flash_vstream_ros.models.decoding import prefix_cache as prefix_cache_module
 from flash_vstream_ros.models.decoding.cuda_graph import (

@@ -2,87 +2,24 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
-import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tiny_engine import CONFIG, SECOND, Failing, ask, frame, model, picture, running, settled, wait_until, watch
 
 from flash_vstream_ros.engine.answering.prefix_cache_config import PrefixCacheConfig
-from flash_vstream_ros.engine.answering.question import Answer, ErrorCode, Question
-from flash_vstream_ros.engine.config import EngineConfig
-from flash_vstream_ros.engine.engine import Engine, EngineHooks
+from flash_vstream_ros.engine.answering.question import ErrorCode, Question
 from flash_vstream_ros.engine.ingest.mailbox import Frame
-from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.memory.scope import Scope
-from flash_vstream_ros.models.interface import ModelError, VisionLanguageModel
-from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.models.interface import VisionLanguageModel
 
-SECOND = 1_000_000_000
-CONFIG = EngineConfig(memory=FlashMemoryConfig(csm_slots=6, dam_slots=3), max_new_tokens=8)
-
-
-@pytest.fixture(scope="module")
-def model() -> VisionLanguageModel:
-    return load_model("tiny-random", device="cpu", max_pixels=112 * 112)
-
-
-@contextmanager
-def running(config: EngineConfig, load: Callable[[], VisionLanguageModel]) -> Iterator[tuple[Engine, list[str]]]:
-    warnings: list[str] = []
-    engine = Engine(
-        config, load, EngineHooks(lambda sentence: None, warnings.append, loaded=gc.freeze, unloaded=gc.unfreeze)
-    )
-    engine.start()
-    engine.activate()
-    try:
-        wait_until(lambda: engine.status().state is not State.LOADING)
-        yield engine, warnings
-    finally:
-        engine.stop()
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, "the engine did not get there"
-        time.sleep(0.005)
-
-
-def picture(seed: int, size: tuple[int, int] = (120, 160)) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 255, (*size, 3), dtype=np.uint8)
-
-
-def settled(engine: Engine) -> bool:
-    return engine.status().frames.pending == 0
-
-
-def frame(number: int, camera: str = "camera", size: tuple[int, int] = (120, 160), step_ns: int = SECOND) -> Frame:
-    return Frame(camera, f"{camera}_optical", number * step_ns, lambda: picture(number, size))
-
-
-def watch(
-    engine: Engine,
-    numbers: range,
-    camera: str = "camera",
-    size: tuple[int, int] = (120, 160),
-    step_ns: int = SECOND,
-) -> None:
-    for number in numbers:
-        engine.offer(frame(number, camera, size, step_ns))
-        wait_until(lambda: settled(engine))
-
-
-def ask(engine: Engine, text: str = "What is there?", **fields) -> Answer:  # type: ignore[no-untyped-def]
-    return engine.ask(Question(text, **fields)).answer(30.0)
+__all__ = ["model"]  # a fixture
 
 
 def test_frames_become_slots_and_a_question_is_answered_from_them(model: VisionLanguageModel) -> None:
@@ -357,28 +294,6 @@ def test_a_frame_too_small_for_the_model_does_not_fix_the_grid(model: VisionLang
         assert engine.status().memory.slots == 1
 
 
-class Failing:
-    """The real model, failing once at one call: what a device does when it runs out of memory.
-
-    It has no prefix cache, which a model need not have.
-    """
-
-    def __init__(self, model: VisionLanguageModel, call: str, error: Exception) -> None:
-        self._model, self._call, self._error = model, call, error
-
-    def __getattr__(self, name: str) -> object:
-        if name == "prefix_cache":
-            return lambda: None
-        if name == self._call and self._error is not None:
-            error, self._error = self._error, None  # type: ignore[assignment]
-
-            def fail(*_: object) -> None:
-                raise error
-
-            return fail
-        return getattr(self._model, name)
-
-
 @pytest.mark.parametrize(
     ("error", "code"),
     [(torch.OutOfMemoryError("no room"), ErrorCode.OUT_OF_MEMORY), (ZeroDivisionError("defect"), ErrorCode.INTERNAL)],
@@ -400,110 +315,3 @@ def test_a_slot_that_fails_on_the_device_costs_its_two_frames_only(model: Vision
         frames, slots = engine.status().frames, engine.status().memory.slots
     assert slots == 2
     assert (frames.encoded, dict(frames.drops)) == (4, {"out_of_memory": 2})
-
-
-def test_a_model_that_does_not_load_leaves_a_node_that_says_why() -> None:
-    def load() -> VisionLanguageModel:
-        raise ModelError("no config.json in /nowhere; give a folder that has one")
-
-    with running(CONFIG, load) as (engine, warnings):
-        answer = ask(engine)
-        assert engine.status().state is State.FAILED
-    assert answer.error_code is ErrorCode.NOT_READY
-    assert "/nowhere" in answer.error_msg
-    assert warnings == ["no config.json in /nowhere; give a folder that has one"]
-
-
-def test_a_question_is_refused_in_every_state_but_ready_with_advice_for_it(model: VisionLanguageModel) -> None:
-    release = threading.Event()
-
-    def load() -> VisionLanguageModel:
-        assert release.wait(30.0)
-        return model
-
-    def quiet(_: str) -> None:
-        pass
-
-    engine = Engine(CONFIG, load, EngineHooks(quiet, quiet, lambda state: f" [{state.name}]"))
-    said = {}
-    for change, reached in (
-        (None, State.UNCONFIGURED),
-        (engine.start, State.LOADING),
-        (release.set, State.INACTIVE),
-        (engine.activate, State.READY),
-        (engine.deactivate, State.INACTIVE),
-        (engine.stop, State.FINALIZED),
-    ):
-        if change is not None:
-            change()
-        wait_until(lambda reached=reached: engine.state is reached)
-        answer = ask(engine)
-        if reached is State.READY:
-            assert answer.error_code is ErrorCode.NO_FRAMES
-        else:
-            assert answer.error_code is ErrorCode.NOT_READY
-            assert answer.error_msg.endswith(f"[{reached.name}]")
-            said[reached] = answer.error_msg
-    assert len(set(said.values())) == len(said) == 4
-
-
-def test_deactivating_cancels_what_is_under_way_and_keeps_the_memory(model: VisionLanguageModel) -> None:
-    with running(replace(CONFIG, max_new_tokens=60_000), lambda: model) as (engine, _):
-        watch(engine, range(1, 9))
-        requests = [engine.ask(Question("a long story")) for _ in range(2)]
-        next(iter(requests[0]))
-        engine.deactivate()
-        assert {request.answer(30.0).error_code for request in requests} == {ErrorCode.CANCELLED}
-        assert engine.status().memory.slots == 4
-        engine.activate()
-        watch(engine, range(9, 13))
-        answer = ask(engine, max_new_tokens=2)
-    assert (answer.covered_since_ns, answer.covered_until_ns) == (SECOND, 12 * SECOND)
-
-
-def test_stopping_while_the_model_loads_does_not_wait_for_it(model: VisionLanguageModel) -> None:
-    release = threading.Event()
-    said: list[str] = []
-
-    def load() -> VisionLanguageModel:
-        assert release.wait(60.0)
-        return model
-
-    engine = Engine(CONFIG, load, EngineHooks(said.append, said.append))
-    engine.start()
-    waiter = threading.Thread(target=lambda: said.append(f"loaded: {engine.wait_until_loaded()}"))
-    waiter.start()
-    assert not engine.stop()
-    waiter.join(30.0)
-    release.set()
-    wait_until(engine.stop)
-    assert said == ["loaded: False"]
-    assert engine.state is State.FINALIZED
-
-
-def test_an_engine_stopped_before_it_was_started_loads_nothing() -> None:
-    def load() -> VisionLanguageModel:
-        raise AssertionError("loaded")
-
-    engine = Engine(CONFIG, load, EngineHooks(print, print))
-    assert engine.stop()
-    engine.start()
-    assert not engine.wait_until_loaded()
-    assert engine.status().last_error == ""
-
-
-def test_what_the_worker_held_is_freed_when_it_ends() -> None:
-    held: list[weakref.ref] = []
-
-    def load() -> VisionLanguageModel:
-        loaded = load_model("tiny-random", device="cpu", max_pixels=112 * 112)
-        held.append(weakref.ref(loaded))
-        return loaded
-
-    with running(CONFIG, load) as (engine, _):
-        watch(engine, range(1, 5))
-        assert ask(engine).error_code is ErrorCode.NONE
-        assert gc.get_freeze_count() > 0
-        assert engine.stop()
-        gc.collect()
-        assert held[0]() is None

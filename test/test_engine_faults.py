@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from test_engine import CONFIG, SECOND, ask, model, picture, running, settled, wait_until, watch
+from tiny_engine import CONFIG, SECOND, ask, model, picture, running, settled, wait_until, watch
 
 from flash_vstream_ros.engine.answering.question import ErrorCode, Question
 from flash_vstream_ros.engine.answering.request import Request

@@ -96,7 +96,6 @@ def test_a_folder_says_what_lives_there() -> None:
 
 
 def test_no_file_is_longer_than_400_lines() -> None:
-    long = {
-        str(file.relative_to(ROOT)): n for file in ROOT.rglob("*.py") if (n := len(file.read_text().splitlines())) > 400
-    }
+    files = [*ROOT.rglob("*.py"), *Path(__file__).parent.glob("*.py")]
+    long = {file.name: lines for file in files if (lines := len(file.read_text().splitlines())) > 400}
     assert not long, long

@@ -8,20 +8,28 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_engine import CONFIG, SECOND, Failing, ask, picture, running, settled, wait_until, watch
+from tiny_engine import (
+    CONFIG,
+    SECOND,
+    ask,
+    balanced,
+    entries,
+    running,
+    seconds_of,
+    settled,
+    wait_until,
+    watch,
+)
 
 from flash_vstream_ros.engine.answering.question import ErrorCode, Question
-from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.control.command_queue import Command, NotReady
 from flash_vstream_ros.engine.control.memory_commands import MemoryCommands
 from flash_vstream_ros.engine.engine import Engine, EngineHooks
-from flash_vstream_ros.engine.ingest.mailbox import Frame, FrameCounts
-from flash_vstream_ros.engine.ingest.stamps import JumpBack
+from flash_vstream_ros.engine.ingest.mailbox import Frame
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.engine.status import MemoryStats, news
 from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.memory.scope import BadScope, Scope
-from flash_vstream_ros.memory.slot import MemoryEntry
 from flash_vstream_ros.models.interface import ModelError, VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
 
@@ -39,21 +47,9 @@ def engine(model: VisionLanguageModel) -> Iterator[Engine]:
         yield engine
 
 
-def entries(engine: Engine, **bounds: object) -> tuple[MemoryEntry, ...]:
-    return engine.order(lambda commands: commands.entries(Scope(**bounds))).result(30.0)  # type: ignore[arg-type]
-
-
 def forget(engine: Engine, since_s: int = 0, until_s: int = 0, cameras: tuple[str, ...] = ()) -> object:
     scope = Scope(cameras, since_s * SECOND, until_s * SECOND)
     return engine.order(lambda commands: commands.forget(scope)).result(30.0)
-
-
-def seconds_of(entries: tuple[MemoryEntry, ...]) -> set[int]:
-    return {stamp // SECOND for entry in entries for stamp in (entry.first_ns, entry.last_ns)}
-
-
-def balanced(counts: FrameCounts) -> bool:
-    return counts.received == counts.encoded + counts.gated + counts.dropped + counts.pending
 
 
 def test_a_paused_engine_takes_nothing_in_and_goes_on_answering(engine: Engine) -> None:
@@ -262,129 +258,6 @@ def test_the_status_is_published_before_anybody_hears_of_the_result() -> None:
     assert events == ["done", "published", "resolved"]
 
 
-def jumping(choice: JumpBack, **changes: object) -> EngineConfig:
-    return replace(ROOMY, on_jump_back=choice, **changes)  # type: ignore[arg-type]
-
-
-def test_frames_of_a_bag_that_loops_are_dropped_where_that_is_asked_for(model: VisionLanguageModel) -> None:
-    with running(jumping(JumpBack.IGNORE), lambda: model) as (engine, warnings):
-        watch(engine, range(100, 110))
-        watch(engine, range(50, 70))
-        status = engine.status()
-        assert dict(status.frames.drops) == {"stamp_not_newer": 20}
-        assert (status.memory.slots, status.frames.jumps_back) == (5, 1)
-        watch(engine, range(110, 112))
-        assert engine.status().memory.slots == 6
-    assert sum("jumped back" in warning for warning in warnings) == 1
-
-
-def test_a_bag_that_loops_starts_a_new_memory_where_that_is_asked_for(model: VisionLanguageModel) -> None:
-    with running(jumping(JumpBack.RESET), lambda: model) as (engine, warnings):
-        watch(engine, range(100, 111))
-        watch(engine, range(50, 62))
-        status = engine.status()
-        assert dict(status.frames.drops) == {"stamp_not_newer": 2, "unpaired": 1}
-        assert status.frames.jumps_back == 1
-        assert seconds_of(entries(engine)) == set(range(52, 62))
-        assert (ask(engine).covered_since_ns, ask(engine).covered_until_ns) == (52 * SECOND, 61 * SECOND)
-        assert balanced(status.frames)
-    assert sum("jumped back by 58.0 s" in warning for warning in warnings) == 1
-
-
-def test_a_bag_that_loops_goes_on_behind_its_memory_where_that_is_asked_for(model: VisionLanguageModel) -> None:
-    with running(jumping(JumpBack.FORK), lambda: model) as (engine, _):
-        for _ in range(3):
-            watch(engine, range(100, 110))
-        status = engine.status()
-        assert dict(status.frames.drops) == {"stamp_not_newer": 4}
-        assert (status.memory.slots, status.frames.jumps_back) == (13, 2)
-        assert (status.memory.first_ns, status.memory.last_ns) == (100 * SECOND, 109 * SECOND)
-        assert status.memory.newest_ns == 109 * SECOND
-        snapshot = engine.order(lambda commands: commands._memory.snapshot()).result(30.0)
-        assert snapshot.csm_times.tolist() == list(range(13))
-        twice = entries(engine, since_ns=104 * SECOND, until_ns=105 * SECOND)
-        assert seconds_of(twice) == {104, 105}
-        assert sum(entry.kind == 0 for entry in twice) == 3
-        answer = ask(engine, scope=Scope(since_ns=104 * SECOND, until_ns=105 * SECOND))
-        assert (answer.covered_since_ns, answer.covered_until_ns) == (104 * SECOND, 105 * SECOND)
-
-
-@pytest.mark.parametrize("choice", [JumpBack.RESET, JumpBack.FORK])
-def test_cameras_on_one_clock_jump_together_and_stay_in_step(model: VisionLanguageModel, choice: JumpBack) -> None:
-    with running(jumping(choice, cameras=("front", "rear")), lambda: model) as (engine, _):
-        for stamps in (range(100, 120), range(20, 40)):
-            for second in stamps:
-                watch(engine, range(second, second + 1), "front")
-                watch(engine, range(second, second + 1), "rear")
-        status = engine.status()
-        snapshot = engine.order(lambda commands: commands._memory.snapshot()).result(30.0)
-        csm = [entry for entry in snapshot.entries if entry.kind == 0]
-        assert dict(status.frames.drops) == {"stamp_not_newer": 4}
-        assert (status.frames.jumps_back, status.memory.slots) == (2, 38)
-        again = {"front": [], "rear": []}
-        for entry, time_id in zip(csm, snapshot.csm_times.tolist(), strict=True):
-            if entry.first_ns < 100 * SECOND:
-                again[entry.camera].append(time_id)
-        assert again["front"] == again["rear"]
-        assert len(again["front"]) == 9
-        assert len(csm) == (18 if choice is JumpBack.RESET else 38)
-
-
-def test_a_clock_set_back_on_one_camera_leaves_the_other_alone(model: VisionLanguageModel) -> None:
-    with running(jumping(JumpBack.RESET, cameras=("front", "rear")), lambda: model) as (engine, _):
-        for second in range(100, 110):
-            watch(engine, range(second, second + 1), "front")
-            watch(engine, range(second - 90, second - 89), "rear")
-        watch(engine, range(50, 62), "front")
-        assert seconds_of(entries(engine, cameras=("front",))) == set(range(52, 62))
-        assert seconds_of(entries(engine, cameras=("rear",))) == set(range(10, 20))
-
-
-@pytest.mark.parametrize("choice", list(JumpBack))
-def test_a_late_frame_and_one_from_the_future_change_nothing(model: VisionLanguageModel, choice: JumpBack) -> None:
-    with running(jumping(choice), lambda: model) as (engine, _):
-        watch(engine, range(100, 110))
-        watch(engine, range(20, 21))
-        watch(engine, range(110, 115))
-        watch(engine, range(9999, 10_000))
-        watch(engine, range(115, 125))
-        status = engine.status()
-        assert status.frames.jumps_back == 0
-        # the frame from the future, and those that came before that was certain
-        assert dict(status.frames.drops) == {"stamp_not_newer": 3, "unpaired": 1}
-        assert max(seconds_of(entries(engine))) == 124
-        assert min(seconds_of(entries(engine))) == 100
-        assert balanced(status.frames)
-
-
-def test_a_jump_is_followed_by_frames_that_come_after_a_pause(model: VisionLanguageModel) -> None:
-    with running(jumping(JumpBack.FORK), lambda: model) as (engine, _):
-        watch(engine, range(100, 110))
-        engine.order(MemoryCommands.pause).result(30.0)
-        for _ in range(3):
-            watch(engine, range(50, 60))
-        engine.order(MemoryCommands.resume).result(30.0)
-        watch(engine, range(60, 70))
-        assert engine.status().memory.slots == 10
-        assert seconds_of(entries(engine)) == {*range(100, 110), *range(60, 70)}
-        assert balanced(engine.status().frames)
-
-
-def test_frames_offered_at_once_after_a_jump_are_still_told_from_those_before(model: VisionLanguageModel) -> None:
-    """The worker sees none of the frames that told of the jump: it is busy, two wait, and they replace each other."""
-    with running(jumping(JumpBack.FORK), lambda: model) as (engine, _):
-        watch(engine, range(100, 104))
-        held, release = threading.Event(), threading.Event()
-        engine.order(lambda _: held.set() or release.wait(30.0))
-        assert held.wait(30.0)
-        for second in (104, 105, *range(50, 60)):
-            engine.offer(Frame("camera", "", second * SECOND, lambda second=second: picture(second)))
-        release.set()
-        wait_until(lambda: settled(engine))
-        watch(engine, range(60, 61))
-        assert seconds_of(entries(engine)) == {*range(100, 106), 59, 60}
-
-
 def test_news_are_bounded_by_stamps_unless_time_jumped_or_something_was_forgotten(engine: Engine) -> None:
     start = engine.status()
     watch(engine, range(100, 105))
@@ -417,11 +290,3 @@ def test_news_are_bounded_by_stamps_unless_time_jumped_or_something_was_forgotte
     fresh = news(third, engine.status())
     assert fresh is not None
     assert (fresh.slots, fresh.since_ns, fresh.until_ns) == (1, 0, 0)
-
-
-def test_a_slot_that_fails_does_not_keep_a_jump_from_being_followed(model: VisionLanguageModel) -> None:
-    failing = Failing(model, "encode_slots", RuntimeError("no room"))
-    with running(jumping(JumpBack.FORK), lambda: failing) as (engine, _):  # type: ignore[arg-type, return-value]
-        watch(engine, range(100, 104))
-        watch(engine, range(50, 56))
-        assert seconds_of(entries(engine)) == {102, 103, 52, 53, 54, 55}

@@ -15,7 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from llava_folder import CLUSTERS, save_llava
 from reference_memory import NaiveMemory
-from test_engine import CONFIG, SECOND, ask, running, settled, wait_until, watch
+from tiny_engine import CONFIG, SECOND, ask, running, settled, wait_until, watch
 
 from flash_vstream_ros.engine.answering.question import ErrorCode
 from flash_vstream_ros.engine.control.memory_commands import MemoryCommands

@@ -5,29 +5,33 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from memory_slots import (
+    QUESTIONS,
+    SECOND,
+    SIDE,
+    assert_equal_answers,
+    features_of,
+    memory_of,
+    slot_of,
+    whole,
+)
 from torch import Tensor
 
 from flash_vstream_ros.memory.am_rope import MergedGrid, visual_ids
 from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.memory.flash_memory import FlashMemory
 from flash_vstream_ros.memory.scope import Scope
-from flash_vstream_ros.memory.slot import MemorySnapshot, Slot
+from flash_vstream_ros.memory.slot import MemorySnapshot
 from flash_vstream_ros.models.decoding.greedy import GreedyGeneration, Prefill
-from flash_vstream_ros.models.decoding.kv_cache import BLOCK, InPlaceCache
-from flash_vstream_ros.models.decoding.prefix_cache import TextPrefixCache, reordered, stable_order
+from flash_vstream_ros.models.decoding.prefix_cache import reordered, stable_order
 from flash_vstream_ros.models.interface import ModelError
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.prompt import INSTRUCTION
 from flash_vstream_ros.models.qwen2_vl import Qwen2VL
-
-SECOND = 1_000_000_000
-SIDE = 112
-QUESTIONS = ["Where is it?", "\n\nWho?", "", "où est la clé ? 钥匙在哪里？ 🔑", "x" * 700, "<|im_end|>\n<|video_pad|>"]
 
 
 def _model(name: str) -> Qwen2VL:
@@ -54,58 +58,6 @@ def tiny() -> Qwen2VL:
 @pytest.fixture
 def features(model: Qwen2VL) -> list[tuple[Tensor, Tensor]]:
     return features_of(model)
-
-
-def features_of(model: Qwen2VL, count: int = 6) -> list[tuple[Tensor, Tensor]]:
-    draw = np.random.default_rng(5)
-    return [
-        model.encode(list(draw.integers(0, 256, (2, SIDE, SIDE, 3), dtype=np.uint8)), model.grid(SIDE, SIDE))
-        for _ in range(count)
-    ]
-
-
-def slot_of(model: Qwen2VL, features: list[tuple[Tensor, Tensor]], index: int, camera: str = "camera") -> Slot:
-    low, detail = features[index % len(features)]
-    at = 2 * (index + 1) * SECOND
-    # Of a view that comes again every feature differs a little, so that clusters are what they are in life.
-    low = low + 0.01 * (index // len(features))
-    return Slot(camera, "", at - SECOND, at, low, detail, model.grid(SIDE, SIDE))
-
-
-def memory_of(model: Qwen2VL, features: list[tuple[Tensor, Tensor]], slots: int) -> FlashMemory:
-    memory = FlashMemory(FlashMemoryConfig(csm_slots=5, dam_slots=3, horizon_slots=8))
-    for index in range(slots):
-        memory.insert(slot_of(model, features, index))
-    return memory
-
-
-def first_logits(answer: GreedyGeneration) -> Tensor:
-    with torch.inference_mode():
-        answer._logits = answer._next_logits()
-    return answer._logits
-
-
-def assert_equal_answers(uncached: GreedyGeneration, cached: GreedyGeneration) -> None:
-    """Next-token logits to 1e-4, the same tokens at the same probabilities, and the same attention on the memory."""
-    assert (first_logits(uncached) - first_logits(cached)).abs().max() < 1e-4
-    tokens, again = list(uncached), list(cached)
-    assert [token.id for token in tokens] == [token.id for token in again]
-    assert [token.text for token in tokens] == [token.text for token in again]
-    assert [token.probability for token in tokens] == pytest.approx([t.probability for t in again], abs=1e-5)
-    if tokens:
-        assert sum(uncached.attention) > 0
-        assert list(cached.attention) == pytest.approx(list(uncached.attention), abs=1e-5)
-
-
-def whole(model: Qwen2VL, prefix: TextPrefixCache, snapshot: MemorySnapshot, chunk: int = 70) -> int:
-    """Show and read all of it; the chunks that it took."""
-    prefix.set_snapshot(snapshot)
-    chunks = 0
-    while prefix.remaining_tokens:
-        prefix.prefill(chunk)
-        chunks += 1
-    assert prefix.ready
-    return chunks
 
 
 @pytest.mark.parametrize("chunk", [3, 64, 10_000])
@@ -335,40 +287,6 @@ def test_what_it_takes_is_known_before_and_does_not_grow_with_the_questions(tiny
         list(answer)
         prefix.end_answer()
     assert prefix.bytes == tiny.prefix_cache().bytes_for(tiny.tokens(snapshot))
-
-
-def test_a_cache_gives_back_what_was_put_in_whatever_is_cut_off_between() -> None:
-    draw = torch.Generator().manual_seed(3)
-    cache, expected = InPlaceCache(layers=2), torch.zeros(2, 1, 3, 0, 4)
-    for count, keep in [(5, 5), (BLOCK - 5, BLOCK - 5), (1, 700), (2, 2), (3 * BLOCK, 3 * BLOCK), (1, 0), (1, 1)]:
-        states = torch.randn(2, 1, 3, count, 4, generator=draw)
-        expected = torch.cat([expected, states], dim=3)
-        for layer in range(2):
-            keys, values = cache.update(states[layer], -states[layer], layer)
-            assert torch.equal(keys, expected[layer])
-            assert torch.equal(values, -expected[layer])
-        assert cache.length == expected.shape[3]
-        cache.truncate(keep)
-        expected = expected[..., :keep, :]
-        assert cache.length == keep
-
-
-def test_a_cache_that_knows_what_comes_never_moves(tiny: Qwen2VL) -> None:
-    cache, states = InPlaceCache(layers=1), torch.ones(1, 3, 100, 4)
-    cache.expect(3 * BLOCK)
-    keys, _ = cache.update(states, states, 0)
-    begin, room = keys.data_ptr(), cache.bytes
-    while cache.length + 100 <= 3 * BLOCK:
-        keys, _ = cache.update(states, states, 0)
-        assert (keys.data_ptr(), cache.bytes) == (begin, room)
-    cache.update(states, states, 0)
-    assert cache.bytes > room
-
-    prefix, features = tiny.prefix_cache(), features_of(tiny)
-    snapshot = memory_of(tiny, features, 9).snapshot()
-    prefix.set_snapshot(snapshot)
-    prefix.prefill(1)
-    assert prefix.bytes == prefix.bytes_for(tiny.tokens(snapshot))
 
 
 STEPS = st.lists(

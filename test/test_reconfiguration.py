@@ -7,7 +7,7 @@ import threading
 from dataclasses import replace
 
 import pytest
-from test_engine import CONFIG, SECOND, ask, model, picture, running, settled, wait_until, watch
+from tiny_engine import CONFIG, SECOND, ask, model, picture, running, settled, wait_until, watch
 
 from flash_vstream_ros.engine.answering.question import ErrorCode, Question
 from flash_vstream_ros.engine.config import EngineConfig

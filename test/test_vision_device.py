@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_engine import ask, running, watch
+from tiny_engine import ask, running, watch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 

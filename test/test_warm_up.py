@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_engine import settled, wait_until, watch
+from tiny_engine import settled, wait_until, watch
 
 from flash_vstream_ros.engine.answering.prefix_cache_config import PrefixCacheConfig
 from flash_vstream_ros.engine.answering.question import ErrorCode, Question

@@ -1,0 +1,127 @@
+"""When the prefix cache is filled in the background: chunks, lag behind the memory, and the budget of device time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from prefix_cache_reader import EAGER, ON_DEMAND, Bench, model, shown_of
+from tiny_engine import SECOND
+
+from flash_vstream_ros.engine.answering.background_budget import BURST_WINDOW_S, BackgroundBudget
+from flash_vstream_ros.models.qwen2_vl import Qwen2VL
+
+__all__ = ["model"]  # a fixture
+
+
+def test_an_answer_may_lag_as_far_as_is_allowed_and_says_how_far_it_does(model: Qwen2VL) -> None:
+    bench = Bench(model, replace(ON_DEMAND, max_lag_s=5.0))
+    old, tokens = bench.asked()
+    assert old is not None
+    assert old.lag_slots == 0
+    bench.see(2)  # 4 s
+    late, late_tokens = bench.asked()
+    assert late is not None
+    assert (late.lag_slots, late.snapshot.last_ns) == (2, old.snapshot.last_ns)
+    assert late_tokens == tokens
+    bench.see(1)
+    fresh, fresh_tokens = bench.asked()
+    assert fresh is not None
+    assert (fresh.lag_slots, fresh.snapshot.last_ns) == (0, old.snapshot.last_ns + 6 * SECOND)
+    assert fresh_tokens == bench.asked_uncached()[1]
+
+
+@pytest.mark.parametrize(("tail", "recent"), [(1, 1), (2, 2), (8, 3)])
+def test_the_newest_slots_are_shown_after_memory_that_lags(model: Qwen2VL, tail: int, recent: int) -> None:
+    limits = replace(ON_DEMAND, max_lag_s=10.0, tail_slots=tail)
+    bench = Bench(model, limits, recent_slots=recent)
+    old, _ = bench.asked()
+    bench.see(3)
+    reading, tokens = bench.asked()
+    assert old is not None
+    assert reading is not None
+    shown = min(tail, recent)
+    assert reading.snapshot.last_ns == bench.memory.last_ns
+    newer = reading.snapshot.entries[len(old.snapshot.entries) :]
+    assert [entry.last_ns for entry in newer] == [2 * k * SECOND for k in range(11 - shown, 11)]
+    assert reading.lag_slots == 3 - shown
+    assert reading.memory_tokens == old.memory_tokens + shown * bench.features[0][1].shape[0]
+    assert len(reading.generation.attention) == len(reading.snapshot.entries)
+    assert reading.cached_tokens == len(model._prompt.before) + old.memory_tokens
+    assert len(tokens) == 4
+    again, tokens_again = bench.asked()
+    assert again is not None
+    assert (shown_of(again), tokens_again) == (shown_of(reading), tokens)
+
+
+def test_memory_that_changes_faster_than_it_is_read_is_left_alone_until_it_rests(model: Qwen2VL) -> None:
+    bench = Bench(model, replace(EAGER, max_chunk_tokens=50))
+    bench.prefix.read_s = 0.5  # some two seconds for all of it
+    for _ in range(20):
+        for _ in range(2):
+            bench.reader.background_prefill()
+        bench.prefix.now += 0.2
+        bench.see(1)
+    begun = bench.prefix.shown
+    assert begun < 10
+    wait_s = bench.reader.background_prefill()
+    assert wait_s is not None
+    assert 0 < wait_s < 10
+    bench.prefix.now += wait_s
+    bench.warm_up()
+    assert bench.prefix.shown == begun + 1
+    assert bench.reader.status.until_ns == bench.memory.last_ns
+
+
+def test_portions_take_about_as_long_as_is_allowed(model: Qwen2VL) -> None:
+    bench = Bench(model, replace(EAGER, chunk_s=0.1))
+    sizes: list[int] = []
+    read = bench.prefix.prefill
+
+    def at_2000_tokens_a_second(tokens: int) -> None:
+        before = bench.prefix.cached_tokens
+        read(tokens)
+        sizes.append(bench.prefix.cached_tokens - before)
+        bench.prefix.now += sizes[-1] / 2000
+
+    bench.prefix.prefill = at_2000_tokens_a_second  # type: ignore[method-assign]
+    bench.warm_up()
+    assert sizes[0] == 64
+    assert set(sizes[1:-1]) <= {199, 200}
+    assert sum(sizes) == bench.reader.status.tokens
+
+
+def test_memory_that_may_lag_is_read_to_the_end_and_then_not_at_every_slot(model: Qwen2VL) -> None:
+    bench = Bench(model, replace(EAGER, max_chunk_tokens=50, max_lag_s=20.0))
+    bench.reader.background_prefill(), bench.reader.background_prefill()
+    bench.see(1)
+    bench.warm_up()
+    assert bench.prefix.shown == 1
+    bench.see(4)  # 10 s behind: half of what is allowed
+    bench.warm_up()
+    assert bench.prefix.shown == 1
+    bench.see(1)
+    bench.warm_up()
+    assert bench.prefix.shown == 2
+    assert bench.reader.status.until_ns == bench.memory.last_ns
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    share=st.sampled_from([0.01, 0.2, 0.5, 1.0]),
+    units=st.lists(st.tuples(st.floats(0.001, 3.0), st.floats(0.0, 20.0)), min_size=1, max_size=60),
+)
+def test_reading_ahead_takes_no_more_than_its_share(share: float, units: list[tuple[float, float]]) -> None:
+    now = 0.0
+    allowance = BackgroundBudget(lambda: now)
+    worked, longest = 0.0, 0.0
+    for unit_s, idle_s in units:
+        now += idle_s
+        now += allowance.wait_s(share)
+        assert allowance.wait_s(share) == pytest.approx(0.0, abs=1e-6)
+        now += unit_s
+        allowance.spend(unit_s)
+        worked, longest = worked + unit_s, max(longest, unit_s)
+        assert worked <= share * (now + BURST_WINDOW_S) + longest + 1e-6

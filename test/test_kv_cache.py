@@ -1,0 +1,64 @@
+"""The preallocated KV cache: truncation and capacity."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from memory_slots import (
+    SIDE,
+    features_of,
+    memory_of,
+)
+
+from flash_vstream_ros.models.decoding.kv_cache import BLOCK, InPlaceCache
+from flash_vstream_ros.models.interface import ModelError
+from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.models.qwen2_vl import Qwen2VL
+
+
+def _model(name: str) -> Qwen2VL:
+    try:
+        model = load_model(name, device="cpu", dtype="float32", max_pixels=SIDE * SIDE)
+    except ModelError as error:
+        pytest.skip(str(error))
+    assert isinstance(model, Qwen2VL)
+    return model
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Qwen2VL:
+    return _model("tiny-random")
+
+
+def test_a_cache_gives_back_what_was_put_in_whatever_is_cut_off_between() -> None:
+    draw = torch.Generator().manual_seed(3)
+    cache, expected = InPlaceCache(layers=2), torch.zeros(2, 1, 3, 0, 4)
+    for count, keep in [(5, 5), (BLOCK - 5, BLOCK - 5), (1, 700), (2, 2), (3 * BLOCK, 3 * BLOCK), (1, 0), (1, 1)]:
+        states = torch.randn(2, 1, 3, count, 4, generator=draw)
+        expected = torch.cat([expected, states], dim=3)
+        for layer in range(2):
+            keys, values = cache.update(states[layer], -states[layer], layer)
+            assert torch.equal(keys, expected[layer])
+            assert torch.equal(values, -expected[layer])
+        assert cache.length == expected.shape[3]
+        cache.truncate(keep)
+        expected = expected[..., :keep, :]
+        assert cache.length == keep
+
+
+def test_a_cache_that_knows_what_comes_never_moves(tiny: Qwen2VL) -> None:
+    cache, states = InPlaceCache(layers=1), torch.ones(1, 3, 100, 4)
+    cache.expect(3 * BLOCK)
+    keys, _ = cache.update(states, states, 0)
+    begin, room = keys.data_ptr(), cache.bytes
+    while cache.length + 100 <= 3 * BLOCK:
+        keys, _ = cache.update(states, states, 0)
+        assert (keys.data_ptr(), cache.bytes) == (begin, room)
+    cache.update(states, states, 0)
+    assert cache.bytes > room
+
+    prefix, features = tiny.prefix_cache(), features_of(tiny)
+    snapshot = memory_of(tiny, features, 9).snapshot()
+    prefix.set_snapshot(snapshot)
+    prefix.prefill(1)
+    assert prefix.bytes == prefix.bytes_for(tiny.tokens(snapshot))
