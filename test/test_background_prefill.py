@@ -34,7 +34,7 @@ def test_an_answer_may_lag_as_far_as_is_allowed_and_says_how_far_it_does(model: 
 
 
 @pytest.mark.parametrize(("tail", "recent"), [(1, 1), (2, 2), (8, 3)])
-def test_the_newest_slots_are_shown_after_memory_that_lags(model: Qwen2VL, tail: int, recent: int) -> None:
+def test_the_newest_slots_follow_a_cache_that_lags(model: Qwen2VL, tail: int, recent: int) -> None:
     limits = replace(ON_DEMAND, max_lag_s=10.0, tail_slots=tail)
     bench = Bench(model, limits, recent_slots=recent)
     old, _ = bench.asked()
@@ -56,7 +56,7 @@ def test_the_newest_slots_are_shown_after_memory_that_lags(model: Qwen2VL, tail:
     assert (shown_of(again), tokens_again) == (shown_of(reading), tokens)
 
 
-def test_memory_that_changes_faster_than_it_is_read_is_left_alone_until_it_rests(model: Qwen2VL) -> None:
+def test_a_memory_that_changes_faster_than_prefill_is_not_prefilled_until_it_stops(model: Qwen2VL) -> None:
     bench = Bench(model, replace(EAGER, max_chunk_tokens=50))
     bench.prefix.read_s = 0.5  # some two seconds for all of it
     for _ in range(20):
@@ -75,7 +75,7 @@ def test_memory_that_changes_faster_than_it_is_read_is_left_alone_until_it_rests
     assert bench.reader.status.until_ns == bench.memory.last_ns
 
 
-def test_portions_take_about_as_long_as_is_allowed(model: Qwen2VL) -> None:
+def test_background_chunks_take_about_as_long_as_allowed(model: Qwen2VL) -> None:
     bench = Bench(model, replace(EAGER, chunk_s=0.1))
     sizes: list[int] = []
     read = bench.prefix.prefill
@@ -93,7 +93,7 @@ def test_portions_take_about_as_long_as_is_allowed(model: Qwen2VL) -> None:
     assert sum(sizes) == bench.reader.status.tokens
 
 
-def test_memory_that_may_lag_is_read_to_the_end_and_then_not_at_every_slot(model: Qwen2VL) -> None:
+def test_a_cache_that_may_lag_is_filled_to_the_end_and_not_at_every_slot(model: Qwen2VL) -> None:
     bench = Bench(model, replace(EAGER, max_chunk_tokens=50, max_lag_s=20.0))
     bench.reader.background_prefill(), bench.reader.background_prefill()
     bench.see(1)
@@ -113,7 +113,7 @@ def test_memory_that_may_lag_is_read_to_the_end_and_then_not_at_every_slot(model
     share=st.sampled_from([0.01, 0.2, 0.5, 1.0]),
     units=st.lists(st.tuples(st.floats(0.001, 3.0), st.floats(0.0, 20.0)), min_size=1, max_size=60),
 )
-def test_reading_ahead_takes_no_more_than_its_share(share: float, units: list[tuple[float, float]]) -> None:
+def test_background_prefill_takes_no_more_than_its_share(share: float, units: list[tuple[float, float]]) -> None:
     now = 0.0
     allowance = BackgroundBudget(lambda: now)
     worked, longest = 0.0, 0.0

@@ -128,7 +128,7 @@ def test_kmeans_is_the_published_memory_of_all_slots(kept):
     assert torch.equal(kept["k-means"].dam_times, published.dam_times)
 
 
-def test_all_policies_tell_time_alike():
+def test_all_policies_use_the_same_time_ids():
     told = snapshots(config=replace(SMALL, last_seen_ids=True))
     for name, snapshot in told.items():
         assert snapshot.text_slots == (0 if name == "no video" else LENGTH)
@@ -193,7 +193,7 @@ def test_without_a_video_only_the_question_counts(model: Any):
     assert together == [batched_answers(model, nothing, [text], 8)[0] for text in QUESTIONS]
 
 
-def test_questions_are_asked_in_settled_looks():
+def test_questions_are_asked_during_settled_observations():
     world = World(100_000, minutes=30, pace_s=100)
     found = answers.moments(world.visits, 30)
     assert len(found) == 3

@@ -54,7 +54,7 @@ def test_a_question_is_compared_with_the_same_one_in_the_same_state() -> None:
     assert found["slow_share"] == pytest.approx(1 / 3)
 
 
-def test_a_view_that_rests_is_the_same_but_for_its_grain() -> None:
+def test_static_images_differ_by_noise_only() -> None:
     image = np.full((64, 64, 3), 128, np.uint8)
     views = resting(image, 3)
     assert len(views) == 3

@@ -38,6 +38,6 @@ def test_uncached_and_cached_are_asked_in_turn_and_answer_the_same(
     assert 0 <= ratios["prefilled_again_trained"] <= 1
 
 
-def test_a_model_that_cannot_be_had_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_that_fails_to_load_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "prefix-cache", "--model", "/nowhere"]) == 1
     assert "/nowhere" in capsys.readouterr().err

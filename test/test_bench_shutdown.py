@@ -31,7 +31,7 @@ def test_the_node_ends_cleanly_in_every_way() -> None:
         "The following exception was never retrieved: publisher's context is invalid",
     ],
 )
-def test_what_rclpy_and_python_complain_of_is_noise(line: str) -> None:
+def test_known_messages_of_rclpy_and_python_are_noise(line: str) -> None:
     assert NOISE.search(line)
     assert not Ending("Ctrl-C", 0, 0.5, (line,)).clean
 

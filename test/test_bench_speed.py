@@ -351,12 +351,12 @@ def test_shapes_have_short_names(name: str, full: str) -> None:
     assert shapes.NAMES[full] in {"tiny-random", *(each.name for each in PUBLISHED)}
 
 
-def test_an_unknown_shape_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_shape_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "speed", "--shape", "70b"]) == 1
     assert "Shape '70b' is unknown: use tiny, qwen2-vl-2b, qwen2-vl-7b" in capsys.readouterr().err
 
 
-def test_too_little_memory_is_said_before_anything_is_made(
+def test_too_little_memory_is_reported_before_anything_is_allocated(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(shapes, "free_on_host", lambda: 3 * 10**9)

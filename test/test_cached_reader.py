@@ -22,7 +22,7 @@ __all__ = ["model"]  # a fixture
 
 
 @pytest.mark.parametrize("kind", ["cached", "uncached"])
-def test_a_long_prompt_is_read_in_portions_between_which_the_memory_may_change(model: Qwen2VL, kind: str) -> None:
+def test_the_memory_may_change_between_the_chunks_of_a_long_prompt(model: Qwen2VL, kind: str) -> None:
     bench, text = Bench(model, ON_DEMAND), "Who? " * 200
     reader = bench.reader if kind == "cached" else bench.uncached
     (uncached, expected), slots = bench.asked_uncached(text), bench.slots
@@ -49,7 +49,7 @@ def test_a_long_prompt_is_read_in_portions_between_which_the_memory_may_change(m
     assert said == bench.asked_uncached(text)[1]
 
 
-def test_portions_of_a_question_take_about_as_long_as_frames_may_wait(model: Qwen2VL) -> None:
+def test_chunks_of_a_question_take_about_as_long_as_frames_may_wait(model: Qwen2VL) -> None:
     bench = Bench(model, ON_DEMAND)
     bench.reader.chunk_s = 0.1
     reading = bench.reader.start(Question("Who? " * 400), 4)
@@ -76,7 +76,7 @@ ERRORS = [torch.OutOfMemoryError("no room"), ZeroDivisionError("a defect")]
 
 @pytest.mark.parametrize("at", ["set_snapshot", "prefill"])
 @pytest.mark.parametrize("error", ERRORS, ids=["no room", "defect"])
-def test_a_failure_while_reading_ahead_is_said_and_counted_and_questions_are_uncached(
+def test_a_failed_background_prefill_is_reported_and_counted_and_questions_are_uncached(
     model: Qwen2VL, at: str, error: Exception
 ) -> None:
     bench = Bench(model, EAGER)
@@ -102,7 +102,7 @@ def test_a_failure_while_reading_ahead_is_said_and_counted_and_questions_are_unc
     assert again == tokens
 
 
-def test_a_question_for_which_there_is_no_room_to_keep_it_is_answered_uncached(model: Qwen2VL) -> None:
+def test_a_question_that_does_not_fit_the_cache_is_answered_uncached(model: Qwen2VL) -> None:
     bench = Bench(model, ON_DEMAND)
     bench.prefix.error, bench.prefix.at = ERRORS[0], "set_snapshot"
     reading, tokens = bench.asked()
@@ -110,7 +110,7 @@ def test_a_question_for_which_there_is_no_room_to_keep_it_is_answered_uncached(m
     assert bench.reader.status.failures == 1
 
 
-def test_room_is_made_when_frames_or_answers_need_it(model: Qwen2VL) -> None:
+def test_the_cache_is_freed_when_frames_or_answers_need_memory(model: Qwen2VL) -> None:
     no_room = torch.OutOfMemoryError("no room")
 
     class Short(Failing):
@@ -130,7 +130,7 @@ def test_room_is_made_when_frames_or_answers_need_it(model: Qwen2VL) -> None:
         assert ask(engine).cached_tokens == 0
 
 
-def test_an_answer_for_which_there_is_no_room_beside_cached_memory_is_made_uncached(model: Qwen2VL) -> None:
+def test_an_answer_that_does_not_fit_beside_the_cache_is_uncached(model: Qwen2VL) -> None:
     prefix = Counted(model.prefix_cache())
 
     class Short(Failing):
@@ -152,7 +152,7 @@ def test_an_answer_for_which_there_is_no_room_beside_cached_memory_is_made_uncac
         wait_until(lambda: engine.status().prefix_cache.bytes == 0)
 
 
-def test_memory_that_is_too_large_is_not_kept_and_that_is_said(model: Qwen2VL) -> None:
+def test_a_memory_too_large_for_the_cache_is_not_cached_and_reported(model: Qwen2VL) -> None:
     bench = Bench(model, replace(EAGER, max_mib=1), slots=120, csm_slots=120, dam_slots=120)
     bench.warm_up()
     assert bench.reader.status == PrefixCacheStatus()
@@ -167,7 +167,7 @@ def test_memory_that_is_too_large_is_not_kept_and_that_is_said(model: Qwen2VL) -
     assert bench.reader.status == PrefixCacheStatus()
 
 
-def test_a_stable_order_can_be_chosen_at_any_time_and_the_evidence_is_that_of_what_is_shown(model: Qwen2VL) -> None:
+def test_a_stable_order_can_be_chosen_at_any_time_and_the_evidence_follows_it(model: Qwen2VL) -> None:
     bench = Bench(model, EAGER)
     bench.warm_up()
     bench.reader.config = replace(EAGER, stable_order=True)

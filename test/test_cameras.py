@@ -138,7 +138,7 @@ def test_one_camera_listens_to_image_and_several_to_their_own() -> None:
     ("transport", "topic", "kind", "make"),
     [("raw", "/cam/image_raw", Image, image), ("compressed", "/cam/image_raw/compressed", CompressedImage, compressed)],
 )
-def test_pictures_of_either_transport_arrive_at_the_remapped_topic(
+def test_images_of_either_transport_arrive_at_the_remapped_topic(
     robots: Callable[..., Robot], capfd: pytest.CaptureFixture[str], transport: str, topic: str, kind: Any, make: Any
 ) -> None:
     robot = robots("-r", "image:=/cam/image_raw")
@@ -178,7 +178,7 @@ def test_bad_images_are_refused_with_their_reasons_and_good_ones_taken(
     assert all(len(sentence) > 20 for _, _, sentence in robot.rejected)
 
 
-def test_the_qos_follows_the_publishers_and_no_picture_is_lost_or_doubled_by_that(
+def test_the_qos_follows_the_publishers_without_losing_or_doubling_an_image(
     robots: Callable[..., Robot],
 ) -> None:
     robot = robots()

@@ -106,7 +106,7 @@ def test_a_question_that_is_interrupted_is_cancelled_at_the_node(robot: Robot) -
     robot.wait_for(lambda: robot.status.questions_failed > failed, 10.0)
 
 
-def test_a_node_that_ends_is_noticed_before_the_deadline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_node_that_ends_is_reported_before_the_deadline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with NodeProcess(tmp_path, namespace="/ends") as node, Robot("/ends") as robot:
         robot.wait_until_ready()
         robot.see(range(1, 6))

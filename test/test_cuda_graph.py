@@ -131,7 +131,7 @@ def test_what_an_earlier_answer_left_in_the_room_is_not_seen(tiny: Qwen2VL) -> N
     assert (logits - expected).abs().max() < 1e-5
 
 
-def test_what_cannot_be_recorded_is_computed_by_the_network_and_said_once(
+def test_a_step_that_cannot_be_captured_is_computed_by_the_network_and_reported_once(
     tiny: Qwen2VL, recwarn: pytest.WarningsRecorder
 ) -> None:
     attempts = []
@@ -218,7 +218,7 @@ def test_only_a_language_model_on_one_gpu_with_its_own_kernels_is_captured() -> 
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_recording_on_a_gpu_is_replayed() -> None:
+def test_a_captured_step_on_a_gpu_is_replayed() -> None:
     model = loaded("tiny-random", "cuda")
     prefix = model.prefix_cache()
     snapshot = memory_of(model, features_of(model), 9).snapshot()

@@ -103,7 +103,7 @@ def test_a_camera_that_never_came_becomes_a_warning_and_then_an_error(second: in
 
 
 @pytest.mark.parametrize(("silent", "level"), [(2, Level.OK), (3, Level.WARN), (31, Level.ERROR)])
-def test_a_camera_that_stops_is_said_with_how_long_it_is_silent(silent: int, level: Level) -> None:
+def test_a_camera_that_stops_is_reported_with_how_long_it_is_silent(silent: int, level: Level) -> None:
     found = report([*streaming(5), (5 + silent, counts(150, 5, 4.95))])
     assert found.level is level
     assert level is Level.OK or f"no image for {silent} s" in found.message
@@ -122,20 +122,20 @@ def test_a_camera_that_comes_back_is_ok_again() -> None:
     assert report([*gone, (51, counts(180, 6, 50.9))]).level is Level.OK
 
 
-def test_images_that_are_old_when_they_come_are_said_with_their_age() -> None:
+def test_images_that_are_old_when_they_come_are_reported_with_their_age() -> None:
     found = report([(second, counts(second * 30, second, second - 9.0)) for second in range(1, 5)])
     assert found.level is Level.WARN
     assert "9.0 s old" in found.message
     assert report([(second, counts(second * 30, second, second - 4.0)) for second in range(1, 5)]).level is Level.OK
 
 
-def test_stamps_ahead_of_the_clock_are_said() -> None:
+def test_stamps_ahead_of_the_clock_are_reported() -> None:
     found = report([(1, counts(30, 1, 1)), (2, counts(60, 2, 12))])
     assert found.level is Level.WARN
     assert "10.0 s ahead" in found.message
 
 
-def test_many_drops_are_said_with_their_reasons_and_frames_between_two_samples_are_none() -> None:
+def test_many_drops_are_reported_with_their_reasons_and_frames_between_two_samples_are_none() -> None:
     assert report(streaming(11, superseded=1)).message == "10 of 20 frames that were due are dropped: superseded 10"
     assert report(streaming(11, superseded=1)).level is Level.WARN
     assert report([(0, counts()), (10, counts(300, 40, 10, superseded=3))]).level is Level.OK
@@ -252,7 +252,7 @@ def test_the_model_is_as_well_as_its_state(state: State, level: Level, message: 
     assert message in found.message
 
 
-def test_the_model_tells_durations_questions_and_the_last_error() -> None:
+def test_the_model_reports_durations_questions_and_the_last_error() -> None:
     values = dict(model_report(status(memory=MemoryStats(encode_s=(0.1, 0.25))), "m", START).values)
     assert (values["encode a slot p50 [s]"], values["encode a slot p95 [s]"]) == ("0.1000", "0.2500")
     assert (values["answer p50 [s]"], values["answer p95 [s]"]) == ("0.5000", "1.5000")
@@ -267,7 +267,7 @@ def test_a_full_queue_and_a_clock_that_never_began_are_warnings() -> None:
     assert "/clock" in model_report(status(), "m", 0).message
 
 
-def test_the_memory_tells_its_size_and_the_time_it_covers() -> None:
+def test_the_memory_reports_its_size_and_the_time_it_covers() -> None:
     figures = MemoryStats(
         slots=50,
         entries=40,
@@ -296,7 +296,7 @@ def test_without_an_engine_nothing_is_wrong() -> None:
     assert {model_report(None, "m", START).level, memory_report(None).level} == {Level.OK}
 
 
-def test_the_diagnostics_page_tells_the_thresholds() -> None:
+def test_the_diagnostics_page_lists_the_thresholds() -> None:
     row = next(line for line in DIAGNOSTICS_PAGE.splitlines() if line.startswith("| camera |"))
     for threshold in (
         f"{SILENT_S:g} s",

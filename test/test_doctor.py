@@ -262,7 +262,7 @@ def test_an_incomplete_model_folder_fails_and_names_the_file(
     assert check.advice
 
 
-def test_a_hub_model_is_looked_for_in_the_cache_that_the_environment_names(tmp_path: Path) -> None:
+def test_a_hub_model_is_searched_in_the_cache_that_the_environment_names(tmp_path: Path) -> None:
     environment = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": UNREACHABLE}
     assert hub_cache({"HF_HUB_CACHE": "/a/b", "HF_HOME": "/c"}) == Path("/a/b")
     absent = find_model("owner/model", environment).check

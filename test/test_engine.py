@@ -158,7 +158,7 @@ def test_a_deadline_ends_an_answer_between_tokens_and_a_wait_in_the_queue(model:
         assert ask(engine, max_new_tokens=2).error_code is ErrorCode.NONE
 
 
-def test_cancelling_ends_the_answer_and_keeps_what_was_said(model: VisionLanguageModel) -> None:
+def test_cancelling_ends_the_answer_and_keeps_its_text(model: VisionLanguageModel) -> None:
     with running(replace(CONFIG, max_new_tokens=60_000), lambda: model) as (engine, _):
         watch(engine, range(1, 5))
         request = engine.ask(Question("a long story"))
@@ -182,7 +182,7 @@ def test_stopping_cancels_what_is_under_way_and_what_waits(model: VisionLanguage
     assert "shut down" in late.answer().error_msg
 
 
-def test_frames_are_taken_in_while_an_answer_is_made_and_do_not_change_it(model: VisionLanguageModel) -> None:
+def test_frames_are_ingested_during_an_answer_and_do_not_change_it(model: VisionLanguageModel) -> None:
     with running(replace(CONFIG, sample_fps=20, max_new_tokens=300), lambda: model) as (engine, _):
         watch(engine, range(1, 21), step_ns=SECOND // 20)
         alone = ask(engine).text
@@ -239,7 +239,7 @@ def test_an_answer_goes_before_frames_for_a_quarter_of_a_slot_as_long_as_there_i
     assert (happened.index("slot") == len(happened) - 1) is goes_first
 
 
-def test_a_bad_frame_is_counted_and_said_and_the_next_one_is_taken(model: VisionLanguageModel) -> None:
+def test_a_bad_frame_is_counted_and_reported_and_the_next_one_is_ingested(model: VisionLanguageModel) -> None:
     def broken() -> np.ndarray:
         raise ValueError("cut short")
 
@@ -271,7 +271,7 @@ def test_frames_far_apart_are_not_made_into_one_slot(model: VisionLanguageModel)
     assert all(evidence.entry.last_ns - evidence.entry.first_ns <= SECOND for evidence in answer.evidence)
 
 
-def test_a_change_of_resolution_is_said_and_goes_on_in_the_same_memory(model: VisionLanguageModel) -> None:
+def test_a_change_of_resolution_is_reported_and_goes_on_in_the_same_memory(model: VisionLanguageModel) -> None:
     with running(CONFIG, lambda: model) as (engine, warnings):
         watch(engine, range(1, 5))
         watch(engine, range(5, 9), size=(360, 320))

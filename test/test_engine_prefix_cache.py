@@ -32,7 +32,7 @@ from flash_vstream_ros.models.qwen2_vl import Qwen2VL
 __all__ = ["model"]  # a fixture
 
 
-def test_an_idle_engine_reads_ahead_and_answers_as_an_uncached_one_does(model: Qwen2VL) -> None:
+def test_an_idle_engine_prefills_and_answers_as_an_uncached_one_does(model: Qwen2VL) -> None:
     answers: list[list[Answer]] = []
     for cached in (UNCACHED, EAGER):
         with running(replace(CONFIG, prefix_cache=cached), lambda: model) as (engine, warnings):
@@ -53,7 +53,7 @@ def test_an_idle_engine_reads_ahead_and_answers_as_an_uncached_one_does(model: Q
         assert_same(uncached, cached)
 
 
-def test_a_question_leaves_what_it_read_to_the_next_one(model: Qwen2VL) -> None:
+def test_the_next_question_reuses_what_a_question_prefilled(model: Qwen2VL) -> None:
     with running(replace(CONFIG, prefix_cache=ON_DEMAND), lambda: model) as (engine, _):
         watch(engine, range(1, 9))
         first, second = ask(engine, "Who?"), ask(engine, "Who?")
@@ -65,7 +65,7 @@ def test_a_question_leaves_what_it_read_to_the_next_one(model: Qwen2VL) -> None:
     assert third.covered_until_ns == 10 * SECOND
 
 
-def test_a_part_of_the_memory_is_read_uncached_unless_it_is_all_of_it(model: Qwen2VL) -> None:
+def test_a_part_of_the_memory_is_uncached_unless_it_is_all_of_it(model: Qwen2VL) -> None:
     with running(CONFIG, lambda: model) as (engine, _):
         watch(engine, range(1, 11))
         wait_until(lambda: is_cached(engine))
@@ -92,7 +92,7 @@ def buffers_of(engine: Engine) -> list[torch.Tensor]:
     ],
     ids=["reset", "an interval", "a camera"],
 )
-def test_what_is_forgotten_is_overwritten_before_anyone_is_told(
+def test_forgotten_states_are_overwritten_before_the_command_returns(
     model: Qwen2VL, forget: Callable[[MemoryCommands], Any]
 ) -> None:
     with running(replace(CONFIG, prefix_cache=ON_DEMAND), lambda: model) as (engine, _):
@@ -146,7 +146,7 @@ def test_answers_follow_a_change_while_the_memory_is_cached(model: Qwen2VL, chan
     assert_same(*answers)
 
 
-def test_a_frame_or_a_question_waits_for_a_portion_only(model: Qwen2VL) -> None:
+def test_a_frame_or_a_question_waits_for_one_chunk_only(model: Qwen2VL) -> None:
     with running(replace(CONFIG, prefix_cache=replace(EAGER, max_chunk_tokens=1)), lambda: model) as (engine, _):
         watch(engine, range(1, 21))
         wait_until(lambda: engine.status().prefix_cache.tokens > 5)
@@ -158,7 +158,7 @@ def test_a_frame_or_a_question_waits_for_a_portion_only(model: Qwen2VL) -> None:
         wait_until(lambda: is_cached(engine))
 
 
-def test_an_inactive_engine_reads_nothing_ahead_and_a_stopped_one_keeps_nothing(model: Qwen2VL) -> None:
+def test_an_inactive_engine_prefills_nothing_and_a_stopped_one_keeps_nothing(model: Qwen2VL) -> None:
     with running(replace(CONFIG, prefix_cache=ON_DEMAND), lambda: model) as (engine, _):
         watch(engine, range(1, 9))
         engine.deactivate()
@@ -171,7 +171,7 @@ def test_an_inactive_engine_reads_nothing_ahead_and_a_stopped_one_keeps_nothing(
     assert engine.status().prefix_cache == PrefixCacheStatus()
 
 
-def test_cameras_in_turn_are_read_ahead_as_well(model: Qwen2VL) -> None:
+def test_alternating_cameras_are_prefilled_as_well(model: Qwen2VL) -> None:
     answers = []
     for cached in (UNCACHED, EAGER):
         with running(replace(CONFIG, cameras=("front", "rear"), prefix_cache=cached), lambda: model) as (engine, _):
@@ -185,7 +185,7 @@ def test_cameras_in_turn_are_read_ahead_as_well(model: Qwen2VL) -> None:
     assert_same(*answers)
 
 
-def test_frames_are_taken_in_while_the_prompt_of_a_question_is_read(model: Qwen2VL) -> None:
+def test_frames_are_ingested_while_the_prompt_of_a_question_is_prefilled(model: Qwen2VL) -> None:
     begun, offered, slots = threading.Event(), threading.Event(), []
 
     class Slow(Failing):
@@ -278,7 +278,7 @@ def test_questions_and_frames_from_many_threads_are_answered_as_uncached_ones(mo
         assert_same(replace(uncached, newest_ns=answer.newest_ns), answer)
 
 
-def test_a_model_that_keeps_nothing_is_asked_uncached(model: Qwen2VL) -> None:
+def test_a_model_without_a_prefix_cache_is_asked_uncached(model: Qwen2VL) -> None:
     plain: VisionLanguageModel = Failing(model, "nothing", RuntimeError())  # type: ignore[assignment]
     with running(CONFIG, lambda: plain) as (engine, warnings):
         watch(engine, range(1, 9))

@@ -129,7 +129,7 @@ def test_after_everything_was_forgotten_time_begins_anew(restart_s: int) -> None
         assert same(forgetful.snapshot(), fresh.snapshot())
 
 
-def test_once_the_first_view_is_forgotten_the_next_one_tells_how_much_time_counts() -> None:
+def test_once_the_first_view_is_forgotten_the_next_one_scales_time() -> None:
     """A lens cap, whose view has no length, would make time count for nothing."""
     config = FlashMemoryConfig(3, 3, 1, 0, PERIOD, 0, 2.0)
     places = torch.eye(2, MOST_SLOTS + 4)

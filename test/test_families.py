@@ -216,7 +216,7 @@ def test_deepstack_is_added_where_the_visual_tokens_are_and_nowhere_else(model, 
 
 
 @pytest.mark.parametrize("model_type", ["qwen3_vl"], indirect=True)
-def test_qwen3_is_told_in_words_when_each_slot_was(model, compressed):
+def test_qwen3_gets_a_timestamp_text_before_each_slot(model, compressed):
     pieces = [piece for piece in model._pieces(compressed) if not isinstance(piece, Video)]
     text = "".join(model._prompt.tokenizer.decode(piece) for piece in pieces)
     seconds = [float(each) for each in re.findall(r"<([\d.]+) seconds><\|vision_start\|><\|vision_end\|>", text)]
@@ -250,7 +250,7 @@ def test_what_began_as_another_base_has_no_am_rope(folder, model_type):
             load_model(str(folder), device="cpu", positions="am_rope")
 
 
-def test_a_bright_picture_is_normalised_as_the_family_was_trained(model, model_type):
+def test_a_bright_image_is_normalised_as_the_family_was_trained(model, model_type):
     white = np.full((*SIZE, 3), 255, np.uint8)
     high, _ = model.preprocessor.rows([white, white], model.grid(*SIZE), model.device, model.dtype)
     expected = 1.0 if model_type == "qwen3_vl" else (1 - 0.48145466) / 0.26862954

@@ -98,7 +98,7 @@ def test_a_folder_of_another_family_or_with_another_config_says_which(folder, mo
         load_model(str(folder), device="cpu")
 
 
-def test_a_folder_without_its_tokenizer_says_where_it_can_be_had(folder):
+def test_a_folder_without_its_tokenizer_says_where_to_get_it(folder):
     for file in [*folder.glob("tokenizer*"), *folder.glob("vocab*")]:
         file.unlink()
     with pytest.raises(ModelError, match=r"no tokenizer.*Copy them from Qwen/Qwen"):

@@ -142,7 +142,7 @@ def test_time_ids_are_slot_indices_until_they_exceed_the_horizon() -> None:
 
 
 @pytest.mark.parametrize("horizon", [0, 30])
-def test_time_ids_tell_how_long_ago_each_cluster_was_last_seen(horizon: int) -> None:
+def test_time_ids_follow_when_each_cluster_was_last_seen(horizon: int) -> None:
     config = FlashMemoryConfig(6, 3, horizon_slots=horizon, last_seen_ids=True)
     memory = filled(60, config)
     snapshot = memory.snapshot()
@@ -272,7 +272,7 @@ def test_ten_thousand_slots_cost_the_same_from_the_capacity_on() -> None:
     assert 0 < sum(work[100:]) < 1.1 * sum(work[:100])
 
 
-def test_novelty_tells_a_new_sight_from_a_known_one() -> None:
+def test_novelty_separates_a_new_view_from_a_known_one() -> None:
     memory = FlashMemory(FlashMemoryConfig(3, 2))
     east, north = torch.tensor([[1.0, 0.0]] * 4), torch.tensor([[0.0, 1.0]] * 4)
     sights = [east, east, 2 * east, north, -east, east + north]
@@ -283,7 +283,7 @@ def test_novelty_tells_a_new_sight_from_a_known_one() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_novelty_is_a_share_beside_a_centroid_at_zero(seed: int) -> None:
+def test_novelty_is_between_0_and_1_for_a_centroid_at_zero(seed: int) -> None:
     memory = FlashMemory(FlashMemoryConfig(1, 1))
     low, scale = lows(2, seed)
     for index, factor in enumerate([0.1, 0.7, -0.8, 1.0]):
@@ -331,7 +331,7 @@ def test_slots_made_in_inference_mode_can_be_followed_by_others() -> None:
     assert not memory.snapshot().csm.requires_grad
 
 
-def test_entries_carry_the_image_that_pictures_them() -> None:
+def test_entries_carry_the_thumbnail_of_their_newest_slot_or_exemplar() -> None:
     memory = FlashMemory(FlashMemoryConfig(2, 2, recent_slots=1))
     for index, value in enumerate([0.0, 1.0, 9.0, 0.4]):
         memory.insert(slot(index, torch.full((4, 1), value), thumbnail=b"image %d" % index))

@@ -108,7 +108,7 @@ def test_without_video_it_can_only_guess(household: Any, moments: list[Moment]) 
     assert share_right(household, moments, lambda _: empty_snapshot()) <= 0.35
 
 
-def test_its_summaries_tell_what_happened_lately(household: Any, moments: list[Moment]) -> None:
+def test_its_summaries_agree_with_the_truth_of_the_last_minutes(household: Any, moments: list[Moment]) -> None:
     said = [batched_answers(household, moment.lately, [SUMMARY_PROMPT])[0] for moment in moments]
     scores = [precision_recall(text, moment.truth) for text, moment in zip(said, moments, strict=True)]
     assert fmean(precision for precision, _ in scores) >= 0.8

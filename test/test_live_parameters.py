@@ -53,7 +53,7 @@ def living(**overrides: Any) -> Iterator[Live]:
 
 
 @pytest.mark.usefixtures("ros")
-def test_what_was_wrong_at_start_is_said_and_the_server_holds_what_is_used() -> None:
+def test_wrong_values_at_start_are_reported_and_the_server_has_the_values_in_use() -> None:
     with living(sample_fps=5, model__dtype="float7", memory__synopsis_slots=20, question__queue=99) as node:
         assert [node.value(name) for name in ("sample_fps", "model.dtype", "question.queue")] == [1.0, "auto", 4]
         assert (node.value("memory.synopsis_slots"), node.value("memory.key_frame_slots")) == (20, 20)
@@ -112,7 +112,7 @@ def test_parameters_of_others_are_none_of_our_business() -> None:
 
 
 @pytest.mark.usefixtures("ros")
-def test_a_defect_in_applying_is_said_and_costs_nothing_else() -> None:
+def test_a_defect_in_applying_is_reported_and_affects_nothing_else() -> None:
     with living() as node:
 
         def defect(_: Settings) -> None:
@@ -142,7 +142,7 @@ def test_what_is_read_at_start_can_be_set_while_nothing_uses_it() -> None:
 
 
 @pytest.mark.usefixtures("ros")
-def test_a_timer_follows_its_period_stops_at_zero_and_rests_when_told() -> None:
+def test_a_timer_follows_its_period_and_stops_at_zero_or_when_paused() -> None:
     node, ticks = Node("ticker", namespace=new_namespace()), []
     executor = SingleThreadedExecutor()
     executor.add_node(node)

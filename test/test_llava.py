@@ -96,7 +96,7 @@ def test_the_answer_is_that_of_plain_transformers_on_the_same_prompt(model, coun
     assert found == [id for id in expected[0].tolist() if id != 2]
 
 
-def test_attention_is_told_in_the_order_of_the_entries(model):
+def test_attention_is_in_the_order_of_the_entries(model):
     snapshot = model.video_memory(frames_of(12), range(12))
     answer = model.answer(snapshot, "What?", 2)
     assert list(answer.attention) == [0.0] * len(snapshot.entries)
@@ -230,7 +230,7 @@ def test_a_damaged_folder_is_named_with_what_is_wrong(folder, damage, words):
     assert "\n" not in sentence
 
 
-def test_a_missing_tower_is_said_with_the_places_that_were_looked_at(folder, monkeypatch):
+def test_a_missing_tower_is_reported_with_the_folders_searched(folder, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     shutil.rmtree(folder.parent / TOWER)
     with pytest.raises(ModelError) as error:

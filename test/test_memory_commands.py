@@ -52,7 +52,7 @@ def forget(engine: Engine, since_s: int = 0, until_s: int = 0, cameras: tuple[st
     return engine.order(lambda commands: commands.forget(scope)).result(30.0)
 
 
-def test_a_paused_engine_takes_nothing_in_and_goes_on_answering(engine: Engine) -> None:
+def test_a_paused_engine_ingests_nothing_and_goes_on_answering(engine: Engine) -> None:
     watch(engine, range(1, 5))
     assert engine.order(MemoryCommands.pause).result(30.0)
     assert not engine.order(MemoryCommands.pause).result(30.0)
@@ -148,7 +148,7 @@ def test_an_answer_under_way_ends_when_what_it_was_made_from_is_forgotten(engine
         (Scope((), -5), "negative"),
     ],
 )
-def test_a_wrong_selection_is_refused_and_nothing_is_forgotten(engine: Engine, scope: Scope, message: str) -> None:
+def test_a_wrong_scope_is_refused_and_nothing_is_forgotten(engine: Engine, scope: Scope, message: str) -> None:
     watch(engine, range(1, 6))
     with pytest.raises(BadScope, match=message):
         engine.order(lambda commands: commands.forget(scope)).result(30.0)
@@ -168,7 +168,7 @@ def test_the_list_is_what_a_question_is_answered_from(engine: Engine) -> None:
         entries(engine, cameras=("nobody",))
 
 
-def test_orders_are_carried_out_between_frames_and_tokens_in_their_order(engine: Engine) -> None:
+def test_commands_run_between_frames_and_tokens_in_their_order(engine: Engine) -> None:
     watch(engine, range(1, 5))
     request = engine.ask(Question("a long story", max_new_tokens=60_000, deadline_s=60.0))
     next(iter(request))
@@ -181,7 +181,7 @@ def test_orders_are_carried_out_between_frames_and_tokens_in_their_order(engine:
     assert request.answer(30.0).error_code is ErrorCode.CANCELLED
 
 
-def test_an_order_that_fails_or_is_withdrawn_costs_nobody_else(engine: Engine) -> None:
+def test_a_command_that_fails_or_is_cancelled_affects_no_other(engine: Engine) -> None:
     def fail(_: MemoryCommands) -> None:
         raise ZeroDivisionError("a defect")
 
@@ -196,7 +196,7 @@ def test_an_order_that_fails_or_is_withdrawn_costs_nobody_else(engine: Engine) -
     assert engine.order(lambda _: "done").result(30.0) == "done"
 
 
-def test_orders_are_refused_before_the_model_is_there_after_it_failed_and_after_the_end(
+def test_commands_are_refused_before_the_model_is_loaded_after_it_failed_and_after_the_end(
     model: VisionLanguageModel,
 ) -> None:
     release = threading.Event()
@@ -227,7 +227,7 @@ def test_orders_are_refused_before_the_model_is_there_after_it_failed_and_after_
             engine.order(MemoryCommands.pause).result(30.0)
 
 
-def test_an_engine_at_rest_still_does_what_is_ordered_and_without_a_worker_says_what_to_do(
+def test_an_inactive_engine_runs_commands_and_without_a_worker_says_what_to_do(
     model: VisionLanguageModel,
 ) -> None:
     engine = Engine(

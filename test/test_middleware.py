@@ -80,7 +80,7 @@ def test_the_remedy_is_that_of_the_middleware_in_use(native: None, rmw: str, wor
     assert all(word in sentence for word in (*words, "publish reliable", "image.transport: compressed"))
 
 
-def test_a_process_that_has_a_profile_is_told_of_the_other_one_only(native: None) -> None:
+def test_a_process_with_a_profile_gets_the_remedy_for_the_other_one_only(native: None) -> None:
     assert "both processes" in middleware.remedy("rmw_fastrtps_cpp", {})
     assert "both processes" in middleware.remedy("rmw_fastrtps_cpp", {"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"})
     configured = middleware.remedy("rmw_fastrtps_cpp", {"FASTRTPS_DEFAULT_PROFILES_FILE": "mine.xml"})
@@ -102,7 +102,7 @@ def test_the_fast_dds_profile_has_room_for_several_of_the_largest_images() -> No
     assert root.find(".//p:participant", names).get("is_default_profile") == "true"  # type: ignore[union-attr]
 
 
-def test_this_middleware_takes_its_profile_without_a_complaint() -> None:
+def test_this_middleware_accepts_its_profile_without_a_warning() -> None:
     """A process with a node, by the files themselves: a name that the middleware does not know would be reported."""
     family = middleware.family_of(middleware.identifier())
     if family is None:

@@ -77,7 +77,7 @@ def test_the_status_accounts_for_every_frame(robot: Robot) -> None:
     assert 0 < duration_ns(status.encode_p50) <= duration_ns(status.encode_p95)
 
 
-def test_the_status_and_the_reply_say_what_was_read_ahead(robot: Robot) -> None:
+def test_the_status_and_the_reply_report_the_cached_tokens(robot: Robot) -> None:
     robot.see([280, 281, 290, 291])
     robot.wait_for(lambda: stamp_ns(robot.status.cached_until) == 291 * SECOND)
     before = robot.fresh_status()

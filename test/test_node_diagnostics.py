@@ -98,7 +98,7 @@ def test_a_camera_without_publisher_a_good_one_and_one_that_falls_silent(node: N
     monitor.stream(lambda: monitor.level("camera camera") is Level.OK)
 
 
-def test_the_memory_and_the_model_tell_their_figures(monitor: Monitor) -> None:
+def test_memory_and_model_report_their_figures(monitor: Monitor) -> None:
     monitor.stream(
         lambda: int(monitor.value("memory", "slots taken in") if monitor.text("memory") != "empty" else 0) > 1
     )
@@ -148,7 +148,7 @@ def test_ages_and_stamps_are_those_of_simulated_time(tmp_path: Path) -> None:
         assert 0 < float(robot.value("camera camera", "frame age [s]")) < 30
 
 
-def test_a_model_that_cannot_be_had_is_an_error_with_the_reason(tmp_path: Path) -> None:
+def test_a_model_that_fails_to_load_is_an_error_with_the_reason(tmp_path: Path) -> None:
     with NodeProcess(tmp_path, FAST, model=str(tmp_path / "nowhere")) as node, Monitor(node.namespace) as robot:
         robot.wait_for(lambda: robot.level("model") is Level.ERROR)
         assert "nowhere" in robot.text("model")

@@ -102,7 +102,7 @@ def test_a_resolution_that_changes_in_mid_stream_goes_on(robot: Robot, node: Nod
     assert "image size changed" in node.log
 
 
-def test_a_question_before_the_first_frame_is_told_so(tmp_path: Path) -> None:
+def test_a_question_before_the_first_frame_is_answered_no_frames(tmp_path: Path) -> None:
     with NodeProcess(tmp_path) as node, Robot(node.namespace) as robot:
         reply = robot.ask_when_ready(robot.request("What is there?"), START_S)
     assert reply.error_code == reply.NO_FRAMES
@@ -120,7 +120,7 @@ def broken_model(folder: Path, what: str) -> str:
 
 
 @pytest.mark.parametrize(("what", "said"), [("missing", "nowhere"), ("corrupt", "model.safetensors")])
-def test_a_model_that_cannot_be_had_leaves_a_node_that_says_why(tmp_path: Path, what: str, said: str) -> None:
+def test_a_model_that_fails_to_load_leaves_a_node_that_says_why(tmp_path: Path, what: str, said: str) -> None:
     model = broken_model(tmp_path, what)
     with NodeProcess(tmp_path, model=model) as node, Robot(node.namespace) as robot:
         reply = robot.ask_when_ready(robot.request("What is there?"), START_S)
@@ -142,7 +142,7 @@ def test_a_model_folder_is_loaded_by_its_path(tmp_path: Path) -> None:
         assert robot.status.model == model
 
 
-def test_cuda_asked_for_where_there_is_none_is_said(tmp_path: Path) -> None:
+def test_a_missing_cuda_device_is_reported(tmp_path: Path) -> None:
     import torch
 
     if torch.cuda.is_available():
@@ -225,7 +225,7 @@ def test_a_clock_out_of_range_is_ignored(tmp_path: Path) -> None:
         assert node.process.poll() is None
 
 
-def test_a_second_node_of_the_same_name_is_noticed(tmp_path: Path) -> None:
+def test_a_second_node_of_the_same_name_is_reported(tmp_path: Path) -> None:
     space = new_namespace()
     with (
         NodeProcess(tmp_path, namespace=space) as first,
@@ -238,7 +238,7 @@ def test_a_second_node_of_the_same_name_is_noticed(tmp_path: Path) -> None:
         assert "start one of them with --ros-args -r __ns:=/NAMESPACE" in first.log + second.log
 
 
-def test_a_node_of_another_name_that_offers_the_same_service_is_noticed(tmp_path: Path) -> None:
+def test_a_node_of_another_name_that_offers_the_same_service_is_reported(tmp_path: Path) -> None:
     space = new_namespace()
     with (
         NodeProcess(tmp_path, namespace=space) as first,

@@ -79,7 +79,7 @@ def waiting() -> Iterator[Life]:
         yield made
 
 
-def test_an_unconfigured_node_hears_nothing_and_tells_who_asks_what_to_do(waiting: Life) -> None:
+def test_an_unconfigured_node_subscribes_to_nothing_and_answers_what_to_do(waiting: Life) -> None:
     status = waiting.wait_for_state(MemoryStatus.UNCONFIGURED)
     reply = waiting.question()
     assert waiting.manager.state == "unconfigured"

@@ -81,7 +81,7 @@ def see_more(robot: Operator, count: int) -> None:
     robot.see(range(start, start + count))
 
 
-def test_descriptors_tell_what_can_change_within_which_range(robot: Operator) -> None:
+def test_descriptors_give_the_range_and_whether_it_can_change(robot: Operator) -> None:
     names = [spec.name for spec in PARAMETERS]
     described = robot.call("DescribeParameters", names=names).descriptors
     for spec, descriptor in zip(PARAMETERS, described, strict=True):

@@ -167,7 +167,7 @@ def test_a_stream_has_the_star_memory_of_the_naive_one_by_the_rule_of_the_paper(
 
 
 @pytest.mark.parametrize("policy", ["star", "recent", "uniform"])
-def test_nothing_that_is_forgotten_is_shown_or_held(policy: str) -> None:
+def test_forgotten_slots_are_neither_in_the_snapshot_nor_in_memory(policy: str) -> None:
     memory = filled(empty(policy), 12, ("a", "b"))
     before = memory.slots_seen
     lost = memory.forget(Scope(("a",), 8 * SECOND, 17 * SECOND))
@@ -191,7 +191,7 @@ def test_nothing_that_is_forgotten_is_shown_or_held(policy: str) -> None:
     assert (memory.slots_seen, memory.entries, memory.bytes if policy != "star" else 0) == (0, 0, 0)
 
 
-def test_the_abstract_memory_is_shown_and_goes_as_a_whole() -> None:
+def test_the_abstract_memory_is_selected_and_forgotten_as_a_whole() -> None:
     memory = filled(StarMemory(SIZES, STAR, attention()), 10, ("a", "b"))
 
     def abstract(*scope) -> int:

@@ -61,7 +61,7 @@ def features(model: Qwen2VL) -> list[tuple[Tensor, Tensor]]:
 
 
 @pytest.mark.parametrize("chunk", [3, 64, 10_000])
-def test_a_question_on_what_was_read_in_portions_is_answered_as_a_uncached_one(model, features, chunk: int) -> None:
+def test_a_question_on_a_chunked_prefill_is_answered_as_an_uncached_one(model, features, chunk: int) -> None:
     snapshot = memory_of(model, features, 9).snapshot()
     prefix = model.prefix_cache()
     assert not prefix.ready
@@ -79,9 +79,7 @@ def test_a_question_on_what_was_read_in_portions_is_answered_as_a_uncached_one(m
 
 @pytest.mark.parametrize("chunk", [3, 64, 10_000])
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_prompt_that_an_answer_reads_in_portions_is_the_one_read_at_once(
-    model, features, chunk: int, shared: bool
-) -> None:
+def test_a_prompt_prefilled_in_chunks_equals_one_prefilled_at_once(model, features, chunk: int, shared: bool) -> None:
     snapshot = memory_of(model, features, 9).snapshot()
     prefix = model.prefix_cache()
     prefix.set_snapshot(snapshot)
@@ -125,7 +123,7 @@ def test_an_answer_cut_short_or_never_begun_leaves_nothing_behind(model, feature
 
 
 @pytest.mark.parametrize("read", [0, 1, 40])
-def test_a_question_reads_what_is_left_and_leaves_it_to_the_next(model, features, read: int) -> None:
+def test_a_question_prefills_what_remains_and_the_next_reuses_it(model, features, read: int) -> None:
     snapshot = memory_of(model, features, 7).snapshot()
     prefix = model.prefix_cache()
     prefix.set_snapshot(snapshot)
@@ -138,7 +136,7 @@ def test_a_question_reads_what_is_left_and_leaves_it_to_the_next(model, features
     assert prefix.ready
 
 
-def test_the_instruction_may_change_and_what_was_seen_stays_read(model, features) -> None:
+def test_the_memory_stays_cached_when_the_instruction_changes(model, features) -> None:
     memory = memory_of(model, features, 7)
     snapshot, prefix = memory.snapshot(), model.prefix_cache()
     whole(model, prefix, snapshot)
@@ -159,7 +157,7 @@ def test_the_instruction_may_change_and_what_was_seen_stays_read(model, features
         prefix.end_answer()
 
 
-def test_leading_tokens_that_are_equal_stay_read(model, features) -> None:
+def test_equal_leading_tokens_stay_cached(model, features) -> None:
     """While a memory is not full and not scaled, a slot more leaves DAM as it was but for its end."""
     memory = FlashMemory(FlashMemoryConfig(csm_slots=9, dam_slots=9, horizon_slots=0))
     prefix = model.prefix_cache()
@@ -216,7 +214,7 @@ def test_newer_slots_follow_the_memory_where_they_would_stand_in_one_prompt(mode
     assert_equal_answers(model.answer(snapshot, "And before?", 6), answer)
 
 
-def test_in_stable_order_most_stays_read_and_the_answer_is_that_of_the_prompt_so_ordered(model, features) -> None:
+def test_in_stable_order_most_tokens_stay_cached_and_the_answer_is_that_of_that_order(model, features) -> None:
     memory = FlashMemory(FlashMemoryConfig(csm_slots=5, dam_slots=3, horizon_slots=0))
     trained, stable = model.prefix_cache(), model.prefix_cache()
     kept = {"trained": 0, "stable": 0, "all": 0}
@@ -277,7 +275,7 @@ def test_nothing_of_what_is_cleared_survives_even_when_an_answer_had_it(tiny: Qw
     assert prefix.ready
 
 
-def test_what_it_takes_is_known_before_and_does_not_grow_with_the_questions(tiny: Qwen2VL) -> None:
+def test_the_size_of_the_cache_is_known_before_and_does_not_grow_with_the_questions(tiny: Qwen2VL) -> None:
     snapshot = memory_of(tiny, features_of(tiny), 7).snapshot()
     prefix = tiny.prefix_cache()
     whole(tiny, prefix, snapshot)

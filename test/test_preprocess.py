@@ -169,7 +169,7 @@ def extent(lit: np.ndarray) -> tuple[int, int]:
 
 @pytest.mark.parametrize("first", [(720, 1280), (480, 640), (640, 480)])
 @pytest.mark.parametrize("other", [(720, 1280), (480, 640), (640, 480), (600, 600), (300, 1200)])
-def test_a_camera_of_other_proportions_is_not_distorted(first: tuple[int, int], other: tuple[int, int]) -> None:
+def test_a_camera_of_another_aspect_ratio_is_not_distorted(first: tuple[int, int], other: tuple[int, int]) -> None:
     preprocessor = Preprocessor()
     grid = preprocessor.grid(*first)
     pixels = preprocessor.pixels([disc(*other)] * 2, grid, CPU)[0, 0].numpy()
@@ -181,7 +181,7 @@ def test_a_camera_of_other_proportions_is_not_distorted(first: tuple[int, int], 
     assert 1 / allowed < height / width < allowed
 
 
-def test_beside_a_picture_of_other_proportions_there_is_nothing_to_see() -> None:
+def test_letterbox_bars_are_of_the_mean_colour() -> None:
     preprocessor, grid = Preprocessor(), Grid(24, 36)
     size, frame = (24 * 14, 36 * 14), scene(640, 480)
     shown = preprocessor.content_size(640, 480, size)
@@ -195,7 +195,7 @@ def test_beside_a_picture_of_other_proportions_there_is_nothing_to_see() -> None
 
 
 @pytest.mark.parametrize("size", [(480, 640), (720, 1280), (61, 90), (300, 1200)])
-def test_a_camera_of_the_same_proportions_fills_the_grid(size: tuple[int, int]) -> None:
+def test_a_camera_of_the_same_aspect_ratio_fills_the_grid(size: tuple[int, int]) -> None:
     preprocessor = Preprocessor()
     whole = preprocessor.final_size(*size)
     for scale in (1, 2, 3):

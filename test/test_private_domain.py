@@ -35,7 +35,7 @@ def path() -> str:
     return os.pathsep.join(filter(None, [PACKAGE_FOLDER, os.environ.get("PYTHONPATH", "")]))
 
 
-def test_a_domain_is_free_again_after_its_use_and_when_all_are_taken_this_is_said(
+def test_a_domain_is_free_again_after_its_use_and_an_error_says_when_all_are_taken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with reserved_domain() as domain:

@@ -54,7 +54,7 @@ def snapshot_of(model, dam_slots: int = 2, csm_slots: int = SLOTS) -> MemorySnap
     )
 
 
-def test_the_age_of_each_entry_is_told_in_words_before_it(model) -> None:
+def test_age_tokens_stand_before_each_entry(model) -> None:
     shown = snapshot_of(model)
     last = [10**15 - minutes * 60 * 10**9 for minutes in range(len(shown.entries))]
     aged = replace(
@@ -313,7 +313,7 @@ def test_an_untrained_model_talks_for_as_long_as_it_is_asked_to(model, snapshot)
     assert len(list(model.answer(snapshot, "A long story", 2000))) == 2000
 
 
-def test_characters_are_given_whole(tokenizer):
+def test_tokens_give_whole_characters(tokenizer):
     text = "é 你 🤖 ok"
     stream = TextStream(tokenizer.decode)
     pieces = [stream.push(id) for id in plain_ids(tokenizer, text)]

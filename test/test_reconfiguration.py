@@ -28,7 +28,7 @@ def sized(engine: Engine, csm_slots: int, dam_slots: int, config: EngineConfig =
     return engine.status().memory
 
 
-def test_frames_are_taken_in_at_the_new_rate(model: VisionLanguageModel) -> None:
+def test_frames_are_ingested_at_the_new_rate(model: VisionLanguageModel) -> None:
     with running(CONFIG, lambda: model) as (engine, warnings):
         watch(engine, range(1, 11))
         engine.reconfigure(replace(CONFIG, sample_fps=0.5))
@@ -106,7 +106,7 @@ def test_exemplars_recent_slots_and_the_horizon_follow(model: VisionLanguageMode
     assert sizes[1] < sizes[2] < sizes[3]
 
 
-def test_a_memory_for_which_there_is_no_room_stays_as_it_was_and_says_so(model: VisionLanguageModel) -> None:
+def test_a_memory_that_does_not_fit_stays_as_it_was_and_is_reported(model: VisionLanguageModel) -> None:
     with running(CONFIG, lambda: model) as (engine, warnings):
         watch(engine, range(1, 21))
         before = engine.status().memory

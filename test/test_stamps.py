@@ -44,7 +44,7 @@ def test_a_bag_that_loops_again_and_again_is_counted_each_time() -> None:
     assert camera.jumps_back == 4
 
 
-def test_a_jump_that_is_not_followed_is_told_once_and_its_frames_are_late_until_they_catch_up() -> None:
+def test_a_jump_that_is_not_followed_is_reported_once_and_its_frames_are_late_until_they_catch_up() -> None:
     stamps_found = classes([*hertz(10, 50_000, 60_000), *hertz(10, 40_000, 65_000)], IGNORED)[100:]
     assert stamps_found.count(Stamp.JUMP) == 1
     assert stamps_found[20] is Stamp.JUMP
@@ -127,7 +127,7 @@ def test_accepted_stamps_only_go_back_at_a_jump_or_a_return(seconds: list[int], 
         assert camera.newest_ns == newest
 
 
-def test_a_leap_ahead_is_told_and_followed() -> None:
+def test_a_leap_forward_is_reported_and_followed() -> None:
     camera = watch()
     stamps_found = [camera.classify(stamp * SECOND) for stamp in (10, 11, 12, 7212, 7213)]
     assert stamps_found == [Stamp.NEWER] * 3 + [Stamp.LEAP, Stamp.NEWER]

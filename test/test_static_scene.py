@@ -100,7 +100,7 @@ def nearest(memory: FlashMemory, low: torch.Tensor) -> float:
     return float((shown - low.flatten()).norm(dim=1).min() / low.norm())
 
 
-def test_a_scene_that_rests_is_encoded_once_and_stands_for_all_of_its_time(household: Any) -> None:
+def test_a_static_scene_is_encoded_once_and_its_slot_extended(household: Any) -> None:
     stream = Stream(household, LIMITS).show([view(k) for k in range(40)])
     memory = stream.memory
     assert stream.shares == (4, 36)  # the second time after static.max_interval_s
@@ -110,7 +110,7 @@ def test_a_scene_that_rests_is_encoded_once_and_stands_for_all_of_its_time(house
     assert memory.newest == (40 * FRAME_NS, 40 * FRAME_NS)
 
 
-def test_an_open_gate_encodes_every_slot(household: Any) -> None:
+def test_a_threshold_of_zero_encodes_every_slot(household: Any) -> None:
     assert Stream(household, OPEN).show([view(k) for k in range(12)]).shares == (12, 0)
 
 
@@ -162,13 +162,13 @@ def test_a_patch_that_changes_is_seen_wherever_it_lies(size: tuple[int, int], co
         assert largest_change(block_means(after), block_means(before)) > LIMITS.threshold
 
 
-def test_pictures_of_another_size_do_not_rest(household: Any) -> None:
+def test_images_of_another_size_are_not_static(household: Any) -> None:
     stream = Stream(household, LIMITS).show([np.full((448, 448, 3), 80, np.uint8)] * 4)
     counts = stream.show([np.full((480, 640, 3), 80, np.uint8)] * 2).mailbox.counts()
     assert (counts.encoded, counts.static, counts.resolution_changes) == (4, 2, 1)
 
 
-def test_what_is_forgotten_of_a_rest_takes_the_slot_it_rests_on_with_it(household: Any) -> None:
+def test_forgetting_part_of_a_static_scene_forgets_its_slot(household: Any) -> None:
     stream = Stream(household, LIMITS).show([view(k) for k in range(12)])
     since = Interval(8 * FRAME_NS, 9 * FRAME_NS)
     stream.ingest.forget("camera", since)
@@ -178,7 +178,7 @@ def test_what_is_forgotten_of_a_rest_takes_the_slot_it_rests_on_with_it(househol
     assert stream.memory.first_ns == 13 * FRAME_NS
 
 
-def test_a_memory_that_lost_the_slot_behind_the_gates_back_gets_another(household: Any) -> None:
+def test_a_static_scene_whose_slot_is_gone_from_the_memory_is_encoded_again(household: Any) -> None:
     stream = Stream(household, LIMITS).show([view(k) for k in range(6)])
     stream.memory.reset()
     assert stream.show([view(k) for k in range(6, 8)]).shares == (4, 4)

@@ -146,7 +146,7 @@ def test_a_jump_is_followed_by_frames_that_come_after_a_pause(model: VisionLangu
         assert balanced(engine.status().frames)
 
 
-def test_frames_offered_at_once_after_a_jump_are_still_told_from_those_before(model: VisionLanguageModel) -> None:
+def test_frames_offered_at_once_after_a_jump_are_still_separated_from_those_before(model: VisionLanguageModel) -> None:
     """The worker sees none of the frames that told of the jump: it is busy, two wait, and they replace each other."""
     with running(jumping(JumpBack.FORK), lambda: model) as (engine, _):
         watch(engine, range(100, 104))

@@ -70,7 +70,7 @@ def test_before_it_is_ready_the_model_has_encoded_and_answered_and_nothing_is_re
         assert not warnings
 
 
-def test_the_first_question_is_read_in_as_many_steps_as_the_others(model) -> None:
+def test_the_first_question_is_prefilled_in_as_many_chunks_as_the_others(model) -> None:
     read: list[int] = []
     language: Any = model
     config = replace(CONFIG, max_new_tokens=1, prefix_cache=PrefixCacheConfig(max_mib=0))
@@ -95,7 +95,7 @@ def test_it_can_be_switched_off(model) -> None:
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("no room"), RuntimeError("a broken kernel")])
-def test_a_failing_one_is_said_and_counted_and_the_engine_is_ready_all_the_same(model, error: Exception) -> None:
+def test_a_failed_warm_up_is_reported_and_counted_and_the_engine_is_ready(model, error: Exception) -> None:
     whole = model.encode
 
     def failing(*_: Any) -> Any:
