@@ -10,7 +10,8 @@ from dataclasses import replace
 from tiny_engine import CONFIG, SECOND, ask, model, running, wait_until, watch
 
 from flash_vstream_ros.engine.answering.question import ErrorCode, Question
-from flash_vstream_ros.engine.engine import Engine, EngineHooks
+from flash_vstream_ros.engine.engine import Engine
+from flash_vstream_ros.engine.hooks import EngineHooks
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.models.interface import ModelError, VisionLanguageModel
 from flash_vstream_ros.models.load import load_model

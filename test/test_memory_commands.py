@@ -24,7 +24,8 @@ from tiny_engine import (
 from flash_vstream_ros.engine.answering.question import ErrorCode, Question
 from flash_vstream_ros.engine.control.command_queue import Command, NotReady
 from flash_vstream_ros.engine.control.memory_commands import MemoryCommands
-from flash_vstream_ros.engine.engine import Engine, EngineHooks
+from flash_vstream_ros.engine.engine import Engine
+from flash_vstream_ros.engine.hooks import EngineHooks
 from flash_vstream_ros.engine.ingest.mailbox import Frame
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.engine.status import MemoryStats, news

@@ -11,7 +11,8 @@ from tiny_engine import CONFIG, SECOND, ask, model, picture, running, settled, w
 
 from flash_vstream_ros.engine.answering.question import ErrorCode, Question
 from flash_vstream_ros.engine.config import EngineConfig
-from flash_vstream_ros.engine.engine import Engine, EngineHooks
+from flash_vstream_ros.engine.engine import Engine
+from flash_vstream_ros.engine.hooks import EngineHooks
 from flash_vstream_ros.engine.ingest.mailbox import Frame, Mailbox
 from flash_vstream_ros.engine.status import MemoryStats
 from flash_vstream_ros.memory.config import FlashMemoryConfig

@@ -12,7 +12,8 @@ import pytest
 
 from flash_vstream_ros.engine.answering.question import Answer, Question
 from flash_vstream_ros.engine.config import EngineConfig
-from flash_vstream_ros.engine.engine import Engine, EngineHooks
+from flash_vstream_ros.engine.engine import Engine
+from flash_vstream_ros.engine.hooks import EngineHooks
 from flash_vstream_ros.engine.ingest.mailbox import Frame, FrameCounts
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.memory.config import FlashMemoryConfig

@@ -31,7 +31,8 @@ def ask(model: str, device: str, warm_up: bool) -> list[float]:
     from flash_vstream_ros.engine.answering.prefix_cache_config import PrefixCacheConfig
     from flash_vstream_ros.engine.answering.question import ErrorCode, Question
     from flash_vstream_ros.engine.config import EngineConfig
-    from flash_vstream_ros.engine.engine import Engine, EngineHooks
+    from flash_vstream_ros.engine.engine import Engine
+    from flash_vstream_ros.engine.hooks import EngineHooks
     from flash_vstream_ros.engine.ingest.mailbox import Frame
     from flash_vstream_ros.models.load import load_model
     from flash_vstream_ros.process import set_torch_threads

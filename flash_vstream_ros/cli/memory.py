@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from flash_vstream_ros.client import AskClient
 
 TRIGGERS = {
-    "pause": "take in no more frames; questions are still answered",
-    "resume": "take in frames again",
+    "pause": "drop further frames; questions are still answered",
+    "resume": "encode frames again",
     "reset": "forget everything",
 }
 

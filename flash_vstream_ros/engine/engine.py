@@ -16,15 +16,14 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
 
-from flash_vstream_ros.memory.scope import BadScope, check_scope
 from flash_vstream_ros.models.interface import VisionLanguageModel
 
-from .answering.question import Answer, ErrorCode, Question
+from .answering.question import Answer, ErrorCode, Question, problem_of
 from .answering.request import Request
 from .answering.request_queue import RequestQueue
 from .answering.throughput import PrefillThroughput
@@ -33,6 +32,7 @@ from .config import EngineConfig
 from .context import Context
 from .control.command_queue import Command, CommandQueue
 from .control.memory_commands import MemoryCommands
+from .hooks import EngineHooks
 from .ingest.mailbox import Frame, Mailbox
 from .ingest.stamps import stamp_problem
 from .memory_policies import memory_of
@@ -46,26 +46,6 @@ Result = TypeVar("Result")
 STOP_TIMEOUT_S = 10.0
 LOAD_STOP_TIMEOUT_S = 0.5  # loading cannot be interrupted, and takes minutes
 SHUTTING_DOWN = Answer(ErrorCode.CANCELLED, "the node is shutting down")
-
-
-def _do_nothing() -> None:
-    pass
-
-
-@dataclass(frozen=True)
-class EngineHooks:
-    """What the engine calls in the program around it.
-
-    `info` and `warn` get log lines; `advise` returns what to append to a refusal in a given state. `loaded` is called
-    on the worker's thread when the model is loaded, `unloaded` before it is freed: a program may adjust the process
-    there, for example its garbage collection.
-    """
-
-    info: Callable[[str], None]
-    warn: Callable[[str], None]
-    advise: Callable[[State], str] = lambda _: ""
-    loaded: Callable[[], None] = _do_nothing
-    unloaded: Callable[[], None] = _do_nothing
 
 
 class Engine:
@@ -172,7 +152,7 @@ class Engine:
         """Queue a question. Never waits; a question that is refused comes back finished, with the reason."""
         newest_ns = max(mailbox.counts().newest_ns for mailbox in self._mailboxes.values())
         request = Request(question, question.deadline_s or self._config.deadline_s, newest_ns)
-        invalid = self._invalid(question)
+        invalid = problem_of(question, self._config.cameras, self._config.max_question_chars)
         refusal = Answer(ErrorCode.INVALID_REQUEST, invalid) if invalid else None
         with self._lock:  # a state change comes before the check, or after the push and then ends the request
             state = self.state
@@ -245,21 +225,6 @@ class Engine:
             return SHUTTING_DOWN
         sentence = NOT_READY[state].format(failure=self._failure) + self._hooks.advise(state)
         return Answer(ErrorCode.NOT_READY, sentence)
-
-    def _invalid(self, question: Question) -> str:
-        """Why a question cannot be answered whatever the state; "" if it can."""
-        max_chars = self._config.max_question_chars
-        if not question.text.strip():
-            return "the question is empty"
-        if len(question.text) > max_chars:
-            return f"the question has {len(question.text)} characters; question.max_chars allows {max_chars}"
-        try:
-            check_scope(question.scope, self._config.cameras)
-        except BadScope as error:
-            return str(error)
-        if question.deadline_s < 0:
-            return "the deadline is negative; give the time allowed, or zero for the default"
-        return ""
 
     def _run_thread(self) -> None:
         try:

@@ -9,7 +9,8 @@ import gc
 import sys
 from collections.abc import Sequence
 
-from flash_vstream_ros.engine.engine import Engine, EngineHooks
+from flash_vstream_ros.engine.engine import Engine
+from flash_vstream_ros.engine.hooks import EngineHooks
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.engine.status import Status
 from flash_vstream_ros.engine.throttled_log import ThrottledLog

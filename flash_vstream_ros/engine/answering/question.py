@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from flash_vstream_ros.memory.scope import EVERYTHING, Scope
+from flash_vstream_ros.memory.scope import EVERYTHING, BadScope, Scope, check_scope
 from flash_vstream_ros.memory.slot import MemoryEntry
 from flash_vstream_ros.models.model_kind import ModelKind
 
@@ -63,3 +64,18 @@ class Answer:
     lag_slots: int = 0  # slots in the memory that the answer does not cover
     time_to_first_token_s: float = 0.0
     duration_s: float = 0.0
+
+
+def problem_of(question: Question, cameras: Sequence[str], max_chars: int) -> str:
+    """Why a question to an engine with these cameras cannot be answered whatever its state; "" if it can."""
+    if not question.text.strip():
+        return "the question is empty"
+    if len(question.text) > max_chars:
+        return f"the question has {len(question.text)} characters; question.max_chars allows {max_chars}"
+    try:
+        check_scope(question.scope, cameras)
+    except BadScope as error:
+        return str(error)
+    if question.deadline_s < 0:
+        return "the deadline is negative; give the time allowed, or zero for the default"
+    return ""
