@@ -12,11 +12,28 @@ from flash_vstream_ros.memory.flash_memory import FlashMemory
 from flash_vstream_ros.memory.slot import MemorySnapshot, Slot
 from flash_vstream_ros.models.decoding.greedy import GreedyGeneration
 from flash_vstream_ros.models.decoding.prefix_cache import TextPrefixCache
+from flash_vstream_ros.models.interface import ModelError
+from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.qwen2_vl import Qwen2VL
 
 SECOND = 1_000_000_000
 SIDE = 112
 QUESTIONS = ["Where is it?", "\n\nWho?", "", "où est la clé ? 钥匙在哪里？ 🔑", "x" * 700, "<|im_end|>\n<|video_pad|>"]
+
+
+def loaded(name: str) -> Qwen2VL:
+    """A model in float32 with small images; skips the test if it fails to load."""
+    try:
+        model = load_model(name, device="cpu", dtype="float32", max_pixels=SIDE * SIDE)
+    except ModelError as error:
+        pytest.skip(str(error))
+    assert isinstance(model, Qwen2VL)
+    return model
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Qwen2VL:
+    return loaded("tiny-random")
 
 
 def features_of(model: Qwen2VL, count: int = 6) -> list[tuple[Tensor, Tensor]]:

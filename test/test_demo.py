@@ -52,7 +52,7 @@ def test_the_demo_asks_over_the_wire_and_writes_what_it_prints(tmp_path: Path) -
         assert asked["question"].split()[0] in done.stdout
     assert sum(asked["right"] for asked in report["questions"]) >= 5
     frames, memory = report["frames"], report["memory"]
-    assert frames["received"] == frames["encoded"] + frames["gated"] + frames["dropped"]
+    assert frames["received"] == frames["encoded"] + frames["static"] + frames["gated"] + frames["dropped"]
     assert frames["received"] >= 400
     assert 0 < memory["entries"] <= memory["capacity"]
     assert memory["tokens"] > 0 < memory["bytes"]

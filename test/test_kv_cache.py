@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from memory_slots import (
-    SIDE,
     features_of,
     memory_of,
+    tiny,
 )
 
 from flash_vstream_ros.models.decoding.kv_cache import BLOCK, InPlaceCache
-from flash_vstream_ros.models.interface import ModelError
-from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.qwen2_vl import Qwen2VL
 
-
-def _model(name: str) -> Qwen2VL:
-    try:
-        model = load_model(name, device="cpu", dtype="float32", max_pixels=SIDE * SIDE)
-    except ModelError as error:
-        pytest.skip(str(error))
-    assert isinstance(model, Qwen2VL)
-    return model
-
-
-@pytest.fixture(scope="module")
-def tiny() -> Qwen2VL:
-    return _model("tiny-random")
+__all__ = ["tiny"]  # fixtures
 
 
 def test_a_cache_gives_back_what_was_put_in_whatever_is_cut_off_between() -> None:

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from tiny_engine import (
     CONFIG,
+    ROOMY,
     SECOND,
     ask,
     balanced,
     entries,
+    model,
     running,
     seconds_of,
     settled,
@@ -29,17 +31,10 @@ from flash_vstream_ros.engine.hooks import EngineHooks
 from flash_vstream_ros.engine.ingest.mailbox import Frame
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.engine.status import MemoryStats, news
-from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.memory.scope import BadScope, Scope
 from flash_vstream_ros.models.interface import ModelError, VisionLanguageModel
-from flash_vstream_ros.models.load import load_model
 
-ROOMY = replace(CONFIG, memory=FlashMemoryConfig(csm_slots=60, dam_slots=30))
-
-
-@pytest.fixture(scope="module")
-def model() -> VisionLanguageModel:
-    return load_model("tiny-random", device="cpu", max_pixels=112 * 112)
+__all__ = ["model"]  # fixtures
 
 
 @pytest.fixture

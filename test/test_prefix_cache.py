@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from memory_slots import (
     QUESTIONS,
     SECOND,
-    SIDE,
     assert_equal_answers,
     features_of,
+    loaded,
     memory_of,
     slot_of,
+    tiny,
     whole,
 )
 from torch import Tensor
@@ -28,31 +29,17 @@ from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.memory.slot import MemorySnapshot
 from flash_vstream_ros.models.decoding.greedy import GreedyGeneration, Prefill
 from flash_vstream_ros.models.decoding.prefix_cache import reordered, stable_order
-from flash_vstream_ros.models.interface import ModelError
-from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.prompt import INSTRUCTION
 from flash_vstream_ros.models.qwen2_vl import Qwen2VL
 
-
-def _model(name: str) -> Qwen2VL:
-    try:
-        model = load_model(name, device="cpu", dtype="float32", max_pixels=SIDE * SIDE)
-    except ModelError as error:
-        pytest.skip(str(error))
-    assert isinstance(model, Qwen2VL)
-    return model
+__all__ = ["tiny"]  # fixtures
 
 
 @pytest.fixture(scope="module", params=["tiny-random", "household"])
 def model(request: pytest.FixtureRequest) -> Iterator[Qwen2VL]:
-    model = _model(request.param)
+    model = loaded(request.param)
     yield model
     model.instruction = INSTRUCTION
-
-
-@pytest.fixture(scope="module")
-def tiny() -> Qwen2VL:
-    return _model("tiny-random")
 
 
 @pytest.fixture

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pytest
 from tiny_engine import (
-    CONFIG,
+    ROOMY,
     SECOND,
     Failing,
     ask,
     balanced,
     entries,
+    model,
     picture,
     running,
     seconds_of,
@@ -25,17 +26,10 @@ from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.control.memory_commands import MemoryCommands
 from flash_vstream_ros.engine.ingest.mailbox import Frame
 from flash_vstream_ros.engine.ingest.stamps import JumpBack
-from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.models.interface import VisionLanguageModel
-from flash_vstream_ros.models.load import load_model
 
-ROOMY = replace(CONFIG, memory=FlashMemoryConfig(csm_slots=60, dam_slots=30))
-
-
-@pytest.fixture(scope="module")
-def model() -> VisionLanguageModel:
-    return load_model("tiny-random", device="cpu", max_pixels=112 * 112)
+__all__ = ["model"]  # fixtures
 
 
 def jumping(choice: JumpBack, **changes: object) -> EngineConfig:

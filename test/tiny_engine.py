@@ -5,13 +5,15 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from flash_vstream_ros.engine.answering.question import Answer, Question
 from flash_vstream_ros.engine.config import EngineConfig
+from flash_vstream_ros.engine.control.command_queue import NotReady
 from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.engine.hooks import EngineHooks
 from flash_vstream_ros.engine.ingest.mailbox import Frame, FrameCounts
@@ -24,6 +26,7 @@ from flash_vstream_ros.models.load import load_model
 
 SECOND = 1_000_000_000
 CONFIG = EngineConfig(memory=FlashMemoryConfig(csm_slots=6, dam_slots=3), max_new_tokens=8)
+ROOMY = replace(CONFIG, memory=FlashMemoryConfig(csm_slots=60, dam_slots=30))  # nothing is merged
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +78,8 @@ def watch(
     for number in numbers:
         engine.offer(frame(number, camera, size, step_ns))
         wait_until(lambda: settled(engine))
+    with suppress(NotReady):
+        engine.order(lambda _: None).result(30.0)  # the status of the memory follows the count of its frames
 
 
 def ask(engine: Engine, text: str = "What is there?", **fields) -> Answer:  # type: ignore[no-untyped-def]

@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 
-from flash_vstream_ros.models.model_kind import CONFIG_KEY
-from flash_vstream_ros.models.names import HOUSEHOLD, HOUSEHOLD_FOLDER, PUBLISHED_MODEL
+from flash_vstream_ros.models.names import PUBLISHED_MODEL, is_demo_model
 from flash_vstream_ros.process import importing
 
 from .argument_types import count, count_or_zero, positive, question, text
@@ -104,12 +102,3 @@ def run(args: argparse.Namespace) -> int:
         return 1
     print(json.dumps(result, indent=2, ensure_ascii=False) if args.json else result["answer"])
     return 0
-
-
-def is_demo_model(name: str) -> bool:
-    """Whether the model was trained on the demo's simulator, and needs the settings that it was trained with."""
-    folder = HOUSEHOLD_FOLDER if name == HOUSEHOLD else Path(name).expanduser()
-    try:
-        return bool(json.loads((folder / "config.json").read_text(encoding="utf-8")).get(CONFIG_KEY))
-    except (OSError, ValueError, AttributeError):
-        return False  # loading it says what is wrong

@@ -16,11 +16,11 @@ from flash_vstream_ros.models.household_settings import LOADING, MEMORY, THREADS
 from flash_vstream_ros.models.llava.flash_vstream_llava import FlashVStreamLLaVA
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.model_kind import ModelKind
+from flash_vstream_ros.models.names import is_demo_model
 from flash_vstream_ros.models.offline import VideoMemoryConfig, build_video_memory, frame_limit, sample_frames, slots_of
 from flash_vstream_ros.process import set_torch_threads
 from flash_vstream_ros.progress import tracked
 
-from .clip import is_demo_model
 from .sources import SECOND, FrameSource, SourceFrame
 
 COMPRESSION_OPTIONS = ("temporal_method", "spatial_method", "pca_dim")

@@ -1,6 +1,9 @@
 """Names and kinds of models, without importing torch."""
 
+import json
 from pathlib import Path
+
+from .model_kind import CONFIG_KEY
 
 PUBLISHED_MODEL = "zhang9302002/Flash-VStream-Qwen-7b"
 TINY = "tiny-random"
@@ -14,3 +17,12 @@ ADAPTER_CONFIG = "adapter_config.json"  # of a LoRA adapter in peft's layout
 def is_adapter(folder: Path) -> bool:
     """Returns True if a folder holds an adapter and no weights of a model."""
     return (folder / ADAPTER_CONFIG).is_file() and not any(folder.glob("model*.safetensors*"))
+
+
+def is_demo_model(name: str) -> bool:
+    """Returns True if a model was trained on the demo's simulator, and needs the settings that it was trained with."""
+    folder = HOUSEHOLD_FOLDER if name == HOUSEHOLD else Path(name).expanduser()
+    try:
+        return bool(json.loads((folder / "config.json").read_text(encoding="utf-8")).get(CONFIG_KEY))
+    except (OSError, ValueError, AttributeError):
+        return False  # loading it reports what is wrong
