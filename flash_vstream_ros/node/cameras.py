@@ -91,7 +91,7 @@ class Camera:
         self._rmw = middleware.identifier()
         self._loss = ImageLoss(self._rmw, self.topic, middleware.counts_loss(self._rmw))
         self._loss_found = ""
-        self._lateness = Lateness(LOOK_PERIOD_S)
+        self._lateness = Lateness(DISCOVERY_PERIOD_S)
         self._group = MutuallyExclusiveCallbackGroup()
         self._asked = self._qos.profile(self._of_our_type(self._publishers()))
         self._subscribe()
