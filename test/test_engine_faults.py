@@ -89,6 +89,24 @@ def test_a_failed_engine_frees_its_model_and_decodes_nothing() -> None:
     assert len(warnings) == 1
 
 
+def test_a_panic_of_a_rust_library_fails_the_engine_and_leaves_no_question_unanswered() -> None:
+    class PanicException(BaseException):
+        """As pyo3 raises it: no Exception."""
+
+    def panic(*_: object) -> bool:
+        raise PanicException("index out of bounds")
+
+    with running(CONFIG, lambda: load_model("tiny-random", device="cpu", max_pixels=112 * 112)) as (engine, _):
+        watch(engine, range(1, 5))
+        assert engine._worker is not None
+        engine._worker.answer = panic  # type: ignore[method-assign]
+        answer = engine.ask(Question("What is there?", deadline_s=60.0)).answer(30.0)
+        assert answer.error_code is ErrorCode.INTERNAL
+        assert "index out of bounds" in answer.error_msg
+        wait_until(lambda: not engine._thread.is_alive())
+        assert engine.state is State.FAILED
+
+
 def test_a_command_whose_status_cannot_be_read_is_resolved_all_the_same(model: VisionLanguageModel) -> None:
     with running(CONFIG, lambda: model) as (engine, _):
 

@@ -17,9 +17,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from flash_vstream_ros.models.interface import ModelError
 from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.models.prompt import plain_ids
 from flash_vstream_ros.models.tiny import save_tiny
 from flash_vstream_ros.models.weights.adapter import merge_settings
 
@@ -133,6 +136,14 @@ def test_deeply_nested_json_is_refused(folder: Path) -> None:
 def test_a_model_type_of_another_kind_is_refused(folder: Path, kind: Any) -> None:
     change_config(folder, model_type=kind)
     assert "model_type" in refusal(folder)
+
+
+def test_a_costly_pattern_of_a_tokenizer_is_an_error_and_no_panic() -> None:
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex("(a+)+$"), "isolated")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
+    with pytest.raises(ModelError, match=r"The tokenizer .* failed"):
+        plain_ids(tokenizer, "a" * 60 + "b")
 
 
 def test_a_huge_tokenizer_is_refused_unread(folder: Path) -> None:
@@ -275,6 +286,7 @@ def test_gguf_is_refused_with_what_is_supported(tmp_path: Path, target: str) -> 
 TRUNCATED = """
 import os, sys, numpy as np
 from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.models.prompt import plain_ids
 model = load_model(sys.argv[1], device="cpu", dtype="float32")
 maps = open("/proc/self/maps").read() if os.path.exists("/proc/self/maps") else ""
 assert os.path.join(sys.argv[1], "model.safetensors") not in maps, "the weights are mapped"

@@ -229,7 +229,7 @@ class Engine:
     def _run_thread(self) -> None:
         try:
             self._load_and_run()
-        except Exception:
+        except BaseException:  # a panic of a Rust library, too
             self._fail_with_defect()
         finally:  # the frames that held model and memory are gone
             self._hooks.unloaded()
@@ -257,7 +257,7 @@ class Engine:
             while not self._stop.is_set():
                 self._step(worker)
             worker.cancel_answer(SHUTTING_DOWN.error_msg)
-        except Exception:
+        except BaseException:
             self._fail_with_defect()
         finally:
             self._close(worker)

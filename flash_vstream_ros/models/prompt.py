@@ -7,6 +7,7 @@ from typing import Any
 
 from .cpu_limit import cpu_limit
 from .interface import ModelError
+from .panics import panics_as_model_errors
 
 VISION_START, VIDEO, VISION_END, TURN_END = "<|vision_start|>", "<|video_pad|>", "<|vision_end|>", "<|im_end|>"
 INSTRUCTION = (
@@ -31,12 +32,13 @@ def plain_ids(tokenizer: Any, text: str) -> list[int]:
     """Ids of `text` as plain text: special tokens typed by a user are spelled out, so they cannot end a turn."""
     text = text.encode("utf-8", "replace").decode("utf-8")  # UTF-8 has no lone surrogates
     backend = tokenizer.backend_tokenizer
-    if backend.normalizer is not None:
-        text = backend.normalizer.normalize_str(text)
-    pieces = [text]
-    if backend.pre_tokenizer is not None:
-        pieces = [piece for piece, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
-    return [token.id for piece in pieces for token in backend.model.tokenize(piece)]
+    with panics_as_model_errors(f"The tokenizer of {tokenizer.name_or_path}"):  # of a pattern that is too costly
+        if backend.normalizer is not None:
+            text = backend.normalizer.normalize_str(text)
+        pieces = [text]
+        if backend.pre_tokenizer is not None:
+            pieces = [piece for piece, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
+        return [token.id for piece in pieces for token in backend.model.tokenize(piece)]
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ class ChatPrompt:
         between, _, closing = rest.partition(_QUESTION)
 
         def ids(text: str) -> tuple[int, ...]:
-            return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+            with panics_as_model_errors(f"The tokenizer of {tokenizer.name_or_path}"):
+                return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
         return cls(tokenizer, ids(before), ids(between), ids(closing), instruction)
 

@@ -13,6 +13,7 @@ import torch
 from transformers import AutoTokenizer, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 from flash_vstream_ros.models.interface import ModelError
+from flash_vstream_ros.models.panics import panics_as_model_errors
 from flash_vstream_ros.models.prompt import TURN_END, VISION_END, VISION_START, ChatPrompt
 
 from .adapter import merged
@@ -140,7 +141,7 @@ def read_tokenizer(folder: Path, config: Any) -> Any:
     for file in ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer.model", "tokenizer_config.json"):
         if (folder / file).is_file():
             check_size(folder / file, MOST_TOKENIZER_BYTES)
-    with quiet_transformers():
+    with quiet_transformers(), panics_as_model_errors(f"The tokenizer in {folder}"):
         try:
             return AutoTokenizer.from_pretrained(folder, config=config, local_files_only=True, trust_remote_code=False)
         except Exception as error:
