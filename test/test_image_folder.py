@@ -119,6 +119,23 @@ def test_a_claimed_size_is_refused_before_decoding(tmp_path: Path) -> None:
     assert source.skipped == 2
 
 
+def tiff(next_page: int) -> bytes:
+    """A TIFF of one grey page of 4x4 pixels whose next page is said to be at `next_page`."""
+    tags = [(256, 4), (257, 4), (258, 8), (259, 1), (262, 1), (273, 200), (277, 1), (278, 4), (279, 16)]
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    page = struct.pack("<H", len(tags)) + entries + struct.pack("<I", next_page)
+    return (b"II*\0" + struct.pack("<I", 8) + page).ljust(216, b"\x80")
+
+
+@pytest.mark.parametrize("next_page", [0, 8, 150, 2**31])
+def test_a_chain_of_tiff_pages_that_leads_nowhere_ends(tmp_path: Path, next_page: int) -> None:
+    write_image(tmp_path / "1.png", 3)
+    (tmp_path / "2.tif").write_bytes(tiff(next_page))
+    source = open_source(str(tmp_path))
+    assert 1 <= len(list(source)) <= 2
+    assert source.frames <= 3
+
+
 def test_a_folder_of_broken_images_is_refused_when_read(tmp_path: Path) -> None:
     for name in ("a.png", "b.tif", "c.jpg"):
         (tmp_path / name).write_bytes(b"broken")

@@ -47,11 +47,11 @@ class ImageFolderSource(EvenlySpaced):
             for page in range(_pages(path)):
                 index += 1
                 try:
-                    image = _read(path, page, self._max_pixels)
-                except (OSError, ValueError, SyntaxError, MemoryError, cv2.error) as error:
+                    rgb = _rgb(_read(path, page, self._max_pixels), samples)
+                except Exception as error:  # Pillow raises whatever damaged bytes lead to
                     self.skipped, reason = self.skipped + 1, f"{path.name}: {error}"
                     continue
-                yield SourceFrame(self.stamp_ns(index - 1), _rgb(image, samples))
+                yield SourceFrame(self.stamp_ns(index - 1), rgb)
         if self.skipped == index:
             raise SourceError(f"none of the {index} images in {self.title} can be decoded: {reason}")
 
@@ -83,15 +83,14 @@ def _pages(path: Path) -> int:
     try:
         with Image.open(path) as image:
             return int(getattr(image, "n_frames", 1))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except Exception:  # Pillow raises whatever damaged bytes lead to; the page is skipped when it is read
         return 1
 
 
 def _read(path: Path, page: int, max_pixels: int) -> np.ndarray:
     """uint8 or uint16 samples [height, width] or [height, width, 3] BGR, upright.
 
-    Raises:
-        OSError, ValueError, SyntaxError, MemoryError, cv2.error: not an image, damaged, or too large.
+    Raises an exception of OpenCV's or Pillow's if it is not an image or damaged, ValueError if it is too large.
     """
     from PIL import Image
 
