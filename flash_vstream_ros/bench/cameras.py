@@ -204,7 +204,7 @@ def _wait_for_model(asker: subprocess.Popen[str]) -> None:
         raise RuntimeError("the node did not answer its first question; its log above says why")
 
 
-def ask_until_told() -> None:
+def ask_until_stopped() -> None:
     """The process that asks: a line once the node answers; then, after a line came in, all answers as JSON."""
     import threading
 
@@ -263,4 +263,4 @@ def show(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    ask_until_told()
+    ask_until_stopped()

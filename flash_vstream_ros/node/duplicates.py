@@ -6,27 +6,27 @@ from collections.abc import Sequence
 
 from flash_vstream_ros.ros import Node
 
-SETTLE_LOOKS = 10  # after a change of the nodes: services become known later than their node
+SETTLE_CALLS = 10  # after a change of the nodes: services become known later than their node
 REMEDY = "start one of them with --ros-args -r __ns:=/NAMESPACE"
 
 
 class DuplicateWatch:
-    """Looks at the graph whenever `find` is called. Not thread safe."""
+    """Inspects the graph whenever `find` is called. Not thread safe."""
 
     def __init__(self, node: Node, services: Sequence[str]) -> None:
         self._node = node
         self._services = services  # relative names
         self._nodes: list[tuple[str, str]] = []
-        self._looks_left = SETTLE_LOOKS
+        self._remaining_calls = SETTLE_CALLS
         self._found: list[str] = []
 
     def find(self) -> list[str]:
         """A sentence for each duplicate, with what helps."""
         nodes = sorted(self._node.get_node_names_and_namespaces())
         if nodes != self._nodes:
-            self._nodes, self._looks_left = nodes, SETTLE_LOOKS
-        if self._looks_left > 0:
-            self._looks_left -= 1
+            self._nodes, self._remaining_calls = nodes, SETTLE_CALLS
+        if self._remaining_calls > 0:
+            self._remaining_calls -= 1
             self._found = [*self._same_name(), *self._same_service()]
         return self._found
 
