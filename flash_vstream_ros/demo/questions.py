@@ -199,7 +199,7 @@ def _ask(
     named = {"room": room, "thing": thing.name if thing else "", "kind": thing.kind if thing else ""}
     text = _any(WORDINGS[form], rng).format(**named)
     held_out = thing is not None and (*thing, stood_in) in HELD_OUT
-    return Question(KIND_OF.get(form, form), text, answer, age_s, held_out, minutes)
+    return Question(KIND_OF.get(form, form), text, answer, age_s, held_out, minutes, form, named)
 
 
 def _any(options: Sequence[T], rng: np.random.Generator) -> T:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from .world import COLOURS, KINDS, ROOMS
 
+CANNOT_TELL = "I cannot tell."  # answer to a question that the world has no answer to
 FACT = re.compile(rf"\b({'|'.join(ROOMS)}|person|(?:{'|'.join(COLOURS)}) (?:{'|'.join(KINDS)}))\b")
 
 
@@ -19,6 +21,8 @@ class Question(NamedTuple):
     age_s: float | None  # age of the oldest evidence needed [s]; None: no evidence is needed
     held_out: bool  # the evidence is of a HELD_OUT combination
     minutes: float | None = None  # true answer of a "when" question [min]; None: never, or another question
+    form: str = ""  # key of WORDINGS; "": the question has no other wording
+    names: Mapping[str, str] = {}  # values of the placeholders of its wordings
 
 
 def facts(text: str) -> frozenset[str]:

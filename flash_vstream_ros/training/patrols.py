@@ -198,7 +198,7 @@ def _summaries(visits: Sequence[Visit], now: float, count: int, rng: np.random.G
     """Questions for a summary, more often than `questions` has them."""
     truth = patrol(visits, 0.0, now)
     wordings = rng.permutation(WORDINGS["patrol"])[:count] if len(facts(truth)) <= LONGEST_SUMMARY else ()
-    return [Question("patrol", str(text), truth, None, False) for text in wordings]
+    return [Question("patrol", str(text), truth, None, False, form="patrol") for text in wordings]
 
 
 @torch.no_grad()

@@ -1,0 +1,83 @@
+"""Wordings of a question drawn from a grammar: templates, synonyms, politeness, typing errors and case."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+
+import numpy as np
+
+from .grammar_forms import AFTER, BEFORE, DIRECT, INDIRECT, LEADS, SYNONYMS, Parts
+from .scoring import Question
+from .spellings import SPELLINGS, typing_error
+
+CHOICE, SYNONYM = re.compile(r"\[([^\[\]]*)\]"), re.compile(r"<(\w+)>")
+POLITE, TYPING_ERROR, SECOND_ERROR, SPELLED = 0.25, 0.15, 0.03, 0.3  # shares of the wordings
+
+
+class Part(Enum):
+    """Part of the grammar that a wording comes from."""
+
+    TRAIN = "train"
+    TEMPLATES = "held-out templates"  # with synonyms of training
+    SYNONYMS = "held-out synonyms"  # in templates of training that have one
+
+
+def wording(form: str, rng: np.random.Generator, part: Part = Part.TRAIN) -> str:
+    """A wording of a form of question, in lower case without a final mark, with its placeholders."""
+    held_out_template = part is Part.TEMPLATES
+    indirect = rng.random() < 0.35
+    templates = _of((INDIRECT if indirect else DIRECT)[form], held_out_template)
+    synonyms = part is Part.SYNONYMS
+    if synonyms:
+        templates = tuple(text for text in templates if SYNONYM.search(text)) or templates
+        # A lead is a synonym too, for forms without any other.
+        indirect = indirect or not any(SYNONYM.search(text) for text in templates)
+        templates = templates if SYNONYM.search(templates[0]) else INDIRECT[form].train
+    text = expand(_any(templates, rng), rng, synonyms)
+    if indirect:
+        return f"{_any(_of(LEADS, synonyms), rng)} {text}"
+    if rng.random() < POLITE:
+        return f"{_any(_of(BEFORE, synonyms), rng)}{text}" if rng.random() < 0.5 else text + _any(
+            _of(AFTER, synonyms), rng
+        )
+    return text
+
+
+def expand(text: str, rng: np.random.Generator, held_out: bool = False) -> str:
+    """Resolve the choices and synonyms of a template, innermost first; every synonym is held out or none is."""
+    while True:
+        text, synonyms = SYNONYM.subn(lambda found: _any(_of(SYNONYMS[found[1]], held_out), rng), text)
+        text, choices = CHOICE.subn(lambda found: _any(tuple(found[1].split("|")), rng), text)
+        if not synonyms and not choices:
+            return " ".join(text.split()).replace(" ,", ",")
+
+
+def reworded(question: Question, rng: np.random.Generator, part: Part = Part.TRAIN) -> Question:
+    """The question in a wording of the grammar, spelled like a sentence."""
+    if not question.form:
+        return question
+    text = wording(question.form, rng, part).format(**question.names)
+    return question._replace(text=text[0].upper() + text[1:] + ("." if text.split()[0] in IMPERATIVES else "?"))
+
+
+def spelled(text: str, rng: np.random.Generator) -> str:
+    """The text as somebody in a hurry types it: typing errors, any case, with or without marks."""
+    if rng.random() < TYPING_ERROR:
+        text = typing_error(text, rng)
+        if rng.random() < SECOND_ERROR / TYPING_ERROR:
+            text = typing_error(text, rng)
+    if rng.random() < SPELLED:
+        text = SPELLINGS[_any(tuple(SPELLINGS), rng)](text, rng)
+    return text
+
+
+IMPERATIVES = frozenset("tell say show name list describe give summarize sum recap count find compare put".split())
+
+
+def _of(parts: Parts, held_out: bool) -> tuple[str, ...]:
+    return parts.held_out if held_out else parts.train
+
+
+def _any(options: tuple[str, ...], rng: np.random.Generator) -> str:
+    return options[int(rng.random() * len(options))]

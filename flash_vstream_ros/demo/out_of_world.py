@@ -1,0 +1,92 @@
+"""Questions that the demo's world has no answer to, drawn from a grammar with a held-out part."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .grammar import expand
+from .grammar_forms import Parts
+from .scoring import CANNOT_TELL, Question
+from .world import COLOURS, KINDS, ROOMS
+
+OBJECTS = Parts(
+    tuple(
+        "dog cat car table bottle cup phone book knife key hat shoe bicycle spoon window clock mirror pillow towel bag "
+        "laptop guitar fridge oven bird fish tree flower pencil coat umbrella sofa carpet drone radio candle".split()
+    ),
+    tuple("horse wallet hammer teapot tablet jacket ladder violin camera basket curtain scooter".split()),
+)
+PLACES = Parts(
+    ("garage", "garden", "cellar", "bathroom", "attic", "street", "shop", "school", "balcony", "laundry", "hospital"),
+    ("basement", "terrace", "library", "church", "forest", "station"),
+)
+TINTS = Parts(("orange", "pink", "black", "white", "brown", "grey", "golden"), ("turquoise", "violet", "silver"))
+MADE_UP = Parts(("blorp", "zint", "quaggle", "frimp", "dorvel", "snib"), ("wexter", "plonk", "mirv"))
+TEMPLATES = Parts(
+    (
+        "[did you ever see|have you seen|was there|is there] a {object}",
+        "where [is|was|did you last see] [the|my|a] {object}",
+        "[when|how long ago] did you last see the {object}",
+        "[did you ever see|where is|when did you see] the {tint} {kind}",
+        "[how often|when|how many times] [were you|have you been] in the {place}",
+        "[what|which] colour [is|was] the {object} in the {room}",
+        "[what|which] colour [is|was] the {kind} in the {place}",
+        "how [big|heavy|old|warm|expensive|tall] is the {colour} {kind}",
+        "who [owns|moved|bought|broke|painted] the {colour} {kind}",
+        "what is [under|behind|inside|above|on top of] the {colour} {kind}",
+        "is the {colour} {kind} [left of|right of|next to|bigger than|behind] the {other} {kind}",
+        "how many [{kind}s|{object}s|windows|doors|people] are [in the {room}|there|in the house]",
+        "what is the {object} made of",
+        "why [is|did you see] the {colour} {kind} in the {room}",
+        "what will [happen|you see|change] [next|tomorrow|later]",
+        "[who|what] are you",
+        "how are you [|today|doing]",
+        "[hello|hi|good morning|thanks|thank you|good bye|you are nice]",
+        "what is your [name|favourite colour|job]",
+        "[do you like|can you play|tell me about] [music|football|cooking|the weather|movies|history]",
+        "what is [the capital of france|two plus two|the weather like|the time|the news|the meaning of life]",
+        "[who is|how old is|where lives] [the president|your boss|einstein|the queen]",
+        "[sing a song|tell me a joke|write a poem|count to ten|turn left|drive to the {room}|stop|bring me the {kind}]",
+        "what is the [battery level|temperature|price|address|phone number]",
+        "[did you ever see|where is|where did you last see|when did you last see] [a|the|]",
+        "what colour was the in the [{room}|]",
+        "[where|when|what|how|why|did you|have you|the|is|room|{colour}|ok|yes|no]",
+        "[did you see|where is|what is] [a|the] {made_up}",
+        "[did you see|where is] the {colour} {made_up}",
+    ),
+    (
+        "[is|was] the {object} still [there|on|open]",
+        "[did|could] you hear [a|the] {object}",
+        "what does the {object} look like",
+        "[who was|what happened] in the {place}",
+        "does the {colour} {kind} belong to [you|me|anna]",
+        "how far is the {kind} from the {room} door",
+        "what [makes you happy|can you do|do you think of me|is your age]",
+        "[what is love|how does a motor work|who won the cup|what year is it|how do i bake bread]",
+        "[translate this|play some music|clean the {room}|call my mother|open the door]",
+        "[asdf|hmm|lorem ipsum|la la la|blah blah]",
+        "what is the {made_up} of the {kind}",
+    ),
+)
+
+
+def out_of_world(rng: np.random.Generator, held_out: bool = False) -> Question:
+    """A question without an answer in the demo's world."""
+
+    def one(parts: Parts) -> str:
+        options = parts.held_out if held_out else parts.train
+        return options[int(rng.random() * len(options))]
+
+    colour, other = rng.permutation(list(COLOURS))[:2].tolist()
+    text = expand(one(TEMPLATES), rng).format(
+        object=one(OBJECTS),
+        place=one(PLACES),
+        tint=one(TINTS),
+        made_up=one(MADE_UP),
+        kind=KINDS[int(rng.integers(len(KINDS)))],
+        room=ROOMS[int(rng.integers(len(ROOMS)))],
+        colour=colour,
+        other=other,
+    )
+    text = " ".join(text.split())
+    return Question("out_of_world", text[0].upper() + text[1:] + "?", CANNOT_TELL, None, False)
