@@ -18,8 +18,9 @@ import numpy as np
 
 from flash_vstream_ros.demo.questions import Question, patrol, precision_recall, questions, right
 from flash_vstream_ros.demo.world import Visit, World
-from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Grid, Slot
+from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Grid, MemorySnapshot, Slot
 from flash_vstream_ros.memory.scope import Scope
+from flash_vstream_ros.models.confidence import Calibration
 from flash_vstream_ros.models.household_settings import FRAME_S, LOADING, MEMORY, SLOT_S, THREADS, slots_by
 from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
@@ -30,6 +31,9 @@ from flash_vstream_ros.progress import progress, tracked
 
 from .evidence import Ranked, evidence_scores, ranked_evidence
 from .policies import OFFLINE, Budget, policies
+from .wordings import Reply, Said, replies, replies_in_light
+from .wordings import figures as wording_figures
+from .wordings import show as show_wordings
 
 SECOND = 1_000_000_000
 FIRST_SEED = 100_000
@@ -39,6 +43,7 @@ MOMENTS_MIN = (4.0, 20.0, 60.0, 110.0)  # and the end of the patrol
 SETTLED_S = 10.0  # a look has lasted at least so long when questions are asked
 SUMMARIES_S = {"1 min": 60.0, "10 min": 600.0}  # windows that end when it is asked; the node's own are of a minute
 AGES = {"now": 30.0, "1 min": 300.0, "5 min": 1800.0, "30 min": 7200.0, "120 min": float("inf")}  # each less than [s]
+LIGHTS = {"40 % darker": 0.6, "40 % brighter": 1.4}  # factor of the frames
 LEAST_AGES = {"at least 5 min": 300.0, "at least 30 min": 1800.0}
 
 
@@ -60,6 +65,7 @@ class Outcome:
     asked: list[Asked] = field(default_factory=list)
     summaries: list[Summary] = field(default_factory=list)
     evidence: list[Ranked] = field(default_factory=list)  # of the policy flash
+    said: list[Said] = field(default_factory=list)  # of the policy flash
     tokens: dict[str, int] = field(default_factory=dict)  # most visual tokens of a prompt, by policy
     moments: int = 0
 
@@ -67,6 +73,7 @@ class Outcome:
         self.asked += other.asked
         self.summaries += other.summaries
         self.evidence += other.evidence
+        self.said += other.said
         self.tokens = {name: max(self.tokens.get(name, 0), most) for name, most in other.tokens.items()}
         self.moments += other.moments
 
@@ -80,11 +87,16 @@ def moments(visits: Sequence[Visit], minutes: float) -> list[float]:
     return sorted(set(nearest))
 
 
-def encoded_slots(model: VisionLanguageModel, world: World, slots: range, grid: Grid) -> Iterator[Slot]:
-    """The slots of these numbers."""
+def encoded_slots(
+    model: VisionLanguageModel, world: World, slots: range, grid: Grid, brightness: float = 1.0
+) -> Iterator[Slot]:
+    """The slots of these numbers, with all frames multiplied by `brightness`."""
     for slot in slots:
         times = slot * SLOT_S, slot * SLOT_S + FRAME_S
-        low, detail = model.encode([world.frame(t) for t in times], grid)
+        frames = [world.frame(t) for t in times]
+        if brightness != 1.0:
+            frames = [np.clip(frame * brightness, 0, 255).astype(np.uint8) for frame in frames]
+        low, detail = model.encode(frames, grid)
         first_ns, last_ns = (round(t * SECOND) for t in times)
         yield Slot("camera", "", first_ns, last_ns, low.cpu(), detail.cpu(), grid)
 
@@ -96,10 +108,15 @@ def stream(
     config: FlashMemoryConfig = MEMORY,
     seen: Callable[[], None] = lambda: None,
     pace_s: tuple[float, float] = PACE_S,
+    wordings: bool = False,
 ) -> Outcome:
-    """One patrol, every slot rendered and encoded once for all policies; `seen` is called for each."""
+    """One patrol, every slot rendered and encoded once for all policies; `seen` is called for each.
+
+    `wordings` asks in other wordings too, and of memories of darker and brighter frames.
+    """
     from flash_vstream_ros.instruments.batched_answers import (
         batched_answers,  # transformers takes seconds to import, and other benchmarks need none
+        batched_replies,
     )
 
     rng = np.random.default_rng(seed)
@@ -108,6 +125,13 @@ def stream(
     memories = policies(config, grid, seed)
     flash = memories["flash"]
     assert isinstance(flash, FlashMemory)
+    lit = {name: FlashMemory(config) for name in LIGHTS} if wordings else {}
+    calibration, wording_draw = Calibration.of(model.network.config), np.random.default_rng((seed, 1))
+
+    def ask(snapshot: MemorySnapshot, texts: Sequence[str]) -> list[Reply]:
+        given = batched_replies(model, snapshot, texts)
+        return [(reply.text, calibration.confidence(reply.probabilities, reply.text)) for reply in given]
+
     outcome = Outcome(tokens=dict.fromkeys(memories, 0))
     done = 0
     for now in moments(world.visits, minutes):
@@ -116,6 +140,9 @@ def stream(
             for memory in memories.values():
                 memory.insert(slot)
             seen()
+        for name, memory in lit.items():
+            for slot in encoded_slots(model, world, range(done, known), grid, LIGHTS[name]):
+                memory.insert(slot)
         done = known
         asked = questions(world.visits, now, rng)
         marks: dict[str, list[bool]] = {}
@@ -127,6 +154,10 @@ def stream(
         outcome.asked += [
             Asked(question, {name: marks[name][index] for name in marks}) for index, question in enumerate(asked)
         ]
+        if wordings:
+            outcome.said += replies(ask, flash.snapshot(), asked, wording_draw)
+        for name, memory in lit.items():
+            outcome.said += replies_in_light(name, ask, memory.snapshot(), asked)
         outcome.evidence += ranked_evidence(model, world, flash.snapshot(), asked)
         for window, seconds in SUMMARIES_S.items():
             since = max(now - seconds, 0.0)
@@ -159,6 +190,7 @@ def figures(outcome: Outcome) -> dict[str, Any]:
             for policy, tokens in outcome.tokens.items()
         },
         "evidence": evidence_scores(outcome.evidence),
+        **({"wordings": wording_figures(outcome.said)} if outcome.said else {}),
         "summaries": {window: _scores([s for s in outcome.summaries if s.window == window]) for window in SUMMARIES_S},
     }
 
@@ -170,9 +202,10 @@ def evaluate(
     config: FlashMemoryConfig = MEMORY,
     seen: Callable[[], None] = lambda: None,
     pace_s: tuple[float, float] = PACE_S,
+    wordings: bool = False,
 ) -> dict[str, Any]:
     """All figures of the patrols of `seeds`, each at least so many `minutes` long."""
-    return _result(model, config, (stream(model, seed, minutes, config, seen, pace_s) for seed in seeds))
+    return _result(model, config, (stream(model, seed, minutes, config, seen, pace_s, wordings) for seed in seeds))
 
 
 def run(
@@ -184,6 +217,7 @@ def run(
     processes: int = 1,
     pace: Sequence[float] = PACE_S,
     slots: Sequence[int] = SLOTS,
+    wordings: bool = False,
 ) -> dict[str, Any]:
     """Loads the model and evaluates it behind a progress bar."""
     loaded, seeds, pace_s = _loaded(model, device), range(seed, seed + streams), (min(pace), max(pace))
@@ -191,10 +225,10 @@ def run(
     if processes == 1:
         # A patrol ends with a view, so the total is exact to a few slots only.
         with progress("slots", streams * round(60 * minutes / SLOT_S)) as shown:
-            result = evaluate(loaded, seeds, minutes, config, seen=shown.advance, pace_s=pace_s)
+            result = evaluate(loaded, seeds, minutes, config, shown.advance, pace_s, wordings)
     else:
         with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-            one = partial(_patrol, model, device, minutes=minutes, config=config, pace_s=pace_s)
+            one = partial(_patrol, model, device, minutes=minutes, config=config, pace_s=pace_s, wordings=wordings)
             result = _result(loaded, config, tracked(pool.map(one, seeds), "patrols", streams))
     settings = {"streams": streams, "minutes": minutes, "pace": [*pace_s], "slots": [*slots], "seed": seed}
     return {"model": model, **settings, **result}
@@ -207,9 +241,15 @@ def _loaded(model: str, device: str) -> VisionLanguageModel:
 
 
 def _patrol(
-    model: str, device: str, seed: int, minutes: float, config: FlashMemoryConfig, pace_s: tuple[float, float]
+    model: str,
+    device: str,
+    seed: int,
+    minutes: float,
+    config: FlashMemoryConfig,
+    pace_s: tuple[float, float],
+    wordings: bool,
 ) -> Outcome:
-    return stream(_loaded(model, device), seed, minutes, config, pace_s=pace_s)
+    return stream(_loaded(model, device), seed, minutes, config, pace_s=pace_s, wordings=wordings)
 
 
 def _result(model: VisionLanguageModel, config: FlashMemoryConfig, outcomes: Iterable[Outcome]) -> dict[str, Any]:
@@ -248,6 +288,8 @@ def show(result: dict[str, Any]) -> None:
         f" {_percent(evidence['precision_at_1'])} %, one of three in {_percent(evidence['hit_at_3'])} %,"
         f" a random entry in {_percent(evidence['random_entry'])} %"
     )
+    if "wordings" in result:
+        show_wordings(result["wordings"])
     for window, scores in summaries.items():
         print(
             f"flash, {scores['count']} summaries of the last {window}: precision"

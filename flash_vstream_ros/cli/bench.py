@@ -122,6 +122,11 @@ def _answers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--processes", type=count, default=1, metavar="N", help="patrols evaluated in parallel (default: %(default)s)"
     )
+    parser.add_argument(
+        "--wordings",
+        action="store_true",
+        help="also ask in other wordings and spellings, in other light, and out of the world (three times as long)",
+    )
 
 
 def _prefix_cache(parser: argparse.ArgumentParser) -> None:

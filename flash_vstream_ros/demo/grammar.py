@@ -12,7 +12,7 @@ from .scoring import Question
 from .spellings import SPELLINGS, typing_error
 
 CHOICE, SYNONYM = re.compile(r"\[([^\[\]]*)\]"), re.compile(r"<(\w+)>")
-POLITE, TYPING_ERROR, SECOND_ERROR, SPELLED = 0.25, 0.15, 0.03, 0.3  # shares of the wordings
+INDIRECT_SHARE, POLITE, TYPING_ERROR, SECOND_ERROR, SPELLED = 0.35, 0.25, 0.15, 0.03, 0.3  # shares of the wordings
 
 
 class Part(Enum):
@@ -25,32 +25,36 @@ class Part(Enum):
 
 def wording(form: str, rng: np.random.Generator, part: Part = Part.TRAIN) -> str:
     """A wording of a form of question, in lower case without a final mark, with its placeholders."""
-    held_out_template = part is Part.TEMPLATES
-    indirect = rng.random() < 0.35
-    templates = _of((INDIRECT if indirect else DIRECT)[form], held_out_template)
-    synonyms = part is Part.SYNONYMS
-    if synonyms:
-        templates = tuple(text for text in templates if SYNONYM.search(text)) or templates
-        # A lead is a synonym too, for forms without any other.
-        indirect = indirect or not any(SYNONYM.search(text) for text in templates)
-        templates = templates if SYNONYM.search(templates[0]) else INDIRECT[form].train
-    text = expand(_any(templates, rng), rng, synonyms)
+    new_synonyms = part is Part.SYNONYMS
+    indirect = rng.random() < INDIRECT_SHARE
+    template = _any(_of((INDIRECT if indirect else DIRECT)[form], part is Part.TEMPLATES), rng)
+    text, synonyms = _expanded(template, rng, new_synonyms)
     if indirect:
-        return f"{_any(_of(LEADS, synonyms), rng)} {text}"
-    if rng.random() < POLITE:
-        return f"{_any(_of(BEFORE, synonyms), rng)}{text}" if rng.random() < 0.5 else text + _any(
-            _of(AFTER, synonyms), rng
-        )
+        return f"{_any(_of(LEADS, new_synonyms), rng)} {text}"
+    if rng.random() < POLITE or (new_synonyms and not synonyms):
+        if rng.random() < 0.5:
+            return _any(_of(BEFORE, new_synonyms), rng) + text
+        return text + _any(_of(AFTER, new_synonyms), rng)
     return text
 
 
-def expand(text: str, rng: np.random.Generator, held_out: bool = False) -> str:
-    """Resolve the choices and synonyms of a template, innermost first; every synonym is held out or none is."""
+def expand(template: str, rng: np.random.Generator) -> str:
+    """Resolve the choices and synonyms of a template, innermost first, as in training."""
+    return _expanded(template, rng, held_out=False)[0]
+
+
+def _expanded(text: str, rng: np.random.Generator, held_out: bool) -> tuple[str, int]:
+    """The resolved text, and the number of its synonyms; all of them are held out or none is."""
+    count = 0
     while True:
-        text, synonyms = SYNONYM.subn(lambda found: _any(_of(SYNONYMS[found[1]], held_out), rng), text)
+        # Choices come first, so that only synonyms that stay are counted.
         text, choices = CHOICE.subn(lambda found: _any(tuple(found[1].split("|")), rng), text)
-        if not synonyms and not choices:
-            return " ".join(text.split()).replace(" ,", ",")
+        if choices:
+            continue
+        text, synonyms = SYNONYM.subn(lambda found: _any(_of(SYNONYMS[found[1]], held_out), rng), text)
+        count += synonyms
+        if not synonyms:
+            return " ".join(text.split()).replace(" ,", ","), count
 
 
 def reworded(question: Question, rng: np.random.Generator, part: Part = Part.TRAIN) -> Question:
@@ -72,7 +76,24 @@ def spelled(text: str, rng: np.random.Generator) -> str:
     return text
 
 
-IMPERATIVES = frozenset("tell say show name list describe give summarize sum recap count find compare put".split())
+IMPERATIVES = frozenset(
+    [
+        "tell",
+        "say",
+        "show",
+        "name",
+        "list",
+        "describe",
+        "give",
+        "summarize",
+        "sum",
+        "recap",
+        "count",
+        "find",
+        "compare",
+        "put",
+    ]
+)
 
 
 def _of(parts: Parts, held_out: bool) -> tuple[str, ...]:

@@ -219,7 +219,9 @@ DIRECT: dict[str, Parts] = {
     ),
 }
 INDIRECT: dict[str, Parts] = {
-    "scene": Parts(("what you [see|can see] [|<now>]", "what is in front of you [|<now>]"), ("what is before you",)),
+    "scene": Parts(
+        ("what you [see|can see] [|<now>]", "what is in front of you [|<now>]"), ("what stands before you",)
+    ),
     "room_now": Parts(
         ("<what_room> you are in [|<now>]", "where you are [|<now>]"), ("what your location is [|<now>]",)
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from transformers import DynamicCache
@@ -12,11 +13,25 @@ from flash_vstream_ros.models.decoding.greedy import Prefill, TextStream
 from flash_vstream_ros.models.qwen2_vl import Qwen2VL
 
 
-@torch.inference_mode()
+class Reply(NamedTuple):
+    """A greedy answer and the probability of each of its tokens."""
+
+    text: str
+    probabilities: tuple[float, ...]
+
+
 def batched_answers(
     model: Qwen2VL, snapshot: MemorySnapshot, questions: Sequence[str], max_new_tokens: int = 64
 ) -> list[str]:
     """The greedy answers that `model.answer` would give to each, also from a snapshot without a token."""
+    return [reply.text for reply in batched_replies(model, snapshot, questions, max_new_tokens)]
+
+
+@torch.inference_mode()
+def batched_replies(
+    model: Qwen2VL, snapshot: MemorySnapshot, questions: Sequence[str], max_new_tokens: int = 64
+) -> list[Reply]:
+    """The answers with the probabilities of their tokens among those that may be generated."""
     network, vocabulary, device = model.network, model._vocabulary, model.device
     prompts = [model._prompt.after(question) for question in questions]
     shared = _common(prompts)
@@ -38,6 +53,7 @@ def batched_answers(
     language_model(inputs_embeds=prefix.embeds, position_ids=prefix.ids, past_key_values=cache, use_cache=True)
     cache.batch_repeat_interleave(count)
     said: list[list[int]] = [[] for _ in prompts]
+    probabilities: list[list[float]] = [[] for _ in prompts]
     open_rows = set(range(count))
     for _ in range(max_new_tokens):
         hidden = language_model(
@@ -47,17 +63,19 @@ def batched_answers(
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state[:, -1]
-        tokens = network.lm_head(hidden).float().masked_fill(vocabulary.suppressed, -torch.inf).argmax(-1)
-        for row, token in enumerate(tokens.tolist()):
+        logits = network.lm_head(hidden).float().masked_fill(vocabulary.suppressed, -torch.inf)
+        best, tokens = logits.softmax(-1).max(-1)
+        for row, (token, probability) in enumerate(zip(tokens.tolist(), best.tolist(), strict=True)):
             if token in vocabulary.stops:
                 open_rows.discard(row)
             elif row in open_rows:
                 said[row].append(token)
+                probabilities[row].append(probability)
         if not open_rows:
             break
         feed, places = tokens[:, None], places[:, -1:] + 1
         seen = torch.cat([seen, seen.new_ones(count, 1)], 1)
-    return [_text(model, tokens) for tokens in said]
+    return [Reply(_text(model, tokens), tuple(own)) for tokens, own in zip(said, probabilities, strict=True)]
 
 
 def _prefix(model: Qwen2VL, snapshot: MemorySnapshot, shared: Sequence[int]) -> Prefill:

@@ -1,0 +1,122 @@
+"""How answers depend on the wording and spelling of a question, on light, and on whether the world has an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flash_vstream_ros.demo.grammar import Part, reworded
+from flash_vstream_ros.demo.out_of_world import out_of_world
+from flash_vstream_ros.demo.questions import Question, right
+from flash_vstream_ros.demo.scoring import CANNOT_TELL
+from flash_vstream_ros.demo.spellings import SPELLINGS, Spelling
+from flash_vstream_ros.memory import MemorySnapshot
+
+from .calibration import auc, calibration_error
+from .people_wordings import PEOPLE_OUT_OF_WORLD, PEOPLE_WORDINGS
+
+OWN = "own wording"
+OUT_OF_WORLD, PEOPLE_OUT = "out of its world", "out of its world, by people"
+OUTSIDE = (OUT_OF_WORLD, PEOPLE_OUT)
+ASKED_OUTSIDE = 10  # questions out of the world per moment, of the grammar's held-out part and of people each
+Rewording = Callable[[Question, np.random.Generator], Question]
+Reply = tuple[str, float]  # text, probability that it is right
+Ask = Callable[[MemorySnapshot, Sequence[str]], Sequence[Reply]]
+
+
+class Said(NamedTuple):
+    """A reply to one question."""
+
+    row: str
+    right: bool  # "cannot tell" is right out of the world only
+    declined: bool  # "I cannot tell"
+    confidence: float
+
+
+def by_people(question: Question, rng: np.random.Generator) -> Question:
+    """The question in a wording written by hand."""
+    options = PEOPLE_WORDINGS.get(question.form, (question.text,))
+    return question._replace(text=options[int(rng.integers(len(options)))].format(**question.names))
+
+
+def _spelled(spell: Spelling) -> Rewording:
+    return lambda question, rng: question._replace(text=spell(question.text, rng))
+
+
+ROWS: dict[str, Rewording] = {
+    OWN: lambda question, rng: question,
+    **{name: _spelled(spell) for name, spell in SPELLINGS.items()},
+    "grammar": reworded,
+    "held-out templates": lambda question, rng: reworded(question, rng, Part.TEMPLATES),
+    "held-out synonyms": lambda question, rng: reworded(question, rng, Part.SYNONYMS),
+    "by people": by_people,
+}
+
+
+def replies(ask: Ask, snapshot: MemorySnapshot, questions: Sequence[Question], rng: np.random.Generator) -> list[Said]:
+    """Ask the questions in every row of ROWS, and some out of the world."""
+    said = [
+        one for row, reword in ROWS.items() for one in _said(row, ask, snapshot, [reword(q, rng) for q in questions])
+    ]
+    some = rng.choice(len(PEOPLE_OUT_OF_WORLD), ASKED_OUTSIDE, replace=False).tolist()
+    outside = {
+        OUT_OF_WORLD: [out_of_world(rng, held_out=True) for _ in range(ASKED_OUTSIDE)],
+        PEOPLE_OUT: [Question("out_of_world", PEOPLE_OUT_OF_WORLD[i], CANNOT_TELL, None, False) for i in some],
+    }
+    return said + [one for row, asked in outside.items() for one in _said(row, ask, snapshot, asked)]
+
+
+def replies_in_light(light: str, ask: Ask, snapshot: MemorySnapshot, questions: Sequence[Question]) -> list[Said]:
+    """Ask the questions in their own wording, of a memory of frames in another light; the row is named after it."""
+    return _said(light, ask, snapshot, questions)
+
+
+def figures(said: Sequence[Said]) -> dict[str, Any]:
+    """Shares of right answers and calibration errors by row; AUC of the confidence in against out of the world.
+
+    "I cannot tell" states nothing, so its confidence is that of no answer at all: zero.
+    """
+    rows: dict[str, Any] = {}
+    for row in dict.fromkeys(one.row for one in said):
+        own = [one for one in said if one.row == row]
+        confidences, stated = [_stated(one) for one in own], [one.right and not one.declined for one in own]
+        rows[row] = {
+            "questions": len(own),
+            "right": fmean(one.right for one in own),
+            "declined": fmean(one.declined for one in own),
+            "confidence": fmean(confidences),
+            "calibration_error": calibration_error(confidences, stated),
+        }
+    inside = [_stated(one) for one in said if one.row not in OUTSIDE]
+    outside = [_stated(one) for one in said if one.row in OUTSIDE]
+    return {"rows": rows, "auc": auc(inside, outside) if inside and outside else None}
+
+
+def show(result: dict[str, Any]) -> None:
+    print(f"{'wording, flash':>28}{'right':>9}{'declined':>10}{'confidence':>12}{'cal. error':>12}{'questions':>11}")
+    for row, own in result["rows"].items():
+        shares = f"{100 * own['right']:>9.1f}{100 * own['declined']:>10.1f}"
+        print(f"{row:>28}{shares}{own['confidence']:>12.3f}{own['calibration_error']:>12.3f}{own['questions']:>11}")
+    if result["auc"] is not None:
+        print(f"area under the curve, confidence in its world against out of it: {result['auc']:.3f}")
+
+
+def _said(row: str, ask: Ask, snapshot: MemorySnapshot, questions: Sequence[Question]) -> list[Said]:
+    return [
+        Said(row, right(question, text), declines(text), confidence)
+        for question, (text, confidence) in zip(
+            questions, ask(snapshot, [question.text for question in questions]), strict=True
+        )
+    ]
+
+
+def declines(text: str) -> bool:
+    """Whether an answer says "I cannot tell"."""
+    return text.strip().rstrip(".").lower() == CANNOT_TELL.rstrip(".").lower()
+
+
+def _stated(said: Said) -> float:
+    return 0.0 if said.declined else said.confidence

@@ -1,0 +1,145 @@
+"""Wordings by grammar and by people, questions out of the world, and the calibration of answers."""
+
+from __future__ import annotations
+
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from flash_vstream_ros.bench import answers
+from flash_vstream_ros.bench.calibration import auc, calibration_error
+from flash_vstream_ros.bench.people_wordings import PEOPLE_OUT_OF_WORLD, PEOPLE_WORDINGS
+from flash_vstream_ros.bench.wordings import OUT_OF_WORLD, OUTSIDE, OWN, ROWS, Said, declines, figures, replies
+from flash_vstream_ros.demo.grammar import Part, reworded, spelled, wording
+from flash_vstream_ros.demo.grammar_forms import AFTER, BEFORE, DIRECT, INDIRECT, LEADS, SYNONYMS
+from flash_vstream_ros.demo.out_of_world import MADE_UP, OBJECTS, PLACES, TEMPLATES, TINTS, out_of_world
+from flash_vstream_ros.demo.questions import WORDINGS, Question, questions, right
+from flash_vstream_ros.demo.spellings import EXACT
+from flash_vstream_ros.demo.world import COLOURS, KINDS, ROOMS, World
+from flash_vstream_ros.memory import MemorySnapshot
+from flash_vstream_ros.models.confidence import CONFIDENCE_KEY, DECLINES_KEY, Calibration
+from flash_vstream_ros.models.household_settings import LOADING
+from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.models.names import HOUSEHOLD
+
+NAMES = {"room": "kitchen", "thing": "red ball", "kind": "ball"}
+EVERY_PARTS = [*DIRECT.values(), *INDIRECT.values(), *SYNONYMS.values(), LEADS, BEFORE, AFTER]
+
+
+def test_every_form_of_question_has_a_grammar_and_wordings_by_people() -> None:
+    assert WORDINGS.keys() == DIRECT.keys() == INDIRECT.keys() == PEOPLE_WORDINGS.keys()
+
+
+def test_what_is_held_out_is_not_in_training() -> None:
+    for parts in (*EVERY_PARTS, OBJECTS, PLACES, TINTS, MADE_UP, TEMPLATES):
+        assert parts.train
+        assert parts.held_out
+        assert not set(parts.train) & set(parts.held_out)
+
+
+@pytest.mark.parametrize("form", WORDINGS)
+def test_wordings_hardly_repeat_and_name_what_the_question_is_about(form: str) -> None:
+    rng = np.random.default_rng(0)
+    needed = {name for name in NAMES if f"{{{name}}}" in WORDINGS[form][0]}
+    made: dict[Part, set[str]] = {}
+    for part in Part:
+        made[part] = {wording(form, rng, part) for _ in range(1000)}
+        for text in made[part]:
+            assert not set("[]<>|") & set(text)
+            assert {name for name in NAMES if f"{{{name}}}" in text} == needed, text
+    assert len(made[Part.TRAIN]) > 150
+    assert not made[Part.TRAIN] & made[Part.TEMPLATES]
+    assert not made[Part.TRAIN] & made[Part.SYNONYMS]
+    people = {text.lower().rstrip("?.") for text in PEOPLE_WORDINGS[form]}
+    assert not people & made[Part.TRAIN]
+
+
+def test_a_rewording_keeps_the_answer() -> None:
+    world, rng = World(3, 4.0), np.random.default_rng(0)
+    for question in questions(world.visits, world.duration, rng):
+        other = reworded(question, rng)
+        assert other._replace(text=question.text) == question
+        assert all(
+            value.lower() in other.text.lower() for key, value in question.names.items() if _asked(question, key)
+        )
+        assert spelled(other.text, rng).strip()
+
+
+def _asked(question: Question, name: str) -> bool:
+    return f"{{{name}}}" in WORDINGS[question.form][0]
+
+
+def test_questions_out_of_the_world_cannot_be_answered_in_it() -> None:
+    rng = np.random.default_rng(0)
+    things = {f"{colour} {kind}" for colour in COLOURS for kind in KINDS}
+    train, held_out = ({out_of_world(rng, part).text for _ in range(2000)} for part in (False, True))
+    assert len(train) > 800
+    assert len(train & held_out) < 0.01 * len(train)
+    for text in train | held_out:
+        asked = text.lower().rstrip("?")
+        assert not any(asked.startswith("did you") and asked.endswith(f"see a {thing}") for thing in things), text
+        assert not any(asked == f"where is the {thing}" for thing in things), text
+        assert not any(asked.endswith(f"in the {room}") and "how often" in asked for room in ROOMS), text
+    assert right(out_of_world(rng), "I cannot tell.")
+    assert not right(out_of_world(rng), "no")
+    assert len(set(PEOPLE_OUT_OF_WORLD)) == len(PEOPLE_OUT_OF_WORLD)
+
+
+def test_calibration_error_and_area_under_the_curve() -> None:
+    assert calibration_error([1.0, 1.0, 0.0, 0.0], [True, True, False, False]) == 0
+    assert calibration_error([0.9, 0.9], [True, False]) == pytest.approx(0.4)
+    assert auc([0.9, 0.8], [0.1, 0.2]) == 1
+    assert auc([0.5], [0.5]) == 0.5
+    with pytest.raises(ValueError, match="both classes"):
+        auc([], [0.1])
+
+
+def test_confidence_of_a_model_without_a_calibration_is_the_geometric_mean() -> None:
+    assert Calibration.of(SimpleNamespace()).confidence([0.5, 0.5]) == pytest.approx(0.5)
+    assert Calibration().confidence([]) == 0
+    for unusable in ("x", [1.0], [1.0, math.nan, 0.0], {"a": 1}, [1, 2, "3"]):
+        assert Calibration.of(SimpleNamespace(**{CONFIDENCE_KEY: unusable})) == Calibration()
+
+
+def test_confidence_rises_with_the_probabilities_and_is_zero_for_no_statement() -> None:
+    config = SimpleNamespace(**{CONFIDENCE_KEY: [-1.0, 0.3, 0.4], DECLINES_KEY: "I cannot tell."})
+    calibration = Calibration.of(config)
+    low, high = calibration.confidence([0.4, 0.9], "yes"), calibration.confidence([0.9, 0.99], "yes")
+    assert 0 < low < high < 1
+    assert calibration.confidence([1.0], "I cannot tell.") == 0
+    assert 0 <= calibration.confidence([0.0], "yes") < calibration.confidence([1.0], "yes") <= 1
+
+
+def test_rows_tell_right_answers_from_refusals() -> None:
+    world, rng = World(3, 4.0), np.random.default_rng(0)
+    asked = questions(world.visits, world.duration, rng)
+    answer_of = {question.text: question.answer for question in asked}
+
+    def ask(snapshot: MemorySnapshot, texts: list[str]) -> list[tuple[str, float]]:
+        return [(answer_of.get(text, "I cannot tell."), 0.9) for text in texts]
+
+    found = figures(replies(ask, None, asked, rng))  # type: ignore[arg-type]
+    assert set(ROWS) < set(found["rows"])
+    assert found["rows"][OWN]["right"] == 1
+    assert found["rows"][OWN]["calibration_error"] == pytest.approx(0.1)
+    assert found["rows"][OUT_OF_WORLD]["right"] == found["rows"][OUT_OF_WORLD]["declined"] == 1
+    assert found["rows"][OUT_OF_WORLD]["confidence"] == 0
+    assert found["rows"]["by people"]["declined"] > 0.8
+    assert found["auc"] > 0.5
+    assert declines("i cannot tell")
+    assert figures([Said(OWN, True, False, 1.0)])["auc"] is None
+
+
+def test_the_benchmark_asks_in_every_row_and_in_other_light(capsys: pytest.CaptureFixture[str]) -> None:
+    model = load_model(HOUSEHOLD, device="cpu", **LOADING)
+    result = answers.evaluate(model, [100_000], minutes=0.5, wordings=True)
+    rows = result["wordings"]["rows"]
+    assert set(rows) == {*ROWS, *OUTSIDE, *answers.LIGHTS}
+    assert rows[OWN]["right"] == result["policies"]["flash"]["overall"]
+    assert all(rows[name]["right"] == rows[OWN]["right"] for name in EXACT)
+    assert json.loads(json.dumps(result)) == result
+    answers.show({"streams": 1, "minutes": 0.5, **result})
+    assert "40 % darker" in capsys.readouterr().out
