@@ -114,10 +114,22 @@ def person_place(room: str, corner: int, side: float, t: float) -> tuple[float, 
 
 
 class World:
-    """A patrol of at least `minutes`, with observations of a median duration of `pace_s` [s]."""
+    """A patrol of at least `minutes`, with observations of a median duration of `pace_s` [s].
 
-    def __init__(self, seed: int = 0, minutes: float = 8.0, pace_s: float = 15.0, held_out: bool = True) -> None:
+    At a share of the visits given by `glimpses`, a thing stands in an empty corner during that visit only, and is
+    observed for the shortest duration, which is one or two slots.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        minutes: float = 8.0,
+        pace_s: float = 15.0,
+        held_out: bool = True,
+        glimpses: float = 0.0,
+    ) -> None:
         self._rng = np.random.default_rng(seed)
+        self._glimpses = glimpses
         self._held_out = held_out
         self._phase = self._rng.uniform(0, math.tau, 2)
         self._keys: list[tuple[float, Pose]] = []
@@ -188,6 +200,7 @@ class World:
         while True:
             room, following = rooms[-1], self._next_room(rooms)
             here = {name: list(corners) for name, corners in contents.items()}
+            glimpsed = self._glimpse(contents, here[room], room)
             self._contents.append(here)
             self._sides.append(float(rng.choice([-1, 1])))
             observations = []
@@ -196,6 +209,8 @@ class World:
                 stand = standpoint(room, corner, rng.standard_normal(4).clip(-2, 2))
                 longest = max(LONGEST_OBSERVATION * pace_s, SHORTEST_OBSERVATION_S)
                 lasts = float(np.clip(pace_s * math.exp(0.6 * rng.standard_normal()), SHORTEST_OBSERVATION_S, longest))
+                if corner == glimpsed:
+                    lasts = SHORTEST_OBSERVATION_S
                 observations.append(
                     Observation(clock, clock + lasts, corner, here[room][corner], bool(rng.random() < PERSON))
                 )
@@ -214,6 +229,14 @@ class World:
             if following in rooms and following not in touched and rng.random() < CHANGE:
                 self._change(contents, following, touched)
             rooms.append(following)
+
+    def _glimpse(self, contents: Contents, corners: list[Thing | None], room: str) -> int | None:
+        """Place a thing in an empty corner for one visit; returns the corner."""
+        if not self._glimpses or self._rng.random() >= self._glimpses or None not in corners:
+            return None
+        corner = corners.index(None)
+        corners[corner] = self._new_thing(contents, room)
+        return corner
 
     def _next_room(self, rooms: list[str]) -> str:
         ways = [b if a == rooms[-1] else a for a, b in DOORS if rooms[-1] in (a, b)]

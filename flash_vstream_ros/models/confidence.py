@@ -25,8 +25,9 @@ class Calibration(NamedTuple):
     def of(cls, config: Any) -> Calibration:
         """The calibration of a model, from its configuration; unusable values are ignored."""
         weights, declines = getattr(config, CONFIDENCE_KEY, None), getattr(config, DECLINES_KEY, "")
-        numbers = isinstance(weights, list) and all(isinstance(one, int | float) for one in weights)
-        if not numbers or len(weights) != FEATURES or not all(map(math.isfinite, weights)):
+        if not isinstance(weights, list) or len(weights) != FEATURES:
+            return cls()
+        if not all(isinstance(one, int | float) and math.isfinite(one) for one in weights):
             return cls()
         return cls(tuple(map(float, weights)), declines if isinstance(declines, str) else "")
 
