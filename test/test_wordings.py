@@ -63,7 +63,9 @@ def test_a_rewording_keeps_the_answer() -> None:
         other = reworded(question, rng)
         assert other._replace(text=question.text) == question
         assert all(
-            value.lower() in other.text.lower() for key, value in question.names.items() if _asked(question, key)
+            value.lower() in other.text.lower()
+            for key, value in question.names._asdict().items()
+            if _asked(question, key)
         )
         assert spelled(other.text, rng).strip()
 

@@ -39,7 +39,7 @@ class Said(NamedTuple):
 def by_people(question: Question, rng: np.random.Generator) -> Question:
     """The question in a wording written by hand."""
     options = PEOPLE_WORDINGS.get(question.form, (question.text,))
-    return question._replace(text=options[int(rng.integers(len(options)))].format(**question.names))
+    return question._replace(text=options[int(rng.integers(len(options)))].format(**question.names._asdict()))
 
 
 def _spelled(spell: Spelling) -> Rewording:

@@ -61,7 +61,7 @@ def reworded(question: Question, rng: np.random.Generator, part: Part = Part.TRA
     """The question in a wording of the grammar, spelled like a sentence."""
     if not question.form:
         return question
-    text = wording(question.form, rng, part).format(**question.names)
+    text = wording(question.form, rng, part).format(**question.names._asdict())
     return question._replace(text=text[0].upper() + text[1:] + ("." if text.split()[0] in IMPERATIVES else "?"))
 
 

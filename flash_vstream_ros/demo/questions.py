@@ -14,7 +14,7 @@ import numpy as np
 
 from flash_vstream_ros.models.minutes import JUST_NOW_S, round_minutes
 
-from .scoring import Question, facts, precision_recall, right
+from .scoring import Names, Question, facts, precision_recall, right
 from .wordings import KIND_OF, WORDINGS
 from .world import COLOURS, HELD_OUT, KINDS, ROOMS, Observation, Thing, Visit
 
@@ -196,8 +196,8 @@ def _ask(
     minutes: float | None = None,
 ) -> Question:
     """A question in a random wording; `stood_in` is the room of the evidence, `room` the one in the question."""
-    named = {"room": room, "thing": thing.name if thing else "", "kind": thing.kind if thing else ""}
-    text = _any(WORDINGS[form], rng).format(**named)
+    named = Names(room, thing.name if thing else "", thing.kind if thing else "")
+    text = _any(WORDINGS[form], rng).format(**named._asdict())
     held_out = thing is not None and (*thing, stood_in) in HELD_OUT
     return Question(KIND_OF.get(form, form), text, answer, age_s, held_out, minutes, form, named)
 

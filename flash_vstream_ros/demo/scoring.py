@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import NamedTuple
 
 from .world import COLOURS, KINDS, ROOMS
 
 CANNOT_TELL = "I cannot tell."  # answer to a question that the world has no answer to
 FACT = re.compile(rf"\b({'|'.join(ROOMS)}|person|(?:{'|'.join(COLOURS)}) (?:{'|'.join(KINDS)}))\b")
+
+
+class Names(NamedTuple):
+    """Values of the placeholders of a wording; "" for those that it lacks."""
+
+    room: str = ""
+    thing: str = ""
+    kind: str = ""
 
 
 class Question(NamedTuple):
@@ -22,7 +29,7 @@ class Question(NamedTuple):
     held_out: bool  # the evidence is of a HELD_OUT combination
     minutes: float | None = None  # true answer of a "when" question [min]; None: never, or another question
     form: str = ""  # key of WORDINGS; "": the question has no other wording
-    names: Mapping[str, str] = {}  # values of the placeholders of its wordings
+    names: Names = Names()
 
 
 def facts(text: str) -> frozenset[str]:
