@@ -44,7 +44,7 @@ def _draw_bytes(axis: Any, result: Mapping[str, Any]) -> None:
         axis.plot(lengths, megabytes, "o-", color=colour, label=label)
         _annotate(axis, lengths[-1], megabytes[-1], f"{megabytes[-1]:,.0f} MB", colour)
     axis.set(title="Memory of the stream", xlabel="length of the stream", ylabel="MB", yscale="log")
-    axis.legend(loc="center left")
+    axis.legend(loc="upper left")
 
 
 def _annotate(axis: Any, x: str, y: float, text: str, colour: str) -> None:
