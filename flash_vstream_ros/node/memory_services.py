@@ -17,8 +17,8 @@ from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.memory.scope import BadScope
 from flash_vstream_ros.node import conversions
 from flash_vstream_ros.node.node_log import NodeLog
-from flash_vstream_ros.node.requests import REQUEST_DEPTH, scope_of
-from flash_vstream_ros.ros import MutuallyExclusiveCallbackGroup, Node, QoSProfile
+from flash_vstream_ros.node.requests import REQUEST_QOS, scope_of
+from flash_vstream_ros.ros import MutuallyExclusiveCallbackGroup, Node
 from flash_vstream_ros.ros.interfaces import Forget, ListMemory, Trigger
 
 # Longest step of the worker: encoding a slot or prefilling a chunk, with a large model on a CPU.
@@ -47,9 +47,9 @@ class MemoryServices:
         self._engine = engine
         self._forgotten = forgotten
         # One at a time: commands run in the order of the calls.
-        group, qos = MutuallyExclusiveCallbackGroup(), QoSProfile(depth=REQUEST_DEPTH)
+        group = MutuallyExclusiveCallbackGroup()
         self.services = [
-            node.create_service(kind, name, callback, qos_profile=qos, callback_group=group)
+            node.create_service(kind, name, callback, qos_profile=REQUEST_QOS, callback_group=group)
             for kind, name, callback in (
                 (Trigger, "~/pause", self._on_pause),
                 (Trigger, "~/resume", self._on_resume),

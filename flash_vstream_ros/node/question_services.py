@@ -15,14 +15,14 @@ from flash_vstream_ros.node.callback_guard import never_raises
 from flash_vstream_ros.node.node_log import NodeLog
 from flash_vstream_ros.node.requests import (
     EVERY_QUESTION,
-    REQUEST_DEPTH,
+    REQUEST_QOS,
     BadRequest,
     QuestionLimits,
     new_question_id,
     question_id_of,
     question_of,
 )
-from flash_vstream_ros.ros import MutuallyExclusiveCallbackGroup, Node, QoSProfile, ReentrantCallbackGroup
+from flash_vstream_ros.ros import MutuallyExclusiveCallbackGroup, Node, ReentrantCallbackGroup
 from flash_vstream_ros.ros.interfaces import AnswerPiece, AskScene, String
 
 SERVICE = "ask_scene"
@@ -40,8 +40,7 @@ class QuestionServices:
         self._answer = node.create_publisher(String, "~/answer", 10)
         self._pieces = node.create_publisher(AnswerPiece, "~/answer_stream", 100)
         group = ReentrantCallbackGroup()
-        qos = QoSProfile(depth=REQUEST_DEPTH)
-        node.create_service(AskScene, SERVICE, self._on_ask_scene, qos_profile=qos, callback_group=group)
+        node.create_service(AskScene, SERVICE, self._on_ask_scene, qos_profile=REQUEST_QOS, callback_group=group)
         node.create_subscription(String, "~/question", self._on_question, 10, callback_group=group)
         node.create_subscription(
             String, "~/cancel", self._on_cancel, 10, callback_group=MutuallyExclusiveCallbackGroup()

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from flash_vstream_ros.engine.answering.question import Question
 from flash_vstream_ros.engine.log_text import one_line
 from flash_vstream_ros.memory.scope import BadScope, Scope
+from flash_vstream_ros.ros import HistoryPolicy, QoSProfile
 from flash_vstream_ros.ros.interfaces import AskScene, Forget, ListMemory
 from flash_vstream_ros.ros.stamps import SECOND_NS, BadStamp, duration_ns, stamp_ns
 
 EVERY_QUESTION = "*"  # on ~/cancel
-# Requests that a service holds. The default, 10, loses those that arrive together before they can be taken.
-REQUEST_DEPTH = 1000
+# With a depth the middleware overwrites the oldest of the requests that arrive together, and nobody learns of it.
+REQUEST_QOS = QoSProfile(history=HistoryPolicy.KEEP_ALL)
 MAX_CAMERAS, MAX_CAMERA_CHARS = 256, 64  # in a request
 _ID = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
 
