@@ -10,10 +10,11 @@ import time
 from argparse import ArgumentTypeError
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from flash_vstream_ros.cli import COMMANDS, build_parser, main
+from flash_vstream_ros.cli import COMMANDS, ask, build_parser, main
 from flash_vstream_ros.cli.output_files import OutputError, output_file, output_folder, write_output
 from flash_vstream_ros.cli.times import BadTime, TimePoint, join_negative_times, time_point
 
@@ -312,3 +313,14 @@ def test_a_client_that_cannot_ask_says_why(
     said = capsys.readouterr().err
     assert words in said
     assert len(said.splitlines()) == 1
+
+
+def test_a_reply_of_a_hostile_node_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "red\x1b]0;title\x07 ball"
+    reply = SimpleNamespace(
+        answer=hostile, model_kind=0, adjustments=[hostile], error_code=1, error_msg=hostile, memory_tokens=0
+    )
+    ask._print_reply(reply, already_printed=False)
+    printed = "".join(capsys.readouterr())
+    assert printed.count("red\\x1b]0;title\\x07 ball") == 3
+    assert "\x1b" not in printed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flash_vstream_ros.engine.log_text import MAX_LINE, MAX_TEXT, log_entry, one_line
+from flash_vstream_ros.engine.log_text import MAX_LINE, MAX_TEXT, log_entry, one_line, printable
 from flash_vstream_ros.node import node_log
 
 
@@ -44,3 +44,7 @@ def test_a_burst_of_log_lines_is_cut_short_and_counted(monkeypatch: pytest.Monke
     now[0] += node_log.PERIOD_S
     assert budget.allowed("later").startswith("later (7 log lines left out")
     assert budget.allowed("again") == "again"
+
+
+def test_a_terminal_gets_no_control_character_but_line_breaks_and_tabs() -> None:
+    assert printable("a ball\n\tred \x1b[2Jé\r\x07 今") == "a ball\n\tred \\x1b[2Jé\\r\\x07 今"

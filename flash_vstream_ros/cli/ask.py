@@ -7,6 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from flash_vstream_ros.engine.log_text import printable
 from flash_vstream_ros.process import importing
 
 from .argument_types import answer_tokens, duration, question, text
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _ask(client: AskClient, args: argparse.Namespace) -> int:
     if args.stream and not args.json:
-        client.on_piece = lambda piece: print(piece, end="", flush=True)
+        client.on_piece = lambda piece: print(printable(piece), end="", flush=True)
     since, until = interval(client, args)
     request = client.request(
         args.question,
@@ -102,13 +103,13 @@ def _print_reply(reply: Any, already_printed: bool) -> None:
     from flash_vstream_ros.ros.stamps import seconds
 
     if reply.answer:
-        print("" if already_printed else reply.answer)
+        print("" if already_printed else printable(reply.answer))
     if note := MODEL_NOTES.get(reply.model_kind):
         print(note, file=sys.stderr)
     for adjustment in reply.adjustments:
-        print(adjustment, file=sys.stderr)
+        print(printable(adjustment), file=sys.stderr)
     if reply.error_code:
-        print(f"error {reply.error_code}: {reply.error_msg}", file=sys.stderr)
+        print(f"error {reply.error_code}: {printable(reply.error_msg)}", file=sys.stderr)
     if reply.memory_tokens:
         covered = f"{time_text(seconds(reply.covered_since))} to {time_text(seconds(reply.covered_until))}"
         cached = f" ({reply.cached_tokens} prompt tokens cached)" if reply.cached_tokens else ""

@@ -7,6 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from flash_vstream_ros.engine.log_text import printable
 from flash_vstream_ros.process import importing
 
 from .argument_types import text
@@ -57,7 +58,7 @@ def _trigger(client: AskClient, args: argparse.Namespace) -> int:
     from flash_vstream_ros.ros.interfaces import Trigger
 
     reply = client.call(Trigger, f"{args.node}/{args.action}", Trigger.Request(), args.wait)
-    print(reply.message, file=sys.stdout if reply.success else sys.stderr)
+    print(printable(reply.message), file=sys.stdout if reply.success else sys.stderr)
     return 0 if reply.success else 1
 
 
@@ -67,7 +68,7 @@ def _list(client: AskClient, args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(client.to_dict(reply), indent=2, ensure_ascii=False))
     elif reply.error_code:
-        print(f"error {reply.error_code}: {reply.error_msg}", file=sys.stderr)
+        print(f"error {reply.error_code}: {printable(reply.error_msg)}", file=sys.stderr)
     else:
         _print_entries(reply.entries)
         if not reply.entries:
@@ -83,7 +84,7 @@ def _forget(client: AskClient, args: argparse.Namespace) -> int:
     request = Forget.Request(cameras=args.camera, since=stamp_at(since), until=stamp_at(until))
     reply = client.call(Forget, f"{args.node}/forget", request, args.wait)
     if reply.error_code:
-        print(f"error {reply.error_code}: {reply.error_msg}", file=sys.stderr)
+        print(f"error {reply.error_code}: {printable(reply.error_msg)}", file=sys.stderr)
         return 1
     if not reply.slots:
         print(f"forgot nothing: {_nothing_matches(client, args, since, until)}", file=sys.stderr)
@@ -119,5 +120,5 @@ def _print_entries(entries: Any) -> None:
     for entry in entries:
         kind = "key frame" if entry.kind == entry.KEY_FRAME else "synopsis "
         span = f"{time_text(seconds(entry.since))} to {time_text(seconds(entry.until))}"
-        print(f"{kind}  {entry.camera}  {span}  {entry.weight:.0f} slots")
+        print(f"{kind}  {printable(entry.camera)}  {span}  {entry.weight:.0f} slots")
     print(f"({len(entries)} entries)")

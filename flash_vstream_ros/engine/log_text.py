@@ -17,6 +17,11 @@ def log_entry(text: str) -> str:
     return CONTINUATION.join(_printable(line) for line in _shortened(text.rstrip("\n"), MAX_TEXT).split("\n"))
 
 
+def printable(text: str) -> str:
+    """`text` with its control characters escaped, but for line breaks and tabs: safe to print on a terminal."""
+    return "".join(char if char in "\n\t" else _printable(char) for char in text)
+
+
 def _shortened(text: str, max_chars: int) -> str:
     if len(text) <= max_chars:
         return text
