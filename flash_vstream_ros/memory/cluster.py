@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .exemplars import Exemplar
 from .scope import Scope
@@ -38,6 +38,15 @@ class Cluster:
             slots=len(exemplars),
             exemplars=list(exemplars),
         )
+
+    @classmethod
+    def union_of(cls, clusters: Sequence[Cluster]) -> Cluster:
+        """Create the cluster of all slots of `clusters`, at least one; exemplars stay in the order of `clusters`."""
+        first, *others = clusters
+        whole = replace(first, exemplars=list(first.exemplars))
+        for other in others:
+            whole.absorb(other)
+        return whole
 
     @property
     def first_ns(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 MERGED_PATCHES = 4  # patches per token: Qwen2-VL's merger joins 2x2
+PUBLISHED, HIERARCHICAL = RETENTIONS = ("published", "hierarchical")
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,10 @@ class FlashMemoryConfig:
     # True: the time id of a cluster is that of its newest slot, and the question follows the newest slot of all, so
     # that their distance is the age. False, as published: its mean time, and the question follows `csm_slots`.
     last_seen_ids: bool = False
+    # published: every stored cluster is shown. hierarchical: more clusters are stored than shown, and what is light and
+    # stable is kept.
+    retention: str = PUBLISHED
+    store_factor: int = 4  # stored clusters per CSM slot; hierarchical only
 
     def __post_init__(self) -> None:
         if not 1 <= self.dam_slots <= self.csm_slots:
@@ -31,11 +36,27 @@ class FlashMemoryConfig:
             raise ValueError("exemplars, slot_period_ns and patches_per_token must be at least 1")
         if min(self.recent_slots, self.horizon_slots, self.episode_slots, self.tokens) < 0:
             raise ValueError("recent_slots, horizon_slots, episode_slots and tokens must not be negative")
+        if self.retention not in RETENTIONS or self.store_factor < 1:
+            raise ValueError(f"retention must be one of {', '.join(RETENTIONS)}, and store_factor at least 1")
 
     @property
-    def rows(self) -> tuple[int, int, int]:
-        """The settings that determine the sizes of all tensors."""
-        return self.csm_slots, self.exemplars, self.recent_slots
+    def hierarchical(self) -> bool:
+        return self.retention == HIERARCHICAL
+
+    @property
+    def stored_clusters(self) -> int:
+        """Clusters in memory; `csm_slots` are shown."""
+        return self.csm_slots * (self.store_factor if self.hierarchical else 1)
+
+    @property
+    def stored_exemplars(self) -> int:
+        """Exemplars per stored cluster: together at least `exemplars` per CSM slot."""
+        return -(-self.exemplars // self.store_factor) if self.hierarchical else self.exemplars
+
+    @property
+    def rows(self) -> tuple[int, int, int, str]:
+        """The settings that determine all tensors."""
+        return self.stored_clusters, self.stored_exemplars, self.recent_slots, self.retention
 
     def fitted(self, csm_tokens: int, dam_tokens: int) -> FlashMemoryConfig:
         """Scale CSM and DAM, with slots of these numbers of tokens, to the budget; each keeps at least one slot."""
@@ -47,4 +68,4 @@ class FlashMemoryConfig:
 
     def exemplar_rows(self, cameras: int) -> int:
         """Rows for the exemplars of all clusters, the recent slots of each camera, and one slot being inserted."""
-        return self.csm_slots * self.exemplars + self.recent_slots * cameras + 1
+        return self.stored_clusters * self.stored_exemplars + self.recent_slots * cameras + 1

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import torch
+
 from .cluster import Cluster
 from .config import FlashMemoryConfig
 from .episodes import EpisodeTime, FirstView, Times
 from .exemplars import Exemplar, ExemplarPool
 from .slot import Extension, Grid, Slot
+from .sublinear_ward import SublinearWard
 from .ward import Merge, WardClustering
 
 
@@ -24,11 +27,13 @@ class MemoryContents:
     # The newest slots of each camera, oldest first, with the row of their cluster.
     recent: dict[Exemplar, int] = field(default_factory=dict)
     episodes: EpisodeTime = field(default_factory=EpisodeTime)
+    # Squared distance of each camera's newest slot to the cluster of the slot before it; hierarchical memories only.
+    steps: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def for_slots_like(cls, slot: Slot, config: FlashMemoryConfig) -> MemoryContents:
         """Allocate empty contents with room for one camera."""
-        ward = WardClustering(config.csm_slots, slot.low.numel(), slot.low.device)
+        ward = clustering_of(config, slot.low.numel(), slot.low.device)
         return cls(ward, ExemplarPool(config.exemplar_rows(1), slot.low, slot.detail), slot.grid)
 
     @property
@@ -66,10 +71,16 @@ class MemoryContents:
         kept.exemplars = self.pool.nearest(kept.exemplars, self.ward.centroids[merge.kept], exemplars)
         self.recent = {e: merge.kept if row == merge.absorbed else row for e, row in self.recent.items()}
 
+    def row_of_newest(self, camera: str) -> int | None:
+        """Row of the cluster that has the newest slot of `camera`; None without a slot of it."""
+        own = ((cluster.newest, row) for row, cluster in self.clusters.items() if cluster.camera == camera)
+        return max(own, default=(None, None))[1]
+
     def extend(self, camera: str, extension: Extension) -> None:
         """Extend the newest slot of a camera in time."""
-        own = ((row, cluster) for row, cluster in self.clusters.items() if cluster.camera == camera)
-        row, cluster = max(own, key=lambda one: one[1].newest)
+        row = self.row_of_newest(camera)
+        assert row is not None
+        cluster = self.clusters[row]
         before = cluster.times
         replaced = {e: e.extended(extension) for e in self.exemplars_of(row) if e.time_ns == cluster.newest[0]}
         self.recent = {replaced.get(exemplar, exemplar): at for exemplar, at in self.recent.items()}
@@ -83,12 +94,22 @@ class MemoryContents:
         """Add the time coordinate to distances by appearance [rows + 1] of an item recorded at `times`."""
         return self.episodes.add_time(distances, times, self._times(len(distances) - 1))
 
-    def set_time_reference(self, first: FirstView, config: FlashMemoryConfig) -> None:
-        """Change the reference view or the weight of the time coordinate, and update all distances."""
-        before, self.episodes = self.episodes, EpisodeTime.of(first, config)
+    def set_time_reference(self, first: FirstView, config: FlashMemoryConfig, newest_ns: int = 0) -> None:
+        """Change the reference view or the weight of the time coordinate, and update all distances.
+
+        `newest_ns` is the time of a slot about to be inserted; 0: none.
+        """
+        newest_ns = max(newest_ns, *(cluster.newest[0] for cluster in self.clusters.values()), 0)
+        before, self.episodes = self.episodes, EpisodeTime.of(first, config, newest_ns)
         if before != self.episodes and (before.squared_per_slot or self.episodes.squared_per_slot):
             times = self._times(self.ward.capacity + 1)
             self.ward.add_to_distances(self.episodes.time_distances(times) - before.time_distances(times))
 
     def _times(self, rows: int) -> list[Times | None]:
         return [self.clusters[row].times if row in self.clusters else None for row in range(rows)]
+
+
+def clustering_of(config: FlashMemoryConfig, features: int, device: torch.device) -> WardClustering:
+    """An empty clustering for the retention of `config`."""
+    kind = SublinearWard if config.hierarchical else WardClustering
+    return kind(config.stored_clusters, features, device)

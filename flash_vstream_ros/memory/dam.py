@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from .cluster import Cluster
 from .exemplars import Exemplar
+
+RARE_SHARE = 0.5  # of the key frames beside the newest, for light but stable clusters
 
 
 def choose_dam(
@@ -23,3 +25,36 @@ def choose_dam(
     if len(candidates) <= dam_slots:
         return sorted(candidates, key=lambda exemplar: exemplar.time_ns)
     return candidates[:dam_slots]
+
+
+def choose_key_frames(
+    newest: Sequence[Exemplar], clusters: Collection[Cluster], rare: Sequence[Exemplar], dam_slots: int
+) -> list[Exemplar]:
+    """Choose the DAM of a hierarchical memory, ordered by time: what stays in it stays in its place in the prompt.
+
+    `newest` come first. A share of the rest goes to `rare`, rarest first and spread over the time of the stream, the
+    other to the best exemplar of each of `clusters`, heaviest first. What remains is filled with further exemplars.
+    """
+    chosen = dict.fromkeys(newest[:dam_slots])
+    remaining = dam_slots - len(chosen)
+    spread = _spread(rare, clusters, int(RARE_SHARE * remaining))
+    heaviest = sorted(clusters, key=lambda cluster: -cluster.slots)
+    ranks = range(max((len(cluster.exemplars) for cluster in clusters), default=0))
+    rounds = [c.exemplars[rank] for rank in ranks for c in heaviest if rank < len(c.exemplars)]
+    for exemplar in (*spread, *rounds):
+        if len(chosen) < dam_slots:
+            chosen[exemplar] = None
+    return sorted(chosen, key=lambda exemplar: exemplar.time_ns)
+
+
+def _spread(rare: Sequence[Exemplar], clusters: Collection[Cluster], count: int) -> list[Exemplar]:
+    """Up to `count` of `rare`, the first first, at distances in time that grow with the age of the stream."""
+    if not count or not clusters:
+        return []
+    age_ns = max(cluster.newest[0] for cluster in clusters) - min(cluster.oldest_ns for cluster in clusters)
+    spacing_ns = age_ns / (2 * count)
+    chosen: list[Exemplar] = []
+    for exemplar in rare:
+        if len(chosen) < count and all(abs(exemplar.time_ns - other.time_ns) >= spacing_ns for other in chosen):
+            chosen.append(exemplar)
+    return chosen

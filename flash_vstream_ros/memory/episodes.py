@@ -18,6 +18,8 @@ from .exemplars import Exemplar
 from .slot import Slot
 from .time_ids import mean_slots
 
+MOST_EPISODES = 16  # in a hierarchical memory; then the episodes become twice as long
+
 Times = tuple[int, int]  # sum of the times of some slots [ns], and their number
 
 
@@ -43,8 +45,14 @@ class EpisodeTime(NamedTuple):
     slot_period_ns: int = 1
 
     @classmethod
-    def of(cls, first: FirstView, config: FlashMemoryConfig) -> EpisodeTime:
-        return cls(first, config.episode_slots, config.slot_period_ns)
+    def of(cls, first: FirstView, config: FlashMemoryConfig, newest_ns: int = 0) -> EpisodeTime:
+        """The time coordinate of a stream until `newest_ns`; in a hierarchical memory, episodes grow with it."""
+        episode_slots = config.episode_slots
+        if config.hierarchical and episode_slots:
+            span = (newest_ns - first.time_ns) / config.slot_period_ns
+            while span > MOST_EPISODES * episode_slots:
+                episode_slots *= 2
+        return cls(first, episode_slots, config.slot_period_ns)
 
     @property
     def squared_per_slot(self) -> float:

@@ -7,7 +7,7 @@ published memory ("Flash Memory" of arXiv 2506.23825) keeps every slot; video_me
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -18,9 +18,11 @@ from .config import FlashMemoryConfig
 from .contents import MemoryContents
 from .interface import Forgotten, Memory
 from .scope import EVERYTHING, Scope
+from .second_look import second_look
+from .shown import ShownMemory
 from .slot import Extension, Grid, MemoryEntry, MemorySnapshot, Slot, empty_snapshot
 from .slot_checks import check_extension, check_slot
-from .snapshots import ScopedMemory, choose_scoped_dam, snapshot_after, snapshot_of
+from .snapshots import snapshot_after, snapshot_of
 from .time_ids import MemoryClock, memory_clock
 
 
@@ -39,6 +41,7 @@ class FlashMemory(Memory):
     def reset(self) -> None:
         self.config = self._requested
         self._contents: MemoryContents | None = None  # None before the first slot
+        self._shown: ShownMemory | None = None  # of everything, until the memory changes
         self.slots_seen = 0
         self.revision += 1
 
@@ -64,7 +67,7 @@ class FlashMemory(Memory):
 
     @property
     def entries(self) -> int:
-        return len(self.parts) + self._dam_slots
+        return self._csm_slots + self._dam_slots
 
     @property
     def capacity(self) -> int:
@@ -75,7 +78,7 @@ class FlashMemory(Memory):
         if self._contents is None:
             return 0
         csm_tokens = self._contents.pool.low.shape[1] // self.config.patches_per_token
-        return csm_tokens * len(self.parts) + self._contents.pool.detail.shape[1] * self._dam_slots
+        return csm_tokens * self._csm_slots + self._contents.pool.detail.shape[1] * self._dam_slots
 
     @property
     def bytes(self) -> int:
@@ -93,7 +96,7 @@ class FlashMemory(Memory):
         with torch.inference_mode(False):
             contents = contents or MemoryContents.for_slots_like(slot, config)
             novelty = insertion.insert(contents, slot, config)
-        self._contents, self.config = contents, config
+        self._contents, self.config, self._shown = contents, config, None
         self.slots_seen += 1
         return novelty
 
@@ -101,6 +104,7 @@ class FlashMemory(Memory):
         check_extension(camera, extension, self.newest_of(camera))
         assert self._contents is not None
         self._contents.extend(camera, extension)
+        self._shown = None
         self.slots_seen += extension.slots
 
     @torch.no_grad()
@@ -108,6 +112,7 @@ class FlashMemory(Memory):
         """Forget at least everything in `scope`; clusters without a slot in scope do not change."""
         if self._contents is None:
             return Forgotten()
+        self._shown = None
         with torch.inference_mode(False):
             forgotten = forgetting.forget(self._contents, scope, self.config)
         self.revision += forgotten.slots > 0
@@ -120,7 +125,7 @@ class FlashMemory(Memory):
         Raises ValueError if there are more cameras than CSM slots, or torch's error if allocation fails; nothing
         changes then.
         """
-        contents, requested = self._contents, config
+        contents, requested, self._shown = self._contents, config, None
         if contents is not None:
             config = _fitted(requested, contents.pool.low[0], contents.pool.detail[0])
             if len(contents.cameras) > config.csm_slots:
@@ -134,7 +139,7 @@ class FlashMemory(Memory):
         """Copy of the part in `scope`; time ids keep the origin and the scale of the whole memory."""
         if self._contents is None:
             return empty_snapshot(self.config.slot_period_ns * 1e-9)
-        return snapshot_of(self._contents, scope, self.config)
+        return snapshot_of(self._contents, self._shown_in(scope), self.config)
 
     @torch.no_grad()
     def snapshot_after(self, clock: MemoryClock, count: int) -> MemorySnapshot:
@@ -144,19 +149,41 @@ class FlashMemory(Memory):
         """
         return snapshot_after(self._contents, clock, count) if self._contents else empty_snapshot()
 
+    @torch.no_grad()
+    def second_look(self, entries: Sequence[MemoryEntry], tokens: int, scope: Scope = EVERYTHING) -> MemorySnapshot:
+        """The stored clusters behind `entries` of `snapshot(scope)`, to be read after it, in at most `tokens` tokens.
+
+        The first entries come first. A published memory stores nothing behind its clusters but exemplars.
+        """
+        if self._contents is None:
+            return empty_snapshot(self.config.slot_period_ns * 1e-9)
+        return second_look(self._contents, self._shown_in(scope), entries, tokens, self.config)
+
     def is_covered_by(self, scope: Scope = EVERYTHING) -> bool:
         """Returns True if `scope` selects everything stored."""
         return all(scope.covers(cluster) for cluster in self.parts)
 
     def list_entries(self, scope: Scope = EVERYTHING) -> tuple[MemoryEntry, ...]:
-        return ScopedMemory.of(self._contents, scope, self.config).entries if self._contents else ()
+        return self._shown_in(scope).entries if self._contents else ()
 
     def may_contain(self, scope: Scope = EVERYTHING) -> bool:
         return any(cluster.may_reach(scope) for cluster in self.parts)
 
     @property
+    def _csm_slots(self) -> int:
+        return min(len(self.parts), self.config.csm_slots)
+
+    @property
     def _dam_slots(self) -> int:
-        return len(choose_scoped_dam(self._contents, self.parts, EVERYTHING, self.config)) if self._contents else 0
+        return min(len(self._contents.exemplars), self.config.dam_slots) if self._contents else 0
+
+    def _shown_in(self, scope: Scope) -> ShownMemory:
+        assert self._contents is not None
+        if not scope.everything:
+            return ShownMemory.of(self._contents, scope, self.config)
+        if self._shown is None:
+            self._shown = ShownMemory.of(self._contents, scope, self.config)
+        return self._shown
 
 
 def _fitted(config: FlashMemoryConfig, low: Tensor, detail: Tensor) -> FlashMemoryConfig:

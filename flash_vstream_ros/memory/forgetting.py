@@ -24,8 +24,9 @@ def forget(contents: MemoryContents, scope: Scope, config: FlashMemoryConfig) ->
         if cluster.may_reach(scope):
             outside = [exemplar for exemplar in contents.exemplars_of(row) if not scope.touches(exemplar)]
             if len(outside) < cluster.slots:
-                _rebuild(contents, row, outside, config.exemplars)
+                _rebuild(contents, row, outside, config.stored_exemplars)
     contents.pool.free_all_except(contents.exemplars)
+    contents.steps = {camera: step for camera, step in contents.steps.items() if not scope.has_camera(camera)}
     if scope.touches(contents.episodes.first):
         contents.set_time_reference(_first_view(contents), config)
     contents.pool.zero_free_rows()

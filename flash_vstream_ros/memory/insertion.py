@@ -13,6 +13,7 @@ from .contents import MemoryContents
 from .episodes import EpisodeTime, FirstView
 from .exemplars import ExemplarPool, keep_newest
 from .slot import Slot
+from .sublinear_ward import SublinearWard
 
 
 def insert(contents: MemoryContents, slot: Slot, config: FlashMemoryConfig) -> float:
@@ -28,13 +29,19 @@ def insert(contents: MemoryContents, slot: Slot, config: FlashMemoryConfig) -> f
     pool = _pool_with_room(contents, slot, config)
     if not contents.clusters:
         contents.episodes = EpisodeTime.of(FirstView.of(slot, distances[-1]), config)
+    elif config.hierarchical:
+        _check_room(contents, slot.camera, config)
+        if config.episode_slots:
+            contents.set_time_reference(contents.episodes.first, config, slot.time_ns)
     novelty = _novelty(contents, slot.camera, distances)
+    if config.hierarchical and all(map(math.isfinite, distances)):
+        _compare_to_predecessor(contents, slot.camera, distances)
     row, merge = contents.ward.insert(item, slot.camera, contents.add_time(distances, (slot.time_ns, 1)))
     newest, contents.pool = pool.store(slot), pool
     contents.clusters[row] = Cluster.of([newest])
     contents.recent = keep_newest({**contents.recent, newest: row}, config.recent_slots)
     if merge:
-        contents.merge(merge, config.exemplars)
+        contents.merge(merge, config.stored_exemplars)
     pool.free_all_except(contents.exemplars)
     return novelty
 
@@ -43,6 +50,29 @@ def _pool_with_room(contents: MemoryContents, slot: Slot, config: FlashMemoryCon
     """The pool, enlarged if `slot` is the first of a further camera."""
     rows = config.exemplar_rows(len({slot.camera, *(cluster.camera for cluster in contents.clusters.values())}))
     return contents.pool if len(contents.pool.low) >= rows else ExemplarPool(rows, slot.low, slot.detail, contents.pool)
+
+
+def _check_room(contents: MemoryContents, camera: str, config: FlashMemoryConfig) -> None:
+    """Raises ValueError if `camera` is a further one and every cluster shown belongs to another."""
+    if len(cameras := {*contents.cameras, camera}) > config.csm_slots:
+        raise ValueError(
+            f"no room for group {camera!r}: {len(cameras)} cameras need a cluster each, and {config.csm_slots} are "
+            "shown; raise memory.synopsis_slots or use fewer cameras"
+        )
+
+
+def _compare_to_predecessor(contents: MemoryContents, camera: str, distances: Sequence[float]) -> None:
+    """Mark the slot before the one at these distances by appearance [rows + 1] as transient if it resembles neither
+    neighbour: it is then still a cluster of its own, and both are further away than clusters are from each other.
+    """
+    row = contents.row_of_newest(camera)
+    if row is None:
+        return
+    before, contents.steps[camera] = contents.steps.get(camera, 0.0), distances[row]
+    ward = contents.ward
+    assert isinstance(ward, SublinearWard)
+    if before and contents.clusters[row].slots == 1 and min(before, distances[row]) > ward.spacing():
+        ward.mark_transient(row)
 
 
 def _novelty(contents: MemoryContents, camera: str, distances: Sequence[float]) -> float:

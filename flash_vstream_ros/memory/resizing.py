@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .config import FlashMemoryConfig
-from .contents import MemoryContents
+from .contents import MemoryContents, clustering_of
 from .exemplars import ExemplarPool, keep_newest
 from .ward import WardClustering
 
@@ -11,8 +11,8 @@ from .ward import WardClustering
 def resize(contents: MemoryContents, before: FlashMemoryConfig, config: FlashMemoryConfig) -> None:
     """Change the sizes of `contents` from those of `before` to those of `config`.
 
-    Surplus clusters are merged as in the stream, surplus exemplars dropped. New tensors are allocated before the old
-    ones are freed. Raises torch's error if allocation fails; nothing has changed then.
+    Surplus stored clusters are merged as in the stream, surplus exemplars dropped. New tensors are allocated before
+    the old ones are freed. Raises torch's error if allocation fails; nothing has changed then.
     """
     allocated = _allocate(contents, config) if config.rows != before.rows else None
     contents.set_time_reference(contents.episodes.first, config)
@@ -23,16 +23,16 @@ def resize(contents: MemoryContents, before: FlashMemoryConfig, config: FlashMem
 def _allocate(contents: MemoryContents, config: FlashMemoryConfig) -> tuple[WardClustering, ExemplarPool]:
     """Empty tensors of the sizes of `config`."""
     centroids, rows = contents.ward.centroids, config.exemplar_rows(len(contents.cameras))
-    ward = WardClustering(config.csm_slots, centroids.shape[1], centroids.device)
+    ward = clustering_of(config, centroids.shape[1], centroids.device)
     return ward, ExemplarPool(rows, contents.pool.low[0], contents.pool.detail[0])
 
 
 def _move(contents: MemoryContents, ward: WardClustering, pool: ExemplarPool, config: FlashMemoryConfig) -> None:
     """Raises ValueError if there are fewer clusters than cameras."""
-    for merge in contents.ward.reduce(config.csm_slots):
-        contents.merge(merge, config.exemplars)
+    for merge in contents.ward.reduce(config.stored_clusters):
+        contents.merge(merge, config.stored_exemplars)
     for cluster in contents.clusters.values():
-        del cluster.exemplars[config.exemplars :]
+        del cluster.exemplars[config.stored_exemplars :]
     contents.recent = keep_newest(contents.recent, config.recent_slots)
     copies, rows = pool.copy_from(contents.pool, contents.exemplars), ward.copy_from(contents.ward)
     for cluster in contents.clusters.values():

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 
 from .abstract_memories import AbstractMemories
-from .config import FlashMemoryConfig
+from .config import PUBLISHED, FlashMemoryConfig
 from .flash_memory import FlashMemory
 from .interface import Forgotten, Memory
 from .scope import EVERYTHING, Scope
@@ -175,6 +175,7 @@ class StarMemory(Memory):
             recent_slots=0,
             slot_period_ns=max(1, config.slot_period_ns // 2),
             patches_per_token=1,
+            retention=PUBLISHED,
         )
 
 

@@ -64,6 +64,10 @@ class WardClustering:
         """All tensors, for accounting."""
         return self.centroids, self.weights, self._squared, self._mergeable
 
+    def squared_distances(self, rows: Sequence[int]) -> np.ndarray:
+        """Copy of the squared distances [rows, rows] between the centroids in `rows`."""
+        return self._squared.numpy()[np.ix_(rows, rows)]
+
     def squared_norm(self, row: int) -> float:
         """Squared norm of the centroid in `row`."""
         return float(self._squared[row, -1])
@@ -97,7 +101,7 @@ class WardClustering:
 
         row = int((self.weights == 0).int().argmax())
         self.centroids[row].copy_(item)
-        self.weights[row] = 1.0
+        self._set_weight(row, 1.0)
         self._squared[row] = measured
         self._squared[:, row] = measured[:-1]
         self._squared[row, row] = 0.0
@@ -111,7 +115,7 @@ class WardClustering:
         """Replace centroid [features] and weight of the cluster in `row`; `distances` are as in `insert`."""
         measured = self._measured(centroid, distances)
         self.centroids[row].copy_(centroid)
-        self.weights[row] = float(weight)
+        self._set_weight(row, float(weight))
         self._squared[row] = measured
         self._squared[:, row] = measured[:-1]
         self._squared[row, row] = 0.0
@@ -132,7 +136,7 @@ class WardClustering:
 
     def remove(self, row: int) -> None:
         """Free `row`."""
-        self.weights[row] = 0.0
+        self._set_weight(row, 0.0)
         self._mergeable[row] = self._mergeable[:, row] = False
 
     def zero_free_rows(self) -> None:
@@ -186,9 +190,18 @@ class WardClustering:
     def _measured(self, item: Tensor, distances: Sequence[float] | None) -> Tensor:
         return torch.tensor(self.distances(item).tolist() if distances is None else distances, dtype=torch.float64)
 
+    @property
+    def _cost_weights(self) -> Tensor:
+        """Weights [rows] from which the cost of a merge is computed."""
+        return self.weights
+
+    def _set_weight(self, row: int, weight: float) -> None:
+        self.weights[row] = weight
+
     def _costs(self, row: int | slice) -> Tensor:
         """Increase of the objective by a merge of the cluster in `row` with each other one; inf: not mergeable."""
-        i, j = self.weights[row, None], self.weights
+        weights = self._cost_weights
+        i, j = weights[row, None], weights
         return torch.where(self._mergeable[row], i * j / (i + j) * self._squared[row, :-1], torch.inf)
 
     def _cheapest_pair(self, costs: Tensor, cheapest: Tensor) -> tuple[int, int]:

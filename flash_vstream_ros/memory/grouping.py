@@ -1,0 +1,103 @@
+"""Reduction of weighted clusters to a few groups, from their distances alone.
+
+Pairs are merged as in the stream, the cheapest first, and then clusters move to the nearest group (Lloyd's rounds).
+Distances to a weighted mean follow from those to its parts, so that no pass over features is needed: the cost depends
+on the number of clusters only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+ROUNDS = 5  # of reassignment, at most
+NEARER = 1e-9  # least relative gain for which a cluster changes its group, so that rounding moves none
+
+
+def reduce_to_groups(
+    squared: np.ndarray, weights: np.ndarray, owners: Sequence[Hashable], count: int, exponent: float = 1.0
+) -> np.ndarray:
+    """Group of each cluster [clusters], numbered by first member; at most `count` groups, or one for each owner.
+
+    `squared` [clusters, clusters] are squared distances, `weights` [clusters] numbers of slots. Clusters of different
+    owners never share a group. `exponent` below 1 makes light clusters dearer to merge. Deterministic: ties go to the
+    first pair.
+    """
+    if len(weights) <= count:
+        return np.arange(len(weights))
+    codes = {owner: code for code, owner in enumerate(dict.fromkeys(owners))}
+    own = np.array([codes[owner] for owner in owners])
+    same_owner = own[:, None] == own
+    labels = _agglomerated(squared, weights, same_owner, max(count, len(codes)), exponent)
+    for _ in range(ROUNDS):
+        moved = _reassigned(squared, weights, same_owner, labels)
+        if np.array_equal(moved, labels):
+            break
+        labels = moved
+    return _numbered(labels)
+
+
+def group_distances(squared: np.ndarray, weights: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Squared distances [clusters, groups] of clusters to the weighted means of the groups of `labels` [clusters]."""
+    shares = (labels[:, None] == np.arange(labels.max() + 1)) * weights[:, None]
+    shares = shares / shares.sum(0)
+    to_members = squared @ shares
+    return np.maximum(to_members - (shares * to_members).sum(0) / 2, 0.0)
+
+
+def _agglomerated(
+    squared: np.ndarray, weights: np.ndarray, same_owner: np.ndarray, count: int, exponent: float
+) -> np.ndarray:
+    """Groups after merging the cheapest pairs, numbered from 0."""
+    squared, weights = squared.copy(), weights.astype(float)
+    masses = weights**exponent
+    group = np.arange(len(weights))
+    mergeable = same_owner & ~np.eye(len(weights), dtype=bool)
+    costs = np.where(mergeable, _cost(masses[:, None], masses, squared), np.inf)
+    partner = costs.argmin(1)
+    cheapest = costs[group, partner]  # of each cluster; updated by row, so that a merge does not scan the table
+    for _ in range(len(weights) - count):
+        kept = int(cheapest.argmin())
+        absorbed = int(partner[kept])
+        share = weights[absorbed] / (weights[kept] + weights[absorbed])
+        row = squared[kept] + share * (squared[absorbed] - squared[kept])
+        row -= share * (1 - share) * squared[kept, absorbed]
+        squared[kept] = squared[:, kept] = np.maximum(row, 0.0)
+        weights[kept] += weights[absorbed]
+        masses[kept] = weights[kept] ** exponent
+        group[group == absorbed] = kept
+        mergeable[absorbed] = mergeable[:, absorbed] = False
+        costs[absorbed] = costs[:, absorbed] = np.inf
+        costs[kept] = np.where(mergeable[kept], _cost(masses[kept], masses, squared[kept]), np.inf)
+        costs[:, kept] = costs[kept]
+        outdated = np.flatnonzero((partner == kept) | (partner == absorbed))
+        nearer = costs[kept] < cheapest
+        partner[nearer], cheapest[nearer] = kept, costs[kept][nearer]
+        outdated = np.append(outdated, [kept, absorbed])
+        partner[outdated] = costs[outdated].argmin(1)
+        cheapest[outdated] = costs[outdated, partner[outdated]]
+    return _numbered(group)
+
+
+def _reassigned(squared: np.ndarray, weights: np.ndarray, same_owner: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Groups after each cluster moved to the nearest; the same as before if a group would lose its last cluster."""
+    distances = group_distances(squared, weights, labels)
+    first = np.unique(labels, return_index=True)[1]
+    distances[~same_owner[:, first]] = np.inf
+    here = distances[np.arange(len(labels)), labels]
+    nearest = distances.argmin(1)
+    gain = here - distances[np.arange(len(labels)), nearest]
+    moved = np.where(gain > NEARER * here, nearest, labels)
+    return moved if len(np.unique(moved)) == len(first) else labels
+
+
+def _cost(mass: np.ndarray | float, masses: np.ndarray, squared: np.ndarray) -> np.ndarray:
+    """Ward's increase of the objective by merging clusters of `mass` and `masses`."""
+    return mass * masses / (mass + masses) * squared
+
+
+def _numbered(labels: np.ndarray) -> np.ndarray:
+    """The same groups, numbered by their first members."""
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse]

@@ -1,0 +1,62 @@
+"""The stored clusters that a scope selects, as a whole or in part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .cluster import Cluster
+from .contents import MemoryContents
+from .scope import Scope
+
+
+class ScopedCluster(NamedTuple):
+    """The part of a stored cluster that lies in scope."""
+
+    cluster: Cluster
+    row: int | None  # of its centroid; None: the cluster of those of its exemplars that lie in scope
+
+
+def scoped_clusters(contents: MemoryContents, scope: Scope) -> list[ScopedCluster]:
+    """The clusters in scope, oldest first.
+
+    A cluster that lies in scope as a whole is selected whole. Of one that lies in scope in part only its exemplars in
+    scope are selected, since its centroid is derived from slots outside.
+    """
+    selected = []
+    for row, cluster in contents.by_age:
+        if scope.covers(cluster):
+            selected.append(ScopedCluster(cluster, row))
+        elif inside := scope.select(contents.exemplars_of(row)):
+            selected.append(ScopedCluster(Cluster.of(inside), None))
+    return selected
+
+
+def feature_map(contents: MemoryContents, scoped: ScopedCluster) -> Tensor:
+    """Mean low-resolution map [low_patches * dim] of a scoped cluster, float32."""
+    cluster, row = scoped
+    return contents.pool.mean(cluster.exemplars) if row is None else contents.ward.centroids[row]
+
+
+def distances_between(contents: MemoryContents, scoped: Sequence[ScopedCluster]) -> np.ndarray:
+    """Squared distances [clusters, clusters] between scoped clusters, time included as in the clustering."""
+    rows = [each.row for each in scoped if each.row is not None]
+    whole = [place for place, each in enumerate(scoped) if each.row is not None]
+    squared = np.zeros((len(scoped), len(scoped)))
+    squared[np.ix_(whole, whole)] = contents.ward.squared_distances(rows)
+    parts = [place for place, each in enumerate(scoped) if each.row is None]
+    if not parts:
+        return squared
+    maps = torch.stack([feature_map(contents, scoped[place]) for place in parts])
+    for item, place in zip(maps, parts, strict=True):
+        times = scoped[place].cluster.times
+        to_rows = contents.add_time(contents.ward.distances(item).tolist(), times)
+        squared[place, whole] = squared[whole, place] = [to_rows[row] for row in rows]
+        to_parts = [*(maps - item).square().sum(1).tolist(), 0.0]
+        others = [scoped[other].cluster.times for other in parts]
+        squared[place, parts] = contents.episodes.add_time(to_parts, times, others)[:-1]
+    return squared

@@ -1,0 +1,110 @@
+"""What a snapshot shows of the stored clusters: all of them, or groups of similar ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .cluster import Cluster
+from .config import FlashMemoryConfig
+from .contents import MemoryContents
+from .dam import choose_dam, choose_key_frames
+from .exemplars import Exemplar
+from .grouping import group_distances, reduce_to_groups
+from .scope import Scope
+from .scoped import ScopedCluster, distances_between, feature_map, scoped_clusters
+from .slot import MemoryEntry
+from .sublinear_ward import COST_EXPONENT, SublinearWard
+from .time_ids import memory_clock
+
+
+class ShownCluster(NamedTuple):
+    """One CSM entry: the scoped clusters that it is made of, and all of them as one cluster."""
+
+    cluster: Cluster
+    parts: tuple[ScopedCluster, ...]  # oldest first
+
+
+class ShownMemory(NamedTuple):
+    """The CSM entries and DAM exemplars that a scope selects. Every slot in it is in exactly one cluster."""
+
+    clusters: list[ShownCluster]  # ordered by the time id of each; ties by age
+    dam: list[Exemplar]
+
+    @classmethod
+    def of(cls, contents: MemoryContents, scope: Scope, config: FlashMemoryConfig) -> ShownMemory:
+        scoped = scoped_clusters(contents, scope)
+        newest = sorted(scope.select(contents.recent), key=lambda exemplar: -exemplar.time_ns)
+        clock = memory_clock(contents.clusters.values(), config)
+
+        def by_time(shown: ShownCluster) -> float:
+            return clock.unscaled(*position_times(shown.cluster, config))
+
+        if not config.hierarchical:
+            clusters = sorted((ShownCluster(each.cluster, (each,)) for each in scoped), key=by_time)
+            ranked = [shown.cluster for shown in clusters]
+            return cls(clusters, choose_dam(newest, ranked, config.exemplars, config.dam_slots))
+        squared = distances_between(contents, scoped)
+        clusters = sorted(_groups(scoped, squared, config.csm_slots), key=by_time)
+        rare = _rarest_first(contents, scoped, squared)
+        return cls(clusters, choose_key_frames(newest, [shown.cluster for shown in clusters], rare, config.dam_slots))
+
+    @property
+    def entries(self) -> tuple[MemoryEntry, ...]:
+        return entries_of(self.dam, (shown.cluster for shown in self.clusters))
+
+
+def shown_map(contents: MemoryContents, shown: ShownCluster) -> Tensor:
+    """Weighted mean [low_patches * dim] of the maps of its parts, float32."""
+    maps = [feature_map(contents, part) for part in shown.parts]
+    if len(maps) == 1:
+        return maps[0]
+    mean = torch.zeros_like(maps[0])
+    for part, each in zip(shown.parts, maps, strict=True):
+        mean.add_(each, alpha=part.cluster.slots / shown.cluster.slots)
+    return mean
+
+
+def position_times(cluster: Cluster, config: FlashMemoryConfig) -> tuple[int, int]:
+    """Times whose mean is the time id of a cluster: their sum [ns], and their number."""
+    return (cluster.newest[0], 1) if config.last_seen_ids else cluster.times
+
+
+def entries_of(dam: Iterable[Exemplar], clusters: Iterable[Cluster]) -> tuple[MemoryEntry, ...]:
+    return (*(exemplar.entry() for exemplar in dam), *(cluster.entry() for cluster in clusters))
+
+
+def _groups(scoped: Sequence[ScopedCluster], squared: np.ndarray, count: int) -> list[ShownCluster]:
+    """`scoped` in at most `count` groups; the exemplars of the part nearest to the mean of a group come first."""
+    if not scoped:
+        return []
+    weights = np.array([each.cluster.slots for each in scoped], dtype=float)
+    labels = reduce_to_groups(squared, weights, [each.cluster.camera for each in scoped], count, COST_EXPONENT)
+    nearness = group_distances(squared, weights, labels)
+    groups = []
+    for label in range(labels.max() + 1):
+        places = np.flatnonzero(labels == label).tolist()
+        nearest = sorted(places, key=lambda place: (nearness[place, label], place))
+        cluster = Cluster.union_of([scoped[place].cluster for place in nearest])
+        groups.append(ShownCluster(cluster, tuple(scoped[place] for place in places)))
+    return groups
+
+
+def _rarest_first(contents: MemoryContents, scoped: Sequence[ScopedCluster], squared: np.ndarray) -> list[Exemplar]:
+    """Best exemplars of the light clusters that are stable, those furthest from any other cluster first."""
+    ward = contents.ward
+    assert isinstance(ward, SublinearWard)
+    median = float(np.median([each.cluster.slots for each in scoped])) if scoped else 0.0
+    cameras = np.array([each.cluster.camera for each in scoped])
+    other = (cameras[:, None] == cameras) & ~np.eye(len(scoped), dtype=bool)
+    isolation = np.where(other, squared, np.inf).min(1, initial=np.inf)
+    light = [
+        place
+        for place, (cluster, row) in enumerate(scoped)
+        if cluster.slots <= median and not (row is not None and ward.is_transient(row))
+    ]
+    return [scoped[place].cluster.exemplars[0] for place in sorted(light, key=lambda place: -isolation[place])]
