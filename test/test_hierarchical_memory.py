@@ -1,0 +1,262 @@
+"""The hierarchical memory: what it stores, what it shows of it, and that nothing leaks or is counted twice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from reference_store import NaiveStore, flat
+from test_flash_memory import PERIOD, START, filled, lows, same, shown, slot
+from test_forget import Case, Story, cases, everything_in, holdings_of, in_details, in_features, seen
+
+from flash_vstream_ros.bench.stream import held_bytes
+from flash_vstream_ros.memory import EntryKind, FlashMemory, FlashMemoryConfig
+from flash_vstream_ros.memory.config import HIERARCHICAL
+from flash_vstream_ros.memory.dam import choose_key_frames
+from flash_vstream_ros.memory.grouping import group_distances, reduce_to_groups
+from flash_vstream_ros.memory.scope import Scope
+from flash_vstream_ros.memory.slot import Extension
+
+SECOND = 1_000_000_000
+SMALL = FlashMemoryConfig(4, 3, 2, 0, PERIOD, 1, retention=HIERARCHICAL, store_factor=3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    count=st.integers(1, 30),
+    csm=st.integers(2, 5),
+    factor=st.integers(1, 4),
+    cameras=st.integers(1, 2),
+)
+def test_it_stores_and_shows_what_the_naive_one_does(
+    seed: int, count: int, csm: int, factor: int, cameras: int
+) -> None:
+    random = np.random.default_rng(seed)
+    maps = random.standard_normal((count, 4, 3)).astype(np.float32)
+    maps[1::3] = maps[: len(maps[1::3]) * 3 : 3][: len(maps[1::3])] + 0.1 * maps[1::3]  # some resemble their neighbour
+    names = [f"camera {random.integers(cameras)}" for _ in range(count)]
+    naive = NaiveStore(maps.reshape(count, -1).astype(np.float64), names, csm, csm * factor)
+    config = replace(SMALL, csm_slots=csm, dam_slots=1, store_factor=factor)
+    memory = FlashMemory(config)
+    for index in range(count):
+        memory.insert(slot(index, torch.from_numpy(maps[index]), names[index]))
+        naive.insert()
+    groups = naive.groups()
+    assume(naive.margin > 1e-3)
+    groups.sort(key=lambda group: np.mean(flat(group)))
+    snapshot = memory.snapshot()
+    stored = sorted(cluster.slots for cluster in memory.parts)
+    assert stored == sorted(map(len, naive.clusters))
+    members = [flat(group) for group in groups]
+    entries = snapshot.entries[len(snapshot.dam) :]
+    assert [entry.weight for entry in entries] == [len(slots) for slots in members]
+    assert [entry.first_ns for entry in entries] == [START + min(slots) * PERIOD for slots in members]
+    assert [entry.last_ns for entry in entries] == [START + max(slots) * PERIOD + SECOND for slots in members]
+    expected = np.stack([naive.centroid(slots) for slots in members])
+    np.testing.assert_allclose(snapshot.csm.flatten(1).numpy(), expected, atol=1e-5)
+    np.testing.assert_allclose(snapshot.csm_times.numpy(), [np.mean(slots) for slots in members], atol=1e-9)
+
+
+def hierarchical(case: Case) -> FlashMemory:
+    return case.story.remembered(replace(case.config, retention=HIERARCHICAL, store_factor=3))
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases())
+def test_an_interval_shows_nothing_from_outside_it_and_each_slot_once(case: Case) -> None:
+    memory = hierarchical(case)
+    scope = Scope(tuple(case.cameras), *case.interval)
+    inside = case.story.inside(case.interval, case.cameras)
+    snapshot = memory.snapshot(scope)
+    assert seen(snapshot) <= inside
+    assert memory.list_entries(scope) == snapshot.entries
+    stored = {int(exemplar.frame_id.split()[1]) for exemplar in holdings_of(memory).exemplars}
+    assert stored & inside <= in_features(snapshot.csm)
+    csm = snapshot.entries[len(snapshot.dam) :]
+    assert len(csm) == len(snapshot.csm) <= case.config.csm_slots
+    represented: set[int] = set()
+    for entry, features in zip(csm, snapshot.csm, strict=True):
+        members = in_features(features[None])
+        assert entry.weight == len(members)
+        assert not represented & members
+        represented |= members
+        assert entry.first_ns == min(case.story.slots[index].first_ns for index in members)
+        assert entry.last_ns == max(case.story.slots[index].last_ns for index in members)
+    assert snapshot.slots_seen == len(represented)
+    assert snapshot.csm_times.tolist() == sorted(snapshot.csm_times.tolist())
+    assert len(snapshot.dam) <= case.config.dam_slots
+    detailed = memory.second_look(snapshot.entries, 12, scope)
+    assert seen(detailed) <= inside
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases())
+def test_what_is_forgotten_is_nowhere_and_untouched_clusters_stay(case: Case) -> None:
+    memory = hierarchical(case)
+    doomed = case.story.inside(case.interval, case.cameras)
+    contents = holdings_of(memory)
+    memory.snapshot()
+    before = {row: (cluster, contents.ward.centroids[row].clone()) for row, cluster in contents.clusters.items()}
+    whole = sum(cluster.slots for cluster, _ in before.values())
+    forgotten = memory.forget(Scope(tuple(case.cameras), *case.interval))
+    assert not everything_in(memory) & doomed
+    for row, (cluster, centroid) in before.items():
+        if not in_features(centroid[None]) & doomed and contents.clusters.get(row) is cluster:
+            assert torch.equal(contents.ward.centroids[row], centroid)
+    assert forgotten.slots == whole - sum(cluster.slots for cluster in memory.parts)
+    assert memory.forget(Scope(tuple(case.cameras), *case.interval)) == (0, 0, 0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data(), st.integers(0, 2**32 - 1))
+def test_whatever_happens_to_it_slots_add_up(data: st.DataObject, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    memory, quiet = FlashMemory(SMALL), FlashMemory(SMALL)  # `quiet` is never asked for a snapshot
+    represented, now = 0, 0
+    for _ in range(data.draw(st.integers(1, 40))):
+        action = data.draw(st.sampled_from(["insert", "insert", "insert", "insert", "extend", "forget", "resize"]))
+        camera = f"camera {random.integers(2)}"
+        if action == "insert":
+            now += 1
+            value = torch.from_numpy(random.standard_normal((4, 3)).astype(np.float32))
+            for each in (memory, quiet):
+                each.insert(slot(now, value, camera, b"%d" % now))
+            represented += 1
+        elif action == "extend" and camera in memory.cameras:
+            now += 1
+            stamp = START + now * PERIOD + SECOND
+            for each in (memory, quiet):
+                each.extend(camera, Extension(1, stamp, stamp, stamp))
+            represented += 1
+        elif action == "forget":
+            first = int(random.integers(max(1, now)))
+            scope = Scope((), START + first * PERIOD, START + (first + 2) * PERIOD)
+            gone = memory.forget(scope)
+            assert quiet.forget(scope) == gone
+            represented -= gone.slots
+        elif action == "resize":
+            csm = int(random.integers(2, 7))
+            config = replace(SMALL, csm_slots=csm, dam_slots=min(csm, 3), store_factor=int(random.integers(1, 5)))
+            for each in (memory, quiet):
+                each.resize(config)
+        snapshot = memory.snapshot()
+        csm = snapshot.entries[len(snapshot.dam) :]
+        assert sum(entry.weight for entry in csm) == snapshot.slots_seen == represented
+        assert sum(cluster.slots for cluster in memory.parts) == represented
+        assert memory.entries == len(snapshot.entries) <= memory.capacity
+        if memory.entries:
+            assert memory.tokens == 3 * len(snapshot.dam) + len(snapshot.csm)
+        assert memory.bytes == sum(held_bytes(memory))
+        assert [entry.kind for entry in csm] == [EntryKind.CSM] * len(csm)
+        times = snapshot.dam_times.tolist()
+        assert times == sorted(times)
+    assert same(memory.snapshot(), quiet.snapshot())
+
+
+def test_cameras_never_share_an_entry_and_more_than_are_shown_are_refused() -> None:
+    memory = filled(60, replace(SMALL, csm_slots=3), ("front", "rear", "left"))
+    assert len({entry.camera for entry in memory.snapshot().entries if entry.kind is EntryKind.CSM}) == 3
+    before = memory.snapshot()
+    with pytest.raises(ValueError, match="no room for group 'fourth'"):
+        memory.insert(slot(60, lows(1)[0], "fourth"))
+    assert same(memory.snapshot(), before)
+
+
+def test_what_happened_once_is_stored_for_hours_and_shown_in_a_second_look() -> None:
+    draw = torch.Generator().manual_seed(1)
+    places = 3 * torch.randn(12, 4, 8, generator=draw)
+    event = places[2].clone()
+    event[1] += 4.0
+    config = FlashMemoryConfig(8, 4, 2, 0, PERIOD, 1)
+    stored = {}
+    for retention in ("published", HIERARCHICAL):
+        memory = FlashMemory(replace(config, retention=retention))
+        noise = torch.Generator().manual_seed(2)
+        for index in range(2500):
+            view = event if index in (500, 501) else places[index // 25 % 12] * (1 + 0.1 * np.sin(index / 300))
+            memory.insert(slot(index, view + 0.3 * torch.randn(4, 8, generator=noise)))
+        snapshot = memory.snapshot()
+        looked = memory.second_look(snapshot.entries[len(snapshot.dam) :], 10**6)
+        rows = torch.cat([snapshot.csm, looked.csm]).flatten(1)
+        stored[retention] = float((rows - event.flatten()).square().sum(1).min()) < 0.25 * 4.0**2 * 8
+    assert stored == {"published": False, HIERARCHICAL: True}
+
+
+def test_a_second_look_stays_in_its_budget_and_shows_the_first_entries_first() -> None:
+    memory = filled(100, replace(SMALL, store_factor=4))
+    snapshot = memory.snapshot()
+    csm = snapshot.entries[len(snapshot.dam) :]
+    for tokens in range(20):
+        looked = memory.second_look(csm, tokens)
+        assert len(looked.csm) + 3 * len(looked.dam) <= tokens
+        assert len(looked.entries) == len(looked.csm) + len(looked.dam)
+    heaviest = max(csm, key=lambda entry: entry.weight)
+    looked = memory.second_look([heaviest], 100)
+    assert sum(entry.weight for entry in looked.entries) == heaviest.weight
+    assert min(entry.first_ns for entry in looked.entries) == heaviest.first_ns
+    assert looked.csm_times.tolist() == sorted(looked.csm_times.tolist())
+    assert memory.second_look([replace(heaviest, first_ns=1)], 100).empty
+    assert FlashMemory(SMALL).second_look([heaviest], 100).empty
+    by_key_frame = memory.second_look(snapshot.entries[:1], 100)
+    assert shown(snapshot)[0] * PERIOD + START >= by_key_frame.first_ns
+
+
+def test_details_in_a_second_look_are_not_those_shown_already() -> None:
+    memory = filled(5, replace(SMALL, csm_slots=6, dam_slots=2, exemplars=4))
+    snapshot = memory.snapshot()
+    looked = memory.second_look(snapshot.entries[2:], 100)
+    assert in_details(looked.dam)
+    assert not set(shown(looked)) & set(shown(snapshot))
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1.0])
+def test_groups_are_at_most_as_many_as_asked_and_lower_the_distortion(exponent: float) -> None:
+    random = np.random.default_rng(0)
+    rows = random.standard_normal((60, 4)) + 6 * random.standard_normal((8, 4))[random.integers(8, size=60)]
+    weights = random.integers(1, 30, 60).astype(float)
+    squared = ((rows[:, None] - rows) ** 2).sum(-1)
+    labels = reduce_to_groups(squared, weights, ["a"] * 60, 8, exponent)
+    assert set(labels) == set(range(8))
+    distances = group_distances(squared, weights, labels)
+    means = np.stack([np.average(rows[labels == g], axis=0, weights=weights[labels == g]) for g in range(8)])
+    np.testing.assert_allclose(distances, ((rows[:, None] - means) ** 2).sum(-1), atol=1e-9)
+    whole = (weights * ((rows - np.average(rows, axis=0, weights=weights)) ** 2).sum(1)).sum()
+    assert (weights * distances[np.arange(60), labels]).sum() < 0.2 * whole
+
+
+def test_key_frames_are_the_newest_the_heaviest_and_rare_ones_apart_in_time() -> None:
+    memory = Story.of(3, 40).remembered(replace(SMALL, csm_slots=8, dam_slots=4, exemplars=4))
+    contents = holdings_of(memory)
+    clusters = [cluster for _, cluster in contents.by_age]
+    newest = list(contents.recent)
+    rare = [cluster.exemplars[0] for cluster in clusters]
+    chosen = choose_key_frames(newest, clusters, rare, 4)
+    assert len(chosen) == 4
+    assert set(newest) <= set(chosen)
+    assert [exemplar.time_ns for exemplar in chosen] == sorted(exemplar.time_ns for exemplar in chosen)
+    heaviest = max(clusters, key=lambda cluster: cluster.slots)
+    assert heaviest.exemplars[0] in choose_key_frames(newest, clusters, [], 4)
+    assert rare[0] in chosen
+
+
+def test_two_runs_are_equal_bit_by_bit_and_sizes_stay() -> None:
+    first, second = (filled(300, replace(SMALL, csm_slots=6)) for _ in range(2))
+    assert same(first.snapshot(), second.snapshot())
+    size = first.bytes
+    for index, low in enumerate(lows(100, seed=3), start=300):
+        first.insert(slot(index, low, thumbnail=b"jpeg"))
+    assert abs(first.bytes - size) <= 40 * len(b"jpeg")
+
+
+def test_an_entry_of_a_bad_slot_changes_nothing() -> None:
+    memory = filled(20, SMALL)
+    before = memory.snapshot()
+    with pytest.raises(ValueError, match="not finite, or too large"):
+        memory.insert(slot(20, torch.full((4, 3), 1e30)))
+    assert same(memory.snapshot(), before)
+    memory.insert(slot(20, torch.ones(4, 3)))
