@@ -1,8 +1,8 @@
 """Distortion of the memory of a long stream.
 
 Weighted distortion, the sum over slots of |slot - centroid of its cluster|^2, on a stream that drifts and returns:
-online Ward clustering against published offline k-means over the whole stream and against the released streaming
-rule.
+online Ward clustering, as the published retention shows it and as the hierarchical one does, against published offline
+k-means over the whole stream and against the released streaming rule.
 """
 
 from __future__ import annotations
@@ -14,12 +14,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from flash_vstream_ros.memory import WardClustering, ordered_kmeans
+from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Grid, Slot, WardClustering, ordered_kmeans
+from flash_vstream_ros.memory.config import HIERARCHICAL
+from flash_vstream_ros.progress import tracked
 
 from .released import released_clusters
 
 KMEANS_STARTS = 3
-RATIOS = ("ward/kmeans", "ward/luckiest", "ward/released")
+RATIOS = (
+    "ward/kmeans",
+    "ward/luckiest",
+    "ward/released",
+    "hierarchical/kmeans",
+    "hierarchical/luckiest",
+    "hierarchical/released",
+)
+SLOT_NS = 2_000_000_000
 
 
 def rounds_of_a_robot(
@@ -64,6 +74,26 @@ def ward_clusters(slots: Tensor, capacity: int) -> tuple[Tensor, Tensor]:
     return ward.centroids, cluster_of
 
 
+def slot_of(features: Tensor, index: int, patches: int) -> Slot:
+    """Slot `index` of a stream with these `features` [patches * dim] at low resolution, and next to none in detail."""
+    low = features.unflatten(0, (patches, -1))
+    first_ns = index * SLOT_NS
+    return Slot("camera", "", first_ns, first_ns + SLOT_NS // 2, low, features.new_zeros(1, 1), Grid(4, 4))
+
+
+def hierarchical_distortion(slots: Tensor, capacity: int, patches: int) -> float:
+    """Distortion of the clusters that a hierarchical memory shows after streaming `slots` [slots, features]."""
+    config = FlashMemoryConfig(capacity, 1, 1, 0, SLOT_NS, retention=HIERARCHICAL)
+    memory = FlashMemory(config)
+    for index, features in enumerate(slots):
+        memory.insert(slot_of(features, index, patches))
+    snapshot = memory.snapshot()
+    weights = torch.tensor([entry.weight for entry in snapshot.entries[len(snapshot.dam) :]], dtype=torch.float64)
+    # A centroid is the mean of its members, so the sum of squares splits into theirs and its own.
+    of_centroids = weights @ snapshot.csm.flatten(1).double().square().sum(1)
+    return float(slots.double().square().sum() - of_centroids)
+
+
 def kmeans_clusters(slots: Tensor, capacity: int, seed: int) -> tuple[Tensor, Tensor]:
     """The same for published k-means over all `slots` at once."""
     found = ordered_kmeans(slots, capacity, seed=seed)
@@ -79,9 +109,10 @@ def distortion(slots: Tensor, centroids: Tensor, cluster_of: Tensor) -> float:
 
 
 def compare(length: int, seed: int, capacity: int, **stream: Any) -> dict[str, float]:
-    """Distortion of the three rules on one stream, and ratios to the mean and the luckiest start of k-means."""
+    """Distortion of the four rules on one stream, and ratios to the mean and the luckiest start of k-means."""
     slots = rounds_of_a_robot(length, seed, **stream)
     ward = distortion(slots, *ward_clusters(slots, capacity))
+    hierarchical = hierarchical_distortion(slots, capacity, stream.get("patches", 16))
     starts = [distortion(slots, *kmeans_clusters(slots, capacity, start)) for start in range(KMEANS_STARTS)]
     kmeans, luckiest = statistics.mean(starts), min(starts)
     released = distortion(slots, *released_clusters(slots, capacity, seed))
@@ -89,23 +120,28 @@ def compare(length: int, seed: int, capacity: int, **stream: Any) -> dict[str, f
         "length": length,
         "seed": seed,
         "ward": ward,
+        "hierarchical": hierarchical,
         "kmeans": kmeans,
         "luckiest kmeans": luckiest,
         "released": released,
         "ward/kmeans": ward / kmeans,
         "ward/luckiest": ward / luckiest,
         "ward/released": ward / released,
+        "hierarchical/kmeans": hierarchical / kmeans,
+        "hierarchical/luckiest": hierarchical / luckiest,
+        "hierarchical/released": hierarchical / released,
     }
 
 
 def run(
-    lengths: Sequence[int] = (1200, 3600),
-    seeds: Sequence[int] = (0, 1, 2),
+    lengths: Sequence[int] = (4500, 18_000),
+    seeds: Sequence[int] = (0, 1),
     capacity: int = 60,
     **stream: Any,
 ) -> dict[str, Any]:
     """All comparisons; `stream` goes to `rounds_of_a_robot`."""
-    rows = [compare(length, seed, capacity, **stream) for length in lengths for seed in seeds]
+    cases = [(length, seed) for length in lengths for seed in seeds]
+    rows = [compare(*case, capacity, **stream) for case in tracked(cases, "distortion", len(cases))]
     return {
         "capacity": capacity,
         "distortion": rows,
@@ -116,7 +152,7 @@ def run(
 def show(result: dict[str, Any]) -> None:
     """Print the ratios of `run`."""
     print(f"weighted distortion, {result['capacity']} clusters; k-means: mean and luckiest of {KMEANS_STARTS} starts")
-    print(f"{'slots':>6} {'seed':>5}" + "".join(f"{ratio:>15}" for ratio in RATIOS))
+    print(f"{'slots':>6} {'seed':>5}" + "".join(f"{ratio:>23}" for ratio in RATIOS))
     for row in result["distortion"]:
-        print(f"{row['length']:>6} {row['seed']:>5}" + "".join(f"{row[ratio]:>15.3f}" for ratio in RATIOS))
-    print(f"{'worst':>12}" + "".join(f"{result['worst'][ratio]:>15.3f}" for ratio in RATIOS))
+        print(f"{row['length']:>6} {row['seed']:>5}" + "".join(f"{row[ratio]:>23.3f}" for ratio in RATIOS))
+    print(f"{'worst':>12}" + "".join(f"{result['worst'][ratio]:>23.3f}" for ratio in RATIOS))

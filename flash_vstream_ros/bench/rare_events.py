@@ -1,0 +1,168 @@
+"""What happened once in a long stream, and which memories still have an entry near it.
+
+Objects and passers-by change some patches of the view for two slots, early in the stream. An entry is near an event if
+its squared distance is less than a quarter of the squared distance from the event to the same view without it. All
+policies have one budget of visual tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Grid, MemorySnapshot, Slot
+from flash_vstream_ros.memory.config import HIERARCHICAL, PUBLISHED
+from flash_vstream_ros.progress import tracked
+
+from .distortion import SLOT_NS, rounds_of_a_robot
+from .policies import Chosen, Policy, policies
+
+EVENTS, EVENT_SLOTS = 90, 2
+EVENT_HOURS = (0.4, 2.5)  # when they happen
+SHARES = {"object": 0.25, "passer-by": 0.375}  # of the patches that show it
+APART = 8  # slots between events, at least
+NEAR = 0.25
+SLOTS_PER_HOUR = 3600 * 1_000_000_000 // SLOT_NS
+CONTROL = "last 4 frames"
+COMPARED = ("k-means", "uniform", "recent", "FIFO", "released")
+SECOND_LOOK_SHARE = 0.25  # of the budget
+LOOKED_AT = 3  # entries nearest to the event, as a first look would find them
+
+
+class Event(NamedTuple):
+    """Something seen in EVENT_SLOTS slots from slot `first`."""
+
+    kind: str  # one of SHARES
+    first: int
+    offset: Tensor  # [features] what it adds to the view
+
+
+def add_events(slots: Tensor, patches: int, seed: int) -> list[Event]:
+    """Add EVENTS rare events to `slots` [slots, features], in place, where the view rests."""
+    draw = torch.Generator().manual_seed(seed)
+    steps = (slots[1:] - slots[:-1]).square().sum(1)
+    resting = steps < 2 * steps.median()
+    first, last = (int(hours * SLOTS_PER_HOUR) for hours in EVENT_HOURS)
+    last = min(last, len(slots) - EVENT_SLOTS - 1)
+    possible = [at for at in range(first, last) if bool(resting[at - 1 : at + EVENT_SLOTS].all())]
+    order = torch.randperm(len(possible), generator=draw).tolist()
+    chosen: list[int] = []
+    for at in (possible[place] for place in order):
+        if len(chosen) < EVENTS and all(abs(at - other) >= APART for other in chosen):
+            chosen.append(at)
+    events = []
+    for number, at in enumerate(sorted(chosen)):
+        kind = tuple(SHARES)[number % len(SHARES)]
+        count = max(1, round(SHARES[kind] * patches))
+        offset = torch.zeros(patches, slots.shape[1] // patches)
+        where = torch.randperm(patches, generator=draw)[:count]
+        offset[where] = 2**0.5 * torch.randn(count, offset.shape[1], generator=draw)
+        events.append(Event(kind, at, offset.flatten()))
+        slots[at : at + EVENT_SLOTS] += events[-1].offset
+    return events
+
+
+def nearest(rows: Tensor, entries: Tensor) -> Tensor:
+    """Squared distance of each of `rows` [rows, features] to the nearest of `entries` [entries, features]; [rows]."""
+    if not len(entries):
+        return torch.full((len(rows),), torch.inf)
+    return torch.cdist(rows, entries).min(1).values.square()
+
+
+def run(
+    hours: Sequence[float], seed: int, capacity: int = 60, patches: int = 16, dim: int = 64, **stream: Any
+) -> dict[str, Any]:
+    """Shares of events with an entry near them, and the worst distance of a slot to its entry, by policy and age."""
+    slots = rounds_of_a_robot(int(max(hours) * SLOTS_PER_HOUR), seed, patches, dim, **stream)
+    events = add_events(slots, patches, seed)
+    sights = torch.stack([slots[event.first : event.first + EVENT_SLOTS].mean(0) for event in events])
+    config = FlashMemoryConfig(capacity, max(1, capacity // 2), horizon_slots=0, slot_period_ns=SLOT_NS)
+    side = 2 * int(patches**0.5)
+    memories = _memories(config, Grid(side, side), seed)
+    marks = {int(hour * SLOTS_PER_HOUR): f"{hour:g} h" for hour in hours}
+    rows: dict[str, dict[str, Any]] = {}
+    for index, features in enumerate(tracked(slots, "rare events", len(slots))):
+        slot = _slot(features, index, patches)
+        for memory in memories.values():
+            memory.insert(slot)
+        if (age := marks.get(index + 1)) is None:
+            continue
+        for name, memory in memories.items():
+            snapshot = memory.snapshot()
+            entries = _vectors(snapshot, slots)
+            found = nearest(sights, entries)
+            rows.setdefault(name, {})[age] = _row(events, found, entries, slots[: index + 1])
+            if name == HIERARCHICAL and isinstance(memory, FlashMemory):
+                looked = _second_looks(memory, snapshot, entries, sights, slots)
+                row = _row(events, torch.minimum(found, looked), entries, slots[: index + 1])
+                rows.setdefault(f"{name}, second look", {})[age] = row
+    sizes = {name: memory.bytes for name, memory in memories.items() if isinstance(memory, FlashMemory)}
+    return {"events": len(events), "ages": list(marks.values()), "policies": rows, "bytes": sizes}
+
+
+def show(result: dict[str, Any]) -> None:
+    print(
+        f"{result['events']} rare events of {EVENT_SLOTS} slots: % of objects / passers-by with an entry near them, "
+        "and the worst squared distance of a slot to the nearest entry, over the mean squared distance from the mean"
+    )
+    print(f"{'':>26}" + "".join(f"{age:>22}" for age in result["ages"]))
+    for name, row in result["policies"].items():
+        cells = (
+            f"{100 * cell['object']:.0f} / {100 * cell['passer-by']:.0f}   {cell['worst']:.2f}" for cell in row.values()
+        )
+        print(f"{name:>26}" + "".join(f"{cell:>22}" for cell in cells))
+    of = result["bytes"]
+    print(f"bytes, hierarchical over published: {of[HIERARCHICAL] / of[PUBLISHED]:.2f}")
+
+
+def _memories(config: FlashMemoryConfig, grid: Grid, seed: int) -> dict[str, Policy]:
+    others = policies(config, grid, seed)
+    return {
+        HIERARCHICAL: FlashMemory(replace(config, retention=HIERARCHICAL)),
+        PUBLISHED: FlashMemory(replace(config, retention=PUBLISHED)),
+        **{name: others[name] for name in COMPARED},
+        CONTROL: Chosen(config, lambda slots: (slots, []), capacity=2),
+    }
+
+
+def _slot(features: Tensor, index: int, patches: int) -> Slot:
+    """Its detail tells its number; as many tokens as a real one has."""
+    first_ns, side = index * SLOT_NS, 2 * int(patches**0.5)
+    low, detail = features.unflatten(0, (patches, -1)), features.new_full((patches, 1), float(index))
+    return Slot("camera", "", first_ns, first_ns + SLOT_NS // 2, low, detail, Grid(side, side))
+
+
+def _vectors(snapshot: MemorySnapshot, slots: Tensor) -> Tensor:
+    """What a snapshot shows [entries, features]: key frames as the slots that they are, and centroids."""
+    key_frames = slots[[int(detail[0, 0]) for detail in snapshot.dam]]
+    return torch.cat([key_frames, snapshot.csm.flatten(1)]) if len(snapshot.csm) else key_frames
+
+
+def _row(events: Sequence[Event], found: Tensor, entries: Tensor, slots: Tensor) -> dict[str, float]:
+    near = [
+        float(squared) < NEAR * float(event.offset.square().sum()) for event, squared in zip(events, found, strict=True)
+    ]
+    spread = float((slots - slots.mean(0)).square().sum(1).mean())
+    shares = {
+        kind: fmean(is_near for event, is_near in zip(events, near, strict=True) if event.kind == kind)
+        for kind in SHARES
+    }
+    return {**shares, "worst": float(nearest(slots, entries).max()) / spread}
+
+
+def _second_looks(
+    memory: FlashMemory, snapshot: MemorySnapshot, entries: Tensor, sights: Tensor, slots: Tensor
+) -> Tensor:
+    """Squared distance of each event to the nearest cluster of a second look at the entries nearest to it."""
+    budget = int(SECOND_LOOK_SHARE * memory.tokens)
+    order = torch.cdist(sights, entries).argsort(1)[:, :LOOKED_AT].tolist()
+    found = []
+    for sight, places in zip(sights, order, strict=True):
+        looked = memory.second_look([snapshot.entries[place] for place in places], budget)
+        found.append(float(nearest(sight[None], _vectors(looked, slots))))
+    return torch.tensor(found)
