@@ -9,3 +9,5 @@ def test_distortion_is_at_most_that_of_offline_kmeans_and_half_of_the_released_r
     ratios = compare(length=1200, seed=0, capacity=60, patches=4, dim=32)
     assert ratios["ward/kmeans"] <= 1.0
     assert ratios["ward/released"] <= 0.5
+    assert ratios["hierarchical/kmeans"] <= 1.0
+    assert ratios["hierarchical/released"] <= 0.5

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from flash_vstream_ros.engine.ingest.stamps import JumpBack
 from flash_vstream_ros.engine.memory_policies import POLICIES
+from flash_vstream_ros.memory.config import RETENTIONS
 from flash_vstream_ros.models.load import ATTENTION, DTYPES
 from flash_vstream_ros.models.names import PUBLISHED_MODEL
 from flash_vstream_ros.models.options import POSITIONS, QUANTIZATIONS
@@ -179,6 +180,21 @@ PARAMETERS = (
         "many tokens as flash",
         choices=POLICIES,
         field="engine.policy",
+    ),
+    ParameterSpec(
+        "memory.retention",
+        RETENTIONS[0],
+        "What policy flash stores. published: the clusters that are shown; hierarchical: memory.store_factor times as "
+        "many, shown in groups, with costs and key frames by which what happened once is kept for longer",
+        choices=RETENTIONS,
+        live=True,
+    ),
+    ParameterSpec(
+        "memory.store_factor",
+        4,
+        "Stored clusters per synopsis slot with retention hierarchical [clusters]",
+        (1, 16),
+        live=True,
     ),
     ParameterSpec(
         "memory.synopsis_slots",

@@ -1,0 +1,60 @@
+"""The benchmark of what memories keep: rare events, what counts as near one, and who is compared."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from flash_vstream_ros.bench import rare_events, retention
+from flash_vstream_ros.bench.distortion import hierarchical_distortion, rounds_of_a_robot
+from flash_vstream_ros.bench.rare_events import add_events, nearest
+
+
+def test_events_last_two_slots_at_rest_and_are_apart() -> None:
+    slots = rounds_of_a_robot(1500, 3, patches=4, dim=16)
+    before = slots.clone()
+    events = add_events(slots, 4, seed=3)
+    changed = (slots != before).any(1).nonzero().flatten().tolist()
+    assert changed == sorted(slot for event in events for slot in (event.first, event.first + 1))
+    firsts = [event.first for event in events]
+    assert min(b - a for a, b in itertools.pairwise(firsts)) >= rare_events.APART
+    assert {event.kind for event in events} == {"object", "passer-by"}
+    for event in events:
+        torch.testing.assert_close(slots[event.first] - before[event.first], event.offset)
+
+
+def test_the_nearest_entry_is_that_of_the_smallest_distance() -> None:
+    rows, entries = torch.tensor([[0.0, 0.0], [3.0, 4.0]]), torch.tensor([[0.0, 0.0], [0.0, 4.0]])
+    assert nearest(rows, entries).tolist() == pytest.approx([0.0, 9.0])
+    assert nearest(rows, entries[:0]).tolist() == [float("inf")] * 2
+
+
+def test_a_memory_with_a_cluster_for_each_slot_has_no_distortion() -> None:
+    slots = rounds_of_a_robot(20, 0, patches=4, dim=8)
+    assert hierarchical_distortion(slots, 20, 4) == pytest.approx(0.0, abs=1e-2)
+    mean = float((slots - slots.mean(0)).square().sum())
+    assert hierarchical_distortion(slots, 1, 4) == pytest.approx(mean, rel=1e-4)
+
+
+def test_all_policies_are_compared_at_every_age(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr(rare_events, "COMPARED", ("uniform", "recent"))
+    result = retention.run([80], [0], capacity=6, hours=[0.45, 0.6], patches=4, dim=8)
+    rare = result["rare"]
+    assert set(rare["policies"]) == {
+        "hierarchical",
+        "hierarchical, second look",
+        "published",
+        "uniform",
+        "recent",
+        "last 4 frames",
+    }
+    for name, row in rare["policies"].items():
+        assert list(row) == rare["ages"] == ["0.45 h", "0.6 h"]
+        assert all(0 <= cell[kind] <= 1 for cell in row.values() for kind in rare_events.SHARES), name
+    second, first = rare["policies"]["hierarchical, second look"], rare["policies"]["hierarchical"]
+    assert all(second[age]["object"] >= first[age]["object"] for age in rare["ages"])
+    assert 1 < rare["bytes"]["hierarchical"] / rare["bytes"]["published"] <= 4
+    retention.show(result)
+    assert "last 4 frames" in capsys.readouterr().out
