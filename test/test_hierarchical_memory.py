@@ -13,8 +13,9 @@ from reference_store import NaiveStore, flat
 from test_flash_memory import PERIOD, START, filled, lows, same, shown, slot
 from test_forget import Case, Story, cases, everything_in, holdings_of, in_details, in_features, seen
 
+from flash_vstream_ros.bench.fits import memory_bytes
 from flash_vstream_ros.bench.stream import held_bytes
-from flash_vstream_ros.memory import EntryKind, FlashMemory, FlashMemoryConfig
+from flash_vstream_ros.memory import EntryKind, FlashMemory, FlashMemoryConfig, Grid
 from flash_vstream_ros.memory.config import HIERARCHICAL
 from flash_vstream_ros.memory.dam import choose_key_frames
 from flash_vstream_ros.memory.grouping import group_distances, reduce_to_groups
@@ -251,6 +252,16 @@ def test_two_runs_are_equal_bit_by_bit_and_sizes_stay() -> None:
     for index, low in enumerate(lows(60, seed=3), start=120):
         first.insert(slot(index, low, thumbnail=b"jpeg"))
     assert abs(first.bytes - size) <= 40 * len(b"jpeg")
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4])
+def test_its_bytes_are_those_computed_and_at_most_four_times_the_published_ones(factor: int) -> None:
+    config = FlashMemoryConfig(60, 30, retention=HIERARCHICAL, store_factor=factor)
+    low, detail = torch.zeros(16, 128), torch.zeros(16, 128)
+    memory = FlashMemory(config)
+    memory.insert(slot(0, low, detail=detail, grid=Grid(8, 8)))
+    assert memory.bytes == memory_bytes(config, low, detail)
+    assert memory.bytes <= 4 * memory_bytes(FlashMemoryConfig(60, 30), low, detail)
 
 
 def test_an_entry_of_a_bad_slot_changes_nothing() -> None:

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from flash_vstream_ros.memory.config import FlashMemoryConfig
+from flash_vstream_ros.memory.contents import clustering_of
 from flash_vstream_ros.memory.exemplars import ExemplarPool
 from flash_vstream_ros.memory.slot import Grid
-from flash_vstream_ros.memory.ward import WardClustering
 from flash_vstream_ros.models.options import QUANTIZATIONS
 from flash_vstream_ros.models.preprocess import MAX_PIXELS, MIN_PIXELS, POOL, Preprocessor
 from flash_vstream_ros.models.weights.quantised import BITS
@@ -66,7 +66,7 @@ def show(result: dict[str, Any]) -> None:
 def memory_bytes(config: FlashMemoryConfig, low: torch.Tensor, detail: torch.Tensor) -> int:
     """Of the tensors that FlashMemory allocates for one camera whose slots are like `low` and `detail`, on meta."""
     pool = ExemplarPool(config.exemplar_rows(cameras=1), low, detail)
-    ward = WardClustering(config.csm_slots, low.numel(), low.device)
+    ward = clustering_of(config, low.numel(), low.device)
     return sum(tensor.nbytes for tensor in (*ward.tensors, pool.low, pool.detail))
 
 
