@@ -14,7 +14,7 @@ from test_flash_memory import PERIOD, START, filled, lows, same, shown, slot
 from test_forget import Case, Story, cases, everything_in, holdings_of, in_details, in_features, seen
 
 from flash_vstream_ros.bench.fits import memory_bytes
-from flash_vstream_ros.bench.stream import held_bytes
+from flash_vstream_ros.instruments.reachable_bytes import reachable_bytes
 from flash_vstream_ros.memory import EntryKind, FlashMemory, FlashMemoryConfig, Grid
 from flash_vstream_ros.memory.config import HIERARCHICAL
 from flash_vstream_ros.memory.dam import choose_key_frames
@@ -152,7 +152,7 @@ def test_whatever_happens_to_it_slots_add_up(data: st.DataObject, seed: int) -> 
         assert memory.entries == len(snapshot.entries) <= memory.capacity
         if memory.entries:
             assert memory.tokens == 3 * len(snapshot.dam) + len(snapshot.csm)
-        assert memory.bytes == sum(held_bytes(memory))
+        assert memory.bytes == sum(reachable_bytes(memory))
         assert [entry.kind for entry in csm] == [EntryKind.CSM] * len(csm)
         times = snapshot.dam_times.tolist()
         assert times == sorted(times)
