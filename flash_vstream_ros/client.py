@@ -14,18 +14,18 @@ from flash_vstream_ros.ros.interfaces import AnswerPiece, AskScene, ListMemory, 
 from flash_vstream_ros.ros.service_peers import why_unanswerable
 from flash_vstream_ros.ros.stamps import duration_message, seconds, stamp_at
 
-# A reply that is late by more than this was lost: its server ended, or its middleware cannot share services.
+# After this time beyond the deadline the reply counts as lost: the node ended, or the middlewares are incompatible.
 GRACE_S = 30.0
 LONGEST_DEADLINE_S = 3600.0  # the upper limit of the parameter question.max_deadline_s
 READY_POLL_S = 0.2
 SERVERS_POLL_S = 0.5  # between two checks for Ctrl-C and for a node that has ended
 # Longer than the node itself waits for its worker.
 CALL_S = 90.0
-# All clients of a service read the same replies: a short history loses this client's among those to others.
-CALLS = QoSProfile(depth=1000)
+# On DDS each reply goes to all clients of a service: with a short queue those of others overwrite ours.
+CALL_QOS = QoSProfile(depth=1000)
 PARAMETERS_WAIT_S = 3.0
 CANCEL_S = 2.0  # for the reply to a cancelled question
-GONE_S = 10.0  # without a node that offers the service: it has ended
+GONE_S = 10.0  # after this time without a server of the service, the node counts as ended
 
 
 class ClientError(RuntimeError):
@@ -43,7 +43,7 @@ class NoReply(ClientError):
 class AskClient:
     """Asks a node through its service. A context manager with a ROS context of its own.
 
-    `node_name` is the node whose private topics and services belong to `service`.
+    `node_name` is the node that offers `service`: its private topics and services are used too.
     Entering it raises ClientError where ROS does not start or refuses an argument or a name.
     """
 
@@ -71,7 +71,7 @@ class AskClient:
 
     def _connect(self) -> None:
         self.node = Node(f"flash_vstream_client_{os.getpid()}", context=self._context)
-        self.service = self.node.create_client(AskScene, self._service_name, qos_profile=CALLS)
+        self.service = self.node.create_client(AskScene, self._service_name, qos_profile=CALL_QOS)
         self._cancelling = self.node.create_publisher(String, f"{self._node_name}/cancel", 10)
         self.node.create_subscription(AnswerPiece, f"{self._node_name}/answer_stream", self._on_stream, 100)
         self._executor = SingleThreadedExecutor(context=self._context)

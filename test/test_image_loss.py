@@ -75,9 +75,9 @@ def test_the_middleware_is_not_blamed_alone_where_callbacks_are_late() -> None:
 
 def test_the_lateness_of_a_callback_is_its_longest_delay_of_the_last_seconds() -> None:
     lateness = Lateness(period_s=0.25)
-    assert [lateness.longest_s(at_s) for at_s in (10.0, 10.25, 10.4, 11.5)] == pytest.approx([0.0, 0.0, 0.0, 0.85])
-    assert lateness.longest_s(11.75) == pytest.approx(0.85)
-    later = [lateness.longest_s(11.75 + number / 4) for number in range(1, 24)]
+    assert [lateness.record(at_s) for at_s in (10.0, 10.25, 10.4, 11.5)] == pytest.approx([0.0, 0.0, 0.0, 0.85])
+    assert lateness.record(11.75) == pytest.approx(0.85)
+    later = [lateness.record(11.75 + number / 4) for number in range(1, 24)]
     assert later[-1] == pytest.approx(0.0)
 
 

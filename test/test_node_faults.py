@@ -12,7 +12,7 @@ import pytest
 from conftest import wait_until
 from robot import SECOND, START_S, NodeProcess, Robot, balanced, new_namespace
 
-from flash_vstream_ros.client import CALLS
+from flash_vstream_ros.client import CALL_QOS
 from flash_vstream_ros.engine.ingest.mailbox import Mailbox
 from flash_vstream_ros.instruments.running_node import running_node
 from flash_vstream_ros.models.tiny import save_tiny
@@ -265,7 +265,7 @@ def test_what_the_warning_about_duplicates_advises_helps(tmp_path: Path, below: 
 
 
 def test_every_call_of_many_at_once_gets_a_reply(robot: Robot, node: NodeProcess) -> None:
-    lists = robot.node.create_client(ListMemory, f"{node.namespace}/flash_vstream/list_memory", qos_profile=CALLS)
+    lists = robot.node.create_client(ListMemory, f"{node.namespace}/flash_vstream/list_memory", qos_profile=CALL_QOS)
     robot.wait_for(lists.service_is_ready)
     for client, make in ((robot.service, lambda: robot.request("What?")), (lists, ListMemory.Request)):
         asked = [client.call_async(make()) for _ in range(300)]

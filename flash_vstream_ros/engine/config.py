@@ -11,6 +11,8 @@ from .answering.prefix_cache_config import PrefixCacheConfig
 from .ingest.stamps import JumpBack, StampWatch
 from .ingest.static_scene import StaticSceneConfig
 
+FRAMES_PER_SLOT = 2
+
 
 @dataclass(frozen=True)
 class EngineConfig:
@@ -21,12 +23,12 @@ class EngineConfig:
     memory: FlashMemoryConfig = field(default_factory=FlashMemoryConfig)
     policy: str = "flash"  # retention policy of the memory: one of memory_policies.POLICIES
     on_jump_back: JumpBack = JumpBack.FORK
-    jump_s: float = 2.0  # stamps that go back by more are a time jump, once three frames confirm it
+    jump_s: float = 2.0  # [s]; stamps that go back by more, for three frames and as long, are a jump back
     question_queue: int = 4
     deadline_s: float = 30.0
     max_new_tokens: int = 128
     max_question_chars: int = 4096
-    evidence: int = 3
+    evidence: int = 3  # entries named as evidence of an answer
     instruction: str = INSTRUCTION
     prefix_cache: PrefixCacheConfig = field(default_factory=PrefixCacheConfig)
     warm_up: bool = False  # encode and answer once on a scratch memory before the engine is ready
@@ -34,11 +36,11 @@ class EngineConfig:
 
     @property
     def slot_period_ns(self) -> int:
-        return round(2e9 / self.sample_fps)
+        return round(FRAMES_PER_SLOT * 1e9 / self.sample_fps)
 
     @property
     def max_pair_ns(self) -> int:
-        """Two frames further apart than this do not show one moment and are not paired into a slot [ns]."""
+        """Two frames further apart than this are not paired into a slot [ns]."""
         return 2 * self.slot_period_ns
 
     @property
@@ -48,7 +50,7 @@ class EngineConfig:
 
     @property
     def leap_ns(self) -> int:
-        """Stamps that advance by more at once are a time leap [ns]."""
+        """A single step forward of more than this is a leap [ns]."""
         return max(round(self.jump_s * 1e9), self.max_pair_ns)
 
     def stamp_watch(self) -> StampWatch:

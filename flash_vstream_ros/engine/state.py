@@ -1,4 +1,4 @@
-"""States of the engine, and why it refuses questions in each of them."""
+"""States of the engine, and why it refuses questions in those in which it is not ready."""
 
 from __future__ import annotations
 

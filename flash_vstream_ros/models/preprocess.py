@@ -55,7 +55,9 @@ def rounded_size(height: int, width: int, factor: int, min_pixels: int, max_pixe
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize [images, channels, height, width], values 0..255, like Pillow's bicubic filter; whole values, float32.
+    """Resize [images, channels, height, width], values 0..255, like Pillow's bicubic filter.
+
+    The result is float32 and holds integers.
 
     Pillow filters rows, rounds to uint8, then filters columns; a filter on both axes at once differs by up to a level.
     """
@@ -87,7 +89,7 @@ def normalise(images: Tensor, scale: PixelScale = CLIP) -> Tensor:
 def patchify(images: Tensor, patch: int, merge: int, temporal: int) -> Tensor:
     """Convert [images, 3, height, width] to patch rows [slots * patches, 3 * temporal * patch * patch].
 
-    Rows are ordered (slot, row block, column block, row, column) with `merge` x `merge` patches to a block.
+    The patches of one block of `merge` x `merge` are adjacent: ordered by slot, block row, block column, row, column.
     """
     count, channels, height, width = images.shape
     blocks = (height // (patch * merge), merge, patch, width // (patch * merge), merge, patch)
@@ -99,7 +101,7 @@ def patchify(images: Tensor, patch: int, merge: int, temporal: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Preprocessor:
-    """Preprocessing of one model. Immutable: every frame of a stream is fitted to the grid of the first one."""
+    """Preprocessing of one model. Callers fit every frame of a stream to the grid of its first one."""
 
     patch: int = 14
     merge: int = 2
@@ -110,7 +112,7 @@ class Preprocessor:
 
     @property
     def side(self) -> int:
-        """Side of the smallest square that gives one merged token at low resolution [px]."""
+        """Pixels per low-resolution token along a side: patch * merge * POOL."""
         return self.patch * self.merge * POOL
 
     def loader_size(self, height: int, width: int) -> tuple[int, int]:
@@ -178,7 +180,7 @@ class Preprocessor:
     def rows(
         self, frames: Sequence[np.ndarray], grid: Grid, device: torch.device, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
-        """Patch rows [patches, 3 * temporal * patch ** 2] of whole slots at high resolution, and at half of it."""
+        """Patch rows [patches, 3 * temporal * patch ** 2] of whole slots at high resolution, and again at half."""
         return self.rows_of(self.pixels(frames, grid, device).to(dtype))
 
     def rows_of(self, high: Tensor) -> tuple[Tensor, Tensor]:
@@ -198,13 +200,13 @@ def to_device(frames: np.ndarray, device: torch.device) -> Tensor:
 
 @cache
 def _stream(device: torch.device) -> torch.cuda.Stream:
-    """One CUDA stream per device, since each has its own memory cache."""
+    """The one side stream of a device: PyTorch keeps a memory cache for each stream."""
     return torch.cuda.Stream(device)
 
 
 @contextmanager
 def side_stream(device: torch.device) -> Iterator[None]:
-    """Run on a CUDA stream of its own, so that neither this nor the model waits for the other; synchronise on exit."""
+    """Run the block on a CUDA side stream, beside the model's; synchronise on exit."""
     if device.type != "cuda":
         yield
         return

@@ -204,7 +204,7 @@ class Camera:
 
     def _find_loss(self, publishers: Sequence[Any]) -> None:
         known, now_s = self._loss_found, time.monotonic()
-        late_s = self._lateness.longest_s(now_s)
+        late_s = self._lateness.record(now_s)
         names = [node_of(publisher) for publisher in compatible(publishers, self._transport.type_name, self._asked)]
         self._loss_found = self._loss.finding(now_s, names, middleware.remedy(self._rmw), late_s)
         if self._loss_found and not known:

@@ -10,10 +10,10 @@ from typing import NamedTuple
 WINDOW_S = 5.0
 FEWEST_LOST = 3  # images in a window; fewer are not reported
 SHARE_LOST = 0.1  # of the images sent in a window, as the middleware counts them
-SHARE_MISSING = 0.5  # of the images sent in a window, as gaps in the stamps tell; cameras change their rate by half
-LATE_S = 0.25  # delay of a callback from which the process itself may be why images are lost
+SHARE_MISSING = 0.5  # the same, estimated from gaps in the stamps; a camera may halve its rate by itself
+LATE_S = 0.25  # callbacks that are later than this suggest that the process itself loses the images
 FEWEST_INTERVALS = 8
-LONGEST_SHORTEST = 4  # periods
+MOST_PERIODS = 4  # that the shortest interval may span
 PERIODIC = 0.8  # share of the intervals that are multiples of a period
 JITTER = 0.15  # of the period
 
@@ -34,8 +34,8 @@ class Lateness:
         self._called_s = 0.0
         self._delays_s: deque[tuple[float, float]] = deque()  # moment, delay
 
-    def longest_s(self, now_s: float) -> float:
-        """To be called by the callback: the longest delay, including that of this call [s]."""
+    def record(self, now_s: float) -> float:
+        """Record a call of the callback; the longest delay of the last seconds, this one included [s]."""
         delay_s = now_s - self._called_s - self._period_s if self._called_s else 0.0
         self._called_s = now_s
         self._delays_s.append((now_s, max(0.0, delay_s)))
@@ -47,7 +47,7 @@ class Lateness:
 class ImageLoss:
     """Counts of one camera over the last seconds. Not thread safe: all calls come from one callback group.
 
-    `counted`: the middleware reports best-effort images that did not arrive.
+    `counted`: the middleware itself reports losses, also of best-effort images.
     """
 
     def __init__(self, rmw: str, topic: str, counted: bool) -> None:
@@ -73,7 +73,7 @@ class ImageLoss:
     def finding(self, now_s: float, publishers: Sequence[str], remedy: str, late_s: float = 0.0) -> str:
         """A sentence where images of `publishers`, whose QoS fits, are lost at `now_s` [s]; "" where none are.
 
-        `late_s` is the longest delay of this process's callbacks: images are also lost where nobody takes them.
+        `late_s` is the longest delay of this process's callbacks: a receiver that is too slow loses images as well.
         """
         if late_s > LATE_S:
             remedy = (
@@ -88,29 +88,29 @@ class ImageLoss:
             self._window.popleft()
         first = self._window[0]
         elapsed_s, received, lost = now_s - first.at_s, self._received - first.received, self._lost - first.lost
-        path = f"{', '.join(publishers)} sent on {self._topic} in the last {max(elapsed_s, 1.0):.0f} s"
+        sent = f"{', '.join(publishers)} sent on {self._topic} in the last {max(elapsed_s, 1.0):.0f} s"
         if lost >= FEWEST_LOST and lost > SHARE_LOST * (received + lost):
-            return f"{self._rmw} lost {lost} of the {received + lost} images that {path}: {remedy}"
+            return f"{self._rmw} lost {lost} of the {received + lost} images that {sent}: {remedy}"
         if self._counted:
             return ""
         missing = missing_images([stamp_s for at_s, stamp_s in self._stamps_s if at_s > now_s - WINDOW_S])
         if missing >= FEWEST_LOST and missing > SHARE_MISSING * (received + missing):
-            return f"about {missing} of the {received + missing} images that {path} did not arrive: {remedy}"
+            return f"about {missing} of the {received + missing} images that {sent} did not arrive: {remedy}"
         if not received and elapsed_s >= WINDOW_S:
-            return f"no image arrived of those that {path}; if it sends any: {remedy}"
+            return f"no image arrived of those that {sent}; if it sends any: {remedy}"
         return ""
 
 
 def missing_images(stamps_s: Sequence[float]) -> int:
     """The number of images missing between the first and the last stamp of a periodic camera; 0 for any other.
 
-    What is lost of a periodic stream leaves intervals that are multiples of its period. A camera whose images come in
-    bursts, or as something happens, has other intervals.
+    Where images of a periodic camera are lost, the intervals are multiples of its period. A camera that sends bursts,
+    or one image per event, has other intervals, and nothing is estimated for it.
     """
     intervals = sorted(after - before for before, after in pairwise(sorted(stamps_s)) if after > before)
     if len(intervals) < FEWEST_INTERVALS:
         return 0
-    for divisor in range(1, LONGEST_SHORTEST + 1):  # with many losses, the shortest interval spans several periods
+    for divisor in range(1, MOST_PERIODS + 1):  # many losses: even the shortest interval spans several periods
         steps, multiples = _steps(intervals, intervals[0] / divisor)
         if multiples >= PERIODIC * len(intervals):
             return 0 if _in_bursts(intervals, steps) else steps - len(intervals)
@@ -118,13 +118,16 @@ def missing_images(stamps_s: Sequence[float]) -> int:
 
 
 def _in_bursts(intervals: Sequence[float], steps: int) -> bool:
-    """Whether the shortest interval is too frequent for images that were lost at random in so many periods."""
+    """Returns True if there are more shortest intervals than random loss leaves: the camera sends in bursts.
+
+    Of n images received in `steps` periods, about n * n / steps directly follow another; three times that is allowed.
+    """
     shortest = sum(interval <= (1 + JITTER) * intervals[0] for interval in intervals)
     return shortest > 2 + 3 * len(intervals) * len(intervals) / steps
 
 
 def _steps(intervals: Sequence[float], period_s: float) -> tuple[int, int]:
-    """The periods that all `intervals`, shortest first, span together, and how many intervals are multiples of one."""
+    """Periods that all `intervals`, in rising order, span together, and the number of intervals that are multiples."""
     steps = multiples = fitted_steps = 0
     fitted_s = 0.0
     for interval in intervals:

@@ -14,7 +14,7 @@ from flash_vstream_ros.ros.interfaces import AskScene, Forget, ListMemory
 from flash_vstream_ros.ros.stamps import SECOND_NS, BadStamp, duration_ns, stamp_ns
 
 EVERY_QUESTION = "*"  # on ~/cancel
-# With a depth the middleware overwrites the oldest of the requests that arrive together, and nobody learns of it.
+# A bounded queue would lose requests of a burst, and neither the node nor the client would learn of it.
 REQUEST_QOS = QoSProfile(history=HistoryPolicy.KEEP_ALL)
 MAX_CAMERAS, MAX_CAMERA_CHARS = 256, 64  # in a request
 _ID = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")

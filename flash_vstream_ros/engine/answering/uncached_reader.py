@@ -89,9 +89,9 @@ class UncachedReader:
         return None
 
     def clear(self) -> None:
-        """Drop the prefix cache."""
+        """Drop what is cached between questions: nothing here."""
 
     def free_device_memory(self) -> bool:
-        """Drop the prefix cache for a while: the device ran out of memory. Returns True if that freed any."""
+        """Free what is cached, as the device ran out of memory. Returns True if that freed any: not here."""
         torch.cuda.empty_cache()
         return False

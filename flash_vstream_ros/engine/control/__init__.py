@@ -1,4 +1,4 @@
-"""Commands of other threads on the memory (pause, reset, forget, list), run by the worker.
+"""Commands from other threads (pause, reset, forget, list), which the worker runs on the memory.
 
 May import ingest and answering.
 """

@@ -125,13 +125,16 @@ class Mailbox:
             self._received += 1
             before_ns = self._watch.newest_ns
             stamp = self._watch.classify(frame.stamp_ns)
-            dropped = self._reject_reason(frame, stamp)
+            dropped = self._drop_by_stamp(frame, stamp)
             if dropped is None:
                 self._hold_if_due(frame, frame.stamp_ns - before_ns)
             return OfferResult(stamp, dropped, self._watch.jumped_ns)
 
-    def _reject_reason(self, frame: Frame, stamp: Stamp) -> str | None:
-        """Drop a frame that is unusable by its stamp, or paused. Returns the reason; None for a good frame."""
+    def _drop_by_stamp(self, frame: Frame, stamp: Stamp) -> str | None:
+        """Drop a frame with an unusable stamp, or any while paused. Returns the reason; None for a good frame.
+
+        After a jump back the next frame is due at once.
+        """
         if stamp is Stamp.ZERO:
             return self._drop("zero_stamp")
         if frame.stamp_ns != self._watch.newest_ns or stamp is Stamp.LATE:

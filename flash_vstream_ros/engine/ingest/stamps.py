@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
-MAX_STEP_RATIO = 1.5  # steps of a slow camera differ by less; a longer one is a leap
-JUMP_FRAMES = 3  # frames in a row that confirm a jump; one or two are late, however far behind
+MAX_STEP_RATIO = 1.5  # a step longer than this many times the one before is a leap
+JUMP_FRAMES = 3  # consecutive older stamps that confirm a jump back; fewer are late frames
 
 
 class JumpBack(str, Enum):
@@ -30,7 +30,7 @@ class Stamp(Enum):
 
 @dataclass(frozen=True)
 class _Run:
-    """Consecutive stamps older than the newest one: possibly those of a clock that was set back."""
+    """A run of consecutive stamps older than the newest one: possibly those of a clock that was set back."""
 
     first_ns: int
     last_ns: int
@@ -40,32 +40,32 @@ class _Run:
 class StampWatch:
     """Classifies the stamps of one camera, in order of arrival. Not thread safe.
 
-    Stamps jump back if at least three in a row, rising over `jump_ns` or more, begin more than `jump_ns` before the
-    newest one, and no frame in between continues from there. So neither a late frame is a jump, nor a second publisher
-    on the topic with other stamps, as long as each of the two sends a frame every `jump_ns`.
+    A jump back is a run of at least three older stamps. The run starts more than `jump_ns` before the newest stamp and
+    spans at least `jump_ns`, and no newer stamp arrives within it. A late frame is therefore no jump. Two publishers on
+    one topic with different clocks are none either, if each sends a frame every `jump_ns`.
 
-    A stamp more than `leap_ns` ahead of the one before is a leap, unless the step before was about as long. If no more
-    than one frame since then was kept, and the stamps continue from where they were before, that frame was wrong and
-    time has not jumped.
-    `follows`: after a jump the new stamps count; otherwise they are late until they catch up.
+    A leap is a step forward of more than `leap_ns`, unless the step before was about as long. A leap is taken back if
+    at most one frame was kept after it and the stamps then continue from before it: one stamp was wrong.
+
+    `follows`: after a jump back, continue from the new stamps; otherwise they are late until they pass the newest one.
     """
 
     def __init__(self, jump_ns: int = 2_000_000_000, leap_ns: int = 4_000_000_000, *, follows: bool = False) -> None:
         self.newest_ns = 0
         self.jumps_back = 0
         self.jumps_forward = 0
-        self.jumped_ns = 0  # size of the last leap, jump or return
+        self.jumped_ns = 0  # size of the last leap, jump back or return
         self._jump_ns = jump_ns
         self.leap_ns = leap_ns
         self._follows = follows
         self._run: _Run | None = None
-        self._is_reported = False  # the run was classified as a jump already
+        self._is_reported = False  # the run was already classified as a jump
         self._before_leap_ns = 0
         self._kept_since_leap = 0
         self._step_ns = 0  # between the two newest stamps
 
     def classify(self, stamp_ns: int) -> Stamp:
-        """Classify the next stamp. NEWER, LEAP, RETURN and a JUMP that is followed update `newest_ns`."""
+        """Classify the next stamp. NEWER, LEAP and RETURN update `newest_ns`, and so does JUMP with `follows`."""
         if stamp_ns <= 0:
             return Stamp.ZERO
         if stamp_ns > self.newest_ns:
@@ -107,7 +107,7 @@ class StampWatch:
         self.newest_ns, self._run, self._before_leap_ns, self._step_ns = stamp_ns, None, 0, 0
 
     def _track_older(self, stamp_ns: int) -> None:
-        """Let a stamp that is not newer extend the run, start another one, or end it."""
+        """A stamp that is not newer extends the run, starts another one, or ends it."""
         run, behind_ns = self._run, self.newest_ns - stamp_ns
         if run is not None and run.first_ns <= stamp_ns <= run.last_ns:
             return
@@ -131,7 +131,7 @@ def stamp_problem(stamp: Stamp, jumped_ns: int, on_jump_back: JumpBack) -> str:
     if stamp is Stamp.LEAP:
         return f"stamps advanced by {seconds} at once: the camera paused, or its clock was set forward"
     if stamp is Stamp.RETURN:
-        return f"a single stamp was {seconds} ahead of the others; it is ignored"
+        return f"a single stamp was {seconds} ahead of the others; its frame is not used"
     if stamp is Stamp.JUMP:
         return f"stamps jumped back by {seconds}: a bag looped, or a clock was set back; {_AFTER_A_JUMP[on_jump_back]}"
     return ""
