@@ -23,14 +23,16 @@ from flash_vstream_ros.cli.sources.decompression import BoundedFile, TooLarge, b
 bound_rosbags()
 ZSTD = reader.zstd._zstd
 BOMB_MIB = 3000
-READ = """
-import resource, sys
+# VmHWM, since ru_maxrss is at least what the parent held when it forked.
+READ = r"""
+import re, sys
+from pathlib import Path
 from flash_vstream_ros.cli.sources import SourceError, open_source
 try:
     list(open_source(sys.argv[1]))
 except SourceError as error:
     print(error)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text()).group(1))
 """
 
 
