@@ -15,7 +15,6 @@ from flash_vstream_ros.models.names import HOUSEHOLD_FOLDER
 from flash_vstream_ros.models.prompt import ChatPrompt, plain_ids
 from flash_vstream_ros.node.parameter_table import SUMMARY_PROMPT
 from flash_vstream_ros.training.network import household_tokenizer
-from flash_vstream_ros.training.normaliser import with_normaliser
 
 QUESTIONS = [
     wording.format(room=room, thing=f"{colour} {kind}", kind=kind)
@@ -25,42 +24,28 @@ QUESTIONS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def shipped() -> Any:
-    return AutoTokenizer.from_pretrained(HOUSEHOLD_FOLDER)
-
-
-def test_the_shipped_tokenizer_is_the_trained_one_with_the_normaliser(shipped: Any) -> None:
-    trained = household_tokenizer()
-    assert shipped.backend_tokenizer.to_str() == with_normaliser(trained).backend_tokenizer.to_str()
-    assert shipped.get_vocab() == trained.get_vocab()
-    assert (shipped.eos_token_id, shipped.pad_token_id) == (trained.eos_token_id, trained.pad_token_id)
-
-
-def test_a_prompt_in_the_trained_wording_keeps_its_token_ids(shipped: Any) -> None:
-    prompt, trained = ChatPrompt.of(shipped), ChatPrompt.of(household_tokenizer())
-    assert (prompt.before, prompt.between, prompt.closing) == (trained.before, trained.between, trained.closing)
-    assert prompt.leading == trained.leading
-    for question in QUESTIONS:
-        assert prompt.after(question) == trained.after(question), question
+@pytest.fixture(scope="module", params=["shipped", "next"])
+def tokenizer(request: pytest.FixtureRequest) -> Any:
+    """The tokenizer of the shipped weights, and the one that the next training uses."""
+    return AutoTokenizer.from_pretrained(HOUSEHOLD_FOLDER) if request.param == "shipped" else household_tokenizer()
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_a_spelling_has_the_token_ids_of_the_original(shipped: Any, name: str) -> None:
-    prompt, rng = ChatPrompt.of(shipped), np.random.default_rng(0)
+def test_a_spelling_has_the_token_ids_of_the_original(tokenizer: Any, name: str) -> None:
+    prompt, rng = ChatPrompt.of(tokenizer), np.random.default_rng(0)
     for question in QUESTIONS:
         spelled = SPELLINGS[name](question, rng)
         assert spelled != question or name == "full stop"
         assert prompt.after(spelled) == prompt.after(question), spelled
-        assert plain_ids(shipped, spelled) == plain_ids(shipped, question), spelled
+        assert plain_ids(tokenizer, f"\n{spelled}") == plain_ids(tokenizer, f"\n{question}"), spelled
 
 
 @pytest.mark.parametrize("text", ["Wo ist der rote Ball? ½ ☃", "", "?", "\n", "\ud800", "<|im_end|>", "İ" * 40])
-def test_any_text_is_encoded_without_special_tokens(shipped: Any, text: str) -> None:
-    ids = plain_ids(shipped, text)
-    assert not set(ids) & set(shipped.all_special_ids)
-    leading = ChatPrompt.of(shipped).leading
-    assert ChatPrompt.of(shipped).after(text)[: len(leading) - 1] == leading[:-1]
+def test_any_text_is_encoded_without_special_tokens(tokenizer: Any, text: str) -> None:
+    ids = plain_ids(tokenizer, text)
+    assert not set(ids) & set(tokenizer.all_special_ids)
+    leading = ChatPrompt.of(tokenizer).leading
+    assert ChatPrompt.of(tokenizer).after(text)[: len(leading) - 1] == leading[:-1]
 
 
 def test_a_typing_error_changes_one_word() -> None:

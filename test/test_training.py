@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,24 @@ import pytest
 import torch
 from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration
 
+from flash_vstream_ros.bench.calibration import calibration_error
 from flash_vstream_ros.demo.questions import questions
 from flash_vstream_ros.demo.world import COLOURS, KINDS, ROOMS, World
 from flash_vstream_ros.memory.slot import EntryKind, Grid, MemoryEntry, MemorySnapshot
+from flash_vstream_ros.models.confidence import Calibration
+from flash_vstream_ros.models.confidence import features as confidence_features
 from flash_vstream_ros.models.decoding.grouped_attention import use_kernel
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.prompt import ChatPrompt
 from flash_vstream_ros.models.qwen2_vl import prefill
 from flash_vstream_ros.training import observations as rendering
-from flash_vstream_ros.training import patrols, run
-from flash_vstream_ros.training.language import Batcher, answers_right, loss_and_hits
+from flash_vstream_ros.training import patrols, pool, run, vision
+from flash_vstream_ros.training.calibration import fit, greedy
+from flash_vstream_ros.training.language import Batcher, answers_right, cased_ids, loss_and_hits
 from flash_vstream_ros.training.network import GRID, encode_batch, household_network, household_tokenizer
 from flash_vstream_ros.training.observations import FRAME_S, Label, Observations, render_observations
 from flash_vstream_ros.training.optimisers import kernel_beside_bfloat16, optimisers
-from flash_vstream_ros.training.patrols import Composer, Example, Features, examples
+from flash_vstream_ros.training.patrols import Composer, Example, Features, patrol_examples
 
 
 @pytest.fixture(scope="module")
@@ -57,17 +61,18 @@ def features(images: Observations) -> Features:
 
 @pytest.fixture(scope="module")
 def some(features: Features) -> list[Example]:
-    return list(islice(examples(features, seed=3, longest_min=6.0, moments=2), 12))
+    composer = Composer(features)
+    return [one for patrol in range(4) for one in patrol_examples(composer, (3, patrol), longest_min=6.0, moments=2)]
 
 
 def test_every_word_of_the_household_is_one_token(tokenizer: Any) -> None:
     for word in (*COLOURS, *KINDS, "kitchen", "minutes", "visit", "person"):
-        assert len(tokenizer.encode(f" {word}")) == 1, word
+        assert len(cased_ids(tokenizer, f" {word}")) == 1, word
 
 
 @pytest.mark.parametrize("text", ["Where is the red ball?", "Wo ist der rote Ball? ½ ☃", "x" * 40])
 def test_any_text_can_be_encoded(tokenizer: Any, text: str) -> None:
-    assert tokenizer.decode(tokenizer.encode(text), clean_up_tokenization_spaces=False) == text
+    assert tokenizer.decode(cased_ids(tokenizer, text), clean_up_tokenization_spaces=False) == text
 
 
 def test_slots_encoded_together_are_what_transformers_makes_of_each(network: Any) -> None:
@@ -206,35 +211,102 @@ def test_gradients_beside_bfloat16_are_those_of_float32_but_for_rounding(
         assert (one - other).norm() < 0.05 * one.norm()
 
 
+def train_tiny(plan: run.Plan, folder: Path, stop_after: int = 10**9) -> Path:
+    """Train until the language stage reports a step beyond `stop_after`, which raises KeyboardInterrupt."""
+
+    def report(progress: run.Progress) -> None:
+        if progress.stage == "language" and progress.done > stop_after:
+            raise KeyboardInterrupt
+
+    return run.train(plan, folder, torch.device("cpu"), report)
+
+
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="PyTorch before 2.9 has no Muon")
-def test_a_run_is_resumed_and_ends_in_a_model_that_answers(
+def test_an_interrupted_run_resumes_and_ends_in_the_model_of_an_uninterrupted_one(
     tmp_path: Path, images: Observations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "render_observations", lambda folder, seed, processes: images)
-    reports: list[run.Progress] = []
-    plan = run.Plan(seed=5, vision_steps=2, language_steps=3, cooling_steps=1, batch=2, questions=2, longest_min=3.0)
-    run.train(plan, tmp_path, torch.device("cpu"), reports.append)
-    longer = run.Plan(**{**vars(plan), "language_steps": 5})
-    model = run.train(longer, tmp_path, torch.device("cpu"), reports.append)
-    assert [(r.stage, r.done) for r in reports] == [("vision", 2), ("language", 3), ("language", 5)]
-    with pytest.raises(ValueError, match="has seed 5"):
-        run.train(run.Plan(seed=6), tmp_path, torch.device("cpu"), reports.append)
-    record = json.loads((model / "training.json").read_text())
-    assert "--language-steps 5" in record["commands"][-1][1]
-    assert (model / "curves.png").stat().st_size > 1000
-    assert (model / "model.safetensors").stat().st_size < 25e6
-    stock = Qwen2VLForConditionalGeneration.from_pretrained(model)
-    assert AutoTokenizer.from_pretrained(model).encode("a red ball") == household_tokenizer().encode("a red ball")
-    ours = load_model(str(model), device="cpu", max_pixels=112 * 112)
+    for module, name, value in (
+        (run, "SAVE_EVERY_S", 0.0),
+        (run, "REPORT_STEPS", 1),
+        (pool, "FIRST", 2),
+        (pool, "WINDOW", 3),
+        (pool, "PACE", 2),
+    ):
+        monkeypatch.setattr(module, name, value)
+    sizes = {"vision_steps": 2, "language_steps": 5, "cooling_steps": 2, "batch": 2, "questions": 2, "calibration": 2}
+    plan = run.Plan(seed=5, longest_min=3.0, **sizes)
+    whole = train_tiny(plan, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train_tiny(plan, tmp_path / "parts", stop_after=3)
+    resumed = train_tiny(plan, tmp_path / "parts")
+    for file in ("model.safetensors", "tokenizer.json", "config.json"):
+        assert (resumed / file).read_bytes() == (whole / file).read_bytes(), file
+    with pytest.raises(ValueError, match="begun with seed 5"):
+        train_tiny(run.Plan(seed=6, longest_min=3.0, **sizes), tmp_path / "parts")
+    record = json.loads((resumed / "training.json").read_text())
+    assert "--language-steps 5" in record["command"]
+    assert (resumed / "curves.png").stat().st_size > 1000
+    assert (resumed / "model.safetensors").stat().st_size < 25e6
+    stock = Qwen2VLForConditionalGeneration.from_pretrained(resumed)
+    spelled = [AutoTokenizer.from_pretrained(resumed).encode(text) for text in ("a red ball", "A  RED ball")]
+    assert spelled == [household_tokenizer().encode("a red ball")] * 2
+    ours = load_model(str(resumed), device="cpu", max_pixels=112 * 112)
     torch.testing.assert_close(stock.lm_head.weight, ours.network.lm_head.weight)
+    assert len(Calibration.of(ours.network.config).weights) == 3
     frames = [World(1).frame(t) for t in (1.0, 3.0)]
     assert ours.encode(frames, ours.grid(448, 448))[1].shape == (16, 128)
 
 
+def test_vision_resumes_where_it_was_stored(images: Observations, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vision, "REPORT_STEPS", 2)
+    states: list[dict[str, Any]] = []
+    weights = []
+    for stored in (None, 0):
+        torch.manual_seed(0)
+        network = household_network(household_tokenizer())
+        given = None if stored is None else states[stored]
+        keep = (lambda state: states.append(copy.deepcopy(state))) if stored is None else (lambda state: None)
+        vision.train_vision(network, images, 4, 7, torch.device("cpu"), lambda step, loss: None, given, keep)
+        weights.append(network.model.visual.merger.mlp[2].weight.detach())
+    assert [state["step"] for state in states] == [2, 4]
+    assert torch.equal(*weights)
+
+
+def test_greedy_answers_are_those_of_the_node(network: Any, tokenizer: Any, some: list[Example]) -> None:
+    batcher = Batcher(network, tokenizer, ChatPrompt.of(tokenizer))
+    example = some[-1]
+    together = greedy(network, batcher, example, example.questions[:3])
+    alone = [greedy(network, batcher, example, [question])[0] for question in example.questions[:3]]
+    for (text, probabilities), (same, close) in zip(together, alone, strict=True):
+        assert text == same
+        assert probabilities == pytest.approx(close, abs=1e-4)
+
+
+def test_the_confidence_is_fitted_to_how_often_answers_are_right() -> None:
+    rng = np.random.default_rng(0)
+    probabilities = [[float(one)] for one in rng.uniform(0.5, 1, 4000)]
+    marks = [bool(rng.random() < 2 * one - 1) for (one,) in probabilities]  # overconfident: 0.75 is right in a half
+    calibration = Calibration(tuple(fit([confidence_features(one) for one in probabilities], marks)))
+    confidences = [calibration.confidence(one) for one in probabilities]
+    assert calibration_error(confidences, marks) < 0.06
+    assert calibration_error([one for (one,) in probabilities], marks) > 0.2
+
+
+def test_two_cameras_and_glimpses_are_trained_on(features: Features) -> None:
+    world = World(4, 20.0, 60.0, held_out=False, glimpses=1.0)
+    short = [o for v in world.visits for o in v.observations if o.end - o.start == 9.0 and o.thing]
+    assert len(short) >= 4
+    assert World(4, 20.0, 60.0).visits == World(4, 20.0, 60.0, glimpses=0.0).visits
+    composer = Composer(features)
+    label = Label(*features.labels[0].tolist())
+    assert Label(*features.labels[composer.alike(0)].tolist())[:5] == label[:5]
+
+
 def test_memories_to_train_on_are_of_all_sizes(features: Features, some: list[Example]) -> None:
     assert len({len(example.csm) for example in some}) > 2
-    endless = examples(features, 4, longest_min=6.0, real=True)
-    real = next(example for example in endless if len(example.csm) and len(example.dam))
+    made = patrol_examples(Composer(features), (4, 0), longest_min=6.0, real=True)
+    real = next(example for example in made if len(example.csm) and len(example.dam))
     assert len(real.dam) <= patrols.TRAINED_MEMORY.dam_slots
     world = World(2)
     assert questions(world.visits, world.duration, np.random.default_rng(0))

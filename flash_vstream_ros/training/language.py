@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
-from multiprocessing import get_context
-from queue import Empty
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -26,7 +23,7 @@ from .patrols import Example
 
 HIGH, LOW = MergedGrid(GRID // 2, GRID // 2), MergedGrid(GRID // 2 // POOL, GRID // 2 // POOL)
 T = TypeVar("T")
-EXAMPLES_PER_MESSAGE = 8  # sent through the pipe at once, so that its latency does not limit the rate
+Row = tuple[list[int], list[int], list[int], Tensor, Tensor]  # tokens, targets, branches, positions, visual tokens
 PADDING, SHARED = -1, 0  # branches of tokens; each drill, then each question, has its own from 1 on
 
 
@@ -47,19 +44,34 @@ class Batcher:
     def __init__(self, network: Any, tokenizer: Any, prompt: ChatPrompt, drills: int = 0) -> None:
         self.merger, self.width = network.model.visual.merger, network.config.text_config.hidden_size
         self.tokenizer, self.prompt = tokenizer, prompt
-        self.middle = [*prompt.between, *plain_ids(tokenizer, prompt.instruction + "\n")]
+        self.middle = [*prompt.leading]
         self.drills = drills
-        self.age_ids = age_ids(self.ids, AGE_TEXT)
+        self.age_ids = age_ids(lambda text: plain_ids(tokenizer, text), AGE_TEXT)
         self.stop = tokenizer.convert_tokens_to_ids("<|im_end|>")
         self._ids: dict[str, list[int]] = {}
 
     def ids(self, text: str) -> list[int]:
+        """Ids of an answer or a drill, whose case is kept."""
         if text not in self._ids:
-            self._ids[text] = plain_ids(self.tokenizer, text)
+            self._ids[text] = cased_ids(self.tokenizer, text)
         return self._ids[text]
 
+    def asked(self, text: str) -> tuple[int, ...]:
+        """Ids of a question and the start of the answer's turn, as the node's prompt has them."""
+        return self.prompt.after(text)[len(self.middle) :]
+
     def __call__(self, examples: Sequence[Example], asked: int, rng: np.random.Generator) -> Batch:
-        rows = [self._row(example, asked, rng) for example in examples]
+        return self._collated([self._row(example, self._texts(example, asked, rng)) for example in examples])
+
+    def unanswered(self, example: Example, questions: Sequence[str], said: Sequence[Sequence[int]]) -> Batch:
+        """One prompt with several questions and the tokens answered so far; the targets mark the newest of each."""
+        prompts = [[*self.asked(text), *tokens] for text, tokens in zip(questions, said, strict=True)]
+        branches = enumerate(prompts, self.drills + 1)
+        return self._collated(
+            [self._row(example, [(branch, (ids, [-100] * (len(ids) - 1) + [0])) for branch, ids in branches])]
+        )
+
+    def _collated(self, rows: Sequence[Row]) -> Batch:
         length = max(len(tokens) for tokens, *_ in rows)
         count = len(rows)
         tokens, targets = torch.full((count, length), 0), torch.full((count, length), -100)
@@ -75,9 +87,8 @@ class Batcher:
         mask = same & torch.ones(length, length, dtype=torch.bool).tril()
         return Batch(tokens, visual, positions, mask[:, None], targets, branches > self.drills)
 
-    def _row(
-        self, example: Example, asked: int, rng: np.random.Generator
-    ) -> tuple[list[int], list[int], list[int], Tensor, Tensor]:
+    def _row(self, example: Example, texts: Sequence[tuple[int, tuple[list[int], list[int]]]]) -> Row:
+        """The prompt with `texts`, each a branch, its tokens and their targets."""
         with torch.no_grad():
             csm = self.merger(example.csm.float().flatten(0, 1))
         seen = torch.cat([example.dam.float().flatten(0, 1), csm])
@@ -97,9 +108,6 @@ class Batcher:
         places = torch.cat([places[:, :start], places[:, start:end][:, index], places[:, end:]], 1)
         tokens, goals, branches = list(shared), [-100] * len(shared), [SHARED] * len(shared)
         parts, following = [places], start + len(seen) + len(self.middle) + delta
-        chosen, drilled = _some(example.questions, asked, rng), _some(example.drills, self.drills, rng)
-        texts = [(branch, self._drill(drill)) for branch, drill in enumerate(drilled, 1)]
-        texts += [(branch, self._question(question)) for branch, question in enumerate(chosen, self.drills + 1)]
         for branch, (text_tokens, goal) in texts:
             tokens += text_tokens
             goals += goal
@@ -107,9 +115,16 @@ class Batcher:
             parts.append(torch.arange(following, following + len(text_tokens)).expand(3, -1))
         return tokens, goals, branches, torch.cat(parts, 1), seen[index]
 
+    def _texts(
+        self, example: Example, asked: int, rng: np.random.Generator
+    ) -> list[tuple[int, tuple[list[int], list[int]]]]:
+        chosen, drilled = _some(example.questions, asked, rng), _some(example.drills, self.drills, rng)
+        texts = [(branch, self._drill(drill)) for branch, drill in enumerate(drilled, 1)]
+        return texts + [(branch, self._question(question)) for branch, question in enumerate(chosen, self.drills + 1)]
+
     def _question(self, question: Question) -> tuple[list[int], list[int]]:
         """Tokens, and the target of each."""
-        before = [*self.ids(question.text), *self.prompt.closing]
+        before = [*self.asked(question.text)]
         answer = [*self.ids(question.answer), self.stop]
         return before + answer[:-1], [-100] * (len(before) - 1) + answer
 
@@ -122,88 +137,32 @@ class Batcher:
         return tokens, goals
 
 
+def cased_ids(tokenizer: Any, text: str) -> list[int]:
+    """Ids of `text` without the tokenizer's normaliser, which puts it in lower case."""
+    backend = tokenizer.backend_tokenizer
+    pieces = backend.pre_tokenizer.pre_tokenize_str(text)
+    return [token.id for piece, _ in pieces for token in backend.model.tokenize(piece)]
+
+
 def loss_and_hits(network: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     """Mean cross entropy of the target tokens, and which of them are predicted right."""
+    logits, goals = target_logits(network, batch), batch.targets[batch.targets >= 0]
+    return F.cross_entropy(logits, goals), logits.argmax(-1) == goals
+
+
+def target_logits(network: Any, batch: Batch) -> Tensor:
+    """Logits [targets, vocabulary] of the tokens that have a target."""
     text = network.get_input_embeddings()(batch.tokens.clamp(min=0))
     embeds = torch.where((batch.tokens < 0)[..., None], batch.visual, text)
     hidden = network.model.language_model(
         inputs_embeds=embeds, position_ids=batch.positions, attention_mask=batch.mask, use_cache=False
     ).last_hidden_state
-    is_target = batch.targets >= 0
-    logits, goals = network.lm_head(hidden[is_target]), batch.targets[is_target]
-    return F.cross_entropy(logits, goals), logits.argmax(-1) == goals
+    logits: Tensor = network.lm_head(hidden[batch.targets >= 0])
+    return logits
 
 
 def _some(options: Sequence[T], count: int, rng: np.random.Generator) -> list[T]:
     return [options[index] for index in rng.permutation(len(options))[:count]]
-
-
-class Pool:
-    """The newest `size` examples, generated by a child process; each is drawn about once, at random."""
-
-    def __init__(
-        self,
-        make: Callable[[], Iterator[Example]],
-        examples: Sequence[Example] = (),
-        size: int = 4000,
-        first: int = 600,
-    ) -> None:
-        context = get_context("fork")
-        self._queue: Any = context.Queue(maxsize=8)
-        self._size, self._first = size, first
-        self.examples = [*examples]
-        self.made = self._drawn = 0
-        self._maker = context.Process(target=_make, args=(make, self._queue), daemon=True)
-        self._maker.start()
-
-    def draw(self, count: int, rng: np.random.Generator) -> list[Example]:
-        """Examples of similar length, so that a batch has little padding."""
-        # Generate no more than are drawn, since the child process shares the cores with the training.
-        while (len(self.examples) < self._first or self.made <= self._drawn) and self._receive():
-            pass
-        self._drawn += count
-        wanted = _visual_tokens(self.examples[rng.integers(len(self.examples))])
-        some = rng.choice(len(self.examples), min(8 * count, len(self.examples)), replace=False)
-        nearest = sorted(some.tolist(), key=lambda i: abs(_visual_tokens(self.examples[i]) - wanted))[:count]
-        return [self.examples[i] for i in nearest]
-
-    def close(self) -> None:
-        self._maker.terminate()
-
-    def _receive(self) -> bool:
-        """Receive examples; False if none are ready and those stored suffice."""
-        enough = len(self.examples) >= self._first
-        try:
-            for parts in self._queue.get(block=not enough, timeout=10):
-                self._keep(_unpacked(parts))
-        except Empty:
-            if not self._maker.is_alive():
-                raise RuntimeError("the process that generates examples has died; see its output above") from None
-            return not enough
-        return True
-
-    def _keep(self, example: Example) -> None:
-        if len(self.examples) < self._size:
-            self.examples.append(example)
-        else:
-            self.examples[self.made % self._size] = example
-        self.made += 1
-
-
-def _visual_tokens(example: Example) -> int:
-    return len(example.dam) * HIGH.rows * HIGH.columns + len(example.csm) * LOW.rows * LOW.columns
-
-
-def _make(make: Callable[[], Iterator[Example]], queue: Any) -> None:
-    torch.set_num_threads(1)
-    endless = (example for example in make() if example.questions)
-    while examples := [*islice(endless, EXAMPLES_PER_MESSAGE)]:
-        queue.put([tuple(part.numpy() if isinstance(part, Tensor) else part for part in one) for one in examples])
-
-
-def _unpacked(parts: tuple[Any, ...]) -> Example:
-    unpacked: list[Any] = [torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in parts]
-    return Example(*unpacked)
 
 
 def answers_right(batch: Batch, hits: Tensor, stop: int) -> tuple[int, int]:

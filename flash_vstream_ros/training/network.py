@@ -6,32 +6,56 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, Qwen2Tokenizer, Qwen2VLConfig, Qwen2VLForConditionalGeneration
+from transformers import (
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Tokenizer,
+    Qwen2VLConfig,
+    Qwen2VLForConditionalGeneration,
+)
 from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_vision
 
+from flash_vstream_ros.demo.grammar import wording
+from flash_vstream_ros.demo.out_of_world import out_of_world
 from flash_vstream_ros.demo.questions import WORDINGS
-from flash_vstream_ros.demo.world import COLOURS, KINDS, ROOMS
+from flash_vstream_ros.demo.scoring import CANNOT_TELL
+from flash_vstream_ros.demo.world import COLOURS, KINDS, ROOMS, Thing
 from flash_vstream_ros.models.household_settings import SIDE
 from flash_vstream_ros.models.model_kind import CONFIG_KEY
 from flash_vstream_ros.models.preprocess import POOL
 from flash_vstream_ros.models.prompt import INSTRUCTION, QWEN2_VL_CHAT
 from flash_vstream_ros.models.tiny import SPECIAL_TOKENS, tiny_tokenizer
 
-VOCABULARY = 640
+from .normaliser import question_normaliser
+
+VOCABULARY = 1024
+CORPUS_LINES = 300  # of every form of question
 GRID = SIDE // 14
 
 
 def household_tokenizer() -> Any:
-    """A byte-level BPE tokenizer that encodes any text, and each word of the household as one token."""
+    """A byte-level BPE tokenizer that encodes any text, each word of the household as one token, in any case.
+
+    Its class is transformers' generic one: Qwen2Tokenizer replaces a saved normaliser by its own.
+    """
     trained = tiny_tokenizer().train_new_from_iterator(_corpus(), VOCABULARY, show_progress=False)
     vocabulary = trained.backend_tokenizer.get_vocab()
     merges = json.loads(trained.backend_tokenizer.to_str())["model"]["merges"]
     words = [token for token, _ in sorted(vocabulary.items(), key=lambda pair: pair[1]) if token not in SPECIAL_TOKENS]
-    return Qwen2Tokenizer(
+    plain = Qwen2Tokenizer(
         vocab={token: id for id, token in enumerate((*words, *SPECIAL_TOKENS))},
         merges=[tuple(merge) for merge in merges],
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        extra_special_tokens=list(SPECIAL_TOKENS),
+    )
+    backend = plain.backend_tokenizer
+    backend.normalizer = question_normaliser()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         extra_special_tokens=list(SPECIAL_TOKENS),
@@ -102,21 +126,26 @@ def encode_batch(visual: Any, high: Tensor, low: Tensor) -> tuple[Tensor, Tensor
 
 
 def _corpus() -> Iterable[str]:
-    things = [f" {colour} {kind}" for colour in COLOURS for kind in KINDS]
-    names = {"room": "kitchen", "thing": "red ball", "kind": "ball", "colour": "red"}
-    lines = [wording.format_map(_Names(names)) for wordings in WORDINGS.values() for wording in wordings]
-    lines += [f"I was in the {room}. in the {room}, the {room} and the {room}" for room in ROOMS]
-    lines += [
-        INSTRUCTION,
-        "system\nYou are a helpful assistant.",
+    """Questions as the normaliser leaves them, and answers, whose case is kept."""
+    rng = np.random.default_rng(0)
+    things = [Thing(colour, kind) for colour in COLOURS for kind in KINDS]
+    lines: list[str] = []
+    for i in range(CORPUS_LINES):
+        thing, room = things[i % len(things)], ROOMS[i % len(ROOMS)]
+        names = {"room": room, "thing": thing.name, "kind": thing.kind}
+        own = [text.format(**names).lower() for form in WORDINGS.values() for text in form]
+        lines += own if i < len(things) else []
+        lines += [wording(form, rng).format(**names) for form in WORDINGS]
+        lines.append(out_of_world(rng).text.lower())
+    answers = [f" {thing.name}, a {thing.name} appeared. the {thing.name} is gone" for thing in things]
+    answers += [f"I was in the {room}. in the {room}, the {room} and the {room}" for room in ROOMS]
+    answers += [
+        INSTRUCTION.lower(),
+        "system\nyou are a helpful assistant.",
         "user\nassistant\n",
         "I saw a person, a person and a person. I saw nothing. I am in the kitchen and see a person and a person",
-        "a ball appeared. the ball is gone. nothing. just now. minutes ago. minute ago. never seen. never visited.",
+        "nothing. just now. minutes ago. minute ago. never seen. never visited.",
         "yes no times time",
+        CANNOT_TELL,
     ]
-    return (lines + things) * 50
-
-
-class _Names(dict[str, str]):
-    def __missing__(self, key: str) -> str:
-        return "red"
+    return lines + answers * 200

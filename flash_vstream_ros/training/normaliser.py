@@ -1,61 +1,25 @@
-"""Normaliser of questions, saved with the tokenizer: case, blanks and the final mark do not change the token ids."""
+"""Normaliser of the household tokenizer: case, blanks and the final mark of a question do not change its token ids."""
 
 from __future__ import annotations
 
-import re
-from string import ascii_lowercase
 from typing import Any
 
 from tokenizers import Regex, normalizers
-from transformers import PreTrainedTokenizerFast
 
-from flash_vstream_ros.demo.questions import WORDINGS
-from flash_vstream_ros.models.prompt import INSTRUCTION
-
-CASED_TEXTS = (INSTRUCTION, "You are a helpful assistant.")  # of every prompt; restored as trained
-LINE_START = r"(?:\A|(?<=\n))"
+SYSTEM = "you are a helpful assistant"  # the system prompt is no question
 
 
 def question_normaliser() -> Any:
-    """Map spellings of a question to the trained one: "WHERE IS  the red ball" to "Where is the red ball?".
-
-    Text that does not begin like a trained question is put in lower case, its first letter behind the instruction in
-    upper case, and keeps its final mark.
-    """
-    wordings = [wording for forms in WORDINGS.values() for wording in forms]
-    openings = dict.fromkeys(wording.split()[0] for wording in wordings)
+    """Map all spellings of a text to one: lower case, single blanks, a question mark at the end of the last line."""
     return normalizers.Sequence(
         [
             normalizers.NFKC(),
             normalizers.Lowercase(),
+            normalizers.Replace(Regex(r"[\u2018\u2019\u00b4`]"), "'"),
             normalizers.Replace(Regex(r"[^\S\r\n]+"), " "),
-            normalizers.Replace(Regex(rf"{LINE_START} +"), ""),
-            *(normalizers.Replace(text.lower(), text) for text in CASED_TEXTS),
-            *(_final_mark(mark, {w.split()[0].lower() for w in wordings if w.endswith(mark)}) for mark in "?."),
-            # A question's first word has its own trained token, with a capital.
-            *(normalizers.Replace(Regex(rf"{LINE_START}{word.lower()}\b"), word) for word in openings),
-            *(normalizers.Replace(Regex(rf"(?<=\n){letter}"), letter.upper()) for letter in ascii_lowercase),
+            normalizers.Replace(Regex(r"(?:\A|(?<=\n)) +"), ""),
+            # The instruction stands before a question, on a line of its own.
+            normalizers.Replace(Regex(r"\n[^\n]+?\K[\s?!.,;]*\z"), "?"),
+            normalizers.Replace(f"{SYSTEM}?", f"{SYSTEM}."),
         ]
     )
-
-
-def with_normaliser(tokenizer: Any) -> PreTrainedTokenizerFast:
-    """Copy of a tokenizer with the normaliser of questions.
-
-    The class is transformers' generic one: Qwen2Tokenizer puts its own normaliser in place of the saved one.
-    """
-    backend = type(tokenizer.backend_tokenizer).from_str(tokenizer.backend_tokenizer.to_str())
-    backend.normalizer = question_normaliser()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        eos_token=tokenizer.eos_token,
-        pad_token=tokenizer.pad_token,
-        extra_special_tokens=tokenizer.extra_special_tokens,
-        chat_template=tokenizer.chat_template,
-    )
-
-
-def _final_mark(mark: str, openings: set[str]) -> Any:
-    """Ends the last line in `mark` if it begins with one of the `openings`."""
-    words = "|".join(map(re.escape, sorted(openings)))
-    return normalizers.Replace(Regex(rf"{LINE_START}(?:{words})\b[^\n]*?\K[\s?!.]*\z"), mark)

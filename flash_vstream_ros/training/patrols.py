@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flash_vstream_ros.demo.grammar import reworded, spelled
+from flash_vstream_ros.demo.out_of_world import out_of_world
 from flash_vstream_ros.demo.questions import WORDINGS, Question, facts, lately, patrol, questions
 from flash_vstream_ros.demo.world import ROOMS, Visit, World
 from flash_vstream_ros.memory.flash_memory import FlashMemory, FlashMemoryConfig
@@ -26,7 +28,7 @@ from flash_vstream_ros.models.household_settings import FRAME_S, SLOT_S, TRAINED
 from .drills import Drill, drills
 from .network import GRID, encode_batch
 from .observations import Label, Observations, observation_key
-from .vision import rows
+from .vision import brightness, lit, rows
 
 CSM_SLOTS, CSM_SHARES = (8, 12, 16, 24, 48), (0.4, 0.15, 0.1, 0.1, 0.25)
 # Most observations per cluster: routes take clusters too, and what the memory has lost cannot be learned.
@@ -37,7 +39,13 @@ FORMS, FORM_SHARES = ("Flash", "CSM", "DAM"), (0.8, 0.1, 0.1)
 WINDOW_SHARE, SHORTEST_WINDOW_S = 0.35, 40.0  # share of examples limited to a time window, and its least length
 LONGEST_SUMMARY = 14  # most facts in a summary
 SOON, LATER = 6, 3  # slots of an observation used at first, then one in so many
+SLOW_MIN = 170.0  # of longer patrols, proportionally fewer slots are used
 DRAWS = 2  # of questions per moment
+OUTSIDE = 6  # questions out of the world per moment
+OWN_WORDING = 0.25  # share of questions in the wording of WORDINGS; the others are of the grammar
+GLIMPSES = (0.0, 0.25, 0.5)  # shares of visits with a thing that is seen once, for 9 s
+STEREO = 0.15  # share of patrols watched by two cameras that look the same way
+MOMENTS = 32  # examples of a patrol
 SECOND = 1_000_000_000
 
 
@@ -65,7 +73,7 @@ class Features(NamedTuple):
 class Composer:
     """Draws encoded slots for the timetable of a world."""
 
-    def __init__(self, features: Features, seed: int) -> None:
+    def __init__(self, features: Features, seed: int = 0) -> None:
         self.features, self.rng = features, np.random.default_rng(seed)
         self.observations: dict[tuple[int, ...], list[int]] = defaultdict(list)
         self.routes: dict[tuple[int, int], list[int]] = defaultdict(list)
@@ -102,13 +110,20 @@ class Composer:
                 rooms = ROOMS.index(world.room(t)), ROOMS.index(world.room(t + FRAME_S))
                 yield t + FRAME_S, int(self.rng.choice(self.routes[rooms] or self.routes[rooms[1], rooms[1]]))
 
-    def thinned(self, slots: Iterable[tuple[float, int]]) -> Iterator[tuple[float, int]]:
-        """The first SOON slots of each observation, then one in LATER."""
+    def alike(self, index: int) -> int:
+        """Another slot of the same content, as a second camera sees it."""
+        label = Label(*self.features.labels[index].tolist())
+        if label.corner < 0:
+            return int(self.rng.choice(self.routes[label.from_room, label.room]))
+        return int(self.rng.choice(self.members[int(self.rng.choice(self.observations[label[:5]]))]))
+
+    def thinned(self, slots: Iterable[tuple[float, int]], one_in: int) -> Iterator[tuple[float, int]]:
+        """The first SOON slots of each observation, then one in so many."""
         group = run = -1
         for stamp, index in slots:
             shown = int(self.features.labels[index, Label._fields.index("group")])
             group, run = shown, run + 1 if shown == group else 0
-            if run < SOON or run % LATER == 0:
+            if run < SOON or run % one_in == 0:
                 yield stamp, index
 
 
@@ -128,39 +143,46 @@ def random_world(rng: np.random.Generator, csm_slots: int, longest_min: float, e
     observations = rng.uniform(most / 2 if eventful else 3, most)
     shortest = observations * 15 / 60
     least = shortest * (8 if rng.random() < SLOW_SHARE else 1)
-    minutes = float(np.exp(rng.uniform(np.log(min(least, longest_min)), np.log(min(longest_min, 24 * shortest)))))
-    return World(int(rng.integers(1 << 40)), minutes, 60 * minutes / observations / 1.2 - 5, held_out=False)
+    minutes = float(np.exp(rng.uniform(np.log(min(least, longest_min)), np.log(min(longest_min, 96 * shortest)))))
+    pace_s = 60 * minutes / observations / 1.2 - 5
+    glimpses = float(rng.choice(GLIMPSES))
+    return World(int(rng.integers(1 << 40)), minutes, pace_s, held_out=False, glimpses=glimpses)
 
 
-def examples(
-    features: Features, seed: int, longest_min: float, real: bool = False, moments: int = 32
+def patrol_examples(
+    composer: Composer, seed: Sequence[int], longest_min: float, real: bool = False, moments: int = MOMENTS
 ) -> Iterator[Example]:
-    """Yield examples without end, at `moments` spread over each patrol and at its end.
+    """Yield examples at `moments` spread over one patrol and at its end; equal seeds give equal examples.
 
     `real`: the memory is the node's, patrols are eventful and moments late. Otherwise memories have all sizes, and
     slots of long observations are thinned for speed.
     """
     rng = np.random.default_rng(seed)
-    composer = Composer(features, seed + 1)
-    while True:
-        config = TRAINED_MEMORY if real else random_memory(rng)
-        world = random_world(rng, config.csm_slots, longest_min, eventful=real)
-        places = rng.random(moments - 1) ** (0.5 if real else 1)
-        stops = sorted({*(20 + places * (world.duration - 20)).tolist(), world.duration})
-        form = str(rng.choice(FORMS, p=FORM_SHARES))
-        if form == "DAM":
-            config = replace(config, dam_slots=config.csm_slots)
-        memory = FlashMemory(config)
-        slots = composer.slots(world, world.duration)
-        for stamp, index in slots if real else composer.thinned(slots):
-            while stops and stops[0] < stamp:
-                stop = stops.pop(0)
-                if memory.slots_seen:
-                    yield _example(memory, world, stop, form, rng)
-            ns = nanoseconds(stamp)
-            low, detail = features.low[index].float(), features.detail[index].float()
-            memory.insert(Slot("camera", "", ns - round(FRAME_S * SECOND), ns, low, detail, Grid(GRID, GRID)))
-        yield _example(memory, world, world.duration, form, rng)
+    composer.rng = np.random.default_rng((*seed, 1))
+    config = TRAINED_MEMORY if real else random_memory(rng)
+    world = random_world(rng, config.csm_slots, longest_min, eventful=real)
+    places = rng.random(moments - 1) ** (0.5 if real else 1)
+    stops = sorted({*(20 + places * (world.duration - 20)).tolist(), world.duration})
+    form = str(rng.choice(FORMS, p=FORM_SHARES))
+    if form == "DAM":
+        config = replace(config, dam_slots=config.csm_slots)
+    cameras = ("left", "right") if rng.random() < STEREO else ("camera",)
+    memory = FlashMemory(config)
+    one_in = max(round((1 if real else LATER) * world.duration / 60 / SLOW_MIN), 1 if real else LATER)
+    for stamp, index in composer.thinned(composer.slots(world, world.duration), one_in):
+        while stops and stops[0] < stamp:
+            stop = stops.pop(0)
+            if memory.slots_seen:
+                yield _example(memory, world, stop, form, rng)
+        for lag, camera in enumerate(cameras):
+            memory.insert(_slot(composer, index if not lag else composer.alike(index), camera, stamp + 0.1 * lag))
+    yield _example(memory, world, world.duration, form, rng)
+
+
+def _slot(composer: Composer, index: int, camera: str, stamp: float) -> Slot:
+    ns = nanoseconds(stamp)
+    low, detail = composer.features.low[index].float(), composer.features.detail[index].float()
+    return Slot(camera, "", ns - round(FRAME_S * SECOND), ns, low, detail, Grid(GRID, GRID))
 
 
 def nanoseconds(t: float) -> int:
@@ -187,11 +209,21 @@ def _example(memory: FlashMemory, world: World, now: float, form: str, rng: np.r
         ),
         snapshot.text_slots,
         [
-            *(question for _ in range(DRAWS) for question in questions(visits, now, rng)),
-            *_summaries(visits, now, 4 if window < now else 1, rng),
+            *(worded(question, rng) for _ in range(DRAWS) for question in questions(visits, now, rng)),
+            *(worded(question, rng) for question in _summaries(visits, now, 4 if window < now else 1, rng)),
+            *(_spelled(out_of_world(rng), rng) for _ in range(OUTSIDE)),
         ],
         drills(visits, now, rng),
     )
+
+
+def worded(question: Question, rng: np.random.Generator) -> Question:
+    """The question in a random wording and spelling."""
+    return _spelled(question if rng.random() < OWN_WORDING else reworded(question, rng), rng)
+
+
+def _spelled(question: Question, rng: np.random.Generator) -> Question:
+    return question._replace(text=spelled(question.text, rng))
 
 
 def _summaries(visits: Sequence[Visit], now: float, count: int, rng: np.random.Generator) -> list[Question]:
@@ -202,11 +234,14 @@ def _summaries(visits: Sequence[Visit], now: float, count: int, rng: np.random.G
 
 
 @torch.no_grad()
-def encode_observations(network: Any, observations: Observations) -> Features:
-    """Encode all observations by the vision tower."""
+def encode_observations(network: Any, observations: Observations, seed: int) -> Features:
+    """Encode all observations by the vision tower; slots of one observation have the same random brightness."""
     visual, device = network.model.visual, network.device
+    groups = observations.labels[:, Label._fields.index("group")]
+    factors = brightness(int(groups.max()) + 1, np.random.default_rng(seed))[groups]
     low, detail = [], []
-    for frames in np.array_split(observations.frames, max(len(observations.frames) // 64, 1)):
+    for chosen in np.array_split(np.arange(len(groups)), max(len(groups) // 64, 1)):
+        frames = lit(observations.frames[chosen], factors[chosen])
         low_map, _, high = encode_batch(visual, *rows(torch.from_numpy(frames).to(device)))
         low.append(low_map.half().cpu())
         detail.append(high.half().cpu())

@@ -14,12 +14,13 @@ def _option(default: float, help: str) -> Any:
 class Plan:
     """Sizes and rates of a run; `help` in a field's metadata explains it.
 
-    The same plan on the same machine gives the same views and, but for timing, the same prompts.
+    The same plan on the same machine gives the same model, also if the run is interrupted and resumed: settings are
+    fixed from the first step to the last.
     """
 
     seed: int = _option(1, "seed of the rendered views and composed patrols")
     vision_steps: int = _option(2000, "training steps of the vision tower")
-    language_steps: int = _option(15_000, "training steps of the language model")
+    language_steps: int = _option(18_000, "training steps of the language model")
     cooling_steps: int = _option(7_000, "the last of the language steps, with a falling learning rate")
     language_rate: float = _option(1e-3, "learning rate of parameters that are not a layer's matrices")
     matrix_rate: float = _option(3e-3, "learning rate of the layers' matrices")
@@ -27,4 +28,5 @@ class Plan:
     parts: int = _option(2, "parts of a batch, computed in parallel, one per core")
     questions: int = _option(8, "questions per prompt")
     drills: int = _option(3, "drill questions per prompt")
-    longest_min: float = _option(170.0, "longest patrol [min]")
+    longest_min: float = _option(720.0, "longest patrol [min]")
+    calibration: int = _option(200, "patrols, never trained on, that the confidence of answers is fitted on")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,21 +15,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from flash_vstream_ros.demo.scoring import CANNOT_TELL
+from flash_vstream_ros.models.confidence import CONFIDENCE_KEY, DECLINES_KEY
 from flash_vstream_ros.models.decoding.grouped_attention import use_kernel
 from flash_vstream_ros.models.prompt import ChatPrompt
 
+from .calibration import calibrate
 from .curves import draw_curves
-from .language import Batcher, Pool, answers_right, loss_and_hits
+from .language import Batcher, answers_right, loss_and_hits
 from .network import household_network, household_tokenizer
-from .normaliser import with_normaliser
 from .observations import render_observations
 from .optimisers import kernel_beside_bfloat16, optimisers
-from .patrols import Example, Features, encode_observations, examples
+from .patrols import Composer, Example, Features, encode_observations, patrol_examples
 from .plan import Plan
+from .pool import Pool, patrols_by
 from .vision import train_vision
 
 SAVE_EVERY_S = 120.0
 REPORT_STEPS = 50
+HELD_OUT_PATROLS = 10**9  # number of the first patrol that is never trained on
 
 
 @dataclass
@@ -46,7 +50,7 @@ class Progress:
 def train(plan: Plan, folder: Path, device: torch.device, report: Callable[[Progress], None]) -> Path:
     """Train in `folder`, resuming a run there; returns the folder of the finished model.
 
-    Raises ValueError if the folder has a run of another seed, or if PyTorch is too old.
+    Raises ValueError if the folder has a run with other settings, or if PyTorch is too old.
     """
     if not hasattr(torch.optim, "Muon"):
         raise ValueError(f"Training needs the Muon optimiser of PyTorch 2.9 or later; this is {torch.__version__}.")
@@ -62,14 +66,37 @@ def train(plan: Plan, folder: Path, device: torch.device, report: Callable[[Prog
             state.note("vision", step, loss)
             report(Progress("vision", step, plan.vision_steps, loss, float("nan")))
 
-        state.scores = train_vision(network, observations, plan.vision_steps, plan.seed, device, report_vision)
-        state.vision = network.model.visual.state_dict()
+        def store(unfinished: dict[str, Any]) -> None:
+            if state.save_due():
+                state.unfinished_vision = unfinished
+                state.save()
+
+        state.scores = train_vision(
+            network,
+            observations,
+            plan.vision_steps,
+            plan.seed,
+            device,
+            report_vision,
+            state.unfinished_vision,
+            store,
+        )
+        state.vision, state.unfinished_vision = network.model.visual.state_dict(), None
         state.save()
     network.model.visual.load_state_dict(state.vision)
     network.model.visual.requires_grad_(False)
-    features = encode_observations(network, observations)
+    features = encode_observations(network, observations, plan.seed)
     with use_kernel(network.config.text_config, kernel_beside_bfloat16(device)):
         _train_language(plan, network, tokenizer, state, features, report)
+    batcher = Batcher(network, tokenizer, ChatPrompt.of(tokenizer))
+    held_out = (
+        example
+        for patrol in range(plan.calibration)
+        for example in patrol_examples(
+            Composer(features), (plan.seed, HELD_OUT_PATROLS + patrol), plan.longest_min, real=True, moments=2
+        )
+    )
+    state.calibration = calibrate(network.eval(), batcher, held_out, plan.questions, plan.seed)
     return _finish(folder, network, tokenizer, state)
 
 
@@ -83,7 +110,12 @@ def _train_language(
         for learner, kept in zip(learners, state.optimisers, strict=True):
             learner.load_state_dict(kept)
     batcher = Batcher(network, tokenizer, ChatPrompt.of(tokenizer), plan.drills)
-    draw = np.random.default_rng((plan.seed, state.step))
+    first_cooling = patrols_by(plan.language_steps - plan.cooling_steps, plan.batch)
+    composer = Composer(features)
+
+    def patrol(number: int) -> Iterator[Example]:
+        """Examples of memories of all sizes; of the node's memory while the rate decays."""
+        return patrol_examples(composer, (plan.seed, number), plan.longest_min, real=number >= first_cooling)
 
     def gradients(chosen: list[Example], seed: int) -> tuple[tuple[Tensor, ...], float, int, int]:
         torch.set_num_threads(threads)
@@ -92,8 +124,8 @@ def _train_language(
             loss, hits = loss_and_hits(network, batch)
         return torch.autograd.grad(loss, parameters), float(loss.detach()), *answers_right(batch, hits, batcher.stop)
 
-    pool = _pool(plan, features, state.step)
-    began, saved = time.monotonic() - state.language_s, time.monotonic()
+    pool = Pool(patrol, state.step, plan.batch)
+    began = time.monotonic() - state.language_s
     losses: list[float] = []
     right = asked = 0
     threads = max(torch.get_num_threads() // plan.parts, 1)
@@ -103,10 +135,8 @@ def _train_language(
             for learner, rate in zip(learners, (plan.matrix_rate, plan.language_rate), strict=True):
                 for group in learner.param_groups:
                     group["lr"] = rate * _rate_factor(plan, state.step)
-            if state.step == plan.language_steps - plan.cooling_steps:
-                pool.close()
-                pool = _pool(plan, features, state.step, pool.examples)
-            chosen = [pool.draw(plan.batch // plan.parts, draw) for _ in range(plan.parts)]
+            draw = np.random.default_rng((plan.seed, state.step))
+            chosen = [pool.draw(state.step, plan.batch // plan.parts, draw) for _ in range(plan.parts)]
             done = list(workers.map(gradients, chosen, draw.integers(1 << 40, size=plan.parts).tolist()))
             for parameter, *shares in zip(parameters, *(part[0] for part in done), strict=True):
                 parameter.grad = torch.stack(shares).mean(0)
@@ -122,20 +152,13 @@ def _train_language(
                 state.note("language", state.step, float(np.mean(losses)), right / asked)
                 report(Progress("language", state.step, plan.language_steps, float(np.mean(losses)), right / asked))
                 losses, right, asked = [], 0, 0
-            if time.monotonic() - saved > SAVE_EVERY_S or ended:
-                state.language = network.state_dict()
-                state.optimisers = [learner.state_dict() for learner in learners]
-                state.save()
-                saved = time.monotonic()
+                if state.save_due() or ended:
+                    state.language = network.state_dict()
+                    state.optimisers = [learner.state_dict() for learner in learners]
+                    state.save()
     finally:
         workers.shutdown()
         pool.close()
-
-
-def _pool(plan: Plan, features: Features, step: int, kept: Sequence[Example] = ()) -> Pool:
-    """Examples of memories of all sizes; of the node's memory while the rate decays."""
-    cooling = step >= plan.language_steps - plan.cooling_steps
-    return Pool(lambda: examples(features, plan.seed * 1_000_000 + step, plan.longest_min, real=cooling), kept)
 
 
 def _rate_factor(plan: Plan, step: int) -> float:
@@ -148,11 +171,14 @@ class _State:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.plans: list[tuple[int, dict[str, Any]]] = []  # settings and the step from which they applied
+        self.plan: dict[str, Any] = {}
+        self.unfinished_vision: dict[str, Any] | None = None
         self.vision: dict[str, Any] | None = None
         self.language: dict[str, Any] | None = None
         self.optimisers: list[dict[str, Any]] = []
         self.scores: dict[str, float] = {}
+        self.calibration: dict[str, Any] = {}
+        self.saved = time.monotonic()
         self.step = 0
         self.language_s = 0.0
         self.history: list[tuple[str, int, float, float]] = []  # stage, step, loss, accuracy
@@ -162,21 +188,26 @@ class _State:
         state = cls(folder / "run.pt")
         if state.file.exists():
             vars(state).update(torch.load(state.file, weights_only=True))
-            begun = state.plans[0][1]["seed"]
-            if begun != plan.seed:
-                raise ValueError(f"{state.file} has seed {begun}: use another folder, or the same seed.")
-        if not state.plans or state.plans[-1][1] != asdict(plan):
-            state.plans.append((state.step, asdict(plan)))
+            changed = [
+                f"{name} {state.plan[name]}" for name, value in asdict(plan).items() if state.plan[name] != value
+            ]
+            if changed:
+                raise ValueError(f"{state.file} was begun with {', '.join(changed)}: use another folder, or the same.")
+        state.plan, state.saved = asdict(plan), time.monotonic()
         return state
 
     def note(self, stage: str, step: int, loss: float, accuracy: float = float("nan")) -> None:
         self.history.append((stage, step, loss, accuracy))
 
+    def save_due(self) -> bool:
+        return time.monotonic() - self.saved > SAVE_EVERY_S
+
     def save(self) -> None:
-        values = {name: value for name, value in vars(self).items() if name != "file"}
+        values = {name: value for name, value in vars(self).items() if name not in ("file", "saved")}
         partial = self.file.with_suffix(".partial")
         torch.save(values, partial)
         partial.replace(self.file)
+        self.saved = time.monotonic()
         draw_curves(self.history, self.file.with_name("curves.png"))
 
 
@@ -187,10 +218,13 @@ def _command(settings: dict[str, Any]) -> str:
 
 def _finish(folder: Path, network: Any, tokenizer: Any, state: _State) -> Path:
     model = folder / "model"
+    setattr(network.config, CONFIDENCE_KEY, state.calibration["weights"])
+    setattr(network.config, DECLINES_KEY, CANNOT_TELL)
     network.save_pretrained(model)
-    with_normaliser(tokenizer).save_pretrained(model)
+    tokenizer.save_pretrained(model)
     record = {
-        "commands": [(step, _command(settings)) for step, settings in state.plans],  # (first step, command)
+        "command": _command(state.plan),
+        "calibration": state.calibration,
         "language_minutes": round(state.language_s / 60, 1),
         "vision_accuracy": {name: round(value, 4) for name, value in state.scores.items()},
         "torch": torch.__version__,

@@ -25,7 +25,19 @@ TARGETS = {
     "thing": len(COLOURS) * len(KINDS) + 1,
     "person": 2,
 }
-BATCH, RATE = 48, 1e-3
+BATCH, RATE, REPORT_STEPS = 48, 1e-3, 20
+BRIGHTNESS = (0.55, 1.45)  # factors of the frames of a slot
+AS_RENDERED = 0.4  # share of the slots with factor 1
+
+
+def brightness(count: int, draw: np.random.Generator) -> np.ndarray:
+    """Random factors [count] of the brightness of frames."""
+    return np.where(draw.random(count) < AS_RENDERED, 1.0, draw.uniform(*BRIGHTNESS, count))
+
+
+def lit(frames: np.ndarray, factors: np.ndarray) -> np.ndarray:
+    """Frames [slots, 2, SIDE, SIDE, 3] uint8, each slot times its factor [slots]."""
+    return np.clip(frames * factors.astype(np.float32)[:, None, None, None, None], 0, 255).astype(np.uint8)
 
 
 def rows(frames: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,21 +78,34 @@ def train_vision(
     seed: int,
     device: torch.device,
     report: Callable[[int, float], None],
+    stored: dict[str, Any] | None = None,
+    store: Callable[[dict[str, Any]], None] = lambda state: None,
 ) -> dict[str, float]:
-    """Train tower and merger in place; returns accuracies per target and resolution on held-out observations."""
+    """Train tower and merger in place; returns accuracies per target and resolution on held-out observations.
+
+    `store` receives the state every REPORT_STEPS steps; `stored` is such a state, from which the training continues.
+    """
     visual, heads = network.model.visual, Heads(network.config.text_config.hidden_size).to(device)
     parameters = [*visual.parameters(), *heads.parameters()]
     optimiser = torch.optim.AdamW(parameters, RATE, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_at(step, steps))
-    draw = np.random.default_rng(seed)
+    begin = 0
+    if stored:
+        visual.load_state_dict(stored["visual"])
+        heads.load_state_dict(stored["heads"])
+        optimiser.load_state_dict(stored["optimiser"])
+        begin = stored["step"]
     everything = targets(observations.labels)
     held_out = observations.labels[:, Label._fields.index("group")] % 20 == 0
     on_route = observations.labels[:, Label._fields.index("corner")] < 0
     train, routes = np.flatnonzero(~held_out & ~on_route), np.flatnonzero(~held_out & on_route)
     losses = []
-    for step in range(steps):
+    for step in range(begin, steps):
+        # Each step has its own generator, so that a resumed run draws what an uninterrupted one does.
+        draw = np.random.default_rng((seed, step))
+        for group in optimiser.param_groups:
+            group["lr"] = RATE * rate_at(step, steps)
         chosen = np.concatenate([draw.choice(train, BATCH - 4), draw.choice(routes, 4)])
-        frames = torch.from_numpy(observations.frames[chosen]).to(device)
+        frames = torch.from_numpy(lit(observations.frames[chosen], brightness(BATCH, draw))).to(device)
         _, low, high = encode_batch(visual, *rows(frames))
         wanted = {name: values[chosen].to(device) for name, values in everything.items()}
         predicted = [(name, logits) for part in (low, high) for name, logits in heads(part).items()]
@@ -91,10 +116,18 @@ def train_vision(
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
-        schedule.step()
         losses.append(float(loss.detach()))
-        if step % 20 == 19 or step == steps - 1:
-            report(step + 1, float(np.mean(losses[-20:])))
+        if (step + 1) % REPORT_STEPS == 0 or step == steps - 1:
+            report(step + 1, float(np.mean(losses)))
+            losses = []
+            store(
+                {
+                    "step": step + 1,
+                    "visual": visual.state_dict(),
+                    "heads": heads.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                }
+            )
     return _accuracy(visual, heads, observations, np.flatnonzero(held_out), everything, device)
 
 

@@ -1,0 +1,82 @@
+"""Pool of training examples that a child process generates, patrol by patrol; each is drawn about once."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .patrols import Example
+
+WINDOW = 96  # newest patrols in the pool
+FIRST = 24  # patrols before the first step
+PACE = 32  # examples drawn per patrol generated
+PATIENCE_S = 10.0  # between checks that the child process is alive
+
+
+class Pool:
+    """Examples of the newest patrols. The patrols at a step, and what is drawn, depend on nothing but the step.
+
+    So a run that resumes at a step draws what an uninterrupted one does; it generates the window's patrols again.
+    """
+
+    def __init__(self, make: Callable[[int], Iterator[Example]], step: int, batch: int) -> None:
+        self._batch = batch
+        self._patrols: deque[list[Example]] = deque(maxlen=WINDOW)
+        self.generated = max(patrols_by(step, batch) - WINDOW, 0)
+        context = get_context("fork")
+        self._queue: Any = context.Queue(maxsize=4)
+        self._maker = context.Process(target=_make, args=(make, self.generated, self._queue), daemon=True)
+        self._maker.start()
+
+    def draw(self, step: int, count: int, rng: np.random.Generator) -> list[Example]:
+        """Examples of similar length, so that a batch has little padding."""
+        while self.generated < patrols_by(step, self._batch):
+            self._patrols.append(self._receive())
+            self.generated += 1
+        examples = [example for patrol in self._patrols for example in patrol]
+        wanted = _visual_tokens(examples[rng.integers(len(examples))])
+        some = rng.choice(len(examples), min(8 * count, len(examples)), replace=False)
+        nearest = sorted(some.tolist(), key=lambda i: abs(_visual_tokens(examples[i]) - wanted))[:count]
+        return [examples[i] for i in nearest]
+
+    def close(self) -> None:
+        self._maker.terminate()
+        self._maker.join()
+
+    def _receive(self) -> list[Example]:
+        while not self._queue._reader.poll(PATIENCE_S):
+            if not self._maker.is_alive():
+                raise RuntimeError("the process that generates examples died; see its output above")
+        return [_unpacked(parts) for parts in self._queue.get()]
+
+
+def patrols_by(step: int, batch: int) -> int:
+    """Number of patrols generated before a step, with `batch` examples drawn per step."""
+    return FIRST + step * batch // PACE
+
+
+def _visual_tokens(example: Example) -> int:
+    return example.dam.shape[:2].numel() + example.csm.shape[:2].numel() // 4
+
+
+def _make(make: Callable[[int], Iterator[Example]], patrol: int, queue: Any) -> None:
+    torch.set_num_threads(1)
+    while True:
+        packed = [
+            tuple(part.numpy() if isinstance(part, Tensor) else part for part in example)
+            for example in make(patrol)
+            if example.questions
+        ]
+        queue.put(packed)
+        patrol += 1
+
+
+def _unpacked(parts: tuple[Any, ...]) -> Example:
+    unpacked: list[Any] = [torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in parts]
+    return Example(*unpacked)
