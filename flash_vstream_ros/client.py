@@ -25,6 +25,8 @@ CALL_S = 90.0
 CALL_QOS = QoSProfile(depth=1000)
 PARAMETERS_WAIT_S = 3.0
 CANCEL_S = 2.0  # for the reply to a cancelled question
+NAMES_WAIT_S = 2.0  # the graph knows a server's endpoints before the name of its node
+UNKNOWN_NAME = "_UNKNOWN_"  # rmw's place holder for such a name or namespace
 GONE_S = 10.0  # after this time without a server of the service, the node counts as ended
 
 
@@ -187,8 +189,16 @@ class AskClient:
         return {bytes(info.endpoint_gid) for info in self._server_infos(client)}
 
     def _offered_by(self, client: Any) -> str:
-        names = {f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in self._server_infos(client)}
-        return f"offered by {', '.join(sorted(names))}" if names else "no node offers it any more"
+        until = time.monotonic() + NAMES_WAIT_S
+        while True:
+            names = {f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in self._server_infos(client)}
+            known = sorted(name for name in names if UNKNOWN_NAME not in name)
+            if known or not names or time.monotonic() > until:
+                break
+            time.sleep(READY_POLL_S)
+        if not names:
+            return "no node offers it any more"
+        return f"offered by {', '.join(known) or 'a node of unknown name'}"
 
     def _server_infos(self, client: Any) -> list[Any]:
         topic = f"rr{self.node.resolve_service_name(client.srv_name)}Reply"

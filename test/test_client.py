@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import Process
+from conftest import Process, wait_until
 
 from flash_vstream_ros.client import AskClient, NoReply
 from flash_vstream_ros.ros.interfaces import interface
@@ -45,6 +45,7 @@ def frozen(start: Callable[..., Process], client: AskClient, name: str) -> Any:
     server.expect("up", START_S)
     service = client.node.create_client(interface("std_srvs/srv/Trigger"), SERVICE)
     assert service.wait_for_service(timeout_sec=START_S)
+    assert wait_until(lambda: name in dict(client.node.get_node_names_and_namespaces()), START_S)  # later than its service
     server.send(signal.SIGSTOP)
     return service
 

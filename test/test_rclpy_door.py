@@ -82,6 +82,8 @@ def test_an_executor_that_is_shut_down_while_callbacks_run_leaves_no_exception(
     from rclpy.callback_groups import ReentrantCallbackGroup
     from rclpy.node import Node
 
+    gc.collect()
+    capfd.readouterr()  # what earlier tests of this process left
     for _ in range(5):
         context = rclpy.Context()
         rclpy.init(context=context)
