@@ -45,7 +45,8 @@ def frozen(start: Callable[..., Process], client: AskClient, name: str) -> Any:
     server.expect("up", START_S)
     service = client.node.create_client(interface("std_srvs/srv/Trigger"), SERVICE)
     assert service.wait_for_service(timeout_sec=START_S)
-    assert wait_until(lambda: name in dict(client.node.get_node_names_and_namespaces()), START_S)  # later than its service
+    # The graph knows the service before the name of its node.
+    assert wait_until(lambda: name in dict(client.node.get_node_names_and_namespaces()), START_S)
     server.send(signal.SIGSTOP)
     return service
 
