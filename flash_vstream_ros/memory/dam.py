@@ -18,10 +18,7 @@ def choose_dam(
     If all exemplars fit, all are chosen, ordered by time. Otherwise `newest` come first, then the best exemplar of each
     cluster, heaviest cluster first, then the second best ones, and so on.
     """
-    heaviest = sorted(clusters, key=lambda cluster: -cluster.slots)
-    ranked = [cluster.exemplars for cluster in heaviest]
-    rounds = [own[rank] for rank in range(per_cluster) for own in ranked if rank < len(own)]
-    candidates = list(dict.fromkeys([*newest, *rounds]))
+    candidates = list(dict.fromkeys([*newest, *_rounds(clusters, per_cluster)]))
     if len(candidates) <= dam_slots:
         return sorted(candidates, key=lambda exemplar: exemplar.time_ns)
     return candidates[:dam_slots]
@@ -38,13 +35,17 @@ def choose_key_frames(
     chosen = dict.fromkeys(newest[:dam_slots])
     remaining = dam_slots - len(chosen)
     spread = _spread(rare, clusters, int(RARE_SHARE * remaining))
-    heaviest = sorted(clusters, key=lambda cluster: -cluster.slots)
-    ranks = range(max((len(cluster.exemplars) for cluster in clusters), default=0))
-    rounds = [c.exemplars[rank] for rank in ranks for c in heaviest if rank < len(c.exemplars)]
-    for exemplar in (*spread, *rounds):
+    most = max((len(cluster.exemplars) for cluster in clusters), default=0)
+    for exemplar in (*spread, *_rounds(clusters, most)):
         if len(chosen) < dam_slots:
             chosen[exemplar] = None
     return sorted(chosen, key=lambda exemplar: exemplar.time_ns)
+
+
+def _rounds(clusters: Collection[Cluster], per_cluster: int) -> list[Exemplar]:
+    """The best exemplar of each cluster, heaviest cluster first, then the second best ones, up to `per_cluster`."""
+    ranked = [cluster.exemplars for cluster in sorted(clusters, key=lambda cluster: -cluster.slots)]
+    return [own[rank] for rank in range(per_cluster) for own in ranked if rank < len(own)]
 
 
 def _spread(rare: Sequence[Exemplar], clusters: Collection[Cluster], count: int) -> list[Exemplar]:
