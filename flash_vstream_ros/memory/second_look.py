@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-import torch
-
 from .config import FlashMemoryConfig
 from .contents import MemoryContents
 from .exemplars import Exemplar
 from .scoped import ScopedCluster, feature_map
-from .shown import ShownMemory, entries_of, position_times
+from .shown import ShownMemory, position_times
 from .slot import MemoryEntry, MemorySnapshot
+from .snapshots import snapshot_from
 from .time_ids import memory_clock
 
 
@@ -64,18 +63,12 @@ def _snapshot(
     clock = memory_clock(contents.clusters.values(), config)
     clusters = sorted(clusters, key=lambda part: clock.unscaled(*position_times(part.cluster, config)))
     dam = sorted(dam, key=lambda exemplar: exemplar.time_ns)
-    low, centroids = contents.pool.low, contents.ward.centroids
-    flat = torch.stack([feature_map(contents, part) for part in clusters]) if clusters else centroids[:0]
-    return MemorySnapshot(
-        dam=contents.pool.details(dam),
-        dam_times=clock.of((exemplar.time_ns, 1) for exemplar in dam),
-        csm=flat.to(low.dtype).unflatten(1, low.shape[1:]),
-        csm_times=clock.of(position_times(part.cluster, config) for part in clusters),
-        grid=contents.grid,
-        entries=entries_of(dam, (part.cluster for part in clusters)),
+    return snapshot_from(
+        contents,
+        dam,
+        [part.cluster for part in clusters],
+        [feature_map(contents, part) for part in clusters],
+        config,
         slots_seen=sum(part.cluster.slots for part in clusters) + len(dam),
         text_slots=0,
-        newest_ns=max((cluster.newest for cluster in contents.clusters.values()), default=(0, 0))[1],
-        slot_s=config.slot_period_ns * 1e-9,
-        time_scale=clock.scale,
     )

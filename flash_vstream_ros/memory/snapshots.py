@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+
+from .cluster import Cluster
 from .config import FlashMemoryConfig
 from .contents import MemoryContents
+from .exemplars import Exemplar
 from .shown import ShownMemory, entries_of, position_times, shown_map
 from .slot import MemorySnapshot
 from .time_ids import MemoryClock, memory_clock, text_slots
@@ -14,19 +19,33 @@ from .time_ids import MemoryClock, memory_clock, text_slots
 def snapshot_of(contents: MemoryContents, shown: ShownMemory, config: FlashMemoryConfig) -> MemorySnapshot:
     """Copy of what is shown; `slots_seen` counts the slots that it represents."""
     clusters = [cluster for cluster, _ in shown.clusters]
-    low, centroids = contents.pool.low, contents.ward.centroids
-    maps = [shown_map(contents, each) for each in shown.clusters]  # [low_patches * dim] each, float32
-    flat = torch.stack(maps) if maps else centroids[:0]
     slots, clock = sum(cluster.slots for cluster in clusters), memory_clock(contents.clusters.values(), config)
+    maps = [shown_map(contents, each) for each in shown.clusters]
+    return snapshot_from(contents, shown.dam, clusters, maps, config, slots, text_slots(clock, slots, config))
+
+
+def snapshot_from(
+    contents: MemoryContents,
+    dam: Sequence[Exemplar],
+    clusters: Sequence[Cluster],
+    maps: Sequence[Tensor],
+    config: FlashMemoryConfig,
+    slots_seen: int,
+    text_slots: int,
+) -> MemorySnapshot:
+    """Copy of these exemplars and clusters; `maps` are those of the clusters, [low_patches * dim] each, float32."""
+    low, centroids = contents.pool.low, contents.ward.centroids
+    flat = torch.stack(list(maps)) if maps else centroids[:0]
+    clock = memory_clock(contents.clusters.values(), config)
     return MemorySnapshot(
-        dam=contents.pool.details(shown.dam),
-        dam_times=clock.of((exemplar.time_ns, 1) for exemplar in shown.dam),
+        dam=contents.pool.details(dam),
+        dam_times=clock.of((exemplar.time_ns, 1) for exemplar in dam),
         csm=flat.to(low.dtype).unflatten(1, low.shape[1:]),
         csm_times=clock.of(position_times(cluster, config) for cluster in clusters),
         grid=contents.grid,
-        entries=shown.entries,
-        slots_seen=slots,
-        text_slots=text_slots(clock, slots, config),
+        entries=entries_of(dam, clusters),
+        slots_seen=slots_seen,
+        text_slots=text_slots,
         newest_ns=max((cluster.newest for cluster in contents.clusters.values()), default=(0, 0))[1],
         slot_s=config.slot_period_ns * 1e-9,
         time_scale=clock.scale,
