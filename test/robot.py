@@ -133,7 +133,7 @@ class Robot(AskClient):
         self.fresh_status()
 
     def see(self, stamps_s: Sequence[float], shape: tuple[int, int] = (120, 160), topic: str = "") -> None:
-        """Publish one random picture for each stamp."""
+        """Publish one random image for each stamp."""
         for second in stamps_s:
             rgb = np.random.default_rng(int(second * 10)).integers(0, 255, (*shape, 3), dtype=np.uint8)
             self.show(from_rgb(rgb, round(second * SECOND), "camera_optical", Image), topic)
@@ -203,7 +203,7 @@ def balanced(status: Any) -> bool:
     accounted = (
         status.frames_encoded
         + status.frames_static
-        + status.frames_gated
+        + status.frames_not_sampled
         + status.frames_dropped
         + status.frames_pending
     )

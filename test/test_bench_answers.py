@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from flash_vstream_ros.bench import answers
-from flash_vstream_ros.bench.policies import Budget, Policy, policies
+from flash_vstream_ros.bench.baselines import Budget, Policy, policies
 from flash_vstream_ros.bench.released import released_clusters
 from flash_vstream_ros.cli import bench, main
 from flash_vstream_ros.demo.questions import Question

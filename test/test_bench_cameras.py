@@ -13,8 +13,8 @@ HERTZ = 10.0
 
 
 def counts(received: int, **drops: int) -> FrameCounts:
-    gated = received - sum(drops.values())
-    return FrameCounts(received, 0, gated, 0, tuple(sorted(drops.items())), 0)
+    not_sampled = received - sum(drops.values())
+    return FrameCounts(received, 0, not_sampled, 0, tuple(sorted(drops.items())), 0)
 
 
 def sent(frames: int) -> dict[str, float]:

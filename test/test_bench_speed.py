@@ -76,7 +76,7 @@ def test_a_run_gives_every_figure(ran: tuple[dict[str, Any], Path]) -> None:
     found = list(numbers(result))
     assert len(found) > 100
     assert all(math.isfinite(each) and each >= 0 for each in found)
-    assert "power_w" not in result["intake"]  # no CPU reports it, and none is no zero
+    assert "power_w" not in result["ingest"]  # no CPU reports it, and none is no zero
     assert chart.read_bytes().startswith(b"\x89PNG")
 
 

@@ -37,7 +37,7 @@ SECOND = 1_000_000_000
 PATIENCE_S = 120.0
 RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-PICTURE = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
+IMAGE = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
 
 
 def wait_for(condition: Callable[[], object]) -> None:
@@ -103,14 +103,14 @@ def robots() -> Iterator[Callable[..., Robot]]:
 
 
 def image(stamp_s: int, **changes: Any) -> Any:
-    message = from_rgb(PICTURE, stamp_s * SECOND, "optical", Image)
+    message = from_rgb(IMAGE, stamp_s * SECOND, "optical", Image)
     for field, value in changes.items():
         setattr(message, field, value)
     return message
 
 
 def compressed(stamp_s: int, form: str = "rgb8; png compressed bgr8", data: bytes | None = None) -> Any:
-    encoded = cv2.imencode(".png", PICTURE[..., ::-1])[1].tobytes() if data is None else data
+    encoded = cv2.imencode(".png", IMAGE[..., ::-1])[1].tobytes() if data is None else data
     return CompressedImage(header=Header(stamp=TimeMsg(sec=stamp_s), frame_id="optical"), format=form, data=encoded)
 
 
@@ -148,14 +148,14 @@ def test_images_of_either_transport_arrive_at_the_remapped_topic(
     show_until_seen(robot, publisher, make, 7)
     frame = robot.frames[0]
     assert (frame.camera, frame.frame_id) == ("front", "optical")
-    np.testing.assert_array_equal(frame.decode(), PICTURE)
+    np.testing.assert_array_equal(frame.decode(), IMAGE)
     wait_for(lambda: "camera 'front' has its first image: 80x60 rgb8" in capfd.readouterr().err)
 
 
 BAD = {
     "raw": [("zero_size", image(1, width=0)), ("depth_image", image(1, encoding="32FC1", step=320))],
     "compressed": [
-        ("undecodable", compressed(1, data=b"no picture")),
+        ("undecodable", compressed(1, data=b"no image")),
         ("truncated", compressed(1, data=b"\x89PNG\r\n\x1a\n")),
         ("depth_image", compressed(1, "16UC1; compressedDepth png")),
     ],

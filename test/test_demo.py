@@ -28,7 +28,7 @@ def test_the_contact_sheet_shows_thumbnails_in_order_of_time() -> None:
         Thumbnail("key frame", 90.0, 1.0, jpeg((0, 0, 255))),
         Thumbnail("synopsis", 30.0, 2.0, jpeg((255, 0, 0), height=40)),
     )
-    sheet = contact_sheet([red, blue, Thumbnail("synopsis", 95.0, 1.0, b"no picture")])
+    sheet = contact_sheet([red, blue, Thumbnail("synopsis", 95.0, 1.0, b"no image")])
     left, middle, right = (sheet[SIDE // 2, column * SIDE + SIDE // 2].tolist() for column in range(3))
     assert left[0] > 240 > 20 > left[2]
     assert middle[2] > 240 > 20 > middle[0]
@@ -52,10 +52,10 @@ def test_the_demo_asks_over_the_wire_and_writes_what_it_prints(tmp_path: Path) -
         assert asked["question"].split()[0] in done.stdout
     assert sum(asked["right"] for asked in report["questions"]) >= 5
     frames, memory = report["frames"], report["memory"]
-    assert frames["received"] == frames["encoded"] + frames["static"] + frames["gated"] + frames["dropped"]
+    assert frames["received"] == frames["encoded"] + frames["static"] + frames["not_sampled"] + frames["dropped"]
     assert frames["received"] >= 400
     assert 0 < memory["entries"] <= memory["capacity"]
     assert memory["tokens"] > 0 < memory["bytes"]
-    picture = cv2.imread(str(sheet))
-    assert picture is not None
-    assert picture.shape[0] > 3 * SIDE
+    image = cv2.imread(str(sheet))
+    assert image is not None
+    assert image.shape[0] > 3 * SIDE

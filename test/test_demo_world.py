@@ -47,7 +47,7 @@ def middle(observation: Observation) -> float:
     return (observation.start + observation.end) / 2
 
 
-def test_the_same_seed_and_time_give_the_same_picture_in_any_order() -> None:
+def test_the_same_seed_and_time_give_the_same_image_in_any_order() -> None:
     first, again = World(5), World(5)
     assert first.visits == again.visits
     images = {t: first.frame(t) for t in (40.0, 3.0, 377.7)}
@@ -56,13 +56,13 @@ def test_the_same_seed_and_time_give_the_same_picture_in_any_order() -> None:
     assert not np.array_equal(World(6).frame(3.0), images[3.0])
 
 
-def test_pictures_are_rgb_of_the_promised_size_and_never_black(world: World) -> None:
+def test_images_are_rgb_of_the_promised_size_and_never_black(world: World) -> None:
     for t in moments(world, 7.1):
-        picture = world.frame(t)
-        assert picture.shape == (448, 448, 3)
-        assert picture.dtype == np.uint8
-        assert picture.flags["C_CONTIGUOUS"]
-        assert (picture.max(2) < 8).mean() < 0.02, f"nothing drawn in places at {t:.1f} s"
+        image = world.frame(t)
+        assert image.shape == (448, 448, 3)
+        assert image.dtype == np.uint8
+        assert image.flags["C_CONTIGUOUS"]
+        assert (image.max(2) < 8).mean() < 0.02, f"nothing drawn in places at {t:.1f} s"
 
 
 def test_the_robot_moves_smoothly(world: World) -> None:
@@ -100,7 +100,7 @@ def test_visits_touch_and_are_the_rooms_where_the_robot_is(world: World) -> None
         assert visit.start <= first.start < first.end < second.start < second.end <= visit.end
 
 
-def test_a_look_tells_what_is_in_the_picture(world: World) -> None:
+def test_a_look_tells_what_is_in_the_image(world: World) -> None:
     for visit, observation in observations(world):
         for t in np.linspace(observation.start, observation.end, 5):
             truth = world.truth(t)
@@ -116,7 +116,7 @@ def test_the_person_is_there_for_nearly_all_of_a_look(world: World) -> None:
         assert shown > 0.9 if observation.person else shown == 0.0
 
 
-def test_a_seen_thing_colours_the_middle_of_the_picture(world: World) -> None:
+def test_a_seen_thing_colours_the_middle_of_the_image(world: World) -> None:
     for visit, observation in observations(world):
         if observation.thing is None:
             continue
@@ -125,7 +125,7 @@ def test_a_seen_thing_colours_the_middle_of_the_picture(world: World) -> None:
         assert share_of(observation.thing.colour, world.frame(t)) > 0.01, f"{observation.thing.name} at {t:.1f} s"
 
 
-def test_a_thing_is_what_changes_the_picture(world: World) -> None:
+def test_a_thing_is_what_changes_the_image(world: World) -> None:
     visit, observation = next((visit, observation) for visit, observation in observations(world) if observation.thing)
     shown = world.frame(middle(observation)).astype(int)
     world._contents[world.visits.index(visit)][visit.room][observation.corner] = None
@@ -137,9 +137,9 @@ def test_a_thing_is_what_changes_the_picture(world: World) -> None:
     assert gone[:, [0, -1]].mean() < 0.05, "the rest of the room stays"
 
 
-def share_of(colour: str, picture: np.ndarray) -> float:
-    """Of the middle of the picture."""
-    hues = cv2.cvtColor(np.ascontiguousarray(picture[120:400, 110:340]), cv2.COLOR_RGB2HSV).reshape(-1, 3).astype(int)
+def share_of(colour: str, image: np.ndarray) -> float:
+    """Of the middle of the image."""
+    hues = cv2.cvtColor(np.ascontiguousarray(image[120:400, 110:340]), cv2.COLOR_RGB2HSV).reshape(-1, 3).astype(int)
     hue = cv2.cvtColor(np.array([[COLOURS[colour]]], np.uint8), cv2.COLOR_RGB2HSV)[0, 0].astype(int)
     near = (np.abs((hues[:, 0] - hue[0] + 90) % 180 - 90) < 7) & (hues[:, 1] > 110) & (hues[:, 2] > 60)
     return float(near.mean())
@@ -149,7 +149,7 @@ def bearing(pose: Pose, x: float, y: float) -> float:
     return float((np.arctan2(y - pose.y, x - pose.x) - pose.yaw + np.pi) % (2 * np.pi) - np.pi)
 
 
-def test_the_person_changes_the_picture() -> None:
+def test_the_person_changes_the_image() -> None:
     world = World(0, minutes=30)
     t = next(middle(observation) for _, observation in observations(world) if observation.person)
     shown = world.frame(t)

@@ -66,7 +66,7 @@ def report(looks: Sequence[tuple[float, FrameCounts]], state: State = State.READ
 
 
 def streaming(seconds: int, rate: int = 30, **drops: int) -> list[tuple[float, FrameCounts]]:
-    """A camera whose images are 50 ms old, one in a second taken in; `drops` in each second."""
+    """A camera whose images are 50 ms old, one in a second ingested; `drops` in each second."""
     return [
         (
             second,
@@ -78,13 +78,13 @@ def streaming(seconds: int, rate: int = 30, **drops: int) -> list[tuple[float, F
 
 def test_a_camera_that_streams_is_ok_with_its_rates_and_its_age() -> None:
     found = report(streaming(20))
-    assert (found.task, found.level, found.message) == ("camera front", Level.OK, "30.0 images/s, 1.00/s taken in")
+    assert (found.task, found.level, found.message) == ("camera front", Level.OK, "30.0 images/s, 1.00/s ingested")
     values = dict(found.values)
     assert values["topic"] == "/front/image"
     assert values["rate received [1/s]"] == "30.00"
-    assert values["rate taken in [1/s]"] == "1.000"
+    assert values["rate ingested [1/s]"] == "1.000"
     assert values["frame age [s]"] == "0.050"
-    assert (values["received"], values["taken in"], values["dropped"]) == ("600", "20", "0")
+    assert (values["received"], values["ingested"], values["dropped"]) == ("600", "20", "0")
 
 
 def test_rates_are_those_of_the_last_ten_periods() -> None:
@@ -228,7 +228,7 @@ def test_any_history_gives_a_report_whose_values_are_strings(
         found = camera_report(view, state)
         assert found.message
         assert all(isinstance(text, str) for pair in found.values for text in pair)
-        assert float(dict(found.values)["rate taken in [1/s]"]) >= 0
+        assert float(dict(found.values)["rate ingested [1/s]"]) >= 0
 
 
 def test_a_camera_that_the_engine_does_not_have_has_no_view() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_engine import CONFIG, SECOND, Failing, ask, frame, model, picture, running, settled, wait_until, watch
+from tiny_engine import CONFIG, SECOND, Failing, ask, frame, image, model, running, settled, wait_until, watch
 
 from flash_vstream_ros.engine.answering.prefix_cache_config import PrefixCacheConfig
 from flash_vstream_ros.engine.answering.question import ErrorCode, Question
@@ -217,7 +217,7 @@ def test_an_answer_goes_before_frames_for_a_quarter_of_a_slot_as_long_as_there_i
 
     def decode() -> np.ndarray:
         decoded.release()
-        return picture(frames)
+        return image(frames)
 
     unread = PrefixCacheConfig(max_device_share=0.0)
     config = replace(CONFIG, sample_fps=sample_fps, max_new_tokens=40, prefix_cache=unread)
@@ -247,13 +247,13 @@ def test_a_bad_frame_is_counted_and_reported_and_the_next_one_is_ingested(model:
         watch(engine, range(1, 3))
         engine.offer(Frame("camera", "", 3 * SECOND, broken))
         wait_until(lambda: settled(engine))
-        engine.offer(Frame("camera", "", 0, lambda: picture(0)))
-        engine.offer(Frame("camera", "", SECOND, lambda: picture(0)))
+        engine.offer(Frame("camera", "", 0, lambda: image(0)))
+        engine.offer(Frame("camera", "", SECOND, lambda: image(0)))
         engine.reject("camera", "truncated", "data is cut short")
         watch(engine, range(4, 6))
         status = engine.status()
     assert dict(status.frames.drops) == {"undecodable": 1, "zero_stamp": 1, "stamp_not_newer": 1, "truncated": 1}
-    assert status.frames.received == status.frames.encoded + status.frames.gated + status.frames.dropped
+    assert status.frames.received == status.frames.encoded + status.frames.not_sampled + status.frames.dropped
     assert status.memory.slots == 2
     assert len(warnings) == 4
     assert "cut short" in status.last_error

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from tiny_engine import CONFIG, SECOND, ask, model, picture, running, settled, wait_until, watch
+from tiny_engine import CONFIG, SECOND, ask, image, model, running, settled, wait_until, watch
 
 from flash_vstream_ros.engine.answering.question import ErrorCode, Question
 from flash_vstream_ros.engine.answering.request import Request
@@ -70,7 +70,7 @@ def test_a_failed_engine_frees_its_model_and_decodes_nothing() -> None:
 
     def decode() -> np.ndarray:
         decoded.append(1)
-        return picture(0)
+        return image(0)
 
     with running(CONFIG, load) as (engine, warnings):
         watch(engine, range(1, 5))
@@ -85,7 +85,7 @@ def test_a_failed_engine_frees_its_model_and_decodes_nothing() -> None:
         assert "flash-vstream-frames_0" not in {thread.name for thread in threading.enumerate()}
         assert not decoded
         counts = engine.status().frames
-        assert counts.received == counts.encoded + counts.gated + counts.dropped + counts.pending
+        assert counts.received == counts.encoded + counts.not_sampled + counts.dropped + counts.pending
     assert len(warnings) == 1
 
 
@@ -115,7 +115,7 @@ def test_a_command_whose_status_cannot_be_read_is_resolved_all_the_same(model: V
 
         assert engine._worker is not None
         engine._worker.status = defect  # type: ignore[assignment, method-assign]
-        assert engine.order(MemoryCommands.pause).result(30.0)
+        assert engine.submit(MemoryCommands.pause).result(30.0)
         wait_until(lambda: engine.state is State.FAILED)
 
 
@@ -128,7 +128,7 @@ def test_a_hung_worker_does_not_leave_a_question_unanswered(
         watch(engine, range(1, 5))
         request = engine.ask(Question("a long story", max_new_tokens=60_000, deadline_s=60.0))
         next(iter(request))
-        engine.order(lambda _: (hung.set(), release.wait(30.0)))
+        engine.submit(lambda _: (hung.set(), release.wait(30.0)))
         assert hung.wait(30.0)
         assert not engine.stop()
         assert request.answer(5.0).error_code is ErrorCode.CANCELLED

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from prefix_cache_reader import CONFIG, EAGER, ON_DEMAND, UNCACHED, Bench, assert_same, is_cached, model
-from tiny_engine import SECOND, Failing, ask, picture, running, settled, wait_until, watch
+from tiny_engine import SECOND, Failing, ask, image, running, settled, wait_until, watch
 
 from flash_vstream_ros.engine.answering.dialogue import Dialogue
 from flash_vstream_ros.engine.answering.prefix_cache_config import PrefixCacheStatus
@@ -80,7 +80,7 @@ def test_a_part_of_the_memory_is_uncached_unless_it_is_all_of_it(model: Qwen2VL)
 
 def buffers_of(engine: Engine) -> list[torch.Tensor]:
     """Those that keys and values are in."""
-    return engine.order(lambda commands: commands._reader._prefix_cache._cache.buffers).result(30.0)
+    return engine.submit(lambda commands: commands._reader._prefix_cache._cache.buffers).result(30.0)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_forgotten_states_are_overwritten_before_the_command_returns(
         ask(engine)
         buffers = buffers_of(engine)
         assert any(buffer.any() for buffer in buffers)
-        engine.order(forget).result(30.0)
+        engine.submit(forget).result(30.0)
         assert engine.status().prefix_cache == PrefixCacheStatus()
         assert not any(buffer.any() for buffer in buffers)
         watch(engine, range(21, 25))
@@ -116,7 +116,7 @@ def test_an_answer_under_way_that_is_forgotten_leaves_nothing_behind(model: Qwen
         buffers = buffers_of(engine)
         request = engine.ask(Question("a long story", max_new_tokens=60_000, deadline_s=60.0))
         next(iter(request))
-        engine.order(MemoryCommands.reset).result(30.0)
+        engine.submit(MemoryCommands.reset).result(30.0)
         assert request.answer(30.0).error_code is ErrorCode.CANCELLED
         assert not any(buffer.any() for buffer in buffers)
 
@@ -139,7 +139,7 @@ def test_answers_follow_a_change_while_the_memory_is_cached(model: Qwen2VL, chan
             if cached is EAGER:
                 wait_until(lambda: is_cached(engine))
             engine.reconfigure(replace(CONFIG, **{"prefix_cache": cached, **change}))
-            engine.order(lambda _: None).result(30.0)  # it may have been about to begin a question
+            engine.submit(lambda _: None).result(30.0)  # it may have been about to begin a question
             answers.append(ask(engine))
             if change.get("prefix_cache") and cached is EAGER:
                 wait_until(lambda: engine.status().prefix_cache.bytes == 0)
@@ -163,7 +163,7 @@ def test_an_inactive_engine_prefills_nothing_and_a_stopped_one_keeps_nothing(mod
         watch(engine, range(1, 9))
         engine.deactivate()
         engine.reconfigure(CONFIG)
-        engine.order(lambda _: None).result(30.0)
+        engine.submit(lambda _: None).result(30.0)
         watch(engine, range(9, 12))
         assert engine.status().prefix_cache == PrefixCacheStatus()
         engine.activate()
@@ -212,7 +212,7 @@ def test_frames_are_ingested_while_the_prompt_of_a_question_is_prefilled(model: 
 
     def show(engine: Engine, stamps_ms: range) -> None:
         for stamp_ms in stamps_ms:
-            engine.offer(Frame("camera", "", stamp_ms * SECOND // 1000, lambda stamp_ms=stamp_ms: picture(stamp_ms)))
+            engine.offer(Frame("camera", "", stamp_ms * SECOND // 1000, lambda stamp_ms=stamp_ms: image(stamp_ms)))
             wait_until(lambda: settled(engine))
 
     config = replace(CONFIG, sample_fps=500.0)  # frames may wait for a millisecond
@@ -269,7 +269,7 @@ def test_questions_and_frames_from_many_threads_are_answered_as_uncached_ones(mo
     with running(replace(CONFIG, prefix_cache=UNCACHED), lambda: model) as (engine, _):
         expected = {}
         for second in range(1, 31):
-            engine.offer(Frame("camera", "camera_optical", second * SECOND, lambda second=second: picture(second)))
+            engine.offer(Frame("camera", "camera_optical", second * SECOND, lambda second=second: image(second)))
             wait_until(lambda: settled(engine))
             if second % 2 == 0:
                 expected[second * SECOND] = ask(engine, "Where?")

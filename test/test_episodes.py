@@ -23,7 +23,7 @@ COUNT = 16  # a cluster knows so many spans exactly
 
 @dataclass(frozen=True)
 class Patrol:
-    """Slots of two cameras; time goes on by leaps, and where stamps jump back a shift keeps the order."""
+    """Slots of two cameras; time goes on in irregular steps, and where stamps jump back a shift keeps the order."""
 
     slots: tuple[Slot, ...]
 

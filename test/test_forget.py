@@ -65,7 +65,7 @@ def make(index: int, low: torch.Tensor, camera: str, last_ns: int, shift_ns: int
         low=low.reshape(4, -1),
         detail=torch.full((3, 2), float(index + 1)),
         grid=Grid(4, 4),
-        thumbnail=b"picture %d" % index,
+        thumbnail=b"image %d" % index,
         shift_ns=shift_ns,
     )
 
@@ -82,8 +82,8 @@ def in_details(details: torch.Tensor) -> set[int]:
 def seen(snapshot: MemorySnapshot) -> set[int]:
     """Every slot of which a snapshot shows anything."""
     told = {int(entry.frame_id.removeprefix("frame ")) for entry in snapshot.entries}
-    pictured = {int(entry.thumbnail.removeprefix(b"picture ")) for entry in snapshot.entries}
-    return told | pictured | in_features(snapshot.csm) | in_details(snapshot.dam)
+    with_thumbnail = {int(entry.thumbnail.removeprefix(b"image ")) for entry in snapshot.entries}
+    return told | with_thumbnail | in_features(snapshot.csm) | in_details(snapshot.dam)
 
 
 def holdings_of(memory: FlashMemory) -> MemoryContents:

@@ -31,7 +31,7 @@ def taken_stamps(stamps_s: list[float], sample_fps: float = 1.0) -> list[float]:
 
 
 def balanced(counts: FrameCounts) -> bool:
-    return counts.received == counts.encoded + counts.gated + counts.dropped + counts.pending
+    return counts.received == counts.encoded + counts.not_sampled + counts.dropped + counts.pending
 
 
 def test_a_30_hz_camera_is_sampled_once_a_second() -> None:

@@ -45,21 +45,21 @@ def engine(model: VisionLanguageModel) -> Iterator[Engine]:
 
 def forget(engine: Engine, since_s: int = 0, until_s: int = 0, cameras: tuple[str, ...] = ()) -> object:
     scope = Scope(cameras, since_s * SECOND, until_s * SECOND)
-    return engine.order(lambda commands: commands.forget(scope)).result(30.0)
+    return engine.submit(lambda commands: commands.forget(scope)).result(30.0)
 
 
 def test_a_paused_engine_ingests_nothing_and_goes_on_answering(engine: Engine) -> None:
     watch(engine, range(1, 5))
-    assert engine.order(MemoryCommands.pause).result(30.0)
-    assert not engine.order(MemoryCommands.pause).result(30.0)
+    assert engine.submit(MemoryCommands.pause).result(30.0)
+    assert not engine.submit(MemoryCommands.pause).result(30.0)
     assert engine.status().paused
     watch(engine, range(5, 9))
     assert engine.status().memory.slots == 2
     assert dict(engine.status().frames.drops) == {"paused": 4}
     assert engine.status().frames.newest_ns == 8 * SECOND
     assert ask(engine).covered_until_ns == 4 * SECOND
-    assert engine.order(MemoryCommands.resume).result(30.0)
-    assert not engine.order(MemoryCommands.resume).result(30.0)
+    assert engine.submit(MemoryCommands.resume).result(30.0)
+    assert not engine.submit(MemoryCommands.resume).result(30.0)
     watch(engine, range(9, 13))
     assert engine.status().memory.slots == 4
     assert not engine.status().paused
@@ -68,7 +68,7 @@ def test_a_paused_engine_ingests_nothing_and_goes_on_answering(engine: Engine) -
 
 def test_resetting_forgets_everything_time_and_size_included(engine: Engine) -> None:
     watch(engine, range(100, 105))
-    assert engine.order(MemoryCommands.reset).result(30.0) == 2
+    assert engine.submit(MemoryCommands.reset).result(30.0) == 2
     status = engine.status()
     assert (status.memory.slots, status.memory.entries, status.memory.bytes) == (0, 0, 0)
     assert dict(status.frames.drops) == {"forgotten": 1}  # the fifth frame waited for its pair
@@ -85,16 +85,16 @@ def test_resetting_forgets_everything_time_and_size_included(engine: Engine) -> 
 
 def test_what_is_forgotten_is_in_no_list_no_evidence_and_no_answer(engine: Engine) -> None:
     watch(engine, range(1, 21))
-    pictures = {entry.thumbnail for entry in entries(engine, since_ns=7 * SECOND, until_ns=12 * SECOND)}
-    assert len(pictures) == 3
+    images = {entry.thumbnail for entry in entries(engine, since_ns=7 * SECOND, until_ns=12 * SECOND)}
+    assert len(images) == 3
     assert forget(engine, 8, 11) == (3, 3, 0)
     assert seconds_of(entries(engine)) == {*range(1, 7), *range(13, 21)}
-    assert not pictures & {entry.thumbnail for entry in entries(engine)}
+    assert not images & {entry.thumbnail for entry in entries(engine)}
     answer = ask(engine)
     assert seconds_of(tuple(evidence.entry for evidence in answer.evidence)) <= {*range(1, 7), *range(13, 21)}
     assert ask(engine, scope=Scope(since_ns=7 * SECOND, until_ns=12 * SECOND)).error_code is ErrorCode.NO_FRAMES
     watch(engine, range(21, 23))
-    assert engine.status().memory.slots == 11  # taken in, forgotten ones included
+    assert engine.status().memory.slots == 11  # ingested, forgotten ones included
 
 
 def test_the_frame_that_waits_for_its_pair_is_forgotten_too(engine: Engine) -> None:
@@ -131,7 +131,7 @@ def test_an_answer_under_way_ends_when_what_it_was_made_from_is_forgotten(engine
     assert not answer.evidence
     everything = engine.ask(Question("a long story", max_new_tokens=60_000, deadline_s=60.0))
     next(iter(everything))
-    engine.order(MemoryCommands.reset).result(30.0)
+    engine.submit(MemoryCommands.reset).result(30.0)
     assert everything.answer(30.0).error_code is ErrorCode.CANCELLED
 
 
@@ -147,7 +147,7 @@ def test_an_answer_under_way_ends_when_what_it_was_made_from_is_forgotten(engine
 def test_a_wrong_scope_is_refused_and_nothing_is_forgotten(engine: Engine, scope: Scope, message: str) -> None:
     watch(engine, range(1, 6))
     with pytest.raises(BadScope, match=message):
-        engine.order(lambda commands: commands.forget(scope)).result(30.0)
+        engine.submit(lambda commands: commands.forget(scope)).result(30.0)
     assert engine.status().memory.entries == 4
     watch(engine, range(6, 7))
     assert engine.status().memory.slots == 3
@@ -169,8 +169,8 @@ def test_commands_run_between_frames_and_tokens_in_their_order(engine: Engine) -
     request = engine.ask(Question("a long story", max_new_tokens=60_000, deadline_s=60.0))
     next(iter(request))
     threads: list[int] = []
-    orders = [engine.order(lambda _, n=n: threads.append(threading.get_ident()) or n) for n in range(20)]
-    assert [order.result(30.0) for order in orders] == list(range(20))
+    futures = [engine.submit(lambda _, n=n: threads.append(threading.get_ident()) or n) for n in range(20)]
+    assert [future.result(30.0) for future in futures] == list(range(20))
     assert set(threads) == {engine._thread.ident}
     assert not engine.idle
     engine.cancel_all()
@@ -182,14 +182,14 @@ def test_a_command_that_fails_or_is_cancelled_affects_no_other(engine: Engine) -
         raise ZeroDivisionError("a defect")
 
     with pytest.raises(ZeroDivisionError):
-        engine.order(fail).result(30.0)
+        engine.submit(fail).result(30.0)
     release = threading.Event()
-    busy = engine.order(lambda _: release.wait(30.0))
-    withdrawn = engine.order(lambda _: pytest.fail("it was withdrawn"))
+    busy = engine.submit(lambda _: release.wait(30.0))
+    withdrawn = engine.submit(lambda _: pytest.fail("it was withdrawn"))
     assert withdrawn.cancel()
     release.set()
     assert busy.result(30.0)
-    assert engine.order(lambda _: "done").result(30.0) == "done"
+    assert engine.submit(lambda _: "done").result(30.0) == "done"
 
 
 def test_commands_are_refused_before_the_model_is_loaded_after_it_failed_and_after_the_end(
@@ -204,15 +204,15 @@ def test_commands_are_refused_before_the_model_is_loaded_after_it_failed_and_aft
     engine = Engine(CONFIG, load, EngineHooks(lambda _: None, lambda _: None))
     engine.start()
     with pytest.raises(NotReady, match="still loading"):
-        engine.order(MemoryCommands.pause).result(30.0)
+        engine.submit(MemoryCommands.pause).result(30.0)
     release.set()
     wait_until(lambda: engine.status().state == 2)
     with pytest.raises(NotReady, match="no such model"):
-        engine.order(MemoryCommands.pause).result(30.0)
+        engine.submit(MemoryCommands.pause).result(30.0)
     with running(CONFIG, lambda: model) as (engine, _):
         blocked = threading.Event()
-        engine.order(lambda _: blocked.wait(30.0))
-        waiting = engine.order(MemoryCommands.pause)
+        engine.submit(lambda _: blocked.wait(30.0))
+        waiting = engine.submit(MemoryCommands.pause)
         stopping = threading.Thread(target=engine.stop)
         stopping.start()
         with pytest.raises(NotReady, match="shutting down"):
@@ -220,7 +220,7 @@ def test_commands_are_refused_before_the_model_is_loaded_after_it_failed_and_aft
         blocked.set()
         stopping.join()
         with pytest.raises(NotReady, match="was shut down"):
-            engine.order(MemoryCommands.pause).result(30.0)
+            engine.submit(MemoryCommands.pause).result(30.0)
 
 
 def test_an_inactive_engine_runs_commands_and_without_a_worker_says_what_to_do(
@@ -230,18 +230,18 @@ def test_an_inactive_engine_runs_commands_and_without_a_worker_says_what_to_do(
         CONFIG, lambda: model, EngineHooks(lambda _: None, lambda _: None, lambda state: f" [{state.name}]")
     )
     with pytest.raises(NotReady, match=r"not configured.*\[UNCONFIGURED\]"):
-        engine.order(MemoryCommands.reset).result(30.0)
+        engine.submit(MemoryCommands.reset).result(30.0)
     engine.start()
     assert engine.wait_until_loaded()
-    assert engine.order(MemoryCommands.pause).result(30.0)
+    assert engine.submit(MemoryCommands.pause).result(30.0)
     engine.activate()
     engine.deactivate()
-    assert engine.order(MemoryCommands.reset).result(30.0) == 0
-    assert engine.order(MemoryCommands.resume).result(30.0)
+    assert engine.submit(MemoryCommands.reset).result(30.0) == 0
+    assert engine.submit(MemoryCommands.resume).result(30.0)
     assert engine.state is State.INACTIVE
     engine.stop()
     with pytest.raises(NotReady, match=r"\[FINALIZED\]"):
-        engine.order(MemoryCommands.reset).result(30.0)
+        engine.submit(MemoryCommands.reset).result(30.0)
 
 
 def test_the_status_is_published_before_anybody_hears_of_the_result() -> None:
@@ -273,7 +273,7 @@ def test_news_are_bounded_by_stamps_unless_time_jumped_or_something_was_forgotte
     fresh = news(second, third)
     assert fresh is not None
     assert (fresh.since_ns, fresh.until_ns) == (0, 0)
-    engine.order(MemoryCommands.reset).result(30.0)
+    engine.submit(MemoryCommands.reset).result(30.0)
     assert news(third, engine.status()) is None
     assert engine.status().memory == replace(
         MemoryStats(),

@@ -93,15 +93,15 @@ def test_a_reset_forgets_everything_and_earlier_stamps_are_taken(robot: Keeper) 
 
 def test_what_is_forgotten_is_in_no_list_and_no_answer(robot: Keeper) -> None:
     robot.see(range(1, 21))
-    pictures = {bytes(entry.thumbnail.data) for entry in robot.listed(7, 12, thumbnails=True).entries}
-    assert len(pictures) == 3
+    images = {bytes(entry.thumbnail.data) for entry in robot.listed(7, 12, thumbnails=True).entries}
+    assert len(images) == 3
     reply = robot.forget(8, 11)
     assert (reply.error_code, reply.slots, reply.clusters_removed, reply.clusters_rebuilt) == (0, 3, 3, 0)
     assert robot.held_seconds() == {*range(1, 7), *range(13, 21)}
-    assert not pictures & {bytes(entry.thumbnail.data) for entry in robot.listed(thumbnails=True).entries}
+    assert not images & {bytes(entry.thumbnail.data) for entry in robot.listed(thumbnails=True).entries}
     answer = robot.ask(robot.request("What is there?"))
     assert answer.error_code == answer.NONE
-    assert not pictures & {bytes(evidence.thumbnail.data) for evidence in answer.evidence}
+    assert not images & {bytes(evidence.thumbnail.data) for evidence in answer.evidence}
     assert robot.ask(robot.request("What was there?", since_s=7, until_s=12)).error_code == answer.NO_FRAMES
 
 
@@ -245,7 +245,7 @@ def test_a_defect_is_answered_and_a_busy_worker_is_not_waited_for_for_ever(
         assert reply.error_code == reply.INTERNAL  # type: ignore[attr-defined]
     monkeypatch.setattr("flash_vstream_ros.node.memory_services.STEP_TIMEOUT_S", 0.2)
     release = threading.Event()
-    bench.engine.order(lambda _: release.wait(WAIT_S))
+    bench.engine.submit(lambda _: release.wait(WAIT_S))
     reply = bench.call(Forget, "forget", since=stamp_at(1.0))
     assert (reply.error_code, bench.forgotten) == (reply.TIMEOUT, 0)  # type: ignore[attr-defined]
     assert "nothing was done" in reply.error_msg  # type: ignore[attr-defined]

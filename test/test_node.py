@@ -67,7 +67,7 @@ def test_the_status_accounts_for_every_frame(robot: Robot) -> None:
     status = robot.fresh_status()
     assert status.frames_received - before.frames_received == 52
     assert status.frames_encoded - before.frames_encoded == 10
-    assert status.frames_gated - before.frames_gated == 40
+    assert status.frames_not_sampled - before.frames_not_sampled == 40
     assert {"zero_stamp", "stamp_not_newer"} <= set(status.drop_reasons)
     assert sum(status.drop_counts) == status.frames_dropped
     assert balanced(status)
@@ -98,12 +98,12 @@ def test_twenty_questions_while_frames_come_at_10_hz(robot: Robot) -> None:
     before = robot.fresh_status()
     sent = 0
     done = threading.Event()
-    picture = np.random.default_rng(1).integers(0, 255, (120, 160, 3), dtype=np.uint8)
+    image = np.random.default_rng(1).integers(0, 255, (120, 160, 3), dtype=np.uint8)
 
     def publish() -> None:
         nonlocal sent
         while not done.wait(0.1):
-            robot.images.publish(from_rgb(picture, 300 * SECOND + sent * SECOND // 10, "", Image))
+            robot.images.publish(from_rgb(image, 300 * SECOND + sent * SECOND // 10, "", Image))
             sent += 1
 
     camera = threading.Thread(target=publish)

@@ -89,7 +89,7 @@ def test_a_camera_without_publisher_a_good_one_and_one_that_falls_silent(node: N
     monitor.wait_for(lambda: monitor.level("camera camera") is Level.WARN)
     assert monitor.text("camera camera") == f"no image yet on {node.namespace}/image"
     monitor.stream(lambda: monitor.level("camera camera") is Level.OK)
-    monitor.stream(lambda: float(monitor.value("camera camera", "rate taken in [1/s]")) > 0)
+    monitor.stream(lambda: float(monitor.value("camera camera", "rate ingested [1/s]")) > 0)
     assert float(monitor.value("camera camera", "rate received [1/s]")) > 0
     assert abs(float(monitor.value("camera camera", "frame age [s]"))) < 5
     assert monitor.value("camera camera", "topic") == f"{node.namespace}/image"
@@ -100,7 +100,7 @@ def test_a_camera_without_publisher_a_good_one_and_one_that_falls_silent(node: N
 
 def test_memory_and_model_report_their_figures(monitor: Monitor) -> None:
     monitor.stream(
-        lambda: int(monitor.value("memory", "slots taken in") if monitor.text("memory") != "empty" else 0) > 1
+        lambda: int(monitor.value("memory", "slots ingested") if monitor.text("memory") != "empty" else 0) > 1
     )
     monitor.ask(monitor.request("What is there?"))
     monitor.wait_for(lambda: int(monitor.value("model", "questions answered")) > 0)

@@ -136,8 +136,8 @@ def raw_images(draw: st.DrawFn) -> Any:
 @st.composite
 def compressed_images(draw: st.DrawFn) -> Any:
     suffix = draw(st.sampled_from([".jpg", ".png"]))
-    picture = np.full((draw(st.integers(1, 64)), draw(st.integers(1, 64)), 3), 128, np.uint8)
-    data = bytearray(cv2.imencode(suffix, picture)[1].tobytes())
+    image = np.full((draw(st.integers(1, 64)), draw(st.integers(1, 64)), 3), 128, np.uint8)
+    data = bytearray(cv2.imencode(suffix, image)[1].tobytes())
     for place in draw(st.lists(st.integers(0, len(data) - 1), max_size=4)):
         data[place] = draw(st.integers(0, 255))
     message = CompressedImage(

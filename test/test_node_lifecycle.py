@@ -47,7 +47,7 @@ class Life(NamedTuple):
         return self.robot.fresh_status()
 
     def see(self, *stamps_s: int) -> Any:
-        """Show pictures once the camera is heard; the status after the last one."""
+        """Show images once the camera is heard; the status after the last one."""
         self.robot.wait_for(lambda: self.robot.images.get_subscription_count() > 0)
         before = self.robot.fresh_status().frames_received
         blank = from_rgb(np.zeros((60, 80, 3), np.uint8), 0, "", Image)

@@ -175,7 +175,7 @@ def test_the_sampling_rate_follows(robot: Operator) -> None:
     before = robot.fresh_status()
     see_more(robot, 10)
     status = robot.fresh_status()
-    assert status.frames_gated - before.frames_gated == 5
+    assert status.frames_not_sampled - before.frames_not_sampled == 5
 
 
 def test_bounds_of_questions_follow(robot: Operator) -> None:

@@ -258,7 +258,7 @@ def qwen():
 
 
 def forget(engine: Engine, scope: Scope) -> int:
-    return engine.order(lambda commands: commands.forget(scope).slots).result(30.0)
+    return engine.submit(lambda commands: commands.forget(scope).slots).result(30.0)
 
 
 @pytest.mark.parametrize("name", ["qwen", "llava"])
@@ -281,10 +281,10 @@ def test_the_node_runs_every_policy_or_says_why_not(request, name: str, policy: 
         assert (figures.first_ns >= 10 * SECOND, figures.newest_ns, figures.last_ns) == (True, 41 * SECOND, 41 * SECOND)
         assert ask(engine, scope=Scope(since_ns=38 * SECOND)).covered_since_ns >= 37 * SECOND
         assert forget(engine, Scope(since_ns=36 * SECOND)) > 0
-        assert engine.order(lambda commands: commands.entries(Scope())).result(30.0)
+        assert engine.submit(lambda commands: commands.entries(Scope())).result(30.0)
         engine.reconfigure(replace(CONFIG, policy=policy, sample_fps=2.0, max_new_tokens=2))
         assert ask(engine, scope=Scope(until_ns=35 * SECOND)).covered_until_ns < 36 * SECOND
-        assert engine.order(MemoryCommands.reset).result(30.0) > 0
+        assert engine.submit(MemoryCommands.reset).result(30.0) > 0
         assert ask(engine).error_code is ErrorCode.NO_FRAMES
         watch(engine, range(5, 9))
         wait_until(lambda: settled(engine))

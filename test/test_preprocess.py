@@ -157,8 +157,8 @@ def test_frames_of_any_size_are_fitted_to_the_grid_of_the_stream():
 
 def disc(height: int, width: int) -> np.ndarray:
     """A white disc, half as wide as the shorter side, in the middle of black."""
-    picture = np.zeros((height, width, 3), np.uint8)
-    return cv2.circle(picture, (width // 2, height // 2), min(height, width) // 4, (255, 255, 255), -1)
+    image = np.zeros((height, width, 3), np.uint8)
+    return cv2.circle(image, (width // 2, height // 2), min(height, width) // 4, (255, 255, 255), -1)
 
 
 def extent(lit: np.ndarray) -> tuple[int, int]:
@@ -175,7 +175,7 @@ def test_a_camera_of_another_aspect_ratio_is_not_distorted(first: tuple[int, int
     pixels = preprocessor.pixels([disc(*other)] * 2, grid, CPU)[0, 0].numpy()
     assert pixels.shape == (grid.height * 14, grid.width * 14)
     height, width = extent(pixels > 0)
-    # Sides are whole tokens of 56 pixels, for the first camera's own pictures as for those of the others.
+    # Sides are whole tokens of 56 pixels, for the first camera's own images as for those of the others.
     shown = preprocessor.content_size(*other, pixels.shape)
     allowed = (1 + 28 / shown[0]) * (1 + 28 / shown[1]) * 1.05
     assert 1 / allowed < height / width < allowed

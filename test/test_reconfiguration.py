@@ -7,7 +7,7 @@ import threading
 from dataclasses import replace
 
 import pytest
-from tiny_engine import CONFIG, SECOND, ask, model, picture, running, settled, wait_until, watch
+from tiny_engine import CONFIG, SECOND, ask, image, model, running, settled, wait_until, watch
 
 from flash_vstream_ros.engine.answering.question import ErrorCode, Question
 from flash_vstream_ros.engine.config import EngineConfig
@@ -35,12 +35,12 @@ def test_frames_are_ingested_at_the_new_rate(model: VisionLanguageModel) -> None
         engine.reconfigure(replace(CONFIG, sample_fps=0.5))
         watch(engine, range(11, 21))
         status = engine.status()
-        assert (status.frames.encoded, status.frames.gated) == (15, 5)
+        assert (status.frames.encoded, status.frames.not_sampled) == (15, 5)
         assert status.memory.slots == 7
         engine.reconfigure(CONFIG)
         watch(engine, range(21, 31))
         status = engine.status()
-    assert (status.frames.encoded, status.frames.gated) == (25, 5)
+    assert (status.frames.encoded, status.frames.not_sampled) == (25, 5)
     assert not warnings
 
 
@@ -49,7 +49,7 @@ def test_the_next_frame_is_due_one_new_period_after_the_last(before: float, afte
     mailbox = Mailbox(before)
 
     def taken(stamp_ns: int) -> bool:
-        mailbox.offer(Frame("camera", "", stamp_ns, lambda: picture(0)))
+        mailbox.offer(Frame("camera", "", stamp_ns, lambda: image(0)))
         frame = mailbox.take()
         if frame is not None:
             mailbox.count_encoded()
@@ -221,6 +221,6 @@ def test_any_change_at_any_time_loses_no_frame_and_no_question(model: VisionLang
         wait_until(lambda: settled(engine))
         frames, memory = engine.status().frames, engine.status().memory
     assert set(codes) <= {ErrorCode.NONE, ErrorCode.BUSY, ErrorCode.NO_FRAMES}
-    assert frames.received == frames.encoded + frames.gated + frames.dropped == 59
+    assert frames.received == frames.encoded + frames.not_sampled + frames.dropped == 59
     assert memory.entries <= memory.capacity
     assert not warnings

@@ -10,12 +10,12 @@ from flash_vstream_ros.engine.ingest.stamps import JumpBack, Stamp, StampWatch, 
 
 MS = 1_000_000
 SECOND = 1000 * MS
-JUMP, LEAP = 2 * SECOND, 4 * SECOND
+JUMP, FORWARD = 2 * SECOND, 4 * SECOND
 FOLLOWED, IGNORED = True, False
 
 
 def watch(follows: bool = FOLLOWED) -> StampWatch:
-    return StampWatch(JUMP, LEAP, follows=follows)
+    return StampWatch(JUMP, FORWARD, follows=follows)
 
 
 def classes(stamps_ms: list[int], follows: bool = FOLLOWED) -> list[Stamp]:
@@ -32,7 +32,7 @@ def test_a_bag_that_loops_is_taken_for_one_after_the_stamps_have_gone_on_for_a_w
     again = stamps_found[300:]
     assert set(stamps_found[:300]) == {Stamp.NEWER}
     assert again[:20] == [Stamp.LATE] * 20
-    assert again[20] is Stamp.JUMP
+    assert again[20] is Stamp.JUMP_BACK
     assert set(again[21:]) == {Stamp.NEWER}
 
 
@@ -46,8 +46,8 @@ def test_a_bag_that_loops_again_and_again_is_counted_each_time() -> None:
 
 def test_a_jump_that_is_not_followed_is_reported_once_and_its_frames_are_late_until_they_catch_up() -> None:
     stamps_found = classes([*hertz(10, 50_000, 60_000), *hertz(10, 40_000, 65_000)], IGNORED)[100:]
-    assert stamps_found.count(Stamp.JUMP) == 1
-    assert stamps_found[20] is Stamp.JUMP
+    assert stamps_found.count(Stamp.JUMP_BACK) == 1
+    assert stamps_found[20] is Stamp.JUMP_BACK
     assert set(stamps_found[21:200]) == {Stamp.LATE}
     assert set(stamps_found[200:]) == {Stamp.NEWER}
 
@@ -60,8 +60,8 @@ def test_one_late_frame_is_late_however_late_it_is(late: int) -> None:
 
 
 def test_two_frames_of_the_past_are_no_jump_however_far_apart() -> None:
-    assert Stamp.JUMP not in classes([*hertz(10, 50_000, 60_000), 10_000, 20_000])
-    assert classes([*hertz(10, 50_000, 60_000), 10_000, 20_000, 30_000])[-1] is Stamp.JUMP
+    assert Stamp.JUMP_BACK not in classes([*hertz(10, 50_000, 60_000), 10_000, 20_000])
+    assert classes([*hertz(10, 50_000, 60_000), 10_000, 20_000, 30_000])[-1] is Stamp.JUMP_BACK
 
 
 @settings(deadline=None)
@@ -76,7 +76,7 @@ def test_two_publishers_on_a_topic_are_no_jump(behind: int, fast: int, slow: int
     ahead = [(t, t) for t in hertz(fast, begin, begin + 20_000)]
     past = [(t, t - behind) for t in hertz(slow, begin + phase, begin + 20_000)]
     stamps_found = classes([stamp for _, stamp in sorted(ahead + past)])
-    assert not {Stamp.JUMP, Stamp.RETURN} & set(stamps_found)
+    assert not {Stamp.JUMP_BACK, Stamp.RETURN} & set(stamps_found)
     assert len(stamps_found) - stamps_found.count(Stamp.LATE) >= len(ahead)
 
 
@@ -100,9 +100,9 @@ def test_whatever_the_rates_a_clock_that_was_set_back_is_followed_within_two_sec
         if stamp >= start + back:
             break  # it has caught up
         stamps_found = camera.classify(stamp * MS)
-        if followed or stamps_found is Stamp.JUMP:
+        if followed or stamps_found is Stamp.JUMP_BACK:
             followed.append(stamp)
-            assert stamps_found is (Stamp.JUMP if len(followed) == 1 else Stamp.NEWER)
+            assert stamps_found is (Stamp.JUMP_BACK if len(followed) == 1 else Stamp.NEWER)
         else:
             assert stamps_found is Stamp.LATE
             assert stamp - start < 2000 + 2 * 1500
@@ -115,11 +115,11 @@ def test_accepted_stamps_only_go_back_at_a_jump_or_a_return(seconds: list[int], 
     camera, newest = watch(follows), 0
     for second in seconds:
         stamps_found = camera.classify(second * SECOND)
-        back = stamps_found is Stamp.RETURN or (stamps_found is Stamp.JUMP and follows)
+        back = stamps_found is Stamp.RETURN or (stamps_found is Stamp.JUMP_BACK and follows)
         if back:
             assert 0 < second * SECOND < newest
             newest = second * SECOND
-        elif stamps_found in (Stamp.NEWER, Stamp.LEAP):
+        elif stamps_found in (Stamp.NEWER, Stamp.JUMP_FORWARD):
             assert second * SECOND > newest
             newest = second * SECOND
         else:
@@ -127,10 +127,10 @@ def test_accepted_stamps_only_go_back_at_a_jump_or_a_return(seconds: list[int], 
         assert camera.newest_ns == newest
 
 
-def test_a_leap_forward_is_reported_and_followed() -> None:
+def test_a_jump_forward_is_reported_and_followed() -> None:
     camera = watch()
     stamps_found = [camera.classify(stamp * SECOND) for stamp in (10, 11, 12, 7212, 7213)]
-    assert stamps_found == [Stamp.NEWER] * 3 + [Stamp.LEAP, Stamp.NEWER]
+    assert stamps_found == [Stamp.NEWER] * 3 + [Stamp.JUMP_FORWARD, Stamp.NEWER]
     assert (camera.jumps_forward, camera.jumped_ns) == (1, 7200 * SECOND)
 
 
@@ -138,7 +138,7 @@ def test_one_frame_from_the_future_does_not_deafen_a_camera_and_is_no_jump_back(
     camera = watch(IGNORED)
     for stamp in hertz(10, 10_000, 20_000):
         camera.classify(stamp * MS)
-    assert camera.classify(90_000 * MS) is Stamp.LEAP
+    assert camera.classify(90_000 * MS) is Stamp.JUMP_FORWARD
     camera.count_kept()
     stamps_found = [camera.classify(stamp * MS) for stamp in hertz(10, 20_000, 30_000)]
     assert stamps_found[:21] == [Stamp.LATE] * 20 + [Stamp.RETURN]
@@ -152,7 +152,7 @@ def test_a_clock_set_ahead_for_a_while_and_back_again_has_jumped() -> None:
         camera.classify(stamp * MS)
         camera.count_kept()
     stamps_found = [camera.classify(stamp * MS) for stamp in hertz(1, 23_000, 30_000)]
-    assert stamps_found[:3] == [Stamp.LATE, Stamp.LATE, Stamp.JUMP]
+    assert stamps_found[:3] == [Stamp.LATE, Stamp.LATE, Stamp.JUMP_BACK]
 
 
 def test_stamps_of_zero_change_nothing() -> None:
@@ -162,8 +162,8 @@ def test_stamps_of_zero_change_nothing() -> None:
 def test_every_trouble_has_a_sentence_that_says_what_follows() -> None:
     assert stamp_problem(Stamp.NEWER, 0, JumpBack.FORK) == ""
     for choice in JumpBack:
-        assert choice.value in stamp_problem(Stamp.JUMP, 7 * SECOND, choice)
-        assert "7.0 s" in stamp_problem(Stamp.JUMP, 7 * SECOND, choice)
+        assert choice.value in stamp_problem(Stamp.JUMP_BACK, 7 * SECOND, choice)
+        assert "7.0 s" in stamp_problem(Stamp.JUMP_BACK, 7 * SECOND, choice)
     assert "header.stamp" in stamp_problem(Stamp.ZERO, 0, JumpBack.FORK)
-    assert "3600.0 s" in stamp_problem(Stamp.LEAP, 3600 * SECOND, JumpBack.FORK)
+    assert "3600.0 s" in stamp_problem(Stamp.JUMP_FORWARD, 3600 * SECOND, JumpBack.FORK)
     assert all(stamp_problem(stamp, 0, JumpBack.FORK) for stamp in Stamp if stamp is not Stamp.NEWER)

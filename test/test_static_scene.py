@@ -71,10 +71,10 @@ class Stream:
         self.ingest = Ingest(context, config, {"camera": self.mailbox})
         self.stamp_ns = 0
 
-    def show(self, pictures: Sequence[np.ndarray]) -> Stream:
-        for picture in pictures:
+    def show(self, images: Sequence[np.ndarray]) -> Stream:
+        for image in images:
             self.stamp_ns += FRAME_NS
-            self.mailbox.offer(Frame("camera", "", self.stamp_ns, picture.copy))
+            self.mailbox.offer(Frame("camera", "", self.stamp_ns, image.copy))
             while self.mailbox.counts().pending:
                 self.ready.clear()
                 if not self.ingest.step() and self.mailbox.counts().pending:
@@ -85,7 +85,7 @@ class Stream:
     def shares(self) -> tuple[int, int]:
         """Frames that were encoded, and that were not."""
         counts = self.mailbox.counts()
-        assert counts.received == counts.encoded + counts.static + counts.gated + counts.dropped + counts.pending
+        assert counts.received == counts.encoded + counts.static + counts.not_sampled + counts.dropped + counts.pending
         assert not self.complaints
         return counts.encoded, counts.static
 
@@ -116,12 +116,12 @@ def test_a_threshold_of_zero_encodes_every_slot(household: Any) -> None:
 
 def test_a_slow_pan_is_not_taken_for_a_scene_that_rests(household: Any) -> None:
     """From one frame to the next hardly anything changes; what the memory shows keeps up all the same."""
-    pictures = pan()
-    stream, grid = Stream(household, ENDLESS).show(pictures), household.grid(448, 448)
+    images = pan()
+    stream, grid = Stream(household, ENDLESS).show(images), household.grid(448, 448)
     encoded, static = stream.shares
     assert encoded >= 8
     assert static >= 8
-    first, last = (household.encode([pictures[k], pictures[k + 1]], grid)[0] for k in (0, PAN_FRAMES - 2))
+    first, last = (household.encode([images[k], images[k + 1]], grid)[0] for k in (0, PAN_FRAMES - 2))
     turned = float((last - first).norm() / last.norm())
     assert nearest(stream.memory, last) < 0.5 * turned
 
@@ -194,10 +194,10 @@ def test_other_memories_let_their_newest_slot_stay(household: Any, policy: type)
 
 
 def test_slots_that_are_prepared_and_encoded_together_are_those_encoded_alone(household: Any) -> None:
-    grid, pictures = household.grid(448, 448), pan()[:6]
-    prepared = [household.prepare(picture, grid) for picture in pictures]
+    grid, images = household.grid(448, 448), pan()[:6]
+    prepared = [household.prepare(image, grid) for image in images]
     together = household.encode_slots([prepared[k : k + 2] for k in range(0, 6, 2)], grid)
     for k, (low, detail) in enumerate(together):
-        for ours, alone in zip((low, detail), household.encode(pictures[2 * k : 2 * k + 2], grid), strict=True):
+        for ours, alone in zip((low, detail), household.encode(images[2 * k : 2 * k + 2], grid), strict=True):
             assert ours.shape == alone.shape
             assert (ours - alone).norm() < 0.02 * alone.norm()

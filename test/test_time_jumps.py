@@ -13,8 +13,8 @@ from tiny_engine import (
     ask,
     balanced,
     entries,
+    image,
     model,
-    picture,
     running,
     seconds_of,
     settled,
@@ -70,7 +70,7 @@ def test_a_bag_that_loops_goes_on_behind_its_memory_where_that_is_asked_for(mode
         assert (status.memory.slots, status.frames.jumps_back) == (13, 2)
         assert (status.memory.first_ns, status.memory.last_ns) == (100 * SECOND, 109 * SECOND)
         assert status.memory.newest_ns == 109 * SECOND
-        snapshot = engine.order(lambda commands: commands._memory.snapshot()).result(30.0)
+        snapshot = engine.submit(lambda commands: commands._memory.snapshot()).result(30.0)
         assert snapshot.csm_times.tolist() == list(range(13))
         twice = entries(engine, since_ns=104 * SECOND, until_ns=105 * SECOND)
         assert seconds_of(twice) == {104, 105}
@@ -87,7 +87,7 @@ def test_cameras_on_one_clock_jump_together_and_stay_in_step(model: VisionLangua
                 watch(engine, range(second, second + 1), "front")
                 watch(engine, range(second, second + 1), "rear")
         status = engine.status()
-        snapshot = engine.order(lambda commands: commands._memory.snapshot()).result(30.0)
+        snapshot = engine.submit(lambda commands: commands._memory.snapshot()).result(30.0)
         csm = [entry for entry in snapshot.entries if entry.kind == 0]
         assert dict(status.frames.drops) == {"stamp_not_newer": 4}
         assert (status.frames.jumps_back, status.memory.slots) == (2, 38)
@@ -130,10 +130,10 @@ def test_a_late_frame_and_one_from_the_future_change_nothing(model: VisionLangua
 def test_a_jump_is_followed_by_frames_that_come_after_a_pause(model: VisionLanguageModel) -> None:
     with running(jumping(JumpBack.FORK), lambda: model) as (engine, _):
         watch(engine, range(100, 110))
-        engine.order(MemoryCommands.pause).result(30.0)
+        engine.submit(MemoryCommands.pause).result(30.0)
         for _ in range(3):
             watch(engine, range(50, 60))
-        engine.order(MemoryCommands.resume).result(30.0)
+        engine.submit(MemoryCommands.resume).result(30.0)
         watch(engine, range(60, 70))
         assert engine.status().memory.slots == 10
         assert seconds_of(entries(engine)) == {*range(100, 110), *range(60, 70)}
@@ -145,10 +145,10 @@ def test_frames_offered_at_once_after_a_jump_are_still_separated_from_those_befo
     with running(jumping(JumpBack.FORK), lambda: model) as (engine, _):
         watch(engine, range(100, 104))
         held, release = threading.Event(), threading.Event()
-        engine.order(lambda _: held.set() or release.wait(30.0))
+        engine.submit(lambda _: held.set() or release.wait(30.0))
         assert held.wait(30.0)
         for second in (104, 105, *range(50, 60)):
-            engine.offer(Frame("camera", "", second * SECOND, lambda second=second: picture(second)))
+            engine.offer(Frame("camera", "", second * SECOND, lambda second=second: image(second)))
         release.set()
         wait_until(lambda: settled(engine))
         watch(engine, range(60, 61))

@@ -56,7 +56,7 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
         time.sleep(0.005)
 
 
-def picture(seed: int, size: tuple[int, int] = (120, 160)) -> np.ndarray:
+def image(seed: int, size: tuple[int, int] = (120, 160)) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 255, (*size, 3), dtype=np.uint8)
 
 
@@ -65,7 +65,7 @@ def settled(engine: Engine) -> bool:
 
 
 def frame(number: int, camera: str = "camera", size: tuple[int, int] = (120, 160), step_ns: int = SECOND) -> Frame:
-    return Frame(camera, f"{camera}_optical", number * step_ns, lambda: picture(number, size))
+    return Frame(camera, f"{camera}_optical", number * step_ns, lambda: image(number, size))
 
 
 def watch(
@@ -79,7 +79,7 @@ def watch(
         engine.offer(frame(number, camera, size, step_ns))
         wait_until(lambda: settled(engine))
     with suppress(NotReady):
-        engine.order(lambda _: None).result(30.0)  # the status of the memory follows the count of its frames
+        engine.submit(lambda _: None).result(30.0)  # the status of the memory follows the count of its frames
 
 
 def ask(engine: Engine, text: str = "What is there?", **fields) -> Answer:  # type: ignore[no-untyped-def]
@@ -109,7 +109,7 @@ class Failing:
 
 
 def entries(engine: Engine, **bounds: object) -> tuple[MemoryEntry, ...]:
-    return engine.order(lambda commands: commands.entries(Scope(**bounds))).result(30.0)  # type: ignore[arg-type]
+    return engine.submit(lambda commands: commands.entries(Scope(**bounds))).result(30.0)  # type: ignore[arg-type]
 
 
 def seconds_of(entries: tuple[MemoryEntry, ...]) -> set[int]:
@@ -117,4 +117,4 @@ def seconds_of(entries: tuple[MemoryEntry, ...]) -> set[int]:
 
 
 def balanced(counts: FrameCounts) -> bool:
-    return counts.received == counts.encoded + counts.gated + counts.dropped + counts.pending
+    return counts.received == counts.encoded + counts.not_sampled + counts.dropped + counts.pending

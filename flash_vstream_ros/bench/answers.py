@@ -29,8 +29,8 @@ from flash_vstream_ros.node.parameter_table import SUMMARY_PROMPT
 from flash_vstream_ros.process import set_torch_threads
 from flash_vstream_ros.progress import progress, tracked
 
+from .baselines import OFFLINE, Budget, policies
 from .evidence import Ranked, evidence_scores, ranked_evidence
-from .policies import OFFLINE, Budget, policies
 from .wordings import Reply, Said, replies, replies_in_light
 from .wordings import figures as wording_figures
 from .wordings import show as show_wordings

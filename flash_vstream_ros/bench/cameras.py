@@ -28,7 +28,7 @@ PARAMETERS = (
     "model.name:=tiny-random",
     "model.max_pixels:=50176",
     "question.max_new_tokens:=16",
-    "static.threshold:=0.0",  # the cameras show one picture each: with the gate there would be nothing to do
+    "static.threshold:=0.0",  # the cameras show one image each: with the static-scene filter nothing would be encoded
 )
 ASK_EVERY_S = 1.0
 DRAIN_S = 10.0
@@ -56,7 +56,7 @@ class Account:
     queue_overran: int  # the subscription's queue was full when the node came to it
     lost_on_the_wire: int
     encoded: int
-    gated: int
+    not_sampled: int
     pending: int
     dropped: dict[str, int]
     given_up: int  # of those lost, by the camera itself
@@ -65,7 +65,7 @@ class Account:
 
     @property
     def balanced(self) -> bool:
-        accounted = self.encoded + self.static + self.gated + self.pending + sum(self.dropped.values())
+        accounted = self.encoded + self.static + self.not_sampled + self.pending + sum(self.dropped.values())
         return self.received == accounted and self.sent == self.received + self.queue_overran + self.lost_on_the_wire
 
 
@@ -90,7 +90,7 @@ def account(report: Mapping[str, float], arrivals: Sequence[Arrival], counts: Fr
         queue_overran=overran,
         lost_on_the_wire=lost + sent - expected,
         encoded=counts.encoded,
-        gated=counts.gated,
+        not_sampled=counts.not_sampled,
         pending=counts.pending,
         dropped=dict(counts.drops),
         given_up=int(report["given_up"]),
@@ -246,7 +246,7 @@ def show(result: dict[str, Any]) -> None:
         print(
             f"{name}: {own['received']} of {own['sent']} received; missing: {own['queue_overran']} queue overran,"
             f" {own['lost_on_the_wire']} lost on the wire ({own['given_up']} given up by the camera);"
-            f" of those received {own['encoded']} encoded, {own['static']} static, {own['gated']} not due,"
+            f" of those received {own['encoded']} encoded, {own['static']} static, {own['not_sampled']} not sampled,"
             f" {own['pending']} pending,"
             f" dropped: {drops}"
         )

@@ -70,12 +70,12 @@ def slot_flops(vision: Any, grid: Grid) -> float:
 
 
 def slot_bytes(vision: Any, itemsize: int) -> int:
-    """Read to encode a slot: the weights of the tower and the merger."""
+    """Bytes read to encode a slot: the weights of the tower and the merger."""
     return (tower_weights(vision) + merger_weights(vision)) * itemsize
 
 
 def update_bytes(config: FlashMemoryConfig, low: int, detail: int, itemsize: int) -> int:
-    """Read and written when a full memory takes in a slot of `low` and `detail` numbers of `itemsize` bytes.
+    """Bytes read and written to insert a slot of `low` and `detail` numbers of `itemsize` bytes into a full memory.
 
     All centroids are read, one is written anew and one is merged into another; the slot is copied.
     """

@@ -29,7 +29,7 @@ ALWAYS = (
 OF_7B_ON_A_GPU = (
     Criterion("cached_first_token_s", 0.020, True, "first token of a cached question [s]"),
     Criterion("uncached_first_token_s", 0.400, True, "first token of an uncached question [s]"),
-    Criterion("frames_per_s", 300.0, False, "frames taken in each second"),
+    Criterion("frames_per_s", 300.0, False, "frames ingested each second"),
     Criterion("decode_over_floor", 1 / 0.7, True, "time for a token over its floor"),
 )
 

@@ -43,7 +43,7 @@ def ask(model: str, device: str, warm_up: bool) -> list[float]:
     load = partial(load_model, model, device=device, **loading)
     hooks = EngineHooks(info=lambda _: None, warn=lambda sentence: print(sentence, file=sys.stderr))
     engine = Engine(config, load, hooks)
-    picture = np.random.default_rng(0).integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 255, (SIDE, SIDE, 3), dtype=np.uint8)
 
     def answered(text: str) -> Any:
         time.sleep(PAUSE_S)
@@ -54,10 +54,10 @@ def ask(model: str, device: str, warm_up: bool) -> list[float]:
     try:
         engine.wait_until_loaded()
         for index in range(FRAMES):
-            engine.offer(Frame("camera", "", (index + 1) * 1_000_000_000, lambda: picture))
-            engine.order(lambda _: None).result()  # a waiting frame would be superseded by a newer one
+            engine.offer(Frame("camera", "", (index + 1) * 1_000_000_000, lambda: image))
+            engine.submit(lambda _: None).result()  # a waiting frame would be superseded by a newer one
             while engine.status().frames.pending:
-                engine.order(lambda _: None).result()
+                engine.submit(lambda _: None).result()
         answers = [answered("Where is the red ball?") for _ in range(QUESTIONS)]
     finally:
         engine.stop()

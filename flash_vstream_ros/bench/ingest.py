@@ -34,7 +34,7 @@ from flash_vstream_ros.process import set_torch_threads
 from flash_vstream_ros.ros.images import from_rgb, to_rgb
 from flash_vstream_ros.ros.interfaces import Image
 
-from .intake import CameraIngest, taken_in
+from .camera_ingest import CameraIngest, ingest_costs
 from .model import settings_of, threads_of
 
 IMAGES = 64
@@ -111,10 +111,10 @@ def static_over_moving(model: VisionLanguageModel, name: str = TINY, rounds: int
     return statistics.median(rested) / statistics.median(moved)
 
 
-def taken_in_per_s(model: VisionLanguageModel, name: str = TINY, frames: int = 200) -> float:
+def frames_per_s(model: VisionLanguageModel, name: str = TINY, frames: int = 200) -> float:
     """Frames of a moving scene that are ingested per second when another one is always waiting [1/s]."""
     config, _ = settings_of(name)
-    return float(taken_in(model, config, moving(), frames // 2, StaticSceneConfig())["frames_per_s"])
+    return float(ingest_costs(model, config, moving(), frames // 2, StaticSceneConfig())["frames_per_s"])
 
 
 def while_asked(model: VisionLanguageModel, name: str = TINY, seconds: float = 20.0) -> dict[str, Any]:
@@ -188,7 +188,7 @@ def while_asked(model: VisionLanguageModel, name: str = TINY, seconds: float = 2
         "age_p95_slots": float(np.quantile(ages_s, 0.95)) * 1e9 / SLOT_NS,
         "questions": len(meanwhile),
         "dropped": after.dropped - before.dropped,
-        "taken_in": after.taken_in - before.taken_in,
+        "ingested": after.ingested - before.ingested,
         "alone_s": {kind: _median(alone, cached) for kind, cached in (("uncached", False), ("cached", True))},
         "meanwhile_s": {kind: _median(meanwhile, cached) for kind, cached in (("uncached", False), ("cached", True))},
         **slowed(alone, meanwhile),
@@ -233,7 +233,7 @@ def run(model: str = TINY, device: str = "auto", seconds: float = 20.0) -> dict[
         "model": model,
         "device": str(loaded.device),
         "static_over_moving": static_over_moving(loaded, model),
-        "taken_in_per_s": taken_in_per_s(loaded, model),
+        "frames_per_s": frames_per_s(loaded, model),
         "while_asked": while_asked(loaded, model, seconds),
     }
 
@@ -242,10 +242,10 @@ def show(result: dict[str, Any]) -> None:
     asked = result["while_asked"]
     print(f"{result['model']} on {result['device']}")
     print(f"  a static slot costs {100 * result['static_over_moving']:.2f} % of a moving one")
-    print(f"  {result['taken_in_per_s']:.1f} frames/s of a moving scene are ingested")
+    print(f"  {result['frames_per_s']:.1f} frames/s of a moving scene are ingested")
     print(
         f"  at 10 Hz with {asked['questions']} questions meanwhile: newest frame p95 {asked['age_p95_slots']:.2f} slots"
-        f" old, {asked['taken_in']} frames taken in, {asked['dropped']} dropped"
+        f" old, {asked['ingested']} frames ingested, {asked['dropped']} dropped"
     )
     for kind, alone_s in asked["alone_s"].items():
         print(f"  {kind} question: {1e3 * alone_s:.1f} ms alone, {1e3 * asked['meanwhile_s'][kind]:.1f} ms")

@@ -19,8 +19,8 @@ from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Grid, Memor
 from flash_vstream_ros.memory.config import HIERARCHICAL, PUBLISHED
 from flash_vstream_ros.progress import tracked
 
+from .baselines import Chosen, Policy, policies
 from .distortion import SLOT_NS, rounds_of_a_robot
-from .policies import Chosen, Policy, policies
 
 EVENTS, EVENT_SLOTS = 90, 2
 EVENT_HOURS = (0.4, 2.5)  # when they happen

@@ -39,7 +39,7 @@ def absolutes(result: Mapping[str, Any]) -> dict[str, float]:
     return {
         "cached_first_token_s": long["cached"]["first_token_p50_s"],
         "uncached_first_token_s": long["uncached"]["first_token_p50_s"],
-        "frames_per_s": result["intake"]["frames_per_s"],
+        "frames_per_s": result["ingest"]["frames_per_s"],
     }
 
 
@@ -63,7 +63,7 @@ def headline(result: Mapping[str, Any]) -> dict[str, float]:
         "memory_10h_over_10min": lengths[LONG]["memory_bytes"] / lengths[SHORT]["memory_bytes"],
         "released_memory_10h_over_10min": result["released_bytes"][LONG] / result["released_bytes"][SHORT],
         "static_over_moving": result["static_over_moving"],
-        "ingest_over_floor": result["intake"]["slot_s"] / result["floors"]["slot_s"],
+        "ingest_over_floor": result["ingest"]["slot_s"] / result["floors"]["slot_s"],
         "decode_over_floor": result["decode"]["token_s"] / result["decode"]["floor_s"],
         "cached_over_floor": cached[LONG] / result["floors"]["cached_first_token_s"][LONG],
         "uncached_over_floor": uncached[LONG] / result["floors"]["uncached_first_token_s"][LONG],

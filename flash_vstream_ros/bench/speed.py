@@ -18,11 +18,11 @@ from flash_vstream_ros.models.names import TINY
 from flash_vstream_ros.models.preprocess import MAX_PIXELS, Preprocessor
 
 from .board import forget_peak, peak_bytes
+from .camera_ingest import ingest_costs
 from .criteria import judged
 from .decoding import decode_over_floor
 from .floors import floors
 from .ingest import static_over_moving
-from .intake import taken_in
 from .long_stream import HOUR, LENGTHS_S, Source, against_released, ask_memories, memories_along
 from .prefix_cache import SIDE, patrol_images
 from .ratios import LONG, absolutes, floor_times, headline
@@ -53,7 +53,7 @@ def run(
     model = shaped_model(shape, device, PIXELS)
     forget_peak(where)
     best, shown = floors(where, dtype), patrol_images(MEMORY.slot_period_ns * 1e-9)
-    intake = taken_in(model, MEMORY, shown, slots)
+    ingest = ingest_costs(model, MEMORY, shown, slots)
     static = static_over_moving(model, TINY, rounds=slots)  # TINY: with the node's default memory
     source = Source.of(model, shown, MEMORY)
     memories = memories_along(source)
@@ -65,7 +65,7 @@ def run(
         "device": _name(where),
         "dtype": str(dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
-        "intake": intake,
+        "ingest": ingest,
         "static_over_moving": static,
         "lengths": lengths,
         "decode": {"token_s": decoded.token_s, "bytes_read": decoded.bytes_read, "tokens_per_s": 1 / decoded.token_s},

@@ -13,7 +13,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     return [
         *_machine(result),
         "",
-        *_intake(result),
+        *_ingest(result),
         "",
         *_questions(result),
         "",
@@ -36,13 +36,13 @@ def _machine(result: Mapping[str, Any]) -> Iterable[str]:
     )
 
 
-def _intake(result: Mapping[str, Any]) -> Iterable[str]:
-    intake, floor, decode = result["intake"], result["floors"], result["decode"]
-    power = f", {intake['power_w']:.0f} W" if "power_w" in intake else ""
+def _ingest(result: Mapping[str, Any]) -> Iterable[str]:
+    ingest, floor, decode = result["ingest"], result["floors"], result["decode"]
+    power = f", {ingest['power_w']:.0f} W" if "power_w" in ingest else ""
     yield (
-        f"taken in: {intake['frames_per_s']:.1f} frames/s (floor {2 / floor['slot_s']:.1f}); a slot"
-        f" {_ms(intake['slot_s'])}: encoded in {_ms(intake['encode_p50_s'])}, memory updated in"
-        f" {_ms(intake['update_p50_s'])}{power}"
+        f"ingest: {ingest['frames_per_s']:.1f} frames/s (floor {2 / floor['slot_s']:.1f}); a slot"
+        f" {_ms(ingest['slot_s'])}: encoded in {_ms(ingest['encode_p50_s'])}, memory updated in"
+        f" {_ms(ingest['update_p50_s'])}{power}"
     )
     yield f"decoding: {decode['tokens_per_s']:.1f} tokens/s (floor {1 / decode['floor_s']:.1f})"
     full = result["lengths"]["10 h"]

@@ -111,7 +111,7 @@ def _figures(asked: Sequence[Asked], status: Any) -> dict[str, Any]:
             "received": status.frames_received,
             "encoded": status.frames_encoded,
             "static": status.frames_static,
-            "gated": status.frames_gated,
+            "not_sampled": status.frames_not_sampled,
             "dropped": status.frames_dropped,
         },
     }
@@ -136,7 +136,7 @@ def _print(asked: Sequence[Asked], status: Any, summary: Any) -> None:
     console.print(f"{sum(item.right for item in asked)} of {len(asked)} answers are right")
     console.print(
         f"frames: {status.frames_received} received = {status.frames_encoded} encoded + {status.frames_static} static"
-        f" + {status.frames_gated} gated"
+        f" + {status.frames_not_sampled} not sampled"
         f" + {status.frames_dropped} dropped + {status.frames_pending} pending"
     )
     console.print(

@@ -49,10 +49,12 @@ class EngineConfig:
         return replace(self.memory, slot_period_ns=self.slot_period_ns)
 
     @property
-    def leap_ns(self) -> int:
-        """A single step forward of more than this is a leap [ns]."""
+    def jump_forward_ns(self) -> int:
+        """A single step of more than this is a jump forward [ns]."""
         return max(round(self.jump_s * 1e9), self.max_pair_ns)
 
     def stamp_watch(self) -> StampWatch:
         """A new StampWatch for one camera."""
-        return StampWatch(round(self.jump_s * 1e9), self.leap_ns, follows=self.on_jump_back is not JumpBack.IGNORE)
+        return StampWatch(
+            round(self.jump_s * 1e9), self.jump_forward_ns, follows=self.on_jump_back is not JumpBack.IGNORE
+        )

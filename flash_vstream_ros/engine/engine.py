@@ -5,7 +5,7 @@ one frame, one token or one chunk of a prompt: a long answer does not hold up th
 
 A frame: offer -> Mailbox -> Prefetch (decodes on its thread) -> Ingest (pairs, encodes) -> memory.
 A question: ask -> RequestQueue -> Dialogue (prefills, decodes) -> RequestQueue.finish -> Request.answer.
-A command: order -> CommandQueue -> MemoryCommands.
+A command: submit -> CommandQueue -> MemoryCommands.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class Engine:
             raise ValueError(f"the engine has the cameras {self._config.cameras}, which cannot become {config.cameras}")
         self._config = config
         for mailbox in self._mailboxes.values():
-            mailbox.set_rate(config.sample_fps, config.leap_ns)
+            mailbox.set_rate(config.sample_fps, config.jump_forward_ns)
         self._requests.capacity = config.question_queue
         self._wake.set()
 
@@ -178,7 +178,7 @@ class Engine:
         self._wake.set()
         return cancelled
 
-    def order(self, work: Callable[[MemoryCommands], Result]) -> Future[Result]:
+    def submit(self, work: Callable[[MemoryCommands], Result]) -> Future[Result]:
         """Run a memory command on the worker before its next step, in the order of the calls. Never waits.
 
         The future raises NotReady if there is no worker, and whatever `work` raises; an inactive engine has a worker.

@@ -65,7 +65,7 @@ class News:
 
 def news(before: Status, now: Status) -> News | None:
     """What is new; None if nothing is. Its stamps are open if something was forgotten, or time jumped, in between."""
-    frames = now.frames.taken_in - before.frames.taken_in
+    frames = now.frames.ingested - before.frames.ingested
     then = before.memory if now.memory.slots >= before.memory.slots else MemoryStats()
     slots = now.memory.slots - then.slots
     if not slots or not frames or not now.memory.entries:

@@ -42,8 +42,8 @@ def publish(topic: str, width: int, height: int, hertz: float, frames: int, reli
     node = Node(topic.replace("/", "_") + "_driver")
     qos = QoSProfile(depth=DEPTH, reliability=ReliabilityPolicy[reliability.upper()])
     publisher = node.create_publisher(Image, topic, qos)
-    picture = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    message = from_rgb(picture, 0, "", Image)
+    image = np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    message = from_rgb(image, 0, "", Image)
     while publisher.get_subscription_count() == 0:
         time.sleep(0.05)
     time.sleep(SETTLE_S)

@@ -46,7 +46,7 @@ def fill_response(response: AskScene.Response, answer: Answer) -> AskScene.Respo
 
 
 def entry_message(entry: Entry, relevance: float = 0.0, *, thumbnail: bool = True) -> MemoryEntry:
-    picture = CompressedImage(
+    jpeg = CompressedImage(
         header=Header(stamp=stamp_message(entry.thumbnail_ns), frame_id=entry.frame_id),
         format="jpeg",
         data=entry.thumbnail if thumbnail else b"",
@@ -58,12 +58,12 @@ def entry_message(entry: Entry, relevance: float = 0.0, *, thumbnail: bool = Tru
         until=stamp_message(entry.last_ns),
         weight=float(entry.weight),
         relevance=float(relevance),
-        thumbnail=picture,
+        thumbnail=jpeg,
     )
 
 
 def summary_message(answer: Answer, news: News) -> SceneSummary:
-    """The summary of what the memory took in between two moments."""
+    """The summary of what entered the memory between two moments."""
     return SceneSummary(
         header=Header(stamp=stamp_message(answer.covered_until_ns), frame_id=answer.frame_id),
         text=answer.text,
@@ -103,7 +103,7 @@ def status_message(status: Status, now: TimeMsg, model: str, cameras: Sequence[s
         frames_received=frames.received,
         frames_encoded=frames.encoded,
         frames_static=frames.static,
-        frames_gated=frames.gated,
+        frames_not_sampled=frames.not_sampled,
         frames_dropped=frames.dropped,
         frames_pending=min(frames.pending, 255),
         drop_reasons=[reason for reason, _ in frames.drops],

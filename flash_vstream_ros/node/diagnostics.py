@@ -136,8 +136,8 @@ def camera_report(view: CameraView, state: State) -> Report:
     if _watched(state):
         findings = [*_unheard(view), *_silence(view), *_lateness(view), *_drops(view)]
     received = view.rate(view.now.received - view.before.received)
-    taken = view.rate(view.now.taken_in - view.before.taken_in)
-    fine = f"{received:.1f} images/s, {taken:.2f}/s taken in"
+    ingested = view.rate(view.now.ingested - view.before.ingested)
+    fine = f"{received:.1f} images/s, {ingested:.2f}/s ingested"
     if not _watched(state):
         fine = f"not watched: the node is {state.name.lower()}"
     elif not view.now.received:
@@ -145,13 +145,13 @@ def camera_report(view: CameraView, state: State) -> Report:
     values = {
         "topic": view.topic,
         "rate received [1/s]": f"{received:.2f}",
-        "rate taken in [1/s]": f"{taken:.3f}",
+        "rate ingested [1/s]": f"{ingested:.3f}",
         "frame age [s]": f"{view.age_s:.3f}" if view.now.newest_ns else "",
         "silent for [s]": f"{view.silent_s:.1f}",
         "received": str(view.now.received),
-        "taken in": str(view.now.taken_in),
-        "taken in, static": str(view.now.static),
-        "between two samples": str(view.now.gated),
+        "ingested": str(view.now.ingested),
+        "ingested, static": str(view.now.static),
+        "not sampled": str(view.now.not_sampled),
         "waiting": str(view.now.pending),
         "dropped": str(view.now.dropped),
         **{f"dropped: {reason}": str(count) for reason, count in view.now.drops},
@@ -211,7 +211,7 @@ def memory_report(status: Status | None) -> Report:
         "prefix cache tokens": str(status.prefix_cache.tokens),
         "prefix cache until": f"{status.prefix_cache.until_ns / SECOND_NS:.3f}" if status.prefix_cache.until_ns else "",
         "prefix cache failures": str(status.prefix_cache.failures),
-        "slots taken in": str(memory.slots),
+        "slots ingested": str(memory.slots),
         "covered since": f"{memory.first_ns / SECOND_NS:.3f}",
         "covered until": f"{memory.last_ns / SECOND_NS:.3f}",
         "covered span [s]": f"{span_s:.3f}",
@@ -242,8 +242,8 @@ def _lateness(view: CameraView) -> list[Finding]:
 
 def _drops(view: CameraView) -> list[Finding]:
     lost = {reason: count for reason, count in view.drops.items() if reason not in REQUESTED}
-    dropped, taken = sum(lost.values()), view.now.taken_in - view.before.taken_in
-    due = dropped + max(0, taken)
+    dropped, ingested = sum(lost.values()), view.now.ingested - view.before.ingested
+    due = dropped + max(0, ingested)
     if dropped < FEWEST_DROPS or dropped <= MANY_DROPS * due:
         return []
     reasons = ", ".join(f"{reason} {count}" for reason, count in lost.items())

@@ -99,15 +99,15 @@ class MemoryServices:
         engine = self._engine()
         if engine is None:
             raise Refused(ErrorCode.NOT_READY, NO_ENGINE)
-        order = engine.order(work)
-        if not wait([order], STEP_TIMEOUT_S).done and not order.done():
-            withdrawn = order.cancel()
+        command = engine.submit(work)
+        if not wait([command], STEP_TIMEOUT_S).done and not command.done():
+            withdrawn = command.cancel()
             if not withdrawn:
-                order.add_done_callback(lambda _: then())
+                command.add_done_callback(lambda _: then())
             what = "nothing was done" if withdrawn else "the command is running now"
             raise Refused(ErrorCode.TIMEOUT, f"the node was busy with one step for {STEP_TIMEOUT_S:.0f} s; {what}")
         try:
-            result = order.result()
+            result = command.result()
         except NotReady as error:
             raise Refused(ErrorCode.NOT_READY, str(error)) from error
         except BadScope as error:

@@ -36,11 +36,11 @@ class Frame:
 
 @dataclass(frozen=True)
 class FrameCounts:
-    """Frames of one or more cameras: received = encoded + static + gated + dropped + pending."""
+    """Frames of one or more cameras: received = encoded + static + not sampled + dropped + pending."""
 
     received: int
     encoded: int
-    gated: int  # between two samples
+    not_sampled: int  # between two sampling times
     pending: int
     drops: tuple[tuple[str, int], ...]
     newest_ns: int
@@ -50,7 +50,7 @@ class FrameCounts:
     static: int = 0  # in slots without a change, which are not encoded
 
     @property
-    def taken_in(self) -> int:
+    def ingested(self) -> int:
         """Frames in the memory, as long as it forgets nothing."""
         return self.encoded + self.static
 
@@ -66,7 +66,7 @@ class FrameCounts:
         return cls(
             received=sum(part.received for part in parts),
             encoded=sum(part.encoded for part in parts),
-            gated=sum(part.gated for part in parts),
+            not_sampled=sum(part.not_sampled for part in parts),
             pending=sum(part.pending for part in parts),
             drops=tuple(sorted(drops.items())),
             newest_ns=max((part.newest_ns for part in parts), default=0),
@@ -82,7 +82,7 @@ class OfferResult(NamedTuple):
 
     stamp: Stamp
     dropped: str | None  # the reason
-    jumped_ns: int  # size of the last time jump or leap of this camera
+    jumped_ns: int  # size of the last time jump of this camera
 
 
 class Mailbox:
@@ -102,22 +102,22 @@ class Mailbox:
         self._received = 0
         self._encoded = 0
         self._static = 0
-        self._gated = 0
+        self._not_sampled = 0
         self._in_work = 0
         self._drops: Counter[str] = Counter()
         self._resolution_changes = 0
 
-    def set_rate(self, sample_fps: float, leap_ns: int | None = None) -> None:
+    def set_rate(self, sample_fps: float, jump_forward_ns: int | None = None) -> None:
         """Change the sampling rate; the next frame is due one new period after the last.
 
-        `leap_ns`: new limit beyond which a step of the stamps is a leap.
+        `jump_forward_ns`: a longer step of the stamps is a jump forward from now on.
         """
         with self._lock:
             before_ns, self._period_ns = self._period_ns, round(1e9 / sample_fps)
             if self._due_ns:
                 self._due_ns += self._period_ns - before_ns
-            if leap_ns is not None:
-                self._watch.leap_ns = leap_ns
+            if jump_forward_ns is not None:
+                self._watch.jump_forward_ns = jump_forward_ns
 
     def offer(self, frame: Frame) -> OfferResult:
         """Hold `frame` if it is due, in place of an older one."""
@@ -139,15 +139,15 @@ class Mailbox:
             return self._drop("zero_stamp")
         if frame.stamp_ns != self._watch.newest_ns or stamp is Stamp.LATE:
             return self._drop("stamp_not_newer")
-        if stamp in (Stamp.JUMP, Stamp.RETURN):
+        if stamp in (Stamp.JUMP_BACK, Stamp.RETURN):
             self._due_ns = 0
-            self._jumped |= stamp is Stamp.JUMP
+            self._jumped |= stamp is Stamp.JUMP_BACK
         return self._drop("paused") if self._paused else None
 
     def _hold_if_due(self, frame: Frame, step_ns: int) -> None:
         slack_ns = max(0, min(step_ns // 2, int(MAX_SLACK * self._period_ns)))
         if frame.stamp_ns < self._due_ns - slack_ns:
-            self._gated += 1
+            self._not_sampled += 1
             return
         # Stay on the sampling grid, so that jitter does not add up; start a new grid after a gap.
         self._due_ns += self._period_ns
@@ -226,7 +226,7 @@ class Mailbox:
             return FrameCounts(
                 received=self._received,
                 encoded=self._encoded,
-                gated=self._gated,
+                not_sampled=self._not_sampled,
                 pending=self._in_work + (self._waiting is not None),
                 drops=tuple(sorted(self._drops.items())),
                 newest_ns=self._watch.newest_ns,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
-MAX_STEP_RATIO = 1.5  # a step longer than this many times the one before is a leap
+MAX_STEP_RATIO = 1.5  # a step longer than this many times the one before is a jump forward
 JUMP_FRAMES = 3  # consecutive older stamps that confirm a jump back; fewer are late frames
 
 
@@ -21,11 +21,11 @@ class Stamp(Enum):
     """Classes of stamps."""
 
     NEWER = auto()
-    LEAP = auto()  # newer, but far ahead of the one before: the camera paused, or its clock was set forward
+    JUMP_FORWARD = auto()  # newer, but far ahead of the one before: the camera paused, or its clock was set forward
     ZERO = auto()  # the driver does not set stamps
     LATE = auto()  # not newer than one before
-    JUMP = auto()  # a confirmed jump back: a bag looped, or a clock was set back
-    RETURN = auto()  # back from a leap of a single frame
+    JUMP_BACK = auto()  # confirmed: a bag looped, or a clock was set back
+    RETURN = auto()  # back from a jump forward of a single frame
 
 
 @dataclass(frozen=True)
@@ -41,31 +41,33 @@ class StampWatch:
     """Classifies the stamps of one camera, in order of arrival. Not thread safe.
 
     A jump back is a run of at least three older stamps. The run starts more than `jump_ns` before the newest stamp and
-    spans at least `jump_ns`, and no newer stamp arrives within it. A late frame is therefore no jump. Two publishers on
-    one topic with different clocks are none either, if each sends a frame every `jump_ns`.
+    spans at least `jump_ns`, and no newer stamp arrives within it. A late frame is therefore no jump. Nor are
+    two publishers with different clocks on one topic, if each sends a frame every `jump_ns`.
 
-    A leap is a step forward of more than `leap_ns`, unless the step before was about as long. A leap is taken back if
+    A jump forward is a step of more than `jump_forward_ns`, unless the step before was about as long. It is undone if
     at most one frame was kept after it and the stamps then continue from before it: one stamp was wrong.
 
     `follows`: after a jump back, continue from the new stamps; otherwise they are late until they pass the newest one.
     """
 
-    def __init__(self, jump_ns: int = 2_000_000_000, leap_ns: int = 4_000_000_000, *, follows: bool = False) -> None:
+    def __init__(
+        self, jump_ns: int = 2_000_000_000, jump_forward_ns: int = 4_000_000_000, *, follows: bool = False
+    ) -> None:
         self.newest_ns = 0
         self.jumps_back = 0
         self.jumps_forward = 0
-        self.jumped_ns = 0  # size of the last leap, jump back or return
+        self.jumped_ns = 0  # size of the last jump or return
         self._jump_ns = jump_ns
-        self.leap_ns = leap_ns
+        self.jump_forward_ns = jump_forward_ns
         self._follows = follows
         self._run: _Run | None = None
         self._is_reported = False  # the run was already classified as a jump
-        self._before_leap_ns = 0
-        self._kept_since_leap = 0
+        self._before_jump_forward_ns = 0
+        self._kept_since_jump_forward = 0
         self._step_ns = 0  # between the two newest stamps
 
     def classify(self, stamp_ns: int) -> Stamp:
-        """Classify the next stamp. NEWER, LEAP and RETURN update `newest_ns`, and so does JUMP with `follows`."""
+        """Classify the next stamp. All but ZERO and LATE update `newest_ns`; JUMP_BACK does so only with `follows`."""
         if stamp_ns <= 0:
             return Stamp.ZERO
         if stamp_ns > self.newest_ns:
@@ -75,14 +77,14 @@ class StampWatch:
         if run is None or self._is_reported or run.frames < JUMP_FRAMES or run.last_ns - run.first_ns < self._jump_ns:
             return Stamp.LATE
         self.jumped_ns = self.newest_ns - stamp_ns
-        if run.first_ns > self._before_leap_ns > 0 and self._kept_since_leap <= 1:
+        if run.first_ns > self._before_jump_forward_ns > 0 and self._kept_since_jump_forward <= 1:
             self._start_at(stamp_ns)
             return Stamp.RETURN
         self.jumps_back += 1
         if self._follows:
             self._start_at(stamp_ns)
         self._is_reported = not self._follows
-        return Stamp.JUMP
+        return Stamp.JUMP_BACK
 
     def restart(self) -> None:
         """Accept any stamp next. Counts stay."""
@@ -90,21 +92,21 @@ class StampWatch:
 
     def count_kept(self) -> None:
         """Count the frame just classified as kept for the model."""
-        self._kept_since_leap += 1
+        self._kept_since_jump_forward += 1
 
     def _advance(self, stamp_ns: int) -> Stamp:
         before_ns, self.newest_ns, self._run = self.newest_ns, stamp_ns, None
         step_ns, last_step_ns = stamp_ns - before_ns, self._step_ns
         self._step_ns = step_ns if before_ns else 0
-        if not before_ns or step_ns <= max(self.leap_ns, MAX_STEP_RATIO * last_step_ns):
+        if not before_ns or step_ns <= max(self.jump_forward_ns, MAX_STEP_RATIO * last_step_ns):
             return Stamp.NEWER
-        self._before_leap_ns, self._kept_since_leap = before_ns, 0
+        self._before_jump_forward_ns, self._kept_since_jump_forward = before_ns, 0
         self.jumps_forward += 1
         self.jumped_ns = stamp_ns - before_ns
-        return Stamp.LEAP
+        return Stamp.JUMP_FORWARD
 
     def _start_at(self, stamp_ns: int) -> None:
-        self.newest_ns, self._run, self._before_leap_ns, self._step_ns = stamp_ns, None, 0, 0
+        self.newest_ns, self._run, self._before_jump_forward_ns, self._step_ns = stamp_ns, None, 0, 0
 
     def _track_older(self, stamp_ns: int) -> None:
         """A stamp that is not newer extends the run, starts another one, or ends it."""
@@ -128,11 +130,11 @@ def stamp_problem(stamp: Stamp, jumped_ns: int, on_jump_back: JumpBack) -> str:
             "dropped frame: its stamp is not newer than the one before; does it arrive late, or do two publishers share"
             " the topic?"
         )
-    if stamp is Stamp.LEAP:
+    if stamp is Stamp.JUMP_FORWARD:
         return f"stamps advanced by {seconds} at once: the camera paused, or its clock was set forward"
     if stamp is Stamp.RETURN:
         return f"a single stamp was {seconds} ahead of the others; its frame is not used"
-    if stamp is Stamp.JUMP:
+    if stamp is Stamp.JUMP_BACK:
         return f"stamps jumped back by {seconds}: a bag looped, or a clock was set back; {_AFTER_A_JUMP[on_jump_back]}"
     return ""
 

@@ -75,7 +75,7 @@ class CameraIngest:
             raise RuntimeError(f"frames were lost: {self._errors}")
 
 
-def taken_in(
+def ingest_costs(
     model: VisionLanguageModel,
     config: FlashMemoryConfig,
     images: Sequence[np.ndarray],
