@@ -17,7 +17,8 @@ sys.path.insert(0, str(ROOT))
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 
-from flash_vstream_ros.demo.questions import questions, right  # noqa: E402
+from flash_vstream_ros.demo.questions import questions  # noqa: E402
+from flash_vstream_ros.demo.scoring import right  # noqa: E402
 from flash_vstream_ros.demo.simulated_run import PATROL_START_S, ask, simulated_run  # noqa: E402
 from flash_vstream_ros.demo.world import World  # noqa: E402
 from flash_vstream_ros.models.model_kind import without_label  # noqa: E402

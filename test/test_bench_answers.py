@@ -14,7 +14,7 @@ from flash_vstream_ros.bench import answers
 from flash_vstream_ros.bench.baselines import Budget, Policy, policies
 from flash_vstream_ros.bench.released import released_clusters
 from flash_vstream_ros.cli import bench, main
-from flash_vstream_ros.demo.questions import Question
+from flash_vstream_ros.demo.scoring import Question
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.instruments.batched_answers import batched_answers
 from flash_vstream_ros.memory import FlashMemoryConfig, Grid, MemorySnapshot, Slot, video_memory
@@ -60,9 +60,8 @@ def kept() -> dict[str, MemorySnapshot]:
 def model(request: pytest.FixtureRequest) -> Any:
     if request.param == "tiny-random":
         return load_model("tiny-random", device="cpu", max_pixels=MAX_PIXELS)
-    torch.manual_seed(0)
     tokenizer = household_tokenizer()
-    network = household_network(tokenizer)
+    network = household_network(tokenizer, seed=0)
     with torch.no_grad():
         for layer in network.model.language_model.layers.parameters():
             layer.mul_(8 if layer.dim() > 1 else 1)  # else it repeats the last token, whatever the prompt

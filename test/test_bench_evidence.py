@@ -6,7 +6,8 @@ import numpy as np
 
 from flash_vstream_ros.bench.answers import encoded_slots
 from flash_vstream_ros.bench.evidence import Ranked, evidence_scores, first_rank, ranked_evidence, thing_of
-from flash_vstream_ros.demo.questions import Question, questions
+from flash_vstream_ros.demo.questions import questions
+from flash_vstream_ros.demo.scoring import Question
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.memory import FlashMemory
 from flash_vstream_ros.models.household_settings import LOADING, MEMORY, slots_by

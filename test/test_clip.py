@@ -15,7 +15,8 @@ from llava_folder import save_llava
 from flash_vstream_ros.cli import clip, main
 from flash_vstream_ros.cli.sources import SECOND, SourceFrame, open_source
 from flash_vstream_ros.cli.video_answer import at_rate, picked
-from flash_vstream_ros.demo.questions import questions, right
+from flash_vstream_ros.demo.questions import questions
+from flash_vstream_ros.demo.scoring import right
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.memory.video_compression import SPATIAL_METHODS, TEMPORAL_METHODS
 from flash_vstream_ros.models.household_settings import FRAME_S

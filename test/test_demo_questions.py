@@ -8,17 +8,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from flash_vstream_ros.demo.questions import (
-    KIND_OF,
-    WORDINGS,
-    Question,
-    facts,
-    history,
-    patrol,
-    precision_recall,
-    questions,
-    right,
-)
+from flash_vstream_ros.demo.answer_text import patrol_summary
+from flash_vstream_ros.demo.past import history
+from flash_vstream_ros.demo.questions import questions
+from flash_vstream_ros.demo.scoring import Question, facts, precision_recall, right
+from flash_vstream_ros.demo.wordings import KIND_OF, WORDINGS
 from flash_vstream_ros.demo.world import HELD_OUT, Observation, Thing, Visit, World
 from flash_vstream_ros.node.parameter_table import SUMMARY_PROMPT
 
@@ -135,12 +129,15 @@ def test_changes() -> None:
 
 
 def test_summary() -> None:
-    assert patrol(VISITS, 0, 4) == "I saw nothing."
-    assert patrol(VISITS, 0, 10) == "I was in the kitchen. I saw nothing."
-    assert patrol(VISITS, 0, 90) == "I was in the kitchen. I saw a red ball."
-    assert patrol(VISITS, 0, 195) == "I was in the kitchen and the hallway. I saw a red ball, a blue box and a person."
-    assert patrol(VISITS, 96, 195) == "I was in the hallway. I saw a blue box and a person."
-    assert answers(195, "patrol") == {patrol(VISITS, 0, 195)}
+    assert patrol_summary(VISITS, 0, 4) == "I saw nothing."
+    assert patrol_summary(VISITS, 0, 10) == "I was in the kitchen. I saw nothing."
+    assert patrol_summary(VISITS, 0, 90) == "I was in the kitchen. I saw a red ball."
+    assert (
+        patrol_summary(VISITS, 0, 195)
+        == "I was in the kitchen and the hallway. I saw a red ball, a blue box and a person."
+    )
+    assert patrol_summary(VISITS, 96, 195) == "I was in the hallway. I saw a blue box and a person."
+    assert answers(195, "patrol") == {patrol_summary(VISITS, 0, 195)}
 
 
 def test_what_is_just_coming_into_view_is_not_asked_about() -> None:

@@ -14,7 +14,9 @@ import pytest
 import yaml
 from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration
 
-from flash_vstream_ros.demo.questions import Question, patrol, precision_recall, questions, right
+from flash_vstream_ros.demo.answer_text import patrol_summary
+from flash_vstream_ros.demo.questions import questions
+from flash_vstream_ros.demo.scoring import Question, precision_recall, right
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.instruments.batched_answers import batched_answers
 from flash_vstream_ros.memory import FlashMemory, MemorySnapshot
@@ -54,7 +56,7 @@ def _moment(household: Any, seed: int) -> Moment:
     since = max(now - LATELY_S, 0.0)
     asked = questions(world.visits, now, np.random.default_rng(seed))
     lately = memory.snapshot(Scope(since_ns=round(since * 1e9)))
-    return Moment(memory.snapshot(), asked, lately, patrol(world.visits, since, now))
+    return Moment(memory.snapshot(), asked, lately, patrol_summary(world.visits, since, now))
 
 
 def share_right(

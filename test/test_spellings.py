@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from flash_vstream_ros.demo.questions import WORDINGS
 from flash_vstream_ros.demo.spellings import EXACT, SPELLINGS, typing_error
+from flash_vstream_ros.demo.wordings import WORDINGS
 from flash_vstream_ros.demo.world import COLOURS, KINDS, ROOMS
 from flash_vstream_ros.models.names import HOUSEHOLD_FOLDER
 from flash_vstream_ros.models.prompt import ChatPrompt, plain_ids

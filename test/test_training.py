@@ -39,8 +39,7 @@ def tokenizer() -> Any:
 
 @pytest.fixture(scope="module")
 def network(tokenizer: Any) -> Any:
-    torch.manual_seed(0)
-    return household_network(tokenizer).eval()
+    return household_network(tokenizer, seed=0).eval()
 
 
 @pytest.fixture(scope="module")
@@ -263,8 +262,7 @@ def test_vision_resumes_where_it_was_stored(images: Observations, monkeypatch: p
     states: list[dict[str, Any]] = []
     weights = []
     for stored in (None, 0):
-        torch.manual_seed(0)
-        network = household_network(household_tokenizer())
+        network = household_network(household_tokenizer(), seed=0)
         given = None if stored is None else states[stored]
         keep = (lambda state: states.append(copy.deepcopy(state))) if stored is None else (lambda state: None)
         vision.train_vision(network, images, 4, 7, torch.device("cpu"), lambda step, loss: None, given, keep)

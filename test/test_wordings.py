@@ -16,8 +16,10 @@ from flash_vstream_ros.bench.wordings import OUT_OF_WORLD, OUTSIDE, OWN, ROWS, S
 from flash_vstream_ros.demo.grammar import Part, reworded, spelled, wording
 from flash_vstream_ros.demo.grammar_forms import AFTER, BEFORE, DIRECT, INDIRECT, LEADS, SYNONYMS
 from flash_vstream_ros.demo.out_of_world import MADE_UP, OBJECTS, PLACES, TEMPLATES, TINTS, out_of_world
-from flash_vstream_ros.demo.questions import WORDINGS, Question, questions, right
+from flash_vstream_ros.demo.questions import questions
+from flash_vstream_ros.demo.scoring import Question, right
 from flash_vstream_ros.demo.spellings import EXACT
+from flash_vstream_ros.demo.wordings import WORDINGS
 from flash_vstream_ros.demo.world import COLOURS, KINDS, ROOMS, World
 from flash_vstream_ros.memory import MemorySnapshot
 from flash_vstream_ros.models.confidence import CONFIDENCE_KEY, DECLINES_KEY, Calibration

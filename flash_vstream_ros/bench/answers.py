@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flash_vstream_ros.demo.questions import Question, patrol, precision_recall, questions, right
+from flash_vstream_ros.demo.answer_text import patrol_summary
+from flash_vstream_ros.demo.questions import questions
+from flash_vstream_ros.demo.scoring import Question, precision_recall, right
 from flash_vstream_ros.demo.world import Visit, World
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Grid, MemorySnapshot, Slot
 from flash_vstream_ros.memory.scope import Scope
@@ -164,7 +166,7 @@ def stream(
             (said_of_it,) = batched_answers(
                 model, flash.snapshot(Scope(since_ns=round(since * SECOND))), [SUMMARY_PROMPT]
             )
-            outcome.summaries.append(Summary(window, said_of_it, patrol(world.visits, since, now)))
+            outcome.summaries.append(Summary(window, said_of_it, patrol_summary(world.visits, since, now)))
         outcome.moments += 1
     return outcome
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from flash_vstream_ros.demo.questions import EVERY_THING, Question
+from flash_vstream_ros.demo.questions import EVERY_THING
+from flash_vstream_ros.demo.scoring import Question
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.memory import MemorySnapshot
 

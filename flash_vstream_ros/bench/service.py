@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from flash_vstream_ros.demo.questions import questions, right
+from flash_vstream_ros.demo.questions import questions
+from flash_vstream_ros.demo.scoring import right
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.memory import FlashMemory
 from flash_vstream_ros.models.household_settings import LOADING, MEMORY, THREADS, slots_by

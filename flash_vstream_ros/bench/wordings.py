@@ -10,8 +10,7 @@ import numpy as np
 
 from flash_vstream_ros.demo.grammar import Part, reworded
 from flash_vstream_ros.demo.out_of_world import out_of_world
-from flash_vstream_ros.demo.questions import Question, right
-from flash_vstream_ros.demo.scoring import CANNOT_TELL
+from flash_vstream_ros.demo.scoring import CANNOT_TELL, Question, right
 from flash_vstream_ros.demo.spellings import SPELLINGS, Spelling
 from flash_vstream_ros.memory import MemorySnapshot
 

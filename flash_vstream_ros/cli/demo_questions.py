@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flash_vstream_ros.demo.questions import Question, questions, right
+from flash_vstream_ros.demo.questions import questions
+from flash_vstream_ros.demo.scoring import Question, right
 from flash_vstream_ros.demo.simulated_run import PATROL_START_S, SimulatedRun, ask, simulated_run
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.models.model_kind import without_label

@@ -7,7 +7,7 @@ import sys
 from dataclasses import fields
 from importlib.util import find_spec
 
-from flash_vstream_ros.process import importing
+from flash_vstream_ros.process import importing, set_torch_threads
 from flash_vstream_ros.training.plan import Plan
 
 from .argument_types import count_or_zero, positive
@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
                     text += f", {100 * stage.accuracy:.1f} % right"
                 shown.update(stage.done, stage.steps, text)
 
-            model = training.train(plan, args.folder, choose_device(args.device), report)
+            model = training.train(plan, args.folder, choose_device(args.device), report, set_torch_threads)
     except (ModelError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -6,96 +6,24 @@ to those seen, and questions cover all of the past rather than the last minute.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
-from flash_vstream_ros.models.minutes import JUST_NOW_S, round_minutes
+from flash_vstream_ros.models.minutes import JUST_NOW_S
 
-from .scoring import Names, Question, facts, precision_recall, right
+from .answer_text import ago, number, patrol_summary, scene
+from .past import Change, Past, changes, past_of, things_known
+from .scoring import Names, Question
 from .wordings import KIND_OF, WORDINGS
-from .world import COLOURS, HELD_OUT, KINDS, ROOMS, Observation, Thing, Visit
+from .world import COLOURS, HELD_OUT, KINDS, ROOMS, Thing, Visit
 
-__all__ = ["WORDINGS", "Question", "facts", "history", "lately", "patrol", "precision_recall", "questions", "right"]
-
-SEEN_S = 8.0  # time in view after which something counts as seen [s]
-GLIMPSE_S = 4.0  # time before an observation or visit starts in which it may be in the image already [s]
 NEVER = 0.2  # share of "where" and "when" questions about things never seen
 LONGEST_PATROL = 6  # most things in a description of the whole patrol
 EVERY_THING = tuple(Thing(colour, kind) for colour in COLOURS for kind in KINDS)
 
-
-class Sight(NamedTuple):
-    """Where something was seen, and until when."""
-
-    room: str
-    end: float  # [s]
-
-
-class Change(NamedTuple):
-    """Change of a room since the visit before; no thing: no change."""
-
-    room: str
-    thing: Thing | None
-    came: bool
-    before: float  # end of the visit before [s]
-
-    @property
-    def answer(self) -> str:
-        if not self.thing:
-            return "nothing"
-        return f"a {self.thing.name} appeared" if self.came else f"the {self.thing.name} is gone"
-
-
-class Past(NamedTuple):
-    """Everything that can be asked about at a moment, except what is in `fresh`, which is just coming into view."""
-
-    now: float
-    visits: tuple[Visit, ...]
-    first: dict[Thing, Sight]
-    last: dict[Thing, Sight]
-    stood: dict[tuple[str, str], dict[str, float]]  # (room, kind): colour: last seen [s]
-    person: Sight | None
-    fresh: frozenset[Thing | str]  # things, rooms, "person"
-
-    def age(self, end: float) -> float:
-        return max(self.now - end, 0.0)
-
-    @property
-    def here(self) -> Visit | None:
-        """The current visit, once it counts as seen."""
-        ongoing = self.visits and self.visits[-1].end >= self.now and self.fresh.isdisjoint(ROOMS)
-        return self.visits[-1] if ongoing else None
-
-    @property
-    def observation(self) -> Observation | None:
-        """The current observation, once it counts as seen."""
-        observations = self.here.observations if self.here else ()
-        return observations[-1] if observations and observations[-1].end >= self.now else None
-
-
 T = TypeVar("T")
-
-
-def history(visits: Sequence[Visit], now: float) -> tuple[Visit, ...]:
-    """Visits and observations that count as seen at `now`."""
-    known = now - SEEN_S
-    past = visits[: bisect_right(visits, known, key=lambda visit: visit.start)]
-    return tuple(visit if visit.end <= known else _cut(visit, known, now) for visit in past)
-
-
-def lately(visits: Sequence[Visit], since: float) -> tuple[Visit, ...]:
-    """Visits and observations that were in view after `since` [s] for long enough to count as seen."""
-    least = since + SEEN_S
-    return tuple(
-        visit._replace(
-            observations=tuple(observation for observation in visit.observations if observation.end >= least)
-        )
-        for visit in visits
-        if visit.end >= least
-    )
 
 
 def questions(visits: Sequence[Visit], now: float, rng: np.random.Generator) -> list[Question]:
@@ -105,84 +33,6 @@ def questions(visits: Sequence[Visit], now: float, rng: np.random.Generator) -> 
     asked = [question for make in makers for question in make(past, rng)]
     # In random order, so that no answer follows from the one before.
     return [asked[index] for index in rng.permutation(len(asked))]
-
-
-def patrol(visits: Sequence[Visit], since: float, until: float) -> str:
-    """Summary of what came into view between two moments [s]: rooms and things in order of first sight."""
-    recent = lately(history(visits, until), since)
-    observations = [observation for visit in recent for observation in visit.observations]
-    things = dict.fromkeys(f"a {observation.thing.name}" for observation in observations if observation.thing)
-    saw = [*things, *(["a person"] if any(observation.person for observation in observations) else [])]
-    rooms = [f"the {room}" for room in dict.fromkeys(visit.room for visit in recent)]
-    was = f"I was in {_listed(rooms)}. " if rooms else ""
-    return f"{was}I saw {_listed(saw)}."
-
-
-def changes(past: Past) -> Iterator[Change]:
-    """Changes between the last two visits of each room, if both are complete."""
-    by_room: dict[str, list[Visit]] = {}
-    for visit in past.visits:
-        by_room.setdefault(visit.room, []).append(visit)
-    for room, visits in by_room.items():
-        if len(visits) > 1 and room not in past.fresh and all(len(visit.observations) == 2 for visit in visits[-2:]):
-            before, after = (
-                {observation.corner: observation.thing for observation in visit.observations} for visit in visits[-2:]
-            )
-            differ = [(before[corner], after.get(corner)) for corner in before if before[corner] != after.get(corner)]
-            gone, came = differ[0] if differ else (None, None)
-            if len(differ) < 2 and not (gone and came):
-                yield Change(room, came or gone, came is not None, visits[-2].end)
-
-
-def scene(observation: Observation) -> str:
-    """Describe an observation: "a red ball and a person", "nothing"."""
-    return _listed(
-        [*([f"a {observation.thing.name}"] if observation.thing else []), *(["a person"] if observation.person else [])]
-    )
-
-
-def ago(seconds: float) -> str:
-    """A duration as "7 minutes ago", rounded to MINUTES; "just now" within the first minute."""
-    minutes = round_minutes(seconds)
-    return f"{number(minutes, 'minute')} ago" if minutes else "just now"
-
-
-def _cut(visit: Visit, known: float, now: float) -> Visit:
-    observations = tuple(
-        observation._replace(end=min(observation.end, now))
-        for observation in visit.observations
-        if observation.start <= known
-    )
-    return visit._replace(end=min(visit.end, now), observations=observations)
-
-
-def past_of(visits: Sequence[Visit], now: float) -> Past:
-    seen = history(visits, now)
-    first: dict[Thing, Sight] = {}
-    last: dict[Thing, Sight] = {}
-    stood: dict[tuple[str, str], dict[str, float]] = {}
-    person = None
-    for visit in seen:
-        for observation in visit.observations:
-            if observation.person:
-                person = Sight(visit.room, observation.end)
-            if observation.thing:
-                last[observation.thing] = sight = Sight(visit.room, observation.end)
-                first.setdefault(observation.thing, sight)
-                stood.setdefault((visit.room, observation.thing.kind), {})[observation.thing.colour] = observation.end
-    return Past(now, seen, first, last, stood, person, _fresh(visits, len(seen), now))
-
-
-def _fresh(visits: Sequence[Visit], seen: int, now: float) -> frozenset[Thing | str]:
-    """Things, rooms and persons coming into view about now; `seen` is the number of visits that count as seen."""
-    fresh: set[Thing | str] = set()
-    for visit in visits[max(seen - 1, 0) : seen + 2]:
-        if now - SEEN_S < visit.start <= now + GLIMPSE_S:
-            fresh.add(visit.room)
-        for observation in visit.observations:
-            if now - SEEN_S < observation.start <= now + GLIMPSE_S:
-                fresh.update([observation.thing] if observation.thing else [], ["person"] if observation.person else [])
-    return frozenset(fresh)
 
 
 def _ask(
@@ -219,10 +69,6 @@ def _spread(ends: dict[T, float], past: Past, rng: np.random.Generator, count: i
         chosen.append(one)
         del left[one]
     return chosen
-
-
-def things_known(past: Past) -> dict[Thing, float]:
-    return {thing: sight.end for thing, sight in past.last.items() if thing not in past.fresh}
 
 
 def never_seen(past: Past, rng: np.random.Generator, count: int) -> list[Thing]:
@@ -319,7 +165,7 @@ def _colour(past: Past, rng: np.random.Generator) -> Iterator[Question]:
     fresh = {thing.kind for thing in past.fresh if isinstance(thing, Thing)}
     single = {
         (room, Thing(colour, kind)): end
-        for (room, kind), colours in past.stood.items()
+        for (room, kind), colours in past.colours.items()
         if len(colours) == 1 and kind not in fresh
         for colour, end in colours.items()
     }
@@ -357,14 +203,6 @@ def _change(past: Past, rng: np.random.Generator) -> Iterator[Question]:
 def _patrol(past: Past, rng: np.random.Generator) -> Iterator[Question]:
     seen = {*past.last, *(visit.room for visit in past.visits), *(["person"] if past.person else [])}
     if len(past.last) <= LONGEST_PATROL and past.fresh <= seen:
-        question = _ask("patrol", rng, patrol(past.visits, 0.0, past.now), None)
+        question = _ask("patrol", rng, patrol_summary(past.visits, 0.0, past.now), None)
         held_out = any((*thing, sight.room) in HELD_OUT for thing, sight in past.last.items())
         yield question._replace(held_out=held_out)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]])) or "nothing"
-
-
-def number(count: int, unit: str) -> str:
-    return f"{count} {unit}" if count == 1 else f"{count} {unit}s"

@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flash_vstream_ros.demo.questions import Question, right
-from flash_vstream_ros.demo.scoring import CANNOT_TELL
+from flash_vstream_ros.demo.scoring import CANNOT_TELL, Question, right
 from flash_vstream_ros.models.confidence import features
 
 from .language import Batcher, target_logits
@@ -21,24 +20,27 @@ LONGEST_ANSWER = 24  # tokens; longer ones, summaries, are judged by their begin
 PENALTY = 1e-3  # of the squared weights
 
 
-def calibrate(network: Any, batcher: Batcher, examples: Iterable[Example], asked: int, seed: int) -> dict[str, Any]:
-    """Weights of `models.confidence.Calibration`, with the number of answers and their share of right ones."""
+def calibrate(network: Any, batcher: Batcher, examples: Iterable[Example], questions: int, seed: int) -> dict[str, Any]:
+    """Fit `models.confidence.Calibration` to the answers to up to `questions` questions of each example.
+
+    Returns its weights, the number of answers and the share of right ones.
+    """
     rng = np.random.default_rng(seed)
     rows: list[tuple[float, ...]] = []
-    marks: list[bool] = []
+    is_right: list[bool] = []
     for example in examples:
-        chosen = [example.questions[i] for i in rng.permutation(len(example.questions))[:asked]]
+        chosen = [example.questions[i] for i in rng.permutation(len(example.questions))[:questions]]
         for question, (text, probabilities) in zip(chosen, greedy(network, batcher, example, chosen), strict=True):
             if probabilities and text.strip() != CANNOT_TELL:
                 rows.append(features(probabilities))
-                marks.append(right(question, text))
-    weights = fit(rows, marks) if rows else [0.0, 0.0, 1.0]
-    return {"weights": weights, "answers": len(marks), "right": float(np.mean(marks)) if marks else None}
+                is_right.append(right(question, text))
+    weights = fit(rows, is_right) if rows else [0.0, 0.0, 1.0]
+    return {"weights": weights, "answers": len(rows), "right": float(np.mean(is_right)) if rows else None}
 
 
-def fit(rows: Sequence[tuple[float, ...]], marks: Sequence[bool]) -> list[float]:
-    """Logistic regression of marks on rows of features."""
-    x, y = torch.tensor(rows, dtype=torch.float64), torch.tensor(marks, dtype=torch.float64)
+def fit(rows: Sequence[tuple[float, ...]], is_right: Sequence[bool]) -> list[float]:
+    """Weights of a logistic regression of `is_right` on rows of features."""
+    x, y = torch.tensor(rows, dtype=torch.float64), torch.tensor(is_right, dtype=torch.float64)
     weights = torch.zeros(x.shape[1], dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.LBFGS([weights], max_iter=200, line_search_fn="strong_wolfe")
 
@@ -57,19 +59,19 @@ def greedy(
     network: Any, batcher: Batcher, example: Example, questions: Sequence[Question]
 ) -> list[tuple[str, list[float]]]:
     """Greedy answers with the probability of each token."""
-    said: list[list[int]] = [[] for _ in questions]
+    answers: list[list[int]] = [[] for _ in questions]
     probabilities: list[list[float]] = [[] for _ in questions]
     running = set(range(len(questions)))
     for _ in range(LONGEST_ANSWER):
-        batch = batcher.unanswered(example, [question.text for question in questions], said)
+        batch = batcher.unanswered(example, [question.text for question in questions], answers)
         best, tokens = target_logits(network, batch).float().softmax(-1).max(-1)
         for row in sorted(running):
             token = int(tokens[row])
             if token == batcher.stop:
                 running.discard(row)
             else:
-                said[row].append(token)
+                answers[row].append(token)
                 probabilities[row].append(float(best[row]))
         if not running:
             break
-    return [(batcher.tokenizer.decode(ids), own) for ids, own in zip(said, probabilities, strict=True)]
+    return [(batcher.tokenizer.decode(ids), own) for ids, own in zip(answers, probabilities, strict=True)]

@@ -10,15 +10,13 @@ import numpy as np
 
 def draw_curves(history: Sequence[tuple[str, int, float, float]], file: Path) -> None:
     """Plot one column per stage, from rows of stage, step, loss and accuracy (NaN: none)."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
     stages = list(dict.fromkeys(stage for stage, *_ in history))
     if not stages:
         return
-    figure, columns = pyplot.subplots(1, len(stages), figsize=(5.5 * len(stages), 4), squeeze=False)
+    figure = Figure(figsize=(5.5 * len(stages), 4))
+    columns = figure.subplots(1, len(stages), squeeze=False)
     for stage, axis in zip(stages, columns[0], strict=True):
         steps, losses, accuracies = np.array([row[1:] for row in history if row[0] == stage], float).T
         axis.plot(steps, losses, color="tab:blue")
@@ -29,4 +27,3 @@ def draw_curves(history: Sequence[tuple[str, int, float, float]], file: Path) ->
             right.set(ylabel="answers without a mistake", ylim=(0, 1))
     figure.tight_layout()
     figure.savefig(file, dpi=80)
-    pyplot.close(figure)

@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from flash_vstream_ros.demo.questions import Past, Sight, ago, changes, never_seen, number, past_of, scene, things_known
+from flash_vstream_ros.demo.answer_text import ago, number, scene
+from flash_vstream_ros.demo.past import Past, Sight, changes, past_of, things_known
+from flash_vstream_ros.demo.questions import never_seen
 from flash_vstream_ros.demo.world import ROOMS, Thing, Visit
 
 Drill = list[tuple[str, str]]  # (cue, answer); the first cue starts with the name of the drill
@@ -52,7 +54,7 @@ def _first(past: Past, rng: np.random.Generator) -> Drill:
 
 def _colours(past: Past, rng: np.random.Generator) -> Drill:
     fresh = {thing.kind for thing in past.fresh if isinstance(thing, Thing)}
-    single = [(*key, *colours) for key, colours in past.stood.items() if len(colours) == 1 and key[1] not in fresh]
+    single = [(*key, *colours) for key, colours in past.colours.items() if len(colours) == 1 and key[1] not in fresh]
     chosen = (single[i] for i in rng.permutation(len(single))[:MOST])
     return [(f" {kind} in the {room}", f" {colour}") for room, kind, colour in chosen]
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flash_vstream_ros.demo.questions import Question
+from flash_vstream_ros.demo.scoring import Question
 from flash_vstream_ros.memory.am_rope import MergedGrid, prompt_ids
 from flash_vstream_ros.models.ages import age_ids, with_ages
 from flash_vstream_ros.models.household_settings import AGE_TEXT
@@ -23,8 +23,25 @@ from .patrols import Example
 
 HIGH, LOW = MergedGrid(GRID // 2, GRID // 2), MergedGrid(GRID // 2 // POOL, GRID // 2 // POOL)
 T = TypeVar("T")
-Row = tuple[list[int], list[int], list[int], Tensor, Tensor]  # tokens, targets, branches, positions, visual tokens
 PADDING, SHARED = -1, 0  # branches of tokens; each drill, then each question, has its own from 1 on
+IGNORE = -100  # target of a token that the loss leaves out
+
+
+class Text(NamedTuple):
+    """Tokens after the memory, each with its target: the next token, or IGNORE."""
+
+    tokens: list[int]
+    targets: list[int]
+
+
+class Row(NamedTuple):
+    """One prompt of a batch."""
+
+    tokens: list[int]
+    targets: list[int]
+    branches: list[int]  # of each token: a token attends to its own branch and to SHARED
+    positions: Tensor  # [3, length]
+    visual: Tensor  # [memory tokens, width]; ignored at the text tokens of ages
 
 
 class Batch(NamedTuple):
@@ -34,8 +51,8 @@ class Batch(NamedTuple):
     visual: Tensor  # [batch, length, width]; ignored at text tokens
     positions: Tensor  # [3, batch, length]
     mask: Tensor  # [batch, 1, length, length] bool: attention mask
-    targets: Tensor  # [batch, length] int64: next token, or -100 to ignore
-    asked: Tensor  # [batch, length] bool: part of a question, not of a drill
+    targets: Tensor  # [batch, length] int64: next token, or IGNORE
+    in_question: Tensor  # [batch, length] bool: part of a question, not of a drill
 
 
 class Batcher:
@@ -44,97 +61,94 @@ class Batcher:
     def __init__(self, network: Any, tokenizer: Any, prompt: ChatPrompt, drills: int = 0) -> None:
         self.merger, self.width = network.model.visual.merger, network.config.text_config.hidden_size
         self.tokenizer, self.prompt = tokenizer, prompt
-        self.middle = [*prompt.leading]
+        self.leading = [*prompt.leading]  # between the memory and a question
         self.drills = drills
         self.age_ids = age_ids(lambda text: plain_ids(tokenizer, text), AGE_TEXT)
         self.stop = tokenizer.convert_tokens_to_ids("<|im_end|>")
         self._ids: dict[str, list[int]] = {}
 
-    def ids(self, text: str) -> list[int]:
-        """Ids of an answer or a drill, whose case is kept."""
-        if text not in self._ids:
-            self._ids[text] = cased_ids(self.tokenizer, text)
-        return self._ids[text]
+    def __call__(self, examples: Sequence[Example], questions: int, rng: np.random.Generator) -> Batch:
+        """A prompt for each example, with up to `questions` of its questions and `drills` of its drills, at random."""
+        return self._collated([self._row(example, self._texts(example, questions, rng)) for example in examples])
 
-    def asked(self, text: str) -> tuple[int, ...]:
-        """Ids of a question and the start of the answer's turn, as the node's prompt has them."""
-        return self.prompt.after(text)[len(self.middle) :]
-
-    def __call__(self, examples: Sequence[Example], asked: int, rng: np.random.Generator) -> Batch:
-        return self._collated([self._row(example, self._texts(example, asked, rng)) for example in examples])
-
-    def unanswered(self, example: Example, questions: Sequence[str], said: Sequence[Sequence[int]]) -> Batch:
-        """One prompt with several questions and the tokens answered so far; the targets mark the newest of each."""
-        prompts = [[*self.asked(text), *tokens] for text, tokens in zip(questions, said, strict=True)]
+    def unanswered(self, example: Example, questions: Sequence[str], answers: Sequence[Sequence[int]]) -> Batch:
+        """One prompt with several questions and the tokens of their answers so far; the only target is the next one."""
+        prompts = [[*self._question_ids(text), *tokens] for text, tokens in zip(questions, answers, strict=True)]
         branches = enumerate(prompts, self.drills + 1)
-        return self._collated(
-            [self._row(example, [(branch, (ids, [-100] * (len(ids) - 1) + [0])) for branch, ids in branches])]
-        )
+        texts = [(branch, Text(ids, [IGNORE] * (len(ids) - 1) + [0])) for branch, ids in branches]
+        return self._collated([self._row(example, texts)])
 
     def _collated(self, rows: Sequence[Row]) -> Batch:
-        length = max(len(tokens) for tokens, *_ in rows)
+        length = max(len(row.tokens) for row in rows)
         count = len(rows)
-        tokens, targets = torch.full((count, length), 0), torch.full((count, length), -100)
+        tokens, targets = torch.full((count, length), 0), torch.full((count, length), IGNORE)
         branches = torch.full((count, length), PADDING)
         positions, visual = torch.zeros(3, count, length, dtype=torch.long), torch.zeros(count, length, self.width)
-        for i, (ids, goal, branch, places, seen) in enumerate(rows):
-            size = len(ids)
-            tokens[i, :size], targets[i, :size] = torch.tensor(ids), torch.tensor(goal)
-            branches[i, :size], positions[:, i, :size] = torch.tensor(branch), places
-            start = len(self.prompt.before)
-            visual[i, start : start + len(seen)] = seen
+        start = len(self.prompt.before)
+        for i, row in enumerate(rows):
+            size = len(row.tokens)
+            tokens[i, :size], targets[i, :size] = torch.tensor(row.tokens), torch.tensor(row.targets)
+            branches[i, :size], positions[:, i, :size] = torch.tensor(row.branches), row.positions
+            visual[i, start : start + len(row.visual)] = row.visual
         same = (branches[:, :, None] == branches[:, None, :]) | (branches[:, None, :] == SHARED)
         mask = same & torch.ones(length, length, dtype=torch.bool).tril()
         return Batch(tokens, visual, positions, mask[:, None], targets, branches > self.drills)
 
-    def _row(self, example: Example, texts: Sequence[tuple[int, tuple[list[int], list[int]]]]) -> Row:
-        """The prompt with `texts`, each a branch, its tokens and their targets."""
+    def _row(self, example: Example, texts: Sequence[tuple[int, Text]]) -> Row:
+        """The prompt of an example's memory, followed by `texts`, each with its branch."""
         with torch.no_grad():
             csm = self.merger(example.csm.float().flatten(0, 1))
-        seen = torch.cat([example.dam.float().flatten(0, 1), csm])
+        visual = torch.cat([example.dam.float().flatten(0, 1), csm])
         counts = [HIGH.rows * HIGH.columns] * len(example.dam) + [LOW.rows * LOW.columns] * len(example.csm)
-        text, index = with_ages(counts, [self.age_ids(age) for age in example.ages.tolist()])
-        shared = [*self.prompt.before, *text.tolist(), *self.middle]
-        places, delta = prompt_ids(
+        memory_text, index = with_ages(counts, [self.age_ids(age) for age in example.ages.tolist()])
+        shared = [*self.prompt.before, *memory_text.tolist(), *self.leading]
+        positions, delta = prompt_ids(
             len(self.prompt.before),
-            len(self.middle),
+            len(self.leading),
             example.dam_times,
             example.csm_times,
             HIGH,
             LOW,
             example.text_slots,
         )
-        start, end = len(self.prompt.before), len(self.prompt.before) + len(seen)
-        places = torch.cat([places[:, :start], places[:, start:end][:, index], places[:, end:]], 1)
-        tokens, goals, branches = list(shared), [-100] * len(shared), [SHARED] * len(shared)
-        parts, following = [places], start + len(seen) + len(self.middle) + delta
-        for branch, (text_tokens, goal) in texts:
-            tokens += text_tokens
-            goals += goal
-            branches += [branch] * len(text_tokens)
-            parts.append(torch.arange(following, following + len(text_tokens)).expand(3, -1))
-        return tokens, goals, branches, torch.cat(parts, 1), seen[index]
+        start, end = len(self.prompt.before), len(self.prompt.before) + len(visual)
+        parts = [torch.cat([positions[:, :start], positions[:, start:end][:, index], positions[:, end:]], 1)]
+        tokens, targets, branches = list(shared), [IGNORE] * len(shared), [SHARED] * len(shared)
+        following = start + len(visual) + len(self.leading) + delta  # every text begins at the same position
+        for branch, text in texts:
+            tokens += text.tokens
+            targets += text.targets
+            branches += [branch] * len(text.tokens)
+            parts.append(torch.arange(following, following + len(text.tokens)).expand(3, -1))
+        return Row(tokens, targets, branches, torch.cat(parts, 1), visual[index])
 
-    def _texts(
-        self, example: Example, asked: int, rng: np.random.Generator
-    ) -> list[tuple[int, tuple[list[int], list[int]]]]:
-        chosen, drilled = _some(example.questions, asked, rng), _some(example.drills, self.drills, rng)
-        texts = [(branch, self._drill(drill)) for branch, drill in enumerate(drilled, 1)]
+    def _texts(self, example: Example, questions: int, rng: np.random.Generator) -> list[tuple[int, Text]]:
+        chosen, drills = _some(example.questions, questions, rng), _some(example.drills, self.drills, rng)
+        texts = [(branch, self._drill(drill)) for branch, drill in enumerate(drills, 1)]
         return texts + [(branch, self._question(question)) for branch, question in enumerate(chosen, self.drills + 1)]
 
-    def _question(self, question: Question) -> tuple[list[int], list[int]]:
-        """Tokens, and the target of each."""
-        before = [*self.asked(question.text)]
-        answer = [*self.ids(question.answer), self.stop]
-        return before + answer[:-1], [-100] * (len(before) - 1) + answer
+    def _question(self, question: Question) -> Text:
+        asked = [*self._question_ids(question.text)]
+        answer = [*self._plain_ids(question.answer), self.stop]
+        return Text(asked + answer[:-1], [IGNORE] * (len(asked) - 1) + answer)
 
-    def _drill(self, drill: Drill) -> tuple[list[int], list[int]]:
-        tokens: list[int] = []
-        goals: list[int] = []
+    def _drill(self, drill: Drill) -> Text:
+        text = Text([], [])
         for cue, answer in drill:
-            tokens += [*self.ids(cue), *self.ids(answer)]
-            goals += [-100] * (len(self.ids(cue)) - 1) + [*self.ids(answer), -100]
-        return tokens, goals
+            cue_ids, answer_ids = self._plain_ids(cue), self._plain_ids(answer)
+            text.tokens.extend((*cue_ids, *answer_ids))
+            text.targets.extend((*[IGNORE] * (len(cue_ids) - 1), *answer_ids, IGNORE))
+        return text
+
+    def _question_ids(self, text: str) -> tuple[int, ...]:
+        """Ids of a question and of the start of the answer's turn, as in the node's prompt."""
+        return self.prompt.after(text)[len(self.leading) :]
+
+    def _plain_ids(self, text: str) -> list[int]:
+        """Ids of an answer or a drill, whose case is kept."""
+        if text not in self._ids:
+            self._ids[text] = cased_ids(self.tokenizer, text)
+        return self._ids[text]
 
 
 def cased_ids(tokenizer: Any, text: str) -> list[int]:
@@ -145,7 +159,7 @@ def cased_ids(tokenizer: Any, text: str) -> list[int]:
 
 
 def loss_and_hits(network: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Mean cross entropy of the target tokens, and which of them are predicted right."""
+    """Mean cross entropy of the target tokens, and which of them are predicted: [targets] bool."""
     logits, goals = target_logits(network, batch), batch.targets[batch.targets >= 0]
     return F.cross_entropy(logits, goals), logits.argmax(-1) == goals
 
@@ -166,10 +180,13 @@ def _some(options: Sequence[T], count: int, rng: np.random.Generator) -> list[T]
 
 
 def answers_right(batch: Batch, hits: Tensor, stop: int) -> tuple[int, int]:
-    """Number of questions answered without a mistake, and of questions, by teacher forcing."""
+    """Number of questions answered without a mistake under teacher forcing, and number of questions.
+
+    `hits` [targets] bool: which target tokens are predicted; `stop`: the token that ends an answer.
+    """
     is_target = batch.targets >= 0
-    asked = batch.asked[is_target]
-    stops = batch.targets[is_target][asked] == stop
+    in_question = batch.in_question[is_target]
+    stops = batch.targets[is_target][in_question] == stop
     answer = torch.cat([stops.new_zeros(1), stops[:-1]]).cumsum(0)
-    mistakes = torch.zeros(int(stops.sum())).index_add_(0, answer.cpu(), (~hits[asked]).float().cpu())
+    mistakes = torch.zeros(int(stops.sum())).index_add_(0, answer.cpu(), (~hits[in_question]).float().cpu())
     return int((mistakes == 0).sum()), len(mistakes)

@@ -20,8 +20,8 @@ from transformers.models.qwen2_vl.modeling_qwen2_vl import apply_rotary_pos_emb_
 
 from flash_vstream_ros.demo.grammar import wording
 from flash_vstream_ros.demo.out_of_world import out_of_world
-from flash_vstream_ros.demo.questions import WORDINGS
 from flash_vstream_ros.demo.scoring import CANNOT_TELL
+from flash_vstream_ros.demo.wordings import WORDINGS
 from flash_vstream_ros.demo.world import COLOURS, KINDS, ROOMS, Thing
 from flash_vstream_ros.models.household_settings import SIDE
 from flash_vstream_ros.models.model_kind import CONFIG_KEY
@@ -63,8 +63,8 @@ def household_tokenizer() -> Any:
     )
 
 
-def household_network(tokenizer: Any) -> Any:
-    """The untrained network, float32 on the CPU."""
+def household_network(tokenizer: Any, seed: int) -> Any:
+    """The untrained network, float32 on the CPU. Equal seeds give equal weights."""
     token = tokenizer.convert_tokens_to_ids
     config = Qwen2VLConfig(
         text_config={
@@ -89,7 +89,9 @@ def household_network(tokenizer: Any) -> Any:
         tie_word_embeddings=True,
         attn_implementation="sdpa",
     )
-    network = Qwen2VLForConditionalGeneration(config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = Qwen2VLForConditionalGeneration(config)
     setattr(network.config, CONFIG_KEY, True)
     network.generation_config = GenerationConfig(eos_token_id=token("<|im_end|>"), do_sample=False)
     return network

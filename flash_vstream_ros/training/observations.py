@@ -1,4 +1,7 @@
-"""Training images: every possible observation, and the routes between them, rendered once."""
+"""Training images: every observation of the household world, and frames of routes between them, rendered once.
+
+In an observation the robot stands still and sees one corner of a room, with or without a thing and a person.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +32,19 @@ from flash_vstream_ros.demo.world import (
 from flash_vstream_ros.models.household_settings import FRAME_S, SIDE, SLOT_S
 from flash_vstream_ros.models.preprocess import resize
 
-SLOTS = 2  # per observation
-VARIANTS, PERSON_VARIANTS = 12, 4
+SLOTS = 2  # per rendering of an observation
+VARIANTS, PERSON_VARIANTS = 12, 4  # renderings of a corner with a thing: without a person, and with one
+EMPTY_SHARE = 8  # an empty corner counts as often as this many things, with half the renderings of each
 ROUTES = 400  # short patrols from which images between observations are taken
+
+
+class Content(NamedTuple):
+    """What is seen in an observation."""
+
+    room: str
+    corner: int
+    thing: Thing | None
+    person: bool
 
 
 class Label(NamedTuple):
@@ -46,6 +59,9 @@ class Label(NamedTuple):
     from_room: int  # room of the first frame
 
 
+GROUP = Label._fields.index("group")
+
+
 class Observations(NamedTuple):
     """Rendered slots with their labels."""
 
@@ -53,82 +69,109 @@ class Observations(NamedTuple):
     labels: np.ndarray  # [slots, len(Label)] int
 
 
+class _Slot(NamedTuple):
+    frames: list[np.ndarray]  # two of the renderer's size
+    label: Label
+
+
 def render_observations(folder: Path, seed: int, processes: int) -> Observations:
-    """Render the observations of `seed`, or read them from `folder` if they are there."""
+    """Render the observations of `seed`, or read them from `folder` if an earlier run wrote them there."""
     file = folder / f"observations_{seed}.npz"
     if not file.exists():
-        keys = list(_keys())
-        parts = [(seed * 1000 + i, keys[i :: 4 * processes], ROUTES // (4 * processes)) for i in range(4 * processes)]
-        with get_context("fork").Pool(processes) as pool:
-            made = pool.starmap(_render, parts)
         folder.mkdir(parents=True, exist_ok=True)
-        groups = 0
-        for _, labels in made:
-            labels[:, Label._fields.index("group")] += groups
-            groups = labels[:, Label._fields.index("group")].max() + 1
-        np.savez(file, frames=np.concatenate([f for f, _ in made]), labels=np.concatenate([la for _, la in made]))
+        rendered = _render_all(seed, processes)
+        np.savez(file, frames=rendered.frames, labels=rendered.labels)
     stored = np.load(file)
     return Observations(stored["frames"], stored["labels"])
 
 
-def _keys() -> Iterator[tuple[str, int, Thing | None, bool]]:
-    things: list[Thing | None] = [Thing(colour, kind) for colour in COLOURS for kind in KINDS]
-    for room in ROOMS:
-        for corner in (0, 1):
-            for thing in [None] * 8 + things:
-                if thing is None or (*thing, room) not in HELD_OUT:
-                    yield from [(room, corner, thing, False)] * (VARIANTS if thing else max(VARIANTS // 2, 1))
-                    yield from [(room, corner, thing, True)] * (
-                        PERSON_VARIANTS if thing else max(PERSON_VARIANTS // 2, 1)
-                    )
+def _render_all(seed: int, processes: int) -> Observations:
+    contents = list(_contents())
+    parts = 4 * processes  # more than processes, so that none waits long for the last one
+    arguments = [(seed * 1000 + part, contents[part::parts], ROUTES // parts) for part in range(parts)]
+    with get_context("fork").Pool(processes, _use_one_thread) as pool:
+        rendered = pool.starmap(_render, arguments)
+    groups = 0
+    for _, labels in rendered:  # each part counts its groups from 0
+        labels[:, GROUP] += groups
+        groups = labels[:, GROUP].max() + 1
+    return Observations(*(np.concatenate(arrays) for arrays in zip(*rendered, strict=True)))
 
 
-def _render(
-    seed: int, keys: Sequence[tuple[str, int, Thing | None, bool]], routes: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _use_one_thread() -> None:
+    """Set up a child process: there is one for each core."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+
+
+def _contents() -> Iterator[Content]:
+    """Content of each observation to render, without the combinations that training must not show."""
+    things = [Thing(colour, kind) for colour in COLOURS for kind in KINDS]
+    for room in ROOMS:
+        for corner in (0, 1):
+            for thing in (*[None] * EMPTY_SHARE, *things):
+                if thing is not None and (*thing, room) in HELD_OUT:
+                    continue
+                for person, variants in ((False, VARIANTS), (True, PERSON_VARIANTS)):
+                    count = variants if thing else max(variants // 2, 1)
+                    yield from [Content(room, corner, thing, person)] * count
+
+
+def _render(seed: int, contents: Sequence[Content], routes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Frames and labels, as in Observations, of observations with `contents` and of so many `routes`."""
+    slots = [*_observed_slots(seed, contents)]
+    for route in range(routes):
+        slots += _route_slots(seed * 100_000 + route, first_group=len(contents) + len(slots))
+    frames = np.stack([[_small(frame) for frame in slot.frames] for slot in slots])
+    return frames, np.array([slot.label for slot in slots])
+
+
+def _observed_slots(seed: int, contents: Sequence[Content]) -> Iterator[_Slot]:
+    """SLOTS slots of each observation, from one standpoint and in one light; the group is the place in `contents`."""
     rng, renderer = np.random.default_rng(seed), Renderer(seed, CELL, CELLS)
-    slots: list[list[np.ndarray]] = []
-    labels: list[Label] = []
-    for group, (room, corner, thing, person) in enumerate(keys):
+    for group, content in enumerate(contents):
+        room, corner, thing, person = content
         pose = standpoint(room, corner, rng.standard_normal(4).clip(-2, 2))
         items = [item(thing, room, corner)] if thing else []
         light, side, start = rng.uniform(0.9, 1.18), rng.choice([-1, 1]), rng.uniform(0, 600)
         for _ in range(SLOTS):
-            shown = []
+            frames = []
             for t in (start, start + FRAME_S):
                 somebody = person_place(room, corner, side, t) if person else None
                 swayed = pose._replace(yaw=pose.yaw + 0.008 * math.sin(2.1 * t))
-                shown.append(renderer.frame(swayed, items, somebody, light, round(t * 1000)))
-            slots.append(shown)
-            labels.append(_label(room, corner, thing, person, group, room))
+                frames.append(renderer.frame(swayed, items, somebody, light, round(t * 1000)))
+            yield _Slot(frames, Label(*observation_key(content), group, ROOMS.index(room)))
             start += rng.uniform(4, 40)
-    for route in range(routes):
-        world = World(seed * 100_000 + route, minutes=1.5, pace_s=9.0, held_out=False)
-        for k in range(int((world.duration - FRAME_S) / SLOT_S)):
-            t = k * SLOT_S
-            if not any(
-                observation.start <= t and t + FRAME_S <= observation.end
-                for visit in world.visits
-                for observation in visit.observations
-            ):
-                slots.append([world.frame(t), world.frame(t + FRAME_S)])
-                labels.append(_label(world.room(t + FRAME_S), -1, None, False, len(keys) + len(labels), world.room(t)))
-    return np.stack([[_small(frame) for frame in slot] for slot in slots]), np.array(labels)
 
 
-def observation_key(room: str, corner: int, thing: Thing | None, person: bool) -> tuple[int, int, int, int, int]:
-    """Content of an observation: the first five fields of its slots' labels."""
+def _route_slots(seed: int, first_group: int) -> list[_Slot]:
+    """Slots of a short patrol in which the robot observes nothing; each is a group of its own."""
+    world = World(seed, minutes=1.5, pace_s=9.0, held_out=False)
+    slots: list[_Slot] = []
+    for k in range(int((world.duration - FRAME_S) / SLOT_S)):
+        first, second = k * SLOT_S, k * SLOT_S + FRAME_S
+        if not _observes_within(world, first, second):
+            from_room, room = ROOMS.index(world.room(first)), ROOMS.index(world.room(second))
+            label = Label(room, -1, 0, 0, 0, first_group + len(slots), from_room)
+            slots.append(_Slot([world.frame(first), world.frame(second)], label))
+    return slots
+
+
+def _observes_within(world: World, first: float, second: float) -> bool:
+    """Returns True if one observation lasts from `first` to `second`."""
+    observations = (observation for visit in world.visits for observation in visit.observations)
+    return any(observation.start <= first and second <= observation.end for observation in observations)
+
+
+def observation_key(content: Content) -> tuple[int, int, int, int, int]:
+    """The first five fields of the labels of an observation's slots."""
+    room, corner, thing, person = content
     colour = list(COLOURS).index(thing.colour) + 1 if thing else 0
     kind = KINDS.index(thing.kind) + 1 if thing else 0
     return ROOMS.index(room), corner, colour, kind, int(person)
 
 
-def _label(room: str, corner: int, thing: Thing | None, person: bool, group: int, from_room: str) -> Label:
-    return Label(*observation_key(room, corner, thing, person), group, ROOMS.index(from_room))
-
-
 def _small(frame: np.ndarray) -> np.ndarray:
+    """RGB uint8 [height, width, 3] as the model sees it, [SIDE, SIDE, 3]."""
     image = torch.from_numpy(frame).permute(2, 0, 1)[None]
     return resize(image, (SIDE, SIDE))[0].permute(1, 2, 0).byte().numpy()

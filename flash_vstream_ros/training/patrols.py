@@ -15,9 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from flash_vstream_ros.demo.answer_text import patrol_summary
 from flash_vstream_ros.demo.grammar import reworded, spelled
 from flash_vstream_ros.demo.out_of_world import out_of_world
-from flash_vstream_ros.demo.questions import WORDINGS, Question, facts, lately, patrol, questions
+from flash_vstream_ros.demo.past import lately
+from flash_vstream_ros.demo.questions import questions
+from flash_vstream_ros.demo.scoring import Question, facts
+from flash_vstream_ros.demo.wordings import WORDINGS
 from flash_vstream_ros.demo.world import ROOMS, Visit, World
 from flash_vstream_ros.memory.flash_memory import FlashMemory, FlashMemoryConfig
 from flash_vstream_ros.memory.scope import Scope
@@ -27,24 +31,24 @@ from flash_vstream_ros.models.household_settings import FRAME_S, SLOT_S, TRAINED
 
 from .drills import Drill, drills
 from .network import GRID, encode_batch
-from .observations import Label, Observations, observation_key
+from .observations import GROUP, Content, Label, Observations, observation_key
 from .vision import brightness, lit, rows
 
-CSM_SLOTS, CSM_SHARES = (8, 12, 16, 24, 48), (0.4, 0.15, 0.1, 0.1, 0.25)
+CSM_SLOTS, CSM_SHARES = (8, 12, 16, 24, 48), (0.4, 0.15, 0.1, 0.1, 0.25)  # sizes of the memory, how often each
 # Most observations per cluster: routes take clusters too, and what the memory has lost cannot be learned.
-CROWDED = 0.7
-SLOW_SHARE = 0.5
-# Other forms of memory are trained a little too, for a fair comparison.
+MAX_OBSERVATIONS_PER_CLUSTER = 0.7
+SLOW_SHARE = 0.5  # share of patrols that are slow
+# Memories that show key frames or clusters alone are trained a little too, for a fair comparison.
 FORMS, FORM_SHARES = ("Flash", "CSM", "DAM"), (0.8, 0.1, 0.1)
 WINDOW_SHARE, SHORTEST_WINDOW_S = 0.35, 40.0  # share of examples limited to a time window, and its least length
 LONGEST_SUMMARY = 14  # most facts in a summary
-SOON, LATER = 6, 3  # slots of an observation used at first, then one in so many
-SLOW_MIN = 170.0  # of longer patrols, proportionally fewer slots are used
-DRAWS = 2  # of questions per moment
-OUTSIDE = 6  # questions out of the world per moment
+FIRST_SLOTS, THEN_ONE_IN = 6, 3  # all slots of an observation at first, then one in so many
+UNTHINNED_MIN = 170.0  # of patrols longer than this, proportionally fewer slots are used [min]
+QUESTION_DRAWS = 2  # wordings of every question per moment
+OUT_OF_WORLD = 6  # questions out of the world per moment
 OWN_WORDING = 0.25  # share of questions in the wording of WORDINGS; the others are of the grammar
 GLIMPSES = (0.0, 0.25, 0.5)  # shares of visits with a thing that is seen once, for 9 s
-STEREO = 0.15  # share of patrols watched by two cameras that look the same way
+TWO_CAMERAS = 0.15  # share of patrols watched by two cameras that look the same way
 MOMENTS = 32  # examples of a patrol
 SECOND = 1_000_000_000
 
@@ -71,7 +75,10 @@ class Features(NamedTuple):
 
 
 class Composer:
-    """Draws encoded slots for the timetable of a world."""
+    """Draws encoded slots for the timetable of a world.
+
+    `observations`: groups by content; `members`: slots by group; `routes`: slots by the rooms they lead from and to.
+    """
 
     def __init__(self, features: Features, seed: int = 0) -> None:
         self.features, self.rng = features, np.random.default_rng(seed)
@@ -98,13 +105,8 @@ class Composer:
             if position < len(shown) and shown[position][0].start <= t:
                 observation, room = shown[position]
                 if group < 0:
-                    group = int(
-                        self.rng.choice(
-                            self.observations[
-                                observation_key(room, observation.corner, observation.thing, observation.person)
-                            ]
-                        )
-                    )
+                    content = Content(room, observation.corner, observation.thing, observation.person)
+                    group = int(self.rng.choice(self.observations[observation_key(content)]))
                 yield t + FRAME_S, int(self.rng.choice(self.members[group]))
             else:
                 rooms = ROOMS.index(world.room(t)), ROOMS.index(world.room(t + FRAME_S))
@@ -118,12 +120,12 @@ class Composer:
         return int(self.rng.choice(self.members[int(self.rng.choice(self.observations[label[:5]]))]))
 
     def thinned(self, slots: Iterable[tuple[float, int]], one_in: int) -> Iterator[tuple[float, int]]:
-        """The first SOON slots of each observation, then one in so many."""
+        """The first FIRST_SLOTS slots of each observation, then one in so many."""
         group = run = -1
         for stamp, index in slots:
-            shown = int(self.features.labels[index, Label._fields.index("group")])
-            group, run = shown, run + 1 if shown == group else 0
-            if run < SOON or run % one_in == 0:
+            own_group = int(self.features.labels[index, GROUP])
+            group, run = own_group, run + 1 if own_group == group else 0
+            if run < FIRST_SLOTS or run % one_in == 0:
                 yield stamp, index
 
 
@@ -139,7 +141,7 @@ def random_world(rng: np.random.Generator, csm_slots: int, longest_min: float, e
 
     An `eventful` one has at least half of the most observations.
     """
-    most = min(CROWDED * csm_slots, 4 * longest_min)
+    most = min(MAX_OBSERVATIONS_PER_CLUSTER * csm_slots, 4 * longest_min)
     observations = rng.uniform(most / 2 if eventful else 3, most)
     shortest = observations * 15 / 60
     least = shortest * (8 if rng.random() < SLOW_SHARE else 1)
@@ -166,9 +168,9 @@ def patrol_examples(
     form = str(rng.choice(FORMS, p=FORM_SHARES))
     if form == "DAM":
         config = replace(config, dam_slots=config.csm_slots)
-    cameras = ("left", "right") if rng.random() < STEREO else ("camera",)
+    cameras = ("left", "right") if rng.random() < TWO_CAMERAS else ("camera",)
     memory = FlashMemory(config)
-    one_in = max(round((1 if real else LATER) * world.duration / 60 / SLOW_MIN), 1 if real else LATER)
+    one_in = max(round((1 if real else THEN_ONE_IN) * world.duration / 60 / UNTHINNED_MIN), 1 if real else THEN_ONE_IN)
     for stamp, index in composer.thinned(composer.slots(world, world.duration), one_in):
         while stops and stops[0] < stamp:
             stop = stops.pop(0)
@@ -209,9 +211,9 @@ def _example(memory: FlashMemory, world: World, now: float, form: str, rng: np.r
         ),
         snapshot.text_slots,
         [
-            *(worded(question, rng) for _ in range(DRAWS) for question in questions(visits, now, rng)),
+            *(worded(question, rng) for _ in range(QUESTION_DRAWS) for question in questions(visits, now, rng)),
             *(worded(question, rng) for question in _summaries(visits, now, 4 if window < now else 1, rng)),
-            *(_spelled(out_of_world(rng), rng) for _ in range(OUTSIDE)),
+            *(_spelled(out_of_world(rng), rng) for _ in range(OUT_OF_WORLD)),
         ],
         drills(visits, now, rng),
     )
@@ -228,7 +230,7 @@ def _spelled(question: Question, rng: np.random.Generator) -> Question:
 
 def _summaries(visits: Sequence[Visit], now: float, count: int, rng: np.random.Generator) -> list[Question]:
     """Questions for a summary, more often than `questions` has them."""
-    truth = patrol(visits, 0.0, now)
+    truth = patrol_summary(visits, 0.0, now)
     wordings = rng.permutation(WORDINGS["patrol"])[:count] if len(facts(truth)) <= LONGEST_SUMMARY else ()
     return [Question("patrol", str(text), truth, None, False, form="patrol") for text in wordings]
 
@@ -237,7 +239,7 @@ def _summaries(visits: Sequence[Visit], now: float, count: int, rng: np.random.G
 def encode_observations(network: Any, observations: Observations, seed: int) -> Features:
     """Encode all observations by the vision tower; slots of one observation have the same random brightness."""
     visual, device = network.model.visual, network.device
-    groups = observations.labels[:, Label._fields.index("group")]
+    groups = observations.labels[:, GROUP]
     factors = brightness(int(groups.max()) + 1, np.random.default_rng(seed))[groups]
     low, detail = [], []
     for chosen in np.array_split(np.arange(len(groups)), max(len(groups) // 64, 1)):

@@ -66,7 +66,7 @@ def _visual_tokens(example: Example) -> int:
 
 
 def _make(make: Callable[[int], Iterator[Example]], patrol: int, queue: Any) -> None:
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # of this child process; the other cores compute gradients
     while True:
         packed = [
             tuple(part.numpy() if isinstance(part, Tensor) else part for part in example)

@@ -24,7 +24,7 @@ from .calibration import calibrate
 from .curves import draw_curves
 from .language import Batcher, answers_right, loss_and_hits
 from .network import household_network, household_tokenizer
-from .observations import render_observations
+from .observations import Observations, render_observations
 from .optimisers import kernel_beside_bfloat16, optimisers
 from .patrols import Composer, Example, Features, encode_observations, patrol_examples
 from .plan import Plan
@@ -34,9 +34,10 @@ from .vision import train_vision
 SAVE_EVERY_S = 120.0
 REPORT_STEPS = 50
 HELD_OUT_PATROLS = 10**9  # number of the first patrol that is never trained on
+RATE_WARM_UP_STEPS, LEAST_RATE_FACTOR = 200, 0.01
 
 
-@dataclass
+@dataclass(frozen=True)
 class Progress:
     """Progress of a stage: `done` of `steps`."""
 
@@ -47,9 +48,16 @@ class Progress:
     accuracy: float  # of whole answers; NaN if the stage has none
 
 
-def train(plan: Plan, folder: Path, device: torch.device, report: Callable[[Progress], None]) -> Path:
+def train(
+    plan: Plan,
+    folder: Path,
+    device: torch.device,
+    report: Callable[[Progress], None],
+    set_threads: Callable[[int], None] = lambda count: None,
+) -> Path:
     """Train in `folder`, resuming a run there; returns the folder of the finished model.
 
+    `set_threads` limits PyTorch's CPU threads in the thread that calls it; each thread that computes gradients does so.
     Raises ValueError if the folder has a run with other settings, or if PyTorch is too old.
     """
     if not hasattr(torch.optim, "Muon"):
@@ -57,51 +65,63 @@ def train(plan: Plan, folder: Path, device: torch.device, report: Callable[[Prog
     folder.mkdir(parents=True, exist_ok=True)
     state = _State.load(folder, plan)
     tokenizer = household_tokenizer()
-    torch.manual_seed(plan.seed)
-    network = household_network(tokenizer).to(device)
+    network = household_network(tokenizer, plan.seed).to(device)
     observations = render_observations(folder, plan.seed, os.cpu_count() or 1)
     if state.vision is None:
-
-        def report_vision(step: int, loss: float) -> None:
-            state.note("vision", step, loss)
-            report(Progress("vision", step, plan.vision_steps, loss, float("nan")))
-
-        def store(unfinished: dict[str, Any]) -> None:
-            if state.save_due():
-                state.unfinished_vision = unfinished
-                state.save()
-
-        state.scores = train_vision(
-            network,
-            observations,
-            plan.vision_steps,
-            plan.seed,
-            device,
-            report_vision,
-            state.unfinished_vision,
-            store,
-        )
-        state.vision, state.unfinished_vision = network.model.visual.state_dict(), None
-        state.save()
+        _train_vision(plan, network, observations, state, report)
     network.model.visual.load_state_dict(state.vision)
     network.model.visual.requires_grad_(False)
     features = encode_observations(network, observations, plan.seed)
     with use_kernel(network.config.text_config, kernel_beside_bfloat16(device)):
-        _train_language(plan, network, tokenizer, state, features, report)
+        _train_language(plan, network, tokenizer, state, features, report, set_threads)
     batcher = Batcher(network, tokenizer, ChatPrompt.of(tokenizer))
-    held_out = (
-        example
-        for patrol in range(plan.calibration)
-        for example in patrol_examples(
-            Composer(features), (plan.seed, HELD_OUT_PATROLS + patrol), plan.longest_min, real=True, moments=2
-        )
+    state.calibration = calibrate(
+        network.eval(), batcher, _held_out_examples(plan, features), plan.questions, plan.seed
     )
-    state.calibration = calibrate(network.eval(), batcher, held_out, plan.questions, plan.seed)
     return _finish(folder, network, tokenizer, state)
 
 
+def _held_out_examples(plan: Plan, features: Features) -> Iterator[Example]:
+    """Examples of patrols that are never trained on, with the memory of the node."""
+    for patrol in range(plan.calibration):
+        seed = (plan.seed, HELD_OUT_PATROLS + patrol)
+        yield from patrol_examples(Composer(features), seed, plan.longest_min, real=True, moments=2)
+
+
+def _train_vision(
+    plan: Plan, network: Any, observations: Observations, state: _State, report: Callable[[Progress], None]
+) -> None:
+    def report_vision(step: int, loss: float) -> None:
+        state.note("vision", step, loss)
+        report(Progress("vision", step, plan.vision_steps, loss, float("nan")))
+
+    def store(unfinished: dict[str, Any]) -> None:
+        if state.save_due():
+            state.unfinished_vision = unfinished
+            state.save()
+
+    state.scores = train_vision(
+        network,
+        observations,
+        plan.vision_steps,
+        plan.seed,
+        network.device,
+        report_vision,
+        state.unfinished_vision,
+        store,
+    )
+    state.vision, state.unfinished_vision = network.model.visual.state_dict(), None
+    state.save()
+
+
 def _train_language(
-    plan: Plan, network: Any, tokenizer: Any, state: _State, features: Features, report: Callable[[Progress], None]
+    plan: Plan,
+    network: Any,
+    tokenizer: Any,
+    state: _State,
+    features: Features,
+    report: Callable[[Progress], None],
+    set_threads: Callable[[int], None],
 ) -> None:
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     learners = optimisers(network, plan.matrix_rate, plan.language_rate)
@@ -118,7 +138,6 @@ def _train_language(
         return patrol_examples(composer, (plan.seed, number), plan.longest_min, real=number >= first_cooling)
 
     def gradients(chosen: list[Example], seed: int) -> tuple[tuple[Tensor, ...], float, int, int]:
-        torch.set_num_threads(threads)
         batch = batcher(chosen, plan.questions, np.random.default_rng(seed))
         with torch.autocast(network.device.type, torch.bfloat16):
             loss, hits = loss_and_hits(network, batch)
@@ -129,7 +148,7 @@ def _train_language(
     losses: list[float] = []
     right = asked = 0
     threads = max(torch.get_num_threads() // plan.parts, 1)
-    workers = ThreadPoolExecutor(plan.parts)
+    workers = ThreadPoolExecutor(plan.parts, "gradients", set_threads, (threads,))
     try:
         while state.step < plan.language_steps:
             for learner, rate in zip(learners, (plan.matrix_rate, plan.language_rate), strict=True):
@@ -163,7 +182,8 @@ def _train_language(
 
 def _rate_factor(plan: Plan, step: int) -> float:
     """Factor of the learning rate: linear warm-up, constant, linear decay."""
-    return min((step + 1) / 200, 1.0, max((plan.language_steps - step) / plan.cooling_steps, 0.01))
+    decay = (plan.language_steps - step) / plan.cooling_steps
+    return min((step + 1) / RATE_WARM_UP_STEPS, 1.0, max(decay, LEAST_RATE_FACTOR))
 
 
 class _State:
@@ -192,7 +212,9 @@ class _State:
                 f"{name} {state.plan[name]}" for name, value in asdict(plan).items() if state.plan[name] != value
             ]
             if changed:
-                raise ValueError(f"{state.file} was begun with {', '.join(changed)}: use another folder, or the same.")
+                raise ValueError(
+                    f"{state.file} was begun with {', '.join(changed)}: give the same settings, or another folder."
+                )
         state.plan, state.saved = asdict(plan), time.monotonic()
         return state
 

@@ -15,7 +15,7 @@ from flash_vstream_ros.demo.world import COLOURS, KINDS, ROOMS
 from flash_vstream_ros.models.preprocess import POOL, normalise, patchify
 
 from .network import encode_batch
-from .observations import Label, Observations
+from .observations import GROUP, Label, Observations
 
 TARGETS = {
     "room": len(ROOMS),
@@ -85,7 +85,10 @@ def train_vision(
 
     `store` receives the state every REPORT_STEPS steps; `stored` is such a state, from which the training continues.
     """
-    visual, heads = network.model.visual, Heads(network.config.text_config.hidden_size).to(device)
+    visual = network.model.visual
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        heads = Heads(network.config.text_config.hidden_size).to(device)
     parameters = [*visual.parameters(), *heads.parameters()]
     optimiser = torch.optim.AdamW(parameters, RATE, betas=(0.9, 0.98), weight_decay=0.01)
     begin = 0
@@ -95,7 +98,7 @@ def train_vision(
         optimiser.load_state_dict(stored["optimiser"])
         begin = stored["step"]
     everything = targets(observations.labels)
-    held_out = observations.labels[:, Label._fields.index("group")] % 20 == 0
+    held_out = observations.labels[:, GROUP] % 20 == 0
     on_route = observations.labels[:, Label._fields.index("corner")] < 0
     train, routes = np.flatnonzero(~held_out & ~on_route), np.flatnonzero(~held_out & on_route)
     losses = []
