@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from forked_program import ForkedProgram
 
 from flash_vstream_ros.client import AskClient
 from flash_vstream_ros.ros import DurabilityPolicy, QoSProfile
@@ -35,7 +36,10 @@ def new_namespace() -> str:
 
 
 class NodeProcess:
-    """`flash-vstream-ros node` with its log in a file, by default in a new namespace; ended by Ctrl-C."""
+    """`flash-vstream-ros node` with its log in a file, by default in a new namespace; ended by Ctrl-C.
+
+    A forked one starts sooner, but is blind to environment variables that libraries read when they are imported.
+    """
 
     def __init__(
         self,
@@ -44,19 +48,15 @@ class NodeProcess:
         model: str = "tiny-random",
         small: bool = True,
         namespace: str | None = None,
+        forked: bool = True,
     ) -> None:
         self.namespace = new_namespace() if namespace is None else namespace
         if self.namespace:
             ros_args = ["-r", f"__ns:={self.namespace}", *ros_args]
         self._log = folder / f"node-{time.monotonic_ns()}.log"
-        command = [sys.executable, "-m", "flash_vstream_ros.cli", "node", "--model", model, "--ros-args"]
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [*command, *(SMALL if small else []), *ros_args],
-                stdout=log,
-                stderr=log,
-                env={**os.environ, "PYTHONFAULTHANDLER": "1"},
-            )
+        command = ["node", "--model", model, "--ros-args", *(SMALL if small else []), *ros_args]
+        self._log.touch()
+        self.process = ForkedProgram(command, self._log) if forked else _started(command, self._log)
 
     @property
     def log(self) -> str:
@@ -80,6 +80,16 @@ class NodeProcess:
         """Ctrl-C; the exit status."""
         self.process.send_signal(signal_number)
         return self.process.wait(20)
+
+
+def _started(arguments: Sequence[str], output: Path) -> subprocess.Popen[bytes]:
+    with output.open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "flash_vstream_ros.cli", *arguments],
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "PYTHONFAULTHANDLER": "1"},
+        )
 
 
 class Robot(AskClient):

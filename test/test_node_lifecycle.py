@@ -376,7 +376,7 @@ def test_a_signal_ends_a_node_whose_model_is_still_being_fetched(
         monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
         monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "600")
         monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-        with NodeProcess(tmp_path, model="someone/something", namespace=space) as node:
+        with NodeProcess(tmp_path, model="someone/something", namespace=space, forked=False) as node:
             robot.wait_for(lambda: robot.status is not None, START_S)
             robot.wait_for(asked, START_S)
             robot.wait_for(lambda: robot.status is not None and robot.status.state == MemoryStatus.LOADING)
