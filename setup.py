@@ -15,8 +15,6 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     author="flash_vstream_ros maintainers",
-    author_email="maintainers@flash-vstream-ros.org",
-    url="https://github.com/flash-vstream-ros/flash_vstream_ros",
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),

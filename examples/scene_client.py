@@ -4,6 +4,7 @@ import sys
 
 import rclpy
 from rclpy.node import Node
+from rclpy.utilities import remove_ros_args
 
 from flash_vstream_ros.srv import AskScene
 
@@ -27,7 +28,7 @@ class SceneClient(Node):
 def main() -> int:
     rclpy.init()
     try:
-        reply = SceneClient().ask(" ".join(sys.argv[1:]) or "What do you see?")
+        reply = SceneClient().ask(" ".join(remove_ros_args(sys.argv)[1:]) or "What do you see?")
     except TimeoutError as error:
         print(error, file=sys.stderr)
         return 1

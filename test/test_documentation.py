@@ -36,6 +36,9 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     built = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=120, check=False)
     assert built.returncode == 0, built.stdout + built.stderr
     assert (tmp_path / "site" / "quick_start" / "index.html").is_file()
+    tutorial = (tmp_path / "site" / "tutorials" / "ask_from_your_node" / "index.html").read_text(encoding="utf-8")
+    assert "call_async" in tutorial, "the Python example is not in its page"
+    assert "async_send_request" in tutorial, "the C++ example is not in its page"
 
 
 def test_every_page_is_in_the_navigation() -> None:
