@@ -201,7 +201,9 @@ def test_a_second_look_stays_in_its_budget_and_shows_the_first_entries_first() -
     assert sum(entry.weight for entry in looked.entries) == heaviest.weight
     assert min(entry.first_ns for entry in looked.entries) == heaviest.first_ns
     assert looked.csm_times.tolist() == sorted(looked.csm_times.tolist())
-    assert memory.second_look([replace(heaviest, first_ns=1)], 100).empty
+    grown = replace(heaviest, weight=heaviest.weight + 1, last_ns=heaviest.last_ns + 1)
+    assert same(memory.second_look([grown], 100), looked), "the memory has changed since the first look"
+    assert memory.second_look([replace(grown, thumbnail_ns=1)], 100).empty
     assert FlashMemory(SMALL).second_look([heaviest], 100).empty
     by_key_frame = memory.second_look(snapshot.entries[:1], 100)
     assert shown(snapshot)[0] * PERIOD + START >= by_key_frame.first_ns

@@ -29,6 +29,8 @@ class EngineConfig:
     max_new_tokens: int = 128
     max_question_chars: int = 4096
     evidence: int = 3  # entries named as evidence of an answer
+    # Visual tokens of a second look, as a share of those of the whole memory; hierarchical memories only. 0: none.
+    second_look: float = 0.0
     instruction: str = INSTRUCTION
     prefix_cache: PrefixCacheConfig = field(default_factory=PrefixCacheConfig)
     warm_up: bool = False  # encode and answer once on a scratch memory before the engine is ready

@@ -27,12 +27,21 @@ class PromptIds(NamedTuple):
     rope_delta: int
 
 
-def visual_ids(dam_times: Tensor, csm_times: Tensor, dam_grid: MergedGrid, csm_grid: MergedGrid, start: int) -> Tensor:
+def visual_ids(
+    dam_times: Tensor,
+    csm_times: Tensor,
+    dam_grid: MergedGrid,
+    csm_grid: MergedGrid,
+    start: int,
+    csm_start: int | None = None,
+) -> Tensor:
     """Ids [3, visual_tokens] (int64, on the CPU) of the tokens [DAM, CSM], preceded by `start` tokens.
 
-    Times, [dam_slots] and [csm_slots], are in slots since the origin and are rounded half to even.
+    Times, [dam_slots] and [csm_slots], are in slots since the origin and are rounded half to even. `csm_start` is the
+    id of time 0 of CSM, where it does not follow the DAM that is given.
     """
-    csm_start = start + len(dam_times) * dam_grid.rows * dam_grid.columns
+    if csm_start is None:
+        csm_start = start + len(dam_times) * dam_grid.rows * dam_grid.columns
     return torch.cat([_block_ids(dam_times, dam_grid, start), _block_ids(csm_times, csm_grid, csm_start)], dim=1)
 
 

@@ -23,7 +23,7 @@ from .shown import ShownMemory
 from .slot import Extension, Grid, MemoryEntry, MemorySnapshot, Slot, empty_snapshot
 from .slot_checks import check_extension, check_slot
 from .snapshots import snapshot_after, snapshot_of
-from .time_ids import MemoryClock, memory_clock
+from .time_ids import MemoryClock
 
 
 class FlashMemory(Memory):
@@ -59,11 +59,6 @@ class FlashMemory(Memory):
     def version(self) -> tuple[int, FlashMemoryConfig, int]:
         """Equal versions give equal snapshots. A further slot changes only the last part."""
         return self.revision, self.config, self.slots_seen
-
-    @property
-    def clock(self) -> MemoryClock:
-        """The clock of a snapshot taken now."""
-        return memory_clock(self.parts, self.config)
 
     @property
     def entries(self) -> int:
@@ -150,14 +145,22 @@ class FlashMemory(Memory):
         return snapshot_after(self._contents, clock, count) if self._contents else empty_snapshot()
 
     @torch.no_grad()
-    def second_look(self, entries: Sequence[MemoryEntry], tokens: int, scope: Scope = EVERYTHING) -> MemorySnapshot:
+    def second_look(
+        self,
+        entries: Sequence[MemoryEntry],
+        tokens: int,
+        scope: Scope = EVERYTHING,
+        clock: MemoryClock | None = None,
+    ) -> MemorySnapshot:
         """The stored clusters behind `entries` of `snapshot(scope)`, to be read after it, in at most `tokens` tokens.
 
-        The first entries come first. A published memory stores nothing behind its clusters but exemplars.
+        The first entries come first. Timed by `clock`, that of the snapshot, or by the present one. A published memory
+        stores nothing behind its clusters but exemplars.
         """
         if self._contents is None:
             return empty_snapshot(self.config.slot_period_ns * 1e-9)
-        return second_look(self._contents, self._shown_in(scope), entries, tokens, self.config)
+        shown = self._shown_in(scope)
+        return second_look(self._contents, shown, entries, tokens, self.config, clock or self.clock)
 
     def is_covered_by(self, scope: Scope = EVERYTHING) -> bool:
         """Returns True if `scope` selects everything stored."""

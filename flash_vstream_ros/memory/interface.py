@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from .config import FlashMemoryConfig
 from .scope import EVERYTHING, Scope
-from .slot import Extension, MemoryEntry, MemorySnapshot, Slot
-from .time_ids import Timed
+from .slot import Extension, MemoryEntry, MemorySnapshot, Slot, empty_snapshot
+from .time_ids import MemoryClock, Timed, memory_clock
 
 
 class Forgotten(NamedTuple):
@@ -105,6 +105,20 @@ class Memory(ABC):
     @abstractmethod
     def snapshot(self, scope: Scope = EVERYTHING) -> MemorySnapshot:
         """Copy of the part in `scope`. A slot is included if it reaches into the interval."""
+
+    def second_look(
+        self, entries: Sequence[MemoryEntry], tokens: int, scope: Scope = EVERYTHING, clock: MemoryClock | None = None
+    ) -> MemorySnapshot:
+        """What is stored behind `entries` of `snapshot(scope)` and is not shown, at most `tokens` visual tokens.
+
+        Timed by `clock`, that of the snapshot. Empty for a memory that shows all it stores.
+        """
+        return empty_snapshot()
+
+    @property
+    def clock(self) -> MemoryClock:
+        """The clock of a snapshot taken now."""
+        return memory_clock(self.parts, self.config)
 
     @abstractmethod
     def list_entries(self, scope: Scope = EVERYTHING) -> tuple[MemoryEntry, ...]:

@@ -21,7 +21,7 @@ def snapshot_of(contents: MemoryContents, shown: ShownMemory, config: FlashMemor
     clusters = [cluster for cluster, _ in shown.clusters]
     slots, clock = sum(cluster.slots for cluster in clusters), memory_clock(contents.clusters.values(), config)
     maps = [shown_map(contents, each) for each in shown.clusters]
-    return snapshot_from(contents, shown.dam, clusters, maps, config, slots, text_slots(clock, slots, config))
+    return snapshot_from(contents, shown.dam, clusters, maps, config, clock, slots, text_slots(clock, slots, config))
 
 
 def snapshot_from(
@@ -30,13 +30,16 @@ def snapshot_from(
     clusters: Sequence[Cluster],
     maps: Sequence[Tensor],
     config: FlashMemoryConfig,
+    clock: MemoryClock,
     slots_seen: int,
     text_slots: int,
 ) -> MemorySnapshot:
-    """Copy of these exemplars and clusters; `maps` are those of the clusters, [low_patches * dim] each, float32."""
+    """Copy of these exemplars and clusters, timed by `clock`.
+
+    `maps` are those of the clusters, [low_patches * dim] each, float32.
+    """
     low, centroids = contents.pool.low, contents.ward.centroids
     flat = torch.stack(list(maps)) if maps else centroids[:0]
-    clock = memory_clock(contents.clusters.values(), config)
     return MemorySnapshot(
         dam=contents.pool.details(dam),
         dam_times=clock.of((exemplar.time_ns, 1) for exemplar in dam),

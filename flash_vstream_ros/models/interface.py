@@ -180,6 +180,14 @@ class VisionLanguageModel(Protocol):
         """Greedy answer; ValueError for an empty snapshot or one of another shape than was encoded."""
         ...
 
+    def look_again(self, generation: Generation, details: MemorySnapshot) -> bool:
+        """Put `details` between the memory and the question of a prompt that is prefilled; the question is read anew.
+
+        `generation`, of this model or of its prefix cache, has generated nothing yet. Its attention is then on the
+        entries of `details` too, after those before. Returns False, and changes nothing, where the model cannot.
+        """
+        ...
+
     def tokens(self, snapshot: MemorySnapshot) -> int:
         """Number of visual tokens that the snapshot puts into the prompt."""
         ...

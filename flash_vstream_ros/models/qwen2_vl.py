@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from flash_vstream_ros.memory.am_rope import MergedGrid, prompt_ids, visual_ids
@@ -16,9 +18,9 @@ from flash_vstream_ros.memory.slot import MemorySnapshot
 
 from .ages import AgeIds, age_ids, ages, no_age_ids, with_ages
 from .decoding.greedy import GreedyGeneration, Prefill, Vocabulary
-from .decoding.language_model import language_device
+from .decoding.language_model import embed_text, language_device
 from .decoding.prefix_cache import TextPrefixCache
-from .interface import Grid
+from .interface import Generation, Grid
 from .model_kind import ModelKind
 from .preprocess import CLIP, MAX_PIXELS, MIN_PIXELS, POOL, PixelScale, Preprocessor, quick_resize, side_stream
 from .prompt import INSTRUCTION, TURN_END, ChatPrompt, plain_ids
@@ -114,8 +116,18 @@ class Qwen2VL(Prompted[ChatPrompt]):
             self._vocabulary,
             prompt=lambda: self._prompt,
             visual=self._prefill,
-            details=partial(detail_tokens, self.network),
+            further=self._further,
         )
+
+    @torch.inference_mode()
+    def look_again(self, generation: Generation, details: MemorySnapshot) -> bool:
+        """Put `details` between the memory and the question of a prefilled prompt, whose memory stays in the KV cache.
+
+        The attention of `generation` is then on the entries of `details` too, after those before.
+        """
+        assert isinstance(generation, GreedyGeneration)
+        generation.continue_with(with_text(self.network, self._further(generation.prompt, details)))
+        return True
 
     def tokens(self, snapshot: MemorySnapshot) -> int:
         """Number of visual tokens that the snapshot puts into the prompt."""
@@ -150,17 +162,19 @@ class Qwen2VL(Prompted[ChatPrompt]):
         """The prompt: text tokens, what the snapshot shows, text tokens."""
         return prefill(self.network, snapshot, before, after, self.age_ids)
 
+    def _further(self, prompt: Prefill, snapshot: MemorySnapshot) -> Prefill:
+        """What the snapshot shows, without text, to be read after the memory of `prompt`."""
+        return further_entries(self.network, prompt, snapshot, self.age_ids)
+
 
 @torch.inference_mode()
 def prefill(
     network: Any, snapshot: MemorySnapshot, before: Sequence[int], after: Sequence[int], age_ids: AgeIds = no_age_ids
 ) -> Prefill:
     """The prompt `before`, [DAM, CSM], `after`, at AM-RoPE ids, each entry after its age tokens."""
-    visual, (dam_grid, csm_grid) = merge_memory(network, snapshot), _merged_grids(network, snapshot)
-    embed, merge = network.get_input_embeddings(), network.config.vision_config.spatial_merge_size
-    device = language_device(network)
+    dam_grid, csm_grid = _merged_grids(network, snapshot)
+    embed, device = network.get_input_embeddings(), language_device(network)
     texts = [embed(torch.tensor(ids, dtype=torch.long, device=device)) for ids in (before, after)]
-    counts, words = _entry_tokens(snapshot, merge), [age_ids(age) for age in ages(snapshot)]
     ids, rope_delta = prompt_ids(
         len(before),
         len(after),
@@ -170,29 +184,64 @@ def prefill(
         csm_grid,
         snapshot.text_slots,
     )
-    length = len(before) + len(visual) + len(after)
-    if ids.shape[1] != length:
-        raise ValueError(f"The snapshot's {len(visual)} visual tokens do not come from slots of {snapshot.grid}.")
-    text, index = (part.to(device) for part in with_ages(counts, words))
-    memory = torch.where((text < 0)[:, None], visual[index], embed(text.clamp(min=0)))
-    start, end = len(before), len(before) + len(visual)
-    places = torch.cat([ids[:, :start], ids[:, start:end][:, index.cpu()], ids[:, end:]], dim=1)
+    start, end = len(before), ids.shape[1] - len(after)
+    memory, memory_ids, counts = _aged_entries(network, snapshot, ids[:, start:end], age_ids)
     return Prefill(
         embeds=torch.cat([texts[0], memory, texts[1]])[None],
-        ids=places[:, None].to(device),
-        next_id=length + rope_delta,
-        visual_start=len(before),
-        entry_tokens=tuple(count + len(word) for count, word in zip(counts, words, strict=True)),
+        ids=torch.cat([ids[:, :start], memory_ids, ids[:, end:]], dim=1)[:, None].to(device),
+        next_id=ids.shape[1] + rope_delta,
+        visual_start=start,
+        entry_tokens=counts,
+        text=tuple(after),
+        csm_start=start + len(snapshot.dam) * dam_grid.rows * dam_grid.columns,
     )
 
 
 @torch.inference_mode()
-def detail_tokens(network: Any, snapshot: MemorySnapshot, start: int) -> tuple[Tensor, Tensor]:
-    """DAM's embeddings [1, tokens, width] and AM-RoPE ids [3, 1, tokens], as if `start` tokens stood before them."""
-    dam_grid, csm_grid = _merged_grids(network, snapshot)
-    ids = visual_ids(snapshot.dam_times, snapshot.csm_times[:0], dam_grid, csm_grid, start)
-    device = language_device(network)
-    return snapshot.dam.to(device, network.dtype).flatten(0, 1)[None], ids[:, None].to(device)
+def further_entries(network: Any, prompt: Prefill, snapshot: MemorySnapshot, age_ids: AgeIds = no_age_ids) -> Prefill:
+    """[DAM, CSM] of `snapshot` to be read after the memory of `prompt`, in its clock, each after its age tokens.
+
+    Text keeps its position ids.
+    """
+    ids = visual_ids(
+        snapshot.dam_times,
+        snapshot.csm_times,
+        *_merged_grids(network, snapshot),
+        prompt.visual_start,
+        prompt.csm_start,
+    )
+    embeds, ids, counts = _aged_entries(network, snapshot, ids, age_ids)
+    return replace(
+        prompt,
+        embeds=embeds[None],
+        ids=ids[:, None].to(embeds.device),
+        entry_tokens=prompt.entry_tokens + counts,
+    )
+
+
+def with_text(network: Any, prompt: Prefill) -> Prefill:
+    """`prompt`, followed by its text."""
+    embeds, ids = embed_text(network, prompt.text, prompt.text_id)
+    embeds = F.pad(embeds, (0, prompt.embeds.shape[2] - embeds.shape[2]))
+    return replace(prompt, embeds=torch.cat([prompt.embeds, embeds], dim=1), ids=torch.cat([prompt.ids, ids], dim=2))
+
+
+def _aged_entries(
+    network: Any, snapshot: MemorySnapshot, ids: Tensor, age_ids: AgeIds
+) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+    """Embeddings [tokens, width], ids [3, tokens] and tokens of each entry, its age tokens before its visual ones.
+
+    `ids` [3, visual_tokens] are those of the visual tokens.
+    """
+    visual, embed = merge_memory(network, snapshot), network.get_input_embeddings()
+    if ids.shape[1] != len(visual):
+        raise ValueError(f"The snapshot's {len(visual)} visual tokens do not come from slots of {snapshot.grid}.")
+    counts = _entry_tokens(snapshot, network.config.vision_config.spatial_merge_size)
+    words = [age_ids(age) for age in ages(snapshot)]
+    text, index = (part.to(visual.device) for part in with_ages(counts, words))
+    embeds = torch.where((text < 0)[:, None], visual[index], embed(text.clamp(min=0)))
+    totals = tuple(count + len(word) for count, word in zip(counts, words, strict=True))
+    return embeds, ids[:, index.cpu()], totals
 
 
 def merge_memory(network: Any, snapshot: MemorySnapshot) -> Tensor:

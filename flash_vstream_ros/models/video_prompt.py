@@ -7,6 +7,7 @@ DAM and has no CSM is then an ordinary video, and the answer equals that of tran
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -33,9 +34,9 @@ class Video(NamedTuple):
 Piece = Sequence[int] | Video  # part of a prompt: text tokens, or a video
 
 
-def position_ids(pieces: Sequence[Piece]) -> Tensor:
-    """M-RoPE ids [3, length]: every piece starts after the largest id before it, as in training."""
-    ids, start, never = [], 0, torch.empty(0)
+def position_ids(pieces: Sequence[Piece], start: int = 0) -> Tensor:
+    """M-RoPE ids [3, length] from `start` on: every piece starts after the largest id before it, as in training."""
+    ids, never = [], torch.empty(0)
     for piece in pieces:
         if isinstance(piece, Video):
             ids.append(visual_ids(piece.times, never, piece.grid, piece.grid, start))
@@ -62,7 +63,27 @@ class VideoPrompted(Qwen2VL):
             next_id=int(ids[0, -1]) + 1,
             visual_start=len(before),
             entry_tokens=self._entry_tokens(snapshot),
+            text=tuple(after),
         )
+
+    @torch.inference_mode()
+    def _further(self, prompt: Prefill, snapshot: MemorySnapshot) -> Prefill:
+        """What the snapshot shows, as further videos behind those of `prompt`; text starts after them."""
+        pieces = [*self._separator(), *self._pieces(snapshot)]
+        embeds, ids = self._embed(pieces), position_ids(pieces, prompt.text_id)
+        first, *others = self._entry_tokens(snapshot)
+        first += sum(map(len, self._separator()))
+        return replace(
+            prompt,
+            embeds=embeds[None],
+            ids=ids[:, None].to(self.device),
+            next_id=int(ids.max()) + 1 + len(prompt.text),
+            entry_tokens=(*prompt.entry_tokens, first, *others),
+        )
+
+    def _separator(self) -> tuple[tuple[int, ...], ...]:
+        """Text pieces between two groups of `_pieces`."""
+        return ()
 
     def _pieces(self, snapshot: MemorySnapshot) -> Iterator[Piece]:
         """Pieces from the start of the first video to the end of the last."""
@@ -119,9 +140,12 @@ class VideoPromptedQwen2(VideoPrompted):
         if len(dam):
             yield Video(dam.flatten(0, 1), (snapshot.dam_times.round() * interval).floor(), dam_grid)
         if len(dam) and len(csm):
-            yield (self._token(VISION_END), self._token(VISION_START))
+            yield from self._separator()
         if len(csm):
             yield Video(csm.flatten(0, 1), (snapshot.csm_times.round() * interval).floor(), csm_grid)
+
+    def _separator(self) -> tuple[tuple[int, ...], ...]:
+        return ((self._token(VISION_END), self._token(VISION_START)),)
 
     def _entry_tokens(self, snapshot: MemorySnapshot) -> tuple[int, ...]:
         dam_grid, csm_grid = (grid.rows * grid.columns for grid in self._grids(snapshot.grid))

@@ -290,6 +290,14 @@ PARAMETERS = (
     ),
     ParameterSpec("question.evidence", 3, "Memory entries returned as evidence [entries]", (0, 64), live=True),
     ParameterSpec(
+        "question.second_look",
+        0.0,
+        "Second look of a question: the stored clusters behind the entries that it attends to most are added to its "
+        "prompt, as a share of the visual tokens of the whole memory; for memory.retention hierarchical; 0: none",
+        (0.0, 0.25),
+        live=True,
+    ),
+    ParameterSpec(
         "prefix_cache.max_lag_s",
         0.0,
         "How far the prefix cache may lag behind the newest slot when it answers a question; 0: newer slots are "

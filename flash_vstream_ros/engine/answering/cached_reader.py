@@ -16,6 +16,7 @@ import torch
 from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.memory.flash_memory import FlashMemory
+from flash_vstream_ros.memory.scope import EVERYTHING
 from flash_vstream_ros.memory.slot import MemorySnapshot
 from flash_vstream_ros.memory.time_ids import MemoryClock
 from flash_vstream_ros.models.interface import PrefixCache
@@ -85,6 +86,8 @@ class CachedReader(UncachedReader):
         return PreparedAnswer(
             replace(cached.snapshot, entries=cached.snapshot.entries + tail),
             generation,
+            EVERYTHING,
+            cached.clock,
             memory_tokens=cached.tokens + (self._model.tokens(newer) if newer else 0),
             cached_tokens=cached_tokens,
             lag_slots=self._memory.slots_seen - cached.slots_seen - len(tail),

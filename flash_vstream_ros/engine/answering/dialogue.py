@@ -28,6 +28,7 @@ class _ActiveAnswer:
     prepared: PreparedAnswer
     draft: Answer
     pieces: list[str]
+    second_look_tokens: int = 0  # that a second look may add; 0: there is none, or it was taken
     log_probabilities: list[float] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
@@ -66,6 +67,7 @@ class Dialogue:
         """Adopt new limits; the length of an answer changes at the next question."""
         self._max_new_tokens = config.max_new_tokens
         self._evidence = config.evidence
+        self._second_look = config.second_look
 
     @property
     def busy(self) -> bool:
@@ -128,22 +130,13 @@ class Dialogue:
         if prepared is None:
             self._finish(request, ErrorCode.NO_FRAMES, self._no_frames_reason(request))
             return
-        snapshot = prepared.snapshot
+        memory = self._memory
         self._active = _ActiveAnswer(
             request,
             prepared,
-            Answer(
-                model_kind=self._model.kind,
-                cameras=snapshot.cameras,
-                covered_since_ns=snapshot.first_ns,
-                covered_until_ns=snapshot.last_ns,
-                frame_id=max(snapshot.entries, key=lambda entry: entry.last_ns).frame_id,
-                newest_ns=request.newest_ns,
-                memory_tokens=prepared.memory_tokens,
-                cached_tokens=prepared.cached_tokens,
-                lag_slots=prepared.lag_slots,
-            ),
+            _draft(prepared, Answer(model_kind=self._model.kind, newest_ns=request.newest_ns)),
             pieces=[self._model.kind.label] if request.started else [],
+            second_look_tokens=int(self._second_look * memory.tokens) if memory.config.hierarchical else 0,
         )
         if not request.started:
             self._stream(self._model.kind.label)
@@ -169,8 +162,20 @@ class Dialogue:
         assert active is not None
         if (ended := _ended(active.request)) is not None:
             self._finish_active(*ended)
-        elif active.log_probabilities or not self._reader.prefill_chunk(active.prepared.generation):
+        elif active.log_probabilities:
             self._decode_token(active)
+        elif self._reader.prefill_chunk(active.prepared.generation):
+            return
+        elif active.second_look_tokens:
+            self._look_again(active)
+        else:
+            self._decode_token(active)
+
+    def _look_again(self, active: _ActiveAnswer) -> None:
+        """End the first look; what the question asks for becomes the rest of its prompt."""
+        active.prepared = self._reader.look_again(active.prepared, active.second_look_tokens)
+        active.second_look_tokens = 0
+        active.draft = _draft(active.prepared, active.draft)
 
     def _decode_token(self, active: _ActiveAnswer) -> None:
         try:
@@ -204,6 +209,21 @@ class Dialogue:
     def _fail(self, request: Request, code: ErrorCode, message: str, details: str = "") -> None:
         self._log.report(code.name, f"question failed: {message}" + (f"\n{details}" if details else ""))
         self._finish(request, code, message)
+
+
+def _draft(prepared: PreparedAnswer, answer: Answer) -> Answer:
+    """`answer`, with the memory that it is generated from."""
+    snapshot = prepared.snapshot
+    return replace(
+        answer,
+        cameras=snapshot.cameras,
+        covered_since_ns=snapshot.first_ns,
+        covered_until_ns=snapshot.last_ns,
+        frame_id=max(snapshot.entries, key=lambda entry: entry.last_ns).frame_id,
+        memory_tokens=prepared.memory_tokens,
+        cached_tokens=prepared.cached_tokens,
+        lag_slots=prepared.lag_slots,
+    )
 
 
 def _ended(request: Request) -> tuple[ErrorCode, str] | None:

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
 from flash_vstream_ros.engine.context import Context
-from flash_vstream_ros.memory.slot import MemorySnapshot
+from flash_vstream_ros.memory.scope import Scope
+from flash_vstream_ros.memory.slot import MemoryEntry, MemorySnapshot
+from flash_vstream_ros.memory.time_ids import MemoryClock
 from flash_vstream_ros.models.interface import Generation, PrefixCache
 
 from .prefix_cache_config import PrefixCacheConfig, PrefixCacheStatus
 from .question import Question
 from .throughput import PrefillThroughput
+
+
+def strongest_first(entries: Sequence[MemoryEntry], attention: Sequence[float]) -> list[MemoryEntry]:
+    """`entries` by falling attention; ties to the first."""
+    return [entries[place] for place in sorted(range(len(entries)), key=lambda place: -attention[place])]
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +31,8 @@ class PreparedAnswer:
 
     snapshot: MemorySnapshot  # without tensors where a prefix cache holds them; entries as in `generation.attention`
     generation: Generation
+    scope: Scope  # of the snapshot
+    clock: MemoryClock  # of the snapshot
     memory_tokens: int  # visual tokens in the prompt
     cached_tokens: int = 0  # prompt tokens found in the prefix cache
     lag_slots: int = 0  # slots in the memory that the prompt does not show
@@ -55,7 +64,27 @@ class UncachedReader:
         if snapshot.empty:
             return None
         generation = self._model.answer(snapshot, question.text, max_new_tokens)
-        return PreparedAnswer(snapshot, generation, self._model.tokens(snapshot))
+        return PreparedAnswer(snapshot, generation, question.scope, self._memory.clock, self._model.tokens(snapshot))
+
+    def look_again(self, prepared: PreparedAnswer, tokens: int) -> PreparedAnswer:
+        """Prefill the rest of the prompt, then put what is stored behind its strongest entries before the question.
+
+        At most `tokens` visual tokens are added. The answer is unchanged where there are none.
+        """
+        generation, entries = prepared.generation, prepared.snapshot.entries
+        if generation.remaining_tokens:
+            self.prefill(generation, generation.remaining_tokens)
+        details = self._memory.second_look(
+            strongest_first(entries, generation.attention), tokens, prepared.scope, prepared.clock
+        )
+        details = replace(details, newest_ns=prepared.snapshot.newest_ns)  # ages are those of the first look
+        if details.empty or not self._model.look_again(generation, details):
+            return prepared
+        return replace(
+            prepared,
+            snapshot=replace(prepared.snapshot, entries=entries + details.entries),
+            memory_tokens=prepared.memory_tokens + self._model.tokens(details),
+        )
 
     def prefill_chunk(self, generation: Generation) -> bool:
         """Prefill a chunk of a prompt that is too long for `chunk_s`. Returns False if the rest fits into one chunk."""

@@ -27,6 +27,18 @@ class Prefill:
     next_id: int  # position of the first generated token on all three axes
     visual_start: int  # text tokens before the visual ones
     entry_tokens: tuple[int, ...]  # of each memory entry, its age tokens included, in prompt order
+    text: tuple[int, ...] = ()  # text tokens after the visual ones
+    csm_start: int = 0  # id of time 0 of CSM; that of DAM is `visual_start`
+
+    @property
+    def memory_end(self) -> int:
+        """Tokens up to the end of the visual ones."""
+        return self.visual_start + sum(self.entry_tokens)
+
+    @property
+    def text_id(self) -> int:
+        """Position id of the first token of `text`, on all three axes."""
+        return self.next_id - len(self.text)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +96,24 @@ class GreedyGeneration:
         self._logits: Tensor | None = None  # [vocabulary], of the token after the newest one
         self._attentions: tuple[Tensor, ...] | None = None  # of each layer [1, heads, 1, tokens]
         self._shares: tuple[float, ...] | None = None
+        self.rewound_to: int | None = None  # tokens of the cache before the first that a second look replaced
+
+    @property
+    def prompt(self) -> Prefill:
+        """The prompt, or the part of it that was not in the cache."""
+        return self._prefill
+
+    def continue_with(self, prefill: Prefill) -> None:
+        """Put `prefill` in place of the prompt after its memory; `prefill` describes the entries of both parts.
+
+        The prompt so far must be prefilled, and no token generated.
+        """
+        assert not self.remaining_tokens, "prefill the whole prompt first"
+        assert self._newest is None, "the answer has begun"
+        self.rewound_to = self._prefill.memory_end
+        self._cache.truncate(self.rewound_to)
+        self._prefill, self._prefilled = prefill, 0
+        self._logits = self._attentions = self._shares = None
 
     def __iter__(self) -> Iterator[Token]:
         return self

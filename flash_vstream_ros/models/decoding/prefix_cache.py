@@ -7,12 +7,11 @@ of all tokens before it, equal those of the new prompt. So an answer is that of 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from flash_vstream_ros.memory.slot import MemoryEntry, MemorySnapshot
 from flash_vstream_ros.models.prompt import ChatPrompt
@@ -23,33 +22,11 @@ from .kv_cache import round_up_to_block
 from .language_model import embed_text, empty_cache, forward
 
 
-@dataclass(frozen=True, eq=False)
-class PromptPrefix:
-    """A prompt up to the question, and what is needed to continue it."""
-
-    prefill: Prefill
-    text: tuple[int, ...]  # its tokens after the visual ones
-
-    @property
-    def length(self) -> int:
-        return self.prefill.embeds.shape[1]
-
-    @property
-    def text_start(self) -> int:
-        """Tokens before `text`."""
-        return self.length - len(self.text)
-
-    @property
-    def text_id(self) -> int:
-        """Position id of the first token of `text`, on all three axes."""
-        return self.prefill.next_id - len(self.text)
-
-
 class TextPrefixCache:
     """The PrefixCache of a network with Qwen2-VL's language model.
 
-    `prompt()` returns the prompt in force, `visual(snapshot, before, after)` a prompt's Prefill, and `details(snapshot,
-    start)` the embeddings [1, tokens, width] and ids [3, 1, tokens] of its DAM after `start` tokens.
+    `prompt()` returns the prompt in force, `visual(snapshot, before, after)` a prompt's Prefill, and `further(prompt,
+    snapshot)` what a snapshot shows behind the memory of a prompt, without text.
     """
 
     def __init__(
@@ -58,36 +35,38 @@ class TextPrefixCache:
         vocabulary: Vocabulary,
         prompt: Callable[[], ChatPrompt],
         visual: Callable[[MemorySnapshot, tuple[int, ...], tuple[int, ...]], Prefill],
-        details: Callable[[MemorySnapshot, int], tuple[Tensor, Tensor]],
+        further: Callable[[Prefill, MemorySnapshot], Prefill],
     ) -> None:
         self._network = network
         self._vocabulary = vocabulary
         self._prompt = prompt
         self._visual = visual
-        self._details = details
-        self._prefix: PromptPrefix | None = None
+        self._further = further
+        self._prefix: Prefill | None = None  # the prompt up to the question
         self._blocks: list[Hashable] = []  # identity of each entry in the prefix
         self._cache = empty_cache(network)
         self._step = captured_decode_step(network)
-        self._answer_prefix_tokens: int | None = None  # while an answer runs: tokens of the cache to keep after it
+        self._answer: GreedyGeneration | None = None  # while it runs
+        self._answer_prefix_tokens = 0  # of the prefix, at the start of the answer's prompt
 
     @property
     def ready(self) -> bool:
-        return self._prefix is not None and self.cached_tokens >= self._prefix.text_start
+        return self._prefix is not None and self.cached_tokens >= self._prefix.memory_end
 
     @property
     def cached_tokens(self) -> int:
-        if self._answer_prefix_tokens is None:
+        if self._answer is None:
             return self._cache.length
-        return min(self._cache.length, self._answer_prefix_tokens)
+        kept, rewound_to = self._answer_prefix_tokens, self._answer.rewound_to
+        return min(self._cache.length, kept if rewound_to is None else min(kept, rewound_to))
 
     @property
     def remaining_tokens(self) -> int:
-        return self._prefix.length - self.cached_tokens if self._prefix else 0
+        return _length(self._prefix) - self.cached_tokens if self._prefix else 0
 
     @property
     def bytes(self) -> int:
-        return self._cache.bytes + (_bytes(self._prefix.prefill) if self._prefix else 0)
+        return self._cache.bytes + (_bytes(self._prefix) if self._prefix else 0)
 
     def bytes_for(self, visual_tokens: int) -> int:
         prompt, config = self._prompt(), self._network.config.text_config
@@ -104,7 +83,7 @@ class TextPrefixCache:
         blocks = _blocks(prefill, snapshot.entries)
         order = stable_order(self._blocks if stable else (), blocks)
         self._blocks = [blocks[place] for place in order]
-        self._set_prefix(PromptPrefix(reordered(prefill, order), prompt.leading))
+        self._set_prefix(reordered(prefill, order))
         return order
 
     @torch.inference_mode()
@@ -112,23 +91,25 @@ class TextPrefixCache:
         prefix, text = self._prefix, self._prompt().leading
         if prefix is None or prefix.text == text:
             return
-        before, start = prefix.prefill, prefix.text_start
+        start = prefix.memory_end
         embeds, ids = embed_text(self._network, text, prefix.text_id)
-        prefill = replace(
-            before,
-            embeds=torch.cat([before.embeds[:, :start], embeds], dim=1),
-            ids=torch.cat([before.ids[..., :start], ids], dim=2),
-            next_id=prefix.text_id + len(text),
+        self._set_prefix(
+            replace(
+                prefix,
+                embeds=torch.cat([prefix.embeds[:, :start], embeds], dim=1),
+                ids=torch.cat([prefix.ids[..., :start], ids], dim=2),
+                next_id=prefix.text_id + len(text),
+                text=text,
+            )
         )
-        self._set_prefix(PromptPrefix(prefill, text))
 
     @torch.inference_mode()
     def prefill(self, tokens: int) -> None:
         self._check_no_answer()
         if self._prefix is not None and self.remaining_tokens:
             begin = self.cached_tokens
-            prefill, end = self._prefix.prefill, min(begin + tokens, self._prefix.length)
-            forward(self._network, self._cache, prefill.embeds[:, begin:end], prefill.ids[..., begin:end])
+            end = min(begin + tokens, _length(self._prefix))
+            forward(self._network, self._cache, self._prefix.embeds[:, begin:end], self._prefix.ids[..., begin:end])
 
     @torch.inference_mode()
     def answer(
@@ -141,47 +122,46 @@ class TextPrefixCache:
         text = self._prompt().after(question)
         # The last token is always prefilled: its output is what the answer starts from.
         shared = min(_common(prefix.text, text), len(text) - 1) if newer is None else 0
-        kept = prefix.text_start + shared
+        kept = prefix.memory_end + shared
         cached = min(self._cache.length, kept)
-        parts = [(prefix.prefill.embeds[:, cached:kept], prefix.prefill.ids[..., cached:kept])]
-        entry_tokens = prefix.prefill.entry_tokens
+        parts, prompt = [(prefix.embeds[:, cached:kept], prefix.ids[..., cached:kept])], prefix
         if newer is not None:
-            parts.append(self._details(newer, prefix.prefill.visual_start))
-            entry_tokens += (newer.dam.shape[1],) * len(newer.dam)
+            prompt = self._further(prompt, newer)
+            parts.append((prompt.embeds, prompt.ids))
         parts.append(embed_text(self._network, text[shared:], prefix.text_id + shared))
-        prefill = Prefill(
+        prefill = replace(
+            prompt,
             embeds=torch.cat([embeds for embeds, _ in parts], dim=1),
             ids=torch.cat([ids for _, ids in parts], dim=2),
             next_id=prefix.text_id + len(text),
-            visual_start=prefix.prefill.visual_start,
-            entry_tokens=entry_tokens,
+            text=text,
         )
         self._cache.truncate(cached)
-        self._answer_prefix_tokens = kept
         answer = GreedyGeneration(self._network, prefill, self._vocabulary, max_new_tokens, self._cache, self._step)
+        self._answer, self._answer_prefix_tokens = answer, kept
         return answer, cached
 
     def end_answer(self) -> None:
-        if self._answer_prefix_tokens is not None:
-            self._cache.truncate(self._answer_prefix_tokens)
-            self._answer_prefix_tokens = None
+        if self._answer is not None:
+            self._cache.truncate(self.cached_tokens)
+            self._answer = None
 
     def clear(self) -> None:
-        if self._answer_prefix_tokens is None:
+        if self._answer is None:
             self._cache.zero()
         self._cache, self._step = empty_cache(self._network), captured_decode_step(self._network)
-        self._prefix, self._answer_prefix_tokens = None, None
+        self._prefix, self._answer = None, None
         self._blocks = []
 
     @torch.inference_mode()
-    def _set_prefix(self, prefix: PromptPrefix) -> None:
+    def _set_prefix(self, prefix: Prefill) -> None:
         self._check_no_answer()
         before, self._prefix = self._prefix, prefix
-        self._cache.expect(prefix.length)
-        self._cache.truncate(_common_tokens(before.prefill, prefix.prefill) if before else 0)
+        self._cache.expect(_length(prefix))
+        self._cache.truncate(_common_tokens(before, prefix) if before else 0)
 
     def _check_no_answer(self) -> None:
-        assert self._answer_prefix_tokens is None, "an answer uses the cache: call end_answer or clear first"
+        assert self._answer is None, "an answer uses the cache: call end_answer or clear first"
 
 
 def stable_order(before: Sequence[Hashable], now: Sequence[Hashable]) -> tuple[int, ...]:
@@ -227,6 +207,11 @@ def _common_tokens(left: Prefill, right: Prefill) -> int:
     equal = (left.embeds[0, :count] == right.embeds[0, :count]).all(-1)
     equal &= (left.ids[:, 0, :count] == right.ids[:, 0, :count]).all(0)
     return int(equal.long().cumprod(0).sum())
+
+
+def _length(prefill: Prefill) -> int:
+    """Number of tokens."""
+    return prefill.embeds.shape[1]
 
 
 def _bytes(prefill: Prefill) -> int:

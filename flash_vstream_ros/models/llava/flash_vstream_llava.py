@@ -14,7 +14,7 @@ from flash_vstream_ros.memory.slot import MemorySnapshot
 from flash_vstream_ros.memory.star import AbstractAttention, StarConfig, StarRule, pool_tokens, star_video_memory
 from flash_vstream_ros.memory.star_snapshot import StarSnapshot, star_video_snapshot
 from flash_vstream_ros.models.decoding.greedy import GreedyGeneration, Prefill, Vocabulary
-from flash_vstream_ros.models.interface import Grid
+from flash_vstream_ros.models.interface import Generation, Grid
 from flash_vstream_ros.models.model_kind import ModelKind
 from flash_vstream_ros.models.preprocess import side_stream
 from flash_vstream_ros.models.prompt import INSTRUCTION
@@ -173,6 +173,10 @@ class FlashVStreamLLaVA(Prompted[VicunaPrompt]):
         prompt = prefill(self.networks, snapshot, self._prompt.before, self._prompt.after(question))
         network = OneAxis(self.networks.language)
         return StarAnswer(len(snapshot.dam), network, prompt, self._vocabulary, max_new_tokens)
+
+    def look_again(self, generation: Generation, details: MemorySnapshot) -> bool:
+        """Nothing: the order of its prompt has no place for further entries."""
+        return False
 
     def prefix_cache(self) -> None:
         """There is none: STAR memory changes as a whole with every slot."""
