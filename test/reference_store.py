@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 TRANSIENT_MASS = 0.2
+STORED, SHOWN = 0.5, 0.1  # exponents of masses in the cost of a merge
 TIE = 1e-9
 
 
@@ -41,14 +42,14 @@ class NaiveStore:
         self.masses[slot] = 1.0
         self.clusters.append([slot])
         if len(self.clusters) > self.stored:
-            i, j = self._cheapest([[c] for c in self.clusters], [self._mass(c) for c in self.clusters])
+            i, j = self._cheapest([[c] for c in self.clusters], [self._mass(c) ** STORED for c in self.clusters])
             self.clusters[i] = sorted(self.clusters[i] + self.clusters.pop(j))
 
     def groups(self) -> list[list[list[int]]]:
         """Clusters by group, in order of their first clusters."""
         groups = [[cluster] for cluster in self.clusters]
         while len(groups) > self.shown:
-            i, j = self._cheapest(groups, [sum(map(len, group)) for group in groups])
+            i, j = self._cheapest(groups, [sum(map(len, group)) ** SHOWN for group in groups])
             groups[i] = groups[i] + groups.pop(j)
         for _ in range(5):
             centres = [self.centroid(flat(group)) for group in groups]
@@ -96,7 +97,7 @@ class NaiveStore:
         for i, j in itertools.combinations(range(len(groups)), 2):
             a, b = flat(groups[i]), flat(groups[j])
             if self.cameras[a[0]] == self.cameras[b[0]]:
-                left, right = masses[i] ** 0.5, masses[j] ** 0.5
+                left, right = masses[i], masses[j]
                 costs.append((left * right / (left + right) * _squared(self.centroid(a), self.centroid(b)), i, j))
         costs.sort()
         if len(costs) > 1:

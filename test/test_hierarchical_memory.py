@@ -19,7 +19,9 @@ from flash_vstream_ros.memory import EntryKind, FlashMemory, FlashMemoryConfig, 
 from flash_vstream_ros.memory.config import HIERARCHICAL
 from flash_vstream_ros.memory.dam import choose_key_frames
 from flash_vstream_ros.memory.grouping import group_distances, reduce_to_groups
-from flash_vstream_ros.memory.scope import Scope
+from flash_vstream_ros.memory.scope import EVERYTHING, Scope
+from flash_vstream_ros.memory.scoped import feature_map
+from flash_vstream_ros.memory.shown import GROUPING_EXPONENT, shown_map
 from flash_vstream_ros.memory.slot import Extension
 
 SECOND = 1_000_000_000
@@ -186,6 +188,30 @@ def test_what_happened_once_is_stored_for_hours_and_shown_in_a_second_look() -> 
         rows = torch.cat([snapshot.csm, looked.csm]).flatten(1)
         stored[retention] = float((rows - event.flatten()).square().sum(1).min()) < 0.25 * 4.0**2 * 8
     assert stored == {"published": False, HIERARCHICAL: True}
+
+
+def test_a_light_cluster_unlike_others_keeps_its_group_while_heavy_ones_that_look_alike_share_one() -> None:
+    places, weights = np.array([0.0, 3.0, 100.0, 103.0, 8.0]), np.array([500.0, 500.0, 500.0, 500.0, 2.0])
+    squared = (places[:, None] - places) ** 2
+    by_weight, shown_so = (reduce_to_groups(squared, weights, ["a"] * 5, 4, e) for e in (1.0, GROUPING_EXPONENT))
+    assert by_weight[4] == by_weight[1]
+    assert (shown_so == shown_so[4]).sum() == 1
+    assert shown_so[0] == shown_so[1] or shown_so[2] == shown_so[3]
+
+
+def test_a_key_frame_shows_the_light_stable_cluster_that_its_group_shows_worst() -> None:
+    memory = filled(200, replace(SMALL, csm_slots=4, dam_slots=3, store_factor=4))
+    contents, shown_now = holdings_of(memory), memory._shown_in(EVERYTHING)
+    median = np.median([cluster.slots for cluster in memory.parts])
+    distances = {
+        part.cluster.exemplars[0]: float((feature_map(contents, part) - shown_map(contents, group)).square().sum())
+        for group in shown_now.clusters
+        for part in group.parts
+        if part.cluster.slots <= median and not contents.ward.is_transient(part.row)
+    }
+    worst = max(distances, key=lambda exemplar: distances[exemplar])
+    assert distances[worst] > 0
+    assert worst in shown_now.dam
 
 
 def test_a_second_look_stays_in_its_budget_and_shows_the_first_entries_first() -> None:

@@ -8,6 +8,7 @@ from .cluster import Cluster
 from .exemplars import Exemplar
 
 RARE_SHARE = 0.5  # of the key frames beside the newest, for light but stable clusters
+CROWDING = 8  # rare key frames are at least 1 / CROWDING of their mean distance in time apart
 
 
 def choose_dam(
@@ -53,7 +54,7 @@ def _spread(rare: Sequence[Exemplar], clusters: Collection[Cluster], count: int)
     if not count or not clusters:
         return []
     age_ns = max(cluster.newest[0] for cluster in clusters) - min(cluster.oldest_ns for cluster in clusters)
-    spacing_ns = age_ns / (2 * count)
+    spacing_ns = age_ns / (CROWDING * count)
     chosen: list[Exemplar] = []
     for exemplar in rare:
         if len(chosen) < count and all(abs(exemplar.time_ns - other.time_ns) >= spacing_ns for other in chosen):

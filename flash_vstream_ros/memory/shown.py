@@ -18,8 +18,12 @@ from .grouping import group_distances, reduce_to_groups
 from .scope import Scope
 from .scoped import ScopedCluster, distances_between, feature_map, scoped_clusters
 from .slot import MemoryEntry
-from .sublinear_ward import COST_EXPONENT, SublinearWard
+from .sublinear_ward import SublinearWard
 from .time_ids import memory_clock
+
+# Of weights in the cost of merging stored clusters to groups: nearly none, so that what happened once keeps an entry of
+# its own, while places that look alike share one.
+GROUPING_EXPONENT = 0.1
 
 
 class ShownCluster(NamedTuple):
@@ -49,8 +53,9 @@ class ShownMemory(NamedTuple):
             ranked = [shown.cluster for shown in clusters]
             return cls(clusters, choose_dam(newest, ranked, config.exemplars, config.dam_slots))
         squared = distances_between(contents, scoped)
-        clusters = sorted(_groups(scoped, squared, config.csm_slots), key=by_time)
-        rare = _rarest_first(contents, scoped, squared)
+        groups, distances = _groups(scoped, squared, config.csm_slots)
+        clusters = sorted(groups, key=by_time)
+        rare = _worst_shown_first(contents, scoped, distances)
         return cls(clusters, choose_key_frames(newest, [shown.cluster for shown in clusters], rare, config.dam_slots))
 
     @property
@@ -78,12 +83,15 @@ def entries_of(dam: Iterable[Exemplar], clusters: Iterable[Cluster]) -> tuple[Me
     return (*(exemplar.entry() for exemplar in dam), *(cluster.entry() for cluster in clusters))
 
 
-def _groups(scoped: Sequence[ScopedCluster], squared: np.ndarray, count: int) -> list[ShownCluster]:
-    """`scoped` in at most `count` groups; the exemplars of the part nearest to the mean of a group come first."""
+def _groups(scoped: Sequence[ScopedCluster], squared: np.ndarray, count: int) -> tuple[list[ShownCluster], np.ndarray]:
+    """`scoped` in at most `count` groups, and the squared distance of each to the mean of its group.
+
+    The exemplars of the part nearest to the mean of a group come first.
+    """
     if not scoped:
-        return []
+        return [], np.zeros(0)
     weights = np.array([each.cluster.slots for each in scoped], dtype=float)
-    labels = reduce_to_groups(squared, weights, [each.cluster.camera for each in scoped], count, COST_EXPONENT)
+    labels = reduce_to_groups(squared, weights, [each.cluster.camera for each in scoped], count, GROUPING_EXPONENT)
     nearness = group_distances(squared, weights, labels)
     groups = []
     for label in range(labels.max() + 1):
@@ -91,20 +99,22 @@ def _groups(scoped: Sequence[ScopedCluster], squared: np.ndarray, count: int) ->
         nearest = sorted(places, key=lambda place: (nearness[place, label], place))
         cluster = Cluster.union_of([scoped[place].cluster for place in nearest])
         groups.append(ShownCluster(cluster, tuple(scoped[place] for place in places)))
-    return groups
+    return groups, nearness[np.arange(len(scoped)), labels]
 
 
-def _rarest_first(contents: MemoryContents, scoped: Sequence[ScopedCluster], squared: np.ndarray) -> list[Exemplar]:
-    """Best exemplars of the light clusters that are stable, those furthest from any other cluster first."""
+def _worst_shown_first(
+    contents: MemoryContents, scoped: Sequence[ScopedCluster], distances: np.ndarray
+) -> list[Exemplar]:
+    """Best exemplars of the light clusters that are stable, those furthest from the mean of their group first.
+
+    `distances` [clusters] are squared. What has a group of its own needs no key frame to be shown.
+    """
     ward = contents.ward
     assert isinstance(ward, SublinearWard)
     median = float(np.median([each.cluster.slots for each in scoped])) if scoped else 0.0
-    cameras = np.array([each.cluster.camera for each in scoped])
-    other = (cameras[:, None] == cameras) & ~np.eye(len(scoped), dtype=bool)
-    isolation = np.where(other, squared, np.inf).min(1, initial=np.inf)
     light = [
         place
         for place, (cluster, row) in enumerate(scoped)
         if cluster.slots <= median and not (row is not None and ward.is_transient(row))
     ]
-    return [scoped[place].cluster.exemplars[0] for place in sorted(light, key=lambda place: -isolation[place])]
+    return [scoped[place].cluster.exemplars[0] for place in sorted(light, key=lambda place: -distances[place])]
