@@ -196,6 +196,27 @@ def test_frames_are_ingested_during_an_answer_and_do_not_change_it(model: Vision
         assert request.answer().covered_until_ns == SECOND
 
 
+def test_a_frame_between_two_samples_wakes_no_thread(model: Any) -> None:
+    """The camera's callback would wait for the interpreter lock behind it."""
+    with running(CONFIG, lambda: model) as (engine, _):
+        watch(engine, range(1, 3))
+        woken: list[tuple[str, int]] = []
+        wake, fetch = engine._wake.set, engine._worker.ingest.prefetch.fetch
+        here = threading.get_ident()
+        engine._wake.set = lambda: (woken.append(("worker", threading.get_ident())), wake())
+        engine._worker.ingest.prefetch.fetch = lambda camera: (
+            woken.append(("prefetch", threading.get_ident())),
+            fetch(camera),
+        )
+        for number in range(61, 88):  # at 30 Hz, after the frame of the second second
+            engine.offer(frame(number, step_ns=SECOND // 30))
+        assert engine.status().frames.not_sampled == 27
+        assert not [thread for thread, by in woken if by == here]
+        engine.offer(frame(3))
+        assert [thread for thread, by in woken if by == here] == ["prefetch"]
+        wait_until(lambda: settled(engine))
+
+
 @pytest.mark.parametrize(
     ("sample_fps", "frames", "goes_first"),
     [(0.01, 1, True), (60.0, 1, False), (0.01, 2, False)],

@@ -134,14 +134,16 @@ class Engine:
         self._wake.set()
 
     def offer(self, frame: Frame) -> None:
-        """Hand in a camera's newest frame. Never waits, never raises."""
+        """Hand in a camera's newest frame. Never waits, never raises.
+
+        Wakes no other thread unless the frame is due: the caller would wait for the interpreter lock behind it.
+        """
         result = self._mailboxes[frame.camera].offer(frame)
         problem = stamp_problem(result.stamp, result.jumped_ns, self._config.on_jump_back)
         if problem:
             self._log.report(f"{frame.camera}/{result.stamp.name}", f"camera {frame.camera}: {problem}")
-        if (worker := self._worker) is not None:
-            worker.ingest.prefetch.fetch(frame.camera)
-        self._wake.set()
+        if result.held and (worker := self._worker) is not None:
+            worker.ingest.prefetch.fetch(frame.camera)  # wakes the worker once the frame is decoded
 
     def reject(self, camera: str, reason: str, sentence: str) -> None:
         """Count and log an image that cannot become a frame."""

@@ -83,6 +83,7 @@ class OfferResult(NamedTuple):
     stamp: Stamp
     dropped: str | None  # the reason
     jumped_ns: int  # size of the last time jump of this camera
+    held: bool  # it is due, and waits in the mailbox
 
 
 class Mailbox:
@@ -126,9 +127,8 @@ class Mailbox:
             before_ns = self._watch.newest_ns
             stamp = self._watch.classify(frame.stamp_ns)
             dropped = self._drop_by_stamp(frame, stamp)
-            if dropped is None:
-                self._hold_if_due(frame, frame.stamp_ns - before_ns)
-            return OfferResult(stamp, dropped, self._watch.jumped_ns)
+            held = dropped is None and self._hold_if_due(frame, frame.stamp_ns - before_ns)
+            return OfferResult(stamp, dropped, self._watch.jumped_ns, held)
 
     def _drop_by_stamp(self, frame: Frame, stamp: Stamp) -> str | None:
         """Drop a frame with an unusable stamp, or any while paused. Returns the reason; None for a good frame.
@@ -144,11 +144,11 @@ class Mailbox:
             self._jumped |= stamp is Stamp.JUMP_BACK
         return self._drop("paused") if self._paused else None
 
-    def _hold_if_due(self, frame: Frame, step_ns: int) -> None:
+    def _hold_if_due(self, frame: Frame, step_ns: int) -> bool:
         slack_ns = max(0, min(step_ns // 2, int(MAX_SLACK * self._period_ns)))
         if frame.stamp_ns < self._due_ns - slack_ns:
             self._not_sampled += 1
-            return
+            return False
         # Stay on the sampling grid, so that jitter does not add up; start a new grid after a gap.
         self._due_ns += self._period_ns
         if self._due_ns <= frame.stamp_ns:
@@ -156,6 +156,7 @@ class Mailbox:
         self._drop_waiting("superseded")
         self._waiting = frame
         self._watch.count_kept()
+        return True
 
     def pause(self) -> None:
         """Drop every frame from now on, and the one held."""
