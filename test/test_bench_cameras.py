@@ -66,5 +66,6 @@ def test_two_small_cameras_are_accounted_for(capsys: pytest.CaptureFixture[str],
     assert result["not_answered"] == 0
     assert NO_FRAMES == ErrorCode.NO_FRAMES
     assert 0 < result["callback_p50_s"] <= result["callback_p99_s"] <= result["callback_longest_s"]
+    assert 0 < result["callback_cpu_p50_s"] <= result["callback_cpu_p99_s"]
     cameras.show(result)
     assert "accounts balance" in capsys.readouterr().out

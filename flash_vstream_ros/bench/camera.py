@@ -16,7 +16,7 @@ def run(width: int = 640, height: int = 480, hertz: float = 30.0, seconds: float
     """Share of frames received, and the callback's duration in seconds."""
     from flash_vstream_ros.instruments.running_node import running_node
     from flash_vstream_ros.node.cameras import Camera
-    from flash_vstream_ros.node.vstream_node import VStreamNode
+    from flash_vstream_ros.node.vstream_node import PROGRAM_HOOKS, VStreamNode
     from flash_vstream_ros.ros.middleware import use_shipped_profile
     from flash_vstream_ros.ros.private_domain import use_private_domain
 
@@ -36,7 +36,7 @@ def run(width: int = 640, height: int = 480, hertz: float = 30.0, seconds: float
 
     frames = round(hertz * seconds)
     parameters = ["-p", "model.name:=tiny-random", "-p", "model.max_pixels:=50176"]
-    with running_node(TimedNode, ["bench", "--ros-args", *parameters]):
+    with running_node(TimedNode, ["bench", "--ros-args", *parameters], PROGRAM_HOOKS):
         camera_process.start("image", width, height, hertz, frames).communicate(timeout=seconds + 120)
     p99 = statistics.quantiles(callback_s, n=100)[98] if len(callback_s) > 1 else 0.0
     return {

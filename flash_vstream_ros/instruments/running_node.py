@@ -8,15 +8,21 @@ from contextlib import contextmanager
 
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
 from flash_vstream_ros.node.callback_guard import spin_guarded
+from flash_vstream_ros.node.process_hooks import NO_HOOKS, ProcessHooks
 from flash_vstream_ros.node.vstream_node import VStreamNode
 from flash_vstream_ros.ros import MultiThreadedExecutor, init, shutdown
 
 
 @contextmanager
-def running_node(node_type: type[VStreamNode], args: Sequence[str]) -> Iterator[tuple[VStreamNode, threading.Thread]]:
-    """The node and the thread that spins it; closed in the order of the node's own main."""
+def running_node(
+    node_type: type[VStreamNode], args: Sequence[str], process_hooks: ProcessHooks = NO_HOOKS
+) -> Iterator[tuple[VStreamNode, threading.Thread]]:
+    """The node and the thread that spins it; closed in the order of the node's own main.
+
+    A benchmark, whose process is the node's alone, passes PROGRAM_HOOKS as main does.
+    """
     init(args=args)
-    node = node_type()
+    node = node_type(args, process_hooks)
     executor = MultiThreadedExecutor(num_threads=node.threads_needed)
     executor.add_node(node)
     spinning = threading.Thread(target=spin_guarded, args=(executor, ThrottledLog(node.log.error)))

@@ -47,6 +47,8 @@ from flash_vstream_ros.ros.middleware import use_shipped_profile
 from flash_vstream_ros.ros.stamps import stamp_message
 
 NODE_NAME = "flash_vstream"
+# A full garbage collection would visit every object of the model, which takes 0.2 s.
+PROGRAM_HOOKS = ProcessHooks(set_torch_threads, loaded=gc.freeze, unloaded=gc.unfreeze)
 DUPLICATES_PERIOD_S = 60.0  # between two warnings about the same duplicate
 # Threads besides one per camera and per waiting question: the question being answered, one answered BUSY, status,
 # summary, diagnostics, cancel, memory services, parameters, a transition, and get_state during a transition.
@@ -251,8 +253,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _run(args: Sequence[str]) -> None:
-    # A full garbage collection would visit every object of the model, which takes 0.2 s.
-    node = VStreamNode(args, ProcessHooks(set_torch_threads, loaded=gc.freeze, unloaded=gc.unfreeze))
+    node = VStreamNode(args, PROGRAM_HOOKS)
     try:
         executor = MultiThreadedExecutor(num_threads=node.threads_needed)
         executor.add_node(node)
