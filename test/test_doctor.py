@@ -320,27 +320,26 @@ def test_the_default_model_is_the_nodes() -> None:
     assert defaults["model.name"] == doctor.DEFAULT_MODEL
 
 
-def test_the_command_prints_json_and_fails_when_a_check_fails(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "flash_vstream_ros.cli", "doctor", "--json", "--model"]
+def test_the_command_prints_json_and_fails_when_only_the_model_is_missing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "flash_vstream_ros.cli", "doctor", "--json", "--model", "./gone"]
     environment = {**os.environ, **domain(), "HF_HOME": str(tmp_path)}
-    good = subprocess.run([*command, "tiny-random"], env=environment, capture_output=True, text=True, check=False)
-    checks = json.loads(good.stdout)["checks"]
-    names = [check["name"] for check in checks]
-    assert {
-        "python",
-        "torch",
-        "CUDA",
-        "attention",
-        "image decoder",
-        "ROS runtime",
-        "loopback",
-        "receive buffer",
-        "model",
-    } <= set(names)
-    assert good.returncode == 0, [check for check in checks if check["state"] == FAIL]
-    bad = subprocess.run([*command, "./gone"], env=environment, capture_output=True, text=True, check=False)
-    assert bad.returncode == 1
-    assert json.loads(bad.stdout)["failed"] == 1
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    found = json.loads(done.stdout)
+    names = {check["name"] for check in found["checks"]}
+    assert names >= {"python", "torch", "CUDA", "attention", "image decoder", "ROS runtime", "loopback"}
+    assert names >= {"receive buffer", "model"}
+    failed = [check for check in found["checks"] if check["state"] == FAIL]
+    assert [check["name"] for check in failed] == ["model"], failed
+    assert (done.returncode, found["failed"]) == (1, 1)
+
+
+@pytest.mark.parametrize(("states", "status"), [([OK, WARN], 0), ([OK, FAIL, WARN], 1)])
+def test_warnings_do_not_fail_the_command(
+    states: list[str], status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "examine", lambda model: [Check("one", state, "found") for state in states])
+    assert doctor.run(argparse.Namespace(model="any", json=True)) == status
+    assert json.loads(capsys.readouterr().out)["failed"] == status
 
 
 def test_every_finding_that_is_not_ok_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
