@@ -9,6 +9,7 @@ import sys
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,15 @@ def see_something(robot: Robot) -> None:
     robot.see([start, start + 1])
 
 
+def hears_whole_answers(client: Robot, pieces: list[str]) -> bool:
+    """Whether the node has found the client's subscription; all `pieces` of its answer have arrived if so."""
+    pieces.clear()
+    answer = client.ask(client.request("ready?", stream=True)).answer
+    with suppress(AssertionError):
+        client.wait_for(lambda: "".join(pieces).rstrip() == answer, 1.0)
+    return "".join(pieces).rstrip() == answer
+
+
 def test_a_client_hears_the_pieces_of_its_own_answers_only(robot: Robot) -> None:
     see_something(robot)
     heard: dict[str, list[AnswerPiece]] = defaultdict(list)
@@ -151,18 +161,22 @@ def test_a_client_hears_the_pieces_of_its_own_answers_only(robot: Robot) -> None
         own: list[str] = []
         foreign: list[str] = []
         robot.on_piece, other.on_piece = own.append, foreign.append
-        other.spin(1.0)  # the node has to find the new subscriptions before it publishes
-        robot.spin(1.0)
+        robot.wait_for(lambda: hears_whole_answers(robot, own) and bool(heard))
+        robot.wait_for(lambda: hears_whole_answers(other, foreign))
+        own.clear()
+        foreign.clear()
+        heard.clear()
         requests = [client.request(text, stream=True) for client, text in ((robot, "What?"), (other, "Who?"))]
         asked = [client.service.call_async(request) for client, request in zip((robot, other), requests, strict=True)]
         robot.wait_for(asked[0].done)
-        robot.wait_for(lambda: len(heard) == 2 and all(pieces[-1].last for pieces in heard.values()))
+        asked_ids = [request.question_id for request in requests]
+        robot.wait_for(lambda: all(heard[each] and heard[each][-1].last for each in asked_ids))
+        robot.wait_for(lambda: "".join(own).rstrip() == asked[0].result().answer)
         other.wait_for(asked[1].done)
         other.wait_for(lambda: "".join(foreign).rstrip() == asked[1].result().answer)
     robot.on_piece = None
     replies = [future.result() for future in asked]
-    assert [reply.question_id for reply in replies] == [request.question_id for request in requests]
-    assert "".join(own).rstrip() == replies[0].answer
+    assert [reply.question_id for reply in replies] == asked_ids
     for reply in replies:
         pieces = heard[reply.question_id]
         assert [piece.index for piece in pieces] == list(range(len(pieces)))
