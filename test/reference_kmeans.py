@@ -21,7 +21,7 @@ class Reference:
 
 
 def kmeans(rows: np.ndarray, clusters: int, weights: list[float], init_rows: list[int], reseed_rows: list[int]):
-    """`rows` [t, features]; as the specification says it, one line at a time."""
+    """The published algorithm line by line; `rows` [t, features]."""
     rows = rows.astype(np.float64)
     t = len(rows)
     if t <= clusters:

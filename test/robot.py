@@ -127,7 +127,7 @@ class Robot(AskClient):
             self.spin(0.02)
 
     def wait_until_ready(self) -> None:
-        """The node answers and hears this robot's cameras, and this robot hears the node."""
+        """The node answers and receives this robot's cameras, and this robot receives the node's status."""
         self.ask_when_ready(self.request("ready?"), START_S)
         useless = from_rgb(np.zeros((60, 80, 3), np.uint8), 0, "", Image) if self._kind is Image else self._kind()
         for camera in self.cameras.values():

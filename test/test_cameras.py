@@ -229,10 +229,10 @@ def test_a_publisher_that_is_not_heard_is_named_with_its_topic_and_policy(
     driver = robot.another("driver", namespace="/usb")
     publisher = driver.create_publisher(Image, "/image", BEST_EFFORT)
     wait_for(lambda: len(camera.incompatible) == 1)
-    wait_for(lambda: "/usb/driver on /image is not heard: RELIABILITY" in camera.incompatible[0])
+    wait_for(lambda: "/usb/driver on /image is not received: RELIABILITY" in camera.incompatible[0])
     driver.destroy_publisher(publisher)
     wait_for(lambda: camera.incompatible == ())
-    said = [line for line in capfd.readouterr().err.splitlines() if "/usb/driver on /image is not heard" in line]
+    said = [line for line in capfd.readouterr().err.splitlines() if "/usb/driver on /image is not received" in line]
     assert len(said) == 1
     assert "camera 'front'" in said[0]
 
@@ -242,7 +242,7 @@ def test_another_type_and_another_transport_are_named_as_such(robots: Callable[.
     camera = robot.camera()
     driver = robot.another("driver")
     elsewhere = driver.create_publisher(CompressedImage, "image/compressed", BEST_EFFORT)
-    hint = "/driver on /image/compressed is not heard: TRANSPORT: set image.transport to compressed"
+    hint = "/driver on /image/compressed is not received: TRANSPORT: set image.transport to compressed"
     wait_for(lambda: camera.incompatible == (hint,))
     robot.stranger("speaker").create_publisher(String, "image", 1)
     wait_for(lambda: any("TYPE: it publishes std_msgs/msg/String" in sentence for sentence in camera.incompatible))
@@ -258,7 +258,7 @@ def test_a_topic_that_already_ends_in_compressed_names_the_publisher_and_the_rem
     assert camera.topic == "/cam/image_raw/compressed/compressed"
     robot.another("driver").create_publisher(CompressedImage, "/cam/image_raw/compressed", BEST_EFFORT)
     wait_for(lambda: len(camera.incompatible) == 1)
-    assert "/driver on /cam/image_raw/compressed is not heard" in camera.incompatible[0]
+    assert "/driver on /cam/image_raw/compressed is not received" in camera.incompatible[0]
     assert camera.incompatible[0].endswith("remap image to /cam/image_raw")
 
 

@@ -181,9 +181,9 @@ def test_silence_counts_from_when_the_node_became_ready() -> None:
 
 
 def test_publishers_that_cannot_be_heard_are_named_and_the_worst_comes_first() -> None:
-    found = report([(0, counts()), (40, counts())], unheard=["/driver on /image is not heard: RELIABILITY"])
+    found = report([(0, counts()), (40, counts())], camera_findings=["/driver on /image is not received: RELIABILITY"])
     assert found.level is Level.ERROR
-    assert found.message.startswith("no image yet on /front/image; /driver on /image is not heard")
+    assert found.message.startswith("no image yet on /front/image; /driver on /image is not received")
 
 
 def test_a_clock_that_jumps_back_begins_anew() -> None:

@@ -16,8 +16,8 @@ from huggingface_hub import constants
 
 from flash_vstream_ros.cli import doctor
 from flash_vstream_ros.cli.loopback import check_loopback
+from flash_vstream_ros.cli.model_capacity import DeviceMemory, available_memory, check_disk, check_model_memory
 from flash_vstream_ros.cli.model_files import FAIL, OK, WARN, Check, ModelFiles, find_model, hub_cache
-from flash_vstream_ros.cli.model_room import Place, available_memory, check_disk, check_model_memory
 from flash_vstream_ros.ros.cv_bridge_decoder import tried_encodings
 from flash_vstream_ros.ros.private_domain import claim_domain
 
@@ -162,7 +162,7 @@ def test_two_processes_hear_each_other_on_this_machine() -> None:
 def test_processes_that_may_not_find_each_other_fail_the_loopback() -> None:
     check = check_loopback({**os.environ, **domain(), "ROS_AUTOMATIC_DISCOVERY_RANGE": "OFF"}, start_s=3.0)
     assert check.state == FAIL
-    assert "do not hear" in check.found
+    assert "exchange no messages" in check.found
 
 
 def test_a_middleware_that_does_not_start_fails_the_loopback_with_its_reason() -> None:
@@ -207,19 +207,21 @@ def weights_of(parameters: int | None, state: str = OK) -> ModelFiles:
 @pytest.mark.parametrize(
     ("parameters", "place", "state"),
     [
-        (8_291_375_616, Place("cpu", "float32", 19e9, 21e9), FAIL),
-        (8_291_375_616, Place("cuda:0", "bfloat16", 23e9, 24e9), OK),
-        (8_291_375_616, Place("cuda:0", "bfloat16", 12e9, 24e9), FAIL),
-        (2_208_985_600, Place("cpu", "float32", 19e9, 21e9), OK),
-        (None, Place("cpu", "float32", 19e9, 21e9), WARN),
+        (8_291_375_616, DeviceMemory("cpu", "float32", 19e9, 21e9), FAIL),
+        (8_291_375_616, DeviceMemory("cuda:0", "bfloat16", 23e9, 24e9), OK),
+        (8_291_375_616, DeviceMemory("cuda:0", "bfloat16", 12e9, 24e9), FAIL),
+        (2_208_985_600, DeviceMemory("cpu", "float32", 19e9, 21e9), OK),
+        (None, DeviceMemory("cpu", "float32", 19e9, 21e9), WARN),
         (2_208_985_600, None, WARN),
     ],
 )
-def test_a_model_is_judged_by_the_memory_that_it_needs(parameters: int | None, place: Place | None, state: str) -> None:
-    check = check_model_memory(weights_of(parameters), place)
+def test_a_model_is_checked_by_the_memory_it_needs(
+    parameters: int | None, memory: DeviceMemory | None, state: str
+) -> None:
+    check = check_model_memory(weights_of(parameters), memory)
     assert check.state == state, check
     assert state == OK or check.advice
-    assert check_model_memory(weights_of(parameters, FAIL), place).state == WARN
+    assert check_model_memory(weights_of(parameters, FAIL), memory).state == WARN
 
 
 def test_the_number_of_parameters_is_read_from_the_weights(tmp_path: Path) -> None:
@@ -227,7 +229,7 @@ def test_the_number_of_parameters_is_read_from_the_weights(tmp_path: Path) -> No
 
 
 def test_the_memory_of_a_model_in_float32_is_named() -> None:
-    check = check_model_memory(weights_of(7_600_000_000), Place("cpu", "float32", 20e9, 21e9))
+    check = check_model_memory(weights_of(7_600_000_000), DeviceMemory("cpu", "float32", 20e9, 21e9))
     assert "7.60 billion parameters in float32 need about 34.4 GB; 20.0 of 21.0 GB" in check.found
 
 

@@ -138,7 +138,7 @@ def test_a_hung_worker_does_not_leave_a_question_unanswered(
 
 
 def test_a_slow_camera_fills_the_memory(model: VisionLanguageModel) -> None:
-    """One image every 5 s at a sampling rate of 1/s: no two of them show one moment."""
+    """One image every 5 s at a sampling rate of 1/s: no two are close enough for one slot, so each fills one."""
     with running(CONFIG, lambda: model) as (engine, warnings):
         watch(engine, range(100, 160, 5))
         status = engine.status()

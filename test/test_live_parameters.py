@@ -13,7 +13,7 @@ from conftest import wait_until
 from robot import new_namespace
 
 from flash_vstream_ros.node.live_parameters import LiveParameters
-from flash_vstream_ros.node.periodic_timer import Periodic
+from flash_vstream_ros.node.periodic_timer import PeriodicTimer
 from flash_vstream_ros.node.settings import Settings
 from flash_vstream_ros.ros import (
     MultiThreadedExecutor,
@@ -157,7 +157,7 @@ def test_a_timer_follows_its_period_and_stops_at_zero_or_when_paused() -> None:
             executor.spin_once(timeout_sec=0.05)
         return len(ticks) == before
 
-    periodic = Periodic(node, lambda: ticks.append(1), 0.0)
+    periodic = PeriodicTimer(node, lambda: ticks.append(1), 0.0)
     assert quiet()
     periodic.every(0.02)
     assert ticking(3)
@@ -188,7 +188,7 @@ def test_a_timer_that_is_cancelled_just_when_it_is_due_goes_on_later() -> None:
     executor.add_node(node)
     spinning = threading.Thread(target=executor.spin)
     busy = [node.create_guard_condition(release.wait, MutuallyExclusiveCallbackGroup()) for _ in range(2)]
-    periodic = Periodic(node, lambda: ticks.append(1), 0.05)
+    periodic = PeriodicTimer(node, lambda: ticks.append(1), 0.05)
     for guard in busy:
         guard.trigger()
     spinning.start()

@@ -226,7 +226,7 @@ def test_without_an_engine_every_service_says_so(bench: Bench) -> None:
     for name in ("pause", "resume", "reset"):
         reply = bench.call(Trigger, name)
         assert not reply.success  # type: ignore[attr-defined]
-        assert reply.message.startswith("NOT_READY: there is no memory now")  # type: ignore[attr-defined]
+        assert reply.message.startswith("NOT_READY: there is no memory")  # type: ignore[attr-defined]
     for kind, name in ((Forget, "forget"), (ListMemory, "list_memory")):
         assert bench.call(kind, name).error_code == 1  # type: ignore[attr-defined]
     assert not bench.forgotten

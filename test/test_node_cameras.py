@@ -89,7 +89,7 @@ def test_a_best_effort_camera_is_heard_and_one_that_is_not_is_named_in_the_log(t
         robot.node.create_publisher(Image, f"{namespace}/strict/image", BEST_EFFORT)
         robot.wait_until_ready()
         name = robot.node.get_name()
-        robot.wait_for(lambda: f"/{name} on {namespace}/strict/image is not heard: RELIABILITY" in node.log)
+        robot.wait_for(lambda: f"/{name} on {namespace}/strict/image is not received: RELIABILITY" in node.log)
         robot.see([1, 2], topic="easy/image")
         assert robot.fresh_status().slots == 1
-    assert f"/{name} on {namespace}/easy/image is not heard" not in node.log
+    assert f"/{name} on {namespace}/easy/image is not received" not in node.log

@@ -122,9 +122,7 @@ def test_a_camera_of_which_nothing_can_be_used_is_an_error_with_the_reason(monit
 def test_images_that_are_old_when_they_come_are_a_warning(tmp_path: Path) -> None:
     with NodeProcess(tmp_path, FAST) as node, Monitor(node.namespace) as robot:
         robot.ask_when_ready(robot.request("ready?"), START_S)
-        robot.stream(
-            lambda: " s old when they come" in robot.text("camera camera"), lambda: time.time_ns() - 60 * SECOND
-        )
+        robot.stream(lambda: " s old on arrival" in robot.text("camera camera"), lambda: time.time_ns() - 60 * SECOND)
         assert robot.level("camera camera") is Level.WARN
 
 

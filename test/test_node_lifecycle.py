@@ -1,4 +1,4 @@
-"""The node's life cycle as a manager drives it: what it is, hears, answers, keeps and frees in every state."""
+"""The node's life cycle as a manager drives it: what it receives, answers, keeps and frees in every state."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Life(NamedTuple):
         return self.robot.fresh_status()
 
     def see(self, *stamps_s: int) -> Any:
-        """Show images once the camera is heard; the status after the last one."""
+        """Publish images once the node receives the camera; returns the status after the last one."""
         self.robot.wait_for(lambda: self.robot.images.get_subscription_count() > 0)
         before = self.robot.fresh_status().frames_received
         blank = from_rgb(np.zeros((60, 80, 3), np.uint8), 0, "", Image)

@@ -41,7 +41,7 @@ def warnings(folder: Path, text: str, node: str = "/flash_vstream") -> list[str]
 def test_a_file_for_another_node_is_named_with_its_sections(tmp_path: Path) -> None:
     text = "vstream_node:\n  ros__parameters:\n    sample_fps: 2.0\n"
     (sentence,) = warnings(tmp_path, text)
-    assert f"no section of {tmp_path / 'params.yaml'} is for this node, /flash_vstream" in sentence
+    assert f"{tmp_path / 'params.yaml'} has no section for this node, /flash_vstream" in sentence
     assert "it has /vstream_node; name a section /flash_vstream or /**" in sentence
 
 

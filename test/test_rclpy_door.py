@@ -1,4 +1,4 @@
-"""What the door to ROS adds to rclpy for older ROS 2, on the rclpy that is here."""
+"""What `flash_vstream_ros.ros` adds to rclpy, on the installed rclpy."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Other memory policies with the same number of visual tokens.
+"""Baselines for Flash Memory: memory policies with the same number of visual tokens.
 
-Each policy takes slots and gives snapshots, as Flash Memory does. The offline ones keep every slot to choose from.
+Each accepts slots and returns snapshots, as Flash Memory does. The offline ones store every slot and choose from all.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ OFFLINE = ("k-means", "uniform", "released")
 
 
 class Policy(Protocol):
-    """Takes in the slots of one camera; a snapshot needs one slot at least."""
+    """A memory of the slots of one camera; a snapshot needs at least one slot."""
 
     def insert(self, slot: Slot) -> object: ...
 
@@ -41,7 +41,7 @@ class Policy(Protocol):
 
 
 class Budget(NamedTuple):
-    """Visual tokens, and what they could buy of one sort alone."""
+    """A number of visual tokens, and how many slots of one resolution it pays for."""
 
     tokens: int
     low_slots: int
@@ -49,7 +49,7 @@ class Budget(NamedTuple):
 
     @classmethod
     def of(cls, config: FlashMemoryConfig, grid: Grid) -> Budget:
-        """What a full Flash Memory of slots of `grid` has."""
+        """The budget of a full Flash Memory of slots of `grid`."""
         detail = grid.height * grid.width // MERGED_PATCHES
         low = detail // MERGED_PATCHES  # half the resolution on both axes
         tokens = config.csm_slots * low + config.dam_slots * detail
@@ -57,36 +57,39 @@ class Budget(NamedTuple):
 
 
 def policies(config: FlashMemoryConfig, grid: Grid, seed: int) -> dict[str, Policy]:
-    """All of them, empty, within the budget of a Flash Memory of `config`; `seed` for those that draw."""
+    """All policies, empty, with the budget of a Flash Memory of `config`; `seed` is for those that draw at random."""
     budget = Budget.of(config, grid)
     low_only = replace(config, csm_slots=budget.low_slots)
     detail_only = replace(config, csm_slots=budget.detail_slots, dam_slots=budget.detail_slots)
     return {
         "flash": FlashMemory(config),
         "k-means": KMeans(config, seed),
-        "CSM only": OneKind(FlashMemory(low_only), EntryKind.CSM, config),
-        "DAM only": OneKind(FlashMemory(detail_only), EntryKind.DAM, config),
-        "uniform": Chosen(config, lambda slots: (evenly(slots, budget.detail_slots), [])),
-        "recent": Chosen(config, lambda slots: (slots, []), budget.detail_slots),
-        "FIFO": Chosen(config, lambda slots: (slots[-config.dam_slots :], slots), config.csm_slots),
+        "CSM only": OneKindShown(FlashMemory(low_only), EntryKind.CSM, config),
+        "DAM only": OneKindShown(FlashMemory(detail_only), EntryKind.DAM, config),
+        "uniform": ChosenSlots(config, lambda slots: (evenly(slots, budget.detail_slots), [])),
+        "recent": ChosenSlots(config, lambda slots: (slots, []), budget.detail_slots),
+        "FIFO": ChosenSlots(config, lambda slots: (slots[-config.dam_slots :], slots), config.csm_slots),
         "released": Released(config, seed),
         "no video": NoVideo(),
     }
 
 
 def evenly(slots: Sequence[Slot], count: int) -> list[Slot]:
-    """Up to `count` of them at even distances, the first and the last among them."""
+    """Up to `count` evenly spaced slots, including the first and the last."""
     places = torch.linspace(0, len(slots) - 1, min(count, len(slots)), dtype=torch.float64)
     return [slots[index] for index in places.round().long().tolist()]
 
 
 def _clock(origin_ns: int, newest: Slot, config: FlashMemoryConfig) -> MemoryClock:
-    """Time ids since the first slot of the stream, held or not: all policies tell time alike, unlike the node's own."""
+    """Time ids count from the first slot of the stream, stored or not, so that all policies have the same ones."""
     return MemoryClock(origin_ns, newest.time_ns, config.slot_period_ns, horizon_slots=0)
 
 
-class Chosen:
-    """Whole slots of the newest `capacity` (none given: of all): `choose` gives those in detail and those in low."""
+class ChosenSlots:
+    """Unmerged slots, chosen from the newest `capacity` (None: from all).
+
+    `choose` returns the slots shown in detail and those shown at low resolution.
+    """
 
     def __init__(
         self,
@@ -121,8 +124,8 @@ class Chosen:
         )
 
 
-class OneKind:
-    """Flash Memory of which only the clusters or only the key slots are shown."""
+class OneKindShown:
+    """Flash Memory that shows only its clusters, or only its key frames."""
 
     def __init__(self, memory: FlashMemory, kind: EntryKind, config: FlashMemoryConfig) -> None:
         self._memory, self._kind, self._config = memory, kind, config
@@ -133,7 +136,7 @@ class OneKind:
     def snapshot(self) -> MemorySnapshot:
         whole = self._memory.snapshot()
         entries = tuple(entry for entry in whole.entries if entry.kind is self._kind)
-        # The question stands as far behind what is seen as the model was trained with.
+        # The question keeps the distance in time that the model was trained with.
         left_to_csm = text_slots(self._memory.clock, whole.slots_seen, self._config)
         shown = replace(whole, entries=entries, text_slots=left_to_csm)
         if self._kind is EntryKind.DAM:
@@ -170,7 +173,7 @@ class KMeans:
 class Released:
     """The streaming rule of the released code: each slot is clustered with the centroids from a random start.
 
-    CSM stands at the places in the buffer, as released. DAM is retrieved from all slots.
+    The time ids of CSM are places in the buffer, as released. DAM is retrieved from all slots.
     """
 
     def __init__(self, config: FlashMemoryConfig, seed: int) -> None:
@@ -213,7 +216,7 @@ class Released:
 
 
 class NoVideo:
-    """Nothing is seen: what the questions alone give away."""
+    """No memory: how often a question can be answered without any image."""
 
     def insert(self, slot: Slot) -> None:
         pass
@@ -223,5 +226,5 @@ class NoVideo:
 
 
 def _stacked(parts: Sequence[Tensor], like: Tensor) -> Tensor:
-    """[parts, ...], also of none."""
+    """Stack `parts` to [parts, ...]; `like` gives the shape if there are none."""
     return torch.stack(list(parts)) if parts else like.new_zeros(0, *like.shape)

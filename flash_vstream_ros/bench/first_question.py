@@ -11,11 +11,11 @@ from typing import Any
 
 FRAMES = 2
 QUESTIONS = 10
-PAUSE_S = 0.5  # a processor that has slept answers slower: each question comes after the same sleep
+PAUSE_S = 0.5  # an idle processor answers slower at first: every question follows the same pause
 
 
 def first_tokens_s(model: str, device: str, warm_up: bool) -> list[float]:
-    """The times to the first token of the first questions that a fresh process is asked [s]."""
+    """Times to the first token of the first questions to a new process [s]."""
     command = [sys.executable, "-m", __name__, model, device, str(int(warm_up))]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     times: list[float] = json.loads(done.stdout.splitlines()[-1])
@@ -23,7 +23,7 @@ def first_tokens_s(model: str, device: str, warm_up: bool) -> list[float]:
 
 
 def ask(model: str, device: str, warm_up: bool) -> list[float]:
-    """Show the engine one slot and ask the same question again and again, after pauses, without background prefill."""
+    """Show the engine one slot and ask the same question repeatedly, after pauses, without background prefill."""
     import numpy as np
 
     from flash_vstream_ros.bench.model import settings_of, threads_of

@@ -19,7 +19,7 @@ from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Grid, Memor
 from flash_vstream_ros.memory.config import HIERARCHICAL, PUBLISHED
 from flash_vstream_ros.progress import tracked
 
-from .baselines import Chosen, Policy, policies
+from .baselines import ChosenSlots, Policy, policies
 from .distortion import SLOT_NS, rounds_of_a_robot
 
 EVENTS, EVENT_SLOTS = 90, 2
@@ -126,7 +126,7 @@ def _memories(config: FlashMemoryConfig, grid: Grid, seed: int) -> dict[str, Pol
         HIERARCHICAL: FlashMemory(replace(config, retention=HIERARCHICAL)),
         PUBLISHED: FlashMemory(replace(config, retention=PUBLISHED)),
         **{name: others[name] for name in COMPARED},
-        CONTROL: Chosen(config, lambda slots: (slots, []), capacity=2),
+        CONTROL: ChosenSlots(config, lambda slots: (slots, []), capacity=2),
     }
 
 

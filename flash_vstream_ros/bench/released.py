@@ -22,16 +22,16 @@ def released_step(
     seed: int,
     init_rows: Sequence[int] | None = None,
 ) -> OrderedClusters:
-    """Clusters of `centroids` [clusters, ...] of `weights` [clusters] and one more `slot` [...] of weight 1.
+    """Cluster `centroids` [clusters, ...] with `weights` [clusters] and one more `slot` [...] of weight 1.
 
-    `init_rows` replace the draw of the start from `seed`.
+    `init_rows`: rows to start from, instead of rows drawn with `seed`.
     """
     rows = torch.cat([centroids, slot[None]])
     return ordered_kmeans(rows, capacity, torch.cat([weights, weights.new_ones(1)]), seed=seed, init_rows=init_rows)
 
 
 def released_clusters(slots: Tensor, capacity: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Centroids [clusters, features] after streaming `slots` [slots, features]; the cluster of each slot [slots]."""
+    """Stream `slots` [slots, features]; returns the centroids [clusters, features] and each slot's cluster [slots]."""
     centroids, weights = slots[:0], torch.zeros(0)
     cluster_of = torch.zeros(0, dtype=torch.long)
     for step, slot in enumerate(slots):

@@ -73,7 +73,7 @@ def _run(parsed: argparse.Namespace) -> int:
     except OSError as error:
         return _output_failed(error) if error.filename is None else _failed(parsed, str(error))
     except ImportError as error:
-        return _failed(parsed, f"{error}; `flash-vstream-ros doctor` tells what is missing")
+        return _failed(parsed, f"{error}; `flash-vstream-ros doctor` shows what is missing")
 
 
 def _failed(parsed: argparse.Namespace, reason: str) -> int:

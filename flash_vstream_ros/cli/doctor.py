@@ -14,8 +14,8 @@ from pathlib import Path
 from flash_vstream_ros import __version__
 from flash_vstream_ros.cli.image_loopback import check_images
 from flash_vstream_ros.cli.loopback import check_loopback
+from flash_vstream_ros.cli.model_capacity import available_memory, check_disk, check_model_memory, chosen_device_memory
 from flash_vstream_ros.cli.model_files import FAIL, OK, WARN, Check, find_model, hub_cache
-from flash_vstream_ros.cli.model_room import available_memory, check_disk, check_model_memory, current_place
 from flash_vstream_ros.models.names import PUBLISHED_MODEL as DEFAULT_MODEL
 
 GB = 1e9
@@ -71,7 +71,7 @@ def examine(model: str) -> list[Check]:
         check_images() if runtime.state != FAIL else Check("large images", FAIL, "not tried", "see ROS runtime"),
         check_receive_buffer(),
         files.check,
-        check_model_memory(files, current_place(available)),
+        check_model_memory(files, chosen_device_memory(available)),
         check_disk(hub_cache(), files.download_bytes),
         check_memory(available),
     ]

@@ -39,7 +39,7 @@ def check_loopback(environment: Mapping[str, str] = os.environ, start_s: float =
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return Check("loopback", FAIL, "the listening process hangs", ADVICE)
+        return Check("loopback", FAIL, "the receiving process does not end", ADVICE)
     finally:
         talker.kill()
         talker.wait()
@@ -48,7 +48,7 @@ def check_loopback(environment: Mapping[str, str] = os.environ, start_s: float =
         last = (listener.stderr.strip().splitlines() or [f"exit status {listener.returncode}"])[-1]
         return Check("loopback", FAIL, f"the middleware does not start: {last}", ADVICE)
     if lines[-1] == "None":
-        return Check("loopback", FAIL, "two processes on this machine do not hear each other", ADVICE)
+        return Check("loopback", FAIL, "two processes on this machine exchange no messages", ADVICE)
     return Check("loopback", OK, f"a message from another process after {float(lines[-1]):.2f} s")
 
 

@@ -105,7 +105,7 @@ def _on_the_hub(model: str, cached: Path, fetch: str, environment: Mapping[str, 
     except RepositoryNotFoundError:
         return _failed(f"the hub has no model {model}", "check the spelling, or log in if it is private: hf auth login")
     except Exception as error:  # whatever the hub's HTTP client raises
-        reason = f"whether the hub has it is unknown ({_first_line(error)})"
+        reason = f"the hub was not reached ({_first_line(error)})"
         return ModelFiles(Check("model", WARN, f"{model} is not in {cached}; {reason}", fetch), None, None)
     size = _published_bytes(info.siblings or [])
     if not size:
@@ -199,5 +199,5 @@ def _safetensors(file: Path) -> _Weights:
     tensors = [entry for key, entry in header.items() if key != "__metadata__"]
     end = max((tensor["data_offsets"][1] for tensor in tensors), default=0)
     if size != 8 + length + end:
-        raise ValueError(f"{file.name} has {size} bytes but its header promises {8 + length + end}: it is cut short")
+        raise ValueError(f"{file.name} has {size} bytes, but its header needs {8 + length + end}: it is cut short")
     return _Weights(size, sum(math.prod(tensor["shape"]) for tensor in tensors))

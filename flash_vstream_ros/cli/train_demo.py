@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"the run stops: {error}; what is saved is kept: run the same command again", file=sys.stderr)
+        print(f"training stopped: {error}; run the same command again to resume from the last save", file=sys.stderr)
         return 1
     print(f"wrote {model}\nask it: flash-vstream-ros demo --model {model}")
     return 0

@@ -38,7 +38,7 @@ def answer_video(source: FrameSource, args: argparse.Namespace) -> dict[str, Any
     if isinstance(model, FlashVStreamLLaVA) and len(set(chosen)) < len(chosen):
         chosen.pop()  # STAR memory takes single frames
     if not chosen:
-        raise ValueError(f"{source.title} has no frame")
+        raise ValueError(f"{source.title} has no frames")
     images = tracked(picked(at_rate(source, args.fps), chosen), "encode frames", len(chosen))
     used = [stamps[index] for index in chosen]
     snapshot = (

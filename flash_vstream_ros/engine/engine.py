@@ -291,7 +291,7 @@ class Engine:
         while (command := self._commands.pop()) is not None:
             command.run(worker.commands)
             try:
-                self._worker_status = worker.status()  # before anybody hears of the result
+                self._worker_status = worker.status()  # before the caller gets the result
             finally:
                 command.resolve()
         if worker.apply(self._config):

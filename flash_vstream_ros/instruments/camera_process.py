@@ -58,7 +58,7 @@ def publish(topic: str, width: int, height: int, hertz: float, frames: int, reli
     time.sleep(SETTLE_S)
     node.destroy_node()
     shutdown()
-    return {"sent": sent, "given_up": getattr(publisher, "samples_given_up", 0), "late_s": late}
+    return {"sent": sent, "given_up": getattr(publisher, "dropped_samples", 0), "late_s": late}
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 The newest frame of each camera is its spatial memory. When the next one arrives, it enters the camera's abstract memory
 and the temporal memory, which is clustered like CSM and keeps its weights. Retrieved frames are the exemplars of the
-heaviest clusters, so that no frames are stored for retrieval. The abstract memory always equals that of the video so
-far, and the whole memory does while there are no more frames than clusters.
+heaviest clusters, so that no frames are stored for retrieval. The abstract memory always equals that of the whole
+video so far; so do the others while there are no more frames than clusters.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def build_video_memory(
     `reseed_rows` are as in `ordered_kmeans`. Raises ValueError if there is no frame, or one is too small for the model.
     """
     if not stamps_ns:
-        raise ValueError("the video has no frame")
+        raise ValueError("the video has no frames")
     if isinstance(model, FlashVStreamLLaVA):
         return model.video_memory(
             frames,

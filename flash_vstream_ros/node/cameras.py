@@ -103,17 +103,17 @@ class Camera:
 
     @property
     def incompatible(self) -> tuple[str, ...]:
-        """A sentence for each publisher on the topic that is not heard: node, topic and policy."""
+        """A sentence for each publisher on the topic that is not received: node, topic and policy."""
         return self._incompatible
 
     @property
     def findings(self) -> tuple[str, ...]:
-        """A sentence for each publisher that is not heard, and one where images are lost on their way."""
+        """A sentence for each publisher that is not received, and one where images are lost on their way."""
         return (*self._incompatible, *filter(None, [self._loss_found]))
 
     @property
     def reliable(self) -> bool:
-        """Whether reliable delivery is asked for at present."""
+        """Returns True if the subscription requests reliable delivery at present."""
         return bool(self._asked.reliability == ReliabilityPolicy.RELIABLE)
 
     def close(self) -> None:
@@ -217,7 +217,7 @@ class Camera:
         self._asked = wanted
         self._overlap, self._overlap_periods = self._overlap or set(), OVERLAP_PERIODS
         self._subscribe()
-        self._info(f"asks for {_called(wanted)} delivery on {self.topic} from now on, as its publishers offer it")
+        self._info(f"requests {_called(wanted)} delivery on {self.topic} from now on, as its publishers offer it")
 
     def _end_overlap(self) -> None:
         """Remove the old subscription once the new one had time to be discovered."""
@@ -239,13 +239,14 @@ class Camera:
         if suffix and self.topic.endswith(2 * suffix):
             raw = self.topic.removesuffix(2 * suffix)
             return [
-                f"{node_of(publisher)} on {raw}{suffix} is not heard: TOPIC: {self.topic} ends in {suffix} twice;"
+                f"{node_of(publisher)} on {raw}{suffix} is not received: TOPIC: {self.topic} ends in {suffix} twice;"
                 f" remap image to {raw}"
                 for publisher in self._node.get_publishers_info_by_topic(raw + suffix)
             ]
         base = self.topic.removesuffix(suffix)
         return [
-            f"{node_of(publisher)} on {base}{transport.suffix} is not heard: TRANSPORT: set image.transport to {name}"
+            f"{node_of(publisher)} on {base}{transport.suffix} is not received: TRANSPORT:"
+            f" set image.transport to {name}"
             for name, transport in TRANSPORTS.items()
             if transport is not self._transport
             for publisher in self._node.get_publishers_info_by_topic(base + transport.suffix)

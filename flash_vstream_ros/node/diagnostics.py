@@ -70,7 +70,7 @@ class CameraView:
     period_s: float  # between the last two observations
     age_s: float  # of the newest stamp; 0 before the first
     sample_period_s: float
-    unheard: tuple[str, ...] = ()  # what is known of publishers that cannot be heard
+    camera_findings: tuple[str, ...] = ()  # sentences about publishers that are not received, and about lost images
 
     @property
     def drops(self) -> dict[str, int]:
@@ -105,7 +105,9 @@ class History:
             if self._heard.get(camera, (-1, 0))[0] != counts.received or not _watched(observation.status.state):
                 self._heard[camera] = counts.received, observation.now_ns
 
-    def camera(self, name: str, topic: str, sample_period_s: float, unheard: Sequence[str] = ()) -> CameraView | None:
+    def camera(
+        self, name: str, topic: str, sample_period_s: float, camera_findings: Sequence[str] = ()
+    ) -> CameraView | None:
         """The view of one camera; None before the first observation and for an unknown camera."""
         if not self._observations or (now := self._observations[-1].counts(name)) is None:
             return None
@@ -121,7 +123,7 @@ class History:
             period_s=(newest.now_ns - before.now_ns) / SECOND_NS,
             age_s=(newest.now_ns - now.newest_ns) / SECOND_NS if now.newest_ns else 0.0,
             sample_period_s=sample_period_s,
-            unheard=tuple(unheard),
+            camera_findings=tuple(camera_findings),
         )
 
 
@@ -134,7 +136,7 @@ def camera_report(view: CameraView, state: State) -> Report:
     """The report of one camera; it has findings only while images are expected."""
     findings: list[Finding] = []
     if _watched(state):
-        findings = [*_unheard(view), *_silence(view), *_lateness(view), *_drops(view)]
+        findings = [*_camera_findings(view), *_silence(view), *_lateness(view), *_drops(view)]
     received = view.rate(view.now.received - view.before.received)
     ingested = view.rate(view.now.ingested - view.before.ingested)
     fine = f"{received:.1f} images/s, {ingested:.2f}/s ingested"
@@ -176,9 +178,7 @@ def model_report(status: Status | None, model: str, now_ns: int) -> Report:
     if status.questions_waiting >= status.question_queue:
         findings.append((Level.WARN, f"{status.questions_waiting} questions wait: further ones are answered BUSY"))
     if now_ns == 0:
-        findings.append(
-            (Level.WARN, "the node's clock stands at 0: use_sim_time is set; does anything publish /clock?")
-        )
+        findings.append((Level.WARN, "the node's clock is 0: use_sim_time is set, so something has to publish /clock"))
     memory = status.memory
     values = {
         "model": model,
@@ -220,8 +220,8 @@ def memory_report(status: Status | None) -> Report:
     return _report("memory", [], fine, values)
 
 
-def _unheard(view: CameraView) -> list[Finding]:
-    return [(Level.WARN, sentence) for sentence in view.unheard]
+def _camera_findings(view: CameraView) -> list[Finding]:
+    return [(Level.WARN, sentence) for sentence in view.camera_findings]
 
 
 def _silence(view: CameraView) -> list[Finding]:
@@ -234,9 +234,14 @@ def _silence(view: CameraView) -> list[Finding]:
 def _lateness(view: CameraView) -> list[Finding]:
     late_s = view.age_s - view.silent_s
     if late_s > LATE_S + view.period_s:
-        return [(Level.WARN, f"images are {late_s:.1f} s old when they come: is use_sim_time the same here and there?")]
+        return [
+            (
+                Level.WARN,
+                f"images are {late_s:.1f} s old on arrival: compare use_sim_time and the clocks of node and camera",
+            )
+        ]
     if view.age_s < -LATE_S:
-        return [(Level.WARN, f"stamps are {-view.age_s:.1f} s ahead of the node's clock")]
+        return [(Level.WARN, f"stamps are {-view.age_s:.1f} s ahead of the node's clock: synchronise the clocks")]
     return []
 
 

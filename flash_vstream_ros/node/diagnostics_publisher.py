@@ -23,7 +23,7 @@ from flash_vstream_ros.node.diagnostics import (
     unwatched_report,
 )
 from flash_vstream_ros.node.node_log import NodeLog
-from flash_vstream_ros.node.periodic_timer import Periodic
+from flash_vstream_ros.node.periodic_timer import PeriodicTimer
 from flash_vstream_ros.node.settings import Settings
 from flash_vstream_ros.ros import Clock, ClockType, Node
 from flash_vstream_ros.ros.interfaces import DiagnosticArray
@@ -35,8 +35,8 @@ TOPIC = "/diagnostics"
 class DiagnosticsPublisher:
     """Publishes every `diagnostics.period_s` by a steady clock, since simulated time may stand still.
 
-    `status` returns None if there is no engine. `unheard` returns sentences about each camera's publishers that are
-    incompatible or lose images.
+    `status` returns None if there is no engine. `camera_findings` returns, by camera, sentences about publishers that
+    are incompatible and about lost images.
     """
 
     def __init__(
@@ -44,17 +44,17 @@ class DiagnosticsPublisher:
         node: Node,
         status: Callable[[], Status | None],
         settings: Settings,
-        unheard: Callable[[], Mapping[str, Sequence[str]]] = dict,
+        camera_findings: Callable[[], Mapping[str, Sequence[str]]] = dict,
     ) -> None:
         self._node = node
         self._status = status
         self._settings = settings
-        self._unheard = unheard
+        self._camera_findings = camera_findings
         self._log = ThrottledLog(NodeLog(node).error)
         self._history = History()
         self._publisher = node.create_publisher(DiagnosticArray, TOPIC, 10)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self._timer = Periodic(node, self._publish, settings.diagnostics_period_s, steady)
+        self._timer = PeriodicTimer(node, self._publish, settings.diagnostics_period_s, steady)
 
     def apply(self, settings: Settings) -> None:
         """Continue with these settings."""
@@ -80,11 +80,11 @@ class DiagnosticsPublisher:
             cameras = [unwatched_report(name, topic) for name, topic in self._topics().items()]
             return [*cameras, model_report(None, model, now_ns), memory_report(None)]
         self._history.add(Observation(now_ns, status))
-        unheard, period_s = self._unheard(), 1 / self._settings.engine.sample_fps
+        findings, period_s = self._camera_findings(), 1 / self._settings.engine.sample_fps
         cameras = [
             camera_report(view, status.state)
             for name, topic in self._topics().items()
-            if (view := self._history.camera(name, topic, period_s, unheard.get(name, ()))) is not None
+            if (view := self._history.camera(name, topic, period_s, findings.get(name, ()))) is not None
         ]
         return [*cameras, model_report(status, model, now_ns), memory_report(status)]
 

@@ -19,6 +19,7 @@ def checked_header(header: Any) -> tuple[int, str]:
     if len(header.frame_id) > LONGEST_FRAME_ID:
         raise BadImage(
             "frame_id_too_long",
-            f"its frame_id has {len(header.frame_id)} characters; at most {LONGEST_FRAME_ID} are kept",
+            f"its frame_id has {len(header.frame_id)} characters; at most {LONGEST_FRAME_ID} are accepted:"
+            " shorten it in the camera driver",
         )
     return nanoseconds, str(header.frame_id)

@@ -1,7 +1,7 @@
-"""Which QoS a camera's subscription asks for, and which of the publishers found it therefore does not hear.
+"""QoS that a camera's subscription requests, and the publishers that are incompatible with it.
 
 The rule for "auto" is that of ROS 2's best_available policies, applied again whenever the publishers change: a reliable
-subscription hears no best-effort publisher, a best-effort one hears everybody and loses what the network loses.
+subscription receives nothing from a best-effort publisher; a best-effort one receives from all, but may lose images.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from flash_vstream_ros.ros import DurabilityPolicy, HistoryPolicy, Node, QoSProf
 
 RELIABILITIES = ("auto", "best_effort", "reliable")
 SENSOR_DATA_DEPTH = 5
-UNKNOWN_NODE = "_NODE_NAME_UNKNOWN_"  # what the graph says until the peer has told its nodes
+UNKNOWN_NODE = "_NODE_NAME_UNKNOWN_"  # in the graph until the peer has announced its nodes
 
 
 def override_specs(topic: str, reliability: str) -> tuple[ParameterSpec, ...]:
     """The parameters by which ROS 2 overrides the QoS of the subscription to `topic`, a full name."""
     prefix = f"qos_overrides.{topic}.subscription"
     return (
-        ParameterSpec(f"{prefix}.reliability", reliability, f"Reliability asked for on {topic}", choices=RELIABILITIES),
+        ParameterSpec(f"{prefix}.reliability", reliability, f"Requested reliability on {topic}", choices=RELIABILITIES),
         ParameterSpec(
             f"{prefix}.durability",
             "volatile",
-            f"Durability asked for on {topic}",
+            f"Requested durability on {topic}",
             choices=("volatile", "transient_local"),
         ),
         ParameterSpec(f"{prefix}.history", "keep_last", f"History of {topic}", choices=("keep_last", "keep_all")),
@@ -37,7 +37,7 @@ def override_specs(topic: str, reliability: str) -> tuple[ParameterSpec, ...]:
 
 @dataclass(frozen=True)
 class ImageQoS:
-    """The QoS policies asked for on one topic, as the parameters name them."""
+    """The QoS policies requested on one topic, as the parameters name them."""
 
     reliability: str
     durability: str
@@ -46,12 +46,12 @@ class ImageQoS:
 
     @classmethod
     def declared(cls, node: Node, topic: str, reliability: str, complain: Callable[[str], None]) -> ImageQoS:
-        """Sensor-data QoS with `reliability`, as overridden for `topic`; a bad override is complained of."""
+        """Sensor-data QoS with `reliability`, overridden for `topic`; `complain` gets a sentence on a bad override."""
         specs = override_specs(topic, reliability)
         return cls(*(declare_one(node, spec, complain) for spec in specs))
 
     def profile(self, publishers: Sequence[Any], before: QoSProfile | None = None) -> QoSProfile:
-        """What to ask of `publishers` (TopicEndpointInfo), having asked for `before`."""
+        """The profile to request from `publishers` (TopicEndpointInfo); `before` is the one requested so far."""
         return QoSProfile(
             history=HistoryPolicy[self.history.upper()],
             depth=self.depth,
@@ -63,31 +63,31 @@ class ImageQoS:
         if self.reliability != "auto":
             return ReliabilityPolicy[self.reliability.upper()]
         if not publishers and before is not None:
-            return before.reliability  # a camera that is started again is most likely the same
+            return before.reliability  # a restarted camera most likely offers the same
         reliable = all(publisher.qos_profile.reliability == ReliabilityPolicy.RELIABLE for publisher in publishers)
         return ReliabilityPolicy.RELIABLE if publishers and reliable else ReliabilityPolicy.BEST_EFFORT
 
 
 def unused_overrides(node: Node) -> list[str]:
-    """QoS overrides given for subscriptions that no camera has declared: of another topic, or of no such policy."""
+    """Names of given QoS overrides that no camera declares: of another topic, or of a policy that does not exist."""
     overrides = getattr(node, "_parameter_overrides", {})
     given = [name for name in overrides if name.startswith("qos_overrides.") and ".subscription." in name]
     return sorted(name for name in given if not node.has_parameter(name))
 
 
-def incompatible(publishers: Sequence[Any], topic: str, type_name: str, asked: QoSProfile) -> tuple[str, ...]:
-    """A sentence for each publisher of `topic` that is not heard: its node, the topic, and what does not fit."""
+def incompatible(publishers: Sequence[Any], topic: str, type_name: str, requested: QoSProfile) -> tuple[str, ...]:
+    """A sentence for each publisher of `topic` that is not received: its node, the topic, and why."""
     found = []
     for publisher in publishers:
-        misfits = _misfits(publisher, type_name, asked)
+        misfits = _misfits(publisher, type_name, requested)
         if misfits:
-            found.append(f"{node_of(publisher)} on {topic} is not heard: {'; '.join(misfits)}")
+            found.append(f"{node_of(publisher)} on {topic} is not received: {'; '.join(misfits)}")
     return tuple(sorted(found))
 
 
-def compatible(publishers: Sequence[Any], type_name: str, asked: QoSProfile) -> list[Any]:
-    """Those of `publishers` that the subscription hears."""
-    return [publisher for publisher in publishers if not _misfits(publisher, type_name, asked)]
+def compatible(publishers: Sequence[Any], type_name: str, requested: QoSProfile) -> list[Any]:
+    """Those of `publishers` that the subscription receives from."""
+    return [publisher for publisher in publishers if not _misfits(publisher, type_name, requested)]
 
 
 def node_of(publisher: Any) -> str:
@@ -97,13 +97,13 @@ def node_of(publisher: Any) -> str:
     return f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"
 
 
-def _misfits(publisher: Any, type_name: str, asked: QoSProfile) -> list[str]:
+def _misfits(publisher: Any, type_name: str, requested: QoSProfile) -> list[str]:
     if publisher.topic_type != type_name:
         return [f"TYPE: it publishes {publisher.topic_type}, not {type_name}"]
     offered = publisher.qos_profile
     misfits = []
-    if asked.reliability == ReliabilityPolicy.RELIABLE and offered.reliability == ReliabilityPolicy.BEST_EFFORT:
-        misfits.append("RELIABILITY: it offers best effort, reliable is asked for")
-    if asked.durability == DurabilityPolicy.TRANSIENT_LOCAL and offered.durability == DurabilityPolicy.VOLATILE:
-        misfits.append("DURABILITY: it offers volatile, transient local is asked for")
+    if requested.reliability == ReliabilityPolicy.RELIABLE and offered.reliability == ReliabilityPolicy.BEST_EFFORT:
+        misfits.append("RELIABILITY: it offers best effort, but reliable is requested")
+    if requested.durability == DurabilityPolicy.TRANSIENT_LOCAL and offered.durability == DurabilityPolicy.VOLATILE:
+        misfits.append("DURABILITY: it offers volatile, but transient local is requested")
     return misfits

@@ -82,7 +82,7 @@ class ManagedNode(LifecycleNodeMixin, Node):
     def _on_change_request(self, change: Callable[[Any, Any], Any], request: Any, response: Any) -> Any:
         wanted = request.transition.label or request.transition.id
         if not self._one_transition.acquire(blocking=False):
-            self.log.warning(f"transition {wanted!r} is refused: another one is running")
+            self.log.warning(f"transition {wanted!r} is refused: another one is running; try again when it has ended")
             return response
         try:
             return change(request, response)

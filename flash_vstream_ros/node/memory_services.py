@@ -23,7 +23,7 @@ from flash_vstream_ros.ros.interfaces import Forget, ListMemory, Trigger
 
 # Longest step of the worker: encoding a slot or prefilling a chunk, with a large model on a CPU.
 STEP_TIMEOUT_S = 60.0
-NO_ENGINE = "there is no memory now: the node is not configured"
+NO_ENGINE = "there is no memory: the node is not configured; configure it first"
 
 Result = TypeVar("Result")
 

@@ -1,4 +1,4 @@
-"""Names the parameter files of which no section is for this node: ROS ignores them without a message."""
+"""Finds parameter files without a section for this node, which ROS ignores silently."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ SHOWN = 5  # sections named
 
 
 def unused_files(args: Sequence[str], node: str) -> list[str]:
-    """A sentence for each parameter file in the ROS arguments that has no section for `node`, a full name."""
+    """One sentence for each parameter file in the ROS arguments that has no section for `node`, a full name."""
     found = []
     for file in parameter_files(args):
         sections = list(sections_of(file))
         if sections and not any(matches(section, node) for section in sections):
             names = ", ".join(one_line(section) for section in sections[:SHOWN])
             found.append(
-                f"no section of {file} is for this node, {node}, so its parameters are not used: it has {names};"
-                f" name a section {node} or /**"
+                f"{file} has no section for this node, {node}, so its parameters are not used; its sections are"
+                f" {names}: name one {node} or /**"
             )
     return found
 

@@ -11,7 +11,7 @@ from flash_vstream_ros.ros import MutuallyExclusiveCallbackGroup, Node
 SHORTEST_S = 0.01
 
 
-class Periodic:
+class PeriodicTimer:
     """Calls `callback` every `period_s` seconds of `clock` (None: the node's), in a callback group of its own.
 
     A period of 0 stops it; periods below 10 ms are raised to 10 ms. Thread safe.
@@ -30,7 +30,7 @@ class Periodic:
 
     @property
     def running(self) -> bool:
-        """Returns True if it calls back."""
+        """Returns True if it runs."""
         return self._timer is not None
 
     def every(self, period_s: float) -> None:

@@ -77,7 +77,7 @@ class QuestionServices:
     @never_raises
     def _on_cancel(self, message: String) -> None:
         if message.data == EVERY_QUESTION:
-            self._node_log.info(f"cancelled all questions: {self._engine().cancel_all()}")
+            self._node_log.info(f"cancelled all {self._engine().cancel_all()} questions")
         elif self._engine().cancel(message.data):
             self._node_log.info(f"cancelled question {message.data}")
         else:

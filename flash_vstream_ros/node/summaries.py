@@ -14,7 +14,7 @@ from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.node import conversions
 from flash_vstream_ros.node.callback_guard import never_raises
 from flash_vstream_ros.node.node_log import NodeLog
-from flash_vstream_ros.node.periodic_timer import Periodic
+from flash_vstream_ros.node.periodic_timer import PeriodicTimer
 from flash_vstream_ros.node.settings import Settings
 from flash_vstream_ros.ros import DurabilityPolicy, Node, QoSProfile, ReliabilityPolicy
 from flash_vstream_ros.ros.interfaces import SceneSummary
@@ -34,7 +34,7 @@ class SummaryPublisher:
         self._lock = threading.Lock()  # a summary is published, or withdrawn
         self._publisher = node.create_publisher(SceneSummary, TOPIC, LATCHED)
         self._summarised = engine().status()
-        self._timer = Periodic(node, self._publish, settings.summary_period_s)
+        self._timer = PeriodicTimer(node, self._publish, settings.summary_period_s)
         self._timer.cancel()
 
     def start(self) -> None:

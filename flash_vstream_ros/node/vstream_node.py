@@ -27,7 +27,7 @@ from flash_vstream_ros.node.managed_node import ManagedNode, error_if_it_raises
 from flash_vstream_ros.node.memory_services import MemoryServices
 from flash_vstream_ros.node.parameter_files import unused_files
 from flash_vstream_ros.node.parameter_table import MAX_QUEUE
-from flash_vstream_ros.node.periodic_timer import Periodic
+from flash_vstream_ros.node.periodic_timer import PeriodicTimer
 from flash_vstream_ros.node.process_hooks import NO_HOOKS, ProcessHooks
 from flash_vstream_ros.node.question_services import QuestionServices
 from flash_vstream_ros.node.settings import Settings
@@ -91,8 +91,10 @@ class VStreamNode(LiveParameters, ManagedNode):
         self._questions = QuestionServices(self, lambda: self._engine, lambda: self._settings.question_limits)
         self._summaries = SummaryPublisher(self, lambda: self._engine, self._settings)
         self._memory_services = MemoryServices(self, lambda: self._engine, self._summaries.withdraw)
-        self._status_timer = Periodic(self, self._on_status, self._settings.status_period_s)
-        self._diagnostics = DiagnosticsPublisher(self, self._status_if_configured, self._settings, self._unheard)
+        self._status_timer = PeriodicTimer(self, self._on_status, self._settings.status_period_s)
+        self._diagnostics = DiagnosticsPublisher(
+            self, self._status_if_configured, self._settings, self._camera_findings
+        )
         self._stop_work()
         self.lock_parameters(False)
         if self._settings.autostart:
@@ -184,7 +186,7 @@ class VStreamNode(LiveParameters, ManagedNode):
         status = self._engine.status()
         return None if status.state is State.UNCONFIGURED else status
 
-    def _unheard(self) -> dict[str, tuple[str, ...]]:
+    def _camera_findings(self) -> dict[str, tuple[str, ...]]:
         return {camera.name: camera.findings for camera in list(self._cameras)}
 
     def _stop_work(self) -> None:
@@ -206,7 +208,9 @@ class VStreamNode(LiveParameters, ManagedNode):
 
     def _drop_engine(self) -> TransitionCallbackReturn:
         if not self._engine.stop():
-            self.log.warning("the worker did not end in time: the model is busy, and its memory is not freed")
+            self.log.warning(
+                "the worker did not end in time: the model is busy, and its memory is freed when its step ends"
+            )
             return TransitionCallbackReturn.ERROR
         with self.parameters_held():
             self._engine = self._new_engine()

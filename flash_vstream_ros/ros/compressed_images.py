@@ -96,7 +96,7 @@ def compressed_to_rgb(
     if image.shape[:2] != (header.height, header.width):
         raise BadImage(
             "undecodable",
-            f"the image decodes to {image.shape[1]}x{image.shape[0]}, its header says {header.width}x{header.height}",
+            f"the image decodes to {image.shape[1]}x{image.shape[0]}; its header says {header.width}x{header.height}",
         )
     if image.dtype == np.uint16:
         image = (samples or SampleRange()).to_8_bits(image.reshape(*image.shape[:2], -1), grey=single and not mosaic)
@@ -115,7 +115,7 @@ def _decoded(data: memoryview, mode: int, form: str) -> np.ndarray:
     except cv2.error:
         image = None
     if image is None:
-        raise BadImage("undecodable", f"{data.nbytes} bytes of format '{form}' do not decode: damaged?")
+        raise BadImage("undecodable", f"{data.nbytes} bytes of format '{form}' do not decode: they are damaged")
     return image
 
 
@@ -163,7 +163,7 @@ def _jpeg_header(data: memoryview) -> _Header:
             raise _ended(data)
         marker = data[at + 1]
         if data[at] != 0xFF or marker == START_OF_SCAN:
-            raise BadImage("undecodable", "the JPEG data has no frame header where one belongs: damaged?")
+            raise BadImage("undecodable", "the JPEG data has no frame header where one belongs: it is damaged")
         if marker == PADDING:
             at += 1
         elif marker in WITHOUT_LENGTH:
@@ -174,9 +174,9 @@ def _jpeg_header(data: memoryview) -> _Header:
         else:
             length = int.from_bytes(data[at + 2 : at + 4], "big")
             if length < 2:
-                raise BadImage("undecodable", f"the JPEG data has a segment of length {length}: damaged?")
+                raise BadImage("undecodable", f"the JPEG data has a segment of length {length}: it is damaged")
             at += 2 + length
-    raise BadImage("undecodable", f"the JPEG data has no frame header within {MOST_MARKERS} markers: damaged?")
+    raise BadImage("undecodable", f"the JPEG data has no frame header within {MOST_MARKERS} markers: it is damaged")
 
 
 def _ended(data: memoryview) -> BadImage:

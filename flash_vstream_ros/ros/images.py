@@ -182,7 +182,7 @@ def _checked(message: Any, max_pixels: int) -> tuple[_Layout, memoryview]:
     needed = step * (height * layout.half_rows // 2)
     if data.nbytes < needed:
         raise BadImage(
-            "truncated", f"the image holds {data.nbytes} bytes; its header promises {needed}: lost on the way?"
+            "truncated", f"the image holds {data.nbytes} bytes; its header needs {needed}: it arrived incomplete"
         )
     return layout, data
 

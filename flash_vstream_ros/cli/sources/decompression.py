@@ -1,4 +1,4 @@
-"""Bounds on what a bag decompresses to: rosbags decompresses files, chunks and messages whatever their size."""
+"""Limits on the decompressed size of bags: rosbags itself sets none for files, chunks and messages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STEP_BYTES = 1 << 20
 
 
 class TooLarge(SourceError):
-    """Compressed data holds more than is decompressed."""
+    """Compressed data exceeds the limit on its decompressed size."""
 
 
 def bounded(decompressor: Any, data: bytes, max_bytes: int = MAX_BLOCK_BYTES) -> bytes:

@@ -108,7 +108,7 @@ def _read(path: Path, page: int, max_pixels: int) -> np.ndarray:
     # The other kinds by OpenCV, which keeps 16-bit colours and turns a JPEG upright.
     found = cv2.imread(str(path), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
     if found is None:
-        raise ValueError("it does not decode: damaged?")
+        raise ValueError("it does not decode: it is damaged")
     return np.asarray(found)
 
 

@@ -55,12 +55,12 @@ def open_source(
         return DemoSource(int(demo[1] or 0), fps or DEFAULT_FPS, base_ns)
     place = Path(path).expanduser()
     try:
-        return _opened(place, bag_topic, fps, base_ns, log)
+        return _open(place, bag_topic, fps, base_ns, log)
     except (OSError, ValueError) as error:  # no permission, a name too long, a zero byte in it
         raise SourceError(f"{place} cannot be opened: {error}") from error
 
 
-def _opened(place: Path, topic: str, fps: float, base_ns: int, log: Callable[[str], None] | None) -> FrameSource:
+def _open(place: Path, topic: str, fps: float, base_ns: int, log: Callable[[str], None] | None) -> FrameSource:
     if not place.exists():
         raise SourceError(f"{place} does not exist: give a video, a folder of images, a bag or demo")
     if not place.is_dir() and not place.is_file():

@@ -12,7 +12,7 @@ BLOCK = 1024  # tokens; buffers are multiples of it
 
 
 class InPlaceLayer(DynamicLayer):
-    """One layer. `keys` and `values` [1, heads, tokens, head_dim] are views of larger buffers."""
+    """Keys and values of one layer. `keys` and `values` [1, heads, tokens, head_dim] are views of larger buffers."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -27,13 +27,15 @@ LOCALHOST_INTERFACES = (
 
 @dataclass(frozen=True)
 class Discovery:
+    """Discovery range and peers, as ROS 2's environment variables set them."""
+
     range: str = "SUBNET"
     static_peers: tuple[str, ...] = ()
     cyclonedds_uri: str = ""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Discovery:
-        """Reads ROS_AUTOMATIC_DISCOVERY_RANGE, ROS_STATIC_PEERS, ROS_LOCALHOST_ONLY and CYCLONEDDS_URI."""
+        """Read ROS_AUTOMATIC_DISCOVERY_RANGE, ROS_STATIC_PEERS, ROS_LOCALHOST_ONLY and CYCLONEDDS_URI."""
         chosen = environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "") or "SUBNET"
         if environment.get("ROS_LOCALHOST_ONLY", "") == "1":
             chosen = "LOCALHOST"
@@ -69,7 +71,7 @@ class Discovery:
 
 
 def has_network() -> bool:
-    """Whether an interface besides the loopback is up; DDS refuses a list with one interface twice."""
+    """Returns True if an interface besides the loopback is up. Without one, DDS would see the loopback listed twice."""
     if not sys.platform.startswith("linux"):
         return True
     import fcntl

@@ -23,13 +23,13 @@ class Publisher:
         self.msg_type = msg_type
         self.topic_name = topic
         self.qos_profile = qos
-        self.samples_given_up = 0
+        self.dropped_samples = 0
 
     def publish(self, msg: Any) -> None:
         """Publish a message, or the CDR bytes of one.
 
-        Raises TypeError for another type, ValueError for a field that does not fit its type. A sample that slow
-        reliable subscribers keep out for 0.1 s is given up with a warning.
+        Raises TypeError for another type, ValueError for a field that does not fit its type. A sample that a
+        slow reliable subscriber blocks for 0.1 s is dropped with a warning.
         """
         if isinstance(msg, (bytes, bytearray)):
             raw = bytearray(msg)
@@ -38,9 +38,9 @@ class Publisher:
         else:
             raise TypeError(f"Expected {self.msg_type.__name__} on {self.topic_name}, got {type(msg).__name__}")
         if not self.writer.write(raw):
-            self.samples_given_up += 1
+            self.dropped_samples += 1
             self._node.get_logger().warning(
-                f"{self.topic_name}: {self.samples_given_up} messages given up, a subscriber does not take them",
+                f"{self.topic_name}: {self.dropped_samples} messages dropped: a reliable subscriber is too slow",
                 throttle_duration_sec=5.0,
             )
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .cyclone import Peer
 
 WRITE_PATIENCE_NS = 100_000_000
-"""Longest time that a reliable writer waits for slow readers before a sample is given up."""
+"""Longest time that a reliable writer waits for slow readers before it drops a sample."""
 
 
 class ReliabilityPolicy(IntEnum):
@@ -68,10 +68,10 @@ qos_profile_sensor_data = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST
 SERVICE_READER = QoSProfile(history=HistoryPolicy.KEEP_ALL)
 """All clients of a service share one history each way: calls to one must not push out another's.
 
-What has arrived is taken out of it at once, and bounded after that.
+Requests are moved at once to a bounded queue.
 """
 SERVICE_WRITER = QoSProfile(depth=1000)
-"""Not KEEP_ALL, with which Cyclone DDS stops the writer while one client, killed a moment ago, acknowledges nothing."""
+"""Not KEEP_ALL: Cyclone DDS would block the writer while a client that was just killed acknowledges nothing."""
 
 
 def as_profile(qos: QoSProfile | int) -> QoSProfile:

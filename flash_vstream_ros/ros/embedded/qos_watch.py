@@ -1,4 +1,4 @@
-"""Reports peers on a topic that are not heard, or do not hear, because their QoS does not fit."""
+"""Reports peers on a topic that exchange nothing with this node, since their QoS is incompatible."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ LARGE_DOWNLOAD_BYTES = 20e9  # a 7B model in bfloat16, with room to spare
 LOGS_BYTES = 0.2e9
 
 
-class Place(NamedTuple):
-    """Where a model would run, as `device: auto` and `dtype: auto` choose; bytes of its memory."""
+class DeviceMemory(NamedTuple):
+    """Device and dtype that `auto` chooses for a model, with the device's free and total memory [bytes]."""
 
     device: str
     dtype: str
@@ -30,30 +30,30 @@ def needed_bytes(parameters: int, dtype: str) -> float:
     return parameters * BYTES_PER_PARAMETER[dtype] * (1 + WORKING_SHARE) + RUNTIME_BYTES
 
 
-def check_model_memory(files: ModelFiles, place: Place | None) -> Check:
-    """Whether there is enough memory for the model; `place` None: it is not known."""
+def check_model_memory(files: ModelFiles, memory: DeviceMemory | None) -> Check:
+    """Whether the model fits into the memory of its device; `memory` None: unknown."""
     name = "model memory"
     if files.check.state == FAIL:
-        return Check(name, WARN, "not judged: the model's files are not there", "see model")
+        return Check(name, WARN, "not checked: the model's files are missing", "see model")
     if files.parameters is None:
         return Check(name, WARN, "the size of the model is unknown", "download it, then run doctor again")
-    if place is None:
+    if memory is None:
         return Check(name, WARN, "the memory of this machine is unknown", "see torch and memory")
-    need = needed_bytes(files.parameters, place.dtype)
+    need = needed_bytes(files.parameters, memory.dtype)
     found = (
-        f"{files.parameters / 1e9:.2f} billion parameters in {place.dtype} need about {need / GB:.1f} GB; "
-        f"{place.free / GB:.1f} of {place.total / GB:.1f} GB are free on {place.device}"
+        f"{files.parameters / 1e9:.2f} billion parameters in {memory.dtype} need about {need / GB:.1f} GB; "
+        f"{memory.free / GB:.1f} of {memory.total / GB:.1f} GB are free on {memory.device}"
     )
-    if need <= place.free:
+    if need <= memory.free:
         return Check(name, OK, found)
-    if need <= place.total:
-        return Check(name, FAIL, found, f"end other programs that use the memory of {place.device}")
-    smaller = "set model.quantization to 4bit or 8bit, or " if place.device != "cpu" else "use a CUDA GPU, or "
+    if need <= memory.total:
+        return Check(name, FAIL, found, f"end other programs that use the memory of {memory.device}")
+    smaller = "set model.quantization to 4bit or 8bit, or " if memory.device != "cpu" else "use a CUDA GPU, or "
     return Check(name, FAIL, found, f"{smaller}choose a smaller model (docs/models.md lists sizes)")
 
 
-def current_place(available: tuple[float, float] | None) -> Place | None:
-    """Where a model runs on this machine; `available` is the free and the total memory of the CPU [bytes]."""
+def chosen_device_memory(available: tuple[float, float] | None) -> DeviceMemory | None:
+    """Memory of the device that a model runs on here; `available`: free and total memory of the CPU [bytes]."""
     try:
         import torch
 
@@ -62,10 +62,10 @@ def current_place(available: tuple[float, float] | None) -> Place | None:
         device = choose_device("auto")
         dtype = str(choose_dtype("auto", device)).removeprefix("torch.")
         if device.type == "cuda":
-            return Place(str(device), dtype, *torch.cuda.mem_get_info(device))
+            return DeviceMemory(str(device), dtype, *torch.cuda.mem_get_info(device))
     except Exception:  # a broken torch raises anything; its own check says so
         return None
-    return Place("cpu", dtype, *available) if available else None
+    return DeviceMemory("cpu", dtype, *available) if available else None
 
 
 def available_memory(path: Path = Path("/proc/meminfo")) -> tuple[float, float] | None:
