@@ -124,7 +124,7 @@ class AskClient:
     def ask(self, request: AskScene.Request) -> AskScene.Response:
         """Ask once, and wait for the reply as long as the question's deadline allows.
 
-        A question that is given up, also by Ctrl-C, is cancelled. Raises NoReply when the reply does not come.
+        If the caller stops waiting, by Ctrl-C too, the question is cancelled. Raises NoReply if no reply comes.
         """
         deadline_s = seconds(request.deadline) or self._nodes_deadline_s()
         return self._reply(self.service, request, deadline_s + GRACE_S, cancels=request.question_id)
@@ -158,7 +158,7 @@ class AskClient:
         return self._clients[service]
 
     def _reply(self, client: Any, request: Any, allowed_s: float, cancels: str = "") -> Any:
-        """The reply to a request. `cancels` is the id of the question that is cancelled when it is given up."""
+        """The reply to a request. `cancels`: id of the question to cancel if the caller stops waiting."""
         future = client.call_async(request)
         try:
             servers = self._servers(client)
@@ -205,7 +205,7 @@ class AskClient:
         return list(self.node.get_publishers_info_by_topic(topic, no_mangle=True))
 
     def _nodes_deadline_s(self) -> float:
-        """The node's parameter question.deadline_s [s]; the longest there can be where it does not say."""
+        """The node's parameter question.deadline_s [s]; its upper limit if the node does not reply."""
         if self._default_deadline_s is None:
             self._default_deadline_s = LONGEST_DEADLINE_S
             kind = interface("rcl_interfaces/srv/GetParameters")

@@ -60,7 +60,7 @@ def leave_signals_to_ros() -> None:
 
 
 def end_within(seconds: float = EXIT_LIMIT_S) -> None:
-    """End the process with status 0 in so many seconds, whatever it is doing then; returns at once."""
+    """End the process with status 0 after `seconds`, whatever it is doing then; returns at once."""
 
     def end() -> None:
         print(f"not everything stopped within {seconds} s: the process ends now", file=sys.stderr)
@@ -82,7 +82,7 @@ def end_process(status: int) -> NoReturn:
 
 
 def set_torch_threads(count: int) -> None:
-    """Let PyTorch compute with so many CPU threads, in this thread and those that start later.
+    """Let PyTorch compute with `count` CPU threads, in this thread and those that start later.
 
     0: as many as before the first call, PyTorch's own choice or that of OMP_NUM_THREADS.
     """
@@ -115,4 +115,4 @@ def _raise(number: int, frame: FrameType | None) -> None:
 
 
 def _pass(number: int, frame: FrameType | None) -> None:
-    """A handler of Python's that does nothing; rclpy's own calls it too."""
+    """A Python signal handler that does nothing; rclpy's handler calls it, too."""

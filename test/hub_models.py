@@ -148,12 +148,12 @@ def weights_of(model_type: str, seed: int = 0) -> dict[str, torch.Tensor]:
 
 
 def old_name(name: str) -> str:
-    """Of a weight, before transformers 4.52."""
+    """Name of a weight before transformers 4.52."""
     return name.replace("model.visual.", "visual.").replace("model.language_model.", "model.")
 
 
 def save_sharded(folder: Path, weights: dict[str, torch.Tensor]) -> None:
-    """model-0000N-of-0000M.safetensors, and the index that says where each weight lies."""
+    """model-0000N-of-0000M.safetensors, and the index of the weights' files."""
     names, places = sorted(weights), {}
     for shard in range(SHARDS):
         file = f"model-{shard + 1:05d}-of-{SHARDS:05d}.safetensors"

@@ -25,7 +25,7 @@ class NaiveMemory:
     dam_slots: int
     exemplars: int
     recent: int
-    episode: float = 0.0  # so many slots apart, equal views are as far apart as the first view is from zero; 0: never
+    episode: float = 0.0  # equal views this many slots apart are as distant as the first view is from zero; 0: never
     times: Sequence[float] = ()
     clusters: list[NaiveCluster] = field(default_factory=list)  # first born first
     newest: list[int] = field(default_factory=list)
@@ -55,7 +55,7 @@ class NaiveMemory:
         self._fit()
 
     def novelty(self) -> float:
-        """Of the slot that comes next."""
+        """Novelty of the next slot: 1 - cosine similarity to its camera's nearest centroid."""
         low, camera = self.maps[self.seen], self.cameras[self.seen]
         own = [self.centroid(c) for c in self.clusters if self.cameras[c.members[0]] == camera]
         if not own:

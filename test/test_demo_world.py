@@ -138,7 +138,7 @@ def test_a_thing_is_what_changes_the_image(world: World) -> None:
 
 
 def share_of(colour: str, image: np.ndarray) -> float:
-    """Of the middle of the image."""
+    """Share of a colour in the middle of the image."""
     hues = cv2.cvtColor(np.ascontiguousarray(image[120:400, 110:340]), cv2.COLOR_RGB2HSV).reshape(-1, 3).astype(int)
     hue = cv2.cvtColor(np.array([[COLOURS[colour]]], np.uint8), cv2.COLOR_RGB2HSV)[0, 0].astype(int)
     near = (np.abs((hues[:, 0] - hue[0] + 90) % 180 - 90) < 7) & (hues[:, 1] > 110) & (hues[:, 2] > 60)

@@ -56,7 +56,7 @@ def status(state: State = State.READY, memory: MemoryStats | None = None, **came
 
 
 def report(looks: Sequence[tuple[float, FrameCounts]], state: State = State.READY, **options) -> Report:  # type: ignore[no-untyped-def]
-    """Of a camera that was looked at so many seconds after START."""
+    """Report of a camera whose counts were observed at the given seconds after START."""
     history = History()
     for second, figures in looks:
         history.add(Observation(START + round(second * SECOND), status(state, front=figures)))

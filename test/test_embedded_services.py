@@ -156,23 +156,6 @@ def test_a_service_that_is_destroyed_is_no_longer_ready(node):
     assert wait_until(lambda: not client.service_is_ready())
 
 
-def test_a_burst_of_requests_is_answered_completely(node):
-    release = threading.Event()
-
-    def answer(request, response):
-        release.wait(20.0)
-        response.answer = request.question
-        return response
-
-    node.create_service(AskScene, "burst", answer)
-    client = node.create_client(AskScene, "burst", callback_group=ReentrantCallbackGroup())
-    assert client.wait_for_service(20.0)
-    futures = [client.call_async(AskScene.Request(question=str(number))) for number in range(50)]
-    release.set()
-    assert wait_until(lambda: all(future.done() for future in futures))
-    assert [future.result().answer for future in futures] == [str(number) for number in range(50)]
-
-
 def server_elsewhere(node, service, vendor):
     """Discovery of the reply topic of a server with another middleware."""
     graph, gid = node.context.graph, vendor + bytes(14)

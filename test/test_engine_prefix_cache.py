@@ -79,7 +79,7 @@ def test_a_part_of_the_memory_is_uncached_unless_it_is_all_of_it(model: Qwen2VL)
 
 
 def buffers_of(engine: Engine) -> list[torch.Tensor]:
-    """Those that keys and values are in."""
+    """The buffers of keys and values."""
     return engine.submit(lambda commands: commands._reader._prefix_cache._cache.buffers).result(30.0)
 
 

@@ -18,7 +18,7 @@ from flash_vstream_ros.memory.spans import Interval
 
 START = 1_700_000_000 * SECOND
 CAMERAS = ("camera 0", "camera 1")
-COUNT = 16  # a cluster knows so many spans exactly
+COUNT = 16  # spans that a cluster stores exactly
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ def test_with_everything_kept_in_detail_the_answer_is_that_of_plain_generation(m
 
 
 def test_detail_and_low_features_are_what_the_family_itself_merges(model, plain):
-    """Of the frame, and of its twin at half the resolution: its merged features come from what was kept of it."""
+    """Both of the frame and of its half-resolution copy, whose merged features come from the stored `low`."""
     grid = model.grid(*SIZE)
     low, detail = model.encode(frames_of(0), grid)
     rows = model.preprocessor.rows(frames_of(0), grid, model.device, model.dtype)

@@ -35,7 +35,7 @@ def folder(saved, tmp_path):
 
 
 def norm_name(model_type: str) -> str:
-    """Of a weight of the language model, by its name on the hub."""
+    """Name of a weight of the language model on the hub."""
     prefix = "model.language_model" if FAMILIES[model_type].nested else "model"
     return f"{prefix}.layers.0.input_layernorm.weight"
 

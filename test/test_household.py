@@ -62,21 +62,21 @@ def _moment(household: Any, seed: int) -> Moment:
 def share_right(
     household: Any, moments: list[Moment], shown: Callable[[MemorySnapshot], MemorySnapshot] = lambda whole: whole
 ) -> float:
-    """Of all questions, when the model is shown `shown` of what the memory keeps."""
+    """Share of right answers to all questions if the model gets `shown` of the memory."""
     marks = []
     for moment in moments:
-        said = batched_answers(household, shown(moment.snapshot), [question.text for question in moment.asked])
-        marks += [right(question, answer) for question, answer in zip(moment.asked, said, strict=True)]
+        answers = batched_answers(household, shown(moment.snapshot), [question.text for question in moment.asked])
+        marks += [right(question, answer) for question, answer in zip(moment.asked, answers, strict=True)]
     return fmean(marks)
 
 
 def turned_round(whole: MemorySnapshot) -> MemorySnapshot:
-    """The first comes last: what is seen stands at the times of others."""
+    """Features in reverse order, at unchanged times: every view has the time of another."""
     return replace(whole, csm=whole.csm.flip(0), dam=whole.dam.flip(0))
 
 
 def blurred(whole: MemorySnapshot) -> MemorySnapshot:
-    """Clusters and key slots that are all drawn half way to their mean."""
+    """Clusters and key frames, each moved half way to their mean."""
     return replace(
         whole,
         csm=whole.csm.lerp(whole.csm.mean(0, keepdim=True), 0.5),
@@ -85,7 +85,7 @@ def blurred(whole: MemorySnapshot) -> MemorySnapshot:
 
 
 def thinned(whole: MemorySnapshot) -> MemorySnapshot:
-    """Of four clusters and of four key slots three are lost."""
+    """Every fourth cluster and every fourth key frame only."""
     details = len(whole.dam)
     return replace(
         whole,

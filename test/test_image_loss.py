@@ -36,7 +36,7 @@ def found(loss: ImageLoss, at_s: float, publishers: Sequence[str] = DRIVER, late
 
 
 def stream(loss: ImageLoss, seconds: int, received: int, lost: int, start_s: float = 0.0) -> str:
-    """What is found at the end of so many seconds with so many images in each."""
+    """The finding at the end of some seconds with a given number of images in each."""
     sentence = found(loss, start_s)
     for second in range(seconds):
         for number in range(received):

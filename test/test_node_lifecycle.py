@@ -346,7 +346,7 @@ def test_autostart_is_a_parameter_that_can_be_read(waiting: Life) -> None:
 
 @contextmanager
 def stuck_hub() -> Iterator[tuple[str, Callable[[], bool]]]:
-    """A model hub that takes requests and never answers. -> (its address, whether somebody has asked)"""
+    """A model hub that accepts requests and never answers; yields its address and a function: was a request made?"""
     with socket.create_server(("127.0.0.1", 0)) as server:
         asked: list[socket.socket] = []
 

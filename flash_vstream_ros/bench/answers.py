@@ -40,9 +40,9 @@ from .wordings import show as show_wordings
 SECOND = 1_000_000_000
 FIRST_SEED = 100_000
 SLOTS = (MEMORY.csm_slots, MEMORY.dam_slots)
-PACE_S = (220.0, 340.0)  # of a look; each world has its own
+PACE_S = (220.0, 340.0)  # median duration of an observation; each world has its own
 MOMENTS_MIN = (4.0, 20.0, 60.0, 110.0)  # and the end of the patrol
-SETTLED_S = 10.0  # a look has lasted at least so long when questions are asked
+SETTLED_S = 10.0  # age of an observation, at least, when questions are asked
 SUMMARIES_S = {"1 min": 60.0, "10 min": 600.0}  # windows that end when it is asked; the node's own are of a minute
 AGES = {"now": 30.0, "1 min": 300.0, "5 min": 1800.0, "30 min": 7200.0, "120 min": float("inf")}  # each less than [s]
 LIGHTS = {"40 % darker": 0.6, "40 % brighter": 1.4}  # factor of the frames
@@ -62,7 +62,7 @@ class Summary(NamedTuple):
 
 @dataclass
 class Outcome:
-    """Of one stream or of many."""
+    """Results of one patrol, or of many."""
 
     asked: list[Asked] = field(default_factory=list)
     summaries: list[Summary] = field(default_factory=list)
@@ -81,7 +81,7 @@ class Outcome:
 
 
 def moments(visits: Sequence[Visit], minutes: float) -> list[float]:
-    """When to ask [s]: in the looks nearest to the planned moments, settled."""
+    """When to ask [s]: in the observations nearest to the planned moments, once they are settled."""
     spans = [(look.start + SETTLED_S, look.end) for visit in visits for look in visit.observations]
     spans = [(first, last) for first, last in spans if first <= last]
     planned = [60 * moment for moment in (*(m for m in MOMENTS_MIN if m < minutes), minutes)]
@@ -206,7 +206,7 @@ def evaluate(
     pace_s: tuple[float, float] = PACE_S,
     wordings: bool = False,
 ) -> dict[str, Any]:
-    """All figures of the patrols of `seeds`, each at least so many `minutes` long."""
+    """All figures of the patrols of `seeds`, each at least `minutes` long."""
     return _result(model, config, (stream(model, seed, minutes, config, seen, pace_s, wordings) for seed in seeds))
 
 
@@ -221,11 +221,11 @@ def run(
     slots: Sequence[int] = SLOTS,
     wordings: bool = False,
 ) -> dict[str, Any]:
-    """Loads the model and evaluates it behind a progress bar."""
+    """Load the model and evaluate it behind a progress bar."""
     loaded, seeds, pace_s = _loaded(model, device), range(seed, seed + streams), (min(pace), max(pace))
     config = replace(MEMORY, csm_slots=slots[0], dam_slots=slots[1])
     if processes == 1:
-        # A patrol ends with a view, so the total is exact to a few slots only.
+        # A patrol ends with an observation, so the total is exact to a few slots only.
         with progress("slots", streams * round(60 * minutes / SLOT_S)) as shown:
             result = evaluate(loaded, seeds, minutes, config, shown.advance, pace_s, wordings)
     else:
@@ -300,7 +300,7 @@ def show(result: dict[str, Any]) -> None:
 
 
 def _groups(asked: Sequence[Asked]) -> dict[str, Callable[[Question], bool]]:
-    """Which questions count where."""
+    """The questions of each row."""
     # A fair comparison leaves out the kinds that are about no thing.
     kinds = {one.question.kind for one in asked if one.question.held_out}
     bounds = [0.0, *AGES.values()]

@@ -63,7 +63,7 @@ class CameraIngest:
         return worked
 
     def run(self, steps: int) -> None:
-        """Run so many ingest steps that have something to do."""
+        """Run `steps` ingest steps that have something to do."""
         for _ in range(steps):
             while not self.step():
                 pass
@@ -84,7 +84,7 @@ def ingest_costs(
 ) -> dict[str, Any]:
     """Figures of ingesting `slots` slots of RGB uint8 `images` [height, width, 3], in turn, into an empty memory.
 
-    There is always another frame waiting. Raises RuntimeError if a frame is lost, or if no slot comes of many frames.
+    There is always another frame waiting. Raises RuntimeError if a frame is lost, or if many frames give no slot.
     """
     track = CameraIngest(model, FlashMemory(config), config.slot_period_ns // 2, static)
     power = PowerMeter(model.device)
@@ -100,7 +100,7 @@ def ingest_costs(
     seconds = now(model.device) - began
     track.close()
     if track.memory.slots_seen < slot_count:
-        raise RuntimeError(f"{track.memory.slots_seen} of {slot_count} slots came in")
+        raise RuntimeError(f"{track.memory.slots_seen} of {slot_count} slots were ingested")
     return {
         "slots": slots,
         "frames_per_s": 2 * slots / seconds,

@@ -58,14 +58,14 @@ class Account:
 
     sent: int
     received: int
-    queue_overran: int  # the subscription's queue was full when the node came to it
+    queue_overran: int  # overwritten in the subscription's full queue
     lost_on_the_wire: int
     encoded: int
     not_sampled: int
     pending: int
     dropped: dict[str, int]
-    given_up: int  # of those lost, by the camera itself
-    late_s: float  # of the camera, at most
+    given_up: int  # dropped by the camera itself, a part of those lost on the wire
+    late_s: float  # largest delay of the camera
     static: int = 0
 
     @property
@@ -75,10 +75,10 @@ class Account:
 
 
 def account(report: Mapping[str, float], arrivals: Sequence[Arrival], counts: FrameCounts, hertz: float) -> Account:
-    """Of what a camera reports and what arrived. Puts every missing image down to the queue or to the wire.
+    """Account for a camera's images, from its report and the arrivals; missing ones were lost in queue or network.
 
-    Images that came after a gap late enough for the queue to have been full were waiting in it, and the missing ones
-    were overwritten there; the others never came.
+    If the image after a gap came so late that the queue was full, the missing ones were overwritten in the queue;
+    otherwise they were lost on the wire.
     """
     sent = int(report["sent"])
     overran = lost = 0
@@ -196,7 +196,7 @@ def dropped_by_kernel() -> int:
 
 
 def _settled(node: Any) -> dict[str, FrameCounts]:
-    """The engine's counts once it has worked off what it has."""
+    """The engine's counts once no frame is pending."""
     until = time.monotonic() + DRAIN_S
     while True:
         counts: dict[str, FrameCounts] = dict(node._engine.status().cameras)
@@ -217,7 +217,7 @@ def _wait_for_model(asker: subprocess.Popen[str]) -> None:
 
 
 def ask_until_stopped() -> None:
-    """The process that asks: a line once the node answers; then, after a line came in, all answers as JSON."""
+    """Main of the asking process: print a line once the node answers; after a line on stdin, the answers as JSON."""
     import threading
 
     from flash_vstream_ros.client import AskClient

@@ -12,17 +12,17 @@ FLOAT32 = 4  # bytes; of centroids
 
 
 def head_size(text: Any) -> int:
-    """Numbers of a query, a key or a value of one head."""
+    """Elements of a query, a key or a value of one head."""
     return getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
 
 
 def cache_bytes(text: Any, tokens: int, itemsize: int) -> int:
-    """Of the keys and values of so many tokens."""
+    """Bytes of the keys and values of `tokens` tokens."""
     return 2 * text.num_hidden_layers * text.num_key_value_heads * head_size(text) * tokens * itemsize
 
 
 def language_weights(text: Any) -> int:
-    """Numbers in the matrices that every token is multiplied with; those of the head are `head_weights`."""
+    """Elements of the matrices that every token is multiplied with; those of the head are `head_weights`."""
     queries, keys = (heads * head_size(text) for heads in (text.num_attention_heads, text.num_key_value_heads))
     attention = text.hidden_size * (2 * queries + 2 * keys)
     return int(text.num_hidden_layers * (attention + 3 * text.hidden_size * text.intermediate_size))
@@ -33,26 +33,26 @@ def head_weights(text: Any) -> int:
 
 
 def prefill_flops(text: Any, tokens: int) -> float:
-    """Of reading a prompt of so many tokens, each attending to those before it, and of the first token after it."""
+    """Operations to prefill a prompt of `tokens` tokens and to compute the first token after it."""
     queries = text.num_attention_heads * head_size(text)
     attention = 2 * tokens**2 * queries * text.num_hidden_layers  # two products, of which half is needed
     return 2.0 * language_weights(text) * tokens + attention + 2 * head_weights(text)
 
 
 def pass_bytes(text: Any, tokens: int, itemsize: int) -> int:
-    """Read to make one token after so many: all weights and all that is kept of the prompt."""
+    """Bytes read to decode one token after `tokens` others: all weights, and all keys and values."""
     return (language_weights(text) + head_weights(text)) * itemsize + cache_bytes(text, tokens, itemsize)
 
 
 def tower_weights(vision: Any) -> int:
-    """Numbers in the matrices that every patch is multiplied with."""
+    """Elements of the matrices that every patch is multiplied with."""
     patch = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
     width = vision.embed_dim
     return int(vision.depth * (4 + 2 * vision.mlp_ratio) * width**2 + patch * width)
 
 
 def merger_weights(vision: Any) -> int:
-    """Numbers in the matrices that every merged token is multiplied with."""
+    """Elements of the matrices that every merged token is multiplied with."""
     merged = vision.spatial_merge_size**2 * vision.embed_dim
     return int(merged * (merged + vision.hidden_size))
 
@@ -62,7 +62,7 @@ def merger_flops(vision: Any, tokens: int) -> float:
 
 
 def slot_flops(vision: Any, grid: Grid) -> float:
-    """Of the tower over a slot of `grid` and its twin at half resolution, and of the merger over the former."""
+    """Operations of the tower on a slot of `grid` and its half-resolution copy, and of the merger on the former."""
     high = grid.height * grid.width
     low = high // POOL**2
     attention = 4 * (high**2 + low**2) * vision.embed_dim * vision.depth

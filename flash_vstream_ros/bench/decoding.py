@@ -85,8 +85,10 @@ def _token_times(answering: Any, tokens: int, device: torch.device) -> list[floa
 
 @torch.inference_mode()
 def layer_gains(layer: tuple[int, int, int, int], dtype: torch.dtype, rounds: int) -> dict[str, dict[str, float]]:
-    """Attention of one layer on the CPU, ours over transformers': of a token, of one with weights, of a question."""
-    from transformers.masking_utils import sdpa_mask  # here, as they take seconds and every benchmark's help is shown
+    """Time of one layer's attention on the CPU, ours and transformers': a token, one with weights, a question."""
+    from transformers.masking_utils import (
+        sdpa_mask,
+    )  # imported here: it takes seconds, and `bench --help` imports this module
     from transformers.models.qwen2_vl import modeling_qwen2_vl
 
     heads, groups, dim, length = layer

@@ -29,7 +29,7 @@ HALF = 2  # bytes of a number in bfloat16 or float16
 FRAME = (480, 640)  # height and width of the camera's frames [px]
 TEXT_TOKENS = 1024  # of the prompt and the answer
 RUNTIME_GB = 1.0  # CUDA itself, and what its allocator loses
-LEFT_SHARE = 0.1  # of a machine's memory, left to everything else that runs on it
+LEFT_SHARE = 0.1  # share of a machine's memory for everything else that runs on it
 BUDGET_STEP = 500  # of memory.tokens, where the published memory does not fit
 
 
@@ -40,16 +40,16 @@ class Weights(NamedTuple):
     other: int
 
     def bytes(self, quantization: str) -> float:
-        """Of `quantization`, one of QUANTIZATIONS."""
+        """Bytes of all weights with `quantization`, one of QUANTIZATIONS."""
         bits = BITS.get(quantization, 8 * HALF)
         return self.quantisable * bits / 8 + self.other * HALF
 
 
 class Sizes(NamedTuple):
-    """What a model's memory and prompt are made of."""
+    """Sizes of the parts of a model's memory and prompt."""
 
-    low_width: int  # numbers kept of a low-resolution patch
-    detail_width: int  # and of a detail token
+    low_width: int  # elements of a low-resolution patch
+    detail_width: int  # elements of a detail token
     cache_bytes: int  # of one token in the KV cache
     step_bytes: int  # that one token of the prompt needs while a layer runs
 
@@ -64,7 +64,7 @@ def show(result: dict[str, Any]) -> None:
 
 
 def memory_bytes(config: FlashMemoryConfig, low: torch.Tensor, detail: torch.Tensor) -> int:
-    """Of the tensors that FlashMemory allocates for one camera whose slots are like `low` and `detail`, on meta."""
+    """Bytes that FlashMemory allocates for one camera whose slots are like the meta tensors `low` and `detail`."""
     pool = ExemplarPool(config.exemplar_rows(cameras=1), low, detail)
     ward = clustering_of(config, low.numel(), low.device)
     return sum(tensor.nbytes for tensor in (*ward.tensors, pool.low, pool.detail))
@@ -137,7 +137,7 @@ class _Need(NamedTuple):
 
 
 def _fitting(machine_gb: int, weights: Weights, sizes: Sizes, grid: Grid) -> str:
-    """The least that has to be given up: nothing, precision, or memory."""
+    """The smallest concession by which the model fits: none, lower precision, or a smaller memory."""
     room, whole = machine_gb * (1 - LEFT_SHARE) * GB, FlashMemoryConfig()
     for kind in QUANTIZATIONS:
         if _Need(weights, sizes, grid, whole).total(kind) <= room:
@@ -152,7 +152,7 @@ def _fitting(machine_gb: int, weights: Weights, sizes: Sizes, grid: Grid) -> str
 
 
 def _network(published: Published) -> tuple[Any, Weights, int]:
-    """Its configuration, the sizes of its weights, and how many parameters it has."""
+    """The configuration of a model, the sizes of its weights, and its number of parameters."""
     family = import_module(f"flash_vstream_ros.models.families.{published.model_type}")
     architecture = family.ARCHITECTURE
     config = architecture.config.from_dict({**published.config, "model_type": architecture.config.model_type})

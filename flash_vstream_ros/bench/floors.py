@@ -16,17 +16,17 @@ CALLS = 3  # of each try, so that starting the work hardly counts
 
 
 class Floors(NamedTuple):
-    """Rates that nothing on this machine goes beyond."""
+    """The highest rates of this machine."""
 
     copy_bytes_per_s: float  # read and written
     matmul_flops_per_s: float
 
     def or_better(self, other: Floors) -> Floors:
-        """The higher of each of two measurements: what slows one down is not the machine."""
+        """The higher rate of two measurements each: other processes may have slowed one down."""
         return Floors(*map(max, self, other))
 
     def seconds(self, flops: float = 0.0, moved: float = 0.0) -> float:
-        """The least time for so many operations while so many bytes are read or written, both at once [s]."""
+        """Lower bound on the time of an overlapping number of operations and of bytes read or written [s]."""
         return max(flops / self.matmul_flops_per_s, moved / self.copy_bytes_per_s)
 
 

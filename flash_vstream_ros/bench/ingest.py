@@ -44,7 +44,7 @@ GRAIN = 3.2  # spread of the noise of the demo's camera [levels]
 RESTING = 4  # slots in a round of `static_over_moving`
 POLL_S = 0.01  # between two samples of the memory's age
 MAX_NEW_TOKENS = 16
-QUESTIONS = (  # whose answers are about as long whatever is there, so that their times can be compared
+QUESTIONS = (  # their answers have about the same length for any image, so that their times can be compared
     "Where is the red ball?",
     "Which room are you in?",
     "Which room were you in before the kitchen?",
@@ -87,7 +87,7 @@ def static_over_moving(model: VisionLanguageModel, name: str = TINY, rounds: int
     def cost(slot: Sequence[np.ndarray]) -> float:
         frames = [track.frame(image) for image in slot]
         began = clock()
-        for frame in frames:  # two of them make a slot, and neither is superseded: the decoder takes both
+        for frame in frames:  # the decoder takes both frames of a slot, so neither is superseded
             track.offer(frame)
         track.run(len(frames))
         return clock() - began
@@ -120,8 +120,8 @@ def frames_per_s(model: VisionLanguageModel, name: str = TINY, frames: int = 200
 def while_asked(model: VisionLanguageModel, name: str = TINY, seconds: float = 20.0) -> dict[str, Any]:
     """Age of the memory and latency of questions, with one camera at 10 Hz and a client that asks without a pause.
 
-    A question is compared with the same one asked alone in the same state: cached or uncached. There is no background
-    prefill: it would find no time here.
+    A question is compared with the same one asked alone in the same state: cached or uncached. Background
+    prefill is off: the device is never idle here.
     """
     config, _ = settings_of(name)
     engine = Engine(
@@ -196,7 +196,7 @@ def while_asked(model: VisionLanguageModel, name: str = TINY, seconds: float = 2
 
 
 def slowed(alone: Sequence[Timed], meanwhile: Sequence[Timed]) -> dict[str, float]:
-    """By how much questions are slower meanwhile, over the median of the same ones alone; the share of `SLOW` ones."""
+    """Latency ratios of questions during ingest over the median of the same ones alone, and the share above `SLOW`."""
     ratios = []
     for asked in meanwhile:
         same = [one.seconds for one in alone if (one.text, one.cached) == (asked.text, asked.cached)]

@@ -32,12 +32,12 @@ class Source(NamedTuple):
 
     model: Qwen2VL
     features: list[tuple[Tensor, Tensor]]  # low and detail of each slot
-    high: list[Tensor]  # and its high-resolution map, before the merger
+    high: list[Tensor]  # high-resolution map of each slot, before the merger
     config: FlashMemoryConfig
 
     @classmethod
     def of(cls, model: Qwen2VL, images: Sequence[np.ndarray], config: FlashMemoryConfig) -> Source:
-        """`images`: two for each slot."""
+        """Encode `images`, two for each slot."""
         grid = model.grid(SIDE, SIDE)
         pairs = [images[index : index + 2] for index in range(0, len(images), 2)]
         high = [tower_maps(model.network, pair, grid).high for pair in pairs]

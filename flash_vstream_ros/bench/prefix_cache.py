@@ -38,7 +38,7 @@ from flash_vstream_ros.progress import tracked
 
 from .model import settings_of, threads_of
 
-SIDE = 448  # px, of the frames; the model's settings may have them smaller
+SIDE = 448  # of the frames [px]; the model may resize them
 ENCODED = 48  # slots
 LENGTHS_S = {"10 min": 600.0, "10 h": 36_000.0}
 KINDS = ("uncached", "cached")
@@ -119,7 +119,7 @@ def patrol_images(slot_period_s: float) -> list[np.ndarray]:
 def stream(
     features: Sequence[tuple[torch.Tensor, torch.Tensor]], model: VisionLanguageModel, period_ns: int
 ) -> Iterator[Slot]:
-    """Slots without end: the same patrol again and again, each slot mixed with a little of another one."""
+    """An endless stream: the slots of one patrol repeated, each mixed with a little of another one."""
     grid = model.grid(SIDE, SIDE)
     for index, (low, detail) in enumerate(mixed(features)):
         at_ns = (index + 1) * period_ns

@@ -131,14 +131,14 @@ def _memories(config: FlashMemoryConfig, grid: Grid, seed: int) -> dict[str, Pol
 
 
 def _slot(features: Tensor, index: int, patches: int) -> Slot:
-    """Its detail tells its number; as many tokens as a real one has."""
+    """Slot `index`: its detail encodes the index, with as many tokens as a real one."""
     first_ns, side = index * SLOT_NS, 2 * int(patches**0.5)
     low, detail = features.unflatten(0, (patches, -1)), features.new_full((patches, 1), float(index))
     return Slot("camera", "", first_ns, first_ns + SLOT_NS // 2, low, detail, Grid(side, side))
 
 
 def _vectors(snapshot: MemorySnapshot, slots: Tensor) -> Tensor:
-    """What a snapshot shows [entries, features]: key frames as the slots that they are, and centroids."""
+    """The entries of a snapshot [entries, features]: the slots of its key frames, and its centroids."""
     key_frames = slots[[int(detail[0, 0]) for detail in snapshot.dam]]
     return torch.cat([key_frames, snapshot.csm.flatten(1)]) if len(snapshot.csm) else key_frames
 

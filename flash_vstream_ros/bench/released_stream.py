@@ -24,7 +24,7 @@ from .stopwatch import Stopwatch
 
 
 class Maps(NamedTuple):
-    """What the tower makes of a slot, before the merger."""
+    """Output of the tower for a slot, before the merger."""
 
     high: Tensor  # [patches, dim]
     low: Tensor  # [patches / 4, dim]
@@ -32,7 +32,7 @@ class Maps(NamedTuple):
 
 @torch.inference_mode()
 def tower_maps(network: Any, frames: Sequence[np.ndarray], grid: Grid) -> Maps:
-    """Of two RGB uint8 frames [height, width, 3]."""
+    """Maps of two RGB uint8 frames [height, width, 3]."""
     visual, vision = network.model.visual, network.config.vision_config
     images = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
     pixels = normalise(resize(images, (grid.height * vision.patch_size, grid.width * vision.patch_size)))
@@ -48,7 +48,8 @@ def tower_maps(network: Any, frames: Sequence[np.ndarray], grid: Grid) -> Maps:
 def nearest_slots(low: Tensor, centroids: Tensor, weights: Tensor, count: int) -> Tensor:
     """For each of the `count` heaviest clusters the slot nearest to its centroid: indices [count].
 
-    `low` [slots, ...] and `centroids` [clusters, ...]; in their dtype, as released. Up to `count` slots are all taken.
+    `low` [slots, ...] and `centroids` [clusters, ...]; in their dtype, as released. If there are at
+    most `count` slots, all are chosen.
     """
     if len(low) <= count:
         return torch.arange(len(low), device=low.device)
@@ -78,17 +79,17 @@ class ReleasedStream:
 
     @property
     def bytes(self) -> int:
-        """Of the bank, the centroids and the merged tokens."""
+        """Bytes of the bank, the centroids and the merged tokens."""
         return sum(tensor.nbytes for tensor in (*(self.bank or ()), self.centroids, self.weights, self.tokens))
 
     def bytes_after(self, slots: int) -> int:
-        """`bytes` after so many slots, at least as many as fill the clusters; by arithmetic."""
+        """`bytes` after `slots` slots, computed; there must be at least as many slots as clusters."""
         assert self.bank is not None
         return self.bytes + (slots - self.slots) * sum(each[0].nbytes for each in self.bank)
 
     @torch.inference_mode()
     def fill(self, stream: Iterable[Maps], slots: int) -> None:
-        """`slots` slots in one go, the bank allocated once: nothing is retrieved and nothing merged on the way."""
+        """Insert `slots` slots at once: one allocation of the bank, no retrieval and no merger in between."""
         for index, maps in zip(range(slots), stream, strict=False):
             if self.bank is None:
                 self.bank = Maps(*(torch.empty(slots, *each.shape, dtype=each.dtype) for each in maps))
@@ -98,7 +99,7 @@ class ReleasedStream:
 
     @torch.inference_mode()
     def insert(self, maps: Maps, watch: Stopwatch | None = None, init_rows: Sequence[int] | None = None) -> None:
-        """One slot. `init_rows` replace the random start of the clustering."""
+        """Insert one slot. `init_rows` replace the random start of the clustering."""
         watch, device = watch or Stopwatch(maps.low.device), maps.low.device
         with watch.part("bank"):
             bank = self.bank or Maps(*(each.new_empty(0, *each.shape, device="cpu") for each in maps))
@@ -114,7 +115,7 @@ class ReleasedStream:
             self.bank = Maps(*(each.cpu() for each in there))
 
     def snapshot(self) -> MemorySnapshot:
-        """What a question reads: times of CSM are places in its buffer, as released."""
+        """The memory for a question; the times of CSM are places in its buffer, as released."""
         dam_tokens = self._grid.height * self._grid.width // MERGED_PATCHES
         dam = self.tokens[: len(self.chosen) * dam_tokens].unflatten(0, (len(self.chosen), dam_tokens))
         kinds = [EntryKind.DAM] * len(dam) + [EntryKind.CSM] * len(self.centroids)

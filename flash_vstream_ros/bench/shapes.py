@@ -34,7 +34,7 @@ SPREAD = 0.02  # of random weights
 
 
 def shape_of(name: str) -> str:
-    """Its full name; ModelError when there is no such shape."""
+    """The full name of a shape; ModelError if there is none."""
     full = SHORT.get(name.lower(), name.lower())
     if full not in NAMES:
         raise ModelError(f"Shape {name!r} is unknown: use {', '.join(NAMES)}, {' or '.join(SHORT)}.")
@@ -54,12 +54,12 @@ def shape_config(shape: str) -> Any:
 
 
 def dtype_of(shape: str, device: torch.device) -> torch.dtype:
-    """bfloat16, as published, but for tiny, which is what it is anywhere else."""
+    """bfloat16, as published; float32 for tiny."""
     return choose_dtype("auto", device) if shape == "tiny" else torch.bfloat16
 
 
 def shaped_model(shape: str, device: str, max_pixels: int = MAX_PIXELS) -> Qwen2VL:
-    """A model of random weights, made where it stays, that sees frames of up to `max_pixels`."""
+    """A model with random weights, created on its device, for frames of up to `max_pixels`."""
     if shape == "tiny":
         return cast("Qwen2VL", load_model(TINY, device=device, max_pixels=max_pixels))
     from flash_vstream_ros.models.qwen2_vl import Qwen2VL
@@ -80,7 +80,7 @@ def shaped_model(shape: str, device: str, max_pixels: int = MAX_PIXELS) -> Qwen2
 
 
 def random_network(config: Any, device: torch.device, dtype: torch.dtype, attention: str) -> Any:
-    """Every matrix drawn once, where it stays; norms are ones. Always the same on one kind of device."""
+    """A network with random matrices, drawn on their device, and norms of one; the same at every call on one device."""
     from transformers import Qwen2VLForConditionalGeneration
     from transformers.initialization import no_init_weights
 
@@ -104,16 +104,16 @@ def random_network(config: Any, device: torch.device, dtype: torch.dtype, attent
 
 
 class Need(NamedTuple):
-    """Bytes that a run takes at its peak."""
+    """Peak memory of a run [bytes]."""
 
     device: float
     host: float
 
 
 def need(shape: str, dtype: torch.dtype, grid: Grid, config: FlashMemoryConfig, bank_slots: int, memories: int) -> Need:
-    """On a GPU: of the weights, `memories` cached memories, and a bank of so many slots on the host, copied to the GPU.
+    """Peak memory on a GPU: weights, `memories` cached memories, and a copy of the bank of slots that is on the host.
 
-    On a CPU all of it is needed of the host.
+    On a CPU the host needs all of it.
     """
     network = shape_on_meta(shape)
     text, vision = network.config.text_config, network.config.vision_config
@@ -131,7 +131,7 @@ def need(shape: str, dtype: torch.dtype, grid: Grid, config: FlashMemoryConfig, 
 
 
 def check_room(shape: str, device: torch.device, needed: Need) -> None:
-    """ModelError where less is free than is needed, on the GPU or on the host."""
+    """Raise ModelError if the GPU or the host has less free memory than needed."""
     on_gpu = device.type == "cuda"
     host = needed.host if on_gpu else needed.device
     rooms = [("this machine", host, free_on_host())]
@@ -146,7 +146,7 @@ def check_room(shape: str, device: torch.device, needed: Need) -> None:
 
 
 def free_on_host() -> int | None:
-    """Bytes that could be allocated now; None where the system does not tell."""
+    """Bytes that can be allocated now; None if the system does not report it."""
     facts = Path("/proc/meminfo")
     lines = facts.read_text().splitlines() if facts.exists() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)

@@ -28,7 +28,7 @@ START_S = 200.0
 HANG_S = 20.0
 STEP_S = 0.05  # between the moments of two rounds
 MOMENTS = 20
-# Python's own, rclpy's "cannot use Destroyable" and what its futures print, rcl's own after the end of the context.
+# Tracebacks of Python, errors of rclpy and its futures, and errors of rcl after the end of the context.
 NOISE = re.compile(r"Traceback|^[\w.]+Error\b|Destroyable|never retrieved|context is invalid|not everything stopped")
 ARGUMENTS = ("-p", "model.max_pixels:=12544", "-p", "model.warm_up:=false", "-p", "status.period_s:=0.05")
 
@@ -115,7 +115,7 @@ def end_node(way: Way, number: int) -> Ending:
 
 @contextmanager
 def busy_processes(count: int) -> Iterator[None]:
-    """So many processes that compute without a pause."""
+    """`count` processes that compute without a pause."""
     running = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield
@@ -149,7 +149,7 @@ def _ignore_interrupt() -> None:
 
 
 def _take_interrupt() -> None:
-    """This process itself may be one of a shell's background."""
+    """Handle SIGINT again, which a shell's `&` makes this process ignore."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

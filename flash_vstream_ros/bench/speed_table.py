@@ -9,7 +9,7 @@ MB, GB = 1e6, 1e9
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:
-    """What is printed of a run."""
+    """Printed lines of a run."""
     return [
         *_machine(result),
         "",

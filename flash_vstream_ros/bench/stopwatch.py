@@ -12,14 +12,14 @@ import torch
 
 
 def now(device: torch.device) -> float:
-    """When all that `device` was asked for is done [s]."""
+    """Time once all work queued on `device` is done [s]."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 def timed(work: Callable[[], object], device: torch.device) -> float:
-    """How long `work` takes, until `device` is done with it [s]."""
+    """Duration of `work`, including what it queues on `device` [s]."""
     began = now(device)
     work()
     return now(device) - began
@@ -40,7 +40,7 @@ class Stopwatch:
 
     @contextmanager
     def on(self, owner: type, method: str, name: str) -> Iterator[None]:
-        """Meanwhile every call of a method counts as that part; calls within calls count in both."""
+        """Within the block, count every call of a method as that part; nested calls count in both."""
         original = getattr(owner, method)
 
         def measured(*args: Any, **kwargs: Any) -> Any:
@@ -54,5 +54,5 @@ class Stopwatch:
             setattr(owner, method, original)
 
     def means(self, times: int) -> dict[str, float]:
-        """Mean seconds of each part, of work that was done so many times."""
+        """Mean duration of each part over `count` repetitions [s]."""
         return {name: sum(durations) / times for name, durations in self.parts.items()}

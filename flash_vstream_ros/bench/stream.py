@@ -29,7 +29,7 @@ from flash_vstream_ros.models.load import load_model
 BLOCK = 1000
 SECOND_NS = 1_000_000_000
 ROUND_FPS = 2
-ROUND_MINUTES = 1.5  # its images are all held at once
+ROUND_MINUTES = 1.5  # all its images are in memory at once
 MAX_PIXELS = 112 * 112
 
 
@@ -45,7 +45,7 @@ def endless_patrol() -> Iterator[np.ndarray]:
 
 
 def resident_bytes() -> int:
-    """Memory of this process that is in RAM; 0 where the system does not tell."""
+    """Memory of this process that is in RAM; 0 if the system does not report it."""
     status = Path("/proc/self/statm")
     return int(status.read_text().split()[1]) * 4096 if status.exists() else 0
 

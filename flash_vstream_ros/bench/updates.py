@@ -55,7 +55,7 @@ def parts_of_released(released: ReleasedStream, maps: Sequence[Maps], device: to
 
 
 def transfers_of_ours(config: FlashMemoryConfig, slots: Iterator[Slot], device: torch.device) -> float:
-    """Bytes between host and device for each update of a full memory; `slots` from the beginning of a stream."""
+    """Bytes between host and device for each update of a full memory; `slots` fill it first."""
     memory = FlashMemory(config)
     with TransferCounter(device) as transfers:
         for slot in islice(slots, config.csm_slots):

@@ -1,4 +1,4 @@
-"""How answers depend on the wording and spelling of a question, on light, and on whether the world has an answer."""
+"""Right answers by the wording and spelling of a question, by light, and for questions out of the world."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def replies_in_light(light: str, ask: Ask, snapshot: MemorySnapshot, questions: 
 def figures(said: Sequence[Said]) -> dict[str, Any]:
     """Shares of right answers and calibration errors by row; AUC of the confidence in against out of the world.
 
-    "I cannot tell" states nothing, so its confidence is that of no answer at all: zero.
+    "I cannot tell" states nothing, so its confidence is zero.
     """
     rows: dict[str, Any] = {}
     for row in dict.fromkeys(one.row for one in said):

@@ -217,7 +217,7 @@ def _cameras(parser: argparse.ArgumentParser) -> None:
 
 
 def _no_arguments(parser: argparse.ArgumentParser) -> None:
-    """It needs neither a model nor a device."""
+    """For a benchmark without a model and a device."""
 
 
 BENCHMARKS = {

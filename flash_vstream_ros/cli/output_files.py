@@ -1,4 +1,4 @@
-"""Output files of commands: tried before the work begins, so that an hour's result never lacks a place."""
+"""Output files of commands: checked before the work begins, so that a long run does not fail at its end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class OutputError(RuntimeError):
 
 
 def output_file(word: str) -> Path:
-    """Type of a command-line argument: a file that can be written. It is left as it is."""
+    """Type of a command-line argument: a file that can be written; an existing one is not changed."""
     path = Path(word).expanduser()
     try:
         _try_writing(path)
@@ -31,7 +31,7 @@ def output_file_or_stdout(word: str) -> Path:
 
 
 def output_folder(word: str) -> Path:
-    """Type of a command-line argument: a folder that can be written, made if it is not there."""
+    """Type of a command-line argument: a folder that can be written; it is created if needed."""
     path = Path(word).expanduser()
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def write_output(path: Path, content: str | bytes) -> None:
 
 
 def _try_writing(path: Path) -> None:
-    """Open an existing file for writing; make, fill and remove one that is not there, since the disk may be full."""
+    """Open an existing file for writing; create, fill and remove a missing one, since the disk may be full."""
     if path.exists():
         with path.open("r+b" if path.is_file() else "ab"):
             return

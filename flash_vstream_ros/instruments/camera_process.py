@@ -15,13 +15,13 @@ DEPTH = 5
 def start(
     topic: str, width: int, height: int, hertz: float, frames: int, reliability: str = "best_effort"
 ) -> subprocess.Popen[str]:
-    """The process; it begins once somebody listens, and prints what `publish` returns as JSON."""
+    """Start the process. It publishes once a subscription is found, and prints what `publish` returns as JSON."""
     arguments = [topic, str(width), str(height), str(hertz), str(frames), reliability]
     return subprocess.Popen([sys.executable, "-m", __name__, *arguments], stdout=subprocess.PIPE, text=True)
 
 
 def frame_number(stamp_ns: int, hertz: float) -> int:
-    """Which image of the stream carries this stamp, from 0."""
+    """Number of the image with this stamp, from 0."""
     return round((stamp_ns - STAMP_BASE_NS) * hertz / 1e9)
 
 

@@ -17,7 +17,7 @@ from flash_vstream_ros.ros import MultiThreadedExecutor, init, shutdown
 def running_node(
     node_type: type[VStreamNode], args: Sequence[str], process_hooks: ProcessHooks = NO_HOOKS
 ) -> Iterator[tuple[VStreamNode, threading.Thread]]:
-    """The node and the thread that spins it; closed in the order of the node's own main.
+    """Run a node; yields it and the thread that spins it. Closes them in the order of the node's own main.
 
     A benchmark, whose process is the node's alone, passes PROGRAM_HOOKS as main does.
     """

@@ -38,7 +38,7 @@ class TransferCounter(TorchFunctionMode):
         return self.to_device + self.to_host
 
     def put(self, tensor: Tensor) -> Tensor:
-        """The same tensor, on the device from now on; that it came there does not count."""
+        """Move a tensor to the device without counting the copy."""
         return self._placed(tensor.detach(), True) if self._simulates else tensor
 
     def __torch_function__(
@@ -61,7 +61,7 @@ class TransferCounter(TorchFunctionMode):
             result = func(*args, **kwargs)
             there = name != "cpu" and any(on for _, on in sources) and not _names_cpu(asked)
         if name in MOVED and any(result is tensor for tensor, _ in sources):
-            result = result.detach()  # of its own, so that the two can be in two places
+            result = result.detach()  # a tensor of its own, which can be on another device
         if self._simulates:
             for tensor in _tensors(result):
                 if not any(tensor is source for source, _ in sources):
@@ -103,7 +103,7 @@ def _names_cpu(values: Sequence[Any]) -> bool:
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
-    """Those in nested sequences and dictionaries."""
+    """The tensors in nested sequences and dictionaries."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, (list, tuple)):

@@ -135,7 +135,7 @@ class Qwen2VL(Prompted[ChatPrompt]):
 
     @torch.inference_mode()
     def _encode(self, slots: Sequence[Tensor], grid: Grid) -> list[tuple[Tensor, Tensor]]:
-        """Of the pixels of each slot [2, 3, rows, columns]: low [low_patches, dim], detail [detail_tokens, width]."""
+        """Encode each slot's pixels [2, 3, rows, columns]: low [low_patches, dim], detail [detail_tokens, width]."""
         rows = [self.preprocessor.rows_of(pixels) for pixels in slots]
         if (kwargs := self._tower_kwargs.get((len(slots), grid))) is None:
             kwargs = self._tower_kwargs[len(slots), grid] = self._arguments(slot_grids(len(slots), grid))
@@ -255,7 +255,7 @@ def merge_memory(network: Any, snapshot: MemorySnapshot) -> Tensor:
 
 
 def _merged_grids(network: Any, snapshot: MemorySnapshot) -> tuple[MergedGrid, MergedGrid]:
-    """Of a slot of DAM, and of one of CSM."""
+    """Token grids of a DAM slot and of a CSM slot."""
     grid, merge = snapshot.grid, network.config.vision_config.spatial_merge_size
     return (
         MergedGrid(grid.height // merge, grid.width // merge),

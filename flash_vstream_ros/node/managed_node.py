@@ -94,7 +94,7 @@ class ManagedNode(LifecycleNodeMixin, Node):
 
 
 def _on_type_request(describe: Callable[[Any, Any], Any], request: Any, response: Any) -> Any:
-    """Refuse what is no type hash: rcl logs that in full, once for each request."""
+    """Refuse an invalid type hash, which rcl would log in full for each request."""
     if TYPE_HASH.fullmatch(request.type_hash):
         return describe(request, response)
     response.successful = False

@@ -1,4 +1,4 @@
-"""One parameter: its name, default, limits and description, and the sentence about a value that it cannot have."""
+"""One parameter: name, default, limits and description, and the message about an invalid value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests of clients, checked and cut down to the operator's limits before the engine sees them."""
+"""Requests of clients, checked and reduced to the operator's limits before the engine gets them."""
 
 from __future__ import annotations
 

@@ -249,7 +249,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except Exception:
         if ok():
             raise
-        # A signal ends the context under whatever uses it: rclpy then raises RCLError, InvalidHandle or its own kind.
+        # A signal can end the context during any call, which then raises RCLError, InvalidHandle or an rclpy exception.
     finally:
         if ok():
             shutdown()

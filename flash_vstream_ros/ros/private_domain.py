@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 # The ports that ROS 2's `domain_coordinator` binds, so that tests of other packages avoid the domain as well.
 PORT_BASE = 32768
-DOMAINS = range(1, 101)  # above 101 the ports of a domain lie where Linux gives out ports of its own
+DOMAINS = range(1, 101)  # above 101 a domain's ports lie in Linux's ephemeral range
 
 _until_exit = ExitStack()
 

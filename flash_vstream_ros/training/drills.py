@@ -60,7 +60,7 @@ def _colours(past: Past, rng: np.random.Generator) -> Drill:
 
 
 def _rooms(past: Past, rng: np.random.Generator) -> Drill:
-    """Of each room: number of visits, time of the last one, and things seen at the last two, newest first."""
+    """For each room: number of visits, time of the last one, and things seen at the last two, newest first."""
     drill: Drill = []
     for room in (ROOMS[i] for i in rng.permutation(len(ROOMS))):
         visits = [visit for visit in past.visits if visit.room == room]

@@ -118,7 +118,7 @@ def _contents() -> Iterator[Content]:
 
 
 def _render(seed: int, contents: Sequence[Content], routes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Frames and labels, as in Observations, of observations with `contents` and of so many `routes`."""
+    """Frames and labels, as in Observations, of observations with `contents` and of `routes` routes."""
     slots = [*_observed_slots(seed, contents)]
     for route in range(routes):
         slots += _route_slots(seed * 100_000 + route, first_group=len(contents) + len(slots))

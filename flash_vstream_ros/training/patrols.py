@@ -42,7 +42,7 @@ SLOW_SHARE = 0.5  # share of patrols that are slow
 FORMS, FORM_SHARES = ("Flash", "CSM", "DAM"), (0.8, 0.1, 0.1)
 WINDOW_SHARE, SHORTEST_WINDOW_S = 0.35, 40.0  # share of examples limited to a time window, and its least length
 LONGEST_SUMMARY = 14  # most facts in a summary
-FIRST_SLOTS, THEN_ONE_IN = 6, 3  # all slots of an observation at first, then one in so many
+FIRST_SLOTS, THEN_ONE_IN = 6, 3  # number of slots used at the start of an observation, then one in three
 UNTHINNED_MIN = 170.0  # of patrols longer than this, proportionally fewer slots are used [min]
 QUESTION_DRAWS = 2  # wordings of every question per moment
 OUT_OF_WORLD = 6  # questions out of the world per moment
@@ -120,7 +120,7 @@ class Composer:
         return int(self.rng.choice(self.members[int(self.rng.choice(self.observations[label[:5]]))]))
 
     def thinned(self, slots: Iterable[tuple[float, int]], one_in: int) -> Iterator[tuple[float, int]]:
-        """The first FIRST_SLOTS slots of each observation, then one in so many."""
+        """The first FIRST_SLOTS slots of each observation, then every `one_in`-th."""
         group = run = -1
         for stamp, index in slots:
             own_group = int(self.features.labels[index, GROUP])
@@ -137,9 +137,9 @@ def random_memory(rng: np.random.Generator) -> FlashMemoryConfig:
 
 
 def random_world(rng: np.random.Generator, csm_slots: int, longest_min: float, eventful: bool = False) -> World:
-    """A patrol with few enough observations for a cluster each; patrols of hours are slow, as a robot's are.
+    """A random patrol whose observations fit into `csm_slots` clusters; one of hours is slow, as a robot's is.
 
-    An `eventful` one has at least half of the most observations.
+    `eventful`: it has at least half of the observations that fit.
     """
     most = min(MAX_OBSERVATIONS_PER_CLUSTER * csm_slots, 4 * longest_min)
     observations = rng.uniform(most / 2 if eventful else 3, most)

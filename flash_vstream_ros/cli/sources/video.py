@@ -20,7 +20,7 @@ import numpy as np
 
 from .frame_source import MAX_PIXELS, SECOND, SourceError, SourceFrame
 
-UNEVEN = 1.5  # an interval of so many mean ones makes the frame rate variable
+UNEVEN = 1.5  # intervals this many times the mean make the frame rate variable
 LONGEST_GAP_NS = 24 * 3600 * SECOND  # a longer one is a damaged time, not a pause
 LARGEST_SAMPLE_ASPECT = 8  # of both sides; beyond it the ratio is taken for damage
 MISSING_END_S = 0.25  # a video that ends this much before its own duration is cut off

@@ -38,7 +38,7 @@ def serialize(message: Message, header: bytes = b"") -> bytearray:
 
 
 def deserialize(raw: memoryview | bytes, message_type: type[M], header_size: int = 0) -> tuple[M, bool]:
-    """-> (message, whether text had to be repaired); arrays of numbers are views of `raw`.
+    """Returns the message and whether text had to be repaired; arrays of numbers are views of `raw`.
 
     Every byte that is no UTF-8 becomes '?', so that no message is lost for it.
     Raises CorruptSample when `raw` is too short or otherwise not such a message.

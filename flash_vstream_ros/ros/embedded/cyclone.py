@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-# Discovery data through the callbacks of the C extension: the package's own conversion lets C write into attributes of
-# a class, so of two threads that read at once one gets the other's values, or follows a null pointer.
+# Discovery data through the callbacks of the C extension. The package's own conversion lets C write into attributes of
+# a class, so two threads that read at once get each other's values or a null pointer.
 from cyclonedds._clayer import (
     ddspy_get_matched_publication_data,
     ddspy_get_matched_subscription_data,
@@ -75,12 +75,12 @@ class Discovered:
 
 
 def handle_of(entity: Entity) -> int:
-    """The number by which a wait set tells which of its entities has news."""
+    """The number that a wait set returns for an entity with news."""
     return int(entity._ref)
 
 
 def dispose(entity: Any) -> None:
-    """Delete a DDS entity or domain now. The package has no other way than its destructor."""
+    """Delete a DDS entity or domain now; the package itself only does so in the destructor."""
     entity.__del__()
 
 
@@ -124,7 +124,7 @@ def wait_for_acks(writer: Any, timeout_ns: int) -> bool:
 
 
 def take(reader: Entity) -> tuple[Sample | None, bool]:
-    """-> (the oldest sample, whether there was one); a sample without data, news of an instance, is None."""
+    """Returns the oldest sample and whether there was one; a sample without data, news of an instance, is None."""
     buffer = _Buffer()
     pointer = ct.c_void_p(ct.addressof(buffer))
     info = dds_c_t.sample_info()
@@ -178,7 +178,7 @@ def matched_reader(writer: Entity, handle: int) -> Peer | None:
 
 
 def take_participants(reader: Entity) -> list[tuple[bytes, bool]]:
-    """-> (GUID, whether it is there) of participants that have come or gone."""
+    """Returns (GUID, is present) of each participant that has come or gone."""
     taken = ddspy_take_participant(reader._ref, 1000, lambda key, qos, info: (bytes(key), _alive(info)), _peer)
     return taken if isinstance(taken, list) else []
 
@@ -204,7 +204,7 @@ def _alive(info: Any) -> bool:
 
 
 def _peer(pointer: int) -> tuple[bool, bool, dict[str, str]]:
-    """-> (reliable, transient local, user data) behind a pointer to C's dds_qos_t."""
+    """Returns (reliable, transient local, user data) of a pointer to C's dds_qos_t."""
     qos = ct.cast(pointer, dds_c_t.qos_p)
     reliability, blocking, durability = dds_c_t.reliability(), dds_c_t.duration(), dds_c_t.durability()
     reliable = bool(_CQos._get_reliability(qos, ct.byref(reliability), ct.byref(blocking)))

@@ -21,7 +21,7 @@ _lines = 0
 
 
 def take() -> str:
-    """What was written since the last call, the beginning left out if it is long."""
+    """Text written since the last call; only its end if it is long."""
     global _lines
     if FILE < 0 or not (size := os.fstat(FILE).st_size):
         return ""

@@ -103,7 +103,7 @@ class Executor:
             self._context.bell.wait(seen, min(x for x in (SIGNAL_SLICE, remaining, due_in) if x is not None))
 
     def _find_work(self) -> tuple[Work | None, float | None]:
-        """-> (a run to do now, seconds until the next timer is due)"""
+        """Returns a callback's run that can begin now, if any, and the seconds until the next timer is due."""
         waitables = [waitable for node in self.get_nodes() for waitable in node.waitables]
         due_in: float | None = None
         for offset in range(len(waitables)):
@@ -190,7 +190,7 @@ class MultiThreadedExecutor(Executor):
             self.wake()
 
     def shutdown(self) -> bool:
-        """End spinning and wait for callbacks, unless a callback calls this. -> whether all have ended"""
+        """End spinning and wait for callbacks, unless a callback calls this. Returns True if all have ended."""
         super().shutdown()
         self._pool.shutdown(wait=threading.get_ident() not in self._workers)
         return self._running == 0

@@ -152,7 +152,7 @@ class Graph:
         self._on_change()
 
     def _read_announcement(self, reader: Reader, sample: Sample) -> str:
-        """-> why the announcement is not kept; empty if it is."""
+        """Returns why an announcement is dropped; "" if it is kept."""
         writer = cyclone.matched_writer(reader.entity, sample.publication_handle)
         if writer is None or writer.participant == self._wire.gid:
             return ""  # it has gone, or is this process
@@ -199,7 +199,7 @@ class Graph:
     # Questions:
 
     def nodes(self) -> list[tuple[str, str]]:
-        """-> (name, namespace) of every node; names may occur more than once."""
+        """Returns (name, namespace) of every node; names may occur more than once."""
         with self._lock:
             return [(node.name, node.namespace) for node in self._all_nodes()]
 
@@ -218,7 +218,7 @@ class Graph:
             return [endpoint for gid, endpoint in self._endpoints[kind].items() if gid in gids]
 
     def node_of(self, gid: bytes) -> tuple[str, str]:
-        """-> (name, namespace) of the node that has an endpoint; UNKNOWN_NODE if none announced it."""
+        """Returns (name, namespace) of the node that has an endpoint; UNKNOWN_NODE if none announced it."""
         with self._lock:
             for node in self._all_nodes():
                 if gid in node.readers or gid in node.writers:

@@ -66,7 +66,7 @@ class LifecycleNodeMixin(_Base):
     on_configure = on_activate = on_deactivate = on_cleanup = on_shutdown = on_error = _succeed
 
     def trigger_configure(self) -> TransitionCallbackReturn:
-        """Run the transition. -> what its callback returned; raises RuntimeError if it is not possible."""
+        """Run the transition; returns what its callback returned. Raises RuntimeError if it is not possible."""
         return self._change_state("configure")
 
     def trigger_activate(self) -> TransitionCallbackReturn:

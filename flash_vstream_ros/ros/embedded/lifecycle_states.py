@@ -98,7 +98,7 @@ class StateMachine:
         return [transition for transition in TRANSITIONS if transition.start == self.current]
 
     def begin(self, wanted: int | str) -> LifecycleState:
-        """Begin the transition with this id or label. -> the state before; raises InvalidTransition."""
+        """Begin the transition with this id or label; returns the state before. Raises InvalidTransition."""
         with self._lock:
             before, possible = (
                 self.current,

@@ -100,11 +100,11 @@ class NodeParameters:
             return self._descriptors[name]
 
     def set_parameters(self, parameter_list: Sequence[Parameter]) -> list[Any]:
-        """Set one after the other. -> a SetParametersResult each; raises ParameterNotDeclaredException."""
+        """Set one after the other; returns a SetParametersResult each. Raises ParameterNotDeclaredException."""
         return [self._set([parameter]) for parameter in parameter_list]
 
     def set_parameters_atomically(self, parameter_list: Sequence[Parameter]) -> Any:
-        """Set all or none. -> SetParametersResult; raises ParameterNotDeclaredException."""
+        """Set all or none; returns a SetParametersResult. Raises ParameterNotDeclaredException."""
         return self._set(parameter_list)
 
     def _set(self, parameter_list: Sequence[Parameter]) -> Any:

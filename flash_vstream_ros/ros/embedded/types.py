@@ -131,7 +131,7 @@ def service_class(type_name: str) -> Any:
 
 
 def _inner(description: Any) -> tuple[Any, int, bool, bool]:
-    """-> (element, length or bound, is a collection, has a fixed length)"""
+    """Returns (element type, length or bound, is a collection, has a fixed length) of a field."""
     kind, inner = description
     if kind in (Nodetype.ARRAY, Nodetype.SEQUENCE):
         return inner[0], inner[1], True, kind == Nodetype.ARRAY

@@ -45,7 +45,7 @@ class Writer:
         wire.watch(self.entity, DDSStatus.OfferedIncompatibleQos, lambda status: on_status(self, status))
 
     def write(self, raw: bytearray) -> bool:
-        """Returns False where slow reliable readers kept the sample from being accepted in time."""
+        """Returns False if slow reliable readers blocked the sample for too long."""
         if self._closed or self._wire.closing:
             raise InvalidHandle("This was destroyed, or shutdown() was called: nothing can be written any more")
         return cyclone.write(self.entity, raw)
@@ -87,7 +87,7 @@ class Reader:
 
 @dataclass
 class _SharedDomain:
-    """A domain is configured once in a process and shared by the contexts that are in it."""
+    """A domain, configured once per process and shared by the contexts in it."""
 
     domain: Domain
     configuration: str
@@ -189,7 +189,7 @@ class Wire:
             handler(status)
 
     def stop(self) -> None:
-        """End the waiting thread, which reads entities: C would free them under its hands."""
+        """End the waiting thread. It must end before its entities are freed, which it reads."""
         self._stopping = True
         self._end.set(True)
         self._thread.join()
