@@ -210,7 +210,7 @@ def test_the_qos_follows_the_publishers_without_losing_or_doubling_an_image(
     assert stamps == list(range(first, sent + 1))
 
 
-def test_two_publishers_of_different_reliability_are_both_heard(robots: Callable[..., Robot]) -> None:
+def test_two_publishers_of_different_reliability_are_both_received(robots: Callable[..., Robot]) -> None:
     robot = robots()
     driver = robot.another("driver")
     publishers = [driver.create_publisher(Image, "image", qos) for qos in (RELIABLE, BEST_EFFORT)]
@@ -221,7 +221,7 @@ def test_two_publishers_of_different_reliability_are_both_heard(robots: Callable
     assert camera.incompatible == ()
 
 
-def test_a_publisher_that_is_not_heard_is_named_with_its_topic_and_policy(
+def test_an_incompatible_publisher_is_named_with_its_topic_and_policy(
     robots: Callable[..., Robot], capfd: pytest.CaptureFixture[str]
 ) -> None:
     robot = robots()

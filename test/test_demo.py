@@ -18,7 +18,7 @@ def jpeg(colour: tuple[int, int, int], width: int = 80, height: int = 80) -> byt
     return cv2.imencode(".jpg", np.full((height, width, 3), colour, np.uint8))[1].tobytes()
 
 
-def test_a_caption_tells_kind_time_and_weight() -> None:
+def test_a_caption_has_kind_time_and_weight() -> None:
     assert Thumbnail("synopsis", 204.6, 3.0, b"").caption == "synopsis 3:25 w 3"
     assert Thumbnail("key frame", 59.7, 12.5, b"").caption == "key frame 1:00 w 12.5"
 

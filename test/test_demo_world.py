@@ -100,7 +100,7 @@ def test_visits_touch_and_are_the_rooms_where_the_robot_is(world: World) -> None
         assert visit.start <= first.start < first.end < second.start < second.end <= visit.end
 
 
-def test_a_look_tells_what_is_in_the_image(world: World) -> None:
+def test_the_truth_of_an_observation_is_what_is_in_the_image(world: World) -> None:
     for visit, observation in observations(world):
         for t in np.linspace(observation.start, observation.end, 5):
             truth = world.truth(t)

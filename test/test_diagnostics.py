@@ -180,13 +180,13 @@ def test_silence_counts_from_when_the_node_became_ready() -> None:
     assert view.silent_s == 2
 
 
-def test_publishers_that_cannot_be_heard_are_named_and_the_worst_comes_first() -> None:
+def test_incompatible_publishers_are_named_and_the_worst_finding_comes_first() -> None:
     found = report([(0, counts()), (40, counts())], camera_findings=["/driver on /image is not received: RELIABILITY"])
     assert found.level is Level.ERROR
     assert found.message.startswith("no image yet on /front/image; /driver on /image is not received")
 
 
-def test_a_clock_that_jumps_back_begins_anew() -> None:
+def test_a_clock_that_jumps_back_starts_a_new_history() -> None:
     found = report([*streaming(10), (1, counts(330, 11, 1)), (2, counts(360, 12, 2))])
     assert (found.level, dict(found.values)["rate received [1/s]"]) == (Level.OK, "30.00")
 
@@ -196,7 +196,7 @@ def test_a_clock_that_stands_still_keeps_the_rates() -> None:
     assert (found.level, dict(found.values)["rate received [1/s]"]) == (Level.OK, "30.00")
 
 
-def test_an_engine_that_counts_anew_begins_a_new_history() -> None:
+def test_an_engine_that_starts_counting_again_starts_a_new_history() -> None:
     found = report([*streaming(5), (6, counts(30, 1, 5.95)), (7, counts(60, 2, 6.95))])
     assert dict(found.values)["rate received [1/s]"] == "30.00"
 

@@ -75,7 +75,7 @@ def test_a_missing_broken_or_old_package_fails_with_the_command_to_install_it(
     assert doctor.check_package("nothing", "no_such_package", "1", "nothing", needed=False).state == OK
 
 
-def test_torch_without_a_device_is_a_warning_that_tells_the_three_causes_apart() -> None:
+def test_torch_without_a_device_is_a_warning_that_distinguishes_three_causes() -> None:
     checks = [
         doctor.without_cuda("2.13.0", "12.8", driver=True),
         doctor.without_cuda("2.13.0+cpu", None, driver=True),
@@ -205,7 +205,7 @@ def weights_of(parameters: int | None, state: str = OK) -> ModelFiles:
 
 
 @pytest.mark.parametrize(
-    ("parameters", "place", "state"),
+    ("parameters", "memory", "state"),
     [
         (8_291_375_616, DeviceMemory("cpu", "float32", 19e9, 21e9), FAIL),
         (8_291_375_616, DeviceMemory("cuda:0", "bfloat16", 23e9, 24e9), OK),

@@ -66,7 +66,7 @@ def test_a_colour_is_asked_for_where_it_is_the_only_one(seed: int) -> None:
         assert {thing for thing, at, _ in settled(world) if at == room and thing.endswith(kind)} == {f"{colour} {kind}"}
 
 
-def test_patrols_are_told_in_order_from_both_ends() -> None:
+def test_patrol_drills_list_visits_in_order_from_both_ends() -> None:
     world = World(3, 8.0, 5.0)
     now = next(visit.start + 9.0 for visit in world.visits if visit.end > 400.0)
     made = drills(world.visits, now, np.random.default_rng(0))

@@ -114,7 +114,7 @@ def test_it_forgets_and_goes_on_as_the_naive_memory_does(
 
 
 @pytest.mark.parametrize("restart_s", [1, 4_000_000_000])
-def test_after_everything_was_forgotten_time_begins_anew(restart_s: int) -> None:
+def test_after_everything_was_forgotten_time_starts_again(restart_s: int) -> None:
     """Whatever the clock was before, and however dark the first view."""
     config = FlashMemoryConfig(4, 2, 1, 0, PERIOD, 0, 3.0)
     random = np.random.default_rng(1)

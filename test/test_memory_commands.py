@@ -244,7 +244,7 @@ def test_an_inactive_engine_runs_commands_and_without_a_worker_says_what_to_do(
         engine.submit(MemoryCommands.reset).result(30.0)
 
 
-def test_the_status_is_published_before_anybody_hears_of_the_result() -> None:
+def test_the_status_is_published_before_the_caller_gets_the_result() -> None:
     events: list[str] = []
     command = Command(lambda target: target.append("done"))
     command.future.add_done_callback(lambda _: events.append("resolved"))

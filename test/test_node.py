@@ -143,8 +143,8 @@ def see_something(robot: Robot) -> None:
     robot.see([start, start + 1])
 
 
-def hears_whole_answers(client: Robot, pieces: list[str]) -> bool:
-    """Whether the node has found the client's subscription; all `pieces` of its answer have arrived if so."""
+def gets_whole_answers(client: Robot, pieces: list[str]) -> bool:
+    """Returns True if all `pieces` of an answer arrive: the node has found the client's subscription then."""
     pieces.clear()
     answer = client.ask(client.request("ready?", stream=True)).answer
     with suppress(AssertionError):
@@ -152,7 +152,7 @@ def hears_whole_answers(client: Robot, pieces: list[str]) -> bool:
     return "".join(pieces).rstrip() == answer
 
 
-def test_a_client_hears_the_pieces_of_its_own_answers_only(robot: Robot) -> None:
+def test_a_client_gets_the_pieces_of_its_own_answers_only(robot: Robot) -> None:
     see_something(robot)
     heard: dict[str, list[AnswerPiece]] = defaultdict(list)
     topic = "/flash_vstream/answer_stream"
@@ -161,8 +161,8 @@ def test_a_client_hears_the_pieces_of_its_own_answers_only(robot: Robot) -> None
         own: list[str] = []
         foreign: list[str] = []
         robot.on_piece, other.on_piece = own.append, foreign.append
-        robot.wait_for(lambda: hears_whole_answers(robot, own) and bool(heard))
-        robot.wait_for(lambda: hears_whole_answers(other, foreign))
+        robot.wait_for(lambda: gets_whole_answers(robot, own) and bool(heard))
+        robot.wait_for(lambda: gets_whole_answers(other, foreign))
         own.clear()
         foreign.clear()
         heard.clear()

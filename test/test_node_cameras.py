@@ -80,7 +80,7 @@ def test_a_compressed_camera_is_seen_and_its_damaged_images_are_counted(tmp_path
     assert "has its first image: 160x120 rgb8; jpeg compressed bgr8" in node.log
 
 
-def test_a_best_effort_camera_is_heard_and_one_that_is_not_is_named_in_the_log(tmp_path: Path) -> None:
+def test_a_best_effort_camera_is_received_and_an_incompatible_one_is_named_in_the_log(tmp_path: Path) -> None:
     namespace = new_namespace()
     args = ["-p", "cameras:=[easy, strict]"]
     args += ["-p", f"qos_overrides.{namespace}/strict/image.subscription.reliability:=reliable"]

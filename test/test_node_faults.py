@@ -179,7 +179,7 @@ def test_a_parameter_file_for_another_node_is_named(tmp_path: Path) -> None:
     file = tmp_path / "params.yaml"
     file.write_text("vstream_node:\n  ros__parameters:\n    sample_fps: 2.0\n", encoding="utf-8")
     with NodeProcess(tmp_path, ["--params-file", str(file)]) as node:
-        assert wait_until(lambda: "it has /vstream_node" in node.log, START_S)
+        assert wait_until(lambda: "its sections are /vstream_node" in node.log, START_S)
 
 
 def test_a_simulation_that_begins_again_does_not_silence_the_node(tmp_path: Path) -> None:

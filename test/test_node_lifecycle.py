@@ -280,7 +280,7 @@ def test_a_node_closed_while_it_is_configured_does_not_wait_for_the_model(gate: 
     assert not started.spinning.is_alive()
 
 
-def test_a_load_that_fails_says_why_and_can_be_mended(tmp_path: Path) -> None:
+def test_a_failed_load_is_explained_and_a_second_try_succeeds(tmp_path: Path) -> None:
     model = tmp_path / "model"
     with life("autostart:=false", model=str(model)) as mended:
         assert mended.manager.change("configure") == [False]

@@ -1,4 +1,4 @@
-"""Scenes that rest are not encoded anew, and what changes slowly or in a small place is not taken for one."""
+"""Static scenes are not encoded again; slow changes and changes in a small place still are."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def test_a_budget_below_two_slots_leaves_one_of_each():
     assert (memory.config.csm_slots, memory.config.dam_slots) == (1, 1)
 
 
-def test_the_budget_can_change_under_a_full_memory_and_a_reset_measures_anew():
+def test_the_budget_can_change_under_a_full_memory_and_a_reset_measures_again():
     memory = filled(FlashMemoryConfig(tokens=500), 60)
     memory.resize(FlashMemoryConfig(tokens=200))
     assert memory.tokens <= 200

@@ -189,7 +189,9 @@ def test_muon_learns_the_matrices_between_tokens_and_adamw_the_rest(network: Any
     assert not groups[0].keys() & groups[1].keys()
 
 
-def test_a_pytorch_without_muon_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pytorch_without_muon_is_an_error_with_the_version_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delattr(torch.optim, "Muon", raising=False)
     with pytest.raises(ValueError, match=r"PyTorch 2\.9 or later"):
         run.train(run.Plan(), tmp_path, torch.device("cpu"), lambda _: None)

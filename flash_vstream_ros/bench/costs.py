@@ -77,7 +77,7 @@ def slot_bytes(vision: Any, itemsize: int) -> int:
 def update_bytes(config: FlashMemoryConfig, low: int, detail: int, itemsize: int) -> int:
     """Bytes read and written to insert a slot of `low` and `detail` numbers of `itemsize` bytes into a full memory.
 
-    All centroids are read, one is written anew and one is merged into another; the slot is copied.
+    All centroids are read, one is overwritten and one is merged into another; the slot is copied.
     """
     centroids = (config.csm_slots + 1) * low + low + 3 * low
     return centroids * FLOAT32 + 2 * (low + detail) * itemsize

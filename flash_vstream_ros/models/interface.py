@@ -181,7 +181,7 @@ class VisionLanguageModel(Protocol):
         ...
 
     def look_again(self, generation: Generation, details: MemorySnapshot) -> bool:
-        """Put `details` between the memory and the question of a prompt that is prefilled; the question is read anew.
+        """Put `details` between the memory and the question of a prefilled prompt, and prefill the question again.
 
         `generation`, of this model or of its prefix cache, has generated nothing yet. Its attention is then on the
         entries of `details` too, after those before. Returns False, and changes nothing, where the model cannot.

@@ -119,7 +119,7 @@ class BagSource:
         elif self.path.suffix == ".bag":
             advice = "; if it was cut off, `rosbag reindex` may help"
         elif self.path.is_dir():
-            advice = f"; if its metadata is damaged, `ros2 bag reindex {self.path}` writes it anew"
+            advice = f"; if its metadata is damaged, `ros2 bag reindex {self.path}` rebuilds it"
         return SourceError(f"{self.path} cannot be read as a bag: {_reason(error)}{advice}")
 
 
