@@ -12,7 +12,7 @@ import pytest
 from flash_vstream_ros.bench import answers
 from flash_vstream_ros.bench.calibration import auc, calibration_error
 from flash_vstream_ros.bench.people_wordings import PEOPLE_OUT_OF_WORLD, PEOPLE_WORDINGS
-from flash_vstream_ros.bench.wordings import OUT_OF_WORLD, OUTSIDE, OWN, ROWS, Said, declines, figures, replies
+from flash_vstream_ros.bench.wordings import OUT_OF_WORLD, OUTSIDE, OWN, ROWS, ScoredReply, declines, figures, replies
 from flash_vstream_ros.demo.grammar import Part, reworded, spelled, wording
 from flash_vstream_ros.demo.grammar_forms import AFTER, BEFORE, DIRECT, INDIRECT, LEADS, SYNONYMS
 from flash_vstream_ros.demo.out_of_world import MADE_UP, OBJECTS, PLACES, TEMPLATES, TINTS, out_of_world
@@ -134,7 +134,7 @@ def test_rows_tell_right_answers_from_refusals() -> None:
     assert found["rows"]["by people"]["declined"] > 0.8
     assert found["auc"] > 0.5
     assert declines("i cannot tell")
-    assert figures([Said(OWN, True, False, 1.0)])["auc"] is None
+    assert figures([ScoredReply(OWN, True, False, 1.0)])["auc"] is None
 
 
 def test_the_benchmark_asks_in_every_row_and_in_other_light(capsys: pytest.CaptureFixture[str]) -> None:

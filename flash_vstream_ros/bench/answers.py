@@ -33,7 +33,7 @@ from flash_vstream_ros.progress import progress, tracked
 
 from .baselines import OFFLINE, Budget, policies
 from .evidence import Ranked, evidence_scores, ranked_evidence
-from .wordings import Reply, Said, replies, replies_in_light
+from .wordings import Reply, ScoredReply, replies, replies_in_light
 from .wordings import figures as wording_figures
 from .wordings import show as show_wordings
 
@@ -56,7 +56,7 @@ class Asked(NamedTuple):
 
 class Summary(NamedTuple):
     window: str  # one of SUMMARIES_S
-    said: str
+    text: str
     truth: str
 
 
@@ -67,7 +67,7 @@ class Outcome:
     asked: list[Asked] = field(default_factory=list)
     summaries: list[Summary] = field(default_factory=list)
     evidence: list[Ranked] = field(default_factory=list)  # of the policy flash
-    said: list[Said] = field(default_factory=list)  # of the policy flash
+    scored_replies: list[ScoredReply] = field(default_factory=list)  # of the policy flash
     tokens: dict[str, int] = field(default_factory=dict)  # most visual tokens of a prompt, by policy
     moments: int = 0
 
@@ -75,14 +75,14 @@ class Outcome:
         self.asked += other.asked
         self.summaries += other.summaries
         self.evidence += other.evidence
-        self.said += other.said
+        self.scored_replies += other.scored_replies
         self.tokens = {name: max(self.tokens.get(name, 0), most) for name, most in other.tokens.items()}
         self.moments += other.moments
 
 
 def moments(visits: Sequence[Visit], minutes: float) -> list[float]:
     """When to ask [s]: in the observations nearest to the planned moments, once they are settled."""
-    spans = [(look.start + SETTLED_S, look.end) for visit in visits for look in visit.observations]
+    spans = [(observation.start + SETTLED_S, observation.end) for visit in visits for observation in visit.observations]
     spans = [(first, last) for first, last in spans if first <= last]
     planned = [60 * moment for moment in (*(m for m in MOMENTS_MIN if m < minutes), minutes)]
     nearest = (min((min(max(at, first), last) for first, last in spans), key=lambda t: abs(t - at)) for at in planned)
@@ -151,22 +151,20 @@ def stream(
         for name, memory in memories.items():
             snapshot = memory.snapshot()
             outcome.tokens[name] = max(outcome.tokens[name], model.tokens(snapshot) if snapshot.entries else 0)
-            said = batched_answers(model, snapshot, [question.text for question in asked])
-            marks[name] = [right(question, answer) for question, answer in zip(asked, said, strict=True)]
+            answers = batched_answers(model, snapshot, [question.text for question in asked])
+            marks[name] = [right(question, answer) for question, answer in zip(asked, answers, strict=True)]
         outcome.asked += [
             Asked(question, {name: marks[name][index] for name in marks}) for index, question in enumerate(asked)
         ]
         if wordings:
-            outcome.said += replies(ask, flash.snapshot(), asked, wording_draw)
+            outcome.scored_replies += replies(ask, flash.snapshot(), asked, wording_draw)
         for name, memory in lit.items():
-            outcome.said += replies_in_light(name, ask, memory.snapshot(), asked)
+            outcome.scored_replies += replies_in_light(name, ask, memory.snapshot(), asked)
         outcome.evidence += ranked_evidence(model, world, flash.snapshot(), asked)
         for window, seconds in SUMMARIES_S.items():
             since = max(now - seconds, 0.0)
-            (said_of_it,) = batched_answers(
-                model, flash.snapshot(Scope(since_ns=round(since * SECOND))), [SUMMARY_PROMPT]
-            )
-            outcome.summaries.append(Summary(window, said_of_it, patrol_summary(world.visits, since, now)))
+            (answer,) = batched_answers(model, flash.snapshot(Scope(since_ns=round(since * SECOND))), [SUMMARY_PROMPT])
+            outcome.summaries.append(Summary(window, answer, patrol_summary(world.visits, since, now)))
         outcome.moments += 1
     return outcome
 
@@ -192,7 +190,7 @@ def figures(outcome: Outcome) -> dict[str, Any]:
             for policy, tokens in outcome.tokens.items()
         },
         "evidence": evidence_scores(outcome.evidence),
-        **({"wordings": wording_figures(outcome.said)} if outcome.said else {}),
+        **({"wordings": wording_figures(outcome.scored_replies)} if outcome.scored_replies else {}),
         "summaries": {window: _scores([s for s in outcome.summaries if s.window == window]) for window in SUMMARIES_S},
     }
 
@@ -323,7 +321,7 @@ def _share(asked: Sequence[Asked], policy: str) -> float | None:
 
 
 def _scores(summaries: Sequence[Summary]) -> dict[str, Any]:
-    scores = [precision_recall(summary.said, summary.truth) for summary in summaries]
+    scores = [precision_recall(summary.text, summary.truth) for summary in summaries]
     return {
         "count": len(scores),
         "precision": fmean(precision for precision, _ in scores) if scores else None,

@@ -26,7 +26,7 @@ Reply = tuple[str, float]  # text, probability that it is right
 Ask = Callable[[MemorySnapshot, Sequence[str]], Sequence[Reply]]
 
 
-class Said(NamedTuple):
+class ScoredReply(NamedTuple):
     """A reply to one question."""
 
     row: str
@@ -55,32 +55,36 @@ ROWS: dict[str, Rewording] = {
 }
 
 
-def replies(ask: Ask, snapshot: MemorySnapshot, questions: Sequence[Question], rng: np.random.Generator) -> list[Said]:
+def replies(
+    ask: Ask, snapshot: MemorySnapshot, questions: Sequence[Question], rng: np.random.Generator
+) -> list[ScoredReply]:
     """Ask the questions in every row of ROWS, and some out of the world."""
-    said = [
-        one for row, reword in ROWS.items() for one in _said(row, ask, snapshot, [reword(q, rng) for q in questions])
+    scored = [
+        one for row, reword in ROWS.items() for one in _scored(row, ask, snapshot, [reword(q, rng) for q in questions])
     ]
     some = rng.choice(len(PEOPLE_OUT_OF_WORLD), ASKED_OUTSIDE, replace=False).tolist()
     outside = {
         OUT_OF_WORLD: [out_of_world(rng, held_out=True) for _ in range(ASKED_OUTSIDE)],
         PEOPLE_OUT: [Question("out_of_world", PEOPLE_OUT_OF_WORLD[i], CANNOT_TELL, None, False) for i in some],
     }
-    return said + [one for row, asked in outside.items() for one in _said(row, ask, snapshot, asked)]
+    return scored + [one for row, asked in outside.items() for one in _scored(row, ask, snapshot, asked)]
 
 
-def replies_in_light(light: str, ask: Ask, snapshot: MemorySnapshot, questions: Sequence[Question]) -> list[Said]:
+def replies_in_light(
+    light: str, ask: Ask, snapshot: MemorySnapshot, questions: Sequence[Question]
+) -> list[ScoredReply]:
     """Ask the questions in their own wording, of a memory of frames in another light; the row is named after it."""
-    return _said(light, ask, snapshot, questions)
+    return _scored(light, ask, snapshot, questions)
 
 
-def figures(said: Sequence[Said]) -> dict[str, Any]:
+def figures(scored: Sequence[ScoredReply]) -> dict[str, Any]:
     """Shares of right answers and calibration errors by row; AUC of the confidence in against out of the world.
 
     "I cannot tell" states nothing, so its confidence is zero.
     """
     rows: dict[str, Any] = {}
-    for row in dict.fromkeys(one.row for one in said):
-        own = [one for one in said if one.row == row]
+    for row in dict.fromkeys(one.row for one in scored):
+        own = [one for one in scored if one.row == row]
         confidences, stated = [_stated(one) for one in own], [one.right and not one.declined for one in own]
         rows[row] = {
             "questions": len(own),
@@ -89,8 +93,8 @@ def figures(said: Sequence[Said]) -> dict[str, Any]:
             "confidence": fmean(confidences),
             "calibration_error": calibration_error(confidences, stated),
         }
-    inside = [_stated(one) for one in said if one.row not in OUTSIDE]
-    outside = [_stated(one) for one in said if one.row in OUTSIDE]
+    inside = [_stated(one) for one in scored if one.row not in OUTSIDE]
+    outside = [_stated(one) for one in scored if one.row in OUTSIDE]
     return {"rows": rows, "auc": auc(inside, outside) if inside and outside else None}
 
 
@@ -103,9 +107,9 @@ def show(result: dict[str, Any]) -> None:
         print(f"area under the curve, confidence in its world against out of it: {result['auc']:.3f}")
 
 
-def _said(row: str, ask: Ask, snapshot: MemorySnapshot, questions: Sequence[Question]) -> list[Said]:
+def _scored(row: str, ask: Ask, snapshot: MemorySnapshot, questions: Sequence[Question]) -> list[ScoredReply]:
     return [
-        Said(row, right(question, text), declines(text), confidence)
+        ScoredReply(row, right(question, text), declines(text), confidence)
         for question, (text, confidence) in zip(
             questions, ask(snapshot, [question.text for question in questions]), strict=True
         )
@@ -117,5 +121,5 @@ def declines(text: str) -> bool:
     return text.strip().rstrip(".").lower() == CANNOT_TELL.rstrip(".").lower()
 
 
-def _stated(said: Said) -> float:
-    return 0.0 if said.declined else said.confidence
+def _stated(scored: ScoredReply) -> float:
+    return 0.0 if scored.declined else scored.confidence

@@ -52,7 +52,7 @@ def batched_replies(
     language_model, embed = network.model.language_model, network.get_input_embeddings()
     language_model(inputs_embeds=prefix.embeds, position_ids=prefix.ids, past_key_values=cache, use_cache=True)
     cache.batch_repeat_interleave(count)
-    said: list[list[int]] = [[] for _ in prompts]
+    answer_ids: list[list[int]] = [[] for _ in prompts]
     probabilities: list[list[float]] = [[] for _ in prompts]
     open_rows = set(range(count))
     for _ in range(max_new_tokens):
@@ -69,13 +69,13 @@ def batched_replies(
             if token in vocabulary.stops:
                 open_rows.discard(row)
             elif row in open_rows:
-                said[row].append(token)
+                answer_ids[row].append(token)
                 probabilities[row].append(probability)
         if not open_rows:
             break
         feed, places = tokens[:, None], places[:, -1:] + 1
         seen = torch.cat([seen, seen.new_ones(count, 1)], 1)
-    return [Reply(_text(model, tokens), tuple(own)) for tokens, own in zip(said, probabilities, strict=True)]
+    return [Reply(_text(model, tokens), tuple(own)) for tokens, own in zip(answer_ids, probabilities, strict=True)]
 
 
 def _prefix(model: Qwen2VL, snapshot: MemorySnapshot, shared: Sequence[int]) -> Prefill:

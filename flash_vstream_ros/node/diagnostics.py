@@ -225,10 +225,10 @@ def _camera_findings(view: CameraView) -> list[Finding]:
 
 
 def _silence(view: CameraView) -> list[Finding]:
-    said = f"no image for {view.silent_s:.0f} s" if view.now.received else f"no image yet on {view.topic}"
+    sentence = f"no image for {view.silent_s:.0f} s" if view.now.received else f"no image yet on {view.topic}"
     if view.silent_s >= max(LOST_S, 20 * view.sample_period_s):
-        return [(Level.ERROR, said)]
-    return [(Level.WARN, said)] if view.silent_s >= max(SILENT_S, 2 * view.sample_period_s) else []
+        return [(Level.ERROR, sentence)]
+    return [(Level.WARN, sentence)] if view.silent_s >= max(SILENT_S, 2 * view.sample_period_s) else []
 
 
 def _lateness(view: CameraView) -> list[Finding]:
