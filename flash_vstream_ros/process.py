@@ -51,12 +51,27 @@ def importing() -> Iterator[None]:
             raise_on_interrupt()
 
 
-def leave_signals_to_ros() -> None:
-    """Keep Python from raising KeyboardInterrupt: the ROS context, which ends at SIGINT and SIGTERM, ends `spin`.
+class EndRequest:
+    """Wakes the main thread at SIGINT or SIGTERM, and interrupts nothing: what runs then goes on as before.
 
-    To be called before `init`.
+    To be made in the main thread. The handlers stay for the rest of the process: a launch file sends SIGINT twice.
     """
-    _handle_with(_pass)
+
+    def __init__(self) -> None:
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._write_end, False)
+        # The byte comes whichever thread the system gives the signal to; Python's handlers wait for the main thread.
+        signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
+        _handle_with(_pass)
+
+    def make(self) -> None:
+        """Request the end from any thread."""
+        os.write(self._write_end, bytes([signal.SIGTERM]))
+
+    def wait(self) -> None:
+        """Wait for a request, or return at once if there was one."""
+        while os.read(self._read_end, 1)[0] not in ENDING:
+            pass
 
 
 def end_within(seconds: float = EXIT_LIMIT_S) -> None:
@@ -115,4 +130,4 @@ def _raise(number: int, frame: FrameType | None) -> None:
 
 
 def _pass(number: int, frame: FrameType | None) -> None:
-    """A Python signal handler that does nothing; rclpy's handler calls it, too."""
+    """A Python signal handler that does nothing: the wakeup descriptor of EndRequest gets the signal."""

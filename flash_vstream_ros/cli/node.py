@@ -31,7 +31,7 @@ def run_node(args: Sequence[str]) -> NoReturn:
     """Run the node with these ROS arguments, and end the process with its exit status."""
     exit_on_interrupt()
     try:
-        from flash_vstream_ros.node.vstream_node import main
+        from flash_vstream_ros.node.program import main
 
         status = main(args)
     except Exception:

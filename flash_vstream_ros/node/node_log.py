@@ -6,7 +6,7 @@ import threading
 import time
 
 from flash_vstream_ros.engine.log_text import log_entry
-from flash_vstream_ros.ros import Node, ok
+from flash_vstream_ros.ros import Node
 
 MAX_LINES = 100  # of one severity in PERIOD_S
 PERIOD_S = 10.0
@@ -35,28 +35,24 @@ class LineBudget:
 
 
 class NodeLog:
-    """Writes to a node's logger. No text from outside can forge a log line, control a terminal or fill the disk.
-
-    Silent after shutdown, when rclpy complains that /rosout is gone.
-    """
+    """Writes to a node's logger. No text from outside can forge a log line, control a terminal or fill the disk."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._infos, self._warnings, self._errors = LineBudget(), LineBudget(), LineBudget()
 
-    # The check stands next to the call: a signal may end the context at any moment.
     # A line of code each: rclpy allows one severity for each place that logs.
     def info(self, text: str) -> None:
         logger, entry = self._node.get_logger(), self._infos.allowed(log_entry(text))
-        if entry and ok():
+        if entry:
             logger.info(entry)
 
     def warning(self, text: str) -> None:
         logger, entry = self._node.get_logger(), self._warnings.allowed(log_entry(text))
-        if entry and ok():
+        if entry:
             logger.warning(entry)
 
     def error(self, text: str) -> None:
         logger, entry = self._node.get_logger(), self._errors.allowed(log_entry(text))
-        if entry and ok():
+        if entry:
             logger.error(entry)

@@ -6,7 +6,6 @@ docs/reference/node.md describes its topics and services. The same source runs o
 from __future__ import annotations
 
 import gc
-import sys
 from collections.abc import Sequence
 
 from flash_vstream_ros.engine.engine import Engine
@@ -17,7 +16,7 @@ from flash_vstream_ros.engine.throttled_log import ThrottledLog
 from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.node import conversions, question_services
-from flash_vstream_ros.node.callback_guard import never_raises, spin_guarded
+from flash_vstream_ros.node.callback_guard import never_raises
 from flash_vstream_ros.node.cameras import Camera, camera_topics
 from flash_vstream_ros.node.diagnostics_publisher import DiagnosticsPublisher
 from flash_vstream_ros.node.duplicates import DuplicateWatch
@@ -32,18 +31,9 @@ from flash_vstream_ros.node.process_hooks import NO_HOOKS, ProcessHooks
 from flash_vstream_ros.node.question_services import QuestionServices
 from flash_vstream_ros.node.settings import Settings
 from flash_vstream_ros.node.summaries import SummaryPublisher
-from flash_vstream_ros.process import end_within, leave_signals_to_ros, set_torch_threads
-from flash_vstream_ros.ros import (
-    LifecycleState,
-    MultiThreadedExecutor,
-    ROSArgumentError,
-    TransitionCallbackReturn,
-    init,
-    ok,
-    shutdown,
-)
+from flash_vstream_ros.process import set_torch_threads
+from flash_vstream_ros.ros import LifecycleState, TransitionCallbackReturn
 from flash_vstream_ros.ros.interfaces import MemoryStatus
-from flash_vstream_ros.ros.middleware import use_shipped_profile
 from flash_vstream_ros.ros.stamps import stamp_message
 
 NODE_NAME = "flash_vstream"
@@ -229,43 +219,3 @@ class VStreamNode(LiveParameters, ManagedNode):
         )
         for sentence in self._duplicates.find():
             self._duplicates_log.report(sentence, sentence)
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the node until Ctrl-C, SIGTERM or shutdown.
-
-    Returns the exit status: 0, or 2 for unusable ROS arguments. A model that is loading then goes on in its thread:
-    end the process with `end_process`.
-    """
-    use_shipped_profile()
-    leave_signals_to_ros()
-    try:
-        init(args=args)
-    except ROSArgumentError as error:
-        print(error, file=sys.stderr)
-        return 2
-    try:
-        _run(sys.argv if args is None else args)
-    except Exception:
-        if ok():
-            raise
-        # A signal can end the context during any call, which then raises RCLError, InvalidHandle or an rclpy exception.
-    finally:
-        if ok():
-            shutdown()
-    return 0
-
-
-def _run(args: Sequence[str]) -> None:
-    node = VStreamNode(args, PROGRAM_HOOKS)
-    try:
-        executor = MultiThreadedExecutor(num_threads=node.threads_needed)
-        executor.add_node(node)
-        try:
-            spin_guarded(executor, ThrottledLog(node.log.error))
-        finally:
-            end_within()
-            node.close()
-            executor.shutdown()
-    finally:
-        node.destroy_node()

@@ -41,6 +41,7 @@ __all__ = [
     "ReentrantCallbackGroup",
     "ReliabilityPolicy",
     "SetParametersResult",
+    "SignalHandlerOptions",
     "SingleThreadedExecutor",
     "SubscriptionEventCallbacks",
     "TransitionCallbackReturn",

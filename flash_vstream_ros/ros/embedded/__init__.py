@@ -12,7 +12,7 @@ from typing import Any
 
 from .callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from .clock import Clock
-from .context import Context, get_default_context
+from .context import Context, SignalHandlerOptions, get_default_context
 from .exceptions import ExternalShutdownException, ROSArgumentError, UnsupportedEventTypeError
 from .executors import MultiThreadedExecutor, SingleThreadedExecutor
 from .lifecycle import LifecycleNodeMixin
@@ -31,12 +31,21 @@ ParameterDescriptor: Any = message_class("rcl_interfaces/msg/ParameterDescriptor
 SetParametersResult: Any = message_class("rcl_interfaces/msg/SetParametersResult")
 
 
-def init(args: Sequence[str] | None = None, *, context: Context | None = None, domain_id: int | None = None) -> None:
-    """Start the runtime. `args` defaults to sys.argv. As in rclpy, SIGINT and SIGTERM end the default context only."""
+def init(
+    args: Sequence[str] | None = None,
+    *,
+    context: Context | None = None,
+    domain_id: int | None = None,
+    signal_handler_options: SignalHandlerOptions | None = None,
+) -> None:
+    """Start the runtime. `args` defaults to sys.argv.
+
+    As in rclpy, SIGINT and SIGTERM end the default context, and no other, unless `signal_handler_options` says else.
+    """
     chosen = context or get_default_context()
     chosen.init(args, domain_id=domain_id)
-    if chosen is get_default_context():
-        chosen.install_signal_handlers()
+    default = SignalHandlerOptions.ALL if chosen is get_default_context() else SignalHandlerOptions.NO
+    chosen.install_signal_handlers(signal_handler_options or default)
 
 
 def shutdown(*, context: Context | None = None) -> None:

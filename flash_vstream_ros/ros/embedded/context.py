@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from enum import Enum
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -23,6 +24,15 @@ from .wire import Wire
 T = TypeVar("T")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class SignalHandlerOptions(Enum):
+    """Which signals end a context, as rclpy.signals."""
+
+    NO = ()
+    SIGINT = (signal.SIGINT,)
+    SIGTERM = (signal.SIGTERM,)
+    ALL = SIGNALS
 
 
 class Context:
@@ -98,14 +108,14 @@ class Context:
         if self._wire is not None:
             self.shutdown()
 
-    def install_signal_handlers(self) -> None:
-        """Let SIGINT and SIGTERM end spinning; what handled them before is called too. Main thread only.
+    def install_signal_handlers(self, options: SignalHandlerOptions = SignalHandlerOptions.ALL) -> None:
+        """Let the signals of `options` end spinning; what handled them before is called too. Main thread only.
 
         A signal that the parent process ignores stays ignored, as SIGINT is in a shell's background.
         """
         if threading.current_thread() is not threading.main_thread():
             return
-        for number in SIGNALS:
+        for number in options.value:
             if signal.getsignal(number) not in (self._handle_signal, signal.SIG_IGN):
                 self._previous_handlers[number] = signal.signal(number, self._handle_signal)
 
