@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 from flash_vstream_ros.node.running import running
 from flash_vstream_ros.node.vstream_node import PROGRAM_HOOKS, VStreamNode
@@ -26,10 +28,17 @@ def main(args: Sequence[str] | None = None) -> int:
     except ROSArgumentError as error:
         print(error, file=sys.stderr)
         return 2
+    ending = threading.Event()
+
+    def unloaded() -> None:
+        if not ending.is_set():  # a full garbage collection would delay the end by 0.3 s
+            PROGRAM_HOOKS.unloaded()
+
     try:
-        node = VStreamNode(sys.argv if args is None else args, PROGRAM_HOOKS)
+        node = VStreamNode(sys.argv if args is None else args, replace(PROGRAM_HOOKS, unloaded=unloaded))
         with running(node, on_spun=end.make):
             end.wait()
+            ending.set()
             end_within()
     finally:
         try_shutdown()
