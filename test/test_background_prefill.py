@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from caching_prefillers import EAGER, ON_DEMAND, Bench, model, shown_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prefix_cache_reader import EAGER, ON_DEMAND, Bench, model, shown_of
 from tiny_engine import SECOND
 
 from flash_vstream_ros.engine.answering.background_budget import BURST_WINDOW_S, BackgroundBudget
@@ -61,18 +61,18 @@ def test_a_memory_that_changes_faster_than_prefill_is_not_prefilled_until_it_sto
     bench.prefix.read_s = 0.5  # some two seconds for all of it
     for _ in range(20):
         for _ in range(2):
-            bench.reader.background_prefill()
+            bench.prefiller.background_prefill()
         bench.prefix.now += 0.2
         bench.see(1)
     begun = bench.prefix.shown
     assert begun < 10
-    wait_s = bench.reader.background_prefill()
+    wait_s = bench.prefiller.background_prefill()
     assert wait_s is not None
     assert 0 < wait_s < 10
     bench.prefix.now += wait_s
     bench.warm_up()
     assert bench.prefix.shown == begun + 1
-    assert bench.reader.status.until_ns == bench.memory.last_ns
+    assert bench.prefiller.status.until_ns == bench.memory.last_ns
 
 
 def test_background_chunks_take_about_as_long_as_allowed(model: Qwen2VL) -> None:
@@ -90,12 +90,12 @@ def test_background_chunks_take_about_as_long_as_allowed(model: Qwen2VL) -> None
     bench.warm_up()
     assert sizes[0] == 64
     assert set(sizes[1:-1]) <= {199, 200}
-    assert sum(sizes) == bench.reader.status.tokens
+    assert sum(sizes) == bench.prefiller.status.tokens
 
 
 def test_a_cache_that_may_lag_is_filled_to_the_end_and_not_at_every_slot(model: Qwen2VL) -> None:
     bench = Bench(model, replace(EAGER, max_chunk_tokens=50, max_lag_s=20.0))
-    bench.reader.background_prefill(), bench.reader.background_prefill()
+    bench.prefiller.background_prefill(), bench.prefiller.background_prefill()
     bench.see(1)
     bench.warm_up()
     assert bench.prefix.shown == 1
@@ -105,7 +105,7 @@ def test_a_cache_that_may_lag_is_filled_to_the_end_and_not_at_every_slot(model: 
     bench.see(1)
     bench.warm_up()
     assert bench.prefix.shown == 2
-    assert bench.reader.status.until_ns == bench.memory.last_ns
+    assert bench.prefiller.status.until_ns == bench.memory.last_ns
 
 
 @settings(max_examples=50, deadline=None)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from prefix_cache_reader import CONFIG, EAGER, ON_DEMAND, UNCACHED, Bench, assert_same, is_cached, model
+from caching_prefillers import CONFIG, EAGER, ON_DEMAND, UNCACHED, Bench, assert_same, is_cached, model
 from tiny_engine import SECOND, Failing, ask, image, running, settled, wait_until, watch
 
 from flash_vstream_ros.engine.answering.dialogue import Dialogue
@@ -80,7 +80,7 @@ def test_a_part_of_the_memory_is_uncached_unless_it_is_all_of_it(model: Qwen2VL)
 
 def buffers_of(engine: Engine) -> list[torch.Tensor]:
     """The buffers of keys and values."""
-    return engine.submit(lambda commands: commands._reader._prefix_cache._cache.buffers).result(30.0)
+    return engine.submit(lambda commands: commands._prefiller._prefix_cache._cache.buffers).result(30.0)
 
 
 @pytest.mark.parametrize(
@@ -230,14 +230,14 @@ def test_frames_are_ingested_while_the_prompt_of_a_question_is_prefilled(model: 
 
 def test_a_question_that_is_cancelled_while_its_prompt_is_prefilled_generates_nothing(model: Qwen2VL) -> None:
     bench, requests = Bench(model, ON_DEMAND), RequestQueue(1)
-    bench.reader.chunk_s = 0.0
+    bench.prefiller.chunk_s = 0.0
     log = ThrottledLog(bench.said.append)
-    dialogue = Dialogue(Context(model, bench.memory, log), EngineConfig(max_new_tokens=4), bench.reader, requests)
+    dialogue = Dialogue(Context(model, bench.memory, log), EngineConfig(max_new_tokens=4), bench.prefiller, requests)
     request = Request(Question("Who? " * 200), 60.0)
     requests.push(request)
     for _ in range(6):  # it is begun, and read
         assert dialogue.step()
-    assert bench.reader.status.tokens > 0
+    assert bench.prefiller.status.tokens > 0
     request.cancel()
     assert dialogue.step()
     assert not dialogue.step()

@@ -10,13 +10,13 @@ import torch
 from memory_slots import QUESTIONS, SECOND, SIDE, assert_equal_answers, features_of, slot_of, whole
 from torch import Tensor
 
-from flash_vstream_ros.engine.answering.cached_reader import CachedReader, reader_of
+from flash_vstream_ros.engine.answering.caching_prefiller import CachingPrefiller, prefiller_for
 from flash_vstream_ros.engine.answering.dialogue import Dialogue
+from flash_vstream_ros.engine.answering.prefiller import Prefiller, strongest_first
 from flash_vstream_ros.engine.answering.prefix_cache_config import PrefixCacheConfig
 from flash_vstream_ros.engine.answering.question import Answer, ErrorCode, Question
 from flash_vstream_ros.engine.answering.request import Request
 from flash_vstream_ros.engine.answering.request_queue import RequestQueue
-from flash_vstream_ros.engine.answering.uncached_reader import UncachedReader, strongest_first
 from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
@@ -167,7 +167,7 @@ def test_models_that_see_videos_get_the_details_as_further_videos(positions: str
 
 
 class Conversation:
-    """The engine's reader and dialogue on one memory, in this thread."""
+    """The engine's prefiller and dialogue on one memory, in this thread."""
 
     def __init__(self, model: Any, memory: FlashMemory, config: EngineConfig = CONFIG, cached: bool = True) -> None:
         self.model, self.memory = model, memory
@@ -175,8 +175,8 @@ class Conversation:
         self.warnings: list[str] = []
         context = Context(model, memory, ThrottledLog(self.warnings.append))
         limits = PrefixCacheConfig(max_device_share=1.0)
-        self.reader = reader_of(context, limits) if cached else UncachedReader(context)
-        self.dialogue = Dialogue(context, config, self.reader, self.requests)
+        self.prefiller = prefiller_for(context, limits) if cached else Prefiller(context)
+        self.dialogue = Dialogue(context, config, self.prefiller, self.requests)
 
     def push(self, text: str = "Where is it?", scope: Scope = EVERYTHING) -> Request:
         request = Request(Question(text, scope), 600.0)
@@ -252,15 +252,15 @@ def test_a_memory_that_shows_all_it_stores_is_answered_from_the_first_look(model
 def test_both_looks_are_prefilled_in_chunks_between_frames(model, features) -> None:
     memory = memory_with(model, features)
     conversation = Conversation(model, memory, cached=False)
-    conversation.reader.chunk_s = 0.0  # the fewest tokens at once
+    conversation.prefiller.chunk_s = 0.0  # the fewest tokens at once
     sizes: list[int] = []
-    prefill = conversation.reader.prefill
+    prefill = conversation.prefiller.prefill
 
     def counted(prompt: Any, tokens: int) -> None:
         sizes.append(min(tokens, prompt.remaining_tokens))
         prefill(prompt, tokens)
 
-    conversation.reader.prefill = counted  # type: ignore[method-assign]
+    conversation.prefiller.prefill = counted  # type: ignore[method-assign]
     text = "Who? " * 60
     request, steps = conversation.push(text), 0
     while not request.is_finished:
@@ -319,7 +319,7 @@ FAULTS = {"OUT_OF_MEMORY": torch.OutOfMemoryError("no room"), "INTERNAL": ZeroDi
 def test_a_second_look_that_fails_ends_that_answer_only(model, features, code: str, times: int) -> None:
     memory = memory_with(model, features)
     conversation = Conversation(Short(model, times, FAULTS[code]), memory)
-    assert isinstance(conversation.reader, CachedReader)
+    assert isinstance(conversation.prefiller, CachingPrefiller)
     request = conversation.push()
     while conversation.dialogue.step():
         pass

@@ -28,7 +28,7 @@ PARTS_OF_OURS, PARTS_OF_RELEASED = 32, 3  # updates whose parts are timed
 
 
 class Source(NamedTuple):
-    """A patrol, encoded once and repeated as an endless stream of slots, the same for every reader."""
+    """A patrol, encoded once and repeated as an endless stream of slots, the same for all that iterate it."""
 
     model: Qwen2VL
     features: list[tuple[Tensor, Tensor]]  # low and detail of each slot
@@ -79,7 +79,7 @@ def ask_memories(model: VisionLanguageModel, memories: Mapping[str, FlashMemory]
             "slots": memory.slots_seen,
             "memory_tokens": asked["uncached", length][0].answer.memory_tokens,
             "memory_bytes": memory.bytes,
-            "prefix_cache_bytes": askers["cached"][length].reader.status.bytes,
+            "prefix_cache_bytes": askers["cached"][length].prefiller.status.bytes,
             **{kind: times_of(asked[kind, length]) for kind in KINDS},
         }
         for length, memory in memories.items()

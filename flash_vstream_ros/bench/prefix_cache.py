@@ -1,7 +1,7 @@
 """Time to the first token of an answer, cached and uncached, after 10 minutes and after 10 hours of stream.
 
 The same questions are asked in turn of both memories, uncached (the whole prompt is prefilled) and cached (the prompt
-up to the question was prefilled before), through the engine's own reader and dialogue. Slots are encoded once and
+up to the question was prefilled before), through the engine's own prefiller and dialogue. Slots are encoded once and
 repeated with noise, so that no two are equal.
 """
 
@@ -19,13 +19,13 @@ import numpy as np
 import torch
 
 from flash_vstream_ros.demo.world import World
-from flash_vstream_ros.engine.answering.cached_reader import CachedReader, reader_of
+from flash_vstream_ros.engine.answering.caching_prefiller import CachingPrefiller, prefiller_for
 from flash_vstream_ros.engine.answering.dialogue import Dialogue
+from flash_vstream_ros.engine.answering.prefiller import Prefiller
 from flash_vstream_ros.engine.answering.prefix_cache_config import PrefixCacheConfig
 from flash_vstream_ros.engine.answering.question import Answer, ErrorCode, Question
 from flash_vstream_ros.engine.answering.request import Request
 from flash_vstream_ros.engine.answering.request_queue import RequestQueue
-from flash_vstream_ros.engine.answering.uncached_reader import UncachedReader
 from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
@@ -62,9 +62,9 @@ class Asked(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Asker:
-    """Asks questions about one memory, cached or uncached, through the engine's reader and dialogue."""
+    """Asks questions about one memory, cached or uncached, through the engine's prefiller and dialogue."""
 
-    reader: UncachedReader
+    prefiller: Prefiller
     dialogue: Dialogue
     requests: RequestQueue
     warnings: list[str]
@@ -75,9 +75,9 @@ class Asker:
         log, requests = ThrottledLog(warnings.append), RequestQueue(1)
         limits = PrefixCacheConfig(max_device_share=1.0, max_mib=1 << 20)
         context = Context(model, memory, log)
-        reader = reader_of(context, limits) if kind == "cached" else UncachedReader(context)
-        dialogue = Dialogue(context, EngineConfig(max_new_tokens=TOKENS), reader, requests)
-        return cls(reader, dialogue, requests, warnings)
+        prefiller = prefiller_for(context, limits) if kind == "cached" else Prefiller(context)
+        dialogue = Dialogue(context, EngineConfig(max_new_tokens=TOKENS), prefiller, requests)
+        return cls(prefiller, dialogue, requests, warnings)
 
     def ask(self, text: str) -> Asked:
         request, steps_s = Request(Question(text), deadline_s=3600.0), []
@@ -97,7 +97,7 @@ class Asker:
         chunks_s: list[float] = []
         while True:
             began = time.perf_counter()
-            wait_s = self.reader.background_prefill()
+            wait_s = self.prefiller.background_prefill()
             if wait_s is None:
                 return chunks_s
             chunks_s.append(time.perf_counter() - began)
@@ -148,7 +148,7 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 10, further_slots
         for slot in itertools.islice(stream(features, language, config.slot_period_ns), slots):
             memory.insert(slot)
     askers = {kind: {at: Asker.of(language, memory, kind) for at, memory in memories.items()} for kind in KINDS}
-    if not all(isinstance(asker.reader, CachedReader) for asker in askers["cached"].values()):
+    if not all(isinstance(asker.prefiller, CachingPrefiller) for asker in askers["cached"].values()):
         raise ModelError(f"{model} keeps nothing of what it has read: it has no prefix cache to measure.")
     chunks_s = {length: asker.fill_cache() for length, asker in askers["cached"].items()}
     asked = ask_in_turn(askers, rounds)
@@ -162,7 +162,7 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 10, further_slots
             "slots": memory.slots_seen,
             "memory_tokens": asked["uncached", length][0].answer.memory_tokens,
             "cached_tokens": asked["cached", length][0].answer.cached_tokens,
-            "prefix_cache_bytes": askers["cached"][length].reader.status.bytes,
+            "prefix_cache_bytes": askers["cached"][length].prefiller.status.bytes,
             "prefill_s": sum(chunks_s[length]),
             "prefill_chunks": len(chunks_s[length]),
             "longest_chunk_s": max(chunks_s[length]),
@@ -204,18 +204,18 @@ def ask_in_turn(askers: Mapping[str, Mapping[str, Asker]], rounds: int) -> dict[
 def _prefilled_again(model: VisionLanguageModel, memory: FlashMemory, slots: Sequence[Slot]) -> dict[str, float]:
     """Share of the prefix cache that is prefilled again after a further slot, by the order of the memory tokens."""
     askers = {order: Asker.of(model, memory, "cached") for order in ("trained", "stable")}
-    askers["stable"].reader.config = replace(askers["stable"].reader.config, stable_order=True)
+    askers["stable"].prefiller.config = replace(askers["stable"].prefiller.config, stable_order=True)
     shares: dict[str, list[float]] = defaultdict(list)
     for slot in slots:
         for asker in askers.values():
             asker.fill_cache()
         memory.insert(slot)
         for order, asker in askers.items():
-            before = asker.reader.status.tokens
-            asker.reader.note_memory_change()
-            while wait_s := asker.reader.background_prefill():  # its first step drops what the new slot changed
+            before = asker.prefiller.status.tokens
+            asker.prefiller.note_memory_change()
+            while wait_s := asker.prefiller.background_prefill():  # its first step drops what the new slot changed
                 time.sleep(wait_s)
-            shares[order].append(1 - asker.reader.status.tokens / before)
+            shares[order].append(1 - asker.prefiller.status.tokens / before)
     return {order: statistics.fmean(of_order) for order, of_order in shares.items()}
 
 

@@ -10,7 +10,7 @@ import torch
 from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.models.interface import VisionLanguageModel
 
-from .answering.cached_reader import reader_of
+from .answering.caching_prefiller import prefiller_for
 from .answering.dialogue import Dialogue
 from .answering.prefix_cache_config import PrefixCacheStatus
 from .answering.request_queue import RequestQueue
@@ -47,10 +47,10 @@ class Worker:
     ) -> None:
         self._context = context
         self._memory = context.memory
-        self._reader = reader_of(context, config.prefix_cache)
+        self._prefiller = prefiller_for(context, config.prefix_cache)
         self.ingest = Ingest(context, config, mailboxes)
-        self._dialogue = Dialogue(context, config, self._reader, requests)
-        self.commands = MemoryCommands(context.memory, self.ingest, self._dialogue, self._reader)
+        self._dialogue = Dialogue(context, config, self._prefiller, requests)
+        self.commands = MemoryCommands(context.memory, self.ingest, self._dialogue, self._prefiller)
         self._apply(config)
 
     @property
@@ -59,7 +59,7 @@ class Worker:
 
     def set_throughput(self, throughput: PrefillThroughput) -> None:
         """Start from a measured prefill throughput."""
-        self._reader.throughput = throughput
+        self._prefiller.throughput = throughput
 
     def apply(self, config: EngineConfig) -> bool:
         """Adopt new rates and limits. Returns False if nothing changed."""
@@ -74,13 +74,13 @@ class Worker:
 
         An answer shorter than the time to encode a slot would be slowed most by that slot.
         """
-        if self._dialogue.started_within(self._reader.chunk_s) and not self.ingest.prefetch.full:
+        if self._dialogue.started_within(self._prefiller.chunk_s) and not self.ingest.prefetch.full:
             return False
         any_frame = self.ingest.step(1 if self._dialogue.busy else MAX_BATCH_SLOTS)
         if self.ingest.out_of_memory:
             self.ingest.out_of_memory = False
-            self._reader.free_device_memory()
-        self._reader.note_memory_change()
+            self._prefiller.free_device_memory()
+        self._prefiller.note_memory_change()
         return any_frame
 
     def answer(self) -> bool:
@@ -88,8 +88,8 @@ class Worker:
         return self._dialogue.step()
 
     def background_prefill(self) -> float | None:
-        """Run one unit of background prefill; see UncachedReader.background_prefill."""
-        return self._reader.background_prefill()
+        """Run one unit of background prefill; see Prefiller.background_prefill."""
+        return self._prefiller.background_prefill()
 
     def cancel_answer(self, message: str) -> None:
         """Cancel the answer being generated; its text so far is kept."""
@@ -98,14 +98,14 @@ class Worker:
     def close(self) -> None:
         """Stop the prefetch thread and drop the prefix cache."""
         self.ingest.prefetch.close()
-        self._reader.clear()
+        self._prefiller.clear()
 
     def memory_changed(self, status: WorkerStatus) -> bool:
         """Returns True if the memory has changed since `status`."""
         return (self._memory.slots_seen, self._memory.revision) != (status.memory.slots, status.memory.revision)
 
     def prefix_cache_status(self) -> PrefixCacheStatus:
-        return self._reader.status
+        return self._prefiller.status
 
     def status(self) -> WorkerStatus:
         memory, device = self._memory, self._context.model.device
@@ -124,14 +124,14 @@ class Worker:
             encode_s=self.ingest.encode_s.p50_p95(),
             update_s=self.ingest.update_s.p50_p95(),
         )
-        return WorkerStatus(stats, self._reader.status, self.commands.paused)
+        return WorkerStatus(stats, self._prefiller.status, self.commands.paused)
 
     def _apply(self, config: EngineConfig) -> None:
         self._config = config
         self.ingest.apply(config)
         self._dialogue.apply(config)
-        self._reader.config = config.prefix_cache
-        self._reader.chunk_s = WAIT_SLOTS * config.slot_period_ns / 1e9
+        self._prefiller.config = config.prefix_cache
+        self._prefiller.chunk_s = WAIT_SLOTS * config.slot_period_ns / 1e9
         self._context.model.instruction = config.instruction
 
     def _resize(self, wanted: FlashMemoryConfig) -> None:

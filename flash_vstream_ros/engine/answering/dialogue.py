@@ -14,10 +14,10 @@ from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.memory.scope import Scope
 
+from .prefiller import Prefiller, PreparedAnswer
 from .question import Answer, ErrorCode, Evidence
 from .request import Request
 from .request_queue import RequestQueue
-from .uncached_reader import PreparedAnswer, UncachedReader
 
 
 @dataclass
@@ -54,11 +54,11 @@ def _strongest(prepared: PreparedAnswer, count: int) -> tuple[Evidence, ...]:
 class Dialogue:
     """Turns requests into answers. Owned by the engine's worker."""
 
-    def __init__(self, context: Context, config: EngineConfig, reader: UncachedReader, requests: RequestQueue) -> None:
+    def __init__(self, context: Context, config: EngineConfig, prefiller: Prefiller, requests: RequestQueue) -> None:
         self._model = context.model
         self._memory = context.memory
         self._log = context.log
-        self._reader = reader
+        self._prefiller = prefiller
         self._requests = requests
         self._active: _ActiveAnswer | None = None
         self.apply(config)
@@ -111,14 +111,14 @@ class Dialogue:
         except torch.OutOfMemoryError as error:
             has_streamed = self._active is not None and bool(self._active.log_probabilities)
             self._drop_active()
-            is_freed = self._reader.free_device_memory()
+            is_freed = self._prefiller.free_device_memory()
             if is_freed and not has_streamed:
                 self._requests.push_front(request)
                 return
             self._fail(request, ErrorCode.OUT_OF_MEMORY, f"the device ran out of memory: {error}")
         except Exception as error:
             self._drop_active()
-            self._reader.clear()
+            self._prefiller.clear()
             self._fail(request, ErrorCode.INTERNAL, f"{type(error).__name__}: {error}", traceback.format_exc())
 
     def _start(self, request: Request) -> None:
@@ -126,7 +126,7 @@ class Dialogue:
             self._finish(request, *ended)
             return
         question = request.question
-        prepared = self._reader.start(question, question.max_new_tokens or self._max_new_tokens)
+        prepared = self._prefiller.start(question, question.max_new_tokens or self._max_new_tokens)
         if prepared is None:
             self._finish(request, ErrorCode.NO_FRAMES, self._no_frames_reason(request))
             return
@@ -164,7 +164,7 @@ class Dialogue:
             self._finish_active(*ended)
         elif active.log_probabilities:
             self._decode_token(active)
-        elif self._reader.prefill_chunk(active.prepared.generation):
+        elif self._prefiller.prefill_chunk(active.prepared.generation):
             return
         elif active.second_look_tokens:
             self._look_again(active)
@@ -173,7 +173,7 @@ class Dialogue:
 
     def _look_again(self, active: _ActiveAnswer) -> None:
         """End the first look; what the question asks for becomes the rest of its prompt."""
-        active.prepared = self._reader.look_again(active.prepared, active.second_look_tokens)
+        active.prepared = self._prefiller.look_again(active.prepared, active.second_look_tokens)
         active.second_look_tokens = 0
         active.draft = _draft(active.prepared, active.draft)
 
@@ -201,7 +201,7 @@ class Dialogue:
 
     def _drop_active(self) -> None:
         self._active = None
-        self._reader.end_answer()
+        self._prefiller.end_answer()
 
     def _finish(self, request: Request, code: ErrorCode, message: str) -> None:
         self._requests.finish(request, Answer(code, message, newest_ns=request.newest_ns))

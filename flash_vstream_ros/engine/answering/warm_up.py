@@ -16,7 +16,7 @@ from flash_vstream_ros.engine.throttled_log import ThrottledLog
 from flash_vstream_ros.memory.slot import Slot
 from flash_vstream_ros.models.interface import VisionLanguageModel
 
-from .cached_reader import reader_of
+from .caching_prefiller import prefiller_for
 from .question import Question
 from .throughput import PrefillThroughput
 
@@ -41,22 +41,22 @@ def warm_up(
             if stop.is_set():
                 return PrefillThroughput()
             context.memory.insert(_slot(model, (index + 1) * config.slot_period_ns, config.slot_period_ns))
-            reader = reader_of(context, config.prefix_cache)
-            prepared = reader.start(Question(QUESTION), TOKENS)
+            prefiller = prefiller_for(context, config.prefix_cache)
+            prepared = prefiller.start(Question(QUESTION), TOKENS)
             assert prepared is not None, "the scratch memory is empty"
             if index:
-                reader.prefill(prepared.generation, prepared.generation.remaining_tokens)
+                prefiller.prefill(prepared.generation, prepared.generation.remaining_tokens)
             for _ in prepared.generation:
                 if stop.is_set():
                     return PrefillThroughput()
             _ = prepared.generation.attention
-            reader.end_answer()
-            reader.clear()
+            prefiller.end_answer()
+            prefiller.clear()
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
         log.report("warm-up", f"warm-up failed, so the first question takes longer than later ones: {why}")
         return None
-    return reader.throughput
+    return prefiller.throughput
 
 
 def _slot(model: VisionLanguageModel, at_ns: int, period_ns: int) -> Slot:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flash_vstream_ros.engine.answering.dialogue import Dialogue
-from flash_vstream_ros.engine.answering.uncached_reader import UncachedReader
+from flash_vstream_ros.engine.answering.prefiller import Prefiller
 from flash_vstream_ros.engine.ingest.ingest import Ingest
 from flash_vstream_ros.memory.interface import Forgotten, Memory
 from flash_vstream_ros.memory.scope import BadScope, Scope, check_scope
@@ -13,12 +13,12 @@ from flash_vstream_ros.memory.slot import MemoryEntry
 class MemoryCommands:
     """Acts on the memory, on frames on their way into it and on answers made from it. Owned by the engine's worker."""
 
-    def __init__(self, memory: Memory, ingest: Ingest, dialogue: Dialogue, reader: UncachedReader) -> None:
+    def __init__(self, memory: Memory, ingest: Ingest, dialogue: Dialogue, prefiller: Prefiller) -> None:
         self.paused = False
         self._memory = memory
         self._ingest = ingest
         self._dialogue = dialogue
-        self._reader = reader
+        self._prefiller = prefiller
         self._mailboxes = ingest.mailboxes
 
     def pause(self) -> bool:
@@ -47,7 +47,7 @@ class MemoryCommands:
         for mailbox in self._mailboxes.values():
             mailbox.reset()
         self._dialogue.forget(Scope())
-        self._reader.clear()
+        self._prefiller.clear()
         return slots
 
     def forget(self, scope: Scope) -> Forgotten:
@@ -63,7 +63,7 @@ class MemoryCommands:
             self._mailboxes[camera].forget(scope.interval)
             self._ingest.forget(camera, scope.interval)
         self._dialogue.forget(scope)
-        self._reader.clear()
+        self._prefiller.clear()
         return self._memory.forget(scope)
 
     def entries(self, scope: Scope) -> tuple[MemoryEntry, ...]:

@@ -1,4 +1,4 @@
-"""Starts an answer by prefilling its whole prompt: works with any model."""
+"""Starts answers and prefills their prompts, each as a whole: works with any model."""
 
 from __future__ import annotations
 
@@ -38,8 +38,11 @@ class PreparedAnswer:
     lag_slots: int = 0  # slots in the memory that the prompt does not show
 
 
-class UncachedReader:
-    """Prefills the whole prompt of each question. Owned by the engine's worker.
+class Prefiller:
+    """Starts answers and prefills the whole prompt of each. Owned by the engine's worker.
+
+    CachingPrefiller keeps a prefix cache between questions; without one, `background_prefill` and what follows the end
+    of an answer have nothing to do.
 
     `config` may change between two questions. `chunk_s` limits the duration of a chunk of a question's prompt.
     """

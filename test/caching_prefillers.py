@@ -1,4 +1,4 @@
-"""A cached reader of a small memory, on one thread and a clock of its own, beside an uncached one."""
+"""A caching prefiller of a small memory, with a clock of its own, and a plain one to compare with."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 from memory_slots import features_of, slot_of
 from tiny_engine import CONFIG
 
-from flash_vstream_ros.engine.answering.cached_reader import RETRY_S, CachedReader
+from flash_vstream_ros.engine.answering.caching_prefiller import RETRY_S, CachingPrefiller
+from flash_vstream_ros.engine.answering.prefiller import Prefiller, PreparedAnswer
 from flash_vstream_ros.engine.answering.prefix_cache_config import PrefixCacheConfig
 from flash_vstream_ros.engine.answering.question import Answer, Question
-from flash_vstream_ros.engine.answering.uncached_reader import PreparedAnswer, UncachedReader
 from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
@@ -86,7 +86,7 @@ class Counted:
 
 
 class Bench:
-    """A reader of a small memory, on one thread and a clock of its own."""
+    """A prefiller of a small memory, on one thread and a clock of its own."""
 
     def __init__(self, model: Qwen2VL, limits: PrefixCacheConfig, slots: int = 7, **memory: Any) -> None:
         self.model, self.features = model, features_of(model)
@@ -96,8 +96,8 @@ class Bench:
         self.prefix = Counted(model.prefix_cache())
         log = ThrottledLog(self.said.append, period_s=0.0)
         context = Context(model, self.memory, log)
-        self.reader = CachedReader(context, self.prefix, limits, lambda: self.prefix.now)  # type: ignore[arg-type]
-        self.uncached = UncachedReader(context)
+        self.prefiller = CachingPrefiller(context, self.prefix, limits, lambda: self.prefix.now)  # type: ignore[arg-type]
+        self.uncached = Prefiller(context)
         self.slots = 0
         self.see(slots)
 
@@ -105,17 +105,17 @@ class Bench:
         for _ in range(slots):
             self.memory.insert(slot_of(self.model, self.features, self.slots))
             self.slots += 1
-        self.reader.note_memory_change()
+        self.prefiller.note_memory_change()
 
     def warm_up(self) -> None:
-        while (wait_s := self.reader.background_prefill()) is not None:
+        while (wait_s := self.prefiller.background_prefill()) is not None:
             assert wait_s < RETRY_S
             self.prefix.now += wait_s + 1e-6
 
     def asked(self, text: str = "Where?", **bounds: Any) -> tuple[PreparedAnswer | None, list[tuple[int, str]]]:
-        reading = self.reader.start(Question(text, Scope(**bounds)), 4)
+        reading = self.prefiller.start(Question(text, Scope(**bounds)), 4)
         tokens = [(token.id, token.text) for token in reading.generation] if reading else []
-        self.reader.end_answer()
+        self.prefiller.end_answer()
         return reading, tokens
 
     def asked_uncached(
@@ -125,10 +125,10 @@ class Bench:
         return reading, [(token.id, token.text) for token in reading.generation] if reading else []
 
 
-def chunks_of(reader: UncachedReader, reading: PreparedAnswer, between: Callable[[], object] = lambda: None) -> int:
+def chunks_of(prefiller: Prefiller, reading: PreparedAnswer, between: Callable[[], object] = lambda: None) -> int:
     """How many of them the prompt is read in before the first token is due."""
     chunks = 0
-    while reader.prefill_chunk(reading.generation):
+    while prefiller.prefill_chunk(reading.generation):
         chunks += 1
         between()
     return chunks

@@ -22,9 +22,9 @@ from flash_vstream_ros.memory.time_ids import MemoryClock
 from flash_vstream_ros.models.interface import PrefixCache
 
 from .background_budget import BackgroundBudget
+from .prefiller import Prefiller, PreparedAnswer
 from .prefix_cache_config import PrefixCacheConfig, PrefixCacheStatus
 from .question import Question
-from .uncached_reader import PreparedAnswer, UncachedReader
 
 RETRY_S = 30.0  # pause after a failure
 RATE_WINDOW = 8  # changes of the memory from which their rate is estimated
@@ -43,8 +43,8 @@ class _Cached:
     stable_order: bool
 
 
-class CachedReader(UncachedReader):
-    """Keeps one prefix cache, for all questions about the whole memory. Owned by the engine's worker."""
+class CachingPrefiller(Prefiller):
+    """A Prefiller with one prefix cache, for all questions about the whole memory. Owned by the engine's worker."""
 
     _memory: FlashMemory
 
@@ -220,9 +220,9 @@ class CachedReader(UncachedReader):
         return expected_s - quiet_s
 
 
-def reader_of(context: Context, config: PrefixCacheConfig) -> UncachedReader:
-    """A CachedReader for a Flash Memory and a model with a prefix cache; else an UncachedReader."""
+def prefiller_for(context: Context, config: PrefixCacheConfig) -> Prefiller:
+    """A CachingPrefiller for a Flash Memory and a model with a prefix cache; else a Prefiller."""
     prefix_cache = context.model.prefix_cache() if isinstance(context.memory, FlashMemory) else None
     if prefix_cache is None:
-        return UncachedReader(context, config)
-    return CachedReader(context, prefix_cache, config)
+        return Prefiller(context, config)
+    return CachingPrefiller(context, prefix_cache, config)

@@ -1,4 +1,4 @@
-"""The cached reader against an uncached one: the same answers, whatever fails or changes in between."""
+"""The caching prefiller against a plain one: the same answers, whatever fails or changes in between."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from caching_prefillers import CONFIG, EAGER, ON_DEMAND, Bench, Counted, chunks_of, is_cached, model
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prefix_cache_reader import CONFIG, EAGER, ON_DEMAND, Bench, Counted, chunks_of, is_cached, model
 from tiny_engine import SECOND, Failing, ask, running, wait_until, watch
 
-from flash_vstream_ros.engine.answering.cached_reader import RETRY_S
+from flash_vstream_ros.engine.answering.caching_prefiller import RETRY_S
 from flash_vstream_ros.engine.answering.prefix_cache_config import PrefixCacheStatus
 from flash_vstream_ros.engine.answering.question import ErrorCode, Question
 from flash_vstream_ros.memory.scope import Scope
@@ -24,23 +24,23 @@ __all__ = ["model"]  # a fixture
 @pytest.mark.parametrize("kind", ["cached", "uncached"])
 def test_the_memory_may_change_between_the_chunks_of_a_long_prompt(model: Qwen2VL, kind: str) -> None:
     bench, text = Bench(model, ON_DEMAND), "Who? " * 200
-    reader = bench.reader if kind == "cached" else bench.uncached
+    prefiller = bench.prefiller if kind == "cached" else bench.uncached
     (uncached, expected), slots = bench.asked_uncached(text), bench.slots
     assert uncached is not None
-    assert chunks_of(reader, uncached) == 0, "it is whole already"
-    reader.chunk_s = 0.0  # as few tokens as possible
+    assert chunks_of(prefiller, uncached) == 0, "it is whole already"
+    prefiller.chunk_s = 0.0  # as few tokens as possible
 
     def change() -> None:
         bench.see(1)
         if bench.slots == slots + 5:
             bench.memory.forget(Scope(until_ns=6 * SECOND))
 
-    reading = reader.start(Question(text), 4)
+    reading = prefiller.start(Question(text), 4)
     assert reading is not None
     tokens = reading.generation.remaining_tokens
-    assert chunks_of(reader, reading, change) == (tokens - 1) // 64 > 15
+    assert chunks_of(prefiller, reading, change) == (tokens - 1) // 64 > 15
     assert [(token.id, token.text) for token in reading.generation] == expected
-    reader.end_answer()
+    prefiller.end_answer()
     assert reading.snapshot.entries == uncached.snapshot.entries
     assert list(reading.generation.attention) == pytest.approx(list(uncached.generation.attention), abs=1e-5)
     newest, said = bench.asked(text)
@@ -51,8 +51,8 @@ def test_the_memory_may_change_between_the_chunks_of_a_long_prompt(model: Qwen2V
 
 def test_chunks_of_a_question_take_about_as_long_as_frames_may_wait(model: Qwen2VL) -> None:
     bench = Bench(model, ON_DEMAND)
-    bench.reader.chunk_s = 0.1
-    reading = bench.reader.start(Question("Who? " * 400), 4)
+    bench.prefiller.chunk_s = 0.1
+    reading = bench.prefiller.start(Question("Who? " * 400), 4)
     assert reading is not None
     answering: Any = reading.generation
     sizes, read = [], answering.prefill
@@ -64,7 +64,7 @@ def test_chunks_of_a_question_take_about_as_long_as_frames_may_wait(model: Qwen2
         bench.prefix.now += sizes[-1] / 2000
 
     answering.prefill = at_2000_tokens_a_second
-    chunks_of(bench.reader, reading)
+    chunks_of(bench.prefiller, reading)
     assert sizes[0] == 64
     assert len(sizes) > 8
     assert set(sizes[1:]) <= {199, 200}
@@ -81,10 +81,10 @@ def test_a_failed_background_prefill_is_reported_and_counted_and_questions_are_u
 ) -> None:
     bench = Bench(model, EAGER)
     bench.prefix.error, bench.prefix.at = error, at
-    while not bench.reader.status.failures:
-        bench.reader.background_prefill()
-    wait_s = bench.reader.background_prefill()
-    assert bench.reader.status == PrefixCacheStatus(failures=1)
+    while not bench.prefiller.status.failures:
+        bench.prefiller.background_prefill()
+    wait_s = bench.prefiller.background_prefill()
+    assert bench.prefiller.status == PrefixCacheStatus(failures=1)
     assert len(bench.said) == 1
     assert str(error) in bench.said[0]
     assert "prefix cache off for 30 s" in bench.said[0]
@@ -107,7 +107,7 @@ def test_a_question_that_does_not_fit_the_cache_is_answered_uncached(model: Qwen
     bench.prefix.error, bench.prefix.at = ERRORS[0], "set_snapshot"
     reading, tokens = bench.asked()
     assert (reading and reading.cached_tokens, tokens) == (0, bench.asked_uncached()[1])
-    assert bench.reader.status.failures == 1
+    assert bench.prefiller.status.failures == 1
 
 
 def test_the_cache_is_freed_when_frames_or_answers_need_memory(model: Qwen2VL) -> None:
@@ -155,22 +155,22 @@ def test_an_answer_that_does_not_fit_beside_the_cache_is_uncached(model: Qwen2VL
 def test_a_memory_too_large_for_the_cache_is_not_cached_and_reported(model: Qwen2VL) -> None:
     bench = Bench(model, replace(EAGER, max_mib=1), slots=120, csm_slots=120, dam_slots=120)
     bench.warm_up()
-    assert bench.reader.status == PrefixCacheStatus()
+    assert bench.prefiller.status == PrefixCacheStatus()
     assert "prefix_cache.max_mib allows 1" in bench.said[0]
     reading, tokens = bench.asked()
     assert (reading and reading.cached_tokens, tokens) == (0, bench.asked_uncached()[1])
-    bench.reader.config = EAGER
+    bench.prefiller.config = EAGER
     bench.warm_up()
-    assert 1 << 20 < bench.reader.status.bytes <= EAGER.max_mib << 20
-    bench.reader.config = replace(EAGER, max_mib=1)
+    assert 1 << 20 < bench.prefiller.status.bytes <= EAGER.max_mib << 20
+    bench.prefiller.config = replace(EAGER, max_mib=1)
     bench.warm_up()
-    assert bench.reader.status == PrefixCacheStatus()
+    assert bench.prefiller.status == PrefixCacheStatus()
 
 
 def test_a_stable_order_can_be_chosen_at_any_time_and_the_evidence_follows_it(model: Qwen2VL) -> None:
     bench = Bench(model, EAGER)
     bench.warm_up()
-    bench.reader.config = replace(EAGER, stable_order=True)
+    bench.prefiller.config = replace(EAGER, stable_order=True)
     reused = []
     for _ in range(8):
         bench.see(1)
@@ -182,7 +182,7 @@ def test_a_stable_order_can_be_chosen_at_any_time_and_the_evidence_follows_it(mo
         assert len(reading.generation.attention) == len(snapshot.entries)
     assert max(reused) > snapshot.dam.shape[1]
     assert reading.snapshot.entries != snapshot.entries
-    bench.reader.config = EAGER
+    bench.prefiller.config = EAGER
     reading, tokens = bench.asked()
     uncached, expected = bench.asked_uncached()
     assert tokens == expected
@@ -215,10 +215,10 @@ def test_whatever_happens_between_answers_are_those_of_an_uncached_reader(
             bench.see(number)
         elif step == "read ahead":
             for _ in range(number):
-                bench.reader.background_prefill()
+                bench.prefiller.background_prefill()
         elif step == "forget":
             bench.memory.forget(Scope(since_ns=2 * number * SECOND, until_ns=2 * (number + 3) * SECOND))
-            bench.reader.note_memory_change()
+            bench.prefiller.note_memory_change()
         elif step == "resize":
             bench.memory.resize(replace(bench.memory.config, csm_slots=number, dam_slots=min(3, number)))
         else:
