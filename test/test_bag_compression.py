@@ -1,4 +1,4 @@
-"""Compressed bags: read as the others are, and refused in bounded memory where they hold too much."""
+"""Compressed bags are read like others; those that decompress to too much are refused in bounded memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark of answers by memory policy: what each policy may know and hold, and answers in batches."""
+"""The benchmark of answers by memory policy: what each policy may store, its budget, and answers in batches."""
 
 from __future__ import annotations
 

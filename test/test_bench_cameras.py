@@ -1,4 +1,4 @@
-"""The accounts of the camera benchmark: every image that was sent is found again, or put down to what lost it."""
+"""The camera benchmark accounts for every image: received, or lost in the queue or on the wire."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark of decoding: complete figures, gains of kernels that compute the same, real fresh processes."""
+"""The benchmark of decoding: complete figures, kernels with equal results, and questions to new processes."""
 
 from __future__ import annotations
 

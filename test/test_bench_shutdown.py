@@ -1,4 +1,4 @@
-"""The node ends cleanly at signals, in each way that the benchmark knows, and what is not clean is found."""
+"""The shutdown benchmark: the node ends cleanly at every signal, and an unclean end is detected."""
 
 from __future__ import annotations
 

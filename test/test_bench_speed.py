@@ -1,4 +1,4 @@
-"""The benchmark of speed, on a short stream: its figures are complete, its counter counts, its baseline is the rule."""
+"""The benchmark of speed, on a short stream: complete figures, the transfer counter, and a baseline that follows the released rule."""
 
 from __future__ import annotations
 

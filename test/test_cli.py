@@ -1,4 +1,4 @@
-"""The command line as a whole: help without torch, Ctrl-C, outputs, times, and how a question is given up."""
+"""The command line as a whole: help without torch, Ctrl-C, outputs, times, and cancelled questions."""
 
 from __future__ import annotations
 

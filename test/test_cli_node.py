@@ -1,4 +1,4 @@
-"""Commands that talk to a running node: relative times, nothing matched, and questions that are given up."""
+"""Commands that talk to a running node: relative times, empty results, and cancelled questions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The client of the node's services beside servers that never reply, and that are replaced."""
+"""The client of the node's services, with servers that never reply or are replaced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`flash-vstream-ros clip`: which frames are taken, and the answer about them."""
+"""`flash-vstream-ros clip`: which frames are used, and the answer about them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A token's step over a whole room of fixed size computes what the network's own step over its tokens does."""
+"""The decode step over the whole capacity of a cache computes what the network's own step does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo's patrol: the same every time, watchable, and true to what it says about itself."""
+"""The demo's patrol: deterministic, visible in its images, and equal to its ground truth."""
 
 from __future__ import annotations
 

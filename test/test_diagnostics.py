@@ -1,4 +1,4 @@
-"""What /diagnostics says of figures: levels, sentences, values, and rates by the node's clock."""
+"""/diagnostics from given figures: levels, messages, values, and rates by the node's clock."""
 
 from __future__ import annotations
 

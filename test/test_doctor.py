@@ -1,4 +1,4 @@
-"""Every check of the doctor, in the environment as it is and in ones arranged to be wrong."""
+"""Every check of the doctor, in this environment and in deliberately wrong ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drills are true: what they tell of a patrol is found again in its visits, one by one."""
+"""Every answer of a drill agrees with the visits of its patrol."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Managed nodes: every transition, the ones that are not possible, errors, and all of it over the wire."""
+"""Managed nodes: every transition, impossible ones, errors, and the services over the wire."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FlashMemory: what it keeps, in which order, at which times, within which size."""
+"""FlashMemory: contents, order, time ids and bounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What forgetting and restricting leave to be seen: every slot can be told by its value wherever it went."""
+"""What remains visible after forgetting or in a scope: each slot has a value by which it is found anywhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attention that reads keys and values where they lie gives what transformers' own kernels give."""
+"""Attention that reads keys and values in place equals that of transformers' own kernels."""
 
 from __future__ import annotations
 

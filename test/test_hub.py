@@ -1,4 +1,4 @@
-"""Models by hub id: from a hub, from the cache, and what the error says where either is not whole."""
+"""Models by hub id: from a hub, from the cache, and errors where files are missing or incomplete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders of image files: which are read, in which order, and how they look."""
+"""Folders of image files: which are read, in which order, and their pixels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The doctor's test of large images: what it measures here, and how it is judged."""
+"""The doctor's test of large images: what it measures here, and its verdict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images lost on their way to a camera's subscription: when that is found, and what is said of it."""
+"""Images lost on their way to a camera's subscription: when the loss is detected, and the message about it."""
 
 from __future__ import annotations
 

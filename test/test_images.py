@@ -1,4 +1,4 @@
-"""Every encoding is written by plain loops over a known image, then read back."""
+"""Every encoding decodes to the known image that plain loops have encoded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parameters of a node in this process: who may change what, when it is applied, and what the server then holds."""
+"""Parameters of a node in this process: which can change, when a change is applied, and what the parameter server reports then."""
 
 from __future__ import annotations
 

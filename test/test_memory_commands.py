@@ -1,4 +1,4 @@
-"""Pause, reset, forget and list at the engine, and time that jumps: in order with frames and questions."""
+"""Pause, reset, forget and list at the engine, in order with frames and questions."""
 
 from __future__ import annotations
 

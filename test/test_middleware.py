@@ -1,4 +1,4 @@
-"""The middleware profiles: which variable selects them, whom they leave alone, and the remedy that users get."""
+"""The middleware profiles: the variables that select them, users' own settings, and the remedy named for lost images."""
 
 from __future__ import annotations
 

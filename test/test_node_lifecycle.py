@@ -1,4 +1,4 @@
-"""The node's life cycle as a manager drives it: what it receives, answers, keeps and frees in every state."""
+"""The node's life cycle, driven by a manager: what it receives, answers, keeps and frees in every state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parameter files of which ROS uses nothing for this node."""
+"""Parameter files without a section for this node are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memories by other rules than Flash Memory's, by themselves and in the engine."""
+"""The memory policies besides Flash Memory, alone and in the engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A prompt's beginning that is kept gives the answers, the probabilities and the attention of the uncached prompt."""
+"""The prefix cache gives the answers, the probabilities and the attention of the uncached prompt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a program does to its process."""
+"""Side effects of a program on its process: signals, exit, threads."""
 
 from __future__ import annotations
 

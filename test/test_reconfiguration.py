@@ -1,4 +1,4 @@
-"""The engine with other rates and bounds while it runs: each of them has its effect, and nothing is lost."""
+"""Rates and limits changed while the engine runs: each takes effect, and nothing is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests of clients: checked, given an id, and cut down to the operator's limits."""
+"""Requests of clients: checked, given an id, and reduced to the operator's limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stamps say about time: late frames, clocks that were set, publishers that share a topic."""
+"""Classes of stamps: late frames, time jumps, and publishers that share a topic."""
 
 from __future__ import annotations
 

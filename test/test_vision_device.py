@@ -1,4 +1,4 @@
-"""What crosses from the vision tower's device to the language model's.
+"""Tensors copied from the vision tower's device to the language model's.
 
 Tests run on one device: they record which tensors are moved, or let the network report another device as its own.
 """

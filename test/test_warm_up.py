@@ -1,4 +1,4 @@
-"""The warm-up at configure runs the real model, leaves nothing behind, and whatever goes wrong in it costs a notice."""
+"""The warm-up at configure runs the real model, leaves nothing behind, and an error in it costs one log line."""
 
 from __future__ import annotations
 
