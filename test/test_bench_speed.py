@@ -1,4 +1,4 @@
-"""The benchmark of speed, on a short stream: complete figures, the transfer counter, and a baseline that follows the released rule."""
+"""The benchmark of speed, on a short stream: complete figures, counted transfers, and the released rule as baseline."""
 
 from __future__ import annotations
 

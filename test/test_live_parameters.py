@@ -1,4 +1,4 @@
-"""Parameters of a node in this process: which can change, when a change is applied, and what the parameter server reports then."""
+"""Parameters of a node in this process: which can change, when a change applies, and what the server then reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The middleware profiles: the variables that select them, users' own settings, and the remedy named for lost images."""
+"""The middleware profiles: the variables that select them, users' own settings, and the remedy for lost images."""
 
 from __future__ import annotations
 
