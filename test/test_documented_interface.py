@@ -148,9 +148,11 @@ def stand_ins() -> dict[str, ModuleType]:
         "launch": {"LaunchContext": SimpleNamespace, "LaunchDescription": list},
         "launch.actions": {
             "DeclareLaunchArgument": declare,
+            "IncludeLaunchDescription": SimpleNamespace,
             "OpaqueFunction": SimpleNamespace,
             "SetEnvironmentVariable": SimpleNamespace,
         },
+        "launch.launch_description_sources": {"PythonLaunchDescriptionSource": str},
         "launch.substitutions": {"LaunchConfiguration": LaunchConfiguration},
         "launch_ros": {},
         "launch_ros.actions": {"Node": dict},
@@ -163,12 +165,16 @@ def stand_ins() -> dict[str, ModuleType]:
 
 @pytest.fixture
 def launch_file(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The launch file, by which a Node is the dictionary of what it was asked to be."""
-    if importlib.util.find_spec("launch_ros") is None:
+    """The launch file, in which a Node is the dictionary of its arguments."""
+    return loaded(ROOT / "launch" / "vstream.launch.py", monkeypatch)
+
+
+def loaded(path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A launch file as a module, in which a Node is the dictionary of its arguments."""
+    if "launch_ros" not in sys.modules and importlib.util.find_spec("launch_ros") is None:
         for name, module in stand_ins().items():
             monkeypatch.setitem(sys.modules, name, module)
-    path = ROOT / "launch" / "vstream.launch.py"
-    spec = importlib.util.spec_from_file_location("vstream_launch", path)
+    spec = importlib.util.spec_from_file_location(path.name.partition(".")[0], path)
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -234,3 +240,19 @@ def test_two_devices_and_a_camera_elsewhere_are_launch_arguments(launch_file: Mo
 def test_a_launch_argument_that_is_no_switch_is_refused_by_name(launch_file: ModuleType) -> None:
     with pytest.raises(RuntimeError, match="use_respawn is 'often', expected true or false"):
         launched(launch_file, use_respawn="often")
+
+
+@pytest.mark.parametrize("name", ["usb_cam", "realsense"])
+def test_a_launch_example_starts_the_camera_whose_topic_the_node_gets(
+    name: str, launch_file: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example = loaded(ROOT / "examples" / f"{name}.launch.py", monkeypatch)
+    included: list[dict[str, Any]] = []
+    monkeypatch.setattr(example, "LaunchDescription", list)
+    monkeypatch.setattr(
+        example, "IncludeLaunchDescription", lambda _, launch_arguments: included.append(dict(launch_arguments))
+    )
+    camera = next(entity for entity in example.generate_launch_description() if isinstance(entity, dict))
+    (arguments,) = included
+    assert arguments.keys() <= defaults(launch_file).keys()
+    assert arguments["image_topic"].startswith(f"/{camera['namespace']}/")
