@@ -203,7 +203,7 @@ def test_questions_are_asked_during_settled_observations():
 
 
 def test_the_table_adds_up(model: Any, capsys: pytest.CaptureFixture[str]):
-    result = answers.evaluate(model, [100_000, 100_001], minutes=0.5, config=SMALL)
+    result = answers.evaluate(model, [100_000, 100_001], answers.Patrols(0.5), SMALL)
     count, kinds = result["questions"], result["questions"]["kinds"]
     assert [result["moments"], *(scores["count"] for scores in result["summaries"].values())] == [2, 2, 2]
     assert sum(kinds.values()) == count["overall"] > 10

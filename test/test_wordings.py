@@ -139,7 +139,7 @@ def test_rows_tell_right_answers_from_refusals() -> None:
 
 def test_the_benchmark_asks_in_every_row_and_in_other_light(capsys: pytest.CaptureFixture[str]) -> None:
     model = load_model(HOUSEHOLD, device="cpu", **LOADING)
-    result = answers.evaluate(model, [100_000], minutes=0.5, wordings=True)
+    result = answers.evaluate(model, [100_000], answers.Patrols(0.5, wordings=True))
     rows = result["wordings"]["rows"]
     assert set(rows) == {*ROWS, *OUTSIDE, *answers.LIGHTS}
     assert rows[OWN]["right"] == result["policies"]["flash"]["overall"]

@@ -21,6 +21,7 @@ from flash_vstream_ros.demo.questions import questions
 from flash_vstream_ros.demo.scoring import Question, precision_recall, right
 from flash_vstream_ros.demo.world import Visit, World
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Grid, MemorySnapshot, Slot
+from flash_vstream_ros.memory.config import HIERARCHICAL
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.models.confidence import Calibration
 from flash_vstream_ros.models.household_settings import FRAME_S, LOADING, MEMORY, SLOT_S, THREADS, slots_by
@@ -33,6 +34,7 @@ from flash_vstream_ros.progress import progress, tracked
 
 from .baselines import OFFLINE, Budget, policies
 from .evidence import Ranked, evidence_scores, ranked_evidence
+from .second_look import SHARE, ranked_answers, second_look_answers
 from .wordings import Reply, ScoredReply, replies, replies_in_light
 from .wordings import figures as wording_figures
 from .wordings import show as show_wordings
@@ -41,12 +43,27 @@ SECOND = 1_000_000_000
 FIRST_SEED = 100_000
 SLOTS = (MEMORY.csm_slots, MEMORY.dam_slots)
 PACE_S = (220.0, 340.0)  # median duration of an observation; each world has its own
-MOMENTS_MIN = (4.0, 20.0, 60.0, 110.0)  # and the end of the patrol
+MOMENTS_MIN = (4.0, 20.0, 60.0, 110.0, 210.0, 390.0)  # and the end of the patrol
 SETTLED_S = 10.0  # age of an observation, at least, when questions are asked
 SUMMARIES_S = {"1 min": 60.0, "10 min": 600.0}  # windows that end when it is asked; the node's own are of a minute
 AGES = {"now": 30.0, "1 min": 300.0, "5 min": 1800.0, "30 min": 7200.0, "120 min": float("inf")}  # each less than [s]
 LIGHTS = {"40 % darker": 0.6, "40 % brighter": 1.4}  # factor of the frames
 LEAST_AGES = {"at least 5 min": 300.0, "at least 30 min": 1800.0}
+
+
+HIERARCHY, TWICE = "hierarchical", "second look"  # the hierarchical memory, read once and twice
+
+
+@dataclass(frozen=True)
+class Patrols:
+    """What the patrols are like, and who is asked about them."""
+
+    minutes: float = 150.0  # at least so long
+    pace_s: tuple[float, float] = PACE_S
+    glimpses: float = 0.0  # share of visits in which a thing is seen that is never seen again
+    wordings: bool = False  # ask in other wordings too, and of memories of darker and brighter frames
+    only: tuple[str, ...] = ()  # policies that are asked; (): all
+    second_look: float = SHARE  # visual tokens of a second look, as a share of the memory's
 
 
 class Asked(NamedTuple):
@@ -67,6 +84,7 @@ class Outcome:
     asked: list[Asked] = field(default_factory=list)
     summaries: list[Summary] = field(default_factory=list)
     evidence: list[Ranked] = field(default_factory=list)  # of the policy flash
+    second_evidence: list[Ranked] = field(default_factory=list)  # of both looks
     scored_replies: list[ScoredReply] = field(default_factory=list)  # of the policy flash
     tokens: dict[str, int] = field(default_factory=dict)  # most visual tokens of a prompt, by policy
     moments: int = 0
@@ -75,6 +93,7 @@ class Outcome:
         self.asked += other.asked
         self.summaries += other.summaries
         self.evidence += other.evidence
+        self.second_evidence += other.second_evidence
         self.scored_replies += other.scored_replies
         self.tokens = {name: max(self.tokens.get(name, 0), most) for name, most in other.tokens.items()}
         self.moments += other.moments
@@ -106,28 +125,24 @@ def encoded_slots(
 def stream(
     model: Any,
     seed: int,
-    minutes: float,
+    patrols: Patrols,
     config: FlashMemoryConfig = MEMORY,
     seen: Callable[[], None] = lambda: None,
-    pace_s: tuple[float, float] = PACE_S,
-    wordings: bool = False,
 ) -> Outcome:
-    """One patrol, every slot rendered and encoded once for all policies; `seen` is called for each.
-
-    `wordings` asks in other wordings too, and of memories of darker and brighter frames.
-    """
+    """One patrol, every slot rendered and encoded once for all policies; `seen` is called for each."""
     from flash_vstream_ros.instruments.batched_answers import (
         batched_answers,  # transformers takes seconds to import, and other benchmarks need none
         batched_replies,
     )
 
     rng = np.random.default_rng(seed)
-    world = World(seed, minutes, pace_s=rng.uniform(*pace_s))
+    world = World(seed, patrols.minutes, pace_s=rng.uniform(*patrols.pace_s), glimpses=patrols.glimpses)
     grid = model.grid(*world.frame(0.0).shape[:2])
-    memories = policies(config, grid, seed)
-    flash = memories["flash"]
-    assert isinstance(flash, FlashMemory)
-    lit = {name: FlashMemory(config) for name in LIGHTS} if wordings else {}
+    flash, hierarchical = FlashMemory(config), FlashMemory(replace(config, retention=HIERARCHICAL))
+    every = {**policies(config, grid, seed), "flash": flash, HIERARCHY: hierarchical, TWICE: hierarchical}
+    memories = {name: memory for name, memory in every.items() if not patrols.only or name in patrols.only}
+    inserted = {id(memory): memory for memory in (*memories.values(), flash)}.values()
+    lit = {name: FlashMemory(config) for name in LIGHTS} if patrols.wordings else {}
     calibration, wording_draw = Calibration.of(model.network.config), np.random.default_rng((seed, 1))
 
     def ask(snapshot: MemorySnapshot, texts: Sequence[str]) -> list[Reply]:
@@ -136,10 +151,10 @@ def stream(
 
     outcome = Outcome(tokens=dict.fromkeys(memories, 0))
     done = 0
-    for now in moments(world.visits, minutes):
+    for now in moments(world.visits, patrols.minutes):
         known = slots_by(now)
         for slot in encoded_slots(model, world, range(done, known), grid):
-            for memory in memories.values():
+            for memory in inserted:
                 memory.insert(slot)
             seen()
         for name, memory in lit.items():
@@ -149,14 +164,20 @@ def stream(
         asked = questions(world.visits, now, rng)
         marks: dict[str, list[bool]] = {}
         for name, memory in memories.items():
-            snapshot = memory.snapshot()
-            outcome.tokens[name] = max(outcome.tokens[name], model.tokens(snapshot) if snapshot.entries else 0)
-            answers = batched_answers(model, snapshot, [question.text for question in asked])
+            snapshot, texts = memory.snapshot(), [question.text for question in asked]
+            tokens = model.tokens(snapshot) if snapshot.entries else 0
+            if name == TWICE:
+                looked = second_look_answers(model, hierarchical, texts, patrols.second_look)
+                outcome.second_evidence += ranked_answers(world, asked, looked)
+                answers, tokens = [one.text for one in looked], max(one.memory_tokens for one in looked)
+            else:
+                answers = batched_answers(model, snapshot, texts)
+            outcome.tokens[name] = max(outcome.tokens[name], tokens)
             marks[name] = [right(question, answer) for question, answer in zip(asked, answers, strict=True)]
         outcome.asked += [
             Asked(question, {name: marks[name][index] for name in marks}) for index, question in enumerate(asked)
         ]
-        if wordings:
+        if patrols.wordings:
             outcome.scored_replies += replies(ask, flash.snapshot(), asked, wording_draw)
         for name, memory in lit.items():
             outcome.scored_replies += replies_in_light(name, ask, memory.snapshot(), asked)
@@ -190,6 +211,7 @@ def figures(outcome: Outcome) -> dict[str, Any]:
             for policy, tokens in outcome.tokens.items()
         },
         "evidence": evidence_scores(outcome.evidence),
+        "second_evidence": evidence_scores(outcome.second_evidence),
         **({"wordings": wording_figures(outcome.scored_replies)} if outcome.scored_replies else {}),
         "summaries": {window: _scores([s for s in outcome.summaries if s.window == window]) for window in SUMMARIES_S},
     }
@@ -198,14 +220,12 @@ def figures(outcome: Outcome) -> dict[str, Any]:
 def evaluate(
     model: Any,
     seeds: Iterable[int],
-    minutes: float,
+    patrols: Patrols,
     config: FlashMemoryConfig = MEMORY,
     seen: Callable[[], None] = lambda: None,
-    pace_s: tuple[float, float] = PACE_S,
-    wordings: bool = False,
 ) -> dict[str, Any]:
-    """All figures of the patrols of `seeds`, each at least `minutes` long."""
-    return _result(model, config, (stream(model, seed, minutes, config, seen, pace_s, wordings) for seed in seeds))
+    """All figures of one patrol for each of `seeds`."""
+    return _result(model, config, (stream(model, seed, patrols, config, seen) for seed in seeds))
 
 
 def run(
@@ -218,20 +238,24 @@ def run(
     pace: Sequence[float] = PACE_S,
     slots: Sequence[int] = SLOTS,
     wordings: bool = False,
+    glimpses: float = 0.0,
+    only: Sequence[str] = (),
+    second_look: float = SHARE,
 ) -> dict[str, Any]:
     """Load the model and evaluate it behind a progress bar."""
-    loaded, seeds, pace_s = _loaded(model, device), range(seed, seed + streams), (min(pace), max(pace))
+    loaded, seeds = _loaded(model, device), range(seed, seed + streams)
+    patrols = Patrols(minutes, (min(pace), max(pace)), glimpses, wordings, tuple(only), second_look)
     config = replace(MEMORY, csm_slots=slots[0], dam_slots=slots[1])
     if processes == 1:
         # A patrol ends with an observation, so the total is exact to a few slots only.
         with progress("slots", streams * round(60 * minutes / SLOT_S)) as shown:
-            result = evaluate(loaded, seeds, minutes, config, shown.advance, pace_s, wordings)
+            result = evaluate(loaded, seeds, patrols, config, shown.advance)
     else:
         with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-            one = partial(_patrol, model, device, minutes=minutes, config=config, pace_s=pace_s, wordings=wordings)
+            one = partial(_patrol, model, device, patrols, config)
             result = _result(loaded, config, tracked(pool.map(one, seeds), "patrols", streams))
-    settings = {"streams": streams, "minutes": minutes, "pace": [*pace_s], "slots": [*slots], "seed": seed}
-    return {"model": model, **settings, **result}
+    settings = {"streams": streams, "minutes": minutes, "pace": [*patrols.pace_s], "slots": [*slots], "seed": seed}
+    return {"model": model, **settings, "glimpses": glimpses, "second_look": second_look, **result}
 
 
 @cache
@@ -240,16 +264,8 @@ def _loaded(model: str, device: str) -> VisionLanguageModel:
     return load_model(model, device=device, **LOADING)
 
 
-def _patrol(
-    model: str,
-    device: str,
-    seed: int,
-    minutes: float,
-    config: FlashMemoryConfig,
-    pace_s: tuple[float, float],
-    wordings: bool,
-) -> Outcome:
-    return stream(_loaded(model, device), seed, minutes, config, pace_s=pace_s, wordings=wordings)
+def _patrol(model: str, device: str, patrols: Patrols, config: FlashMemoryConfig, seed: int) -> Outcome:
+    return stream(_loaded(model, device), seed, patrols, config)
 
 
 def _result(model: VisionLanguageModel, config: FlashMemoryConfig, outcomes: Iterable[Outcome]) -> dict[str, Any]:
@@ -277,20 +293,20 @@ def show(result: dict[str, Any]) -> None:
     for kind, count in asked["kinds"].items():
         shares = (row["kinds"][kind] for row in by_policy.values())
         print(f"{kind:>12}" + "".join(f"{_percent(share):>10}" for share in shares) + f"{count:>11}")
-    flash, summaries = by_policy["flash"], result["summaries"]
-    print(
-        f"\nflash, things where training never showed them: {_percent(flash['held out'])} % of {asked['held out']}"
-        f" right, others of these kinds: {_percent(flash['not held out'])} % of {asked['not held out']}"
-    )
-    evidence = result["evidence"]
-    print(
-        f"flash, evidence of {evidence['questions']} questions about things: the first entry shows it in"
-        f" {_percent(evidence['precision_at_1'])} %, one of three in {_percent(evidence['hit_at_3'])} %,"
-        f" a random entry in {_percent(evidence['random_entry'])} %"
-    )
+    if flash := by_policy.get("flash"):
+        print(
+            f"\nflash, things where training never showed them: {_percent(flash['held out'])} % of {asked['held out']}"
+            f" right, others of these kinds: {_percent(flash['not held out'])} % of {asked['not held out']}"
+        )
+    for name, evidence in (("flash", result["evidence"]), (TWICE, result["second_evidence"])):
+        print(
+            f"{name}, evidence of {evidence['questions']} questions about things: the first entry shows it in"
+            f" {_percent(evidence['precision_at_1'])} %, one of three in {_percent(evidence['hit_at_3'])} %,"
+            f" a random entry in {_percent(evidence['random_entry'])} %"
+        )
     if "wordings" in result:
         show_wordings(result["wordings"])
-    for window, scores in summaries.items():
+    for window, scores in result["summaries"].items():
         print(
             f"flash, {scores['count']} summaries of the last {window}: precision"
             f" {_percent(scores['precision'])} %, recall {_percent(scores['recall'])} %"

@@ -20,6 +20,7 @@ class Criterion(NamedTuple):
 
 ALWAYS = (
     Criterion("cached_over_uncached", 0.1, True, "first token of a cached question over an uncached one, after 10 h"),
+    Criterion("second_look_over_uncached", 0.2, True, "first token with a second look, cached, over uncached"),
     Criterion("cached_10h_over_10min", 1.1, True, "first token of a cached question after 10 h over after 10 min"),
     Criterion("update_speedup_over_released", 10.0, False, "update of the released procedure over ours, at 1 h"),
     Criterion("traffic_over_released", 0.01, True, "bytes between host and device for each slot over the released"),

@@ -70,13 +70,19 @@ class Asker:
     warnings: list[str]
 
     @classmethod
-    def of(cls, model: VisionLanguageModel, memory: FlashMemory, kind: str) -> Asker:
+    def of(
+        cls,
+        model: VisionLanguageModel,
+        memory: FlashMemory,
+        kind: str,
+        config: EngineConfig = EngineConfig(max_new_tokens=TOKENS),  # noqa: B008 (frozen)
+    ) -> Asker:
         warnings: list[str] = []
         log, requests = ThrottledLog(warnings.append), RequestQueue(1)
         limits = PrefixCacheConfig(max_device_share=1.0, max_mib=1 << 20)
         context = Context(model, memory, log)
         prefiller = prefiller_for(context, limits) if kind == "cached" else Prefiller(context)
-        dialogue = Dialogue(context, EngineConfig(max_new_tokens=TOKENS), prefiller, requests)
+        dialogue = Dialogue(context, config, prefiller, requests)
         return cls(prefiller, dialogue, requests, warnings)
 
     def ask(self, text: str) -> Asked:

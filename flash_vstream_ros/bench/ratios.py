@@ -54,6 +54,8 @@ def headline(result: Mapping[str, Any]) -> dict[str, float]:
     ours, released = update["ours"]["p50_s"], update["released"]["p50_s"]
     return {
         "cached_over_uncached": cached[LONG] / uncached[LONG],
+        "second_look_over_uncached": result["second_look"]["second_look_first_token_p50_s"]
+        / result["second_look"]["uncached_first_token_p50_s"],
         "cached_10h_over_10min": cached[LONG] / cached[SHORT],
         "update_speedup_over_released": released / ours,
         "update_speedup_without_merger": released / ours * (1 - parts["merger"] / parts["whole"]),

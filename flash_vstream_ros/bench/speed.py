@@ -7,6 +7,7 @@ products. The released streaming procedure runs on the same slots.
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,15 @@ from .ingest import static_over_moving
 from .long_stream import HOUR, LENGTHS_S, Source, against_released, ask_memories, memories_along
 from .prefix_cache import SIDE, patrol_images
 from .ratios import LONG, absolutes, floor_times, headline
+from .second_look import first_tokens
 from .shapes import DEFAULT_SHAPE, check_room, dtype_of, need, shape_of, shaped_model
 from .speed_chart import draw_speed
 from .speed_table import lines
 
 MEMORY = FlashMemoryConfig()
 PIXELS = MAX_PIXELS  # of a frame
+HIERARCHICAL_MEMORIES = 4  # as many published ones take the bytes of a hierarchical one, at most
+SECOND_LOOK_SLOTS = 300  # more than a hierarchical memory stores clusters
 
 
 def run(
@@ -49,7 +53,8 @@ def run(
     shape, where = shape_of(shape), choose_device(device)
     dtype, grid = dtype_of(shape, where), Preprocessor(max_pixels=PIXELS).grid(SIDE, SIDE)
     bank_slots = int(LENGTHS_S[HOUR] * 1e9 / MEMORY.slot_period_ns) + updates
-    check_room(shape, where, need(shape, dtype, grid, MEMORY, bank_slots, memories=len(LENGTHS_S)))
+    kept = len(LENGTHS_S) + HIERARCHICAL_MEMORIES
+    check_room(shape, where, need(shape, dtype, grid, MEMORY, bank_slots, memories=kept))
     model = shaped_model(shape, device, PIXELS)
     forget_peak(where)
     best, shown = floors(where, dtype), patrol_images(MEMORY.slot_period_ns * 1e-9)
@@ -58,6 +63,7 @@ def run(
     source = Source.of(model, shown, MEMORY)
     memories = memories_along(source)
     lengths = ask_memories(model, memories, rounds)
+    second_look = first_tokens(model, islice(source.slots(), SECOND_LOOK_SLOTS), MEMORY, rounds)
     decoded = decode_over_floor(model, memories[LONG].snapshot(), best.copy_bytes_per_s)
     own_peak = peak_bytes(where)
     result: dict[str, Any] = {
@@ -68,6 +74,7 @@ def run(
         "ingest": ingest,
         "static_over_moving": static,
         "lengths": lengths,
+        "second_look": second_look,
         "decode": {"token_s": decoded.token_s, "bytes_read": decoded.bytes_read, "tokens_per_s": 1 / decoded.token_s},
         "weight_bytes": sum(parameter.nbytes for parameter in model.network.parameters()),
         "peak_bytes": own_peak,

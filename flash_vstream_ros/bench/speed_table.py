@@ -63,6 +63,12 @@ def _questions(result: Mapping[str, Any]) -> Iterable[str]:
             floor = result["floors"][f"{kind}_first_token_s"][length]
             cells.append(f"{1e3 * times[0]:9.2f} {1e3 * times[1]:8.2f} {1e3 * floor:8.3f}")
         yield " ".join(cells)
+    looked = result["second_look"]
+    uncached, twice = (looked[f"{kind}_first_token_p50_s"] for kind in ("uncached", "second_look"))
+    yield (
+        f"a second look at {looked['second_look_tokens']} tokens behind {looked['memory_tokens']} cached ones:"
+        f" {1e3 * twice:.2f}; uncached, without: {1e3 * uncached:.2f}"
+    )
     question = result["released_question"]
     yield (
         f"the released procedure, after 1 h: {1e3 * question['p50_s']:.2f}, p95 {1e3 * question['p95_s']:.2f}:"

@@ -136,6 +136,23 @@ def _answers(parser: argparse.ArgumentParser) -> None:
         "--processes", type=count, default=1, metavar="N", help="patrols evaluated in parallel (default: %(default)s)"
     )
     parser.add_argument(
+        "--glimpses",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="share of visits in which a thing is seen for 9 s and never again (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--only", nargs="+", default=(), metavar="POLICY", help="policies that are asked, such as flash (default: all)"
+    )
+    parser.add_argument(
+        "--second-look",
+        type=float,
+        default=0.0625,
+        metavar="SHARE",
+        help="visual tokens of a second look, as a share of the memory's (default: %(default)g)",
+    )
+    parser.add_argument(
         "--wordings",
         action="store_true",
         help="also ask in other wordings and spellings, in other light, and out of the world (three times as long)",

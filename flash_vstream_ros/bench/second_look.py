@@ -1,0 +1,70 @@
+"""Answers from a hierarchical memory with a second look, by the engine's own prefiller and dialogue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from statistics import fmean, median
+from typing import Any
+
+from flash_vstream_ros.demo.scoring import Question
+from flash_vstream_ros.demo.world import World
+from flash_vstream_ros.engine.answering.question import Answer
+from flash_vstream_ros.engine.config import EngineConfig
+from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Slot
+from flash_vstream_ros.memory.config import HIERARCHICAL
+from flash_vstream_ros.models.model_kind import without_label
+
+from .evidence import SECOND, Ranked, first_rank, thing_of
+from .prefix_cache import QUESTIONS, TOKENS, Asker
+
+SHARE = 1 / 16  # of the memory's visual tokens
+PER_UNCACHED = 4  # questions with a second look for each uncached one
+CONFIG = EngineConfig(max_new_tokens=64, evidence=1 << 10, second_look=SHARE)
+
+
+def second_look_answers(model: Any, memory: FlashMemory, texts: Sequence[str], share: float = SHARE) -> list[Answer]:
+    """The answer to each of `texts`; its evidence has the entries of both looks, strongest first.
+
+    The second look adds at most `share` of the visual tokens of the memory.
+    """
+    asker = Asker.of(model, memory, "cached", replace(CONFIG, second_look=share))
+    answers = (asker.ask(text).answer for text in texts)
+    return [replace(answer, text=without_label(answer.text)) for answer in answers]
+
+
+def first_tokens(model: Any, slots: Iterable[Slot], config: FlashMemoryConfig, rounds: int) -> dict[str, Any]:
+    """Times to the first token from a hierarchical memory of `slots`: uncached without a second look, cached with one.
+
+    Each of `rounds` asks one question uncached, then the same question PER_UNCACHED times with a second look.
+    """
+    memory = FlashMemory(replace(config, retention=HIERARCHICAL))
+    for slot in slots:
+        memory.insert(slot)
+    uncached = Asker.of(model, memory, "uncached", replace(CONFIG, max_new_tokens=TOKENS, second_look=0.0))
+    twice = Asker.of(model, memory, "cached", replace(CONFIG, max_new_tokens=TOKENS))
+    twice.fill_cache()
+    asked: dict[str, list[Answer]] = {"uncached": [], "second_look": []}
+    for number in range(rounds):
+        text = QUESTIONS[number % len(QUESTIONS)]
+        asked["uncached"].append(uncached.ask(text).answer)
+        asked["second_look"] += [twice.ask(text).answer for _ in range(PER_UNCACHED)]
+    times = {kind: median(answer.time_to_first_token_s for answer in answers) for kind, answers in asked.items()}
+    return {
+        "slots": memory.slots_seen,
+        "memory_tokens": memory.tokens,
+        "second_look_tokens": max(answer.memory_tokens for answer in asked["second_look"]) - memory.tokens,
+        **{f"{kind}_first_token_p50_s": seconds for kind, seconds in times.items()},
+    }
+
+
+def ranked_answers(world: World, questions: Sequence[Question], answers: Sequence[Answer]) -> list[Ranked]:
+    """Rank the evidence of every question about a thing that some entry shows."""
+    ranked = []
+    for question, answer in zip(questions, answers, strict=True):
+        name = thing_of(question)
+        entries = [evidence.entry for evidence in answer.evidence]
+        shows = [name in world.truth(entry.thumbnail_ns / SECOND).things for entry in entries]
+        if name and any(shows):
+            ranked.append(Ranked(first_rank([-rank for rank in range(len(shows))], shows), fmean(shows)))
+    return ranked
