@@ -206,7 +206,7 @@ STEPS = st.lists(
 
 @settings(max_examples=25, deadline=None)
 @given(steps=STEPS)
-def test_whatever_happens_between_answers_are_those_of_an_uncached_reader(
+def test_whatever_happens_between_answers_are_those_of_a_plain_prefiller(
     model: Qwen2VL, steps: list[tuple[str, int]]
 ) -> None:
     bench = Bench(model, replace(EAGER, max_chunk_tokens=60), slots=3, horizon_slots=6)
