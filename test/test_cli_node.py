@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,12 +111,23 @@ def test_a_node_that_ends_is_reported_before_the_deadline(tmp_path: Path, capsys
         robot.see(range(1, 6))
         long = ["--max-new-tokens", "65535", "--deadline", "300", "--service", "/ends/ask_scene"]
         asking = subprocess.Popen(
-            [sys.executable, "-m", "flash_vstream_ros.cli", "ask", "?", *long, "--node", "/ends/flash_vstream"],
+            [
+                sys.executable,
+                "-m",
+                "flash_vstream_ros.cli",
+                "ask",
+                "?",
+                "--stream",
+                *long,
+                "--node",
+                "/ends/flash_vstream",
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        time.sleep(3.0)
+        assert asking.stdout is not None
+        assert asking.stdout.read(1), "the answer has begun"
         node.process.send_signal(signal.SIGKILL)
         node.process.wait()
         _, errors = asking.communicate(timeout=60)

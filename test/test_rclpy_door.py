@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 import time
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import pytest
-from conftest import wait_until
+from conftest import Process, wait_until
 
 
 @pytest.fixture
@@ -153,3 +155,27 @@ def test_a_request_for_the_description_of_no_type_is_refused_without_a_log_line(
     node.destroy_node()
     rclpy.shutdown()
     assert "xxx" not in "".join(capfd.readouterr())
+
+
+def test_a_destroyed_node_leaves_no_shared_memory(start: Callable[..., Process]) -> None:
+    pytest.importorskip("rclpy", exc_type=ImportError)
+    process = start(
+        """
+        import os, re
+        from flash_vstream_ros.node.managed_node import ManagedNode
+        from flash_vstream_ros.ros import init, shutdown
+
+        init(args=[])
+        node = ManagedNode("leaves_nothing")
+        with open("/proc/self/maps") as maps:
+            segments = set(re.findall("/dev/shm/fast(?:rtps|dds)_[0-9a-f]{16}$", maps.read(), re.M))
+        node.destroy_node()
+        shutdown()
+        print(len(segments), "used")
+        print(sum(map(os.path.exists, segments)), "left", flush=True)
+        os._exit(0)
+        """
+    )
+    process.expect("0 left")
+    if os.environ.get("RMW_IMPLEMENTATION", "rmw_fastrtps_cpp") == "rmw_fastrtps_cpp":
+        assert "0 used" not in process.lines

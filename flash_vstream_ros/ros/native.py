@@ -13,7 +13,7 @@ from rclpy.context import Context
 from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation  # its module's name changes with the binding
-from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -27,6 +27,7 @@ except ImportError:  # before Iron
 
 from .native_context import init
 from .native_executor import MultiThreadedExecutor
+from .native_lifecycle import LifecycleNodeMixin
 
 ROSArgumentError = rclpy_implementation.RCLInvalidROSArgsError
 
