@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,17 @@ from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration
 from flash_vstream_ros.bench.calibration import calibration_error
 from flash_vstream_ros.demo.questions import questions
 from flash_vstream_ros.demo.world import COLOURS, KINDS, ROOMS, World
-from flash_vstream_ros.memory.slot import EntryKind, Grid, MemoryEntry, MemorySnapshot
+from flash_vstream_ros.memory.config import HIERARCHICAL
+from flash_vstream_ros.memory.flash_memory import FlashMemory
+from flash_vstream_ros.memory.scope import EVERYTHING
+from flash_vstream_ros.memory.slot import EntryKind, Grid, MemoryEntry, MemorySnapshot, Slot
 from flash_vstream_ros.models.confidence import Calibration
 from flash_vstream_ros.models.confidence import features as confidence_features
 from flash_vstream_ros.models.decoding.grouped_attention import use_kernel
+from flash_vstream_ros.models.household_settings import MEMORY
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.prompt import ChatPrompt
-from flash_vstream_ros.models.qwen2_vl import prefill
+from flash_vstream_ros.models.qwen2_vl import further_entries, prefill, with_text
 from flash_vstream_ros.training import observations as rendering
 from flash_vstream_ros.training import patrols, pool, run, vision
 from flash_vstream_ros.training.calibration import fit, greedy
@@ -29,7 +34,7 @@ from flash_vstream_ros.training.language import Batcher, answers_right, cased_id
 from flash_vstream_ros.training.network import GRID, encode_batch, household_network, household_tokenizer
 from flash_vstream_ros.training.observations import FRAME_S, Label, Observations, render_observations
 from flash_vstream_ros.training.optimisers import kernel_beside_bfloat16, optimisers
-from flash_vstream_ros.training.patrols import Composer, Example, Features, patrol_examples
+from flash_vstream_ros.training.patrols import Composer, Entries, Example, Features, patrol_examples
 
 
 @pytest.fixture(scope="module")
@@ -87,29 +92,42 @@ def test_slots_encoded_together_are_what_transformers_makes_of_each(network: Any
 def test_a_training_prompt_is_the_prompt_of_the_node(network: Any, tokenizer: Any, some: list[Example]) -> None:
     prompt = ChatPrompt.of(tokenizer)
     batcher = Batcher(network, tokenizer, prompt)
-    for example in (some[0], some[-1]):
+    with_details = next(example for example in some if example.details)
+    for example in (some[0], some[-1], with_details):
         batch = batcher([example], 3, np.random.default_rng(0))
-        newest_ns = 10**15
-        snapshot = MemorySnapshot(
-            example.dam.float(),
-            example.dam_times,
-            example.csm.float(),
-            example.csm_times,
-            Grid(GRID, GRID),
-            tuple(_last_seen(newest_ns - round(age * 1e9)) for age in example.ages.tolist()),
-            0,
-            example.text_slots,
-            newest_ns,
-        )
+        snapshot = _snapshot_of(example.memory, example.text_slots)
         with torch.no_grad():
             trained = _logits(network, batch)[0]
             for question in (
                 example.questions[i] for i in np.random.default_rng(0).permutation(len(example.questions))[:3]
             ):
                 alone = prefill(network, snapshot, prompt.before, prompt.after(question.text), batcher.age_ids)
+                if example.details is not None:
+                    more = further_entries(network, alone, _snapshot_of(example.details), batcher.age_ids)
+                    rest, end = with_text(network, more), alone.memory_end
+                    alone = replace(
+                        alone,
+                        embeds=torch.cat([alone.embeds[:, :end], rest.embeds], dim=1),
+                        ids=torch.cat([alone.ids[..., :end], rest.ids], dim=2),
+                    )
                 hidden = network.model.language_model(inputs_embeds=alone.embeds, position_ids=alone.ids)
                 asked = network.lm_head(hidden.last_hidden_state)[0, -1]
                 assert (trained - asked).abs().amax(1).min() < 1e-4
+
+
+def _snapshot_of(entries: Entries, text_slots: int = 0) -> MemorySnapshot:
+    newest_ns = 10**15
+    return MemorySnapshot(
+        entries.dam.float(),
+        entries.dam_times,
+        entries.csm.float(),
+        entries.csm_times,
+        Grid(GRID, GRID),
+        tuple(_last_seen(newest_ns - round(age * 1e9)) for age in entries.ages.tolist()),
+        0,
+        text_slots,
+        newest_ns,
+    )
 
 
 def _last_seen(last_ns: int) -> MemoryEntry:
@@ -132,7 +150,7 @@ def test_questions_behind_one_prompt_do_not_see_each_other(network: Any, tokeniz
 
 def test_padding_changes_nothing(network: Any, tokenizer: Any, some: list[Example]) -> None:
     batcher = Batcher(network, tokenizer, ChatPrompt.of(tokenizer))
-    small, large = sorted(some, key=lambda example: len(example.csm))[:: len(some) - 1]
+    small, large = sorted(some, key=lambda example: len(example.memory.csm))[:: len(some) - 1]
     with torch.no_grad():
         alone, _ = loss_and_hits(network, batcher([small], 4, np.random.default_rng(1)))
         both = batcher([small, large], 4, np.random.default_rng(1))
@@ -303,11 +321,33 @@ def test_two_cameras_and_glimpses_are_trained_on(features: Features) -> None:
     assert Label(*features.labels[composer.alike(0)].tolist())[:5] == label[:5]
 
 
+def test_second_looks_to_train_on_hold_what_is_asked_about_more_often_than_chance(features: Features) -> None:
+    memory = FlashMemory(replace(MEMORY, csm_slots=16, retention=HIERARCHICAL))
+    draw = torch.Generator().manual_seed(1)
+    for index in range(200):
+        ns = patrols.nanoseconds(4.0 * index)
+        if index % 5 == 0:
+            view = torch.randn(16, 128, generator=draw)
+        low, detail = (view + 0.1 * torch.randn(16, 128, generator=draw) for _ in range(2))
+        memory.insert(Slot("camera", "", ns - 2 * 10**9, ns, low, detail, Grid(GRID, GRID)))
+    rng, near, most = np.random.default_rng(0), {}, 0
+    for moments in ([100.0], []):
+        ages = []
+        for _ in range(200):
+            if (details := patrols.second_look(memory, EVERYTHING, moments, rng)) is not None:
+                ages.append((details.ages - 696.0).abs().min())
+                most = max(most, len(details.csm) * 4 + len(details.dam) * 16)
+        assert len(ages) > 100
+        near[len(moments)] = float(np.mean([float(age) < 20 for age in ages]))
+    assert near[1] > near[0] + 0.15
+    assert 0.15 * memory.tokens < most <= patrols.LARGEST_SECOND_LOOK * memory.tokens
+
+
 def test_memories_to_train_on_are_of_all_sizes(features: Features, some: list[Example]) -> None:
-    assert len({len(example.csm) for example in some}) > 2
+    assert len({len(example.memory.csm) for example in some}) > 2
     made = patrol_examples(Composer(features), (4, 0), longest_min=6.0, real=True)
-    real = next(example for example in made if len(example.csm) and len(example.dam))
-    assert len(real.dam) <= patrols.TRAINED_MEMORY.dam_slots
+    real = next(example for example in made if len(example.memory.csm) and len(example.memory.dam))
+    assert len(real.memory.dam) <= patrols.TRAINED_MEMORY.dam_slots
     world = World(2)
     assert questions(world.visits, world.duration, np.random.default_rng(0))
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flash_vstream_ros.demo.scoring import Question
-from flash_vstream_ros.memory.am_rope import MergedGrid, prompt_ids
+from flash_vstream_ros.memory.am_rope import MergedGrid, prompt_ids, visual_ids
 from flash_vstream_ros.models.ages import age_ids, with_ages
 from flash_vstream_ros.models.household_settings import AGE_TEXT
 from flash_vstream_ros.models.preprocess import POOL
@@ -19,7 +19,7 @@ from flash_vstream_ros.models.prompt import ChatPrompt, plain_ids
 
 from .drills import Drill
 from .network import GRID
-from .patrols import Example
+from .patrols import Entries, Example
 
 HIGH, LOW = MergedGrid(GRID // 2, GRID // 2), MergedGrid(GRID // 2 // POOL, GRID // 2 // POOL)
 T = TypeVar("T")
@@ -96,31 +96,40 @@ class Batcher:
 
     def _row(self, example: Example, texts: Sequence[tuple[int, Text]]) -> Row:
         """The prompt of an example's memory, followed by `texts`, each with its branch."""
-        with torch.no_grad():
-            csm = self.merger(example.csm.float().flatten(0, 1))
-        visual = torch.cat([example.dam.float().flatten(0, 1), csm])
-        counts = [HIGH.rows * HIGH.columns] * len(example.dam) + [LOW.rows * LOW.columns] * len(example.csm)
-        memory_text, index = with_ages(counts, [self.age_ids(age) for age in example.ages.tolist()])
-        shared = [*self.prompt.before, *memory_text.tolist(), *self.leading]
+        memory, start = example.memory, len(self.prompt.before)
         positions, delta = prompt_ids(
-            len(self.prompt.before),
-            len(self.leading),
-            example.dam_times,
-            example.csm_times,
-            HIGH,
-            LOW,
-            example.text_slots,
+            start, len(self.leading), memory.dam_times, memory.csm_times, HIGH, LOW, example.text_slots
         )
-        start, end = len(self.prompt.before), len(self.prompt.before) + len(visual)
-        parts = [torch.cat([positions[:, :start], positions[:, start:end][:, index], positions[:, end:]], 1)]
+        visual_tokens = positions.shape[1] - start - len(self.leading)
+        end = start + visual_tokens
+        shown = [self._entries(memory, positions[:, start:end])]
+        if (details := example.details) is not None:
+            csm_start = start + len(memory.dam) * HIGH.rows * HIGH.columns
+            ids = visual_ids(details.dam_times, details.csm_times, HIGH, LOW, start, csm_start)
+            shown.append(self._entries(details, ids))
+        texts_of_ages, visual, memory_positions = zip(*shown, strict=True)
+        shared = [*self.prompt.before, *(id for text in texts_of_ages for id in text), *self.leading]
+        parts = [positions[:, :start], *memory_positions, positions[:, end:]]
         tokens, targets, branches = list(shared), [IGNORE] * len(shared), [SHARED] * len(shared)
-        following = start + len(visual) + len(self.leading) + delta  # every text begins at the same position
+        following = end + len(self.leading) + delta  # every text begins at the same position
         for branch, text in texts:
             tokens += text.tokens
             targets += text.targets
             branches += [branch] * len(text.tokens)
             parts.append(torch.arange(following, following + len(text.tokens)).expand(3, -1))
-        return Row(tokens, targets, branches, torch.cat(parts, 1), visual[index])
+        return Row(tokens, targets, branches, torch.cat(parts, 1), torch.cat(visual))
+
+    def _entries(self, entries: Entries, positions: Tensor) -> tuple[list[int], Tensor, Tensor]:
+        """Tokens of `entries` with their age tokens (-1: visual), visual tokens [tokens, width], and positions of all.
+
+        `positions` [3, visual tokens] are those of the visual tokens.
+        """
+        with torch.no_grad():
+            csm = self.merger(entries.csm.float().flatten(0, 1))
+        visual = torch.cat([entries.dam.float().flatten(0, 1), csm])
+        counts = [HIGH.rows * HIGH.columns] * len(entries.dam) + [LOW.rows * LOW.columns] * len(entries.csm)
+        text, index = with_ages(counts, [self.age_ids(age) for age in entries.ages.tolist()])
+        return text.tolist(), visual[index], positions[:, index]
 
     def _texts(self, example: Example, questions: int, rng: np.random.Generator) -> list[tuple[int, Text]]:
         chosen, drills = _some(example.questions, questions, rng), _some(example.drills, self.drills, rng)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,9 +24,10 @@ from flash_vstream_ros.demo.questions import questions
 from flash_vstream_ros.demo.scoring import Question, facts
 from flash_vstream_ros.demo.wordings import WORDINGS
 from flash_vstream_ros.demo.world import ROOMS, Visit, World
+from flash_vstream_ros.memory.config import HIERARCHICAL, PUBLISHED
 from flash_vstream_ros.memory.flash_memory import FlashMemory, FlashMemoryConfig
-from flash_vstream_ros.memory.scope import Scope
-from flash_vstream_ros.memory.slot import Grid, Slot
+from flash_vstream_ros.memory.scope import EVERYTHING, Scope
+from flash_vstream_ros.memory.slot import Grid, MemoryEntry, MemorySnapshot, Slot
 from flash_vstream_ros.models.ages import ages
 from flash_vstream_ros.models.household_settings import FRAME_S, SLOT_S, TRAINED_MEMORY, slots_by
 
@@ -50,17 +52,42 @@ OWN_WORDING = 0.25  # share of questions in the wording of WORDINGS; the others 
 GLIMPSES = (0.0, 0.25, 0.5)  # shares of visits with a thing that is seen once, for 9 s
 TWO_CAMERAS = 0.15  # share of patrols watched by two cameras that look the same way
 MOMENTS = 32  # examples of a patrol
+HIERARCHICAL_SHARE = 0.75  # share of patrols whose memory is hierarchical; of the others it is published
+SECOND_LOOK_SHARE = 0.6  # share of examples of hierarchical memories with a second look
+RELEVANT_SHARE = 0.7  # share of second looks at what is asked about; the others are at random
+MOMENTS_LOOKED_AT = 3
+LARGEST_SECOND_LOOK = 0.25  # of the visual tokens of the memory
 SECOND = 1_000_000_000
 
 
-class Example(NamedTuple):
-    """One moment of a patrol. Times are in slots."""
+class Entries(NamedTuple):
+    """What a snapshot shows. Times are in slots."""
 
     dam: Tensor  # [dam_slots, detail_tokens, width] float16
     dam_times: Tensor
     csm: Tensor  # [csm_slots, low_patches, dim] float16
     csm_times: Tensor
     ages: Tensor  # [dam_slots + csm_slots] float64 [s]
+
+    @classmethod
+    def of(cls, snapshot: MemorySnapshot, form: str = "Flash") -> Entries:
+        """All entries, or those of CSM or DAM alone."""
+        entry_ages, details = [*ages(snapshot)], len(snapshot.dam)
+        dam, csm = slice(0 if form == "CSM" else None), slice(0 if form == "DAM" else None)
+        return cls(
+            snapshot.dam[dam].half(),
+            snapshot.dam_times[dam],
+            snapshot.csm[csm].half(),
+            snapshot.csm_times[csm],
+            torch.tensor([*entry_ages[:details][dam], *entry_ages[details:][csm]], dtype=torch.float64),
+        )
+
+
+class Example(NamedTuple):
+    """One moment of a patrol."""
+
+    memory: Entries
+    details: Entries | None  # of a second look, behind the memory
     text_slots: int
     questions: list[Question]
     drills: list[Drill]
@@ -162,6 +189,8 @@ def patrol_examples(
     rng = np.random.default_rng(seed)
     composer.rng = np.random.default_rng((*seed, 1))
     config = TRAINED_MEMORY if real else random_memory(rng)
+    is_hierarchical = np.random.default_rng((*seed, 2)).random() < HIERARCHICAL_SHARE
+    config = replace(config, retention=HIERARCHICAL if is_hierarchical else PUBLISHED)
     world = random_world(rng, config.csm_slots, longest_min, eventful=real)
     places = rng.random(moments - 1) ** (0.5 if real else 1)
     stops = sorted({*(20 + places * (world.duration - 20)).tolist(), world.duration})
@@ -195,28 +224,49 @@ def nanoseconds(t: float) -> int:
 def _example(memory: FlashMemory, world: World, now: float, form: str, rng: np.random.Generator) -> Example:
     """The example at `now`; some are limited to a window that ends now, like summaries."""
     window = SHORTEST_WINDOW_S * (now / SHORTEST_WINDOW_S) ** rng.random() if rng.random() < WINDOW_SHARE else now
-    snapshot = memory.snapshot(Scope(since_ns=nanoseconds(now - window) if window < now else 0))
+    scope = Scope(since_ns=nanoseconds(now - window)) if window < now else EVERYTHING
+    snapshot = memory.snapshot(scope)
     if snapshot.empty:
-        window, snapshot = now, memory.snapshot()
+        window, scope, snapshot = now, EVERYTHING, memory.snapshot()
     visits = lately(world.visits, now - window) if window < now else world.visits
-    entry_ages = [*ages(snapshot)]
-    dam, csm = slice(0 if form == "CSM" else None), slice(0 if form == "DAM" else None)
+    asked = [question for _ in range(QUESTION_DRAWS) for question in questions(visits, now, rng)]
+    details = None
+    if form == "Flash" and memory.config.hierarchical and rng.random() < SECOND_LOOK_SHARE:
+        details = second_look(memory, scope, [now - one.age_s for one in asked if one.age_s is not None], rng)
     return Example(
-        snapshot.dam[dam].half(),
-        snapshot.dam_times[dam],
-        snapshot.csm[csm].half(),
-        snapshot.csm_times[csm],
-        torch.tensor(
-            [*entry_ages[: len(snapshot.dam)][dam], *entry_ages[len(snapshot.dam) :][csm]], dtype=torch.float64
-        ),
+        Entries.of(snapshot, form),
+        details,
         snapshot.text_slots,
         [
-            *(worded(question, rng) for _ in range(QUESTION_DRAWS) for question in questions(visits, now, rng)),
+            *(worded(question, rng) for question in asked),
             *(worded(question, rng) for question in _summaries(visits, now, 4 if window < now else 1, rng)),
             *(_spelled(out_of_world(rng), rng) for _ in range(OUT_OF_WORLD)),
         ],
         drills(visits, now, rng),
     )
+
+
+def second_look(
+    memory: FlashMemory, scope: Scope, moments_s: Sequence[float], rng: np.random.Generator
+) -> Entries | None:
+    """A second look at entries that hold some of the moments asked about, or at entries drawn at random.
+
+    The node looks at those that the question attends to, which a model that is still to be trained cannot tell.
+    """
+    entries = memory.list_entries(scope)
+    order = [entries[place] for place in rng.permutation(len(entries))]
+    if moments_s and rng.random() < RELEVANT_SHARE:
+        wanted = [nanoseconds(moments_s[place]) for place in rng.permutation(len(moments_s))[:MOMENTS_LOOKED_AT]]
+        order = [*(min(entries, key=partial(_distance, at)) for at in wanted), *order]
+    tokens = int(rng.uniform(0, LARGEST_SECOND_LOOK) * memory.tokens)
+    details = memory.second_look(list(dict.fromkeys(order)), tokens, scope)
+    return None if details.empty else Entries.of(details)
+
+
+def _distance(at_ns: int, entry: MemoryEntry) -> tuple[int, int]:
+    """Distance of a moment from an entry [slots], then the length of the entry [ns]."""
+    away_ns = max(entry.first_ns - at_ns, at_ns - entry.last_ns, 0)
+    return away_ns // round(SLOT_S * SECOND), entry.last_ns - entry.first_ns
 
 
 def worded(question: Question, rng: np.random.Generator) -> Question:

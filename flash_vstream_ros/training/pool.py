@@ -62,7 +62,8 @@ def patrols_by(step: int, batch: int) -> int:
 
 
 def _visual_tokens(example: Example) -> int:
-    return example.dam.shape[:2].numel() + example.csm.shape[:2].numel() // 4
+    shown = [entries for entries in (example.memory, example.details) if entries is not None]
+    return sum(entries.dam.shape[:2].numel() + entries.csm.shape[:2].numel() // 4 for entries in shown)
 
 
 def _make(make: Callable[[int], Iterator[Example]], patrol: int, queue: Any) -> None:
