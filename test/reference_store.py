@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 TRANSIENT_MASS = 0.2
-STORED, SHOWN = 0.5, 0.1  # exponents of masses in the cost of a merge
+STORED, SHOWN = 0.5, 0.2  # exponents of masses in the cost of a merge
 TIE = 1e-9
 
 

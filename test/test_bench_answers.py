@@ -25,6 +25,8 @@ from flash_vstream_ros.models.qwen2_vl import Qwen2VL
 from flash_vstream_ros.training import observations, patrols
 from flash_vstream_ros.training.network import household_network, household_tokenizer
 
+pytestmark = pytest.mark.slow  # runs benchmarks
+
 GRID = Grid(8, 8)
 SMALL = FlashMemoryConfig(csm_slots=6, dam_slots=3, horizon_slots=0, slot_period_ns=4_000_000_000)  # 72 tokens
 LENGTH = 40

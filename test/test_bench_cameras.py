@@ -9,6 +9,8 @@ from flash_vstream_ros.bench.cameras import NO_FRAMES, Arrival, account
 from flash_vstream_ros.engine.answering.question import ErrorCode
 from flash_vstream_ros.engine.ingest.mailbox import FrameCounts
 
+pytestmark = pytest.mark.slow  # starts nodes in processes of their own
+
 HERTZ = 10.0
 
 

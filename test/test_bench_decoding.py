@@ -11,6 +11,8 @@ from flash_vstream_ros.bench import decoding
 from flash_vstream_ros.cli import main
 from flash_vstream_ros.memory import FlashMemoryConfig
 
+pytestmark = pytest.mark.slow  # runs benchmarks
+
 
 def test_a_token_its_floor_the_gains_and_first_questions(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]

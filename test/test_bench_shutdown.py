@@ -11,6 +11,8 @@ import pytest
 from flash_vstream_ros.bench import shutdown
 from flash_vstream_ros.bench.shutdown import NOISE, WAYS, Ending
 
+pytestmark = pytest.mark.slow  # starts nodes in processes of their own
+
 BOUNDED = "not everything stopped within"  # seconds are the benchmark's: a loaded machine takes longer
 
 

@@ -28,6 +28,8 @@ from flash_vstream_ros.models.interface import ModelError
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.model_kind import ModelKind
 
+pytestmark = pytest.mark.slow  # runs benchmarks
+
 GOLDEN = Path(__file__).parents[2] / "shared" / "data" / "golden" / "qwen"
 CPU = torch.device("cpu")
 SMALL = FlashMemoryConfig(csm_slots=5, dam_slots=3)

@@ -18,6 +18,8 @@ from flash_vstream_ros.cli import COMMANDS, ask, build_parser, main
 from flash_vstream_ros.cli.output_files import OutputError, output_file, output_folder, write_output
 from flash_vstream_ros.cli.times import BadTime, TimePoint, join_negative_times, time_point
 
+pytestmark = pytest.mark.slow  # starts commands in processes of their own
+
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "transformers", "numpy", "cv2", "rclpy", "cyclonedds", "rosbags", "rich", "huggingface_hub"}
 BENCHMARKS = (

@@ -14,6 +14,8 @@ from robot import NodeProcess, Robot
 
 from flash_vstream_ros.cli import main
 
+pytestmark = pytest.mark.slow  # starts nodes in processes of their own
+
 NAMESPACE = "/cli"
 NAMES = ("--node", f"{NAMESPACE}/flash_vstream")
 LAST_S = 1120.0

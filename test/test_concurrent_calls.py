@@ -7,10 +7,13 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from conftest import Process, wait_until
 from robot import START_S, NodeProcess, Robot
 
 from flash_vstream_ros.engine.answering.question import ErrorCode
+
+pytestmark = pytest.mark.slow  # starts nodes in processes of their own
 
 PROCESSES, CALLS = 4, 50
 

@@ -21,6 +21,8 @@ from flash_vstream_ros.cli.model_files import FAIL, OK, WARN, Check, ModelFiles,
 from flash_vstream_ros.ros.cv_bridge_decoder import tried_encodings
 from flash_vstream_ros.ros.private_domain import claim_domain
 
+pytestmark = pytest.mark.slow  # starts commands in processes of their own
+
 UNREACHABLE = "http://127.0.0.1:9"
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "golden" / "qwen"
 

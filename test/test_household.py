@@ -27,6 +27,8 @@ from flash_vstream_ros.models.names import HOUSEHOLD, HOUSEHOLD_FOLDER
 from flash_vstream_ros.models.offline import slots_of
 from flash_vstream_ros.node.parameter_table import SUMMARY_PROMPT
 
+pytestmark = pytest.mark.slow  # answers many questions
+
 SEEDS = range(300_000, 300_005)
 MINUTES = 8.0
 LATELY_S = 150.0

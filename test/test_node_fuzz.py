@@ -34,6 +34,8 @@ from flash_vstream_ros.ros.images import DEPTH, ENCODINGS, from_rgb
 from flash_vstream_ros.ros.interfaces import CompressedImage, Image, TimeMsg
 from flash_vstream_ros.ros.stamps import stamp_message
 
+pytestmark = pytest.mark.slow  # lasts a minute
+
 SECONDS = float(os.environ.get("FLASH_VSTREAM_FUZZ_S", "60"))
 EXAMPLES = 50  # of one round
 LONGEST_S = 20.0  # of one callback, on a machine that does other work as well

@@ -36,6 +36,8 @@ from flash_vstream_ros.training.observations import FRAME_S, Label, Observations
 from flash_vstream_ros.training.optimisers import kernel_beside_bfloat16, optimisers
 from flash_vstream_ros.training.patrols import Composer, Entries, Example, Features, patrol_examples
 
+pytestmark = pytest.mark.slow  # trains
+
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:

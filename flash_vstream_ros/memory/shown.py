@@ -21,9 +21,9 @@ from .slot import MemoryEntry
 from .sublinear_ward import SublinearWard
 from .time_ids import memory_clock
 
-# Of weights in the cost of merging stored clusters to groups: nearly none, so that what happened once keeps an entry of
+# Of weights in the cost of merging stored clusters to groups: so low that what happened once keeps an entry of
 # its own, while places that look alike share one.
-GROUPING_EXPONENT = 0.1
+GROUPING_EXPONENT = 0.2
 
 
 class ShownCluster(NamedTuple):
