@@ -67,7 +67,12 @@ def test_every_argument_of_every_command_is_described() -> None:
 def ended(process: subprocess.Popen[str], number: int = signal.SIGINT) -> str:
     """What a command printed, once it has ended by a signal."""
     process.send_signal(number)
-    out, errors = process.communicate(timeout=60)
+    try:
+        out, errors = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)  # its threads say where they are
+        out, errors = process.communicate(timeout=60)
+        pytest.fail(f"it did not end:\n{out}{errors}")
     assert "Traceback" not in out + errors, errors
     assert "Exception ignored" not in errors, errors
     return out + errors
@@ -86,6 +91,7 @@ def started(*arguments: str, background: bool = False) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
+        env={**os.environ, "PYTHONFAULTHANDLER": "1"},
         preexec_fn=lambda: signal.signal(signal.SIGINT, interrupt),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from .cpu_limit import cpu_limit
@@ -75,7 +76,7 @@ class ChatPrompt:
         start = plain_ids(self.tokenizer, self.answer_start)
         return (*self.between, *plain_ids(self.tokenizer, self._lead + question), *self.closing, *start)
 
-    @property
+    @cached_property  # the worker compares it with the prefix cache's at every idle step
     def leading(self) -> tuple[int, ...]:
         """Tokens that `after` begins with for any question, except that the last may merge with the question."""
         return (*self.between, *plain_ids(self.tokenizer, self._lead))
