@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130  # exit status, as shells report a program ended by Ctrl-C; also at SIGTERM
 ENDING = (signal.SIGINT, signal.SIGTERM)
 EXIT_LIMIT_S = 1.5
+CLEANUP_LIMIT_S = 20.0
 
 
 def exit_on_interrupt() -> None:
@@ -31,7 +32,10 @@ def exit_on_interrupt() -> None:
 
 
 def raise_on_interrupt() -> None:
-    """Raise KeyboardInterrupt in the main thread at Ctrl-C or SIGTERM, so that a command can clean up."""
+    """Raise KeyboardInterrupt in the main thread at Ctrl-C or SIGTERM, so that a command can clean up.
+
+    CLEANUP_LIMIT_S later the process ends, even if a library swallowed the exception or the cleanup waits for ever.
+    """
     _handle_with(_raise)
 
 
@@ -126,6 +130,8 @@ def _exit(number: int, frame: FrameType | None) -> None:
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGALRM, _exit)
+    signal.setitimer(signal.ITIMER_REAL, CLEANUP_LIMIT_S)
     raise KeyboardInterrupt
 
 

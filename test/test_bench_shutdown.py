@@ -74,6 +74,26 @@ def test_a_shells_background_process_is_not_interrupted_while_it_imports() -> No
     assert (done.returncode, done.stdout) == (0, "still here\n")
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "try: time.sleep(60)\nexcept KeyboardInterrupt: time.sleep(60)",
+        "import threading\ntry: time.sleep(60)\nfinally: threading.Event().wait()",
+    ],
+    ids=["swallowed", "a cleanup that waits for ever"],
+)
+def test_an_interrupted_program_ends_in_time_whatever_becomes_of_the_interrupt(code: str) -> None:
+    start = "import os, time; from flash_vstream_ros import process; process.CLEANUP_LIMIT_S = 0.3\n"
+    start += "process.raise_on_interrupt(); print('ready', flush=True)\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", start + code], stdout=subprocess.PIPE, preexec_fn=shutdown._take_interrupt
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+
+
 def test_a_program_that_does_not_stop_is_ended_in_time() -> None:
     code = "import time; from flash_vstream_ros.process import end_within; end_within(0.2); time.sleep(60)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False)
