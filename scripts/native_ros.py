@@ -30,6 +30,9 @@ DISTRIBUTIONS = sorted(file.stem for file in WHEELS.glob("*.txt") if file.stem !
 # Set by the wheels' start-up hook. A Python that inherits it does not set its own library path.
 HOOK_GUARD = "_ROS_WHEELS_BOOTSTRAP_COMPLETE"
 USES_ROS = re.compile(r"^\s*from (robot|flash_vstream_ros(\.(ros|node|client|cli)\b|.* import .*\b(ros|node)\b))", re.M)
+# The embedded runtime itself, and what computes without ROS: benchmarks, recorded images, the household model.
+WITHOUT_ROS = ("test_embedded_", "test_bench_", "test_bag_", "test_clip", "test_household", "test_image_folder")
+WITHOUT_ROS += ("test_video_source",)
 SMOKE_TESTS = {"jazzy": "test_node_lifecycle.py", "kilted": "test_node.py"}  # Jazzy: on the symlinked build
 REQUIREMENTS = """
 import setuptools
@@ -192,16 +195,12 @@ def site_packages_with_torch(environment: Path) -> Path | None:
 
 
 def tests_that_use_ros() -> list[Path]:
-    """All test files that import the node, its commands or the door to ROS.
-
-    Left out are those of the embedded runtime itself, and of the benchmarks, which compute without ROS.
-    """
+    """All test files that import the node, its commands or the door to ROS, but those of WITHOUT_ROS."""
     files = sorted((ROOT / "test").glob("test_*.py"))
     return [
         file
         for file in files
-        if not file.name.startswith(("test_embedded_", "test_bench_"))
-        and USES_ROS.search(file.read_text(encoding="utf-8"))
+        if not file.name.startswith(WITHOUT_ROS) and USES_ROS.search(file.read_text(encoding="utf-8"))
     ]
 
 
