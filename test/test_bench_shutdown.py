@@ -77,14 +77,14 @@ def test_a_shells_background_process_is_not_interrupted_while_it_imports() -> No
 @pytest.mark.parametrize(
     "code",
     [
-        "try: time.sleep(60)\nexcept KeyboardInterrupt: time.sleep(60)",
-        "import threading\ntry: time.sleep(60)\nfinally: threading.Event().wait()",
+        "except KeyboardInterrupt: time.sleep(60)",
+        "finally: threading.Event().wait()",
     ],
     ids=["swallowed", "a cleanup that waits for ever"],
 )
 def test_an_interrupted_program_ends_in_time_whatever_becomes_of_the_interrupt(code: str) -> None:
-    start = "import os, time; from flash_vstream_ros import process; process.CLEANUP_LIMIT_S = 0.3\n"
-    start += "process.raise_on_interrupt(); print('ready', flush=True)\n"
+    start = "import threading, time; from flash_vstream_ros import process; process.CLEANUP_LIMIT_S = 0.3\n"
+    start += "process.raise_on_interrupt()\ntry:\n    print('ready', flush=True)\n    time.sleep(60)\n"
     with subprocess.Popen(
         [sys.executable, "-c", start + code], stdout=subprocess.PIPE, preexec_fn=shutdown._take_interrupt
     ) as process:
