@@ -14,7 +14,7 @@ from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.memory.scope import Scope
 
-from .prefiller import Prefiller, PreparedAnswer
+from .prefiller import Prefiller, PreparedAnswer, ranked_by_attention
 from .question import Answer, ErrorCode, Evidence
 from .request import Request
 from .request_queue import RequestQueue
@@ -46,8 +46,7 @@ class _ActiveAnswer:
 
 
 def _strongest(prepared: PreparedAnswer, count: int) -> tuple[Evidence, ...]:
-    pairs = zip(prepared.snapshot.entries, prepared.generation.attention, strict=False)
-    ranked = sorted(pairs, key=lambda pair: -pair[1])
+    ranked = ranked_by_attention(prepared.snapshot.entries, prepared.generation.attention)
     return tuple(Evidence(entry, share) for entry, share in ranked[:count])
 
 

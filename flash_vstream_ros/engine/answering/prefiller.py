@@ -20,9 +20,14 @@ from .question import Question
 from .throughput import PrefillThroughput
 
 
+def ranked_by_attention(entries: Sequence[MemoryEntry], attention: Sequence[float]) -> list[tuple[MemoryEntry, float]]:
+    """`entries` with their shares, by falling attention; ties to the first."""
+    return sorted(zip(entries, attention, strict=False), key=lambda pair: -pair[1])
+
+
 def strongest_first(entries: Sequence[MemoryEntry], attention: Sequence[float]) -> list[MemoryEntry]:
     """`entries` by falling attention; ties to the first."""
-    return [entries[place] for place in sorted(range(len(entries)), key=lambda place: -attention[place])]
+    return [entry for entry, _ in ranked_by_attention(entries, attention)]
 
 
 @dataclass(frozen=True, eq=False)
