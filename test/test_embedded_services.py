@@ -13,9 +13,11 @@ from conftest import wait_until
 
 from flash_vstream_ros.client import AskClient, NoService
 from flash_vstream_ros.ros import MultiThreadedExecutor, Node, QoSProfile, ReentrantCallbackGroup
+from flash_vstream_ros.ros.embedded import service as embedded_service
 from flash_vstream_ros.ros.embedded.cdr import SERVICE_HEADER, serialize
 from flash_vstream_ros.ros.embedded.cyclone import matched_reader
 from flash_vstream_ros.ros.embedded.graph import Endpoint
+from flash_vstream_ros.ros.embedded.service import Service
 from flash_vstream_ros.ros.interfaces import AskScene, MemoryEntry, interface
 from flash_vstream_ros.ros.service_peers import VENDORS, own_vendor, why_unanswerable
 
@@ -117,6 +119,33 @@ def test_a_question_that_is_no_utf8_is_answered(node, start):
     assert client.writer.write(bytearray(bytes(raw).replace(b"XY", b"\xff\xfe")))
     assert waiting.wait(20.0)
     assert waiting.result().answer == "you asked who ???"
+
+
+def test_replies_wait_for_a_client_that_discovery_finds_late(node, monkeypatch):
+    found = threading.Event()
+    known = Service._reply_reader_exists
+    monkeypatch.setattr(Service, "_reply_reader_exists", lambda *given: found.is_set() and known(*given))
+    service = node.create_service(Trigger, "early", lambda request, response: response)
+    client = node.create_client(Trigger, "early", callback_group=ReentrantCallbackGroup())
+    assert client.wait_for_service(20.0)
+    futures = [client.call_async(Trigger.Request()) for _ in range(3)]
+    assert not futures[0].wait(0.5)
+    found.set()
+    assert all(future.wait(20.0) for future in futures)
+    assert service.replies_lost == 0
+
+
+def test_a_client_that_is_never_found_costs_its_own_replies_only(node, monkeypatch):
+    monkeypatch.setattr(Service, "_reply_reader_exists", lambda *_: False)
+    monkeypatch.setattr(embedded_service, "MATCH_PATIENCE", 0.2)
+    service = node.create_service(Trigger, "early", lambda request, response: response)
+    client = node.create_client(Trigger, "early", callback_group=ReentrantCallbackGroup())
+    assert client.wait_for_service(20.0)
+    lost = [client.call_async(Trigger.Request()) for _ in range(2)]
+    assert wait_until(lambda: service.replies_lost == 2)
+    monkeypatch.undo()
+    assert client.call(Trigger.Request(), timeout_sec=20.0) is not None
+    assert not any(future.done() for future in lost)
 
 
 def test_waiting_for_a_service_that_does_not_exist_ends_in_time(node):

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cyclonedds.core import DDSStatus
@@ -21,12 +22,21 @@ if TYPE_CHECKING:
     from .node import Node
     from .wire import Reader, Writer
 
-MATCH_PATIENCE = 0.1
-"""Longest wait of a reply for the client's reader to be known [s]; rmw_cyclonedds does the same."""
+MATCH_PATIENCE = 5.0
+"""Longest wait of a reply for the client's reader to be known [s]; a busy machine discovers it late."""
+RETRY_PERIOD = 0.01
+MOST_UNSENT = 100
 MOST_WAITING = 1000
 MOST_WAITING_BYTES = 64 << 20
 LARGEST_REQUEST = 1 << 20
 """Requests that are larger, or wait for their callback beyond these, are dropped, counted and reported."""
+
+
+@dataclass(frozen=True)
+class _Reply:
+    raw: bytearray
+    client: int  # handle of the writer of the request
+    deadline: float
 
 
 class Service(Receiver):
@@ -49,6 +59,8 @@ class Service(Receiver):
         self.replies_lost = 0
         self._waiting: deque[Sample] = deque()
         self._waiting_bytes = 0
+        self._unsent: deque[_Reply] = deque()
+        self._retry_at = 0.0
         self._lock = threading.Lock()
 
     def on_data(self, reader: Reader) -> None:
@@ -72,7 +84,17 @@ class Service(Receiver):
             self._drop("their clients sent them faster than the network took them", lost)
         super().on_status(reader, status)
 
+    @property
+    def ready(self) -> bool:
+        return self.signalled or self.due_in == 0.0
+
+    @property
+    def due_in(self) -> float | None:
+        return max(0.0, self._retry_at - time.monotonic()) if self._unsent else None
+
     def take(self) -> Work | None:
+        if self.due_in == 0.0:
+            return self._retry
         self.signalled = False
         with self._lock:
             if not self._waiting:
@@ -93,32 +115,32 @@ class Service(Receiver):
                 f"expected {self.srv_type.Response.__name__}"
             )
         start = len(ENCAPSULATION)
-        self._reply(response, bytes(sample.raw[start : start + SERVICE_HEADER.size]), sample.publication_handle)
+        raw = serialize(response, bytes(sample.raw[start : start + SERVICE_HEADER.size]))
+        self._send(_Reply(raw, sample.publication_handle, time.monotonic() + MATCH_PATIENCE))
 
-    def _reply(self, response: Any, header: bytes, client: int) -> None:
-        """Send the reply to the request with this header from the writer with handle `client`."""
-        raw = serialize(response, header)
-        present = self._wait_for_client(client)
-        if present is None:
+    def _send(self, reply: _Reply) -> None:
+        """Send a reply, or keep it while discovery has not found its client's reader."""
+        request_writer = cyclone.matched_writer(self.reader.entity, reply.client)
+        if request_writer is None:
             self._node.get_logger().debug(f"{self.srv_name}: a client has gone before its reply")
-        elif not (present and self.writer.write(raw)):
+            return
+        client_id = request_writer.user_data.get("clientid")
+        reader_known = client_id is None or self._reply_reader_exists(client_id)
+        if not reader_known and time.monotonic() < reply.deadline and len(self._unsent) < MOST_UNSENT:
+            self._retry_at = time.monotonic() + RETRY_PERIOD
+            self._unsent.append(reply)
+        elif not (reader_known and self.writer.write(reply.raw)):
             self.replies_lost += 1
             text = f"{self.srv_name}: {self.replies_lost} replies lost, the last because its client does not take it"
             self._node.get_logger().warning(text, throttle_duration_sec=5.0)
 
-    def _wait_for_client(self, client: int) -> bool | None:
-        """True once the client's reply reader is matched, False if it is not in time, None if it has gone."""
-        deadline = time.monotonic() + MATCH_PATIENCE
-        while True:
-            request_writer = cyclone.matched_writer(self.reader.entity, client)
-            if request_writer is None:
-                return None
-            client_id = request_writer.user_data.get("clientid")
-            if client_id is None or self._reply_reader_exists(client_id):
-                return True
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.002)
+    def _retry(self) -> None:
+        for _ in range(len(self._unsent)):
+            try:
+                reply = self._unsent.popleft()
+            except IndexError:  # another thread retries too
+                return
+            self._send(reply)
 
     def _reply_reader_exists(self, client_id: str) -> bool:
         writer = self.writer.entity
