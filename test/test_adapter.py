@@ -70,7 +70,7 @@ def test_the_adapter_is_added_to_the_weights_of_its_base(adapter, base):
     assert {name for name, _ in adapted.named_parameters()} == {name for name, _ in plain.named_parameters()}
 
 
-def test_names_from_before_transformers_4_52_mean_the_same_weights(adapter):
+def test_weight_names_from_before_transformers_4_52_load_the_same_weights(adapter):
     expected = projection(load_model(str(adapter), device="cpu").network)
 
     def rename(weights):
@@ -100,7 +100,7 @@ def test_names_from_before_transformers_4_52_mean_the_same_weights(adapter):
         (lambda f: change_weights(f, lambda w: w.update(extra=torch.zeros(1))), ("unknown", "extra")),
     ],
 )
-def test_a_damaged_adapter_is_named_with_what_is_wrong(adapter, damage, words):
+def test_the_error_for_a_damaged_adapter_names_the_defect(adapter, damage, words):
     damage(adapter)
     with pytest.raises(ModelError) as error:
         load_model(str(adapter), device="cpu")
@@ -115,7 +115,7 @@ def test_an_adapter_is_not_merged_into_quantised_weights(adapter):
         load_model(str(adapter), device="cpu", quantization="4bit")
 
 
-def test_without_peft_the_error_says_how_to_get_it(base, tmp_path, monkeypatch):
+def test_without_peft_the_error_says_how_to_install_it(base, tmp_path, monkeypatch):
     (tmp_path / CONFIG).write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": str(base)}))
     actual = builtins.__import__
 

@@ -41,7 +41,7 @@ def naive(
 
 
 @given(st.integers(0, 9), st.integers(0, 9), times, times, grids, grids, st.integers(1, 8))
-def test_ids_and_delta_are_those_of_the_naive_loop(
+def test_ids_and_delta_equal_the_naive_loop(
     prefix: int,
     suffix: int,
     dam: list[float],
@@ -68,7 +68,7 @@ def test_times_are_rounded_half_to_even(time: float, id_: int) -> None:
     assert ids.tolist() == [[id_], [0], [0]]
 
 
-def test_sixty_square_slots_take_the_published_number_of_tokens_and_ids() -> None:
+def test_sixty_square_slots_use_the_published_tokens_and_ids() -> None:
     dam, csm = MergedGrid(16, 16), MergedGrid(8, 8)
     ids, delta = prompt_ids(15, 4, torch.arange(30.0), torch.arange(60.0), dam, csm, text_slots=60)
     assert ids.shape == (3, 15 + 11_520 + 4)
@@ -77,7 +77,7 @@ def test_sixty_square_slots_take_the_published_number_of_tokens_and_ids() -> Non
     assert delta == 60 - 60 * 64
 
 
-def test_without_visual_tokens_it_is_plain_text() -> None:
+def test_a_prompt_without_visual_tokens_has_text_positions() -> None:
     grid = MergedGrid(2, 2)
     ids, delta = prompt_ids(3, 2, torch.zeros(0), torch.zeros(0), grid, grid, text_slots=0)
     assert ids.tolist() == [[0, 1, 2, 3, 4]] * 3

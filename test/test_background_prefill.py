@@ -16,7 +16,7 @@ from flash_vstream_ros.models.qwen2_vl import Qwen2VL
 __all__ = ["model"]  # a fixture
 
 
-def test_an_answer_may_lag_as_far_as_is_allowed_and_says_how_far_it_does(model: Qwen2VL) -> None:
+def test_an_answer_lags_at_most_as_allowed_and_reports_its_lag(model: Qwen2VL) -> None:
     bench = Bench(model, replace(ON_DEMAND, max_lag_s=5.0))
     old, tokens = bench.asked()
     assert old is not None
@@ -34,7 +34,7 @@ def test_an_answer_may_lag_as_far_as_is_allowed_and_says_how_far_it_does(model: 
 
 
 @pytest.mark.parametrize(("tail", "recent"), [(1, 1), (2, 2), (8, 3)])
-def test_the_newest_slots_follow_a_cache_that_lags(model: Qwen2VL, tail: int, recent: int) -> None:
+def test_the_newest_slots_are_appended_to_a_lagging_cache(model: Qwen2VL, tail: int, recent: int) -> None:
     limits = replace(ON_DEMAND, max_lag_s=10.0, tail_slots=tail)
     bench = Bench(model, limits, recent_slots=recent)
     old, _ = bench.asked()
@@ -75,7 +75,7 @@ def test_a_memory_that_changes_faster_than_prefill_is_not_prefilled_until_it_sto
     assert bench.prefiller.status.until_ns == bench.memory.last_ns
 
 
-def test_background_chunks_take_about_as_long_as_allowed(model: Qwen2VL) -> None:
+def test_background_chunks_take_about_the_configured_duration(model: Qwen2VL) -> None:
     bench = Bench(model, replace(EAGER, chunk_s=0.1))
     sizes: list[int] = []
     read = bench.prefix.prefill
@@ -93,7 +93,7 @@ def test_background_chunks_take_about_as_long_as_allowed(model: Qwen2VL) -> None
     assert sum(sizes) == bench.prefiller.status.tokens
 
 
-def test_a_cache_that_may_lag_is_filled_to_the_end_and_not_at_every_slot(model: Qwen2VL) -> None:
+def test_a_cache_that_may_lag_is_refilled_only_once_it_lags_half_of_the_limit(model: Qwen2VL) -> None:
     bench = Bench(model, replace(EAGER, max_chunk_tokens=50, max_lag_s=20.0))
     bench.prefiller.background_prefill(), bench.prefiller.background_prefill()
     bench.see(1)
@@ -113,7 +113,7 @@ def test_a_cache_that_may_lag_is_filled_to_the_end_and_not_at_every_slot(model: 
     share=st.sampled_from([0.01, 0.2, 0.5, 1.0]),
     units=st.lists(st.tuples(st.floats(0.001, 3.0), st.floats(0.0, 20.0)), min_size=1, max_size=60),
 )
-def test_background_prefill_takes_no_more_than_its_share(share: float, units: list[tuple[float, float]]) -> None:
+def test_background_prefill_stays_within_its_budget(share: float, units: list[tuple[float, float]]) -> None:
     now = 0.0
     allowance = BackgroundBudget(lambda: now)
     worked, longest = 0.0, 0.0

@@ -57,14 +57,16 @@ def test_a_compressed_bag_is_read(tmp_path: Path, storage: str, mode: rosbag2.Co
     assert [frame.stamp_ns for frame in open_source(str(bag))] == STAMPS
 
 
-def test_a_file_that_decompresses_to_very_much_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_decompresses_beyond_the_limit_is_refused(tmp_path: Path) -> None:
     bag = write_bag(tmp_path / "bag", "sqlite3", {"/cam": IMAGE}, compressed=rosbag2.CompressionMode.FILE)
     zstd_bomb(storage_file(bag))
     with pytest.raises(SourceError, match=r"db3\.zstd decompresses to more than .*zstd -d"):
         open_source(str(bag))
 
 
-def test_a_full_temporary_folder_bounds_a_compressed_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compressed_file_larger_than_the_free_temporary_space_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bag = write_bag(tmp_path / "bag", "sqlite3", {"/cam": IMAGE}, compressed=rosbag2.CompressionMode.FILE)
     usage = decompression.shutil.disk_usage("/")._replace(free=8192)
     monkeypatch.setattr(decompression.shutil, "disk_usage", lambda _: usage)
@@ -72,7 +74,7 @@ def test_a_full_temporary_folder_bounds_a_compressed_file(tmp_path: Path, monkey
         open_source(str(bag))
 
 
-def test_a_message_that_decompresses_to_very_much_is_refused_in_bounded_memory(tmp_path: Path) -> None:
+def test_a_message_that_decompresses_beyond_the_limit_is_refused_in_bounded_memory(tmp_path: Path) -> None:
     bag = write_bag(tmp_path / "bag", "sqlite3", {"/cam": IMAGE}, compressed=rosbag2.CompressionMode.MESSAGE)
     zstd_bomb(tmp_path / "bomb")
     with sqlite3.connect(storage_file(bag)) as database:
@@ -94,9 +96,7 @@ def test_the_chunks_of_a_ros_1_bag_are_bounded(name: str, compress: Callable[[by
 
 
 @pytest.mark.parametrize(("name", "compress"), [("zstd", ZSTD.compress), ("lz4", lz4.frame.compress)])
-def test_a_chunk_of_an_mcap_may_not_exceed_the_size_that_it_states(
-    name: str, compress: Callable[[bytes], bytes]
-) -> None:
+def test_an_mcap_chunk_larger_than_its_stated_size_is_refused(name: str, compress: Callable[[bytes], bytes]) -> None:
     decompress = storage_mcap.DECOMPRESSORS[name]
     assert decompress(compress(bytes(5000)), 5000) == bytes(5000)
     with pytest.raises(TooLarge):
@@ -110,7 +110,7 @@ def test_compressed_data_that_ends_early_is_an_error(cut: int) -> None:
         bounded(ZSTD.ZstdDecompressor(), data[:-cut])
 
 
-def test_a_bounded_file_gives_all_that_it_may(tmp_path: Path) -> None:
+def test_a_bounded_file_is_readable_up_to_its_limit(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(3000))
     with BoundedFile(path.open("rb"), 3000, "file") as file:

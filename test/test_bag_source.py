@@ -84,7 +84,7 @@ def test_a_bag_keeps_its_header_stamps(tmp_path: Path, storage: str, type_name: 
         assert (source.frames, source.frame_id, source.own_stamps) == (4, "bag_cam", True)
 
 
-def test_a_compressed_storage_file_is_read_beside_its_metadata(tmp_path: Path) -> None:
+def test_a_compressed_storage_file_next_to_its_metadata_is_read(tmp_path: Path) -> None:
     bag = write_bag(tmp_path / "bag", "sqlite3", {"/cam": IMAGE}, compressed=rosbag2.CompressionMode.FILE)
     assert storage_file(bag).suffix == ".zstd"
     assert len(list(open_source(str(storage_file(bag))))) == 4
@@ -96,13 +96,13 @@ def test_a_compressed_storage_file_is_read_beside_its_metadata(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("name", "words"), [("a.bag.active", "rosbag reindex"), ("a.zip", "unpack"), ("a.mp4.gz", "unpack")]
 )
-def test_a_recording_that_cannot_be_read_is_named(tmp_path: Path, name: str, words: str) -> None:
+def test_the_error_for_an_unreadable_recording_names_it(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / name).write_bytes(b"#ROSBAG V2.0\n")
     with pytest.raises(SourceError, match=words):
         open_source(str(tmp_path / name))
 
 
-def test_colours_that_a_format_exchanges_are_reported(tmp_path: Path) -> None:
+def test_exchanged_red_and_blue_are_corrected_and_logged_once(tmp_path: Path) -> None:
     bag = write_bag(tmp_path / "bag", "mcap", {"/cam": COMPRESSED}, format="rgb8; png compressed rgb8")
     logged: list[str] = []
     frames = list(open_source(str(bag), log=logged.append))
@@ -110,7 +110,7 @@ def test_colours_that_a_format_exchanges_are_reported(tmp_path: Path) -> None:
     assert len(logged) == 1
 
 
-def test_a_bag_with_several_cameras_asks_for_one(tmp_path: Path) -> None:
+def test_a_bag_with_several_cameras_needs_a_topic(tmp_path: Path) -> None:
     bag = write_bag(tmp_path / "bag", "mcap", {"/left": IMAGE, "/right": IMAGE})
     with pytest.raises(SourceError, match=r"--bag-topic: /left, /right"):
         open_source(str(bag))
@@ -119,7 +119,7 @@ def test_a_bag_with_several_cameras_asks_for_one(tmp_path: Path) -> None:
     assert len(list(open_source(str(bag), bag_topic="right"))) == 4
 
 
-def test_a_bag_without_images_names_its_topics(tmp_path: Path) -> None:
+def test_the_error_for_a_bag_without_images_lists_its_topics(tmp_path: Path) -> None:
     bag = write_bag(tmp_path / "bag", "sqlite3", {"/talk": TEXT})
     with pytest.raises(SourceError, match="/talk"):
         open_source(str(bag))
@@ -150,7 +150,7 @@ def huge_record(path: Path) -> None:
         ("sqlite3", Path.unlink, "cannot be read as a bag"),
     ],
 )
-def test_a_damaged_storage_file_is_a_sentence(
+def test_a_damaged_storage_file_is_an_error(
     tmp_path: Path, storage: str, damage: Callable[[Path], object], words: str
 ) -> None:
     bag = write_bag(tmp_path / "bag", storage, {"/cam": IMAGE})
@@ -173,7 +173,7 @@ def test_a_damaged_storage_file_is_a_sentence(
         "[" * 5000,
     ],
 )
-def test_damaged_metadata_is_a_sentence(tmp_path: Path, text: str) -> None:
+def test_damaged_metadata_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "metadata.yaml").write_text(text)
     with pytest.raises(SourceError, match="cannot be read as a bag") as caught:
         open_source(str(tmp_path))
@@ -211,7 +211,7 @@ def test_a_damaged_message_is_skipped_and_counted(tmp_path: Path, damage: Callab
     assert source.frame_id == "bag_cam"
 
 
-def test_a_bag_of_damaged_messages_only_is_a_sentence(tmp_path: Path) -> None:
+def test_a_bag_of_damaged_messages_only_is_an_error(tmp_path: Path) -> None:
     bag = write_bag(tmp_path / "bag", "mcap", {"/cam": IMAGE}, damage=lambda _, data: data[:30])
     with pytest.raises(SourceError, match="no image on /cam"):
         list(open_source(str(bag)))

@@ -27,19 +27,19 @@ def arrived(*numbers: int, late_s: float = 0.0) -> list[Arrival]:
     return [Arrival(number, 100.0 + number / HERTZ + late_s, 0.0) for number in numbers]
 
 
-def test_images_that_all_came_balance() -> None:
+def test_counts_balance_when_every_image_arrives() -> None:
     own = account(sent(5), arrived(0, 1, 2, 3, 4), counts(5, superseded=2), HERTZ)
     assert (own.received, own.queue_overran, own.lost_on_the_wire, own.dropped) == (5, 0, 0, {"superseded": 2})
     assert own.balanced
 
 
-def test_images_missing_while_the_node_was_on_time_were_lost_on_the_wire() -> None:
+def test_images_missing_before_a_punctual_callback_are_counted_as_lost_on_the_wire() -> None:
     own = account(sent(9), arrived(1, 2, 5, 6), counts(4), HERTZ)
     assert (own.queue_overran, own.lost_on_the_wire) == (0, 5)
     assert own.balanced
 
 
-def test_images_missing_before_one_that_waited_in_a_full_queue_were_overwritten_there() -> None:
+def test_images_missing_before_a_late_callback_are_counted_as_overwritten_in_the_queue() -> None:
     own = account(sent(12), arrived(0, 1) + arrived(7, 8, 9, 10, 11, late_s=0.5), counts(7), HERTZ)
     assert (own.queue_overran, own.lost_on_the_wire) == (5, 0)
     assert own.balanced
@@ -50,11 +50,13 @@ def test_images_missing_before_one_that_waited_in_a_full_queue_were_overwritten_
     [(3, (0, 1, 1, 2), 4), (3, (0, 1, 2), 2)],
     ids=["one came twice", "one is in no count"],
 )
-def test_images_that_are_nowhere_or_twice_do_not_balance(frames: int, numbers: tuple[int, ...], received: int) -> None:
+def test_counts_do_not_balance_when_an_image_is_uncounted_or_counted_twice(
+    frames: int, numbers: tuple[int, ...], received: int
+) -> None:
     assert not account(sent(frames), arrived(*numbers), counts(received), HERTZ).balanced
 
 
-def test_a_camera_that_sent_nothing_that_came_lost_everything_on_the_wire() -> None:
+def test_when_nothing_arrives_all_images_are_counted_as_lost_on_the_wire() -> None:
     assert account(sent(3), [], counts(0), HERTZ).lost_on_the_wire == 3
 
 

@@ -14,7 +14,7 @@ from flash_vstream_ros.memory import FlashMemoryConfig
 pytestmark = pytest.mark.slow  # runs benchmarks
 
 
-def test_a_token_its_floor_the_gains_and_first_questions(
+def test_the_table_has_times_floors_gains_and_first_questions(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(

@@ -19,13 +19,13 @@ def asked(kind: str, text: str, age_s: float | None = 5.0) -> Question:
     return Question(kind, text, "", age_s, False)
 
 
-def test_only_questions_about_a_thing_that_was_seen_are_ranked() -> None:
+def test_only_questions_about_a_seen_thing_are_ranked() -> None:
     assert thing_of(asked("where", "Where is the red ball?")) == "red ball"
     assert thing_of(asked("where", "Where is the red ball?", None)) == ""
     assert thing_of(asked("room_now", "Where are you?")) == ""
 
 
-def test_the_rank_is_that_of_the_first_entry_that_shows_it() -> None:
+def test_the_rank_counts_entries_up_to_the_first_that_shows_the_thing() -> None:
     assert first_rank([0.1, 0.5, 0.3], [False, False, True]) == 1
     assert first_rank([0.1, 0.5, 0.3], [False, False, False]) is None
     scores = evidence_scores([Ranked(0, 0.25), Ranked(2, 0.25), Ranked(7, 0.5), Ranked(None, 0.0)])
@@ -33,7 +33,7 @@ def test_the_rank_is_that_of_the_first_entry_that_shows_it() -> None:
     assert evidence_scores([])["precision_at_1"] is None
 
 
-def test_the_household_models_first_evidence_shows_the_thing_asked_about() -> None:
+def test_the_first_evidence_of_the_household_model_shows_the_thing_asked_about() -> None:
     model, world, memory = load_model(HOUSEHOLD, device="cpu", **LOADING), World(500_000, 3.0), FlashMemory(MEMORY)
     now = 170.0
     for slot in encoded_slots(model, world, range(slots_by(now)), model.grid(*world.frame(0.0).shape[:2])):

@@ -32,11 +32,11 @@ def result():
     return fits.run()
 
 
-def test_the_published_sizes_give_the_published_numbers_of_parameters(result):
+def test_published_sizes_give_the_published_parameter_counts(result):
     assert {name: found["parameters"] for name, found in result["models"].items()} == PARAMETERS
 
 
-def test_the_tables_of_the_documentation_are_the_computed_ones(result):
+def test_the_documented_tables_equal_the_computed_ones(result):
     text = DOCUMENT.read_text(encoding="utf-8")
     for table in fits.table(result).split("\n\n"):
         assert table in text, f"paste the output of `flash-vstream-ros bench fits` into {DOCUMENT}"
@@ -48,7 +48,7 @@ def test_the_models_page_lists_every_model_of_the_table():
         assert f"`{published.name}`" in text
 
 
-def test_the_memory_is_as_large_as_the_tensors_that_the_real_one_allocates():
+def test_the_computed_memory_size_equals_the_allocated_tensors():
     sizes, grid, config = fits.Sizes(24, 32, 0, 0), fits.Grid(8, 12), FlashMemoryConfig(csm_slots=6, dam_slots=3)
     need = fits._Need(fits.Weights(0, 0), sizes, grid, config)
     memory = FlashMemory(config)
@@ -59,7 +59,7 @@ def test_the_memory_is_as_large_as_the_tensors_that_the_real_one_allocates():
     assert need.tokens == memory.tokens
 
 
-def test_fewer_bits_and_more_room_never_fit_less(result):
+def test_fewer_bits_or_more_device_memory_never_fit_less(result):
     order = ["no", "memory.tokens", "4bit", "8bit", "bf16"]
 
     def rank(cell: str) -> int:
@@ -72,7 +72,7 @@ def test_fewer_bits_and_more_room_never_fit_less(result):
         assert ranks == sorted(ranks)
 
 
-def test_a_cell_that_gives_up_memory_names_a_budget_that_fits():
+def test_a_cell_with_a_smaller_memory_names_the_largest_budget_that_fits():
     weights, sizes, grid = fits.Weights(6_000_000_000, 10**9), fits.Sizes(1280, 3584, 57344, 120_000), fits.Grid(24, 36)
     cell = fits._fitting(8, weights, sizes, grid)
     budget = int(re.search(r"(\d+)$", cell)[1])

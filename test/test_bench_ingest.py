@@ -14,7 +14,7 @@ from flash_vstream_ros.cli import main
 from flash_vstream_ros.memory import FlashMemoryConfig
 
 
-def test_all_figures_of_a_run(
+def test_a_run_reports_every_figure(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = FlashMemoryConfig(csm_slots=5, dam_slots=3), {"max_pixels": 112 * 112}
@@ -35,7 +35,7 @@ def test_all_figures_of_a_run(
     assert 0 <= asked["slow_share"] <= 1
 
 
-def test_a_question_is_compared_with_the_same_one_in_the_same_state() -> None:
+def test_both_runs_ask_the_same_question_in_the_same_state() -> None:
     alone = [
         Timed("where", 1.0, True),
         Timed("where", 3.0, True),

@@ -12,7 +12,7 @@ from flash_vstream_ros.cli import main
 from flash_vstream_ros.memory import FlashMemoryConfig
 
 
-def test_uncached_and_cached_are_asked_in_turn_and_answer_the_same(
+def test_cached_and_uncached_questions_alternate_and_have_equal_answers(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(cached, "LENGTHS_S", {"10 min": 40.0, "10 h": 80.0})

@@ -12,7 +12,7 @@ from flash_vstream_ros.bench.distortion import hierarchical_distortion, rounds_o
 from flash_vstream_ros.bench.rare_events import add_events, nearest
 
 
-def test_events_last_two_slots_at_rest_and_are_apart() -> None:
+def test_events_last_two_static_slots_and_do_not_overlap() -> None:
     slots = rounds_of_a_robot(1500, 3, patches=4, dim=16)
     before = slots.clone()
     events = add_events(slots, 4, seed=3)
@@ -25,13 +25,13 @@ def test_events_last_two_slots_at_rest_and_are_apart() -> None:
         torch.testing.assert_close(slots[event.first] - before[event.first], event.offset)
 
 
-def test_the_nearest_entry_is_that_of_the_smallest_distance() -> None:
+def test_the_nearest_entry_has_the_smallest_distance() -> None:
     rows, entries = torch.tensor([[0.0, 0.0], [3.0, 4.0]]), torch.tensor([[0.0, 0.0], [0.0, 4.0]])
     assert nearest(rows, entries).tolist() == pytest.approx([0.0, 9.0])
     assert nearest(rows, entries[:0]).tolist() == [float("inf")] * 2
 
 
-def test_a_memory_with_a_cluster_for_each_slot_has_no_distortion() -> None:
+def test_one_cluster_per_slot_has_zero_distortion() -> None:
     slots = rounds_of_a_robot(20, 0, patches=4, dim=8)
     assert hierarchical_distortion(slots, 20, 4) == pytest.approx(0.0, abs=1e-2)
     mean = float((slots - slots.mean(0)).square().sum())

@@ -38,7 +38,7 @@ def test_known_messages_of_rclpy_and_python_are_noise(line: str) -> None:
     assert not Ending("Ctrl-C", 0, 0.5, (line,)).clean
 
 
-def test_a_status_a_signal_and_a_slow_end_are_not_clean() -> None:
+def test_an_exit_status_a_signal_or_a_slow_end_is_not_clean() -> None:
     assert Ending("Ctrl-C", 0, 0.5, ()).clean
     assert not any(
         ending.clean for ending in (Ending("", 1, 0.5, ()), Ending("", None, 20.0, ()), Ending("", 0, 3, ()))
@@ -82,7 +82,7 @@ def test_a_shells_background_process_is_not_interrupted_while_it_imports() -> No
     ],
     ids=["swallowed", "a cleanup that waits for ever"],
 )
-def test_an_interrupted_program_ends_in_time_whatever_becomes_of_the_interrupt(code: str) -> None:
+def test_an_interrupted_program_ends_in_time_even_if_the_interrupt_is_swallowed(code: str) -> None:
     start = "import threading, time; from flash_vstream_ros import process; process.CLEANUP_LIMIT_S = 0.3\n"
     start += "process.raise_on_interrupt()\ntry:\n    print('ready', flush=True)\n    time.sleep(60)\n"
     with subprocess.Popen(

@@ -72,7 +72,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]
     return json.loads((folder / "speed.json").read_text(encoding="utf-8")), folder / "speed.png"
 
 
-def test_a_run_gives_every_figure(ran: tuple[dict[str, Any], Path]) -> None:
+def test_a_run_reports_every_figure(ran: tuple[dict[str, Any], Path]) -> None:
     result, chart = ran
     assert set(result["ratios"]) >= HEADLINE
     found = list(numbers(result))
@@ -82,7 +82,7 @@ def test_a_run_gives_every_figure(ran: tuple[dict[str, Any], Path]) -> None:
     assert chart.read_bytes().startswith(b"\x89PNG")
 
 
-def test_figures_of_a_run_fit_together(ran: tuple[dict[str, Any], Path]) -> None:
+def test_figures_of_a_run_are_consistent(ran: tuple[dict[str, Any], Path]) -> None:
     result, _ = ran
     assert [each["slots"] for each in result["lengths"].values()] == [3, 10, 20, 40]
     assert result["released_slots"] == 20
@@ -102,14 +102,14 @@ def test_figures_of_a_run_fit_together(ran: tuple[dict[str, Any], Path]) -> None
         assert each["held"] == (value <= bound if each["at_most"] else value >= bound)
 
 
-def test_criteria_of_a_gpu_are_judged_there_alone() -> None:
+def test_gpu_criteria_are_checked_on_a_gpu_only() -> None:
     figures = {"frames_per_s": 299.0, "cached_over_uncached": 0.1, "update_speedup_over_released": 9.9}
     found = {each["figure"]: each["held"] for each in judged(figures, large=False)}
     assert found == {"cached_over_uncached": True, "update_speedup_over_released": False}
     assert {each["figure"]: each["held"] for each in judged(figures, large=True)}["frames_per_s"] is False
 
 
-def test_floors_are_positive_and_the_slower_of_the_two_counts() -> None:
+def test_a_floor_is_positive_and_the_larger_of_compute_and_bandwidth() -> None:
     assert copy_bandwidth(CPU) > 0
     assert matmul_rate(CPU, torch.float32) > 0
     best = Floors(copy_bytes_per_s=10.0, matmul_flops_per_s=100.0)
@@ -119,14 +119,14 @@ def test_floors_are_positive_and_the_slower_of_the_two_counts() -> None:
 
 
 @pytest.mark.parametrize(("shape", "prefill_tflop", "cache_mb"), [("qwen2-vl-7b", 177, 661), ("qwen2-vl-2b", 42, 330)])
-def test_costs_are_those_of_the_published_models(shape: str, prefill_tflop: float, cache_mb: float) -> None:
+def test_computed_costs_equal_those_of_the_published_models(shape: str, prefill_tflop: float, cache_mb: float) -> None:
     config = shapes.shape_config(shape)
     assert costs.prefill_flops(config.text_config, 11_520) == pytest.approx(prefill_tflop * 1e12, rel=0.01)
     assert costs.cache_bytes(config.text_config, 11_520, 2) == pytest.approx(cache_mb * 1e6, rel=0.01)
     assert costs.slot_flops(config.vision_config, Grid(32, 32)) == pytest.approx(1.83e12, rel=0.01)
 
 
-def test_weights_by_arithmetic_are_the_matrices_of_the_network() -> None:
+def test_the_computed_weight_bytes_equal_those_of_the_network() -> None:
     network = shapes.shape_on_meta("tiny")
     text, vision = network.config.text_config, network.config.vision_config
 
@@ -140,7 +140,7 @@ def test_weights_by_arithmetic_are_the_matrices_of_the_network() -> None:
     assert costs.merger_weights(vision) == matrices(tower.merger)
 
 
-def test_what_crosses_is_counted_by_hand() -> None:
+def test_transfers_between_devices_are_counted() -> None:
     with TransferCounter(CPU) as transfers:
         there = transfers.put(torch.ones(4, 8))  # 128 bytes, already there
         assert there.device != CPU
@@ -182,7 +182,7 @@ def test_an_update_reads_one_row_of_distances() -> None:
     assert least <= counted <= most
 
 
-def test_counting_changes_nothing() -> None:
+def test_counting_transfers_does_not_change_results() -> None:
     plain, counted = FlashMemory(SMALL), FlashMemory(SMALL)
     with TransferCounter(CPU) as transfers:
         for slot in stream_of(20):
@@ -222,7 +222,7 @@ def test_the_released_procedure_clusters_by_the_released_rule() -> None:
     assert stream.chosen.tolist() == list(wanted)
 
 
-def test_the_released_procedure_filled_at_once_is_that_of_single_steps() -> None:
+def test_filling_the_released_procedure_at_once_equals_single_steps() -> None:
     single, filled, maps = released(6, 3), released(6, 3), maps_of(21)
     for each in maps:
         single.insert(each)
@@ -245,7 +245,7 @@ def test_the_bank_of_the_released_procedure_grows_by_every_slot() -> None:
     assert stream.bytes_after(41) - stream.bytes == sum(each.nbytes for each in maps[0])
 
 
-def test_the_released_procedure_moves_its_bank_there_and_back() -> None:
+def test_the_released_procedure_copies_its_bank_to_the_device_and_back() -> None:
     stream, maps = released(6, 3), maps_of(21)
     for each in maps[:20]:
         stream.insert(each)
@@ -257,7 +257,7 @@ def test_the_released_procedure_moves_its_bank_there_and_back() -> None:
 
 
 @pytest.mark.skipif(not GOLDEN.is_dir(), reason="recorded data is not here")
-def test_the_step_after_the_last_free_place_is_the_recorded_one() -> None:
+def test_the_first_clustering_of_a_full_memory_equals_the_recorded_one() -> None:
     """One slot more than there are clusters: streaming and the recorded clip cluster the same rows."""
     from safetensors.torch import load_file
 
@@ -288,7 +288,7 @@ def test_the_step_after_the_last_free_place_is_the_recorded_one() -> None:
     )
 
 
-def test_maps_of_the_tower_are_those_that_the_model_encodes() -> None:
+def test_feature_maps_of_the_tower_equal_those_of_the_model() -> None:
     model = load_model("tiny-random", device="cpu", max_pixels=112 * 112)
     frames = [image[:112, :112].copy() for image in cached.patrol_images(2.0)[:2]]
     grid = Grid(8, 8)
@@ -300,12 +300,12 @@ def test_maps_of_the_tower_are_those_that_the_model_encodes() -> None:
     torch.testing.assert_close(merged, detail, atol=1e-4, rtol=1e-4)
 
 
-def test_up_to_the_size_of_dam_all_slots_are_taken() -> None:
+def test_all_slots_are_retrieved_while_they_fit_the_dam() -> None:
     low = torch.randn(3, 4, 2)
     assert nearest_slots(low, low, torch.ones(3), 3).tolist() == [0, 1, 2]
 
 
-def test_a_network_of_random_weights_has_the_shape_and_the_numbers_of_its_configuration() -> None:
+def test_a_random_network_has_the_shape_of_its_configuration() -> None:
     config = shapes.shape_config("tiny")
     network = shapes.random_network(config, CPU, torch.bfloat16, "sdpa")
     reference = shapes.shape_on_meta("tiny")
@@ -336,7 +336,7 @@ def test_a_published_shape_encodes_and_answers(monkeypatch: pytest.MonkeyPatch) 
     )
 
 
-def test_a_stopwatch_gives_a_method_back() -> None:
+def test_a_stopwatch_restores_the_method_it_times() -> None:
     original = Floors.seconds
     watch, best = Stopwatch(CPU), Floors(1.0, 1.0)
     with watch.on(Floors, "seconds", "asked"):
@@ -369,7 +369,7 @@ def test_too_little_memory_is_reported_before_anything_is_allocated(
     assert "3.0 GB free" in said
 
 
-def test_what_is_needed_is_weights_memories_and_the_bank_twice() -> None:
+def test_the_needed_memory_is_weights_memories_and_two_banks() -> None:
     with_bank, without = (
         shapes.need("qwen2-vl-7b", torch.bfloat16, Grid(32, 32), FlashMemoryConfig(), slots, memories=4)
         for slots in (1800, 0)

@@ -49,7 +49,7 @@ def test_the_memory_may_change_between_the_chunks_of_a_long_prompt(model: Qwen2V
     assert said == bench.asked_uncached(text)[1]
 
 
-def test_chunks_of_a_question_take_about_as_long_as_frames_may_wait(model: Qwen2VL) -> None:
+def test_a_question_chunk_takes_about_as_long_as_a_frame_may_wait(model: Qwen2VL) -> None:
     bench = Bench(model, ON_DEMAND)
     bench.prefiller.chunk_s = 0.1
     reading = bench.prefiller.start(Question("Who? " * 400), 4)
@@ -130,7 +130,7 @@ def test_the_cache_is_freed_when_frames_or_answers_need_memory(model: Qwen2VL) -
         assert ask(engine).cached_tokens == 0
 
 
-def test_an_answer_that_does_not_fit_beside_the_cache_is_uncached(model: Qwen2VL) -> None:
+def test_an_answer_that_does_not_fit_after_the_cached_prompt_is_uncached(model: Qwen2VL) -> None:
     prefix = Counted(model.prefix_cache())
 
     class Short(Failing):
@@ -152,7 +152,7 @@ def test_an_answer_that_does_not_fit_beside_the_cache_is_uncached(model: Qwen2VL
         wait_until(lambda: engine.status().prefix_cache.bytes == 0)
 
 
-def test_a_memory_too_large_for_the_cache_is_not_cached_and_reported(model: Qwen2VL) -> None:
+def test_a_memory_too_large_for_the_cache_stays_uncached_and_is_reported(model: Qwen2VL) -> None:
     bench = Bench(model, replace(EAGER, max_mib=1), slots=120, csm_slots=120, dam_slots=120)
     bench.warm_up()
     assert bench.prefiller.status == PrefixCacheStatus()
@@ -167,7 +167,7 @@ def test_a_memory_too_large_for_the_cache_is_not_cached_and_reported(model: Qwen
     assert bench.prefiller.status == PrefixCacheStatus()
 
 
-def test_a_stable_order_can_be_chosen_at_any_time_and_the_evidence_follows_it(model: Qwen2VL) -> None:
+def test_the_stable_order_can_be_switched_at_any_time_and_evidence_follows_it(model: Qwen2VL) -> None:
     bench = Bench(model, EAGER)
     bench.warm_up()
     bench.prefiller.config = replace(EAGER, stable_order=True)
@@ -206,7 +206,7 @@ STEPS = st.lists(
 
 @settings(max_examples=25, deadline=None)
 @given(steps=STEPS)
-def test_whatever_happens_between_answers_are_those_of_a_plain_prefiller(
+def test_any_sequence_of_events_gives_the_answers_of_the_uncached_prefiller(
     model: Qwen2VL, steps: list[tuple[str, int]]
 ) -> None:
     bench = Bench(model, replace(EAGER, max_chunk_tokens=60), slots=3, horizon_slots=6)

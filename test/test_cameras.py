@@ -129,7 +129,7 @@ def show_until_seen(robot: Robot, publisher: Any, make: Callable[[int], Any], st
     wait_for(seen)
 
 
-def test_one_camera_listens_to_image_and_several_to_their_own() -> None:
+def test_one_camera_subscribes_to_image_and_several_to_camera_name_image() -> None:
     assert camera_topics(["front"]) == {"front": "image"}
     assert camera_topics(["front", "rear"]) == {"front": "front/image", "rear": "rear/image"}
 
@@ -163,9 +163,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("transport", BAD)
-def test_bad_images_are_refused_with_their_reasons_and_good_ones_taken(
-    robots: Callable[..., Robot], transport: str
-) -> None:
+def test_bad_images_are_dropped_by_reason_and_good_ones_taken(robots: Callable[..., Robot], transport: str) -> None:
     robot = robots()
     camera = robot.camera(transport=transport)
     kind, make = (Image, image) if transport == "raw" else (CompressedImage, compressed)
@@ -178,7 +176,7 @@ def test_bad_images_are_refused_with_their_reasons_and_good_ones_taken(
     assert all(len(sentence) > 20 for _, _, sentence in robot.rejected)
 
 
-def test_the_qos_follows_the_publishers_without_losing_or_doubling_an_image(
+def test_a_change_of_qos_loses_and_duplicates_no_image(
     robots: Callable[..., Robot],
 ) -> None:
     robot = robots()
@@ -237,7 +235,7 @@ def test_an_incompatible_publisher_is_named_with_its_topic_and_policy(
     assert "camera 'front'" in said[0]
 
 
-def test_another_type_and_another_transport_are_named_as_such(robots: Callable[..., Robot]) -> None:
+def test_a_publisher_of_another_type_or_transport_is_reported(robots: Callable[..., Robot]) -> None:
     robot = robots()
     camera = robot.camera()
     driver = robot.another("driver")
@@ -250,7 +248,7 @@ def test_another_type_and_another_transport_are_named_as_such(robots: Callable[.
     robot.camera(transport="compressed").close()
 
 
-def test_a_topic_that_already_ends_in_compressed_names_the_publisher_and_the_remapping(
+def test_the_advice_for_a_topic_ending_in_compressed_names_the_publisher_and_the_remapping(
     robots: Callable[..., Robot],
 ) -> None:
     robot = robots("-r", "image:=cam/image_raw/compressed")
@@ -294,7 +292,7 @@ def test_the_documented_form_of_an_override_is_read_from_a_parameter_file(
     assert depths == {9}
 
 
-def test_overrides_that_no_camera_takes_are_found(robots: Callable[..., Robot]) -> None:
+def test_overrides_that_match_no_camera_are_reported(robots: Callable[..., Robot]) -> None:
     overrides = (override("depth", 3), override("depth", 3, "/imgae"), override("deadline", 3))
     robot = robots(overrides=overrides)
     robot.camera()
@@ -304,7 +302,7 @@ def test_overrides_that_no_camera_takes_are_found(robots: Callable[..., Robot]) 
     ]
 
 
-def test_an_override_that_makes_no_sense_is_named_and_the_rest_is_used(
+def test_a_malformed_override_is_reported_and_the_others_are_used(
     robots: Callable[..., Robot], capfd: pytest.CaptureFixture[str]
 ) -> None:
     robot = robots(overrides=(override("reliability", "perhaps"), override("depth", "many")))
@@ -344,7 +342,7 @@ def test_the_publishers_are_watched_while_simulated_time_stands_still(robots: Ca
     wait_for(lambda: camera.reliable)
 
 
-def test_a_defect_in_taking_an_image_costs_that_image(
+def test_an_exception_while_an_image_is_taken_drops_only_that_image(
     robots: Callable[..., Robot], capfd: pytest.CaptureFixture[str]
 ) -> None:
     robot = robots()

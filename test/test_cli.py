@@ -106,7 +106,7 @@ def test_ctrl_c_during_imports_and_work_prints_no_traceback(after_s: float) -> N
     assert process.returncode == 130
 
 
-def test_a_background_command_ignores_ctrl_c_as_its_shell_wants() -> None:
+def test_a_background_command_ignores_ctrl_c() -> None:
     process = subprocess.Popen(
         command("ask", "?", "--wait", "3"),
         stdout=subprocess.PIPE,
@@ -161,7 +161,7 @@ def test_a_closed_pipe_is_silent() -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
-def test_a_full_disk_behind_the_standard_output_is_a_sentence() -> None:
+def test_a_full_disk_under_standard_output_is_one_error_sentence() -> None:
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             command("bench", "fits"), stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False
@@ -181,7 +181,7 @@ def test_a_full_disk_behind_the_standard_output_is_a_sentence() -> None:
         ("train-demo", "BAD"),
     ],
 )
-def test_an_output_that_cannot_be_written_is_refused_before_the_work(
+def test_an_unwritable_output_is_refused_before_the_work(
     arguments: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()
@@ -192,7 +192,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_work(
     assert "Not a directory" in capsys.readouterr().err
 
 
-def test_an_output_is_tried_without_being_changed(tmp_path: Path) -> None:
+def test_checking_an_output_file_does_not_change_it(tmp_path: Path) -> None:
     kept = tmp_path / "kept.json"
     kept.write_text("before")
     assert output_file(str(kept)) == kept
@@ -244,7 +244,7 @@ NEWEST_S = datetime(2026, 11, 29, 12, 0).timestamp()
         ("-2d", NEWEST_S - 172800),
     ],
 )
-def test_a_time_is_understood_in_every_form(word: str, stamp: float) -> None:
+def test_every_form_of_a_time_is_parsed(word: str, stamp: float) -> None:
     assert time_point(word).stamp(lambda: NEWEST_S) == pytest.approx(stamp)
 
 
@@ -253,7 +253,7 @@ def test_a_time_is_understood_in_every_form(word: str, stamp: float) -> None:
     ["1732850000000000000", "nan", "inf", "2147483648", "24:00", "10:60", "2026-13-01", "1969-01-01", "9999-01-01"]
     + ["yesterday", "", "5min", "-5minutes", "٣", "-99999999999d", "0001-01-01", "2026-11-29T10:30+99:00"],
 )
-def test_what_is_no_time_is_refused_with_a_sentence(word: str) -> None:
+def test_a_malformed_time_is_refused_with_a_sentence(word: str) -> None:
     with pytest.raises(ArgumentTypeError):
         time_point(word)
 
@@ -266,7 +266,7 @@ def test_a_very_long_time_is_refused_at_once(word: str) -> None:
     assert time.process_time() - began < 1.0  # seconds to minutes where matching is quadratic
 
 
-def test_absolute_times_need_no_frame_and_clock_times_need_stamps_of_a_clock() -> None:
+def test_absolute_times_need_no_frame_and_clock_times_need_wall_clock_stamps() -> None:
     def no_frame() -> float:
         raise AssertionError("an absolute time does not depend on the newest frame")
 
@@ -277,7 +277,7 @@ def test_absolute_times_need_no_frame_and_clock_times_need_stamps_of_a_clock() -
     assert 0 < time_point("-5min").stamp(lambda: 100.0) < 1
 
 
-def test_a_negative_time_is_a_value_and_no_option() -> None:
+def test_a_negative_time_is_parsed_as_a_value() -> None:
     words = ["ask", "?", "--since", "-5min", "--until", "-90", "--json"]
     assert join_negative_times(words) == ["ask", "?", "--since=-5min", "--until=-90", "--json"]
     parsed = build_parser().parse_args(join_negative_times(words))
@@ -314,7 +314,7 @@ def test_unusable_arguments_of_ask_are_wrong_usage(
         (("?", "--wait", "0.1"), "no node offers"),
     ],
 )
-def test_a_client_that_cannot_ask_says_why(
+def test_a_client_that_fails_to_start_says_why(
     arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["ask", *arguments]) == 1

@@ -61,7 +61,7 @@ def test_a_clock_time_of_a_stream_that_counts_from_zero_is_refused(
     assert "count from zero" in errors
 
 
-def test_forgetting_what_is_not_there_says_so_and_what_is_there(
+def test_forgetting_an_empty_interval_prints_what_the_memory_covers(
     robot: Robot, capsys: pytest.CaptureFixture[str]
 ) -> None:
     status, out, errors = memory(capsys, "forget", "--until", "12")
@@ -71,7 +71,7 @@ def test_forgetting_what_is_not_there_says_so_and_what_is_there(
     assert memory(capsys, "list", "--until", "12")[2].startswith("nothing from the beginning to 12.0 s")
 
 
-def test_forgetting_says_from_when_to_when(robot: Robot, capsys: pytest.CaptureFixture[str]) -> None:
+def test_forget_prints_the_interval(robot: Robot, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = memory(capsys, "forget", "--since", "1000", "--until", "1009")
     assert status == 0
     assert "slots from 1000.0 s to 1009.0 s" in out

@@ -51,13 +51,13 @@ def frozen(start: Callable[..., Process], client: AskClient, name: str) -> Any:
     return service
 
 
-def test_a_server_that_never_replies_is_named(start: Callable[..., Process], client: AskClient) -> None:
+def test_the_error_for_a_missing_reply_names_the_service(start: Callable[..., Process], client: AskClient) -> None:
     service = frozen(start, client, "silent")
     with pytest.raises(NoReply, match=r"no reply from .*trigger within 2 s; offered by /silent"):
         client._reply(service, service.srv_type.Request(), 2.0)
 
 
-def test_a_request_to_a_node_that_has_gone_is_asked_again_of_its_successor(
+def test_a_request_to_a_node_that_ended_is_sent_again_to_its_successor(
     start: Callable[..., Process], client: AskClient
 ) -> None:
     service = frozen(start, client, "ghost")

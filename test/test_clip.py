@@ -58,14 +58,14 @@ def asked(capsys, *arguments: str) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
-def test_one_frame_a_second_is_taken_as_published(video):
+def test_one_frame_per_second_is_sampled_as_published(video):
     frames = list(at_rate(open_source(str(video)), 1.0))
     assert [frame.stamp_ns for frame in frames] == [n * SECOND for n in range(23)]
     assert [round(frame.rgb.mean() / 10) for frame in frames] == list(range(23))
     assert len(list(at_rate(open_source(str(video)), 2.5))) == 58
 
 
-def test_recorded_stamps_decide_where_there_are_any():
+def test_recorded_stamps_override_the_frame_rate():
     class Recorded:
         constant_fps = None
 
@@ -91,7 +91,7 @@ def test_the_recorded_frames_are_sampled():
         assert sample_frames(entry["n_frames"], entry["max_frames"]) == entry["chosen"]
 
 
-def test_a_qwen_answers_from_flash_memory_of_the_sizes_in_its_folder(folders, video, capsys):
+def test_a_qwen_model_answers_from_a_flash_memory_of_its_configured_sizes(folders, video, capsys):
     found = asked(capsys, str(video), "What?", "--model", str(folders["qwen"]))
     assert (found["frames_seen"], found["frames_taken"]) == (23, 24)
     assert (found["memory_entries"], found["memory_tokens"]) == (2 + 4, 2 * 4 + 4 * 1)
@@ -112,7 +112,7 @@ def test_a_qwen_answers_from_flash_memory_of_the_sizes_in_its_folder(folders, vi
     assert asked(capsys, str(video), "What?", "--model", str(folders["qwen"]), *more)["memory_entries"] == 9
 
 
-def test_a_llava_answers_from_star_memory_by_either_rule(folders, video, capsys):
+def test_a_llava_model_answers_from_a_star_memory_by_either_rule(folders, video, capsys):
     paper, released = (
         asked(capsys, str(video), "What?", "--model", str(folders["llava"]), "--rule", rule)
         for rule in ("paper", "released")
@@ -122,7 +122,7 @@ def test_a_llava_answers_from_star_memory_by_either_rule(folders, video, capsys)
     assert paper["answer_tokens"] != released["answer_tokens"]
 
 
-def test_the_start_of_the_answer_and_the_instruction_are_in_the_prompt(folders):
+def test_the_prompt_contains_the_instruction_and_the_answer_prefix(folders):
     for name in ("qwen", "llava"):
         model = load_model(str(folders[name]), device="cpu")
         words = model._prompt.tokenizer
@@ -160,7 +160,7 @@ def test_unusable_arguments_are_wrong_usage(video, capsys, arguments):
     assert "Traceback" not in capsys.readouterr().err
 
 
-def test_a_file_that_is_no_video_is_refused_before_torch_is_imported(tmp_path):
+def test_a_non_video_file_is_refused_before_torch_is_imported(tmp_path):
     file = tmp_path / "notes.mp4"
     file.write_text("no video")
     program = (

@@ -98,7 +98,7 @@ def test_an_image_is_decoded_as_its_format_says(form: str, data: bytes, rgb: np.
 
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("pattern", BAYER)
-def test_a_bayer_mosaic_that_was_compressed_as_it_is_gets_its_colours_back(pattern: str, bits: int) -> None:
+def test_a_compressed_bayer_mosaic_is_demosaiced(pattern: str, bits: int) -> None:
     rgb = np.array([210, 120, 40], np.uint8)
     mosaic = np.empty((12, 16, 1), np.uint8)
     for y in range(12):
@@ -109,7 +109,7 @@ def test_a_bayer_mosaic_that_was_compressed_as_it_is_gets_its_colours_back(patte
     assert np.abs(got.astype(int) - rgb).max() <= 1
 
 
-def test_red_and_blue_are_exchanged_if_asked_and_named_and_that_is_logged_once() -> None:
+def test_a_format_with_exchanged_red_and_blue_is_corrected_and_logged_once() -> None:
     logged: list[str] = []
     decoder = CompressedDecoder(DecodingConfig(compressed_colours="as_named"), logged.append)
     exchanged = message("rgb8; png compressed rgb8", png(RGB[..., ::-1]))
@@ -163,7 +163,7 @@ def test_the_true_size_of_a_jpeg_cannot_hide_behind_a_marker_without_length() ->
 
 
 @pytest.mark.parametrize("filler", [b"\xff" * 8_000_000, b"\xff\xe0\x00\x02" * 2_000_000, b"\xff\xe0\x00\x00" * 9])
-def test_a_jpeg_of_nothing_but_markers_is_refused_in_bounded_time(filler: bytes) -> None:
+def test_a_jpeg_of_markers_only_is_refused_in_bounded_time(filler: bytes) -> None:
     began = time.process_time()
     with pytest.raises(BadImage):
         check_compressed(message("jpeg", b"\xff\xd8" + filler))
@@ -183,7 +183,7 @@ def test_a_jpeg_of_very_many_scans_is_refused() -> None:
     assert caught.value.reason == "undecodable"
 
 
-def test_words_are_found_across_the_blocks_of_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_markers_across_search_block_boundaries_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compressed_images, "SEARCH_BYTES", 5)
     for data in (jpeg(NOISE), jpeg(NOISE) + bytes(7), png(NOISE)):
         assert compressed_to_rgb(message("", data)).shape == NOISE.shape
@@ -198,13 +198,13 @@ def test_a_png_of_few_significant_bits_is_scaled(bits: int) -> None:
     assert np.abs(got.astype(int) - GREY).max() <= 2
 
 
-def test_an_image_is_not_turned_by_what_a_photo_camera_wrote_beside_it() -> None:
+def test_the_exif_orientation_is_ignored() -> None:
     turned = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
     got = compressed_to_rgb(message("jpeg", with_segment(jpeg(RGB), 0xE1, turned)))
     assert np.abs(got.astype(int) - RGB).max() <= 8
 
 
-def test_the_size_is_found_behind_long_comments_and_padding() -> None:
+def test_the_size_is_found_after_long_comments_and_padding() -> None:
     data = jpeg(RGB)
     for _ in range(3):
         data = with_segment(data, 0xFE, bytes(65_000))
@@ -247,7 +247,7 @@ def test_a_bad_payload_is_refused_with_its_reason(reason: str, received: SimpleN
 
 
 @pytest.mark.parametrize("write", [png, jpeg])
-def test_a_compressed_image_cut_short_anywhere_is_refused(write) -> None:  # type: ignore[no-untyped-def]
+def test_a_compressed_image_truncated_anywhere_is_refused(write) -> None:  # type: ignore[no-untyped-def]
     data = write(NOISE)
     for length in range(4, len(data) - 12, 997):
         with pytest.raises(BadImage) as caught:
@@ -258,7 +258,7 @@ def test_a_compressed_image_cut_short_anywhere_is_refused(write) -> None:  # typ
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.binary(max_size=300), start=st.sampled_from([b"", b"\xff\xd8\xff", START]), form=st.text(max_size=40))
-def test_random_bytes_are_refused_and_nothing_worse(data: bytes, start: bytes, form: str) -> None:
+def test_random_bytes_are_refused_with_a_bad_image_error(data: bytes, start: bytes, form: str) -> None:
     for read in (check_compressed, compressed_to_rgb):
         try:
             read(message(form, start + data))
@@ -275,6 +275,6 @@ def test_checking_costs_microseconds_even_for_a_large_image() -> None:
 @pytest.mark.parametrize(
     "holder", [bytes, bytearray, memoryview, lambda b: array("B", b), lambda b: np.frombuffer(b, "B")]
 )
-def test_data_may_be_held_in_any_block_of_bytes(holder) -> None:  # type: ignore[no-untyped-def]
+def test_data_may_be_any_bytes_like_object(holder) -> None:  # type: ignore[no-untyped-def]
     rgb = blocks(8, 8)
     np.testing.assert_array_equal(compressed_to_rgb(message("png", holder(png(rgb)))), rgb)

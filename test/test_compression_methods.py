@@ -42,27 +42,27 @@ def test_kmeans_in_few_dimensions_agrees_with_the_naive_reference(seed: int, rul
             assert slot == other
 
 
-def test_all_dimensions_are_a_rotation() -> None:
+def test_a_projection_to_all_dimensions_is_a_rotation() -> None:
     low = maps(20)
     projected = project(low, low.shape[2], largest=True).flatten(1)
     assert torch.allclose(torch.cdist(projected, projected), torch.cdist(low.flatten(1), low.flatten(1)), atol=1e-4)
 
 
-def test_the_fast_method_is_the_published_one() -> None:
+def test_the_fast_method_equals_the_published_one() -> None:
     low = maps(40)
     fast, published = (compress_video(low, 6, 3, methods=CompressionMethods(name)) for name in TEMPORAL_METHODS[1::-1])
     assert torch.equal(fast.centroids, published.centroids)
     assert fast.dam_slots == published.dam_slots
 
 
-def test_the_slot_at_a_clusters_time_need_not_be_like_it() -> None:
+def test_the_nearest_method_retrieves_the_slot_at_the_time_of_each_cluster() -> None:
     looks = torch.eye(2)[[0, 1, 0, 1, 1, 1]] + 0.01 * torch.arange(6)[:, None]
     found = compress_video(looks[:, None], 2, 2, methods=CompressionMethods(spatial="nearest"), init_rows=[0, 1])
     assert found.members == ((0, 2), (1, 3, 4, 5))
     assert found.dam_slots == (3, 1)  # times 3.25 and 1
 
 
-def test_by_cosine_length_does_not_count() -> None:
+def test_the_cosine_distance_ignores_vector_length() -> None:
     low = torch.tensor([[[1.0, 0.0]], [[9.0, 1.0]], [[0.0, 1.0]], [[0.1, 2.0]]])
     weights = {"init_rows": [0, 1, 2]}
     near, alike, unlike = (
@@ -95,7 +95,7 @@ def test_every_pair_of_methods_keeps_the_bounds_or_is_refused(temporal: str, spa
         assert torch.equal(found.centroids, low)
 
 
-def test_unknown_methods_are_refused_with_those_that_there_are() -> None:
+def test_the_error_for_an_unknown_method_lists_the_choices() -> None:
     with pytest.raises(ValueError, match=r"gmm.*kmeans_ordered"):
         CompressionMethods("gmm")
     with pytest.raises(ValueError, match=r"random.*klarge_retrieve"):

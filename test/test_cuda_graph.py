@@ -66,7 +66,7 @@ def plain(model: Qwen2VL, cache: InPlaceCache, token: int, position: int) -> tor
 
 @pytest.mark.parametrize(("heads", "groups", "dim"), [(4, 2, 16), (28, 4, 128), (6, 6, 8)])
 @pytest.mark.parametrize("used", [1, 255, 256, 300, 1024])
-def test_the_kernel_sees_what_is_used_of_the_room_and_no_more(heads: int, groups: int, dim: int, used: int) -> None:
+def test_the_kernel_attends_only_to_the_used_part_of_the_cache(heads: int, groups: int, dim: int, used: int) -> None:
     draw = torch.Generator().manual_seed(used)
     key, value = torch.randn(2, 1, groups, BLOCK, dim, generator=draw)
     query = torch.randn(1, heads, 1, dim, generator=draw)
@@ -82,7 +82,7 @@ def test_the_kernel_sees_what_is_used_of_the_room_and_no_more(heads: int, groups
 
 
 @pytest.mark.parametrize("length", [1, 40, BLOCK - 3])
-def test_steps_are_those_of_the_network_also_where_the_room_ends(model: Qwen2VL, length: int) -> None:
+def test_captured_steps_equal_the_network_also_when_the_cache_grows(model: Qwen2VL, length: int) -> None:
     ours, theirs = empty_cache(model.network), empty_cache(model.network)
     read(model, ours, length)
     read(model, theirs, length)
@@ -98,7 +98,7 @@ def test_steps_are_those_of_the_network_also_where_the_room_ends(model: Qwen2VL,
             assert (layer.values - other.values).abs().max() < 1e-4
 
 
-def test_a_step_is_recorded_once_for_each_room(tiny: Qwen2VL) -> None:
+def test_a_step_is_captured_once_per_cache_allocation(tiny: Qwen2VL) -> None:
     recorded = []
     cache = empty_cache(tiny.network)
     read(tiny, cache, 30)
@@ -117,7 +117,7 @@ def test_a_step_is_recorded_once_for_each_room(tiny: Qwen2VL) -> None:
     assert len(recorded) == 3
 
 
-def test_what_an_earlier_answer_left_in_the_room_is_not_seen(tiny: Qwen2VL) -> None:
+def test_states_of_a_truncated_answer_are_not_attended_to(tiny: Qwen2VL) -> None:
     fresh, used = empty_cache(tiny.network), empty_cache(tiny.network)
     read(tiny, fresh, 30)
     read(tiny, used, 30)
@@ -157,7 +157,7 @@ def prefix_with(model: Qwen2VL, step: CapturedDecodeStep) -> TextPrefixCache:
         return model.prefix_cache()
 
 
-def test_answers_step_by_step_from_a_recording_are_the_uncached_ones(model: Qwen2VL) -> None:
+def test_answers_with_captured_steps_equal_those_without(model: Qwen2VL) -> None:
     prefix = prefix_with(model, CapturedDecodeStep(model.network, played))
     memory = memory_of(model, features_of(model), 9)
     for slots in (0, 1):
@@ -182,7 +182,7 @@ def damaged(tiny: Qwen2VL) -> TextPrefixCache:
     return prefix
 
 
-def test_what_is_not_finite_ends_one_answer_and_no_other(tiny: Qwen2VL, damaged: TextPrefixCache) -> None:
+def test_non_finite_logits_end_only_their_own_answer(tiny: Qwen2VL, damaged: TextPrefixCache) -> None:
     answer, _ = damaged.answer("Where is it?", 12)
     with pytest.raises(ModelError, match="finite"):
         list(answer)

@@ -24,7 +24,7 @@ READ_BY_CV_BRIDGE = [*COLOURS, *MOSAICS, "yuv422", "yuv422_yuy2"]
 
 @pytest.mark.parametrize("big", [False, True])
 @pytest.mark.parametrize("encoding", READ_BY_CV_BRIDGE)
-def test_cv_bridge_reads_the_same_image(encoding: str, big: bool) -> None:
+def test_cv_bridge_decodes_the_same_image(encoding: str, big: bool) -> None:
     cv_bridge = pytest.importorskip("cv_bridge")
     message = noise(encoding, 16, 12, 0, big)
     try:
@@ -60,7 +60,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     tried_encodings.cache_clear()
 
 
-def test_encodings_that_cv_bridge_decodes_wrong_stay_with_the_built_in_decoder(install: Callable[[str], None]) -> None:
+def test_encodings_that_cv_bridge_decodes_wrongly_use_the_built_in_decoder(install: Callable[[str], None]) -> None:
     body = """if message.encoding.startswith("yuv"):
             raise ImportError("numpy.core.multiarray failed to import")
         rgb = to_rgb(message)
@@ -93,7 +93,7 @@ def test_an_image_that_cv_bridge_refuses_is_dropped_with_a_reason(install: Calla
         (FAKE.format(body="return np.zeros((12, 16, 3), np.uint8)"), "decodes no encoding right"),
     ],
 )
-def test_a_cv_bridge_that_does_not_work_leaves_the_built_in_decoder_and_says_why(
+def test_a_broken_cv_bridge_falls_back_to_the_built_in_decoder_and_says_why(
     install: Callable[[str], None], text: str, reason: str
 ) -> None:
     install(text)
@@ -102,7 +102,7 @@ def test_a_cv_bridge_that_does_not_work_leaves_the_built_in_decoder_and_says_why
     assert reason in choice.reason
 
 
-def test_without_cv_bridge_the_built_in_decoder_serves() -> None:
+def test_without_cv_bridge_the_built_in_decoder_is_used() -> None:
     if find_spec("cv_bridge") is None:
         assert choose_decoder("cv_bridge").reason == "cv_bridge is not installed"
     assert choose_decoder("builtin").reason == "image.decoder is builtin"

@@ -96,14 +96,14 @@ def test_rates_are_those_of_the_last_ten_periods() -> None:
 @pytest.mark.parametrize(
     ("second", "level"), [(0, Level.OK), (2, Level.OK), (3, Level.WARN), (29, Level.WARN), (30, Level.ERROR)]
 )
-def test_a_camera_that_never_came_becomes_a_warning_and_then_an_error(second: int, level: Level) -> None:
+def test_a_camera_that_never_sends_becomes_a_warning_and_then_an_error(second: int, level: Level) -> None:
     found = report([(0, counts()), (second, counts())])
     assert found.level is level
     assert "first image on /front/image" in found.message or "no image yet on /front/image" in found.message
 
 
 @pytest.mark.parametrize(("silent", "level"), [(2, Level.OK), (3, Level.WARN), (31, Level.ERROR)])
-def test_a_camera_that_stops_is_reported_with_how_long_it_is_silent(silent: int, level: Level) -> None:
+def test_a_camera_that_stops_is_reported_with_the_duration_of_its_silence(silent: int, level: Level) -> None:
     found = report([*streaming(5), (5 + silent, counts(150, 5, 4.95))])
     assert found.level is level
     assert level is Level.OK or f"no image for {silent} s" in found.message
@@ -116,13 +116,13 @@ def test_a_camera_that_is_sampled_rarely_may_be_silent_for_longer() -> None:
     assert report(looks, sample_period_s=4.0).level is Level.ERROR
 
 
-def test_a_camera_that_comes_back_is_ok_again() -> None:
+def test_a_camera_that_resumes_is_ok_again() -> None:
     gone = [*streaming(5), (50, counts(150, 5, 4.95))]
     assert report(gone).level is Level.ERROR
     assert report([*gone, (51, counts(180, 6, 50.9))]).level is Level.OK
 
 
-def test_images_that_are_old_when_they_come_are_reported_with_their_age() -> None:
+def test_images_that_arrive_late_are_reported_with_their_age() -> None:
     found = report([(second, counts(second * 30, second, second - 9.0)) for second in range(1, 5)])
     assert found.level is Level.WARN
     assert "9.0 s old" in found.message
@@ -135,13 +135,13 @@ def test_stamps_ahead_of_the_clock_are_reported() -> None:
     assert "10.0 s ahead" in found.message
 
 
-def test_many_drops_are_reported_with_their_reasons_and_frames_between_two_samples_are_none() -> None:
+def test_many_drops_are_reported_by_reason_and_unsampled_frames_are_not_drops() -> None:
     assert report(streaming(11, superseded=1)).message == "10 of 20 frames that were due are dropped: superseded 10"
     assert report(streaming(11, superseded=1)).level is Level.WARN
     assert report([(0, counts()), (10, counts(300, 40, 10, superseded=3))]).level is Level.OK
 
 
-def test_a_camera_of_which_nothing_can_be_used_is_an_error() -> None:
+def test_a_camera_with_only_dropped_frames_is_an_error() -> None:
     nothing = [(second, counts(second * 10, unknown_encoding=second * 10)) for second in range(1, 4)]
     found = report(nothing)
     assert found.level is Level.ERROR
@@ -150,13 +150,13 @@ def test_a_camera_of_which_nothing_can_be_used_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("reason", ["paused", "forgotten"])
-def test_drops_that_somebody_asked_for_are_values_and_no_warning(reason: str) -> None:
+def test_drops_by_pause_and_forget_are_values_without_a_warning(reason: str) -> None:
     found = report([(second, counts(second * 30, **{reason: second * 30})) for second in range(1, 5)])
     assert found.level is Level.OK
     assert dict(found.values)[f"dropped: {reason}"] == "120"
 
 
-def test_drops_of_long_ago_are_values_and_no_warning() -> None:
+def test_old_drops_are_values_without_a_warning() -> None:
     looks = [(second, counts(second * 30, second, second, superseded=50)) for second in range(10, 30)]
     found = report(looks)
     assert found.level is Level.OK
@@ -164,7 +164,7 @@ def test_drops_of_long_ago_are_values_and_no_warning() -> None:
 
 
 @pytest.mark.parametrize("state", [State.LOADING, State.FAILED])
-def test_a_camera_is_not_watched_while_nobody_waits_for_it(state: State) -> None:
+def test_a_silent_camera_is_ok_while_ingest_is_paused_or_inactive(state: State) -> None:
     found = report([(0, counts()), (500, counts())], state)
     assert (found.level, found.message) == (Level.OK, f"not watched: the node is {state.name.lower()}")
     assert report(streaming(9, superseded=1), state).level is Level.OK
@@ -180,7 +180,7 @@ def test_silence_counts_from_when_the_node_became_ready() -> None:
     assert view.silent_s == 2
 
 
-def test_incompatible_publishers_are_named_and_the_worst_finding_comes_first() -> None:
+def test_incompatible_publishers_are_reported_and_the_worst_finding_comes_first() -> None:
     found = report([(0, counts()), (40, counts())], camera_findings=["/driver on /image is not received: RELIABILITY"])
     assert found.level is Level.ERROR
     assert found.message.startswith("no image yet on /front/image; /driver on /image is not received")
@@ -231,7 +231,7 @@ def test_any_history_gives_a_report_whose_values_are_strings(
         assert float(dict(found.values)["rate ingested [1/s]"]) >= 0
 
 
-def test_a_camera_that_the_engine_does_not_have_has_no_view() -> None:
+def test_a_camera_unknown_to_the_engine_has_no_view() -> None:
     history = History()
     assert history.camera("front", "/image", 1.0) is None
     history.add(Observation(START, status(rear=counts())))
@@ -246,7 +246,7 @@ def test_a_camera_that_the_engine_does_not_have_has_no_view() -> None:
         (State.FAILED, Level.ERROR, "a lens cap"),
     ],
 )
-def test_the_model_is_as_well_as_its_state(state: State, level: Level, message: str) -> None:
+def test_the_level_of_the_model_follows_its_state(state: State, level: Level, message: str) -> None:
     found = model_report(status(state), "some/model", START)
     assert (found.task, found.level) == ("model", level)
     assert message in found.message
@@ -291,7 +291,7 @@ def test_the_memory_reports_its_size_and_the_time_it_covers() -> None:
     assert memory_report(status()).message == "empty"
 
 
-def test_without_an_engine_nothing_is_wrong() -> None:
+def test_without_an_engine_the_report_is_ok() -> None:
     assert model_report(None, "m", START).message == "not configured"
     assert {model_report(None, "m", START).level, memory_report(None).level} == {Level.OK}
 

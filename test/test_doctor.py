@@ -49,7 +49,7 @@ def model_folder(folder: Path, **changes: bytes | None) -> Path:
 @pytest.mark.parametrize(
     ("version", "state"), [((3, 9, 1), FAIL), ((3, 10, 0), OK), ((3, 13, 5), OK), ((3, 14, 0), WARN)]
 )
-def test_the_python_version_is_judged(version: tuple[int, ...], state: str) -> None:
+def test_the_python_version_is_checked(version: tuple[int, ...], state: str) -> None:
     assert doctor.check_python(version).state == state
 
 
@@ -102,7 +102,7 @@ def test_the_image_decoder_and_its_reason_are_shown(tmp_path: Path, monkeypatch:
     assert check.found.startswith("builtin: cv_bridge does not load: ImportError: built for NumPy 1")
 
 
-def test_an_attention_kernel_is_chosen_here() -> None:
+def test_the_attention_kernel_of_this_machine_is_reported() -> None:
     check = doctor.check_attention()
     assert check.state in (OK, WARN)
     assert check.found.split()[0] in ("sdpa", "flash_attention_2", "eager")
@@ -130,7 +130,7 @@ def test_the_runtime_of_this_machine_loads() -> None:
         ("٣", FAIL),
     ],
 )
-def test_the_domain_is_judged(value: str, state: str) -> None:
+def test_the_domain_id_is_checked(value: str, state: str) -> None:
     assert doctor.check_domain({"ROS_DOMAIN_ID": value}).state == state
     assert doctor.check_domain({}).state == OK
 
@@ -146,7 +146,7 @@ def test_the_domain_is_judged(value: str, state: str) -> None:
         ({"ROS_STATIC_PEERS": "10.0.0.7"}, OK, "10.0.0.7"),
     ],
 )
-def test_the_discovery_range_is_judged(environment: dict[str, str], state: str, word: str) -> None:
+def test_the_discovery_range_is_checked(environment: dict[str, str], state: str, word: str) -> None:
     check = doctor.check_discovery(environment)
     assert check.state == state
     assert word in check.found
@@ -156,7 +156,7 @@ def domain() -> dict[str, str]:
     return {"ROS_DOMAIN_ID": str(claim_domain()), "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
 
 
-def test_two_processes_hear_each_other_on_this_machine() -> None:
+def test_two_processes_on_this_machine_exchange_messages() -> None:
     check = check_loopback({**os.environ, **domain()})
     assert check.state == OK, check
 
@@ -176,7 +176,7 @@ def test_a_middleware_that_does_not_start_fails_the_loopback_with_its_reason() -
 
 
 @pytest.mark.parametrize(("content", "state"), [("212992\n", WARN), ("8388608", OK), ("33554432", OK), ("x", WARN)])
-def test_the_receive_buffer_is_judged(tmp_path: Path, content: str, state: str) -> None:
+def test_the_receive_buffer_is_checked(tmp_path: Path, content: str, state: str) -> None:
     file = tmp_path / "rmem_max"
     file.write_text(content)
     check = doctor.check_receive_buffer(file)
@@ -190,12 +190,14 @@ def test_the_receive_buffer_is_judged(tmp_path: Path, content: str, state: str) 
     ("free", "download", "state"),
     [(1e8, 0, FAIL), (5e9, 16.6e9, FAIL), (5e9, None, WARN), (5e9, 0, OK), (5e10, 16.6e9, OK), (5e10, None, OK)],
 )
-def test_the_disk_is_judged_by_what_has_to_fit(tmp_path: Path, free: float, download: int | None, state: str) -> None:
+def test_free_disk_space_is_checked_against_the_download(
+    tmp_path: Path, free: float, download: int | None, state: str
+) -> None:
     assert check_disk(tmp_path / "not" / "yet", download, free).state == state
 
 
 @pytest.mark.parametrize(("available", "state"), [(400_000, FAIL), (4_000_000, OK), (32_000_000, OK)])
-def test_memory_is_judged(tmp_path: Path, available: int, state: str) -> None:
+def test_free_memory_is_checked(tmp_path: Path, available: int, state: str) -> None:
     file = tmp_path / "meminfo"
     file.write_text(f"MemTotal:  65000000 kB\nMemAvailable: {available} kB\n")
     assert doctor.check_memory(available_memory(file)).state == state
@@ -217,7 +219,7 @@ def weights_of(parameters: int | None, state: str = OK) -> ModelFiles:
         (2_208_985_600, None, WARN),
     ],
 )
-def test_a_model_is_checked_by_the_memory_it_needs(
+def test_a_model_is_checked_against_the_memory_of_the_device(
     parameters: int | None, memory: DeviceMemory | None, state: str
 ) -> None:
     check = check_model_memory(weights_of(parameters), memory)
@@ -230,7 +232,7 @@ def test_the_number_of_parameters_is_read_from_the_weights(tmp_path: Path) -> No
     assert find_model(str(model_folder(tmp_path / "model"))).parameters == 4
 
 
-def test_the_memory_of_a_model_in_float32_is_named() -> None:
+def test_the_memory_of_a_float32_model_is_reported() -> None:
     check = check_model_memory(weights_of(7_600_000_000), DeviceMemory("cpu", "float32", 20e9, 21e9))
     assert "7.60 billion parameters in float32 need about 34.4 GB; 20.0 of 21.0 GB" in check.found
 
@@ -266,7 +268,7 @@ def test_an_incomplete_model_folder_fails_and_names_the_file(
     assert check.advice
 
 
-def test_a_hub_model_is_searched_in_the_cache_that_the_environment_names(tmp_path: Path) -> None:
+def test_a_hub_model_is_searched_in_the_cache_set_in_the_environment(tmp_path: Path) -> None:
     environment = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": UNREACHABLE}
     assert hub_cache({"HF_HUB_CACHE": "/a/b", "HF_HOME": "/c"}) == Path("/a/b")
     absent = find_model("owner/model", environment).check
@@ -279,7 +281,7 @@ def test_a_hub_model_is_searched_in_the_cache_that_the_environment_names(tmp_pat
     assert find_model("owner/model", environment).check.state == OK
 
 
-def test_a_model_of_the_hub_is_looked_up_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_model_is_looked_up_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with hub_of(model_folder(tmp_path / "model")) as address:
         environment = {"HF_HOME": str(tmp_path / "empty"), "HF_ENDPOINT": address}
@@ -293,21 +295,21 @@ def test_a_model_of_the_hub_is_looked_up_there(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.parametrize(
     "name", ["owner/mo del", "owner/-model", "ow--ner/model", "owner/model.git", "owner/" + 99 * "m"]
 )
-def test_a_name_that_the_hub_cannot_have_fails(name: str, tmp_path: Path) -> None:
+def test_an_invalid_hub_name_fails(name: str, tmp_path: Path) -> None:
     check = find_model(name, {"HF_HOME": str(tmp_path), "HF_ENDPOINT": UNREACHABLE}).check
     assert check.state == FAIL
     assert "cannot be a hub id" in check.found
 
 
 @pytest.mark.parametrize("name", ["./models/mine", "/nowhere/at/all", "", "plain"])
-def test_a_folder_that_is_not_there_fails_with_its_full_path(name: str, tmp_path: Path) -> None:
+def test_a_missing_folder_fails_with_its_full_path(name: str, tmp_path: Path) -> None:
     check = find_model(name if name else str(tmp_path / "gone"), {"HF_HOME": str(tmp_path)}).check
     assert check.state == FAIL
     assert "/" in check.found
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="recorded data is not here")
-def test_the_recorded_model_lacks_only_its_tokenizer() -> None:
+def test_the_golden_model_lacks_only_its_tokenizer() -> None:
     check = find_model(str(SHARED / "model")).check
     assert check.state == FAIL
     assert "tokenizer" in check.found
@@ -354,7 +356,7 @@ def test_every_finding_that_is_not_ok_says_what_to_do(capsys: pytest.CaptureFixt
     assert parser.parse_args(["--json"]).json
 
 
-def test_an_adapter_is_judged_by_itself_and_by_the_model_that_it_is_over(tmp_path: Path) -> None:
+def test_an_adapter_is_checked_with_its_base_model(tmp_path: Path) -> None:
     base, adapter = model_folder(tmp_path / "base"), tmp_path / "adapter"
     adapter.mkdir()
     (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))

@@ -212,7 +212,7 @@ def test_the_table_of_launch_arguments_is_that_of_the_launch_file(launch_file: M
     assert Path(launch_file.DEFAULT_PARAMETERS).is_file()
 
 
-def test_a_launch_without_arguments_leaves_all_to_the_parameter_file(launch_file: ModuleType) -> None:
+def test_a_launch_without_arguments_overrides_no_parameter(launch_file: ModuleType) -> None:
     node = launched(launch_file)
     assert node["parameters"] == [launch_file.DEFAULT_PARAMETERS, {"use_sim_time": False}]
     assert node["remappings"] == [("image", "image")]
@@ -230,14 +230,14 @@ def test_launch_arguments_reach_the_node(launch_file: ModuleType) -> None:
     assert (ROOT / "scripts" / node["executable"]).is_file()
 
 
-def test_two_devices_and_a_camera_elsewhere_are_launch_arguments(launch_file: ModuleType) -> None:
+def test_both_devices_and_the_image_transport_are_launch_arguments(launch_file: ModuleType) -> None:
     node = launched(launch_file, device="cuda:0", vision_device="cuda:1", image_transport="compressed")
     given = {"model.device": "cuda:0", "model.vision_device": "cuda:1", "image.transport": "compressed"}
     assert node["parameters"][1] == {"use_sim_time": False, **given}
     assert given.keys() <= {spec.name for spec in PARAMETERS}
 
 
-def test_a_launch_argument_that_is_no_switch_is_refused_by_name(launch_file: ModuleType) -> None:
+def test_a_launch_argument_that_is_not_a_boolean_is_refused_by_name(launch_file: ModuleType) -> None:
     with pytest.raises(RuntimeError, match="use_respawn is 'often', expected true or false"):
         launched(launch_file, use_respawn="often")
 

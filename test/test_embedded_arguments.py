@@ -33,7 +33,7 @@ def parse(*args: str) -> Arguments:
         ("/camera/image:raw", "/camera/image:raw"),
     ],
 )
-def test_parameters_are_typed_as_yaml_types_them(text, value):
+def test_parameters_have_their_yaml_types(text, value):
     found = parse("-p", f"x:={text}").parameter_overrides("/node")["x"]
     assert found == value
     assert type(found) is type(value)
@@ -56,7 +56,7 @@ def test_parameters_are_typed_as_yaml_types_them(text, value):
         (["--enclave", "/a"], "SROS"),
     ],
 )
-def test_malformed_arguments_are_named(args, said):
+def test_the_error_for_a_malformed_argument_quotes_it(args, said):
     with pytest.raises(ROSArgumentError) as caught:
         parse(*args)
     assert said in str(caught.value)
@@ -94,7 +94,7 @@ cam:
     ("node", "rate"),
     [("/other", 1.0), ("/cam", 2.0), ("/robot/cam", 3.0), ("/a/arm", 4.0), ("/a/b/arm", 1.0), ("/a/b/leg", 5.0)],
 )
-def test_parameter_files_know_names_and_wildcards(tmp_path, node, rate):
+def test_parameter_files_match_node_names_and_wildcards(tmp_path, node, rate):
     path = tmp_path / "p.yaml"
     path.write_text(FILE)
     found = parse("--params-file", str(path)).parameter_overrides(node)
@@ -129,7 +129,7 @@ def test_an_error_in_a_parameter_file_names_file_and_reason(tmp_path, text, said
     assert str(path) in str(caught.value)
 
 
-def test_remaps_move_nodes_topics_and_services():
+def test_remaps_apply_to_nodes_topics_and_services():
     init(
         args=["--ros-args", "-r", "__ns:=/robot", "-r", "__node:=eyes", "-r", "image:=/camera/image_raw"]
         + ["-r", "ask_service:=ask_me", "-r", "~/status:=state", "-r", "other:chat:=/nowhere"]

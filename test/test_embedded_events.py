@@ -65,7 +65,7 @@ def test_no_peer_is_reported_without_default_callbacks(node, capfd):
     assert "/chatter: the publisher" not in "".join(log)
 
 
-def test_the_event_handler_goes_with_its_subscription(node):
+def test_destroying_a_subscription_removes_its_event_handler(node):
     before = len(node.waitables)
     events = SubscriptionEventCallbacks(message_lost=print)
     subscription = node.create_subscription(String, "chatter", print, RELIABLE, event_callbacks=events)

@@ -44,7 +44,7 @@ def node(ros):
     made.destroy_node()
 
 
-def test_a_node_of_another_process_is_seen_with_all_it_has(node, start):
+def test_a_node_of_another_process_is_listed_with_its_entities(node, start):
     start(PEER, "eyes").expect("up")
     assert wait_until(lambda: ("eyes", "/robot") in node.get_node_names_and_namespaces())
     assert wait_until(lambda: node.get_service_names_and_types_by_node("eyes", "/robot"))

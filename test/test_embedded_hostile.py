@@ -74,7 +74,7 @@ def log_lines(capfd: Any, text: str) -> int:
     return sum(text in line for line in capfd.readouterr().err.splitlines())
 
 
-def test_participants_that_do_not_exist_are_not_kept(node: Node, peer: Context, capfd: Any) -> None:
+def test_announcements_for_undiscovered_participants_are_dropped(node: Node, peer: Context, capfd: Any) -> None:
     graph, writer = node.context.graph, graph_writer(peer)
     assert wait_until(writer.entity.get_matched_subscriptions)
     for number in range(500):
@@ -85,7 +85,7 @@ def test_participants_that_do_not_exist_are_not_kept(node: Node, peer: Context, 
     writer.close()
 
 
-def test_a_participant_announces_a_bounded_number_of_nodes_and_they_go_with_it(node: Node, peer: Context) -> None:
+def test_a_participant_announces_a_bounded_number_of_nodes_which_leave_with_it(node: Node, peer: Context) -> None:
     graph, writer = node.context.graph, graph_writer(peer)
     assert wait_until(writer.entity.get_matched_subscriptions)
     writer.write(announcement(peer.wire.gid, ["real"]))
@@ -98,7 +98,7 @@ def test_a_participant_announces_a_bounded_number_of_nodes_and_they_go_with_it(n
     assert wait_until(lambda: ("real", "/x") not in graph.nodes())
 
 
-def test_very_many_bad_strings_are_repaired_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_malformed_strings_are_repaired_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     request = AskScene.Request(question="q", cameras=[f"A{number:07d}" for number in range(16_000)])
     raw = bytes(serialize(request, SERVICE_HEADER.pack(1, 1))).replace(b"A", b"\xff")
     passes = []
@@ -199,7 +199,7 @@ def test_a_very_large_request_is_dropped_and_counted(node: Node) -> None:
     assert len(client.call(kind.Request(names=[""] * 100), timeout_sec=20.0).values) == 100
 
 
-def test_a_refused_parameter_is_quoted_in_short(node: Node) -> None:
+def test_a_refused_parameter_is_quoted_in_abbreviated_form(node: Node) -> None:
     node.declare_parameter("number", 1)
     kind = interface("rcl_interfaces/srv/SetParameters")
     client = node.create_client(kind, "~/set_parameters", callback_group=ReentrantCallbackGroup())
@@ -210,7 +210,7 @@ def test_a_refused_parameter_is_quoted_in_short(node: Node) -> None:
     assert all(len(result.reason) < 400 for result in results)
 
 
-def test_very_many_prefixes_are_looked_up_once_for_each_parameter(node: Node) -> None:
+def test_many_prefixes_are_looked_up_once_per_parameter(node: Node) -> None:
     node.declare_parameter("group.inner.deep", 1)
     kind = interface("rcl_interfaces/srv/ListParameters")
     client = node.create_client(kind, "~/list_parameters", callback_group=ReentrantCallbackGroup())

@@ -158,7 +158,7 @@ def test_a_node_that_recovered_from_an_error_can_be_configured_again(managed):
     assert managed.label == "active"
 
 
-def test_ids_labels_and_goals_are_those_of_lifecycle_msgs():
+def test_ids_labels_and_goals_equal_those_of_lifecycle_msgs():
     constants = {name: value for name, value in vars(State).items() if isinstance(value, int)}
     assert {f"PRIMARY_STATE_{s.label}".upper() for s in STATES.values() if s.state_id < 10} | {
         f"TRANSITION_STATE_{s.label}".upper() for s in STATES.values() if s.state_id >= 10
@@ -183,7 +183,7 @@ def test_ids_labels_and_goals_are_those_of_lifecycle_msgs():
             assert (found.start.label, found.label) == (under_way, ending.to_label())
 
 
-def test_type_hashes_are_those_of_ros_2_jazzy():
+def test_type_hashes_equal_those_of_ros_2_jazzy():
     hashes = {
         "msg/TransitionEvent": "d5f8873a2f0146498f812d7885c7327ce27e463d36811d8792f35ee38c0d6c38",
         "srv/ChangeState_Request": "d74c6f524e14cade7b67e7297190360ed749264af300524fc1456f27cc2a553a",
@@ -302,14 +302,14 @@ def test_a_manager_runs_every_transition_and_receives_every_event(patient):
     assert 0 < stamps[0] <= stamps[-1]
 
 
-def test_the_label_of_a_request_counts_more_than_its_id(patient):
+def test_the_label_of_a_request_takes_precedence_over_its_id(patient):
     node, manager = patient
     node.go_on.set()
     assert manager.change(Transition.TRANSITION_UNCONFIGURED_SHUTDOWN, "configure")
     assert manager.state == (2, "inactive")
 
 
-def test_a_request_that_is_not_possible_is_refused_and_the_node_goes_on(patient):
+def test_an_impossible_request_is_refused_and_the_node_continues(patient):
     node, manager = patient
     node.go_on.set()
     refused = [

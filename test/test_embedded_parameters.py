@@ -87,7 +87,7 @@ def test_declaring_twice_and_asking_for_the_undeclared_are_errors(node):
 
 
 @pytest.mark.parametrize("value", [2, "2.0", True, [2.0], None])
-def test_a_double_takes_doubles_only(node, value):
+def test_a_double_parameter_accepts_doubles_only(node, value):
     node.declare_parameter("rate", 1.0)
     result = result_of(node, "rate", value)
     assert not result.successful
@@ -123,7 +123,7 @@ def test_an_override_out_of_range_is_refused(node):
         node.declare_parameter("given", 1, ParameterDescriptor(integer_range=[bounds]))
 
 
-def test_read_only_parameters_take_their_override_and_then_nothing(node):
+def test_read_only_parameters_accept_their_override_only(node):
     node.declare_parameter("given", 1, ParameterDescriptor(read_only=True))
     assert node.get_parameter("given").value == 7
     assert "read-only" in result_of(node, "given", 8).reason
@@ -149,7 +149,7 @@ def test_a_callback_can_refuse_and_is_asked_before_anything_changes(node):
     assert result_of(node, "low", 99).successful
 
 
-def test_atomically_is_all_or_nothing(node):
+def test_set_parameters_atomically_sets_all_or_none(node):
     node.declare_parameter("g.a", 1)
     node.declare_parameter("g.b", 1.0)
     result = node.set_parameters_atomically([Parameter("g.a", value=2), Parameter("g.b", value=2)])

@@ -114,7 +114,7 @@ def test_rclpy_without_this_packages_interfaces_names_the_build(start, tmp_path)
     assert "FLASH_VSTREAM_RUNTIME=embedded" in process.stderr
 
 
-def test_a_bad_argument_ends_in_a_sentence(start):
+def test_a_malformed_argument_ends_with_one_error_sentence(start):
     process = start("from flash_vstream_ros.ros import *; init()", "--ros-args", "-p", "nothing")
     assert process.wait() == 1
     assert "-p nothing: expected name:=value" in process.stderr
@@ -171,7 +171,7 @@ def test_two_contexts_of_one_process_share_a_domain(ros):
     assert wait_until(lambda: ("second", "/") not in first.get_node_names_and_namespaces())
 
 
-def test_signals_still_work_after_the_contexts_end_in_the_order_of_their_begin():
+def test_signals_still_work_after_contexts_end_in_the_order_they_began():
     before = signal.getsignal(signal.SIGTERM)
     first, second = Context(), Context()
     for context in (first, second):

@@ -38,19 +38,19 @@ def imported(file: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("file", sorted(ROOM.glob("*.py")), ids=lambda file: file.name)
-def test_the_runtime_imports_nothing_of_the_rest_of_the_package(file: Path) -> None:
+def test_the_embedded_runtime_imports_nothing_from_the_rest_of_the_package(file: Path) -> None:
     ours = {name for name in imported(file) if name.startswith("flash_vstream_ros")}
     assert {name for name in ours if not name.startswith("flash_vstream_ros.ros.embedded")} == set()
 
 
-def test_only_the_door_imports_the_runtime() -> None:
+def test_only_the_ros_package_imports_a_runtime() -> None:
     files = [file for file in PACKAGE.rglob("*.py") if ROOM not in file.parents]
     inside = "flash_vstream_ros.ros.embedded"
     importers = [file for file in files if any(name.startswith(inside) for name in imported(file))]
     assert importers == [DOOR]
 
 
-def test_both_runtimes_have_every_name_of_the_door() -> None:
+def test_both_runtimes_export_every_name_of_the_ros_package() -> None:
     tree = ast.parse((PACKAGE / "ros" / "native.py").read_text(encoding="utf-8"))
     bound = {alias.asname or alias.name for node in ast.walk(tree) for alias in getattr(node, "names", ())}
     bound |= {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}

@@ -64,7 +64,7 @@ spin(node)
 @pytest.mark.parametrize(
     ("camera", "listener"), [(NAMES_THE_OTHER, ALONE), (ALONE, NAMES_THE_OTHER)], ids=["the camera", "the listener"]
 )
-def test_it_is_enough_that_one_of_two_machines_names_the_other(
+def test_two_machines_meet_if_one_names_the_other(
     start: Callable[..., Process], camera: dict[str, str], listener: dict[str, str]
 ) -> None:
     hearing = start(LISTENER, **listener)
@@ -99,7 +99,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.usefixtures("node")
-def test_a_far_node_is_asked_by_a_client_that_names_it_and_not_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_remote_node_answers_only_clients_that_name_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     ask = ("ask", "Where am I?", "--service", "/far/ask_scene", "--json", "--wait")
     monkeypatch.setenv("ROS_STATIC_PEERS", "127.0.0.1")
     reply = run(*ask, str(START_S))

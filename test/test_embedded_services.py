@@ -96,7 +96,7 @@ def test_every_concurrent_client_gets_its_own_answers(start):
         assert client.wait() == 0
 
 
-def test_a_client_that_was_killed_does_not_disturb_the_others(node, start):
+def test_a_killed_client_does_not_disturb_the_others(node, start):
     start(SERVER).expect("up")
     doomed = start(CLIENT, "doomed", "slowly")
     doomed.expect("asking")
@@ -108,7 +108,7 @@ def test_a_client_that_was_killed_does_not_disturb_the_others(node, start):
         assert response.answer == f"you asked {number}"
 
 
-def test_a_question_that_is_no_utf8_is_answered(node, start):
+def test_a_question_that_is_not_utf_8_is_answered(node, start):
     start(SERVER).expect("up")
     client = node.create_client(AskScene, "ask_scene")
     assert client.wait_for_service(20.0)
@@ -135,7 +135,7 @@ def test_replies_wait_for_a_client_that_discovery_finds_late(node, monkeypatch):
     assert service.replies_lost == 0
 
 
-def test_a_client_that_is_never_found_costs_its_own_replies_only(node, monkeypatch):
+def test_an_undiscovered_client_loses_only_its_own_replies(node, monkeypatch):
     monkeypatch.setattr(Service, "_reply_reader_exists", lambda *_: False)
     monkeypatch.setattr(embedded_service, "MATCH_PATIENCE", 0.2)
     service = node.create_service(Trigger, "early", lambda request, response: response)
@@ -192,7 +192,7 @@ def server_elsewhere(node, service, vendor):
     graph._endpoints["writer"][gid] = endpoint
 
 
-def test_a_service_of_another_middleware_is_named(node):
+def test_a_service_of_another_middleware_is_reported(node):
     assert why_unanswerable(node, "far") == ""
     server_elsewhere(node, "far", b"\x01\x0f")
     reason = why_unanswerable(node, "far")
@@ -205,7 +205,7 @@ def test_a_service_of_another_middleware_is_named(node):
         client.ask_when_ready(AskScene.Request(question="?"), 0.1)
 
 
-def test_a_service_that_some_server_of_this_middleware_offers_is_answered(node):
+def test_a_service_with_one_server_of_this_middleware_is_answered(node):
     server_elsewhere(node, "both", b"\x01\x0f")
     node.create_service(Trigger, "both", lambda request, response: response)
     assert wait_until(lambda: why_unanswerable(node, "both") == "")
@@ -222,7 +222,7 @@ def test_a_service_that_some_server_of_this_middleware_offers_is_answered(node):
         ("rmw_zenoh_cpp", None),
     ],
 )
-def test_the_vendor_of_a_middleware_is_known(rmw, vendor):
+def test_the_vendor_of_a_middleware_is_recognised(rmw, vendor):
     assert VENDORS.get(own_vendor(rmw)) == vendor
 
 

@@ -105,7 +105,7 @@ def test_a_slow_callback_gets_the_newest_messages(node):
     assert got == ["18", "19"]
 
 
-def test_text_that_is_no_utf8_is_repaired_and_reported(node, capfd):
+def test_text_that_is_not_utf_8_is_repaired_and_reported(node, capfd):
     got = []
     node.create_subscription(String, "text", lambda m: got.append(m.data), 10)
     publisher = node.create_publisher(String, "text", 10)
@@ -133,7 +133,7 @@ def test_publishing_another_type_is_refused(node):
         publisher.publish(Header())
 
 
-def test_an_incompatible_publisher_is_named_once_with_its_policy(node, start, capfd):
+def test_an_incompatible_publisher_is_reported_once_with_its_policy(node, start, capfd):
     got = []
     node.create_subscription(String, "best", got.append, QoSProfile(depth=1))
     start(
@@ -196,7 +196,7 @@ def test_a_stopped_reliable_subscriber_does_not_block_the_writer_for_ever(node, 
     assert time.monotonic() - begin < 10.0
 
 
-def test_events_that_come_while_an_endpoint_is_made_do_not_stop_the_waiting_thread(node):
+def test_events_during_the_creation_of_an_endpoint_do_not_stop_the_waiting_thread(node):
     """A publisher that is known already raises its incompatibility before the subscription's constructor returns."""
     got = []
     node.create_publisher(String, "flood", qos_profile_sensor_data)
@@ -209,7 +209,7 @@ def test_events_that_come_while_an_endpoint_is_made_do_not_stop_the_waiting_thre
     assert spin_until(node, lambda: got)
 
 
-def test_a_handler_that_fails_is_reported_and_the_thread_goes_on(node, capfd):
+def test_an_exception_in_a_handler_is_logged_and_the_thread_continues(node, capfd):
     def fail():
         chores.remove(fail)
         raise RuntimeError("in a chore")

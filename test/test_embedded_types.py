@@ -44,14 +44,14 @@ def test_constants_are_class_attributes():
 
 
 @pytest.mark.parametrize("wrap", [bytes, bytearray, memoryview, lambda raw: array.array("B", raw)])
-def test_image_data_is_taken_over_without_a_copy(wrap):
+def test_image_data_is_assigned_without_a_copy(wrap):
     pixels = wrap(bytes(range(12)))
     image = Image(data=pixels)
     assert image.data.tolist() == list(range(12))
     assert np.shares_memory(image.data, np.frombuffer(pixels, np.uint8))
 
 
-def test_an_image_array_of_any_shape_becomes_flat_without_a_copy():
+def test_an_image_array_of_any_shape_is_flattened_without_a_copy():
     pixels = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     image = Image(data=pixels)
     assert image.data.shape == (24,)
@@ -74,7 +74,7 @@ def test_a_field_that_does_not_exist_is_refused():
         Image(hight=3)
 
 
-def test_an_integer_is_no_float():
+def test_an_integer_is_not_accepted_as_a_float():
     with pytest.raises(AssertionError, match="weight"):
         MemoryEntry(weight=1)
 
@@ -101,7 +101,7 @@ def test_messages_survive_serialisation(message):
     assert deserialize(raw, type(message)) == (message, False)
 
 
-def test_a_message_cut_anywhere_is_corrupt_and_nothing_worse():
+def test_a_message_truncated_anywhere_is_reported_as_corrupt():
     raw = bytes(serialize(AskScene.Response(answer="a door", evidence=[MemoryEntry(camera="front")])))
     for length in range(len(raw) - 4):
         with pytest.raises(CorruptSample):
@@ -115,7 +115,7 @@ def test_a_length_beyond_the_sample_is_corrupt():
         deserialize(raw, String)
 
 
-def test_bytes_that_are_no_utf8_become_question_marks_and_nothing_else_changes():
+def test_only_bytes_that_are_not_utf_8_become_question_marks():
     image = Image(encoding="€€", data=b"\xe2\x82 and \xe2\x82\xac\xff" * 3)
     image.header.frame_id = "front"
     raw = bytes(serialize(image)).replace("€€".encode(), b"\xe2\x82\xac\xff\xfe\xe2")
@@ -132,7 +132,7 @@ def test_a_deserialised_image_is_a_view_of_the_sample():
     assert np.shares_memory(read.data, np.frombuffer(raw, np.uint8))
 
 
-def test_type_hashes_are_those_of_ros_2_jazzy():
+def test_type_hashes_equal_those_of_ros_2_jazzy():
     assert type_hash("std_msgs/msg/String") == (
         "RIHS01_df668c740482bbd48fb39d76a70dfd4bd59db1288021743503259e948f6b1a18"
     )
@@ -154,14 +154,14 @@ def test_type_hashes_are_those_of_ros_2_jazzy():
         ("srv/ListMemory_Response", "4af9c6f91dbc4276c760e7af10c8d3145388527b6bf7d7a03ac900578de32d68"),
     ],
 )
-def test_type_hashes_of_this_package_are_those_that_ros_2_jazzy_generates(name, expected):
+def test_type_hashes_of_this_package_equal_those_that_ros_2_jazzy_generates(name, expected):
     service = name.partition("_")[0]
     if service.startswith("srv/"):
         interface(f"flash_vstream_ros/{service}")
     assert type_hash(f"flash_vstream_ros/{name}") == f"RIHS01_{expected}"
 
 
-def test_type_hashes_of_trigger_are_those_of_ros_2_jazzy():
+def test_type_hashes_of_trigger_equal_those_of_ros_2_jazzy():
     assert interface("std_srvs/srv/Trigger")
     assert type_hash("std_srvs/srv/Trigger_Request").endswith(
         "d010825374ce8918e72bfd826c82603e60f45419e932ea976f807b74a863a199"
@@ -171,13 +171,13 @@ def test_type_hashes_of_trigger_are_those_of_ros_2_jazzy():
     )
 
 
-def test_dds_types_carry_the_names_that_ros_2_uses():
+def test_dds_types_have_the_names_that_ros_2_uses():
     assert idl_type(AskScene.Request.TYPE_NAME, True).__idl_typename__ == (
         "flash_vstream_ros.srv.dds_.AskScene_Request_"
     )
 
 
-def test_unknown_and_malformed_definitions_are_reported_by_name():
+def test_the_error_for_an_unknown_or_malformed_definition_names_it():
     with pytest.raises(LookupError, match="nothing_msgs/msg/Nothing"):
         message_class("nothing_msgs/msg/Nothing")
     with pytest.raises(LookupError, match="Missing"):
@@ -186,7 +186,7 @@ def test_unknown_and_malformed_definitions_are_reported_by_name():
         register("uint8[ broken", "broken_msgs/msg/Broken")
 
 
-def test_the_json_form_has_the_field_names_and_no_binary_where_it_is_not_wanted():
+def test_the_json_form_has_field_names_and_optionally_no_binary_data():
     entry = MemoryEntry(camera="front", weight=0.5)
     entry.thumbnail.data = b"\xff\xd8jpeg"
     response = AskScene.Response(answer="ja", evidence=[entry], token_probability=0.25)

@@ -55,7 +55,7 @@ def test_the_same_stream_and_question_give_the_same_answer(model: VisionLanguage
     assert answers[0].token_probability == pytest.approx(answers[1].token_probability, abs=1e-5)
 
 
-def test_pieces_of_text_come_while_the_answer_is_made_and_add_up_to_it(model: VisionLanguageModel) -> None:
+def test_answer_pieces_stream_during_generation_and_add_up_to_the_answer(model: VisionLanguageModel) -> None:
     with running(CONFIG, lambda: model) as (engine, _):
         watch(engine, range(1, 5))
         request = engine.ask(Question("What is there?"))
@@ -85,7 +85,7 @@ def test_a_contradictory_question_is_refused_with_the_reason(
     assert message in answer.error_msg
 
 
-def test_before_the_first_slot_there_is_nothing_to_answer_from(model: VisionLanguageModel) -> None:
+def test_a_question_before_the_first_slot_is_answered_no_frames(model: VisionLanguageModel) -> None:
     with running(CONFIG, lambda: model) as (engine, _):
         assert ask(engine).error_code is ErrorCode.NO_FRAMES
         watch(engine, range(1, 2))
@@ -104,7 +104,7 @@ def test_since_and_until_restrict_what_an_answer_covers(model: VisionLanguageMod
     assert answer.covered_until_ns == 12 * SECOND
 
 
-def test_cameras_share_one_memory_and_can_be_asked_alone(model: VisionLanguageModel) -> None:
+def test_cameras_share_one_memory_and_can_be_selected_by_question(model: VisionLanguageModel) -> None:
     config = replace(CONFIG, cameras=("front", "rear"))
     with running(config, lambda: model) as (engine, _):
         for second in range(1, 9):
@@ -118,7 +118,7 @@ def test_cameras_share_one_memory_and_can_be_asked_alone(model: VisionLanguageMo
     assert {evidence.entry.camera for evidence in rear.evidence} == {"rear"}
 
 
-def test_cameras_of_any_size_share_one_memory_in_the_shape_of_the_first(model: VisionLanguageModel) -> None:
+def test_cameras_of_any_size_share_one_memory_with_the_grid_of_the_first(model: VisionLanguageModel) -> None:
     config = replace(CONFIG, cameras=("wide", "tall", "tiny"), evidence=9)
     with running(config, lambda: model) as (engine, warnings):
         for second in range(1, 9):
@@ -136,7 +136,7 @@ def test_cameras_of_any_size_share_one_memory_in_the_shape_of_the_first(model: V
     assert not any("camera wide" in warning for warning in warnings)
 
 
-def test_a_full_queue_says_busy_and_the_rest_is_answered_in_order(model: VisionLanguageModel) -> None:
+def test_a_full_queue_replies_busy_and_waiting_questions_are_answered_in_order(model: VisionLanguageModel) -> None:
     with running(replace(CONFIG, question_queue=2, max_new_tokens=200), lambda: model) as (engine, _):
         watch(engine, range(1, 5))
         first = engine.ask(Question("first"))
@@ -170,7 +170,7 @@ def test_cancelling_ends_the_answer_and_keeps_its_text(model: VisionLanguageMode
     assert answer.text.startswith("[untrained]")
 
 
-def test_stopping_cancels_what_is_under_way_and_what_waits(model: VisionLanguageModel) -> None:
+def test_stopping_cancels_the_running_and_the_waiting_questions(model: VisionLanguageModel) -> None:
     with running(replace(CONFIG, max_new_tokens=60_000), lambda: model) as (engine, _):
         watch(engine, range(1, 5))
         requests = [engine.ask(Question("a long story")) for _ in range(3)]
@@ -196,7 +196,7 @@ def test_frames_are_ingested_during_an_answer_and_do_not_change_it(model: Vision
         assert request.answer().covered_until_ns == SECOND
 
 
-def test_a_frame_between_two_samples_wakes_no_thread(model: Any) -> None:
+def test_a_frame_that_is_not_sampled_wakes_no_thread(model: Any) -> None:
     """The camera's callback would wait for the interpreter lock behind it."""
     with running(CONFIG, lambda: model) as (engine, _):
         watch(engine, range(1, 3))
@@ -222,7 +222,7 @@ def test_a_frame_between_two_samples_wakes_no_thread(model: Any) -> None:
     [(0.01, 1, True), (60.0, 1, False), (0.01, 2, False)],
     ids=["a_quarter_of_a_slot_is_long", "it_is_short", "no_room_for_a_further_frame"],
 )
-def test_an_answer_goes_before_frames_for_a_quarter_of_a_slot_as_long_as_there_is_room_for_them(
+def test_an_answer_precedes_waiting_frames_for_a_quarter_of_a_slot_period(
     model: Any, sample_fps: float, frames: int, goes_first: bool
 ) -> None:
     """Three frames are there; the first that comes while an answer is made completes a slot."""
@@ -280,7 +280,7 @@ def test_a_bad_frame_is_counted_and_reported_and_the_next_one_is_ingested(model:
     assert "cut short" in status.last_error
 
 
-def test_frames_far_apart_are_not_made_into_one_slot(model: VisionLanguageModel) -> None:
+def test_frames_far_apart_are_not_paired_to_a_slot(model: VisionLanguageModel) -> None:
     with running(CONFIG, lambda: model) as (engine, _):
         watch(engine, range(1, 4))
         watch(engine, range(100, 102))
@@ -292,7 +292,7 @@ def test_frames_far_apart_are_not_made_into_one_slot(model: VisionLanguageModel)
     assert all(evidence.entry.last_ns - evidence.entry.first_ns <= SECOND for evidence in answer.evidence)
 
 
-def test_a_change_of_resolution_is_reported_and_goes_on_in_the_same_memory(model: VisionLanguageModel) -> None:
+def test_a_change_of_resolution_is_reported_and_keeps_the_memory(model: VisionLanguageModel) -> None:
     with running(CONFIG, lambda: model) as (engine, warnings):
         watch(engine, range(1, 5))
         watch(engine, range(5, 9), size=(360, 320))
@@ -329,7 +329,7 @@ def test_an_answer_that_fails_on_the_device_ends_that_answer_only(
     assert len(warnings) == 1
 
 
-def test_a_slot_that_fails_on_the_device_costs_its_two_frames_only(model: VisionLanguageModel) -> None:
+def test_a_slot_that_fails_on_the_device_drops_only_its_two_frames(model: VisionLanguageModel) -> None:
     failing = Failing(model, "encode_slots", torch.OutOfMemoryError("no room"))
     with running(CONFIG, lambda: failing) as (engine, _):  # type: ignore[arg-type, return-value]
         watch(engine, range(1, 7))

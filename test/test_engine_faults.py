@@ -39,7 +39,7 @@ def break_worker(engine: Engine) -> None:
     [(break_worker, ErrorCode.INTERNAL), (Engine.deactivate, ErrorCode.CANCELLED), (Engine.stop, ErrorCode.CANCELLED)],
     ids=["fails", "is deactivated", "is stopped"],
 )
-def test_a_question_is_answered_though_the_engine_ends_between_its_check_and_the_queue(
+def test_a_question_gets_a_reply_even_if_the_engine_ends_before_it_is_queued(
     model: VisionLanguageModel, end: Callable[[Engine], object], code: ErrorCode
 ) -> None:
     with running(CONFIG, lambda: model) as (engine, _):
@@ -59,7 +59,7 @@ def test_a_question_is_answered_though_the_engine_ends_between_its_check_and_the
     assert answer.error_code is code
 
 
-def test_a_failed_engine_frees_its_model_and_decodes_nothing() -> None:
+def test_a_failed_engine_frees_its_model_and_decodes_no_frames() -> None:
     loaded: list[weakref.ref] = []
     decoded: list[int] = []
 
@@ -89,7 +89,7 @@ def test_a_failed_engine_frees_its_model_and_decodes_nothing() -> None:
     assert len(warnings) == 1
 
 
-def test_a_panic_of_a_rust_library_fails_the_engine_and_leaves_no_question_unanswered() -> None:
+def test_a_panic_of_a_rust_library_fails_the_engine_and_every_question_gets_a_reply() -> None:
     class PanicException(BaseException):
         """As pyo3 raises it: no Exception."""
 
@@ -107,7 +107,7 @@ def test_a_panic_of_a_rust_library_fails_the_engine_and_leaves_no_question_unans
         assert engine.state is State.FAILED
 
 
-def test_a_command_whose_status_cannot_be_read_is_resolved_all_the_same(model: VisionLanguageModel) -> None:
+def test_a_command_is_resolved_even_if_reading_its_status_fails(model: VisionLanguageModel) -> None:
     with running(CONFIG, lambda: model) as (engine, _):
 
         def defect() -> None:

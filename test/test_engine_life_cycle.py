@@ -19,7 +19,7 @@ from flash_vstream_ros.models.load import load_model
 __all__ = ["model"]  # a fixture
 
 
-def test_a_model_that_does_not_load_leaves_a_node_that_says_why() -> None:
+def test_a_model_that_fails_to_load_is_reported_with_the_reason() -> None:
     def load() -> VisionLanguageModel:
         raise ModelError("no config.json in /nowhere; give a folder that has one")
 
@@ -31,7 +31,7 @@ def test_a_model_that_does_not_load_leaves_a_node_that_says_why() -> None:
     assert warnings == ["no config.json in /nowhere; give a folder that has one"]
 
 
-def test_a_question_is_refused_in_every_state_but_ready_with_advice_for_it(model: VisionLanguageModel) -> None:
+def test_a_question_in_any_state_but_ready_is_refused_with_advice(model: VisionLanguageModel) -> None:
     release = threading.Event()
 
     def load() -> VisionLanguageModel:
@@ -64,7 +64,7 @@ def test_a_question_is_refused_in_every_state_but_ready_with_advice_for_it(model
     assert len(set(said.values())) == len(said) == 4
 
 
-def test_deactivating_cancels_what_is_under_way_and_keeps_the_memory(model: VisionLanguageModel) -> None:
+def test_deactivating_cancels_the_running_answer_and_keeps_the_memory(model: VisionLanguageModel) -> None:
     with running(replace(CONFIG, max_new_tokens=60_000), lambda: model) as (engine, _):
         watch(engine, range(1, 9))
         requests = [engine.ask(Question("a long story")) for _ in range(2)]
@@ -98,7 +98,7 @@ def test_stopping_while_the_model_loads_does_not_wait_for_it(model: VisionLangua
     assert engine.state is State.FINALIZED
 
 
-def test_an_engine_stopped_before_it_was_started_loads_nothing() -> None:
+def test_an_engine_stopped_before_its_start_loads_no_model() -> None:
     def load() -> VisionLanguageModel:
         raise AssertionError("loaded")
 
@@ -109,7 +109,7 @@ def test_an_engine_stopped_before_it_was_started_loads_nothing() -> None:
     assert engine.status().last_error == ""
 
 
-def test_what_the_worker_held_is_freed_when_it_ends() -> None:
+def test_model_and_memory_are_freed_when_the_worker_ends() -> None:
     held: list[weakref.ref] = []
 
     def load() -> VisionLanguageModel:

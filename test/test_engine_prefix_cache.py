@@ -32,7 +32,7 @@ from flash_vstream_ros.models.qwen2_vl import Qwen2VL
 __all__ = ["model"]  # a fixture
 
 
-def test_an_idle_engine_prefills_and_answers_as_an_uncached_one_does(model: Qwen2VL) -> None:
+def test_an_idle_engine_prefills_and_its_answers_equal_uncached_ones(model: Qwen2VL) -> None:
     answers: list[list[Answer]] = []
     for cached in (UNCACHED, EAGER):
         with running(replace(CONFIG, prefix_cache=cached), lambda: model) as (engine, warnings):
@@ -53,7 +53,7 @@ def test_an_idle_engine_prefills_and_answers_as_an_uncached_one_does(model: Qwen
         assert_same(uncached, cached)
 
 
-def test_the_next_question_reuses_what_a_question_prefilled(model: Qwen2VL) -> None:
+def test_a_question_reuses_the_prefix_that_the_one_before_prefilled(model: Qwen2VL) -> None:
     with running(replace(CONFIG, prefix_cache=ON_DEMAND), lambda: model) as (engine, _):
         watch(engine, range(1, 9))
         first, second = ask(engine, "Who?"), ask(engine, "Who?")
@@ -65,7 +65,7 @@ def test_the_next_question_reuses_what_a_question_prefilled(model: Qwen2VL) -> N
     assert third.covered_until_ns == 10 * SECOND
 
 
-def test_a_part_of_the_memory_is_uncached_unless_it_is_all_of_it(model: Qwen2VL) -> None:
+def test_a_scoped_question_is_uncached_unless_its_scope_holds_all_slots(model: Qwen2VL) -> None:
     with running(CONFIG, lambda: model) as (engine, _):
         watch(engine, range(1, 11))
         wait_until(lambda: is_cached(engine))
@@ -109,7 +109,7 @@ def test_forgotten_states_are_overwritten_before_the_command_returns(
     assert again.cached_tokens == 0
 
 
-def test_an_answer_under_way_that_is_forgotten_leaves_nothing_behind(model: Qwen2VL) -> None:
+def test_forgetting_what_a_running_answer_uses_clears_its_states(model: Qwen2VL) -> None:
     with running(CONFIG, lambda: model) as (engine, _):
         watch(engine, range(1, 9))
         wait_until(lambda: is_cached(engine))
@@ -158,7 +158,7 @@ def test_a_frame_or_a_question_waits_for_one_chunk_only(model: Qwen2VL) -> None:
         wait_until(lambda: is_cached(engine))
 
 
-def test_an_inactive_engine_prefills_nothing_and_a_stopped_one_keeps_nothing(model: Qwen2VL) -> None:
+def test_an_inactive_engine_does_not_prefill_and_a_stopped_one_frees_the_cache(model: Qwen2VL) -> None:
     with running(replace(CONFIG, prefix_cache=ON_DEMAND), lambda: model) as (engine, _):
         watch(engine, range(1, 9))
         engine.deactivate()
@@ -246,7 +246,7 @@ def test_a_question_that_is_cancelled_while_its_prompt_is_prefilled_generates_no
     assert not bench.said
 
 
-def test_questions_and_frames_from_many_threads_are_answered_as_uncached_ones(model: Qwen2VL) -> None:
+def test_answers_under_concurrent_questions_and_frames_equal_uncached_ones(model: Qwen2VL) -> None:
     """Whatever the engine had read by then, an answer is that of an uncached engine that saw the same."""
     with running(replace(CONFIG, question_queue=64), lambda: model) as (engine, _):
         watch(engine, range(1, 3))
@@ -278,7 +278,7 @@ def test_questions_and_frames_from_many_threads_are_answered_as_uncached_ones(mo
         assert_same(replace(uncached, newest_ns=answer.newest_ns), answer)
 
 
-def test_a_model_without_a_prefix_cache_is_asked_uncached(model: Qwen2VL) -> None:
+def test_a_model_without_a_prefix_cache_prefills_every_prompt(model: Qwen2VL) -> None:
     plain: VisionLanguageModel = Failing(model, "nothing", RuntimeError())  # type: ignore[assignment]
     with running(CONFIG, lambda: plain) as (engine, warnings):
         watch(engine, range(1, 9))

@@ -72,7 +72,7 @@ def some_interval(random: np.random.Generator, slots: tuple[Slot, ...]) -> tuple
     recent=st.integers(0, 2),
     episode=st.sampled_from([2.0, 8.0, 40.0]),
 )
-def test_it_forgets_and_goes_on_as_the_naive_memory_does(
+def test_a_memory_with_episodes_forgets_and_continues_like_the_naive_one(
     seed: int, capacity: int, exemplars: int, recent: int, episode: float
 ) -> None:
     random = np.random.default_rng(seed)
@@ -114,7 +114,7 @@ def test_it_forgets_and_goes_on_as_the_naive_memory_does(
 
 
 @pytest.mark.parametrize("restart_s", [1, 4_000_000_000])
-def test_after_everything_was_forgotten_time_starts_again(restart_s: int) -> None:
+def test_time_ids_restart_after_everything_was_forgotten(restart_s: int) -> None:
     """Whatever the clock was before, and however dark the first view."""
     config = FlashMemoryConfig(4, 2, 1, 0, PERIOD, 0, 3.0)
     random = np.random.default_rng(1)
@@ -129,7 +129,7 @@ def test_after_everything_was_forgotten_time_starts_again(restart_s: int) -> Non
         assert same(forgetful.snapshot(), fresh.snapshot())
 
 
-def test_once_the_first_view_is_forgotten_the_next_one_scales_time() -> None:
+def test_the_second_slot_sets_the_scale_of_time_once_the_first_is_forgotten() -> None:
     """A lens cap, whose view has no length, would make time count for nothing."""
     config = FlashMemoryConfig(3, 3, 1, 0, PERIOD, 0, 2.0)
     places = torch.eye(2, MOST_SLOTS + 4)

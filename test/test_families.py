@@ -101,7 +101,7 @@ def processor_text(folder, grid: tuple[int, int, int]) -> str:
 
 
 @pytest.mark.parametrize("slots", [1, 3, 14])
-def test_with_everything_kept_in_detail_the_answer_is_that_of_plain_generation(model, plain, folder, slots):
+def test_with_every_slot_in_detail_the_answer_equals_plain_generation(model, plain, folder, slots):
     model.instruction = ""
     snapshot = plain_video(model, slots)
     rows = [
@@ -133,7 +133,7 @@ def test_with_everything_kept_in_detail_the_answer_is_that_of_plain_generation(m
     assert [token.id for token in answer] == expected.sequences[0, ids.shape[1] :].tolist()
 
 
-def test_detail_and_low_features_are_what_the_family_itself_merges(model, plain):
+def test_detail_and_low_features_equal_the_merger_outputs_of_the_family(model, plain):
     """Both of the frame and of its half-resolution copy, whose merged features come from the stored `low`."""
     grid = model.grid(*SIZE)
     low, detail = model.encode(frames_of(0), grid)
@@ -155,7 +155,7 @@ def test_detail_and_low_features_are_what_the_family_itself_merges(model, plain)
 
 @pytest.mark.parametrize(("slots", "recent_slots"), [(1, 1), (3, 1), (5, 0)])
 @pytest.mark.parametrize("positions", ["auto", "video"])
-def test_a_stream_is_answered_as_the_clip_while_nothing_is_compressed(folder, positions, slots, recent_slots):
+def test_a_stream_is_answered_like_the_clip_until_slots_are_merged(folder, positions, slots, recent_slots):
     model = load_model(str(folder), device="cpu", positions=positions, max_pixels=128 * 28 * 28)
     stream = streamed(model, slots, FlashMemoryConfig(csm_slots=5, dam_slots=3, recent_slots=recent_slots))
     frames = [frame for seed in range(slots) for frame in frames_of(seed)]
@@ -175,7 +175,7 @@ def compressed(model):
     return streamed(model, 7, FlashMemoryConfig(csm_slots=4, dam_slots=3))
 
 
-def test_the_pieces_of_the_prompt_fill_it_and_those_of_the_entries_share_its_attention(model, compressed):
+def test_prompt_parts_sum_to_its_length_and_each_entry_has_an_attention_share(model, compressed):
     answer = model.answer(compressed, QUESTION, 4)
     prompt = answer._prefill
     assert prompt.embeds.shape[1] == prompt.ids.shape[2]
@@ -188,7 +188,7 @@ def test_the_pieces_of_the_prompt_fill_it_and_those_of_the_entries_share_its_att
     assert 0 < sum(answer.attention) <= 1 + 1e-6
 
 
-def test_every_piece_of_a_compressed_memory_stands_after_the_one_before(model, compressed):
+def test_positions_of_a_compressed_memory_are_contiguous_with_the_text(model, compressed):
     ids = model.answer(compressed, QUESTION, 1)._prefill.ids[:, 0]
     before, after = len(model._prompt.before), len(model._prompt.after(QUESTION))
     assert torch.equal(ids[:, :before], torch.arange(before).expand(3, -1))
@@ -197,7 +197,7 @@ def test_every_piece_of_a_compressed_memory_stands_after_the_one_before(model, c
 
 
 @pytest.mark.parametrize("model_type", ["qwen3_vl"], indirect=True)
-def test_deepstack_is_added_where_the_visual_tokens_are_and_nowhere_else(model, compressed):
+def test_deepstack_features_are_added_to_visual_tokens_only(model, compressed):
     prompt, network = model.answer(compressed, QUESTION, 1)._prefill, model.network
     embeds, *layers = prompt.embeds.split(64, dim=2)
     features = torch.cat([part.flatten(0, 1) for part in model._merged(compressed)])[:, 64:].chunk(2, dim=1)
@@ -227,7 +227,7 @@ def test_qwen3_gets_a_timestamp_text_before_each_slot(model, compressed):
 
 
 @pytest.mark.parametrize("model_type", ["qwen2_vl", "qwen2_5_vl"], indirect=True)
-def test_qwen2_5_counts_seconds_where_qwen2_counts_slots(model, model_type, compressed):
+def test_qwen2_5_time_ids_count_seconds_and_qwen2_time_ids_count_slots(model, model_type, compressed):
     dam, _, csm = model._pieces(compressed)
     step = 4 if model_type == "qwen2_5_vl" else 1  # 2 ids a second, 2 seconds a slot
     assert torch.equal(dam.times, compressed.dam_times.round() * step)
@@ -242,7 +242,7 @@ def test_windows_are_ordered_as_the_tower_orders_them(rows, columns):
     assert torch.equal(window_order(rows, columns, 4), order)
 
 
-def test_what_began_as_another_base_has_no_am_rope(folder, model_type):
+def test_only_models_trained_from_qwen2_vl_have_am_rope(folder, model_type):
     if model_type == "qwen2_vl":
         assert type(load_model(str(folder), device="cpu", positions="am_rope")) is Qwen2VL
     else:
@@ -250,7 +250,7 @@ def test_what_began_as_another_base_has_no_am_rope(folder, model_type):
             load_model(str(folder), device="cpu", positions="am_rope")
 
 
-def test_a_bright_image_is_normalised_as_the_family_was_trained(model, model_type):
+def test_images_are_normalised_as_the_family_was_trained(model, model_type):
     white = np.full((*SIZE, 3), 255, np.uint8)
     high, _ = model.preprocessor.rows([white, white], model.grid(*SIZE), model.device, model.dtype)
     expected = 1.0 if model_type == "qwen3_vl" else (1 - 0.48145466) / 0.26862954

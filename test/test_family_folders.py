@@ -55,7 +55,7 @@ def test_all_weights_of_the_shards_are_in_the_network(folder, model_type):
     assert torch.equal(network.model.language_model.layers[0].input_layernorm.weight, stored[norm_name(model_type)])
 
 
-def test_missing_unknown_and_misshapen_weights_are_named(folder, model_type):
+def test_the_error_for_missing_unknown_or_misshapen_weights_names_them(folder, model_type):
     name = norm_name(model_type)
     for edit, words in (
         (lambda w: w.pop(name), ("lack", "layers.0.input_layernorm.weight")),
@@ -68,7 +68,7 @@ def test_missing_unknown_and_misshapen_weights_are_named(folder, model_type):
         assert all(word in str(error.value) for word in (*words, str(folder))), str(error.value)
 
 
-def test_a_shard_that_is_missing_or_half_written_is_named(folder):
+def test_the_error_for_a_missing_or_truncated_shard_names_it(folder):
     file = folder / SHARD
     content = file.read_bytes()
     for damage, words in (
@@ -86,7 +86,7 @@ def test_a_shard_that_is_missing_or_half_written_is_named(folder):
         assert words in str(error.value)
 
 
-def test_a_folder_of_another_family_or_with_another_config_says_which(folder, model_type):
+def test_the_error_for_a_folder_of_another_family_or_config_names_it(folder, model_type):
     file = folder / "config.json"
     values = json.loads(file.read_text())
     file.write_text(json.dumps({**values, "model_type": "qwen9_vl"}))
@@ -98,14 +98,14 @@ def test_a_folder_of_another_family_or_with_another_config_says_which(folder, mo
         load_model(str(folder), device="cpu")
 
 
-def test_a_folder_without_its_tokenizer_says_where_to_get_it(folder):
+def test_the_error_for_a_missing_tokenizer_says_where_to_get_it(folder):
     for file in [*folder.glob("tokenizer*"), *folder.glob("vocab*")]:
         file.unlink()
     with pytest.raises(ModelError, match=r"no tokenizer.*Copy them from Qwen/Qwen"):
         load_model(str(folder), device="cpu")
 
 
-def test_a_chat_template_beside_the_tokenizer_is_used(folder):
+def test_a_chat_template_file_next_to_the_tokenizer_is_used(folder):
     (folder / "chat_template.jinja").unlink()
     template = "{% for message in messages %}{{ message.role }}:<|video_pad|>{{ message.content[1].text }}.{% endfor %}"
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
@@ -113,5 +113,5 @@ def test_a_chat_template_beside_the_tokenizer_is_used(folder):
     assert prompt.tokenizer.decode([*prompt.before, *prompt.after("why?")]) == "user:why?."
 
 
-def test_every_family_is_a_file_of_its_name_that_loads():
+def test_every_family_is_among_the_supported_model_types():
     assert {*FAMILIES, "flash_vstream_qwen2_vl"} <= set(MODEL_TYPES)

@@ -72,7 +72,7 @@ def same(a: MemorySnapshot, b: MemorySnapshot) -> bool:
     cameras=st.integers(1, 2),
     episode=st.sampled_from([0.0, 3.0, 20.0]),
 )
-def test_it_holds_what_the_naive_memory_holds(
+def test_the_memory_equals_the_naive_one(
     seed: int, count: int, capacity: int, dam: int, exemplars: int, recent: int, cameras: int, episode: float
 ) -> None:
     assume(dam <= capacity)
@@ -117,14 +117,14 @@ def test_episodes_keep_equal_views_of_different_times_apart() -> None:
     assert max(spans[20.0]) < 5 * PERIOD
 
 
-def test_novelty_is_of_views_and_not_of_times() -> None:
+def test_novelty_depends_on_the_view_and_not_on_the_time() -> None:
     memories = [FlashMemory(FlashMemoryConfig(40, 3, episode_slots=episode)) for episode in (0.0, 5.0)]
     for index, low in enumerate(lows(40)):
         plain, timed = (memory.insert(slot(index, low)) for memory in memories)
         assert timed == pytest.approx(plain, abs=1e-6)
 
 
-def test_two_runs_are_equal_bit_by_bit() -> None:
+def test_two_runs_are_bitwise_equal() -> None:
     config = FlashMemoryConfig(10, 5)
     assert same(filled(200, config).snapshot(), filled(200, config).snapshot())
 
@@ -157,7 +157,7 @@ def test_time_ids_follow_when_each_cluster_was_last_seen(horizon: int) -> None:
     assert memory.snapshot(Scope(("another",))).text_slots == 0
 
 
-def test_where_the_question_stands_changes_nothing_else() -> None:
+def test_last_seen_ids_change_only_the_time_ids_of_csm() -> None:
     published, told = (filled(60, FlashMemoryConfig(6, 3, last_seen_ids=told)).snapshot() for told in (False, True))
     assert {entry.first_ns for entry in published.entries} == {entry.first_ns for entry in told.entries}
     assert torch.equal(published.dam, told.dam)
@@ -180,7 +180,7 @@ def test_a_second_camera_may_start_before_the_first() -> None:
     assert memory.cameras == ("front", "rear")
 
 
-def test_cameras_never_share_a_cluster_and_can_be_asked_for() -> None:
+def test_cameras_never_share_a_cluster_and_can_be_selected() -> None:
     memory = filled(100, FlashMemoryConfig(8, 4, recent_slots=2), ("front", "rear", "left"))
     everything, rear = memory.snapshot(), memory.snapshot(Scope(("rear",)))
     assert (
@@ -209,7 +209,7 @@ def test_more_cameras_than_clusters_are_refused() -> None:
     memory.insert(slot(6, lows(1)[0], "rear"))
 
 
-def test_since_and_until_take_what_overlaps() -> None:
+def test_since_and_until_select_overlapping_entries() -> None:
     memory = filled(20, FlashMemoryConfig(20, 20))
     since, until = START + 5 * PERIOD + SECOND, START + 9 * PERIOD
     assert shown(memory.snapshot(Scope(since_ns=since))) == list(range(5, 20))
@@ -232,7 +232,7 @@ def test_a_snapshot_does_not_change_afterwards() -> None:
     assert all(torch.equal(a, b) for a, b in zip(now, copies, strict=True))
 
 
-def test_bytes_are_those_of_all_tensors_and_images_held() -> None:
+def test_bytes_count_all_tensors_and_thumbnails() -> None:
     memory = FlashMemory(FlashMemoryConfig(5, 3, recent_slots=2))
     assert memory.bytes == 0
     for index, low in enumerate(lows(40).bfloat16()):
@@ -257,7 +257,7 @@ class Work(TorchDispatchMode):
         return result
 
 
-def test_ten_thousand_slots_cost_the_same_from_the_capacity_on() -> None:
+def test_size_and_work_per_slot_are_constant_once_the_memory_is_full() -> None:
     memory, work, sizes = FlashMemory(FlashMemoryConfig(csm_slots=20, dam_slots=10)), [], set()
     for index, low in enumerate(lows(10_000)):
         if 100 <= index < 200 or index >= 9_900:
@@ -346,12 +346,12 @@ def test_entries_carry_the_thumbnail_of_their_newest_slot_or_exemplar() -> None:
 @pytest.mark.parametrize(
     "sizes", [{"csm_slots": 10}, {"dam_slots": 0}, {"exemplars": 0}, {"slot_period_ns": 0}, {"recent_slots": -1}]
 )
-def test_sizes_that_make_no_sense_are_refused(sizes: dict[str, int]) -> None:
+def test_contradictory_sizes_are_refused(sizes: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must"):
         FlashMemoryConfig(**sizes)
 
 
-def test_each_camera_keeps_its_newest_slots_in_detail() -> None:
+def test_the_newest_slots_of_each_camera_are_key_frames() -> None:
     cameras = ("front", "rear", "left")
     memory = filled(99, FlashMemoryConfig(6, 6, exemplars=1, recent_slots=2), cameras)
     assert shown(memory.snapshot()) == [98, 97, 96, 95, 94, 93]
@@ -361,7 +361,7 @@ def test_each_camera_keeps_its_newest_slots_in_detail() -> None:
     assert set(shown(memory.snapshot())) >= {158, 157, 97, 94, 98, 95}
 
 
-def test_a_further_camera_costs_the_room_for_what_it_sees_last_and_no_more() -> None:
+def test_each_further_camera_adds_only_the_bytes_of_its_recent_slots() -> None:
     config = FlashMemoryConfig(6, 3, recent_slots=2)
     sizes = {count: filled(90, config, [f"camera{i}" for i in range(count)]).bytes for count in (1, 2, 3, 6)}
     low, detail, jpeg = lows(1)[0], torch.zeros(3, 2), len(b"jpeg")
@@ -370,7 +370,7 @@ def test_a_further_camera_costs_the_room_for_what_it_sees_last_and_no_more() -> 
         assert abs(size - sizes[1] - (count - 1) * of_one_camera) <= 20 * jpeg
 
 
-def test_a_camera_that_finds_no_place_changes_no_size() -> None:
+def test_a_refused_camera_does_not_change_the_size() -> None:
     memory = filled(6, FlashMemoryConfig(2, 1), ("front", "rear"))
     size = memory.bytes
     with pytest.raises(ValueError, match="no room for group 'third'"):
@@ -378,7 +378,7 @@ def test_a_camera_that_finds_no_place_changes_no_size() -> None:
     assert memory.bytes == size
 
 
-def test_the_budget_goes_to_the_camera_that_sees_more() -> None:
+def test_a_camera_with_more_varied_views_gets_more_clusters() -> None:
     memory = FlashMemory(FlashMemoryConfig(20, 10))
     for index, low in enumerate(lows(200)):
         still = torch.ones(4, 3) + 0.01 * low

@@ -136,7 +136,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 @settings(max_examples=150, deadline=None)
 @given(cases())
-def test_what_is_forgotten_is_nowhere_and_what_was_never_near_it_stays(case: Case) -> None:
+def test_forgotten_slots_leave_no_trace_and_unrelated_clusters_stay(case: Case) -> None:
     memory = case.story.remembered(case.config)
     doomed = case.story.inside(case.interval, case.cameras)
     kept = holdings_of(memory)
@@ -164,7 +164,7 @@ def test_what_is_forgotten_is_nowhere_and_what_was_never_near_it_stays(case: Cas
 
 @settings(max_examples=150, deadline=None)
 @given(cases())
-def test_an_interval_shows_nothing_of_what_lies_outside_and_all_that_is_held_inside(case: Case) -> None:
+def test_an_interval_shows_every_stored_slot_inside_and_none_outside(case: Case) -> None:
     memory = case.story.remembered(case.config)
     inside = case.story.inside(case.interval, case.cameras)
     snapshot = memory.snapshot(Scope(tuple(case.cameras), *case.interval))
@@ -187,7 +187,7 @@ def test_an_interval_shows_nothing_of_what_lies_outside_and_all_that_is_held_ins
 
 @settings(max_examples=50, deadline=None)
 @given(cases(), st.integers(0, 2**32 - 1))
-def test_a_memory_that_holds_each_slot_by_itself_forgets_as_if_it_had_never_seen_them(case: Case, seed: int) -> None:
+def test_a_memory_of_unmerged_slots_forgets_as_if_it_had_never_stored_them(case: Case, seed: int) -> None:
     """The streams go on far beyond its capacity after that, and stay equal bit by bit."""
     config = FlashMemoryConfig(MOST_SLOTS, 8, case.config.exemplars, 120, PERIOD, 0)
     doomed = case.story.inside(case.interval, case.cameras)
@@ -219,7 +219,7 @@ def restless(count: int) -> Iterator[FlashMemory]:
         yield memory
 
 
-def test_it_stays_within_its_size_however_often_it_forgets() -> None:
+def test_repeated_forgetting_keeps_the_memory_size() -> None:
     allocated = set()
     for memory in restless(1000):
         assert memory.entries <= memory.capacity
@@ -230,12 +230,12 @@ def test_it_stays_within_its_size_however_often_it_forgets() -> None:
     assert memory.slots_seen == 1000
 
 
-def test_two_runs_that_forget_are_equal_bit_by_bit() -> None:
+def test_two_runs_that_forget_are_bitwise_equal() -> None:
     first, second = [list(restless(200))[-1].snapshot() for _ in range(2)]
     assert same(first, second)
 
 
-def test_forgetting_everything_leaves_a_memory_that_goes_on() -> None:
+def test_a_memory_that_forgot_everything_accepts_new_slots() -> None:
     memory = Story.of(5, 40).remembered(FlashMemoryConfig(6, 3))
     assert memory.forget().slots == 40
     assert not everything_in(memory)
@@ -247,7 +247,7 @@ def test_forgetting_everything_leaves_a_memory_that_goes_on() -> None:
     assert memory.slots_seen == 41
 
 
-def test_a_place_visited_again_and_again_is_forgotten_by_the_visit() -> None:
+def test_single_visits_of_a_cluster_can_be_forgotten() -> None:
     """A cluster knows when it was seen, so what it saw at other times does not go with an hour in between."""
     memory = FlashMemory(FlashMemoryConfig(1, 1, 1, 0, PERIOD, 0))
     for visit in range(5):
@@ -260,7 +260,7 @@ def test_a_place_visited_again_and_again_is_forgotten_by_the_visit() -> None:
     assert memory.snapshot().entries[-1].weight == 1
 
 
-def test_where_stamps_jump_back_a_shift_keeps_the_order_and_stamps_stay_those_of_the_frames() -> None:
+def test_after_a_jump_back_shift_ns_keeps_the_order_and_stamps_are_unchanged() -> None:
     memory = FlashMemory(FlashMemoryConfig(8, 8, 1, 0, PERIOD, 0))
     values = torch.eye(8, MOST_SLOTS + 4)
     for index in range(4):
@@ -283,9 +283,7 @@ def test_where_stamps_jump_back_a_shift_keeps_the_order_and_stamps_stay_those_of
 
 
 @given(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 9)), max_size=40), st.integers(1, 6))
-def test_a_union_of_spans_holds_all_of_them_and_closes_only_the_narrowest_gaps(
-    pairs: list[tuple[int, int]], most: int
-) -> None:
+def test_a_union_of_spans_contains_all_and_closes_the_narrowest_gaps(pairs: list[tuple[int, int]], most: int) -> None:
     spans = [(first, first + length) for first, length in pairs]
     exact, bounded = union(spans, most=1000), union(spans, most)
     moments = {moment for first, last in spans for moment in range(first, last + 1)}

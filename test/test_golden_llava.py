@@ -95,7 +95,7 @@ def test_the_four_memories_are_the_recorded_ones(networks, case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_by_the_papers_rule_only_the_retrieved_frames_differ(networks, case):
+def test_the_rule_of_the_paper_changes_only_the_retrieved_frames(networks, case):
     golden, facts = recorded(case)
     init = golden["init_rows"].tolist() if "init_rows" in golden else None
     reseed = facts["kmeans"]["reseed_rows"] if facts["kmeans"] else []

@@ -41,7 +41,7 @@ def states(heads: int, groups: int, dim: int, tokens: int, new: int) -> tuple[An
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("new", [1, 2, 9, None])
 @pytest.mark.parametrize("large", [0, 1 << 17])
-def test_grouped_is_the_kernel_of_transformers(
+def test_the_grouped_kernel_equals_that_of_transformers(
     shape: tuple[int, int, int, int], new: int | None, large: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(grouped_attention, "LARGE_MASK", large)
@@ -78,7 +78,7 @@ def test_a_weighted_kernel_also_returns_the_weights_of_the_last_token(
     assert (own - weights[:, :, -1:]).abs().max() < 1e-6
 
 
-def test_only_a_cpu_that_was_to_have_pytorchs_kernels_gets_another() -> None:
+def test_only_sdpa_on_a_cpu_is_replaced_by_the_grouped_kernel() -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     assert fastest_kernel("sdpa", cpu) == GROUPED
     assert [fastest_kernel("eager", cpu), fastest_kernel("sdpa", cuda), fastest_kernel("flash_attention_2", cuda)] == [
@@ -88,7 +88,7 @@ def test_only_a_cpu_that_was_to_have_pytorchs_kernels_gets_another() -> None:
     ]
 
 
-def test_a_kernel_is_put_back_when_the_model_raises() -> None:
+def test_the_attention_kernel_is_restored_when_the_model_raises() -> None:
     config = SimpleNamespace(_attn_implementation="sdpa")
     with pytest.raises(RuntimeError), use_kernel(config, GROUPED):
         raise RuntimeError
@@ -96,7 +96,9 @@ def test_a_kernel_is_put_back_when_the_model_raises() -> None:
 
 
 @pytest.mark.parametrize("family", ["tiny-random", *FAMILIES])
-def test_an_answer_is_that_of_transformers_own_kernels(family: str, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_equals_that_with_the_kernels_of_transformers(
+    family: str, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name = family if family == "tiny-random" else str(save_hub_model(tmp_path, family))
     model: Any = load_model(name, device="cpu", max_pixels=112 * 112)
     memory = FlashMemory(FlashMemoryConfig(csm_slots=4, dam_slots=2))

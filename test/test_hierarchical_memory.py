@@ -36,7 +36,7 @@ SMALL = FlashMemoryConfig(4, 3, 2, 0, PERIOD, 1, retention=HIERARCHICAL, store_f
     factor=st.integers(1, 4),
     cameras=st.integers(1, 2),
 )
-def test_it_stores_and_shows_what_the_naive_one_does(
+def test_the_hierarchical_memory_equals_the_naive_one(
     seed: int, count: int, csm: int, factor: int, cameras: int
 ) -> None:
     random = np.random.default_rng(seed)
@@ -99,7 +99,7 @@ def test_an_interval_shows_nothing_from_outside_it_and_each_slot_once(case: Case
 
 @settings(max_examples=40, deadline=None)
 @given(cases())
-def test_what_is_forgotten_is_nowhere_and_untouched_clusters_stay(case: Case) -> None:
+def test_forgotten_slots_leave_no_trace_and_other_clusters_stay(case: Case) -> None:
     memory = hierarchical(case)
     doomed = case.story.inside(case.interval, case.cameras)
     contents = holdings_of(memory)
@@ -117,7 +117,7 @@ def test_what_is_forgotten_is_nowhere_and_untouched_clusters_stay(case: Case) ->
 
 @settings(max_examples=40, deadline=None)
 @given(st.data(), st.integers(0, 2**32 - 1))
-def test_whatever_happens_to_it_slots_add_up(data: st.DataObject, seed: int) -> None:
+def test_slot_counts_add_up_after_any_sequence_of_operations(data: st.DataObject, seed: int) -> None:
     random = np.random.default_rng(seed)
     memory, quiet = FlashMemory(SMALL), FlashMemory(SMALL)  # `quiet` is never asked for a snapshot
     represented, now = 0, 0
@@ -161,7 +161,7 @@ def test_whatever_happens_to_it_slots_add_up(data: st.DataObject, seed: int) -> 
     assert same(memory.snapshot(), quiet.snapshot())
 
 
-def test_cameras_never_share_an_entry_and_more_than_are_shown_are_refused() -> None:
+def test_cameras_never_share_an_entry_and_more_cameras_than_entries_are_refused() -> None:
     memory = filled(60, replace(SMALL, csm_slots=3), ("front", "rear", "left"))
     assert len({entry.camera for entry in memory.snapshot().entries if entry.kind is EntryKind.CSM}) == 3
     before = memory.snapshot()
@@ -170,7 +170,7 @@ def test_cameras_never_share_an_entry_and_more_than_are_shown_are_refused() -> N
     assert same(memory.snapshot(), before)
 
 
-def test_what_happened_once_is_stored_for_hours_and_shown_in_a_second_look() -> None:
+def test_a_rare_event_is_stored_for_hours_and_shown_in_a_second_look() -> None:
     draw = torch.Generator().manual_seed(1)
     places = 3 * torch.randn(12, 4, 8, generator=draw)
     event = places[2].clone()
@@ -235,7 +235,7 @@ def test_a_second_look_stays_in_its_budget_and_shows_the_first_entries_first() -
     assert shown(snapshot)[0] * PERIOD + START >= by_key_frame.first_ns
 
 
-def test_details_in_a_second_look_are_not_those_shown_already() -> None:
+def test_a_second_look_adds_only_details_not_shown_before() -> None:
     memory = filled(5, replace(SMALL, csm_slots=6, dam_slots=2, exemplars=4))
     snapshot = memory.snapshot()
     looked = memory.second_look(snapshot.entries[2:], 100)
@@ -244,7 +244,7 @@ def test_details_in_a_second_look_are_not_those_shown_already() -> None:
 
 
 @pytest.mark.parametrize("exponent", [0.5, 1.0])
-def test_groups_are_at_most_as_many_as_asked_and_lower_the_distortion(exponent: float) -> None:
+def test_groups_are_bounded_in_number_and_lower_the_distortion(exponent: float) -> None:
     random = np.random.default_rng(0)
     rows = random.standard_normal((60, 4)) + 6 * random.standard_normal((8, 4))[random.integers(8, size=60)]
     weights = random.integers(1, 30, 60).astype(float)
@@ -273,7 +273,7 @@ def test_key_frames_are_the_newest_the_heaviest_and_rare_ones_apart_in_time() ->
     assert rare[0] in chosen
 
 
-def test_two_runs_are_equal_bit_by_bit_and_sizes_stay() -> None:
+def test_two_runs_are_bitwise_equal_and_sizes_are_constant() -> None:
     first, second = (filled(120, replace(SMALL, csm_slots=6)) for _ in range(2))
     assert same(first.snapshot(), second.snapshot())
     size = first.bytes
@@ -283,7 +283,7 @@ def test_two_runs_are_equal_bit_by_bit_and_sizes_stay() -> None:
 
 
 @pytest.mark.parametrize("factor", [1, 2, 4])
-def test_its_bytes_are_those_computed_and_at_most_four_times_the_published_ones(factor: int) -> None:
+def test_the_memory_size_is_the_computed_one_and_at_most_four_times_the_published_one(factor: int) -> None:
     config = FlashMemoryConfig(60, 30, retention=HIERARCHICAL, store_factor=factor)
     low, detail = torch.zeros(16, 128), torch.zeros(16, 128)
     memory = FlashMemory(config)
@@ -292,7 +292,7 @@ def test_its_bytes_are_those_computed_and_at_most_four_times_the_published_ones(
     assert memory.bytes <= 4 * memory_bytes(FlashMemoryConfig(60, 30), low, detail)
 
 
-def test_an_entry_of_a_bad_slot_changes_nothing() -> None:
+def test_a_refused_slot_changes_nothing() -> None:
     memory = filled(20, SMALL)
     before = memory.snapshot()
     with pytest.raises(ValueError, match="not finite, or too large"):

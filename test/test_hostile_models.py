@@ -118,7 +118,7 @@ def test_shards_of_the_folder_load(folder: Path) -> None:
         (None, {"text_config": {"text_config": {"text_config": 1}}}, CONFIG),
     ],
 )
-def test_sizes_that_cannot_be_are_refused_before_anything_is_allocated(
+def test_impossible_sizes_are_refused_before_anything_is_allocated(
     folder: Path, part: str | None, values: dict[str, Any], named: str
 ) -> None:
     change_config(folder, part, **values)
@@ -138,7 +138,7 @@ def test_a_model_type_of_another_kind_is_refused(folder: Path, kind: Any) -> Non
     assert "model_type" in refusal(folder)
 
 
-def test_a_costly_pattern_of_a_tokenizer_is_an_error_and_no_panic() -> None:
+def test_an_expensive_tokenizer_pattern_is_an_error_without_a_panic() -> None:
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.Split(Regex("(a+)+$"), "isolated")
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
@@ -146,7 +146,7 @@ def test_a_costly_pattern_of_a_tokenizer_is_an_error_and_no_panic() -> None:
         plain_ids(tokenizer, "a" * 60 + "b")
 
 
-def test_a_huge_tokenizer_is_refused_unread(folder: Path) -> None:
+def test_a_huge_tokenizer_is_refused_before_it_is_read(folder: Path) -> None:
     with (folder / "tokenizer.json").open("r+b") as file:
         file.truncate(200_000_000)  # sparse
     assert "200000000 bytes" in refusal(folder)
@@ -169,13 +169,13 @@ def test_a_chat_template_that_does_not_end_or_fails_is_refused(folder: Path, tem
     assert "chat template" in refusal(folder)
 
 
-def test_a_chat_template_may_loop_a_little(folder: Path) -> None:
+def test_a_chat_template_with_a_short_loop_is_accepted(folder: Path) -> None:
     text = (folder / TEMPLATE).read_text() if (folder / TEMPLATE).is_file() else ""
     (folder / TEMPLATE).write_text("{% for a in range(1000) %}{% endfor %}" + text)
     load_model(str(folder), device="cpu")
 
 
-def test_code_of_a_folder_never_runs(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_in_a_model_folder_never_runs(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mark = tmp_path / "ran"
     (folder / "evil.py").write_text(f"open({str(mark)!r}, 'w')\nclass Evil: pass\n")
     file = folder / "tokenizer_config.json"
@@ -222,7 +222,7 @@ def query(model: Any) -> torch.Tensor:
     return model.network.model.language_model.layers[0].self_attn.q_proj.weight
 
 
-def test_a_costly_module_pattern_is_not_evaluated(saved: Path, tmp_path: Path) -> None:
+def test_an_expensive_module_pattern_is_not_evaluated(saved: Path, tmp_path: Path) -> None:
     """Which modules are adapted follows from the weights, so that the adapter loads."""
     plain = load_model(str(saved), device="cpu")
     model = load_model(str(adapter(tmp_path / "adapter", saved, lora_alpha=4)), device="cpu")
@@ -259,9 +259,7 @@ def test_patterns_that_choose_among_modules_are_not_evaluated(
     ],
     ids=str,
 )
-def test_settings_of_an_adapter_that_are_costly_or_unknown_are_refused(
-    saved: Path, tmp_path: Path, values: dict[str, Any]
-) -> None:
+def test_expensive_or_unknown_adapter_settings_are_refused(saved: Path, tmp_path: Path, values: dict[str, Any]) -> None:
     assert "adapter_config.json" in refusal(adapter(tmp_path / "adapter", saved, **values))
 
 

@@ -65,7 +65,7 @@ def test_a_model_is_downloaded_once_and_then_taken_from_the_cache(folder, cache,
     assert first.network.config.to_dict() == second.network.config.to_dict()
 
 
-def test_a_download_that_is_cut_names_the_file_and_is_taken_up_again(folder, cache, monkeypatch):
+def test_an_interrupted_download_names_the_file_and_is_resumed(folder, cache, monkeypatch):
     with hub_of(folder, cut=(SHARD,)) as address:
         use(address, monkeypatch)
         sentence = sentence_of(NAME)
@@ -79,7 +79,7 @@ def test_a_download_that_is_cut_names_the_file_and_is_taken_up_again(folder, cac
         assert load_model(NAME, device="cpu").name == NAME
 
 
-def test_an_incomplete_cache_on_a_machine_without_a_network_names_the_file(folder, cache, monkeypatch):
+def test_the_error_for_an_incomplete_cache_without_a_network_names_the_file(folder, cache, monkeypatch):
     snapshot = store(cache, folder)
     (snapshot / SHARD).unlink()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -97,7 +97,7 @@ def test_an_incomplete_cache_on_a_machine_without_a_network_names_the_file(folde
         (errno.EROFS, ("cannot be stored", "HF_HOME")),
     ],
 )
-def test_a_disk_that_is_full_or_may_not_be_written_is_named(cache, monkeypatch, number, words):
+def test_the_error_for_a_full_or_read_only_disk_names_its_path(cache, monkeypatch, number, words):
     """A full disk cannot be had in a test: the download is one that ends as it would there."""
 
     def fail(*_, **__):

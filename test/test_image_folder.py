@@ -49,7 +49,7 @@ def test_images_come_in_natural_order_and_a_bad_one_leaves_a_gap(tmp_path: Path)
     assert frames[0].rgb[4, 4].tolist() == [220, 30, 30]
 
 
-def test_hidden_files_are_no_images(tmp_path: Path) -> None:
+def test_hidden_files_are_skipped(tmp_path: Path) -> None:
     for index in range(3):
         write_image(tmp_path / f"{index}.jpg", index)
         (tmp_path / f"._{index}.jpg").write_bytes(APPLE_DOUBLE)
@@ -88,7 +88,7 @@ def test_each_page_of_a_tiff_is_a_frame(tmp_path: Path) -> None:
     [(1, (0, 0)), (2, (0, 1)), (3, (1, 1)), (4, (1, 0)), (5, (0, 0)), (6, (0, 1)), (8, (1, 0))],
 )
 @pytest.mark.parametrize("kind", ["tif", "jpg"])
-def test_a_turned_image_is_shown_upright(tmp_path: Path, kind: str, orientation: int, corner: tuple[int, int]) -> None:
+def test_the_exif_orientation_is_applied(tmp_path: Path, kind: str, orientation: int, corner: tuple[int, int]) -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     Image.fromarray(corner_image(3)).save(tmp_path / f"t.{kind}", exif=exif)
@@ -101,7 +101,7 @@ def test_a_turned_image_is_shown_upright(tmp_path: Path, kind: str, orientation:
 
 @pytest.mark.parametrize("kind", ["tif", "png"])
 @pytest.mark.parametrize("bits", [10, 12, 14, 16])
-def test_16_bit_grey_is_scaled_by_what_the_files_use(tmp_path: Path, kind: str, bits: int) -> None:
+def test_16_bit_grey_is_scaled_by_the_bits_in_use(tmp_path: Path, kind: str, bits: int) -> None:
     ramp = np.linspace(0, (1 << bits) - 1, 64 * 48).astype(np.uint16).reshape(48, 64)
     cv2.imwrite(str(tmp_path / f"t.{kind}"), ramp)
     logged: list[str] = []
@@ -128,7 +128,7 @@ def tiff(next_page: int) -> bytes:
 
 
 @pytest.mark.parametrize("next_page", [0, 8, 150, 2**31])
-def test_a_chain_of_tiff_pages_that_leads_nowhere_ends(tmp_path: Path, next_page: int) -> None:
+def test_a_cyclic_or_broken_chain_of_tiff_pages_ends(tmp_path: Path, next_page: int) -> None:
     write_image(tmp_path / "1.png", 3)
     (tmp_path / "2.tif").write_bytes(tiff(next_page))
     source = open_source(str(tmp_path))

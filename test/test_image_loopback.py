@@ -26,7 +26,7 @@ def test_images_arrive_with_the_shipped_profile() -> None:
 
 
 @pytest.mark.skipif(RUNTIME == "embedded", reason="the embedded runtime configures itself")
-def test_the_defaults_of_fast_dds_are_found_to_lose_images() -> None:
+def test_the_default_fast_dds_profile_is_reported_to_lose_images() -> None:
     if "fastrtps" not in middleware.identifier():
         pytest.skip("another middleware")
     names = ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE")

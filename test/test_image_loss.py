@@ -55,16 +55,16 @@ def arrive(loss: ImageLoss, stamps_s: Sequence[float]) -> str:
     return found(loss, stamps_s[-1])
 
 
-def test_a_camera_that_loses_most_images_is_found_with_its_figures_and_the_remedy() -> None:
+def test_a_camera_that_loses_most_images_is_reported_with_counts_and_remedy() -> None:
     sentence = stream(watch(), 5, received=3, lost=27)
     assert sentence == "rmw_some lost 135 of the 150 images that /driver sent on /image in the last 5 s: do this"
 
 
-def test_loss_is_found_though_nothing_arrives() -> None:
+def test_loss_is_reported_even_if_no_image_arrives() -> None:
     assert "lost 30 of the 30 images" in stream(watch(), 1, received=0, lost=30)
 
 
-def test_the_middleware_is_not_blamed_alone_where_callbacks_are_late() -> None:
+def test_late_callbacks_are_named_as_a_possible_cause_of_loss() -> None:
     loss = watch()
     assert stream(loss, 3, received=3, lost=27).endswith(" last 3 s: do this")
     sentence = found(loss, 3.0, late_s=2 * LATE_S)
@@ -73,7 +73,7 @@ def test_the_middleware_is_not_blamed_alone_where_callbacks_are_late() -> None:
     assert found(watch(), 3.0, late_s=9.0) == ""
 
 
-def test_the_lateness_of_a_callback_is_its_longest_delay_of_the_last_seconds() -> None:
+def test_the_lateness_of_a_callback_is_its_longest_recent_delay() -> None:
     lateness = Lateness(period_s=0.25)
     assert [lateness.record(at_s) for at_s in (10.0, 10.25, 10.4, 11.5)] == pytest.approx([0.0, 0.0, 0.0, 0.85])
     assert lateness.record(11.75) == pytest.approx(0.85)
@@ -138,7 +138,7 @@ def test_gaps_in_the_stamps_of_a_periodic_camera_are_lost_images(share: float, s
     ],
     ids=["no gap", "half the rate from now on", "two at a time", "as things happen", "too few"],
 )
-def test_cameras_that_lose_nothing_are_not_reported(stamps_s: Sequence[float]) -> None:
+def test_cameras_without_loss_are_not_reported(stamps_s: Sequence[float]) -> None:
     assert arrive(watch(counted=False), stamps_s) == ""
 
 
@@ -163,7 +163,7 @@ def camera() -> Iterator[Camera]:
     try_shutdown()
 
 
-def test_images_that_this_middleware_loses_are_found(camera: Camera, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_lost_by_the_middleware_are_reported(camera: Camera, monkeypatch: pytest.MonkeyPatch) -> None:
     rmw = middleware.identifier()
     if RUNTIME == "rclpy" and "fastrtps" not in rmw:
         pytest.skip(f"it is not known how to have {rmw} lose images")

@@ -101,7 +101,7 @@ YUV = [*YUV_PACKED, "nv12", "nv21", "nv24"]
 @pytest.mark.parametrize("big", [False, True])
 @pytest.mark.parametrize("pad", [0, 7])
 @pytest.mark.parametrize("encoding", [*EXACT, *GREY, *YUV])
-def test_every_encoding_gives_back_the_image_it_was_written_from(encoding: str, pad: int, big: bool) -> None:
+def test_every_encoding_reproduces_its_source_image(encoding: str, pad: int, big: bool) -> None:
     rgb = blocks(16, 12)
     if encoding in GREY:
         rgb = np.repeat(rgb[..., :1], 3, 2)
@@ -115,7 +115,7 @@ def test_every_encoding_gives_back_the_image_it_was_written_from(encoding: str, 
 @pytest.mark.parametrize("pad", [0, 6])
 @pytest.mark.parametrize("bits", ["8", "16"])
 @pytest.mark.parametrize("pattern", BAYER)
-def test_every_bayer_pattern_gives_back_the_colour(pattern: str, bits: str, pad: int, big: bool) -> None:
+def test_every_bayer_pattern_reproduces_a_uniform_colour(pattern: str, bits: str, pad: int, big: bool) -> None:
     rgb = np.empty((9, 11, 3), np.uint8)
     rgb[:] = 210, 120, 40
     got = to_rgb(write(f"bayer_{pattern}{bits}", rgb, pad, big))
@@ -141,7 +141,7 @@ def high_bytes(message: SimpleNamespace) -> list[list[int]]:
 @pytest.mark.parametrize("pad", [0, 5])
 @pytest.mark.parametrize("bits", ["8", "16"])
 @pytest.mark.parametrize("pattern", BAYER)
-def test_a_bayer_mosaic_is_interpolated_between_neighbours_of_one_colour(
+def test_a_bayer_mosaic_is_interpolated_between_neighbours_of_the_same_colour(
     pattern: str, bits: str, pad: int, big: bool
 ) -> None:
     message = noise(f"bayer_{pattern}{bits}", 12, 10, pad, big)
@@ -168,9 +168,7 @@ def bt601(y: int, u: int, v: int) -> list[float]:
 
 @pytest.mark.parametrize("pad", [0, 6])
 @pytest.mark.parametrize("encoding", YUV)
-def test_every_pixel_of_a_yuv_image_follows_from_its_own_luma_and_its_neighbourhoods_chroma(
-    encoding: str, pad: int
-) -> None:
+def test_a_yuv_pixel_has_its_own_luma_and_the_chroma_of_its_block(encoding: str, pad: int) -> None:
     message = noise(encoding, 12, 8, pad, False)
     data, step, got = message.data, message.step, to_rgb(message)
     for y in range(8):
@@ -189,7 +187,7 @@ def test_every_pixel_of_a_yuv_image_follows_from_its_own_luma_and_its_neighbourh
 
 
 @pytest.mark.parametrize("encoding", [*EXACT, *GREY, "nv24"])
-def test_odd_sizes_are_read_where_the_format_allows_them(encoding: str) -> None:
+def test_odd_sizes_are_decoded_if_the_format_allows_them(encoding: str) -> None:
     rgb = blocks(5, 3)
     if encoding in GREY:
         rgb = np.repeat(rgb[..., :1], 3, 2)
@@ -202,7 +200,7 @@ HOLDERS = [bytes, bytearray, memoryview, lambda b: array("B", b), lambda b: np.f
 
 @pytest.mark.parametrize("holder", HOLDERS)
 @pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "nv12"])
-def test_data_may_be_held_in_any_block_of_bytes_and_is_only_copied_to_be_converted(encoding: str, holder) -> None:
+def test_data_may_be_any_bytes_like_object_and_is_copied_only_for_conversion(encoding: str, holder) -> None:
     rgb = blocks(8, 8)
     message = write(encoding, rgb, 2, False)
     message.data = holder(message.data)
@@ -265,7 +263,7 @@ def sixteen_bits(encoding: str, samples: np.ndarray) -> SimpleNamespace:
 
 
 @pytest.mark.parametrize("bits", [10, 12, 14])
-def test_samples_of_few_significant_bits_are_scaled_by_what_the_camera_uses(bits: int) -> None:
+def test_samples_of_few_significant_bits_are_scaled_by_the_bits_in_use(bits: int) -> None:
     ramp = np.linspace(0, (1 << bits) - 1, 16 * 12).astype(np.uint16).reshape(12, 16)
     logged: list[str] = []
     got = to_rgb(sixteen_bits("mono16", ramp), SampleRange(log=logged.append))
@@ -276,7 +274,7 @@ def test_samples_of_few_significant_bits_are_scaled_by_what_the_camera_uses(bits
     assert mosaic.max() > 200
 
 
-def test_a_thermal_camera_is_visible_and_its_scale_only_widens() -> None:
+def test_a_thermal_image_is_scaled_to_its_range_which_only_widens() -> None:
     counts = np.full((12, 16), 7500, np.uint16)
     counts[:, :8] = 8200
     samples = SampleRange()
@@ -288,7 +286,7 @@ def test_a_thermal_camera_is_visible_and_its_scale_only_widens() -> None:
     assert (to_rgb(sixteen_bits("mono16", counts), samples).max() < first.max()).all()
 
 
-def test_a_fixed_number_of_bits_and_full_samples_are_not_estimated() -> None:
+def test_the_bit_depth_is_not_estimated_if_fixed_or_full() -> None:
     dark = np.full((4, 4), 1023, np.uint16)
     assert to_rgb(sixteen_bits("mono16", dark), SampleRange(16)).max() == 3
     assert to_rgb(sixteen_bits("mono16", dark), SampleRange(10)).max() == 255
@@ -302,7 +300,7 @@ def test_an_image_larger_than_allowed_is_refused_before_a_pixel_is_read() -> Non
     assert caught.value.reason == "too_large"
 
 
-def test_a_long_encoding_is_quoted_in_short() -> None:
+def test_a_long_encoding_is_quoted_in_abbreviated_form() -> None:
     with pytest.raises(BadImage) as caught:
         check(good(encoding="\x1b[2J\n" + "e" * 1_000_000))
     assert str(caught.value).isprintable()
@@ -332,7 +330,7 @@ KNOWN = [*EXACT, *GREY, *YUV, "bayer_rggb8", "bayer_gbrg16", "32FC1", "16UC1", "
     is_bigendian=st.integers(0, 255),
     data=st.binary(max_size=4096),
 )
-def test_random_headers_give_an_image_or_bad_image_and_nothing_else(**fields) -> None:
+def test_random_headers_give_an_image_or_a_bad_image_error(**fields) -> None:
     message = SimpleNamespace(**fields)
     try:
         check(message)
@@ -344,7 +342,7 @@ def test_random_headers_give_an_image_or_bad_image_and_nothing_else(**fields) ->
 
 
 @pytest.mark.parametrize("encoding", PUBLISHED_ENCODINGS)
-def test_a_published_image_is_read_back(encoding: str) -> None:
+def test_a_published_image_is_received_unchanged(encoding: str) -> None:
     rgb = blocks(10, 6)
     if encoding == "mono8":
         rgb = np.repeat(rgb[..., :1], 3, 2)

@@ -78,7 +78,7 @@ def test_every_row_is_in_one_cluster_and_clusters_are_in_time_order(
 
 
 @pytest.mark.parametrize("seed", [2, 4, 8, 10, 13, 21])  # still moving in step ten, no close decision
-def test_it_stops_after_ten_iterations(seed: int) -> None:
+def test_kmeans_stops_after_ten_iterations(seed: int) -> None:
     rows = np.random.default_rng(seed).standard_normal((200, 1, 2)).astype(np.float32)
     init = list(range(8))
     expected = reference.kmeans(rows.reshape(200, 2), 8, [1.0] * 200, init, [])
@@ -90,7 +90,7 @@ def test_it_stops_after_ten_iterations(seed: int) -> None:
     np.testing.assert_allclose(found.centroids.flatten(1).numpy(), expected.centroids, atol=1e-4)
 
 
-def test_a_shift_below_the_limit_gives_the_centroids_before_it() -> None:
+def test_a_shift_below_the_limit_returns_the_previous_centroids() -> None:
     rows = torch.tensor([[0.0], [1e-5], [5e-5], [6e-5]])
     found = ordered_kmeans(rows, 2, init_rows=[0, 3])
     assert found.members == ((0, 1), (2, 3))
@@ -105,7 +105,7 @@ def test_bfloat16_is_clustered_in_float32_and_cast_back() -> None:
     assert torch.equal(found.centroids, exact.centroids.bfloat16())
 
 
-def test_a_cluster_that_ends_without_member_is_left_out() -> None:
+def test_an_empty_cluster_is_left_out() -> None:
     # All weight is on row 0, so the clusters of rows 1 and 2 are re-seeded, by row 0, until the limit.
     rows = torch.tensor([[0.0], [5.0], [9.0], [9.5]])
     weights = torch.tensor([1.0, 0.0, 0.0, 0.0])

@@ -15,7 +15,7 @@ from flash_vstream_ros.models.qwen2_vl import Qwen2VL
 __all__ = ["tiny"]  # fixtures
 
 
-def test_a_cache_gives_back_what_was_put_in_whatever_is_cut_off_between() -> None:
+def test_a_cache_returns_the_appended_states_after_any_truncation() -> None:
     draw = torch.Generator().manual_seed(3)
     cache, expected = InPlaceCache(layers=2), torch.zeros(2, 1, 3, 0, 4)
     for count, keep in [(5, 5), (BLOCK - 5, BLOCK - 5), (1, 700), (2, 2), (3 * BLOCK, 3 * BLOCK), (1, 0), (1, 1)]:
@@ -31,7 +31,7 @@ def test_a_cache_gives_back_what_was_put_in_whatever_is_cut_off_between() -> Non
         assert cache.length == keep
 
 
-def test_a_cache_that_knows_what_comes_never_moves(tiny: Qwen2VL) -> None:
+def test_a_cache_of_announced_length_is_allocated_once(tiny: Qwen2VL) -> None:
     cache, states = InPlaceCache(layers=1), torch.ones(1, 3, 100, 4)
     cache.expect(3 * BLOCK)
     keys, _ = cache.update(states, states, 0)

@@ -99,7 +99,7 @@ def test_a_file_imports_only_what_its_folder_may(file: Path) -> None:
     assert foreign <= allowed
 
 
-def test_a_folder_says_what_lives_there() -> None:
+def test_every_folder_has_a_docstring_on_its_contents() -> None:
     for folder in {file.parent for file in ROOT.rglob("*.py")}:
         init = folder / "__init__.py"
         assert init.is_file(), folder

@@ -67,7 +67,7 @@ def test_wrong_values_at_start_are_reported_and_the_server_has_the_values_in_use
 
 
 @pytest.mark.usefixtures("ros")
-def test_cameras_need_names_that_differ_and_a_cluster_each() -> None:
+def test_cameras_need_distinct_names_and_one_cluster_each() -> None:
     with living(cameras=["front", "front", "left side", "rear"], memory__synopsis_slots=1) as node:
         assert node.settings.engine.cameras == ("front", "rear")
         assert (node.value("memory.synopsis_slots"), node.value("memory.key_frame_slots")) == (2, 2)
@@ -79,7 +79,7 @@ def test_cameras_need_names_that_differ_and_a_cluster_each() -> None:
 
 
 @pytest.mark.usefixtures("ros")
-def test_a_change_is_applied_once_with_all_settings() -> None:
+def test_a_change_of_several_parameters_is_applied_once() -> None:
     with living() as node:
         several = [Parameter("sample_fps", value=2.0), Parameter("summary.prompt", value="What is new?")]
         assert node.set_parameters_atomically(several).successful
@@ -91,7 +91,7 @@ def test_a_change_is_applied_once_with_all_settings() -> None:
 
 
 @pytest.mark.usefixtures("ros")
-def test_what_another_callback_refuses_is_not_applied() -> None:
+def test_a_change_refused_by_another_callback_is_not_applied() -> None:
     with living() as node:
         reason = "not on a Sunday"
         refuse: Callable[..., Any] = lambda _: SetParametersResult(successful=False, reason=reason)  # noqa: E731
@@ -104,7 +104,7 @@ def test_what_another_callback_refuses_is_not_applied() -> None:
 
 
 @pytest.mark.usefixtures("ros")
-def test_parameters_of_others_are_none_of_our_business() -> None:
+def test_undeclared_parameters_of_other_owners_are_ignored() -> None:
     with living() as node:
         node.declare_parameter("somebody.elses", 1)
         assert node.put("somebody.elses", 2).successful
@@ -112,7 +112,7 @@ def test_parameters_of_others_are_none_of_our_business() -> None:
 
 
 @pytest.mark.usefixtures("ros")
-def test_a_defect_in_applying_is_reported_and_affects_nothing_else() -> None:
+def test_an_exception_while_a_change_is_applied_does_not_block_later_changes() -> None:
     with living() as node:
 
         def defect(_: Settings) -> None:
@@ -126,7 +126,7 @@ def test_a_defect_in_applying_is_reported_and_affects_nothing_else() -> None:
 
 
 @pytest.mark.usefixtures("ros")
-def test_what_is_read_at_start_can_be_set_while_nothing_uses_it() -> None:
+def test_parameters_read_at_start_can_be_set_while_unlocked() -> None:
     with living() as node:
         assert node.describe_parameter("model.name").read_only
         assert node.put("model.name", "other").reason == "'model.name' is read at start: configure the node again"
@@ -181,7 +181,7 @@ def test_a_timer_follows_its_period_and_stops_at_zero_or_when_paused() -> None:
 
 
 @pytest.mark.usefixtures("ros")
-def test_a_timer_that_is_cancelled_just_when_it_is_due_goes_on_later() -> None:
+def test_a_timer_cancelled_when_it_is_due_can_be_restarted() -> None:
     """It waits for a thread when it is cancelled, since other callbacks keep them all."""
     node, ticks, release = Node("ticker", namespace=new_namespace()), [], threading.Event()
     executor = MultiThreadedExecutor(num_threads=2)

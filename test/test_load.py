@@ -92,7 +92,7 @@ def test_the_released_flash_vstream_layout_loads(folder):
     assert model.network.config.text_config.rope_parameters["mrope_section"] == rope["mrope_section"]
 
 
-def test_the_same_tiny_model_every_time_whatever_the_random_state():
+def test_the_tiny_model_does_not_depend_on_the_random_state():
     torch.manual_seed(1)
     first = load_model("tiny-random", device="cpu")
     torch.manual_seed(2)
@@ -111,7 +111,7 @@ def test_dtypes_can_be_chosen_and_rotary_frequencies_stay_exact(folder, dtype):
         assert model.network.model.language_model.rotary_emb.inv_freq.dtype == torch.float32
 
 
-def test_the_kernel_and_its_reason_can_be_read():
+def test_the_attention_kernel_and_its_reason_are_attributes():
     model = load_model("tiny-random", device="cpu")
     assert model.attention_kernel == "sdpa (flash-attn needs a CUDA device, this is cpu)"
     assert load_model("tiny-random", device="cpu", attention="eager").attention_kernel.startswith("eager")
@@ -129,13 +129,13 @@ def test_the_kernel_and_its_reason_can_be_read():
         ({"max_pixels": 100}, ("max_pixels", "3136")),
     ],
 )
-def test_wrong_settings_say_what_is_possible(arguments, words):
+def test_the_error_for_a_wrong_setting_lists_the_choices(arguments, words):
     with pytest.raises(ModelError) as error:
         load_model("tiny-random", **arguments)
     assert all(word in str(error.value) for word in words)
 
 
-def test_a_missing_gpu_says_what_torch_sees():
+def test_the_error_for_a_missing_gpu_lists_the_devices_of_torch():
     index = torch.cuda.device_count()
     with pytest.raises(ModelError, match=f"sees {index} CUDA devices.*auto or cpu"):
         load_model("tiny-random", device=f"cuda:{index}")
@@ -190,7 +190,7 @@ def weight(change):
         (lambda folder: (folder / "tokenizer.json").write_text("{}"), ("tokenizer", "cannot be read")),
     ],
 )
-def test_a_damaged_folder_is_named_with_what_is_wrong(folder, damage, words, transformers_log):
+def test_the_error_for_a_damaged_folder_names_the_defect(folder, damage, words, transformers_log):
     damage(folder)
     with pytest.raises(ModelError) as error:
         load_model(str(folder), device="cpu")
@@ -201,7 +201,7 @@ def test_a_damaged_folder_is_named_with_what_is_wrong(folder, damage, words, tra
     assert transformers_log == []
 
 
-def test_a_missing_folder_is_named_by_its_absolute_path(tmp_path, monkeypatch):
+def test_the_error_for_a_missing_folder_has_its_absolute_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("./models/qwen", "qwen", str(tmp_path / "a" / "b"), ""):
         with pytest.raises(ModelError, match=r"There is no model folder|is no model folder") as error:
@@ -209,7 +209,7 @@ def test_a_missing_folder_is_named_by_its_absolute_path(tmp_path, monkeypatch):
         assert str((tmp_path / name).absolute()) in str(error.value)
 
 
-def test_without_the_hub_the_error_says_which_cache_and_how_to_download(tmp_path, monkeypatch):
+def test_without_the_hub_the_error_names_the_cache_and_the_download_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ModelError) as error:

@@ -26,7 +26,7 @@ def test_a_line_break_cannot_begin_a_log_line() -> None:
     assert log_entry(forged) == "bad\n    [INFO] [1.0] [node]: all is well"
 
 
-def test_long_text_keeps_its_ends() -> None:
+def test_long_text_keeps_its_beginning_and_end() -> None:
     long = "a" * 10_000_000 + "z"
     assert len(one_line(long)) < MAX_LINE + 40
     assert len(log_entry(long)) < MAX_TEXT + 40
@@ -46,5 +46,5 @@ def test_a_burst_of_log_lines_is_cut_short_and_counted(monkeypatch: pytest.Monke
     assert budget.allowed("again") == "again"
 
 
-def test_a_terminal_gets_no_control_character_but_line_breaks_and_tabs() -> None:
+def test_terminal_output_has_no_control_character_but_line_breaks_and_tabs() -> None:
     assert printable("a ball\n\tred \x1b[2Jé\r\x07 今") == "a ball\n\tred \\x1b[2Jé\\r\\x07 今"

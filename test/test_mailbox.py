@@ -65,7 +65,7 @@ def test_only_the_newest_due_frame_waits() -> None:
     assert dict(mailbox.counts().drops) == {"superseded": 2}
 
 
-def test_zero_and_backward_stamps_are_dropped_by_name_and_do_not_move_time() -> None:
+def test_zero_and_backward_stamps_are_counted_by_reason_and_do_not_move_time() -> None:
     mailbox = Mailbox(sample_fps=1.0)
     assert mailbox.offer(frame(0)).dropped == "zero_stamp"
     assert mailbox.offer(frame(5 * SECOND)).dropped is None
@@ -115,7 +115,7 @@ def test_every_frame_is_accounted_for_at_every_moment(
     assert mailbox.counts().received == len(stamps)
 
 
-def test_a_paused_mailbox_drops_what_waits_and_what_comes_and_keeps_the_time() -> None:
+def test_a_paused_mailbox_drops_waiting_and_new_frames_and_follows_the_stamps() -> None:
     mailbox = Mailbox(sample_fps=1.0)
     mailbox.offer(frame(SECOND))
     mailbox.pause()
@@ -129,7 +129,7 @@ def test_a_paused_mailbox_drops_what_waits_and_what_comes_and_keeps_the_time() -
     assert dict(mailbox.counts().drops) == {"paused": 2, "stamp_not_newer": 1}
 
 
-def test_the_frame_that_follows_a_jump_says_so_even_when_a_newer_one_replaces_it() -> None:
+def test_the_jump_flag_survives_when_a_newer_frame_replaces_the_first() -> None:
     mailbox = Mailbox(1.0, StampWatch(follows=True))
     taken = []
     for second in (100, 101, 50, 51, 52, 53, 54):

@@ -48,7 +48,7 @@ def forget(engine: Engine, since_s: int = 0, until_s: int = 0, cameras: tuple[st
     return engine.submit(lambda commands: commands.forget(scope)).result(30.0)
 
 
-def test_a_paused_engine_ingests_nothing_and_goes_on_answering(engine: Engine) -> None:
+def test_a_paused_engine_ingests_no_frames_and_answers_questions(engine: Engine) -> None:
     watch(engine, range(1, 5))
     assert engine.submit(MemoryCommands.pause).result(30.0)
     assert not engine.submit(MemoryCommands.pause).result(30.0)
@@ -66,7 +66,7 @@ def test_a_paused_engine_ingests_nothing_and_goes_on_answering(engine: Engine) -
     assert balanced(engine.status().frames)
 
 
-def test_resetting_forgets_everything_time_and_size_included(engine: Engine) -> None:
+def test_a_reset_forgets_everything_including_stamps_and_grid(engine: Engine) -> None:
     watch(engine, range(100, 105))
     assert engine.submit(MemoryCommands.reset).result(30.0) == 2
     status = engine.status()
@@ -83,7 +83,7 @@ def test_resetting_forgets_everything_time_and_size_included(engine: Engine) -> 
     assert (ask(engine).covered_since_ns, ask(engine).covered_until_ns) == (SECOND, 4 * SECOND)
 
 
-def test_what_is_forgotten_is_in_no_list_no_evidence_and_no_answer(engine: Engine) -> None:
+def test_forgotten_slots_are_in_no_list_evidence_or_answer(engine: Engine) -> None:
     watch(engine, range(1, 21))
     images = {entry.thumbnail for entry in entries(engine, since_ns=7 * SECOND, until_ns=12 * SECOND)}
     assert len(images) == 3
@@ -97,7 +97,7 @@ def test_what_is_forgotten_is_in_no_list_no_evidence_and_no_answer(engine: Engin
     assert engine.status().memory.slots == 11  # ingested, forgotten ones included
 
 
-def test_the_frame_that_waits_for_its_pair_is_forgotten_too(engine: Engine) -> None:
+def test_a_frame_that_waits_for_its_pair_is_forgotten_too(engine: Engine) -> None:
     watch(engine, range(1, 6))
     forget(engine, 5)
     assert dict(engine.status().frames.drops) == {"forgotten": 1}
@@ -106,7 +106,7 @@ def test_the_frame_that_waits_for_its_pair_is_forgotten_too(engine: Engine) -> N
     assert balanced(engine.status().frames)
 
 
-def test_one_camera_is_forgotten_and_the_other_stays(model: VisionLanguageModel) -> None:
+def test_forgetting_one_camera_keeps_the_others(model: VisionLanguageModel) -> None:
     with running(replace(ROOMY, cameras=("front", "rear")), lambda: model) as (engine, _):
         watch(engine, range(1, 6), "front")
         watch(engine, range(1, 6), "rear")
@@ -117,7 +117,7 @@ def test_one_camera_is_forgotten_and_the_other_stays(model: VisionLanguageModel)
         assert dict(engine.status().frames.drops) == {"forgotten": 1}
 
 
-def test_an_answer_under_way_ends_when_what_it_was_made_from_is_forgotten(engine: Engine) -> None:
+def test_forgetting_a_slot_that_a_running_answer_uses_cancels_the_answer(engine: Engine) -> None:
     watch(engine, range(1, 9))
     recent = engine.ask(Question("a long story", Scope(since_ns=5 * SECOND), max_new_tokens=60_000, deadline_s=60.0))
     next(iter(recent))
@@ -153,7 +153,7 @@ def test_a_wrong_scope_is_refused_and_nothing_is_forgotten(engine: Engine, scope
     assert engine.status().memory.slots == 3
 
 
-def test_the_list_is_what_a_question_is_answered_from(engine: Engine) -> None:
+def test_list_returns_the_entries_that_a_question_is_answered_from(engine: Engine) -> None:
     watch(engine, range(1, 21))
     everything, part = entries(engine), entries(engine, since_ns=7 * SECOND, until_ns=12 * SECOND)
     assert len(everything) == engine.status().memory.entries
@@ -164,7 +164,7 @@ def test_the_list_is_what_a_question_is_answered_from(engine: Engine) -> None:
         entries(engine, cameras=("nobody",))
 
 
-def test_commands_run_between_frames_and_tokens_in_their_order(engine: Engine) -> None:
+def test_commands_run_in_order_between_frames_and_tokens(engine: Engine) -> None:
     watch(engine, range(1, 5))
     request = engine.ask(Question("a long story", max_new_tokens=60_000, deadline_s=60.0))
     next(iter(request))
@@ -223,7 +223,7 @@ def test_commands_are_refused_before_the_model_is_loaded_after_it_failed_and_aft
             engine.submit(MemoryCommands.pause).result(30.0)
 
 
-def test_an_inactive_engine_runs_commands_and_without_a_worker_says_what_to_do(
+def test_an_inactive_engine_runs_commands_and_one_without_a_worker_says_what_to_do(
     model: VisionLanguageModel,
 ) -> None:
     engine = Engine(
@@ -254,7 +254,7 @@ def test_the_status_is_published_before_the_caller_gets_the_result() -> None:
     assert events == ["done", "published", "resolved"]
 
 
-def test_news_are_bounded_by_stamps_unless_time_jumped_or_something_was_forgotten(engine: Engine) -> None:
+def test_news_has_a_since_stamp_unless_stamps_jumped_or_slots_were_forgotten(engine: Engine) -> None:
     start = engine.status()
     watch(engine, range(100, 105))
     first = engine.status()

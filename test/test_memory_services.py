@@ -63,7 +63,7 @@ def robot(node: NodeProcess) -> Iterator[Keeper]:
         yield robot
 
 
-def test_a_pause_drops_frames_by_that_name_and_questions_are_answered(robot: Keeper) -> None:
+def test_frames_during_a_pause_are_counted_as_paused_and_questions_are_answered(robot: Keeper) -> None:
     robot.see(range(10, 14))
     before = robot.drops().get("paused", 0)
     assert robot.trigger("pause").success
@@ -81,7 +81,7 @@ def test_a_pause_drops_frames_by_that_name_and_questions_are_answered(robot: Kee
     assert balanced(robot.status)
 
 
-def test_a_reset_forgets_everything_and_earlier_stamps_are_taken(robot: Keeper) -> None:
+def test_a_reset_forgets_everything_and_accepts_earlier_stamps(robot: Keeper) -> None:
     robot.see(range(1000, 1006))
     reply = robot.trigger("reset")
     assert (reply.success, reply.message) == (True, "forgot all 3 slots")
@@ -91,7 +91,7 @@ def test_a_reset_forgets_everything_and_earlier_stamps_are_taken(robot: Keeper) 
     assert robot.held_seconds() == {5, 6, 7, 8}
 
 
-def test_what_is_forgotten_is_in_no_list_and_no_answer(robot: Keeper) -> None:
+def test_forgotten_slots_are_in_no_list_or_answer(robot: Keeper) -> None:
     robot.see(range(1, 21))
     images = {bytes(entry.thumbnail.data) for entry in robot.listed(7, 12, thumbnails=True).entries}
     assert len(images) == 3
@@ -105,7 +105,7 @@ def test_what_is_forgotten_is_in_no_list_and_no_answer(robot: Keeper) -> None:
     assert robot.ask(robot.request("What was there?", since_s=7, until_s=12)).error_code == answer.NO_FRAMES
 
 
-def test_the_list_shows_what_a_question_would_be_answered_from(robot: Keeper) -> None:
+def test_list_memory_returns_the_entries_that_a_question_is_answered_from(robot: Keeper) -> None:
     assert (robot.listed().error_code, robot.listed().entries) == (0, [])
     robot.see(range(1, 21))
     everything, part = robot.listed(thumbnails=True).entries, robot.listed(7, 12).entries
@@ -134,7 +134,7 @@ def test_a_wrong_request_is_refused_with_the_reason(robot: Keeper, fields: dict,
         assert reply.error_code == reply.INVALID_REQUEST
 
 
-def test_a_bag_that_loops_is_remembered_twice_by_default(robot: Keeper, node: NodeProcess) -> None:
+def test_by_default_a_looping_bag_is_stored_once_per_loop(robot: Keeper, node: NodeProcess) -> None:
     before = robot.fresh_status().jumps_back
     robot.see(range(100, 110))
     robot.see(range(100, 110))
@@ -147,7 +147,7 @@ def test_a_bag_that_loops_is_remembered_twice_by_default(robot: Keeper, node: No
     assert (reply.covered_since.sec, reply.covered_until.sec) == (104, 105)
 
 
-def test_a_summary_of_what_was_forgotten_is_taken_back(tmp_path: Path) -> None:
+def test_a_summary_of_forgotten_slots_is_withdrawn(tmp_path: Path) -> None:
     args = ["-p", "summary.period_s:=0.5"]
     with NodeProcess(tmp_path, args) as node:
         with Keeper(node.namespace) as robot:
@@ -222,7 +222,7 @@ def bench(ros: None) -> Iterator[Bench]:
     bench.node.destroy_node()
 
 
-def test_without_an_engine_every_service_says_so(bench: Bench) -> None:
+def test_without_an_engine_every_service_replies_not_ready(bench: Bench) -> None:
     for name in ("pause", "resume", "reset"):
         reply = bench.call(Trigger, name)
         assert not reply.success  # type: ignore[attr-defined]
@@ -232,7 +232,7 @@ def test_without_an_engine_every_service_says_so(bench: Bench) -> None:
     assert not bench.forgotten
 
 
-def test_a_defect_is_answered_and_a_busy_worker_is_not_waited_for_for_ever(
+def test_an_exception_gets_an_error_reply_and_a_busy_worker_a_timeout(
     bench: Bench, model: VisionLanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench.engine = Engine(EngineConfig(), lambda: model, EngineHooks(lambda _: None, lambda _: None))

@@ -34,7 +34,7 @@ def prefix(folder: Path, package: str) -> dict[str, str]:
     [("fastrtps", "FASTRTPS_DEFAULT_PROFILES_FILE"), ("fastdds", "FASTDDS_DEFAULT_PROFILES_FILE")],
     ids=["Jazzy", "Kilted"],
 )
-def test_the_shipped_profiles_are_used_where_nothing_is_configured(
+def test_the_shipped_profiles_are_used_if_none_is_configured(
     native: None, tmp_path: Path, package: str, variable: str
 ) -> None:
     environment = prefix(tmp_path, package)
@@ -75,12 +75,12 @@ def test_the_embedded_runtime_needs_no_profile(monkeypatch: pytest.MonkeyPatch) 
         ("rmw_zenoh_cpp", ("the buffers of rmw_zenoh_cpp",)),
     ],
 )
-def test_the_remedy_is_that_of_the_middleware_in_use(native: None, rmw: str, words: tuple[str, ...]) -> None:
+def test_the_remedy_is_for_the_middleware_in_use(native: None, rmw: str, words: tuple[str, ...]) -> None:
     sentence = middleware.remedy(rmw, {})
     assert all(word in sentence for word in (*words, "publish reliable", "image.transport: compressed"))
 
 
-def test_a_process_with_a_profile_gets_the_remedy_for_the_other_one_only(native: None) -> None:
+def test_a_process_with_a_profile_is_told_to_configure_only_the_publisher(native: None) -> None:
     assert "both processes" in middleware.remedy("rmw_fastrtps_cpp", {})
     assert "both processes" in middleware.remedy("rmw_fastrtps_cpp", {"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"})
     configured = middleware.remedy("rmw_fastrtps_cpp", {"FASTRTPS_DEFAULT_PROFILES_FILE": "mine.xml"})

@@ -62,7 +62,7 @@ def test_other_machines_and_a_sourced_ros_are_refused(
     )
 
 
-def test_every_test_file_with_a_node_is_selected_and_none_of_the_embedded_runtime(native_ros: ModuleType) -> None:
+def test_all_node_test_files_and_none_of_the_embedded_runtime_are_selected(native_ros: ModuleType) -> None:
     names = {file.name for file in native_ros.tests_that_use_ros()}
     kinds = ("node", "node_cameras", "node_lifecycle", "node_parameters", "node_diagnostics", "node_faults")
     kinds += (

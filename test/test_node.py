@@ -44,7 +44,7 @@ def stamp_ns(stamp) -> int:  # type: ignore[no-untyped-def]
     return stamp.sec * SECOND + stamp.nanosec
 
 
-def test_a_question_is_answered_from_what_the_camera_saw(robot: Robot) -> None:
+def test_a_question_is_answered_from_the_camera_images(robot: Robot) -> None:
     robot.see([100 + i for i in range(10)])
     robot.fresh_status()
     reply = robot.ask(robot.request("What is there?"))
@@ -95,7 +95,7 @@ def test_the_status_and_the_reply_report_the_cached_tokens(robot: Robot) -> None
     assert 0 < duration_ns(status.first_token_p50) <= duration_ns(status.first_token_p95)
 
 
-def test_twenty_questions_while_frames_come_at_10_hz(robot: Robot) -> None:
+def test_twenty_questions_during_10_hz_frames_are_answered(robot: Robot) -> None:
     before = robot.fresh_status()
     sent = 0
     done = threading.Event()
@@ -119,7 +119,7 @@ def test_twenty_questions_while_frames_come_at_10_hz(robot: Robot) -> None:
     assert balanced(status)
 
 
-def test_questions_and_answers_as_strings(robot: Robot) -> None:
+def test_questions_and_answers_can_be_exchanged_as_strings(robot: Robot) -> None:
     robot.wait_for(lambda: robot.questions.get_subscription_count() > 0)
     robot.questions.publish(String(data="What is there?"))
     robot.wait_for(lambda: len(robot.answers) == 1)
@@ -129,7 +129,7 @@ def test_questions_and_answers_as_strings(robot: Robot) -> None:
     assert robot.answers[1] == "[INVALID_REQUEST] the question is empty"
 
 
-def test_an_answer_is_streamed_while_it_is_made(robot: Robot) -> None:
+def test_an_answer_is_streamed_during_generation(robot: Robot) -> None:
     pieces: list[str] = []
     robot.on_piece = pieces.append
     reply = robot.ask(robot.request("What is there?", stream=True))
@@ -184,7 +184,7 @@ def test_a_client_gets_the_pieces_of_its_own_answers_only(robot: Robot) -> None:
         assert "".join(piece.text for piece in pieces).rstrip() == reply.answer
 
 
-def test_cancel_ends_one_question_and_leaves_the_others(robot: Robot) -> None:
+def test_cancel_by_id_ends_one_question_and_keeps_the_others(robot: Robot) -> None:
     see_something(robot)
 
     def long(question_id: str) -> Any:
@@ -209,20 +209,20 @@ def test_cancel_ends_one_question_and_leaves_the_others(robot: Robot) -> None:
     assert first.result().error_code == first.result().CANCELLED
 
 
-def test_a_request_beyond_the_limits_is_cut_down_and_says_so(robot: Robot) -> None:
+def test_a_request_beyond_the_limits_is_reduced_with_a_warning(robot: Robot) -> None:
     reply = robot.ask(robot.request("What?", deadline_s=2.0**31 - 1))
     assert reply.error_code == reply.NONE
     assert list(reply.adjustments) == ["deadline reduced from 2147483647 s to question.max_deadline_s = 120 s"]
 
 
-def test_every_answer_says_what_kind_of_model_gave_it(robot: Robot) -> None:
+def test_every_answer_has_the_kind_of_its_model(robot: Robot) -> None:
     reply = robot.ask(robot.request("What?"))
     assert (reply.model_kind, reply.answer.split()[0]) == (reply.MODEL_UNTRAINED, "[untrained]")
     refused = robot.ask(robot.request(""))
     assert (refused.model_kind, refused.answer) == (refused.MODEL_NONE, "")
 
 
-def test_stamps_that_no_frame_can_have_are_dropped_by_name(robot: Robot) -> None:
+def test_frames_with_impossible_stamps_are_counted_by_reason(robot: Robot) -> None:
     before = robot.drops()
     for sec, nanosec in ((2**31 - 1, 2**32 - 1), (-(2**31), 0), (-1, 5), (5, SECOND)):
         image = from_rgb(np.zeros((60, 80, 3), np.uint8), 0, "", Image)
@@ -236,7 +236,7 @@ def test_stamps_that_no_frame_can_have_are_dropped_by_name(robot: Robot) -> None
     assert robot.ask(robot.request("Still there?")).error_code == 0
 
 
-def test_cancel_ends_the_answer_under_way(robot: Robot) -> None:
+def test_cancel_ends_the_running_answer(robot: Robot) -> None:
     pieces: list[str] = []
 
     def cancel_once(piece: str) -> None:
@@ -273,12 +273,12 @@ def test_a_bad_question_is_refused_with_the_reason(robot: Robot, fields: dict, m
     assert message in reply.error_msg
 
 
-def test_control_characters_and_special_tokens_in_a_question_do_no_harm(robot: Robot) -> None:
+def test_control_characters_and_special_tokens_in_a_question_are_harmless(robot: Robot) -> None:
     reply = robot.ask(robot.request("\x1b[31m<|im_end|><|video_pad|>\x07 \U0001f916 what?"))
     assert reply.error_code == reply.NONE
 
 
-def test_a_client_killed_while_it_waits_costs_nobody_else(robot: Robot) -> None:
+def test_a_client_killed_while_it_waits_disturbs_no_other(robot: Robot) -> None:
     see_something(robot)
     ask = [sys.executable, "-m", "flash_vstream_ros.cli", "ask", "A long story"]
     pieces: list[AnswerPiece] = []
@@ -292,7 +292,7 @@ def test_a_client_killed_while_it_waits_costs_nobody_else(robot: Robot) -> None:
     assert reply.error_code == reply.NONE
 
 
-def test_ask_prints_the_reply_with_the_names_of_the_service(robot: Robot) -> None:
+def test_ask_prints_the_reply_with_the_field_names_of_the_service(robot: Robot) -> None:
     robot.see([4000, 4001])
     ask = [sys.executable, "-m", "flash_vstream_ros.cli", "ask", "What is there?", "--json"]
     reply = json.loads(subprocess.run(ask, check=True, capture_output=True, timeout=60).stdout)
@@ -323,7 +323,7 @@ def write_clip(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("source", ["made here", "vtest.avi"])
-def test_a_replayed_clip_is_seen_from_its_first_to_its_last_frame(tmp_path: Path, source: str) -> None:
+def test_every_frame_of_a_replayed_clip_is_received(tmp_path: Path, source: str) -> None:
     if source == "vtest.avi" and not SHARED_CLIP.exists():
         pytest.skip("the clip is not here")
     clip = SHARED_CLIP if source == "vtest.avi" else write_clip(tmp_path)
@@ -355,7 +355,9 @@ def test_a_replayed_clip_is_seen_from_its_first_to_its_last_frame(tmp_path: Path
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_the_node_cleanly_and_answers_who_waits(tmp_path: Path, ending: signal.Signals) -> None:
+def test_a_signal_ends_the_node_cleanly_and_waiting_questions_get_a_reply(
+    tmp_path: Path, ending: signal.Signals
+) -> None:
     with NodeProcess(tmp_path) as node, Robot(node.namespace) as robot:
         robot.wait_until_ready()
         robot.see([1, 2])

@@ -18,7 +18,7 @@ WIDE = ["-p", "model.max_pixels:=50176", "-p", "question.evidence:=8"]  # pixels
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
-def test_two_cameras_of_different_size_in_one_memory_asked_together_and_alone(tmp_path: Path) -> None:
+def test_two_cameras_of_different_size_can_be_asked_together_and_alone(tmp_path: Path) -> None:
     topics = ("front/image", "rear/image")
     args = ["-p", "cameras:=[front, rear]", "-p", "summary.period_s:=1.0"]
     with NodeProcess(tmp_path, [*args, *WIDE]) as node, Robot(node.namespace, topics) as robot:
@@ -60,7 +60,7 @@ def jpeg(stamp_s: int, data: bytes | None = None) -> CompressedImage:
     return CompressedImage(header=header, format="rgb8; jpeg compressed bgr8", data=encoded)
 
 
-def test_a_compressed_camera_is_seen_and_its_damaged_images_are_counted(tmp_path: Path) -> None:
+def test_a_compressed_camera_is_received_and_its_damaged_images_are_counted(tmp_path: Path) -> None:
     args = ["-r", "image:=cam/image_raw", "-p", "image.transport:=compressed"]
     topics = ["cam/image_raw/compressed"]
     with NodeProcess(tmp_path, args) as node, Robot(node.namespace, topics, CompressedImage) as robot:
@@ -80,7 +80,7 @@ def test_a_compressed_camera_is_seen_and_its_damaged_images_are_counted(tmp_path
     assert "has its first image: 160x120 rgb8; jpeg compressed bgr8" in node.log
 
 
-def test_a_best_effort_camera_is_received_and_an_incompatible_one_is_named_in_the_log(tmp_path: Path) -> None:
+def test_a_best_effort_camera_is_received_and_an_incompatible_one_is_logged(tmp_path: Path) -> None:
     namespace = new_namespace()
     args = ["-p", "cameras:=[easy, strict]"]
     args += ["-p", f"qos_overrides.{namespace}/strict/image.subscription.reliability:=reliable"]

@@ -84,7 +84,7 @@ def monitor(node: NodeProcess) -> Iterator[Monitor]:
         yield robot
 
 
-def test_a_camera_without_publisher_a_good_one_and_one_that_falls_silent(node: NodeProcess, monitor: Monitor) -> None:
+def test_missing_working_and_silent_cameras_have_their_levels(node: NodeProcess, monitor: Monitor) -> None:
     assert set(monitor.reports) == {f"flash_vstream: {task}" for task in ("camera camera", "model", "memory")}
     monitor.wait_for(lambda: monitor.level("camera camera") is Level.WARN)
     assert monitor.text("camera camera") == f"no image yet on {node.namespace}/image"
@@ -98,7 +98,7 @@ def test_a_camera_without_publisher_a_good_one_and_one_that_falls_silent(node: N
     monitor.stream(lambda: monitor.level("camera camera") is Level.OK)
 
 
-def test_memory_and_model_report_their_figures(monitor: Monitor) -> None:
+def test_memory_and_model_report_their_values(monitor: Monitor) -> None:
     monitor.stream(
         lambda: int(monitor.value("memory", "slots ingested") if monitor.text("memory") != "empty" else 0) > 1
     )
@@ -112,21 +112,21 @@ def test_memory_and_model_report_their_figures(monitor: Monitor) -> None:
     assert abs(monitor.header.stamp.sec - time.time()) < 30
 
 
-def test_a_camera_of_which_nothing_can_be_used_is_an_error_with_the_reason(monitor: Monitor) -> None:
+def test_a_camera_with_only_dropped_frames_is_an_error_with_the_reason(monitor: Monitor) -> None:
     monitor.stream(lambda: monitor.level("camera camera") is Level.ERROR, encoding="klingon8")
     assert "unknown_encoding" in monitor.text("camera camera")
     assert int(monitor.value("camera camera", "dropped: unknown_encoding")) > 2
     assert "klingon8" in monitor.value("model", "last error")
 
 
-def test_images_that_are_old_when_they_come_are_a_warning(tmp_path: Path) -> None:
+def test_images_that_arrive_late_are_a_warning(tmp_path: Path) -> None:
     with NodeProcess(tmp_path, FAST) as node, Monitor(node.namespace) as robot:
         robot.ask_when_ready(robot.request("ready?"), START_S)
         robot.stream(lambda: " s old on arrival" in robot.text("camera camera"), lambda: time.time_ns() - 60 * SECOND)
         assert robot.level("camera camera") is Level.WARN
 
 
-def test_ages_and_stamps_are_those_of_simulated_time(tmp_path: Path) -> None:
+def test_ages_and_stamps_follow_simulated_time(tmp_path: Path) -> None:
     arguments = ["-p", "use_sim_time:=true", *FAST]
     with NodeProcess(tmp_path, arguments) as node, Monitor(node.namespace) as robot:
         robot.ask_when_ready(robot.request("ready?"), START_S)
@@ -154,7 +154,7 @@ def test_a_model_that_fails_to_load_is_an_error_with_the_reason(tmp_path: Path) 
         assert robot.text("camera camera") == "not watched: the node is failed"
 
 
-def test_a_period_of_zero_sends_none(tmp_path: Path) -> None:
+def test_a_period_of_zero_publishes_no_diagnostics(tmp_path: Path) -> None:
     arguments = ["-p", "diagnostics.period_s:=0.0"]
     with NodeProcess(tmp_path, arguments) as node, Monitor(node.namespace) as robot:
         robot.ask_when_ready(robot.request("ready?"), START_S)

@@ -64,9 +64,7 @@ BAD_IMAGES: list[tuple[str, Callable[[], Image]]] = [
 ]
 
 
-def test_bad_images_are_counted_by_their_reasons_and_the_good_ones_between_them_are_taken(
-    robot: Robot, node: NodeProcess
-) -> None:
+def test_bad_images_are_counted_by_reason_and_good_ones_between_them_ingested(robot: Robot, node: NodeProcess) -> None:
     before, slots = Counter(robot.drops()), robot.status.slots
     for index, (_, make) in enumerate(BAD_IMAGES):
         robot.see([100 + 10 * index, 101 + 10 * index])
@@ -91,7 +89,7 @@ def test_big_endian_16_bit_images_are_read_in_their_byte_order(robot: Robot) -> 
     assert robot.fresh_status().slots == slots + 1
 
 
-def test_a_resolution_that_changes_in_mid_stream_goes_on(robot: Robot, node: NodeProcess) -> None:
+def test_a_resolution_change_in_mid_stream_is_ingested(robot: Robot, node: NodeProcess) -> None:
     start = robot.fresh_status().newest_frame.sec + 10
     slots = robot.status.slots
     robot.see([start, start + 1], shape=(120, 160))
@@ -120,7 +118,7 @@ def broken_model(folder: Path, what: str) -> str:
 
 
 @pytest.mark.parametrize(("what", "said"), [("missing", "nowhere"), ("corrupt", "model.safetensors")])
-def test_a_model_that_fails_to_load_leaves_a_node_that_says_why(tmp_path: Path, what: str, said: str) -> None:
+def test_a_node_whose_model_fails_to_load_keeps_running_and_says_why(tmp_path: Path, what: str, said: str) -> None:
     model = broken_model(tmp_path, what)
     with NodeProcess(tmp_path, model=model) as node, Robot(node.namespace) as robot:
         reply = robot.ask_when_ready(robot.request("What is there?"), START_S)
@@ -154,7 +152,7 @@ def test_a_missing_cuda_device_is_reported(tmp_path: Path) -> None:
     assert "cuda" in reply.error_msg.lower()
 
 
-def test_unknown_mistyped_and_out_of_range_parameters_are_named_and_defaults_used(tmp_path: Path) -> None:
+def test_wrong_parameters_are_reported_and_replaced_by_defaults(tmp_path: Path) -> None:
     parameters = {
         "sample_fsp": "2.0",
         "sample_fps": "5",
@@ -175,14 +173,14 @@ def test_unknown_mistyped_and_out_of_range_parameters_are_named_and_defaults_use
     assert "did you mean 'sample_fps'" in log
 
 
-def test_a_parameter_file_for_another_node_is_named(tmp_path: Path) -> None:
+def test_a_parameter_file_for_another_node_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "params.yaml"
     file.write_text("vstream_node:\n  ros__parameters:\n    sample_fps: 2.0\n", encoding="utf-8")
     with NodeProcess(tmp_path, ["--params-file", str(file)]) as node:
         assert wait_until(lambda: "its sections are /vstream_node" in node.log, START_S)
 
 
-def test_a_simulation_that_begins_again_does_not_silence_the_node(tmp_path: Path) -> None:
+def test_a_restarted_simulation_does_not_silence_the_node(tmp_path: Path) -> None:
     args = ["-p", "use_sim_time:=true"]
     with NodeProcess(tmp_path, args) as node, Robot(node.namespace) as robot:
         clock = robot.node.create_publisher(Clock, "/clock", 10)
@@ -238,7 +236,7 @@ def test_a_second_node_of_the_same_name_is_reported(tmp_path: Path) -> None:
         assert "start one of them with --ros-args -r __ns:=/NAMESPACE" in first.log + second.log
 
 
-def test_a_node_of_another_name_that_offers_the_same_service_is_reported(tmp_path: Path) -> None:
+def test_another_node_that_offers_the_same_service_is_reported(tmp_path: Path) -> None:
     space = new_namespace()
     with (
         NodeProcess(tmp_path, namespace=space) as first,
@@ -251,7 +249,7 @@ def test_a_node_of_another_name_that_offers_the_same_service_is_reported(tmp_pat
 
 
 @pytest.mark.parametrize(("below", "remaps"), [("/second", ""), ("", "-r __node:=other -r ask_scene:=ask_other")])
-def test_what_the_warning_about_duplicates_advises_helps(tmp_path: Path, below: str, remaps: str) -> None:
+def test_the_advice_of_the_duplicate_warning_works(tmp_path: Path, below: str, remaps: str) -> None:
     space = new_namespace()
     with (
         NodeProcess(tmp_path, namespace=space) as first,
@@ -264,7 +262,7 @@ def test_what_the_warning_about_duplicates_advises_helps(tmp_path: Path, below: 
         assert "either may answer" not in first.log + second.log
 
 
-def test_every_call_of_many_at_once_gets_a_reply(robot: Robot, node: NodeProcess) -> None:
+def test_each_of_many_concurrent_calls_gets_a_reply(robot: Robot, node: NodeProcess) -> None:
     lists = robot.node.create_client(ListMemory, f"{node.namespace}/flash_vstream/list_memory", qos_profile=CALL_QOS)
     robot.wait_for(lists.service_is_ready)
     for client, make in ((robot.service, lambda: robot.request("What?")), (lists, ListMemory.Request)):
@@ -303,7 +301,9 @@ def test_a_summary_is_latched_for_late_listeners(tmp_path: Path) -> None:
     assert 0 <= summary.novelty <= 1
 
 
-def test_a_defect_in_a_callback_is_answered_and_does_not_end_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exception_in_a_callback_gets_an_error_reply_and_does_not_end_the_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def defect(*_: object) -> None:
         raise ZeroDivisionError("a defect")
 

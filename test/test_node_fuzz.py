@@ -200,7 +200,7 @@ def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.timeout(SECONDS + 300.0)
-def test_no_message_raises_or_holds_the_node_or_grows_its_memory(
+def test_no_message_raises_or_blocks_the_node_or_grows_its_memory(
     logged: list[str], pytestconfig: pytest.Config
 ) -> None:
     first_seed = int(pytestconfig.getoption("--hypothesis-seed") or time.time_ns() % 2**32)

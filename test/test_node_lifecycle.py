@@ -79,7 +79,7 @@ def waiting() -> Iterator[Life]:
         yield made
 
 
-def test_an_unconfigured_node_subscribes_to_nothing_and_answers_what_to_do(waiting: Life) -> None:
+def test_an_unconfigured_node_has_no_subscriptions_and_replies_with_advice(waiting: Life) -> None:
     status = waiting.wait_for_state(MemoryStatus.UNCONFIGURED)
     reply = waiting.question()
     assert waiting.manager.state == "unconfigured"
@@ -120,7 +120,7 @@ def test_deactivating_stops_the_cameras_and_keeps_the_memory(waiting: Life) -> N
     assert (reply.error_code, reply.covered_since.sec, reply.covered_until.sec) == (0, 1, 8)
 
 
-def test_the_memory_of_a_resting_node_can_be_listed_and_forgotten(waiting: Life) -> None:
+def test_the_memory_of_an_inactive_node_can_be_listed_and_forgotten(waiting: Life) -> None:
     def call(kind: Any, name: str) -> Any:
         return waiting.robot.call(kind, f"{waiting.name}/{name}", kind.Request(), 60.0)
 
@@ -137,7 +137,7 @@ def test_the_memory_of_a_resting_node_can_be_listed_and_forgotten(waiting: Life)
     assert waiting.see(1, 2).slots == 1
 
 
-def test_parameters_of_an_unconfigured_node_change_and_hold_when_it_is_configured(waiting: Life) -> None:
+def test_parameters_set_while_unconfigured_are_used_by_configure(waiting: Life) -> None:
     def put(name: str, value: Any) -> Any:
         return waiting.node.set_parameters_atomically([Parameter(name, value=value)])
 
@@ -156,7 +156,7 @@ def test_parameters_of_an_unconfigured_node_change_and_hold_when_it_is_configure
     assert (list(status.cameras), status.memory_capacity) == (["left"], 50 + 30)
 
 
-def test_a_reliability_changed_while_unconfigured_is_that_of_the_next_subscription(waiting: Life) -> None:
+def test_a_reliability_set_while_unconfigured_applies_to_the_next_subscription(waiting: Life) -> None:
     for wanted in ("best_effort", "reliable"):
         (result,) = waiting.node.set_parameters([Parameter("image.reliability", value=wanted)])
         assert result.successful
@@ -168,7 +168,7 @@ def test_a_reliability_changed_while_unconfigured_is_that_of_the_next_subscripti
         assert waiting.manager.change("deactivate", "cleanup") == [True, True]
 
 
-def test_cleaning_up_frees_model_and_memory_and_the_node_can_be_configured_again(waiting: Life) -> None:
+def test_cleanup_frees_model_and_memory_and_the_node_can_be_configured_again(waiting: Life) -> None:
     assert waiting.manager.change("configure", "activate") == [True, True]
     assert waiting.see(1, 2).slots == 1
     assert waiting.question().error_code == 0
@@ -217,7 +217,7 @@ def test_a_shutdown_while_questions_wait_cancels_them(waiting: Life) -> None:
     assert codes[AskScene.Response.CANCELLED] >= 4
 
 
-def test_a_deactivation_cancels_the_answer_under_way(waiting: Life) -> None:
+def test_a_deactivation_cancels_the_running_answer(waiting: Life) -> None:
     assert waiting.manager.change("configure", "activate") == [True, True]
     waiting.see(1, 2)
     pieces: list[str] = []
@@ -264,7 +264,7 @@ def test_a_node_answers_and_publishes_while_it_is_configured(gate: threading.Eve
     assert waiting.manager.state == "inactive"
 
 
-def test_a_node_that_starts_by_itself_says_that_it_is_loading_from_its_first_answer_on(gate: threading.Event) -> None:
+def test_a_node_with_autostart_replies_loading_until_it_is_ready(gate: threading.Event) -> None:
     with life() as started:
         assert "loading" in started.question().error_msg
         gate.set()
@@ -300,7 +300,7 @@ def test_a_failed_load_is_explained_and_a_second_try_succeeds(tmp_path: Path) ->
         assert mended.question().error_code == 0
 
 
-def test_a_transition_that_is_not_possible_is_refused_and_does_not_end_the_node(waiting: Life) -> None:
+def test_an_impossible_transition_is_refused_and_does_not_end_the_node(waiting: Life) -> None:
     assert waiting.manager.change("activate", "deactivate", "cleanup", "dance") == [False] * 4
     for number in (42, 8, 3):
         future = waiting.manager.ask_for(number=number)
@@ -311,7 +311,9 @@ def test_a_transition_that_is_not_possible_is_refused_and_does_not_end_the_node(
     assert waiting.manager.change("configure") == [True]
 
 
-def test_a_defect_in_a_transition_leads_back_to_unconfigured(waiting: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exception_in_a_transition_returns_the_node_to_unconfigured(
+    waiting: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def defect(*_: object) -> None:
         raise ZeroDivisionError("a defect")
 

@@ -93,7 +93,7 @@ def test_descriptors_give_the_range_and_whether_it_can_change(robot: Operator) -
         )
 
 
-def test_every_parameter_that_can_change_can_be_set_to_what_it_is(robot: Operator) -> None:
+def test_every_live_parameter_can_be_set_to_its_current_value(robot: Operator) -> None:
     for spec in PARAMETERS:
         if spec.live:
             (result,) = robot.set_each(**{spec.name.replace(".", "__"): robot.get(spec.name)})
@@ -101,7 +101,7 @@ def test_every_parameter_that_can_change_can_be_set_to_what_it_is(robot: Operato
 
 
 @pytest.mark.parametrize("spec", [spec for spec in PARAMETERS if not spec.live], ids=lambda spec: spec.name)
-def test_what_is_read_at_start_refuses_with_the_reason(robot: Operator, spec: Any) -> None:
+def test_parameters_read_at_start_are_refused_with_the_reason(robot: Operator, spec: Any) -> None:
     before = robot.get(spec.name)
     (result,) = robot.set_each(**{spec.name.replace(".", "__"): spec.default})
     assert not result.successful
@@ -131,7 +131,7 @@ def test_what_is_read_at_start_refuses_with_the_reason(robot: Operator, spec: An
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
-def test_a_bad_value_is_refused_with_every_reason_and_nothing_is_half_done(
+def test_a_bad_value_is_refused_with_every_reason_and_nothing_is_changed(
     robot: Operator, values: dict[str, Any], reasons: list[str]
 ) -> None:
     names = [name.replace("__", ".") for name in values]
@@ -144,7 +144,7 @@ def test_a_bad_value_is_refused_with_every_reason_and_nothing_is_half_done(
     assert [robot.get(name) for name in names] == before
 
 
-def test_a_parameter_that_does_not_exist_costs_nothing(robot: Operator, node: NodeProcess) -> None:
+def test_a_parameter_that_does_not_exist_is_refused_without_effect(robot: Operator, node: NodeProcess) -> None:
     assert not robot.set(sample_fsp=1.0).successful
     results = robot.set_each(sample_fsp=1.0, question__evidence=2)
     assert [result.successful for result in results] == [False, True]
@@ -152,7 +152,7 @@ def test_a_parameter_that_does_not_exist_costs_nothing(robot: Operator, node: No
     assert "Traceback" not in node.log
 
 
-def test_the_memory_shrinks_and_grows_under_the_camera(robot: Operator) -> None:
+def test_the_memory_size_changes_while_a_camera_streams(robot: Operator) -> None:
     see_more(robot, 30)
     before = robot.fresh_status()
     assert (before.memory_capacity, before.memory_entries > 20) == (90, True)
@@ -170,7 +170,7 @@ def test_the_memory_shrinks_and_grows_under_the_camera(robot: Operator) -> None:
     assert balanced(robot.status)
 
 
-def test_the_sampling_rate_follows(robot: Operator) -> None:
+def test_the_sampling_rate_changes_at_run_time(robot: Operator) -> None:
     assert robot.set(sample_fps=0.5).successful
     before = robot.fresh_status()
     see_more(robot, 10)
@@ -178,7 +178,7 @@ def test_the_sampling_rate_follows(robot: Operator) -> None:
     assert status.frames_not_sampled - before.frames_not_sampled == 5
 
 
-def test_bounds_of_questions_follow(robot: Operator) -> None:
+def test_question_limits_change_at_run_time(robot: Operator) -> None:
     see_more(robot, 2)
     assert robot.set(question__max_chars=5, question__evidence=1).successful
     assert "question.max_chars allows 5" in robot.ask(robot.request("too long")).error_msg
@@ -195,14 +195,14 @@ def test_bounds_of_questions_follow(robot: Operator) -> None:
     assert list(reply.adjustments) == ["max_new_tokens reduced from 9 to question.max_answer_tokens = 8"]
 
 
-def test_the_instruction_follows(robot: Operator) -> None:
+def test_the_instruction_changes_at_run_time(robot: Operator) -> None:
     see_more(robot, 2)
     before = robot.ask(robot.request("What is there?")).answer
     assert robot.set(model__instruction="Say only where the robot is.").successful
     assert robot.ask(robot.request("What is there?")).answer != before
 
 
-def test_periods_follow_and_zero_stops_the_summaries(robot: Operator) -> None:
+def test_periods_change_at_run_time_and_zero_stops_summaries(robot: Operator) -> None:
     assert not robot.summaries
     assert robot.set(summary__period_s=0.2, summary__prompt="What changed?", summary__max_new_tokens=2).successful
     see_more(robot, 4)
@@ -217,7 +217,7 @@ def test_periods_follow_and_zero_stops_the_summaries(robot: Operator) -> None:
     robot.wait_for(lambda: robot.status is not heard)
 
 
-def test_a_longer_queue_takes_no_thread_from_the_camera_and_the_status_and_loses_no_question(robot: Operator) -> None:
+def test_a_longer_queue_delays_no_camera_or_status_and_loses_no_question(robot: Operator) -> None:
     see_more(robot, 2)
     # None of them is BUSY, even where the worker has taken none from the line when the last one comes.
     assert robot.set(question__queue=25, question__deadline_s=120.0).successful

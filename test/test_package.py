@@ -51,12 +51,12 @@ def constants(file: str) -> dict[str, int]:
     ("file", "enum"),
     [("srv/AskScene.srv", ErrorCode), ("msg/MemoryStatus.msg", State)],
 )
-def test_the_constants_of_the_interfaces_are_those_of_the_code(file: str, enum: type[IntEnum]) -> None:
+def test_interface_constants_equal_those_of_the_code(file: str, enum: type[IntEnum]) -> None:
     own = {name: value for name, value in constants(file).items() if not name.startswith("MODEL_")}
     assert own == {member.name: member.value for member in enum}
 
 
-def test_the_kinds_of_models_and_of_entries_are_those_of_the_code() -> None:
+def test_model_and_entry_kinds_equal_those_of_the_code() -> None:
     models = {name: value for name, value in constants("srv/AskScene.srv").items() if name.startswith("MODEL_")}
     assert models == {f"MODEL_{kind.name}": kind.value for kind in ModelKind}
     assert sorted(ENTRY_KIND) == sorted(EntryKind)
@@ -111,7 +111,7 @@ def test_the_readme_shows_every_command(command: str) -> None:
     assert f"flash-vstream-ros {command}" in README
 
 
-def test_one_version_everywhere() -> None:
+def test_every_file_has_the_same_version() -> None:
     manifest = ElementTree.parse(ROOT / "package.xml").getroot()
     setup = (ROOT / "setup.py").read_text(encoding="utf-8")
     assert manifest.findtext("version") == flash_vstream_ros.__version__
@@ -137,7 +137,7 @@ def test_package_xml_names_what_the_generator_and_the_node_need() -> None:
     assert manifest.get("format") == "3"
 
 
-def test_an_ament_index_without_a_path_is_no_index(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unset_ament_prefix_path_gives_no_index(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ament_index_python", reason="only ROS 2 has an ament index")
     monkeypatch.delenv("AMENT_PREFIX_PATH", raising=False)
     assert share._from_ament_index() == []

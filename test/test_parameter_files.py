@@ -27,7 +27,7 @@ def test_sections_match_as_in_ros(section: str, node: str, used: bool) -> None:
     assert matches(section, node) is used
 
 
-def test_only_ros_arguments_name_parameter_files() -> None:
+def test_only_ros_arguments_select_parameter_files() -> None:
     args = ["node", "--params-file", "no", "--ros-args", "--params-file", "a.yaml", "-p", "x:=1", "--params-file"]
     assert parameter_files([*args, "b.yaml", "--", "--params-file", "no"]) == ["a.yaml", "b.yaml"]
 
@@ -38,14 +38,14 @@ def warnings(folder: Path, text: str, node: str = "/flash_vstream") -> list[str]
     return unused_files(["node", "--ros-args", "--params-file", str(file)], node)
 
 
-def test_a_file_for_another_node_is_named_with_its_sections(tmp_path: Path) -> None:
+def test_a_file_for_another_node_is_reported_with_its_sections(tmp_path: Path) -> None:
     text = "vstream_node:\n  ros__parameters:\n    sample_fps: 2.0\n"
     (sentence,) = warnings(tmp_path, text)
     assert f"{tmp_path / 'params.yaml'} has no section for this node, /flash_vstream" in sentence
     assert "its sections are /vstream_node: name one /flash_vstream or /**" in sentence
 
 
-def test_a_file_for_another_namespace_is_named(tmp_path: Path) -> None:
+def test_a_file_for_another_namespace_is_reported(tmp_path: Path) -> None:
     text = "flash_vstream:\n  ros__parameters:\n    sample_fps: 2.0\n"
     assert warnings(tmp_path, text) == []
     (sentence,) = warnings(tmp_path, text, "/robot1/flash_vstream")
@@ -63,7 +63,7 @@ def test_a_file_for_another_namespace_is_named(tmp_path: Path) -> None:
         "a: [unclosed",
     ],
 )
-def test_other_files_are_not_named(tmp_path: Path, text: str) -> None:
+def test_matching_files_are_not_reported(tmp_path: Path, text: str) -> None:
     assert warnings(tmp_path, text) == []
 
 

@@ -66,7 +66,7 @@ def shown(snapshot: MemorySnapshot) -> list[int]:
     return [entry.first_ns // (2 * SECOND) for entry in snapshot.entries[: len(snapshot.dam)]]
 
 
-def test_recent_are_the_newest_slots_that_fit_the_tokens_of_flash_memory() -> None:
+def test_recent_keeps_the_newest_slots_within_the_tokens_of_flash_memory() -> None:
     memory = filled(RecentSlots(SIZES), 20)
     assert memory.capacity == 4 + 8 // 4
     found = memory.snapshot()
@@ -78,7 +78,7 @@ def test_recent_are_the_newest_slots_that_fit_the_tokens_of_flash_memory() -> No
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(1, 120), st.integers(1, 3))
-def test_uniform_slots_are_evenly_spaced_with_the_newest_of_each_camera(count: int, cameras: int) -> None:
+def test_uniform_keeps_evenly_spaced_slots_and_the_newest_of_each_camera(count: int, cameras: int) -> None:
     names = tuple("abc"[:cameras])
     memory = filled(UniformSlots(SIZES), count, names)
     assert memory.entries <= memory.capacity
@@ -97,7 +97,7 @@ def test_uniform_slots_are_evenly_spaced_with_the_newest_of_each_camera(count: i
 
 
 @pytest.mark.parametrize("frames", [2, 4, 6])
-def test_while_there_is_a_cluster_for_every_frame_a_stream_has_the_star_memory_of_the_clip(frames: int) -> None:
+def test_until_slots_are_merged_a_stream_has_the_star_memory_of_the_clip(frames: int) -> None:
     memory = filled(StarMemory(SIZES, STAR, attention()), frames // 2)
     whole = torch.cat([slot(index).detail.view(2, 16, DIM) for index in range(frames // 2)])
     expected = star_video_snapshot(
@@ -111,7 +111,7 @@ def test_while_there_is_a_cluster_for_every_frame_a_stream_has_the_star_memory_o
     assert [replace(entry, thumbnail=b"") for entry in found.entries] == list(expected.entries)
 
 
-def test_a_long_stream_keeps_the_bounds_of_star_memory_and_the_abstract_memory_of_the_clip() -> None:
+def test_a_long_stream_stays_within_the_star_bounds_and_its_abstract_memory_equals_that_of_the_clip() -> None:
     memory = StarMemory(SIZES, STAR, attention())
     sizes = set()
     for index in range(60):
@@ -130,7 +130,7 @@ def test_a_long_stream_keeps_the_bounds_of_star_memory_and_the_abstract_memory_o
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 30))
-def test_a_stream_has_the_star_memory_of_the_naive_one_by_the_rule_of_the_paper(seed: int, count: int) -> None:
+def test_a_stream_has_the_naive_star_memory_by_the_rule_of_the_paper(seed: int, count: int) -> None:
     """Frames retrieved are those nearest to the heaviest centroids of what the stream still holds of their clusters."""
     slots = [replace(slot(seed + index), first_ns=2 * index * SECOND) for index in range(count)]
     slots = [replace(each, last_ns=each.first_ns + SECOND) for each in slots]
@@ -167,7 +167,7 @@ def test_a_stream_has_the_star_memory_of_the_naive_one_by_the_rule_of_the_paper(
 
 
 @pytest.mark.parametrize("policy", ["star", "recent", "uniform"])
-def test_forgotten_slots_are_neither_in_the_snapshot_nor_in_memory(policy: str) -> None:
+def test_forgotten_slots_leave_no_trace(policy: str) -> None:
     memory = filled(empty(policy), 12, ("a", "b"))
     before = memory.slots_seen
     lost = memory.forget(Scope(("a",), 8 * SECOND, 17 * SECOND))
@@ -229,7 +229,7 @@ def test_bad_slots_are_refused_and_change_nothing(policy: str) -> None:
 
 
 @pytest.mark.parametrize("policy", ["recent", "uniform"])
-def test_a_smaller_memory_keeps_what_its_rule_says(policy: str) -> None:
+def test_a_resized_memory_keeps_the_slots_of_its_rule(policy: str) -> None:
     memory = filled(empty(policy), 30)
     if policy == "uniform":
         crowded = filled(empty(policy), 30, tuple("abcdef"))
@@ -263,7 +263,7 @@ def forget(engine: Engine, scope: Scope) -> int:
 
 @pytest.mark.parametrize("name", ["qwen", "llava"])
 @pytest.mark.parametrize("policy", POLICIES)
-def test_the_node_runs_every_policy_or_says_why_not(request, name: str, policy: str) -> None:
+def test_the_engine_runs_every_policy_or_says_why_not(request, name: str, policy: str) -> None:
     model = request.getfixturevalue(name)
     with running(replace(CONFIG, policy=policy), lambda: model) as (engine, warnings):
         if (name, policy) == ("qwen", "star"):
@@ -292,7 +292,7 @@ def test_the_node_runs_every_policy_or_says_why_not(request, name: str, policy: 
         assert not [warning for warning in warnings if "memory" in warning]
 
 
-def test_a_stream_of_frames_is_answered_as_the_clip_while_nothing_is_compressed(llava: FlashVStreamLLaVA) -> None:
+def test_a_stream_is_answered_like_the_clip_until_slots_are_merged(llava: FlashVStreamLLaVA) -> None:
     memory = memory_of("star", FlashMemoryConfig(), llava)
     frames = [torch.randint(0, 255, (70, 90, 3), dtype=torch.uint8).numpy() for _ in range(CLUSTERS + 1)]
     for first in range(0, len(frames), 2):

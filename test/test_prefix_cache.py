@@ -48,7 +48,7 @@ def features(model: Qwen2VL) -> list[tuple[Tensor, Tensor]]:
 
 
 @pytest.mark.parametrize("chunk", [3, 64, 10_000])
-def test_a_question_on_a_chunked_prefill_is_answered_as_an_uncached_one(model, features, chunk: int) -> None:
+def test_an_answer_after_chunked_prefill_equals_the_uncached_one(model, features, chunk: int) -> None:
     snapshot = memory_of(model, features, 9).snapshot()
     prefix = model.prefix_cache()
     assert not prefix.ready
@@ -95,7 +95,7 @@ def test_questions_one_after_another_do_not_see_each_other(model, features, ques
         assert prefix.remaining_tokens >= 0
 
 
-def test_an_answer_cut_short_or_never_begun_leaves_nothing_behind(model, features) -> None:
+def test_an_answer_stopped_early_or_never_started_leaves_no_states(model, features) -> None:
     snapshot = memory_of(model, features, 7).snapshot()
     prefix = model.prefix_cache()
     whole(model, prefix, snapshot)
@@ -110,7 +110,7 @@ def test_an_answer_cut_short_or_never_begun_leaves_nothing_behind(model, feature
 
 
 @pytest.mark.parametrize("read", [0, 1, 40])
-def test_a_question_prefills_what_remains_and_the_next_reuses_it(model, features, read: int) -> None:
+def test_a_question_prefills_the_remaining_tokens_and_the_next_reuses_them(model, features, read: int) -> None:
     snapshot = memory_of(model, features, 7).snapshot()
     prefix = model.prefix_cache()
     prefix.set_snapshot(snapshot)
@@ -180,7 +180,7 @@ def uncached_with(model: Qwen2VL, snapshot: MemorySnapshot, newer: MemorySnapsho
     )
 
 
-def test_newer_slots_follow_the_memory_where_they_would_stand_in_one_prompt(model, features) -> None:
+def test_newer_slots_have_the_positions_they_would_have_in_one_prompt(model, features) -> None:
     memory = memory_of(model, features, 7)
     snapshot, clock, prefix = memory.snapshot(), memory.clock, model.prefix_cache()
     whole(model, prefix, snapshot)
@@ -201,7 +201,9 @@ def test_newer_slots_follow_the_memory_where_they_would_stand_in_one_prompt(mode
     assert_equal_answers(model.answer(snapshot, "And before?", 6), answer)
 
 
-def test_in_stable_order_most_tokens_stay_cached_and_the_answer_is_that_of_that_order(model, features) -> None:
+def test_stable_order_keeps_most_tokens_cached_and_answers_equal_an_uncached_prompt_in_that_order(
+    model, features
+) -> None:
     memory = FlashMemory(FlashMemoryConfig(csm_slots=5, dam_slots=3, horizon_slots=0))
     trained, stable = model.prefix_cache(), model.prefix_cache()
     kept = {"trained": 0, "stable": 0, "all": 0}
@@ -229,7 +231,7 @@ def test_in_stable_order_most_tokens_stay_cached_and_the_answer_is_that_of_that_
     assert kept["stable"] > 0.2 * kept["all"]
 
 
-def test_a_stable_order_keeps_what_stays_and_appends_what_is_new() -> None:
+def test_a_stable_order_keeps_unchanged_slots_and_appends_new_ones() -> None:
     assert stable_order((), "abc") == (0, 1, 2)
     assert stable_order("abc", "abc") == (0, 1, 2)
     assert stable_order("bca", "abcd") == (1, 2, 0, 3)
@@ -237,7 +239,7 @@ def test_a_stable_order_keeps_what_stays_and_appends_what_is_new() -> None:
     assert stable_order("abc", "") == ()
 
 
-def test_nothing_of_what_is_cleared_survives_even_when_an_answer_had_it(tiny: Qwen2VL) -> None:
+def test_clear_overwrites_all_states_including_those_an_answer_used(tiny: Qwen2VL) -> None:
     snapshot = memory_of(tiny, features_of(tiny), 7).snapshot()
     prefix = tiny.prefix_cache()
     whole(tiny, prefix, snapshot)
@@ -262,7 +264,7 @@ def test_nothing_of_what_is_cleared_survives_even_when_an_answer_had_it(tiny: Qw
     assert prefix.ready
 
 
-def test_the_size_of_the_cache_is_known_before_and_does_not_grow_with_the_questions(tiny: Qwen2VL) -> None:
+def test_the_cache_size_is_computed_in_advance_and_constant_over_questions(tiny: Qwen2VL) -> None:
     snapshot = memory_of(tiny, features_of(tiny), 7).snapshot()
     prefix = tiny.prefix_cache()
     whole(tiny, prefix, snapshot)
@@ -289,7 +291,9 @@ STEPS = st.lists(
 
 @settings(max_examples=25, deadline=None)
 @given(steps=STEPS)
-def test_whatever_happens_between_answers_are_the_uncached_ones(tiny: Qwen2VL, steps: list[tuple[str, int]]) -> None:
+def test_answers_equal_uncached_ones_after_any_sequence_of_operations(
+    tiny: Qwen2VL, steps: list[tuple[str, int]]
+) -> None:
     features, prefix = features_of(tiny), tiny.prefix_cache()
     memory = memory_of(tiny, features, 2)
     shown, slots = memory.snapshot(), 2

@@ -148,7 +148,7 @@ def test_a_frame_that_fits_its_grid_is_not_resampled():
     assert np.abs(pixels[0].permute(1, 2, 0).numpy() - expected).max() < 1e-6
 
 
-def test_frames_of_any_size_are_fitted_to_the_grid_of_the_stream():
+def test_frames_of_any_size_are_resized_to_the_grid_of_the_stream():
     frames = [scene(480, 640), scene(640, 480), scene(30, 50), scene(480, 640)]
     rows, low = Preprocessor().rows(frames, Grid(24, 36), CPU, torch.float32)
     assert rows.shape == (2 * 24 * 36, 1176)
@@ -211,6 +211,6 @@ def test_pixels_are_cast_before_they_are_pooled():
 
 
 @pytest.mark.parametrize("frame", [np.zeros((60, 60), np.uint8), np.zeros((60, 60, 3), np.float32)])
-def test_frames_that_are_no_rgb_bytes_are_refused(frame):
+def test_frames_that_are_not_rgb_bytes_are_refused(frame):
     with pytest.raises(ValueError, match="uint8"):
         Preprocessor().pixels([frame, frame], Grid(4, 4), CPU)

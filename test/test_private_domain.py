@@ -16,7 +16,7 @@ from flash_vstream_ros.ros.private_domain import PORT_BASE, claim_domain, reserv
 CLAIM = "from flash_vstream_ros.ros.private_domain import *; print(claim_domain()); input()"
 
 
-def test_processes_hold_different_domains() -> None:
+def test_concurrent_processes_reserve_different_domains() -> None:
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     others = [
         subprocess.Popen([sys.executable, "-c", CLAIM], env={**os.environ, "PYTHONPATH": path()}, **pipes)
@@ -35,7 +35,7 @@ def path() -> str:
     return os.pathsep.join(filter(None, [PACKAGE_FOLDER, os.environ.get("PYTHONPATH", "")]))
 
 
-def test_a_domain_is_free_again_after_its_use_and_an_error_says_when_all_are_taken(
+def test_a_domain_is_free_again_after_use_and_running_out_of_domains_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with reserved_domain() as domain:
@@ -47,7 +47,7 @@ def test_a_domain_is_free_again_after_its_use_and_an_error_says_when_all_are_tak
 
 
 @pytest.mark.parametrize(("chosen", "kept"), [("42", True), ("", False)])
-def test_the_domain_that_the_user_chose_stays(monkeypatch: pytest.MonkeyPatch, chosen: str, kept: bool) -> None:
+def test_a_domain_id_set_by_the_user_is_kept(monkeypatch: pytest.MonkeyPatch, chosen: str, kept: bool) -> None:
     monkeypatch.setenv("ROS_DOMAIN_ID", chosen)
     private_domain.use_private_domain()
     assert (os.environ["ROS_DOMAIN_ID"] == chosen) is kept

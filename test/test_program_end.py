@@ -98,7 +98,7 @@ print("ended")
     ],
     ids=["before_the_wait", "in_another_thread", "by_another_thread"],
 )
-def test_a_request_to_end_is_never_missed(before: str) -> None:
+def test_a_request_to_shut_down_is_never_missed(before: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", WAITING.format(before=before)],
         capture_output=True,
@@ -110,7 +110,7 @@ def test_a_request_to_end_is_never_missed(before: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "ended\n", "")
 
 
-def test_a_request_to_end_needs_the_main_thread() -> None:
+def test_a_request_to_shut_down_needs_the_main_thread() -> None:
     import threading
 
     errors: list[BaseException] = []

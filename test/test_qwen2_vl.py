@@ -54,7 +54,7 @@ def snapshot_of(model, dam_slots: int = 2, csm_slots: int = SLOTS) -> MemorySnap
     )
 
 
-def test_age_tokens_stand_before_each_entry(model) -> None:
+def test_age_tokens_precede_each_entry(model) -> None:
     shown = snapshot_of(model)
     last = [10**15 - minutes * 60 * 10**9 for minutes in range(len(shown.entries))]
     aged = replace(
@@ -84,7 +84,7 @@ def test_an_age_text_with_another_field_is_refused(tokenizer) -> None:
         age_ids(len, "{hours}")  # type: ignore[arg-type]
 
 
-def test_ages_are_round_numbers_that_are_a_quarter_off_at_most() -> None:
+def test_ages_are_rounded_by_at_most_a_quarter() -> None:
     assert [round_minutes(s) for s in (0, 59.9, 60, 89, 91, 430, 2200, 180 * 60, 200 * 60, 26.6 * 3600)] == [
         0, 0, 1, 1, 2, 8, 40, 180, 180, 1620,
     ]  # fmt: skip
@@ -101,7 +101,7 @@ def read(answer) -> list[tuple[int, str]]:
     return [(token.id, token.text) for token in answer]
 
 
-def test_encode_is_what_plain_transformers_computes_at_both_resolutions(model):
+def test_encode_equals_plain_transformers_at_both_resolutions(model):
     grid = model.grid(*SIZE)
     frames = frames_of(0)
     low, detail = model.encode(frames, grid)
@@ -114,14 +114,14 @@ def test_encode_is_what_plain_transformers_computes_at_both_resolutions(model):
     assert torch.allclose(low, half.last_hidden_state, atol=1e-5)
 
 
-def test_encoded_features_own_their_memory_and_may_be_changed_in_place(model):
+def test_encoded_features_share_no_storage(model):
     low, detail = model.encode(frames_of(1), model.grid(*SIZE))
     for features in (low, detail):
         assert not features.is_inference()
         assert features.untyped_storage().nbytes() == features.numel() * features.element_size()
 
 
-def test_with_everything_kept_as_plain_video_the_answer_is_that_of_transformers_generate(model):
+def test_with_every_slot_as_plain_video_the_answer_equals_transformers_generate(model):
     """DAM alone at plain M-RoPE ids: then the prompt is an ordinary Qwen2-VL video of three slots."""
     network, grid = model.network, model.grid(*SIZE)
     kept = snapshot_of(model, dam_slots=SLOTS, csm_slots=0)
@@ -223,7 +223,7 @@ def test_reading_the_attention_does_not_change_the_answer_or_the_kernel(model, s
     assert model.network.config.text_config._attn_implementation == "sdpa"
 
 
-def test_two_answers_under_way_do_not_disturb_each_other(model, snapshot):
+def test_two_concurrent_answers_are_independent(model, snapshot):
     questions = ("Is anybody there?", "What colour is the floor?")
     expected = [read(model.answer(snapshot, question, 10)) for question in questions]
     answers = [model.answer(snapshot, question, 10) for question in questions]
@@ -233,7 +233,7 @@ def test_two_answers_under_way_do_not_disturb_each_other(model, snapshot):
 
 
 @pytest.mark.parametrize("slots", [(2, 0), (0, 3), (1, 1)])
-def test_memories_of_one_kind_alone_can_be_asked(model, slots):
+def test_memories_of_key_frames_only_or_synopsis_only_can_be_asked(model, slots):
     partial = snapshot_of(model, *slots)
     answer = model.answer(partial, "What?", 3)
     assert len(read(answer)) == 3
@@ -267,13 +267,13 @@ def test_special_tokens_in_a_question_are_plain_text(model, tokenizer):
 @pytest.mark.parametrize(
     "question", ["", "  two  spaces\n\n", "où est la clé ? 钥匙在哪里？ 🔑", "\x00\x1b[31m", "\ud800"]
 )
-def test_any_text_can_be_asked(model, tokenizer, snapshot, question):
+def test_any_text_is_a_valid_question(model, tokenizer, snapshot, question):
     assert len(read(model.answer(snapshot, question, 2))) == 2
     if "\ud800" not in question:
         assert plain_ids(tokenizer, question) == tokenizer(question, add_special_tokens=False)["input_ids"]
 
 
-def test_a_tokenizer_without_a_chat_template_for_video_gets_qwen2_vls_own(tokenizer):
+def test_a_tokenizer_without_a_video_chat_template_gets_that_of_qwen2_vl(tokenizer):
     expected = ChatPrompt.of(tokenizer)
     text = tokenizer.decode([*expected.before, *expected.after("Where is it?")])
     assert text.startswith("<|im_start|>system\n")
@@ -309,11 +309,11 @@ def test_special_tokens_are_never_generated_but_the_end_of_turn_ends_the_answer(
     assert read(with_favourite(model, tokenizer, "<|im_end|>").answer(snapshot, "What?", 4)) == []
 
 
-def test_an_untrained_model_talks_for_as_long_as_it_is_asked_to(model, snapshot):
+def test_an_untrained_model_generates_up_to_the_token_limit(model, snapshot):
     assert len(list(model.answer(snapshot, "A long story", 2000))) == 2000
 
 
-def test_tokens_give_whole_characters(tokenizer):
+def test_streamed_text_has_whole_characters(tokenizer):
     text = "é 你 🤖 ok"
     stream = TextStream(tokenizer.decode)
     pieces = [stream.push(id) for id in plain_ids(tokenizer, text)]
@@ -323,7 +323,7 @@ def test_tokens_give_whole_characters(tokenizer):
     assert pieces.count("") == 1 + 2 + 3  # the bytes before the last one of é, 你 and 🤖
 
 
-def test_bytes_that_are_no_utf8_do_not_hold_back_what_follows(tokenizer):
+def test_invalid_utf_8_bytes_do_not_delay_the_text_after_them(tokenizer):
     bad = tokenizer.convert_tokens_to_ids("ÿ")
     stream = TextStream(tokenizer.decode)
     assert "".join(stream.push(id) for id in [bad, bad, *plain_ids(tokenizer, "go")]) == "\ufffd\ufffdgo"

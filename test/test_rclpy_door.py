@@ -35,7 +35,7 @@ def test_an_entity_destroyed_before_it_is_taken_is_skipped(before_iron: ModuleTy
     assert unless_destroyed(take, "destroyed", (None, None)) == (None, None)
 
 
-def test_the_executor_of_older_distributions_serves_timers_topics_and_services(before_iron: ModuleType) -> None:
+def test_the_executor_for_older_distributions_runs_timers_topics_and_services(before_iron: ModuleType) -> None:
     import rclpy
     from rclpy.node import Node
     from std_msgs.msg import String
@@ -132,7 +132,7 @@ def test_an_event_of_a_destroyed_subscription_is_skipped(native_executor: Module
     rclpy.shutdown(context=context)
 
 
-def test_a_request_for_the_description_of_no_type_is_refused_without_a_log_line(
+def test_a_type_description_request_for_an_unknown_type_is_refused_without_a_log_line(
     native_executor: ModuleType, capfd: pytest.CaptureFixture[str]
 ) -> None:
     import rclpy

@@ -65,7 +65,7 @@ def test_the_next_frame_is_due_one_new_period_after_the_last(before: float, afte
     assert not taken(1000 * SECOND + period_ns + period_ns // 2)
 
 
-def test_a_smaller_memory_is_merged_down_and_freed_and_still_answers(model: VisionLanguageModel) -> None:
+def test_a_smaller_memory_merges_frees_its_tensors_and_still_answers(model: VisionLanguageModel) -> None:
     with running(CONFIG, lambda: model) as (engine, warnings):
         watch(engine, range(1, 31))
         before = engine.status().memory
@@ -80,7 +80,7 @@ def test_a_smaller_memory_is_merged_down_and_freed_and_still_answers(model: Visi
     assert not warnings
 
 
-def test_a_larger_memory_holds_more_from_then_on(model: VisionLanguageModel) -> None:
+def test_a_larger_memory_stores_more_from_then_on(model: VisionLanguageModel) -> None:
     with running(CONFIG, lambda: model) as (engine, _):
         watch(engine, range(1, 31))
         before = engine.status().memory
@@ -91,7 +91,7 @@ def test_a_larger_memory_holds_more_from_then_on(model: VisionLanguageModel) -> 
         assert ask(engine).error_code is ErrorCode.NONE
 
 
-def test_exemplars_recent_slots_and_the_horizon_follow(model: VisionLanguageModel) -> None:
+def test_exemplars_recent_slots_and_horizon_change_at_run_time(model: VisionLanguageModel) -> None:
     with running(CONFIG, lambda: model) as (engine, _):
         watch(engine, range(1, 31))
         sizes = [engine.status().memory.bytes]
@@ -107,7 +107,7 @@ def test_exemplars_recent_slots_and_the_horizon_follow(model: VisionLanguageMode
     assert sizes[1] < sizes[2] < sizes[3]
 
 
-def test_a_memory_that_does_not_fit_stays_as_it_was_and_is_reported(model: VisionLanguageModel) -> None:
+def test_a_size_that_does_not_fit_is_reported_and_keeps_the_memory(model: VisionLanguageModel) -> None:
     with running(CONFIG, lambda: model) as (engine, warnings):
         watch(engine, range(1, 21))
         before = engine.status().memory
@@ -122,7 +122,7 @@ def test_a_memory_that_does_not_fit_stays_as_it_was_and_is_reported(model: Visio
     assert engine.status().last_error == warnings[0]
 
 
-def test_the_instruction_and_the_length_of_answers_hold_from_the_next_question_on(model: VisionLanguageModel) -> None:
+def test_instruction_and_answer_length_apply_from_the_next_question(model: VisionLanguageModel) -> None:
     with running(CONFIG, lambda: model) as (engine, _):
         watch(engine, range(1, 11))
         first = ask(engine).text
@@ -137,7 +137,7 @@ def test_the_instruction_and_the_length_of_answers_hold_from_the_next_question_o
     assert len(short) < len(first)
 
 
-def test_an_answer_under_way_goes_on_as_it_began(model: VisionLanguageModel) -> None:
+def test_a_running_answer_is_not_affected_by_a_change(model: VisionLanguageModel) -> None:
     with running(replace(CONFIG, max_new_tokens=200), lambda: model) as (engine, _):
         watch(engine, range(1, 21))
         alone = ask(engine).text
@@ -148,7 +148,7 @@ def test_an_answer_under_way_goes_on_as_it_began(model: VisionLanguageModel) -> 
         assert request.answer(60.0).text == alone
 
 
-def test_bounds_of_questions_hold_at_once(model: VisionLanguageModel) -> None:
+def test_question_limits_apply_at_once(model: VisionLanguageModel) -> None:
     with running(CONFIG, lambda: model) as (engine, _):
         watch(engine, range(1, 21))
         engine.reconfigure(replace(CONFIG, max_question_chars=5, evidence=1))
@@ -158,7 +158,7 @@ def test_bounds_of_questions_hold_at_once(model: VisionLanguageModel) -> None:
         assert ask(engine, "A long story").error_code is ErrorCode.TIMEOUT
 
 
-def test_a_shorter_queue_refuses_who_comes_and_keeps_who_waits(model: VisionLanguageModel) -> None:
+def test_a_shorter_queue_refuses_new_questions_and_keeps_waiting_ones(model: VisionLanguageModel) -> None:
     config = replace(CONFIG, question_queue=3, max_new_tokens=200)
     with running(config, lambda: model) as (engine, _):
         watch(engine, range(1, 5))
@@ -174,7 +174,7 @@ def test_a_shorter_queue_refuses_who_comes_and_keeps_who_waits(model: VisionLang
     assert codes == {ErrorCode.NONE}
 
 
-def test_other_cameras_are_refused(model: VisionLanguageModel) -> None:
+def test_changing_the_cameras_is_refused(model: VisionLanguageModel) -> None:
     with running(CONFIG, lambda: model) as (engine, _):
         with pytest.raises(ValueError, match="rear"):
             engine.reconfigure(replace(CONFIG, cameras=("rear",), sample_fps=9.0))
@@ -182,7 +182,7 @@ def test_other_cameras_are_refused(model: VisionLanguageModel) -> None:
         assert engine.status().frames.encoded == 2
 
 
-def test_changes_before_the_model_is_there_hold_when_it_is(model: VisionLanguageModel) -> None:
+def test_changes_before_the_model_is_loaded_apply_once_it_is(model: VisionLanguageModel) -> None:
     may_load = threading.Event()
 
     def load() -> VisionLanguageModel:

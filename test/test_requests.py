@@ -35,7 +35,7 @@ def test_a_question_within_the_limits_is_not_changed() -> None:
     assert (question.deadline_s, question.max_new_tokens, adjustments) == (60.0, 500, ())
 
 
-def test_what_exceeds_the_limits_is_cut_down_and_the_reply_says_so() -> None:
+def test_a_request_beyond_the_limits_is_reduced_with_a_warning() -> None:
     request = AskScene.Request(question="Who?", deadline=DurationMsg(sec=2**31 - 1), max_new_tokens=65535)
     question, adjustments = question_of(request, "q", LIMITS)
     assert (question.deadline_s, question.max_new_tokens) == (60.0, 500)
@@ -76,7 +76,7 @@ def test_stamps_out_of_range_are_refused(fields: dict[str, TimeMsg]) -> None:
 
 
 @pytest.mark.parametrize("cameras", [["x"] * 257, ["x" * 65], ["x" * 10_000_000], ["a\n[INFO] forged"], ["\x1b[31m"]])
-def test_names_that_no_camera_can_have_are_refused_in_a_bounded_sentence(cameras: list[str]) -> None:
+def test_invalid_camera_names_are_refused_in_a_bounded_sentence(cameras: list[str]) -> None:
     with pytest.raises(BadScope, match="cameras") as refused:
         scope_of(ListMemory.Request(cameras=cameras))
     assert len(str(refused.value)) < 200
@@ -88,7 +88,7 @@ def test_a_deadline_out_of_range_is_refused() -> None:
         question_of(AskScene.Request(question="Who?", deadline=DurationMsg(nanosec=2**32 - 1)), "q", LIMITS)
 
 
-def test_stamps_and_durations_go_there_and_back() -> None:
+def test_stamps_and_durations_survive_a_round_trip() -> None:
     for nanoseconds in (0, 1, SECOND_NS - 1, SECOND_NS, LATEST_NS):
         assert stamp_ns(stamp_message(nanoseconds)) == nanoseconds
     for seconds in (0.0, 1.5, -1.5, 1e-9):
@@ -96,7 +96,7 @@ def test_stamps_and_durations_go_there_and_back() -> None:
     assert stamp_at(12.25) == stamp_message(12_250_000_000)
 
 
-def test_what_no_message_can_hold_becomes_the_nearest_that_it_can() -> None:
+def test_values_out_of_the_range_of_a_message_are_clamped() -> None:
     assert stamp_ns(stamp_message(LATEST_NS + 1)) == LATEST_NS
     assert stamp_message(EARLIEST_NS - 1) == TimeMsg(sec=-(2**31))
     assert duration_ns(duration_message(1e30)) == LATEST_NS
@@ -106,7 +106,7 @@ def test_what_no_message_can_hold_becomes_the_nearest_that_it_can() -> None:
     ("stamp", "reason"),
     [(TimeMsg(sec=-1), "negative_stamp"), (TimeMsg(sec=2**31 - 1, nanosec=2**32 - 1), "nanosec_out_of_range")],
 )
-def test_a_bad_stamp_has_a_name_to_count_it_by(stamp: TimeMsg, reason: str) -> None:
+def test_a_bad_stamp_has_a_drop_reason(stamp: TimeMsg, reason: str) -> None:
     with pytest.raises(BadStamp) as refused:
         stamp_ns(stamp)
     assert refused.value.reason == reason

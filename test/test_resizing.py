@@ -33,7 +33,7 @@ SIZES = st.builds(
     stretches=st.lists(st.tuples(SIZES, st.integers(0, 12)), min_size=2, max_size=5),
     cameras=st.integers(1, 2),
 )
-def test_a_memory_that_was_resized_holds_what_the_naive_one_holds(
+def test_a_resized_memory_equals_the_naive_one(
     seed: int, stretches: list[tuple[FlashMemoryConfig, int]], cameras: int
 ) -> None:
     random = np.random.default_rng(seed)
@@ -65,7 +65,7 @@ def test_a_memory_that_was_resized_holds_what_the_naive_one_holds(
 
 @settings(max_examples=25, deadline=None)
 @given(early=SIZES, late=SIZES, count=st.integers(0, 20), seed=st.integers(0, 1000))
-def test_its_size_is_that_of_a_memory_that_never_had_another(
+def test_a_resized_memory_has_the_bytes_of_a_fresh_one(
     early: FlashMemoryConfig, late: FlashMemoryConfig, count: int, seed: int
 ) -> None:
     resized, fresh = FlashMemory(early), FlashMemory(late)
@@ -80,7 +80,7 @@ def test_its_size_is_that_of_a_memory_that_never_had_another(
 
 
 @pytest.mark.parametrize("late", [FlashMemoryConfig(20, 10), FlashMemoryConfig(6, 3), FlashMemoryConfig(6, 3, 1)])
-def test_a_change_before_anything_was_merged_is_as_if_it_had_always_been_so(late: FlashMemoryConfig) -> None:
+def test_a_resize_before_any_merge_equals_a_memory_of_the_new_size(late: FlashMemoryConfig) -> None:
     resized = filled(6, FlashMemoryConfig(8, 4, late.exemplars))
     resized.resize(late)
     assert same(resized.snapshot(), filled(6, late).snapshot())
@@ -104,7 +104,7 @@ def test_growing_and_shrinking_back_changes_nothing() -> None:
     assert same(memory.snapshot(), untouched.snapshot())
 
 
-def test_a_snapshot_taken_before_is_not_touched_and_stamps_are_all_still_stood_for() -> None:
+def test_a_resize_does_not_change_earlier_snapshots_and_every_stamp_stays_represented() -> None:
     memory = filled(40, FlashMemoryConfig(20, 10))
     before = memory.snapshot()
     copies = before.csm.clone(), before.dam.clone()
@@ -129,7 +129,7 @@ def test_fewer_clusters_than_cameras_are_refused_and_change_nothing() -> None:
     assert {entry.camera for entry in memory.snapshot().entries[1:]} == {"front", "rear", "left"}
 
 
-def test_no_room_for_a_larger_memory_changes_nothing() -> None:
+def test_a_failed_allocation_changes_nothing() -> None:
     memory = filled(12, FlashMemoryConfig(6, 3))
     before = memory.snapshot()
     with pytest.raises(RuntimeError):
@@ -138,7 +138,7 @@ def test_no_room_for_a_larger_memory_changes_nothing() -> None:
     assert same(memory.snapshot(), before)
 
 
-def test_another_clock_scales_every_time_id() -> None:
+def test_a_new_period_rescales_every_time_id() -> None:
     config = FlashMemoryConfig(10, 10, horizon_slots=0, slot_period_ns=PERIOD)
     memory = filled(5, config)
     memory.resize(replace(config, slot_period_ns=PERIOD // 2))
@@ -146,7 +146,7 @@ def test_another_clock_scales_every_time_id() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 19])
-def test_merging_many_at_once_is_merging_one_after_the_other(count: int) -> None:
+def test_merging_many_at_once_equals_merging_one_by_one(count: int) -> None:
     items = torch.randn(40, 5, generator=torch.Generator().manual_seed(count))
     items[20:] = items[:20]  # ties
     once, often = WardClustering(40, 5), WardClustering(40, 5)
@@ -158,7 +158,7 @@ def test_merging_many_at_once_is_merging_one_after_the_other(count: int) -> None
     assert all(torch.equal(a, b) for a, b in zip(once.tensors, often.tensors, strict=True))
 
 
-def test_a_clustering_takes_over_only_what_fits() -> None:
+def test_adopting_a_clustering_larger_than_the_capacity_is_refused() -> None:
     full = WardClustering(4, 2)
     for item in torch.eye(4, 2):
         full.insert(item)

@@ -98,7 +98,7 @@ def visual_tokens(snapshot: MemorySnapshot) -> list[int]:
 
 
 @pytest.mark.parametrize("question", QUESTIONS[:4])
-def test_cached_and_uncached_prompts_equal_one_that_had_no_first_look(model, features, question: str) -> None:
+def test_cached_and_uncached_prompts_equal_one_without_a_first_look(model, features, question: str) -> None:
     snapshot, details = looks(memory_with(model, features))
     expected = read_once(model, snapshot, details, question)
     uncached = model.answer(snapshot, question, 6)
@@ -129,7 +129,7 @@ def test_an_answer_does_not_depend_on_the_chunks_in_which_both_looks_are_prefill
     assert_equal_answers(*answers)
 
 
-def test_the_prefix_stays_cached_and_later_answers_are_those_of_an_uncached_prompt(model, features) -> None:
+def test_the_prefix_stays_cached_and_later_answers_equal_those_of_an_uncached_prompt(model, features) -> None:
     snapshot, details = looks(memory_with(model, features))
     prefix = model.prefix_cache()
     whole(model, prefix, snapshot)
@@ -149,7 +149,7 @@ def test_the_prefix_stays_cached_and_later_answers_are_those_of_an_uncached_prom
 
 
 @pytest.mark.parametrize("positions", ["video"])
-def test_models_that_see_videos_get_the_details_as_further_videos(positions: str) -> None:
+def test_models_with_video_prompts_get_the_details_as_further_videos(positions: str) -> None:
     model = load_model("tiny-random", "cpu", "float32", SIDE * SIDE, positions=positions)
     assert isinstance(model, VideoPrompted)
     snapshot, details = looks(memory_with(model, features_of(model)))
@@ -222,7 +222,7 @@ def test_the_reply_is_the_same_cached_or_not_bounded_and_in_scope(model, feature
     assert not {evidence.entry for evidence in shown if evidence.relevance == 0.0}
 
 
-def test_a_second_look_is_at_the_entries_that_the_first_attended_to_most(model, features) -> None:
+def test_a_second_look_shows_the_entries_with_the_most_attention(model, features) -> None:
     memory = memory_with(model, features)
     first = Conversation(model, memory, replace(CONFIG, second_look=0.0), cached=False).ask()
     both = Conversation(model, memory, cached=False).ask()
@@ -236,7 +236,7 @@ def test_a_second_look_is_at_the_entries_that_the_first_attended_to_most(model, 
     ("retention", "share", "looks_again"),
     [(PUBLISHED, 0.25, False), (HIERARCHICAL, 0.0, False), (HIERARCHICAL, 0.25, True)],
 )
-def test_only_a_hierarchical_memory_is_looked_at_twice(model, features, retention, share, looks_again) -> None:
+def test_only_a_hierarchical_memory_has_a_second_look(model, features, retention, share, looks_again) -> None:
     memory = memory_with(model, features, retention)
     answer = Conversation(model, memory, replace(CONFIG, second_look=share)).ask()
     assert (answer.memory_tokens > memory.tokens) is looks_again
@@ -275,7 +275,7 @@ def test_both_looks_are_prefilled_in_chunks_between_frames(model, features) -> N
     assert request.answer().memory_tokens > 0
 
 
-def test_forgetting_what_only_the_second_look_shows_cancels_the_answer(model, features) -> None:
+def test_forgetting_slots_shown_only_in_the_second_look_cancels_the_answer(model, features) -> None:
     memory = memory_with(model, features)
     conversation = Conversation(model, memory)
     request = conversation.push()
@@ -316,7 +316,7 @@ FAULTS = {"OUT_OF_MEMORY": torch.OutOfMemoryError("no room"), "INTERNAL": ZeroDi
 
 
 @pytest.mark.parametrize(("code", "times"), [("OUT_OF_MEMORY", 1), ("OUT_OF_MEMORY", 2), ("INTERNAL", 1)])
-def test_a_second_look_that_fails_ends_that_answer_only(model, features, code: str, times: int) -> None:
+def test_a_failed_second_look_ends_only_its_own_answer(model, features, code: str, times: int) -> None:
     memory = memory_with(model, features)
     conversation = Conversation(Short(model, times, FAULTS[code]), memory)
     assert isinstance(conversation.prefiller, CachingPrefiller)

@@ -39,11 +39,11 @@ def test_every_setting_has_one_parameter() -> None:
     assert {place for place in places if not place.startswith("model.")} == set(paths(Settings)) - {"model"} - DERIVED
 
 
-def test_the_defaults_are_those_of_the_engine() -> None:
+def test_the_parameter_defaults_equal_those_of_the_engine() -> None:
     assert settings_from(DEFAULTS).engine == EngineConfig(warm_up=True)
 
 
-def test_a_value_arrives_where_its_field_is() -> None:
+def test_each_parameter_sets_its_own_field() -> None:
     changed = {
         "time.on_jump_back": "reset",
         "memory.synopsis_slots": 7,
@@ -73,18 +73,18 @@ def test_the_defaults_do_not_contradict_each_other() -> None:
         ),
     ],
 )
-def test_a_default_beyond_the_limit_of_clients_is_refused(values: dict[str, Any], sentence: str) -> None:
+def test_a_default_deadline_beyond_its_limit_is_refused(values: dict[str, Any], sentence: str) -> None:
     assert problems(DEFAULTS, values, locked=True) == [sentence]
 
 
 @pytest.mark.parametrize("name", ["\u00e9", "a b", "1st", "x" * 65, "", "a/b", "a\n"])
-def test_a_camera_needs_a_name_that_a_topic_can_have(name: str) -> None:
+def test_a_camera_name_must_be_valid_in_a_topic(name: str) -> None:
     assert camera_names([name, "front"]) == ("front",)
     assert camera_names([name]) == ("camera",)
 
 
 @pytest.mark.parametrize("spec", PARAMETERS, ids=lambda spec: spec.name)
-def test_no_value_of_any_type_is_too_much(spec: ParameterSpec) -> None:
+def test_no_value_of_any_type_raises(spec: ParameterSpec) -> None:
     for value in (
         None,
         True,
@@ -102,7 +102,7 @@ def test_no_value_of_any_type_is_too_much(spec: ParameterSpec) -> None:
     assert spec.problem(spec.default) == ""
 
 
-def test_a_long_text_is_refused_and_not_repeated() -> None:
+def test_a_long_text_is_refused_and_abbreviated_in_the_error() -> None:
     spec = BY_NAME["model.instruction"]
     assert spec.problem("x" * MAX_CHARS) == ""
     problem = spec.problem("forged\n[INFO] line\x1b[31m" + "x" * MAX_CHARS)

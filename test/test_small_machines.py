@@ -52,7 +52,7 @@ def test_the_language_model_is_quantised_and_the_tower_is_not(folder, kind):
     assert 0 < (exact - rough).norm() / exact.norm() < ERRORS[kind]
 
 
-def test_without_bitsandbytes_the_error_says_how_to_get_it(folder, monkeypatch):
+def test_without_bitsandbytes_the_error_says_how_to_install_it(folder, monkeypatch):
     actual = builtins.__import__
 
     def without(name, *args, **kwargs):
@@ -74,13 +74,13 @@ def test_without_bitsandbytes_the_error_says_how_to_get_it(folder, monkeypatch):
         ({"quantization": "8bit"}, ("tiny-random", "quantization none")),
     ],
 )
-def test_wrong_settings_say_what_is_possible(arguments, words):
+def test_the_error_for_a_wrong_setting_lists_the_choices(arguments, words):
     with pytest.raises(ModelError) as error:
         load_model("tiny-random", device="cpu", **arguments)
     assert all(word in str(error.value) for word in words)
 
 
-def test_a_vision_device_that_is_not_there_is_named():
+def test_the_error_for_a_missing_vision_device_names_it():
     index = torch.cuda.device_count()
     with pytest.raises(ModelError, match=f"'cuda:{index}' is not available"):
         load_model("tiny-random", device="cpu", vision_device=f"cuda:{index}")
@@ -105,7 +105,7 @@ def test_flash_attention_that_does_not_import_is_left_out_with_the_reason(monkey
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_the_tower_and_the_memory_can_be_elsewhere_than_the_language_model(folder):
+def test_tower_and_memory_can_be_on_another_device_than_the_language_model(folder):
     whole = load_model(str(folder), device="cuda", dtype="float32")
     split = load_model(str(folder), device="cuda", dtype="float32", vision_device="cpu")
     low, detail = split.encode([np.zeros((120, 160, 3), np.uint8)] * 2, split.grid(120, 160))

@@ -50,7 +50,7 @@ def test_a_video_gives_rgb_frames_stamped_by_its_frame_rate(video: Path) -> None
     assert [f.stamp_ns for f in source] == [f.stamp_ns for f in frames], "it can be read again"
 
 
-def test_the_frame_rate_of_a_video_can_be_overruled(video: Path) -> None:
+def test_the_frame_rate_of_a_video_can_be_overridden(video: Path) -> None:
     assert [f.stamp_ns for f in open_source(str(video), fps=50.0)][:3] == [0, SECOND // 50, SECOND // 25]
 
 
@@ -58,7 +58,7 @@ def test_the_frame_rate_of_a_video_can_be_overruled(video: Path) -> None:
     ("name", "content", "words"),
     [("missing.mp4", None, "does not exist"), ("text.mp4", b"not a video", "no video"), ("empty", "", "no images")],
 )
-def test_what_cannot_be_replayed_is_refused_with_a_sentence(
+def test_an_unsupported_source_is_refused_with_a_sentence(
     tmp_path: Path, name: str, content: bytes | str | None, words: str
 ) -> None:
     path = tmp_path / name

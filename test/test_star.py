@@ -37,7 +37,7 @@ def clips(draw: st.DrawFn) -> np.ndarray:
 
 @settings(max_examples=60, deadline=None)
 @given(clips(), st.integers(1, 12), st.integers(1, 9), st.sampled_from([1, 2]), st.booleans(), st.integers(0, 1000))
-def test_a_clip_is_remembered_as_by_the_naive_reference(
+def test_the_memory_of_a_clip_equals_the_naive_one(
     frames: np.ndarray, clusters: int, slots: int, abstract_side: int, released: bool, seed: int
 ) -> None:
     draw, t = np.random.default_rng(seed), len(frames) - 1
@@ -77,7 +77,7 @@ def test_a_clip_is_remembered_as_by_the_naive_reference(
 
 
 @pytest.mark.parametrize("count", [1, 4, 5, 8, 9, 10, 23])
-def test_the_abstract_memory_of_a_stream_is_at_any_time_that_of_the_clip_so_far(count: int) -> None:
+def test_the_abstract_memory_of_a_stream_always_equals_that_of_the_clip_so_far(count: int) -> None:
     frames = torch.randn(count + 1, 16, DIM, generator=torch.Generator().manual_seed(count))
     config, attention = StarConfig(1, 3, 2, 4), attention_of()
     memory = AbstractMemory(attention, config)
@@ -88,7 +88,7 @@ def test_the_abstract_memory_of_a_stream_is_at_any_time_that_of_the_clip_so_far(
     assert len(memory.tensors) <= 2 * config.abstract_slots
 
 
-def test_the_two_rules_retrieve_other_frames_where_clusters_are_not_frames() -> None:
+def test_the_two_rules_retrieve_different_frames_once_frames_are_merged() -> None:
     # Four looks in turn; clusters begin at the last four frames, so that their numbers mean nothing.
     looks = torch.eye(4)[:, None, :].expand(4, 16, 4) * 10
     frames = torch.cat([looks[[0, 0, 0, 1, 1, 2, 3]], looks[:1]]) + 0.01 * torch.arange(8)[:, None, None]
@@ -107,7 +107,7 @@ def test_the_published_sizes_are_681_tokens() -> None:
     assert len(found.sequence) == 25 + 25 * 16 + 3 * 64 + 64 == 681
 
 
-def test_half_precision_is_remembered_in_float32_and_cast_back() -> None:
+def test_half_precision_is_clustered_in_float32_and_cast_back() -> None:
     frames = torch.randn(40, 16, DIM, generator=torch.Generator().manual_seed(0)).bfloat16()
     found, exact = (star_video_memory(x, attention_of(), StarConfig(1, 5, 2, 4)) for x in (frames, frames.float()))
     assert found.sequence.dtype == torch.bfloat16
@@ -115,7 +115,7 @@ def test_half_precision_is_remembered_in_float32_and_cast_back() -> None:
     assert found.retrieved_frames == exact.retrieved_frames
 
 
-def test_the_same_seed_gives_the_same_memory_and_another_one_another() -> None:
+def test_equal_seeds_give_equal_memories_and_different_seeds_different_ones() -> None:
     frames = torch.randn(60, 16, DIM, generator=torch.Generator().manual_seed(0))
     first, again, other = (
         star_video_memory(frames, attention_of(), StarConfig(1, 5, 2, 4), seed=seed) for seed in (1, 1, 2)

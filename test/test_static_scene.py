@@ -114,7 +114,7 @@ def test_a_threshold_of_zero_encodes_every_slot(household: Any) -> None:
     assert Stream(household, OPEN).show([view(k) for k in range(12)]).shares == (12, 0)
 
 
-def test_a_slow_pan_is_not_taken_for_a_scene_that_rests(household: Any) -> None:
+def test_a_slow_pan_is_not_a_static_scene(household: Any) -> None:
     """From one frame to the next hardly anything changes; what the memory shows keeps up all the same."""
     images = pan()
     stream, grid = Stream(household, ENDLESS).show(images), household.grid(448, 448)
@@ -126,12 +126,12 @@ def test_a_slow_pan_is_not_taken_for_a_scene_that_rests(household: Any) -> None:
     assert nearest(stream.memory, last) < 0.5 * turned
 
 
-def test_dusk_is_not_taken_for_a_scene_that_rests(household: Any) -> None:
+def test_dusk_is_not_a_static_scene(household: Any) -> None:
     encoded, _ = Stream(household, ENDLESS).show([view(k, light=1.0 - 0.005 * k) for k in range(80)]).shares
     assert encoded >= 16
 
 
-def test_a_small_object_that_appears_is_seen_and_answered_from(household: Any) -> None:
+def test_a_small_object_that_appears_is_encoded_and_the_answer_mentions_it(household: Any) -> None:
     bare, with_it = [view(k) for k in range(12)], [view(k, items=[ball()]) for k in range(12, 16)]
     streams = [Stream(household, limits).show(bare).show(with_it) for limits in (LIMITS, OPEN)]
     assert streams[0].shares[0] < streams[1].shares[0]
@@ -141,7 +141,7 @@ def test_a_small_object_that_appears_is_seen_and_answered_from(household: Any) -
     assert said[0] != answer(household, Stream(household, LIMITS).show(bare).memory, "Did you see a red ball?")
 
 
-def test_an_object_far_away_is_seen_when_it_appears(household: Any) -> None:
+def test_a_distant_object_that_appears_is_encoded(household: Any) -> None:
     x, y = centre(ROOM)
     far = Item("ball", COLOURS["red"], float(x) + 2.2, float(y) + 2.2)
     stream = Stream(household, ENDLESS).show([view(k) for k in range(8)])
@@ -151,7 +151,7 @@ def test_an_object_far_away_is_seen_when_it_appears(household: Any) -> None:
 
 @pytest.mark.parametrize("size", [(448, 448), (480, 640), (61, 90), (20, 300), (8, 8)])
 @pytest.mark.parametrize("corner", [(0, 0), (0, 1), (1, 0), (1, 1)])
-def test_a_patch_that_changes_is_seen_wherever_it_lies(size: tuple[int, int], corner: tuple[int, int]) -> None:
+def test_a_changed_patch_is_detected_anywhere_in_the_image(size: tuple[int, int], corner: tuple[int, int]) -> None:
     before = np.full((*size, 3), 90, np.uint8)
     side = max(1, min(size) // PATCHES)
     top, left = ((length - side) * at for length, at in zip(size, corner, strict=True))
@@ -178,7 +178,7 @@ def test_forgetting_part_of_a_static_scene_forgets_its_slot(household: Any) -> N
     assert stream.memory.first_ns == 13 * FRAME_NS
 
 
-def test_a_static_scene_whose_slot_is_gone_from_the_memory_is_encoded_again(household: Any) -> None:
+def test_a_static_scene_whose_slot_was_removed_is_encoded_again(household: Any) -> None:
     stream = Stream(household, LIMITS).show([view(k) for k in range(6)])
     stream.memory.reset()
     assert stream.show([view(k) for k in range(6, 8)]).shares == (4, 4)
@@ -186,14 +186,14 @@ def test_a_static_scene_whose_slot_is_gone_from_the_memory_is_encoded_again(hous
 
 
 @pytest.mark.parametrize("policy", [RecentSlots, UniformSlots])
-def test_other_memories_let_their_newest_slot_stay(household: Any, policy: type) -> None:
+def test_other_policies_extend_their_newest_slot(household: Any, policy: type) -> None:
     stream = Stream(household, LIMITS, policy(MEMORY)).show([view(k) for k in range(12)])
     (entry,) = stream.memory.snapshot().entries
     assert stream.memory.slots_seen == 6
     assert (entry.first_ns, entry.last_ns, entry.thumbnail_ns) == (FRAME_NS, 12 * FRAME_NS, 2 * FRAME_NS)
 
 
-def test_slots_that_are_prepared_and_encoded_together_are_those_encoded_alone(household: Any) -> None:
+def test_slots_encoded_in_a_batch_equal_those_encoded_alone(household: Any) -> None:
     grid, images = household.grid(448, 448), pan()[:6]
     prepared = [household.prepare(image, grid) for image in images]
     together = household.encode_slots([prepared[k : k + 2] for k in range(0, 6, 2)], grid)

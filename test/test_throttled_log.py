@@ -18,7 +18,7 @@ def test_repeats_within_the_period_are_counted(monkeypatch) -> None:  # type: ig
     assert log.newest == "at 11"
 
 
-def test_very_many_kinds_are_logged_and_forgotten() -> None:
+def test_old_keys_are_dropped_when_there_are_very_many() -> None:
     lines: list[str] = []
     log = ThrottledLog(lines.append, period_s=1000.0)
     for kind in [*range(3 * MAX_KINDS), 3 * MAX_KINDS - 1]:

@@ -36,7 +36,7 @@ def jumping(choice: JumpBack, **changes: object) -> EngineConfig:
     return replace(ROOMY, on_jump_back=choice, **changes)  # type: ignore[arg-type]
 
 
-def test_frames_of_a_bag_that_loops_are_dropped_where_that_is_asked_for(model: VisionLanguageModel) -> None:
+def test_with_ignore_frames_of_a_looping_bag_are_dropped(model: VisionLanguageModel) -> None:
     with running(jumping(JumpBack.IGNORE), lambda: model) as (engine, warnings):
         watch(engine, range(100, 110))
         watch(engine, range(50, 70))
@@ -48,7 +48,7 @@ def test_frames_of_a_bag_that_loops_are_dropped_where_that_is_asked_for(model: V
     assert sum("jumped back" in warning for warning in warnings) == 1
 
 
-def test_a_bag_that_loops_starts_a_new_memory_where_that_is_asked_for(model: VisionLanguageModel) -> None:
+def test_with_reset_a_looping_bag_starts_a_new_memory(model: VisionLanguageModel) -> None:
     with running(jumping(JumpBack.RESET), lambda: model) as (engine, warnings):
         watch(engine, range(100, 111))
         watch(engine, range(50, 62))
@@ -61,7 +61,7 @@ def test_a_bag_that_loops_starts_a_new_memory_where_that_is_asked_for(model: Vis
     assert sum("jumped back by 58.0 s" in warning for warning in warnings) == 1
 
 
-def test_a_bag_that_loops_goes_on_behind_its_memory_where_that_is_asked_for(model: VisionLanguageModel) -> None:
+def test_with_fork_a_looping_bag_is_appended_after_its_earlier_slots(model: VisionLanguageModel) -> None:
     with running(jumping(JumpBack.FORK), lambda: model) as (engine, _):
         for _ in range(3):
             watch(engine, range(100, 110))
@@ -100,7 +100,7 @@ def test_cameras_on_one_clock_jump_together_and_stay_in_step(model: VisionLangua
         assert len(csm) == (18 if choice is JumpBack.RESET else 38)
 
 
-def test_a_clock_set_back_on_one_camera_leaves_the_other_alone(model: VisionLanguageModel) -> None:
+def test_a_jump_back_of_one_camera_does_not_affect_the_others(model: VisionLanguageModel) -> None:
     with running(jumping(JumpBack.RESET, cameras=("front", "rear")), lambda: model) as (engine, _):
         for second in range(100, 110):
             watch(engine, range(second, second + 1), "front")
@@ -127,7 +127,7 @@ def test_a_late_frame_and_one_from_the_future_change_nothing(model: VisionLangua
         assert balanced(status.frames)
 
 
-def test_a_jump_is_followed_by_frames_that_come_after_a_pause(model: VisionLanguageModel) -> None:
+def test_a_jump_back_during_a_pause_is_followed(model: VisionLanguageModel) -> None:
     with running(jumping(JumpBack.FORK), lambda: model) as (engine, _):
         watch(engine, range(100, 110))
         engine.submit(MemoryCommands.pause).result(30.0)
@@ -140,7 +140,7 @@ def test_a_jump_is_followed_by_frames_that_come_after_a_pause(model: VisionLangu
         assert balanced(engine.status().frames)
 
 
-def test_frames_offered_at_once_after_a_jump_are_still_separated_from_those_before(model: VisionLanguageModel) -> None:
+def test_frames_before_and_after_a_jump_are_never_paired(model: VisionLanguageModel) -> None:
     """The worker sees none of the frames that told of the jump: it is busy, two wait, and they replace each other."""
     with running(jumping(JumpBack.FORK), lambda: model) as (engine, _):
         watch(engine, range(100, 104))
@@ -155,7 +155,7 @@ def test_frames_offered_at_once_after_a_jump_are_still_separated_from_those_befo
         assert seconds_of(entries(engine)) == {*range(100, 106), 59, 60}
 
 
-def test_a_slot_that_fails_does_not_keep_a_jump_from_being_followed(model: VisionLanguageModel) -> None:
+def test_a_jump_is_followed_even_if_its_first_slot_fails(model: VisionLanguageModel) -> None:
     failing = Failing(model, "encode_slots", RuntimeError("no room"))
     with running(jumping(JumpBack.FORK), lambda: failing) as (engine, _):  # type: ignore[arg-type, return-value]
         watch(engine, range(100, 104))

@@ -28,7 +28,7 @@ def filled(config: FlashMemoryConfig, slots: int, **shape: int) -> FlashMemory:
 
 
 @pytest.mark.parametrize("tokens", [40, 100, 288, 575, 576, 577, 2000, 12_000])
-def test_the_memory_never_has_more_tokens_than_it_may_and_less_than_a_slot_of_each_is_left(tokens):
+def test_the_memory_fills_its_budget_to_within_one_slot_of_each_kind(tokens):
     """60 slots of 4 tokens and 30 of 16 are 720."""
     memory = filled(FlashMemoryConfig(tokens=tokens), 1)
     low, detail = 4, 16
@@ -46,7 +46,7 @@ def test_a_full_memory_fills_its_budget_and_stays_within_it():
     assert (len(snapshot.csm), len(snapshot.dam)) == (8, 4)
 
 
-def test_without_a_budget_the_sizes_are_as_given():
+def test_without_a_budget_the_configured_sizes_are_used():
     assert filled(FlashMemoryConfig(csm_slots=5, dam_slots=3), 1).config == FlashMemoryConfig(csm_slots=5, dam_slots=3)
 
 
@@ -61,7 +61,7 @@ def test_a_budget_below_two_slots_leaves_one_of_each():
     assert (memory.config.csm_slots, memory.config.dam_slots) == (1, 1)
 
 
-def test_the_budget_can_change_under_a_full_memory_and_a_reset_measures_again():
+def test_the_budget_of_a_full_memory_can_change_and_a_reset_measures_tokens_again():
     memory = filled(FlashMemoryConfig(tokens=500), 60)
     memory.resize(FlashMemoryConfig(tokens=200))
     assert memory.tokens <= 200

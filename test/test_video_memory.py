@@ -19,7 +19,7 @@ def slots(count: int, seed: int = 0, grid: Grid = SQUARE) -> list[Slot]:
 
 
 @pytest.mark.parametrize("count", [1, 3, 8])
-def test_both_memories_are_the_same_while_nothing_is_compressed(count: int) -> None:
+def test_both_memories_are_equal_until_slots_are_merged(count: int) -> None:
     streaming = FlashMemory(FlashMemoryConfig(csm_slots=8, dam_slots=4, recent_slots=0))
     for slot in slots(count):
         streaming.insert(slot)
@@ -30,7 +30,7 @@ def test_both_memories_are_the_same_while_nothing_is_compressed(count: int) -> N
     assert (offline.grid, offline.slots_seen, offline.text_slots) == (online.grid, online.slots_seen, online.text_slots)
 
 
-def test_a_long_clip_is_compressed_to_its_bounds_and_every_slot_is_stood_for() -> None:
+def test_a_long_clip_is_compressed_to_its_bounds_and_every_slot_is_represented() -> None:
     found = video_memory(slots(50), 8, 4)
     csm = [entry for entry in found.entries if entry.kind is EntryKind.CSM]
     assert (len(found.dam), len(found.csm)) == (4, len(csm)) == (4, 8)
@@ -39,7 +39,7 @@ def test_a_long_clip_is_compressed_to_its_bounds_and_every_slot_is_stood_for() -
     assert found.csm_times.tolist() == sorted(found.csm_times.tolist())
 
 
-def test_the_same_seed_gives_the_same_memory_and_another_one_another() -> None:
+def test_equal_seeds_give_equal_memories_and_different_seeds_different_ones() -> None:
     first, again, other = (video_memory(slots(50), 8, 4, seed=seed) for seed in (1, 1, 2))
     assert torch.equal(first.csm, again.csm)
     assert not torch.equal(first.csm, other.csm)

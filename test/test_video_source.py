@@ -53,12 +53,12 @@ def test_constant_frame_rate_is_recognised(tmp_path: Path, name: str, codec: str
     assert source.skipped == 0
 
 
-def test_a_longer_sound_track_is_no_loss(tmp_path: Path) -> None:
+def test_a_longer_sound_track_is_not_reported_as_missing_frames(tmp_path: Path) -> None:
     source = open_source(str(write_video(tmp_path / "v.mkv", EVEN_MS, audio_s=6.0)))
     assert (len(list(source)), source.skipped) == (len(EVEN_MS), 0)
 
 
-def test_times_that_do_not_start_at_zero_are_counted_from_the_first_frame(tmp_path: Path) -> None:
+def test_times_are_relative_to_the_first_frame(tmp_path: Path) -> None:
     source = open_source(str(write_video(tmp_path / "v.mkv", (500, 600, 900))))
     assert [frame.stamp_ns for frame in source] == [0, SECOND // 10, 2 * SECOND // 5]
 
@@ -82,7 +82,7 @@ def test_sample_aspect_ratio_is_honoured(tmp_path: Path, aspect: Fraction | None
         ((0, 1, 1, 0), "upper left"),
     ],
 )
-def test_frames_are_turned_by_the_display_matrix(
+def test_frames_are_rotated_by_the_display_matrix(
     tmp_path: Path, matrix: tuple[int, int, int, int], corner: str
 ) -> None:
     path = turn_video(write_video(tmp_path / "v.mp4", (0, 100, 200)), matrix)
@@ -91,7 +91,7 @@ def test_frames_are_turned_by_the_display_matrix(
     assert {red_corner(frame.rgb) for frame in frames} == {corner}
 
 
-def test_a_video_that_is_cut_off_reports_what_is_missing(tmp_path: Path) -> None:
+def test_a_truncated_video_reports_the_number_of_missing_frames(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.avi", EVEN_MS, "mjpeg")
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) * 6 // 10])
@@ -135,7 +135,7 @@ def test_a_playlist_opens_no_other_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"not a video\n" * 100, bytes(range(256)) * 100])
-def test_what_is_no_video_is_refused_with_a_sentence(tmp_path: Path, content: bytes) -> None:
+def test_a_non_video_file_is_refused_with_a_sentence(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "v.mp4").write_bytes(content)
     with pytest.raises(SourceError, match="no video"):
         open_source(str(tmp_path / "v.mp4"))

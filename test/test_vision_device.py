@@ -63,14 +63,14 @@ def memory(model: Qwen2VL) -> FlashMemory:
     return filled
 
 
-def test_the_memory_takes_a_slot_in_where_the_tower_made_it(model: Qwen2VL, memory: FlashMemory) -> None:
+def test_the_memory_stores_slots_on_the_device_of_the_tower(model: Qwen2VL, memory: FlashMemory) -> None:
     further = slot(model, 4)
     with Moves() as moves:
         memory.insert(further)
     assert moves.sizes == []
 
 
-def test_a_question_moves_each_visual_token_once_and_nothing_back(model: Qwen2VL, memory: FlashMemory) -> None:
+def test_a_question_transfers_each_visual_token_once_and_none_back(model: Qwen2VL, memory: FlashMemory) -> None:
     snapshot = memory.snapshot()
     tokens, width = merge_memory(model.network, snapshot).shape
     dam = snapshot.dam.numel()
@@ -81,7 +81,7 @@ def test_a_question_moves_each_visual_token_once_and_nothing_back(model: Qwen2VL
     assert large == sorted([snapshot.csm.numel(), tokens * width - dam, dam])
 
 
-def test_a_cached_question_moves_nothing_of_the_memory(model: Qwen2VL, memory: FlashMemory) -> None:
+def test_a_cached_question_transfers_no_visual_tokens(model: Qwen2VL, memory: FlashMemory) -> None:
     snapshot, prefix = memory.snapshot(), model.prefix_cache()
     prefix.set_snapshot(snapshot, False)
     while prefix.remaining_tokens:

@@ -57,7 +57,7 @@ def brute_force(items: np.ndarray, capacity: int, groups: list[str]) -> tuple[li
     cameras=st.integers(1, 3),
     offset=st.sampled_from([0.0, 100.0]),
 )
-def test_it_merges_what_brute_force_merges(
+def test_merges_equal_those_of_brute_force(
     seed: int, count: int, features: int, capacity: int, cameras: int, offset: float
 ) -> None:
     random = np.random.default_rng(seed)
@@ -77,7 +77,7 @@ def test_it_merges_what_brute_force_merges(
         assert ward.squared_norm(row) == pytest.approx(norm, rel=1e-4, abs=1e-4)
 
 
-def test_equal_costs_go_to_the_pair_born_first() -> None:
+def test_equal_costs_merge_the_oldest_pair() -> None:
     ward = WardClustering(4, 1)
     members = stream(ward, torch.tensor([[0.0], [1.0], [10.0], [11.0], [20.0]]))
     assert sorted(members.values()) == [[0, 1], [2], [3], [4]]
@@ -88,7 +88,7 @@ def test_equal_costs_go_to_the_pair_born_first() -> None:
     assert (merge.kept, merge.absorbed) == (2, 3)
 
 
-def test_repeated_items_cost_nothing_and_never_give_nan() -> None:
+def test_repeated_items_merge_at_zero_cost_and_never_give_nan() -> None:
     item = torch.full((1000,), 3e3) + torch.randn(1000, generator=torch.Generator().manual_seed(0))
     ward = WardClustering(3, 1000)
     members = stream(ward, item.repeat(50, 1))
@@ -97,7 +97,7 @@ def test_repeated_items_cost_nothing_and_never_give_nan() -> None:
     assert (ward.distances(item)[ward.rows] < 1e-3).all()
 
 
-def test_kept_distances_stay_those_of_the_centroids_over_a_long_stream() -> None:
+def test_stored_distances_equal_those_of_the_centroids_over_a_long_stream() -> None:
     items = torch.randn(3000, 32, generator=torch.Generator().manual_seed(1)) + 20
     ward = WardClustering(10, 32)
     stream(ward, items)
@@ -119,7 +119,7 @@ def test_clusters_that_are_not_merged_keep_row_and_centroid() -> None:
         assert all(torch.equal(before[other], ward.centroids[other]) for other in untouched)
 
 
-def test_two_runs_are_equal_bit_by_bit_and_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_runs_are_bitwise_equal_for_any_chunk_size(monkeypatch: pytest.MonkeyPatch) -> None:
     items = torch.randn(300, 64, generator=torch.Generator().manual_seed(3))
     first, second, chunked = (WardClustering(12, 64) for _ in range(3))
     whole = stream(first, items)
@@ -137,7 +137,7 @@ def test_bfloat16_items_keep_float32_centroids() -> None:
     torch.testing.assert_close(ward.centroids[ward.rows[0]], items.float().mean(0), atol=1e-5, rtol=1e-4)
 
 
-def test_one_group_more_than_clusters_is_refused_and_changes_nothing() -> None:
+def test_more_groups_than_clusters_are_refused_without_change() -> None:
     ward = WardClustering(2, 1)
     stream(ward, torch.tensor([[0.0], [0.0], [1.0]]), ["a", "b", "a"])
     before = [tensor.clone() for tensor in ward.tensors]
@@ -148,7 +148,7 @@ def test_one_group_more_than_clusters_is_refused_and_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e30])
-def test_an_item_that_would_poison_the_distances_is_refused(bad: float) -> None:
+def test_an_item_with_non_finite_or_overflowing_distances_is_refused(bad: float) -> None:
     ward = WardClustering(2, 2)
     ward.insert(torch.zeros(2))
     with pytest.raises(ValueError, match="not finite"):

@@ -53,7 +53,7 @@ def counting(work: Callable[..., Any], calls: list[str], name: str) -> Callable[
 
 
 @pytest.mark.parametrize("policy", ["flash", "recent", "uniform"])
-def test_before_it_is_ready_the_model_has_encoded_and_answered_and_nothing_is_remembered(model, policy: str) -> None:
+def test_the_model_has_encoded_and_answered_before_ready_and_the_memory_is_empty(model, policy: str) -> None:
     calls: list[str] = []
     model.encode = counting(model.encode, calls, "encode")  # type: ignore[method-assign]
     language: Any = model
@@ -87,7 +87,7 @@ def test_the_first_question_is_prefilled_in_as_many_chunks_as_the_others(model) 
     assert len(set(steps)) == 1
 
 
-def test_it_can_be_switched_off(model) -> None:
+def test_the_warm_up_can_be_switched_off(model) -> None:
     calls: list[str] = []
     model.encode = counting(model.encode, calls, "encode")  # type: ignore[method-assign]
     with running(replace(CONFIG, warm_up=False), model) as (_, said, _):
@@ -113,7 +113,7 @@ def test_a_failed_warm_up_is_reported_and_counted_and_the_engine_is_ready(model,
         assert engine.status().prefix_cache.failures == 1
 
 
-def test_stopping_does_not_wait_for_it(model) -> None:
+def test_stopping_does_not_wait_for_the_warm_up(model) -> None:
     engine = Engine(CONFIG, lambda: model, EngineHooks(lambda _: None, lambda _: None))
     whole, calls = model.encode, []
 
