@@ -39,7 +39,7 @@ class NoService(ClientError):
 
 
 class NoReply(ClientError):
-    """The reply did not come."""
+    """No reply arrived."""
 
 
 class AskClient:
@@ -51,7 +51,7 @@ class AskClient:
 
     def __init__(self, service: str, ros_args: Sequence[str] = (), node_name: str = "flash_vstream") -> None:
         self.on_piece: Callable[[str], None] | None = None  # gets the pieces of this client's own answers
-        self._id = uuid.uuid4().hex  # what the ids of its questions start with
+        self._id = uuid.uuid4().hex  # prefix of the ids of its questions
         self._numbers = itertools.count()
         self._service_name = service
         self._ros_args = list(ros_args)
@@ -122,9 +122,9 @@ class AskClient:
             time.sleep(READY_POLL_S)
 
     def ask(self, request: AskScene.Request) -> AskScene.Response:
-        """Ask once, and wait for the reply as long as the question's deadline allows.
+        """Ask once, and wait for the reply until the question's deadline.
 
-        If the caller stops waiting, by Ctrl-C too, the question is cancelled. Raises NoReply if no reply comes.
+        If the caller stops waiting, for example by Ctrl-C, the question is cancelled. Raises NoReply if no reply comes.
         """
         deadline_s = seconds(request.deadline) or self._nodes_deadline_s()
         return self._reply(self.service, request, deadline_s + GRACE_S, cancels=request.question_id)
@@ -217,7 +217,7 @@ class AskClient:
         return self._default_deadline_s
 
     def spin(self, duration_s: float) -> None:
-        """Handle what arrives for a while."""
+        """Process incoming messages for `duration_s` seconds."""
         until = time.monotonic() + duration_s
         while (remaining := until - time.monotonic()) > 0:
             self._executor.spin_once(timeout_sec=remaining)
@@ -239,5 +239,5 @@ def _wait_for(node: Node, client: Any, wait_s: float) -> None:
     if not ready:
         raise NoService(
             f"no node offers {client.srv_name} after {wait_s:.0f} s; start one with `flash-vstream-ros node`"
-            " and check that ROS_DOMAIN_ID is the same here and there, and that neither side uses rmw_zenoh_cpp alone"
+            " and check that ROS_DOMAIN_ID is the same on both sides, and that both sides or neither use rmw_zenoh_cpp"
         )

@@ -1,4 +1,4 @@
-"""What a program of this package does to its process: signals, a bound on what runs at exit, threads of PyTorch.
+"""Settings of the process of a program: signals, a bound on the work at exit, threads of PyTorch.
 
 These are side effects on the whole process, so only programs call them: the node's executable and the command line.
 """
@@ -56,7 +56,7 @@ def importing() -> Iterator[None]:
 
 
 class EndRequest:
-    """Wakes the main thread at SIGINT or SIGTERM, and interrupts nothing: what runs then goes on as before.
+    """Wakes the main thread at SIGINT or SIGTERM without interrupting any code that runs.
 
     To be made in the main thread. The handlers stay for the rest of the process: a launch file sends SIGINT twice.
     """
@@ -64,7 +64,7 @@ class EndRequest:
     def __init__(self) -> None:
         self._read_end, self._write_end = os.pipe()
         os.set_blocking(self._write_end, False)
-        # The byte comes whichever thread the system gives the signal to; Python's handlers wait for the main thread.
+        # The byte arrives whichever thread receives the signal; Python's handlers wait for the main thread.
         signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
         _handle_with(_pass)
 
@@ -79,7 +79,7 @@ class EndRequest:
 
 
 def end_within(seconds: float = EXIT_LIMIT_S) -> None:
-    """End the process with status 0 after `seconds`, whatever it is doing then; returns at once."""
+    """End the process with status 0 after `seconds`, even if it is busy; returns at once."""
 
     def end() -> None:
         print(f"not everything stopped within {seconds} s: the process ends now", file=sys.stderr)

@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 
 
 class Progress(Protocol):
-    """How far the work is. `total` None: unknown."""
+    """Steps done of `total`; None: unknown."""
 
     def update(self, done: int, total: int | None = None, text: str = "") -> None:
         """Set the steps done, and the total and the text where they are given."""

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Show what two processes exchange: strings, images, a latched message, node names, and calls of a service.
+"""Exchange strings, images, a latched message, node names and service calls between two processes, and print the
+result.
 
 Start it twice at once, on the two runtimes or middlewares in question, in one ROS domain:
 

@@ -30,7 +30,7 @@ DISTRIBUTIONS = sorted(file.stem for file in WHEELS.glob("*.txt") if file.stem !
 # Set by the wheels' start-up hook. A Python that inherits it does not set its own library path.
 HOOK_GUARD = "_ROS_WHEELS_BOOTSTRAP_COMPLETE"
 USES_ROS = re.compile(r"^\s*from (robot|flash_vstream_ros(\.(ros|node|client|cli)\b|.* import .*\b(ros|node)\b))", re.M)
-# The embedded runtime itself, and what computes without ROS: benchmarks, recorded images, the household model.
+# Tests of the embedded runtime, and tests without ROS: benchmarks, recorded images, the household model.
 WITHOUT_ROS = ("test_embedded_", "test_bench_", "test_bag_", "test_clip", "test_household", "test_image_folder")
 WITHOUT_ROS += ("test_video_source",)
 SMOKE_TESTS = {"jazzy": "test_node_lifecycle.py", "kilted": "test_node.py"}  # Jazzy: on the symlinked build

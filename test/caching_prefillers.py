@@ -37,13 +37,13 @@ def model() -> Qwen2VL:
 
 
 def is_cached(engine: Engine) -> bool:
-    """Whether the newest memory has been read, all of it."""
+    """Whether the newest memory is prefilled completely."""
     status = engine.status()
     return status.memory.entries > 0 and status.prefix_cache.until_ns == status.memory.last_ns
 
 
 def assert_same(uncached: Answer, cached: Answer) -> None:
-    """All of a reply but its times and what says that it used the cache."""
+    """Assert that two replies are equal, apart from times and cache statistics."""
     unlike = {
         "token_probability": 0.0,
         "evidence": (),
@@ -60,7 +60,7 @@ def assert_same(uncached: Answer, cached: Answer) -> None:
 
 
 class Counted:
-    """A prefix that fails, or takes its time on a clock of the test, and counts what is asked of it."""
+    """A prefix cache that counts its calls and can fail, or take time on the test's clock."""
 
     def __init__(self, prefix: Any) -> None:
         self._prefix = prefix
@@ -86,7 +86,7 @@ class Counted:
 
 
 class Bench:
-    """A prefiller of a small memory, on one thread and a clock of its own."""
+    """A prefiller of a small memory, on one thread with a simulated clock."""
 
     def __init__(self, model: Qwen2VL, limits: PrefixCacheConfig, slots: int = 7, **memory: Any) -> None:
         self.model, self.features = model, features_of(model)
@@ -126,7 +126,7 @@ class Bench:
 
 
 def chunks_of(prefiller: Prefiller, reading: PreparedAnswer, between: Callable[[], object] = lambda: None) -> int:
-    """How many of them the prompt is read in before the first token is due."""
+    """Number of chunks in which the prompt is prefilled before the first token."""
     chunks = 0
     while prefiller.prefill_chunk(reading.generation):
         chunks += 1

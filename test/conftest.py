@@ -42,7 +42,7 @@ PATIENCE = 20.0  # [s] generous: the machines that run tests are slow and shared
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep a file's tests in one process: they share a node, which takes seconds to start."""
+    """Keep the tests of a file in one process, since they share a node that takes seconds to start."""
     from xdist.scheduler import LoadFileScheduling
 
     config.option.loadscopereorder = False  # the order of `pytest_collection_modifyitems`

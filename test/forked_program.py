@@ -58,7 +58,7 @@ class ForkedProgram:
 
 
 def _run(arguments: tuple[str, ...], environment: dict[str, str], output: str) -> None:
-    """Become the program, as far as it can tell."""
+    """Run the program in the forked child."""
     os.environ.clear()
     os.environ.update(environment)
     log = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

@@ -1,4 +1,4 @@
-"""Tiny random models of every family, saved as their folders lie on the hub: flat configs, old names, shards."""
+"""Tiny random models of every family, saved in the hub's layout: flat configs, old names, shards."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ WINDOWS = {"window_size": 112, "fullatt_block_indexes": [1], "tokens_per_second"
 
 
 class Family(NamedTuple):
-    """A model type of the hub: its config.json without the token ids, and how transformers has it."""
+    """A model type of the hub: its config.json without the token ids, and its classes in transformers."""
 
     config: Any
     network: Any
@@ -117,7 +117,7 @@ FAMILIES = {
 
 
 def config_of(model_type: str) -> dict[str, Any]:
-    """What config.json holds."""
+    """The content of config.json."""
     tokenizer, family = tiny_tokenizer(), FAMILIES[model_type]
     token = tokenizer.convert_tokens_to_ids
     values = json.loads(json.dumps(family.values))
@@ -136,7 +136,7 @@ def config_of(model_type: str) -> dict[str, Any]:
 
 
 def weights_of(model_type: str, seed: int = 0) -> dict[str, torch.Tensor]:
-    """Random weights by the names that they have on the hub."""
+    """Random weights by their names on the hub."""
     family = FAMILIES[model_type]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

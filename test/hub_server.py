@@ -15,7 +15,7 @@ MODEL = "some/model"
 
 @contextmanager
 def hub_of(folder: Path, cut: tuple[str, ...] = ()) -> Iterator[str]:
-    """Its address. Files called in `cut` end half way."""
+    """The address of a hub that serves a folder. Files named in `cut` are truncated half way."""
     files = {file.name: file.read_bytes() for file in folder.iterdir()}
 
     class Hub(BaseHTTPRequestHandler):

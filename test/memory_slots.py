@@ -47,7 +47,7 @@ def features_of(model: Qwen2VL, count: int = 6) -> list[tuple[Tensor, Tensor]]:
 def slot_of(model: Qwen2VL, features: list[tuple[Tensor, Tensor]], index: int, camera: str = "camera") -> Slot:
     low, detail = features[index % len(features)]
     at = 2 * (index + 1) * SECOND
-    # Of a view that comes again every feature differs a little, so that clusters are what they are in life.
+    # A repeated view differs a little in every feature, so that clusters are realistic.
     low = low + 0.01 * (index // len(features))
     return Slot(camera, "", at - SECOND, at, low, detail, model.grid(SIDE, SIDE))
 
@@ -78,7 +78,7 @@ def assert_equal_answers(uncached: GreedyGeneration, cached: GreedyGeneration) -
 
 
 def whole(model: Qwen2VL, prefix: TextPrefixCache, snapshot: MemorySnapshot, chunk: int = 70) -> int:
-    """Show and read all of it; the chunks that it took."""
+    """Set the snapshot and prefill it completely. Returns the number of chunks."""
     prefix.set_snapshot(snapshot)
     chunks = 0
     while prefix.remaining_tokens:

@@ -87,7 +87,7 @@ class QwenReference:
         reseed_rows: list[int],
         new_tokens: int,
     ) -> Reference | None:
-        """None where a decision hangs on rounding."""
+        """None if a decision depends on rounding."""
         slots = len(low)
         rows = low.reshape(slots, -1)
         csm = reference_kmeans.kmeans(rows, csm_slots, [1.0] * slots, init_rows, reseed_rows)
@@ -159,7 +159,7 @@ class LlavaReference:
         reseed_rows: list[int],
         new_tokens: int,
     ) -> Reference | None:
-        """None where a decision hangs on rounding."""
+        """None if a decision depends on rounding."""
         found = reference_star.star(
             features,
             self.weights,
@@ -197,7 +197,7 @@ class LlavaReference:
 
 
 def decided(margin: float, shifts: list[float]) -> bool:
-    """Whether no assignment to clusters, and not their number of steps, hangs on rounding."""
+    """Whether neither an assignment to clusters nor the number of steps depends on rounding."""
     return margin > 1e-4 and not any(1e-5 < shift < 1e-3 for shift in shifts)
 
 

@@ -1,4 +1,4 @@
-"""What tests of the node use: the node as a process of its own, and a robot that talks to it over the wire."""
+"""The node in its own process, and a robot that communicates with it over DDS, for tests of the node."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class NodeProcess:
         ended_by_itself = self.process.poll()
         if ended_by_itself is None:
             try:
-                self.interrupt()  # a killed node would haunt the graph for ten seconds
+                self.interrupt()  # a killed node would stay in the graph for ten seconds
             except subprocess.TimeoutExpired:
                 self.process.send_signal(signal.SIGABRT)  # its threads tell the log where they are
                 self.process.wait()
@@ -132,7 +132,7 @@ class Robot(AskClient):
         useless = from_rgb(np.zeros((60, 80, 3), np.uint8), 0, "", Image) if self._kind is Image else self._kind()
         for camera in self.cameras.values():
             self.wait_for(lambda camera=camera: camera.get_subscription_count() > 0 and self.status is not None)
-            # Either side may have found the other first: images of no use are counted and change nothing else.
+            # Either side may discover the other first: these unusable images are counted and have no other effect.
             before = self.status.frames_received
 
             def heard(camera: Any = camera, before: int = before) -> bool:
@@ -149,13 +149,13 @@ class Robot(AskClient):
             self.show(from_rgb(rgb, round(second * SECOND), "camera_optical", Image), topic)
 
     def show(self, image: Any, topic: str = "") -> None:
-        """Publish an image and wait until the node has worked it off, so that the next does not replace it."""
+        """Publish an image and wait until the node has handled it, so that the next does not replace it."""
         before = self.status.frames_received
         self.cameras[topic or self._topics[0]].publish(image)
         self.wait_for(lambda: self.status.frames_received > before and self.status.frames_pending == 0)
 
     def fresh_status(self) -> Any:
-        """A status sent after everything received so far was worked off."""
+        """A status sent after everything received so far was handled."""
         before = self.status
         self.wait_for(lambda: self.status is not before)
         before = self.status
@@ -171,7 +171,7 @@ class Robot(AskClient):
 
 
 class Manager:
-    """What a lifecycle manager does to the node of a robot's namespace, over the wire."""
+    """A lifecycle manager of the node in a robot's namespace: calls its services over DDS."""
 
     def __init__(self, robot: Robot, namespace: str) -> None:
         self._robot = robot
@@ -194,7 +194,7 @@ class Manager:
         return self._change.call_async(request)
 
     def change(self, *labels: str) -> list[bool]:
-        """Ask for one transition after the other; whether each succeeded."""
+        """Request transitions one after the other. Returns whether each succeeded."""
         results = []
         for label in labels:
             future = self.ask_for(label)

@@ -15,7 +15,7 @@ from flash_vstream_ros.memory.flash_memory import FlashMemory
 from flash_vstream_ros.memory.slot import Slot
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "models.md"
-# What the hub says of the files of each.
+# Sizes of the files that the hub lists for each model.
 PARAMETERS = {
     "Qwen/Qwen2-VL-2B-Instruct": 2_208_985_600,
     "zhang9302002/Flash-VStream-Qwen-7b": 8_291_375_616,

@@ -1,4 +1,4 @@
-"""The benchmark of ingest, on a small memory: what it counts, and what it compares."""
+"""The benchmark of ingest on a small memory: counts and comparisons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The benchmark of the prefix cache, on a short stream: its figures are complete and its answers the same both ways."""
+"""The benchmark of the prefix cache, on a short stream: its figures are complete, and cached answers equal uncached
+ones.
+"""
 
 from __future__ import annotations
 

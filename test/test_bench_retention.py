@@ -1,4 +1,4 @@
-"""The benchmark of what memories keep: rare events, the distance that counts as near, and the policies compared."""
+"""The benchmark of retention: rare events, the distance that counts as near, and the policies compared."""
 
 from __future__ import annotations
 

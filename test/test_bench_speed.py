@@ -46,7 +46,7 @@ HEADLINE = {
 
 
 def numbers(value: Any) -> Iterator[float]:
-    """All in nested lists and dictionaries."""
+    """All numbers in nested lists and dictionaries."""
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
@@ -78,7 +78,7 @@ def test_a_run_reports_every_figure(ran: tuple[dict[str, Any], Path]) -> None:
     found = list(numbers(result))
     assert len(found) > 100
     assert all(math.isfinite(each) and each >= 0 for each in found)
-    assert "power_w" not in result["ingest"]  # no CPU reports it, and none is no zero
+    assert "power_w" not in result["ingest"]  # no CPU reports it, and a missing value is left out, not zero
     assert chart.read_bytes().startswith(b"\x89PNG")
 
 
@@ -174,10 +174,10 @@ def stream_of(slots: int) -> Iterator[Slot]:
 
 
 def test_an_update_reads_one_row_of_distances() -> None:
-    """And the distances of the exemplars of two clusters that became one, four at most, with their rows."""
+    """It also reads the distances and rows of the exemplars of two merged clusters, four at most."""
     slots = list(stream_of(SMALL.csm_slots + COUNTED))
     counted = transfers_of_ours(SMALL, iter(slots), CPU)
-    row = 4 * (SMALL.csm_slots + 1 + 1 + 1)  # to each centroid, to zero, and whether all is finite
+    row = 4 * (SMALL.csm_slots + 1 + 1 + 1)  # distances to each centroid and to zero, and a flag that all are finite
     least, most = row + (2 + 1) * 4 + 2 * 8, row + (4 + 1) * 4 + 4 * 8
     assert least <= counted <= most
 
@@ -281,7 +281,7 @@ def test_the_first_clustering_of_a_full_memory_equals_the_recorded_one() -> None
     dam, csm = stream.tokens.split([4 * tokens, len(stream.tokens) - 4 * tokens])
     recorded_dam, recorded_csm = golden["video_embeds"].split([4 * tokens, len(csm)])
     torch.testing.assert_close(csm, recorded_csm, atol=1e-4, rtol=0)
-    same = stream.chosen == golden["dam_slots"]  # but for the one cluster of two slots, which are equally near
+    same = stream.chosen == golden["dam_slots"]  # except in the one cluster of two slots, which are equally near
     assert same.sum() >= 3
     torch.testing.assert_close(
         dam.unflatten(0, (4, tokens))[same], recorded_dam.unflatten(0, (4, tokens))[same], atol=1e-4, rtol=0
@@ -320,7 +320,7 @@ def test_a_random_network_has_the_shape_of_its_configuration() -> None:
 
 
 def test_a_published_shape_encodes_and_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it is made on a GPU, with the configuration of tiny in the place of one that takes gigabytes."""
+    """The network is created as on a GPU, with the configuration of tiny instead of one that takes gigabytes."""
     config = shapes.shape_config("tiny")
     monkeypatch.setattr(shapes, "shape_config", lambda _: config)
     model = shapes.shaped_model("qwen2-vl-2b", "cpu", max_pixels=112 * 112)

@@ -114,7 +114,7 @@ def test_the_cache_is_freed_when_frames_or_answers_need_memory(model: Qwen2VL) -
     no_room = torch.OutOfMemoryError("no room")
 
     class Short(Failing):
-        """Has the prefix cache, and once no room for a slot."""
+        """Has a prefix cache; runs out of memory once, at a slot."""
 
         def __getattr__(self, name: str) -> object:
             return self._model.prefix_cache if name == "prefix_cache" else super().__getattr__(name)
@@ -134,7 +134,7 @@ def test_an_answer_that_does_not_fit_after_the_cached_prompt_is_uncached(model: 
     prefix = Counted(model.prefix_cache())
 
     class Short(Failing):
-        """Has the prefix cache, and no room for an answer beside it."""
+        """Has a prefix cache; runs out of memory at an answer while the cache exists."""
 
         def __getattr__(self, name: str) -> object:
             return (lambda: prefix) if name == "prefix_cache" else super().__getattr__(name)

@@ -1,4 +1,4 @@
-"""Cameras over the wire: transports, QoS that follows the publishers, bad images, and coming and going."""
+"""Cameras over DDS: transports, QoS that follows the publishers, bad images, and cameras that come and go."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def compressed(stamp_s: int, form: str = "rgb8; png compressed bgr8", data: byte
 
 
 def show_until_seen(robot: Robot, publisher: Any, make: Callable[[int], Any], stamp_s: int) -> None:
-    """Publish with rising stamps until one arrives: nobody is told when the other side has found them."""
+    """Publish with rising stamps until one arrives: a publisher does not learn when it is discovered."""
     stamps = iter(range(stamp_s, stamp_s + 100_000))
     last = 0.0
 

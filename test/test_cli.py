@@ -65,7 +65,7 @@ def test_every_argument_of_every_command_is_described() -> None:
 
 
 def ended(process: subprocess.Popen[str], number: int = signal.SIGINT) -> str:
-    """What a command printed, once it has ended by a signal."""
+    """The output of a command that is ended by a signal."""
     process.send_signal(number)
     try:
         out, errors = process.communicate(timeout=60)

@@ -29,7 +29,7 @@ from flash_vstream_ros.models.qwen2_vl import Qwen2VL
 
 
 def played(run: Run) -> Run:
-    """A recorder for a CPU: what a graph would replay is run."""
+    """Stands in for CUDA graph capture on a CPU: runs the step instead of a replay."""
     return run
 
 
@@ -173,7 +173,7 @@ def test_answers_with_captured_steps_equal_those_without(model: Qwen2VL) -> None
 
 @pytest.fixture
 def damaged(tiny: Qwen2VL) -> TextPrefixCache:
-    """Reads a memory, and its room holds what a question overflowed in, behind what is read."""
+    """A prefilled cache whose unused capacity holds the non-finite states of an earlier question."""
     prefix = prefix_with(tiny, CapturedDecodeStep(tiny.network, played))
     whole(tiny, prefix, memory_of(tiny, features_of(tiny), 9).snapshot())
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""The demo as a newcomer runs it: three processes over the wire."""
+"""The demo as a newcomer runs it: three processes over DDS."""
 
 import json
 import subprocess

@@ -223,7 +223,7 @@ def test_walls_tell_the_rooms_apart() -> None:
     for visit, observation in observations(world):
         tones.setdefault(visit.room, []).append(world.frame(middle(observation))[60:110].reshape(-1, 3).mean(0))
     means = {room: np.mean(tone, 0) for room, tone in tones.items()}
-    # Their hue: the light comes and goes.
+    # Compared by hue, since the brightness varies.
     hues = {room: mean / mean.mean() for room, mean in means.items()}
     assert set(hues) == set(ROOMS)
     for i, one in enumerate(ROOMS):

@@ -54,7 +54,7 @@ def in_words(qos: QoSProfile) -> str:
 
 
 def offers(node: Any) -> dict[str, Offer]:
-    """What a node is on the graph, by relative name, and the QoS of its topics."""
+    """Topics and services of a node by relative name, and the QoS of its topics."""
     me, space = node.get_name(), node.get_namespace()
 
     def relative(name: str) -> str:
@@ -94,7 +94,7 @@ def active(request: pytest.FixtureRequest) -> Iterator[tuple[str, VStreamNode]]:
 
 
 def beyond(node: Any, plain: Any) -> dict[str, Offer]:
-    """What a node offers that a plain one does not."""
+    """Topics and services of a node that a plain node does not have."""
     common = offers(plain)
     return {name: offer for name, offer in offers(node).items() if name not in common}
 
@@ -107,7 +107,7 @@ def test_the_table_of_topics_and_services_is_what_the_node_offers(active: tuple[
     image, node = active
     plain = ManagedNode("plain")
     table = {name: offer for name, offer in documented().items() if "image" not in name or name == image}
-    wait_until(lambda: kinds(beyond(node, plain)) == kinds(table))  # the graph becomes known bit by bit
+    wait_until(lambda: kinds(beyond(node, plain)) == kinds(table))  # the graph is discovered step by step
     own = beyond(node, plain)
     plain.destroy_node()
     assert kinds(table) == kinds(own)
@@ -130,7 +130,7 @@ def test_the_node_page_names_what_makes_it_a_managed_node(active: tuple[str, VSt
 
 
 def stand_ins() -> dict[str, ModuleType]:
-    """As much of launch as the launch file uses, where ROS is not installed."""
+    """Stand-ins for the parts of launch that the launch file uses, since ROS is not installed."""
 
     class LaunchConfiguration(SimpleNamespace):
         def __init__(self, name: str) -> None:

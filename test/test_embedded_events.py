@@ -75,7 +75,7 @@ def test_destroying_a_subscription_removes_its_event_handler(node):
 
 
 def test_a_peer_that_is_discovered_late_is_reported(node, capfd, monkeypatch):
-    """A busy machine may take longer than the patience for the name of the peer's node."""
+    """On a busy machine, discovery of the name of the peer's node may take longer than the runtime waits for it."""
     graph = node.context.graph
     endpoints, late = graph.endpoints, threading.Event()
     monkeypatch.setattr(qos_watch, "NAME_PATIENCE", 0.05)

@@ -1,4 +1,4 @@
-"""The graph: who is there, with which topics and services, as other processes see it."""
+"""The graph: nodes with their topics and services, as other processes see them."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_two_nodes_of_one_name_are_both_visible(node, start):
     second.expect("up")
     assert wait_until(lambda: node.get_node_names_and_namespaces().count(("twin", "/robot")) == 2)
     first.kill()
-    # A killed process is only missed when its lease is over; one that leaves says so.
+    # A killed process stays in the graph until its lease expires; one that exits announces it.
     second.send(signal.SIGINT)
     assert second.wait() == 0
     assert wait_until(lambda: node.get_node_names_and_namespaces().count(("twin", "/robot")) == 1)

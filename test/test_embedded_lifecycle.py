@@ -52,7 +52,7 @@ PUBLIC = {
 
 
 class Scripted(LifecycleNodeMixin, Node):
-    """Callbacks that return, or raise, what `script` says, and remember that they ran."""
+    """A node whose callbacks return or raise the values in `script`, and record their calls."""
 
     def __init__(self, name: str = "managed") -> None:
         Node.__init__(self, name, start_parameter_services=False)
@@ -198,7 +198,7 @@ def test_type_hashes_equal_those_of_ros_2_jazzy():
 
 
 class Patient(LifecycleNodeMixin, Node):
-    """A node whose configuration takes as long as the test wants, and that answers meanwhile."""
+    """A node whose configuration waits for the test, and that answers requests meanwhile."""
 
     def __init__(self, name: str) -> None:
         Node.__init__(self, name, start_parameter_services=False)
@@ -226,7 +226,7 @@ def spinning(*nodes: Node) -> Iterator[None]:
 
 
 class Manager:
-    """What a lifecycle manager does: it asks over the wire."""
+    """A lifecycle manager: calls the node's services over DDS."""
 
     def __init__(self, node: Node, of: str) -> None:
         group = ReentrantCallbackGroup()
@@ -330,7 +330,7 @@ def test_a_second_transition_is_refused_while_one_runs(patient):
     assert wait_until(lambda: manager.state == (10, "configuring"))
     available = manager.ask("get_available_transitions").available_transitions
     assert [item.transition.label for item in available] == [item.to_label() for item in TransitionCallbackReturn]
-    # What follows from a callback's return is no client's to decide.
+    # Clients must not request the transitions that follow from a callback's return value.
     assert not manager.change(Transition.TRANSITION_ON_CONFIGURE_SUCCESS)
     assert not manager.change(label="transition_success")
     assert not manager.change(Transition.TRANSITION_CONFIGURE)

@@ -1,4 +1,4 @@
-"""The embedded runtime stands alone: what it imports, who imports it, and where private internals are used."""
+"""The embedded runtime is self-contained: its imports, its importers, and its use of private internals."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Camera, node and clients as on machines between which multicast does not get through: one names the other.
 
-Processes of one host stand for the machines: their middleware may use no multicast and is told of no neighbour but
-those in ROS_STATIC_PEERS, as on a network of cables and access points that drop multicast.
+Processes of one host stand for the machines: their middleware may not use multicast and knows only the peers in
+ROS_STATIC_PEERS, as on a network whose access points drop multicast.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def test_machines_that_name_nobody_do_not_meet(start: Callable[..., Process]) ->
 
 @pytest.fixture
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NodeProcess]:
-    """The node's machine: it names nobody, and is named by all."""
+    """The node's machine, which names no peer; the clients' machines name it."""
     for name, value in ALONE.items():
         monkeypatch.setenv(name, value)
     with NodeProcess(tmp_path, namespace="/far") as process:

@@ -1,4 +1,4 @@
-"""The engine around the real tiny model: frames in, answers out, and everything that can go wrong in between."""
+"""The engine with the real tiny model: frames, answers, and errors in between."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_same_stream_and_question_give_the_same_answer(model: VisionLanguage
             watch(engine, range(1, 21))
             answers.append(ask(engine))
     assert answers[0].text == answers[1].text
-    # How much of the prompt is read ahead is a matter of time, and the last bits depend on it.
+    # The number of tokens prefilled in the background varies with time, and the last bits of results depend on it.
     assert answers[0].token_probability == pytest.approx(answers[1].token_probability, abs=1e-5)
 
 
@@ -225,13 +225,13 @@ def test_a_frame_that_is_not_sampled_wakes_no_thread(model: Any) -> None:
 def test_an_answer_precedes_waiting_frames_for_a_quarter_of_a_slot_period(
     model: Any, sample_fps: float, frames: int, goes_first: bool
 ) -> None:
-    """Three frames are there; the first that comes while an answer is made completes a slot."""
+    """Three frames were ingested; the first that arrives during an answer completes a slot."""
     happened: list[str] = []
     decoded = threading.Semaphore(0)
     step_ns = round(1e9 / sample_fps)
 
     def say(*_: Any) -> None:
-        if len(happened) == 3:  # in the midst of an answer: let the frames come, and what they may wait be over
+        if len(happened) == 3:  # during an answer: let frames arrive, and their maximum wait pass
             assert all(decoded.acquire(timeout=30.0) for _ in range(frames))
             time.sleep(0.05)
         happened.append("token")
@@ -286,7 +286,7 @@ def test_frames_far_apart_are_not_paired_to_a_slot(model: VisionLanguageModel) -
         watch(engine, range(100, 102))
         status = engine.status()
         answer = ask(engine)
-    assert status.memory.slots == 3  # the frame before the pause is one with itself
+    assert status.memory.slots == 3  # the frame before the pause becomes a slot with itself
     assert status.frames.received == status.frames.encoded == 5
     assert answer.evidence
     assert all(evidence.entry.last_ns - evidence.entry.first_ns <= SECOND for evidence in answer.evidence)

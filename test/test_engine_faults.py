@@ -1,4 +1,4 @@
-"""An engine that fails, or is stopped, at the worst moment: every question is answered and nothing is kept."""
+"""An engine that fails or is stopped at the worst moment: every question gets a reply, and all memory is freed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["model"]  # a fixture
 
 
 def break_worker(engine: Engine) -> None:
-    """Make the worker's next step raise: a defect."""
+    """Make the worker's next step raise an unexpected exception."""
 
     def defect(*_: object) -> bool:
         raise ZeroDivisionError("a defect")
@@ -49,7 +49,7 @@ def test_a_question_gets_a_reply_even_if_the_engine_ends_before_it_is_queued(
 
         def end_and_push(request: Request) -> object:
             ending.start()
-            ending.join(0.5)  # it ends now, if nothing holds it back
+            ending.join(0.5)  # it ends now, unless it is blocked
             return push(request)
 
         engine._requests.push = end_and_push  # type: ignore[assignment, method-assign]
@@ -91,7 +91,7 @@ def test_a_failed_engine_frees_its_model_and_decodes_no_frames() -> None:
 
 def test_a_panic_of_a_rust_library_fails_the_engine_and_every_question_gets_a_reply() -> None:
     class PanicException(BaseException):
-        """As pyo3 raises it: no Exception."""
+        """Like the exception of pyo3, which does not derive from Exception."""
 
     def panic(*_: object) -> bool:
         raise PanicException("index out of bounds")
@@ -138,7 +138,7 @@ def test_a_hung_worker_does_not_leave_a_question_unanswered(
 
 
 def test_a_slow_camera_fills_the_memory(model: VisionLanguageModel) -> None:
-    """One image every 5 s at a sampling rate of 1/s: no two are close enough for one slot, so each fills one."""
+    """One image every 5 s at a sampling rate of 1/s: no two are close enough to be paired, so each becomes a slot."""
     with running(CONFIG, lambda: model) as (engine, warnings):
         watch(engine, range(100, 160, 5))
         status = engine.status()

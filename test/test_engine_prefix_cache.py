@@ -139,7 +139,7 @@ def test_answers_follow_a_change_while_the_memory_is_cached(model: Qwen2VL, chan
             if cached is EAGER:
                 wait_until(lambda: is_cached(engine))
             engine.reconfigure(replace(CONFIG, **{"prefix_cache": cached, **change}))
-            engine.submit(lambda _: None).result(30.0)  # it may have been about to begin a question
+            engine.submit(lambda _: None).result(30.0)  # the worker may have been about to start a question
             answers.append(ask(engine))
             if change.get("prefix_cache") and cached is EAGER:
                 wait_until(lambda: engine.status().prefix_cache.bytes == 0)
@@ -189,7 +189,7 @@ def test_frames_are_ingested_while_the_prompt_of_a_question_is_prefilled(model: 
     begun, offered, slots = threading.Event(), threading.Event(), []
 
     class Slow(Failing):
-        """Takes its time to read, and notes how far the memory is then."""
+        """A prefix cache whose prefill is slow, and that records the size of the memory meanwhile."""
 
         def __getattr__(self, name: str) -> object:
             return self._answer if name == "answer" else super().__getattr__(name)
@@ -235,7 +235,7 @@ def test_a_question_that_is_cancelled_while_its_prompt_is_prefilled_generates_no
     dialogue = Dialogue(Context(model, bench.memory, log), EngineConfig(max_new_tokens=4), bench.prefiller, requests)
     request = Request(Question("Who? " * 200), 60.0)
     requests.push(request)
-    for _ in range(6):  # it is begun, and read
+    for _ in range(6):  # start the question, and prefill its prompt
         assert dialogue.step()
     assert bench.prefiller.status.tokens > 0
     request.cancel()
@@ -247,7 +247,7 @@ def test_a_question_that_is_cancelled_while_its_prompt_is_prefilled_generates_no
 
 
 def test_answers_under_concurrent_questions_and_frames_equal_uncached_ones(model: Qwen2VL) -> None:
-    """Whatever the engine had read by then, an answer is that of an uncached engine that saw the same."""
+    """However much was prefilled by then, an answer equals that of an uncached engine with the same frames."""
     with running(replace(CONFIG, question_queue=64), lambda: model) as (engine, _):
         watch(engine, range(1, 3))
         answers: list[Answer] = []

@@ -23,7 +23,7 @@ COUNT = 16  # spans that a cluster stores exactly
 
 @dataclass(frozen=True)
 class Patrol:
-    """Slots of two cameras; time goes on in irregular steps, and where stamps jump back a shift keeps the order."""
+    """Slots of two cameras at irregular times; after a jump back of the stamps, a shift keeps the order."""
 
     slots: tuple[Slot, ...]
 
@@ -115,7 +115,7 @@ def test_a_memory_with_episodes_forgets_and_continues_like_the_naive_one(
 
 @pytest.mark.parametrize("restart_s", [1, 4_000_000_000])
 def test_time_ids_restart_after_everything_was_forgotten(restart_s: int) -> None:
-    """Whatever the clock was before, and however dark the first view."""
+    """This holds for any earlier time scale, and for a first slot that is all zero."""
     config = FlashMemoryConfig(4, 2, 1, 0, PERIOD, 0, 3.0)
     random = np.random.default_rng(1)
     lows = torch.from_numpy(random.standard_normal((12, MOST_SLOTS + 4)).astype(np.float32))
@@ -130,7 +130,7 @@ def test_time_ids_restart_after_everything_was_forgotten(restart_s: int) -> None
 
 
 def test_the_second_slot_sets_the_scale_of_time_once_the_first_is_forgotten() -> None:
-    """A lens cap, whose view has no length, would make time count for nothing."""
+    """The view of a lens cap has norm zero, so time would have no weight."""
     config = FlashMemoryConfig(3, 3, 1, 0, PERIOD, 0, 2.0)
     places = torch.eye(2, MOST_SLOTS + 4)
     visits = [0, 1, 0, 1, 0, 1]

@@ -47,7 +47,7 @@ def model(folder):
 
 @pytest.fixture(scope="module")
 def plain(folder, model_type):
-    """The same weights, as transformers itself loads them."""
+    """The same weights, loaded by transformers itself."""
     return FAMILIES[model_type].network.from_pretrained(folder, dtype=torch.float32).eval()
 
 
@@ -56,7 +56,7 @@ def frames_of(seed: int) -> list[np.ndarray]:
 
 
 def plain_video(model, slots: int) -> MemorySnapshot:
-    """Everything kept in detail and nothing pooled, one frame a second: a video."""
+    """A snapshot with every slot in detail and no pooling, at one frame a second: an ordinary video."""
     grid = model.grid(*SIZE)
     details = [model.encode(frames_of(seed), grid)[1] for seed in range(slots)]
     entry = MemoryEntry(EntryKind.DAM, "camera", "", 0, 0, 1.0, b"", 0)
@@ -258,7 +258,7 @@ def test_images_are_normalised_as_the_family_was_trained(model, model_type):
 
 
 def test_nothing_is_read_from_the_device_while_a_slot_is_encoded(model, monkeypatch):
-    """On a GPU each read waits for all that was begun, and transformers' own way reads in every layer."""
+    """On a GPU each read waits for all queued work, and transformers itself reads in every layer."""
     frames, grid = frames_of(3), model.grid(*SIZE)
     expected = model.encode(frames, grid)
     with TransferCounter(torch.device("cpu")) as transfers:

@@ -52,7 +52,7 @@ def filled(count: int, config: FlashMemoryConfig, cameras: Iterable[str] = ("fro
 
 
 def shown(snapshot: MemorySnapshot) -> list[int]:
-    """Which slots DAM shows."""
+    """Slots shown as DAM."""
     return [int(value) for value in snapshot.dam[:, 0, 0]]
 
 
@@ -245,7 +245,7 @@ def test_bytes_count_all_tensors_and_thumbnails() -> None:
 
 
 class Work(TorchDispatchMode):
-    """Counts the elements that operations read and write: what they cost, whatever else the machine does."""
+    """Counts the elements that operations read and write: a cost that does not depend on the load of the machine."""
 
     def __init__(self) -> None:
         super().__init__()

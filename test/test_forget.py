@@ -1,4 +1,4 @@
-"""What remains visible after forgetting or in a scope: each slot has a value by which it is found anywhere."""
+"""The slots that remain visible after forgetting or in a scope. Each slot has a unique value that identifies it."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def in_details(details: torch.Tensor) -> set[int]:
 
 
 def seen(snapshot: MemorySnapshot) -> set[int]:
-    """Every slot of which a snapshot shows anything."""
+    """Every slot that contributes to a snapshot."""
     told = {int(entry.frame_id.removeprefix("frame ")) for entry in snapshot.entries}
     with_thumbnail = {int(entry.thumbnail.removeprefix(b"image ")) for entry in snapshot.entries}
     return told | with_thumbnail | in_features(snapshot.csm) | in_details(snapshot.dam)
@@ -92,7 +92,7 @@ def holdings_of(memory: FlashMemory) -> MemoryContents:
 
 
 def everything_in(memory: FlashMemory) -> set[int]:
-    """Every slot of which anything is left in any tensor or record of the memory, in use or not."""
+    """Every slot that left a trace in any tensor or record of the memory, in use or not."""
     held = holdings_of(memory)
     records = {int(exemplar.frame_id.removeprefix("frame ")) for exemplar in held.exemplars}
     maps = in_features(held.ward.centroids) | in_features(held.pool.low)
@@ -151,7 +151,7 @@ def test_forgotten_slots_leave_no_trace_and_unrelated_clusters_stay(case: Case) 
         if row in kept.clusters and kept.clusters[row] is cluster:
             assert not members & doomed
             assert in_features(kept.ward.centroids[[row]]) == members
-        else:  # touched by the interval: what was held outside of it is all that is left
+        else:  # touched by the interval: only the slots stored outside of it remain
             left = in_features(kept.ward.centroids[[row]])
             assert left == held[row] - doomed
             assert (row in kept.clusters) == bool(left)
@@ -188,7 +188,7 @@ def test_an_interval_shows_every_stored_slot_inside_and_none_outside(case: Case)
 @settings(max_examples=50, deadline=None)
 @given(cases(), st.integers(0, 2**32 - 1))
 def test_a_memory_of_unmerged_slots_forgets_as_if_it_had_never_stored_them(case: Case, seed: int) -> None:
-    """The streams go on far beyond its capacity after that, and stay equal bit by bit."""
+    """The streams then continue far beyond the capacity, and stay bitwise equal."""
     config = FlashMemoryConfig(MOST_SLOTS, 8, case.config.exemplars, 120, PERIOD, 0)
     doomed = case.story.inside(case.interval, case.cameras)
     forgetful, spared = case.story.remembered(config), FlashMemory(config)
@@ -242,13 +242,13 @@ def test_a_memory_that_forgot_everything_accepts_new_slots() -> None:
     assert memory.snapshot().empty
     assert (memory.first_ns, memory.last_ns, memory.newest, memory.cameras) == (0, 0, (0, 0), ())
     assert memory.snapshot().csm.shape == (0, 4, (MOST_SLOTS + 4) // 4)
-    memory.insert(make(0, torch.ones(MOST_SLOTS + 4), "camera 0", 5 * SECOND))  # earlier than before: nobody knows
+    memory.insert(make(0, torch.ones(MOST_SLOTS + 4), "camera 0", 5 * SECOND))  # earlier stamps are accepted now
     assert memory.entries == 2
     assert memory.slots_seen == 41
 
 
 def test_single_visits_of_a_cluster_can_be_forgotten() -> None:
-    """A cluster knows when it was seen, so what it saw at other times does not go with an hour in between."""
+    """A cluster stores the spans of its visits, so forgetting an hour between two visits removes none of them."""
     memory = FlashMemory(FlashMemoryConfig(1, 1, 1, 0, PERIOD, 0))
     for visit in range(5):
         for index in range(3):

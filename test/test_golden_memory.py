@@ -180,7 +180,7 @@ def test_ids_with_csm_times_in_a_row_hash_to_the_recorded_table() -> None:
 
 
 def slots_of(case: str, tensors: dict[str, Tensor], facts: dict) -> list[Slot]:
-    """The recorded features as slots, two seconds apart; the high features stand for the detail."""
+    """The recorded features as slots, two seconds apart; the high features serve as detail."""
     grid, start, second = Grid(*facts["grid"][1:]), 1_700_000_000_123_456_789, 1_000_000_000
     features = zip(low_features(case, tensors), tensors["high_features"], strict=True)
     return [

@@ -32,7 +32,7 @@ def recorded(case: str) -> dict[str, torch.Tensor]:
 
 
 def snapshot_of(network, golden: dict[str, torch.Tensor]) -> MemorySnapshot:
-    """The recorded DAM and CSM as the streaming memory would hand them over."""
+    """The recorded DAM and CSM as a snapshot of the streaming memory."""
     slots, rows, columns = golden["dam_grid_thw"].tolist()
     high = golden["memory_features"][: slots * rows * columns]
     with torch.inference_mode():

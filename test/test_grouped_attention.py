@@ -33,7 +33,7 @@ SHAPES = [(4, 2, 16, 37), (6, 6, 8, 20), (28, 4, 128, 300), (12, 2, 128, 1)]  # 
 
 def states(heads: int, groups: int, dim: int, tokens: int, new: int) -> tuple[Any, ...]:
     draw = torch.Generator().manual_seed(heads + tokens)
-    room = torch.randn(2, 1, groups, tokens + 5, dim, generator=draw)  # as a cache has it, with room behind
+    room = torch.randn(2, 1, groups, tokens + 5, dim, generator=draw)  # as in a cache with unused capacity at its end
     module = SimpleNamespace(num_key_value_groups=heads // groups, training=False, is_causal=True)
     return module, torch.randn(1, heads, new, dim, generator=draw), *room[..., :tokens, :]
 

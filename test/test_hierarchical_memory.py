@@ -1,4 +1,4 @@
-"""The hierarchical memory: what it stores, what it shows, and that nothing leaks or is counted twice."""
+"""The hierarchical memory: its stored clusters and shown groups; nothing leaks or is counted twice."""
 
 from __future__ import annotations
 

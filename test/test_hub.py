@@ -33,7 +33,7 @@ def cache(tmp_path, monkeypatch):
 
 
 def use(address: str, monkeypatch) -> None:
-    """As HF_ENDPOINT would, where the hub may be used."""
+    """Use this endpoint, as HF_ENDPOINT would set it."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", address)
     template = address + "/{repo_id}/resolve/{revision}/{filename}"
@@ -48,7 +48,7 @@ def sentence_of(name: str) -> str:
 
 
 def store(cache: Path, folder: Path) -> Path:
-    """As a finished download would have left it."""
+    """Store the model as a finished download does."""
     place = cache / "models--some--model"
     (place / "refs").mkdir(parents=True)
     (place / "refs" / "main").write_text(COMMIT)
@@ -98,7 +98,7 @@ def test_the_error_for_an_incomplete_cache_without_a_network_names_the_file(fold
     ],
 )
 def test_the_error_for_a_full_or_read_only_disk_names_its_path(cache, monkeypatch, number, words):
-    """A full disk cannot be had in a test: the download is one that ends as it would there."""
+    """A test cannot fill a disk, so the download raises the error of a full disk."""
 
     def fail(*_, **__):
         raise OSError(number, "from the file system")

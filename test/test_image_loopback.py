@@ -1,4 +1,4 @@
-"""The doctor's test of large images: what it measures here, and its verdict."""
+"""The doctor's test of large images: its measurement on this machine, and its verdicts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_lost_images_are_a_warning_with_the_remedy(received: int, state: str) ->
 
 def test_images_arrive_with_the_shipped_profile() -> None:
     check = check_images(os.environ, frames=15)
-    assert check.state in (OK, WARN), check  # a machine that does other work loses some
+    assert check.state in (OK, WARN), check  # a busy machine loses some
     assert middleware.identifier() in check.found
 
 

@@ -48,7 +48,7 @@ def stream(loss: ImageLoss, seconds: int, received: int, lost: int, start_s: flo
 
 
 def arrive(loss: ImageLoss, stamps_s: Sequence[float]) -> str:
-    """What is found when images with these stamps have arrived at these times."""
+    """The finding after images with these stamps arrived at these times."""
     found(loss, stamps_s[0])
     for stamp_s in stamps_s:
         loss.add_received(stamp_s, stamp_s)
@@ -69,7 +69,7 @@ def test_late_callbacks_are_named_as_a_possible_cause_of_loss() -> None:
     assert stream(loss, 3, received=3, lost=27).endswith(" last 3 s: do this")
     sentence = found(loss, 3.0, late_s=2 * LATE_S)
     assert f"callbacks of this process are up to {2 * LATE_S} s late" in sentence
-    assert sentence.endswith("where images are lost without such delays, do this")
+    assert sentence.endswith("if they are lost without such delays, do this")
     assert found(watch(), 3.0, late_s=9.0) == ""
 
 
@@ -166,7 +166,7 @@ def camera() -> Iterator[Camera]:
 def test_images_lost_by_the_middleware_are_reported(camera: Camera, monkeypatch: pytest.MonkeyPatch) -> None:
     rmw = middleware.identifier()
     if RUNTIME == "rclpy" and "fastrtps" not in rmw:
-        pytest.skip(f"it is not known how to have {rmw} lose images")
+        pytest.skip(f"there is no known setting that makes {rmw} lose images")
     with monkeypatch.context() as lossy:
         for name in ("FASTRTPS_DEFAULT_PROFILES_FILE", "FASTDDS_DEFAULT_PROFILES_FILE"):
             lossy.delenv(name, raising=False)

@@ -123,7 +123,7 @@ def test_every_bayer_pattern_reproduces_a_uniform_colour(pattern: str, bits: str
 
 
 def noise(encoding: str, width: int, height: int, pad: int, big: bool) -> SimpleNamespace:
-    """A message whose samples have nothing to do with each other."""
+    """A message of independent random samples."""
     message = write(encoding, blocks(width, height), pad, big)
     message.data = np.random.default_rng(len(encoding)).integers(0, 256, len(message.data), np.uint8).tobytes()
     return message

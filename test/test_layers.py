@@ -1,4 +1,4 @@
-"""Imports point one way: each folder may import only what stands here."""
+"""Imports point one way: each folder may import only what this table allows."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from flash_vstream_ros.ros import (
 
 
 class Live(LiveParameters, Node):
-    """The parameters of the node, and none of its rest."""
+    """A node with the parameters of the table and nothing else."""
 
     def __init__(self, **overrides: Any) -> None:
         given = [Parameter(name.replace("__", "."), value=value) for name, value in overrides.items()]
@@ -169,7 +169,7 @@ def test_a_timer_follows_its_period_and_stops_at_zero_or_when_paused() -> None:
     periodic.cancel()
     executor.spin_once(timeout_sec=0.1)
     periodic.every(0.01)
-    assert quiet(), "it rests, whatever its period"
+    assert quiet(), "it stays stopped, whatever its period"
     periodic.reset()
     assert ticking(3)
     periodic.every(0.0)
@@ -182,7 +182,7 @@ def test_a_timer_follows_its_period_and_stops_at_zero_or_when_paused() -> None:
 
 @pytest.mark.usefixtures("ros")
 def test_a_timer_cancelled_when_it_is_due_can_be_restarted() -> None:
-    """It waits for a thread when it is cancelled, since other callbacks keep them all."""
+    """It is cancelled while it waits for a thread, since other callbacks occupy all of them."""
     node, ticks, release = Node("ticker", namespace=new_namespace()), [], threading.Event()
     executor = MultiThreadedExecutor(num_threads=2)
     executor.add_node(node)

@@ -34,7 +34,7 @@ def folder(saved, tmp_path):
 
 @pytest.fixture
 def transformers_log():
-    """What transformers would have written into the node's log."""
+    """The log lines of transformers that would reach the node's log."""
     lines: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())

@@ -1,4 +1,4 @@
-"""Sampling by stamp and the account of every frame."""
+"""Sampling by stamp, and the counts of every frame."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""The services on the memory as users have them: over the wire, on whichever runtime is present."""
+"""The services on the memory as users call them: over DDS, on the runtime that is installed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WAIT_S = 60.0
 
 
 class Keeper(Robot):
-    """A robot that also keeps the node's memory."""
+    """A robot that also calls the node's memory services."""
 
     def trigger(self, name: str) -> Trigger.Response:
         return self.call(Trigger, f"{self._at}/{name}", Trigger.Request(), WAIT_S)
@@ -55,7 +55,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
 
 @pytest.fixture
 def robot(node: NodeProcess) -> Iterator[Keeper]:
-    """A robot before a node that is not paused and remembers nothing."""
+    """A robot with a node that is not paused and has an empty memory."""
     with Keeper(node.namespace) as robot:
         robot.wait_until_ready()
         assert robot.trigger("resume").success

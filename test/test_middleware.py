@@ -18,7 +18,7 @@ LARGEST_IMAGE = 1920 * 1080 * 3
 
 @pytest.fixture
 def native(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As on rclpy, in a working directory without configuration files."""
+    """Act as on rclpy, in a working directory without configuration files."""
     monkeypatch.setattr(middleware, "RUNTIME", "rclpy")
     monkeypatch.chdir(tmp_path)
 
@@ -103,7 +103,7 @@ def test_the_fast_dds_profile_has_room_for_several_of_the_largest_images() -> No
 
 
 def test_this_middleware_accepts_its_profile_without_a_warning() -> None:
-    """A process with a node, by the files themselves: a name that the middleware does not know would be reported."""
+    """Run a process with a node and the shipped files: the middleware reports a name that it does not know."""
     family = middleware.family_of(middleware.identifier())
     if family is None:
         pytest.skip(f"no profile is shipped for {middleware.identifier()}")

@@ -1,4 +1,4 @@
-"""The script that builds the node on the wheels of ROS 2: what it selects, and its errors where it cannot work."""
+"""The script that builds the node on the wheels of ROS 2: the tests that it selects, and its errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The node as users have it: its own process, asked and fed over the wire."""
+"""The node as users run it: in its own process, with images and questions over DDS."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_an_answer_is_streamed_during_generation(robot: Robot) -> None:
 
 
 def see_something(robot: Robot) -> None:
-    """One more slot, so that a test does not depend on those before it."""
+    """Let the node ingest one more slot, so that a test does not depend on those before it."""
     start = robot.fresh_status().newest_frame.sec + 1
     robot.see([start, start + 1])
 
@@ -330,7 +330,7 @@ def test_every_frame_of_a_replayed_clip_is_received(tmp_path: Path, source: str)
     sent_file = tmp_path / "sent.json"
     namespace = new_namespace()
     replay = [sys.executable, "-m", "flash_vstream_ros.cli", "replay", str(clip), "--topic", f"{namespace}/image"]
-    # As fast as it is taken, and with a queue that nothing falls out of: how busy the machine is does not matter.
+    # Published as fast as the node accepts, with a queue that drops nothing, so that a busy machine changes nothing.
     lossless = [("reliability", "reliable"), ("history", "keep_all")]
     args = [
         text

@@ -1,4 +1,4 @@
-"""Several cameras, and compressed ones, through the node as users have it."""
+"""Several cameras, and compressed ones, through the node as users run it."""
 
 from __future__ import annotations
 

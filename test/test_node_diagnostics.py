@@ -1,4 +1,4 @@
-"""/diagnostics of a running node, over the wire: what a monitor sees of good, silent and useless cameras."""
+"""/diagnostics of a running node, over DDS: reports of good, silent and unusable cameras."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Monitor(Robot):
         return str({pair.key: pair.value for pair in self.reports[f"flash_vstream: {task}"].values}[key])
 
     def stream(self, until: Any, stamp_ns: Any = time.time_ns, **changes: Any) -> None:
-        """Publish an image again and again until something holds."""
+        """Publish an image repeatedly until a condition holds."""
         rgb = np.full((60, 80, 3), 90, np.uint8)
 
         def sent() -> bool:

@@ -1,4 +1,4 @@
-"""What a bad camera, parameter, model or neighbour does to the node: nothing but a message and a count."""
+"""A bad camera, parameter, model or neighbour costs the node a message and a count, nothing else."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def test_a_clock_out_of_range_is_ignored(tmp_path: Path) -> None:
         tenths = itertools.count(1000)
 
         def run(times: Iterable[tuple[int, int]]) -> None:
-            """Publish each time until the node has told its status since."""
+            """Publish each time until the node has published a newer status."""
             for sec, nanosec in times:
                 before = robot.status
 

@@ -1,4 +1,4 @@
-"""Messages with arbitrary fields through the node's real callbacks: none raises, holds the node or grows its memory.
+"""Messages with arbitrary fields through the node's real callbacks: none raises, blocks the node or grows its memory.
 
 Runs for a minute; FLASH_VSTREAM_FUZZ_S sets another duration, such as 600.
 """
@@ -46,7 +46,7 @@ ARGUMENTS = [
     *("-p", "question.max_new_tokens:=4", "-p", "question.max_answer_tokens:=4", "-p", "question.max_deadline_s:=30.0"),
     *("-p", "summary.period_s:=0.0", "-p", "status.period_s:=0.1", "-p", "use_sim_time:=true"),
 ]
-# Changing states ends the node on purpose: test_node_lifecycle.py.
+# Changes of the state would end the node: test_node_lifecycle.py covers them.
 EXCLUDED = ("change_state",)
 LIMITS = {f"{sign}int{bits}": bits for sign in ("", "u") for bits in (8, 16, 32, 64)}
 LONG = ["x" * 1_000_000, "\x1b[31m\n[INFO] [1.0] [node]: forged\n" * 1000, "é球\u202e" * 50_000]
@@ -192,7 +192,7 @@ def resident_kib() -> int:
 
 @pytest.fixture
 def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What reaches the log, which is left in peace."""
+    """The lines that reach the log; they are not printed."""
     entries: list[str] = []
     for level in ("info", "warning", "error"):
         monkeypatch.setattr(NodeLog, level, lambda _, text: entries.append(text))

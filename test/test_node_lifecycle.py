@@ -1,4 +1,4 @@
-"""The node's life cycle, driven by a manager: what it receives, answers, keeps and frees in every state."""
+"""The node's life cycle, driven by a manager: subscriptions, replies, memory and resources in every state."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Life(NamedTuple):
     name: str
 
     def advice(self, label: str) -> str:
-        """What the node tells its users to do for a transition."""
+        """The command in the node's advice for a transition."""
         return f"ros2 lifecycle set {self.name} {label}"
 
     def question(self) -> Any:
@@ -178,7 +178,7 @@ def test_cleanup_frees_model_and_memory_and_the_node_can_be_configured_again(wai
     assert (status.slots, status.memory_entries, status.memory_tokens, status.memory_bytes) == (0, 0, 0, 0)
     assert (status.prefix_cache_bytes, status.cached_tokens) == (0, 0)
     assert "flash-vstream-worker" not in [thread.name for thread in threading.enumerate()]
-    waiting.robot.fresh_status()  # what the threads of the executor held of the old engine is replaced
+    waiting.robot.fresh_status()  # frees the last references to the old engine, in the threads of the executor
     gc.collect()
     assert engine() is None
     assert waiting.manager.change("configure", "activate") == [True, True]
@@ -206,7 +206,7 @@ def test_a_shutdown_while_questions_wait_cancels_them(waiting: Life) -> None:
     def long() -> AskScene.Request:
         return waiting.robot.request("A long story", max_new_tokens=60_000, deadline_s=60.0)
 
-    # Until one is BUSY: then as many threads of the executor wait for answers as ever can.
+    # Until one is BUSY: then the maximum number of executor threads wait for answers.
     asked = [waiting.robot.service.call_async(long()) for _ in range(6)]
     waiting.robot.wait_for(lambda: any(future.done() for future in asked))
     assert waiting.manager.state == "active"
@@ -232,7 +232,7 @@ def test_a_deactivation_cancels_the_running_answer(waiting: Life) -> None:
 
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Models load, for real, once this is set."""
+    """Loading of real models waits until this is set."""
     opened, load = threading.Event(), node_module.load_model
 
     def load_later(**arguments: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Parameters of a running node, over the wire as `ros2 param` does it: what changes, and what is refused and why."""
+"""Parameters of a running node, set over DDS as `ros2 param` does: changes, and refusals with their reasons."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def test_periods_change_at_run_time_and_zero_stops_summaries(robot: Operator) ->
     robot.wait_for(lambda: bool(robot.summaries))
     assert robot.set(summary__period_s=0.0).successful
     assert robot.set(status__period_s=60.0).successful
-    robot.spin(0.5)  # what was on its way
+    robot.spin(0.5)  # receive messages sent before
     heard = robot.status
     robot.spin(1.0)
     assert robot.status is heard
@@ -219,7 +219,7 @@ def test_periods_change_at_run_time_and_zero_stops_summaries(robot: Operator) ->
 
 def test_a_longer_queue_delays_no_camera_or_status_and_loses_no_question(robot: Operator) -> None:
     see_more(robot, 2)
-    # None of them is BUSY, even where the worker has taken none from the line when the last one comes.
+    # None of them is BUSY, even if the worker has taken none from the queue when the last one arrives.
     assert robot.set(question__queue=25, question__deadline_s=120.0).successful
     before = robot.fresh_status().questions_failed
     asked = [robot.service.call_async(robot.request("A long story", max_new_tokens=60_000)) for _ in range(25)]

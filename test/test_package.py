@@ -1,4 +1,4 @@
-"""What ROS, pip and the README say about the package agrees with the code."""
+"""The metadata for ROS and pip, and the README, agree with the code."""
 
 import re
 import subprocess

@@ -131,7 +131,7 @@ def test_a_long_stream_stays_within_the_star_bounds_and_its_abstract_memory_equa
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 30))
 def test_a_stream_has_the_naive_star_memory_by_the_rule_of_the_paper(seed: int, count: int) -> None:
-    """Frames retrieved are those nearest to the heaviest centroids of what the stream still holds of their clusters."""
+    """The retrieved frames are, of those still stored for the heaviest clusters, the ones nearest to the centroids."""
     slots = [replace(slot(seed + index), first_ns=2 * index * SECOND) for index in range(count)]
     slots = [replace(each, last_ns=each.first_ns + SECOND) for each in slots]
     memory = StarMemory(SIZES, STAR, attention())
@@ -179,7 +179,7 @@ def test_forgotten_slots_leave_no_trace(policy: str) -> None:
         assert entry.camera == "b" or entry.last_ns < 8 * SECOND or entry.first_ns > 17 * SECOND
     assert memory.may_contain(Scope(("b",), 8 * SECOND, 17 * SECOND)) == (
         policy != "uniform"
-    )  # which has let go of those
+    )  # which no longer stores those
     assert not memory.list_entries(Scope(("a",), 9 * SECOND, 16 * SECOND))
     assert memory.slots_seen == before
     memory.forget()

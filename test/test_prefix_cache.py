@@ -89,7 +89,7 @@ def test_questions_one_after_another_do_not_see_each_other(model, features, ques
     whole(model, prefix, snapshot)
     for text in ("What did you see?", question, "What did you see?"):
         cached, reused = prefix.answer(text, 6)
-        assert reused >= prefix.cached_tokens - 3  # it may share a token with the instruction
+        assert reused >= prefix.cached_tokens - 3  # the last tokens may merge with the question
         assert_equal_answers(model.answer(snapshot, text, 6), cached)
         prefix.end_answer()
         assert prefix.remaining_tokens >= 0
@@ -145,7 +145,7 @@ def test_the_memory_stays_cached_when_the_instruction_changes(model, features) -
 
 
 def test_equal_leading_tokens_stay_cached(model, features) -> None:
-    """While a memory is not full and not scaled, a slot more leaves DAM as it was but for its end."""
+    """While a memory is neither full nor scaled, a further slot changes only the end of DAM."""
     memory = FlashMemory(FlashMemoryConfig(csm_slots=9, dam_slots=9, horizon_slots=0))
     prefix = model.prefix_cache()
     for index in range(4):

@@ -162,7 +162,7 @@ def disc(height: int, width: int) -> np.ndarray:
 
 
 def extent(lit: np.ndarray) -> tuple[int, int]:
-    """Height and width of what is True."""
+    """Height and width of the region that is True."""
     rows, columns = np.nonzero(lit)
     return int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1
 

@@ -1,4 +1,4 @@
-"""The program of the node ends while its ROS context is valid, whatever a signal finds it in."""
+"""The program of the node ends while its ROS context is valid, at whatever moment a signal arrives."""
 
 from __future__ import annotations
 

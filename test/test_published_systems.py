@@ -16,14 +16,14 @@ from flash_vstream_ros.models.qwen2_vl import merge_memory, prefill
 
 NEW_TOKENS = 6
 QUESTION = "What was on the table, and where is it now?"
-# Number of frames and of distinct ones; the sizes are such that nothing has to be resized.
+# Number of frames and of distinct ones, in sizes that need no resizing.
 LENGTHS = ((1, 1), (2, 2), (3, 2), (7, 7), (9, 3), (14, 14), (16, 16), (18, 18), (25, 4), (26, 26))
 LENGTHS += ((31, 31), (40, 6), (52, 52), (64, 20), (80, 80), (120, 9), (241, 241), (300, 30), (399, 399), (400, 12))
 QWEN_SIZES, LLAVA_SIZES = ((112, 112), (56, 224), (224, 56)), ((64, 64), (64, 110), (97, 64))
 
 
 def clip_of(number: int, sizes: tuple[tuple[int, int], ...], *, pairs: bool) -> list[np.ndarray]:
-    """Random smooth frames; where fewer are distinct than there are, they repeat, as whole pairs where asked."""
+    """Random smooth frames. If there are fewer distinct ones than frames they repeat, as whole pairs if `pairs`."""
     count, distinct = LENGTHS[number]
     draw = np.random.default_rng(100 + number)
     size = sizes[number % len(sizes)]
@@ -41,7 +41,7 @@ def clip_of(number: int, sizes: tuple[tuple[int, int], ...], *, pairs: bool) -> 
 
 
 def first_decided(run, draws):
-    """What the reference gives for the first of `draws` by which it is decided, and the draw."""
+    """The reference's result for the first of `draws` without a decision by rounding, and that draw."""
     return next((reference, draw) for draw in draws if (reference := run(*draw)) is not None)
 
 

@@ -122,7 +122,7 @@ def test_encoded_features_share_no_storage(model):
 
 
 def test_with_every_slot_as_plain_video_the_answer_equals_transformers_generate(model):
-    """DAM alone at plain M-RoPE ids: then the prompt is an ordinary Qwen2-VL video of three slots."""
+    """With DAM alone at plain M-RoPE ids, the prompt is an ordinary Qwen2-VL video of three slots."""
     network, grid = model.network, model.grid(*SIZE)
     kept = snapshot_of(model, dam_slots=SLOTS, csm_slots=0)
     before, after = model._prompt.before, model._prompt.after("What is there?")

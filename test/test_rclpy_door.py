@@ -1,4 +1,4 @@
-"""What `flash_vstream_ros.ros` adds to rclpy, on the installed rclpy."""
+"""The additions of `flash_vstream_ros.ros` to rclpy, on the installed rclpy."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_an_executor_that_is_shut_down_while_callbacks_run_leaves_no_exception(
     from rclpy.node import Node
 
     gc.collect()
-    capfd.readouterr()  # what earlier tests of this process left
+    capfd.readouterr()  # discard the output of earlier tests
     for _ in range(5):
         context = rclpy.Context()
         rclpy.init(context=context)
@@ -103,7 +103,7 @@ def test_an_executor_that_is_shut_down_while_callbacks_run_leaves_no_exception(
         spinning = threading.Thread(target=executor.spin)
         spinning.start()
         assert running.wait(20.0)
-        time.sleep(0.02)  # the callbacks that no thread is free for are submitted
+        time.sleep(0.02)  # until callbacks wait for a free thread
         executor.shutdown()
         spinning.join(20.0)
         assert not spinning.is_alive()

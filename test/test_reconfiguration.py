@@ -22,7 +22,7 @@ __all__ = ["model"]  # a fixture
 
 
 def sized(engine: Engine, csm_slots: int, dam_slots: int, config: EngineConfig = CONFIG, **sizes: int) -> MemoryStats:
-    """Ask for a memory of these sizes and wait until it has them."""
+    """Reconfigure the memory to these sizes, and wait until it has them."""
     wanted = FlashMemoryConfig(csm_slots, dam_slots, **sizes)
     engine.reconfigure(replace(config, memory=wanted))
     wait_until(lambda: engine.status().memory.capacity == csm_slots + dam_slots)

@@ -1,4 +1,4 @@
-"""A memory whose sizes change while it is in use: its contents and its size afterwards."""
+"""A memory that is resized while it is in use: its contents and its size afterwards."""
 
 from __future__ import annotations
 

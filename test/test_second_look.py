@@ -1,4 +1,4 @@
-"""A second look: a question is read twice, and answered from the memory and from what is stored behind it."""
+"""Second look: the question is prefilled twice, and answered from the memory and the stored details behind it."""
 
 from __future__ import annotations
 
@@ -64,14 +64,15 @@ def looks(memory: FlashMemory) -> tuple[MemorySnapshot, MemorySnapshot]:
 
 
 def read_once(model: Qwen2VL, snapshot: MemorySnapshot, details: MemorySnapshot, question: str) -> GreedyGeneration:
-    """The same prompt without a first look, its position ids counted here."""
+    """The same prompt without a first look, with position ids computed by this test."""
     memory, more = (model._prefill(each, (), ()) for each in (snapshot, details))
     before, after = model._prompt.before, model._prompt.after(question)
     start, shown = len(before), model._prefill(snapshot, before, after)
     end = start + sum(memory.entry_tokens)
     detail, low = MergedGrid(4, 4), MergedGrid(2, 2)
     ids = visual_ids(details.dam_times, details.csm_times, detail, low, start)
-    ids[:, len(details.dam) * 16 :] += (len(snapshot.dam) - len(details.dam)) * 16  # times of CSM have one zero
+    # Both CSM parts count from the same time 0.
+    ids[:, len(details.dam) * 16 :] += (len(snapshot.dam) - len(details.dam)) * 16
     words = [count - visual for count, visual in zip(more.entry_tokens, visual_tokens(details), strict=True)]
     firsts = torch.tensor([sum(visual_tokens(details)[:place]) for place in range(len(words))])
     places = [
@@ -297,7 +298,7 @@ def test_forgetting_slots_shown_only_in_the_second_look_cancels_the_answer(model
 
 
 class Short:
-    """A model that runs out of memory in the second look, `times` times."""
+    """A model that runs out of memory `times` times, in the second look."""
 
     def __init__(self, model: Qwen2VL, times: int, error: Exception) -> None:
         self._model, self.times, self.error = model, times, error

@@ -26,7 +26,7 @@ def folder(request, tmp_path_factory):
 
 
 def answer_of(model) -> list[int]:
-    """To a question on three random slots."""
+    """The answer to a question on three random slots."""
     memory, grid = FlashMemory(), model.grid(120, 160)
     for index in range(3):
         frames = list(np.random.default_rng(index).integers(0, 256, (2, 120, 160, 3), dtype=np.uint8))

@@ -1,4 +1,4 @@
-"""Replay: what frames and stamps come out of videos, folders and bags, and when they are sent."""
+"""Replay: frames and stamps from videos, folders and bags, and the times at which they are sent."""
 
 from __future__ import annotations
 

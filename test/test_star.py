@@ -72,7 +72,7 @@ def test_the_memory_of_a_clip_equals_the_naive_one(
     np.testing.assert_allclose(found.temporal.numpy(), expected.temporal, atol=1e-4)
     np.testing.assert_allclose(found.abstract.numpy(), expected.abstract, atol=1e-4)
     np.testing.assert_allclose(found.sequence.numpy(), expected.sequence(frames), atol=1e-4)
-    if t > clusters or released:  # else equal frames are kept as they are
+    if t > clusters or released:  # otherwise every frame is stored as a cluster
         assert list(found.retrieved_frames) == expected.retrieved
 
 
@@ -89,7 +89,7 @@ def test_the_abstract_memory_of_a_stream_always_equals_that_of_the_clip_so_far(c
 
 
 def test_the_two_rules_retrieve_different_frames_once_frames_are_merged() -> None:
-    # Four looks in turn; clusters begin at the last four frames, so that their numbers mean nothing.
+    # Four views in turn; clusters are initialised at the last four frames, so that their ids are arbitrary.
     looks = torch.eye(4)[:, None, :].expand(4, 16, 4) * 10
     frames = torch.cat([looks[[0, 0, 0, 1, 1, 2, 3]], looks[:1]]) + 0.01 * torch.arange(8)[:, None, None]
     found = [

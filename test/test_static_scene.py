@@ -1,4 +1,4 @@
-"""Static scenes are not encoded again; slow changes and changes in a small place still are."""
+"""Static scenes are not encoded again; slow and small changes are."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ LIMITS = StaticSceneConfig()
 OPEN = replace(LIMITS, threshold=0.0)
 ROOM = "kitchen"
 PATCHES = 32  # of 14 pixels, along a side of 448
-ENDLESS = replace(LIMITS, max_interval_s=1e6)  # what is seen then is seen for its own sake
+ENDLESS = replace(LIMITS, max_interval_s=1e6)  # without the interval, only changes cause encoding
 PAN_FRAMES, PAN_STEP = 160, 0.0006  # [rad] a frame: a sixth of a pixel
 
 
 def view(number: int, turned: float = 0.0, items: Sequence[Item] = (), light: float = 1.0) -> np.ndarray:
-    """A corner of the kitchen as the demo's camera sees it, with the grain of its own of each `number`."""
+    """A corner of the kitchen as the demo's camera sees it, with noise that depends on `number`."""
     stand = standpoint(ROOM, 0, np.zeros(4))
     pose = Pose(stand.x, stand.y, stand.z, stand.yaw + turned)
     return house().frame(pose, items, None, light, number)
@@ -59,7 +59,7 @@ def ball() -> Item:
 
 
 class Stream:
-    """One camera, its frames as they come, and the memory that they go to."""
+    """Frames of one camera, ingested into a memory."""
 
     def __init__(self, model: Any, limits: StaticSceneConfig, memory: Memory | None = None) -> None:
         self.memory: Any = memory or FlashMemory(MEMORY)
@@ -83,7 +83,7 @@ class Stream:
 
     @property
     def shares(self) -> tuple[int, int]:
-        """Frames that were encoded, and that were not."""
+        """Number of frames that were encoded, and of static ones."""
         counts = self.mailbox.counts()
         assert counts.received == counts.encoded + counts.static + counts.not_sampled + counts.dropped + counts.pending
         assert not self.complaints
@@ -95,7 +95,7 @@ def answer(model: Any, memory: FlashMemory, question: str) -> str:
 
 
 def nearest(memory: FlashMemory, low: torch.Tensor) -> float:
-    """Distance of a low-resolution map from what the memory shows, over its length."""
+    """Distance of a low-resolution map to the nearest one that the memory shows, relative to its norm."""
     shown = memory.snapshot().csm.flatten(1)
     return float((shown - low.flatten()).norm(dim=1).min() / low.norm())
 
@@ -115,7 +115,7 @@ def test_a_threshold_of_zero_encodes_every_slot(household: Any) -> None:
 
 
 def test_a_slow_pan_is_not_a_static_scene(household: Any) -> None:
-    """From one frame to the next hardly anything changes; what the memory shows keeps up all the same."""
+    """Consecutive frames hardly differ, but the memory follows the pan."""
     images = pan()
     stream, grid = Stream(household, ENDLESS).show(images), household.grid(448, 448)
     encoded, static = stream.shares

@@ -1,4 +1,4 @@
-"""Throttled log: repeats are counted, and what it remembers is bounded."""
+"""Throttled log: repeats are counted, and its state is bounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jumps of the stamps in the engine: frames dropped, a new memory, or a fork, and what follows."""
+"""Jumps of the stamps in the engine: frames are dropped, the memory is reset, or it is forked."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_late_frame_and_one_from_the_future_change_nothing(model: VisionLangua
         watch(engine, range(115, 125))
         status = engine.status()
         assert status.frames.jumps_back == 0
-        # the frame from the future, and those that came before that was certain
+        # the frame from the future, and those before the return was confirmed
         assert dict(status.frames.drops) == {"stamp_not_newer": 3, "unpaired": 1}
         assert max(seconds_of(entries(engine))) == 124
         assert min(seconds_of(entries(engine))) == 100
@@ -141,7 +141,7 @@ def test_a_jump_back_during_a_pause_is_followed(model: VisionLanguageModel) -> N
 
 
 def test_frames_before_and_after_a_jump_are_never_paired(model: VisionLanguageModel) -> None:
-    """The worker sees none of the frames that told of the jump: it is busy, two wait, and they replace each other."""
+    """The busy worker gets none of the frames at the jump: two wait, and later frames replace them."""
     with running(jumping(JumpBack.FORK), lambda: model) as (engine, _):
         watch(engine, range(100, 104))
         held, release = threading.Event(), threading.Event()

@@ -1,4 +1,4 @@
-"""memory.tokens: CSM and DAM scaled alike to fit a number of visual tokens, whatever a slot of the camera has."""
+"""memory.tokens: CSM and DAM are scaled alike to fit a number of visual tokens, for any number of tokens in a slot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Video files: presentation times, shape and orientation as a player shows them, and what is reported lost."""
+"""Video files: presentation times, shape and orientation as a player shows them, and reports of missing frames."""
 
 from __future__ import annotations
 

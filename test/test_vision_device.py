@@ -1,6 +1,6 @@
 """Tensors copied from the vision tower's device to the language model's.
 
-Tests run on one device: they record which tensors are moved, or let the network report another device as its own.
+Tests run on one device: they record which tensors are copied, or let the network report another device as its own.
 """
 
 from __future__ import annotations

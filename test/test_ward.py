@@ -15,7 +15,7 @@ from flash_vstream_ros.memory import WardClustering
 
 
 def stream(ward: WardClustering, items: torch.Tensor, groups: list[str] | None = None) -> dict[int, list[int]]:
-    """Insert `items`; the members of each row, as the merges tell them."""
+    """Insert `items`. Returns the members of each row, reconstructed from the merges."""
     members: dict[int, list[int]] = {}
     for index, item in enumerate(items):
         row, merge = ward.insert(item, groups[index] if groups else "")

@@ -1,4 +1,4 @@
-"""An engine around the real tiny model, frames for it, and a model that fails on demand."""
+"""An engine with the real tiny model, frames for it, and a model that fails on demand."""
 
 from __future__ import annotations
 
@@ -87,9 +87,8 @@ def ask(engine: Engine, text: str = "What is there?", **fields) -> Answer:  # ty
 
 
 class Failing:
-    """The real model, failing once at one call: what a device does when it runs out of memory.
-
-    It has no prefix cache, which a model need not have.
+    """The real model, failing once at one call, as when a device runs out of memory. It has no prefix cache, which is
+    optional for a model.
     """
 
     def __init__(self, model: VisionLanguageModel, call: str, error: Exception) -> None:

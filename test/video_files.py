@@ -48,7 +48,7 @@ def write_video(
 
 
 def turn_video(path: Path, matrix: tuple[int, int, int, int]) -> Path:
-    """Replace the display matrix (a, b, c, d) of an MP4, as a phone held in another way writes it."""
+    """Replace the display matrix (a, b, c, d) of an MP4, as a phone in another orientation writes it."""
     data = path.read_bytes()
     at = data.index(_matrix(IDENTITY), data.index(b"tkhd"))
     path.write_bytes(data[:at] + _matrix(matrix) + data[at + 36 :])

@@ -7,7 +7,7 @@ import time
 
 import torch
 
-PERIOD_S = 0.1  # between two readings: the board's own figure changes no faster
+PERIOD_S = 0.1  # between two readings: the value that the board reports changes no faster
 
 
 class PowerMeter:

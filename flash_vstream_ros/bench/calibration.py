@@ -1,4 +1,4 @@
-"""Whether the probability that comes with an answer tells how often it is right."""
+"""Calibration error and ranking quality of the probability that is returned with an answer."""
 
 from __future__ import annotations
 

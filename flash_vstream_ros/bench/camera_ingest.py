@@ -63,7 +63,7 @@ class CameraIngest:
         return worked
 
     def run(self, steps: int) -> None:
-        """Run `steps` ingest steps that have something to do."""
+        """Run ingest steps until `steps` of them handled a frame."""
         for _ in range(steps):
             while not self.step():
                 pass

@@ -1,8 +1,8 @@
 """Several cameras at full rate during questions: what happens to every image, and how long callbacks take.
 
-Each camera is a process, the client that asks is another, and the real node with the tiny model runs in this one.
-An image that was sent is either received, and then accounted for by the engine, or missing, which a gap in the stamps
-shows. A missing image is attributed to the part that was seen to lose it.
+Each camera is a process, the client that asks is another, and the real node with the tiny model runs in this one. An
+image that was sent is either received and then counted by the engine, or missing, which leaves a gap in the stamps. A
+missing image is attributed to the queue or the network.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PARAMETERS = (
     "model.name:=tiny-random",
     "model.max_pixels:=50176",
     "question.max_new_tokens:=16",
-    "static.threshold:=0.0",  # the cameras show one image each: with the static-scene filter nothing would be encoded
+    "static.threshold:=0.0",  # each camera repeats one image, which the static-scene filter would not encode
 )
 ASK_EVERY_S = 1.0
 DRAIN_S = 10.0
@@ -54,7 +54,7 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Account:
-    """What became of one camera's images. sent = received + queue_overran + lost_on_the_wire."""
+    """Counts of one camera's images by outcome. sent = received + queue_overran + lost_on_the_wire."""
 
     sent: int
     received: int

@@ -32,10 +32,10 @@ from .model import settings_of, threads_of
 from .prefix_cache import QUESTIONS, SECOND_NS, encoded, stream
 from .stopwatch import timed
 
-TOKENS = 24  # that are timed of an answer
+TOKENS = 24  # timed tokens of an answer
 BEFORE = 2  # tokens before the timed ones
 CHUNK_TOKENS = 2048  # of the prompt
-NEW = 24  # tokens of a short question
+NEW = 24  # new tokens of a short question
 # One layer of the language model: heads, groups of them, width of a head; tokens of the memory.
 LAYERS = {
     "tiny-random": (4, 2, 16, 11_520),

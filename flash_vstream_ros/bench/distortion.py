@@ -37,8 +37,9 @@ def rounds_of_a_robot(
 ) -> Tensor:
     """A synthetic stream [length, patches * dim] of a robot that wanders along a ring of places and back.
 
-    A place looks its own way (unit variance), a little different on each visit in one of three views (0.4), for 4 to
-    20 slots; one to three slots in between are mixtures. Light swings slowly (0.5), each slot has `noise` of its own.
+    Each place has its own appearance (unit variance), varied on each visit by one of three views (0.4), for 4 to 20
+    slots; one to three slots between places are mixtures. The light varies slowly (0.5), and each slot has independent
+    `noise`.
     """
     draw = torch.Generator().manual_seed(seed)
     features = patches * dim
@@ -75,7 +76,7 @@ def ward_clusters(slots: Tensor, capacity: int) -> tuple[Tensor, Tensor]:
 
 
 def slot_of(features: Tensor, index: int, patches: int) -> Slot:
-    """Slot `index` of a stream with these `features` [patches * dim] at low resolution, and next to none in detail."""
+    """Slot `index` of a stream with these `features` [patches * dim] at low resolution, in minimal detail."""
     low = features.unflatten(0, (patches, -1))
     first_ns = index * SLOT_NS
     return Slot("camera", "", first_ns, first_ns + SLOT_NS // 2, low, features.new_zeros(1, 1), Grid(4, 4))

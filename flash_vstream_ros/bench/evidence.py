@@ -44,7 +44,7 @@ def thing_of(question: Question) -> str:
 
 
 def first_rank(attention: Sequence[float], shows: Sequence[bool]) -> int | None:
-    """Rank of the first entry that `shows`, by falling attention."""
+    """Rank of the first entry with `shows` set, in order of decreasing attention."""
     order = sorted(range(len(shows)), key=lambda place: -attention[place])
     return next((rank for rank, place in enumerate(order) if shows[place]), None)
 

@@ -28,7 +28,7 @@ MACHINES_GB = (8, 16, 24, 64)
 HALF = 2  # bytes of a number in bfloat16 or float16
 FRAME = (480, 640)  # height and width of the camera's frames [px]
 TEXT_TOKENS = 1024  # of the prompt and the answer
-RUNTIME_GB = 1.0  # CUDA itself, and what its allocator loses
+RUNTIME_GB = 1.0  # the CUDA context, and fragmentation of its allocator
 LEFT_SHARE = 0.1  # share of a machine's memory for everything else that runs on it
 BUDGET_STEP = 500  # of memory.tokens, where the published memory does not fit
 

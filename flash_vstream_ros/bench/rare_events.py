@@ -1,4 +1,4 @@
-"""What happened once in a long stream, and which memories still have an entry near it.
+"""Rare events in a long stream, and which memories still have an entry near each.
 
 Objects and passers-by change some patches of the view for two slots, early in the stream. An entry is near an event if
 its squared distance is less than a quarter of the squared distance from the event to the same view without it. All

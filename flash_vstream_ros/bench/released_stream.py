@@ -56,7 +56,7 @@ def nearest_slots(low: Tensor, centroids: Tensor, weights: Tensor, count: int) -
     heaviest = torch.argsort(weights, descending=True, stable=True)[:count]
     rows, wanted = low.flatten(1), centroids[heaviest].flatten(1)
     norms = torch.linalg.vector_norm(rows, dim=1).square()
-    return (norms - 2 * wanted @ rows.T).argmin(1)  # that of the centroid is the same for all slots
+    return (norms - 2 * wanted @ rows.T).argmin(1)  # the norm of the centroid is the same for all slots
 
 
 class ReleasedStream:

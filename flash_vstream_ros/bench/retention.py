@@ -1,4 +1,4 @@
-"""What the memories of long streams keep: distortion over everything, and what happened once."""
+"""Retention of long streams: distortion over the whole stream, and entries near rare events."""
 
 from __future__ import annotations
 

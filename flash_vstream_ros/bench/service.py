@@ -1,4 +1,4 @@
-"""Share of right answers over /ask_scene and offline, to the same questions.
+"""Share of right answers to the same questions over /ask_scene and offline.
 
 Short patrols of the demo and all questions that their end allows: once over ROS topics and /ask_scene, once from a
 memory filled in this process.

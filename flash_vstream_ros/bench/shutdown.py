@@ -1,4 +1,4 @@
-"""How the node ends at a signal: exit status, time, and what it leaves in its log.
+"""How the node ends at a signal: exit status, duration, and errors in its log.
 
     python -m flash_vstream_ros.bench.shutdown --rounds 100 --busy 2
 

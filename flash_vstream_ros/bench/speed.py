@@ -34,8 +34,8 @@ from .speed_table import lines
 
 MEMORY = FlashMemoryConfig()
 PIXELS = MAX_PIXELS  # of a frame
-HIERARCHICAL_MEMORIES = 4  # as many published ones take the bytes of a hierarchical one, at most
-SECOND_LOOK_SLOTS = 300  # more than a hierarchical memory stores clusters
+HIERARCHICAL_MEMORIES = 4  # size of a hierarchical memory in published ones, at most
+SECOND_LOOK_SLOTS = 300  # more slots than a hierarchical memory stores clusters
 
 
 def run(

@@ -1,4 +1,4 @@
-"""A long stream through the real path (frames, the tiny model, Flash Memory): nothing may grow.
+"""A long stream through frames, the tiny model and Flash Memory: time and memory per slot must stay constant.
 
 Compares the last 1,000 slots with the 1,000 after the memory was full: time per update, tokens, bytes as the memory
 reports them and as found by walking its tensors, and the size of the process.

@@ -90,7 +90,7 @@ def _memory(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         default=[3.5, 6.5, 10.5],
         metavar="H",
-        help="ages of the stream at which rare events are looked for; none: not (default: 3.5 6.5 10.5) [h]",
+        help="ages of the stream at which rare events are searched for; none: skip them (default: 3.5 6.5 10.5) [h]",
     )
     parser.add_argument(
         "--capacity", type=count, default=60, metavar="CLUSTERS", help="clusters of every rule (default: %(default)s)"
@@ -240,7 +240,7 @@ def _no_arguments(parser: argparse.ArgumentParser) -> None:
 BENCHMARKS = {
     "memory": Benchmark(
         "retention",
-        "what memories of 10 h keep: distortion against k-means and the released rule, and rare events",
+        "retention over 10 h: distortion against k-means and the released rule, and rare events",
         _memory,
     ),
     "stream": Benchmark(

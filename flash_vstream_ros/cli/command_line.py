@@ -1,4 +1,4 @@
-"""Parse the command line, run the command, and turn what ends it into an exit status."""
+"""Parse the command line, run the command, and map errors and signals to an exit status."""
 
 from __future__ import annotations
 
@@ -93,14 +93,14 @@ def _flushed(status: int) -> int:
 
 
 def _output_failed(error: OSError) -> int:
-    """The standard output cannot be written, on a full disk for one."""
+    """Report that the standard output cannot be written, for example on a full disk."""
     _discard_output()
     print(f"cannot write to the standard output: {error.strerror or error}", file=sys.stderr)
     return 1
 
 
 def _output_closed() -> int:
-    """The reader of a pipe, such as `head`, has ended: there is nothing to tell it."""
+    """End silently after the reader of a pipe, such as `head`, has ended."""
     _discard_output()
     return 1
 

@@ -260,7 +260,7 @@ def show(checks: list[Check]) -> None:
                 table.add_row(Text(check.state, colour), Text(check.name), Text(check.found))
             console.print(table)
             for check in checks:
-                if check.advice:  # below the table: a command broken by a column cannot be copied
+                if check.advice:  # below the table, so that long commands are not wrapped and can be copied
                     console.print(Text(f"{check.name}: {check.advice}"), soft_wrap=True)
             return
     for check in checks:

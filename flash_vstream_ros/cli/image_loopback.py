@@ -19,7 +19,7 @@ ENOUGH = 0.9  # share of the images that arrive
 
 
 def check_images(environment: Mapping[str, str] = os.environ, frames: int = FRAMES) -> Check:
-    """Send best-effort images from a process with this shell's environment to one that is configured as the node."""
+    """Send best-effort images from a process with this shell's environment to a process configured like the node."""
     root = str(Path(__file__).parents[2])
     path = os.pathsep.join([root, *filter(None, [environment.get("PYTHONPATH")])])
     try:

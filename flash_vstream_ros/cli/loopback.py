@@ -11,13 +11,13 @@ from pathlib import Path
 
 from flash_vstream_ros.cli.model_files import FAIL, OK, Check
 
-RECEIVE_S = 2.0  # from finding the talker to hearing it
+RECEIVE_S = 2.0  # from the discovery of the talker to its first message
 START_S = 10.0  # for the talker's process to start and be found
 ADVICE = "does a firewall block UDP on this machine, or does CYCLONEDDS_URI name another network interface?"
 
 
 def check_loopback(environment: Mapping[str, str] = os.environ, start_s: float = START_S) -> Check:
-    """Two processes of their own: a middleware that crashes or hangs must not take the doctor along."""
+    """Test in two child processes, so that a middleware that crashes or hangs does not end the doctor."""
     child_environment = dict(environment)
     root = str(Path(__file__).parents[2])
     child_environment["PYTHONPATH"] = os.pathsep.join([root, *filter(None, [environment.get("PYTHONPATH")])])
@@ -66,7 +66,7 @@ def talk(topic: str, seconds: float = 60.0) -> None:
 
 
 def listen(topic: str, start_s: float) -> float | None:
-    """Seconds until a message came. None: no talker within start_s, or no message within RECEIVE_S of finding it."""
+    """Seconds until a message arrived. None: no talker within start_s, or no message within RECEIVE_S of finding it."""
     from flash_vstream_ros import ros
     from flash_vstream_ros.ros.interfaces import String
 

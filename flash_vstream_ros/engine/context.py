@@ -1,4 +1,4 @@
-"""What the parts of the worker share."""
+"""Context: the model, memory and log shared by the parts of the worker."""
 
 from __future__ import annotations
 

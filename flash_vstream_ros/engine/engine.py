@@ -305,7 +305,7 @@ class Engine:
             self._wake.wait(wait_s)
 
     def _close(self, worker: Worker) -> None:
-        """Cut the worker off from other threads and drop what it holds."""
+        """Detach the worker from other threads, and free the model and the memory."""
         self._worker = None
         self._commands.close(SHUTTING_DOWN.error_msg)
         worker.close()

@@ -1,4 +1,4 @@
-"""What the engine calls in the program around it."""
+"""Callbacks of the engine into the program that runs it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _do_nothing() -> None:
 
 @dataclass(frozen=True)
 class EngineHooks:
-    """What the engine calls in the program around it.
+    """Callbacks of the engine into the program that runs it.
 
     `info` and `warn` get log lines; `advise` returns what to append to a refusal in a given state. `loaded` is called
     on the worker's thread when the model is loaded, `unloaded` before it is freed: a program may adjust the process

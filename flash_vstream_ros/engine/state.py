@@ -1,4 +1,4 @@
-"""States of the engine, and why it refuses questions in those in which it is not ready."""
+"""States of the engine, and the refusal of questions in each state but READY."""
 
 from __future__ import annotations
 

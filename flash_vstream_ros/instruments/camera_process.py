@@ -26,10 +26,8 @@ def frame_number(stamp_ns: int, hertz: float) -> int:
 
 
 def publish(topic: str, width: int, height: int, hertz: float, frames: int, reliability: str) -> dict[str, float]:
-    """Send `frames` images.
-
-    Returns how many were sent, how many of them were given up since a reliable subscription did not take them in
-    time, and by how much one was late at most [s].
+    """Send `frames` images. Returns the number sent, the number among them given up because a reliable subscription was
+    too slow, and the largest delay of an image [s].
     """
     import numpy as np
 

@@ -23,7 +23,8 @@ MADE_OF_VALUES = {"tensor", "as_tensor"}
 class TransferCounter(TorchFunctionMode):
     """Counts while it is entered. Reads and copies count by the size of the tensor, uploads of values by the result's.
 
-    What a kernel hands to the host by itself, as the number of elements that `nonzero` finds, does not count.
+    Values that a kernel itself returns to the host, such as the number of elements that `nonzero` finds, are not
+    counted.
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -24,8 +24,8 @@ class FlashMemoryConfig:
     # True: the time id of a cluster is that of its newest slot, and the question follows the newest slot of all, so
     # that their distance is the age. False, as published: its mean time, and the question follows `csm_slots`.
     last_seen_ids: bool = False
-    # published: every stored cluster is shown. hierarchical: more clusters are stored than shown, and what is light and
-    # stable is kept.
+    # published: every stored cluster is shown. hierarchical: more clusters are stored than shown, and light but stable
+    # ones are preserved.
     retention: str = PUBLISHED
     store_factor: int = 4  # stored clusters per CSM slot; hierarchical only
 

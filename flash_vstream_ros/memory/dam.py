@@ -8,7 +8,7 @@ from .cluster import Cluster
 from .exemplars import Exemplar
 
 RARE_SHARE = 0.5  # share of the key frames, without the newest, for light but stable clusters
-CROWDING = 8  # rare key frames are at least 1 / CROWDING of their mean distance in time apart
+CROWDING = 8  # rare key frames are at least (mean spacing / CROWDING) apart in time
 
 
 def choose_dam(

@@ -21,8 +21,8 @@ def reduce_to_groups(
     """Group of each cluster [clusters], numbered by first member; at most `count` groups, or one for each owner.
 
     `squared` [clusters, clusters] are squared distances, `weights` [clusters] numbers of slots. Clusters of different
-    owners never share a group. `exponent` below 1 makes light clusters dearer to merge. Deterministic: ties go to the
-    first pair.
+    owners never share a group. `exponent` below 1 makes merging light clusters more expensive. Deterministic: ties go
+    to the first pair.
     """
     if len(weights) <= count:
         return np.arange(len(weights))

@@ -62,8 +62,10 @@ def _check_room(contents: MemoryContents, camera: str, config: FlashMemoryConfig
 
 
 def _compare_to_predecessor(contents: MemoryContents, camera: str, distances: Sequence[float]) -> None:
-    """Mark the slot before the one at these distances by appearance [rows + 1] as transient if it resembles neither
-    neighbour: it is then still a cluster of its own, and both are further away than clusters are from each other.
+    """Mark the camera's previous slot as transient if it resembles neither the slot before it nor the new one.
+
+    `distances` [rows + 1] are those of the new slot, by appearance. A slot resembles no neighbour if it is still a
+    cluster of its own and both are further away than clusters are from each other.
     """
     row = contents.row_of_newest(camera)
     if row is None:

@@ -109,7 +109,7 @@ class Memory(ABC):
     def second_look(
         self, entries: Sequence[MemoryEntry], tokens: int, scope: Scope = EVERYTHING, clock: MemoryClock | None = None
     ) -> MemorySnapshot:
-        """What is stored behind `entries` of `snapshot(scope)` and is not shown, at most `tokens` visual tokens.
+        """Stored clusters behind `entries` of `snapshot(scope)` that it does not show, at most `tokens` visual tokens.
 
         Timed by `clock`, that of the snapshot. Empty for a memory that shows all it stores.
         """

@@ -1,4 +1,4 @@
-"""What a question asks for beyond the snapshot: the stored clusters behind some of the entries shown."""
+"""Second look: the stored clusters behind the entries of a snapshot that a question attends to most."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ def second_look(
 ) -> MemorySnapshot:
     """The clusters behind `entries` of `shown`, first entry first, with at most `tokens` visual tokens.
 
-    The clusters of an entry come as CSM, ordered by time. Where an entry stands for one cluster, which is then shown
-    already, its best exemplar comes as DAM instead. A DAM entry stands for the entry whose slots contain its own, and
-    so does a CSM entry that has changed since, by the slot of its thumbnail. Entries whose slot is gone are ignored.
+    The clusters of a CSM entry are added as CSM, ordered by time. An entry of a single cluster shows that cluster
+    already: its best exemplar is added as DAM instead. A DAM entry is replaced by the CSM entry that contains its slot.
+    A CSM entry that has changed since is found by the slot of its thumbnail. Entries whose slot was removed are
+    ignored.
     """
     low_tokens = contents.pool.low.shape[1] // config.patches_per_token
     detail_tokens = contents.pool.detail.shape[1]

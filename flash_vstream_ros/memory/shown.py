@@ -1,4 +1,4 @@
-"""What a snapshot shows of the stored clusters: all of them, or groups of similar ones."""
+"""The entries that a snapshot shows: all stored clusters, or groups of similar ones."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from .slot import MemoryEntry
 from .sublinear_ward import SublinearWard
 from .time_ids import memory_clock
 
-# Of weights in the cost of merging stored clusters to groups: so low that what happened once keeps an entry of
-# its own, while places that look alike share one.
+# Exponent of weights in the cost of merging stored clusters to groups. It is low, so that a rare event keeps an entry
+# of its own, while places that look alike share one.
 GROUPING_EXPONENT = 0.2
 
 
@@ -107,7 +107,7 @@ def _worst_shown_first(
 ) -> list[Exemplar]:
     """Best exemplars of the light clusters that are stable, those furthest from the mean of their group first.
 
-    `distances` [clusters] are squared. What has a group of its own needs no key frame to be shown.
+    `distances` [clusters] are squared. A cluster with a group of its own is shown already, and needs no key frame.
     """
     ward = contents.ward
     assert isinstance(ward, SublinearWard)

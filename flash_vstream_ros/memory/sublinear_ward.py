@@ -1,8 +1,8 @@
-"""Ward clustering in which what happened once survives.
+"""Ward clustering that preserves rare events.
 
-The cost of a merge counts the square root of weights, so that a light cluster is not the first to go however heavy
-others have become. An item that resembles neither its predecessor nor its successor, as in a turn of the camera, counts
-less than one that lasts.
+The cost of a merge counts the square root of weights, so that light clusters are not always merged first, however heavy
+others have become. A transient item, which resembles neither its predecessor nor its successor, as in a turn of the
+camera, counts less.
 """
 
 from __future__ import annotations

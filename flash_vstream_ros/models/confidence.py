@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 CONFIDENCE_KEY = "flash_vstream_confidence"  # in the config.json of a model: the weights of `Calibration`
-DECLINES_KEY = "flash_vstream_declines"  # in the same file: the answer that states nothing, such as "I cannot tell."
+DECLINES_KEY = "flash_vstream_declines"  # in the same file: the answer that declines, such as "I cannot tell."
 FEATURES = 3
 LEAST = 1e-9  # of a probability
 
@@ -32,7 +32,7 @@ class Calibration(NamedTuple):
         return cls(tuple(map(float, weights)), declines if isinstance(declines, str) else "")
 
     def confidence(self, probabilities: Sequence[float], answer: str = "") -> float:
-        """Probability that the answer states what is right [0..1]; 0 if it states nothing."""
+        """Probability that the answer is right [0..1]; 0 if it declines to answer."""
         if not probabilities or (self.declines and answer.strip() == self.declines):
             return 0.0
         if not self.weights:

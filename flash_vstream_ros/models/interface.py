@@ -1,4 +1,4 @@
-"""What the engine asks of a vision-language model."""
+"""Interface of a vision-language model, as the engine uses it."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class VisionLanguageModel(Protocol):
     """Encodes slots of two frames and answers questions on a memory of them; one thread at a time."""
 
     name: str
-    kind: ModelKind  # how much its answers mean
+    kind: ModelKind  # trained, demo or untrained
     attention_kernel: str  # the kernel in use and why, for the log
     device: torch.device  # of the language model
     dtype: torch.dtype

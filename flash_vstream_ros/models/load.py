@@ -82,7 +82,7 @@ def load_model(
         model: VisionLanguageModel = family.load(folder, options)
     except ModelError:
         raise
-    except Exception as error:  # whatever a library makes of a damaged file
+    except Exception as error:  # libraries raise any exception for a damaged file
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise ModelError(f"The model in {folder} failed to load ({reason}): download it again.") from error
     return model

@@ -1,4 +1,4 @@
-"""How much the answers of a model mean. Needs no torch, so that clients can read it too."""
+"""Kinds of models, by how far their answers can be trusted. Needs no torch, so that clients can import it too."""
 
 from __future__ import annotations
 

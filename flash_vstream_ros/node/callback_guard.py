@@ -1,4 +1,4 @@
-"""Keeps a node running whatever a callback raises: rclpy would end it."""
+"""Keeps a node running when a callback raises; rclpy would end it."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def never_raises(callback: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def spin_guarded(executor: MultiThreadedExecutor, log: ThrottledLog) -> None:
-    """Spin until the context or the executor is shut down. What the runtime's own callbacks raise is reported.
+    """Spin until the context or the executor is shut down, and log exceptions of the runtime's own callbacks.
 
-    Those are callbacks that `never_raises` cannot decorate: of /clock, of timers' clocks, of parameter services.
+    Those are the callbacks of /clock, timers' clocks and parameter services, which `never_raises` cannot decorate.
     """
     while not _spun_to_the_end(executor, log):
         time.sleep(PAUSE_S)

@@ -1,7 +1,7 @@
 """Publishes /diagnostics as diagnostic_updater does, for rqt_robot_monitor and diagnostic_aggregator.
 
-diagnostic_updater itself needs rclpy, and is a package more to install; what it puts on the wire is an array of
-statuses called "node: task" on the absolute topic /diagnostics, which is the same for every node and runtime here.
+diagnostic_updater itself needs rclpy, and would be a further dependency. Its message is an array of statuses named
+"node: task" on the absolute topic /diagnostics, which this module publishes on either runtime.
 """
 
 from __future__ import annotations

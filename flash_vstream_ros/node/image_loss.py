@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 WINDOW_S = 5.0
-FEWEST_LOST = 3  # images in a window; fewer are not reported
+FEWEST_LOST = 3  # fewer lost images in a window are not reported
 SHARE_LOST = 0.1  # of the images sent in a window, as the middleware counts them
 SHARE_MISSING = 0.5  # the same, estimated from gaps in the stamps; a camera may halve its rate by itself
 LATE_S = 0.25  # callbacks that are later than this suggest that the process itself loses the images
@@ -77,8 +77,8 @@ class ImageLoss:
         """
         if late_s > LATE_S:
             remedy = (
-                f"callbacks of this process are up to {late_s:.1f} s late, so it may be what loses them: leave it more"
-                f" processor time or lower the camera's rate; where images are lost without such delays, {remedy}"
+                f"callbacks of this process are up to {late_s:.1f} s late, so this process may lose the images: give it"
+                f" more processor time or lower the camera's rate; if they are lost without such delays, {remedy}"
             )
         if not publishers:
             self._window.clear()

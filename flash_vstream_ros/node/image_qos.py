@@ -45,10 +45,10 @@ class ImageQoS:
     depth: int
 
     @classmethod
-    def declared(cls, node: Node, topic: str, reliability: str, complain: Callable[[str], None]) -> ImageQoS:
-        """Sensor-data QoS with `reliability`, overridden for `topic`; `complain` gets a sentence on a bad override."""
+    def declared(cls, node: Node, topic: str, reliability: str, warn: Callable[[str], None]) -> ImageQoS:
+        """Sensor-data QoS with `reliability`, overridden for `topic`; a bad override is reported to `warn`."""
         specs = override_specs(topic, reliability)
-        return cls(*(declare_one(node, spec, complain) for spec in specs))
+        return cls(*(declare_one(node, spec, warn) for spec in specs))
 
     def profile(self, publishers: Sequence[Any], before: QoSProfile | None = None) -> QoSProfile:
         """The profile to request from `publishers` (TopicEndpointInfo); `before` is the one requested so far."""
@@ -79,15 +79,15 @@ def incompatible(publishers: Sequence[Any], topic: str, type_name: str, requeste
     """A sentence for each publisher of `topic` that is not received: its node, the topic, and why."""
     found = []
     for publisher in publishers:
-        misfits = _misfits(publisher, type_name, requested)
-        if misfits:
-            found.append(f"{node_of(publisher)} on {topic} is not received: {'; '.join(misfits)}")
+        mismatches = _mismatches(publisher, type_name, requested)
+        if mismatches:
+            found.append(f"{node_of(publisher)} on {topic} is not received: {'; '.join(mismatches)}")
     return tuple(sorted(found))
 
 
 def compatible(publishers: Sequence[Any], type_name: str, requested: QoSProfile) -> list[Any]:
     """Those of `publishers` that the subscription receives from."""
-    return [publisher for publisher in publishers if not _misfits(publisher, type_name, requested)]
+    return [publisher for publisher in publishers if not _mismatches(publisher, type_name, requested)]
 
 
 def node_of(publisher: Any) -> str:
@@ -97,13 +97,13 @@ def node_of(publisher: Any) -> str:
     return f"{publisher.node_namespace.rstrip('/')}/{publisher.node_name}"
 
 
-def _misfits(publisher: Any, type_name: str, requested: QoSProfile) -> list[str]:
+def _mismatches(publisher: Any, type_name: str, requested: QoSProfile) -> list[str]:
     if publisher.topic_type != type_name:
         return [f"TYPE: it publishes {publisher.topic_type}, not {type_name}"]
     offered = publisher.qos_profile
-    misfits = []
+    mismatches = []
     if requested.reliability == ReliabilityPolicy.RELIABLE and offered.reliability == ReliabilityPolicy.BEST_EFFORT:
-        misfits.append("RELIABILITY: it offers best effort, but reliable is requested")
+        mismatches.append("RELIABILITY: it offers best effort, but reliable is requested")
     if requested.durability == DurabilityPolicy.TRANSIENT_LOCAL and offered.durability == DurabilityPolicy.VOLATILE:
-        misfits.append("DURABILITY: it offers volatile, but transient local is requested")
-    return misfits
+        mismatches.append("DURABILITY: it offers volatile, but transient local is requested")
+    return mismatches

@@ -24,8 +24,8 @@ else:
 class LiveParameters(_Node):
     """Mixin, placed before the node class, that gives a node the parameters of the table.
 
-    ROS 2 Humble has no callback for after a change, and another callback may refuse what ours has accepted. So
-    changes are applied where the runtime's own set methods return.
+    ROS 2 Humble has no post-set callback, and another callback may refuse a change that ours accepted. So changes are
+    applied when the runtime's own set methods return.
     """
 
     _apply: Callable[[Settings], None] | None = None
@@ -64,7 +64,7 @@ class LiveParameters(_Node):
             return self._finish(parameter_list, super().set_parameters_atomically(parameter_list))
 
     def _finish(self, parameters: Sequence[Parameter], result: Any) -> Any:
-        """Apply what was set; after a refusal name every reason, of which ROS itself names only the first."""
+        """Apply the parameters that were set. After a refusal report every reason; ROS reports only the first."""
         names = [parameter.name for parameter in parameters if parameter.name in BY_NAME]
         if self._apply is None or not names:
             return result

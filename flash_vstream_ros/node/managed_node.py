@@ -1,7 +1,7 @@
 """A managed node that refuses impossible transitions, answers while a transition runs, and can start itself.
 
-rclpy's own LifecycleNode ends its process at a request for a transition that it does not have, swallows what a callback
-raises, and answers nothing until a callback has returned.
+rclpy's own LifecycleNode ends its process at a request for an unknown transition, hides exceptions of callbacks, and
+answers no service until a callback has returned.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ class MemoryServices:
         return response
 
     def _guarded(self, work: Callable[[], Result]) -> tuple[Refused | None, Result | None]:
-        """The result of `work`, or why there is none. A defect is logged and becomes INTERNAL."""
+        """The reply with the result of `work` or its error. An unexpected exception is logged; its code is INTERNAL."""
         try:
             return None, work()
         except Refused as refused:

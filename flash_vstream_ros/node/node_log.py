@@ -1,4 +1,4 @@
-"""The one way from this package to a node's log."""
+"""Log of a node: bounded in rate, with text from outside escaped. All log lines of this package pass through it."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class ParameterSpec:
 
     name: str
     default: Value
-    description: str  # without a final period; first what it is, then the special values, then the unit
+    description: str  # without a final period: the meaning, then the special values, then the unit
     limits: tuple[float, float] | None = None  # of a number, both allowed
     choices: tuple[str, ...] = ()
     live: bool = False

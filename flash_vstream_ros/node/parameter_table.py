@@ -185,7 +185,7 @@ PARAMETERS = (
         "memory.retention",
         RETENTIONS[0],
         "What policy flash stores. published: the clusters that are shown; hierarchical: memory.store_factor times as "
-        "many, shown in groups, with costs and key frames by which what happened once is kept for longer",
+        "many, shown in groups, with merge costs and key frames that preserve rare events for longer",
         choices=RETENTIONS,
         live=True,
     ),

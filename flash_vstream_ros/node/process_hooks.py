@@ -1,4 +1,4 @@
-"""What a program that runs the node alone does to its own process around a model."""
+"""Hooks by which a program that runs only this node adjusts its process before and after a model is loaded."""
 
 from __future__ import annotations
 

@@ -15,9 +15,8 @@ from flash_vstream_ros.ros import MultiThreadedExecutor
 @contextmanager
 def running(node: VStreamNode, on_spun: Callable[[], None] = lambda: None) -> Iterator[threading.Thread]:
     """Spin `node` in a thread, which is yielded and calls `on_spun` at its end; on exit close and destroy the node.
-
-    Whatever logs, publishes or replies has ended before the node is destroyed, and the caller shuts its context down
-    after that. A context that ends earlier, as by rclpy's own signal handlers, breaks all of these.
+    Every callback has ended before the node is destroyed; the caller shuts the context down afterwards. If the context
+    ends earlier, as by rclpy's own signal handlers, callbacks fail to log, publish or reply.
     """
 
     executor = MultiThreadedExecutor(num_threads=node.threads_needed)

@@ -1,4 +1,4 @@
-"""The parameters as the node uses them: frozen dataclasses, built from the parameter table."""
+"""Settings of the node: frozen dataclasses, built from the values of the parameters."""
 
 from __future__ import annotations
 

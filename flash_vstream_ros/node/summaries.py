@@ -38,7 +38,7 @@ class SummaryPublisher:
         self._timer.cancel()
 
     def start(self) -> None:
-        """Publish after a whole period, and then every period."""
+        """Publish every period, first after a whole one."""
         self._timer.reset()
 
     def stop(self) -> None:

@@ -46,7 +46,7 @@ SPARE_THREADS = 10
 
 
 def advice(state: State, node: str, starting: bool) -> str:
-    """What makes a node in `state` answer, as the end of a sentence. `starting`: it activates itself."""
+    """Advice how to make a node in `state` answer, as the end of a sentence. `starting`: it activates itself."""
     if state is State.FAILED:
         return f"; fix that, then: ros2 lifecycle set {node} configure, or start the node again"
     if state not in (State.UNCONFIGURED, State.INACTIVE):

@@ -34,7 +34,7 @@ class _Format(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> _Format:
-        """ "ENCODING; CODEC compressed COLOURS"; anything else names nothing."""
+        """ "ENCODING; CODEC compressed COLOURS"; anything else gives empty fields."""
         encoding, separator, rest = text.partition(";")
         words = rest.split()
         if not separator or len(words) not in (2, 3) or words[1] != "compressed":
@@ -43,7 +43,7 @@ class _Format(NamedTuple):
 
 
 class _Header(NamedTuple):
-    """What the compressed data says of itself."""
+    """Header of the compressed data."""
 
     width: int
     height: int

@@ -1,4 +1,4 @@
-"""cv_bridge as the decoder of raw images, for the encodings that it decodes right on this machine.
+"""cv_bridge as the decoder of raw images, for the encodings that it decodes correctly on this machine.
 
 It skews rows that are padded by part of a pixel and knows no NV12, and a binary built for NumPy 1 ends the process
 beside NumPy 2. So a child process tries it once, on a small image of each encoding, against the built-in decoder.

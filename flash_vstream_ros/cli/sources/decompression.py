@@ -53,7 +53,7 @@ class BoundedFile:
         if self._left < 0:
             raise TooLarge(
                 f"{self._name} decompresses to more than {self._max_bytes >> 20} MiB, which is {MAX_RATIO} times its"
-                f" size or half of the free space of {tempfile.gettempdir()}: run `zstd -d` on it where there is"
+                f" size or half of the free space of {tempfile.gettempdir()}: run `zstd -d` on it on a disk with"
                 " room, or set TMPDIR"
             )
         return piece

@@ -16,7 +16,7 @@ from .video import VideoSource
 # Kinds of file that are recordings, and cannot be read as they are.
 UNREADABLE_SUFFIXES = {
     ".active": "a ROS 1 bag that is still being recorded or was cut off: run `rosbag reindex` and rename it to .bag",
-    ".zstd": "compressed, without the metadata.yaml of its bag beside it: run `zstd -d` on it first",
+    ".zstd": "compressed, without the metadata.yaml of its bag next to it: run `zstd -d` on it first",
     ".zst": "compressed: run `zstd -d` on it first",
     ".gz": "compressed: unpack it first",
     ".bz2": "compressed: unpack it first",

@@ -171,7 +171,7 @@ class Dialogue:
             self._decode_token(active)
 
     def _look_again(self, active: _ActiveAnswer) -> None:
-        """End the first look; what the question asks for becomes the rest of its prompt."""
+        """Start the second look: the details of the most attended entries are appended to the prompt."""
         active.prepared = self._prefiller.look_again(active.prepared, active.second_look_tokens)
         active.second_look_tokens = 0
         active.draft = _draft(active.prepared, active.draft)

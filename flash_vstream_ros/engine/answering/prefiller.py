@@ -21,12 +21,12 @@ from .throughput import PrefillThroughput
 
 
 def ranked_by_attention(entries: Sequence[MemoryEntry], attention: Sequence[float]) -> list[tuple[MemoryEntry, float]]:
-    """`entries` with their shares, by falling attention; ties to the first."""
+    """`entries` with their shares of attention, largest first; ties keep their order."""
     return sorted(zip(entries, attention, strict=False), key=lambda pair: -pair[1])
 
 
 def strongest_first(entries: Sequence[MemoryEntry], attention: Sequence[float]) -> list[MemoryEntry]:
-    """`entries` by falling attention; ties to the first."""
+    """`entries`, the one with the most attention first; ties keep their order."""
     return [entry for entry, _ in ranked_by_attention(entries, attention)]
 
 
@@ -46,8 +46,7 @@ class PreparedAnswer:
 class Prefiller:
     """Starts answers and prefills the whole prompt of each. Owned by the engine's worker.
 
-    CachingPrefiller keeps a prefix cache between questions; without one, `background_prefill` and what follows the end
-    of an answer have nothing to do.
+    The methods that maintain a prefix cache do nothing here; CachingPrefiller overrides them.
 
     `config` may change between two questions. `chunk_s` limits the duration of a chunk of a question's prompt.
     """
@@ -75,9 +74,9 @@ class Prefiller:
         return PreparedAnswer(snapshot, generation, question.scope, self._memory.clock, self._model.tokens(snapshot))
 
     def look_again(self, prepared: PreparedAnswer, tokens: int) -> PreparedAnswer:
-        """Prefill the rest of the prompt, then put what is stored behind its strongest entries before the question.
+        """Start the second look: prefill, then insert details of the most attended entries before the question.
 
-        At most `tokens` visual tokens are added. The answer is unchanged where there are none.
+        At most `tokens` visual tokens are added. Returns `prepared` unchanged if the memory stores no further details.
         """
         generation, entries = prepared.generation, prepared.snapshot.entries
         if generation.remaining_tokens:
@@ -116,19 +115,19 @@ class Prefiller:
         """End the answer that was started last."""
 
     def note_memory_change(self) -> None:
-        """Observe changes of the memory; drop at once what it has forgotten. Call after every change."""
+        """Call after every change of the memory: forgotten parts are dropped from the prefix cache at once."""
 
     def background_prefill(self) -> float | None:
-        """Run one unit of prefill for questions to come.
+        """Run one unit of prefill for future questions.
 
         Returns the time until there may be more to do [s]; None: not before the memory changes.
         """
         return None
 
     def clear(self) -> None:
-        """Drop what is cached between questions: nothing here."""
+        """Clear the prefix cache, if there is one."""
 
     def free_device_memory(self) -> bool:
-        """Free what is cached, as the device ran out of memory. Returns True if that freed any: not here."""
+        """Free cached memory after the device ran out of it. Returns True if a prefix cache was freed."""
         torch.cuda.empty_cache()
         return False

@@ -1,4 +1,4 @@
-"""What is asked and what is answered: frozen values that travel between threads."""
+"""A question, its answer and the evidence: frozen values passed between threads."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Request:
         return time.monotonic() - self._received
 
     def stream(self, piece: str) -> None:
-        """Pass a piece of text on to the asker."""
+        """Pass a piece of text to the asker."""
         if piece:
             self._pieces.put(piece)
 

@@ -1,4 +1,4 @@
-"""Bounded queue of requests, and the account of every request until it is finished."""
+"""Bounded queue of requests; it tracks every request until it is finished."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .request import Request
 
 @dataclass(frozen=True)
 class RequestCounts:
-    """What became of the requests. Durations in seconds as (median, 95th percentile)."""
+    """Counts of requests by outcome. Durations in seconds as (median, 95th percentile)."""
 
     answered: int = 0
     cached: int = 0  # of those answered
@@ -72,7 +72,7 @@ class RequestQueue:
             return ended
 
     def finish(self, request: Request, answer: Answer) -> None:
-        """Count an answer and hand it over. The first answer of a request counts, later ones are ignored."""
+        """Count an answer and deliver it. Later answers to the same request are ignored."""
         answer = replace(answer, duration_s=request.age_s)
         is_answered = answer.error_code is ErrorCode.NONE
         with self._lock:

@@ -17,7 +17,7 @@ THUMBNAIL_SIDE = 160  # px, the longer one
 
 
 class DecodedFrame(NamedTuple):
-    """A frame and what is computed of it before its slot is complete."""
+    """A decoded frame and its preprocessed forms."""
 
     frame: Frame
     rgb: np.ndarray  # [height, width, 3] uint8

@@ -131,7 +131,7 @@ class Ingest:
             return []
         step_ns = frame.stamp_ns - self._last_ns.get(frame.camera, frame.stamp_ns)
         self._last_ns[frame.camera] = frame.stamp_ns
-        if step_ns < 0:  # the stamps are back from those of a single wrong frame
+        if step_ns < 0:  # the stamps continue from before a single wrong one
             self._drop_unpaired(frame.camera, "unpaired")
         long_steps = self._long_steps.get(frame.camera, 0) + 1 if step_ns > self._max_pair_ns else 0
         self._long_steps[frame.camera] = long_steps
@@ -163,7 +163,7 @@ class Ingest:
         return True
 
     def _encode(self, pairs: Sequence[_Pair]) -> None:
-        """Encode slots in one pass and insert them; one by one if the pass fails, so that each costs itself only."""
+        """Encode slots in one pass and insert them; if it fails, one by one, so that a bad slot drops no other."""
         if not pairs:
             return
         grid, began = self._decoder.grid, time.perf_counter()

@@ -78,7 +78,7 @@ class FrameCounts:
 
 
 class OfferResult(NamedTuple):
-    """What a mailbox found out about a frame."""
+    """Result of offering a frame to a mailbox."""
 
     stamp: Stamp
     dropped: str | None  # the reason

@@ -1,4 +1,4 @@
-"""Prefetch: a thread of its own decodes frames, so that the model does not wait for a decoder."""
+"""Prefetch: decodes frames on its own thread, so that the model does not wait for a decoder."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Prefetch:
             return any(len(fetched) == DEPTH for fetched in self._fetched.values())
 
     def submit(self, work: Callable[[], Result]) -> Future[Result]:
-        """Run something else on the prefetch thread."""
+        """Run other work on the prefetch thread."""
         return self._pool.submit(work)
 
     def close(self) -> None:

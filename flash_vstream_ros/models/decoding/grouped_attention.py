@@ -94,7 +94,7 @@ def fastest_kernel(kernel: str, device: torch.device) -> str:
 
 
 def weighted_kernel(kernel: str) -> str:
-    """The kernel that computes what `kernel` does and returns the attention weights of the last token.
+    """The kernel with the results of `kernel` that also returns the attention weights of the last token.
 
     Fused kernels return no weights, and the eager one returns those of every token, which fill the device.
     """

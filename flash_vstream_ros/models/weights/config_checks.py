@@ -28,7 +28,7 @@ COUNTS = (
 )
 LAYER_COUNTS = ("num_hidden_layers", "depth")
 MOST_LAYERS = 1000  # no published model has 200; building a network takes a millisecond a layer
-# Weights that a config may describe for each byte of the weight files: 2 in 4 bits, and as many for tied ones.
+# Weights that a config may describe for each byte of the weight files: 2 in 4 bits, and as many again for tied ones.
 WEIGHTS_PER_BYTE = 4
 
 
