@@ -65,6 +65,13 @@ def wait_until(condition: Callable[[], object], timeout: float = PATIENCE) -> bo
     return True
 
 
+def reply_of(client: Any, request: Any) -> Any:
+    """The reply of a service whose client another thread spins."""
+    future = client.call_async(request)
+    assert wait_until(future.done), f"no reply from {client.srv_name}"
+    return future.result()
+
+
 class Process:
     """A Python script in a process of its own."""
 

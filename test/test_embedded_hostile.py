@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("cyclonedds")
 
-from conftest import wait_until
+from conftest import reply_of, wait_until
 
 from flash_vstream_ros.ros import (
     Context,
@@ -196,7 +196,7 @@ def test_a_very_large_request_is_dropped_and_counted(node: Node) -> None:
     served = next(found for found in node.services if found.srv_name.endswith("/get_parameters"))
     client.call_async(kind.Request(names=[""] * 500_000))
     assert wait_until(lambda: served.samples_dropped == 1)
-    assert len(client.call(kind.Request(names=[""] * 100), timeout_sec=20.0).values) == 100
+    assert len(reply_of(client, kind.Request(names=[""] * 100)).values) == 100
 
 
 def test_a_refused_parameter_is_quoted_in_abbreviated_form(node: Node) -> None:
@@ -205,7 +205,7 @@ def test_a_refused_parameter_is_quoted_in_abbreviated_form(node: Node) -> None:
     client = node.create_client(kind, "~/set_parameters", callback_group=ReentrantCallbackGroup())
     assert client.wait_for_service(20.0)
     wrong = [Parameter(name, value="x" * 200_000) for name in ("number", "n" * 200_000)]
-    results = client.call(kind.Request(parameters=[p.to_parameter_msg() for p in wrong]), timeout_sec=20.0).results
+    results = reply_of(client, kind.Request(parameters=[p.to_parameter_msg() for p in wrong])).results
     assert [result.successful for result in results] == [False, False]
     assert all(len(result.reason) < 400 for result in results)
 
@@ -216,9 +216,9 @@ def test_many_prefixes_are_looked_up_once_per_parameter(node: Node) -> None:
     client = node.create_client(kind, "~/list_parameters", callback_group=ReentrantCallbackGroup())
     assert client.wait_for_service(20.0)
     prefixes = [f"none{number}" for number in range(50_000)]
-    result = client.call(kind.Request(prefixes=[*prefixes, "group"]), timeout_sec=20.0).result
+    result = reply_of(client, kind.Request(prefixes=[*prefixes, "group"])).result
     assert (list(result.names), list(result.prefixes)) == (["group.inner.deep"], ["group.inner"])
-    shallow = client.call(kind.Request(prefixes=["group"], depth=1), timeout_sec=20.0).result
+    shallow = reply_of(client, kind.Request(prefixes=["group"], depth=1)).result
     assert list(shallow.names) == []
 
 

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("cyclonedds")
 
-from conftest import wait_until
+from conftest import reply_of, wait_until
 
 from flash_vstream_ros.ros import (
     LifecycleNodeMixin,
@@ -255,7 +255,7 @@ class Manager:
 
     def ask(self, service: str) -> Any:
         client = self._clients[service]
-        return client.call(client.srv_type.Request(), timeout_sec=20.0)
+        return reply_of(client, client.srv_type.Request())
 
     @property
     def state(self) -> tuple[int, str]:

@@ -12,6 +12,7 @@ pytest.importorskip("cyclonedds")
 from conftest import wait_until
 
 from flash_vstream_ros.ros import Context, Node, init, ok, shutdown, try_shutdown
+from flash_vstream_ros.ros.embedded.logging import set_logger_level
 
 SPINNER = """
 import sys, threading
@@ -144,7 +145,7 @@ def test_the_console_has_rcls_format_levels_and_throttling(ros, capfd):
     for _ in range(3):
         logger.warning("throttled", throttle_duration_sec=60.0)
         logger.error("always")
-    logger.set_level(10)
+    set_logger_level(logger.name, 10)
     logger.debug("now heard")
     lines = capfd.readouterr().err.splitlines()
     assert [line.split("]: ")[1] for line in lines] == [
@@ -157,7 +158,7 @@ def test_the_console_has_rcls_format_levels_and_throttling(ros, capfd):
     severity, stamp, name = lines[0].split("]: ")[0].split("] [")
     assert (severity, name) == ("[WARN", "ns.talker")
     assert abs(float(stamp) - time.time()) < 60.0
-    logger.set_level(20)
+    set_logger_level(logger.name, 20)
 
 
 def test_two_contexts_of_one_process_share_a_domain(ros):

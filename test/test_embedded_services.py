@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("cyclonedds")
 
-from conftest import wait_until
+from conftest import reply_of, wait_until
 
 from flash_vstream_ros.client import AskClient, NoService
 from flash_vstream_ros.ros import MultiThreadedExecutor, Node, QoSProfile, ReentrantCallbackGroup
@@ -18,6 +18,7 @@ from flash_vstream_ros.ros.embedded.cdr import SERVICE_HEADER, serialize
 from flash_vstream_ros.ros.embedded.cyclone import matched_reader
 from flash_vstream_ros.ros.embedded.graph import Endpoint
 from flash_vstream_ros.ros.embedded.service import Service
+from flash_vstream_ros.ros.embedded.task import Future
 from flash_vstream_ros.ros.interfaces import AskScene, MemoryEntry, interface
 from flash_vstream_ros.ros.service_peers import VENDORS, own_vendor, why_unanswerable
 
@@ -82,7 +83,7 @@ def test_a_request_reaches_another_process_and_its_reply_comes_back(node, start)
     start(SERVER).expect("up")
     client = node.create_client(AskScene, "ask_scene")
     assert client.wait_for_service(20.0)
-    response = client.call(AskScene.Request(question="Wo?", cameras=["front", "rear"]), timeout_sec=20.0)
+    response = reply_of(client, AskScene.Request(question="Wo?", cameras=["front", "rear"]))
     assert response.answer == "you asked Wo?"
     assert [entry.camera for entry in response.evidence] == ["front", "rear"]
     assert isinstance(response.evidence[0], MemoryEntry)
@@ -104,7 +105,7 @@ def test_a_killed_client_does_not_disturb_the_others(node, start):
     client = node.create_client(AskScene, "ask_scene")
     assert client.wait_for_service(20.0)
     for number in range(5):
-        response = client.call(AskScene.Request(question=str(number)), timeout_sec=20.0)
+        response = reply_of(client, AskScene.Request(question=str(number)))
         assert response.answer == f"you asked {number}"
 
 
@@ -112,12 +113,11 @@ def test_a_question_that_is_not_utf_8_is_answered(node, start):
     start(SERVER).expect("up")
     client = node.create_client(AskScene, "ask_scene")
     assert client.wait_for_service(20.0)
-    future = client.call_async(AskScene.Request(question="first"))
-    assert future.wait(20.0)
+    assert reply_of(client, AskScene.Request(question="first")).answer == "you asked first"
     raw = serialize(AskScene.Request(question="who XY?"), SERVICE_HEADER.pack(client.writer.handle, 77))
-    waiting = client._pending[77] = type(future)()
+    waiting = client._pending[77] = Future()
     assert client.writer.write(bytearray(bytes(raw).replace(b"XY", b"\xff\xfe")))
-    assert waiting.wait(20.0)
+    assert wait_until(waiting.done)
     assert waiting.result().answer == "you asked who ???"
 
 
@@ -129,9 +129,10 @@ def test_replies_wait_for_a_client_that_discovery_finds_late(node, monkeypatch):
     client = node.create_client(Trigger, "early", callback_group=ReentrantCallbackGroup())
     assert client.wait_for_service(20.0)
     futures = [client.call_async(Trigger.Request()) for _ in range(3)]
-    assert not futures[0].wait(0.5)
+    time.sleep(0.5)
+    assert not any(future.done() for future in futures)
     found.set()
-    assert all(future.wait(20.0) for future in futures)
+    assert wait_until(lambda: all(future.done() for future in futures))
     assert service.replies_lost == 0
 
 
@@ -144,7 +145,7 @@ def test_an_undiscovered_client_loses_only_its_own_replies(node, monkeypatch):
     lost = [client.call_async(Trigger.Request()) for _ in range(2)]
     assert wait_until(lambda: service.replies_lost == 2)
     monkeypatch.undo()
-    assert client.call(Trigger.Request(), timeout_sec=20.0) is not None
+    assert reply_of(client, Trigger.Request()) is not None
     assert not any(future.done() for future in lost)
 
 
@@ -156,7 +157,7 @@ def test_waiting_for_a_service_that_does_not_exist_ends_in_time(node):
     assert time.monotonic() - begin < 5.0
 
 
-def test_a_call_without_an_answer_times_out_and_is_forgotten(node):
+def test_a_call_that_is_cancelled_is_forgotten_and_its_late_reply_ignored(node):
     release = threading.Event()
 
     def answer(request, response):
@@ -166,9 +167,14 @@ def test_a_call_without_an_answer_times_out_and_is_forgotten(node):
     node.create_service(Trigger, "stuck", answer)
     client = node.create_client(Trigger, "stuck", callback_group=ReentrantCallbackGroup())
     assert client.wait_for_service(20.0)
-    assert client.call(Trigger.Request(), timeout_sec=0.3) is None
-    assert client._pending == {}
+    cancelled, other = (client.call_async(Trigger.Request()) for _ in range(2))
+    assert cancelled.cancel()
+    assert len(client._pending) == 1
     release.set()
+    assert wait_until(other.done)
+    assert cancelled.result() is None
+    client._complete(cancelled, memoryview(b""))  # its reply had been taken before it was cancelled
+    assert cancelled.result() is None
 
 
 def test_a_request_of_another_type_is_refused(node):
@@ -177,11 +183,12 @@ def test_a_request_of_another_type_is_refused(node):
         client.call_async(AskScene.Request())
 
 
-def test_a_service_that_is_destroyed_is_no_longer_ready(node):
-    service = node.create_service(Trigger, "brief", lambda request, response: response)
+def test_a_service_whose_node_is_destroyed_is_no_longer_ready(node):
+    server = Node("server", start_parameter_services=False)
+    server.create_service(Trigger, "brief", lambda request, response: response)
     client = node.create_client(Trigger, "brief")
     assert client.wait_for_service(20.0)
-    node.destroy_service(service)
+    server.destroy_node()
     assert wait_until(lambda: not client.service_is_ready())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -93,12 +93,15 @@ def test_a_change_of_several_parameters_is_applied_once() -> None:
 @pytest.mark.usefixtures("ros")
 def test_a_change_refused_by_another_callback_is_not_applied() -> None:
     with living() as node:
-        reason = "not on a Sunday"
-        refuse: Callable[..., Any] = lambda _: SetParametersResult(successful=False, reason=reason)  # noqa: E731
-        node.add_on_set_parameters_callback(refuse)
-        assert node.put("sample_fps", 2.0).reason == reason
+        reasons = ["not on a Sunday", ""]
+
+        def refuse_once(_: Any) -> Any:
+            reason = reasons.pop(0)
+            return SetParametersResult(successful=not reason, reason=reason)
+
+        node.add_on_set_parameters_callback(refuse_once)
+        assert node.put("sample_fps", 2.0).reason == "not on a Sunday"
         assert (node.value("sample_fps"), node.applied) == (1.0, [])
-        node.remove_on_set_parameters_callback(refuse)
         assert node.put("sample_fps", 2.0).successful
         assert len(node.applied) == 1
 

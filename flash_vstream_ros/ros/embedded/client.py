@@ -36,7 +36,7 @@ class Client(Receiver):
         self._replies: deque[tuple[Future, memoryview]] = deque()
 
     def call_async(self, request: Any) -> Future:
-        """Send a request; the future gets the response while the node is spun.
+        """Send a request; the future gets the response while the node is spun, unless it is cancelled.
 
         Raises TypeError for another type, and TimeoutError if the service accepts no requests.
         """
@@ -53,28 +53,9 @@ class Client(Receiver):
             if not self.writer.write(serialize(request, SERVICE_HEADER.pack(self.writer.handle, number))):
                 raise TimeoutError(f"{self.srv_name} accepts no requests")
         except BaseException:
-            self._forget(number)
+            future.cancel()
             raise
         return future
-
-    def call(self, request: Any, timeout_sec: float | None = None) -> Any:
-        """Send a request and wait for the response while another thread spins.
-
-        Returns None when `timeout_sec` is over. Raises TypeError, or what the future raises.
-        """
-        future = self.call_async(request)
-        if not future.wait(timeout_sec):
-            self.remove_pending_request(future)
-            return None
-        return future.result()
-
-    def remove_pending_request(self, future: Future) -> None:
-        """Forget a request; a late response is then ignored."""
-        with self._lock:
-            for number, other in self._pending.items():
-                if other is future:
-                    del self._pending[number]
-                    return
 
     def _forget(self, number: int) -> None:
         with self._lock:
@@ -124,6 +105,8 @@ class Client(Receiver):
         return lambda: self._complete(future, raw)
 
     def _complete(self, future: Future, raw: memoryview) -> None:
+        if not future.set_running_or_notify_cancel():
+            return
         try:
             response, _ = deserialize(raw, self.srv_type.Response, SERVICE_HEADER.size)
         except CorruptSample as error:

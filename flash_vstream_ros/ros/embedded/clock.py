@@ -21,10 +21,6 @@ class Clock:
     def __init__(self, *, clock_type: ClockType = ClockType.SYSTEM_TIME) -> None:
         self._clock_type = clock_type
 
-    @property
-    def clock_type(self) -> ClockType:
-        return self._clock_type
-
     def now(self) -> Time:
         steady = self._clock_type == ClockType.STEADY_TIME
         return Time(nanoseconds=time.monotonic_ns() if steady else time.time_ns(), clock_type=self._clock_type)

@@ -23,8 +23,6 @@ from .wire import Wire
 
 T = TypeVar("T")
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
 
 class SignalHandlerOptions(Enum):
     """Which signals end a context, as rclpy.signals."""
@@ -32,7 +30,7 @@ class SignalHandlerOptions(Enum):
     NO = ()
     SIGINT = (signal.SIGINT,)
     SIGTERM = (signal.SIGTERM,)
-    ALL = SIGNALS
+    ALL = (signal.SIGINT, signal.SIGTERM)
 
 
 class Context:

@@ -67,9 +67,6 @@ class RcutilsLogger:
         self.name = name
         self._last: dict[tuple[str, int], float] = {}
 
-    def set_level(self, level: LoggingSeverity | int) -> None:
-        set_logger_level(self.name, level)
-
     def debug(self, message: Any, **options: Any) -> bool:
         return self._log(LoggingSeverity.DEBUG, message, **options)
 

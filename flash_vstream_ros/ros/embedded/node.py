@@ -44,8 +44,8 @@ class Node(NodeParameters, NodeGraph):
         parameter_overrides: Sequence[Parameter] | None = None,
     ) -> None:
         """Raises NotInitializedException before init(), and InvalidNodeName/NamespaceException."""
-        self._context = context or get_default_context()
-        arguments = self._context.arguments
+        self.context = context or get_default_context()
+        arguments = self.context.arguments
         self._remap = arguments.remap
         self._name = names.validate_node_name(arguments.node_name(node_name))
         self._rule_name = node_name
@@ -62,7 +62,7 @@ class Node(NodeParameters, NodeGraph):
         NodeParameters.__init__(
             self, overrides | {parameter.name: parameter for parameter in parameter_overrides or ()}
         )
-        self._entities = self._context.graph.add_node(self._name, self._namespace)
+        self._entities = self.context.graph.add_node(self._name, self._namespace)
         self._destroyed = False
         self._rosout = Rosout(self)
         event = message_class("rcl_interfaces/msg/ParameterEvent")
@@ -74,10 +74,6 @@ class Node(NodeParameters, NodeGraph):
     def on_parameter_change(self, new: list[Parameter], changed: list[Parameter]) -> None:
         with contextlib.suppress(InvalidHandle):  # the process is shutting down
             self._parameter_events.publish(parameter_event(self, new, changed))
-
-    @property
-    def context(self) -> Context:
-        return self._context
 
     def get_name(self) -> str:
         return self._name
@@ -125,7 +121,7 @@ class Node(NodeParameters, NodeGraph):
         publisher = Publisher(self, msg_type, self.resolve_topic_name(topic), qos)
         publisher.writer = self._writer(names.topic_to_dds(publisher.topic_name), publisher.topic_name, msg_type, qos)
         self._publishers.append(publisher)
-        self._context.graph.change_entities(self._entities, add=[publisher.writer])
+        self.context.graph.change_entities(self._entities, add=[publisher.writer])
         return publisher
 
     def create_subscription(
@@ -207,7 +203,7 @@ class Node(NodeParameters, NodeGraph):
     def create_guard_condition(
         self, callback: Callable[[], None], callback_group: CallbackGroup | None = None
     ) -> GuardCondition:
-        guard = GuardCondition(self._context.bell, callback, self._group(callback_group))
+        guard = GuardCondition(self.context.bell, callback, self._group(callback_group))
         self._add(guard)
         return guard
 
@@ -222,9 +218,6 @@ class Node(NodeParameters, NodeGraph):
         if subscription.lost_messages:
             self._remove(subscription.lost_messages)
         return self._remove(subscription)
-
-    def destroy_service(self, service: Service) -> bool:
-        return self._remove(service)
 
     def destroy_timer(self, timer: Timer) -> bool:
         timer.cancel()
@@ -242,8 +235,8 @@ class Node(NodeParameters, NodeGraph):
             self.destroy_publisher(publisher)
         for waitable in self.waitables:
             self._remove(waitable)
-        if not self._context.closed:
-            self._context.graph.remove_node(self._entities)
+        if not self.context.closed:
+            self.context.graph.remove_node(self._entities)
 
     def _group(self, group: CallbackGroup | None) -> CallbackGroup:
         return group if group is not None else self._default_callback_group
@@ -251,8 +244,8 @@ class Node(NodeParameters, NodeGraph):
     def _add(self, waitable: Waitable, *ends: Reader | Writer) -> None:
         self.waitables += (waitable,)  # replaced, not changed: executors read it without a lock
         if ends:
-            self._context.graph.change_entities(self._entities, add=ends)
-        self._context.bell.ring()
+            self.context.graph.change_entities(self._entities, add=ends)
+        self.context.bell.ring()
 
     def _remove(self, waitable: Waitable) -> bool:
         if not any(other is waitable for other in self.waitables):
@@ -263,28 +256,28 @@ class Node(NodeParameters, NodeGraph):
         return True
 
     def _close(self, *ends: Reader | Writer) -> None:
-        if self._context.closed:
+        if self.context.closed:
             return
-        self._context.graph.change_entities(self._entities, remove=ends)
+        self.context.graph.change_entities(self._entities, remove=ends)
         for end in ends:
             end.close()
-            self._context.qos_watch.forget(end.gid)
+            self.context.qos_watch.forget(end.gid)
 
     def _topic(self, dds_name: str, msg_type: Any, qos: QoSProfile, identity: str) -> tuple[Any, Any]:
         """The topic, and the DDS policies of an end of it, which announce its type hash."""
         is_service = not dds_name.startswith("rt/")
-        topic = self._context.wire.topic(dds_name, idl_type(msg_type.TYPE_NAME, is_service))
+        topic = self.context.wire.topic(dds_name, idl_type(msg_type.TYPE_NAME, is_service))
         return topic, to_dds(qos, f"{identity}typehash={type_hash(msg_type.TYPE_NAME)};")
 
     def watch_qos(self, end: Reader | Writer, topic: str, qos: QoSProfile) -> None:
         """Report the peer with incompatible QoS that `end` has met, once its node is known."""
-        self._context.qos_watch.suspect(end.gid, topic, qos, isinstance(end, Writer), self._logger)
+        self.context.qos_watch.suspect(end.gid, topic, qos, isinstance(end, Writer), self._logger)
 
     def _writer(self, dds_name: str, name: str, msg_type: Any, qos: QoSProfile, identity: str = "") -> Writer:
         def on_incompatible_qos(writer: Writer, status: int) -> None:
             self.watch_qos(writer, name, qos)
 
-        return Writer(self._context.wire, *self._topic(dds_name, msg_type, qos, identity), on_incompatible_qos)
+        return Writer(self.context.wire, *self._topic(dds_name, msg_type, qos, identity), on_incompatible_qos)
 
     def _reader(
         self,
@@ -296,7 +289,7 @@ class Node(NodeParameters, NodeGraph):
         more_statuses: int = 0,
     ) -> Reader:
         topic, dds_qos = self._topic(dds_name, msg_type, qos, identity)
-        return Reader(self._context.wire, topic, dds_qos, receiver.on_status, more_statuses)
+        return Reader(self.context.wire, topic, dds_qos, receiver.on_status, more_statuses)
 
 
 def _identity() -> str:

@@ -24,44 +24,38 @@ class TopicEndpointInfo:
 
 
 class NodeGraph:
-    _context: Context
+    context: Context
 
     def resolve_topic_name(self, topic: str) -> str:
         raise NotImplementedError
 
     def get_node_names_and_namespaces(self) -> list[tuple[str, str]]:
-        return self._context.graph.nodes()
+        return self.context.graph.nodes()
 
     def count_publishers(self, topic_name: str) -> int:
         return len(self.get_publishers_info_by_topic(topic_name))
 
     def get_publishers_info_by_topic(self, topic_name: str, no_mangle: bool = False) -> list[TopicEndpointInfo]:
-        return self._infos("writer", topic_name, no_mangle)
-
-    def get_subscriptions_info_by_topic(self, topic_name: str, no_mangle: bool = False) -> list[TopicEndpointInfo]:
-        return self._infos("reader", topic_name, no_mangle)
-
-    def get_publisher_names_and_types_by_node(self, node_name: str, node_namespace: str) -> NamesAndTypes:
-        return _grouped(self._context.graph.endpoints_of("writer", node_name, node_namespace), names.topic_from_dds)
-
-    def get_subscriber_names_and_types_by_node(self, node_name: str, node_namespace: str) -> NamesAndTypes:
-        return _grouped(self._context.graph.endpoints_of("reader", node_name, node_namespace), names.topic_from_dds)
-
-    def get_service_names_and_types_by_node(self, node_name: str, node_namespace: str) -> NamesAndTypes:
-        return _grouped(self._context.graph.endpoints_of("reader", node_name, node_namespace), names.service_from_dds)
-
-    def _infos(self, kind: str, topic: str, no_mangle: bool) -> list[TopicEndpointInfo]:
-        dds_name = topic if no_mangle else names.topic_to_dds(self.resolve_topic_name(topic))
+        dds_name = topic_name if no_mangle else names.topic_to_dds(self.resolve_topic_name(topic_name))
         return [
             TopicEndpointInfo(
-                *self._context.graph.node_of(endpoint.gid),
+                *self.context.graph.node_of(endpoint.gid),
                 topic_type=names.type_from_dds(endpoint.type_name),
                 topic_type_hash=endpoint.type_hash,
                 endpoint_gid=list(endpoint.gid),
                 qos_profile=endpoint.qos,
             )
-            for endpoint in self._context.graph.endpoints(kind, dds_name)
+            for endpoint in self.context.graph.endpoints("writer", dds_name)
         ]
+
+    def get_publisher_names_and_types_by_node(self, node_name: str, node_namespace: str) -> NamesAndTypes:
+        return _grouped(self.context.graph.endpoints_of("writer", node_name, node_namespace), names.topic_from_dds)
+
+    def get_subscriber_names_and_types_by_node(self, node_name: str, node_namespace: str) -> NamesAndTypes:
+        return _grouped(self.context.graph.endpoints_of("reader", node_name, node_namespace), names.topic_from_dds)
+
+    def get_service_names_and_types_by_node(self, node_name: str, node_namespace: str) -> NamesAndTypes:
+        return _grouped(self.context.graph.endpoints_of("reader", node_name, node_namespace), names.service_from_dds)
 
 
 def _grouped(endpoints: Iterable[Endpoint], ros_name: Callable[[str], str | None]) -> NamesAndTypes:

@@ -156,9 +156,6 @@ class NodeParameters:
         """Call `callback(parameters) -> SetParametersResult` before values are set; the last one added goes first."""
         self._on_set_callbacks.insert(0, callback)
 
-    def remove_on_set_parameters_callback(self, callback: Validator) -> None:
-        self._on_set_callbacks.remove(callback)
-
     def add_post_set_parameters_callback(self, callback: Callable[[list[Parameter]], None]) -> None:
         """Call `callback(parameters)` after values were set."""
         self._post_set_callbacks.insert(0, callback)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 from .types import message_class
 
@@ -44,23 +44,11 @@ class Parameter:
                 return False
 
     def __init__(self, name: str, type_: Parameter.Type | None = None, value: Any = None) -> None:
-        self._type_ = Parameter.Type.from_parameter_value(value) if type_ is None else type_
-        if not self._type_.check(value):
-            raise ValueError(f"The value {value!r} of parameter '{name}' is not of type {self._type_.name}")
-        self._name = name
-        self._value = value
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def type_(self) -> Parameter.Type:
-        return self._type_
-
-    @property
-    def value(self) -> Any:
-        return self._value
+        self.name: Final = name
+        self.type_: Final = Parameter.Type.from_parameter_value(value) if type_ is None else type_
+        self.value: Final[Any] = value
+        if not self.type_.check(value):
+            raise ValueError(f"The value {value!r} of parameter '{name}' is not of type {self.type_.name}")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Parameter) and vars(self) == vars(other)
@@ -69,19 +57,19 @@ class Parameter:
 
     def get_parameter_value(self) -> Any:
         """As rcl_interfaces/ParameterValue."""
-        message: Any = message_class("rcl_interfaces/msg/ParameterValue")(type=self._type_.value)
-        if self._type_ != Parameter.Type.NOT_SET:
-            value = self._value
-            if self._type_ == Parameter.Type.BYTE_ARRAY:
+        message: Any = message_class("rcl_interfaces/msg/ParameterValue")(type=self.type_.value)
+        if self.type_ != Parameter.Type.NOT_SET:
+            value = self.value
+            if self.type_ == Parameter.Type.BYTE_ARRAY:
                 value = b"".join(value)
-            elif self._type_.name.endswith("_ARRAY"):
+            elif self.type_.name.endswith("_ARRAY"):
                 value = list(value)
-            setattr(message, f"{self._type_.name.lower()}_value", value)
+            setattr(message, f"{self.type_.name.lower()}_value", value)
         return message
 
     def to_parameter_msg(self) -> Any:
         """As rcl_interfaces/Parameter."""
-        return message_class("rcl_interfaces/msg/Parameter")(name=self._name, value=self.get_parameter_value())
+        return message_class("rcl_interfaces/msg/Parameter")(name=self.name, value=self.get_parameter_value())
 
     @classmethod
     def from_parameter_msg(cls, message: Any) -> Parameter:
