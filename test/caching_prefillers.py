@@ -46,6 +46,7 @@ def assert_same(uncached: Answer, cached: Answer) -> None:
     """Assert that two replies are equal, apart from times and cache statistics."""
     unlike = {
         "token_probability": 0.0,
+        "confidence": 0.0,
         "evidence": (),
         "cached_tokens": 0,
         "time_to_first_token_s": 0.0,
@@ -53,6 +54,7 @@ def assert_same(uncached: Answer, cached: Answer) -> None:
     }
     assert replace(uncached, **unlike) == replace(cached, **unlike)
     assert cached.token_probability == pytest.approx(uncached.token_probability, abs=1e-5)
+    assert cached.confidence == pytest.approx(uncached.confidence, abs=1e-5)
     assert [evidence.relevance for evidence in cached.evidence] == pytest.approx(
         [evidence.relevance for evidence in uncached.evidence], abs=1e-5
     )

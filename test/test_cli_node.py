@@ -81,6 +81,7 @@ def test_the_answer_of_an_untrained_model_says_so(robot: Robot, capsys: pytest.C
     assert main(["ask", "What is there?", "--service", f"{NAMESPACE}/ask_scene", *NAMES]) == 0
     found = capsys.readouterr()
     assert found.out.startswith("[untrained]")
+    assert ", uncalibrated;" in found.out
     assert "random weights" in found.err
 
 

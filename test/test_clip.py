@@ -183,6 +183,7 @@ def test_the_household_model_answers_with_the_settings_that_it_was_trained_with(
     assert reply["model_kind"] == "demo"
     assert reply["answer"].startswith("[demo model] ")
     assert right(question, without_label(reply["answer"]))
+    assert 0.5 < reply["confidence"] <= 1
 
 
 def test_progress_is_reported_on_standard_error_only(folders, video, capsys, monkeypatch):

@@ -189,8 +189,9 @@ def test_the_error_for_an_unknown_or_malformed_definition_names_it():
 def test_the_json_form_has_field_names_and_optionally_no_binary_data():
     entry = MemoryEntry(camera="front", weight=0.5)
     entry.thumbnail.data = b"\xff\xd8jpeg"
-    response = AskScene.Response(answer="ja", evidence=[entry], token_probability=0.25)
+    response = AskScene.Response(answer="ja", evidence=[entry], confidence=0.25, calibrated=True)
     values = to_dict(response)
+    assert (values["confidence"], values["calibrated"]) == (0.25, True)
     assert values["evidence"][0]["thumbnail"]["data"] == "/9hqcGVn"
     assert values["covered_since"] == {"sec": 0, "nanosec": 0}
     assert "data" not in to_dict(response, binary=False)["evidence"][0]["thumbnail"]

@@ -17,7 +17,9 @@ from flash_vstream_ros.engine.answering.question import ErrorCode, Question
 from flash_vstream_ros.engine.ingest.mailbox import Frame
 from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.memory.scope import Scope
+from flash_vstream_ros.models.confidence import Calibration, geometric_mean
 from flash_vstream_ros.models.interface import VisionLanguageModel
+from flash_vstream_ros.models.model_kind import without_label
 
 __all__ = ["model"]  # a fixture
 
@@ -30,6 +32,8 @@ def test_frames_become_slots_and_a_question_is_answered_from_them(model: VisionL
     assert answer.error_code is ErrorCode.NONE
     assert answer.text.startswith("[untrained]")
     assert 0 < answer.token_probability <= 1
+    assert answer.confidence == answer.token_probability, "an untrained model has no calibration"
+    assert not answer.calibrated
     assert (answer.covered_since_ns, answer.covered_until_ns) == (10 * SECOND, 29 * SECOND)
     assert answer.newest_ns == 29 * SECOND
     assert answer.frame_id == "camera_optical"
@@ -53,6 +57,42 @@ def test_the_same_stream_and_question_give_the_same_answer(model: VisionLanguage
     assert answers[0].text == answers[1].text
     # The number of tokens prefilled in the background varies with time, and the last bits of results depend on it.
     assert answers[0].token_probability == pytest.approx(answers[1].token_probability, abs=1e-5)
+
+
+def test_the_confidence_is_the_calibration_of_the_tokens_of_a_complete_answer(
+    model: VisionLanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[list[float], str]] = []
+
+    class Recording(Calibration):
+        def confidence(self, probabilities: Any, answer: str = "") -> float:
+            seen.append((list(probabilities), answer))
+            return super().confidence(probabilities, answer)
+
+    fitted = (-2.0, 0.1, 0.2)
+    with running(CONFIG, lambda: model) as (engine, _):
+        watch(engine, range(1, 21))
+        monkeypatch.setattr(model, "calibration", Recording(fitted))
+        stated = ask(engine)
+        (probabilities, text) = seen[0]
+        for weights in (fitted, ()):
+            monkeypatch.setattr(model, "calibration", Calibration(weights, declines=text))
+            declined = ask(engine)
+            assert declined.text == stated.text
+            assert (declined.confidence, declined.calibrated) == (0.0, bool(weights))
+            assert declined.token_probability > 0
+        monkeypatch.setattr(model, "calibration", Calibration(fitted))
+        long = engine.ask(Question("a long story", max_new_tokens=60_000))
+        next(iter(long))
+        engine.cancel_all()
+        cancelled = long.answer(30.0)
+    assert text == without_label(stated.text)
+    assert len(probabilities) == CONFIG.max_new_tokens
+    assert stated.token_probability == pytest.approx(geometric_mean(probabilities))
+    assert stated.confidence == Calibration(fitted).confidence(probabilities, text)
+    assert abs(stated.confidence - stated.token_probability) > 1e-3
+    assert stated.calibrated
+    assert (cancelled.error_code, cancelled.confidence, cancelled.calibrated) == (ErrorCode.CANCELLED, 0.0, False)
 
 
 def test_answer_pieces_stream_during_generation_and_add_up_to_the_answer(model: VisionLanguageModel) -> None:

@@ -13,6 +13,7 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
+from flash_vstream_ros.models.confidence import CONFIDENCE_KEY, DECLINES_KEY, Calibration
 from flash_vstream_ros.models.interface import ModelError
 from flash_vstream_ros.models.load import choose_attention, choose_dtype, load_model
 from flash_vstream_ros.models.model_kind import ModelKind
@@ -69,6 +70,14 @@ def test_a_saved_folder_loads_to_the_same_model(folder):
     assert loaded._prompt.after("où?") == made._prompt.after("où?")
     assert torch.equal(loaded._vocabulary.suppressed, made._vocabulary.suppressed)
     assert loaded._vocabulary.stops == made._vocabulary.stops
+
+
+def test_the_calibration_of_a_folder_is_that_of_its_config(folder):
+    assert load_model(str(folder), device="cpu").calibration == Calibration()
+    change_config(folder, **{CONFIDENCE_KEY: [-1.0, 0.25, 0.5], DECLINES_KEY: "No idea."})
+    loaded = load_model(str(folder), device="cpu").calibration
+    assert loaded == Calibration((-1.0, 0.25, 0.5), "No idea.")
+    assert loaded.fitted
 
 
 def test_the_released_flash_vstream_layout_loads(folder):

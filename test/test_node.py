@@ -51,6 +51,7 @@ def test_a_question_is_answered_from_the_camera_images(robot: Robot) -> None:
     assert (reply.error_code, reply.error_msg) == (reply.NONE, "")
     assert reply.answer.startswith("[untrained]")
     assert 0 < reply.token_probability <= 1
+    assert (reply.confidence, reply.calibrated) == (reply.token_probability, False)
     assert stamp_ns(reply.covered_since) == 100 * SECOND
     assert stamp_ns(reply.covered_until) == stamp_ns(reply.newest_frame) == 109 * SECOND
     assert len(reply.evidence) == 3

@@ -12,7 +12,17 @@ import pytest
 from flash_vstream_ros.bench import answers
 from flash_vstream_ros.bench.calibration import auc, calibration_error
 from flash_vstream_ros.bench.people_wordings import PEOPLE_OUT_OF_WORLD, PEOPLE_WORDINGS
-from flash_vstream_ros.bench.wordings import OUT_OF_WORLD, OUTSIDE, OWN, ROWS, ScoredReply, declines, figures, replies
+from flash_vstream_ros.bench.wordings import (
+    OUT_OF_WORLD,
+    OUTSIDE,
+    OWN,
+    ROWS,
+    ScoredReply,
+    declines,
+    figures,
+    polite,
+    replies,
+)
 from flash_vstream_ros.demo.grammar import Part, reworded, spelled, wording
 from flash_vstream_ros.demo.grammar_forms import AFTER, BEFORE, DIRECT, INDIRECT, LEADS, SYNONYMS
 from flash_vstream_ros.demo.out_of_world import MADE_UP, OBJECTS, PLACES, TEMPLATES, TINTS, out_of_world
@@ -76,6 +86,14 @@ def _asked(question: Question, name: str) -> bool:
     return f"{{{name}}}" in WORDINGS[question.form][0]
 
 
+def test_a_polite_question_is_the_question_with_a_courtesy() -> None:
+    rng, question = np.random.default_rng(0), Question("scene", "What do you see?", "", None, False)
+    texts = {polite(question, rng).text for _ in range(300)}
+    assert len(texts) == sum(map(len, (*BEFORE, *AFTER)))
+    assert {"Please, what do you see?", "What do you see, thanks?"} < texts
+    assert all("hat do you see" in text and text[0].isupper() and text.endswith("?") for text in texts)
+
+
 def test_questions_out_of_the_world_cannot_be_answered_in_it() -> None:
     rng = np.random.default_rng(0)
     things = {f"{colour} {kind}" for colour in COLOURS for kind in KINDS}
@@ -106,6 +124,18 @@ def test_confidence_of_a_model_without_a_calibration_is_the_geometric_mean() -> 
     assert Calibration().confidence([]) == 0
     for unusable in ("x", [1.0], [1.0, math.nan, 0.0], {"a": 1}, [1, 2, "3"]):
         assert Calibration.of(SimpleNamespace(**{CONFIDENCE_KEY: unusable})) == Calibration()
+    assert not Calibration().fitted
+    assert Calibration.of(SimpleNamespace(**{DECLINES_KEY: "Unknown."})) == Calibration(declines="Unknown.")
+    for unusable in ("", "  ", 7, None, ["x"]):
+        assert Calibration.of(SimpleNamespace(**{DECLINES_KEY: unusable})) == Calibration()
+
+
+def test_confidence_is_zero_for_i_cannot_tell_of_every_model() -> None:
+    for calibration in (Calibration(), Calibration((0.0, 1.0, 1.0))):
+        for text in ("I cannot tell.", "i cannot tell", " I cannot tell. "):
+            assert calibration.confidence([0.9], text) == 0
+        for text in ("I cannot tell you apart from red balls.", "no"):
+            assert calibration.confidence([0.9], text) > 0.5
 
 
 def test_confidence_rises_with_the_probabilities_and_is_zero_for_no_statement() -> None:

@@ -23,7 +23,6 @@ from flash_vstream_ros.demo.world import Visit, World
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Grid, MemorySnapshot, Slot
 from flash_vstream_ros.memory.config import HIERARCHICAL
 from flash_vstream_ros.memory.scope import Scope
-from flash_vstream_ros.models.confidence import Calibration
 from flash_vstream_ros.models.household_settings import FRAME_S, LOADING, MEMORY, SLOT_S, THREADS, slots_by
 from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
@@ -143,11 +142,11 @@ def stream(
     memories = {name: memory for name, memory in every.items() if not patrols.only or name in patrols.only}
     inserted = {id(memory): memory for memory in (*memories.values(), flash)}.values()
     lit = {name: FlashMemory(config) for name in LIGHTS} if patrols.wordings else {}
-    calibration, wording_draw = Calibration.of(model.network.config), np.random.default_rng((seed, 1))
+    wording_draw = np.random.default_rng((seed, 1))
 
     def ask(snapshot: MemorySnapshot, texts: Sequence[str]) -> list[Reply]:
         given = batched_replies(model, snapshot, texts)
-        return [(reply.text, calibration.confidence(reply.probabilities, reply.text)) for reply in given]
+        return [(reply.text, model.calibration.confidence(reply.probabilities, reply.text)) for reply in given]
 
     outcome = Outcome(tokens=dict.fromkeys(memories, 0))
     done = 0

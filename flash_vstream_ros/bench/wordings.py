@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flash_vstream_ros.demo.grammar import Part, reworded
+from flash_vstream_ros.demo.grammar_forms import AFTER, BEFORE
 from flash_vstream_ros.demo.out_of_world import out_of_world
 from flash_vstream_ros.demo.scoring import CANNOT_TELL, Question, right
 from flash_vstream_ros.demo.spellings import SPELLINGS, Spelling
@@ -41,6 +42,16 @@ def by_people(question: Question, rng: np.random.Generator) -> Question:
     return question._replace(text=options[int(rng.integers(len(options)))].format(**question.names._asdict()))
 
 
+def polite(question: Question, rng: np.random.Generator) -> Question:
+    """The question in its own wording, with a courtesy of the grammar before or after it."""
+    before, after = (*BEFORE.train, *BEFORE.held_out), (*AFTER.train, *AFTER.held_out)
+    courtesy = (before + after)[int(rng.integers(len(before) + len(after)))]
+    text, mark = question.text.rstrip("?."), question.text[-1]
+    if courtesy in after:
+        return question._replace(text=text + courtesy + mark)
+    return question._replace(text=courtesy[0].upper() + courtesy[1:] + text[0].lower() + text[1:] + mark)
+
+
 def _spelled(spell: Spelling) -> Rewording:
     return lambda question, rng: question._replace(text=spell(question.text, rng))
 
@@ -48,6 +59,7 @@ def _spelled(spell: Spelling) -> Rewording:
 ROWS: dict[str, Rewording] = {
     OWN: lambda question, rng: question,
     **{name: _spelled(spell) for name, spell in SPELLINGS.items()},
+    "polite": polite,
     "grammar": reworded,
     "held-out templates": lambda question, rng: reworded(question, rng, Part.TEMPLATES),
     "held-out synonyms": lambda question, rng: reworded(question, rng, Part.SYNONYMS),

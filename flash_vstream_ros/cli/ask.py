@@ -115,6 +115,6 @@ def _print_reply(reply: Any, already_printed: bool) -> None:
         cached = f" ({reply.cached_tokens} prompt tokens cached)" if reply.cached_tokens else ""
         print(
             f"(seen {covered}; {reply.memory_tokens} memory tokens{cached};"
-            f" token probability {reply.token_probability:.2f};"
+            f" confidence {reply.confidence:.2f}{'' if reply.calibrated else ', uncalibrated'};"
             f" first token {seconds(reply.time_to_first_token):.2f} s, complete {seconds(reply.duration):.2f} s)"
         )

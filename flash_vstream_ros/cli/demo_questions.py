@@ -39,6 +39,8 @@ class Asked(NamedTuple):
     time_to_first_token: float
     duration: float
     token_probability: float
+    confidence: float
+    calibrated: bool
     memory_tokens: int
     model_kind: int
 
@@ -78,6 +80,8 @@ def _ask(run: SimulatedRun, question: Question) -> tuple[Asked, list[Thumbnail]]
         time_to_first_token=seconds(reply.time_to_first_token),
         duration=seconds(reply.duration),
         token_probability=reply.token_probability,
+        confidence=reply.confidence,
+        calibrated=reply.calibrated,
         memory_tokens=reply.memory_tokens,
         model_kind=int(reply.model_kind),
     )

@@ -47,6 +47,7 @@ def answer_video(source: FrameSource, args: argparse.Namespace) -> dict[str, Any
         else build_video_memory(model, images, used, settings_of(model, args))
     )
     tokens = list(model.answer(snapshot, args.question, args.max_new_tokens))
+    answer = "".join(token.text for token in tokens).strip()
     return {
         "model": model.name,
         "model_kind": model.kind.name.lower(),
@@ -55,7 +56,9 @@ def answer_video(source: FrameSource, args: argparse.Namespace) -> dict[str, Any
         "memory_entries": len(snapshot.entries),
         "memory_tokens": model.tokens(snapshot),
         "answer_tokens": [token.id for token in tokens],
-        "answer": model.kind.label + "".join(token.text for token in tokens).strip(),
+        "answer": model.kind.label + answer,
+        "confidence": model.calibration.confidence([token.probability for token in tokens], answer),
+        "calibrated": model.calibration.fitted,
     }
 
 

@@ -1,4 +1,4 @@
-"""Calibrated probability that an answer is right, from the probabilities of its tokens."""
+"""How likely an answer is right, from the probabilities of its tokens."""
 
 from __future__ import annotations
 
@@ -7,43 +7,67 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 CONFIDENCE_KEY = "flash_vstream_confidence"  # in the config.json of a model: the weights of `Calibration`
-DECLINES_KEY = "flash_vstream_declines"  # in the same file: the answer that declines, such as "I cannot tell."
+DECLINES_KEY = "flash_vstream_declines"  # in the same file: the answer that declines to answer
+DECLINES = "I cannot tell."  # that answer of models that name none
 FEATURES = 3
 LEAST = 1e-9  # of a probability
 
 
 class Calibration(NamedTuple):
-    """Logistic regression on FEATURES of an answer; the default returns the geometric mean of its probabilities.
+    """Logistic regression on FEATURES of an answer; without weights, the geometric mean of its probabilities.
 
     Fitted on held-out data (Platt scaling); the training does it on patrols that it never used.
     """
 
     weights: tuple[float, ...] = ()
-    declines: str = ""
+    declines: str = DECLINES
 
     @classmethod
     def of(cls, config: Any) -> Calibration:
         """The calibration of a model, from its configuration; unusable values are ignored."""
-        weights, declines = getattr(config, CONFIDENCE_KEY, None), getattr(config, DECLINES_KEY, "")
-        if not isinstance(weights, list) or len(weights) != FEATURES:
-            return cls()
-        if not all(isinstance(one, int | float) and math.isfinite(one) for one in weights):
-            return cls()
-        return cls(tuple(map(float, weights)), declines if isinstance(declines, str) else "")
+        weights, declines = getattr(config, CONFIDENCE_KEY, None), getattr(config, DECLINES_KEY, DECLINES)
+        return cls(
+            tuple(map(float, weights)) if _usable(weights) else (),
+            declines if isinstance(declines, str) and declines.strip() else DECLINES,
+        )
+
+    @property
+    def fitted(self) -> bool:
+        """Returns True if `confidence` is a probability fitted on held-out data."""
+        return bool(self.weights)
 
     def confidence(self, probabilities: Sequence[float], answer: str = "") -> float:
-        """Probability that the answer is right [0..1]; 0 if it declines to answer."""
-        if not probabilities or (self.declines and answer.strip() == self.declines):
+        """How likely the answer is right [0..1], from the probabilities of its tokens; 0 if it declines to answer."""
+        if not probabilities or _plain(answer) == _plain(self.declines):
             return 0.0
         if not self.weights:
-            return math.exp(sum(math.log(max(one, LEAST)) for one in probabilities) / len(probabilities))
+            return geometric_mean(probabilities)
         score = sum(w * x for w, x in zip(self.weights, features(probabilities), strict=True))
         return 1 / (1 + math.exp(-min(max(score, -30.0), 30.0)))
+
+
+def geometric_mean(probabilities: Sequence[float]) -> float:
+    """Geometric mean of probabilities; 0 if there are none."""
+    if not probabilities:
+        return 0.0
+    return math.exp(sum(math.log(max(one, LEAST)) for one in probabilities) / len(probabilities))
 
 
 def features(probabilities: Sequence[float]) -> tuple[float, ...]:
     """One, and the log odds of the least probability and of the product of all."""
     return 1.0, _log_odds(min(probabilities)), _log_odds(math.prod(probabilities))
+
+
+def _usable(weights: Any) -> bool:
+    return (
+        isinstance(weights, list)
+        and len(weights) == FEATURES
+        and all(isinstance(one, int | float) and math.isfinite(one) for one in weights)
+    )
+
+
+def _plain(answer: str) -> str:
+    return answer.strip().rstrip(".").lower()
 
 
 def _log_odds(probability: float) -> float:

@@ -12,6 +12,7 @@ from torch import Tensor
 from flash_vstream_ros.memory.slot import Grid, MemorySnapshot
 from flash_vstream_ros.memory.star import AbstractAttention, StarConfig
 
+from .confidence import Calibration
 from .model_kind import ModelKind
 
 
@@ -135,6 +136,7 @@ class VisionLanguageModel(Protocol):
 
     name: str
     kind: ModelKind  # trained, demo or untrained
+    calibration: Calibration  # how the probabilities of its tokens become the confidence of an answer
     attention_kernel: str  # the kernel in use and why, for the log
     device: torch.device  # of the language model
     dtype: torch.dtype

@@ -17,6 +17,7 @@ from flash_vstream_ros.memory.config import MERGED_PATCHES
 from flash_vstream_ros.memory.slot import MemorySnapshot
 
 from .ages import AgeIds, age_ids, ages, no_age_ids, with_ages
+from .confidence import Calibration
 from .decoding.greedy import GreedyGeneration, Prefill, Vocabulary
 from .decoding.language_model import embed_text, language_device
 from .decoding.prefix_cache import TextPrefixCache
@@ -49,6 +50,7 @@ class Qwen2VL(Prompted[ChatPrompt]):
         self.name = name
         self.kind = kind
         self.network = network.eval()
+        self.calibration = Calibration.of(network.config)
         self.attention_kernel = attention_kernel or str(network.config._attn_implementation)
         self.device = language_device(network)
         self.vision_device: torch.device = network.model.visual.device

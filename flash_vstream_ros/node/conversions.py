@@ -33,6 +33,8 @@ def fill_response(response: AskScene.Response, answer: Answer) -> AskScene.Respo
     response.model_kind = int(answer.model_kind)
     response.answer = answer.text
     response.token_probability = float(answer.token_probability)
+    response.confidence = float(answer.confidence)
+    response.calibrated = answer.calibrated
     response.evidence = [entry_message(evidence.entry, evidence.relevance) for evidence in answer.evidence]
     response.covered_since = stamp_message(answer.covered_since_ns)
     response.covered_until = stamp_message(answer.covered_until_ns)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 import traceback
 from collections.abc import Callable
@@ -13,6 +12,8 @@ import torch
 from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.memory.scope import Scope
+from flash_vstream_ros.models.confidence import Calibration, geometric_mean
+from flash_vstream_ros.models.model_kind import without_label
 
 from .prefiller import Prefiller, PreparedAnswer, ranked_by_attention
 from .question import Answer, ErrorCode, Evidence
@@ -29,19 +30,22 @@ class _ActiveAnswer:
     draft: Answer
     pieces: list[str]
     second_look_tokens: int = 0  # that a second look may add; 0: there is none, or it was taken
-    log_probabilities: list[float] = field(default_factory=list)
+    probabilities: list[float] = field(default_factory=list)  # of the tokens so far
     started: float = field(default_factory=time.monotonic)
 
-    def answer(self, code: ErrorCode, message: str, evidence: int) -> Answer:
+    def answer(self, code: ErrorCode, message: str, evidence: int, calibration: Calibration) -> Answer:
         """The reply as it stands now."""
-        logs = self.log_probabilities
+        text, probabilities = "".join(self.pieces).rstrip(), self.probabilities
+        complete = code is ErrorCode.NONE and bool(probabilities)
         return replace(
             self.draft,
             error_code=code,
             error_msg=message,
-            text="".join(self.pieces).rstrip(),
-            token_probability=math.exp(sum(logs) / len(logs)) if logs else 0.0,
-            evidence=_strongest(self.prepared, evidence) if logs else (),
+            text=text,
+            token_probability=geometric_mean(probabilities),
+            confidence=calibration.confidence(probabilities, without_label(text)) if complete else 0.0,
+            calibrated=complete and calibration.fitted,
+            evidence=_strongest(self.prepared, evidence) if probabilities else (),
         )
 
 
@@ -108,7 +112,7 @@ class Dialogue:
         try:
             work()
         except torch.OutOfMemoryError as error:
-            has_streamed = self._active is not None and bool(self._active.log_probabilities)
+            has_streamed = self._active is not None and bool(self._active.probabilities)
             self._drop_active()
             is_freed = self._prefiller.free_device_memory()
             if is_freed and not has_streamed:
@@ -161,7 +165,7 @@ class Dialogue:
         assert active is not None
         if (ended := _ended(active.request)) is not None:
             self._finish_active(*ended)
-        elif active.log_probabilities:
+        elif active.probabilities:
             self._decode_token(active)
         elif self._prefiller.prefill_chunk(active.prepared.generation):
             return
@@ -182,9 +186,9 @@ class Dialogue:
         except StopIteration:
             self._finish_active()
             return
-        if not active.log_probabilities:
+        if not active.probabilities:
             active.draft = replace(active.draft, time_to_first_token_s=active.request.age_s)
-        active.log_probabilities.append(math.log(max(token.probability, 1e-30)))
+        active.probabilities.append(token.probability)
         self._stream(token.text)
 
     def _stream(self, piece: str) -> None:
@@ -194,7 +198,8 @@ class Dialogue:
 
     def _finish_active(self, code: ErrorCode = ErrorCode.NONE, message: str = "") -> None:
         assert self._active is not None
-        request, answer = self._active.request, self._active.answer(code, message, self._evidence)
+        request = self._active.request
+        answer = self._active.answer(code, message, self._evidence, self._model.calibration)
         self._drop_active()
         self._requests.finish(request, answer)
 

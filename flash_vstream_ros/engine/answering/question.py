@@ -53,6 +53,8 @@ class Answer:
     model_kind: ModelKind = ModelKind.NONE  # of the model that answered
     text: str = ""
     token_probability: float = 0.0
+    confidence: float = 0.0  # of a complete answer
+    calibrated: bool = False  # whether `confidence` was fitted on held-out data
     evidence: tuple[Evidence, ...] = ()
     cameras: tuple[str, ...] = ()  # cameras in the memory that was shown to the model
     covered_since_ns: int = 0

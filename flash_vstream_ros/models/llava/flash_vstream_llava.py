@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from flash_vstream_ros.memory.slot import MemorySnapshot
 from flash_vstream_ros.memory.star import AbstractAttention, StarConfig, StarRule, pool_tokens, star_video_memory
 from flash_vstream_ros.memory.star_snapshot import StarSnapshot, star_video_snapshot
+from flash_vstream_ros.models.confidence import Calibration
 from flash_vstream_ros.models.decoding.greedy import GreedyGeneration, Prefill, Vocabulary
 from flash_vstream_ros.models.interface import Generation, Grid
 from flash_vstream_ros.models.model_kind import ModelKind
@@ -95,6 +96,7 @@ class FlashVStreamLLaVA(Prompted[VicunaPrompt]):
         self.kind = kind
         self.networks = networks
         self.star_networks = networks
+        self.calibration = Calibration.of(networks.language.config)
         self.attention_kernel = attention_kernel or str(networks.language.config._attn_implementation)
         self.device: torch.device = networks.language.device
         self.dtype: torch.dtype = networks.language.dtype
