@@ -148,6 +148,8 @@ def test_type_hashes_equal_those_of_ros_2_jazzy():
     ("name", "expected"),
     [
         ("msg/MemoryEntry", "fb78cefbea0c2c53ce6afffbb0ef6cd13c10474070f00f9050c85c6adf2ebd69"),
+        ("srv/AskScene_Request", "a0e455550f23e3f2d0889f2001e43a024ddd5e6dba79663b218b2d943cdd3b6d"),
+        ("srv/AskScene_Response", "d1a380f5b8a80515b9d25ae973360c2fa279d781c999e24c0bd14919fb3833c0"),
         ("srv/Forget_Request", "4b3a18c2b8d0dfb32e87968b166295ca66c2147229e92d8e31e621128ec12f95"),
         ("srv/Forget_Response", "a7c6455dadf2345c654c90291bf1622221d241dcde15862a141d3bb26079c853"),
         ("srv/ListMemory_Request", "9202b90b89303b918a64f048fb2631059b0fef561e156b9566e02eed4ac81d29"),
