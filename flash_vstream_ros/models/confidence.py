@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 CONFIDENCE_KEY = "flash_vstream_confidence"  # in the config.json of a model: the weights of `Calibration`
 DECLINES_KEY = "flash_vstream_declines"  # in the same file: the answer that declines to answer
@@ -27,7 +27,7 @@ class Calibration(NamedTuple):
         """The calibration of a model, from its configuration; unusable values are ignored."""
         weights, declines = getattr(config, CONFIDENCE_KEY, None), getattr(config, DECLINES_KEY, DECLINES)
         return cls(
-            tuple(map(float, weights)) if _usable(weights) else (),
+            tuple(float(one) for one in weights) if _usable(weights) else (),
             declines if isinstance(declines, str) and declines.strip() else DECLINES,
         )
 
@@ -58,7 +58,7 @@ def features(probabilities: Sequence[float]) -> tuple[float, ...]:
     return 1.0, _log_odds(min(probabilities)), _log_odds(math.prod(probabilities))
 
 
-def _usable(weights: Any) -> bool:
+def _usable(weights: Any) -> TypeGuard[list[float]]:
     return (
         isinstance(weights, list)
         and len(weights) == FEATURES
