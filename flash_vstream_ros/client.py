@@ -176,6 +176,7 @@ class AskClient:
                 if not future.done() and servers and present and not servers & present:
                     # The request went to a node that had ended unnoticed, and another has taken its place.
                     servers, future = present, client.call_async(request)
+                servers = servers or present  # the graph may know them later than the client does
                 offered = now if client.service_is_ready() else offered
         except BaseException:
             if cancels and ok(context=self._context):
@@ -207,14 +208,13 @@ class AskClient:
     def _nodes_deadline_s(self) -> float:
         """The node's parameter question.deadline_s [s]; its upper limit if the node does not reply."""
         if self._default_deadline_s is None:
-            self._default_deadline_s = LONGEST_DEADLINE_S
             kind = interface("rcl_interfaces/srv/GetParameters")
             client = self._client(kind, f"{self._node_name}/get_parameters")
             if client.wait_for_service(timeout_sec=PARAMETERS_WAIT_S):
                 values = self._reply(client, kind.Request(names=["question.deadline_s"]), GRACE_S).values
                 if values and values[0].double_value > 0:
                     self._default_deadline_s = float(values[0].double_value)
-        return self._default_deadline_s
+        return self._default_deadline_s or LONGEST_DEADLINE_S  # asked again if there was no reply
 
     def spin(self, duration_s: float) -> None:
         """Process incoming messages for `duration_s` seconds."""

@@ -22,6 +22,7 @@ from flash_vstream_ros.ros.interfaces import Image, MemoryStatus, SceneSummary, 
 
 SECOND = 1_000_000_000
 START_S = 200.0  # for a process with torch to start, on a machine that does other work as well
+END_S = 60.0  # for it to end; how soon it does is measured by `bench.shutdown`
 CRASHES = [1, *(-number for number in (signal.SIGABRT, signal.SIGBUS, signal.SIGSEGV))]
 SMALL = ["-p", "model.max_pixels:=12544", "-p", "question.max_new_tokens:=8", "-p", "summary.period_s:=0.0"]
 SMALL += ["-p", "status.period_s:=0.05", "-p", "question.max_answer_tokens:=65535"]
@@ -79,7 +80,7 @@ class NodeProcess:
     def interrupt(self, signal_number: int = signal.SIGINT) -> int:
         """Ctrl-C; the exit status."""
         self.process.send_signal(signal_number)
-        return self.process.wait(20)
+        return self.process.wait(END_S)
 
 
 def _started(arguments: Sequence[str], output: Path) -> subprocess.Popen[bytes]:
@@ -116,11 +117,11 @@ class Robot(AskClient):
         self.cancel = self.node.create_publisher(String, f"{self._at}/cancel", 10)
         self.node.create_subscription(MemoryStatus, f"{self._at}/status", self._on_status, 10)
         self.node.create_subscription(String, f"{self._at}/answer", lambda m: self.answers.append(m.data), 10)
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self.node.create_subscription(SceneSummary, f"{self._namespace}/scene_summary", self.summaries.append, latched)
+        every = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)  # also those that come at once
+        self.node.create_subscription(SceneSummary, f"{self._namespace}/scene_summary", self.summaries.append, every)
         return self
 
-    def wait_for(self, condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    def wait_for(self, condition: Callable[[], bool], timeout_s: float = 100.0) -> None:
         until = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < until, f"not within {timeout_s} s; newest status: {self.status}"

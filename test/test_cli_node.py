@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import PATIENCE
 from robot import NodeProcess, Robot
 
 from flash_vstream_ros.cli import main
@@ -102,10 +103,10 @@ def test_a_question_that_is_interrupted_is_cancelled_at_the_node(robot: Robot) -
     assert asking.stdout is not None
     assert asking.stdout.read(1), "the answer has begun"
     asking.send_signal(signal.SIGINT)
-    _, errors = asking.communicate(timeout=30)
+    _, errors = asking.communicate(timeout=PATIENCE)
     assert asking.returncode == 130
     assert "Traceback" not in errors
-    robot.wait_for(lambda: robot.status.questions_failed > failed, 10.0)
+    robot.wait_for(lambda: robot.status.questions_failed > failed)
 
 
 def test_a_node_that_ends_is_reported_before_the_deadline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,6 +134,6 @@ def test_a_node_that_ends_is_reported_before_the_deadline(tmp_path: Path, capsys
         assert asking.stdout.read(1), "the answer has begun"
         node.process.send_signal(signal.SIGKILL)
         node.process.wait()
-        _, errors = asking.communicate(timeout=60)
+        _, errors = asking.communicate(timeout=2 * PATIENCE)
     assert asking.returncode == 1
     assert "has ended" in errors

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -15,7 +17,8 @@ from flash_vstream_ros.ros.interfaces import interface
 SERVICE = "/served/trigger"
 START_S = 60.0
 SERVER = """
-import sys
+import sys, time
+from pathlib import Path
 from flash_vstream_ros.ros import Node, SingleThreadedExecutor, init
 from flash_vstream_ros.ros.interfaces import interface
 
@@ -23,6 +26,8 @@ def serve(_, response):
     response.success, response.message = True, sys.argv[1]
     return response
 
+while len(sys.argv) > 3 and not Path(sys.argv[3]).exists():
+    time.sleep(0.01)
 init(args=[])
 node = Node(sys.argv[1])
 node.create_service(interface("std_srvs/srv/Trigger"), sys.argv[2], serve)
@@ -58,8 +63,10 @@ def test_the_error_for_a_missing_reply_names_the_service(start: Callable[..., Pr
 
 
 def test_a_request_to_a_node_that_ended_is_sent_again_to_its_successor(
-    start: Callable[..., Process], client: AskClient
+    start: Callable[..., Process], client: AskClient, tmp_path: Path
 ) -> None:
+    begin = tmp_path / "begin"  # so that the successor is there before the client gives up
+    start(SERVER, "successor", SERVICE, str(begin))
     service = frozen(start, client, "ghost")
-    start(SERVER, "successor", SERVICE)
+    Timer(0.5, begin.touch).start()  # after the request
     assert client._reply(service, service.srv_type.Request(), 2 * START_S).message == "successor"

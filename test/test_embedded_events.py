@@ -40,7 +40,7 @@ def node(ros: None) -> Iterator[Node]:
 
 
 def wait_for(condition) -> None:
-    assert wait_until(condition, 6 * PATIENCE)
+    assert wait_until(condition, 2 * PATIENCE)
 
 
 def test_lost_messages_are_reported_with_their_number(node):

@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("cyclonedds")
 
-from conftest import reply_of, wait_until
+from conftest import PATIENCE, reply_of, wait_until
 
 from flash_vstream_ros.ros import (
     Context,
@@ -152,13 +152,13 @@ def test_each_of_500_outstanding_calls_is_answered(node: Node) -> None:
     release = threading.Event()
 
     def answer(request: Any, response: Any) -> Any:
-        release.wait(20.0)
+        release.wait(PATIENCE)
         response.answer = request.question
         return response
 
     node.create_service(AskScene, "burst", answer)
     client = node.create_client(AskScene, "burst", callback_group=ReentrantCallbackGroup())
-    assert client.wait_for_service(20.0)
+    assert client.wait_for_service(PATIENCE)
     futures = [client.call_async(AskScene.Request(question=str(number))) for number in range(500)]
     release.set()
     assert wait_until(lambda: all(future.done() for future in futures))
@@ -174,14 +174,14 @@ def test_calls_beyond_the_bound_are_counted_and_reported(
 
     def answer(request: Any, response: Any) -> Any:
         entered.set()
-        release.wait(20.0)
+        release.wait(PATIENCE)
         return response
 
     served = node.create_service(AskScene, "busy", answer)
     client = node.create_client(AskScene, "busy", callback_group=ReentrantCallbackGroup())
-    assert client.wait_for_service(20.0)
+    assert client.wait_for_service(PATIENCE)
     futures = [client.call_async(AskScene.Request())]
-    assert entered.wait(20.0)
+    assert entered.wait(PATIENCE)
     futures += [client.call_async(AskScene.Request()) for _ in range(50)]
     assert wait_until(lambda: served.samples_dropped == 40)
     release.set()
@@ -192,7 +192,7 @@ def test_calls_beyond_the_bound_are_counted_and_reported(
 def test_a_very_large_request_is_dropped_and_counted(node: Node) -> None:
     kind = interface("rcl_interfaces/srv/GetParameters")
     client = node.create_client(kind, "~/get_parameters", callback_group=ReentrantCallbackGroup())
-    assert client.wait_for_service(20.0)
+    assert client.wait_for_service(PATIENCE)
     served = next(found for found in node.services if found.srv_name.endswith("/get_parameters"))
     client.call_async(kind.Request(names=[""] * 500_000))
     assert wait_until(lambda: served.samples_dropped == 1)
@@ -203,7 +203,7 @@ def test_a_refused_parameter_is_quoted_in_abbreviated_form(node: Node) -> None:
     node.declare_parameter("number", 1)
     kind = interface("rcl_interfaces/srv/SetParameters")
     client = node.create_client(kind, "~/set_parameters", callback_group=ReentrantCallbackGroup())
-    assert client.wait_for_service(20.0)
+    assert client.wait_for_service(PATIENCE)
     wrong = [Parameter(name, value="x" * 200_000) for name in ("number", "n" * 200_000)]
     results = reply_of(client, kind.Request(parameters=[p.to_parameter_msg() for p in wrong])).results
     assert [result.successful for result in results] == [False, False]
@@ -214,7 +214,7 @@ def test_many_prefixes_are_looked_up_once_per_parameter(node: Node) -> None:
     node.declare_parameter("group.inner.deep", 1)
     kind = interface("rcl_interfaces/srv/ListParameters")
     client = node.create_client(kind, "~/list_parameters", callback_group=ReentrantCallbackGroup())
-    assert client.wait_for_service(20.0)
+    assert client.wait_for_service(PATIENCE)
     prefixes = [f"none{number}" for number in range(50_000)]
     result = reply_of(client, kind.Request(prefixes=[*prefixes, "group"])).result
     assert (list(result.names), list(result.prefixes)) == (["group.inner.deep"], ["group.inner"])

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("cyclonedds")
 
-from conftest import reply_of, wait_until
+from conftest import PATIENCE, reply_of, wait_until
 
 from flash_vstream_ros.ros import (
     LifecycleNodeMixin,
@@ -242,7 +242,7 @@ class Manager:
         }
         self.events: list[Any] = []
         node.create_subscription(TransitionEvent, f"{of}/transition_event", self.events.append, 10)
-        assert all(client.wait_for_service(20.0) for client in self._clients.values())
+        assert all(client.wait_for_service(PATIENCE) for client in self._clients.values())
 
     def change_later(self, number: int = 0, label: str = "") -> Any:
         request = ChangeState.Request(transition=Transition(id=number, label=label))

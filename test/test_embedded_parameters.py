@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("cyclonedds")
 
-from conftest import reply_of
+from conftest import PATIENCE, reply_of
 
 from flash_vstream_ros.ros import (
     FloatingPointRange,
@@ -188,7 +188,7 @@ def test_other_nodes_reach_the_parameters_through_services(node):
         service = interface(f"rcl_interfaces/srv/{kind}")
         name = "".join("_" + c.lower() if c.isupper() else c for c in kind).strip("_")
         client = other.create_client(service, f"/tester/{name}")
-        assert client.wait_for_service(20.0)
+        assert client.wait_for_service(PATIENCE)
         return reply_of(client, service.Request(**fields))
 
     try:

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("cyclonedds")
 
-from conftest import reply_of, wait_until
+from conftest import PATIENCE, reply_of, wait_until
 
 from flash_vstream_ros.client import AskClient, NoService
 from flash_vstream_ros.ros import MultiThreadedExecutor, Node, QoSProfile, ReentrantCallbackGroup
@@ -55,12 +55,12 @@ node = Node("client" + sys.argv[1])
 client = node.create_client(AskScene, "ask_scene")
 executor = SingleThreadedExecutor()
 executor.add_node(node)
-assert client.wait_for_service(15.0)
+assert client.wait_for_service(60.0)
 print("asking")
 for number in range(20):
     question = sys.argv[2] if len(sys.argv) > 2 else f"{sys.argv[1]} {number}"
     future = client.call_async(AskScene.Request(question=question))
-    executor.spin_until_future_complete(future, timeout_sec=15.0)
+    executor.spin_until_future_complete(future, timeout_sec=60.0)
     assert future.result().answer == "you asked " + question, future.result()
 print("all answered")
 """
@@ -82,7 +82,7 @@ def node(ros):
 def test_a_request_reaches_another_process_and_its_reply_comes_back(node, start):
     start(SERVER).expect("up")
     client = node.create_client(AskScene, "ask_scene")
-    assert client.wait_for_service(20.0)
+    assert client.wait_for_service(PATIENCE)
     response = reply_of(client, AskScene.Request(question="Wo?", cameras=["front", "rear"]))
     assert response.answer == "you asked Wo?"
     assert [entry.camera for entry in response.evidence] == ["front", "rear"]
@@ -93,7 +93,7 @@ def test_every_concurrent_client_gets_its_own_answers(start):
     start(SERVER).expect("up")
     clients = [start(CLIENT, str(number)) for number in range(3)]
     for client in clients:
-        client.expect("all answered", timeout=40.0)
+        client.expect("all answered", timeout=3 * PATIENCE)
         assert client.wait() == 0
 
 
@@ -103,7 +103,7 @@ def test_a_killed_client_does_not_disturb_the_others(node, start):
     doomed.expect("asking")
     doomed.kill()
     client = node.create_client(AskScene, "ask_scene")
-    assert client.wait_for_service(20.0)
+    assert client.wait_for_service(PATIENCE)
     for number in range(5):
         response = reply_of(client, AskScene.Request(question=str(number)))
         assert response.answer == f"you asked {number}"
@@ -112,7 +112,7 @@ def test_a_killed_client_does_not_disturb_the_others(node, start):
 def test_a_question_that_is_not_utf_8_is_answered(node, start):
     start(SERVER).expect("up")
     client = node.create_client(AskScene, "ask_scene")
-    assert client.wait_for_service(20.0)
+    assert client.wait_for_service(PATIENCE)
     assert reply_of(client, AskScene.Request(question="first")).answer == "you asked first"
     raw = serialize(AskScene.Request(question="who XY?"), SERVICE_HEADER.pack(client.writer.handle, 77))
     waiting = client._pending[77] = Future()
@@ -124,10 +124,11 @@ def test_a_question_that_is_not_utf_8_is_answered(node, start):
 def test_replies_wait_for_a_client_that_discovery_finds_late(node, monkeypatch):
     found = threading.Event()
     known = Service._reply_reader_exists
+    monkeypatch.setattr(embedded_service, "MATCH_PATIENCE", PATIENCE)
     monkeypatch.setattr(Service, "_reply_reader_exists", lambda *given: found.is_set() and known(*given))
     service = node.create_service(Trigger, "early", lambda request, response: response)
     client = node.create_client(Trigger, "early", callback_group=ReentrantCallbackGroup())
-    assert client.wait_for_service(20.0)
+    assert client.wait_for_service(PATIENCE)
     futures = [client.call_async(Trigger.Request()) for _ in range(3)]
     time.sleep(0.5)
     assert not any(future.done() for future in futures)
@@ -141,7 +142,7 @@ def test_an_undiscovered_client_loses_only_its_own_replies(node, monkeypatch):
     monkeypatch.setattr(embedded_service, "MATCH_PATIENCE", 0.2)
     service = node.create_service(Trigger, "early", lambda request, response: response)
     client = node.create_client(Trigger, "early", callback_group=ReentrantCallbackGroup())
-    assert client.wait_for_service(20.0)
+    assert client.wait_for_service(PATIENCE)
     lost = [client.call_async(Trigger.Request()) for _ in range(2)]
     assert wait_until(lambda: service.replies_lost == 2)
     monkeypatch.undo()
@@ -151,22 +152,22 @@ def test_an_undiscovered_client_loses_only_its_own_replies(node, monkeypatch):
 
 def test_waiting_for_a_service_that_does_not_exist_ends_in_time(node):
     client = node.create_client(Trigger, "nobody")
-    begin = time.monotonic()
     assert not client.service_is_ready()
+    begin = time.monotonic()
     assert not client.wait_for_service(timeout_sec=0.3)
-    assert time.monotonic() - begin < 5.0
+    assert 0.25 < time.monotonic() - begin < PATIENCE
 
 
 def test_a_call_that_is_cancelled_is_forgotten_and_its_late_reply_ignored(node):
     release = threading.Event()
 
     def answer(request, response):
-        release.wait(20.0)
+        release.wait(PATIENCE)
         return response
 
     node.create_service(Trigger, "stuck", answer)
     client = node.create_client(Trigger, "stuck", callback_group=ReentrantCallbackGroup())
-    assert client.wait_for_service(20.0)
+    assert client.wait_for_service(PATIENCE)
     cancelled, other = (client.call_async(Trigger.Request()) for _ in range(2))
     assert cancelled.cancel()
     assert len(client._pending) == 1
@@ -187,7 +188,7 @@ def test_a_service_whose_node_is_destroyed_is_no_longer_ready(node):
     server = Node("server", start_parameter_services=False)
     server.create_service(Trigger, "brief", lambda request, response: response)
     client = node.create_client(Trigger, "brief")
-    assert client.wait_for_service(20.0)
+    assert client.wait_for_service(PATIENCE)
     server.destroy_node()
     assert wait_until(lambda: not client.service_is_ready())
 

@@ -16,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from robot import SECOND, NodeProcess, Robot, balanced, new_namespace
+from robot import SECOND, START_S, NodeProcess, Robot, balanced, new_namespace
 
 from flash_vstream_ros.ros.images import from_rgb
 from flash_vstream_ros.ros.interfaces import AnswerPiece, Image, String
@@ -105,6 +105,8 @@ def test_twenty_questions_during_10_hz_frames_are_answered(robot: Robot) -> None
     def publish() -> None:
         nonlocal sent
         while not done.wait(0.1):
+            if robot.status.frames_received - before.frames_received < sent - 3:
+                continue  # the node is held up, and its queue holds five
             robot.images.publish(from_rgb(image, 300 * SECOND + sent * SECOND // 10, "", Image))
             sent += 1
 
@@ -189,20 +191,26 @@ def test_cancel_by_id_ends_one_question_and_keeps_the_others(robot: Robot) -> No
     see_something(robot)
 
     def long(question_id: str) -> Any:
-        request = robot.request("A long story", max_new_tokens=60_000, deadline_s=60.0)
+        request = robot.request("A long story", max_new_tokens=60_000, deadline_s=120.0, stream=True)
         request.question_id = question_id
         return robot.service.call_async(request)
 
-    first, second = long("first"), long("second")
-    robot.wait_for(lambda: robot.status.questions_answered >= 0 and not first.done())
-    again = long("first")
+    begun: list[AnswerPiece] = []
+    robot.node.create_subscription(AnswerPiece, "/flash_vstream/answer_stream", begun.append, 100)
+    first = long("first")
+    robot.wait_for(lambda: any(piece.question_id == "first" for piece in begun))
+    second, again = long("second"), long("first")
     robot.wait_for(again.done)
     assert again.result().error_code == again.result().INVALID_REQUEST
     assert "in use" in again.result().error_msg
     robot.cancel.publish(String(data="nobody"))
     robot.cancel.publish(String(data=""))
-    robot.cancel.publish(String(data="second"))
-    robot.wait_for(second.done)
+
+    def second_is_cancelled() -> bool:
+        robot.cancel.publish(String(data="second"))  # again, since it may overtake the question
+        return bool(second.done())
+
+    robot.wait_for(second_is_cancelled)
     assert second.result().error_code == second.result().CANCELLED
     assert not first.done()
     robot.cancel.publish(String(data="first"))
@@ -255,7 +263,7 @@ def test_a_deadline_is_kept(robot: Robot) -> None:
     reply = robot.ask(robot.request("A long story", max_new_tokens=60_000, deadline_s=1.0))
     assert reply.error_code == reply.TIMEOUT
     assert "deadline" in reply.error_msg
-    assert 1 <= stamp_ns(reply.duration) / SECOND < 10
+    assert 1 <= stamp_ns(reply.duration) / SECOND < 60
 
 
 @pytest.mark.parametrize(
@@ -284,8 +292,15 @@ def test_a_client_killed_while_it_waits_disturbs_no_other(robot: Robot) -> None:
     ask = [sys.executable, "-m", "flash_vstream_ros.cli", "ask", "A long story"]
     pieces: list[AnswerPiece] = []
     robot.node.create_subscription(AnswerPiece, "/flash_vstream/answer_stream", pieces.append, 100)
+
+    def heard() -> bool:
+        robot.ask(robot.request("Do I hear you?", stream=True))
+        return bool(pieces)
+
+    robot.wait_for(heard)
     client = subprocess.Popen([*ask, "--stream", "--max-new-tokens", "60000", "--deadline", "6"])
-    robot.wait_for(lambda: bool(pieces))
+    own = {piece.question_id for piece in pieces}
+    robot.wait_for(lambda: bool({piece.question_id for piece in pieces} - own), START_S)
     client.kill()
     client.wait()
     robot.on_piece = None
@@ -296,7 +311,7 @@ def test_a_client_killed_while_it_waits_disturbs_no_other(robot: Robot) -> None:
 def test_ask_prints_the_reply_with_the_field_names_of_the_service(robot: Robot) -> None:
     robot.see([4000, 4001])
     ask = [sys.executable, "-m", "flash_vstream_ros.cli", "ask", "What is there?", "--json"]
-    reply = json.loads(subprocess.run(ask, check=True, capture_output=True, timeout=60).stdout)
+    reply = json.loads(subprocess.run(ask, check=True, capture_output=True, timeout=START_S).stdout)
     assert reply["error_code"] == 0
     assert reply["newest_frame"] == {"sec": 4001, "nanosec": 0}
     assert reply["evidence"][0]["camera"] == "camera"
@@ -305,7 +320,7 @@ def test_ask_prints_the_reply_with_the_field_names_of_the_service(robot: Robot) 
 
 def test_ask_says_what_to_do_when_there_is_no_node() -> None:
     ask = [sys.executable, "-m", "flash_vstream_ros.cli", "ask", "?", "--wait", "1", "--service", "nobody/ask_scene"]
-    result = subprocess.run(ask, check=False, capture_output=True, text=True, timeout=60)
+    result = subprocess.run(ask, check=False, capture_output=True, text=True, timeout=START_S)
     assert result.returncode == 1
     assert "nobody/ask_scene" in result.stderr
     assert "ROS_DOMAIN_ID" in result.stderr
@@ -363,10 +378,11 @@ def test_a_signal_ends_the_node_cleanly_and_waiting_questions_get_a_reply(
         robot.wait_until_ready()
         robot.see([1, 2])
         robot.fresh_status()
-        future = robot.service.call_async(robot.request("A long story", max_new_tokens=60_000))
-        robot.spin(1.0)
+        pieces: list[str] = []
+        robot.on_piece = pieces.append
+        future = robot.service.call_async(robot.request("A long story", max_new_tokens=60_000, stream=True))
+        robot.wait_for(lambda: bool(pieces))
         assert node.interrupt(ending) == 0
-        robot.spin(0.5)
-        assert future.done()
+        robot.wait_for(future.done)
         assert future.result().error_code == future.result().CANCELLED
         assert "Traceback" not in node.log

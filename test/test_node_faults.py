@@ -304,7 +304,10 @@ def test_a_summary_is_latched_for_late_listeners(tmp_path: Path) -> None:
 def test_an_exception_in_a_callback_gets_an_error_reply_and_does_not_end_the_node(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def defect(*_: object) -> None:
+    called: list[object] = []
+
+    def defect(*given: object) -> None:
+        called.append(given)
         raise ZeroDivisionError("a defect")
 
     space = new_namespace()
@@ -313,7 +316,7 @@ def test_an_exception_in_a_callback_gets_an_error_reply_and_does_not_end_the_nod
         robot.wait_until_ready()
         monkeypatch.setattr(Mailbox, "offer", defect)
         robot.images.publish(image(1))
-        robot.spin(0.3)
+        robot.wait_for(lambda: bool(called))
         monkeypatch.setattr(node._engine, "ask", defect)
         reply = robot.ask(robot.request("Still there?"))
         assert reply.error_code == reply.INTERNAL

@@ -209,10 +209,14 @@ def test_periods_change_at_run_time_and_zero_stops_summaries(robot: Operator) ->
     robot.wait_for(lambda: bool(robot.summaries))
     assert robot.set(summary__period_s=0.0).successful
     assert robot.set(status__period_s=60.0).successful
-    robot.spin(0.5)  # receive messages sent before
+
+    def quiet() -> bool:
+        heard = robot.status
+        robot.spin(1.0)
+        return robot.status is heard
+
+    robot.wait_for(quiet)  # messages sent before have arrived
     heard = robot.status
-    robot.spin(1.0)
-    assert robot.status is heard
     assert robot.set(status__period_s=0.05).successful
     robot.wait_for(lambda: robot.status is not heard)
 

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from conftest import Process, wait_until
+from conftest import PATIENCE, Process, wait_until
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_the_executor_for_older_distributions_runs_timers_topics_and_services(be
     executor.add_node(node)
     spinning = threading.Thread(target=executor.spin)
     spinning.start()
-    assert client.wait_for_service(20.0)
+    assert client.wait_for_service(PATIENCE)
     future = client.call_async(Trigger.Request())
     assert wait_until(lambda: heard and future.done())
     assert future.result().success
@@ -102,10 +102,10 @@ def test_an_executor_that_is_shut_down_while_callbacks_run_leaves_no_exception(
         executor.add_node(node)
         spinning = threading.Thread(target=executor.spin)
         spinning.start()
-        assert running.wait(20.0)
+        assert running.wait(PATIENCE)
         time.sleep(0.02)  # until callbacks wait for a free thread
         executor.shutdown()
-        spinning.join(20.0)
+        spinning.join(PATIENCE)
         assert not spinning.is_alive()
         node.destroy_node()
         rclpy.shutdown(context=context)

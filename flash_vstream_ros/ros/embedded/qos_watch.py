@@ -10,7 +10,7 @@ from .graph import UNKNOWN_NODE, Endpoint, Graph
 from .logging import RcutilsLogger
 from .qos import QoSProfile, incompatibilities
 
-NAME_PATIENCE = 1.0
+NAME_PATIENCE = 5.0
 """Longest wait for the announcement of the peer's node before the peer is reported without a name [s]."""
 PEER_PATIENCE = 30.0
 """Longest wait for the peer's endpoint to be discovered, which takes long on a busy machine [s]."""

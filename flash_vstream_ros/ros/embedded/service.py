@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from .node import Node
     from .wire import Reader, Writer
 
-MATCH_PATIENCE = 5.0
+MATCH_PATIENCE = 20.0
 """Longest wait of a reply for the client's reader to be known [s]; a busy machine discovers it late."""
-RETRY_PERIOD = 0.01
+RETRY_PERIOD = 0.05
 MOST_UNSENT = 100
 MOST_WAITING = 1000
 MOST_WAITING_BYTES = 64 << 20
