@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from flash_vstream_ros.ros import Node
 
-SETTLE_CALLS = 10  # after a change of the nodes: services become known later than their node
+SETTLE_S = 30.0  # after a change of the nodes: services become known later than their node
+CHECK_PERIOD_S = 0.5
 REMEDY = "start one of them with --ros-args -r __ns:=/NAMESPACE"
 
 
@@ -17,16 +19,19 @@ class DuplicateWatch:
         self._node = node
         self._services = services  # relative names
         self._nodes: list[tuple[str, str]] = []
-        self._remaining_calls = SETTLE_CALLS
+        self._next_check = self._settled_at = 0.0
         self._found: list[str] = []
 
     def find(self) -> list[str]:
         """A sentence for each duplicate, with what helps."""
+        now = time.monotonic()
+        if now < self._next_check:
+            return self._found
+        self._next_check = now + CHECK_PERIOD_S
         nodes = sorted(self._node.get_node_names_and_namespaces())
         if nodes != self._nodes:
-            self._nodes, self._remaining_calls = nodes, SETTLE_CALLS
-        if self._remaining_calls > 0:
-            self._remaining_calls -= 1
+            self._nodes, self._settled_at = nodes, now + SETTLE_S
+        if now < self._settled_at:
             self._found = [*self._same_name(), *self._same_service()]
         return self._found
 
