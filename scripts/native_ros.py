@@ -195,7 +195,7 @@ def site_packages_with_torch(environment: Path) -> Path | None:
 
 
 def tests_that_use_ros() -> list[Path]:
-    """All test files that import the node, its commands or the door to ROS, but those of WITHOUT_ROS."""
+    """All test files that import the node, its commands or `flash_vstream_ros.ros`, except those of WITHOUT_ROS."""
     files = sorted((ROOT / "test").glob("test_*.py"))
     return [
         file

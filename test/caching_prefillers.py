@@ -94,9 +94,9 @@ class Bench:
         self.model, self.features = model, features_of(model)
         sizes = {"csm_slots": 5, "dam_slots": 3, **memory}
         self.memory = FlashMemory(FlashMemoryConfig(**sizes))
-        self.said: list[str] = []
+        self.log_lines: list[str] = []
         self.prefix = Counted(model.prefix_cache())
-        log = ThrottledLog(self.said.append, period_s=0.0)
+        log = ThrottledLog(self.log_lines.append, period_s=0.0)
         context = Context(model, self.memory, log)
         self.prefiller = CachingPrefiller(context, self.prefix, limits, lambda: self.prefix.now)  # type: ignore[arg-type]
         self.uncached = Prefiller(context)

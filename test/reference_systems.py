@@ -203,10 +203,10 @@ def decided(margin: float, shifts: list[float]) -> bool:
 
 def greedy(logits: Any, suppressed: list[int], stop: int, new_tokens: int) -> tuple[list[int], np.ndarray, float]:
     """Token ids, the first step's logits, and the smallest gap between the best and the second best."""
-    said: list[int] = []
+    tokens: list[int] = []
     first, gap = None, float("inf")
-    while len(said) < new_tokens:
-        scores = logits(said).clone()
+    while len(tokens) < new_tokens:
+        scores = logits(tokens).clone()
         first = scores.numpy().copy() if first is None else first
         scores[suppressed] = -torch.inf
         best, second = scores.topk(2).values.tolist()
@@ -214,6 +214,6 @@ def greedy(logits: Any, suppressed: list[int], stop: int, new_tokens: int) -> tu
         token = int(scores.argmax())
         if token == stop:
             break
-        said.append(token)
+        tokens.append(token)
     assert first is not None
-    return said, first, gap
+    return tokens, first, gap

@@ -136,11 +136,11 @@ class Robot(AskClient):
             # Either side may discover the other first: these unusable images are counted and have no other effect.
             before = self.status.frames_received
 
-            def heard(camera: Any = camera, before: int = before) -> bool:
+            def received(camera: Any = camera, before: int = before) -> bool:
                 camera.publish(useless)
                 return bool(self.status.frames_received > before)
 
-            self.wait_for(heard)
+            self.wait_for(received)
         self.fresh_status()
 
     def see(self, stamps_s: Sequence[float], shape: tuple[int, int] = (120, 160), topic: str = "") -> None:

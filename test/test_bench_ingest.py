@@ -35,7 +35,7 @@ def test_a_run_reports_every_figure(
     assert 0 <= asked["slow_share"] <= 1
 
 
-def test_both_runs_ask_the_same_question_in_the_same_state() -> None:
+def test_latencies_are_compared_by_question_and_cache_state() -> None:
     alone = [
         Timed("where", 1.0, True),
         Timed("where", 3.0, True),

@@ -13,7 +13,7 @@ import torch
 
 from flash_vstream_ros.bench import costs, long_stream, shapes, speed
 from flash_vstream_ros.bench import prefix_cache as cached
-from flash_vstream_ros.bench.criteria import judged
+from flash_vstream_ros.bench.criteria import evaluated
 from flash_vstream_ros.bench.decoding import decode_over_floor
 from flash_vstream_ros.bench.floors import Floors, copy_bandwidth, matmul_rate
 from flash_vstream_ros.bench.published import PUBLISHED
@@ -104,9 +104,9 @@ def test_figures_of_a_run_are_consistent(ran: tuple[dict[str, Any], Path]) -> No
 
 def test_gpu_criteria_are_checked_on_a_gpu_only() -> None:
     figures = {"frames_per_s": 299.0, "cached_over_uncached": 0.1, "update_speedup_over_released": 9.9}
-    found = {each["figure"]: each["held"] for each in judged(figures, large=False)}
+    found = {each["figure"]: each["held"] for each in evaluated(figures, large=False)}
     assert found == {"cached_over_uncached": True, "update_speedup_over_released": False}
-    assert {each["figure"]: each["held"] for each in judged(figures, large=True)}["frames_per_s"] is False
+    assert {each["figure"]: each["held"] for each in evaluated(figures, large=True)}["frames_per_s"] is False
 
 
 def test_a_floor_is_positive_and_the_larger_of_compute_and_bandwidth() -> None:
@@ -364,9 +364,9 @@ def test_too_little_memory_is_reported_before_anything_is_allocated(
     monkeypatch.setattr(shapes, "free_on_host", lambda: 3 * 10**9)
     monkeypatch.setattr(speed, "shaped_model", lambda *_: pytest.fail("made all the same"))
     assert main(["bench", "speed", "--shape", "7b", "--device", "cpu"]) == 1
-    said = capsys.readouterr().err
-    assert "qwen2-vl-7b needs about" in said
-    assert "3.0 GB free" in said
+    errors = capsys.readouterr().err
+    assert "qwen2-vl-7b needs about" in errors
+    assert "3.0 GB free" in errors
 
 
 def test_the_needed_memory_is_weights_memories_and_two_banks() -> None:
@@ -376,6 +376,6 @@ def test_the_needed_memory_is_weights_memories_and_two_banks() -> None:
     )
     assert with_bank.host == with_bank.device - without.device == 2 * 1800 * 1280 * 1280 * 2
     assert without.device > 15.2e9 + 4 * (0.38e9 + 0.66e9)
-    shapes.check_room("tiny", CPU, shapes.Need(1.0, 1.0))
+    shapes.check_free_memory("tiny", CPU, shapes.Need(1.0, 1.0))
     with pytest.raises(ModelError, match=r"needs about 999999\.0 GB"):
-        shapes.check_room("tiny", CPU, shapes.Need(999_999e9, 0.0))
+        shapes.check_free_memory("tiny", CPU, shapes.Need(999_999e9, 0.0))

@@ -43,10 +43,10 @@ def test_the_memory_may_change_between_the_chunks_of_a_long_prompt(model: Qwen2V
     prefiller.end_answer()
     assert reading.snapshot.entries == uncached.snapshot.entries
     assert list(reading.generation.attention) == pytest.approx(list(uncached.generation.attention), abs=1e-5)
-    newest, said = bench.asked(text)
+    newest, reply = bench.asked(text)
     assert newest is not None
     assert newest.snapshot.last_ns == bench.memory.last_ns > reading.snapshot.last_ns
-    assert said == bench.asked_uncached(text)[1]
+    assert reply == bench.asked_uncached(text)[1]
 
 
 def test_a_question_chunk_takes_about_as_long_as_a_frame_may_wait(model: Qwen2VL) -> None:
@@ -85,9 +85,9 @@ def test_a_failed_background_prefill_is_reported_and_counted_and_questions_are_u
         bench.prefiller.background_prefill()
     wait_s = bench.prefiller.background_prefill()
     assert bench.prefiller.status == PrefixCacheStatus(failures=1)
-    assert len(bench.said) == 1
-    assert str(error) in bench.said[0]
-    assert "prefix cache off for 30 s" in bench.said[0]
+    assert len(bench.log_lines) == 1
+    assert str(error) in bench.log_lines[0]
+    assert "prefix cache off for 30 s" in bench.log_lines[0]
     assert wait_s == pytest.approx(RETRY_S)
     reading, tokens = bench.asked()
     assert reading is not None
@@ -156,7 +156,7 @@ def test_a_memory_too_large_for_the_cache_stays_uncached_and_is_reported(model: 
     bench = Bench(model, replace(EAGER, max_mib=1), slots=120, csm_slots=120, dam_slots=120)
     bench.warm_up()
     assert bench.prefiller.status == PrefixCacheStatus()
-    assert "prefix_cache.max_mib allows 1" in bench.said[0]
+    assert "prefix_cache.max_mib allows 1" in bench.log_lines[0]
     reading, tokens = bench.asked()
     assert (reading and reading.cached_tokens, tokens) == (0, bench.asked_uncached()[1])
     bench.prefiller.config = EAGER

@@ -63,7 +63,7 @@ class Robot:
         self.executor.add_node(node)
         return node
 
-    def stranger(self, name: str) -> Node:
+    def node_in_own_context(self, name: str) -> Node:
         """A node in a context of its own: within one, Fast DDS allows only one type for each topic."""
         context = Context()
         init(args=[], context=context, domain_id=self._domain)
@@ -230,21 +230,21 @@ def test_an_incompatible_publisher_is_named_with_its_topic_and_policy(
     wait_for(lambda: "/usb/driver on /image is not received: RELIABILITY" in camera.incompatible[0])
     driver.destroy_publisher(publisher)
     wait_for(lambda: camera.incompatible == ())
-    said = [line for line in capfd.readouterr().err.splitlines() if "/usb/driver on /image is not received" in line]
-    assert len(said) == 1
-    assert "camera 'front'" in said[0]
+    lines = [line for line in capfd.readouterr().err.splitlines() if "/usb/driver on /image is not received" in line]
+    assert len(lines) == 1
+    assert "camera 'front'" in lines[0]
 
 
 def test_a_publisher_of_another_type_or_transport_is_reported(robots: Callable[..., Robot]) -> None:
     robot = robots()
     camera = robot.camera()
     driver = robot.another("driver")
-    elsewhere = driver.create_publisher(CompressedImage, "image/compressed", BEST_EFFORT)
+    compressed_publisher = driver.create_publisher(CompressedImage, "image/compressed", BEST_EFFORT)
     hint = "/driver on /image/compressed is not received: TRANSPORT: set image.transport to compressed"
     wait_for(lambda: camera.incompatible == (hint,))
-    robot.stranger("speaker").create_publisher(String, "image", 1)
+    robot.node_in_own_context("speaker").create_publisher(String, "image", 1)
     wait_for(lambda: any("TYPE: it publishes std_msgs/msg/String" in sentence for sentence in camera.incompatible))
-    driver.destroy_publisher(elsewhere)
+    driver.destroy_publisher(compressed_publisher)
     robot.camera(transport="compressed").close()
 
 
@@ -355,15 +355,15 @@ def test_an_exception_while_an_image_is_taken_drops_only_that_image(
 
     robot.camera(kind=Defective)
     publisher = robot.another("driver").create_publisher(Image, "image", RELIABLE)
-    told = ""
+    log = ""
 
-    def said() -> bool:
-        nonlocal told
+    def reported() -> bool:
+        nonlocal log
         publisher.publish(image(1))
-        told += capfd.readouterr().err
-        return "ZeroDivisionError: a defect" in told
+        log += capfd.readouterr().err
+        return "ZeroDivisionError: a defect" in log
 
-    wait_for(said)
+    wait_for(reported)
     show_until_seen(robot, publisher, image, 2)
-    told += capfd.readouterr().err
-    assert told.count("camera 'front': a defect in Camera._receive") == told.count("ZeroDivisionError: a defect") == 1
+    log += capfd.readouterr().err
+    assert log.count("camera 'front': exception in Camera._receive") == log.count("ZeroDivisionError: a defect") == 1

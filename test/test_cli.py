@@ -318,9 +318,9 @@ def test_a_client_that_fails_to_start_says_why(
     arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["ask", *arguments]) == 1
-    said = capsys.readouterr().err
-    assert words in said
-    assert len(said.splitlines()) == 1
+    errors = capsys.readouterr().err
+    assert words in errors
+    assert len(errors.splitlines()) == 1
 
 
 def test_a_reply_of_a_hostile_node_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -145,9 +145,9 @@ def test_an_error_is_one_sentence(folders, video, capsys, arguments, words):
     given = [str(video) if argument == "VIDEO" else argument for argument in arguments]
     model = [] if "--model" in given else ["--model", str(folders["qwen"])]
     assert main(["clip", *given, *model, *SMALL]) == 1
-    said = capsys.readouterr().err
-    assert words in said
-    assert "Traceback" not in said
+    errors = capsys.readouterr().err
+    assert words in errors
+    assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize(

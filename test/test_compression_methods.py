@@ -56,8 +56,8 @@ def test_the_fast_method_equals_the_published_one() -> None:
 
 
 def test_the_nearest_method_retrieves_the_slot_at_the_time_of_each_cluster() -> None:
-    looks = torch.eye(2)[[0, 1, 0, 1, 1, 1]] + 0.01 * torch.arange(6)[:, None]
-    found = compress_video(looks[:, None], 2, 2, methods=CompressionMethods(spatial="nearest"), init_rows=[0, 1])
+    views = torch.eye(2)[[0, 1, 0, 1, 1, 1]] + 0.01 * torch.arange(6)[:, None]
+    found = compress_video(views[:, None], 2, 2, methods=CompressionMethods(spatial="nearest"), init_rows=[0, 1])
     assert found.members == ((0, 2), (1, 3, 4, 5))
     assert found.dam_slots == (3, 1)  # times 3.25 and 1
 

@@ -28,7 +28,7 @@ from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.qwen2_vl import Qwen2VL
 
 
-def played(run: Run) -> Run:
+def run_directly(run: Run) -> Run:
     """Stands in for CUDA graph capture on a CPU: runs the step instead of a replay."""
     return run
 
@@ -49,7 +49,7 @@ def tiny() -> Qwen2VL:
     return loaded("tiny-random")
 
 
-def read(model: Qwen2VL, cache: InPlaceCache, length: int) -> None:
+def prefill_random(model: Qwen2VL, cache: InPlaceCache, length: int) -> None:
     """Random embeddings at ascending ids."""
     draw = torch.Generator().manual_seed(length)
     embeds = 0.1 * torch.randn(1, length, model.network.config.text_config.hidden_size, generator=draw)
@@ -84,9 +84,9 @@ def test_the_kernel_attends_only_to_the_used_part_of_the_cache(heads: int, group
 @pytest.mark.parametrize("length", [1, 40, BLOCK - 3])
 def test_captured_steps_equal_the_network_also_when_the_cache_grows(model: Qwen2VL, length: int) -> None:
     ours, theirs = empty_cache(model.network), empty_cache(model.network)
-    read(model, ours, length)
-    read(model, theirs, length)
-    step = CapturedDecodeStep(model.network, played)
+    prefill_random(model, ours, length)
+    prefill_random(model, theirs, length)
+    step = CapturedDecodeStep(model.network, run_directly)
     for at, token in enumerate([5, 9, 2, 2, 7, 11]):
         logits = step(ours, token, length + 3 * at)
         assert logits is not None
@@ -99,29 +99,29 @@ def test_captured_steps_equal_the_network_also_when_the_cache_grows(model: Qwen2
 
 
 def test_a_step_is_captured_once_per_cache_allocation(tiny: Qwen2VL) -> None:
-    recorded = []
+    captured = []
     cache = empty_cache(tiny.network)
-    read(tiny, cache, 30)
-    step = CapturedDecodeStep(tiny.network, lambda run: (recorded.append(run), run)[1])
+    prefill_random(tiny, cache, 30)
+    step = CapturedDecodeStep(tiny.network, lambda run: (captured.append(run), run)[1])
     for token in range(3):
         step(cache, token, 30 + token)
     cache.truncate(20)
     step(cache, 1, 20)
-    assert len(recorded) == 1
-    read(tiny, cache, BLOCK)
+    assert len(captured) == 1
+    prefill_random(tiny, cache, BLOCK)
     step(cache, 1, 2 * BLOCK)
-    assert len(recorded) == 2
+    assert len(captured) == 2
     other = empty_cache(tiny.network)
-    read(tiny, other, 30)
+    prefill_random(tiny, other, 30)
     step(other, 1, 30)
-    assert len(recorded) == 3
+    assert len(captured) == 3
 
 
 def test_states_of_a_truncated_answer_are_not_attended_to(tiny: Qwen2VL) -> None:
     fresh, used = empty_cache(tiny.network), empty_cache(tiny.network)
-    read(tiny, fresh, 30)
-    read(tiny, used, 30)
-    step, again = CapturedDecodeStep(tiny.network, played), CapturedDecodeStep(tiny.network, played)
+    prefill_random(tiny, fresh, 30)
+    prefill_random(tiny, used, 30)
+    step, again = CapturedDecodeStep(tiny.network, run_directly), CapturedDecodeStep(tiny.network, run_directly)
     for token in range(40):
         step(used, token, 30 + token)
     used.truncate(30)
@@ -158,7 +158,7 @@ def prefix_with(model: Qwen2VL, step: CapturedDecodeStep) -> TextPrefixCache:
 
 
 def test_answers_with_captured_steps_equal_those_without(model: Qwen2VL) -> None:
-    prefix = prefix_with(model, CapturedDecodeStep(model.network, played))
+    prefix = prefix_with(model, CapturedDecodeStep(model.network, run_directly))
     memory = memory_of(model, features_of(model), 9)
     for slots in (0, 1):
         for index in range(slots):
@@ -174,7 +174,7 @@ def test_answers_with_captured_steps_equal_those_without(model: Qwen2VL) -> None
 @pytest.fixture
 def damaged(tiny: Qwen2VL) -> TextPrefixCache:
     """A prefilled cache whose unused capacity holds the non-finite states of an earlier question."""
-    prefix = prefix_with(tiny, CapturedDecodeStep(tiny.network, played))
+    prefix = prefix_with(tiny, CapturedDecodeStep(tiny.network, run_directly))
     whole(tiny, prefix, memory_of(tiny, features_of(tiny), 9).snapshot())
     with torch.inference_mode():
         for buffer in prefix._cache.buffers:

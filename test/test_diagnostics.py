@@ -55,10 +55,10 @@ def status(state: State = State.READY, memory: MemoryStats | None = None, **came
     )
 
 
-def report(looks: Sequence[tuple[float, FrameCounts]], state: State = State.READY, **options) -> Report:  # type: ignore[no-untyped-def]
+def report(observations: Sequence[tuple[float, FrameCounts]], state: State = State.READY, **options) -> Report:  # type: ignore[no-untyped-def]
     """Report of a camera whose counts were observed at the given seconds after START."""
     history = History()
-    for second, figures in looks:
+    for second, figures in observations:
         history.add(Observation(START + round(second * SECOND), status(state, front=figures)))
     view = history.camera("front", "/front/image", options.pop("sample_period_s", 1.0), **options)
     assert view is not None
@@ -110,10 +110,10 @@ def test_a_camera_that_stops_is_reported_with_the_duration_of_its_silence(silent
 
 
 def test_a_camera_that_is_sampled_rarely_may_be_silent_for_longer() -> None:
-    looks = [(0, counts(1, 1, 0)), (100, counts(1, 1, 0))]
-    assert report(looks, sample_period_s=60.0).level is Level.OK
-    assert report(looks, sample_period_s=40.0).level is Level.WARN
-    assert report(looks, sample_period_s=4.0).level is Level.ERROR
+    observations = [(0, counts(1, 1, 0)), (100, counts(1, 1, 0))]
+    assert report(observations, sample_period_s=60.0).level is Level.OK
+    assert report(observations, sample_period_s=40.0).level is Level.WARN
+    assert report(observations, sample_period_s=4.0).level is Level.ERROR
 
 
 def test_a_camera_that_resumes_is_ok_again() -> None:
@@ -157,8 +157,8 @@ def test_drops_by_pause_and_forget_are_values_without_a_warning(reason: str) -> 
 
 
 def test_old_drops_are_values_without_a_warning() -> None:
-    looks = [(second, counts(second * 30, second, second, superseded=50)) for second in range(10, 30)]
-    found = report(looks)
+    observations = [(second, counts(second * 30, second, second, superseded=50)) for second in range(10, 30)]
+    found = report(observations)
     assert found.level is Level.OK
     assert dict(found.values)["dropped: superseded"] == "50"
 

@@ -40,7 +40,7 @@ def test_parameters_have_their_yaml_types(text, value):
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "reason"),
     [
         (["-p", "x=3"], "x=3"),
         (["-p"], "-p"),
@@ -56,10 +56,10 @@ def test_parameters_have_their_yaml_types(text, value):
         (["--enclave", "/a"], "SROS"),
     ],
 )
-def test_the_error_for_a_malformed_argument_quotes_it(args, said):
+def test_the_error_for_a_malformed_argument_quotes_it(args, reason):
     with pytest.raises(ROSArgumentError) as caught:
         parse(*args)
-    assert said in str(caught.value)
+    assert reason in str(caught.value)
 
 
 def test_arguments_outside_of_ros_args_are_kept():
@@ -110,7 +110,7 @@ def test_later_arguments_replace_earlier_ones(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "reason"),
     [
         ("/**:\n  ros__parameters:\n    a: [1\n", "line 4"),
         ("- 1\n", "node names"),
@@ -120,12 +120,12 @@ def test_later_arguments_replace_earlier_ones(tmp_path):
         ("ros__parameters:\n  a: 1\n", "/**"),
     ],
 )
-def test_an_error_in_a_parameter_file_names_file_and_reason(tmp_path, text, said):
+def test_an_error_in_a_parameter_file_names_file_and_reason(tmp_path, text, reason):
     path = tmp_path / "bad.yaml"
     path.write_text(text)
     with pytest.raises(ROSArgumentError) as caught:
         parse("--params-file", str(path))
-    assert said in str(caught.value)
+    assert reason in str(caught.value)
     assert str(path) in str(caught.value)
 
 

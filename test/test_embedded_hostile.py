@@ -140,12 +140,12 @@ def test_malformed_packets_are_counted_and_logged_once(node: Node, capfd: Any) -
                     sender.sendto(packet, ("127.0.0.1", int(port)))
     assert wait_until(lambda: dds_log._lines > before + 100)
     assert log_lines(capfd, "malformed packet") <= 1
-    heard: list[str] = []
-    node.create_subscription(String, "still", lambda message: heard.append(message.data), 1)
+    received: list[str] = []
+    node.create_subscription(String, "still", lambda message: received.append(message.data), 1)
     publisher = node.create_publisher(String, "still", 1)
     assert wait_until(publisher.get_subscription_count)
     publisher.publish(String(data="x"))
-    assert wait_until(lambda: heard == ["x"])
+    assert wait_until(lambda: received == ["x"])
 
 
 def test_each_of_500_outstanding_calls_is_answered(node: Node) -> None:

@@ -54,11 +54,11 @@ from flash_vstream_ros.ros import *
 from flash_vstream_ros.ros.interfaces import Image
 init(args=[])
 node = Node("viewer")
-def look(image):
+def on_image(image):
     pixels = np.frombuffer(image.data, np.uint8).reshape(image.height, image.width, 3)
     assert pixels[-1, -1, 0] == image.header.stamp.nanosec % 256
     sys.stdout.write(f"frame {image.header.stamp.nanosec}\\n")
-node.create_subscription(Image, "image", look, qos_profile_sensor_data)
+node.create_subscription(Image, "image", on_image, qos_profile_sensor_data)
 threading.Thread(target=watch, daemon=True).start()
 print("up")
 try:

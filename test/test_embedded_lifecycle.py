@@ -34,7 +34,7 @@ State, Transition, TransitionEvent = (
     interface(f"lifecycle_msgs/msg/{name}") for name in ("State", "Transition", "TransitionEvent")
 )
 
-WAY_TO = {
+TRANSITIONS_TO = {
     "unconfigured": [],
     "inactive": ["configure"],
     "active": ["configure", "activate"],
@@ -90,7 +90,7 @@ class Scripted(LifecycleNodeMixin, Node):
         return self._state_machine.current.label
 
     def go_to(self, state: str) -> None:
-        for step in WAY_TO[state]:
+        for step in TRANSITIONS_TO[state]:
             assert self._change_state(step) is SUCCESS
         self.ran.clear()
 
@@ -123,23 +123,23 @@ def test_a_failure_returns_to_the_start_state_and_a_failed_shutdown_is_final(man
     ("recovery", "end"),
     [(SUCCESS, "unconfigured"), (FAILURE, "finalized"), (ERROR, "finalized"), (OSError("worse"), "finalized")],
 )
-@pytest.mark.parametrize("trouble", [ERROR, ValueError("a defect"), None])
+@pytest.mark.parametrize("failure", [ERROR, ValueError("a defect"), None])
 @pytest.mark.parametrize(("label", "start", "goal"), PUBLIC.values())
 def test_an_error_an_exception_and_a_missing_return_lead_through_on_error(
-    managed, capfd, label, start, goal, trouble, recovery, end
+    managed, capfd, label, start, goal, failure, recovery, end
 ):
     managed.go_to(start)
-    managed.script |= {label: trouble, "error": recovery}
+    managed.script |= {label: failure, "error": recovery}
     assert managed._change_state(label) is ERROR
     assert managed.label == end
     before = LifecycleState(start, STATES[start].state_id)
     assert managed.ran == [(label, before), ("error", before)]
     log = capfd.readouterr().err
-    assert ("a defect" in log) == isinstance(trouble, ValueError)
-    assert ("returned None" in log) == (trouble is None)
+    assert ("a defect" in log) == isinstance(failure, ValueError)
+    assert ("returned None" in log) == (failure is None)
 
 
-@pytest.mark.parametrize("state", WAY_TO)
+@pytest.mark.parametrize("state", TRANSITIONS_TO)
 def test_an_impossible_transition_is_refused_and_changes_nothing(managed, state):
     managed.go_to(state)
     for label in ("configure", "cleanup", "activate", "deactivate", "shutdown"):
@@ -197,7 +197,7 @@ def test_type_hashes_equal_those_of_ros_2_jazzy():
     }
 
 
-class Patient(LifecycleNodeMixin, Node):
+class SlowToConfigure(LifecycleNodeMixin, Node):
     """A node whose configuration waits for the test, and that answers requests meanwhile."""
 
     def __init__(self, name: str) -> None:
@@ -264,8 +264,8 @@ class Manager:
 
 
 @pytest.fixture
-def patient(ros: None) -> Iterator[tuple[Patient, Manager]]:
-    node, other = Patient("patient"), Node("manager", start_parameter_services=False)
+def patient(ros: None) -> Iterator[tuple[SlowToConfigure, Manager]]:
+    node, other = SlowToConfigure("patient"), Node("manager", start_parameter_services=False)
     with spinning(node, other):
         yield node, Manager(other, "patient")
         node.go_on.set()

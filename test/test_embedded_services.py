@@ -243,11 +243,11 @@ def test_threads_read_the_data_of_peers_concurrently(node):
     assert len({peer.user_data["clientid"] for peer in truth.values()}) == len(clients)
     others = []
 
-    def look():
+    def query_graph():
         for _ in range(100):
             others.extend(peer for handle, known in truth.items() if (peer := matched_reader(writer, handle)) != known)
 
-    threads = [threading.Thread(target=look) for _ in range(16)]
+    threads = [threading.Thread(target=query_graph) for _ in range(16)]
     for thread in threads:
         thread.start()
     for thread in threads:

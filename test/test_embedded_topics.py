@@ -81,14 +81,14 @@ def test_a_late_subscriber_gets_the_latched_message(node, start):
         publisher = node.create_publisher(String, "summary", latched)
         for word in ("old", "newest"):
             publisher.publish(String(data=word))
-        print("said")
+        print("published")
         try:
             spin(node)
         except (KeyboardInterrupt, ExternalShutdownException):
             pass
         """
     )
-    publisher.expect("said")
+    publisher.expect("published")
     got = []
     node.create_subscription(String, "summary", lambda m: got.append(m.data), LATCHED)
     assert spin_until(node, lambda: got)
@@ -152,19 +152,19 @@ def test_an_incompatible_publisher_is_reported_once_with_its_policy(node, start,
         time.sleep(60)
         """
     ).expect("up")
-    said = ""
+    log = ""
 
     def reported():
-        nonlocal said
-        said += capfd.readouterr().err
-        return "RELIABILITY" in said
+        nonlocal log
+        log += capfd.readouterr().err
+        return "RELIABILITY" in log
 
-    assert wait_until(reported), said
+    assert wait_until(reported), log
     time.sleep(1.5)
-    said += capfd.readouterr().err
-    assert said.count("RELIABILITY") == 1
-    assert "/best" in said
-    assert "/front/lossy_camera" in said
+    log += capfd.readouterr().err
+    assert log.count("RELIABILITY") == 1
+    assert "/best" in log
+    assert "/front/lossy_camera" in log
 
 
 def test_a_best_effort_pair_exchanges_messages(node):

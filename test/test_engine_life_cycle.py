@@ -42,7 +42,7 @@ def test_a_question_in_any_state_but_ready_is_refused_with_advice(model: VisionL
         pass
 
     engine = Engine(CONFIG, load, EngineHooks(quiet, quiet, lambda state: f" [{state.name}]"))
-    said = {}
+    messages = {}
     for change, reached in (
         (None, State.UNCONFIGURED),
         (engine.start, State.LOADING),
@@ -60,8 +60,8 @@ def test_a_question_in_any_state_but_ready_is_refused_with_advice(model: VisionL
         else:
             assert answer.error_code is ErrorCode.NOT_READY
             assert answer.error_msg.endswith(f"[{reached.name}]")
-            said[reached] = answer.error_msg
-    assert len(set(said.values())) == len(said) == 4
+            messages[reached] = answer.error_msg
+    assert len(set(messages.values())) == len(messages) == 4
 
 
 def test_deactivating_cancels_the_running_answer_and_keeps_the_memory(model: VisionLanguageModel) -> None:
@@ -80,21 +80,21 @@ def test_deactivating_cancels_the_running_answer_and_keeps_the_memory(model: Vis
 
 def test_stopping_while_the_model_loads_does_not_wait_for_it(model: VisionLanguageModel) -> None:
     release = threading.Event()
-    said: list[str] = []
+    log_lines: list[str] = []
 
     def load() -> VisionLanguageModel:
         assert release.wait(60.0)
         return model
 
-    engine = Engine(CONFIG, load, EngineHooks(said.append, said.append))
+    engine = Engine(CONFIG, load, EngineHooks(log_lines.append, log_lines.append))
     engine.start()
-    waiter = threading.Thread(target=lambda: said.append(f"loaded: {engine.wait_until_loaded()}"))
+    waiter = threading.Thread(target=lambda: log_lines.append(f"loaded: {engine.wait_until_loaded()}"))
     waiter.start()
     assert not engine.stop()
     waiter.join(30.0)
     release.set()
     wait_until(engine.stop)
-    assert said == ["loaded: False"]
+    assert log_lines == ["loaded: False"]
     assert engine.state is State.FINALIZED
 
 

@@ -231,7 +231,7 @@ def test_frames_are_ingested_while_the_prompt_of_a_question_is_prefilled(model: 
 def test_a_question_that_is_cancelled_while_its_prompt_is_prefilled_generates_nothing(model: Qwen2VL) -> None:
     bench, requests = Bench(model, ON_DEMAND), RequestQueue(1)
     bench.prefiller.chunk_s = 0.0
-    log = ThrottledLog(bench.said.append)
+    log = ThrottledLog(bench.log_lines.append)
     dialogue = Dialogue(Context(model, bench.memory, log), EngineConfig(max_new_tokens=4), bench.prefiller, requests)
     request = Request(Question("Who? " * 200), 60.0)
     requests.push(request)
@@ -243,7 +243,7 @@ def test_a_question_that_is_cancelled_while_its_prompt_is_prefilled_generates_no
     assert not dialogue.step()
     assert (request.answer(0.0).error_code, request.answer(0.0).text) == (ErrorCode.CANCELLED, "[untrained]")
     assert bench.asked("Who?")[1] == bench.asked_uncached("Who?")[1]
-    assert not bench.said
+    assert not bench.log_lines
 
 
 def test_answers_under_concurrent_questions_and_frames_equal_uncached_ones(model: Qwen2VL) -> None:

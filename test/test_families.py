@@ -162,8 +162,8 @@ def test_a_stream_is_answered_like_the_clip_until_slots_are_merged(folder, posit
     clip = build_video_memory(
         model, frames, range(0, len(frames) * 10**9, 10**9), VideoMemoryConfig(csm_slots=5, dam_slots=3)
     )
-    said = [[token.id for token in model.answer(each, QUESTION, 8)] for each in (clip, stream)]
-    assert said[0] == said[1]
+    answers = [[token.id for token in model.answer(each, QUESTION, 8)] for each in (clip, stream)]
+    assert answers[0] == answers[1]
     assert model.tokens(clip) == model.tokens(stream)
     prompts = [model.answer(each, QUESTION, 1)._prefill for each in (clip, stream)]
     assert torch.equal(prompts[0].ids, prompts[1].ids)

@@ -152,16 +152,18 @@ def test_time_ids_follow_when_each_cluster_was_last_seen(horizon: int) -> None:
     assert newest == sorted(newest)
     assert snapshot.csm_times.tolist() == pytest.approx(newest)
     assert snapshot.text_slots == round(59 * scale) + 1
-    lately = memory.snapshot(Scope(since_ns=START + 50 * PERIOD))
-    assert lately.text_slots == snapshot.text_slots
+    recent = memory.snapshot(Scope(since_ns=START + 50 * PERIOD))
+    assert recent.text_slots == snapshot.text_slots
     assert memory.snapshot(Scope(("another",))).text_slots == 0
 
 
 def test_last_seen_ids_change_only_the_time_ids_of_csm() -> None:
-    published, told = (filled(60, FlashMemoryConfig(6, 3, last_seen_ids=told)).snapshot() for told in (False, True))
-    assert {entry.first_ns for entry in published.entries} == {entry.first_ns for entry in told.entries}
-    assert torch.equal(published.dam, told.dam)
-    assert torch.equal(published.dam_times, told.dam_times)
+    published, last_seen = (
+        filled(60, FlashMemoryConfig(6, 3, last_seen_ids=last_seen)).snapshot() for last_seen in (False, True)
+    )
+    assert {entry.first_ns for entry in published.entries} == {entry.first_ns for entry in last_seen.entries}
+    assert torch.equal(published.dam, last_seen.dam)
+    assert torch.equal(published.dam_times, last_seen.dam_times)
 
 
 def test_mean_stamps_are_exact_after_hours() -> None:
@@ -202,7 +204,7 @@ def test_cameras_never_share_a_cluster_and_can_be_selected() -> None:
 def test_more_cameras_than_clusters_are_refused() -> None:
     memory = filled(6, FlashMemoryConfig(2, 1), ("front", "rear"))
     before = memory.snapshot()
-    with pytest.raises(ValueError, match="no room for group 'third'"):
+    with pytest.raises(ValueError, match="no room for camera 'third'"):
         memory.insert(slot(6, lows(1)[0], "third"))
     assert same(memory.snapshot(), before)
     assert memory.cameras == ("front", "rear")
@@ -373,7 +375,7 @@ def test_each_further_camera_adds_only_the_bytes_of_its_recent_slots() -> None:
 def test_a_refused_camera_does_not_change_the_size() -> None:
     memory = filled(6, FlashMemoryConfig(2, 1), ("front", "rear"))
     size = memory.bytes
-    with pytest.raises(ValueError, match="no room for group 'third'"):
+    with pytest.raises(ValueError, match="no room for camera 'third'"):
         memory.insert(slot(6, lows(1)[0], "third"))
     assert memory.bytes == size
 

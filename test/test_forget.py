@@ -81,9 +81,9 @@ def in_details(details: torch.Tensor) -> set[int]:
 
 def seen(snapshot: MemorySnapshot) -> set[int]:
     """Every slot that contributes to a snapshot."""
-    told = {int(entry.frame_id.removeprefix("frame ")) for entry in snapshot.entries}
+    in_entries = {int(entry.frame_id.removeprefix("frame ")) for entry in snapshot.entries}
     with_thumbnail = {int(entry.thumbnail.removeprefix(b"image ")) for entry in snapshot.entries}
-    return told | with_thumbnail | in_features(snapshot.csm) | in_details(snapshot.dam)
+    return in_entries | with_thumbnail | in_features(snapshot.csm) | in_details(snapshot.dam)
 
 
 def holdings_of(memory: FlashMemory) -> MemoryContents:

@@ -107,7 +107,7 @@ def test_an_answer_equals_that_with_the_kernels_of_transformers(
         memory.insert(slot)
     snapshot = memory.snapshot()
 
-    def said() -> tuple[GreedyGeneration, list[torch.Tensor]]:
+    def answered() -> tuple[GreedyGeneration, list[torch.Tensor]]:
         answer = model.answer(snapshot, "Where is it?", 8)
         answer._vocabulary = replace(answer._vocabulary, stops=frozenset())
         logits = []
@@ -118,10 +118,10 @@ def test_an_answer_equals_that_with_the_kernels_of_transformers(
             next(answer)
         return answer, logits
 
-    ours, our_logits = said()
+    ours, our_logits = answered()
     monkeypatch.setattr(language_model, "fastest_kernel", lambda kernel, _: kernel)
     monkeypatch.setattr(language_model, "weighted_kernel", lambda _: "eager")
-    plain, plain_logits = said()
+    plain, plain_logits = answered()
     assert ours._stream._ids == plain._stream._ids
     for one, other in zip(our_logits, plain_logits, strict=True):
         assert (one - other).abs().max() < 1e-4

@@ -165,7 +165,7 @@ def test_cameras_never_share_an_entry_and_more_cameras_than_entries_are_refused(
     memory = filled(60, replace(SMALL, csm_slots=3), ("front", "rear", "left"))
     assert len({entry.camera for entry in memory.snapshot().entries if entry.kind is EntryKind.CSM}) == 3
     before = memory.snapshot()
-    with pytest.raises(ValueError, match="no room for group 'fourth'"):
+    with pytest.raises(ValueError, match="no room for camera 'fourth'"):
         memory.insert(slot(60, lows(1)[0], "fourth"))
     assert same(memory.snapshot(), before)
 

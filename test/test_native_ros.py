@@ -73,7 +73,7 @@ def test_all_node_test_files_and_none_of_the_embedded_runtime_are_selected(nativ
         "doctor",
         "sources",
         "documented_interface",
-        "rclpy_door",
+        "rclpy_additions",
     )
     assert {f"test_{kind}.py" for kind in kinds} <= names
     assert not {"test_embedded_topics.py", "test_kmeans.py", "test_lint.py"} & names

@@ -158,23 +158,23 @@ def gets_whole_answers(client: Robot, pieces: list[str]) -> bool:
 
 def test_a_client_gets_the_pieces_of_its_own_answers_only(robot: Robot) -> None:
     see_something(robot)
-    heard: dict[str, list[AnswerPiece]] = defaultdict(list)
+    received: dict[str, list[AnswerPiece]] = defaultdict(list)
     topic = "/flash_vstream/answer_stream"
-    robot.node.create_subscription(AnswerPiece, topic, lambda piece: heard[piece.question_id].append(piece), 100)
+    robot.node.create_subscription(AnswerPiece, topic, lambda piece: received[piece.question_id].append(piece), 100)
     with Robot() as other:
         own: list[str] = []
         foreign: list[str] = []
         robot.on_piece, other.on_piece = own.append, foreign.append
-        robot.wait_for(lambda: gets_whole_answers(robot, own) and bool(heard))
+        robot.wait_for(lambda: gets_whole_answers(robot, own) and bool(received))
         robot.wait_for(lambda: gets_whole_answers(other, foreign))
         own.clear()
         foreign.clear()
-        heard.clear()
+        received.clear()
         requests = [client.request(text, stream=True) for client, text in ((robot, "What?"), (other, "Who?"))]
         asked = [client.service.call_async(request) for client, request in zip((robot, other), requests, strict=True)]
         robot.wait_for(asked[0].done)
         asked_ids = [request.question_id for request in requests]
-        robot.wait_for(lambda: all(heard[each] and heard[each][-1].last for each in asked_ids))
+        robot.wait_for(lambda: all(received[each] and received[each][-1].last for each in asked_ids))
         robot.wait_for(lambda: "".join(own).rstrip() == asked[0].result().answer)
         other.wait_for(asked[1].done)
         other.wait_for(lambda: "".join(foreign).rstrip() == asked[1].result().answer)
@@ -182,7 +182,7 @@ def test_a_client_gets_the_pieces_of_its_own_answers_only(robot: Robot) -> None:
     replies = [future.result() for future in asked]
     assert [reply.question_id for reply in replies] == asked_ids
     for reply in replies:
-        pieces = heard[reply.question_id]
+        pieces = received[reply.question_id]
         assert [piece.index for piece in pieces] == list(range(len(pieces)))
         assert [piece.last for piece in pieces] == [False] * (len(pieces) - 1) + [True]
         assert "".join(piece.text for piece in pieces).rstrip() == reply.answer

@@ -117,17 +117,17 @@ def broken_model(folder: Path, what: str) -> str:
     return str(model)
 
 
-@pytest.mark.parametrize(("what", "said"), [("missing", "nowhere"), ("corrupt", "model.safetensors")])
-def test_a_node_whose_model_fails_to_load_keeps_running_and_says_why(tmp_path: Path, what: str, said: str) -> None:
+@pytest.mark.parametrize(("what", "reason"), [("missing", "nowhere"), ("corrupt", "model.safetensors")])
+def test_a_node_whose_model_fails_to_load_keeps_running_and_says_why(tmp_path: Path, what: str, reason: str) -> None:
     model = broken_model(tmp_path, what)
     with NodeProcess(tmp_path, model=model) as node, Robot(node.namespace) as robot:
         reply = robot.ask_when_ready(robot.request("What is there?"), START_S)
         robot.wait_for(lambda: robot.status is not None and robot.status.state == robot.status.FAILED)
         assert robot.status.last_error in reply.error_msg
         assert node.process.poll() is None
-        assert said in node.log
+        assert reason in node.log
     assert reply.error_code == reply.NOT_READY
-    assert said in reply.error_msg
+    assert reason in reply.error_msg
 
 
 def test_a_model_folder_is_loaded_by_its_path(tmp_path: Path) -> None:
@@ -188,12 +188,12 @@ def test_a_restarted_simulation_does_not_silence_the_node(tmp_path: Path) -> Non
         def told_the_time_from(begin_s: int) -> None:
             tenths = itertools.count(begin_s * 10)
 
-            def told() -> bool:
+            def status_arrived() -> bool:
                 second, tenth = divmod(next(tenths), 10)
                 clock.publish(Clock(clock=TimeMsg(sec=second, nanosec=tenth * SECOND // 10)))
                 return robot.status is not None and begin_s < robot.status.header.stamp.sec < begin_s + 900
 
-            robot.wait_for(told, 120.0)
+            robot.wait_for(status_arrived, 120.0)
 
         for begin_s in (1000, 5, 7000, 3):
             told_the_time_from(begin_s)
@@ -209,13 +209,13 @@ def test_a_clock_out_of_range_is_ignored(tmp_path: Path) -> None:
             for sec, nanosec in times:
                 before = robot.status
 
-                def told(sec: int = sec, nanosec: int = nanosec, before: object = before) -> bool:
+                def status_arrived(sec: int = sec, nanosec: int = nanosec, before: object = before) -> bool:
                     clock.publish(Clock(clock=TimeMsg(sec=sec, nanosec=nanosec)))
                     second, tenth = divmod(next(tenths), 10)
                     clock.publish(Clock(clock=TimeMsg(sec=second, nanosec=tenth * SECOND // 10)))
                     return robot.status is not before
 
-                robot.wait_for(told, 120.0)
+                robot.wait_for(status_arrived, 120.0)
 
         run([(99, 0)])
         run([(2**31 - 1, 2**32 - 1), (-(2**31), 0), (5, 2**32 - 1), (-1, 2**32 - 1), (2**31 - 1, SECOND - 1), (0, 0)])

@@ -53,11 +53,11 @@ class Life(NamedTuple):
         before = self.robot.fresh_status().frames_received
         blank = from_rgb(np.zeros((60, 80, 3), np.uint8), 0, "", Image)
 
-        def heard() -> bool:
+        def received() -> bool:
             self.robot.images.publish(blank)
             return bool(self.robot.status.frames_received > before)
 
-        self.robot.wait_for(heard)
+        self.robot.wait_for(received)
         self.robot.fresh_status()
         self.robot.see(stamps_s)
         return self.robot.fresh_status()

@@ -211,14 +211,14 @@ def test_periods_change_at_run_time_and_zero_stops_summaries(robot: Operator) ->
     assert robot.set(status__period_s=60.0).successful
 
     def quiet() -> bool:
-        heard = robot.status
+        last = robot.status
         robot.spin(1.0)
-        return robot.status is heard
+        return robot.status is last
 
     robot.wait_for(quiet)  # messages sent before have arrived
-    heard = robot.status
+    last = robot.status
     assert robot.set(status__period_s=0.05).successful
-    robot.wait_for(lambda: robot.status is not heard)
+    robot.wait_for(lambda: robot.status is not last)
 
 
 def test_a_longer_queue_delays_no_camera_or_status_and_loses_no_question(robot: Operator) -> None:

@@ -300,6 +300,6 @@ def test_a_stream_is_answered_like_the_clip_until_slots_are_merged(llava: FlashV
         memory.insert(Slot("", "", first * SECOND, (first + 1) * SECOND, low, detail, llava.grid(70, 90)))
     stamps = [number * SECOND for number in range(len(frames))]
     clip, stream = llava.video_memory(frames, stamps), memory.snapshot()
-    said = [[token.id for token in llava.answer(each, "What?", 8)] for each in (clip, stream)]
-    assert said[0] == said[1]
+    answers = [[token.id for token in llava.answer(each, "What?", 8)] for each in (clip, stream)]
+    assert answers[0] == answers[1]
     assert llava.tokens(stream) == memory.tokens == llava.tokens(clip)

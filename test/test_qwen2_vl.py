@@ -62,21 +62,21 @@ def test_age_tokens_precede_each_entry(model) -> None:
     )
     before, after = [1, 2, 3], [4, 5]
     plain = prefill(model.network, aged, before, after)
-    told = prefill(model.network, aged, before, after, age_ids(lambda text: [ord(c) for c in text], "<{minutes}>"))
+    with_ages = prefill(model.network, aged, before, after, age_ids(lambda text: [ord(c) for c in text], "<{minutes}>"))
     embed = model.network.get_input_embeddings()
     at, visual = len(before), len(before)
-    for minutes, count, told_count in zip(range(99), plain.entry_tokens, told.entry_tokens, strict=False):
+    for minutes, count, aged_count in zip(range(99), plain.entry_tokens, with_ages.entry_tokens, strict=False):
         words = [ord(c) for c in f"<{round_minutes(60.0 * minutes)}>"]
-        assert told_count == count + len(words)
-        assert torch.equal(told.embeds[0, at : at + len(words)], embed(torch.tensor(words)))
-        assert (told.ids[:, 0, at : at + len(words)] == plain.ids[:, 0, visual : visual + 1]).all()
+        assert aged_count == count + len(words)
+        assert torch.equal(with_ages.embeds[0, at : at + len(words)], embed(torch.tensor(words)))
+        assert (with_ages.ids[:, 0, at : at + len(words)] == plain.ids[:, 0, visual : visual + 1]).all()
         at += len(words)
-        assert torch.equal(told.embeds[0, at : at + count], plain.embeds[0, visual : visual + count])
-        assert torch.equal(told.ids[:, 0, at : at + count], plain.ids[:, 0, visual : visual + count])
+        assert torch.equal(with_ages.embeds[0, at : at + count], plain.embeds[0, visual : visual + count])
+        assert torch.equal(with_ages.ids[:, 0, at : at + count], plain.ids[:, 0, visual : visual + count])
         at, visual = at + count, visual + count
-    assert torch.equal(told.embeds[0, at:], plain.embeds[0, visual:])
-    assert torch.equal(told.ids[:, 0, at:], plain.ids[:, 0, visual:])
-    assert told.next_id == plain.next_id
+    assert torch.equal(with_ages.embeds[0, at:], plain.embeds[0, visual:])
+    assert torch.equal(with_ages.ids[:, 0, at:], plain.ids[:, 0, visual:])
+    assert with_ages.next_id == plain.next_id
 
 
 def test_an_age_text_with_another_field_is_refused(tokenizer) -> None:
@@ -97,7 +97,7 @@ def snapshot(model):
     return snapshot_of(model)
 
 
-def read(answer) -> list[tuple[int, str]]:
+def ids_and_texts(answer) -> list[tuple[int, str]]:
     return [(token.id, token.text) for token in answer]
 
 
@@ -213,7 +213,7 @@ def test_attention_is_the_softmax_of_the_last_prompt_token_over_each_entry(model
 
 
 def test_reading_the_attention_does_not_change_the_answer_or_the_kernel(model, snapshot):
-    expected = read(model.answer(snapshot, "Where?", 10))
+    expected = ids_and_texts(model.answer(snapshot, "Where?", 10))
     answer = model.answer(snapshot, "Where?", 10)
     tokens = []
     for token in answer:
@@ -225,7 +225,7 @@ def test_reading_the_attention_does_not_change_the_answer_or_the_kernel(model, s
 
 def test_two_concurrent_answers_are_independent(model, snapshot):
     questions = ("Is anybody there?", "What colour is the floor?")
-    expected = [read(model.answer(snapshot, question, 10)) for question in questions]
+    expected = [ids_and_texts(model.answer(snapshot, question, 10)) for question in questions]
     answers = [model.answer(snapshot, question, 10) for question in questions]
     pairs = list(zip(*answers, strict=True))
     assert [[(token.id, token.text) for token in tokens] for tokens in zip(*pairs, strict=True)] == expected
@@ -236,7 +236,7 @@ def test_two_concurrent_answers_are_independent(model, snapshot):
 def test_memories_of_key_frames_only_or_synopsis_only_can_be_asked(model, slots):
     partial = snapshot_of(model, *slots)
     answer = model.answer(partial, "What?", 3)
-    assert len(read(answer)) == 3
+    assert len(ids_and_texts(answer)) == 3
     assert len(answer.attention) == len(partial.entries)
     assert answer._prefill.embeds.shape[1] == answer._prefill.ids.shape[2]
 
@@ -268,7 +268,7 @@ def test_special_tokens_in_a_question_are_plain_text(model, tokenizer):
     "question", ["", "  two  spaces\n\n", "où est la clé ? 钥匙在哪里？ 🔑", "\x00\x1b[31m", "\ud800"]
 )
 def test_any_text_is_a_valid_question(model, tokenizer, snapshot, question):
-    assert len(read(model.answer(snapshot, question, 2))) == 2
+    assert len(ids_and_texts(model.answer(snapshot, question, 2))) == 2
     if "\ud800" not in question:
         assert plain_ids(tokenizer, question) == tokenizer(question, add_special_tokens=False)["input_ids"]
 
@@ -301,12 +301,12 @@ def with_favourite(model, tokenizer, token: str, suppressed: Sequence[int] = ())
 
 
 def test_special_tokens_are_never_generated_but_the_end_of_turn_ends_the_answer(model, tokenizer, snapshot):
-    unsaid = model.network.generation_config.suppress_tokens
+    suppressed = model.network.generation_config.suppress_tokens
     for token in ("<|video_pad|>", "<|vision_start|>", "<|im_start|>", "<|im_end|>"):
-        answer = read(with_favourite(model, tokenizer, token, unsaid).answer(snapshot, "What?", 4))
+        answer = ids_and_texts(with_favourite(model, tokenizer, token, suppressed).answer(snapshot, "What?", 4))
         assert len(answer) == 4
         assert all(32 <= ord(text) < 127 for _, text in answer)
-    assert read(with_favourite(model, tokenizer, "<|im_end|>").answer(snapshot, "What?", 4)) == []
+    assert ids_and_texts(with_favourite(model, tokenizer, "<|im_end|>").answer(snapshot, "What?", 4)) == []
 
 
 def test_an_untrained_model_generates_up_to_the_token_limit(model, snapshot):

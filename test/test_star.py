@@ -90,8 +90,8 @@ def test_the_abstract_memory_of_a_stream_always_equals_that_of_the_clip_so_far(c
 
 def test_the_two_rules_retrieve_different_frames_once_frames_are_merged() -> None:
     # Four views in turn; clusters are initialised at the last four frames, so that their ids are arbitrary.
-    looks = torch.eye(4)[:, None, :].expand(4, 16, 4) * 10
-    frames = torch.cat([looks[[0, 0, 0, 1, 1, 2, 3]], looks[:1]]) + 0.01 * torch.arange(8)[:, None, None]
+    views = torch.eye(4)[:, None, :].expand(4, 16, 4) * 10
+    frames = torch.cat([views[[0, 0, 0, 1, 1, 2, 3]], views[:1]]) + 0.01 * torch.arange(8)[:, None, None]
     found = [
         star_video_memory(frames, attention_of(4), StarConfig(1, 4, 2, 4), rule=rule, init_rows=[6, 5, 4, 2])
         for rule in ("paper", "released")

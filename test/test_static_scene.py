@@ -135,10 +135,10 @@ def test_a_small_object_that_appears_is_encoded_and_the_answer_mentions_it(house
     bare, with_it = [view(k) for k in range(12)], [view(k, items=[ball()]) for k in range(12, 16)]
     streams = [Stream(household, limits).show(bare).show(with_it) for limits in (LIMITS, OPEN)]
     assert streams[0].shares[0] < streams[1].shares[0]
-    said = [answer(household, stream.memory, "Did you see a red ball?") for stream in streams]
-    assert said[0] == said[1]
-    assert said[0].lower().startswith("yes")
-    assert said[0] != answer(household, Stream(household, LIMITS).show(bare).memory, "Did you see a red ball?")
+    answers = [answer(household, stream.memory, "Did you see a red ball?") for stream in streams]
+    assert answers[0] == answers[1]
+    assert answers[0].lower().startswith("yes")
+    assert answers[0] != answer(household, Stream(household, LIMITS).show(bare).memory, "Did you see a red ball?")
 
 
 def test_a_distant_object_that_appears_is_encoded(household: Any) -> None:

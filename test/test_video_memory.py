@@ -1,4 +1,4 @@
-"""The published memory of a clip and the streaming one: two updates of one state."""
+"""The published memory of a clip: equal to the streaming one until slots are merged, then within its bounds."""
 
 import pytest
 import torch

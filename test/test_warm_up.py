@@ -32,14 +32,14 @@ def model() -> Model:
 
 @contextmanager
 def running(config: EngineConfig, model: Model) -> Iterator[tuple[Engine, list[str], list[str]]]:
-    said: list[str] = []
+    infos: list[str] = []
     warnings: list[str] = []
-    engine = Engine(config, lambda: model, EngineHooks(said.append, warnings.append))
+    engine = Engine(config, lambda: model, EngineHooks(infos.append, warnings.append))
     engine.start()
     engine.activate()
     try:
         engine.wait_until_loaded()
-        yield engine, said, warnings
+        yield engine, infos, warnings
     finally:
         engine.stop()
 
@@ -58,11 +58,11 @@ def test_the_model_has_encoded_and_answered_before_ready_and_the_memory_is_empty
     model.encode = counting(model.encode, calls, "encode")  # type: ignore[method-assign]
     language: Any = model
     text_model = language.network.model.language_model
-    text_model.register_forward_hook(lambda *_: calls.append("read"))
-    with running(replace(CONFIG, policy=policy, max_new_tokens=4), model) as (engine, said, warnings):
-        assert [sentence.split(" took ")[0] for sentence in said[:1]] == ["warm-up"]
-        assert said[1].startswith("ready")
-        assert {"encode", "read"} <= set(calls)
+    text_model.register_forward_hook(lambda *_: calls.append("forward"))
+    with running(replace(CONFIG, policy=policy, max_new_tokens=4), model) as (engine, infos, warnings):
+        assert [sentence.split(" took ")[0] for sentence in infos[:1]] == ["warm-up"]
+        assert infos[1].startswith("ready")
+        assert {"encode", "forward"} <= set(calls)
         status = engine.status()
         assert (status.memory.slots, status.memory.entries, status.memory.first_ns) == (0, 0, 0)
         assert status.prefix_cache.bytes == status.prefix_cache.tokens == status.prefix_cache.failures == 0
@@ -72,26 +72,26 @@ def test_the_model_has_encoded_and_answered_before_ready_and_the_memory_is_empty
 
 
 def test_the_first_question_is_prefilled_in_as_many_chunks_as_the_others(model) -> None:
-    read: list[int] = []
+    passes: list[int] = []
     language: Any = model
     config = replace(CONFIG, max_new_tokens=1, prefix_cache=PrefixCacheConfig(max_mib=0))
     with running(config, model) as (engine, _, _):
         watch(engine, range(1, 7))
         wait_until(lambda: settled(engine))
-        language.network.model.language_model.register_forward_hook(lambda *_: read.append(1))
+        language.network.model.language_model.register_forward_hook(lambda *_: passes.append(1))
         steps = []
         for _ in range(3):
-            read.clear()
+            passes.clear()
             assert engine.ask(Question("Where is the red ball?")).answer().error_code is ErrorCode.NONE
-            steps.append(len(read))
+            steps.append(len(passes))
     assert len(set(steps)) == 1
 
 
 def test_the_warm_up_can_be_switched_off(model) -> None:
     calls: list[str] = []
     model.encode = counting(model.encode, calls, "encode")  # type: ignore[method-assign]
-    with running(replace(CONFIG, warm_up=False), model) as (_, said, _):
-        assert said[0].startswith("ready")
+    with running(replace(CONFIG, warm_up=False), model) as (_, infos, _):
+        assert infos[0].startswith("ready")
         assert not calls
 
 
@@ -104,9 +104,9 @@ def test_a_failed_warm_up_is_reported_and_counted_and_the_engine_is_ready(model,
         raise error
 
     model.encode = failing  # type: ignore[method-assign]
-    with running(CONFIG, model) as (engine, said, warnings):
+    with running(CONFIG, model) as (engine, infos, warnings):
         assert engine.status().state is State.READY
-        assert [sentence for sentence in said if "warm-up took" in sentence] == []
+        assert [sentence for sentence in infos if "warm-up took" in sentence] == []
         assert len(warnings) == 1
         assert f"{type(error).__name__}: {error}" in warnings[0]
         assert engine.status().last_error == warnings[0]

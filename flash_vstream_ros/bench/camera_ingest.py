@@ -30,7 +30,7 @@ PENDING_FRAMES = 3  # two of the slot that is ingested, and one that waits for t
 
 
 class CameraIngest:
-    """The engine's path of one camera's frames into a memory, in this thread and the decode thread."""
+    """The engine's path of one camera's frames into a memory, in this thread and the prefetch thread."""
 
     def __init__(
         self, model: VisionLanguageModel, memory: FlashMemory, period_ns: int, static: StaticSceneConfig
@@ -55,7 +55,7 @@ class CameraIngest:
         self.ingest.prefetch.fetch("camera")
 
     def step(self) -> bool:
-        """Run one ingest step; if there was nothing to do, wait for the decode thread and return False."""
+        """Run one ingest step; if there was nothing to do, wait for the prefetch thread and return False."""
         self._ready.clear()
         worked = self.ingest.step()
         if not worked:
@@ -69,7 +69,7 @@ class CameraIngest:
                 pass
 
     def close(self) -> None:
-        """Stop the decode thread. Raises RuntimeError if frames were lost."""
+        """Stop the prefetch thread. Raises RuntimeError if frames were lost."""
         self.ingest.prefetch.close()
         if self._errors:
             raise RuntimeError(f"frames were lost: {self._errors}")
@@ -86,26 +86,26 @@ def ingest_costs(
 
     There is always another frame waiting. Raises RuntimeError if a frame is lost, or if many frames give no slot.
     """
-    track = CameraIngest(model, FlashMemory(config), config.slot_period_ns // 2, static)
+    camera = CameraIngest(model, FlashMemory(config), config.slot_period_ns // 2, static)
     power = PowerMeter(model.device)
     offered, began, slot_count = 0, 0.0, WARM_UP_SLOTS + slots
-    while track.memory.slots_seen < slot_count and offered < 4 * slot_count:
-        while track.mailbox.counts().pending < PENDING_FRAMES:
-            track.offer(track.frame(images[offered % len(images)]))
+    while camera.memory.slots_seen < slot_count and offered < 4 * slot_count:
+        while camera.mailbox.counts().pending < PENDING_FRAMES:
+            camera.offer(camera.frame(images[offered % len(images)]))
             offered += 1
-        track.step()
-        if track.memory.slots_seen == WARM_UP_SLOTS and not began:
+        camera.step()
+        if camera.memory.slots_seen == WARM_UP_SLOTS and not began:
             began = now(model.device)
         power.sample()
     seconds = now(model.device) - began
-    track.close()
-    if track.memory.slots_seen < slot_count:
-        raise RuntimeError(f"{track.memory.slots_seen} of {slot_count} slots were ingested")
+    camera.close()
+    if camera.memory.slots_seen < slot_count:
+        raise RuntimeError(f"{camera.memory.slots_seen} of {slot_count} slots were ingested")
     return {
         "slots": slots,
         "frames_per_s": 2 * slots / seconds,
         "slot_s": seconds / slots,
-        "encode_p50_s": track.ingest.encode_s.p50_p95()[0],
-        "update_p50_s": track.ingest.update_s.p50_p95()[0],
+        "encode_p50_s": camera.ingest.encode_s.p50_p95()[0],
+        "update_p50_s": camera.ingest.update_s.p50_p95()[0],
         **power.figures(),
     }

@@ -12,7 +12,7 @@ class Criterion(NamedTuple):
     figure: str
     bound: float
     at_most: bool  # else at least
-    says: str
+    description: str
 
     def holds(self, value: float) -> bool:
         return value <= self.bound if self.at_most else value >= self.bound
@@ -35,7 +35,7 @@ OF_7B_ON_A_GPU = (
 )
 
 
-def judged(figures: Mapping[str, float], large: bool) -> list[dict[str, Any]]:
+def evaluated(figures: Mapping[str, float], large: bool) -> list[dict[str, Any]]:
     """Each criterion whose figure is there, with its value and whether it holds. `large`: the 7B shape on a GPU."""
     return [
         {**criterion._asdict(), "value": figures[criterion.figure], "held": criterion.holds(figures[criterion.figure])}

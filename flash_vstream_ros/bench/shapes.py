@@ -42,7 +42,7 @@ def shape_of(name: str) -> str:
 
 
 def shape_config(shape: str) -> Any:
-    """The configuration of a shape, as transformers has it."""
+    """The transformers configuration of a shape."""
     from transformers import Qwen2VLConfig
 
     if shape == "tiny":
@@ -65,10 +65,10 @@ def shaped_model(shape: str, device: str, max_pixels: int = MAX_PIXELS) -> Qwen2
     from flash_vstream_ros.models.qwen2_vl import Qwen2VL
     from flash_vstream_ros.models.tiny import tiny_tokenizer
 
-    where = choose_device(device)
-    dtype = dtype_of(shape, where)
-    attention = choose_attention("auto", where, dtype)
-    network = random_network(shape_config(shape), where, dtype, attention.kernel)
+    chosen = choose_device(device)
+    dtype = dtype_of(shape, chosen)
+    attention = choose_attention("auto", chosen, dtype)
+    network = random_network(shape_config(shape), chosen, dtype, attention.kernel)
     return Qwen2VL(
         network,
         tiny_tokenizer(),
@@ -130,17 +130,17 @@ def need(shape: str, dtype: torch.dtype, grid: Grid, config: FlashMemoryConfig, 
     return Need(device=own + 2 * bank, host=2 * bank)
 
 
-def check_room(shape: str, device: torch.device, needed: Need) -> None:
+def check_free_memory(shape: str, device: torch.device, needed: Need) -> None:
     """Raise ModelError if the GPU or the host has less free memory than needed."""
     on_gpu = device.type == "cuda"
     host = needed.host if on_gpu else needed.device
-    rooms = [("this machine", host, free_on_host())]
+    memories = [("this machine", host, free_on_host())]
     if on_gpu:
-        rooms.append((str(device), needed.device, torch.cuda.mem_get_info(device)[0]))
-    for where, wanted, free in rooms:
+        memories.append((str(device), needed.device, torch.cuda.mem_get_info(device)[0]))
+    for name, wanted, free in memories:
         if free is not None and wanted > free:
             raise ModelError(
-                f"Shape {shape} needs about {wanted / GB:.1f} GB of memory, but {where} has {free / GB:.1f} GB free: "
+                f"Shape {shape} needs about {wanted / GB:.1f} GB of memory, but {name} has {free / GB:.1f} GB free: "
                 "use a smaller --shape or a larger machine."
             )
 

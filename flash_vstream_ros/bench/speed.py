@@ -20,7 +20,7 @@ from flash_vstream_ros.models.preprocess import MAX_PIXELS, Preprocessor
 
 from .board import forget_peak, peak_bytes
 from .camera_ingest import ingest_costs
-from .criteria import judged
+from .criteria import evaluated
 from .decoding import decode_over_floor
 from .floors import floors
 from .ingest import static_over_moving
@@ -28,7 +28,7 @@ from .long_stream import HOUR, LENGTHS_S, Source, against_released, ask_memories
 from .prefix_cache import SIDE, patrol_images
 from .ratios import LONG, absolutes, floor_times, headline
 from .second_look import first_tokens
-from .shapes import DEFAULT_SHAPE, check_room, dtype_of, need, shape_of, shaped_model
+from .shapes import DEFAULT_SHAPE, check_free_memory, dtype_of, need, shape_of, shaped_model
 from .speed_chart import draw_speed
 from .speed_table import lines
 
@@ -50,14 +50,14 @@ def run(
 
     Raises ModelError for an unknown shape, or one that needs more memory than there is, before anything is allocated.
     """
-    shape, where = shape_of(shape), choose_device(device)
-    dtype, grid = dtype_of(shape, where), Preprocessor(max_pixels=PIXELS).grid(SIDE, SIDE)
+    shape, chosen = shape_of(shape), choose_device(device)
+    dtype, grid = dtype_of(shape, chosen), Preprocessor(max_pixels=PIXELS).grid(SIDE, SIDE)
     bank_slots = int(LENGTHS_S[HOUR] * 1e9 / MEMORY.slot_period_ns) + updates
     kept = len(LENGTHS_S) + HIERARCHICAL_MEMORIES
-    check_room(shape, where, need(shape, dtype, grid, MEMORY, bank_slots, memories=kept))
+    check_free_memory(shape, chosen, need(shape, dtype, grid, MEMORY, bank_slots, memories=kept))
     model = shaped_model(shape, device, PIXELS)
-    forget_peak(where)
-    best, shown = floors(where, dtype), patrol_images(MEMORY.slot_period_ns * 1e-9)
+    forget_peak(chosen)
+    best, shown = floors(chosen, dtype), patrol_images(MEMORY.slot_period_ns * 1e-9)
     ingest = ingest_costs(model, MEMORY, shown, slots)
     static = static_over_moving(model, TINY, rounds=slots)  # TINY: with the node's default memory
     source = Source.of(model, shown, MEMORY)
@@ -65,10 +65,10 @@ def run(
     lengths = ask_memories(model, memories, rounds)
     second_look = first_tokens(model, islice(source.slots(), SECOND_LOOK_SLOTS), MEMORY, rounds)
     decoded = decode_over_floor(model, memories[LONG].snapshot(), best.copy_bytes_per_s)
-    own_peak = peak_bytes(where)
+    own_peak = peak_bytes(chosen)
     result: dict[str, Any] = {
         "shape": shape,
-        "device": _name(where),
+        "device": _name(chosen),
         "dtype": str(dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "ingest": ingest,
@@ -81,14 +81,14 @@ def run(
         **against_released(source, memories[HOUR], updates, rounds),
         "frame_bytes": 2 * shown[0].nbytes,
     }
-    best = best.or_better(floors(where, dtype))  # the machine may have been busy with something else before
+    best = best.or_better(floors(chosen, dtype))  # the machine may have been busy with something else before
     result["machine"] = best._asdict()
     tokens = {length: figures["memory_tokens"] for length, figures in lengths.items()}
     result["decode"]["floor_s"] = best.seconds(moved=decoded.bytes_read)
     result["floors"] = floor_times(best, model.network, grid, MEMORY, tokens)
     result["ratios"] = headline(result)
-    on_large = shape == "qwen2-vl-7b" and where.type == "cuda"
-    result["criteria"] = judged(absolutes(result) | result["ratios"], on_large)
+    on_large = shape == "qwen2-vl-7b" and chosen.type == "cuda"
+    result["criteria"] = evaluated(absolutes(result) | result["ratios"], on_large)
     if chart:
         draw_speed(result, chart)
     return result

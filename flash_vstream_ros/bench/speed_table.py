@@ -99,7 +99,7 @@ def _held(result: Mapping[str, Any]) -> Iterable[str]:
 def _criteria(criteria: Iterable[Mapping[str, Any]]) -> Iterable[str]:
     for each in criteria:
         sign, verdict = "<=" if each["at_most"] else ">=", "held" if each["held"] else "NOT HELD"
-        yield f"{verdict:>8}  {each['figure']} {each['value']:.4g} {sign} {each['bound']:.4g}: {each['says']}"
+        yield f"{verdict:>8}  {each['figure']} {each['value']:.4g} {sign} {each['bound']:.4g}: {each['description']}"
 
 
 def _ms(seconds: float) -> str:

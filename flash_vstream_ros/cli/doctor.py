@@ -87,7 +87,7 @@ def check_python(version: tuple[int, ...] = sys.version_info[:3]) -> Check:
 
 
 def check_package(name: str, module: str, lowest: str, install: str, needed: bool = True) -> Check:
-    """Imports the module: one that is installed and broken would otherwise pass."""
+    """Check that a package imports and is recent enough: a broken installation also has a version."""
     advice = f"pip install {install}"
     try:
         imported = importlib.import_module(module)

@@ -72,16 +72,16 @@ def listen(topic: str, start_s: float) -> float | None:
 
     ros.init(args=[])
     node = ros.Node("doctor_listener")
-    heard: list[str] = []
-    node.create_subscription(String, topic, lambda message: heard.append(message.data), 10)
+    received: list[str] = []
+    node.create_subscription(String, topic, lambda message: received.append(message.data), 10)
     executor = ros.SingleThreadedExecutor()
     executor.add_node(node)
     start, found = time.monotonic(), False
     end = start + start_s
-    while not heard and time.monotonic() < end:
+    while not received and time.monotonic() < end:
         executor.spin_once(timeout_sec=0.05)
         if not found and node.count_publishers(topic):
             found, end = True, time.monotonic() + RECEIVE_S
     waited = time.monotonic() - start
     ros.shutdown()
-    return waited if heard else None
+    return waited if received else None

@@ -79,7 +79,7 @@ def batched_replies(
 
 
 def _prefix(model: Qwen2VL, snapshot: MemorySnapshot, shared: Sequence[int]) -> Prefill:
-    """The prompt up to where the questions differ."""
+    """The prompt up to the first token in which the questions differ."""
     before = model._prompt.before
     if not snapshot.empty:
         return model._prefill(snapshot, tuple(before), tuple(shared))
@@ -90,7 +90,7 @@ def _prefix(model: Qwen2VL, snapshot: MemorySnapshot, shared: Sequence[int]) -> 
 
 
 def _common(prompts: Sequence[Sequence[int]]) -> int:
-    """Tokens that all begin with; of each at least one is left."""
+    """Number of leading tokens that all prompts share, without the last token of the shortest."""
     shortest = min(map(len, prompts)) - 1
     return next((at for at in range(shortest) if len({prompt[at] for prompt in prompts}) > 1), shortest)
 

@@ -56,7 +56,7 @@ def _check_room(contents: MemoryContents, camera: str, config: FlashMemoryConfig
     """Raises ValueError if `camera` is a further one and every cluster shown belongs to another."""
     if len(cameras := {*contents.cameras, camera}) > config.csm_slots:
         raise ValueError(
-            f"no room for group {camera!r}: {len(cameras)} cameras need a cluster each, and {config.csm_slots} are "
+            f"no room for camera {camera!r}: {len(cameras)} cameras need a cluster each, and {config.csm_slots} are "
             "shown; raise memory.synopsis_slots or use fewer cameras"
         )
 

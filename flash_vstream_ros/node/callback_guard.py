@@ -11,7 +11,7 @@ from typing import Any
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
 from flash_vstream_ros.ros import ExternalShutdownException, MultiThreadedExecutor
 
-PAUSE_S = 0.001  # after a failure, so that one that repeats leaves the processor to others
+PAUSE_S = 0.001  # after a failure, so that a repeated one does not occupy a core
 
 
 def never_raises(callback: Callable[..., Any]) -> Callable[..., Any]:
@@ -22,7 +22,7 @@ def never_raises(callback: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return callback(self, *args)
         except Exception:
-            self._log.report(callback.__name__, f"a defect in {callback.__qualname__}: {traceback.format_exc()}")
+            self._log.report(callback.__name__, f"exception in {callback.__qualname__}: {traceback.format_exc()}")
             return None
 
     return guarded

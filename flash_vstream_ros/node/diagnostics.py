@@ -89,21 +89,21 @@ class History:
 
     def __init__(self) -> None:
         self._observations: deque[Observation] = deque(maxlen=WINDOW + 1)
-        self._heard: dict[str, tuple[int, int]] = {}  # of each camera: images received, and since when
+        self._received: dict[str, tuple[int, int]] = {}  # of each camera: images received, and since when
 
     def add(self, observation: Observation) -> None:
         """Add one. A clock that went back, or counters that restarted, begin a new history."""
         newest = self._observations[-1] if self._observations else observation
         if observation.now_ns < newest.now_ns or observation.status.frames.received < newest.status.frames.received:
             self._observations.clear()
-            self._heard.clear()
+            self._received.clear()
         if self._observations and observation.now_ns == self._observations[-1].now_ns:
             self._observations[-1] = observation  # the clock stands still: keep the rates from when it ran
         else:
             self._observations.append(observation)
         for camera, counts in observation.status.cameras:
-            if self._heard.get(camera, (-1, 0))[0] != counts.received or not _watched(observation.status.state):
-                self._heard[camera] = counts.received, observation.now_ns
+            if self._received.get(camera, (-1, 0))[0] != counts.received or not _watched(observation.status.state):
+                self._received[camera] = counts.received, observation.now_ns
 
     def camera(
         self, name: str, topic: str, sample_period_s: float, camera_findings: Sequence[str] = ()
@@ -119,7 +119,7 @@ class History:
             before=first.counts(name) or now,
             now=now,
             elapsed_s=(newest.now_ns - first.now_ns) / SECOND_NS,
-            silent_s=(newest.now_ns - self._heard[name][1]) / SECOND_NS,
+            silent_s=(newest.now_ns - self._received[name][1]) / SECOND_NS,
             period_s=(newest.now_ns - before.now_ns) / SECOND_NS,
             age_s=(newest.now_ns - now.newest_ns) / SECOND_NS if now.newest_ns else 0.0,
             sample_period_s=sample_period_s,

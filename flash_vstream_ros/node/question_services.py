@@ -26,7 +26,7 @@ from flash_vstream_ros.ros import MutuallyExclusiveCallbackGroup, Node, Reentran
 from flash_vstream_ros.ros.interfaces import AnswerPiece, AskScene, String
 
 SERVICE = "ask_scene"
-DEFECT = Answer(ErrorCode.INTERNAL, "a defect in the node; its log gives details")
+DEFECT = Answer(ErrorCode.INTERNAL, "internal error in the node; its log gives details")
 
 
 class QuestionServices:

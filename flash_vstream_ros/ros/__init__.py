@@ -1,4 +1,4 @@
-"""The one door to ROS 2: rclpy if it is installed, else the embedded runtime, under the same names.
+"""The only import path to ROS 2: rclpy if it is installed, else the embedded runtime, under the same names.
 
 The environment variable FLASH_VSTREAM_RUNTIME ("rclpy" or "embedded") forces one of them. May import nothing of the
 rest of the package but the generated `msg` and `srv`; only this file imports `embedded`.

@@ -1,6 +1,6 @@
 """The DDS middleware in use: the profile shipped for camera images, and the remedy where images are lost.
 
-A profile is read when a process meets its middleware: `use_shipped_profile` comes before `init`.
+The middleware reads its profile when it is initialised: call `use_shipped_profile` before `init`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ COMPRESSED = "or receive compressed images (image.transport: compressed)"
 
 @dataclass(frozen=True)
 class Middleware:
-    """What a family of middlewares reads its configuration from."""
+    """Configuration files and environment variables of a family of middlewares."""
 
     name: str
     file: str
@@ -44,7 +44,7 @@ class Middleware:
         return by_variable or next((file for file in self.default_files if Path(file).exists()), "")
 
     def chosen(self, environment: Mapping[str, str]) -> bool:
-        """Whether the environment leaves nothing to set."""
+        """Returns True if the user has configured the middleware, by a file or by other variables."""
         return bool(self.configured(environment)) or any(environment.get(name) for name in self.other_variables)
 
 
@@ -92,7 +92,7 @@ def identifier() -> str:
 
 
 def family_of(rmw: str, environment: Mapping[str, str] = os.environ) -> Middleware | None:
-    """None for a middleware that no profile is shipped for."""
+    """The family of an rmw implementation; None if no profile is shipped for it."""
     if "fastrtps" in rmw:
         return fast_dds(environment)
     return CYCLONE_DDS if rmw == EMBEDDED or "cyclone" in rmw else None
@@ -105,7 +105,7 @@ def counts_loss(rmw: str) -> bool:
 
 
 def remedy(rmw: str, environment: Mapping[str, str] = os.environ) -> str:
-    """What a user does about images that are lost between two processes with the middleware `rmw`."""
+    """Advice to a user about images that are lost between two processes with the middleware `rmw`."""
     family = family_of(rmw, environment)
     if family is None:
         return f"raise the buffers of {rmw} in the camera's process and in this one, publish reliable, {COMPRESSED}"

@@ -1,6 +1,6 @@
 """The names of `flash_vstream_ros.ros`, from an installed ROS 2."""
 
-# ruff: noqa: F401 (the door takes its names from here)
+# ruff: noqa: F401 (flash_vstream_ros.ros exports these names)
 
 import importlib
 from typing import Any

@@ -21,7 +21,7 @@ from transformers.masking_utils import sdpa_mask
 GROUPED = "vstream_grouped"  # names under which transformers finds the kernels
 GROUPED_WEIGHTED = "vstream_grouped_weighted"
 SDPA_WEIGHTED = "vstream_sdpa_weighted"
-LARGE_MASK = 1 << 17  # elements; beyond it, reading a mask takes longer than joining two parts without one
+LARGE_MASK = 1 << 17  # elements; for larger masks, merging two unmasked parts is faster
 
 
 def grouped(

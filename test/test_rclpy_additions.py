@@ -44,9 +44,9 @@ def test_the_executor_for_older_distributions_runs_timers_topics_and_services(be
     context = rclpy.Context()
     rclpy.init(context=context)
     node = Node("served", context=context)
-    heard: list[str] = []
-    publisher = node.create_publisher(String, "heard", 1)
-    node.create_subscription(String, "heard", lambda message: heard.append(message.data), 1)
+    received: list[str] = []
+    publisher = node.create_publisher(String, "received", 1)
+    node.create_subscription(String, "received", lambda message: received.append(message.data), 1)
     node.create_timer(0.01, lambda: publisher.publish(String(data="tick")))
 
     def serve(_: Any, response: Any) -> Any:
@@ -61,7 +61,7 @@ def test_the_executor_for_older_distributions_runs_timers_topics_and_services(be
     spinning.start()
     assert client.wait_for_service(PATIENCE)
     future = client.call_async(Trigger.Request())
-    assert wait_until(lambda: heard and future.done())
+    assert wait_until(lambda: received and future.done())
     assert future.result().success
     executor.shutdown()
     spinning.join()
