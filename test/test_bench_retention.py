@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from flash_vstream_ros.bench import rare_events, retention
-from flash_vstream_ros.bench.distortion import hierarchical_distortion, rounds_of_a_robot
+from flash_vstream_ros.bench.distortion import hierarchical_distortion, robot_stream
 from flash_vstream_ros.bench.rare_events import add_events, nearest
 
 
 def test_events_last_two_static_slots_and_do_not_overlap() -> None:
-    slots = rounds_of_a_robot(1500, 3, patches=4, dim=16)
+    slots = robot_stream(1500, 3, patches=4, dim=16)
     before = slots.clone()
     events = add_events(slots, 4, seed=3)
     changed = (slots != before).any(1).nonzero().flatten().tolist()
@@ -32,7 +32,7 @@ def test_the_nearest_entry_has_the_smallest_distance() -> None:
 
 
 def test_one_cluster_per_slot_has_zero_distortion() -> None:
-    slots = rounds_of_a_robot(20, 0, patches=4, dim=8)
+    slots = robot_stream(20, 0, patches=4, dim=8)
     assert hierarchical_distortion(slots, 20, 4) == pytest.approx(0.0, abs=1e-2)
     mean = float((slots - slots.mean(0)).square().sum())
     assert hierarchical_distortion(slots, 1, 4) == pytest.approx(mean, rel=1e-4)

@@ -32,7 +32,7 @@ RATIOS = (
 SLOT_NS = 2_000_000_000
 
 
-def rounds_of_a_robot(
+def robot_stream(
     length: int, seed: int, patches: int = 16, dim: int = 64, places: int = 40, noise: float = 0.3
 ) -> Tensor:
     """A synthetic stream [length, patches * dim] of a robot that wanders along a ring of places and back.
@@ -90,7 +90,7 @@ def hierarchical_distortion(slots: Tensor, capacity: int, patches: int) -> float
         memory.insert(slot_of(features, index, patches))
     snapshot = memory.snapshot()
     weights = torch.tensor([entry.weight for entry in snapshot.entries[len(snapshot.dam) :]], dtype=torch.float64)
-    # A centroid is the mean of its members, so the sum of squares splits into theirs and its own.
+    # A centroid is the mean of its members: distortion = sum of squares of the slots - weighted one of the centroids.
     of_centroids = weights @ snapshot.csm.flatten(1).double().square().sum(1)
     return float(slots.double().square().sum() - of_centroids)
 
@@ -111,7 +111,7 @@ def distortion(slots: Tensor, centroids: Tensor, cluster_of: Tensor) -> float:
 
 def compare(length: int, seed: int, capacity: int, **stream: Any) -> dict[str, float]:
     """Distortion of the four rules on one stream, and ratios to the mean and the luckiest start of k-means."""
-    slots = rounds_of_a_robot(length, seed, **stream)
+    slots = robot_stream(length, seed, **stream)
     ward = distortion(slots, *ward_clusters(slots, capacity))
     hierarchical = hierarchical_distortion(slots, capacity, stream.get("patches", 16))
     starts = [distortion(slots, *kmeans_clusters(slots, capacity, start)) for start in range(KMEANS_STARTS)]
@@ -140,7 +140,7 @@ def run(
     capacity: int = 60,
     **stream: Any,
 ) -> dict[str, Any]:
-    """All comparisons; `stream` goes to `rounds_of_a_robot`."""
+    """All comparisons; `stream` goes to `robot_stream`."""
     cases = [(length, seed) for length in lengths for seed in seeds]
     rows = [compare(*case, capacity, **stream) for case in tracked(cases, "distortion", len(cases))]
     return {

@@ -20,7 +20,7 @@ from flash_vstream_ros.memory.config import HIERARCHICAL, PUBLISHED
 from flash_vstream_ros.progress import tracked
 
 from .baselines import ChosenSlots, Policy, policies
-from .distortion import SLOT_NS, rounds_of_a_robot
+from .distortion import SLOT_NS, robot_stream
 
 EVENTS, EVENT_SLOTS = 90, 2
 EVENT_HOURS = (0.4, 2.5)  # when they happen
@@ -78,7 +78,7 @@ def run(
     hours: Sequence[float], seed: int, capacity: int = 60, patches: int = 16, dim: int = 64, **stream: Any
 ) -> dict[str, Any]:
     """Shares of events with an entry near them, and the worst distance of a slot to its entry, by policy and age."""
-    slots = rounds_of_a_robot(int(max(hours) * SLOTS_PER_HOUR), seed, patches, dim, **stream)
+    slots = robot_stream(int(max(hours) * SLOTS_PER_HOUR), seed, patches, dim, **stream)
     events = add_events(slots, patches, seed)
     sights = torch.stack([slots[event.first : event.first + EVENT_SLOTS].mean(0) for event in events])
     config = FlashMemoryConfig(capacity, max(1, capacity // 2), horizon_slots=0, slot_period_ns=SLOT_NS)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "node": "run the node: camera images in, answers out",
     "ask": "ask a running node a question",
-    "memory": "list what a running node remembers; pause it, resume it, make it forget",
+    "memory": "list, forget, pause, resume or reset the memory of a running node",
     "clip": "answer a question about a whole video offline, as the published systems do",
     "replay": "publish a video, a folder of images, a rosbag2 or the demo's patrol as a camera",
     "demo": "run a simulated camera, the node and questions in three processes that communicate over DDS",

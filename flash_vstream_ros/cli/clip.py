@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", default=PUBLISHED_MODEL, help="hub id or folder, household or tiny-random (default: %(default)s)"
     )
     parser.add_argument("--device", default="auto", help="auto (CUDA if there is one), cpu or cuda:N (default: auto)")
-    parser.add_argument("--dtype", default="auto", choices=DTYPES, help="number format of the weights (default: auto)")
+    parser.add_argument("--dtype", default="auto", choices=DTYPES, help="data type of the weights (default: auto)")
     parser.add_argument("--attention", default="auto", choices=ATTENTION, help="attention kernel (default: auto)")
     parser.add_argument(
         "--max-pixels", type=count, help="largest area of a frame [pixels], Qwen only (default: the model's)"
@@ -76,7 +76,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-new-tokens", type=count, default=128, help="longest answer [tokens] (default: %(default)s)"
     )
-    parser.add_argument("--json", action="store_true", help="print how the answer was made as well")
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON: the answer, and the frames, memory and tokens used"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

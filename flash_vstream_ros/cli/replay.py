@@ -36,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--loop", action="store_true", help="start again at the end; stamps go on increasing")
     starts = parser.add_mutually_exclusive_group()
     starts.add_argument(
-        "--start-now", action="store_true", help="stamp the first frame with the present (default, except for bags)"
+        "--start-now",
+        action="store_true",
+        help="stamp the first frame with the current time (default, except for bags)",
     )
     starts.add_argument("--start-at", type=duration, metavar="SECONDS", help="stamp of the first frame [s]")
     starts.add_argument(

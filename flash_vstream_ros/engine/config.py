@@ -1,4 +1,4 @@
-"""How the engine runs: its rates and limits."""
+"""Configuration of the engine: rates and limits."""
 
 from __future__ import annotations
 

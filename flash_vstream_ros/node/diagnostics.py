@@ -65,7 +65,7 @@ class CameraView:
     topic: str
     before: FrameCounts
     now: FrameCounts
-    elapsed_s: float  # between the two
+    elapsed_s: float  # between `before` and `now`
     silent_s: float  # since the last image, or since images are expected
     period_s: float  # between the last two observations
     age_s: float  # of the newest stamp; 0 before the first
@@ -74,7 +74,7 @@ class CameraView:
 
     @property
     def drops(self) -> dict[str, int]:
-        """Frames dropped between the two, by reason."""
+        """Frames dropped between `before` and `now`, by reason."""
         before = dict(self.before.drops)
         return {
             reason: count - before.get(reason, 0) for reason, count in self.now.drops if count > before.get(reason, 0)
