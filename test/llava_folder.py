@@ -77,7 +77,7 @@ def save_llava(folder: Path, *, tower: str = "beside", form: str = "safetensors"
             patch_size=PATCH,
             initializer_factor=2.0,
         )
-        language, eyes = LlamaForCausalLM(config), CLIPVisionModel(vision)
+        language, vision_tower = LlamaForCausalLM(config), CLIPVisionModel(vision)
         extra = {
             **_linear("model.mm_projector.0", DIM, WIDTH),
             **_linear("model.mm_projector.2", WIDTH, WIDTH),
@@ -92,11 +92,13 @@ def save_llava(folder: Path, *, tower: str = "beside", form: str = "safetensors"
             "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8),
         }
     weights = {**language.state_dict(), **extra}
-    seeing = {"vision_model." + name.removeprefix("vision_model."): t for name, t in eyes.state_dict().items()}
+    vision_weights = {
+        "vision_model." + name.removeprefix("vision_model."): t for name, t in vision_tower.state_dict().items()
+    }
     if tower == "inside":
-        weights |= {f"model.vision_tower.vision_tower.{name}": tensor for name, tensor in seeing.items()}
+        weights |= {f"model.vision_tower.vision_tower.{name}": tensor for name, tensor in vision_weights.items()}
     else:
-        _save_tower(folder.parent / "clip-vit-large-patch14", vision, seeing, whole=tower == "whole")
+        _save_tower(folder.parent / "clip-vit-large-patch14", vision, vision_weights, whole=tower == "whole")
     written = {**config.to_dict(), **SETTINGS, "rope_scaling": None, "transformers_version": "4.31.0"}
     for name in ("rope_parameters", "dtype"):
         written.pop(name, None)

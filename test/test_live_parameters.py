@@ -25,15 +25,15 @@ from flash_vstream_ros.ros import (
 )
 
 
-class Live(LiveParameters, Node):
+class ParameterNode(LiveParameters, Node):
     """A node with the parameters of the table and nothing else."""
 
     def __init__(self, **overrides: Any) -> None:
         given = [Parameter(name.replace("__", "."), value=value) for name, value in overrides.items()]
         super().__init__("live", parameter_overrides=given)
-        self.complaints: list[str] = []
+        self.warnings: list[str] = []
         self.applied: list[Settings] = []
-        self.settings = self.declare_settings(self.complaints.append, self.applied.append)
+        self.settings = self.declare_settings(self.warnings.append, self.applied.append)
 
     def value(self, name: str) -> Any:
         return self.get_parameter(name).value
@@ -44,8 +44,8 @@ class Live(LiveParameters, Node):
 
 
 @contextmanager
-def living(**overrides: Any) -> Iterator[Live]:
-    node = Live(**overrides)
+def parameter_node(**overrides: Any) -> Iterator[ParameterNode]:
+    node = ParameterNode(**overrides)
     try:
         yield node
     finally:
@@ -54,24 +54,23 @@ def living(**overrides: Any) -> Iterator[Live]:
 
 @pytest.mark.usefixtures("ros")
 def test_wrong_values_at_start_are_reported_and_the_server_has_the_values_in_use() -> None:
-    with living(sample_fps=5, model__dtype="float7", memory__synopsis_slots=20, question__queue=99) as node:
+    with parameter_node(sample_fps=5, model__dtype="float7", memory__synopsis_slots=20, question__queue=99) as node:
         assert [node.value(name) for name in ("sample_fps", "model.dtype", "question.queue")] == [1.0, "auto", 4]
         assert (node.value("memory.synopsis_slots"), node.value("memory.key_frame_slots")) == (20, 20)
         assert node.settings.engine.memory.dam_slots == 20
-        assert len(node.complaints) == 4
+        assert len(node.warnings) == 4
         assert (
-            "'memory.key_frame_slots' is 30, more than 'memory.synopsis_slots', 20; the node uses"
-            in node.complaints[-1]
+            "'memory.key_frame_slots' is 30, more than 'memory.synopsis_slots', 20; the node uses" in node.warnings[-1]
         )
         assert node.put("sample_fps", 3.0).successful
 
 
 @pytest.mark.usefixtures("ros")
 def test_cameras_need_distinct_names_and_one_cluster_each() -> None:
-    with living(cameras=["front", "front", "left side", "rear"], memory__synopsis_slots=1) as node:
+    with parameter_node(cameras=["front", "front", "left side", "rear"], memory__synopsis_slots=1) as node:
         assert node.settings.engine.cameras == ("front", "rear")
         assert (node.value("memory.synopsis_slots"), node.value("memory.key_frame_slots")) == (2, 2)
-        assert "'cameras' must be different names" in node.complaints[0]
+        assert "'cameras' must be different names" in node.warnings[0]
         result = node.set_parameters_atomically(
             [Parameter("memory.synopsis_slots", value=1), Parameter("memory.key_frame_slots", value=1)]
         )
@@ -80,7 +79,7 @@ def test_cameras_need_distinct_names_and_one_cluster_each() -> None:
 
 @pytest.mark.usefixtures("ros")
 def test_a_change_of_several_parameters_is_applied_once() -> None:
-    with living() as node:
+    with parameter_node() as node:
         several = [Parameter("sample_fps", value=2.0), Parameter("summary.prompt", value="What is new?")]
         assert node.set_parameters_atomically(several).successful
         (settings,) = node.applied
@@ -92,7 +91,7 @@ def test_a_change_of_several_parameters_is_applied_once() -> None:
 
 @pytest.mark.usefixtures("ros")
 def test_a_change_refused_by_another_callback_is_not_applied() -> None:
-    with living() as node:
+    with parameter_node() as node:
         reasons = ["not on a Sunday", ""]
 
         def refuse_once(_: Any) -> Any:
@@ -108,7 +107,7 @@ def test_a_change_refused_by_another_callback_is_not_applied() -> None:
 
 @pytest.mark.usefixtures("ros")
 def test_undeclared_parameters_of_other_owners_are_ignored() -> None:
-    with living() as node:
+    with parameter_node() as node:
         node.declare_parameter("somebody.elses", 1)
         assert node.put("somebody.elses", 2).successful
         assert not node.applied
@@ -116,7 +115,7 @@ def test_undeclared_parameters_of_other_owners_are_ignored() -> None:
 
 @pytest.mark.usefixtures("ros")
 def test_an_exception_while_a_change_is_applied_does_not_block_later_changes() -> None:
-    with living() as node:
+    with parameter_node() as node:
 
         def defect(_: Settings) -> None:
             raise ZeroDivisionError("a defect")
@@ -130,7 +129,7 @@ def test_an_exception_while_a_change_is_applied_does_not_block_later_changes() -
 
 @pytest.mark.usefixtures("ros")
 def test_parameters_read_at_start_can_be_set_while_unlocked() -> None:
-    with living() as node:
+    with parameter_node() as node:
         assert node.describe_parameter("model.name").read_only
         assert node.put("model.name", "other").reason == "'model.name' is read at start: configure the node again"
         node.lock_parameters(False)
@@ -154,31 +153,31 @@ def test_a_timer_follows_its_period_and_stops_at_zero_or_when_paused() -> None:
         wanted = len(ticks) + more
         return wait_until(lambda: executor.spin_once(timeout_sec=0.1) or len(ticks) >= wanted)
 
-    def quiet() -> bool:
+    def stopped() -> bool:
         before = len(ticks)
         for _ in range(5):
             executor.spin_once(timeout_sec=0.05)
         return len(ticks) == before
 
     periodic = PeriodicTimer(node, lambda: ticks.append(1), 0.0)
-    assert quiet()
+    assert stopped()
     periodic.every(0.02)
     assert ticking(3)
     periodic.every(3600.0)
     executor.spin_once(timeout_sec=0.1)
-    assert quiet()
+    assert stopped()
     periodic.every(0.02)
     assert ticking(3)
     periodic.cancel()
     executor.spin_once(timeout_sec=0.1)
     periodic.every(0.01)
-    assert quiet(), "it stays stopped, whatever its period"
+    assert stopped(), "it stays stopped, whatever its period"
     periodic.reset()
     assert ticking(3)
     periodic.every(0.0)
     executor.spin_once(timeout_sec=0.1)
     periodic.reset()
-    assert quiet(), "zero is never"
+    assert stopped(), "a period of zero stops it"
     executor.shutdown()
     node.destroy_node()
 

@@ -28,7 +28,7 @@ from flash_vstream_ros.ros.interfaces import AskScene, Image, ListMemory, Memory
 pytestmark = pytest.mark.slow  # loads a model for each test
 
 
-class Life(NamedTuple):
+class ManagedRobot(NamedTuple):
     node: VStreamNode
     spinning: threading.Thread
     robot: Robot
@@ -64,23 +64,23 @@ class Life(NamedTuple):
 
 
 @contextmanager
-def life(*parameters: str, model: str = "tiny-random") -> Iterator[Life]:
+def managed_node(*parameters: str, model: str = "tiny-random") -> Iterator[ManagedRobot]:
     space = new_namespace()
     args = ["test", "--ros-args", "-r", f"__ns:={space}", *SMALL]
     for parameter in (f"model.name:={model}", *parameters):
         args += ["-p", parameter]
     with running_node(VStreamNode, args) as (node, spinning), Robot(space) as robot:
-        yield Life(node, spinning, robot, Manager(robot, space), f"{space}/flash_vstream")
+        yield ManagedRobot(node, spinning, robot, Manager(robot, space), f"{space}/flash_vstream")
 
 
 @pytest.fixture
-def waiting() -> Iterator[Life]:
+def waiting() -> Iterator[ManagedRobot]:
     """A node that waits for its manager."""
-    with life("autostart:=false") as made:
+    with managed_node("autostart:=false") as made:
         yield made
 
 
-def test_an_unconfigured_node_has_no_subscriptions_and_replies_with_advice(waiting: Life) -> None:
+def test_an_unconfigured_node_has_no_subscriptions_and_replies_with_advice(waiting: ManagedRobot) -> None:
     status = waiting.wait_for_state(MemoryStatus.UNCONFIGURED)
     reply = waiting.question()
     assert waiting.manager.state == "unconfigured"
@@ -91,7 +91,7 @@ def test_an_unconfigured_node_has_no_subscriptions_and_replies_with_advice(waiti
     assert (status.model, list(status.cameras), status.memory_capacity) == ("tiny-random", ["camera"], 0)
 
 
-def test_a_configured_node_has_its_model_but_no_camera(waiting: Life) -> None:
+def test_a_configured_node_has_its_model_but_no_camera(waiting: ManagedRobot) -> None:
     assert waiting.manager.change("configure") == [True]
     status = waiting.wait_for_state(MemoryStatus.INACTIVE)
     reply = waiting.question()
@@ -102,7 +102,7 @@ def test_a_configured_node_has_its_model_but_no_camera(waiting: Life) -> None:
     assert status.memory_capacity > 0
 
 
-def test_deactivating_stops_the_cameras_and_keeps_the_memory(waiting: Life) -> None:
+def test_deactivating_stops_the_cameras_and_keeps_the_memory(waiting: ManagedRobot) -> None:
     assert waiting.manager.change("configure", "activate") == [True, True]
     before = waiting.see(1, 2, 3, 4)
     assert (before.state, before.slots) == (before.READY, 2)
@@ -110,9 +110,9 @@ def test_deactivating_stops_the_cameras_and_keeps_the_memory(waiting: Life) -> N
     waiting.robot.wait_for(lambda: waiting.robot.images.get_subscription_count() == 0)
     for second in (5, 6):
         waiting.robot.images.publish(from_rgb(np.zeros((60, 80, 3), np.uint8), second * 10**9, "", Image))
-    resting = waiting.wait_for_state(MemoryStatus.INACTIVE)
-    assert (resting.frames_received, resting.slots) == (before.frames_received, 2)
-    assert (resting.memory_entries, resting.memory_bytes) == (before.memory_entries, before.memory_bytes)
+    inactive = waiting.wait_for_state(MemoryStatus.INACTIVE)
+    assert (inactive.frames_received, inactive.slots) == (before.frames_received, 2)
+    assert (inactive.memory_entries, inactive.memory_bytes) == (before.memory_entries, before.memory_bytes)
     assert waiting.question().error_code == 1
     assert waiting.manager.change("activate") == [True]
     after = waiting.see(7, 8)
@@ -121,7 +121,7 @@ def test_deactivating_stops_the_cameras_and_keeps_the_memory(waiting: Life) -> N
     assert (reply.error_code, reply.covered_since.sec, reply.covered_until.sec) == (0, 1, 8)
 
 
-def test_the_memory_of_an_inactive_node_can_be_listed_and_forgotten(waiting: Life) -> None:
+def test_the_memory_of_an_inactive_node_can_be_listed_and_forgotten(waiting: ManagedRobot) -> None:
     def call(kind: Any, name: str) -> Any:
         return waiting.robot.call(kind, f"{waiting.name}/{name}", kind.Request(), 60.0)
 
@@ -138,7 +138,7 @@ def test_the_memory_of_an_inactive_node_can_be_listed_and_forgotten(waiting: Lif
     assert waiting.see(1, 2).slots == 1
 
 
-def test_parameters_set_while_unconfigured_are_used_by_configure(waiting: Life) -> None:
+def test_parameters_set_while_unconfigured_are_used_by_configure(waiting: ManagedRobot) -> None:
     def put(name: str, value: Any) -> Any:
         return waiting.node.set_parameters_atomically([Parameter(name, value=value)])
 
@@ -157,7 +157,7 @@ def test_parameters_set_while_unconfigured_are_used_by_configure(waiting: Life) 
     assert (list(status.cameras), status.memory_capacity) == (["left"], 50 + 30)
 
 
-def test_a_reliability_set_while_unconfigured_applies_to_the_next_subscription(waiting: Life) -> None:
+def test_a_reliability_set_while_unconfigured_applies_to_the_next_subscription(waiting: ManagedRobot) -> None:
     for wanted in ("best_effort", "reliable"):
         (result,) = waiting.node.set_parameters([Parameter("image.reliability", value=wanted)])
         assert result.successful
@@ -169,7 +169,7 @@ def test_a_reliability_set_while_unconfigured_applies_to_the_next_subscription(w
         assert waiting.manager.change("deactivate", "cleanup") == [True, True]
 
 
-def test_cleanup_frees_model_and_memory_and_the_node_can_be_configured_again(waiting: Life) -> None:
+def test_cleanup_frees_model_and_memory_and_the_node_can_be_configured_again(waiting: ManagedRobot) -> None:
     assert waiting.manager.change("configure", "activate") == [True, True]
     assert waiting.see(1, 2).slots == 1
     assert waiting.question().error_code == 0
@@ -188,7 +188,7 @@ def test_cleanup_frees_model_and_memory_and_the_node_can_be_configured_again(wai
 
 
 @pytest.mark.parametrize("way", [(), ("configure",), ("configure", "activate")], ids=lambda way: "-".join(way) or "-")
-def test_shutdown_ends_the_node_from_every_state(waiting: Life, way: tuple[str, ...]) -> None:
+def test_shutdown_ends_the_node_from_every_state(waiting: ManagedRobot, way: tuple[str, ...]) -> None:
     assert waiting.manager.change(*way, "shutdown") == [True] * (len(way) + 1)
     waiting.wait_for_state(MemoryStatus.FINALIZED)
     reply = waiting.question()
@@ -199,7 +199,7 @@ def test_shutdown_ends_the_node_from_every_state(waiting: Life, way: tuple[str, 
     assert waiting.manager.change("configure") == [False]
 
 
-def test_a_shutdown_while_questions_wait_cancels_them(waiting: Life) -> None:
+def test_a_shutdown_while_questions_wait_cancels_them(waiting: ManagedRobot) -> None:
     assert waiting.manager.change("configure", "activate") == [True, True]
     waiting.see(1, 2)
 
@@ -217,7 +217,7 @@ def test_a_shutdown_while_questions_wait_cancels_them(waiting: Life) -> None:
     assert codes[AskScene.Response.CANCELLED] >= 4
 
 
-def test_a_deactivation_cancels_the_running_answer(waiting: Life) -> None:
+def test_a_deactivation_cancels_the_running_answer(waiting: ManagedRobot) -> None:
     assert waiting.manager.change("configure", "activate") == [True, True]
     waiting.see(1, 2)
     pieces: list[str] = []
@@ -244,7 +244,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     opened.set()
 
 
-def test_a_node_answers_and_publishes_while_it_is_configured(gate: threading.Event, waiting: Life) -> None:
+def test_a_node_answers_and_publishes_while_it_is_configured(gate: threading.Event, waiting: ManagedRobot) -> None:
     configuring = waiting.manager.ask_for("configure")
     waiting.robot.wait_for(lambda: waiting.manager.state == "configuring")
     waiting.wait_for_state(MemoryStatus.LOADING)
@@ -265,7 +265,7 @@ def test_a_node_answers_and_publishes_while_it_is_configured(gate: threading.Eve
 
 
 def test_a_node_with_autostart_replies_loading_until_it_is_ready(gate: threading.Event) -> None:
-    with life() as started:
+    with managed_node() as started:
         assert "loading" in started.question().error_msg
         gate.set()
         started.wait_for_state(MemoryStatus.READY)
@@ -274,7 +274,7 @@ def test_a_node_with_autostart_replies_loading_until_it_is_ready(gate: threading
 
 
 def test_a_node_closed_while_it_is_configured_does_not_wait_for_the_model(gate: threading.Event) -> None:
-    with life() as started:
+    with managed_node() as started:
         started.wait_for_state(MemoryStatus.LOADING)
     assert not gate.is_set()
     assert not started.spinning.is_alive()
@@ -282,25 +282,25 @@ def test_a_node_closed_while_it_is_configured_does_not_wait_for_the_model(gate: 
 
 def test_a_failed_load_is_explained_and_a_second_try_succeeds(tmp_path: Path) -> None:
     model = tmp_path / "model"
-    with life("autostart:=false", model=str(model)) as mended:
-        assert mended.manager.change("configure") == [False]
-        status = mended.wait_for_state(MemoryStatus.FAILED)
-        reply = mended.question()
+    with managed_node("autostart:=false", model=str(model)) as retried:
+        assert retried.manager.change("configure") == [False]
+        status = retried.wait_for_state(MemoryStatus.FAILED)
+        reply = retried.question()
         assert str(model) in status.last_error
         assert reply.error_code == reply.NOT_READY
         assert status.last_error in reply.error_msg
-        assert mended.advice("configure") in reply.error_msg
-        assert mended.manager.state == "unconfigured"
-        assert mended.manager.steps[-2:] == [("configuring", "errorprocessing"), ("errorprocessing", "unconfigured")]
-        assert mended.manager.change("configure") == [False]
+        assert retried.advice("configure") in reply.error_msg
+        assert retried.manager.state == "unconfigured"
+        assert retried.manager.steps[-2:] == [("configuring", "errorprocessing"), ("errorprocessing", "unconfigured")]
+        assert retried.manager.change("configure") == [False]
         save_tiny(model)
-        assert mended.manager.change("configure", "activate") == [True, True]
-        assert mended.wait_for_state(MemoryStatus.READY).last_error == ""
-        assert mended.see(1, 2).slots == 1
-        assert mended.question().error_code == 0
+        assert retried.manager.change("configure", "activate") == [True, True]
+        assert retried.wait_for_state(MemoryStatus.READY).last_error == ""
+        assert retried.see(1, 2).slots == 1
+        assert retried.question().error_code == 0
 
 
-def test_an_impossible_transition_is_refused_and_does_not_end_the_node(waiting: Life) -> None:
+def test_an_impossible_transition_is_refused_and_does_not_end_the_node(waiting: ManagedRobot) -> None:
     assert waiting.manager.change("activate", "deactivate", "cleanup", "dance") == [False] * 4
     for number in (42, 8, 3):
         future = waiting.manager.ask_for(number=number)
@@ -312,7 +312,7 @@ def test_an_impossible_transition_is_refused_and_does_not_end_the_node(waiting: 
 
 
 def test_an_exception_in_a_transition_returns_the_node_to_unconfigured(
-    waiting: Life, monkeypatch: pytest.MonkeyPatch
+    waiting: ManagedRobot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def defect(*_: object) -> None:
         raise ZeroDivisionError("a defect")
@@ -327,19 +327,19 @@ def test_an_exception_in_a_transition_returns_the_node_to_unconfigured(
 
 
 def test_summaries_are_made_in_the_active_state_only() -> None:
-    with life("autostart:=false", "summary.period_s:=0.2") as talking:
-        timer = talking.node._summaries._timer
+    with managed_node("autostart:=false", "summary.period_s:=0.2") as summarising:
+        timer = summarising.node._summaries._timer
         assert not timer.running
-        talking.manager.change("configure")
+        summarising.manager.change("configure")
         assert not timer.running
-        talking.manager.change("activate")
-        talking.see(1, 2)
-        talking.robot.wait_for(lambda: bool(talking.robot.summaries))
-        talking.manager.change("deactivate")
+        summarising.manager.change("activate")
+        summarising.see(1, 2)
+        summarising.robot.wait_for(lambda: bool(summarising.robot.summaries))
+        summarising.manager.change("deactivate")
         assert not timer.running
 
 
-def test_autostart_is_a_parameter_that_can_be_read(waiting: Life) -> None:
+def test_autostart_is_a_parameter_that_can_be_read(waiting: ManagedRobot) -> None:
     assert waiting.node.get_parameter("autostart").value is False
     result = waiting.node.set_parameters([Parameter("autostart", value=True)])[0]
     assert result.reason == "'autostart' is read at start: start the node again"

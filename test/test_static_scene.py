@@ -64,9 +64,9 @@ class Stream:
     def __init__(self, model: Any, limits: StaticSceneConfig, memory: Memory | None = None) -> None:
         self.memory: Any = memory or FlashMemory(MEMORY)
         self.mailbox = Mailbox(1 / FRAME_S)
-        self.complaints: list[str] = []
+        self.warnings: list[str] = []
         self.ready = threading.Event()
-        context = Context(model, self.memory, ThrottledLog(self.complaints.append), self.ready)
+        context = Context(model, self.memory, ThrottledLog(self.warnings.append), self.ready)
         config = EngineConfig(sample_fps=1 / FRAME_S, static_scene=limits)
         self.ingest = Ingest(context, config, {"camera": self.mailbox})
         self.stamp_ns = 0
@@ -86,7 +86,7 @@ class Stream:
         """Number of frames that were encoded, and of static ones."""
         counts = self.mailbox.counts()
         assert counts.received == counts.encoded + counts.static + counts.not_sampled + counts.dropped + counts.pending
-        assert not self.complaints
+        assert not self.warnings
         return counts.encoded, counts.static
 
 

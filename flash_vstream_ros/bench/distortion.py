@@ -90,7 +90,7 @@ def hierarchical_distortion(slots: Tensor, capacity: int, patches: int) -> float
         memory.insert(slot_of(features, index, patches))
     snapshot = memory.snapshot()
     weights = torch.tensor([entry.weight for entry in snapshot.entries[len(snapshot.dam) :]], dtype=torch.float64)
-    # A centroid is the mean of its members: distortion = sum of squares of the slots - weighted one of the centroids.
+    # Centroids are means, so: distortion = sum of squares of the slots - weighted sum of squares of the centroids.
     of_centroids = weights @ snapshot.csm.flatten(1).double().square().sum(1)
     return float(slots.double().square().sum() - of_centroids)
 

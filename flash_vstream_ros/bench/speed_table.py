@@ -19,7 +19,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
         "",
         *_updates(result),
         "",
-        *_held(result),
+        *_stored(result),
         "",
         *(f"  {name:>30} {ratio:.4g}" for name, ratio in result["ratios"].items()),
         "",
@@ -48,7 +48,7 @@ def _ingest(result: Mapping[str, Any]) -> Iterable[str]:
     full = result["lengths"]["10 h"]
     yield (
         f"weights {result['weight_bytes'] / MB:.1f} MB, memory {full['memory_bytes'] / MB:.1f} MB, cached"
-        f" {full['prefix_cache_bytes'] / MB:.1f} MB; most at once, with {len(result['lengths'])} such memories cached,"
+        f" {full['prefix_cache_bytes'] / MB:.1f} MB; peak, with {len(result['lengths'])} such memories cached,"
         f" {result['peak_bytes'] / GB:.2f} GB"
     )
 
@@ -66,8 +66,8 @@ def _questions(result: Mapping[str, Any]) -> Iterable[str]:
     looked = result["second_look"]
     uncached, twice = (looked[f"{kind}_first_token_p50_s"] for kind in ("uncached", "second_look"))
     yield (
-        f"a second look at {looked['second_look_tokens']} tokens behind {looked['memory_tokens']} cached ones:"
-        f" {1e3 * twice:.2f}; uncached, without: {1e3 * uncached:.2f}"
+        f"with a second look of {looked['second_look_tokens']} tokens after {looked['memory_tokens']} cached ones:"
+        f" {1e3 * twice:.2f}; uncached, without a second look: {1e3 * uncached:.2f}"
     )
     question = result["released_question"]
     yield (
@@ -89,8 +89,8 @@ def _updates(result: Mapping[str, Any]) -> Iterable[str]:
     )
 
 
-def _held(result: Mapping[str, Any]) -> Iterable[str]:
-    yield "held of the stream [MB]"
+def _stored(result: Mapping[str, Any]) -> Iterable[str]:
+    yield "stored of the stream [MB]"
     for length, released in result["released_bytes"].items():
         ours = result["lengths"][length]["memory_bytes"]
         yield f"{length:>8} {ours / MB:10.1f} ours {released / MB:10.1f} released"

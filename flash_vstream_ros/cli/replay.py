@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     starts.add_argument(
         "--start-now",
         action="store_true",
-        help="stamp the first frame with the current time (default, except for bags)",
+        help="stamp the first frame with the current time (default; not for bags)",
     )
     starts.add_argument("--start-at", type=duration, metavar="SECONDS", help="stamp of the first frame [s]")
     starts.add_argument(

@@ -292,8 +292,8 @@ PARAMETERS = (
     ParameterSpec(
         "question.second_look",
         0.0,
-        "Second look of a question: the stored clusters behind the entries that it attends to most are added to its "
-        "prompt, as a share of the visual tokens of the whole memory; for memory.retention hierarchical; 0: none",
+        "Second look: the stored clusters behind the entries that a question attends to most are added to its prompt, "
+        "up to this share of the memory's visual tokens; needs memory.retention hierarchical; 0: no second look",
         (0.0, 0.25),
         live=True,
     ),

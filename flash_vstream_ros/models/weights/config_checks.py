@@ -39,7 +39,7 @@ def check_counts(config: Any, file: Path) -> None:
             value = getattr(part, name, 1)
             if name == "num_key_value_heads" and value is None:
                 continue
-            own = getattr(part, "attribute_map", {}).get(name, name)  # as the file has it
+            own = getattr(part, "attribute_map", {}).get(name, name)  # its name in the file
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ModelError(f"{file}: {own} is {str(value)[:100]}, not a positive number: download it again.")
             if name in LAYER_COUNTS and value > MOST_LAYERS:
