@@ -77,7 +77,7 @@ def assert_equal_answers(uncached: GreedyGeneration, cached: GreedyGeneration) -
         assert list(cached.attention) == pytest.approx(list(uncached.attention), abs=1e-5)
 
 
-def whole(model: Qwen2VL, prefix: TextPrefixCache, snapshot: MemorySnapshot, chunk: int = 70) -> int:
+def prefill_all(model: Qwen2VL, prefix: TextPrefixCache, snapshot: MemorySnapshot, chunk: int = 70) -> int:
     """Set the snapshot and prefill it completely. Returns the number of chunks."""
     prefix.set_snapshot(snapshot)
     chunks = 0

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from memory_slots import QUESTIONS, assert_equal_answers, features_of, memory_of, slot_of, whole
+from memory_slots import QUESTIONS, assert_equal_answers, features_of, memory_of, prefill_all, slot_of
 
 from flash_vstream_ros.models.decoding import prefix_cache as prefix_cache_module
 from flash_vstream_ros.models.decoding.cuda_graph import (
@@ -142,7 +142,7 @@ def test_a_step_that_cannot_be_captured_is_computed_by_the_network_and_reported_
 
     prefix = prefix_with(tiny, CapturedDecodeStep(tiny.network, fails))
     snapshot = memory_of(tiny, features_of(tiny), 9).snapshot()
-    whole(tiny, prefix, snapshot)
+    prefill_all(tiny, prefix, snapshot)
     for question in QUESTIONS[:2]:
         answer, _ = prefix.answer(question, 12)
         assert_equal_answers(tiny.answer(snapshot, question, 12), answer)
@@ -164,7 +164,7 @@ def test_answers_with_captured_steps_equal_those_without(model: Qwen2VL) -> None
         for index in range(slots):
             memory.insert(slot_of(model, features_of(model), 9 + index))
         snapshot = memory.snapshot()
-        whole(model, prefix, snapshot)
+        prefill_all(model, prefix, snapshot)
         for question in QUESTIONS[:3]:
             answer, _ = prefix.answer(question, 12)
             assert_equal_answers(model.answer(snapshot, question, 12), answer)
@@ -175,7 +175,7 @@ def test_answers_with_captured_steps_equal_those_without(model: Qwen2VL) -> None
 def damaged(tiny: Qwen2VL) -> TextPrefixCache:
     """A prefilled cache whose unused capacity holds the non-finite states of an earlier question."""
     prefix = prefix_with(tiny, CapturedDecodeStep(tiny.network, run_directly))
-    whole(tiny, prefix, memory_of(tiny, features_of(tiny), 9).snapshot())
+    prefill_all(tiny, prefix, memory_of(tiny, features_of(tiny), 9).snapshot())
     with torch.inference_mode():
         for buffer in prefix._cache.buffers:
             buffer[..., -1, :] = torch.nan
@@ -222,7 +222,7 @@ def test_a_captured_step_on_a_gpu_is_replayed() -> None:
     model = loaded("tiny-random", "cuda")
     prefix = model.prefix_cache()
     snapshot = memory_of(model, features_of(model), 9).snapshot()
-    whole(model, prefix, snapshot)
+    prefill_all(model, prefix, snapshot)
     for question in QUESTIONS[:3]:
         answer, _ = prefix.answer(question, 12)
         uncached = model.answer(snapshot, question, 12)

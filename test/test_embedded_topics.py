@@ -76,7 +76,7 @@ def test_a_late_subscriber_gets_the_latched_message(node, start):
         from flash_vstream_ros.ros import *
         from flash_vstream_ros.ros.interfaces import String
         init()
-        node = Node("teller")
+        node = Node("summariser")
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         publisher = node.create_publisher(String, "summary", latched)
         for word in ("old", "newest"):
@@ -215,16 +215,16 @@ def test_events_during_the_creation_of_an_endpoint_do_not_stop_the_waiting_threa
 
 def test_an_exception_in_a_handler_is_logged_and_the_thread_continues(node, capfd):
     def fail():
-        chores.remove(fail)
-        raise RuntimeError("in a chore")
+        handlers.remove(fail)
+        raise RuntimeError("in a periodic handler")
 
-    chores = node.context.wire._periodic
-    chores.append(fail)
-    assert wait_until(lambda: fail not in chores)
+    handlers = node.context.wire._periodic
+    handlers.append(fail)
+    assert wait_until(lambda: fail not in handlers)
     got = []
     node.create_subscription(String, "still", got.append, 1)
     publisher = node.create_publisher(String, "still", 1)
     assert wait_until(publisher.get_subscription_count)
     publisher.publish(String(data="x"))
     assert spin_until(node, lambda: got)
-    assert "in a chore" in capfd.readouterr().err
+    assert "in a periodic handler" in capfd.readouterr().err

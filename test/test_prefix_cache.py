@@ -16,9 +16,9 @@ from memory_slots import (
     features_of,
     loaded,
     memory_of,
+    prefill_all,
     slot_of,
     tiny,
-    whole,
 )
 from torch import Tensor
 
@@ -52,7 +52,7 @@ def test_an_answer_after_chunked_prefill_equals_the_uncached_one(model, features
     snapshot = memory_of(model, features, 9).snapshot()
     prefix = model.prefix_cache()
     assert not prefix.ready
-    chunks = whole(model, prefix, snapshot, chunk)
+    chunks = prefill_all(model, prefix, snapshot, chunk)
     assert chunks == -(-prefix.cached_tokens // chunk)
     cached, reused = prefix.answer("Where is it?", 12)
     assert (
@@ -86,7 +86,7 @@ def test_a_prompt_prefilled_in_chunks_equals_one_prefilled_at_once(model, featur
 def test_questions_one_after_another_do_not_see_each_other(model, features, question: str) -> None:
     snapshot = memory_of(model, features, 7).snapshot()
     prefix = model.prefix_cache()
-    whole(model, prefix, snapshot)
+    prefill_all(model, prefix, snapshot)
     for text in ("What did you see?", question, "What did you see?"):
         cached, reused = prefix.answer(text, 6)
         assert reused >= prefix.cached_tokens - 3  # the last tokens may merge with the question
@@ -98,7 +98,7 @@ def test_questions_one_after_another_do_not_see_each_other(model, features, ques
 def test_an_answer_stopped_early_or_never_started_leaves_no_states(model, features) -> None:
     snapshot = memory_of(model, features, 7).snapshot()
     prefix = model.prefix_cache()
-    whole(model, prefix, snapshot)
+    prefill_all(model, prefix, snapshot)
     prefix.answer("Never begun?", 6)
     prefix.end_answer()
     answer, _ = prefix.answer("Cut short?", 6)
@@ -126,7 +126,7 @@ def test_a_question_prefills_the_remaining_tokens_and_the_next_reuses_them(model
 def test_the_memory_stays_cached_when_the_instruction_changes(model, features) -> None:
     memory = memory_of(model, features, 7)
     snapshot, prefix = memory.snapshot(), model.prefix_cache()
-    whole(model, prefix, snapshot)
+    prefill_all(model, prefix, snapshot)
     seen = len(model._prompt.before) + model.tokens(snapshot)
     for instruction in ("Answer in one word.", "", INSTRUCTION + " Be brief.", INSTRUCTION):
         model.instruction = instruction
@@ -183,7 +183,7 @@ def uncached_with(model: Qwen2VL, snapshot: MemorySnapshot, newer: MemorySnapsho
 def test_newer_slots_have_the_positions_they_would_have_in_one_prompt(model, features) -> None:
     memory = memory_of(model, features, 7)
     snapshot, clock, prefix = memory.snapshot(), memory.clock, model.prefix_cache()
-    whole(model, prefix, snapshot)
+    prefill_all(model, prefix, snapshot)
     seen = prefix.cached_tokens
     for index in (7, 8):
         memory.insert(slot_of(model, features, index))
@@ -242,7 +242,7 @@ def test_a_stable_order_keeps_unchanged_slots_and_appends_new_ones() -> None:
 def test_clear_overwrites_all_states_including_those_an_answer_used(tiny: Qwen2VL) -> None:
     snapshot = memory_of(tiny, features_of(tiny), 7).snapshot()
     prefix = tiny.prefix_cache()
-    whole(tiny, prefix, snapshot)
+    prefill_all(tiny, prefix, snapshot)
     prefix.answer("Where?", 6)
     prefix.end_answer()
     buffers = prefix._cache.buffers
@@ -253,12 +253,12 @@ def test_clear_overwrites_all_states_including_those_an_answer_used(tiny: Qwen2V
     with pytest.raises(ValueError, match="no snapshot"):
         prefix.answer("Where?", 6)
 
-    whole(tiny, prefix, snapshot)
+    prefill_all(tiny, prefix, snapshot)
     expected = [token.id for token in tiny.answer(snapshot, "Where?", 6)]
     answer, _ = prefix.answer("Where?", 6)
     first = next(answer)
     prefix.clear()
-    whole(tiny, prefix, snapshot)
+    prefill_all(tiny, prefix, snapshot)
     assert [first.id, *(token.id for token in answer)] == expected
     prefix.end_answer()
     assert prefix.ready
@@ -267,7 +267,7 @@ def test_clear_overwrites_all_states_including_those_an_answer_used(tiny: Qwen2V
 def test_the_cache_size_is_computed_in_advance_and_constant_over_questions(tiny: Qwen2VL) -> None:
     snapshot = memory_of(tiny, features_of(tiny), 7).snapshot()
     prefix = tiny.prefix_cache()
-    whole(tiny, prefix, snapshot)
+    prefill_all(tiny, prefix, snapshot)
     assert prefix.bytes == tiny.prefix_cache().bytes_for(tiny.tokens(snapshot))
     for _ in range(5):
         answer, _ = prefix.answer("Where?", 20)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from memory_slots import QUESTIONS, SECOND, SIDE, assert_equal_answers, features_of, slot_of, whole
+from memory_slots import QUESTIONS, SECOND, SIDE, assert_equal_answers, features_of, prefill_all, slot_of
 from torch import Tensor
 
 from flash_vstream_ros.engine.answering.caching_prefiller import CachingPrefiller, prefiller_for
@@ -108,7 +108,7 @@ def test_cached_and_uncached_prompts_equal_one_without_a_first_look(model, featu
     assert len(uncached.attention) == len(snapshot.entries) + len(details.entries)
     assert_equal_answers(expected, uncached)
     prefix = model.prefix_cache()
-    whole(model, prefix, snapshot)
+    prefill_all(model, prefix, snapshot)
     cached, _ = prefix.answer(question, 6)
     cached.prefill(cached.remaining_tokens)
     assert model.look_again(cached, details)
@@ -133,7 +133,7 @@ def test_an_answer_does_not_depend_on_the_chunks_in_which_both_looks_are_prefill
 def test_the_prefix_stays_cached_and_later_answers_equal_those_of_an_uncached_prompt(model, features) -> None:
     snapshot, details = looks(memory_with(model, features))
     prefix = model.prefix_cache()
-    whole(model, prefix, snapshot)
+    prefill_all(model, prefix, snapshot)
     for question in ("Where is it?", "When?"):
         cached, reused = prefix.answer(question, 6)
         cached.prefill(cached.remaining_tokens)

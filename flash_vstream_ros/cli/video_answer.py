@@ -27,7 +27,9 @@ COMPRESSION_OPTIONS = ("temporal_method", "spatial_method", "pca_dim")
 
 
 def answer_video(source: FrameSource, args: argparse.Namespace) -> dict[str, Any]:
-    """The answer, and what it was made from. Raises ModelError, SourceError and ValueError."""
+    """The answer, with the numbers of frames, entries and tokens it is made from. Raises ModelError, SourceError and
+    ValueError.
+    """
     model = _model(args)
     demo = model.kind is ModelKind.DEMO
     # Frames are decoded twice: which of them are used depends on how many there are, and they need not all be held.

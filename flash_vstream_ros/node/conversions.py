@@ -1,4 +1,4 @@
-"""The engine's dataclasses as the messages of msg/ and srv/. Stamps are nanoseconds inside, Time outside."""
+"""Converts the engine's dataclasses to the messages of msg/ and srv/, and nanoseconds to Time and Duration."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def entry_message(entry: Entry, relevance: float = 0.0, *, thumbnail: bool = Tru
 
 
 def summary_message(answer: Answer, news: News) -> SceneSummary:
-    """The summary of what entered the memory between two moments."""
+    """The summary of the slots that `news` counts."""
     return SceneSummary(
         header=Header(stamp=stamp_message(answer.covered_until_ns), frame_id=answer.frame_id),
         text=answer.text,
@@ -78,7 +78,7 @@ def summary_message(answer: Answer, news: News) -> SceneSummary:
 
 
 def diagnostics_message(reports: Sequence[Report], now: TimeMsg, node: str, hardware_id: str) -> DiagnosticArray:
-    """As diagnostic_updater names things: "node: task"."""
+    """An array of `reports`; each status is named "node: task", as diagnostic_updater names them."""
     return DiagnosticArray(
         header=Header(stamp=now),
         status=[

@@ -91,7 +91,7 @@ def load_vstream(folder: Path, device: torch.device, dtype: torch.dtype, attenti
     poolings = ((patches, side), (side, star.temporal_side), (side, star.abstract_side))
     if tower.config.image_size != crop.side or any(whole % part for whole, part in poolings):
         sides = ", ".join(f"{whole} to {part}" for whole, part in poolings)
-        raise ModelError(f"{file}: squares of tokens cannot be pooled from sides of {sides}.")
+        raise ModelError(f"{file}: square token maps cannot be pooled evenly with these sides: {sides}.")
     try:
         return VStream(
             language.to(device).eval(),
@@ -171,7 +171,7 @@ def _llama(values: dict[str, Any], file: Path) -> Any:
 def _projector(kind: str, dim: int, width: int, file: Path) -> nn.Sequential:
     depth = re.fullmatch(r"mlp(\d+)x_gelu", kind)
     if not depth:
-        raise ModelError(f"{file}: mm_projector_type is {kind!r}, but only mlp2x_gelu and other depths are supported.")
+        raise ModelError(f"{file}: mm_projector_type is {kind!r}, but only mlp2x_gelu, mlp3x_gelu, ... are supported.")
     layers: list[nn.Module] = [nn.Linear(dim, width)]
     for _ in range(int(depth[1]) - 1):
         layers += [nn.GELU(), nn.Linear(width, width)]

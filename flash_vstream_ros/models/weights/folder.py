@@ -48,4 +48,6 @@ def check_size(file: Path, most_bytes: int) -> None:
     except OSError as error:
         raise ModelError(f"{file} is not readable ({error}): download it again.") from error
     if size > most_bytes:
-        raise ModelError(f"{file} has {size} bytes, more than {most_bytes}: it is no such file; download it again.")
+        raise ModelError(
+            f"{file} has {size} bytes, more than {most_bytes}, the limit for such a file: download it again."
+        )
