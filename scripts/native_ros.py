@@ -104,7 +104,7 @@ class Workspace:
             run(command, environment=self.environment(install), cwd=self.folder)
 
     def variables(self, install: Path | None) -> dict[str, str]:
-        """What `source setup.bash` sets, of the wheels and, if given, of the installed package."""
+        """Variables that `source setup.bash` sets, for the wheels and, if given, the installed package."""
         prefixes = [str(self.venv)] if install is None else [str(install), str(self.venv)]
         variables = {
             "AMENT_PREFIX_PATH": os.pathsep.join(prefixes),
@@ -161,7 +161,7 @@ def run(
     cwd: Path | None = None,
     capture: bool = False,
 ) -> str:
-    """Run a command; what it printed, if captured. Raises NativeError where it fails."""
+    """Run a command. Returns its output if captured. Raises NativeError if it fails."""
     if environment is None:
         environment = {name: value for name, value in os.environ.items() if name != HOOK_GUARD}
     search = environment.get("PATH", "")
@@ -176,7 +176,7 @@ def run(
 
 
 def require_machine() -> None:
-    """Raises NativeError where the wheels cannot work, or nothing can be compiled."""
+    """Raises NativeError if the wheels cannot run on this machine, or nothing can be compiled."""
     if (platform.system(), platform.machine()) != ("Linux", "x86_64") or not (3, 10) <= sys.version_info[:2] <= (3, 13):
         found = f"{platform.system()} on {platform.machine()} with Python {platform.python_version()}"
         raise NativeError(f"ROS 2's wheels are for x86-64 Linux and CPython 3.10 to 3.13, and this is {found}")

@@ -1,4 +1,4 @@
-"""When the prefix cache is filled in the background: chunks, lag behind the memory, and the budget of device time."""
+"""Background prefill of the prefix cache: chunks, lag behind the memory, and the budget of device time."""
 
 from __future__ import annotations
 

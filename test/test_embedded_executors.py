@@ -281,7 +281,7 @@ def test_simulated_time_follows_the_clock_topic(ros, executor):
     ],
 )
 def test_timers_survive_clock_jumps_as_in_rclpy(ros, seconds, ticks):
-    """What rclpy on ROS 2 Jazzy did with the same sequences, a timer of 1 s and a clock that begins at 0."""
+    """`ticks` were recorded from rclpy on ROS 2 Jazzy, with a timer of 1 s and a clock that begins at 0."""
     from flash_vstream_ros.ros import Parameter
 
     node = Node("sim", parameter_overrides=[Parameter("use_sim_time", value=True)], start_parameter_services=False)

@@ -16,8 +16,8 @@ from flash_vstream_ros import ros
 from flash_vstream_ros.ros import embedded
 
 PACKAGE = ROOT / "flash_vstream_ros"
-ROOM = PACKAGE / "ros" / "embedded"
-DOOR = PACKAGE / "ros" / "__init__.py"
+EMBEDDED = PACKAGE / "ros" / "embedded"
+ROS_PACKAGE = PACKAGE / "ros" / "__init__.py"
 
 
 def imported(file: Path) -> set[str]:
@@ -37,17 +37,17 @@ def imported(file: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("file", sorted(ROOM.glob("*.py")), ids=lambda file: file.name)
+@pytest.mark.parametrize("file", sorted(EMBEDDED.glob("*.py")), ids=lambda file: file.name)
 def test_the_embedded_runtime_imports_nothing_from_the_rest_of_the_package(file: Path) -> None:
     ours = {name for name in imported(file) if name.startswith("flash_vstream_ros")}
     assert {name for name in ours if not name.startswith("flash_vstream_ros.ros.embedded")} == set()
 
 
 def test_only_the_ros_package_imports_a_runtime() -> None:
-    files = [file for file in PACKAGE.rglob("*.py") if ROOM not in file.parents]
+    files = [file for file in PACKAGE.rglob("*.py") if EMBEDDED not in file.parents]
     inside = "flash_vstream_ros.ros.embedded"
     importers = [file for file in files if any(name.startswith(inside) for name in imported(file))]
-    assert importers == [DOOR]
+    assert importers == [ROS_PACKAGE]
 
 
 def test_both_runtimes_export_every_name_of_the_ros_package() -> None:
@@ -62,6 +62,6 @@ def test_both_runtimes_export_every_name_of_the_ros_package() -> None:
 
 def test_private_internals_of_cyclonedds_are_used_in_one_file() -> None:
     private = re.compile(r"cyclonedds\.(_|internal)|\._ref\b|__del__|_dll_handle|_CQos|ddspy_|\bctypes\b")
-    assert [file.name for file in sorted(ROOM.glob("*.py")) if private.search(file.read_text(encoding="utf-8"))] == [
-        "cyclone.py"
-    ]
+    assert [
+        file.name for file in sorted(EMBEDDED.glob("*.py")) if private.search(file.read_text(encoding="utf-8"))
+    ] == ["cyclone.py"]

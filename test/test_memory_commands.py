@@ -30,7 +30,7 @@ from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.engine.hooks import EngineHooks
 from flash_vstream_ros.engine.ingest.mailbox import Frame
 from flash_vstream_ros.engine.state import State
-from flash_vstream_ros.engine.status import MemoryStats, news
+from flash_vstream_ros.engine.status import MemoryStats, slots_since
 from flash_vstream_ros.memory.scope import BadScope, Scope
 from flash_vstream_ros.models.interface import ModelError, VisionLanguageModel
 
@@ -254,27 +254,27 @@ def test_the_status_is_published_before_the_caller_gets_the_result() -> None:
     assert events == ["done", "published", "resolved"]
 
 
-def test_news_has_a_since_stamp_unless_stamps_jumped_or_slots_were_forgotten(engine: Engine) -> None:
+def test_new_slots_have_a_since_stamp_unless_stamps_jumped_or_slots_were_forgotten(engine: Engine) -> None:
     start = engine.status()
     watch(engine, range(100, 105))
     first = engine.status()
-    assert news(first, first) is None
-    fresh = news(start, first)
-    assert fresh is not None
-    assert (fresh.slots, fresh.frames, fresh.since_ns, fresh.until_ns) == (2, 5, 0, 103 * SECOND)
+    assert slots_since(first, first) is None
+    new = slots_since(start, first)
+    assert new is not None
+    assert (new.slots, new.frames, new.since_ns, new.until_ns) == (2, 5, 0, 103 * SECOND)
     watch(engine, range(105, 109))
     second = engine.status()
-    fresh = news(first, second)
-    assert fresh is not None
-    assert (fresh.slots, fresh.since_ns, fresh.until_ns) == (2, 103 * SECOND + 1, 107 * SECOND)
-    assert 0 <= fresh.novelty <= 1
+    new = slots_since(first, second)
+    assert new is not None
+    assert (new.slots, new.since_ns, new.until_ns) == (2, 103 * SECOND + 1, 107 * SECOND)
+    assert 0 <= new.novelty <= 1
     watch(engine, range(50, 60))
     third = engine.status()
-    fresh = news(second, third)
-    assert fresh is not None
-    assert (fresh.since_ns, fresh.until_ns) == (0, 0)
+    new = slots_since(second, third)
+    assert new is not None
+    assert (new.since_ns, new.until_ns) == (0, 0)
     engine.submit(MemoryCommands.reset).result(30.0)
-    assert news(third, engine.status()) is None
+    assert slots_since(third, engine.status()) is None
     assert engine.status().memory == replace(
         MemoryStats(),
         capacity=90,
@@ -283,6 +283,6 @@ def test_news_has_a_since_stamp_unless_stamps_jumped_or_slots_were_forgotten(eng
         update_s=third.memory.update_s,
     )
     watch(engine, range(1, 3))
-    fresh = news(third, engine.status())
-    assert fresh is not None
-    assert (fresh.slots, fresh.since_ns, fresh.until_ns) == (1, 0, 0)
+    new = slots_since(third, engine.status())
+    assert new is not None
+    assert (new.slots, new.since_ns, new.until_ns) == (1, 0, 0)

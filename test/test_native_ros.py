@@ -28,7 +28,7 @@ def native_ros(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def error_of(native_ros: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
-    """What `native_ros.py build` prints before it fails."""
+    """The output of a failing `native_ros.py build`."""
     monkeypatch.setattr(sys, "argv", ["native_ros.py", "build", "--folder", "/dev/null/nowhere"])
     assert native_ros.main() == 1
     return capsys.readouterr().err

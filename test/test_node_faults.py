@@ -185,7 +185,7 @@ def test_a_restarted_simulation_does_not_silence_the_node(tmp_path: Path) -> Non
     with NodeProcess(tmp_path, args) as node, Robot(node.namespace) as robot:
         clock = robot.node.create_publisher(Clock, "/clock", 10)
 
-        def told_the_time_from(begin_s: int) -> None:
+        def run_clock_from(begin_s: int) -> None:
             tenths = itertools.count(begin_s * 10)
 
             def status_arrived() -> bool:
@@ -196,7 +196,7 @@ def test_a_restarted_simulation_does_not_silence_the_node(tmp_path: Path) -> Non
             robot.wait_for(status_arrived, 120.0)
 
         for begin_s in (1000, 5, 7000, 3):
-            told_the_time_from(begin_s)
+            run_clock_from(begin_s)
 
 
 def test_a_clock_out_of_range_is_ignored(tmp_path: Path) -> None:

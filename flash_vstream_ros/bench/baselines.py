@@ -41,7 +41,7 @@ class Policy(Protocol):
 
 
 class Budget(NamedTuple):
-    """A number of visual tokens, and how many slots of one resolution it pays for."""
+    """A budget of visual tokens, and the numbers of slots that fit into it at each resolution."""
 
     tokens: int
     low_slots: int

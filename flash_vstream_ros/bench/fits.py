@@ -51,7 +51,7 @@ class Sizes(NamedTuple):
     low_width: int  # elements of a low-resolution patch
     detail_width: int  # elements of a detail token
     cache_bytes: int  # of one token in the KV cache
-    step_bytes: int  # that one token of the prompt needs while a layer runs
+    step_bytes: int  # working memory of one prompt token while a layer runs
 
 
 def run() -> dict[str, Any]:

@@ -35,7 +35,7 @@ ARGUMENTS = ("-p", "model.max_pixels:=12544", "-p", "model.warm_up:=false", "-p"
 
 @dataclass(frozen=True)
 class Way:
-    """How a process is ended. `background`: it was started like a shell's `&`, with SIGINT ignored."""
+    """The signals that end a process. `background`: it was started like a shell's `&`, with SIGINT ignored."""
 
     name: str
     signals: tuple[signal.Signals, ...]

@@ -23,7 +23,7 @@ SLICE_S = 0.1  # longest sleep between two checks for Ctrl-C
 
 @dataclass
 class Sent:
-    """What was published; stamps in seconds of message time, exact ones in nanoseconds."""
+    """Counts, stamps and delays of published frames. Stamps are seconds of message time; exact ones, nanoseconds."""
 
     topic: str
     source: str

@@ -100,7 +100,7 @@ def _interval_text(since: float, until: float) -> str:
 
 
 def _nothing_matches(client: AskClient, args: argparse.Namespace, since: float, until: float) -> str:
-    """What was searched, and what the memory covers."""
+    """The sentence for an empty result: the interval that was searched, and the one that the memory covers."""
     from flash_vstream_ros.ros.stamps import seconds
 
     entries = client.list_memory(args.wait).entries

@@ -38,7 +38,7 @@ class Check:
 
 
 class ModelFiles(NamedTuple):
-    """What was found of a model. None: not known."""
+    """Files and sizes of a model, as far as known. None: not known."""
 
     check: Check
     parameters: int | None = None
@@ -53,7 +53,7 @@ class _Weights(NamedTuple):
 
 
 def hub_cache(environment: Mapping[str, str] = os.environ) -> Path:
-    """Where huggingface_hub keeps its downloads."""
+    """The folder of huggingface_hub's downloads."""
     home = environment.get("HF_HOME") or Path(environment.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
     cache = environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE") or Path(home) / "hub"
     return Path(cache).expanduser()
@@ -104,7 +104,7 @@ def _on_the_hub(model: str, cached: Path, fetch: str, environment: Mapping[str, 
         return _failed(f"{model} is gated", "accept its terms on the hub and log in: hf auth login")
     except RepositoryNotFoundError:
         return _failed(f"the hub has no model {model}", "check the spelling, or log in if it is private: hf auth login")
-    except Exception as error:  # whatever the hub's HTTP client raises
+    except Exception as error:  # the hub's HTTP client raises its own errors
         reason = f"the hub was not reached ({_first_line(error)})"
         return ModelFiles(Check("model", WARN, f"{model} is not in {cached}; {reason}", fetch), None, None)
     size = _published_bytes(info.siblings or [])

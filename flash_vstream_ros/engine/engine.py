@@ -222,7 +222,7 @@ class Engine:
         )
 
     def _unavailable(self, state: State) -> Answer:
-        """Why no worker answers a question or runs a command in `state`."""
+        """The reason to refuse a question or command in `state`."""
         if state in (State.READY, State.INACTIVE) and self._stop.is_set():
             return SHUTTING_DOWN
         sentence = NOT_READY[state].format(failure=self._failure) + self._hooks.advise(state)

@@ -1,10 +1,10 @@
-"""Text from outside as it may stand in a log line or a reply: bounded, without control characters."""
+"""Makes text from outside safe for log lines and replies: bounded, without control characters."""
 
 from __future__ import annotations
 
 MAX_LINE = 200  # characters of one name or value
 MAX_TEXT = 8000  # characters of one log entry
-CONTINUATION = "\n    "  # so that no line of a text can pass for a log line of its own
+CONTINUATION = "\n    "  # so that no line of a text looks like a log line
 
 
 def one_line(text: str, max_chars: int = MAX_LINE) -> str:
@@ -13,7 +13,7 @@ def one_line(text: str, max_chars: int = MAX_LINE) -> str:
 
 
 def log_entry(text: str) -> str:
-    """`text` as one log entry: as `one_line`, but line breaks stay, and further lines are indented."""
+    """`text` as one log entry: like `one_line`, but line breaks are kept, and further lines are indented."""
     return CONTINUATION.join(_printable(line) for line in _shortened(text.rstrip("\n"), MAX_TEXT).split("\n"))
 
 

@@ -30,7 +30,7 @@ class MemoryStats:
 
 @dataclass(frozen=True)
 class Status:
-    """What msg/MemoryStatus.msg and /diagnostics report. Durations in seconds as (median, 95th percentile)."""
+    """Values that msg/MemoryStatus.msg and /diagnostics report. Durations in seconds as (median, 95th percentile)."""
 
     state: State
     cameras: tuple[tuple[str, FrameCounts], ...]
@@ -53,8 +53,8 @@ class Status:
 
 
 @dataclass(frozen=True)
-class News:
-    """What entered the memory between two statuses, and from when to when it was seen [ns]; 0: open."""
+class NewSlots:
+    """Slots that entered the memory between two statuses, and the interval of their stamps [ns]; 0: open."""
 
     slots: int
     frames: int
@@ -63,18 +63,21 @@ class News:
     until_ns: int
 
 
-def news(before: Status, now: Status) -> News | None:
-    """What is new; None if nothing is. Its stamps are open if something was forgotten, or time jumped, in between."""
+def slots_since(before: Status, now: Status) -> NewSlots | None:
+    """The slots that are new since `before`; None if there are none.
+
+    The interval is open if slots were forgotten, or stamps jumped, since then.
+    """
     frames = now.frames.ingested - before.frames.ingested
     then = before.memory if now.memory.slots >= before.memory.slots else MemoryStats()
     slots = now.memory.slots - then.slots
     if not slots or not frames or not now.memory.entries:
         return None
-    goes_on = now.memory.revision == before.memory.revision and now.memory.newest_ns > before.memory.newest_ns
-    return News(
+    continues = now.memory.revision == before.memory.revision and now.memory.newest_ns > before.memory.newest_ns
+    return NewSlots(
         slots=slots,
         frames=max(frames, 0),
         novelty=min(max((now.memory.novelty_sum - then.novelty_sum) / slots, 0.0), 1.0),
-        since_ns=before.memory.newest_ns + 1 if goes_on and before.memory.newest_ns else 0,
-        until_ns=now.memory.newest_ns if goes_on else 0,
+        since_ns=before.memory.newest_ns + 1 if continues and before.memory.newest_ns else 0,
+        until_ns=now.memory.newest_ns if continues else 0,
     )

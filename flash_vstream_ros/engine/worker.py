@@ -1,4 +1,4 @@
-"""Worker: what its thread does with one model and one memory, step by step."""
+"""Worker: the steps of its thread on one model and one memory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WAIT_SLOTS = 0.25  # slot periods that frames may wait for a new answer, or for 
 
 @dataclass(frozen=True)
 class WorkerStatus:
-    """What the worker publishes to other threads."""
+    """Status of the worker, published to other threads."""
 
     memory: MemoryStats = field(default_factory=MemoryStats)
     prefix_cache: PrefixCacheStatus = field(default_factory=PrefixCacheStatus)

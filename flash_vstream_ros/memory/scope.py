@@ -31,7 +31,7 @@ class BadScope(ValueError):
 
 @dataclass(frozen=True)
 class Scope:
-    """What `cameras` (empty: all) saw from `since_ns` to `until_ns`, both included [ns]; 0 leaves that end open."""
+    """Recordings of `cameras` (empty: all) from `since_ns` to `until_ns`, both included [ns]; 0: that end is open."""
 
     cameras: tuple[str, ...] = ()
     since_ns: int = 0

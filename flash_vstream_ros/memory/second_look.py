@@ -40,9 +40,9 @@ def second_look(
                 dam.append(fresh[0])
                 tokens -= detail_tokens
             continue
-        nearest_in_budget = sorted(parts, key=lambda part: part.cluster.slots)[: tokens // low_tokens]
-        clusters += nearest_in_budget
-        tokens -= low_tokens * len(nearest_in_budget)
+        lightest_in_budget = sorted(parts, key=lambda part: part.cluster.slots)[: tokens // low_tokens]
+        clusters += lightest_in_budget
+        tokens -= low_tokens * len(lightest_in_budget)
     return _snapshot(contents, clusters, dam, config, clock)
 
 

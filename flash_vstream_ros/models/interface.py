@@ -24,7 +24,7 @@ class Token(NamedTuple):
     """One generated token."""
 
     id: int
-    text: str  # what this token adds to the decoded answer: whole characters only, so it may be ""
+    text: str  # text added to the decoded answer: whole characters only, so it may be ""
     probability: float  # among the tokens that may be generated
 
 

@@ -155,7 +155,7 @@ def _under_adapter(folder: Path, options: LoadOptions) -> tuple[Path, LoadOption
 
 
 def _flash_obstacle(device: torch.device, dtype: torch.dtype) -> str:
-    """Why flash-attn cannot run here; "" if it can."""
+    """The reason why flash-attn cannot run on this machine; "" if it can."""
     if device.type != "cuda":
         return f"flash-attn needs a CUDA device, this is {device.type}"
     if dtype == torch.float32:
@@ -169,7 +169,7 @@ def _flash_obstacle(device: torch.device, dtype: torch.dtype) -> str:
 
 
 def _flash_import_error() -> str:
-    """Why flash-attn does not import, as when it was built for another version of torch; "" when it does."""
+    """The error of importing flash-attn, for example if it was built for another version of torch; "" for none."""
     try:
         import_module("flash_attn")
     except Exception as error:  # a broken C extension raises anything

@@ -17,7 +17,7 @@ class ModelKind(IntEnum):
 
     @property
     def label(self) -> str:
-        """What every answer of such a model starts with; "" for a trained one."""
+        """Prefix of every answer of such a model; "" for a trained one."""
         return {ModelKind.DEMO: "[demo model] ", ModelKind.UNTRAINED: "[untrained] "}.get(self, "")
 
 

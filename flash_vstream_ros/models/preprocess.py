@@ -184,7 +184,7 @@ class Preprocessor:
         return self.rows_of(self.pixels(frames, grid, device).to(dtype))
 
     def rows_of(self, high: Tensor) -> tuple[Tensor, Tensor]:
-        """As `rows`, of preprocessed pixels [frames, 3, rows, columns]."""
+        """Patch rows, like `rows`, of preprocessed pixels [frames, 3, rows, columns]."""
         low = F.avg_pool2d(high, POOL)
         return self._patchify(high), self._patchify(low)
 

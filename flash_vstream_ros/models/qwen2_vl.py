@@ -161,11 +161,11 @@ class Qwen2VL(Prompted[ChatPrompt]):
         return output.last_hidden_state[high:], output.pooler_output[: high // self.preprocessor.merge**2]
 
     def _prefill(self, snapshot: MemorySnapshot, before: Sequence[int], after: Sequence[int]) -> Prefill:
-        """The prompt: text tokens, what the snapshot shows, text tokens."""
+        """The prompt: text tokens, the visual tokens of the snapshot, text tokens."""
         return prefill(self.network, snapshot, before, after, self.age_ids)
 
     def _further(self, prompt: Prefill, snapshot: MemorySnapshot) -> Prefill:
-        """What the snapshot shows, without text, to be read after the memory of `prompt`."""
+        """The visual tokens of `snapshot`, without text, to be prefilled after the memory of `prompt`."""
         return further_entries(self.network, prompt, snapshot, self.age_ids)
 
 

@@ -68,7 +68,7 @@ class VideoPrompted(Qwen2VL):
 
     @torch.inference_mode()
     def _further(self, prompt: Prefill, snapshot: MemorySnapshot) -> Prefill:
-        """What the snapshot shows, as further videos behind those of `prompt`; text starts after them."""
+        """The visual tokens of the snapshot, as further videos after those of `prompt`; text starts after them."""
         pieces = [*self._separator(), *self._pieces(snapshot)]
         embeds, ids = self._embed(pieces), position_ids(pieces, prompt.text_id)
         first, *others = self._entry_tokens(snapshot)

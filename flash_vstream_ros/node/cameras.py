@@ -45,7 +45,7 @@ def full_topic(node: Node, topic: str, transport: str) -> str:
 
 
 class FrameSink(Protocol):
-    """Where a camera's images go: the engine."""
+    """Receiver of a camera's frames: the engine."""
 
     def offer(self, frame: Frame) -> None:
         """Take a frame that passed the camera's checks."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from flash_vstream_ros.engine.answering.question import Answer
 from flash_vstream_ros.engine.log_text import log_entry
-from flash_vstream_ros.engine.status import News, Status
+from flash_vstream_ros.engine.status import NewSlots, Status
 from flash_vstream_ros.memory.slot import EntryKind
 from flash_vstream_ros.memory.slot import MemoryEntry as Entry
 from flash_vstream_ros.node.diagnostics import Report
@@ -64,16 +64,16 @@ def entry_message(entry: Entry, relevance: float = 0.0, *, thumbnail: bool = Tru
     )
 
 
-def summary_message(answer: Answer, news: News) -> SceneSummary:
-    """The summary of the slots that `news` counts."""
+def summary_message(answer: Answer, new: NewSlots) -> SceneSummary:
+    """The summary of the slots that `new` counts."""
     return SceneSummary(
         header=Header(stamp=stamp_message(answer.covered_until_ns), frame_id=answer.frame_id),
         text=answer.text,
         cameras=list(answer.cameras),
         since=stamp_message(answer.covered_since_ns),
         until=stamp_message(answer.covered_until_ns),
-        frames=news.frames,
-        novelty=float(news.novelty),
+        frames=new.frames,
+        novelty=float(new.novelty),
     )
 
 

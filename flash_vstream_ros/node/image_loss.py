@@ -13,7 +13,7 @@ SHARE_LOST = 0.1  # of the images sent in a window, as the middleware counts the
 SHARE_MISSING = 0.5  # the same, estimated from gaps in the stamps; a camera may halve its rate by itself
 LATE_S = 0.25  # callbacks that are later than this suggest that the process itself loses the images
 FEWEST_INTERVALS = 8
-MOST_PERIODS = 4  # that the shortest interval may span
+MOST_PERIODS = 4  # periods that the shortest interval may span
 PERIODIC = 0.8  # share of the intervals that are multiples of a period
 JITTER = 0.15  # of the period
 

@@ -43,7 +43,7 @@ class ParameterSpec:
         return text
 
     def problem(self, value: Any) -> str:
-        """What is wrong with `value`, in a sentence; "" if nothing is."""
+        """The error of `value`, in a sentence; "" if it is valid."""
         expected = self._expected_instead_of(value)
         return f"{self.name!r} must be {expected}, not {one_line(repr(value))}" if expected else ""
 

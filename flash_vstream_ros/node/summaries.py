@@ -8,7 +8,7 @@ from collections.abc import Callable
 from flash_vstream_ros.engine.answering.question import ErrorCode, Question
 from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.engine.state import State
-from flash_vstream_ros.engine.status import news
+from flash_vstream_ros.engine.status import slots_since
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.node import conversions
@@ -62,10 +62,10 @@ class SummaryPublisher:
     def _publish(self) -> None:
         engine, settings = self._engine(), self._settings
         now = engine.status()
-        fresh = news(self._summarised, now)
-        if fresh is None or not engine.idle:
+        new = slots_since(self._summarised, now)
+        if new is None or not engine.idle:
             return
-        scope = Scope(since_ns=fresh.since_ns, until_ns=fresh.until_ns)
+        scope = Scope(since_ns=new.since_ns, until_ns=new.until_ns)
         question = Question(settings.summary_prompt, scope, max_new_tokens=settings.summary_max_new_tokens)
         answer = engine.ask(question).answer()
         if answer.error_code is not ErrorCode.NONE:
@@ -75,4 +75,4 @@ class SummaryPublisher:
         with self._lock:
             if engine.status().memory.revision == now.memory.revision:
                 self._summarised = now
-                self._publisher.publish(conversions.summary_message(answer, fresh))
+                self._publisher.publish(conversions.summary_message(answer, new))

@@ -200,7 +200,7 @@ def _check_end(data: memoryview) -> None:
 
 
 def _places(data: memoryview, word: bytes) -> Iterator[int]:
-    """Where `word` occurs, the last place first. Copies a block at a time."""
+    """Positions of `word`, last one first. Copies a block at a time."""
     for start in reversed(range(0, data.nbytes, SEARCH_BYTES)):
         block = bytes(data[start : start + SEARCH_BYTES + len(word) - 1])
         at = block.rfind(word)

@@ -19,7 +19,7 @@ COLOUR_ORDERS = ("standard", "as_named")
 
 @dataclass(frozen=True)
 class DecodingConfig:
-    """How a camera's images are decoded: the parameters image.*."""
+    """Options of decoding a camera's images: the parameters image.*."""
 
     decoder: str = DECODERS[0]
     significant_bits: int = 0  # of 16-bit samples; 0: estimated
@@ -57,7 +57,7 @@ class RawDecoder:
         self.check(message)
         try:
             return self.choice.convert(message)
-        except Exception as error:  # whatever a binary of another build raises
+        except Exception as error:  # a binary of another build raises anything
             raise BadImage(
                 "undecodable", f"cv_bridge refused the image: {error}; set image.decoder to builtin"
             ) from error

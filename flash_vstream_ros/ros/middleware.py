@@ -26,7 +26,7 @@ class Middleware:
     variables: tuple[str, ...]  # the first is the one to set
     prefix: str = ""
     default_files: tuple[str, ...] = ()  # read from the working directory, where they exist
-    other_variables: tuple[str, ...] = ()  # that configure the same without a file
+    other_variables: tuple[str, ...] = ()  # variables that configure the middleware without a file
     counts_loss: bool = False  # its message_lost event counts best-effort messages that did not arrive
 
     @property
@@ -39,7 +39,7 @@ class Middleware:
         return f"{self.prefix}{share_directory() / 'config' / self.file}"
 
     def configured(self, environment: Mapping[str, str]) -> str:
-        """Where the configuration comes from, the user's or the shipped one; "" for the middleware's defaults."""
+        """The source of the configuration, the user's or the shipped one; "" for the middleware's defaults."""
         by_variable = next((f"{name}={environment[name]}" for name in self.variables if environment.get(name)), "")
         return by_variable or next((file for file in self.default_files if Path(file).exists()), "")
 
@@ -67,7 +67,7 @@ CYCLONE_DDS = Middleware("Cyclone DDS", "cyclonedds.xml", ("CYCLONEDDS_URI",), p
 
 
 def use_shipped_profile(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Have this process and its children use the shipped profiles, unless the user has configured the middleware."""
+    """Select the shipped profiles for this process and its children, unless the user has configured the middleware."""
     environment.update(shipped_profiles(environment))
 
 

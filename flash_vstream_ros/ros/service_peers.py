@@ -18,7 +18,7 @@ def own_vendor(rmw: str) -> bytes | None:
 
 
 def why_unanswerable(node: Node, service: str) -> str:
-    """Why no server of `service` can ever answer `node`; empty if one can, or if no server is known."""
+    """The reason why no known server of `service` can answer `node`; empty if one can, or if none is known."""
     name = node.resolve_service_name(service)
     servers = node.get_publishers_info_by_topic(f"rr{name}Reply", no_mangle=True)
     own = own_vendor(middleware.identifier())

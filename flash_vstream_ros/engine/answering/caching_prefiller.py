@@ -194,7 +194,7 @@ class CachingPrefiller(Prefiller):
         return None if newer.empty else newer
 
     def _lag_s(self) -> float:
-        """How far the memory is ahead of the prefix cache, in message time [s]; inf: the cache holds another memory."""
+        """Lag of the prefix cache behind the memory, in message time [s]; inf: the cache holds another memory."""
         cached, version = self._cached, self._memory.version
         if cached is None or cached.version[:2] != version[:2] or cached.stable_order != self.config.stable_order:
             return float("inf")

@@ -29,7 +29,7 @@ class _ActiveAnswer:
     prepared: PreparedAnswer
     draft: Answer
     pieces: list[str]
-    second_look_tokens: int = 0  # that a second look may add; 0: there is none, or it was taken
+    second_look_tokens: int = 0  # visual tokens that a second look may add; 0: no second look, or it is done
     probabilities: list[float] = field(default_factory=list)  # of the tokens so far
     started: float = field(default_factory=time.monotonic)
 
@@ -231,7 +231,7 @@ def _draft(prepared: PreparedAnswer, answer: Answer) -> Answer:
 
 
 def _ended(request: Request) -> tuple[ErrorCode, str] | None:
-    """Why a request is over before its answer is complete; None if it is not."""
+    """The reason to end a request before its answer is complete; None to continue."""
     if request.cancelled:
         return ErrorCode.CANCELLED, "the question was cancelled"
     if request.expired:

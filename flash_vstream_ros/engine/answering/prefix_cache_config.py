@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PrefixCacheConfig:
-    """What the prefix cache may cost, and how far it may lag behind the memory."""
+    """Limits of the prefix cache: time, memory, and lag behind the visual memory."""
 
     max_lag_s: float = 0.0  # largest lag of a cached answer, in message time; 0: none
     tail_slots: int = 0  # newest slots appended to the prompt where the cache lags

@@ -27,7 +27,7 @@ class ErrorCode(IntEnum):
 
 @dataclass(frozen=True)
 class Question:
-    """What to answer, and from which part of the memory. Zeros select the engine's configuration."""
+    """A question, and the part of the memory to answer it from. Zeros select the engine's configuration."""
 
     text: str
     scope: Scope = EVERYTHING
@@ -69,7 +69,7 @@ class Answer:
 
 
 def problem_of(question: Question, cameras: Sequence[str], max_chars: int) -> str:
-    """Why a question to an engine with these cameras cannot be answered whatever its state; "" if it can."""
+    """The reason to refuse a question in any state of an engine with these cameras; "" if it is valid."""
     if not question.text.strip():
         return "the question is empty"
     if len(question.text) > max_chars:

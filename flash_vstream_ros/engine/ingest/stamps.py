@@ -10,7 +10,7 @@ JUMP_FRAMES = 3  # consecutive older stamps that confirm a jump back; fewer are 
 
 
 class JumpBack(str, Enum):
-    """How to handle a camera whose stamps jump back: the choices of time.on_jump_back."""
+    """Reactions to a camera whose stamps jump back: the choices of time.on_jump_back."""
 
     IGNORE = "ignore"  # drop its frames until their stamps are newer than all before
     RESET = "reset"  # forget everything of the camera and start its memory again

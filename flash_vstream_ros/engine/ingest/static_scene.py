@@ -19,7 +19,7 @@ MAX_BLOCK = 257  # px: the sum of 257 levels fits into 16 bits
 
 @dataclass(frozen=True)
 class StaticSceneConfig:
-    """When a slot counts as static."""
+    """Thresholds for a static slot."""
 
     threshold: float = 6.0  # largest change of a block's mean colour in a static slot [levels of 255]; 0: filter off
     max_interval_s: float = 60.0  # longest time between two encoded slots, in message time
