@@ -152,7 +152,7 @@ def publish(args: argparse.Namespace, source: FrameSource, out: TextIO) -> Sent:
     except Exception:
         if ros.ok():
             raise
-        sent.interrupted = True  # rclpy raises from whatever a signal finds it in
+        sent.interrupted = True  # a signal interrupts rclpy at any point
     finally:
         sent.skipped = source.skipped
         node.destroy_node()

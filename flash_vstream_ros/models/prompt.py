@@ -33,7 +33,7 @@ def plain_ids(tokenizer: Any, text: str) -> list[int]:
     """Ids of `text` as plain text: special tokens typed by a user are spelled out, so they cannot end a turn."""
     text = text.encode("utf-8", "replace").decode("utf-8")  # UTF-8 has no lone surrogates
     backend = tokenizer.backend_tokenizer
-    with panics_as_model_errors(f"The tokenizer of {tokenizer.name_or_path}"):  # of a pattern that is too costly
+    with panics_as_model_errors(f"The tokenizer of {tokenizer.name_or_path}"):  # raised by an expensive pattern
         if backend.normalizer is not None:
             text = backend.normalizer.normalize_str(text)
         pieces = [text]
@@ -91,7 +91,7 @@ def _render_own(tokenizer: Any) -> str:
     template = tokenizer.chat_template
     if not isinstance(template, str) or len(template) > MOST_TEMPLATE_CHARACTERS:
         raise ModelError(
-            f"The chat template of {tokenizer.name_or_path} is no text of at most {MOST_TEMPLATE_CHARACTERS} "
+            f"The chat template of {tokenizer.name_or_path} must be text of at most {MOST_TEMPLATE_CHARACTERS} "
             "characters: download the model again."
         )
     try:

@@ -40,7 +40,7 @@ def camera_topics(names: Sequence[str]) -> dict[str, str]:
 
 
 def full_topic(node: Node, topic: str, transport: str) -> str:
-    """The topic that images of a transport come on, after remapping."""
+    """The topic of the images of a transport, after remapping."""
     return str(node.resolve_topic_name(topic)) + TRANSPORTS[transport].suffix
 
 
@@ -85,7 +85,7 @@ class Camera:
         self._subscriptions: list[Any] = []
         self._overlap: set[tuple[int, int]] | None = None  # stamps of images received by one of two subscriptions
         self._overlap_periods = 0  # until the older of two subscriptions is removed
-        self._heard = False
+        self._has_image = False
         self._closed = False
         self._incompatible: tuple[str, ...] = ()
         self._rmw = middleware.identifier()
@@ -93,12 +93,12 @@ class Camera:
         self._loss_found = ""
         self._lateness = Lateness(DISCOVERY_PERIOD_S)
         self._group = MutuallyExclusiveCallbackGroup()
-        self._asked = self._qos.profile(self._of_our_type(self._publishers()))
+        self._requested = self._qos.profile(self._of_our_type(self._publishers()))
         self._subscribe()
         # Steady: simulated time may stand still while cameras come and go.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = node.create_timer(DISCOVERY_PERIOD_S, self._on_timer, callback_group=self._group, clock=steady)
-        self._info(f"listens to {self.topic}: {transport} images, {_called(self._asked)} delivery")
+        self._info(f"listens to {self.topic}: {transport} images, {_delivery(self._requested)} delivery")
         self._info(f"decoder {self._decoder.choice.name}: {self._decoder.choice.reason}")
 
     @property
@@ -114,7 +114,7 @@ class Camera:
     @property
     def reliable(self) -> bool:
         """Returns True if the subscription requests reliable delivery at present."""
-        return bool(self._asked.reliability == ReliabilityPolicy.RELIABLE)
+        return bool(self._requested.reliability == ReliabilityPolicy.RELIABLE)
 
     def close(self) -> None:
         """Unsubscribe. A second call does nothing."""
@@ -138,7 +138,7 @@ class Camera:
             self._transport.message,
             self.topic,
             self._receive,
-            self._asked,
+            self._requested,
             callback_group=self._group,
             # `_adapt` reports incompatible publishers: it knows whether the subscription is about to change.
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False, **events),
@@ -147,7 +147,7 @@ class Camera:
     @never_raises
     def _receive(self, message: Any) -> None:
         stamp = message.header.stamp
-        if self._closed or self._is_twin((stamp.sec, stamp.nanosec)):
+        if self._closed or self._is_duplicate((stamp.sec, stamp.nanosec)):
             return
         self._loss.add_received(time.monotonic(), stamp.sec + stamp.nanosec * 1e-9)
         try:
@@ -156,8 +156,8 @@ class Camera:
         except BadImage as error:
             self._sink.reject(self.name, error.reason, str(error))
             return
-        if not self._heard:
-            self._heard = True
+        if not self._has_image:
+            self._has_image = True
             self._info(f"has its first image: {self._decoder.describe(message)}")
         self._sink.offer(Frame(self.name, frame_id, stamp_ns, partial(self._decoder.to_rgb, message)))
 
@@ -166,8 +166,8 @@ class Camera:
         if len(self._subscriptions) == 1:  # two that overlap lose the same image
             self._loss.add_lost(event.total_count_change)
 
-    def _is_twin(self, stamp: tuple[int, int]) -> bool:
-        """While two subscriptions overlap each image comes twice; the second one is not an image of its own."""
+    def _is_duplicate(self, stamp: tuple[int, int]) -> bool:
+        """Returns True for a duplicate: while two subscriptions overlap, each image arrives twice."""
         if self._overlap is None:
             return False
         if stamp in self._overlap:
@@ -176,7 +176,7 @@ class Camera:
         if len(self._subscriptions) > 1:
             self._overlap.add(stamp)
         else:
-            self._overlap = None  # one subscription keeps the order: no twin follows an image that is new
+            self._overlap = None  # one subscription keeps the order: no duplicate follows a new image
         return False
 
     @never_raises
@@ -194,7 +194,7 @@ class Camera:
             self._follow(self._of_our_type(publishers))
         known = self._incompatible
         self._incompatible = (
-            *incompatible(publishers, self.topic, self._transport.type_name, self._asked),
+            *incompatible(publishers, self.topic, self._transport.type_name, self._requested),
             *self._other_transports(publishers),
         )
         for sentence in self._incompatible:
@@ -205,19 +205,19 @@ class Camera:
     def _find_loss(self, publishers: Sequence[Any]) -> None:
         known, now_s = self._loss_found, time.monotonic()
         late_s = self._lateness.record(now_s)
-        names = [node_of(publisher) for publisher in compatible(publishers, self._transport.type_name, self._asked)]
+        names = [node_of(publisher) for publisher in compatible(publishers, self._transport.type_name, self._requested)]
         self._loss_found = self._loss.finding(now_s, names, middleware.remedy(self._rmw), late_s)
         if self._loss_found and not known:
             self._log.report("loss", self._loss_found)
 
     def _follow(self, publishers: Sequence[Any]) -> None:
-        wanted = self._qos.profile(publishers, self._asked)
-        if wanted.reliability == self._asked.reliability:
+        wanted = self._qos.profile(publishers, self._requested)
+        if wanted.reliability == self._requested.reliability:
             return
-        self._asked = wanted
+        self._requested = wanted
         self._overlap, self._overlap_periods = self._overlap or set(), OVERLAP_PERIODS
         self._subscribe()
-        self._info(f"requests {_called(wanted)} delivery on {self.topic} from now on, as its publishers offer it")
+        self._info(f"requests {_delivery(wanted)} delivery on {self.topic} from now on, as its publishers offer it")
 
     def _end_overlap(self) -> None:
         """Remove the old subscription once the new one had time to be discovered."""
@@ -260,5 +260,5 @@ class Camera:
         self._node_log.warning(f"camera {self.name!r}: {sentence}")
 
 
-def _called(asked: QoSProfile) -> str:
-    return "reliable" if asked.reliability == ReliabilityPolicy.RELIABLE else "best effort"
+def _delivery(requested: QoSProfile) -> str:
+    return "reliable" if requested.reliability == ReliabilityPolicy.RELIABLE else "best effort"
