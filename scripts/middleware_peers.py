@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
-"""Exchange strings, images, a latched message, node names and service calls between two processes, and print the
-result.
+"""Exchange messages, node names and service calls between two processes, and print what arrives.
 
 Start it twice at once, on the two runtimes or middlewares in question, in one ROS domain:
 

@@ -1,6 +1,4 @@
-"""The benchmark of the prefix cache, on a short stream: its figures are complete, and cached answers equal uncached
-ones.
-"""
+"""The benchmark of the prefix cache, on a short stream: complete figures, and cached answers equal uncached ones."""
 
 from __future__ import annotations
 

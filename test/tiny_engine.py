@@ -87,8 +87,9 @@ def ask(engine: Engine, text: str = "What is there?", **fields) -> Answer:  # ty
 
 
 class Failing:
-    """The real model, failing once at one call, as when a device runs out of memory. It has no prefix cache, which is
-    optional for a model.
+    """The real model, failing once at one call, as when a device runs out of memory.
+
+    It has no prefix cache, which is optional for a model.
     """
 
     def __init__(self, model: VisionLanguageModel, call: str, error: Exception) -> None:

@@ -27,8 +27,9 @@ COMPRESSION_OPTIONS = ("temporal_method", "spatial_method", "pca_dim")
 
 
 def answer_video(source: FrameSource, args: argparse.Namespace) -> dict[str, Any]:
-    """The answer, with the numbers of frames, entries and tokens it is made from. Raises ModelError, SourceError and
-    ValueError.
+    """The answer, with the numbers of frames, entries and tokens behind it.
+
+    Raises ModelError, SourceError and ValueError.
     """
     model = _model(args)
     demo = model.kind is ModelKind.DEMO

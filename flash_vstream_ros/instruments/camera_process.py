@@ -26,8 +26,10 @@ def frame_number(stamp_ns: int, hertz: float) -> int:
 
 
 def publish(topic: str, width: int, height: int, hertz: float, frames: int, reliability: str) -> dict[str, float]:
-    """Send `frames` images. Returns the number sent, the number among them given up because a reliable subscription was
-    too slow, and the largest delay of an image [s].
+    """Send `frames` images.
+
+    Returns the number sent, the number among them given up because a reliable subscription was too slow, and the
+    largest delay of an image [s].
     """
     import numpy as np
 

@@ -16,8 +16,10 @@ from flash_vstream_ros.ros import SignalHandlerOptions, init, shutdown
 def running_node(
     node_type: type[VStreamNode], args: Sequence[str], process_hooks: ProcessHooks = NO_HOOKS
 ) -> Iterator[tuple[VStreamNode, threading.Thread]]:
-    """Run a node; yields it and the thread that spins it. Starts and ends it like `node.program.main`. A benchmark that
-    runs only this node in its process passes PROGRAM_HOOKS as main does.
+    """Run a node; yields it and the thread that spins it.
+
+    Starts and ends it like `node.program.main`. A benchmark that runs only this node in its process passes
+    PROGRAM_HOOKS as main does.
     """
     init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:

@@ -15,6 +15,7 @@ from flash_vstream_ros.ros import MultiThreadedExecutor
 @contextmanager
 def running(node: VStreamNode, on_spun: Callable[[], None] = lambda: None) -> Iterator[threading.Thread]:
     """Spin `node` in a thread, which is yielded and calls `on_spun` at its end; on exit close and destroy the node.
+
     Every callback has ended before the node is destroyed; the caller shuts the context down afterwards. If the context
     ends earlier, as by rclpy's own signal handlers, callbacks fail to log, publish or reply.
     """
