@@ -1,4 +1,4 @@
-"""Managed nodes: every transition, impossible ones, errors, and the services over the wire."""
+"""Managed nodes: every transition, impossible ones, errors, and the services over DDS."""
 
 from __future__ import annotations
 

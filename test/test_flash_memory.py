@@ -277,8 +277,8 @@ def test_size_and_work_per_slot_are_constant_once_the_memory_is_full() -> None:
 def test_novelty_separates_a_new_view_from_a_known_one() -> None:
     memory = FlashMemory(FlashMemoryConfig(3, 2))
     east, north = torch.tensor([[1.0, 0.0]] * 4), torch.tensor([[0.0, 1.0]] * 4)
-    sights = [east, east, 2 * east, north, -east, east + north]
-    novelty = [memory.insert(slot(index, low)) for index, low in enumerate(sights)]
+    views = [east, east, 2 * east, north, -east, east + north]
+    novelty = [memory.insert(slot(index, low)) for index, low in enumerate(views)]
     assert novelty == pytest.approx([1, 0, 0, 1, 1, 1 - 0.5**0.5], abs=1e-6)
     assert memory.insert(slot(9, east, "rear")) == 1.0
     assert memory.insert(slot(10, 0 * east, "rear")) == 1.0

@@ -80,7 +80,7 @@ def run(
     """Shares of events with an entry near them, and the worst distance of a slot to its entry, by policy and age."""
     slots = robot_stream(int(max(hours) * SLOTS_PER_HOUR), seed, patches, dim, **stream)
     events = add_events(slots, patches, seed)
-    sights = torch.stack([slots[event.first : event.first + EVENT_SLOTS].mean(0) for event in events])
+    views = torch.stack([slots[event.first : event.first + EVENT_SLOTS].mean(0) for event in events])
     config = FlashMemoryConfig(capacity, max(1, capacity // 2), horizon_slots=0, slot_period_ns=SLOT_NS)
     side = 2 * int(patches**0.5)
     memories = _memories(config, Grid(side, side), seed)
@@ -95,10 +95,10 @@ def run(
         for name, memory in memories.items():
             snapshot = memory.snapshot()
             entries = _vectors(snapshot, slots)
-            found = nearest(sights, entries)
+            found = nearest(views, entries)
             rows.setdefault(name, {})[age] = _row(events, found, entries, slots[: index + 1])
             if name == HIERARCHICAL and isinstance(memory, FlashMemory):
-                looked = _second_looks(memory, snapshot, entries, sights, slots)
+                looked = _second_looks(memory, snapshot, entries, views, slots)
                 row = _row(events, torch.minimum(found, looked), entries, slots[: index + 1])
                 rows.setdefault(f"{name}, second look", {})[age] = row
     sizes = {name: memory.bytes for name, memory in memories.items() if isinstance(memory, FlashMemory)}
@@ -156,13 +156,13 @@ def _row(events: Sequence[Event], found: Tensor, entries: Tensor, slots: Tensor)
 
 
 def _second_looks(
-    memory: FlashMemory, snapshot: MemorySnapshot, entries: Tensor, sights: Tensor, slots: Tensor
+    memory: FlashMemory, snapshot: MemorySnapshot, entries: Tensor, views: Tensor, slots: Tensor
 ) -> Tensor:
     """Squared distance of each event to the nearest cluster of a second look at the entries nearest to it."""
     budget = int(SECOND_LOOK_SHARE * memory.tokens)
-    order = torch.cdist(sights, entries).argsort(1)[:, :LOOKED_AT].tolist()
+    order = torch.cdist(views, entries).argsort(1)[:, :LOOKED_AT].tolist()
     found = []
-    for sight, places in zip(sights, order, strict=True):
+    for view, places in zip(views, order, strict=True):
         looked = memory.second_look([snapshot.entries[place] for place in places], budget)
-        found.append(float(nearest(sight[None], _vectors(looked, slots))))
+        found.append(float(nearest(view[None], _vectors(looked, slots))))
     return torch.tensor(found)

@@ -36,7 +36,7 @@ def run(
     use_private_domain()
     set_torch_threads(THREADS)
     loaded: Any = load_model(model, device=device, **LOADING)
-    marks: list[tuple[bool, bool, bool]] = []  # right over the wire, right offline, same words
+    marks: list[tuple[bool, bool, bool]] = []  # right over DDS, right offline, same words
     while len(marks) < number:
         world = World(seed)
         asked = questions(world.visits, world.duration, np.random.default_rng(seed))
@@ -56,6 +56,6 @@ def run(
 
 def show(result: dict[str, Any]) -> None:
     print(
-        f"{result['questions']} questions: {100 * result['wire']:.1f} % right over the wire,"
+        f"{result['questions']} questions: {100 * result['wire']:.1f} % right over DDS,"
         f" {100 * result['offline']:.1f} % offline, {100 * result['same words']:.1f} % in the same words"
     )
