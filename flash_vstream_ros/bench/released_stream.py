@@ -60,7 +60,9 @@ def nearest_slots(low: Tensor, centroids: Tensor, weights: Tensor, count: int) -
 
 
 class ReleasedStream:
-    """`merger` takes patches [patches, dim] to tokens [patches / 4, width]."""
+    """The released memory of a stream, slot by slot. `merger` maps patches [patches, dim] to tokens [patches / 4,
+    width].
+    """
 
     def __init__(self, merger: Any, csm_slots: int, dam_slots: int, grid: Grid, seed: int = 0) -> None:
         self.bank: Maps | None = None  # of all slots, [slots, ...] each, on the host

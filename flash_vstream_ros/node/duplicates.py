@@ -23,7 +23,7 @@ class DuplicateWatch:
         self._found: list[str] = []
 
     def find(self) -> list[str]:
-        """A sentence for each duplicate, with what helps."""
+        """A sentence for each duplicate, with the remedy."""
         now = time.monotonic()
         if now < self._next_check:
             return self._found

@@ -16,7 +16,7 @@ except ImportError:
 
 
 class MultiThreadedExecutor(_MultiThreadedExecutor):
-    """Keeps spinning where rclpy's raises from its own wait, and waits for its threads at shutdown."""
+    """Keeps spinning when rclpy's own wait raises, and waits for its threads at shutdown."""
 
     def wait_for_ready_callbacks(self, *args: Any, **kwargs: Any) -> Any:
         """The next callback. Raises ExternalShutdownException or ShutdownException at the end."""
@@ -25,7 +25,7 @@ class MultiThreadedExecutor(_MultiThreadedExecutor):
         return ready
 
     def _ready(self, *args: Any, **kwargs: Any) -> Any:
-        """None where an entity was destroyed between being listed and being waited on."""
+        """The next callback; None if an entity was destroyed between being listed and being waited on."""
         try:
             return super().wait_for_ready_callbacks(*args, **kwargs)
         except ExternalShutdownException:
