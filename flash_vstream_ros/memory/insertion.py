@@ -29,9 +29,9 @@ def insert(contents: MemoryContents, slot: Slot, config: FlashMemoryConfig) -> f
     pool = _pool_with_room(contents, slot, config)
     if not contents.clusters:
         contents.episodes = EpisodeTime.of(FirstView.of(slot, distances[-1]), config)
-    elif config.hierarchical:
+    else:
         _check_room(contents, slot.camera, config)
-        if config.episode_slots:
+        if config.hierarchical and config.episode_slots:
             contents.set_time_reference(contents.episodes.first, config, slot.time_ns)
     novelty = _novelty(contents, slot.camera, distances)
     if config.hierarchical and all(map(math.isfinite, distances)):
