@@ -16,6 +16,7 @@ from . import forgetting, insertion, resizing
 from .cluster import Cluster
 from .config import FlashMemoryConfig
 from .contents import MemoryContents
+from .flash_state import config_of, contents_of, state_of
 from .interface import Forgotten, Memory
 from .scope import EVERYTHING, Scope
 from .second_look import second_look
@@ -23,6 +24,7 @@ from .shown import ShownMemory
 from .slot import Extension, Grid, MemoryEntry, MemorySnapshot, Slot, empty_snapshot
 from .slot_checks import check_extension, check_slot
 from .snapshots import snapshot_after, snapshot_of
+from .state import MemoryState, refused_if_malformed
 from .time_ids import MemoryClock
 
 
@@ -171,6 +173,20 @@ class FlashMemory(Memory):
 
     def may_contain(self, scope: Scope = EVERYTHING) -> bool:
         return any(cluster.may_reach(scope) for cluster in self.parts)
+
+    def state(self) -> MemoryState:
+        return state_of(self._contents, self.config, self.slots_seen)
+
+    @torch.no_grad()
+    def restore(self, state: MemoryState, device: torch.device) -> None:
+        restored = FlashMemory()
+        with refused_if_malformed(), torch.inference_mode(False):
+            restored.config, restored.slots_seen = config_of(state), int(state.values["slots_seen"])
+            restored._contents = contents_of(state, device)
+            restored.resize(self._requested)
+        self._contents, self.config, self._shown = restored._contents, restored.config, None
+        self.slots_seen = restored.slots_seen
+        self.revision += 1
 
     @property
     def _csm_slots(self) -> int:

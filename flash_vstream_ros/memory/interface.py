@@ -6,9 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+import torch
+
 from .config import FlashMemoryConfig
 from .scope import EVERYTHING, Scope
 from .slot import Extension, MemoryEntry, MemorySnapshot, Slot, empty_snapshot
+from .state import MemoryState, UnsupportedState
 from .time_ids import MemoryClock, Timed, memory_clock
 
 
@@ -127,3 +130,14 @@ class Memory(ABC):
     @abstractmethod
     def may_contain(self, scope: Scope = EVERYTHING) -> bool:
         """Returns False if nothing stored was recorded in `scope`, neither a slot nor a contribution to a centroid."""
+
+    def state(self) -> MemoryState:
+        """Copy of the memory, from which `restore` makes an equal one. Raises UnsupportedState where it cannot."""
+        raise UnsupportedState(f"a {type(self).__name__} cannot be saved")
+
+    def restore(self, state: MemoryState, device: torch.device) -> None:
+        """Replace everything by what `state` holds, in the configured sizes; features go to `device`.
+
+        Raises UnsupportedState, and changes nothing, if it is not the state of such a memory.
+        """
+        raise UnsupportedState(f"a {type(self).__name__} cannot be restored")

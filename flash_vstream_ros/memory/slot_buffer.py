@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -12,6 +14,8 @@ from .interface import Forgotten, Memory
 from .scope import EVERYTHING, Scope
 from .slot import Extension, Grid, MemoryEntry, MemorySnapshot, Slot
 from .slot_checks import SlotFeatures, check_extension, check_slot
+from .slot_state import slots_of, state_of
+from .state import MemoryState, refused_if_malformed
 from .time_ids import memory_clock, text_slots
 
 LOW_PER_DETAIL = 4  # a slot at full detail has as many tokens as four at low resolution
@@ -135,6 +139,29 @@ class SlotBuffer(Memory):
 
     def may_contain(self, scope: Scope = EVERYTHING) -> bool:
         return bool(scope.select(self.parts))
+
+    def state(self) -> MemoryState:
+        numbers = [numbered.number for numbered in self._slots]
+        more = {"numbers": numbers, "counts": self._counts, "slots_seen": self.slots_seen}
+        return state_of(self.parts, {**more, **self._selection_state()})
+
+    def restore(self, state: MemoryState, device: torch.device) -> None:
+        values = state.values
+        with refused_if_malformed():
+            slots = slots_of(state, device)
+            numbered = [NumberedSlot(slot, number) for slot, number in zip(slots, values["numbers"], strict=True)]
+            seen, counts = int(values["slots_seen"]), dict(values["counts"])
+            self._restore_selection(values)
+        self.slots_seen, self._counts = seen, counts
+        self.revision += 1
+        self._keep(numbered)
+
+    def _selection_state(self) -> dict[str, int]:
+        """What `_select` remembers besides the slots."""
+        return {}
+
+    def _restore_selection(self, values: Mapping[str, Any]) -> None:
+        """Adopt what `_selection_state` returned."""
 
     def _check_room(self, more: set[str], capacity: int) -> None:
         cameras = {slot.camera for slot in self.parts} | more

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from .slot_buffer import NumberedSlot, SlotBuffer
 
 
@@ -27,3 +30,9 @@ class UniformSlots(SlotBuffer):
                 # With as many cameras as slots there is no room for the first slots of all cameras.
                 return [numbered for numbered in slots if numbered in newest]
             self._stride *= 2
+
+    def _selection_state(self) -> dict[str, int]:
+        return {"stride": self._stride}
+
+    def _restore_selection(self, values: Mapping[str, Any]) -> None:
+        self._stride = int(values["stride"])

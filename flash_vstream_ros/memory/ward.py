@@ -14,8 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .state import MemoryState, UnsupportedState, on_cpu
+
 # Elements of differences computed at once, which bounds the working memory of a step.
 CHUNK_ELEMENTS = 1 << 24
+TENSOR_NAMES = ("centroids", "weights", "squared", "mergeable", "masses")  # in the order of `tensors`
 
 
 class Merge(NamedTuple):
@@ -186,6 +189,23 @@ class WardClustering:
         self._groups[:ours] = [other._groups[row] for row in theirs]
         self._inserted = other._inserted
         return {origin: row for row, origin in enumerate(theirs)}
+
+    def state(self) -> MemoryState:
+        """Copy of all rows. Groups have to be strings."""
+        tensors = {name: on_cpu(tensor) for name, tensor in zip(TENSOR_NAMES, self.tensors, strict=False)}
+        return MemoryState(tensors, {"birth": self._birth, "groups": self._groups, "inserted": self._inserted})
+
+    def restore(self, state: MemoryState) -> None:
+        """Replace all rows by those of `state`, of a clustering of this size. Raises UnsupportedState."""
+        values = state.values
+        stored = [state.tensors[name] for name, _ in zip(TENSOR_NAMES, self.tensors, strict=False)]
+        shapes = [tuple(tensor.shape) for tensor in stored]
+        expected = [tuple(tensor.shape) for tensor in self.tensors]
+        if shapes != expected or not (len(values["birth"]) == len(values["groups"]) == self.capacity + 1):
+            raise UnsupportedState(f"a clustering has tensors of {expected}, and those saved are {shapes}")
+        for own, tensor in zip(self.tensors, stored, strict=True):
+            own.copy_(tensor)
+        self._birth, self._groups, self._inserted = [*values["birth"]], [*values["groups"]], values["inserted"]
 
     def _measured(self, item: Tensor, distances: Sequence[float] | None) -> Tensor:
         return torch.tensor(self.distances(item).tolist() if distances is None else distances, dtype=torch.float64)

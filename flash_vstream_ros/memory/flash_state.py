@@ -1,0 +1,126 @@
+"""State of a Flash Memory: its contents as tensors and values, and contents made from them.
+
+Rows of the clustering stay the same, and so do ties; rows of the exemplar pool are assigned anew, which changes nothing
+that is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .cluster import Cluster
+from .config import FlashMemoryConfig
+from .contents import MemoryContents, clustering_of
+from .episodes import EpisodeTime, FirstView
+from .exemplars import Exemplar, ExemplarPool
+from .slot import Grid
+from .state import MemoryState, UnsupportedState, on_cpu, packed, unpacked
+
+EXEMPLAR_VALUES = ("camera", "frame_id", "first_ns", "last_ns", "time_ns", "thumbnail_ns")
+
+
+def state_of(contents: MemoryContents | None, config: FlashMemoryConfig, slots_seen: int) -> MemoryState:
+    """Copy of everything that the memory consists of; `contents` is None before the first slot."""
+    values: dict[str, Any] = {"config": asdict(config), "slots_seen": slots_seen}
+    if contents is None:
+        return MemoryState({}, values)
+    exemplars = list(contents.exemplars)
+    places = {exemplar: place for place, exemplar in enumerate(exemplars)}
+    rows = torch.tensor([exemplar.row for exemplar in exemplars], dtype=torch.long, device=contents.pool.low.device)
+    ward = contents.ward.state()
+    values |= {
+        "grid": list(contents.grid),
+        "ward": ward.values,
+        "exemplars": [
+            {**{name: getattr(exemplar, name) for name in EXEMPLAR_VALUES}, "thumbnail_bytes": len(exemplar.thumbnail)}
+            for exemplar in exemplars
+        ],
+        "clusters": [
+            {
+                "row": row,
+                "camera": cluster.camera,
+                "spans": cluster.spans,
+                "oldest_ns": cluster.oldest_ns,
+                "newest": cluster.newest,
+                "time_sum": cluster.time_sum,
+                "slots": cluster.slots,
+                "exemplars": [places[exemplar] for exemplar in cluster.exemplars],
+            }
+            for row, cluster in contents.clusters.items()
+        ],
+        "recent": [[places[exemplar], row] for exemplar, row in contents.recent.items()],
+        "first_view": contents.episodes.first._asdict(),
+        "episode_slots": contents.episodes.episode_slots,
+        "steps": contents.steps,
+    }
+    tensors = {
+        **{f"ward.{name}": tensor for name, tensor in ward.tensors.items()},
+        "low": on_cpu(contents.pool.low[rows]),
+        "detail": on_cpu(contents.pool.detail[rows]),
+        "thumbnails": packed(exemplar.thumbnail for exemplar in exemplars),
+    }
+    return MemoryState(tensors, values)
+
+
+def config_of(state: MemoryState) -> FlashMemoryConfig:
+    """The sizes of the memory that was saved."""
+    return FlashMemoryConfig(**state.values["config"])
+
+
+def contents_of(state: MemoryState, device: torch.device) -> MemoryContents | None:
+    """Contents equal to those that were saved, on `device`; None for an empty memory. Raises UnsupportedState."""
+    if not state.tensors:
+        return None
+    tensors, values, config = state.tensors, state.values, config_of(state)
+    low, detail = tensors["low"], tensors["detail"]
+    metadata = values["exemplars"]
+    if not (len(low) == len(detail) == len(metadata) > 0):
+        raise UnsupportedState(f"{len(metadata)} exemplars have features of {len(low)} and {len(detail)}")
+    ward = clustering_of(config, low[0].numel(), device)
+    ward.restore(MemoryState(_named(tensors, "ward."), values["ward"]))
+    clusters: list[Mapping[str, Any]] = values["clusters"]
+    if sorted(cluster["row"] for cluster in clusters) != sorted(ward.rows):
+        raise UnsupportedState(f"{len(clusters)} clusters have other rows than their centroids")
+    rows = config.exemplar_rows(len({cluster["camera"] for cluster in clusters}))
+    pool = ExemplarPool(max(rows, len(low) + 1), low[0].to(device), detail[0].to(device))
+    pool.low[: len(low)], pool.detail[: len(low)] = low.to(device), detail.to(device)
+    exemplars = _exemplars(metadata, tensors["thumbnails"])
+    pool.free_all_except(exemplars)
+    return MemoryContents(
+        ward=ward,
+        pool=pool,
+        grid=Grid(*values["grid"]),
+        clusters={cluster["row"]: _cluster(cluster, exemplars) for cluster in clusters},
+        recent={exemplars[place]: row for place, row in values["recent"]},
+        episodes=EpisodeTime(FirstView(**values["first_view"]), float(values["episode_slots"]), config.slot_period_ns),
+        steps=dict(values["steps"]),
+    )
+
+
+def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _exemplars(metadata: Sequence[Mapping[str, Any]], thumbnails: Tensor) -> list[Exemplar]:
+    jpegs = unpacked(thumbnails, [each["thumbnail_bytes"] for each in metadata])
+    return [
+        Exemplar(row=row, thumbnail=jpeg, **{name: each[name] for name in EXEMPLAR_VALUES})
+        for row, (each, jpeg) in enumerate(zip(metadata, jpegs, strict=True))
+    ]
+
+
+def _cluster(values: Mapping[str, Any], exemplars: Sequence[Exemplar]) -> Cluster:
+    return Cluster(
+        camera=values["camera"],
+        spans=tuple((first, last) for first, last in values["spans"]),
+        oldest_ns=values["oldest_ns"],
+        newest=(values["newest"][0], values["newest"][1]),
+        time_sum=values["time_sum"],
+        slots=values["slots"],
+        exemplars=[exemplars[place] for place in values["exemplars"]],
+    )

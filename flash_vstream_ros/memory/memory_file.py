@@ -1,0 +1,122 @@
+"""A memory in a file: safetensors, with the values, what it belongs to and a checksum in the metadata.
+
+A file is replaced as a whole: written beside, synchronised, renamed. So after a crash or a power loss there is the old
+file or the new one. docs/concepts/restart.md describes the format.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from .state import MemoryState
+
+FORMAT = "1"
+ZEROS = bytes(1 << 20)
+
+
+class MemoryFileError(ValueError):
+    """A file that holds no memory that this version reads; the sentence names the file and says why."""
+
+
+def write_memory(path: Path, state: MemoryState, about: Mapping[str, str], erase: bool = False) -> int:
+    """Replace `path` by a file with `state` that belongs to `about`, readable by its owner only; returns its bytes.
+
+    `erase`: overwrite the bytes of the file that is replaced. Raises OSError; `path` is then as it was.
+    """
+    values = json.dumps({"about": dict(about), "state": state.values}, sort_keys=True)
+    tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
+    metadata = {"flash_vstream_memory": FORMAT, "values": values, "sha256": _checksum(tensors, values)}
+    raw = save(tensors, metadata)
+    partial = path.with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    try:
+        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        old = path.open("r+b") if erase and path.exists() else None
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+    _synchronise(path.parent)
+    if old is not None:
+        with old:
+            _overwrite(old)
+    return len(raw)
+
+
+def delete_memory(path: Path) -> None:
+    """Overwrite and delete a file, and what an interrupted writer left beside it. Raises OSError."""
+    for each in (path, path.with_suffix(".partial")):
+        if each.exists():
+            with each.open("r+b") as file:
+                _overwrite(file)
+            each.unlink()
+    _synchronise(path.parent)
+
+
+def read_memory(path: Path) -> tuple[MemoryState, dict[str, str]]:
+    """The state in a file and what it belongs to. Raises MemoryFileError, and OSError where it cannot be read."""
+    raw = path.read_bytes()
+    try:
+        metadata = _metadata(raw)
+        found = metadata.get("flash_vstream_memory")
+        if found != FORMAT:
+            written = f"of format {found}" if found else "no memory"
+            raise MemoryFileError(f"{path} is {written}; this version reads format {FORMAT}")
+        tensors = load(raw)
+        if metadata["sha256"] != _checksum(tensors, metadata["values"]):
+            raise MemoryFileError(f"{path} is damaged: its checksum is wrong")
+        values = json.loads(metadata["values"])
+        return MemoryState(tensors, values["state"]), values["about"]
+    except (SafetensorError, struct.error, LookupError, TypeError, ValueError, RecursionError) as error:
+        if isinstance(error, MemoryFileError):
+            raise
+        raise MemoryFileError(f"{path} is damaged: {error!r}") from error
+
+
+def _metadata(raw: bytes) -> dict[str, Any]:
+    """The metadata in the header of a safetensors file."""
+    (size,) = struct.unpack_from("<Q", raw)
+    header = json.loads(raw[8 : 8 + size])
+    return dict(header["__metadata__"])
+
+
+def _checksum(tensors: Mapping[str, Tensor], values: str) -> str:
+    """SHA-256 over the values and every tensor's name, type, shape and bytes."""
+    digest = hashlib.sha256(values.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(memoryview(tensor.flatten().view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
+def _overwrite(file: Any) -> None:
+    """Replace all bytes of an open file by zeros, on the disk too."""
+    remaining = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    while remaining > 0:
+        remaining -= file.write(ZEROS[:remaining])
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _synchronise(folder: Path) -> None:
+    """Make a rename or a deletion in `folder` last through a power loss."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
