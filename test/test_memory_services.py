@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -45,6 +46,27 @@ class Keeper(Robot):
     def held_seconds(self) -> set[int]:
         entries = self.listed().entries
         return {bound.sec for entry in entries for bound in (entry.since, entry.until)}
+
+
+def test_a_killed_node_comes_back_with_what_was_saved_and_without_what_was_forgotten(tmp_path: Path) -> None:
+    archive = ["-p", f"archive.path:={tmp_path / 'archive'}"]
+    with NodeProcess(tmp_path, archive) as process, Keeper(process.namespace) as robot:
+        robot.wait_until_ready()
+        robot.see(range(1, 13))
+        saved = robot.trigger("save")
+        assert saved.success, saved.message
+        assert robot.forget(4, 7).slots == 2
+        before = robot.ask(robot.request("What is there?"))
+        process.process.send_signal(signal.SIGKILL)
+        process.process.wait()
+        with NodeProcess(tmp_path, archive, namespace=process.namespace), Keeper(process.namespace) as again:
+            again.wait_until_ready()
+            assert again.fresh_status().slots == 6
+            assert again.held_seconds() == {1, 2, *range(9, 13)}
+            assert again.ask(again.request("What is there?")).answer == before.answer
+            again.see(range(13, 17))
+            assert again.trigger("load").success
+            assert again.held_seconds() == {1, 2, *range(9, 13)}
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +245,7 @@ def bench(ros: None) -> Iterator[Bench]:
 
 
 def test_without_an_engine_every_service_replies_not_ready(bench: Bench) -> None:
-    for name in ("pause", "resume", "reset"):
+    for name in ("pause", "resume", "reset", "save", "load"):
         reply = bench.call(Trigger, name)
         assert not reply.success  # type: ignore[attr-defined]
         assert reply.message.startswith("NOT_READY: there is no memory")  # type: ignore[attr-defined]

@@ -10,6 +10,7 @@ from flash_vstream_ros.models.prompt import INSTRUCTION
 from .answering.prefix_cache_config import PrefixCacheConfig
 from .ingest.stamps import JumpBack, StampWatch
 from .ingest.static_scene import StaticSceneConfig
+from .restart.archive_config import ArchiveConfig
 
 FRAMES_PER_SLOT = 2
 
@@ -35,6 +36,7 @@ class EngineConfig:
     prefix_cache: PrefixCacheConfig = field(default_factory=PrefixCacheConfig)
     warm_up: bool = False  # encode and answer once on a scratch memory before the engine is ready
     static_scene: StaticSceneConfig = field(default_factory=StaticSceneConfig)
+    archive: ArchiveConfig = field(default_factory=ArchiveConfig)
 
     @property
     def slot_period_ns(self) -> int:

@@ -204,6 +204,8 @@ class Engine:
 
     def status(self) -> Status:
         worker, counts = self._worker_status, self._requests.counts()
+        running = self._worker
+        snapshots = worker.snapshots if running is None else running.snapshots.status
         cache = worker.prefix_cache
         return Status(
             state=self.state,
@@ -219,6 +221,7 @@ class Engine:
             first_token_s=counts.first_token_s,
             questions_cached=counts.cached,
             prefix_cache=replace(cache, failures=cache.failures + self._warm_up_failures),
+            snapshots=snapshots,
         )
 
     def _unavailable(self, state: State) -> Answer:
@@ -279,6 +282,8 @@ class Engine:
     def _open(self, worker: Worker) -> None:
         """Let other threads reach the worker."""
         model = worker.model
+        if restored := worker.snapshots.restore():
+            self._hooks.info(restored)
         self._worker_status = worker.status()
         self._worker = worker
         self._commands.open()
@@ -300,16 +305,20 @@ class Engine:
         if worker.memory_changed(self._worker_status):
             self._worker_status = worker.status()
         if not (worker.answer() or any_frame):
-            wait_s = worker.background_prefill() if self._active else None
+            waits = [worker.background_prefill() if self._active else None, worker.snapshots.save_if_due()]
             self._worker_status = replace(self._worker_status, prefix_cache=worker.prefix_cache_status())
-            self._wake.wait(wait_s)
+            self._wake.wait(min((wait_s for wait_s in waits if wait_s is not None), default=None))
+        else:
+            worker.snapshots.save_if_due()
 
     def _close(self, worker: Worker) -> None:
         """Detach the worker from other threads, and free the model and the memory."""
         self._worker = None
         self._commands.close(SHUTTING_DOWN.error_msg)
         worker.close()
-        self._worker_status = replace(self._worker_status, prefix_cache=worker.prefix_cache_status())
+        self._worker_status = replace(
+            self._worker_status, prefix_cache=worker.prefix_cache_status(), snapshots=worker.snapshots.status
+        )
 
     def _set_state(self, state: State) -> None:
         with self._lock:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from .answering.prefix_cache_config import PrefixCacheStatus
 from .ingest.mailbox import FrameCounts
+from .restart.snapshots import SnapshotStatus
 from .state import State
 
 
@@ -45,6 +46,7 @@ class Status:
     first_token_s: tuple[float, float] = (0.0, 0.0)
     questions_cached: int = 0  # of those answered
     prefix_cache: PrefixCacheStatus = field(default_factory=PrefixCacheStatus)
+    snapshots: SnapshotStatus = field(default_factory=SnapshotStatus)
 
     @property
     def frames(self) -> FrameCounts:

@@ -21,6 +21,7 @@ from .control.memory_commands import MemoryCommands
 from .ingest.ingest import Ingest
 from .ingest.mailbox import Mailbox
 from .memory_policies import fitted
+from .restart.snapshots import Snapshots, SnapshotStatus
 from .status import MemoryStats
 
 MAX_BATCH_SLOTS = 4  # slots of several cameras that are encoded in one pass while no answer waits for a token
@@ -33,6 +34,7 @@ class WorkerStatus:
 
     memory: MemoryStats = field(default_factory=MemoryStats)
     prefix_cache: PrefixCacheStatus = field(default_factory=PrefixCacheStatus)
+    snapshots: SnapshotStatus = field(default_factory=SnapshotStatus)
     paused: bool = False
 
 
@@ -50,7 +52,8 @@ class Worker:
         self._prefiller = prefiller_for(context, config.prefix_cache)
         self.ingest = Ingest(context, config, mailboxes)
         self._dialogue = Dialogue(context, config, self._prefiller, requests)
-        self.commands = MemoryCommands(context.memory, self.ingest, self._dialogue, self._prefiller)
+        self.snapshots = Snapshots(context, self.ingest, config.archive, config.policy)
+        self.commands = MemoryCommands(context.memory, self.ingest, self._dialogue, self._prefiller, self.snapshots)
         self._apply(config)
 
     @property
@@ -96,8 +99,9 @@ class Worker:
         self._dialogue.close(message)
 
     def close(self) -> None:
-        """Stop the prefetch thread and drop the prefix cache."""
+        """Stop the prefetch thread, save the memory and drop the prefix cache."""
         self.ingest.prefetch.close()
+        self.snapshots.close()
         self._prefiller.clear()
 
     def memory_changed(self, status: WorkerStatus) -> bool:
@@ -124,13 +128,14 @@ class Worker:
             encode_s=self.ingest.encode_s.p50_p95(),
             update_s=self.ingest.update_s.p50_p95(),
         )
-        return WorkerStatus(stats, self._prefiller.status, self.commands.paused)
+        return WorkerStatus(stats, self._prefiller.status, self.snapshots.status, self.commands.paused)
 
     def _apply(self, config: EngineConfig) -> None:
         self._config = config
         self.ingest.apply(config)
         self._dialogue.apply(config)
         self._prefiller.config = config.prefix_cache
+        self.snapshots.config = config.archive
         self._prefiller.chunk_s = WAIT_SLOTS * config.slot_period_ns / 1e9
         self._context.model.instruction = config.instruction
 

@@ -190,6 +190,10 @@ class VisionLanguageModel(Protocol):
         """
         ...
 
+    def fingerprint(self) -> str:
+        """Tells the weights from those of another model of this name: features of one mean nothing to the other."""
+        ...
+
     def tokens(self, snapshot: MemorySnapshot) -> int:
         """Number of visual tokens that the snapshot puts into the prompt."""
         ...

@@ -27,6 +27,7 @@ from .preprocess import CLIP, MAX_PIXELS, MIN_PIXELS, POOL, PixelScale, Preproce
 from .prompt import INSTRUCTION, TURN_END, ChatPrompt, plain_ids
 from .prompted import Prompted
 from .tower import slot_grids, tower_arguments
+from .weights.fingerprint import fingerprint
 
 
 class Qwen2VL(Prompted[ChatPrompt]):
@@ -130,6 +131,9 @@ class Qwen2VL(Prompted[ChatPrompt]):
         assert isinstance(generation, GreedyGeneration)
         generation.continue_with(with_text(self.network, self._further(generation.prompt, details)))
         return True
+
+    def fingerprint(self) -> str:
+        return fingerprint(self.network.named_parameters())
 
     def tokens(self, snapshot: MemorySnapshot) -> int:
         """Number of visual tokens that the snapshot puts into the prompt."""

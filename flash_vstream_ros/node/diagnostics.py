@@ -197,9 +197,22 @@ def model_report(status: Status | None, model: str, now_ns: int) -> Report:
 
 
 def memory_report(status: Status | None) -> Report:
-    """The report of the memory: its sizes and the time span that it covers."""
-    if status is None or not status.memory.slots:
+    """The report of the memory: its sizes, the time span that it covers and its snapshots on the disk."""
+    if status is None:
         return _report("memory", [], "empty", {})
+    snapshots = status.snapshots
+    findings = [(Level.WARN, snapshots.problem)] if snapshots.problem else []
+    on_disk = {
+        "snapshots saved": str(snapshots.saved),
+        "snapshots failed": str(snapshots.failed),
+        "snapshot bytes": str(snapshots.bytes),
+        "snapshot copied in [s]": f"{snapshots.copy_s:.4f}",
+        "snapshot written in [s]": f"{snapshots.write_s:.4f}",
+        "slots restored": str(snapshots.restored_slots),
+    }
+    on_disk = on_disk if snapshots.path else {}
+    if not status.memory.slots:
+        return _report("memory", findings, "empty", on_disk)
     memory = status.memory
     span_s = (memory.last_ns - memory.first_ns) / SECOND_NS
     values = {
@@ -215,9 +228,10 @@ def memory_report(status: Status | None) -> Report:
         "covered since": f"{memory.first_ns / SECOND_NS:.3f}",
         "covered until": f"{memory.last_ns / SECOND_NS:.3f}",
         "covered span [s]": f"{span_s:.3f}",
+        **on_disk,
     }
     fine = f"{memory.entries} of {memory.capacity} entries, {memory.tokens} tokens, {span_s:.0f} s covered"
-    return _report("memory", [], fine, values)
+    return _report("memory", findings, fine, values)
 
 
 def _camera_findings(view: CameraView) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""The memory services: ~/pause, ~/resume, ~/reset, ~/forget and ~/list_memory.
+"""The memory services: ~/pause, ~/resume, ~/reset, ~/forget, ~/list_memory, ~/save and ~/load.
 
 Each places a command for the engine's worker, which runs it between two frames or tokens, and waits for the result.
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 from flash_vstream_ros.engine.answering.question import ErrorCode
 from flash_vstream_ros.engine.control.command_queue import NotReady
 from flash_vstream_ros.engine.control.memory_commands import MemoryCommands
 from flash_vstream_ros.engine.engine import Engine
+from flash_vstream_ros.engine.restart.snapshots import CannotSave
 from flash_vstream_ros.memory.scope import BadScope
 from flash_vstream_ros.node import conversions
 from flash_vstream_ros.node.node_log import NodeLog
@@ -23,6 +24,7 @@ from flash_vstream_ros.ros.interfaces import Forget, ListMemory, Trigger
 
 # Longest step of the worker: encoding a slot or prefilling a chunk, with a large model on a CPU.
 STEP_TIMEOUT_S = 60.0
+WRITE_TIMEOUT_S = 60.0  # of the disk
 NO_ENGINE = "there is no memory: the node is not configured; configure it first"
 
 Result = TypeVar("Result")
@@ -56,6 +58,8 @@ class MemoryServices:
                 (Trigger, "~/reset", self._on_reset),
                 (Forget, "~/forget", self._on_forget),
                 (ListMemory, "~/list_memory", self._on_list),
+                (Trigger, "~/save", self._on_save),
+                (Trigger, "~/load", self._on_load),
             )
         ]
 
@@ -73,14 +77,19 @@ class MemoryServices:
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def reset() -> str:
-            slots = self._done(MemoryCommands.reset, self._forgotten)
+            slots, erased = self._done(lambda commands: (commands.reset(), commands.erase_from_disk()), self._forgotten)
+            self._written(erased)
             return f"forgot all {slots} slots"
 
         return self._triggered(response, reset)
 
     def _on_forget(self, request: Forget.Request, response: Forget.Response) -> Forget.Response:
         def forget() -> None:
-            lost = self._done(lambda commands: commands.forget(scope_of(request)), self._forgotten)
+            scope = scope_of(request)
+            lost, erased = self._done(
+                lambda commands: (commands.forget(scope), commands.erase_from_disk()), self._forgotten
+            )
+            self._written(erased)
             response.slots = lost.slots
             response.clusters_removed = lost.removed
             response.clusters_rebuilt = lost.rebuilt
@@ -93,6 +102,26 @@ class MemoryServices:
             response.entries = [conversions.entry_message(entry, thumbnail=request.thumbnails) for entry in entries]
 
         return self._answered(response, listed)
+
+    def _on_save(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        def save() -> str:
+            return f"saved {self._written(self._done(MemoryCommands.save))} bytes"
+
+        return self._triggered(response, save)
+
+    def _on_load(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        return self._triggered(response, lambda: self._done(MemoryCommands.load, self._forgotten))
+
+    def _written(self, file: Future[int] | None) -> int:
+        """Wait until a snapshot is on the disk; its bytes, 0 where nothing is saved. Raises Refused."""
+        if file is None:
+            return 0
+        if not wait([file], WRITE_TIMEOUT_S).done:
+            raise Refused(ErrorCode.TIMEOUT, f"the disk took more than {WRITE_TIMEOUT_S:.0f} s; it is still writing")
+        try:
+            return file.result()
+        except CannotSave as error:
+            raise Refused(ErrorCode.INTERNAL, str(error)) from error
 
     def _done(self, work: Callable[[MemoryCommands], Result], then: Callable[[], None] = lambda: None) -> Result:
         """The result of `work`, after the worker ran it and `then` was called. Raises Refused."""
@@ -110,7 +139,7 @@ class MemoryServices:
             result = command.result()
         except NotReady as error:
             raise Refused(ErrorCode.NOT_READY, str(error)) from error
-        except BadScope as error:
+        except (BadScope, CannotSave) as error:
             raise Refused(ErrorCode.INVALID_REQUEST, str(error)) from error
         then()
         return result

@@ -255,6 +255,18 @@ PARAMETERS = (
         live=True,
     ),
     ParameterSpec(
+        "archive.path",
+        "",
+        "Folder that the memory is saved to and restored from, created if missing; empty: nothing is written",
+    ),
+    ParameterSpec(
+        "archive.snapshot_s",
+        30.0,
+        "Longest time between a change of the memory and its snapshot in archive.path [s]",
+        (1.0, 86400.0),
+        live=True,
+    ),
+    ParameterSpec(
         "question.queue",
         4,
         "Capacity of the request queue; further questions are answered BUSY [questions]",

@@ -23,6 +23,7 @@ GROUPS = {
     "question": "engine",
     "prefix_cache": "engine.prefix_cache",
     "static": "engine.static_scene",
+    "archive": "engine.archive",
 }
 _CAMERA = re.compile(rf"[A-Za-z][A-Za-z0-9_]{{0,{MAX_CAMERA_CHARS - 1}}}")
 

@@ -1,10 +1,13 @@
-"""Admin commands on the memory: pause, resume, reset, forget, list."""
+"""Admin commands on the memory: pause, resume, reset, forget, list, save, load."""
 
 from __future__ import annotations
+
+from concurrent.futures import Future
 
 from flash_vstream_ros.engine.answering.dialogue import Dialogue
 from flash_vstream_ros.engine.answering.prefiller import Prefiller
 from flash_vstream_ros.engine.ingest.ingest import Ingest
+from flash_vstream_ros.engine.restart.snapshots import Snapshots
 from flash_vstream_ros.memory.interface import Forgotten, Memory
 from flash_vstream_ros.memory.scope import BadScope, Scope, check_scope
 from flash_vstream_ros.memory.slot import MemoryEntry
@@ -13,12 +16,15 @@ from flash_vstream_ros.memory.slot import MemoryEntry
 class MemoryCommands:
     """Acts on the memory, on frames on their way into it and on answers made from it. Owned by the engine's worker."""
 
-    def __init__(self, memory: Memory, ingest: Ingest, dialogue: Dialogue, prefiller: Prefiller) -> None:
+    def __init__(
+        self, memory: Memory, ingest: Ingest, dialogue: Dialogue, prefiller: Prefiller, snapshots: Snapshots
+    ) -> None:
         self.paused = False
         self._memory = memory
         self._ingest = ingest
         self._dialogue = dialogue
         self._prefiller = prefiller
+        self._snapshots = snapshots
         self._mailboxes = ingest.mailboxes
 
     def pause(self) -> bool:
@@ -70,3 +76,17 @@ class MemoryCommands:
         """The entries that a question in this scope is answered from. Raises BadScope."""
         check_scope(scope, self._mailboxes)
         return self._memory.list_entries(scope)
+
+    def save(self) -> Future[int]:
+        """Save the memory; the future has the bytes of the file, or raises CannotSave."""
+        return self._snapshots.save()
+
+    def erase_from_disk(self) -> Future[int] | None:
+        """Replace what is on the disk by the memory as it is now; None where nothing is saved. See Snapshots.save."""
+        return self._snapshots.save(erase=True) if self._snapshots.enabled else None
+
+    def load(self) -> str:
+        """Replace the memory by the one that was saved last. An answer under way is cancelled. Raises CannotSave."""
+        self._dialogue.forget(Scope())
+        self._prefiller.clear()
+        return self._snapshots.load()

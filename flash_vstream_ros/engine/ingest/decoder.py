@@ -88,10 +88,10 @@ class FrameDecoder:
         """Returns True if a frame's own grid differs from that of the memory."""
         return self._model.grid(*decoded.rgb.shape[:2]) != self._grid
 
-    def reset(self) -> None:
-        """Let the next frame set the grid."""
+    def reset(self, grid: Grid | None = None) -> None:
+        """Set the grid; None: the next frame does."""
         self._sizes.clear()
-        self._grid = None
+        self._grid = grid
 
 
 def thumbnail(rgb: np.ndarray) -> bytes:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -85,6 +85,20 @@ class Ingest:
         self._long_steps.clear()
         self._shift_ns.clear()
         self.novelty_sum = 0.0
+
+    def state(self) -> dict[str, Any]:
+        """What belongs to the memory and a restart must not lose, as JSON can express it."""
+        grid = self._decoder.grid if self._memory.entries else ()
+        return {"grid": [*grid], "shift_ns": self._shift_ns, "novelty_sum": self.novelty_sum}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue with a memory that was just restored: drop the frames under way, and adopt its grid and times."""
+        self.reset()
+        self._decoder.reset(Grid(*state["grid"]) if state["grid"] else None)
+        self._shift_ns.update(state["shift_ns"])
+        self.novelty_sum = state["novelty_sum"]
+        for camera, mailbox in self.mailboxes.items():
+            mailbox.reset((self._memory.newest_of(camera) or (0, 0))[1])
 
     def forget(self, camera: str, interval: Interval) -> None:
         """Drop the frames of `camera` under way, and the reference of its static-scene filter, seen in `interval`."""

@@ -174,11 +174,11 @@ class Mailbox:
             if self._waiting is not None and interval.touches(self._waiting.stamp_ns, self._waiting.stamp_ns):
                 self._drop_waiting("forgotten")
 
-    def reset(self) -> None:
-        """Drop the frame held and forget the stamps: the next one may be any."""
+    def reset(self, newest_ns: int = 0) -> None:
+        """Drop the frame held and continue after the stamp `newest_ns`; 0: the next stamp may be any."""
         with self._lock:
             self._drop_waiting("forgotten")
-            self._watch.restart()
+            self._watch.restart(newest_ns)
             self._due_ns, self._jumped = 0, False
 
     def reject(self, reason: str) -> None:

@@ -86,9 +86,9 @@ class StampWatch:
         self._is_reported = not self._follows
         return Stamp.JUMP_BACK
 
-    def restart(self) -> None:
-        """Accept any stamp next. Counts stay."""
-        self._start_at(0)
+    def restart(self, newest_ns: int = 0) -> None:
+        """Continue after `newest_ns`; 0: accept any stamp next. Counts stay."""
+        self._start_at(newest_ns)
 
     def count_kept(self) -> None:
         """Count the frame just classified as kept for the model."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from flash_vstream_ros.models.model_kind import ModelKind
 from flash_vstream_ros.models.preprocess import side_stream
 from flash_vstream_ros.models.prompt import INSTRUCTION
 from flash_vstream_ros.models.prompted import Prompted
+from flash_vstream_ros.models.weights.fingerprint import fingerprint
 
 from .centre_crop import CentreCrop
 from .vicuna import VicunaPrompt
@@ -182,6 +184,10 @@ class FlashVStreamLLaVA(Prompted[VicunaPrompt]):
 
     def prefix_cache(self) -> None:
         """There is none: STAR memory changes as a whole with every slot."""
+
+    def fingerprint(self) -> str:
+        parts = (self.networks.clip_vision, self.networks.projector, self.networks.attention, self.networks.language)
+        return fingerprint(chain.from_iterable(part.named_parameters() for part in parts))
 
     def tokens(self, snapshot: MemorySnapshot) -> int:
         """Number of visual tokens that the snapshot puts into the prompt."""

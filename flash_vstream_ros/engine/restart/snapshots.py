@@ -1,0 +1,245 @@
+"""Snapshots: the worker copies the memory, a thread writes the copy, and the next start restores it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from flash_vstream_ros.engine.context import Context
+from flash_vstream_ros.engine.ingest.ingest import Ingest
+from flash_vstream_ros.memory.memory_file import MemoryFileError, delete_memory, read_memory, write_memory
+from flash_vstream_ros.memory.state import MemoryState, UnsupportedState
+
+from .archive_config import ArchiveConfig
+from .archive_folder import ArchiveFolder
+
+LAST_WRITE_S = 5.0  # longest wait for the disk when the engine stops
+
+
+class CannotSave(RuntimeError):
+    """A snapshot was not written or read; the sentence says why and what to do."""
+
+
+@dataclass(frozen=True)
+class SnapshotStatus:
+    """What any thread may read of the snapshots."""
+
+    path: str = ""
+    saved: int = 0
+    failed: int = 0
+    bytes: int = 0  # of the file
+    copy_s: float = 0.0  # for which the last copy held the worker
+    write_s: float = 0.0  # of the last write
+    restored_slots: int = 0
+    problem: str = ""  # why the last snapshot failed; "": it did not
+
+
+class Snapshots:
+    """Saves the memory of one worker and restores it. Owned by the worker's thread.
+
+    Without a path, or if another node holds the folder, nothing is written or read.
+    """
+
+    def __init__(self, context: Context, ingest: Ingest, config: ArchiveConfig, policy: str) -> None:
+        self.config = config
+        self.status = SnapshotStatus(config.path)
+        self._memory = context.memory
+        self._device = context.model.device
+        self._log = context.log
+        self._ingest = ingest
+        self._about: dict[str, str] = {}
+        self._folder: ArchiveFolder | None = None
+        self._lock = threading.Lock()  # of the status
+        self._writer = ThreadPoolExecutor(1, "flash-vstream-snapshots")
+        self._writing: Future[int] | None = None
+        self._saved = self._version
+        self._changed_at = 0.0
+        if config.path:
+            model = context.model
+            self._about = {
+                "model": model.name,
+                "weights": model.fingerprint(),
+                "dtype": str(model.dtype),
+                "policy": policy,
+            }
+            self._open()
+
+    @property
+    def enabled(self) -> bool:
+        """Returns True if the memory is saved to a folder."""
+        return self._folder is not None
+
+    def restore(self) -> str:
+        """Restore what the folder holds. Returns a sentence about it; "" without a folder."""
+        folder = self._folder
+        if folder is None:
+            return ""
+        try:
+            if not folder.memory.exists():
+                return f"the memory begins empty and is saved to {folder.memory}"
+            return self._restored(folder)
+        except (CannotSave, OSError) as error:
+            self._fail(str(error))
+            return f"the memory begins empty: {error}{self._set_aside(folder)}"
+
+    def load(self) -> str:
+        """Replace the memory by the file; frames under way are dropped. Returns a sentence. Raises CannotSave."""
+        folder = self._opened()
+        try:
+            return self._restored(folder)
+        except OSError as error:
+            raise CannotSave(str(error)) from error
+
+    def save(self, erase: bool = False) -> Future[int]:
+        """Copy the memory and write it. The future has the bytes of the file, or raises CannotSave.
+
+        `erase`: something was forgotten. Then what the file held before is overwritten, and if the new file cannot be
+        written the old one is deleted.
+        """
+        if self._folder is None:
+            return _failed(CannotSave(self._why_closed()))
+        began = time.perf_counter()
+        try:
+            state = self._memory.state()
+        except UnsupportedState as error:
+            self._fail(str(error))
+            return _failed(CannotSave(str(error)))
+        self._saved = self._version
+        self._note(copy_s=time.perf_counter() - began)
+        whole = MemoryState(state.tensors, {"memory": state.values, "ingest": self._ingest.state()})
+        self._writing = self._writer.submit(partial(self._write, self._folder, whole, erase))
+        return self._writing
+
+    def save_if_due(self) -> float | None:
+        """Save if the memory has changed for `snapshot_s`; returns the seconds until that, None if nothing changed."""
+        if not self._is_due:
+            self._changed_at = 0.0
+            return None
+        now = time.monotonic()
+        self._changed_at = self._changed_at or now
+        remaining = self._changed_at + self.config.snapshot_s - now
+        if remaining > 0:
+            return remaining
+        self._changed_at = 0.0
+        self.save()
+        return None
+
+    def close(self) -> None:
+        """Save what has changed, wait for the disk a bounded time, and let another node have the folder."""
+        end = time.monotonic() + LAST_WRITE_S
+        self._wait_for_disk(LAST_WRITE_S)
+        if self._is_due:
+            self.save()
+            self._wait_for_disk(max(0.0, end - time.monotonic()))
+        self._writer.shutdown(wait=False)
+        if self._folder is not None:
+            self._folder.close()
+            self._folder = None
+
+    @property
+    def _version(self) -> tuple[int, int]:
+        return self._memory.slots_seen, self._memory.revision
+
+    @property
+    def _is_due(self) -> bool:
+        """Returns True if the file is not that of the present memory, and none is being written."""
+        if self._folder is None or (self._writing is not None and not self._writing.done()):
+            return False
+        failed = self._writing is not None and self._writing.exception() is not None
+        return failed or self._version != self._saved
+
+    def _wait_for_disk(self, timeout_s: float) -> None:
+        if self._writing is not None and not wait([self._writing], timeout_s).done:
+            self._log.report("snapshots", f"a snapshot was not written within {timeout_s:.1f} s")
+
+    def _open(self) -> None:
+        try:
+            self._memory.state()
+            self._folder = ArchiveFolder(self.config.path)
+        except (OSError, UnsupportedState) as error:
+            self._fail(f"nothing is saved: {error}")
+
+    def _opened(self) -> ArchiveFolder:
+        if self._folder is None:
+            raise CannotSave(self._why_closed())
+        return self._folder
+
+    def _why_closed(self) -> str:
+        return self.status.problem or "nothing is saved: set archive.path to a folder, and configure the node again"
+
+    def _restored(self, folder: ArchiveFolder) -> str:
+        """Raises CannotSave and OSError, and changes nothing then."""
+        try:
+            state, about = read_memory(folder.memory)
+            self._check_fit(folder, about)
+            self._memory.restore(MemoryState(state.tensors, state.values["memory"]), self._device)
+        except (MemoryFileError, UnsupportedState, LookupError) as error:
+            raise CannotSave(f"{folder.memory} is not used: {error}") from error
+        self._ingest.restore(state.values["ingest"])
+        self._saved, slots = self._version, self._memory.slots_seen
+        self._note(restored_slots=slots)
+        return f"restored a memory of {slots} slots from {folder.memory}"
+
+    def _check_fit(self, folder: ArchiveFolder, about: Mapping[str, str]) -> None:
+        differences = [
+            f"{name} {about.get(name)!r}, not {wanted!r}"
+            for name, wanted in self._about.items()
+            if about.get(name) != wanted
+        ]
+        if differences:
+            raise CannotSave(f"{folder.memory} is not used: it was made with {', '.join(differences)}")
+
+    def _set_aside(self, folder: ArchiveFolder) -> str:
+        """Keep a file that does not fit; the end of a sentence about it."""
+        try:
+            folder.set_aside()
+        except OSError as error:
+            return f"; it is overwritten by the next snapshot, since it could not be moved: {error}"
+        return f"; it is kept as {folder.unfit}"
+
+    def _write(self, folder: ArchiveFolder, state: MemoryState, erase: bool) -> int:
+        """On the writer's thread."""
+        began = time.perf_counter()
+        try:
+            if erase:
+                folder.delete_unfit()
+            size = write_memory(folder.memory, state, self._about, erase)
+        except Exception as error:
+            sentence = f"the memory was not saved to {folder.memory}: {error}"
+            if erase:
+                sentence += _deleted(folder)
+            self._fail(sentence)
+            raise CannotSave(sentence) from error
+        self._note(bytes=size, write_s=time.perf_counter() - began, problem="", saved=1)
+        return size
+
+    def _fail(self, sentence: str) -> None:
+        self._note(problem=sentence, failed=1)
+        self._log.report("snapshots", sentence)
+
+    def _note(self, saved: int = 0, failed: int = 0, **changes: Any) -> None:
+        """Update the status, from the worker's thread or the writer's; `saved` and `failed` are added."""
+        with self._lock:
+            status = self.status
+            self.status = replace(status, saved=status.saved + saved, failed=status.failed + failed, **changes)
+
+
+def _deleted(folder: ArchiveFolder) -> str:
+    """Delete what holds forgotten things; the end of a sentence about it."""
+    try:
+        delete_memory(folder.memory)
+        folder.delete_unfit()
+    except OSError as error:
+        return f"; what was forgotten is still in {folder.path}, which could not be deleted: {error}"
+    return "; the file before it, which held what was forgotten, is deleted"
+
+
+def _failed(error: Exception) -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_exception(error)
+    return future
