@@ -3,6 +3,7 @@
 
     scripts/native_ros.py build             # .native/jazzy: packages, the node, and setup.bash to be sourced
     scripts/native_ros.py test              # the tests that use ROS, on the installed copy; options go to pytest
+    scripts/native_ros.py smoke             # one file of them
     scripts/native_ros.py check             # what CI runs: two builds and all of these tests on Jazzy, some on Kilted
 
 Needs x86-64 Linux, CPython 3.10 to 3.13, g++ and Python.h. About 300 MB, and 1.5 GB for torch unless `.venv` has it.
@@ -16,12 +17,13 @@ import platform
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -133,7 +135,7 @@ class Workspace:
         return folder
 
     def _pip(self, *what: str | Path) -> None:
-        quiet = ["--quiet", "--disable-pip-version-check"]
+        quiet = ["--quiet", "--disable-pip-version-check", "--no-compile"]
         limits = ["-c", ROOT / "constraints.txt", "-c", WHEELS / "build_tools.txt"]
         run([self.python, "-m", "pip", "install", *quiet, *limits, *what])
 
@@ -205,23 +207,44 @@ def tests_that_use_ros() -> list[Path]:
 
 
 def check(folder: Path, reuse: Path, options: Sequence[str]) -> None:
-    """Both kinds of build and all tests that use ROS on Jazzy, then the node's own tests on Kilted."""
+    """Both kinds of build and all tests that use ROS on Jazzy; beside them, the node's own tests on Kilted.
+
+    Much of either waits for one process, so that together they take less time. What Kilted printed follows at the end.
+    """
     os.environ.setdefault("FLASH_VSTREAM_FUZZ_S", "20")  # the tests on the embedded runtime last a minute
-    for distribution in ("jazzy", "kilted"):
-        workspace = Workspace(distribution, folder / distribution)
+    with smoke_test_beside("kilted", folder, reuse):
+        workspace = Workspace("jazzy", folder / "jazzy")
         workspace.create(reuse)
-        installs = [workspace.build()]
-        if distribution == "jazzy":
-            installs.append(workspace.build(symlink=True))
-            workspace.test(installs[0], tests_that_use_ros(), options)
-        for install in installs[-1:]:
-            workspace.test(install, [ROOT / "test" / SMOKE_TESTS[distribution]], options)
+        installs = [workspace.build(), workspace.build(symlink=True)]
+        workspace.test(installs[0], tests_that_use_ros(), options)
+        workspace.test(installs[1], [ROOT / "test" / SMOKE_TESTS["jazzy"]], options)
+
+
+@contextmanager
+def smoke_test_beside(distribution: str, folder: Path, reuse: Path) -> Iterator[None]:
+    """Run `smoke` of a distribution in a process of its own, and wait for it at the end. Raises NativeError."""
+    words = [sys.executable, __file__, "smoke", "--distribution", distribution]
+    words += ["--folder", str(folder), "--reuse", str(reuse)]
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / f"{distribution}.log"
+    with log.open("wb") as output:
+        smoke = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        yield
+        smoke.wait()
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(smoke.pid, signal.SIGTERM)
+        smoke.wait()
+        print(log.read_text(encoding="utf-8"), end="", flush=True)
+    if smoke.returncode:
+        raise NativeError(f"the smoke test on {distribution} failed")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=["build", "test", "check"])
-    parser.add_argument("--distribution", choices=DISTRIBUTIONS, default="jazzy", help="for build and test")
+    parser.add_argument("action", choices=["build", "test", "smoke", "check"])
+    parser.add_argument("--distribution", choices=DISTRIBUTIONS, default="jazzy", help="for all but check")
     parser.add_argument("--folder", type=Path, default=ROOT / ".native", help="holds one folder for each distribution")
     parser.add_argument(
         "--reuse",
@@ -238,7 +261,9 @@ def main() -> int:
         workspace = Workspace(args.distribution, args.folder / args.distribution)
         workspace.create(args.reuse)
         install = workspace.build()
-        if args.action == "test":
+        if args.action == "smoke":
+            workspace.test(install, [ROOT / "test" / SMOKE_TESTS[args.distribution]], pytest_options)
+        elif args.action == "test":
             named = [Path(option).resolve() for option in pytest_options if Path(option.split("::")[0]).is_file()]
             options = [option for option in pytest_options if Path(option).resolve() not in named]
             workspace.test(install, named or tests_that_use_ros(), options)
