@@ -13,7 +13,11 @@ import pytest
 from conftest import PATIENCE
 from robot import NodeProcess, Robot
 
+from flash_vstream_ros import client
 from flash_vstream_ros.cli import main
+from flash_vstream_ros.ros.interfaces import interface
+
+GetParameters = interface("rcl_interfaces/srv/GetParameters")
 
 pytestmark = pytest.mark.slow  # starts nodes in processes of their own
 
@@ -86,8 +90,14 @@ def test_the_answer_of_an_untrained_model_says_so(robot: Robot, capsys: pytest.C
     assert "random weights" in found.err
 
 
-def test_a_client_waits_as_long_as_the_node_allows(robot: Robot) -> None:
+def test_a_client_waits_as_long_as_the_node_allows(robot: Robot, monkeypatch: pytest.MonkeyPatch) -> None:
     assert robot._nodes_deadline_s() == 40.0
+    with Robot(NAMESPACE) as early:
+        with monkeypatch.context() as patch:
+            patch.setattr(client, "PARAMETERS_WAIT_S", 0.0)
+            assert early._nodes_deadline_s() in (client.LONGEST_DEADLINE_S, 40.0)  # whether it is discovered yet
+        assert early._client(GetParameters, f"{NAMESPACE}/flash_vstream/get_parameters").wait_for_service(PATIENCE)
+        assert early._nodes_deadline_s() == 40.0
 
 
 def test_a_question_that_is_interrupted_is_cancelled_at_the_node(robot: Robot) -> None:
