@@ -58,7 +58,7 @@ def test_the_newest_slots_are_appended_to_a_lagging_cache(model: Qwen2VL, tail: 
 
 def test_a_memory_that_changes_faster_than_prefill_is_not_prefilled_until_it_stops(model: Qwen2VL) -> None:
     bench = Bench(model, replace(EAGER, max_chunk_tokens=50))
-    bench.prefix.read_s = 0.5  # some two seconds for all of it
+    bench.prefix.read_s = 0.5  # about two seconds for the whole memory
     for _ in range(20):
         for _ in range(2):
             bench.prefiller.background_prefill()
@@ -115,13 +115,13 @@ def test_a_cache_that_may_lag_is_refilled_only_once_it_lags_half_of_the_limit(mo
 )
 def test_background_prefill_stays_within_its_budget(share: float, units: list[tuple[float, float]]) -> None:
     now = 0.0
-    allowance = BackgroundBudget(lambda: now)
+    budget = BackgroundBudget(lambda: now)
     worked, longest = 0.0, 0.0
     for unit_s, idle_s in units:
         now += idle_s
-        now += allowance.wait_s(share)
-        assert allowance.wait_s(share) == pytest.approx(0.0, abs=1e-6)
+        now += budget.wait_s(share)
+        assert budget.wait_s(share) == pytest.approx(0.0, abs=1e-6)
         now += unit_s
-        allowance.spend(unit_s)
+        budget.spend(unit_s)
         worked, longest = worked + unit_s, max(longest, unit_s)
         assert worked <= share * (now + BURST_WINDOW_S) + longest + 1e-6

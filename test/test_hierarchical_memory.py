@@ -193,10 +193,10 @@ def test_a_rare_event_is_stored_for_hours_and_shown_in_a_second_look() -> None:
 def test_a_light_cluster_unlike_others_keeps_its_group_while_heavy_ones_that_look_alike_share_one() -> None:
     places, weights = np.array([0.0, 3.0, 100.0, 103.0, 8.0]), np.array([500.0, 500.0, 500.0, 500.0, 2.0])
     squared = (places[:, None] - places) ** 2
-    by_weight, shown_so = (reduce_to_groups(squared, weights, ["a"] * 5, 4, e) for e in (1.0, GROUPING_EXPONENT))
+    by_weight, by_root = (reduce_to_groups(squared, weights, ["a"] * 5, 4, e) for e in (1.0, GROUPING_EXPONENT))
     assert by_weight[4] == by_weight[1]
-    assert (shown_so == shown_so[4]).sum() == 1
-    assert shown_so[0] == shown_so[1] or shown_so[2] == shown_so[3]
+    assert (by_root == by_root[4]).sum() == 1
+    assert by_root[0] == by_root[1] or by_root[2] == by_root[3]
 
 
 def test_a_key_frame_shows_the_light_stable_cluster_that_its_group_shows_worst() -> None:
@@ -228,7 +228,7 @@ def test_a_second_look_stays_in_its_budget_and_shows_the_first_entries_first() -
     assert min(entry.first_ns for entry in looked.entries) == heaviest.first_ns
     assert looked.csm_times.tolist() == sorted(looked.csm_times.tolist())
     grown = replace(heaviest, weight=heaviest.weight + 1, last_ns=heaviest.last_ns + 1)
-    assert same(memory.second_look([grown], 100), looked), "the memory has changed since the first look"
+    assert same(memory.second_look([grown], 100), looked), "a cluster that grew after the snapshot is still found"
     assert memory.second_look([replace(grown, thumbnail_ns=1)], 100).empty
     assert FlashMemory(SMALL).second_look([heaviest], 100).empty
     by_key_frame = memory.second_look(snapshot.entries[:1], 100)

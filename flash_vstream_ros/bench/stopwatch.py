@@ -54,5 +54,5 @@ class Stopwatch:
             setattr(owner, method, original)
 
     def means(self, times: int) -> dict[str, float]:
-        """Mean duration of each part over `count` repetitions [s]."""
+        """Mean duration of each part over `times` repetitions [s]."""
         return {name: sum(durations) / times for name, durations in self.parts.items()}

@@ -31,7 +31,7 @@ def never_raises(callback: Callable[..., Any]) -> Callable[..., Any]:
 def spin_guarded(executor: MultiThreadedExecutor, log: ThrottledLog) -> None:
     """Spin until the context or the executor is shut down, and log exceptions of the runtime's own callbacks.
 
-    Those are the callbacks of /clock, timers' clocks and parameter services, which `never_raises` cannot decorate.
+    Those are the callbacks of /clock, clock jumps and parameter services, which `never_raises` cannot decorate.
     """
     while not _spun_to_the_end(executor, log):
         time.sleep(PAUSE_S)

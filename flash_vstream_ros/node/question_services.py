@@ -26,7 +26,7 @@ from flash_vstream_ros.ros import MutuallyExclusiveCallbackGroup, Node, Reentran
 from flash_vstream_ros.ros.interfaces import AnswerPiece, AskScene, String
 
 SERVICE = "ask_scene"
-DEFECT = Answer(ErrorCode.INTERNAL, "internal error in the node; its log gives details")
+INTERNAL_ERROR = Answer(ErrorCode.INTERNAL, "internal error in the node; its log gives details")
 
 
 class QuestionServices:
@@ -47,7 +47,7 @@ class QuestionServices:
         )
 
     def _on_ask_scene(self, request: AskScene.Request, response: AskScene.Response) -> AskScene.Response:
-        return self._reply_to(request, response) or conversions.fill_response(AskScene.Response(), DEFECT)
+        return self._reply_to(request, response) or conversions.fill_response(AskScene.Response(), INTERNAL_ERROR)
 
     @never_raises
     def _reply_to(self, request: AskScene.Request, response: AskScene.Response) -> AskScene.Response:

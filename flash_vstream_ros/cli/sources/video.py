@@ -158,8 +158,8 @@ class _PresentationTimes:
 def turned(rgb: np.ndarray, matrix: Any) -> np.ndarray:
     """Turn and mirror an image by FFmpeg's display matrix: nine 16.16 integers, or None.
 
-    The matrix maps a pixel (x, y) to (a x + c y, b x + d y), its first rows being (a, b, u) and (c, d, v). Angles
-    between are taken for the nearest multiple of 90 degrees.
+    The matrix maps a pixel (x, y) to (a x + c y, b x + d y), its first rows being (a, b, u) and (c, d, v). Other
+    angles are rounded to the nearest multiple of 90 degrees.
     """
     if matrix is None:
         return rgb
@@ -211,4 +211,4 @@ def _duration_s(container: Any, stream: Any, is_cut_off: bool) -> float:
 
 
 def _ignore() -> None:
-    """Frames that the first look cannot decode are counted when the video is read."""
+    """Frames that the first pass cannot decode are counted when the video is read."""

@@ -201,7 +201,7 @@ class CachingPrefiller(Prefiller):
         if cached.version == version:
             return 0.0
         lag_s = (self._memory.newest[0] - cached.clock.newest_ns) / 1e9
-        return max(lag_s, 1e-9)  # cameras out of step: newer all the same
+        return max(lag_s, 1e-9)  # cameras out of step: the memory changed, its newest stamp did not
 
     def _is_usable(self, max_lag_s: float) -> bool:
         """Returns True if a question may use the cache: on the newest memory always, on an older one if complete."""
