@@ -1,4 +1,4 @@
-"""The questions of the demo: chosen from what the simulated world knows, asked over /ask_scene, judged and reported."""
+"""The questions of the demo: chosen from what the simulated world knows, asked over /ask_scene, scored and reported."""
 
 from __future__ import annotations
 
