@@ -1,4 +1,4 @@
-"""Whether the evidence of an answer shows what was asked about: ranked by attention, judged by the simulator."""
+"""Whether the evidence of an answer shows what was asked about: ranked by attention, checked against the simulator."""
 
 from __future__ import annotations
 
