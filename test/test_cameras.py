@@ -348,10 +348,10 @@ def test_an_exception_while_an_image_is_taken_drops_only_that_image(
     robot = robots()
 
     class Defective(Camera):
-        def _is_twin(self, stamp: tuple[int, int]) -> bool:
+        def _is_duplicate(self, stamp: tuple[int, int]) -> bool:
             if stamp == (1, 0):
                 raise ZeroDivisionError("a defect")
-            return super()._is_twin(stamp)
+            return super()._is_duplicate(stamp)
 
     robot.camera(kind=Defective)
     publisher = robot.another("driver").create_publisher(Image, "image", RELIABLE)
