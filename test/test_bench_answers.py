@@ -46,6 +46,9 @@ def stream_of(length: int, seed: int = 0) -> Iterator[Slot]:
         yield Slot("camera", "", k * 4_000_000_000, k * 4_000_000_000 + 2_000_000_000, low, detail, GRID)
 
 
+STREAM = list(stream_of(LENGTH))
+
+
 def snapshots(length: int = LENGTH, config: FlashMemoryConfig = SMALL) -> dict[str, MemorySnapshot]:
     filled = policies(config, GRID, seed=0)
     for slot in stream_of(length):
@@ -96,6 +99,7 @@ def test_every_policy_but_no_video_spends_the_whole_budget(kept):
         "CSM only": (0, 18),
         "DAM only": (4, 0),
         "uniform": (4, 0),
+        "reservoir": (4, 0),
         "recent": (4, 0),
         "FIFO": (3, 6),
         "released": (3, 6),
@@ -162,13 +166,27 @@ def test_what_comes_later_changes_no_earlier_snapshot():
         assert early[name].last_ns <= 19 * 4_000_000_000 + 2_000_000_000
 
 
-@pytest.mark.parametrize("name", ["recent", "FIFO"])
+@pytest.mark.parametrize("name", ["reservoir", "recent", "FIFO"])
 def test_a_streaming_policy_holds_no_more_than_it_shows(name: str):
     policy: Policy = policies(SMALL, GRID, seed=0)[name]
     for slot in stream_of(LENGTH):
         policy.insert(slot)
     shown = {time for times in (policy.snapshot().dam_times, policy.snapshot().csm_times) for time in times.tolist()}
     assert len(policy._slots) == len(shown)  # type: ignore[attr-defined]
+
+
+def test_a_reservoir_is_a_uniform_sample_in_order_of_time():
+    draws = [slots_in_detail(_filled(seed)) for seed in range(300)]
+    assert all(len(draw) == 4 and draw == sorted(draw) for draw in draws)
+    shares = [sum(number in draw for draw in draws) / len(draws) for number in range(LENGTH)]
+    assert max(abs(share - 4 / LENGTH) for share in shares) < 0.08
+
+
+def _filled(seed: int) -> MemorySnapshot:
+    reservoir = policies(SMALL, GRID, seed)["reservoir"]
+    for slot in STREAM:
+        reservoir.insert(slot)
+    return reservoir.snapshot()
 
 
 @pytest.mark.parametrize("length", [1, 3])

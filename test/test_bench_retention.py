@@ -38,23 +38,26 @@ def test_one_cluster_per_slot_has_zero_distortion() -> None:
     assert hierarchical_distortion(slots, 1, 4) == pytest.approx(mean, rel=1e-4)
 
 
-def test_all_policies_are_compared_at_every_age(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
-    monkeypatch.setattr(rare_events, "COMPARED", ("uniform", "recent"))
+def test_all_policies_are_compared_at_every_age(capsys: pytest.CaptureFixture) -> None:
     result = retention.run([80], [0], capacity=6, hours=[0.45, 0.6], patches=4, dim=8)
     rare = result["rare"]
     assert set(rare["policies"]) == {
         "hierarchical",
         "hierarchical, second look",
+        "hierarchical, stored",
         "published",
-        "uniform",
-        "recent",
+        *rare_events.COMPARED,
         "last 4 frames",
     }
     for name, row in rare["policies"].items():
         assert list(row) == rare["ages"] == ["0.45 h", "0.6 h"]
         assert all(0 <= cell[kind] <= 1 for cell in row.values() for kind in rare_events.SHARES), name
     second, first = rare["policies"]["hierarchical, second look"], rare["policies"]["hierarchical"]
-    assert all(second[age]["object"] >= first[age]["object"] for age in rare["ages"])
+    stored = rare["policies"]["hierarchical, stored"]
+    for age in rare["ages"]:
+        assert stored[age]["object"] >= second[age]["object"] >= first[age]["object"]
+        assert stored[age]["mean"] < first[age]["mean"]
+        assert first[age]["mean"] < rare["policies"]["last 4 frames"][age]["mean"]
     assert 1 < rare["bytes"]["hierarchical"] / rare["bytes"]["published"] <= 4
     retention.show(result)
     assert "last 4 frames" in capsys.readouterr().out

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,6 +68,7 @@ def policies(config: FlashMemoryConfig, grid: Grid, seed: int) -> dict[str, Poli
         "CSM only": OneKindShown(FlashMemory(low_only), EntryKind.CSM, config),
         "DAM only": OneKindShown(FlashMemory(detail_only), EntryKind.DAM, config),
         "uniform": ChosenSlots(config, lambda slots: (evenly(slots, budget.detail_slots), [])),
+        "reservoir": Reservoir(config, budget.detail_slots, seed),
         "recent": ChosenSlots(config, lambda slots: (slots, []), budget.detail_slots),
         "FIFO": ChosenSlots(config, lambda slots: (slots[-config.dam_slots :], slots), config.csm_slots),
         "released": Released(config, seed),
@@ -99,17 +101,23 @@ class ChosenSlots:
     ) -> None:
         self._config, self._choose = config, choose
         self._slots: deque[Slot] = deque(maxlen=capacity)
+        self._newest: Slot | None = None
         self._origin_ns = self._seen = 0
 
     def insert(self, slot: Slot) -> None:
         if not self._seen:
             self._origin_ns = slot.time_ns
-        self._slots.append(slot)
+        self._newest = slot
+        self._store(slot)
         self._seen += 1
+
+    def _store(self, slot: Slot) -> None:
+        self._slots.append(slot)
 
     def snapshot(self) -> MemorySnapshot:
         detail, low = self._choose(list(self._slots))
-        newest = self._slots[-1]
+        newest = self._newest
+        assert newest is not None, "a snapshot needs a slot"
         clock = _clock(self._origin_ns, newest, self._config)
         return MemorySnapshot(
             dam=_stacked([slot.detail for slot in detail], newest.detail),
@@ -122,6 +130,22 @@ class ChosenSlots:
             text_slots=text_slots(clock, self._seen, self._config),
             newest_ns=newest.last_ns,
         )
+
+
+class Reservoir(ChosenSlots):
+    """A uniform random sample of all slots so far, in detail (Vitter's algorithm R)."""
+
+    def __init__(self, config: FlashMemoryConfig, capacity: int, seed: int) -> None:
+        super().__init__(config, lambda slots: (slots, []))
+        self._room, self._draw = capacity, np.random.default_rng(seed)
+
+    def _store(self, slot: Slot) -> None:
+        if len(self._slots) == self._room:
+            place = int(self._draw.integers(self._seen + 1))
+            if place >= self._room:
+                return
+            del self._slots[place]
+        self._slots.append(slot)
 
 
 class OneKindShown:

@@ -1,8 +1,8 @@
-"""Rare events in a long stream, and which memories still have an entry near each.
+"""What memories of a long stream show at equal numbers of visual tokens: what happened once, and everything else.
 
 Objects and passers-by change some patches of the view for two slots, early in the stream. An entry is near an event if
-its squared distance is less than a quarter of the squared distance from the event to the same view without it. All
-policies have one budget of visual tokens.
+its squared distance is less than a quarter of the squared distance from the event to the same view without it. The
+distortion of a memory is the squared distance of a slot to the nearest entry, over all slots so far.
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ APART = 8  # slots between events, at least
 NEAR = 0.25
 SLOTS_PER_HOUR = 3600 * 1_000_000_000 // SLOT_NS
 CONTROL = "last 4 frames"
-COMPARED = ("k-means", "uniform", "recent", "FIFO", "released")
+COMPARED = ("CSM only", "DAM only", "k-means", "uniform", "reservoir", "recent", "FIFO", "released")
 SECOND_LOOK_SHARE = 0.25  # of the budget
 LOOKED_AT = 3  # entries nearest to the event, as a first look would find them
+SECOND_LOOK, STORED = f"{HIERARCHICAL}, second look", f"{HIERARCHICAL}, stored"  # beyond what a snapshot shows
+ALL_TOKENS = 1 << 40  # a budget for everything stored
 
 
 class Event(NamedTuple):
@@ -77,7 +79,7 @@ def nearest(rows: Tensor, entries: Tensor) -> Tensor:
 def run(
     hours: Sequence[float], seed: int, capacity: int = 60, patches: int = 16, dim: int = 64, **stream: Any
 ) -> dict[str, Any]:
-    """Shares of events with an entry near them, and the worst distance of a slot to its entry, by policy and age."""
+    """Shares of events with an entry near them, and mean and worst distortion of all slots, by policy and age."""
     slots = robot_stream(int(max(hours) * SLOTS_PER_HOUR), seed, patches, dim, **stream)
     events = add_events(slots, patches, seed)
     views = torch.stack([slots[event.first : event.first + EVENT_SLOTS].mean(0) for event in events])
@@ -100,22 +102,27 @@ def run(
             if name == HIERARCHICAL and isinstance(memory, FlashMemory):
                 looked = _second_looks(memory, snapshot, entries, views, slots)
                 row = _row(events, torch.minimum(found, looked), entries, slots[: index + 1])
-                rows.setdefault(f"{name}, second look", {})[age] = row
+                rows.setdefault(SECOND_LOOK, {})[age] = row
+                behind = memory.second_look(snapshot.entries, ALL_TOKENS)
+                stored = torch.cat([entries, _vectors(behind, slots)])
+                row = _row(events, nearest(sights, stored), stored, slots[: index + 1])
+                rows.setdefault(STORED, {})[age] = row
     sizes = {name: memory.bytes for name, memory in memories.items() if isinstance(memory, FlashMemory)}
     return {"events": len(events), "ages": list(marks.values()), "policies": rows, "bytes": sizes}
 
 
 def show(result: dict[str, Any]) -> None:
     print(
-        f"{result['events']} rare events of {EVENT_SLOTS} slots: % of objects / passers-by with an entry near them, "
-        "and the worst squared distance of a slot to the nearest entry, over the mean squared distance from the mean"
+        f"{result['events']} rare events of {EVENT_SLOTS} slots: % of objects / passers-by with an entry near them; "
+        "mean and worst squared distance of all slots to the nearest entry, over that to the mean slot"
     )
-    print(f"{'':>26}" + "".join(f"{age:>22}" for age in result["ages"]))
+    print(f"{'':>26}" + "".join(f"{age:>24}" for age in result["ages"]))
     for name, row in result["policies"].items():
         cells = (
-            f"{100 * cell['object']:.0f} / {100 * cell['passer-by']:.0f}   {cell['worst']:.2f}" for cell in row.values()
+            f"{100 * cell['object']:.0f} / {100 * cell['passer-by']:.0f}  {cell['mean']:.3f}  {cell['worst']:.2f}"
+            for cell in row.values()
         )
-        print(f"{name:>26}" + "".join(f"{cell:>22}" for cell in cells))
+        print(f"{name:>26}" + "".join(f"{cell:>24}" for cell in cells))
     of = result["bytes"]
     print(f"bytes, hierarchical over published: {of[HIERARCHICAL] / of[PUBLISHED]:.2f}")
 
@@ -152,7 +159,8 @@ def _row(events: Sequence[Event], found: Tensor, entries: Tensor, slots: Tensor)
         kind: fmean(is_near for event, is_near in zip(events, near, strict=True) if event.kind == kind)
         for kind in SHARES
     }
-    return {**shares, "worst": float(nearest(slots, entries).max()) / spread}
+    distances = nearest(slots, entries) / spread
+    return {**shares, "mean": float(distances.mean()), "worst": float(distances.max())}
 
 
 def _second_looks(
