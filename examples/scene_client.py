@@ -38,6 +38,7 @@ def main() -> int:
         print(f"error {reply.error_code}: {reply.error_msg}", file=sys.stderr)
         return 1
     print(reply.answer)
+    print(f"  confidence {reply.confidence:.2f}{'' if reply.calibrated else ', uncalibrated'}")
     for entry in reply.evidence:
         print(f"  seen by {entry.camera}, {entry.since.sec} s to {entry.until.sec} s, relevance {entry.relevance:.2f}")
     return 0

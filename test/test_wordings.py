@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,6 +24,7 @@ from flash_vstream_ros.bench.wordings import (
     polite,
     replies,
 )
+from flash_vstream_ros.cli import main
 from flash_vstream_ros.demo.grammar import Part, reworded, spelled, wording
 from flash_vstream_ros.demo.grammar_forms import AFTER, BEFORE, DIRECT, INDIRECT, LEADS, SYNONYMS
 from flash_vstream_ros.demo.out_of_world import MADE_UP, OBJECTS, PLACES, TEMPLATES, TINTS, out_of_world
@@ -33,9 +35,6 @@ from flash_vstream_ros.demo.wordings import WORDINGS
 from flash_vstream_ros.demo.world import COLOURS, KINDS, ROOMS, World
 from flash_vstream_ros.memory import MemorySnapshot
 from flash_vstream_ros.models.confidence import CONFIDENCE_KEY, DECLINES_KEY, Calibration
-from flash_vstream_ros.models.household_settings import LOADING
-from flash_vstream_ros.models.load import load_model
-from flash_vstream_ros.models.names import HOUSEHOLD
 
 NAMES = {"room": "kitchen", "thing": "red ball", "kind": "ball"}
 EVERY_PARTS = [*DIRECT.values(), *INDIRECT.values(), *SYNONYMS.values(), LEADS, BEFORE, AFTER]
@@ -167,13 +166,18 @@ def test_rows_tell_right_answers_from_refusals() -> None:
     assert figures([ScoredReply(OWN, True, False, 1.0)])["auc"] is None
 
 
-def test_the_benchmark_asks_in_every_row_and_in_other_light(capsys: pytest.CaptureFixture[str]) -> None:
-    model = load_model(HOUSEHOLD, device="cpu", **LOADING)
-    result = answers.evaluate(model, [100_000], answers.Patrols(0.5, wordings=True))
+def test_the_command_asks_in_every_row_and_in_other_light(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "figures.json"
+    options = ["--streams", "1", "--minutes", "0.5", "--wordings", "--only", "flash", "--json", str(file)]
+    assert main(["bench", "answers", *options]) == 0
+    result, printed = json.loads(file.read_text()), capsys.readouterr().out
     rows = result["wordings"]["rows"]
     assert set(rows) == {*ROWS, *OUTSIDE, *answers.LIGHTS}
     assert rows[OWN]["right"] == result["policies"]["flash"]["overall"]
     assert all(rows[name]["right"] == rows[OWN]["right"] for name in EXACT)
-    assert json.loads(json.dumps(result)) == result
-    answers.show({"streams": 1, "minutes": 0.5, **result})
-    assert "40 % darker" in capsys.readouterr().out
+    for name, row in rows.items():
+        assert row["questions"] > 0
+        assert all(0 <= row[share] <= 1 for share in ("right", "declined", "confidence", "calibration_error"))
+        assert f"{name} " in printed
+    assert 0 <= result["wordings"]["auc"] <= 1
+    assert "area under the curve" in printed

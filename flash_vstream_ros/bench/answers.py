@@ -288,10 +288,11 @@ def show(result: dict[str, Any]) -> None:
         print(f"{name + offline:>12} {row['tokens']:>7}" + "".join(f"{_percent(row[column]):>9}" for column in columns))
     print(f"{'questions ':>12} {'':>7}" + "".join(f"{asked[column]:>9}" for column in columns))
     print("* holds every slot of the stream to choose from")
-    print(f"\n{'kind':>12}" + "".join(f"{name:>10}" for name in by_policy) + f"{'questions':>11}")
+    width = max([10, *(len(name) + 2 for name in by_policy)])
+    print(f"\n{'kind':>12}" + "".join(f"{name:>{width}}" for name in by_policy) + f"{'questions':>11}")
     for kind, count in asked["kinds"].items():
         shares = (row["kinds"][kind] for row in by_policy.values())
-        print(f"{kind:>12}" + "".join(f"{_percent(share):>10}" for share in shares) + f"{count:>11}")
+        print(f"{kind:>12}" + "".join(f"{_percent(share):>{width}}" for share in shares) + f"{count:>11}")
     if flash := by_policy.get("flash"):
         print(
             f"\nflash, things where training never showed them: {_percent(flash['held out'])} % of {asked['held out']}"

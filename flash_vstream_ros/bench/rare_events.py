@@ -105,7 +105,7 @@ def run(
                 rows.setdefault(SECOND_LOOK, {})[age] = row
                 behind = memory.second_look(snapshot.entries, ALL_TOKENS)
                 stored = torch.cat([entries, _vectors(behind, slots)])
-                row = _row(events, nearest(sights, stored), stored, slots[: index + 1])
+                row = _row(events, nearest(views, stored), stored, slots[: index + 1])
                 rows.setdefault(STORED, {})[age] = row
     sizes = {name: memory.bytes for name, memory in memories.items() if isinstance(memory, FlashMemory)}
     return {"events": len(events), "ages": list(marks.values()), "policies": rows, "bytes": sizes}

@@ -38,6 +38,7 @@ int main(int argc, char ** argv)
     return 1;
   }
   std::cout << reply->answer << "\n";
+  std::cout << "  confidence " << reply->confidence << (reply->calibrated ? "" : ", uncalibrated") << "\n";
   for (const auto & entry : reply->evidence) {
     std::cout << "  seen by " << entry.camera << ", " << entry.since.sec << " s to " << entry.until.sec
               << " s, relevance " << entry.relevance << "\n";
