@@ -85,9 +85,8 @@ class MemoryServices:
 
     def _on_forget(self, request: Forget.Request, response: Forget.Response) -> Forget.Response:
         def forget() -> None:
-            scope = scope_of(request)
             lost, erased = self._done(
-                lambda commands: (commands.forget(scope), commands.erase_from_disk()), self._forgotten
+                lambda commands: (commands.forget(scope_of(request)), commands.erase_from_disk()), self._forgotten
             )
             self._written(erased)
             response.slots = lost.slots
