@@ -123,7 +123,7 @@ def test_the_simple_policies_show_the_slots_that_they_are_named_after(kept):
     assert 39 in slots_in_detail(kept["DAM only"])
 
 
-def test_detail_stands_at_its_own_time(kept):
+def test_key_frames_have_their_own_times(kept):
     for snapshot in kept.values():
         assert snapshot.dam_times.tolist() == slots_in_detail(snapshot)
 
@@ -135,14 +135,14 @@ def test_kmeans_is_the_published_memory_of_all_slots(kept):
 
 
 def test_all_policies_use_the_same_time_ids():
-    told = snapshots(config=replace(SMALL, last_seen_ids=True))
-    for name, snapshot in told.items():
+    shown = snapshots(config=replace(SMALL, last_seen_ids=True))
+    for name, snapshot in shown.items():
         assert snapshot.text_slots == (0 if name == "no video" else LENGTH)
         if name not in ("no video", "released"):
             first = len(snapshot.dam)
             stamps = [(entry.last_ns // 1_000_000_000 - 2) / 4 for entry in snapshot.entries[first:]]
             assert snapshot.csm_times.tolist() == stamps == sorted(stamps)
-    torch.testing.assert_close(told["k-means"].csm.sum(0), snapshots()["k-means"].csm.sum(0))
+    torch.testing.assert_close(shown["k-means"].csm.sum(0), snapshots()["k-means"].csm.sum(0))
 
 
 def test_released_clusters_one_slot_at_a_time_and_stands_at_places_in_its_buffer(kept):
@@ -152,7 +152,7 @@ def test_released_clusters_one_slot_at_a_time_and_stands_at_places_in_its_buffer
     assert kept["released"].csm_times.tolist() == [0, 1, 2, 3, 4, 5]
 
 
-def test_what_comes_later_changes_no_earlier_snapshot():
+def test_later_slots_change_no_earlier_snapshot():
     filled = policies(SMALL, GRID, seed=0)
     early: dict[str, MemorySnapshot] = {}
     for k, slot in enumerate(stream_of(LENGTH)):
@@ -207,7 +207,7 @@ def test_answers_in_a_batch_are_those_of_the_model(model: Any, encoded: list[Slo
     assert batched_answers(model, policy.snapshot(), QUESTIONS[:1], 8) == alone[:1]
 
 
-def test_without_a_video_only_the_question_counts(model: Any):
+def test_an_answer_without_a_video_depends_on_the_question_only(model: Any):
     nothing = policies(SMALL, GRID, seed=0)["no video"].snapshot()
     together = batched_answers(model, nothing, QUESTIONS, 8)
     assert together == [batched_answers(model, nothing, [text], 8)[0] for text in QUESTIONS]

@@ -76,7 +76,7 @@ def test_every_kind_has_wordings_and_the_node_s_own_request_for_a_summary_is_one
     assert len(set(texts)) == len(texts), "one wording, two kinds of answer"
 
 
-def test_the_present() -> None:
+def test_questions_about_the_present_are_answered_from_what_is_in_view() -> None:
     assert answers(330, "scene") == {"a red ball"}
     assert answers(170, "scene") == {"a blue box and a person"}
     assert answers(270, "scene") == {"nothing"}
@@ -90,7 +90,7 @@ def test_the_scene_is_not_asked_between_observations_or_at_their_start(now: floa
     assert not answers(now, "scene")
 
 
-def test_rooms() -> None:
+def test_questions_about_rooms_follow_the_visits() -> None:
     assert answers(520, "room_first") == {"the kitchen"}
     assert answers(520, "room_before", "kitchen") == {"the office"}
     assert answers(520, "room_before", "office") == {"the kitchen"}
@@ -104,7 +104,7 @@ def test_rooms() -> None:
     assert not answers(50, "room_before"), "there was none"
 
 
-def test_things() -> None:
+def test_questions_about_things_follow_the_last_look_at_them() -> None:
     assert answers(550, "seen", "red ball") == {"yes"}
     assert answers(550, "seen", "blue ball") == {"no"}
     assert answers(550, "where", "last see", "red ball") == {"in the office"}
@@ -116,19 +116,19 @@ def test_things() -> None:
     assert not answers(550, "colour", "ball", "office"), "there were two"
 
 
-def test_people() -> None:
+def test_questions_about_people_follow_when_they_were_seen() -> None:
     assert answers(90, "person") == {"no", "never seen"}
     assert answers(300, "person") == {"yes", "in the hallway"}
 
 
-def test_changes() -> None:
+def test_a_change_is_a_thing_that_came_or_went_between_two_visits() -> None:
     assert answers(210, "change") == set(), "the second visit is not over"
     assert answers(290, "change") == {"the red ball is gone"}
     assert answers(490, "change") == {"a red plant appeared"}
     assert answers(590, "change", "hallway") == {"nothing"}
 
 
-def test_summary() -> None:
+def test_a_summary_lists_what_was_seen_in_order() -> None:
     assert patrol_summary(VISITS, 0, 4) == "I saw nothing."
     assert patrol_summary(VISITS, 0, 10) == "I was in the kitchen. I saw nothing."
     assert patrol_summary(VISITS, 0, 90) == "I was in the kitchen. I saw a red ball."
@@ -188,7 +188,9 @@ def test_questions_are_well_formed_and_their_own_answers_right(
     assert {question.kind for _, _, question in sampled} == KINDS_ASKED
 
 
-def test_lists_are_balanced_and_reach_back(sampled: list[tuple[tuple[Visit, ...], float, Question]]) -> None:
+def test_questions_are_balanced_over_their_answers_and_reach_back(
+    sampled: list[tuple[tuple[Visit, ...], float, Question]],
+) -> None:
     late = [(now, question) for _, now, question in sampled if now > 120]
     kinds = Counter(question.kind for _, question in late)
     binding = sum(kinds[kind] for kind in ("where", "when", "colour", "seen"))
@@ -228,7 +230,7 @@ def test_nothing_breaks_before_there_is_a_past_or_after_the_end() -> None:
         assert all(right(question, question.answer) for question in asked(now))
 
 
-def test_facts() -> None:
+def test_a_summary_is_split_into_its_facts() -> None:
     assert facts("In the Living\nRoom, a red  ball; no redball, boxer or kitchenette.") == {"living room", "red ball"}
     assert facts("I was in the hallway. I saw a blue box and a person.") == {"hallway", "blue box", "person"}
     assert precision_recall("a red ball and a blue box", "a red ball, a person") == (0.5, 0.5)
@@ -255,7 +257,7 @@ def test_facts() -> None:
         ("patrol", "I was in the office. I saw a red ball.", ["A red ball in the office."], ["I was in the office."]),
     ],
 )
-def test_right(kind: str, answer: str, good: list[str], bad: list[str]) -> None:
+def test_an_answer_is_right_by_the_rule_of_its_kind(kind: str, answer: str, good: list[str], bad: list[str]) -> None:
     question = Question(kind, "?", answer, None, False)
     assert [right(question, said) for said in good] == [True] * len(good)
     assert [right(question, said) for said in bad] == [False] * len(bad)

@@ -85,7 +85,7 @@ def test_a_patrol_lasts_as_long_as_asked_and_observations_as_long_as_its_pace(mi
         assert 15 < np.median(lasts) < 26
 
 
-def test_visits_touch_and_are_the_rooms_where_the_robot_is(world: World) -> None:
+def test_visits_follow_each_other_without_gaps_in_the_rooms_where_the_robot_is(world: World) -> None:
     visits = world.visits
     assert visits[0].start == 0.0
     assert visits[-1].end == world.duration
@@ -110,7 +110,7 @@ def test_the_truth_of_an_observation_is_what_is_in_the_image(world: World) -> No
         assert world.truth(middle(observation)).person == observation.person
 
 
-def test_the_person_is_there_for_nearly_all_of_a_look(world: World) -> None:
+def test_a_person_is_in_view_for_nearly_the_whole_observation(world: World) -> None:
     for _, observation in observations(world):
         shown = np.mean([world.truth(t).person for t in np.linspace(observation.start, observation.end, 40)])
         assert shown > 0.9 if observation.person else shown == 0.0

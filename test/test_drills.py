@@ -11,7 +11,7 @@ from flash_vstream_ros.training.drills import drills
 SEEDS = range(8)
 
 
-def told(seed: int, name: str) -> tuple[World, dict[str, str]]:
+def drilled(seed: int, name: str) -> tuple[World, dict[str, str]]:
     """The patrol, and the drill of that name as cue: answer."""
     world = World(seed, 6.0, 10.0)
     drill = next(
@@ -34,13 +34,13 @@ def settled(world: World) -> list[tuple[str, str, float]]:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_where_and_when_are_those_of_the_last_look(seed: int) -> None:
-    world, where = told(seed, "where")
+    world, where = drilled(seed, "where")
     last = {thing: room for thing, room, _ in settled(world)}
     assert any(thing in last for thing in where)
     assert any(thing not in last for thing in where)
     assert where == {thing: f"in the {last[thing]}" if thing in last else "never seen" for thing in where}
     ends = {thing: end for thing, _, end in settled(world)}
-    for thing, answer in told(seed, "when")[1].items():
+    for thing, answer in drilled(seed, "when")[1].items():
         if thing not in ends:
             assert answer == "never seen"
         elif world.duration - ends[thing] < 60:
@@ -51,16 +51,16 @@ def test_where_and_when_are_those_of_the_last_look(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_first_and_seen_look_at_all_of_the_patrol(seed: int) -> None:
-    world, first = told(seed, "first")
+    world, first = drilled(seed, "first")
     rooms = {thing: room for thing, room, _ in reversed(settled(world))}
     assert first == {thing: f"in the {rooms[thing]}" for thing in first}
-    seen = told(seed, "seen")[1]
+    seen = drilled(seed, "seen")[1]
     assert seen == {thing: "yes" if thing in rooms else "no" for thing in seen}
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_colour_is_asked_for_where_it_is_the_only_one(seed: int) -> None:
-    world, colours = told(seed, "colour")
+    world, colours = drilled(seed, "colour")
     for cue, colour in colours.items():
         kind, room = cue.split(" in the ")
         assert {thing for thing, at, _ in settled(world) if at == room and thing.endswith(kind)} == {f"{colour} {kind}"}

@@ -49,7 +49,7 @@ def test_lost_messages_are_reported_with_their_number(node):
     subscription = node.create_subscription(String, "chatter", lambda _: None, BEST_EFFORT, event_callbacks=events)
     assert subscription.lost_messages in node.waitables
     subscription.lost_messages.signalled = True
-    node.context.bell.ring()
+    node.context.notifier.notify()
     wait_for(lambda: lost)
     assert (lost[0].total_count, lost[0].total_count_change) == (0, 0)
 

@@ -99,20 +99,20 @@ def thinned(whole: MemorySnapshot) -> MemorySnapshot:
     )
 
 
-def test_it_answers_right_from_the_memory(household: Any, moments: list[Moment]) -> None:
+def test_the_model_answers_right_from_the_memory(household: Any, moments: list[Moment]) -> None:
     assert share_right(household, moments) >= RIGHT + 0.05
 
 
 @pytest.mark.parametrize("harm", [turned_round, blurred, thinned])
-def test_it_does_not_from_a_memory_that_is_harmed(household: Any, moments: list[Moment], harm: Any) -> None:
+def test_the_model_answers_worse_from_a_damaged_memory(household: Any, moments: list[Moment], harm: Any) -> None:
     assert share_right(household, moments, harm) <= RIGHT - 0.05
 
 
-def test_without_video_it_can_only_guess(household: Any, moments: list[Moment]) -> None:
+def test_the_model_guesses_without_a_video(household: Any, moments: list[Moment]) -> None:
     assert share_right(household, moments, lambda _: empty_snapshot()) <= 0.35
 
 
-def test_its_summaries_agree_with_the_truth_of_the_last_minutes(household: Any, moments: list[Moment]) -> None:
+def test_summaries_agree_with_the_truth_of_the_last_minutes(household: Any, moments: list[Moment]) -> None:
     said = [batched_answers(household, moment.lately, [SUMMARY_PROMPT])[0] for moment in moments]
     scores = [precision_recall(text, moment.truth) for text, moment in zip(said, moments, strict=True)]
     assert fmean(precision for precision, _ in scores) >= 0.8
@@ -138,7 +138,7 @@ def test_plain_transformers_loads_it() -> None:
     )
 
 
-def test_it_comes_with_its_card_and_the_record_of_its_training() -> None:
+def test_the_model_has_a_card_and_the_record_of_its_training() -> None:
     assert sum(file.stat().st_size for file in HOUSEHOLD_FOLDER.iterdir()) < 25e6
     record = json.loads((HOUSEHOLD_FOLDER / "training.json").read_text(encoding="utf-8"))
     assert {"commands", "history"} <= set(record)

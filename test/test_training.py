@@ -81,7 +81,7 @@ def test_any_text_can_be_encoded(tokenizer: Any, text: str) -> None:
     assert tokenizer.decode(cased_ids(tokenizer, text), clean_up_tokenization_spaces=False) == text
 
 
-def test_slots_encoded_together_are_what_transformers_makes_of_each(network: Any) -> None:
+def test_slots_encoded_together_equal_those_that_transformers_encodes_one_by_one(network: Any) -> None:
     high, low = torch.randn(3, GRID**2, 1176), torch.randn(3, GRID**2 // 4, 1176)
     low_map, low_merged, high_merged = encode_batch(network.model.visual, high, low)
     grids = torch.tensor([[1, GRID, GRID]] * 3 + [[1, GRID // 2, GRID // 2]] * 3)
@@ -217,7 +217,7 @@ def test_pytorch_without_muon_is_an_error_with_the_version_needed(
         run.train(run.Plan(), tmp_path, torch.device("cpu"), lambda _: None)
 
 
-def test_gradients_beside_bfloat16_are_those_of_float32_but_for_rounding(
+def test_gradients_beside_bfloat16_equal_float32_up_to_rounding(
     network: Any, tokenizer: Any, some: list[Example]
 ) -> None:
     batcher = Batcher(network, tokenizer, ChatPrompt.of(tokenizer), drills=2)

@@ -44,7 +44,7 @@ def test_every_form_of_question_has_a_grammar_and_wordings_by_people() -> None:
     assert WORDINGS.keys() == DIRECT.keys() == INDIRECT.keys() == PEOPLE_WORDINGS.keys()
 
 
-def test_what_is_held_out_is_not_in_training() -> None:
+def test_held_out_wordings_are_not_in_training() -> None:
     for parts in (*EVERY_PARTS, OBJECTS, PLACES, TINTS, MADE_UP, TEMPLATES):
         assert parts.train
         assert parts.held_out

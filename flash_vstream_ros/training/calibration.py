@@ -16,7 +16,7 @@ from flash_vstream_ros.models.confidence import features
 from .language import Batcher, target_logits
 from .patrols import Example
 
-LONGEST_ANSWER = 24  # tokens; longer ones, summaries, are judged by their beginning
+LONGEST_ANSWER = 24  # tokens; longer ones, summaries, are scored by their beginning
 PENALTY = 1e-3  # of the squared weights
 
 

@@ -1,9 +1,9 @@
 """The embedded runtime: the part of rclpy that this package needs, over Cyclone DDS and rosbags, without ROS.
 
-It imports nothing of the rest of the package, and only the door (`flash_vstream_ros.ros`) imports it.
+It imports nothing of the rest of the package, and only `flash_vstream_ros.ros` imports it.
 """
 
-# ruff: noqa: F401 (the door takes its names from here)
+# ruff: noqa: F401 (flash_vstream_ros.ros exports these names)
 
 from __future__ import annotations
 

@@ -69,16 +69,16 @@ class Client(Receiver):
         return bool(_service_ids(servers) & _service_ids(repliers))
 
     def wait_for_service(self, timeout_sec: float | None = None) -> bool:
-        bell = self._node.context.bell
+        notifier = self._node.context.notifier
         deadline = None if timeout_sec is None else time.monotonic() + timeout_sec
         while self._node.context.ok():
-            seen = bell.rings
+            seen = notifier.notifications
             if self.service_is_ready():
                 return True
             remaining = 0.1 if deadline is None else min(0.1, deadline - time.monotonic())
             if remaining <= 0:
                 return False
-            bell.wait(seen, remaining)
+            notifier.wait(seen, remaining)
         return False
 
     def on_data(self, reader: Reader) -> None:

@@ -82,4 +82,4 @@ class TimeSource:
             self._node.get_logger().warning("/clock is ignored: its time is out of range", throttle_duration_sec=10.0)
         elif self._subscription is not None:
             self._node.ros_clock.simulate(message.clock.sec * NANOSECONDS + message.clock.nanosec)
-            self._node.context.bell.ring()
+            self._node.context.notifier.notify()

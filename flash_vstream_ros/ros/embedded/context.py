@@ -18,7 +18,7 @@ from .exceptions import NotInitializedException
 from .graph import Graph
 from .logging import set_logger_level
 from .qos_watch import QosWatch
-from .waitable import Bell
+from .waitable import Notifier
 from .wire import Wire
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ class Context:
     """The arguments, the participant, the graph and the signal handlers that nodes share."""
 
     def __init__(self) -> None:
-        self.bell = Bell()
+        self.notifier = Notifier()
         self.arguments = Arguments()
         self._wire: Wire | None = None
         self._graph: Graph | None = None
@@ -77,7 +77,7 @@ class Context:
                 set_logger_level(name, level)
             domain = domain_id_from_environment() if domain_id is None else domain_id
             self._wire = Wire(domain, Discovery.from_environment())
-            self._graph = Graph(self._wire, self.bell.ring)
+            self._graph = Graph(self._wire, self.notifier.notify)
             self._qos_watch = QosWatch(self._graph)
             self._wire.every_slice(self._qos_watch.report_pending)
             self._wire.every_slice(dds_log.report)
@@ -94,7 +94,7 @@ class Context:
             if wire is None or graph is None:
                 raise RuntimeError("shutdown() was called without init()")
             self._stopped = True
-            self.bell.ring()
+            self.notifier.notify()
             self.uninstall_signal_handlers()
             wire.stop()
             graph.close()

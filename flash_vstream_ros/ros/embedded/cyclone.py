@@ -56,7 +56,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Peer:
-    """An endpoint elsewhere: its participant and the policies that ROS asks for. DDS does not announce the history."""
+    """A remote endpoint: its participant and the policies that ROS asks for. DDS does not announce the history."""
 
     participant: bytes
     reliable: bool
@@ -66,7 +66,7 @@ class Peer:
 
 @dataclass(frozen=True)
 class Discovered:
-    """News of discovery: an endpoint that has come, or (`peer` is None) gone."""
+    """A discovery event: an endpoint has come, or (`peer` is None) gone."""
 
     gid: bytes
     topic: str
@@ -75,7 +75,7 @@ class Discovered:
 
 
 def handle_of(entity: Entity) -> int:
-    """The number that a wait set returns for an entity with news."""
+    """The number that a wait set returns for an entity with events."""
     return int(entity._ref)
 
 
@@ -153,7 +153,7 @@ def detach(waitset: WaitSet, entity: Entity) -> None:
 
 
 def wait(waitset: WaitSet, timeout_ns: int, most: int = 64) -> list[int]:
-    """The handles of entities with news, at most `most`; none after `timeout_ns`."""
+    """The handles of entities with events, at most `most`; none after `timeout_ns`."""
     triggered = (ct.c_ssize_t * most)()
     count = _dds.dds_waitset_wait(waitset._ref, triggered, most, timeout_ns)
     return triggered[: max(0, min(count, most))]

@@ -54,7 +54,7 @@ class Executor:
             return list(self._nodes)
 
     def wake(self) -> None:
-        self._context.bell.ring()
+        self._context.notifier.notify()
 
     def shutdown(self) -> bool:
         """End spinning, after the callbacks that run now."""
@@ -89,7 +89,7 @@ class Executor:
         """The next run of a callback, claimed for this thread; None after `timeout`, at the end or when `stop()`."""
         deadline = _deadline(timeout)
         while True:
-            seen = self._context.bell.rings
+            seen = self._context.notifier.notifications
             if not self._context.ok():
                 raise ExternalShutdownException
             if self._is_shutdown or stop():
@@ -100,7 +100,7 @@ class Executor:
             remaining = _remaining(deadline)
             if remaining is not None and remaining <= 0.0:
                 return None
-            self._context.bell.wait(seen, min(x for x in (SIGNAL_SLICE, remaining, due_in) if x is not None))
+            self._context.notifier.wait(seen, min(x for x in (SIGNAL_SLICE, remaining, due_in) if x is not None))
 
     def _find_work(self) -> tuple[Work | None, float | None]:
         """Returns a callback's run that can begin now, if any, and the seconds until the next timer is due."""

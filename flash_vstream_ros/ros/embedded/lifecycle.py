@@ -102,7 +102,7 @@ class LifecycleNodeMixin(_Base):
         try:
             self._transition_events.publish(message)
         except InvalidHandle:
-            return  # the process shuts down: nobody listens any more
+            return  # the process shuts down: there are no subscribers
 
     def _on_change_state(self, request: Any, response: Any) -> Any:
         try:

@@ -111,7 +111,7 @@ def _print(level: LoggingSeverity, name: str, text: str, stamp: int) -> None:
         sink(level, name, text, stamp)
 
 
-# Text of a peer must not move the cursor, and no line that it begins may look like a log line.
+# Text of a peer must neither move the cursor nor begin a line that looks like a log line.
 _PRINTABLE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {9: "\t", 10: "\n  "}
 
 _loggers: dict[str, RcutilsLogger] = {}

@@ -203,7 +203,7 @@ class Node(NodeParameters, NodeGraph):
     def create_guard_condition(
         self, callback: Callable[[], None], callback_group: CallbackGroup | None = None
     ) -> GuardCondition:
-        guard = GuardCondition(self.context.bell, callback, self._group(callback_group))
+        guard = GuardCondition(self.context.notifier, callback, self._group(callback_group))
         self._add(guard)
         return guard
 
@@ -245,7 +245,7 @@ class Node(NodeParameters, NodeGraph):
         self.waitables += (waitable,)  # replaced, not changed: executors read it without a lock
         if ends:
             self.context.graph.change_entities(self._entities, add=ends)
-        self.context.bell.ring()
+        self.context.notifier.notify()
 
     def _remove(self, waitable: Waitable) -> bool:
         if not any(other is waitable for other in self.waitables):

@@ -1,4 +1,4 @@
-"""The methods of a node that ask who else is on the graph, as in rclpy.node.Node."""
+"""Graph queries of a node, as in rclpy.node.Node."""
 
 from __future__ import annotations
 

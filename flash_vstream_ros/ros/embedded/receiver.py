@@ -32,7 +32,7 @@ class Receiver(Waitable):
         """DDS statuses of the reader have changed; on the waiting thread, maybe before `self.reader` is set."""
         if status & DDSStatus.DataAvailable:
             self.on_data(reader)
-        self._node.context.bell.ring()
+        self._node.context.notifier.notify()
 
     def on_data(self, reader: Reader) -> None:
         """Samples have arrived."""

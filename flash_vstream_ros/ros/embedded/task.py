@@ -1,4 +1,4 @@
-"""A result that comes later, with the methods of rclpy.task.Future."""
+"""Future: the result of an asynchronous call, as rclpy.task.Future."""
 
 from __future__ import annotations
 

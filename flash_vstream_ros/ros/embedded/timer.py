@@ -69,4 +69,4 @@ class Timer(Waitable):
         self._called_ns = self._now()
         self._next_ns = self._called_ns + self.timer_period_ns
         self._cancelled = False
-        self._node.context.bell.ring()
+        self._node.context.notifier.notify()

@@ -1,4 +1,4 @@
-"""Waitables: what an executor can run. A waitable becomes ready and then hands out its callback's next run."""
+"""Waitables: what an executor can run. A waitable becomes ready and then returns the next call of its callback."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from .callback_groups import CallbackGroup
 Work = Callable[[], None]
 
 
-class Bell:
-    """Wakes threads that wait for work. Rings are counted, so none is lost between a search for work and the wait."""
+class Notifier:
+    """Wakes threads that wait for work. It counts, so that none is lost between a search for work and the wait."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
-        self.rings = 0
+        self.notifications = 0
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         with self._condition:
-            self.rings += 1
+            self.notifications += 1
             self._condition.notify_all()
 
     def wait(self, seen: int, timeout: float) -> None:
-        """Return after a ring later than the `seen` ones, or after `timeout` seconds."""
+        """Return after a notification later than the `seen` ones, or after `timeout` seconds."""
         with self._condition:
-            self._condition.wait_for(lambda: self.rings != seen, timeout)
+            self._condition.wait_for(lambda: self.notifications != seen, timeout)
 
 
 class Waitable:
@@ -50,15 +50,15 @@ class Waitable:
 class GuardCondition(Waitable):
     """A callback that an executor runs once for every time it is triggered, as rclpy.guard_condition."""
 
-    def __init__(self, bell: Bell, callback: Callable[[], None], callback_group: CallbackGroup) -> None:
+    def __init__(self, notifier: Notifier, callback: Callable[[], None], callback_group: CallbackGroup) -> None:
         super().__init__(callback_group)
-        self._bell = bell
+        self._notifier = notifier
         self.callback = callback
 
     def trigger(self) -> None:
         """Let the callback run; several triggers before it begins are one."""
         self.signalled = True
-        self._bell.ring()
+        self._notifier.notify()
 
     def take(self) -> Work | None:
         if not self.signalled:
