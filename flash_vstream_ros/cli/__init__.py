@@ -16,6 +16,7 @@ COMMANDS = {
     "ask": "ask a running node a question",
     "memory": "list, forget, pause, resume or reset the memory of a running node",
     "clip": "answer a question about a whole video offline, as the published systems do",
+    "remember": "turn a video, a folder of images or a bag into a memory in a file, without a node",
     "replay": "publish a video, a folder of images, a rosbag2 or the demo's patrol as a camera",
     "demo": "run a simulated camera, the node and questions in three processes that communicate over DDS",
     "doctor": "check this machine, and say how to fix what is missing",

@@ -1,4 +1,4 @@
-"""`flash-vstream-ros ask "..."`: ask a running node one question through its service."""
+"""`flash-vstream-ros ask "..."`: ask a running node one question through its service, or a memory in a file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from flash_vstream_ros.engine.log_text import printable
 from flash_vstream_ros.process import importing
 
 from .argument_types import answer_tokens, duration, question, text
+from .remember import add_model_arguments
 from .times import FORMS, NO_LIMIT, BadTime, time_point, time_text
 
 if TYPE_CHECKING:
@@ -36,6 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-new-tokens", type=answer_tokens, default=0, help="longest answer [tokens]; 0: the node's default"
     )
+    parser.add_argument(
+        "--memory",
+        metavar="FILE",
+        help="ask a memory in FILE, of remember or of a node's archive.path, without a node",
+    )
+    add_model_arguments(parser)
     parser.add_argument("--service", type=text, default="ask_scene", help="name of the service (default: %(default)s)")
     add_node_arguments(parser, "wait for the node to appear and to load its model [s] (default: %(default)g)")
 
@@ -55,6 +62,11 @@ def add_node_arguments(parser: argparse.ArgumentParser, wait: str) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.memory:
+        return _ask_file(args)
+    if args.model or args.params_file:
+        print("--model and --params-file are for --memory: a running node has its own", file=sys.stderr)
+        return 2
     with importing():
         from flash_vstream_ros.client import AskClient, ClientError
 
@@ -64,6 +76,22 @@ def run(args: argparse.Namespace) -> int:
     except (ClientError, BadTime) as error:
         print(error, file=sys.stderr)
         return 1
+
+
+def _ask_file(args: argparse.Namespace) -> int:
+    """Answer from a file: with the parameters that it was made with, or those given."""
+    with importing():
+        from flash_vstream_ros.memory.memory_file import MemoryFileError
+        from flash_vstream_ros.models.interface import ModelError
+
+        from .memory_file_answer import answer_from_file
+        from .offline_settings import BadParameters
+    try:
+        reply = answer_from_file(args)
+    except (MemoryFileError, ModelError, BadParameters, BadTime) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return print_reply(reply, args.json)
 
 
 def _ask(client: AskClient, args: argparse.Namespace) -> int:
@@ -80,10 +108,17 @@ def _ask(client: AskClient, args: argparse.Namespace) -> int:
         stream=args.stream,
     )
     reply = client.ask_when_ready(request, args.wait)
-    if args.json:
-        print(json.dumps(client.to_dict(reply), indent=2, ensure_ascii=False))
+    return print_reply(reply, args.json, already_printed=args.stream)
+
+
+def print_reply(reply: Any, as_json: bool, already_printed: bool = False) -> int:
+    """Print a reply of the service; returns the exit status."""
+    if as_json:
+        from flash_vstream_ros.client import AskClient
+
+        print(json.dumps(AskClient.to_dict(reply), indent=2, ensure_ascii=False))
     else:
-        _print_reply(reply, already_printed=args.stream)
+        _print_reply(reply, already_printed)
     return 0 if reply.error_code == reply.NONE else 1
 
 

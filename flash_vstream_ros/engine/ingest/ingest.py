@@ -100,6 +100,11 @@ class Ingest:
         for camera, mailbox in self.mailboxes.items():
             mailbox.reset((self._memory.newest_of(camera) or (0, 0))[1])
 
+    @property
+    def is_between_slots(self) -> bool:
+        """Returns True if no frame waits for the second one of its slot."""
+        return not self._unpaired
+
     def forget(self, camera: str, interval: Interval) -> None:
         """Drop the frames of `camera` under way, and the reference of its static-scene filter, seen in `interval`."""
         waiting = self._unpaired.get(camera)

@@ -14,6 +14,7 @@ from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.engine.ingest.ingest import Ingest
 from flash_vstream_ros.memory.memory_file import MemoryFileError, delete_memory, read_memory, write_memory
 from flash_vstream_ros.memory.state import MemoryState, UnsupportedState
+from flash_vstream_ros.models.interface import VisionLanguageModel
 
 from .archive_config import ArchiveConfig
 from .archive_folder import ArchiveFolder
@@ -39,6 +40,20 @@ class SnapshotStatus:
     problem: str = ""  # why the last snapshot failed; "": it did not
 
 
+def about(model: VisionLanguageModel, policy: str) -> dict[str, str]:
+    """What a memory belongs to: its features and its layout mean nothing to another model or policy."""
+    return {"model": model.name, "weights": model.fingerprint(), "dtype": str(model.dtype), "policy": policy}
+
+
+def differences(made_with: Mapping[str, str], wanted: Mapping[str, str]) -> str:
+    """What of `made_with` is not as `wanted`, in words; "" if nothing is."""
+    return ", ".join(
+        f"{name} {made_with.get(name)!r}, not {value!r}"
+        for name, value in wanted.items()
+        if made_with.get(name) != value
+    )
+
+
 class Snapshots:
     """Saves the memory of one worker and restores it. Owned by the worker's thread.
 
@@ -60,13 +75,7 @@ class Snapshots:
         self._saved = self._version
         self._changed_at = 0.0
         if config.path:
-            model = context.model
-            self._about = {
-                "model": model.name,
-                "weights": model.fingerprint(),
-                "dtype": str(model.dtype),
-                "policy": policy,
-            }
+            self._about = about(context.model, policy)
             self._open()
 
     @property
@@ -175,8 +184,8 @@ class Snapshots:
     def _restored(self, folder: ArchiveFolder) -> str:
         """Raises CannotSave and OSError, and changes nothing then."""
         try:
-            state, about = read_memory(folder.memory)
-            self._check_fit(folder, about)
+            state, made_with = read_memory(folder.memory)
+            self._check_fit(folder, made_with)
             self._memory.restore(MemoryState(state.tensors, state.values["memory"]), self._device)
         except (MemoryFileError, UnsupportedState, LookupError) as error:
             raise CannotSave(f"{folder.memory} is not used: {error}") from error
@@ -185,14 +194,9 @@ class Snapshots:
         self._note(restored_slots=slots)
         return f"restored a memory of {slots} slots from {folder.memory}"
 
-    def _check_fit(self, folder: ArchiveFolder, about: Mapping[str, str]) -> None:
-        differences = [
-            f"{name} {about.get(name)!r}, not {wanted!r}"
-            for name, wanted in self._about.items()
-            if about.get(name) != wanted
-        ]
-        if differences:
-            raise CannotSave(f"{folder.memory} is not used: it was made with {', '.join(differences)}")
+    def _check_fit(self, folder: ArchiveFolder, made_with: Mapping[str, str]) -> None:
+        if wrong := differences(made_with, self._about):
+            raise CannotSave(f"{folder.memory} is not used: it was made with {wrong}")
 
     def _set_aside(self, folder: ArchiveFolder) -> str:
         """Keep a file that does not fit; the end of a sentence about it."""

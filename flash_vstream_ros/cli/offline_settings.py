@@ -1,0 +1,69 @@
+"""The node's settings for commands that work without a node: parameters from a file, or those saved with a memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flash_vstream_ros.node.parameter_files import KEY, matches
+from flash_vstream_ros.node.parameter_table import BY_NAME, PARAMETERS
+from flash_vstream_ros.node.parameters import contradictions
+
+NODE = "/flash_vstream"
+
+
+class BadParameters(ValueError):
+    """A parameter file that cannot be used; the sentence says what is wrong in it."""
+
+
+def parameter_values(file: str | None, model: str | None) -> dict[str, Any]:
+    """A value of every parameter: of `file`, where it has a section for the node, else the default.
+
+    `model` replaces model.name. Raises BadParameters.
+    """
+    given = dict(_parameters_in(Path(file).expanduser())) if file else {}
+    if model:
+        given["model.name"] = model
+    return checked(given)
+
+
+def checked(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A value of every parameter, the default where `given` has none. Raises BadParameters."""
+    known = {name: value for name, value in given.items() if name in BY_NAME}
+    problems = [BY_NAME[name].problem(value) for name, value in known.items()]
+    values = {**{spec.name: spec.default for spec in PARAMETERS}, **known}
+    if found := [*filter(None, problems)] or contradictions(values):
+        raise BadParameters(f"parameter {found[0]}")
+    return values
+
+
+def _parameters_in(path: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise BadParameters(f"{path} cannot be read: {error}") from error
+    sections = [*_sections(tree, "")]
+    chosen = [values for name, values in sections if matches(name, NODE)]
+    if not chosen:
+        raise BadParameters(f"{path} has no section {KEY} for the node {NODE}, or for /**")
+    for values in chosen:
+        yield from _flat(values, "")
+
+
+def _sections(tree: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items() if isinstance(tree, dict) else ():
+        if key == KEY:
+            yield prefix or "/", value
+        else:
+            yield from _sections(value, f"{prefix}/{str(key).strip('/')}")
+
+
+def _flat(values: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    for key, value in values.items() if isinstance(values, dict) else ():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

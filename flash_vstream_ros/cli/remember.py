@@ -1,0 +1,143 @@
+"""`flash-vstream-ros remember SOURCE --out FILE`: a recording becomes a memory in a file, without a node."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flash_vstream_ros.process import importing
+
+from .argument_types import text
+from .output_files import log_to_stderr, output_file
+
+if TYPE_CHECKING:
+    from flash_vstream_ros.engine.ingest.mailbox import Frame
+    from flash_vstream_ros.engine.offline import OfflineEngine
+    from flash_vstream_ros.node.settings import Settings
+
+    from .sources import FrameSource
+
+SAVE_EVERY_S = 60.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", help="a video, an image, a folder of images, a bag, or demo / demo:SEED")
+    parser.add_argument(
+        "--out",
+        type=output_file,
+        required=True,
+        metavar="FILE",
+        help="write the memory to FILE; an interrupted run of the same source and parameters is continued",
+    )
+    add_model_arguments(parser)
+    parser.add_argument("--bag-topic", type=text, default="", help="image topic of a bag that has several")
+    parser.add_argument("--camera", type=text, help="name of the camera (default: the first of the parameter cameras)")
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--model` and `--params-file`, as of the command `node`."""
+    parser.add_argument("--model", help="hub id or folder; no download: household, tiny-random (parameter model.name)")
+    parser.add_argument("--params-file", help="YAML file with parameters, like config/vstream.yaml")
+
+
+def run(args: argparse.Namespace) -> int:
+    with importing():
+        from flash_vstream_ros.memory.memory_file import MemoryFileError
+        from flash_vstream_ros.models.interface import ModelError
+
+        from .offline_settings import BadParameters, parameter_values
+        from .sources import SourceError, open_source
+    try:
+        source = open_source(args.source, bag_topic=args.bag_topic, log=log_to_stderr)
+        values = parameter_values(args.params_file, args.model)
+        _remember(source, values, args)
+    except (SourceError, BadParameters, ModelError, MemoryFileError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"{args.out} cannot be written: {error.strerror or error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def offline_engine(values: dict[str, Any]) -> tuple[OfflineEngine, Settings]:
+    """The engine for a value of every parameter, and the settings. Raises ModelError."""
+    from flash_vstream_ros.engine.offline import OfflineEngine
+    from flash_vstream_ros.models.load import load_model
+    from flash_vstream_ros.node.settings import settings_from
+    from flash_vstream_ros.process import set_torch_threads
+
+    settings = settings_from(values)
+    set_torch_threads(settings.torch_threads)
+    return OfflineEngine(load_model(**settings.model), settings.engine, log_to_stderr), settings
+
+
+def _remember(source: FrameSource, values: dict[str, Any], args: argparse.Namespace) -> None:
+    from flash_vstream_ros.progress import progress
+
+    engine, settings = offline_engine(values)
+    camera = args.camera or settings.engine.cameras[0]
+    if camera not in settings.engine.cameras:
+        from .offline_settings import BadParameters
+
+        known = ", ".join(settings.engine.cameras)
+        raise BadParameters(f"cameras has no {camera!r}; it has {known}: set it in a file for --params-file")
+    origin = {"source": source.title, "camera": camera, "parameters": values}
+    try:
+        done = _continued(engine, args.out, origin)
+        frames = _frames(source, camera)
+        engine.skip(islice(frames, done))
+        began = saved_at = time.monotonic()
+        with progress(f"remember {source.title}", source.frames) as shown:
+            shown.update(done)
+            for frame in frames:
+                engine.take(frame)
+                done += 1
+                shown.update(done)
+                if time.monotonic() - saved_at > SAVE_EVERY_S:
+                    engine.finish()
+                    if engine.is_between_slots:
+                        engine.save(args.out, {"origin": origin, "frames": done})
+                        saved_at = time.monotonic()
+        counts = engine.finish()
+        size = engine.save(args.out, {"origin": origin, "frames": done})
+    finally:
+        engine.close()
+    print(
+        f"{done} frames, {counts.ingested} ingested, {counts.not_sampled} not sampled, {counts.dropped} dropped,"
+        f" {source.skipped} not decodable: {engine.slots} slots in {time.monotonic() - began:.1f} s;"
+        f" {args.out} has {size} bytes"
+    )
+
+
+def _continued(engine: OfflineEngine, path: Path, origin: dict[str, Any]) -> int:
+    """Restore the memory of an earlier run; returns the number of frames that it has seen. Raises MemoryFileError."""
+    from flash_vstream_ros.engine.offline import read_memory_file
+    from flash_vstream_ros.memory.memory_file import MemoryFileError
+
+    if not path.exists() or not path.stat().st_size:
+        return 0
+    state, made_with = read_memory_file(path)
+    if state.values.get("origin") != origin:
+        raise MemoryFileError(f"{path} has a memory of something else: delete it, or give another --out")
+    engine.restore(path, state, made_with)
+    return int(state.values["frames"])
+
+
+def _frames(source: FrameSource, camera: str) -> Iterator[Frame]:
+    from flash_vstream_ros.engine.ingest.mailbox import Frame
+
+    frame_id = source.frame_id or "camera"
+    for stamp_ns, rgb in source:
+        # Stamp 0 means that a driver sets none.
+        yield Frame(camera, frame_id, max(stamp_ns, 1), partial(_image, rgb))
+
+
+def _image(rgb: Any) -> Any:
+    return rgb

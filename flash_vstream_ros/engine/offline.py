@@ -1,0 +1,129 @@
+"""A memory that is filled and asked without a node: every frame that is due is ingested, as fast as the machine can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from flash_vstream_ros.memory.memory_file import MemoryFileError, read_memory, write_memory
+from flash_vstream_ros.memory.state import MemoryState, UnsupportedState
+from flash_vstream_ros.models.interface import VisionLanguageModel
+
+from .answering.question import Answer, ErrorCode, Question, problem_of
+from .answering.request import Request
+from .answering.request_queue import RequestQueue
+from .config import EngineConfig
+from .context import Context
+from .ingest.mailbox import Frame, FrameCounts, Mailbox
+from .ingest.stamps import stamp_problem
+from .memory_policies import memory_of
+from .restart.archive_config import ArchiveConfig
+from .restart.snapshots import about, differences
+from .throttled_log import ThrottledLog
+from .worker import Worker
+
+FRAME_TIMEOUT_S = 1.0
+
+
+class OfflineEngine:
+    """One model and one memory on the caller's thread. Frames are paired, filtered and encoded as in the node.
+
+    Raises ModelError if model and memory policy do not fit together.
+    """
+
+    def __init__(self, model: VisionLanguageModel, config: EngineConfig, warn: Callable[[str], None]) -> None:
+        self._config = config = replace(config, archive=ArchiveConfig())
+        self._log = ThrottledLog(warn)
+        self._context = Context(model, memory_of(config.policy, config.timed_memory, model), self._log)
+        self._mailboxes = {camera: Mailbox(config.sample_fps, config.stamp_watch()) for camera in config.cameras}
+        self._requests = RequestQueue(1)
+        self._worker = Worker(self._context, config, self._mailboxes, self._requests)
+        self._about = about(model, config.policy)
+
+    def take(self, frame: Frame) -> None:
+        """Ingest a frame if it is due, or have it decoded while earlier ones are ingested."""
+        result = self._mailboxes[frame.camera].offer(frame)
+        if problem := stamp_problem(result.stamp, result.jumped_ns, self._config.on_jump_back):
+            self._log.report(f"{frame.camera}/{result.stamp.name}", f"camera {frame.camera}: {problem}")
+        if not result.held:
+            return
+        prefetch = self._worker.ingest.prefetch
+        prefetch.fetch(frame.camera)
+        while prefetch.full:  # a further frame would take the place of the one in the mailbox
+            self._step()
+
+    def skip(self, frames: Iterable[Frame]) -> None:
+        """Pass over frames that a restored memory has seen, from the first: they are sampled as before, not decoded."""
+        for mailbox in self._mailboxes.values():
+            mailbox.reset()
+        for frame in frames:
+            mailbox = self._mailboxes[frame.camera]
+            mailbox.offer(frame)
+            if mailbox.take() is not None:
+                mailbox.count_encoded()
+
+    def finish(self) -> FrameCounts:
+        """Ingest the frames that are being decoded; returns what became of all frames."""
+        while (counts := FrameCounts.total([mailbox.counts() for mailbox in self._mailboxes.values()])).pending:
+            self._step()
+        return counts
+
+    def ask(self, question: Question) -> Answer:
+        """Answer from the memory as it is."""
+        if problem := problem_of(question, self._config.cameras, self._config.max_question_chars):
+            return Answer(ErrorCode.INVALID_REQUEST, problem)
+        request = Request(question, question.deadline_s or self._config.deadline_s, self._context.memory.newest[1])
+        self._requests.push(request)
+        while not request.is_finished:
+            self._worker.answer()
+        return request.answer()
+
+    def save(self, path: Path, more: Mapping[str, Any]) -> int:
+        """Write the memory, with `more` values, as a node does; returns the bytes. Raises OSError, UnsupportedState."""
+        state = self._context.memory.state()
+        values = {"memory": state.values, "ingest": self._worker.ingest.state(), **more}
+        return write_memory(path, MemoryState(state.tensors, values), self._about)
+
+    def restore(self, path: Path, state: MemoryState, made_with: Mapping[str, str]) -> None:
+        """Replace the memory by what `read_memory(path)` returned. Raises MemoryFileError."""
+        if wrong := differences(made_with, self._about):
+            raise MemoryFileError(f"{path} was made with {wrong}")
+        try:
+            memory = MemoryState(state.tensors, state.values["memory"])
+            self._context.memory.restore(memory, self._context.model.device)
+            self._worker.ingest.restore(state.values["ingest"])
+        except (UnsupportedState, LookupError) as error:
+            raise MemoryFileError(f"{path} holds no memory of policy {self._config.policy}: {error}") from error
+
+    @property
+    def is_between_slots(self) -> bool:
+        """Returns True if a memory saved now lacks no frame: none waits for the second one of its slot."""
+        return self._worker.ingest.is_between_slots
+
+    @property
+    def slots(self) -> int:
+        """Slots that the memory has seen."""
+        return self._context.memory.slots_seen
+
+    @property
+    def newest_ns(self) -> int:
+        """Stamp of the newest frame in the memory [ns]; 0 when empty."""
+        return self._context.memory.newest[1]
+
+    def close(self) -> None:
+        self._worker.close()
+
+    def _step(self) -> None:
+        self._context.wake.clear()
+        if not self._worker.ingest_frames():
+            self._context.wake.wait(FRAME_TIMEOUT_S)
+
+
+def read_memory_file(path: Path) -> tuple[MemoryState, dict[str, str]]:
+    """As `read_memory`, with a file that cannot be opened as MemoryFileError too."""
+    try:
+        return read_memory(path)
+    except OSError as error:
+        raise MemoryFileError(f"{path} cannot be read: {error.strerror or error}") from error
