@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from flash_vstream_ros.engine.log_text import printable
 from flash_vstream_ros.process import importing
 
 from .argument_types import answer_tokens, duration, question, text
-from .remember import add_model_arguments
+from .node import add_model_arguments
 from .times import FORMS, NO_LIMIT, BadTime, time_point, time_text
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _ask_file(args: argparse.Namespace) -> int:
 def _ask(client: AskClient, args: argparse.Namespace) -> int:
     if args.stream and not args.json:
         client.on_piece = lambda piece: print(printable(piece), end="", flush=True)
-    since, until = interval(client, args)
+    since, until = interval(args, lambda: client.newest_stamp_s(args.wait))
     request = client.request(
         args.question,
         cameras=args.camera,
@@ -122,11 +123,11 @@ def print_reply(reply: Any, as_json: bool, already_printed: bool = False) -> int
     return 0 if reply.error_code == reply.NONE else 1
 
 
-def interval(client: AskClient, args: argparse.Namespace) -> tuple[float, float]:
-    """The stamps of --since and --until [s]. Raises BadTime and ClientError."""
+def interval(args: argparse.Namespace, newest_stamp_s: Callable[[], float | None]) -> tuple[float, float]:
+    """The stamps of --since and --until [s]. Raises BadTime, and what `newest_stamp_s` raises."""
 
     def newest_s() -> float:
-        newest = client.newest_stamp_s(args.wait)
+        newest = newest_stamp_s()
         if newest is None:
             raise BadTime("the memory is empty, so no time is relative to its newest frame; give seconds or a date")
         return newest

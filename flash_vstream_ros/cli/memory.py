@@ -63,7 +63,7 @@ def _trigger(client: AskClient, args: argparse.Namespace) -> int:
 
 
 def _list(client: AskClient, args: argparse.Namespace) -> int:
-    since, until = interval(client, args)
+    since, until = interval(args, lambda: client.newest_stamp_s(args.wait))
     reply = client.list_memory(args.wait, args.camera, since, until)
     if args.json:
         print(json.dumps(client.to_dict(reply), indent=2, ensure_ascii=False))
@@ -80,7 +80,7 @@ def _forget(client: AskClient, args: argparse.Namespace) -> int:
     from flash_vstream_ros.ros.interfaces import Forget
     from flash_vstream_ros.ros.stamps import stamp_at
 
-    since, until = interval(client, args)
+    since, until = interval(args, lambda: client.newest_stamp_s(args.wait))
     request = Forget.Request(cameras=args.camera, since=stamp_at(since), until=stamp_at(until))
     reply = client.call(Forget, f"{args.node}/forget", request, args.wait)
     if reply.error_code:

@@ -13,9 +13,9 @@ from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.node.conversions import fill_response
 from flash_vstream_ros.ros.interfaces import AskScene
 
+from .ask import interval
 from .offline_settings import checked, parameter_values
 from .remember import offline_engine
-from .times import BadTime
 
 NO_DEADLINE_S = 24 * 3600.0  # nobody else waits
 
@@ -33,7 +33,7 @@ def answer_from_file(args: argparse.Namespace) -> Any:
     engine, _ = offline_engine(values)
     try:
         engine.restore(path, state, made_with)
-        since_ns, until_ns = (round(point.stamp(lambda: _newest_s(engine)) * 1e9) for point in (args.since, args.until))
+        since_ns, until_ns = (round(at_s * 1e9) for at_s in interval(args, lambda: engine.newest_ns / 1e9 or None))
         scope = Scope(tuple(args.camera), since_ns, until_ns)
         deadline_s = args.deadline or NO_DEADLINE_S
         return fill_response(
@@ -41,9 +41,3 @@ def answer_from_file(args: argparse.Namespace) -> Any:
         )
     finally:
         engine.close()
-
-
-def _newest_s(engine: Any) -> float:
-    if not engine.newest_ns:
-        raise BadTime("the memory is empty, so no time is relative to its newest frame; give seconds or a date")
-    return float(engine.newest_ns / 1e9)

@@ -11,9 +11,14 @@ from flash_vstream_ros.process import end_process, exit_on_interrupt
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_model_arguments(parser)
+    parser.add_argument("--image-topic", help="topic of the camera (remaps image)")
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--model` and `--params-file`."""
     parser.add_argument("--model", help="hub id or folder; no download: household, tiny-random (parameter model.name)")
     parser.add_argument("--params-file", help="YAML file with parameters, like config/vstream.yaml")
-    parser.add_argument("--image-topic", help="topic of the camera (remaps image)")
 
 
 def run(args: argparse.Namespace) -> NoReturn:

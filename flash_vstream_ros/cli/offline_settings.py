@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from flash_vstream_ros.node.parameter_files import KEY, matches
+from flash_vstream_ros.node.parameter_files import KEY, matches, sections_in
 from flash_vstream_ros.node.parameter_table import BY_NAME, PARAMETERS
 from flash_vstream_ros.node.parameters import contradictions
 
@@ -45,20 +45,11 @@ def _parameters_in(path: Path) -> Iterator[tuple[str, Any]]:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise BadParameters(f"{path} cannot be read: {error}") from error
-    sections = [*_sections(tree, "")]
-    chosen = [values for name, values in sections if matches(name, NODE)]
+    chosen = [values for name, values in sections_in(tree) if matches(name, NODE)]
     if not chosen:
         raise BadParameters(f"{path} has no section {KEY} for the node {NODE}, or for /**")
     for values in chosen:
         yield from _flat(values, "")
-
-
-def _sections(tree: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items() if isinstance(tree, dict) else ():
-        if key == KEY:
-            yield prefix or "/", value
-        else:
-            yield from _sections(value, f"{prefix}/{str(key).strip('/')}")
 
 
 def _flat(values: Any, prefix: str) -> Iterator[tuple[str, Any]]:

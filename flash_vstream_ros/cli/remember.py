@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from flash_vstream_ros.process import importing
 
 from .argument_types import text
+from .node import add_model_arguments
 from .output_files import log_to_stderr, output_file
 
 if TYPE_CHECKING:
@@ -38,12 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     parser.add_argument("--bag-topic", type=text, default="", help="image topic of a bag that has several")
     parser.add_argument("--camera", type=text, help="name of the camera (default: the first of the parameter cameras)")
-
-
-def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--model` and `--params-file`, as of the command `node`."""
-    parser.add_argument("--model", help="hub id or folder; no download: household, tiny-random (parameter model.name)")
-    parser.add_argument("--params-file", help="YAML file with parameters, like config/vstream.yaml")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ from .ingest.mailbox import Frame, FrameCounts, Mailbox
 from .ingest.stamps import stamp_problem
 from .memory_policies import memory_of
 from .restart.archive_config import ArchiveConfig
-from .restart.snapshots import about, differences
+from .restart.snapshots import about, differences, restore_state, state_of
 from .throttled_log import ThrottledLog
 from .worker import Worker
 
@@ -82,18 +82,14 @@ class OfflineEngine:
 
     def save(self, path: Path, more: Mapping[str, Any]) -> int:
         """Write the memory, with `more` values, as a node does; returns the bytes. Raises OSError, UnsupportedState."""
-        state = self._context.memory.state()
-        values = {"memory": state.values, "ingest": self._worker.ingest.state(), **more}
-        return write_memory(path, MemoryState(state.tensors, values), self._about)
+        return write_memory(path, state_of(self._context.memory, self._worker.ingest, more), self._about)
 
     def restore(self, path: Path, state: MemoryState, made_with: Mapping[str, str]) -> None:
         """Replace the memory by what `read_memory(path)` returned. Raises MemoryFileError."""
         if wrong := differences(made_with, self._about):
             raise MemoryFileError(f"{path} was made with {wrong}")
         try:
-            memory = MemoryState(state.tensors, state.values["memory"])
-            self._context.memory.restore(memory, self._context.model.device)
-            self._worker.ingest.restore(state.values["ingest"])
+            restore_state(state, self._context.memory, self._worker.ingest, self._context.model.device)
         except (UnsupportedState, LookupError) as error:
             raise MemoryFileError(f"{path} holds no memory of policy {self._config.policy}: {error}") from error
 

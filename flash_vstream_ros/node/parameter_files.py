@@ -48,7 +48,7 @@ def sections_of(file: str) -> Iterator[str]:
         tree = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return
-    yield from _sections(tree, "")
+    yield from (name for name, _ in sections_in(tree))
 
 
 def matches(section: str, node: str) -> bool:
@@ -58,11 +58,12 @@ def matches(section: str, node: str) -> bool:
     return re.fullmatch(pattern, "/" + node.strip("/")) is not None
 
 
-def _sections(tree: Any, prefix: str) -> Iterator[str]:
+def sections_in(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The node name and the values of each section of a parsed file."""
     if not isinstance(tree, dict):
         return
     for key, value in tree.items():
         if key == KEY:
-            yield prefix or "/"
+            yield prefix or "/", value
         else:
-            yield from _sections(value, f"{prefix}/{str(key).strip('/')}")
+            yield from sections_in(value, f"{prefix}/{str(key).strip('/')}")

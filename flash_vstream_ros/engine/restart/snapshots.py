@@ -10,8 +10,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import torch
+
 from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.engine.ingest.ingest import Ingest
+from flash_vstream_ros.memory.interface import Memory
 from flash_vstream_ros.memory.memory_file import MemoryFileError, delete_memory, read_memory, write_memory
 from flash_vstream_ros.memory.state import MemoryState, UnsupportedState
 from flash_vstream_ros.models.interface import VisionLanguageModel
@@ -52,6 +55,19 @@ def differences(made_with: Mapping[str, str], wanted: Mapping[str, str]) -> str:
         for name, value in wanted.items()
         if made_with.get(name) != value
     )
+
+
+def state_of(memory: Memory, ingest: Ingest, more: Mapping[str, Any] | None = None) -> MemoryState:
+    """All that a file holds: the memory, what ingest adds to it, and `more` values. Raises UnsupportedState."""
+    state = memory.state()
+    return MemoryState(state.tensors, {"memory": state.values, "ingest": ingest.state(), **(more or {})})
+
+
+def restore_state(state: MemoryState, memory: Memory, ingest: Ingest, device: torch.device) -> None:
+    """Adopt what `state_of` returned. Raises UnsupportedState or LookupError; the memory has not changed then."""
+    values, added = state.values["memory"], state.values["ingest"]
+    memory.restore(MemoryState(state.tensors, values), device)
+    ingest.restore(added)
 
 
 class Snapshots:
@@ -114,14 +130,13 @@ class Snapshots:
             return _failed(CannotSave(self._why_closed()))
         began = time.perf_counter()
         try:
-            state = self._memory.state()
+            state = state_of(self._memory, self._ingest)
         except UnsupportedState as error:
             self._fail(str(error))
             return _failed(CannotSave(str(error)))
         self._saved = self._version
         self._note(copy_s=time.perf_counter() - began)
-        whole = MemoryState(state.tensors, {"memory": state.values, "ingest": self._ingest.state()})
-        self._writing = self._writer.submit(partial(self._write, self._folder, whole, erase))
+        self._writing = self._writer.submit(partial(self._write, self._folder, state, erase))
         return self._writing
 
     def save_if_due(self) -> float | None:
@@ -186,10 +201,9 @@ class Snapshots:
         try:
             state, made_with = read_memory(folder.memory)
             self._check_fit(folder, made_with)
-            self._memory.restore(MemoryState(state.tensors, state.values["memory"]), self._device)
+            restore_state(state, self._memory, self._ingest, self._device)
         except (MemoryFileError, UnsupportedState, LookupError) as error:
             raise CannotSave(f"{folder.memory} is not used: {error}") from error
-        self._ingest.restore(state.values["ingest"])
         self._saved, slots = self._version, self._memory.slots_seen
         self._note(restored_slots=slots)
         return f"restored a memory of {slots} slots from {folder.memory}"
