@@ -158,6 +158,15 @@ def household() -> Iterator[Any]:
 
 
 @pytest.fixture
+def console(capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """console() returns what this process has printed to stderr since the test began, also while threads print.
+
+    `capfd.readouterr` discards what a thread prints between its read and its truncation; a file opened anew does not.
+    """
+    return lambda: Path("/dev/fd/2").read_text(errors="replace")
+
+
+@pytest.fixture
 def ros() -> Iterator[None]:
     """The runtime between init() and shutdown()."""
     from flash_vstream_ros import ros

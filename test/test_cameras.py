@@ -139,7 +139,7 @@ def test_one_camera_subscribes_to_image_and_several_to_camera_name_image() -> No
     [("raw", "/cam/image_raw", Image, image), ("compressed", "/cam/image_raw/compressed", CompressedImage, compressed)],
 )
 def test_images_of_either_transport_arrive_at_the_remapped_topic(
-    robots: Callable[..., Robot], capfd: pytest.CaptureFixture[str], transport: str, topic: str, kind: Any, make: Any
+    robots: Callable[..., Robot], console: Callable[[], str], transport: str, topic: str, kind: Any, make: Any
 ) -> None:
     robot = robots("-r", "image:=/cam/image_raw")
     camera = robot.camera(transport=transport)
@@ -149,7 +149,7 @@ def test_images_of_either_transport_arrive_at_the_remapped_topic(
     frame = robot.frames[0]
     assert (frame.camera, frame.frame_id) == ("front", "optical")
     np.testing.assert_array_equal(frame.decode(), IMAGE)
-    wait_for(lambda: "camera 'front' has its first image: 80x60 rgb8" in capfd.readouterr().err)
+    wait_for(lambda: "camera 'front' has its first image: 80x60 rgb8" in console())
 
 
 BAD = {
@@ -220,7 +220,7 @@ def test_two_publishers_of_different_reliability_are_both_received(robots: Calla
 
 
 def test_an_incompatible_publisher_is_named_with_its_topic_and_policy(
-    robots: Callable[..., Robot], capfd: pytest.CaptureFixture[str]
+    robots: Callable[..., Robot], console: Callable[[], str]
 ) -> None:
     robot = robots()
     camera = robot.camera(reliability="reliable")
@@ -230,7 +230,7 @@ def test_an_incompatible_publisher_is_named_with_its_topic_and_policy(
     wait_for(lambda: "/usb/driver on /image is not received: RELIABILITY" in camera.incompatible[0])
     driver.destroy_publisher(publisher)
     wait_for(lambda: camera.incompatible == ())
-    lines = [line for line in capfd.readouterr().err.splitlines() if "/usb/driver on /image is not received" in line]
+    lines = [line for line in console().splitlines() if "/usb/driver on /image is not received" in line]
     assert len(lines) == 1
     assert "camera 'front'" in lines[0]
 
@@ -303,12 +303,12 @@ def test_overrides_that_match_no_camera_are_reported(robots: Callable[..., Robot
 
 
 def test_a_malformed_override_is_reported_and_the_others_are_used(
-    robots: Callable[..., Robot], capfd: pytest.CaptureFixture[str]
+    robots: Callable[..., Robot], console: Callable[[], str]
 ) -> None:
     robot = robots(overrides=(override("reliability", "perhaps"), override("depth", "many")))
     camera = robot.camera(reliability="reliable")
     assert camera.reliable
-    log = capfd.readouterr().err
+    log = console()
     assert "'qos_overrides./image.subscription.reliability' must be one of auto" in log
     assert "not 'perhaps'" in log
     assert "qos_overrides./image.subscription.depth" in log
@@ -343,7 +343,7 @@ def test_the_publishers_are_watched_while_simulated_time_stands_still(robots: Ca
 
 
 def test_an_exception_while_an_image_is_taken_drops_only_that_image(
-    robots: Callable[..., Robot], capfd: pytest.CaptureFixture[str]
+    robots: Callable[..., Robot], console: Callable[[], str]
 ) -> None:
     robot = robots()
 
@@ -355,15 +355,12 @@ def test_an_exception_while_an_image_is_taken_drops_only_that_image(
 
     robot.camera(kind=Defective)
     publisher = robot.another("driver").create_publisher(Image, "image", RELIABLE)
-    log = ""
 
     def reported() -> bool:
-        nonlocal log
         publisher.publish(image(1))
-        log += capfd.readouterr().err
-        return "ZeroDivisionError: a defect" in log
+        return "ZeroDivisionError: a defect" in console()
 
     wait_for(reported)
     show_until_seen(robot, publisher, image, 2)
-    log += capfd.readouterr().err
+    log = console()
     assert log.count("camera 'front': exception in Camera._receive") == log.count("ZeroDivisionError: a defect") == 1

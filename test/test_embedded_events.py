@@ -54,15 +54,14 @@ def test_lost_messages_are_reported_with_their_number(node):
     assert (lost[0].total_count, lost[0].total_count_change) == (0, 0)
 
 
-def test_no_peer_is_reported_without_default_callbacks(node, capfd):
+def test_no_peer_is_reported_without_default_callbacks(node, console):
     quiet = SubscriptionEventCallbacks(use_default_callbacks=False)
     node.create_subscription(String, "chatter", print, RELIABLE, event_callbacks=quiet)
     node.create_publisher(String, "chatter", BEST_EFFORT)
     node.create_publisher(String, "loud", BEST_EFFORT)
     node.create_subscription(String, "loud", print, RELIABLE)
-    log = []
-    wait_for(lambda: log.append(capfd.readouterr().err) or "/loud: the publisher" in "".join(log))
-    assert "/chatter: the publisher" not in "".join(log)
+    wait_for(lambda: "/loud: the publisher" in console())
+    assert "/chatter: the publisher" not in console()
 
 
 def test_destroying_a_subscription_removes_its_event_handler(node):
@@ -74,7 +73,7 @@ def test_destroying_a_subscription_removes_its_event_handler(node):
     assert len(node.waitables) == before
 
 
-def test_a_peer_that_is_discovered_late_is_reported(node, capfd, monkeypatch):
+def test_a_peer_that_is_discovered_late_is_reported(node, console, monkeypatch):
     """On a busy machine, discovery of the name of the peer's node may take longer than the runtime waits for it."""
     graph = node.context.graph
     endpoints, late = graph.endpoints, threading.Event()
@@ -83,7 +82,6 @@ def test_a_peer_that_is_discovered_late_is_reported(node, capfd, monkeypatch):
     node.create_publisher(String, "loud", BEST_EFFORT)
     node.create_subscription(String, "loud", print, RELIABLE)
     time.sleep(0.5)
-    assert "/loud" not in capfd.readouterr().err
+    assert "/loud" not in console()
     late.set()
-    log = []
-    wait_for(lambda: log.append(capfd.readouterr().err) or "/loud: the publisher" in "".join(log))
+    wait_for(lambda: "/loud: the publisher" in console())

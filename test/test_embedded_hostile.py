@@ -6,7 +6,7 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -70,18 +70,20 @@ def graph_writer(context: Context) -> Writer:
     return Writer(context.wire, topic, to_dds(qos), lambda *_: None)
 
 
-def log_lines(capfd: Any, text: str) -> int:
-    return sum(text in line for line in capfd.readouterr().err.splitlines())
+def log_lines(console: Callable[[], str], text: str) -> int:
+    return sum(text in line for line in console().splitlines())
 
 
-def test_announcements_for_undiscovered_participants_are_dropped(node: Node, peer: Context, capfd: Any) -> None:
+def test_announcements_for_undiscovered_participants_are_dropped(
+    node: Node, peer: Context, console: Callable[[], str]
+) -> None:
     graph, writer = node.context.graph, graph_writer(peer)
     assert wait_until(writer.entity.get_matched_subscriptions)
     for number in range(500):
         writer.write(announcement(struct.pack(">QQ", 0xDEAD0000, number), [f"fake{number}"] * 20))
     assert wait_until(lambda: graph.announcements_dropped >= 500)
     assert not any(name.startswith("fake") for name, _ in graph.nodes())
-    assert log_lines(capfd, "announced nodes of another one") == 1
+    assert log_lines(console, "announced nodes of another one") == 1
     writer.close()
 
 
@@ -128,7 +130,7 @@ def test_strings_are_found_between_fields_of_every_kind(name: str) -> None:
     assert serialize(read) == bytearray(raw.replace(b"\xff", b"?"))
 
 
-def test_malformed_packets_are_counted_and_logged_once(node: Node, capfd: Any) -> None:
+def test_malformed_packets_are_counted_and_logged_once(node: Node, console: Callable[[], str]) -> None:
     header = b"RTPS\x02\x01\x01\x10" + os.urandom(12)
     packets = (header + b"\x15\x05\xff\x7f" + os.urandom(20), header + b"\x07\x01\x04\x00" + bytes(4))
     ports = 7400 + 250 * int(os.environ["ROS_DOMAIN_ID"]) + 10 + 2 * np.arange(8)
@@ -139,7 +141,7 @@ def test_malformed_packets_are_counted_and_logged_once(node: Node, capfd: Any) -
                 for packet in packets:
                     sender.sendto(packet, ("127.0.0.1", int(port)))
     assert wait_until(lambda: dds_log._lines > before + 100)
-    assert log_lines(capfd, "malformed packet") <= 1
+    assert log_lines(console, "malformed packet") <= 1
     received: list[str] = []
     node.create_subscription(String, "still", lambda message: received.append(message.data), 1)
     publisher = node.create_publisher(String, "still", 1)
@@ -167,7 +169,7 @@ def test_each_of_500_outstanding_calls_is_answered(node: Node) -> None:
 
 
 def test_calls_beyond_the_bound_are_counted_and_reported(
-    node: Node, capfd: Any, monkeypatch: pytest.MonkeyPatch
+    node: Node, console: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "MOST_WAITING", 10)
     entered, release = threading.Event(), threading.Event()
@@ -186,7 +188,7 @@ def test_calls_beyond_the_bound_are_counted_and_reported(
     assert wait_until(lambda: served.samples_dropped == 40)
     release.set()
     assert wait_until(lambda: sum(future.done() for future in futures) == 11)
-    assert log_lines(capfd, "/busy: 1 requests dropped, the last because 10 requests of") == 1
+    assert log_lines(console, "/busy: 1 requests dropped, the last because 10 requests of") == 1
 
 
 def test_a_very_large_request_is_dropped_and_counted(node: Node) -> None:
@@ -222,9 +224,9 @@ def test_many_prefixes_are_looked_up_once_per_parameter(node: Node) -> None:
     assert list(shallow.names) == []
 
 
-def test_a_log_line_cannot_be_forged_by_the_text_of_a_peer(node: Node, capfd: Any) -> None:
+def test_a_log_line_cannot_be_forged_by_the_text_of_a_peer(node: Node, console: Callable[[], str]) -> None:
     node.get_logger().warning("bad encoding 'x\n[INFO] [1.0] [victim]: forged\x1b[31m\udcff'")
-    err = capfd.readouterr().err
+    err = console()
     assert not any(line.startswith("[INFO] [1.0]") for line in err.splitlines())
     assert "\x1b" not in err
     assert "forged\\x1b[31m" in err

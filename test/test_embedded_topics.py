@@ -135,7 +135,7 @@ def test_publishing_another_type_is_refused(node):
         publisher.publish(Header())
 
 
-def test_an_incompatible_publisher_is_reported_once_with_its_policy(node, start, capfd, monkeypatch):
+def test_an_incompatible_publisher_is_reported_once_with_its_policy(node, start, console, monkeypatch):
     monkeypatch.setattr(qos_watch, "NAME_PATIENCE", PATIENCE)  # its node's name comes late on a busy machine
     monkeypatch.setattr(qos_watch, "PEER_PATIENCE", PATIENCE)
     got = []
@@ -152,16 +152,9 @@ def test_an_incompatible_publisher_is_reported_once_with_its_policy(node, start,
         time.sleep(60)
         """
     ).expect("up")
-    log = ""
-
-    def reported():
-        nonlocal log
-        log += capfd.readouterr().err
-        return "RELIABILITY" in log
-
-    assert wait_until(reported), log
+    assert wait_until(lambda: "RELIABILITY" in console()), console()
     time.sleep(1.5)
-    log += capfd.readouterr().err
+    log = console()
     assert log.count("RELIABILITY") == 1
     assert "/best" in log
     assert "/front/lossy_camera" in log
