@@ -6,7 +6,7 @@ import gc
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -114,6 +114,80 @@ def test_an_executor_that_is_shut_down_while_callbacks_run_leaves_no_exception(
     output = capfd.readouterr()
     assert "never retrieved" not in output.out + output.err
     assert "Traceback" not in output.out + output.err
+
+
+@pytest.fixture
+def image_node(native_executor: ModuleType) -> Iterator[tuple[Any, Any, list[BaseException]]]:
+    """A node, its executor with one thread besides that for images, and the exceptions that `spin` raised."""
+    import rclpy
+    from rclpy.node import Node
+
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = Node("camera", context=context)
+    executor = native_executor.MultiThreadedExecutor(num_threads=1, context=context)
+    executor.add_node(node)
+    raised: list[BaseException] = []
+
+    def spin() -> None:
+        while not executor._is_shutdown:
+            try:
+                executor.spin()
+            except ZeroDivisionError as error:  # noqa: PERF203
+                raised.append(error)
+
+    spinning = threading.Thread(target=spin)
+    spinning.start()
+    yield node, executor, raised
+    executor.shutdown()
+    spinning.join(PATIENCE)
+    assert not spinning.is_alive()
+    assert not executor._image_thread.is_alive()
+    node.destroy_node()
+    rclpy.shutdown(context=context)
+
+
+@pytest.mark.filterwarnings("ignore:MultiThreadedExecutor is used with a single thread")
+def test_image_callbacks_run_while_other_callbacks_occupy_every_thread(
+    native_executor: ModuleType, image_node: tuple[Any, Any, list[BaseException]]
+) -> None:
+    from std_msgs.msg import String
+
+    node, _, _ = image_node
+    received: list[str] = []
+    entered, release = threading.Event(), threading.Event()
+
+    def occupy() -> None:
+        entered.set()
+        release.wait(PATIENCE)
+
+    node.create_timer(0.001, occupy)
+    assert entered.wait(PATIENCE)
+    group = native_executor.ImageCallbackGroup()
+    node.create_subscription(String, "image", lambda message: received.append(message.data), 1, callback_group=group)
+    publisher = node.create_publisher(String, "image", 1)
+    node.create_timer(0.01, lambda: publisher.publish(String(data="tick")), callback_group=group)
+    assert wait_until(lambda: len(received) > 3)
+    assert not release.is_set()
+    release.set()
+
+
+@pytest.mark.filterwarnings("ignore:MultiThreadedExecutor is used with a single thread")
+def test_spin_raises_the_exception_of_an_image_callback_and_later_ones_run(
+    native_executor: ModuleType, image_node: tuple[Any, Any, list[BaseException]]
+) -> None:
+    node, _, raised = image_node
+    calls: list[int] = []
+
+    def fail_once() -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise ZeroDivisionError("a defect")
+
+    node.create_timer(0.01, fail_once, callback_group=native_executor.ImageCallbackGroup())
+    assert wait_until(lambda: len(calls) > 3)
+    assert wait_until(lambda: len(raised) == 1)
+    assert str(raised[0]) == "a defect"
 
 
 def test_an_event_of_a_destroyed_subscription_is_skipped(native_executor: ModuleType) -> None:

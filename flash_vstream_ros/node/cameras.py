@@ -18,7 +18,7 @@ from flash_vstream_ros.node.node_log import NodeLog
 from flash_vstream_ros.ros import (
     Clock,
     ClockType,
-    MutuallyExclusiveCallbackGroup,
+    ImageCallbackGroup,
     Node,
     QoSProfile,
     ReliabilityPolicy,
@@ -92,7 +92,7 @@ class Camera:
         self._loss = ImageLoss(self._rmw, self.topic, middleware.counts_loss(self._rmw))
         self._loss_found = ""
         self._lateness = Lateness(DISCOVERY_PERIOD_S)
-        self._group = MutuallyExclusiveCallbackGroup()
+        self._group = ImageCallbackGroup()
         self._requested = self._qos.profile(self._of_our_type(self._publishers()))
         self._subscribe()
         # Steady: simulated time may stand still while cameras come and go.

@@ -28,6 +28,7 @@ __all__ = [
     "ExternalShutdownException",
     "FloatingPointRange",
     "HistoryPolicy",
+    "ImageCallbackGroup",
     "IntegerRange",
     "LifecycleNodeMixin",
     "LifecycleState",

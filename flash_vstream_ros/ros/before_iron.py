@@ -8,7 +8,7 @@ from rclpy import executors
 from rclpy.exceptions import InvalidHandle
 
 
-class MultiThreadedExecutor(executors.MultiThreadedExecutor):
+class _SkipsDestroyed(executors.Executor):
     """Skips an entity that was destroyed after it became ready and before it is taken.
 
     rclpy of Humble raises InvalidHandle instead, which ends `spin` and never releases the entity's callback group.
@@ -32,3 +32,11 @@ class MultiThreadedExecutor(executors.MultiThreadedExecutor):
             return take(entity)
         except InvalidHandle:
             return nothing
+
+
+class MultiThreadedExecutor(_SkipsDestroyed, executors.MultiThreadedExecutor):
+    pass
+
+
+class SingleThreadedExecutor(_SkipsDestroyed, executors.SingleThreadedExecutor):
+    pass

@@ -26,7 +26,7 @@ except ImportError:  # before Iron
     from rclpy.qos_event import SubscriptionEventCallbacks, UnsupportedEventTypeError
 
 from .native_context import init
-from .native_executor import MultiThreadedExecutor
+from .native_executor import ImageCallbackGroup, MultiThreadedExecutor
 from .native_lifecycle import LifecycleNodeMixin
 
 ROSArgumentError = rclpy_implementation.RCLInvalidROSArgsError

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from .callback_groups import ImageCallbackGroup, MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from .clock import Clock
 from .context import Context, SignalHandlerOptions, get_default_context
 from .exceptions import ExternalShutdownException, ROSArgumentError, UnsupportedEventTypeError

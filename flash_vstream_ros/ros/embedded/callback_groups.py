@@ -29,4 +29,8 @@ class MutuallyExclusiveCallbackGroup:
         self._busy.release()
 
 
+class ImageCallbackGroup(MutuallyExclusiveCallbackGroup):
+    """One callback at a time; on rclpy, a thread of the executor runs those of all such groups and no others."""
+
+
 CallbackGroup = ReentrantCallbackGroup | MutuallyExclusiveCallbackGroup
