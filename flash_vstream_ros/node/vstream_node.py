@@ -6,7 +6,6 @@ docs/reference/node.md describes its topics and services. The same source runs o
 from __future__ import annotations
 
 import gc
-import sys
 from collections.abc import Sequence
 
 from flash_vstream_ros.engine.engine import Engine
@@ -38,21 +37,12 @@ from flash_vstream_ros.ros.interfaces import MemoryStatus
 from flash_vstream_ros.ros.stamps import stamp_message
 
 NODE_NAME = "flash_vstream"
-# Python's 5 ms is the time that an image callback, or a token, waits for another thread that computes.
-SWITCH_INTERVAL_S = 0.0005
+# A full garbage collection would visit every object of the model, which takes 0.2 s.
+PROGRAM_HOOKS = ProcessHooks(set_torch_threads, loaded=gc.freeze, unloaded=gc.unfreeze)
 DUPLICATES_PERIOD_S = 60.0  # between two warnings about the same duplicate
 # Threads besides one per camera and per waiting question: the question being answered, one answered BUSY, status,
 # summary, diagnostics, cancel, memory services, parameters, a transition, and get_state during a transition.
 SPARE_THREADS = 10
-
-
-def _prepare_process() -> None:
-    """Keep other threads from waiting for the interpreter, now that the model is loaded."""
-    gc.freeze()  # a full collection would visit every object of the model, which takes 0.2 s
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-
-
-PROGRAM_HOOKS = ProcessHooks(set_torch_threads, loaded=_prepare_process, unloaded=gc.unfreeze)
 
 
 def advice(state: State, node: str, starting: bool) -> str:
