@@ -8,13 +8,13 @@ import subprocess
 import sys
 import time
 from argparse import ArgumentTypeError
-from datetime import datetime
+from datetime import datetime, tzinfo
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from flash_vstream_ros.cli import COMMANDS, ask, build_parser, main
+from flash_vstream_ros.cli import COMMANDS, ask, build_parser, main, times
 from flash_vstream_ros.cli.output_files import OutputError, output_file, output_folder, write_output
 from flash_vstream_ros.cli.times import BadTime, TimePoint, join_negative_times, time_point
 
@@ -251,7 +251,8 @@ def test_every_form_of_a_time_is_parsed(word: str, stamp: float) -> None:
 @pytest.mark.parametrize(
     "word",
     ["1732850000000000000", "nan", "inf", "2147483648", "24:00", "10:60", "2026-13-01", "1969-01-01", "9999-01-01"]
-    + ["yesterday", "", "5min", "-5minutes", "٣", "-99999999999d", "0001-01-01", "2026-11-29T10:30+99:00"],
+    + ["tomorrow", "yesterday noon", "today 24:00"]
+    + ["", "5min", "-5minutes", "٣", "-99999999999d", "0001-01-01", "2026-11-29T10:30+99:00"],
 )
 def test_a_malformed_time_is_refused_with_a_sentence(word: str) -> None:
     with pytest.raises(ArgumentTypeError):
@@ -275,6 +276,22 @@ def test_absolute_times_need_no_frame_and_clock_times_need_wall_clock_stamps() -
     with pytest.raises(BadTime, match="count from zero"):
         time_point("10:30").stamp(lambda: 1200.0)
     assert 0 < time_point("-5min").stamp(lambda: 100.0) < 1
+
+
+def test_days_are_those_of_this_machines_clock_whatever_the_newest_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Clock:
+            return cls(2026, 11, 1, 8, 15)
+
+    monkeypatch.setattr(times, "datetime", Clock)
+    for word, moment in (
+        ("today", datetime(2026, 11, 1)),
+        ("today 0:30", datetime(2026, 11, 1, 0, 30)),
+        ("yesterday", datetime(2026, 10, 31)),
+        ("yesterday 12:00:01.5", datetime(2026, 10, 31, 12, 0, 1, 500_000)),
+    ):
+        assert time_point(word).stamp(lambda: NEWEST_S) == pytest.approx(moment.timestamp())
 
 
 def test_a_negative_time_is_parsed_as_a_value() -> None:

@@ -5,6 +5,7 @@
 | `1732850000` or `12.5` | a stamp: seconds of message time, the header stamps of the images |
 | `10:30`, `10:30:05` | the last such moment before the newest frame in the memory, in the local time zone |
 | `2026-11-29T10:30` | that moment in the local time zone; with `Z` or `+01:00` in the given one |
+| `today`, `yesterday`, `yesterday 12:00` | that day at midnight or at that clock time, by this machine's clock |
 | `-5min`, `-1h30min`, `-90s`, `-90` | so long before the newest frame in the memory |
 """
 
@@ -22,7 +23,12 @@ DAY_S = 86400.0
 YEAR_S = 365 * DAY_S
 UNITS_S = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": DAY_S}
 TIME_OPTIONS = ("--since", "--until")
-FORMS = "seconds (12.5), a clock time (10:30), a date (2026-11-29T10:30) or a time before the newest frame (-5min)"
+FORMS = (
+    "seconds (12.5), a clock time (10:30), a date (2026-11-29T10:30), a day (yesterday, 'yesterday 12:00') or a time"
+    " before the newest frame (-5min)"
+)
+DAYS_AGO = {"today": 0, "yesterday": 1}
+_CLOCK = r"(\d{1,2}):(\d\d)(?::(\d\d(?:\.\d+)?))?"
 _PART = r"(\d+(?:\.\d*)?)(s|min|h|d)"
 
 
@@ -62,7 +68,7 @@ NO_LIMIT = TimePoint("0", 0.0)
 
 def time_point(word: str) -> TimePoint:
     """Type of a command-line argument. ArgumentTypeError says which forms there are."""
-    for read in (_seconds, _before_newest, _clock_time, _date):
+    for read in (_seconds, _before_newest, _clock_time, _day, _date):
         point = read(word.strip())
         if point is not None:
             return point
@@ -109,13 +115,29 @@ def _before_newest(word: str) -> TimePoint | None:
 
 
 def _clock_time(word: str) -> TimePoint | None:
-    found = re.fullmatch(r"(\d{1,2}):(\d\d)(?::(\d\d(?:\.\d+)?))?", word, re.ASCII)
+    found = re.fullmatch(_CLOCK, word, re.ASCII)
     if not found:
         return None
+    return TimePoint(word, clock=_time_of_day(found))
+
+
+def _time_of_day(found: re.Match[str]) -> tuple[int, int, float]:
     hour, minute, second = int(found[1]), int(found[2]), float(found[3] or 0)
     if hour > 23 or minute > 59 or second >= 60:
-        raise ArgumentTypeError(f"{word} is no time of day; expected 00:00 to 23:59:59")
-    return TimePoint(word, clock=(hour, minute, second))
+        raise ArgumentTypeError(f"{found[0]} is no time of day; expected 00:00 to 23:59:59")
+    return hour, minute, second
+
+
+def _day(word: str) -> TimePoint | None:
+    day, _, clock = word.partition(" ")
+    if day not in DAYS_AGO:
+        return None
+    found = re.fullmatch(_CLOCK, clock.strip() or "0:00", re.ASCII)
+    if not found:
+        raise ArgumentTypeError(f"{word!r} is no point in time; expected {day} or '{day} 12:00'")
+    hour, minute, second = _time_of_day(found)
+    midnight = datetime.now().replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=DAYS_AGO[day])
+    return TimePoint(word, (midnight.replace(hour=hour, minute=minute) + timedelta(seconds=second)).timestamp())
 
 
 def _date(word: str) -> TimePoint | None:
