@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flash_vstream_ros.ros import Context, Node, QoSProfile, SingleThreadedExecutor, init, ok, shutdown
-from flash_vstream_ros.ros.interfaces import AnswerPiece, AskScene, ListMemory, String, interface, to_dict
+from flash_vstream_ros.ros.interfaces import AnswerPiece, AskScene, ListMemory, Report, String, interface, to_dict
 from flash_vstream_ros.ros.service_peers import why_unanswerable
 from flash_vstream_ros.ros.stamps import duration_message, seconds, stamp_at
 
@@ -136,6 +136,12 @@ class AskClient:
         request = ListMemory.Request(cameras=list(cameras), since=stamp_at(since_s), until=stamp_at(until_s))
         return self.call(ListMemory, f"{self._node_name}/list_memory", request, wait_s)
 
+    def report(self, wait_s: float, since_s: float, until_s: float, *, pictures: bool) -> Report.Response:
+        """What happened between two stamps; 0: no limit. Raises NoService and NoReply."""
+        request = Report.Request(since=stamp_at(since_s), until=stamp_at(until_s), pictures=pictures)
+        # Parts without a summary are questions, one after the other.
+        return self.call(Report, f"{self._node_name}/report", request, wait_s, LONGEST_DEADLINE_S)
+
     def newest_stamp_s(self, wait_s: float) -> float | None:
         """Stamp of the newest frame in the memory [s]; None where it is empty. Raises ClientError."""
         reply = self.list_memory(wait_s)
@@ -143,14 +149,14 @@ class AskClient:
             raise ClientError(f"error {reply.error_code}: {reply.error_msg}")
         return max((seconds(entry.until) for entry in reply.entries), default=None)
 
-    def call(self, kind: Any, service: str, request: Any, wait_s: float) -> Any:
+    def call(self, kind: Any, service: str, request: Any, wait_s: float, allowed_s: float = CALL_S) -> Any:
         """The reply of another service of the node, waiting up to `wait_s` seconds for it to appear.
 
         Raises NoService when it does not, NoReply when it does not reply.
         """
         client = self._client(kind, service)
         _wait_for(self.node, client, wait_s)
-        return self._reply(client, request, CALL_S)
+        return self._reply(client, request, allowed_s)
 
     def _client(self, kind: Any, service: str) -> Any:
         if service not in self._clients:

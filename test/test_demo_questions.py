@@ -14,7 +14,7 @@ from flash_vstream_ros.demo.questions import questions
 from flash_vstream_ros.demo.scoring import Question, facts, precision_recall, right
 from flash_vstream_ros.demo.wordings import KIND_OF, WORDINGS
 from flash_vstream_ros.demo.world import HELD_OUT, Observation, Thing, Visit, World
-from flash_vstream_ros.node.parameter_table import SUMMARY_PROMPT
+from flash_vstream_ros.node.answer_parameters import SUMMARY_PROMPT
 
 BALL, BOX, GREEN_BALL, PLANT = Thing("red", "ball"), Thing("blue", "box"), Thing("green", "ball"), Thing("red", "plant")
 KINDS_ASKED = set(WORDINGS) - set(KIND_OF)

@@ -25,7 +25,7 @@ from flash_vstream_ros.memory.slot import empty_snapshot
 from flash_vstream_ros.models.household_settings import FRAME_S, LOADING, MEMORY, SLOT_S, THREADS, slots_by
 from flash_vstream_ros.models.names import HOUSEHOLD, HOUSEHOLD_FOLDER
 from flash_vstream_ros.models.offline import slots_of
-from flash_vstream_ros.node.parameter_table import SUMMARY_PROMPT
+from flash_vstream_ros.node.answer_parameters import SUMMARY_PROMPT
 
 pytestmark = pytest.mark.slow  # answers many questions
 

@@ -13,7 +13,7 @@ from flash_vstream_ros.demo.wordings import WORDINGS
 from flash_vstream_ros.demo.world import COLOURS, KINDS, ROOMS
 from flash_vstream_ros.models.names import HOUSEHOLD_FOLDER
 from flash_vstream_ros.models.prompt import ChatPrompt, plain_ids
-from flash_vstream_ros.node.parameter_table import SUMMARY_PROMPT
+from flash_vstream_ros.node.answer_parameters import SUMMARY_PROMPT
 from flash_vstream_ros.training.network import household_tokenizer
 
 QUESTIONS = [

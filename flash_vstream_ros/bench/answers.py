@@ -27,7 +27,7 @@ from flash_vstream_ros.models.household_settings import FRAME_S, LOADING, MEMORY
 from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import HOUSEHOLD
-from flash_vstream_ros.node.parameter_table import SUMMARY_PROMPT
+from flash_vstream_ros.node.answer_parameters import SUMMARY_PROMPT
 from flash_vstream_ros.process import set_torch_threads
 from flash_vstream_ros.progress import progress, tracked
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "node": "run the node: camera images in, answers out",
     "ask": "ask a running node a question",
+    "report": "report what happened in an interval, as Markdown with pictures",
     "memory": "list, forget, pause, resume or reset the memory of a running node",
     "clip": "answer a question about a whole video offline, as the published systems do",
     "remember": "turn a video, a folder of images or a bag into a memory in a file, without a node",

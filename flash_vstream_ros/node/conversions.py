@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from flash_vstream_ros.engine.answering.question import Answer
 from flash_vstream_ros.engine.log_text import log_entry
+from flash_vstream_ros.engine.reports.summary import Summary
 from flash_vstream_ros.engine.status import NewSlots, Status
 from flash_vstream_ros.memory.slot import EntryKind
 from flash_vstream_ros.memory.slot import MemoryEntry as Entry
@@ -19,6 +20,7 @@ from flash_vstream_ros.ros.interfaces import (
     KeyValue,
     MemoryEntry,
     MemoryStatus,
+    ReportSection,
     SceneSummary,
     TimeMsg,
 )
@@ -74,6 +76,26 @@ def summary_message(answer: Answer, new: NewSlots) -> SceneSummary:
         until=stamp_message(answer.covered_until_ns),
         frames=new.frames,
         novelty=float(new.novelty),
+    )
+
+
+def section_message(summary: Summary, *, pictures: bool) -> ReportSection:
+    return ReportSection(
+        level=int(summary.level),
+        since=stamp_message(summary.since_ns),
+        until=stamp_message(summary.until_ns),
+        text=summary.text,
+        cameras=list(summary.cameras),
+        frames=summary.frames,
+        novelty=float(summary.novelty),
+        pictures=[
+            CompressedImage(
+                header=Header(stamp=stamp_message(picture.stamp_ns), frame_id=picture.frame_id),
+                format="jpeg",
+                data=picture.jpeg,
+            )
+            for picture in (summary.pictures if pictures else ())
+        ],
     )
 
 

@@ -15,7 +15,7 @@ from flash_vstream_ros.engine.control.command_queue import NotReady
 from flash_vstream_ros.engine.control.memory_commands import MemoryCommands
 from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.engine.restart.snapshots import CannotSave
-from flash_vstream_ros.memory.scope import BadScope
+from flash_vstream_ros.memory.scope import EVERYTHING, BadScope, Scope
 from flash_vstream_ros.node import conversions
 from flash_vstream_ros.node.node_log import NodeLog
 from flash_vstream_ros.node.requests import REQUEST_QOS, scope_of
@@ -41,10 +41,12 @@ class Refused(Exception):
 class MemoryServices:
     """The services of `node`. `engine` returns the present engine, or None if there is none.
 
-    `forgotten` is called on the service's thread after anything was forgotten.
+    `forgotten` is called on the service's thread with the scope of what was forgotten; None: the memory was replaced.
     """
 
-    def __init__(self, node: Node, engine: Callable[[], Engine | None], forgotten: Callable[[], None]) -> None:
+    def __init__(
+        self, node: Node, engine: Callable[[], Engine | None], forgotten: Callable[[Scope | None], None]
+    ) -> None:
         self._log = NodeLog(node)
         self._engine = engine
         self._forgotten = forgotten
@@ -77,7 +79,9 @@ class MemoryServices:
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def reset() -> str:
-            slots, erased = self._done(lambda commands: (commands.reset(), commands.erase_from_disk()), self._forgotten)
+            slots, erased = self._done(
+                lambda commands: (commands.reset(), commands.erase_from_disk()), lambda: self._forgotten(EVERYTHING)
+            )
             self._written(erased)
             return f"forgot all {slots} slots"
 
@@ -85,8 +89,9 @@ class MemoryServices:
 
     def _on_forget(self, request: Forget.Request, response: Forget.Response) -> Forget.Response:
         def forget() -> None:
+            scope = scope_of(request)
             lost, erased = self._done(
-                lambda commands: (commands.forget(scope_of(request)), commands.erase_from_disk()), self._forgotten
+                lambda commands: (commands.forget(scope), commands.erase_from_disk()), lambda: self._forgotten(scope)
             )
             self._written(erased)
             response.slots = lost.slots
@@ -109,7 +114,7 @@ class MemoryServices:
         return self._triggered(response, save)
 
     def _on_load(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        return self._triggered(response, lambda: self._done(MemoryCommands.load, self._forgotten))
+        return self._triggered(response, lambda: self._done(MemoryCommands.load, lambda: self._forgotten(None)))
 
     def _written(self, file: Future[int] | None) -> int:
         """Wait until a snapshot is on the disk; its bytes, 0 where nothing is saved. Raises Refused."""
@@ -138,8 +143,6 @@ class MemoryServices:
             result = command.result()
         except NotReady as error:
             raise Refused(ErrorCode.NOT_READY, str(error)) from error
-        except (BadScope, CannotSave) as error:
-            raise Refused(ErrorCode.INVALID_REQUEST, str(error)) from error
         then()
         return result
 
@@ -161,6 +164,8 @@ class MemoryServices:
             return None, work()
         except Refused as refused:
             return refused, None
+        except (BadScope, CannotSave) as error:
+            return Refused(ErrorCode.INVALID_REQUEST, str(error)), None
         except Exception as error:
             self._log.error(f"a memory service failed: {traceback.format_exc()}")
             return Refused(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}"), None

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from flash_vstream_ros.engine.answering.question import Question
 from flash_vstream_ros.engine.log_text import one_line
 from flash_vstream_ros.memory.scope import BadScope, Scope
+from flash_vstream_ros.memory.spans import Interval
 from flash_vstream_ros.ros import HistoryPolicy, QoSProfile
-from flash_vstream_ros.ros.interfaces import AskScene, Forget, ListMemory
+from flash_vstream_ros.ros.interfaces import AskScene, Forget, ListMemory, Report
 from flash_vstream_ros.ros.stamps import SECOND_NS, BadStamp, duration_ns, stamp_ns
 
 EVERY_QUESTION = "*"  # on ~/cancel
@@ -80,7 +81,12 @@ def scope_of(request: AskScene.Request | Forget.Request | ListMemory.Request) ->
         raise BadScope(f"cameras must be at most {MAX_CAMERAS} names of at most {MAX_CAMERA_CHARS} characters")
     if not all(map(str.isprintable, cameras)):
         raise BadScope("cameras contains a control character")
+    return Scope(cameras, *interval_of(request))
+
+
+def interval_of(request: AskScene.Request | Forget.Request | ListMemory.Request | Report.Request) -> Interval:
+    """The stamps of a request; BadScope if one is out of range."""
     try:
-        return Scope(cameras, stamp_ns(request.since), stamp_ns(request.until))
+        return Interval(stamp_ns(request.since), stamp_ns(request.until))
     except BadStamp as error:
         raise BadScope(f"since or until: {error}") from error

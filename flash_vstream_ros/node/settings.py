@@ -45,6 +45,8 @@ class Settings:
     summary_period_s: float
     summary_prompt: str
     summary_max_new_tokens: int
+    report_prompt: str
+    report_max_new_tokens: int
 
 
 def settings_from(values: Mapping[str, Any]) -> Settings:

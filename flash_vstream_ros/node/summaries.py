@@ -1,4 +1,4 @@
-"""Publishes scene_summary: what happened since the previous summary, as an answer of the model."""
+"""Publishes scene_summary: what happened since the previous summary, as an answer of the model; reports keep it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from flash_vstream_ros.node import conversions
 from flash_vstream_ros.node.callback_guard import never_raises
 from flash_vstream_ros.node.node_log import NodeLog
 from flash_vstream_ros.node.periodic_timer import PeriodicTimer
+from flash_vstream_ros.node.reports import Reports
 from flash_vstream_ros.node.settings import Settings
 from flash_vstream_ros.ros import DurabilityPolicy, Node, QoSProfile, ReliabilityPolicy
 from flash_vstream_ros.ros.interfaces import SceneSummary
@@ -27,14 +28,15 @@ WARN_PERIOD_S = 60.0
 class SummaryPublisher:
     """Asks the engine every `summary.period_s`, unless there is nothing new or questions wait."""
 
-    def __init__(self, node: Node, engine: Callable[[], Engine], settings: Settings) -> None:
+    def __init__(self, node: Node, engine: Callable[[], Engine], settings: Settings, reports: Reports) -> None:
         self._engine = engine
         self._settings = settings
+        self._reports = reports
         self._log = ThrottledLog(NodeLog(node).warning, WARN_PERIOD_S)
         self._lock = threading.Lock()  # a summary is published, or withdrawn
         self._publisher = node.create_publisher(SceneSummary, TOPIC, LATCHED)
         self._summarised = engine().status()
-        self._timer = PeriodicTimer(node, self._publish, settings.summary_period_s)
+        self._timer = PeriodicTimer(node, self._on_timer, settings.summary_period_s)
         self._timer.cancel()
 
     def start(self) -> None:
@@ -59,6 +61,10 @@ class SummaryPublisher:
             self._publisher.publish(SceneSummary())
 
     @never_raises
+    def _on_timer(self) -> None:
+        self._publish()
+        self._reports.roll_up()
+
     def _publish(self) -> None:
         engine, settings = self._engine(), self._settings
         now = engine.status()
@@ -76,3 +82,4 @@ class SummaryPublisher:
             if engine.status().memory.revision == now.memory.revision:
                 self._summarised = now
                 self._publisher.publish(conversions.summary_message(answer, new))
+                self._reports.add(answer, new)

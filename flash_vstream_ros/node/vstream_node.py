@@ -13,9 +13,11 @@ from flash_vstream_ros.engine.hooks import EngineHooks
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.engine.status import Status
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
+from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.node import conversions, question_services
+from flash_vstream_ros.node.answer_parameters import MAX_QUEUE
 from flash_vstream_ros.node.callback_guard import never_raises
 from flash_vstream_ros.node.cameras import Camera, camera_topics
 from flash_vstream_ros.node.diagnostics_publisher import DiagnosticsPublisher
@@ -25,10 +27,10 @@ from flash_vstream_ros.node.live_parameters import LiveParameters
 from flash_vstream_ros.node.managed_node import ManagedNode, error_if_it_raises
 from flash_vstream_ros.node.memory_services import MemoryServices
 from flash_vstream_ros.node.parameter_files import unused_files
-from flash_vstream_ros.node.parameter_table import MAX_QUEUE
 from flash_vstream_ros.node.periodic_timer import PeriodicTimer
 from flash_vstream_ros.node.process_hooks import NO_HOOKS, ProcessHooks
 from flash_vstream_ros.node.question_services import QuestionServices
+from flash_vstream_ros.node.reports import Reports
 from flash_vstream_ros.node.settings import Settings
 from flash_vstream_ros.node.summaries import SummaryPublisher
 from flash_vstream_ros.process import set_torch_threads
@@ -41,8 +43,8 @@ NODE_NAME = "flash_vstream"
 PROGRAM_HOOKS = ProcessHooks(set_torch_threads, loaded=gc.freeze, unloaded=gc.unfreeze)
 DUPLICATES_PERIOD_S = 60.0  # between two warnings about the same duplicate
 # Threads besides one per camera and per waiting question: the question being answered, one answered BUSY, status,
-# summary, diagnostics, cancel, memory services, parameters, a transition, and get_state during a transition.
-SPARE_THREADS = 10
+# summary, report, diagnostics, cancel, memory services, parameters, a transition, and get_state during a transition.
+SPARE_THREADS = 11
 
 
 def advice(state: State, node: str, starting: bool) -> str:
@@ -79,8 +81,9 @@ class VStreamNode(LiveParameters, ManagedNode):
         self._duplicates_log = ThrottledLog(self.log.warning, DUPLICATES_PERIOD_S)
         self._status = self.create_publisher(MemoryStatus, "~/status", 10)
         self._questions = QuestionServices(self, lambda: self._engine, lambda: self._settings.question_limits)
-        self._summaries = SummaryPublisher(self, lambda: self._engine, self._settings)
-        self._memory_services = MemoryServices(self, lambda: self._engine, self._summaries.withdraw)
+        self._reports = Reports(self, lambda: self._engine, lambda: self._settings)
+        self._summaries = SummaryPublisher(self, lambda: self._engine, self._settings, self._reports)
+        self._memory_services = MemoryServices(self, lambda: self._engine, self._forgotten)
         self._status_timer = PeriodicTimer(self, self._on_status, self._settings.status_period_s)
         self._diagnostics = DiagnosticsPublisher(
             self, self._status_if_configured, self._settings, self._camera_findings
@@ -206,6 +209,12 @@ class VStreamNode(LiveParameters, ManagedNode):
             self._engine = self._new_engine()
             self.lock_parameters(False)
         return TransitionCallbackReturn.SUCCESS
+
+    def _forgotten(self, scope: Scope | None) -> None:
+        """`scope` of what was forgotten; None: the memory was replaced."""
+        self._summaries.withdraw()
+        if scope is not None:
+            self._reports.forget(scope)
 
     def _advise(self, state: State) -> str:
         return advice(state, self.get_fully_qualified_name(), self.starting)

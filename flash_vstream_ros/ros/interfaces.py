@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from std_msgs.msg import Empty, Header, String
     from std_srvs.srv import Trigger
 
-    from flash_vstream_ros.msg import AnswerPiece, MemoryEntry, MemoryStatus, SceneSummary
-    from flash_vstream_ros.srv import AskScene, Forget, ListMemory
+    from flash_vstream_ros.msg import AnswerPiece, MemoryEntry, MemoryStatus, ReportSection, SceneSummary
+    from flash_vstream_ros.srv import AskScene, Forget, ListMemory, Report
 else:
     DurationMsg = interface("builtin_interfaces/msg/Duration")
     TimeMsg = interface("builtin_interfaces/msg/Time")
@@ -32,10 +32,12 @@ else:
     AnswerPiece = interface("flash_vstream_ros/msg/AnswerPiece")
     MemoryEntry = interface("flash_vstream_ros/msg/MemoryEntry")
     MemoryStatus = interface("flash_vstream_ros/msg/MemoryStatus")
+    ReportSection = interface("flash_vstream_ros/msg/ReportSection")
     SceneSummary = interface("flash_vstream_ros/msg/SceneSummary")
     AskScene = interface("flash_vstream_ros/srv/AskScene")
     Forget = interface("flash_vstream_ros/srv/Forget")
     ListMemory = interface("flash_vstream_ros/srv/ListMemory")
+    Report = interface("flash_vstream_ros/srv/Report")
     Trigger = interface("std_srvs/srv/Trigger")
 
 _COLLECTION = re.compile(r"^(?:sequence<(?P<item>[^,>]+(?:<\d+>)?)(?:, \d+)?>|(?P<element>.+)\[\d+\])$")

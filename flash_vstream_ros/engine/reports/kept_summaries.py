@@ -1,0 +1,98 @@
+"""The summaries that are kept: a bounded number of each level, and which of them a report is made of."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from flash_vstream_ros.memory.scope import Scope
+from flash_vstream_ros.memory.spans import Interval
+
+from .summary import Level, Summary, whole
+
+MOST = {Level.PERIOD: 240, Level.HOUR: 168, Level.DAY: 400}
+"""Most summaries kept of each level; the oldest go first. With pictures of 160 pixels about 20 MB."""
+
+
+@dataclass(frozen=True)
+class RollUp:
+    """Summaries of one level that become one of the next."""
+
+    level: Level
+    interval: Interval
+    parts: tuple[Summary, ...]
+
+
+class KeptSummaries:
+    """Summaries by level, each level in order of time. Thread safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._levels: dict[Level, list[Summary]] = {level: [] for level in Level}
+        self._newest_tried = {Level.HOUR: Interval(), Level.DAY: Interval()}
+
+    def add(self, summary: Summary) -> None:
+        with self._lock:
+            level = self._levels[summary.level]
+            level.append(summary)
+            level.sort(key=lambda each: each.since_ns)
+            del level[: -MOST[summary.level]]
+
+    def forget(self, scope: Scope) -> int:
+        """Drop every summary that may tell of something in `scope`. Returns how many."""
+        with self._lock:
+            before = sum(map(len, self._levels.values()))
+            for level, summaries in self._levels.items():
+                self._levels[level] = [each for each in summaries if not _tells_of(each, scope)]
+            return before - sum(map(len, self._levels.values()))
+
+    def report(self, interval: Interval) -> tuple[Summary, ...]:
+        """The summaries of `interval` in order of time: days and hours that lie inside it, periods for the rest."""
+        chosen: list[Summary] = []
+        with self._lock:
+            for level in sorted(Level, reverse=True):
+                fits = interval.touches if level is Level.PERIOD else interval.covers
+                chosen += [
+                    each
+                    for each in self._levels[level]
+                    if fits(each.since_ns, each.until_ns) and not _any_overlaps(chosen, each)
+                ]
+        return tuple(sorted(chosen, key=lambda each: each.since_ns))
+
+    def due(self, newest_ns: int) -> RollUp | None:
+        """The oldest hour, else day, that ended before `newest_ns` and was not tried yet; None if there is none."""
+        with self._lock:
+            for level in (Level.HOUR, Level.DAY):
+                for part in self._levels[Level(level - 1)]:
+                    interval = whole(level, part.since_ns)
+                    if interval > self._newest_tried[level] and interval.until_ns < newest_ns:
+                        return RollUp(level, interval, self._parts(Level(level - 1), interval))
+        return None
+
+    def tried(self, roll_up: RollUp) -> None:
+        """Count a roll-up as done, also one that cannot be: `due` does not return it again."""
+        with self._lock:
+            self._newest_tried[roll_up.level] = roll_up.interval
+
+    def _parts(self, level: Level, interval: Interval) -> tuple[Summary, ...]:
+        return tuple(each for each in self._levels[level] if interval.touches(each.since_ns, each.since_ns))
+
+
+def gaps(interval: Interval, covered: Iterable[Summary], shortest_ns: int) -> list[Interval]:
+    """The parts of a closed `interval` that no summary covers and that last at least `shortest_ns`."""
+    found, since_ns = [], interval.since_ns
+    for summary in covered:
+        found.append(Interval(since_ns, summary.since_ns - 1))
+        since_ns = max(since_ns, summary.until_ns + 1)
+    found.append(Interval(since_ns, interval.until_ns))
+    return [gap for gap in found if gap.until_ns - gap.since_ns >= shortest_ns]
+
+
+def _tells_of(summary: Summary, scope: Scope) -> bool:
+    is_seen = not scope.cameras or not set(scope.cameras).isdisjoint(summary.cameras)
+    return is_seen and scope.interval.touches(summary.since_ns, summary.until_ns)
+
+
+def _any_overlaps(summaries: Sequence[Summary], other: Summary) -> bool:
+    return any(each.interval.touches(other.since_ns, other.until_ns) for each in summaries)

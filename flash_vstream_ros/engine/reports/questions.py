@@ -1,0 +1,46 @@
+"""Questions that a model is asked for summaries of longer intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from flash_vstream_ros.engine.answering.question import Question
+from flash_vstream_ros.memory.scope import Scope
+
+from .kept_summaries import RollUp
+from .summary import SECOND_NS, Summary
+
+
+def roll_up_question(roll_up: RollUp, prompt: str, max_new_tokens: int, max_chars: int) -> Question:
+    """Ask for one summary of the frames of an interval and of the summaries of its parts.
+
+    If they are longer than a question may be, the parts with the least novelty are left out.
+    """
+    room = max_chars - len(prompt)
+    kept: list[Summary] = []
+    for part in sorted(roll_up.parts, key=lambda each: -each.novelty):
+        room -= len(_line(part))
+        if room < 0:
+            break
+        kept.append(part)
+    scope = Scope(since_ns=roll_up.interval.since_ns, until_ns=roll_up.interval.until_ns)
+    return Question(_text(kept, prompt), scope, max_new_tokens=max_new_tokens)
+
+
+def frames_and_novelty(parts: Sequence[Summary]) -> tuple[int, float]:
+    """Frames of all parts, and the mean of their novelty over the frames."""
+    frames = sum(part.frames for part in parts)
+    return frames, sum(part.novelty * part.frames for part in parts) / max(frames, 1)
+
+
+def _text(parts: Sequence[Summary], prompt: str) -> str:
+    return "".join(map(_line, sorted(parts, key=lambda each: each.since_ns))) + prompt
+
+
+def _line(part: Summary) -> str:
+    return f"{_clock(part.since_ns)} to {_clock(part.until_ns)}: {' '.join(part.text.split())}\n"
+
+
+def _clock(stamp_ns: int) -> str:
+    return f"{datetime.fromtimestamp(stamp_ns // SECOND_NS):%H:%M}"

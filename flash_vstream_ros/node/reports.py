@@ -1,0 +1,142 @@
+"""Reports: keeps the scene summaries, rolls them up into hours and days, and serves them as ~/report."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+
+from flash_vstream_ros.engine.answering.question import Answer, ErrorCode, Question
+from flash_vstream_ros.engine.engine import Engine
+from flash_vstream_ros.engine.reports.kept_summaries import KeptSummaries, RollUp, gaps
+from flash_vstream_ros.engine.reports.questions import frames_and_novelty, roll_up_question
+from flash_vstream_ros.engine.reports.summary import Level, Summary, summary_of
+from flash_vstream_ros.engine.status import NewSlots
+from flash_vstream_ros.engine.throttled_log import ThrottledLog
+from flash_vstream_ros.memory.scope import BadScope, Scope, check_scope
+from flash_vstream_ros.memory.spans import Interval
+from flash_vstream_ros.node import conversions
+from flash_vstream_ros.node.node_log import NodeLog
+from flash_vstream_ros.node.requests import REQUEST_QOS, interval_of
+from flash_vstream_ros.node.settings import Settings
+from flash_vstream_ros.ros import MutuallyExclusiveCallbackGroup, Node
+from flash_vstream_ros.ros.interfaces import Report
+
+MOST_GAPS = 4  # parts of a report that are summarised on demand, the newest ones
+SHORTEST_GAP_SLOTS = 2
+# Trying again later may help; other errors of a roll-up are final.
+TRANSIENT = (ErrorCode.NOT_READY, ErrorCode.BUSY, ErrorCode.TIMEOUT, ErrorCode.CANCELLED)
+
+
+class Reports:
+    """Owns the summaries that are kept. `add` and `roll_up` are called by the publisher of scene summaries."""
+
+    def __init__(self, node: Node, engine: Callable[[], Engine], settings: Callable[[], Settings]) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._log = ThrottledLog(NodeLog(node).warning)
+        self._kept = KeptSummaries()
+        self._lock = threading.Lock()  # a summary is kept, or summaries are forgotten
+        node.create_service(
+            Report,
+            "~/report",
+            self._on_report,
+            qos_profile=REQUEST_QOS,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+        )
+
+    def add(self, answer: Answer, new: NewSlots) -> None:
+        """Keep a scene summary of the slots that `new` counts."""
+        self._keep(summary_of(answer, Level.PERIOD, new.frames, new.novelty), self._revision())
+
+    def forget(self, scope: Scope) -> None:
+        """Drop every summary that may tell of something in `scope`."""
+        with self._lock:
+            self._kept.forget(scope)
+
+    def roll_up(self) -> None:
+        """Summarise the hours and days that have ended, as long as no question waits."""
+        engine = self._engine()
+        while engine.idle and (due := self._kept.due(engine.status().memory.newest_ns)) is not None:
+            if not self._roll_up(due):
+                return
+
+    def _roll_up(self, due: RollUp) -> bool:
+        """Returns False if it is to be tried again later."""
+        settings, revision = self._settings(), self._revision()
+        question = roll_up_question(
+            due, settings.report_prompt, settings.report_max_new_tokens, settings.engine.max_question_chars
+        )
+        answer = self._engine().ask(question).answer()
+        if answer.error_code in TRANSIENT:
+            return False
+        if answer.error_code is ErrorCode.NONE:
+            self._keep(summary_of(answer, due.level, *frames_and_novelty(due.parts)), revision)
+        else:
+            self._log.report("roll-up", f"no summary of an {due.level.name.lower()}: {_sentence(answer)}")
+        self._kept.tried(due)
+        return True
+
+    def _keep(self, summary: Summary, revision: int) -> None:
+        """Keep a summary unless something was forgotten since `revision` of the memory."""
+        with self._lock:
+            if self._revision() == revision:
+                self._kept.add(summary)
+
+    def _revision(self) -> int:
+        return self._engine().status().memory.revision
+
+    def _on_report(self, request: Report.Request, response: Report.Response) -> Report.Response:
+        try:
+            self._report(request, response)
+        except BadScope as error:
+            response.error_code, response.error_msg = int(ErrorCode.INVALID_REQUEST), str(error)
+        except Exception as error:
+            self._log.report("report", f"a report failed: {traceback.format_exc()}")
+            response.error_code = int(ErrorCode.INTERNAL)
+            response.error_msg = f"{type(error).__name__}: {error}"
+        return response
+
+    def _report(self, request: Report.Request, response: Report.Response) -> None:
+        scope = Scope((), *interval_of(request))
+        check_scope(scope, ())
+        sections = list(self._kept.report(scope.interval))
+        for answer in self._on_demand(scope, sections):
+            if answer.error_code is ErrorCode.NONE:
+                sections.append(summary_of(answer, Level.PERIOD, 0, 0.0))
+            elif answer.error_code is not ErrorCode.NO_FRAMES:
+                response.missing.append(_sentence(answer))
+                response.error_code, response.error_msg = _reported(answer)
+        sections.sort(key=lambda each: each.since_ns)
+        response.sections = [conversions.section_message(each, pictures=request.pictures) for each in sections]
+
+    def _on_demand(self, scope: Scope, sections: Sequence[Summary]) -> list[Answer]:
+        """Answers about the newest parts of the memory that `sections` do not cover."""
+        settings, memory = self._settings(), self._engine().status().memory
+        if not memory.entries:
+            return []
+        interval = Interval(max(scope.since_ns, memory.first_ns), min(scope.until_ns or memory.last_ns, memory.last_ns))
+        shortest_ns = SHORTEST_GAP_SLOTS * settings.engine.slot_period_ns
+        return [
+            self._engine()
+            .ask(
+                Question(
+                    settings.summary_prompt,
+                    Scope(since_ns=gap.since_ns, until_ns=gap.until_ns),
+                    max_new_tokens=settings.summary_max_new_tokens,
+                )
+            )
+            .answer()
+            for gap in gaps(interval, sections, shortest_ns)[-MOST_GAPS:]
+        ]
+
+
+def _sentence(answer: Answer) -> str:
+    return f"{answer.error_code.name}: {answer.error_msg}"
+
+
+def _reported(answer: Answer) -> tuple[int, str]:
+    """Error code and message of a report with a part that could not be summarised."""
+    if answer.error_code is ErrorCode.NOT_READY:
+        return int(answer.error_code), answer.error_msg
+    return int(ErrorCode.NONE), ""
