@@ -16,14 +16,14 @@ import pytest
 from tiny_engine import CONFIG, ROOMY, SECOND, ask, entries, model, running, wait_until, watch
 
 from flash_vstream_ros.engine.answering.question import Answer, ErrorCode
+from flash_vstream_ros.engine.archive.archive_config import ArchiveConfig
 from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.control.memory_commands import MemoryCommands
 from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.engine.ingest.stamps import JumpBack
-from flash_vstream_ros.engine.restart.archive_config import ArchiveConfig
 from flash_vstream_ros.engine.restart.snapshots import CannotSave
 from flash_vstream_ros.memory.memory_file import read_memory
-from flash_vstream_ros.memory.scope import Scope
+from flash_vstream_ros.memory.scope import EVERYTHING, Scope
 from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
 
@@ -47,10 +47,10 @@ def saved(engine: Engine) -> int:
 
 
 def forget(engine: Engine, scope: Scope) -> None:
-    forgotten = engine.submit(lambda commands: (commands.forget(scope), commands.erase_from_disk()))
-    erased = forgotten.result(30.0)[1]
-    assert erased is not None
-    erased.result(30.0)
+    forgotten = engine.submit(lambda commands: (commands.forget(scope), commands.erase_from_disk(scope)))
+    snapshot = forgotten.result(30.0)[1].snapshot
+    assert snapshot is not None
+    snapshot.result(30.0)
 
 
 def comparable(answer: Answer) -> tuple[object, ...]:
@@ -82,7 +82,7 @@ def test_nothing_is_written_without_a_path(model: VisionLanguageModel, tmp_path:
             saved(engine)
         with pytest.raises(CannotSave, match=r"set archive\.path"):
             engine.submit(MemoryCommands.load).result(30.0)
-        assert engine.submit(MemoryCommands.erase_from_disk).result(30.0) is None
+        assert engine.submit(lambda commands: commands.erase_from_disk(EVERYTHING)).result(30.0) == (None, None)
     assert not [*tmp_path.iterdir()]
 
 
@@ -128,7 +128,8 @@ def test_a_reset_empties_the_file(model: VisionLanguageModel, tmp_path: Path) ->
     with engine_in(tmp_path, model) as (engine, _):
         watch(engine, range(1, 13))
         saved(engine)
-        engine.submit(lambda commands: (commands.reset(), commands.erase_from_disk())).result(30.0)[1].result(30.0)  # type: ignore[union-attr]
+        reset = engine.submit(lambda commands: (commands.reset(), commands.erase_from_disk(EVERYTHING)))
+        reset.result(30.0)[1].snapshot.result(30.0)  # type: ignore[union-attr]
         assert _slots_in(file_in(tmp_path)) == 0
 
 
@@ -282,7 +283,7 @@ from dataclasses import replace
 from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.engine.hooks import EngineHooks
 from flash_vstream_ros.engine.answering.question import Question
-from flash_vstream_ros.engine.restart.archive_config import ArchiveConfig
+from flash_vstream_ros.engine.archive.archive_config import ArchiveConfig
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.models.load import load_model
 
@@ -306,8 +307,8 @@ while True:
     if draw.random() < 0.1:
         since = number - 1 - int(draw.integers(6))
         scope = Scope(since_ns=since * 10**9, until_ns=(since + 1) * 10**9)
-        done = engine.submit(lambda c: (c.forget(scope), c.erase_from_disk())).result(30.0)[1]
-        done.result(30.0)
+        done = engine.submit(lambda c: (c.forget(scope), c.erase_from_disk(scope))).result(30.0)[1]
+        done.snapshot.result(30.0)
         print("forgot", since, since + 1, "end", flush=True)
     if draw.random() < 0.1:
         engine.submit(lambda c: c.save()).result(30.0).result(30.0)

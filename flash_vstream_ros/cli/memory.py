@@ -86,11 +86,12 @@ def _forget(client: AskClient, args: argparse.Namespace) -> int:
     if reply.error_code:
         print(f"error {reply.error_code}: {printable(reply.error_msg)}", file=sys.stderr)
         return 1
-    if not reply.slots:
+    if not (reply.slots or reply.key_frames):
         print(f"forgot nothing: {_nothing_matches(client, args, since, until)}", file=sys.stderr)
         return 1
+    archived = f" and {reply.key_frames} archived key frames" if reply.key_frames else ""
     rebuilt = f"; {reply.clusters_rebuilt} clusters were rebuilt without them" if reply.clusters_rebuilt else ""
-    print(f"forgot {reply.slots} slots {_interval_text(since, until)}{rebuilt}")
+    print(f"forgot {reply.slots} slots{archived} {_interval_text(since, until)}{rebuilt}")
     return 0
 
 

@@ -8,9 +8,9 @@ from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.models.prompt import INSTRUCTION
 
 from .answering.prefix_cache_config import PrefixCacheConfig
+from .archive.archive_config import ArchiveConfig
 from .ingest.stamps import JumpBack, StampWatch
 from .ingest.static_scene import StaticSceneConfig
-from .restart.archive_config import ArchiveConfig
 
 FRAMES_PER_SLOT = 2
 

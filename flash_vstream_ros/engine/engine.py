@@ -206,6 +206,7 @@ class Engine:
         worker, counts = self._worker_status, self._requests.counts()
         running = self._worker
         snapshots = worker.snapshots if running is None else running.snapshots.status
+        archive = worker.archive if running is None else running.archive.status
         cache = worker.prefix_cache
         return Status(
             state=self.state,
@@ -222,6 +223,7 @@ class Engine:
             questions_cached=counts.cached,
             prefix_cache=replace(cache, failures=cache.failures + self._warm_up_failures),
             snapshots=snapshots,
+            archive=archive,
         )
 
     def _unavailable(self, state: State) -> Answer:
@@ -317,7 +319,10 @@ class Engine:
         self._commands.close(SHUTTING_DOWN.error_msg)
         worker.close()
         self._worker_status = replace(
-            self._worker_status, prefix_cache=worker.prefix_cache_status(), snapshots=worker.snapshots.status
+            self._worker_status,
+            prefix_cache=worker.prefix_cache_status(),
+            snapshots=worker.snapshots.status,
+            archive=worker.archive.status,
         )
 
     def _set_state(self, state: State) -> None:

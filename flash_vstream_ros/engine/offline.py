@@ -14,12 +14,12 @@ from flash_vstream_ros.models.interface import VisionLanguageModel
 from .answering.question import Answer, ErrorCode, Question, problem_of
 from .answering.request import Request
 from .answering.request_queue import RequestQueue
+from .archive.archive_config import ArchiveConfig
 from .config import EngineConfig
 from .context import Context
 from .ingest.mailbox import Frame, FrameCounts, Mailbox
 from .ingest.stamps import stamp_problem
 from .memory_policies import memory_of
-from .restart.archive_config import ArchiveConfig
 from .restart.snapshots import about, differences, restore_state, state_of
 from .throttled_log import ThrottledLog
 from .worker import Worker

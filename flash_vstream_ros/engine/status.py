@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .answering.prefix_cache_config import PrefixCacheStatus
+from .archive.archive import ArchiveStatus
 from .ingest.mailbox import FrameCounts
 from .restart.snapshots import SnapshotStatus
 from .state import State
@@ -47,6 +48,7 @@ class Status:
     questions_cached: int = 0  # of those answered
     prefix_cache: PrefixCacheStatus = field(default_factory=PrefixCacheStatus)
     snapshots: SnapshotStatus = field(default_factory=SnapshotStatus)
+    archive: ArchiveStatus = field(default_factory=ArchiveStatus)
 
     @property
     def frames(self) -> FrameCounts:

@@ -15,6 +15,8 @@ from .answering.dialogue import Dialogue
 from .answering.prefix_cache_config import PrefixCacheStatus
 from .answering.request_queue import RequestQueue
 from .answering.throughput import PrefillThroughput
+from .archive.archive import Archive, ArchiveStatus
+from .archive.archive_folder import ArchiveFolder
 from .config import EngineConfig
 from .context import Context
 from .control.memory_commands import MemoryCommands
@@ -25,6 +27,7 @@ from .restart.snapshots import Snapshots, SnapshotStatus
 from .status import MemoryStats
 
 MAX_BATCH_SLOTS = 4  # slots of several cameras that are encoded in one pass while no answer waits for a token
+LAST_COMMIT_S = 3.0  # longest wait for the archive when the engine stops
 WAIT_SLOTS = 0.25  # slot periods that frames may wait for a new answer, or for a chunk of its prompt
 
 
@@ -35,6 +38,7 @@ class WorkerStatus:
     memory: MemoryStats = field(default_factory=MemoryStats)
     prefix_cache: PrefixCacheStatus = field(default_factory=PrefixCacheStatus)
     snapshots: SnapshotStatus = field(default_factory=SnapshotStatus)
+    archive: ArchiveStatus = field(default_factory=ArchiveStatus)
     paused: bool = False
 
 
@@ -50,10 +54,14 @@ class Worker:
         self._context = context
         self._memory = context.memory
         self._prefiller = prefiller_for(context, config.prefix_cache)
-        self.ingest = Ingest(context, config, mailboxes)
+        self._folder = ArchiveFolder(config.archive.path) if config.archive.path else None
+        self.archive = Archive(self._folder, config.archive, context.log)
+        self.ingest = Ingest(context, config, mailboxes, self.archive)
         self._dialogue = Dialogue(context, config, self._prefiller, requests)
-        self.snapshots = Snapshots(context, self.ingest, config.archive, config.policy)
-        self.commands = MemoryCommands(context.memory, self.ingest, self._dialogue, self._prefiller, self.snapshots)
+        self.snapshots = Snapshots(context, self.ingest, config, self._folder)
+        self.commands = MemoryCommands(
+            context.memory, self.ingest, self._dialogue, self._prefiller, self.snapshots, self.archive
+        )
         self._apply(config)
 
     @property
@@ -99,9 +107,17 @@ class Worker:
         self._dialogue.close(message)
 
     def close(self) -> None:
-        """Stop the prefetch thread, save the memory and drop the prefix cache."""
+        """Stop the prefetch thread, save the memory, end the archive, and drop the prefix cache.
+
+        Another node can have the folder once the archive's thread has ended.
+        """
         self.ingest.prefetch.close()
         self.snapshots.close()
+        is_written = self.archive.close(LAST_COMMIT_S)
+        if not is_written:
+            self._context.log.report("archive", f"the archive was not written within {LAST_COMMIT_S:.0f} s")
+        if self._folder is not None and is_written:
+            self._folder.close()
         self._prefiller.clear()
 
     def memory_changed(self, status: WorkerStatus) -> bool:
@@ -128,7 +144,9 @@ class Worker:
             encode_s=self.ingest.encode_s.p50_p95(),
             update_s=self.ingest.update_s.p50_p95(),
         )
-        return WorkerStatus(stats, self._prefiller.status, self.snapshots.status, self.commands.paused)
+        return WorkerStatus(
+            stats, self._prefiller.status, self.snapshots.status, self.archive.status, self.commands.paused
+        )
 
     def _apply(self, config: EngineConfig) -> None:
         self._config = config
@@ -136,6 +154,7 @@ class Worker:
         self._dialogue.apply(config)
         self._prefiller.config = config.prefix_cache
         self.snapshots.config = config.archive
+        self.archive.config = config.archive
         self._prefiller.chunk_s = WAIT_SLOTS * config.slot_period_ns / 1e9
         self._context.model.instruction = config.instruction
 

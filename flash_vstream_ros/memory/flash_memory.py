@@ -52,6 +52,9 @@ class FlashMemory(Memory):
         """The clusters."""
         return self._contents.clusters.values() if self._contents else ()
 
+    def cluster_of_newest(self, camera: str) -> int | None:
+        return self._contents.row_of_newest(camera) if self._contents else None
+
     @property
     def cameras(self) -> tuple[str, ...]:
         """Cameras that the memory has slots of, in order of first appearance."""

@@ -57,6 +57,10 @@ class Memory(ABC):
         """`newest` of one camera; None if the memory has no slot of it."""
         return max((part.newest for part in self.parts if part.camera == camera), default=None)
 
+    def cluster_of_newest(self, camera: str) -> int | None:
+        """Number of the cluster with the newest slot of `camera`, for as long as it is not merged; None without any."""
+        return None
+
     @property
     @abstractmethod
     def entries(self) -> int:

@@ -19,10 +19,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from .file_erasure import erase_file, overwrite, synchronise
 from .state import MemoryState
 
 FORMAT = "1"
-ZEROS = bytes(1 << 20)
 
 
 class MemoryFileError(ValueError):
@@ -50,10 +50,10 @@ def write_memory(path: Path, state: MemoryState, about: Mapping[str, str], erase
     except OSError:
         partial.unlink(missing_ok=True)
         raise
-    _synchronise(path.parent)
+    synchronise(path.parent)
     if old is not None:
         with old:
-            _overwrite(old)
+            overwrite(old)
     return len(raw)
 
 
@@ -61,10 +61,8 @@ def delete_memory(path: Path) -> None:
     """Overwrite and delete a file, and what an interrupted writer left beside it. Raises OSError."""
     for each in (path, path.with_suffix(".partial")):
         if each.exists():
-            with each.open("r+b") as file:
-                _overwrite(file)
-            each.unlink()
-    _synchronise(path.parent)
+            erase_file(each)
+    synchronise(path.parent)
 
 
 def read_memory(path: Path) -> tuple[MemoryState, dict[str, str]]:
@@ -101,22 +99,3 @@ def _checksum(tensors: Mapping[str, Tensor], values: str) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _overwrite(file: Any) -> None:
-    """Replace all bytes of an open file by zeros, on the disk too."""
-    remaining = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    while remaining > 0:
-        remaining -= file.write(ZEROS[:remaining])
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _synchronise(folder: Path) -> None:
-    """Make a rename or a deletion in `folder` last through a power loss."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

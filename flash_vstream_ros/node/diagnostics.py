@@ -200,8 +200,8 @@ def memory_report(status: Status | None) -> Report:
     """The report of the memory: its sizes, the time span that it covers and its snapshots on the disk."""
     if status is None:
         return _report("memory", [], "empty", {})
-    snapshots = status.snapshots
-    findings = [(Level.WARN, snapshots.problem)] if snapshots.problem else []
+    snapshots, archive = status.snapshots, status.archive
+    findings = [(Level.WARN, problem) for problem in (snapshots.problem, archive.problem) if problem]
     on_disk = {
         "snapshots saved": str(snapshots.saved),
         "snapshots failed": str(snapshots.failed),
@@ -210,7 +210,17 @@ def memory_report(status: Status | None) -> Report:
         "snapshot written in [s]": f"{snapshots.write_s:.4f}",
         "slots restored": str(snapshots.restored_slots),
     }
-    on_disk = on_disk if snapshots.path else {}
+    archived = {
+        "archived key frames": str(archive.key_frames),
+        "archive bytes": f"{archive.bytes} of {archive.max_bytes}",
+        "archive: written": str(archive.written),
+        "archive: thinned": str(archive.thinned),
+        "archive: dropped": str(archive.dropped),
+        "archive: failed": str(archive.failed),
+        "archive: problems": str(archive.problems),
+        "archive: clock set back": str(archive.clock_set_back),
+    }
+    on_disk = {**(on_disk if snapshots.path else {}), **(archived if archive.path else {})}
     if not status.memory.slots:
         return _report("memory", findings, "empty", on_disk)
     memory = status.memory

@@ -11,6 +11,7 @@ from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 from flash_vstream_ros.engine.answering.question import ErrorCode
+from flash_vstream_ros.engine.archive.database import ArchiveError
 from flash_vstream_ros.engine.control.command_queue import NotReady
 from flash_vstream_ros.engine.control.memory_commands import MemoryCommands
 from flash_vstream_ros.engine.engine import Engine
@@ -79,10 +80,11 @@ class MemoryServices:
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def reset() -> str:
-            slots, erased = self._done(
-                lambda commands: (commands.reset(), commands.erase_from_disk()), lambda: self._forgotten(EVERYTHING)
+            slots, erasures = self._done(
+                lambda commands: (commands.reset(), commands.erase_from_disk(EVERYTHING)),
+                lambda: self._forgotten(EVERYTHING),
             )
-            self._written(erased)
+            self._written(*erasures)
             return f"forgot all {slots} slots"
 
         return self._triggered(response, reset)
@@ -90,10 +92,11 @@ class MemoryServices:
     def _on_forget(self, request: Forget.Request, response: Forget.Response) -> Forget.Response:
         def forget() -> None:
             scope = scope_of(request)
-            lost, erased = self._done(
-                lambda commands: (commands.forget(scope), commands.erase_from_disk()), lambda: self._forgotten(scope)
+            lost, erasures = self._done(
+                lambda commands: (commands.forget(scope), commands.erase_from_disk(scope)),
+                lambda: self._forgotten(scope),
             )
-            self._written(erased)
+            _, response.key_frames = self._written(*erasures)
             response.slots = lost.slots
             response.clusters_removed = lost.removed
             response.clusters_rebuilt = lost.rebuilt
@@ -109,22 +112,22 @@ class MemoryServices:
 
     def _on_save(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def save() -> str:
-            return f"saved {self._written(self._done(MemoryCommands.save))} bytes"
+            (size,) = self._written(self._done(MemoryCommands.save))
+            return f"saved {size} bytes"
 
         return self._triggered(response, save)
 
     def _on_load(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         return self._triggered(response, lambda: self._done(MemoryCommands.load, lambda: self._forgotten(None)))
 
-    def _written(self, file: Future[int] | None) -> int:
-        """Wait until a snapshot is on the disk; its bytes, 0 where nothing is saved. Raises Refused."""
-        if file is None:
-            return 0
-        if not wait([file], WRITE_TIMEOUT_S).done:
+    def _written(self, *work: Future[int] | None) -> list[int]:
+        """Wait for the disk; the result of each, 0 where there was nothing to do. Raises Refused."""
+        started = [future for future in work if future is not None]
+        if wait(started, WRITE_TIMEOUT_S).not_done:
             raise Refused(ErrorCode.TIMEOUT, f"the disk took more than {WRITE_TIMEOUT_S:.0f} s; it is still writing")
         try:
-            return file.result()
-        except CannotSave as error:
+            return [0 if future is None else future.result() for future in work]
+        except (CannotSave, ArchiveError) as error:
             raise Refused(ErrorCode.INTERNAL, str(error)) from error
 
     def _done(self, work: Callable[[MemoryCommands], Result], then: Callable[[], None] = lambda: None) -> Result:

@@ -265,6 +265,21 @@ PARAMETERS = (
         live=True,
     ),
     ParameterSpec(
+        "archive.max_gib",
+        0.0,
+        "Size of the archive of key frames in archive.path, which is thinned when it is full; the snapshot is not "
+        "counted; 0: no key frames are archived [GiB]",
+        (0.0, 65536.0),
+        live=True,
+    ),
+    ParameterSpec(
+        "archive.max_days",
+        30.0,
+        "Age at which an archived key frame is deleted, in message time [days]",
+        (0.01, 36500.0),
+        live=True,
+    ),
+    ParameterSpec(
         "static.threshold",
         6.0,
         "Static-scene filter: a slot is not encoded if the mean colour of each of its blocks, 32 along the shorter "

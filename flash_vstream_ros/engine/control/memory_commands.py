@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from typing import NamedTuple
 
 from flash_vstream_ros.engine.answering.dialogue import Dialogue
 from flash_vstream_ros.engine.answering.prefiller import Prefiller
+from flash_vstream_ros.engine.archive.archive import Archive
 from flash_vstream_ros.engine.ingest.ingest import Ingest
 from flash_vstream_ros.engine.restart.snapshots import Snapshots
 from flash_vstream_ros.memory.interface import Forgotten, Memory
@@ -13,11 +15,24 @@ from flash_vstream_ros.memory.scope import BadScope, Scope, check_scope
 from flash_vstream_ros.memory.slot import MemoryEntry
 
 
+class Erasures(NamedTuple):
+    """Work of other threads on the disk; None where nothing can be there."""
+
+    snapshot: Future[int] | None  # has the bytes of the file without what was forgotten, or raises CannotSave
+    archive: Future[int] | None  # has the number of key frames deleted, or raises ArchiveError
+
+
 class MemoryCommands:
     """Acts on the memory, on frames on their way into it and on answers made from it. Owned by the engine's worker."""
 
     def __init__(
-        self, memory: Memory, ingest: Ingest, dialogue: Dialogue, prefiller: Prefiller, snapshots: Snapshots
+        self,
+        memory: Memory,
+        ingest: Ingest,
+        dialogue: Dialogue,
+        prefiller: Prefiller,
+        snapshots: Snapshots,
+        archive: Archive,
     ) -> None:
         self.paused = False
         self._memory = memory
@@ -25,6 +40,7 @@ class MemoryCommands:
         self._dialogue = dialogue
         self._prefiller = prefiller
         self._snapshots = snapshots
+        self._archive = archive
         self._mailboxes = ingest.mailboxes
 
     def pause(self) -> bool:
@@ -81,9 +97,10 @@ class MemoryCommands:
         """Save the memory; the future has the bytes of the file, or raises CannotSave."""
         return self._snapshots.save()
 
-    def erase_from_disk(self) -> Future[int] | None:
-        """Replace what is on the disk by the memory as it is now; None where nothing is saved. See Snapshots.save."""
-        return self._snapshots.save(erase=True) if self._snapshots.enabled else None
+    def erase_from_disk(self, scope: Scope) -> Erasures:
+        """Erase what was just forgotten from the disk. See Snapshots.save and Archive.erase."""
+        snapshot = self._snapshots.save(erase=True) if self._snapshots.enabled else None
+        return Erasures(snapshot, self._archive.erase(scope))
 
     def load(self) -> str:
         """Replace the memory by the one that was saved last. An answer under way is cancelled. Raises CannotSave."""

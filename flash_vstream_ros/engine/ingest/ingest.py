@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from flash_vstream_ros.engine.archive.archive import Archive
 from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.engine.durations import Durations
@@ -50,7 +51,13 @@ class Ingest:
     A bad frame is counted at its mailbox and logged; the memory gets complete slots only.
     """
 
-    def __init__(self, context: Context, config: EngineConfig, mailboxes: Mapping[str, Mailbox]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        config: EngineConfig,
+        mailboxes: Mapping[str, Mailbox],
+        archive: Archive | None = None,
+    ) -> None:
         self.encode_s = Durations()
         self.update_s = Durations()
         self.novelty_sum = 0.0
@@ -59,6 +66,7 @@ class Ingest:
         self._model = context.model
         self._memory = context.memory
         self._log = context.log
+        self._archive = archive
         self._static_filter = StaticSceneFilter(config.static_scene)
         self._decoder = FrameDecoder(context.model, self._static_filter)
         self.prefetch = Prefetch(mailboxes, self._decoder, context.wake)
@@ -178,6 +186,8 @@ class Ingest:
         self._memory.extend(camera, Extension(1, time_ns, time_ns, second.stamp_ns))
         self.update_s.add(time.perf_counter() - began)
         self._static_filter.extend(camera, second.stamp_ns)
+        if self._archive is not None:
+            self._archive.extend(camera, second.stamp_ns)
         self.mailboxes[camera].count_static(pair.in_work, pair.waited)
         return True
 
@@ -229,8 +239,11 @@ class Ingest:
             shift_ns=self._shift_ns.get(camera, 0),
         )
         began = time.perf_counter()
-        self.novelty_sum += self._memory.insert(slot)
+        novelty = self._memory.insert(slot)
+        self.novelty_sum += novelty
         self.update_s.add(time.perf_counter() - began)
+        if self._archive is not None:
+            self._archive.insert(slot, pair.second.rgb, novelty, self._memory.cluster_of_newest(camera))
         blocks = (pair.first.blocks, pair.second.blocks)
         self._static_filter.set_reference(camera, blocks, first.stamp_ns, second.stamp_ns)
         self.mailboxes[camera].count_encoded(pair.in_work)

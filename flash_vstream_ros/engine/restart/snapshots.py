@@ -12,15 +12,14 @@ from typing import Any
 
 import torch
 
+from flash_vstream_ros.engine.archive.archive_folder import ArchiveFolder
+from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.engine.ingest.ingest import Ingest
 from flash_vstream_ros.memory.interface import Memory
 from flash_vstream_ros.memory.memory_file import MemoryFileError, delete_memory, read_memory, write_memory
 from flash_vstream_ros.memory.state import MemoryState, UnsupportedState
 from flash_vstream_ros.models.interface import VisionLanguageModel
-
-from .archive_config import ArchiveConfig
-from .archive_folder import ArchiveFolder
 
 LAST_WRITE_S = 5.0  # longest wait for the disk when the engine stops
 
@@ -73,12 +72,12 @@ def restore_state(state: MemoryState, memory: Memory, ingest: Ingest, device: to
 class Snapshots:
     """Saves the memory of one worker and restores it. Owned by the worker's thread.
 
-    Without a path, or if another node holds the folder, nothing is written or read.
+    Without a folder, or if another node holds it, nothing is written or read.
     """
 
-    def __init__(self, context: Context, ingest: Ingest, config: ArchiveConfig, policy: str) -> None:
-        self.config = config
-        self.status = SnapshotStatus(config.path)
+    def __init__(self, context: Context, ingest: Ingest, config: EngineConfig, folder: ArchiveFolder | None) -> None:
+        self.config = config.archive
+        self.status = SnapshotStatus(config.archive.path)
         self._memory = context.memory
         self._device = context.model.device
         self._log = context.log
@@ -90,9 +89,9 @@ class Snapshots:
         self._writing: Future[int] | None = None
         self._saved = self._version
         self._changed_at = 0.0
-        if config.path:
-            self._about = about(context.model, policy)
-            self._open()
+        if folder is not None:
+            self._about = about(context.model, config.policy)
+            self._use(folder)
 
     @property
     def enabled(self) -> bool:
@@ -154,16 +153,14 @@ class Snapshots:
         return None
 
     def close(self) -> None:
-        """Save what has changed, wait for the disk a bounded time, and let another node have the folder."""
+        """Save what has changed, and wait for the disk a bounded time."""
         end = time.monotonic() + LAST_WRITE_S
         self._wait_for_disk(LAST_WRITE_S)
         if self._is_due:
             self.save()
             self._wait_for_disk(max(0.0, end - time.monotonic()))
         self._writer.shutdown(wait=False)
-        if self._folder is not None:
-            self._folder.close()
-            self._folder = None
+        self._folder = None
 
     @property
     def _version(self) -> tuple[int, int]:
@@ -181,12 +178,16 @@ class Snapshots:
         if self._writing is not None and not wait([self._writing], timeout_s).done:
             self._log.report("snapshots", f"a snapshot was not written within {timeout_s:.1f} s")
 
-    def _open(self) -> None:
+    def _use(self, folder: ArchiveFolder) -> None:
+        problem = folder.problem
         try:
             self._memory.state()
-            self._folder = ArchiveFolder(self.config.path)
-        except (OSError, UnsupportedState) as error:
-            self._fail(f"nothing is saved: {error}")
+        except UnsupportedState as error:
+            problem = str(error)
+        if problem:
+            self._fail(f"nothing is saved: {problem}")
+        else:
+            self._folder = folder
 
     def _opened(self) -> ArchiveFolder:
         if self._folder is None:

@@ -1,0 +1,19 @@
+"""Where the memory is saved and how often, and how much of the disk key frames may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ArchiveConfig:
+    """`path` is a folder; "": nothing is written."""
+
+    path: str = ""
+    snapshot_s: float = 30.0  # longest time between a change of the memory and its snapshot [s]
+    max_gib: float = 0.0  # size of the archive's files on the disk; 0: no key frames are archived
+    max_days: float = 30.0  # age at which a key frame is deleted, in message time
+
+    @property
+    def max_bytes(self) -> int:
+        return int(self.max_gib * 2**30)

@@ -1,0 +1,107 @@
+"""The folder of the archive: one process at a time writes into it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from flash_vstream_ros.memory.file_erasure import erase_file
+from flash_vstream_ros.memory.memory_file import delete_memory
+
+DATABASE = "archive.sqlite"
+
+
+class FolderInUse(OSError):
+    """Another process holds the folder."""
+
+
+class ArchiveFolder:
+    """A folder that this process holds until `close`, or `problem`: the reason why it does not."""
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path).expanduser()
+        self.problem = ""
+        self._lock: int | None = None
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = self._locked()
+        except OSError as error:
+            self.problem = str(error)
+
+    @property
+    def memory(self) -> Path:
+        """The file of the memory."""
+        return self.path / "memory.safetensors"
+
+    @property
+    def unfit(self) -> Path:
+        """A memory that this node could not read, kept aside; forgetting deletes it."""
+        return self.path / "unfit.safetensors"
+
+    @property
+    def database(self) -> Path:
+        """The key frames."""
+        return self.path / DATABASE
+
+    @property
+    def unfit_database(self) -> Path:
+        """Key frames in a damaged file, kept aside; forgetting deletes it."""
+        return self.path / "unfit.sqlite"
+
+    def hold(self) -> None:
+        """Lock the folder anew if it was removed and is there again. Raises OSError, FolderInUse among them."""
+        try:
+            is_held = self._lock is not None and os.path.samestat(os.fstat(self._lock), os.stat(self.path / "lock"))
+        except FileNotFoundError:
+            is_held = False
+        if not is_held:
+            before, self._lock = self._lock, self._locked()
+            if before is not None:
+                os.close(before)
+
+    def set_aside(self) -> None:
+        """Keep the file of the memory as `unfit`. Raises OSError."""
+        self.memory.replace(self.unfit)
+
+    def delete_unfit(self) -> None:
+        """Raises OSError."""
+        if self.unfit.exists():
+            delete_memory(self.unfit)
+
+    def set_database_aside(self) -> None:
+        """Keep the files of the key frames under the name of `unfit_database`, in place of older ones. Raises OSError.
+
+        They must be closed.
+        """
+        for file, aside in zip(database_files(self.database), database_files(self.unfit_database), strict=True):
+            if file.exists():
+                file.replace(aside)
+            elif aside.exists():
+                erase_file(aside)
+
+    def close(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _locked(self) -> int:
+        lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            raise FolderInUse(f"{self.path} is in use by another node") from error
+        return lock
+
+
+def database_files(path: Path) -> list[Path]:
+    """A database, its write-ahead log and the index of that; each may be missing."""
+    return [path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")]
+
+
+def erase_database(path: Path) -> None:
+    """Overwrite and delete the files of a database, which must be closed. Raises OSError."""
+    for file in database_files(path):
+        if file.exists():
+            erase_file(file)

@@ -1,0 +1,172 @@
+"""The archive's SQLite file: opened, checked and created here, for the node that writes it and for readers.
+
+docs/concepts/archive.md describes the tables.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from flash_vstream_ros.memory.scope import Scope
+
+from .archive_folder import database_files
+from .key_frame import KeyFrame
+
+VERSION = 1  # of the tables, in PRAGMA user_version
+PAGE_BYTES = 4096
+SCHEMA = (
+    """CREATE TABLE key_frames (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  camera TEXT NOT NULL,
+  frame_id TEXT NOT NULL,
+  first_ns INTEGER NOT NULL,
+  last_ns INTEGER NOT NULL,
+  stamp_ns INTEGER NOT NULL,
+  novelty REAL NOT NULL,
+  cluster INTEGER,
+  pose_frame TEXT, x REAL, y REAL, z REAL, qx REAL, qy REAL, qz REAL, qw REAL,
+  bytes INTEGER NOT NULL,
+  checksum INTEGER NOT NULL,
+  jpeg BLOB NOT NULL
+)""",
+    "CREATE INDEX key_frames_by_time ON key_frames (last_ns, first_ns, camera, stamp_ns, novelty, bytes)",
+)
+COLUMNS = "camera, frame_id, first_ns, last_ns, stamp_ns, novelty, cluster, jpeg, checksum"
+
+
+class ArchiveError(RuntimeError):
+    """The archive cannot be used; the sentence says why and what to do."""
+
+
+class DamagedArchive(ArchiveError):
+    """The file is no archive, or is not as it was written."""
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Raise ArchiveError, DamagedArchive among them, where SQLite or the file system fails."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        # SQLITE_CORRUPT and SQLITE_NOTADB are the base class itself; sqlite_errorcode exists from Python 3.11 on.
+        kind = DamagedArchive if type(error) is sqlite3.DatabaseError else ArchiveError
+        raise kind(f"{path}: {error}") from error
+    except OSError as error:
+        raise ArchiveError(f"{path}: {error.strerror or error}") from error
+    except (TypeError, ValueError, OverflowError, MemoryError) as error:  # values that this package never writes
+        raise DamagedArchive(f"{path} is damaged: {error!r}") from error
+
+
+def open_for_writing(path: Path) -> sqlite3.Connection:
+    """Open the archive, or create it, readable by its owner only. Raises ArchiveError, DamagedArchive among them."""
+    with translated(path):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # before SQLite locks it, since this would unlock it
+        connection = _connected(f"{path}", timeout_s=1.0)
+    try:
+        with translated(path):
+            if _is_empty(connection):
+                _create(connection)
+            _check(connection, path)
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA wal_autocheckpoint = 0")
+            connection.execute("PRAGMA secure_delete = ON")
+            connection.execute("PRAGMA synchronous = FULL")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """The archive for reading, while a node may write it. Raises ArchiveError."""
+    if not path.is_file():
+        raise ArchiveError(f"there is no {path}: archive.max_gib of the node is 0, or it has seen nothing yet")
+    with translated(path), closing(_connected(f"file:{_quoted(path)}?mode=ro", timeout_s=5.0, uri=True)) as connection:
+        if _is_empty(connection):
+            raise ArchiveError(f"{path} is empty: the node that created it has archived nothing yet")
+        _check(connection, path)
+        yield connection
+
+
+def read_key_frames(connection: sqlite3.Connection, scope: Scope) -> Iterator[KeyFrame | None]:
+    """The key frames in scope in order of their stamps; None for each that is damaged.
+
+    Every row is read on its own: a longer read would keep the node from reusing the log.
+    """
+    where, values = condition(scope)
+    order = "ORDER BY stamp_ns, id"
+    for (row,) in connection.execute(f"SELECT id FROM key_frames WHERE {where} {order}", values).fetchall():
+        for *fields, checksum in connection.execute(f"SELECT {COLUMNS} FROM key_frames WHERE id = ?", [row]).fetchall():
+            frame = KeyFrame(*fields)
+            try:
+                is_whole = frame.checksum == checksum
+            except TypeError:
+                is_whole = False
+            yield frame if is_whole else None
+
+
+def condition(scope: Scope) -> tuple[str, list[object]]:
+    """The scope as an SQL condition, true of all key frames that were seen at any moment of it, and its values."""
+    parts: list[str] = ["last_ns >= ?"]
+    values: list[object] = [scope.since_ns]
+    if scope.until_ns:
+        parts.append("first_ns <= ?")
+        values.append(scope.until_ns)
+    if scope.cameras:
+        parts.append(f"camera IN ({', '.join('?' * len(scope.cameras))})")
+        values += scope.cameras
+    return " AND ".join(parts), values
+
+
+def bytes_on_disk(path: Path) -> int:
+    """Bytes of the database and its write-ahead log."""
+    return sum(file.stat().st_size for file in database_files(path) if file.exists())
+
+
+def pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def _connected(name: str, timeout_s: float, uri: bool = False) -> sqlite3.Connection:
+    connection = sqlite3.connect(name, timeout_s, isolation_level=None, uri=uri)
+    connection.text_factory = lambda raw: raw.decode(errors="replace")
+    return connection
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    return not pragma(connection, "user_version") and not connection.execute("SELECT 1 FROM sqlite_master").fetchone()
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    if pragma(connection, "auto_vacuum") != 2:  # a node was killed while it created the file
+        connection.execute("VACUUM")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("BEGIN IMMEDIATE")
+    for statement in SCHEMA:
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+    connection.execute("COMMIT")
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    """Raises ArchiveError for another version, DamagedArchive for other tables."""
+    version = pragma(connection, "user_version")
+    if version != VERSION:
+        raise ArchiveError(
+            f"{path} is of version {version}, this package reads version {VERSION}: nothing is archived; move the file "
+            "away, or use the package that wrote it"
+        )
+    found = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master WHERE name LIKE 'key_frames%'")}
+    if found != set(SCHEMA):
+        raise DamagedArchive(f"{path} is damaged: it has other tables than an archive")
+
+
+def _quoted(path: Path) -> str:
+    return str(path.resolve()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")

@@ -1,0 +1,79 @@
+"""Key frames: what the archive keeps of a slot that showed something new."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+SIDE = 640  # px, the longer one: no less than models see of a frame at their default `model.max_pixels`
+QUALITY = 85
+
+
+@dataclass(frozen=True, eq=False)
+class SlotFrame:
+    """The second frame of a slot, on its way to the archive. Stamps in ns of message time."""
+
+    camera: str
+    frame_id: str
+    first_ns: int  # of the slot's first frame
+    last_ns: int
+    novelty: float
+    cluster: int | None  # number of the cluster that it went into, at that moment
+    rgb: np.ndarray  # [height, width, 3] uint8
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Camera and stamp."""
+        return self.camera, self.last_ns
+
+
+@dataclass(frozen=True)
+class KeyFrame:
+    """One row of the archive. `last_ns` grows while the scene does not change; `stamp_ns` is that of the image."""
+
+    camera: str
+    frame_id: str
+    first_ns: int
+    last_ns: int
+    stamp_ns: int
+    novelty: float
+    cluster: int | None
+    jpeg: bytes
+
+    @classmethod
+    def of(cls, frame: SlotFrame) -> KeyFrame:
+        """Encode a frame, scaled down to at most SIDE pixels."""
+        return cls(
+            camera=frame.camera,
+            frame_id=frame.frame_id,
+            first_ns=frame.first_ns,
+            last_ns=frame.last_ns,
+            stamp_ns=frame.last_ns,
+            novelty=frame.novelty,
+            cluster=frame.cluster,
+            jpeg=_jpeg(frame.rgb),
+        )
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Camera and stamp of the image."""
+        return self.camera, self.stamp_ns
+
+    @property
+    def checksum(self) -> int:
+        """CRC-32 of what says which image this is, and of its bytes."""
+        return zlib.crc32(self.jpeg, zlib.crc32(f"{self.camera}\0{self.frame_id}\0{self.stamp_ns}".encode()))
+
+
+def _jpeg(rgb: np.ndarray) -> bytes:
+    """Raises ValueError."""
+    scale = min(1.0, SIDE / max(rgb.shape[:2]))
+    size = (max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale)))
+    small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA) if scale < 1 else rgb
+    encoded, jpeg = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    if not encoded:
+        raise ValueError(f"an image of {rgb.shape} cannot be encoded as JPEG")
+    return jpeg.tobytes()

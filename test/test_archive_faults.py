@@ -1,0 +1,232 @@
+"""The archive under problems: with the disk, the file, another node, and a kill at any moment."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from archive_writer import Writer, engine_in, erase, frames_in, writer
+from tiny_engine import SECOND, ask, model, wait_until, watch
+
+from flash_vstream_ros.engine.answering.question import ErrorCode
+from flash_vstream_ros.engine.archive.archive_folder import ArchiveFolder
+from flash_vstream_ros.engine.archive.database import ArchiveError, read_key_frames, reading
+from flash_vstream_ros.memory.scope import EVERYTHING, Scope
+from flash_vstream_ros.models.interface import VisionLanguageModel
+
+__all__ = ["model", "writer"]  # fixtures
+
+
+def test_another_version_is_refused_and_the_memory_unharmed(model: VisionLanguageModel, tmp_path: Path) -> None:
+    path = tmp_path / "archive.sqlite"
+    other = sqlite3.connect(path)
+    other.execute("PRAGMA user_version = 7")
+    other.execute("CREATE TABLE moments (id)")
+    other.commit()
+    other.close()
+    raw = path.read_bytes()
+    with engine_in(tmp_path, model) as (engine, warnings):
+        watch(engine, range(1, 9))
+        wait_until(lambda: engine.status().archive.failed > 0)
+        assert "is of version 7, this package reads version 1" in engine.status().archive.problem
+        assert any("is of version 7" in sentence for sentence in warnings)
+        assert ask(engine).error_code is ErrorCode.NONE
+        forgotten = engine.submit(
+            lambda c: (c.forget(Scope(since_ns=SECOND)), c.erase_from_disk(Scope(since_ns=SECOND)))
+        )
+        with pytest.raises(ArchiveError, match="is of version 7"):
+            forgotten.result(30.0)[1].archive.result(30.0)  # type: ignore[union-attr]
+    assert path.read_bytes() == raw
+
+
+def test_a_second_node_archives_nothing(model: VisionLanguageModel, tmp_path: Path) -> None:
+    with engine_in(tmp_path, model) as (first, _), engine_in(tmp_path, model) as (second, warnings):
+        watch(second, range(1, 9))
+        assert any("nothing is archived" in sentence and "in use by another node" in sentence for sentence in warnings)
+        assert second.status().archive.problems == 1
+        watch(first, range(1, 5))
+        wait_until(lambda: first.status().archive.written == 2)
+    assert len(frames_in(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("trouble", ["full", "removed", "not a folder"])
+def test_the_archive_goes_on_after_a_problem_with_the_disk(trouble: str, tmp_path: Path) -> None:
+    folder = tmp_path / "archive"
+    writer = Writer(folder)
+    archive = writer.archive
+    writer.insert(1)
+    writer.settle(1)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if trouble == "full":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    else:
+        shutil.rmtree(folder)
+    if trouble == "not a folder":
+        folder.write_text("")
+    try:
+        writer.insert(2)
+        wait_until(lambda: archive.status.failed > 0)
+        wait_until(lambda: bool(writer.warnings) and writer.warnings[-1] == archive.status.problem != "")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    if trouble == "not a folder":
+        folder.unlink()
+    folder.mkdir(exist_ok=True)
+    number = 2
+    while archive.status.written < 2:  # one that comes too early is lost
+        number += 1
+        lost = archive.status.failed
+        writer.insert(number)
+        wait_until(lambda lost=lost: archive.status.written == 2 or archive.status.failed > lost)
+    assert archive.status.problem == ""
+    assert "in use" in ArchiveFolder(str(folder)).problem  # it is held again
+    writer.close()
+    assert frames_in(folder)
+
+
+def test_what_could_not_be_erased_is_said_and_erased_later(tmp_path: Path) -> None:
+    writer = Writer(tmp_path)
+    for number in range(1, 9):
+        writer.insert(number)
+    writer.settle(8)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(ArchiveError, match="what was forgotten is still archived"):
+            erase(writer.archive, Scope(since_ns=5 * SECOND))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    wait_until(lambda: len(frames_in(tmp_path)) == 4)
+    writer.close()
+
+
+def test_the_queue_is_bounded_and_what_does_not_fit_is_counted(tmp_path: Path) -> None:
+    writer = Writer(tmp_path)
+    writer.insert(1)
+    writer.settle(1)
+    blocking = sqlite3.connect(tmp_path / "archive.sqlite", isolation_level=None)
+    blocking.execute("BEGIN IMMEDIATE")  # the writer waits for this lock as for a slow disk
+    began = time.monotonic()
+    for number in range(2, 400):
+        writer.insert(number)
+    longest_s = time.monotonic() - began
+    status = writer.archive.status
+    assert status.dropped > 0
+    assert longest_s < 30.0
+    blocking.execute("ROLLBACK")
+    blocking.close()
+    writer.close()
+    status = writer.archive.status
+    assert status.written + status.dropped + status.failed == 399
+
+
+def test_flipped_bytes_neither_stop_the_archive_nor_are_taken_for_images(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "whole")
+    for number in range(1, 25):
+        writer.insert(number)
+    writer.close()
+    whole = {frame.stamp_ns: frame.jpeg for frame in frames_in(tmp_path / "whole")}
+    raw = (tmp_path / "whole" / "archive.sqlite").read_bytes()
+    positions = int(os.environ.get("FLASH_VSTREAM_FLIPS", "12"))
+    draw = np.random.default_rng(positions)
+    for place in [*draw.integers(0, 100, positions // 3), *draw.integers(0, len(raw), positions)]:
+        folder = tmp_path / "flipped"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        damaged = bytearray(raw)
+        damaged[place] ^= int(draw.integers(1, 256))
+        (folder / "archive.sqlite").write_bytes(damaged)
+        try:
+            with reading(folder / "archive.sqlite") as connection:
+                for frame in read_key_frames(connection, EVERYTHING):
+                    assert frame is None or whole[frame.stamp_ns] == frame.jpeg
+        except ArchiveError:
+            pass
+        writer = Writer(folder)
+        writer.insert(100)
+        writer.insert(102)
+        wait_until(lambda w=writer: w.archive.status.written + w.archive.status.failed >= 2)
+        assert writer.archive._thread.is_alive(), place
+        with_error: BaseException | None = None
+        try:
+            erase(writer.archive, Scope(since_ns=5 * SECOND, until_ns=6 * SECOND))
+        except ArchiveError as error:
+            with_error = error
+        assert with_error is None or "version" in str(with_error) or writer.warnings, place
+        writer.close()
+
+
+KILLED = """
+import sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from archive_writer import Writer, erase
+from flash_vstream_ros.engine.archive import archive
+from flash_vstream_ros.memory.scope import Scope
+archive.COMMIT_S = 0.005
+writer = Writer(Path(sys.argv[1]))
+number = int(sys.argv[2])
+print("ready", flush=True)
+while True:
+    number += 1
+    before = writer.archive.status.written
+    writer.insert(number)
+    writer.settle(before + 1)
+    print("written", number, "end", flush=True)
+    if number % 13 == 0:
+        erase(writer.archive, Scope(since_ns=(number - 1) * 10**9, until_ns=(number - 1) * 10**9 + 1))
+        print("forgot", number - 1, "end", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_node_killed_at_random_moments_loses_nothing_written_and_shows_nothing_forgotten(
+    tmp_path: Path, start: Callable[..., object]
+) -> None:
+    rounds = int(os.environ.get("FLASH_VSTREAM_KILLS", "3"))
+    draw = np.random.default_rng(rounds)
+    folder = tmp_path / "archive"
+    written: set[int] = set()
+    forgotten: set[int] = set()
+    first = 0
+    for _ in range(rounds):
+        process = start(KILLED.format(tests=str(Path(__file__).parent)), str(folder), str(first))
+        process.expect("ready", 120.0)  # type: ignore[attr-defined]
+        time.sleep(float(draw.uniform(0.0, 0.5)))
+        process.kill()  # type: ignore[attr-defined]
+        for word, *numbers in (line.split() for line in process.lines):  # type: ignore[attr-defined]
+            if numbers and numbers[-1] == "end":  # not cut by the kill
+                (written if word == "written" else forgotten).add(int(numbers[0]))
+        connection = sqlite3.connect(folder / "archive.sqlite")
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        connection.close()
+        found = {frame.stamp_ns // SECOND for frame in frames_in(folder)} if written else set()
+        assert not found & forgotten
+        asked = {number for number in written | found if number % 13 in (0, 12)}  # perhaps forgotten when it was killed
+        assert written - asked <= found
+        first = max(written | found, default=0) + 20
+    assert written
+
+
+def test_the_worker_does_not_wait_for_the_archive(writer: Writer) -> None:
+    """The archive's lock is never held while the disk is waited for."""
+    blocked = threading.Event()
+    writer.insert(1)
+    writer.settle(1)
+    blocking = sqlite3.connect(writer.folder.database, isolation_level=None)
+    blocking.execute("BEGIN IMMEDIATE")
+    writer.insert(2)
+    thread = threading.Thread(target=lambda: (writer.insert(3), writer.archive.status, blocked.set()))
+    thread.start()
+    assert blocked.wait(30.0)
+    blocking.execute("ROLLBACK")
+    blocking.close()
+    thread.join()
