@@ -16,6 +16,7 @@ COMMANDS = {
     "ask": "ask a running node a question",
     "report": "report what happened in an interval, as Markdown with pictures",
     "memory": "list, forget, pause, resume or reset the memory of a running node",
+    "archive": "list the key frames that a node has archived, or export them as a bag",
     "clip": "answer a question about a whole video offline, as the published systems do",
     "remember": "turn a video, a folder of images or a bag into a memory in a file, without a node",
     "replay": "publish a video, a folder of images, a rosbag2 or the demo's patrol as a camera",

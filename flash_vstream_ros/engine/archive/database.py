@@ -10,11 +10,13 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from flash_vstream_ros.memory.scope import Scope
 
 from .archive_folder import database_files
 from .key_frame import KeyFrame
+from .thinning import HOUR_NS
 
 VERSION = 1  # of the tables, in PRAGMA user_version
 PAGE_BYTES = 4096
@@ -44,6 +46,15 @@ class ArchiveError(RuntimeError):
 
 class DamagedArchive(ArchiveError):
     """The file is no archive, or is not as it was written."""
+
+
+class ArchivedHour(NamedTuple):
+    """The key frames of one camera in one hour of message time."""
+
+    begin_ns: int
+    camera: str
+    key_frames: int
+    bytes: int
 
 
 @contextmanager
@@ -108,6 +119,22 @@ def read_key_frames(connection: sqlite3.Connection, scope: Scope) -> Iterator[Ke
             except TypeError:
                 is_whole = False
             yield frame if is_whole else None
+
+
+def hours_of(connection: sqlite3.Connection, scope: Scope) -> list[ArchivedHour]:
+    """The hours with key frames in scope, in order, by camera."""
+    where, values = condition(scope)
+    rows = connection.execute(
+        f"SELECT stamp_ns / {HOUR_NS}, camera, count(*), sum(bytes) FROM key_frames WHERE {where} "
+        "GROUP BY 1, 2 ORDER BY 1, 2",
+        values,
+    ).fetchall()
+    return [ArchivedHour(int(hour) * HOUR_NS, str(camera), int(count), int(size)) for hour, camera, count, size in rows]
+
+
+def newest_ns(connection: sqlite3.Connection) -> int:
+    """The latest stamp; 0 without key frames."""
+    return int(connection.execute("SELECT coalesce(max(last_ns), 0) FROM key_frames").fetchone()[0])
 
 
 def condition(scope: Scope) -> tuple[str, list[object]]:
