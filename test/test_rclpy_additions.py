@@ -6,6 +6,7 @@ import gc
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -170,6 +171,31 @@ def test_image_callbacks_run_while_other_callbacks_occupy_every_thread(
     assert wait_until(lambda: len(received) > 3)
     assert not release.is_set()
     release.set()
+
+
+@pytest.mark.filterwarnings("ignore:MultiThreadedExecutor is used with a single thread")
+def test_a_destroyed_subscription_to_images_is_freed_although_no_other_is_due(
+    native_executor: ModuleType, image_node: tuple[Any, Any, list[BaseException]]
+) -> None:
+    from std_msgs.msg import String
+
+    received: list[Any] = []
+
+    class Receiver:
+        def receive(self, message: Any) -> None:
+            received.append(message)
+
+    node, _, _ = image_node
+    node.create_timer(0.05, lambda: None)  # rclpy's own thread holds entities until the next callback
+    receiver = Receiver()
+    freed = weakref.ref(receiver)
+    group = native_executor.ImageCallbackGroup()
+    subscription = node.create_subscription(String, "image", receiver.receive, 1, callback_group=group)
+    publisher = node.create_publisher(String, "image", 1)
+    assert wait_until(lambda: publisher.publish(String()) or len(received) > 2)
+    node.destroy_subscription(subscription)
+    del receiver, subscription
+    assert wait_until(lambda: gc.collect() >= 0 and freed() is None)
 
 
 @pytest.mark.filterwarnings("ignore:MultiThreadedExecutor is used with a single thread")

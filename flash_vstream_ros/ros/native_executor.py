@@ -90,14 +90,33 @@ def _is_for_images(entity: Any) -> bool:
 
 
 class _ImageExecutor(_KeepsSpinning, _SingleThreadedExecutor):
-    """Runs the callbacks of image callback groups of another executor's nodes."""
+    """Runs the callbacks of image callback groups of another executor's nodes.
+
+    While it waits, it holds no entity that was destroyed: rclpy's wait would hold the last one, with its camera and the
+    engine behind it, until another one is due.
+    """
 
     def __init__(self, others: MultiThreadedExecutor, context: Any) -> None:
         super().__init__(context=context)
         self._others = others
+        self._woken = False
 
     def get_nodes(self) -> list[Any]:
         return [_ImagesOf(node) for node in self._others.get_nodes()]
+
+    def wake(self) -> None:
+        self._woken = True
+        super().wake()
+
+    def spin_once(self, timeout_sec: float | None = None) -> None:
+        self._spin_once_impl(timeout_sec, self._was_woken)
+        with self._tasks_lock:
+            self._tasks: list[Any] = [task for task in self._tasks if not task[0].done()]
+
+    def _was_woken(self) -> bool:
+        """Whether to begin a new wait, since entities were created or destroyed."""
+        woken, self._woken = self._woken, False
+        return woken
 
 
 class MultiThreadedExecutor(_KeepsSpinning, _MultiThreadedExecutor):
