@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flash_vstream_ros.ros import Context, Node, QoSProfile, SingleThreadedExecutor, init, ok, shutdown
-from flash_vstream_ros.ros.interfaces import AnswerPiece, AskScene, ListMemory, Report, String, interface, to_dict
+from flash_vstream_ros.ros.interfaces import AnswerPiece, AskScene, ListMemory, Report, Search, String, interface, to_dict
 from flash_vstream_ros.ros.service_peers import why_unanswerable
 from flash_vstream_ros.ros.stamps import duration_message, seconds, stamp_at
 
@@ -112,22 +112,50 @@ class AskClient:
 
         Raises NoService when none appears, NoReply when one does not reply.
         """
-        until = time.monotonic() + wait_s
-        _wait_for(self.node, self.service, wait_s)
-        while True:
-            reply = self.ask(request)
-            loading = reply.error_code == reply.NOT_READY and "loading" in reply.error_msg
-            if not loading or time.monotonic() > until:
-                return reply
-            time.sleep(READY_POLL_S)
+        return self._when_ready(self.service, request, request.question_id, wait_s)
 
     def ask(self, request: AskScene.Request) -> AskScene.Response:
         """Ask once, and wait for the reply until the question's deadline.
 
         If the caller stops waiting, for example by Ctrl-C, the question is cancelled. Raises NoReply if no reply comes.
         """
+        return self._reply_in_time(self.service, request, request.question_id)
+
+    def search_when_ready(
+        self,
+        text: str,
+        wait_s: float,
+        *,
+        cameras: Sequence[str] = (),
+        since_s: float = 0.0,
+        until_s: float = 0.0,
+        max_moments: int = 0,
+    ) -> Search.Response:
+        """Search for the moments that show what `text` describes; waits, cancels and raises as `ask_when_ready`."""
+        request = Search.Request(
+            text=text,
+            search_id=f"{self._id}:{next(self._numbers)}",
+            cameras=list(cameras),
+            since=stamp_at(since_s),
+            until=stamp_at(until_s),
+            max_moments=max_moments,
+        )
+        return self._when_ready(self._client(Search, f"{self._node_name}/search"), request, request.search_id, wait_s)
+
+    def _when_ready(self, client: Any, request: Any, request_id: str, wait_s: float) -> Any:
+        until = time.monotonic() + wait_s
+        _wait_for(self.node, client, wait_s)
+        while True:
+            reply = self._reply_in_time(client, request, request_id)
+            loading = reply.error_code == reply.NOT_READY and "loading" in reply.error_msg
+            if not loading or time.monotonic() > until:
+                return reply
+            time.sleep(READY_POLL_S)
+
+    def _reply_in_time(self, client: Any, request: Any, request_id: str) -> Any:
+        """The reply to a request with a deadline; the request is cancelled if the caller stops waiting."""
         deadline_s = seconds(request.deadline) or self._nodes_deadline_s()
-        return self._reply(self.service, request, deadline_s + GRACE_S, cancels=request.question_id)
+        return self._reply(client, request, deadline_s + GRACE_S, cancels=request_id)
 
     def list_memory(
         self, wait_s: float, cameras: Sequence[str] = (), since_s: float = 0.0, until_s: float = 0.0
@@ -164,7 +192,7 @@ class AskClient:
         return self._clients[service]
 
     def _reply(self, client: Any, request: Any, allowed_s: float, cancels: str = "") -> Any:
-        """The reply to a request. `cancels`: id of the question to cancel if the caller stops waiting."""
+        """The reply to a request. `cancels`: id of the question or search to cancel if the caller stops waiting."""
         future = client.call_async(request)
         try:
             servers = self._servers(client)
@@ -229,7 +257,7 @@ class AskClient:
             self._executor.spin_once(timeout_sec=remaining)
 
     @staticmethod
-    def to_dict(reply: AskScene.Response) -> dict[str, Any]:
+    def to_dict(reply: Any) -> dict[str, Any]:
         """The reply with the service's field names; thumbnails are left out."""
         return to_dict(reply, binary=False)
 

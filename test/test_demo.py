@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from flash_vstream_ros.cli.contact_sheet import SIDE, Thumbnail, contact_sheet
+from flash_vstream_ros.cli.contact_sheet import KEY_FRAME, SIDE, SYNOPSIS, Thumbnail, contact_sheet
+from flash_vstream_ros.cli.demo_questions import caption
 
 pytestmark = pytest.mark.slow  # starts nodes in processes of their own
 
@@ -19,16 +20,14 @@ def jpeg(colour: tuple[int, int, int], width: int = 80, height: int = 80) -> byt
 
 
 def test_a_caption_has_kind_time_and_weight() -> None:
-    assert Thumbnail("synopsis", 204.6, 3.0, b"").caption == "synopsis 3:25 w 3"
-    assert Thumbnail("key frame", 59.7, 12.5, b"").caption == "key frame 1:00 w 12.5"
+    assert caption("synopsis", 204.6, 3.0) == "synopsis 3:25 w 3"
+    assert caption("key frame", 59.7, 12.5) == "key frame 1:00 w 12.5"
 
 
-def test_the_contact_sheet_shows_thumbnails_in_order_of_time() -> None:
-    red, blue = (
-        Thumbnail("key frame", 90.0, 1.0, jpeg((0, 0, 255))),
-        Thumbnail("synopsis", 30.0, 2.0, jpeg((255, 0, 0), height=40)),
-    )
-    sheet = contact_sheet([red, blue, Thumbnail("synopsis", 95.0, 1.0, b"no image")])
+def test_the_contact_sheet_shows_thumbnails_in_the_given_order() -> None:
+    red = Thumbnail("first", KEY_FRAME, jpeg((0, 0, 255)))
+    blue = Thumbnail("second", SYNOPSIS, jpeg((255, 0, 0), height=40))
+    sheet = contact_sheet([blue, red, Thumbnail("third", SYNOPSIS, b"no image")])
     left, middle, right = (sheet[SIDE // 2, column * SIDE + SIDE // 2].tolist() for column in range(3))
     assert left[0] > 240 > 20 > left[2]
     assert middle[2] > 240 > 20 > middle[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flash_vstream_ros.memory.scope import BadScope, Scope
-from flash_vstream_ros.node.requests import BadRequest, QuestionLimits, question_id_of, question_of, scope_of
+from flash_vstream_ros.node.requests import BadRequest, QuestionLimits, question_of, request_id, scope_of
 from flash_vstream_ros.ros.interfaces import AskScene, DurationMsg, Forget, ListMemory, TimeMsg
 from flash_vstream_ros.ros.stamps import (
     EARLIEST_NS,
@@ -30,7 +30,7 @@ def test_a_question_within_the_limits_is_not_changed() -> None:
         deadline=duration_message(60.0),
         max_new_tokens=500,
     )
-    question, adjustments = question_of(request, question_id_of(request), LIMITS)
+    question, adjustments = question_of(request, request_id(request.question_id, "question_id"), LIMITS)
     assert (question.text, question.id, question.scope) == ("Who?", "robot-1/q:7", Scope(("front",)))
     assert (question.deadline_s, question.max_new_tokens, adjustments) == (60.0, 500, ())
 
@@ -46,7 +46,7 @@ def test_a_request_beyond_the_limits_is_reduced_with_a_warning() -> None:
 
 
 def test_questions_without_an_id_get_different_ones() -> None:
-    ids = {question_id_of(AskScene.Request(question="Who?")) for _ in range(100)}
+    ids = {request_id("", "question_id") for _ in range(100)}
     assert len(ids) == 100
     assert all(1 <= len(each) <= 64 for each in ids)
 
@@ -54,7 +54,7 @@ def test_questions_without_an_id_get_different_ones() -> None:
 @pytest.mark.parametrize("bad", ["*", "a b", "é", "x" * 65, "a\n", "\x1b[31m", "x" * 10_000_000])
 def test_a_malformed_id_is_refused_in_a_bounded_sentence(bad: str) -> None:
     with pytest.raises(BadRequest, match="question_id") as refused:
-        question_id_of(AskScene.Request(question="Who?", question_id=bad))
+        request_id(bad, "question_id")
     assert len(str(refused.value)) < 400
     assert str(refused.value).isprintable()
 

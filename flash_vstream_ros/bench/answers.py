@@ -242,29 +242,30 @@ def run(
     second_look: float = SHARE,
 ) -> dict[str, Any]:
     """Load the model and evaluate it behind a progress bar."""
-    loaded, seeds = _loaded(model, device), range(seed, seed + streams)
+    network, seeds = loaded(model, device), range(seed, seed + streams)
     patrols = Patrols(minutes, (min(pace), max(pace)), glimpses, wordings, tuple(only), second_look)
     config = replace(MEMORY, csm_slots=slots[0], dam_slots=slots[1])
     if processes == 1:
         # A patrol ends with an observation, so the total is exact to a few slots only.
         with progress("slots", streams * round(60 * minutes / SLOT_S)) as shown:
-            result = evaluate(loaded, seeds, patrols, config, shown.advance)
+            result = evaluate(network, seeds, patrols, config, shown.advance)
     else:
         with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
             one = partial(_patrol, model, device, patrols, config)
-            result = _result(loaded, config, tracked(pool.map(one, seeds), "patrols", streams))
+            result = _result(network, config, tracked(pool.map(one, seeds), "patrols", streams))
     settings = {"streams": streams, "minutes": minutes, "pace": [*patrols.pace_s], "slots": [*slots], "seed": seed}
     return {"model": model, **settings, "glimpses": glimpses, "second_look": second_look, **result}
 
 
 @cache
-def _loaded(model: str, device: str) -> VisionLanguageModel:
+def loaded(model: str, device: str) -> VisionLanguageModel:
+    """The model with the settings of the household model, loaded once in a process."""
     set_torch_threads(THREADS)
     return load_model(model, device=device, **LOADING)
 
 
 def _patrol(model: str, device: str, patrols: Patrols, config: FlashMemoryConfig, seed: int) -> Outcome:
-    return stream(_loaded(model, device), seed, patrols, config)
+    return stream(loaded(model, device), seed, patrols, config)
 
 
 def _result(model: VisionLanguageModel, config: FlashMemoryConfig, outcomes: Iterable[Outcome]) -> dict[str, Any]:

@@ -85,8 +85,9 @@ class Asker:
         dialogue = Dialogue(context, config, prefiller, requests)
         return cls(prefiller, dialogue, requests, warnings)
 
-    def ask(self, text: str) -> Asked:
-        request, steps_s = Request(Question(text), deadline_s=3600.0), []
+    def ask(self, question: str | Question) -> Asked:
+        whole = Question(question) if isinstance(question, str) else question
+        request, steps_s = Request(whole, deadline_s=3600.0), []
         self.requests.push(request)
         while True:
             began = time.perf_counter()

@@ -15,6 +15,7 @@ COMMANDS = {
     "node": "run the node: camera images in, answers out",
     "ask": "ask a running node a question",
     "report": "report what happened in an interval, as Markdown with pictures",
+    "search": "find the moments that show what a text describes, in a running node or a memory in a file",
     "memory": "list, forget, pause, resume or reset the memory of a running node",
     "archive": "list the key frames that a node has archived, or export them as a bag",
     "clip": "answer a question about a whole video offline, as the published systems do",

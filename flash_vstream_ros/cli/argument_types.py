@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from argparse import ArgumentTypeError
 
+MAX_MOMENTS = 64  # of srv/Search
 MAX_DURATION_S = 2**31 - 1  # of a builtin_interfaces/Duration
 
 
@@ -22,6 +23,21 @@ def question(word: str) -> str:
     if not text(word).strip():
         raise ArgumentTypeError("the question is empty: ask something")
     return word
+
+
+def search_text(word: str) -> str:
+    """What a search looks for: text that is not blank."""
+    if not text(word).strip():
+        raise ArgumentTypeError("the text is empty: describe what to look for")
+    return word
+
+
+def moments(word: str) -> int:
+    """The number of moments that a search shows, 1 to MAX_MOMENTS."""
+    number = _whole(word, 1)
+    if number > MAX_MOMENTS:
+        raise ArgumentTypeError(f"{word}: must lie between 1 and {MAX_MOMENTS}")
+    return number
 
 
 def count(word: str) -> int:

@@ -114,15 +114,7 @@ def _answers(parser: argparse.ArgumentParser) -> None:
     _model_and_device(parser, HOUSEHOLD)
     parser.add_argument("--streams", type=count, default=20, metavar="N", help="patrols (default: %(default)s)")
     parser.add_argument("--minutes", type=positive, default=150.0, help="length of a patrol (default: %(default)s)")
-    parser.add_argument(
-        "--pace",
-        type=positive,
-        nargs=2,
-        default=(220.0, 340.0),
-        metavar=("FROM", "TO"),
-        help="range of the median duration of a view, drawn for each patrol; the demo's is 15 15 [s] "
-        "(default: 220 340)",
-    )
+    _pace(parser)
     parser.add_argument(
         "--slots",
         type=count,
@@ -156,6 +148,41 @@ def _answers(parser: argparse.ArgumentParser) -> None:
         "--wordings",
         action="store_true",
         help="also ask in other wordings and spellings, in other light, and out of the world (three times as long)",
+    )
+
+
+def _search(parser: argparse.ArgumentParser) -> None:
+    _model_and_device(parser, HOUSEHOLD)
+    parser.add_argument("--streams", type=count, default=5, metavar="N", help="patrols (default: %(default)s)")
+    parser.add_argument("--minutes", type=positive, default=150.0, help="length of a patrol (default: %(default)s)")
+    _pace(parser)
+    parser.add_argument("--seed", type=int, default=700_000, help="seed of the first patrol (default: %(default)s)")
+    parser.add_argument(
+        "--processes", type=count, default=1, metavar="N", help="patrols evaluated in parallel (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--prompt",
+        type=_search_prompt,
+        metavar="QUESTION",
+        help="question with {} for the text of a search, to compare wordings (default: that of the service)",
+    )
+
+
+def _search_prompt(word: str) -> str:
+    if "{}" not in word or not word.endswith("?"):
+        raise argparse.ArgumentTypeError(f"{word!r} must contain {{}} and end with a question mark")
+    return word
+
+
+def _pace(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--pace",
+        type=positive,
+        nargs=2,
+        default=(220.0, 340.0),
+        metavar=("FROM", "TO"),
+        help="range of the median duration of a view, drawn for each patrol; the demo's is 15 15 [s] "
+        "(default: 220 340)",
     )
 
 
@@ -248,6 +275,9 @@ BENCHMARKS = {
     ),
     "answers": Benchmark(
         "answers", "share of right answers of a trained model, from several memories of equal size", _answers
+    ),
+    "search": Benchmark(
+        "search", "share of searches that find a moment which shows what their text describes", _search
     ),
     "prefix-cache": Benchmark(
         "prefix_cache",

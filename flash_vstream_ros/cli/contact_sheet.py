@@ -11,30 +11,24 @@ import numpy as np
 SIDE, CAPTION, GAP = 160, 18, 4  # of a thumbnail, height of its caption, between two cells [px]
 COLUMNS = 10
 BACKGROUND, BROKEN_IMAGE = 24, 90  # grey levels
-CAPTION_COLOUR = {"synopsis": (255, 220, 170), "key frame": (150, 230, 255)}  # BGR
+SYNOPSIS, KEY_FRAME = (255, 220, 170), (150, 230, 255)  # colours of captions, BGR
 
 
 class Thumbnail(NamedTuple):
     """The image of one memory entry."""
 
-    kind: str  # "synopsis" or "key frame"
-    seconds: float  # since the patrol began
-    weight: float  # slots in the entry
+    caption: str
+    colour: tuple[int, int, int]  # of the caption, BGR
     jpeg: bytes
 
-    @property
-    def caption(self) -> str:
-        minutes, seconds = divmod(round(self.seconds), 60)
-        return f"{self.kind} {minutes}:{seconds:02d} w {self.weight:.3g}"
 
-
-def contact_sheet(thumbnails: Sequence[Thumbnail]) -> np.ndarray:
-    """Draw the thumbnails in order of time, row by row: [height, width, 3] uint8 BGR."""
-    rows = max(-(-len(thumbnails) // COLUMNS), 1)
+def contact_sheet(thumbnails: Sequence[Thumbnail], columns: int = COLUMNS) -> np.ndarray:
+    """Draw the thumbnails in the given order, row by row: [height, width, 3] uint8 BGR."""
+    rows = max(-(-len(thumbnails) // columns), 1)
     height, width = SIDE + CAPTION + GAP, SIDE + GAP
-    sheet = np.full((rows * height + GAP, COLUMNS * width + GAP, 3), BACKGROUND, np.uint8)
-    for index, thumbnail in enumerate(sorted(thumbnails, key=lambda each: (each.seconds, each.kind))):
-        row, column = divmod(index, COLUMNS)
+    sheet = np.full((rows * height + GAP, columns * width + GAP, 3), BACKGROUND, np.uint8)
+    for index, thumbnail in enumerate(thumbnails):
+        row, column = divmod(index, columns)
         top, left = GAP + row * height, GAP + column * width
         sheet[top : top + SIDE, left : left + SIDE] = _cell(thumbnail.jpeg)
         foot = (left, top + SIDE + CAPTION - 5)
@@ -44,7 +38,7 @@ def contact_sheet(thumbnails: Sequence[Thumbnail]) -> np.ndarray:
             foot,
             cv2.FONT_HERSHEY_SIMPLEX,
             0.42,
-            CAPTION_COLOUR[thumbnail.kind],
+            thumbnail.colour,
             1,
             cv2.LINE_AA,
         )

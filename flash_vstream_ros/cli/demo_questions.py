@@ -21,7 +21,7 @@ from flash_vstream_ros.models.model_kind import without_label
 from flash_vstream_ros.ros.stamps import seconds
 
 from .ask import MODEL_NOTES
-from .contact_sheet import Thumbnail, contact_sheet
+from .contact_sheet import KEY_FRAME, SYNOPSIS, Thumbnail, contact_sheet
 from .output_files import write_output
 
 QUESTIONS = 10
@@ -85,16 +85,24 @@ def _ask(run: SimulatedRun, question: Question) -> tuple[Asked, list[Thumbnail]]
         memory_tokens=reply.memory_tokens,
         model_kind=int(reply.model_kind),
     )
-    thumbnails = [
-        Thumbnail(
-            "key frame" if entry.kind == entry.KEY_FRAME else "synopsis",
-            seconds(entry.thumbnail.header.stamp) - PATROL_START_S,
-            entry.weight,
-            bytes(entry.thumbnail.data),
-        )
-        for entry in reply.evidence
-    ]
-    return asked, thumbnails
+    return asked, [_thumbnail(entry) for entry in sorted(reply.evidence, key=_patrol_time)]
+
+
+def _patrol_time(entry: Any) -> tuple[float, int]:
+    """Seconds of the patrol at which the thumbnail was taken, and the kind of the entry."""
+    return seconds(entry.thumbnail.header.stamp) - PATROL_START_S, -entry.kind
+
+
+def _thumbnail(entry: Any) -> Thumbnail:
+    is_key_frame = entry.kind == entry.KEY_FRAME
+    text = caption("key frame" if is_key_frame else "synopsis", _patrol_time(entry)[0], entry.weight)
+    return Thumbnail(text, KEY_FRAME if is_key_frame else SYNOPSIS, bytes(entry.thumbnail.data))
+
+
+def caption(kind: str, patrol_s: float, weight: float) -> str:
+    """Kind, time of the patrol and weight of a memory entry."""
+    minutes, rest = divmod(round(patrol_s), 60)
+    return f"{kind} {minutes}:{rest:02d} w {weight:.3g}"
 
 
 def _png(thumbnails: Sequence[Thumbnail]) -> bytes:

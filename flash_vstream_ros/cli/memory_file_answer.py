@@ -1,17 +1,19 @@
-"""An answer from a memory in a file, as the service would reply."""
+"""Answers and searches from a memory in a file, as the services would reply."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from flash_vstream_ros.engine.answering.question import Question
-from flash_vstream_ros.engine.offline import read_memory_file
+from flash_vstream_ros.engine.offline import OfflineEngine, read_memory_file
 from flash_vstream_ros.memory.memory_file import MemoryFileError
 from flash_vstream_ros.memory.scope import Scope
-from flash_vstream_ros.node.conversions import fill_response
-from flash_vstream_ros.ros.interfaces import AskScene
+from flash_vstream_ros.node.conversions import fill_response, fill_search_response
+from flash_vstream_ros.ros.interfaces import AskScene, Search
 
 from .ask import interval
 from .offline_settings import checked, parameter_values
@@ -22,6 +24,22 @@ NO_DEADLINE_S = 24 * 3600.0  # nobody else waits
 
 def answer_from_file(args: argparse.Namespace) -> Any:
     """The reply to the question in `args`. Raises MemoryFileError, ModelError, BadParameters and BadTime."""
+    with _engine_with_memory(args) as engine:
+        scope, deadline_s = _scope(args, engine), args.deadline or NO_DEADLINE_S
+        answer = engine.ask(Question(args.question, scope, deadline_s, args.max_new_tokens))
+        return fill_response(AskScene.Response(), answer)
+
+
+def search_in_file(args: argparse.Namespace) -> Any:
+    """The reply to the search in `args`. Raises MemoryFileError, ModelError, BadParameters and BadTime."""
+    with _engine_with_memory(args) as engine:
+        found = engine.ask(Question(args.text, _scope(args, engine), NO_DEADLINE_S, moments=args.top))
+        return fill_search_response(Search.Response(), found)
+
+
+@contextmanager
+def _engine_with_memory(args: argparse.Namespace) -> Iterator[OfflineEngine]:
+    """An engine with the memory in the file, and with the parameters that it was made with, or those given."""
     path = Path(args.memory).expanduser()
     state, made_with = read_memory_file(path)
     if args.model or args.params_file:
@@ -33,11 +51,11 @@ def answer_from_file(args: argparse.Namespace) -> Any:
     engine, _ = offline_engine(values)
     try:
         engine.restore(path, state, made_with)
-        since_ns, until_ns = (round(at_s * 1e9) for at_s in interval(args, lambda: engine.newest_ns / 1e9 or None))
-        scope = Scope(tuple(args.camera), since_ns, until_ns)
-        deadline_s = args.deadline or NO_DEADLINE_S
-        return fill_response(
-            AskScene.Response(), engine.ask(Question(args.question, scope, deadline_s, args.max_new_tokens))
-        )
+        yield engine
     finally:
         engine.close()
+
+
+def _scope(args: argparse.Namespace, engine: OfflineEngine) -> Scope:
+    since_ns, until_ns = (round(at_s * 1e9) for at_s in interval(args, lambda: engine.newest_ns / 1e9 or None))
+    return Scope(tuple(args.camera), since_ns, until_ns)

@@ -93,6 +93,11 @@ def time_text(stamp_s: float) -> str:
     return f"{stamp_s:.1f} s"
 
 
+def short_time_text(stamp_s: float) -> str:
+    """`time_text` without year and time zone, for captions."""
+    return time_text(stamp_s).partition("-")[2].rpartition(" ")[0] or time_text(stamp_s)
+
+
 def _seconds(word: str) -> TimePoint | None:
     if not re.fullmatch(r"\+?(\d+(\.\d*)?|\.\d+)(e\+?\d+)?|nan|inf(inity)?", word, re.IGNORECASE | re.ASCII):
         return None

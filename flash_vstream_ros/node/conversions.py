@@ -22,6 +22,7 @@ from flash_vstream_ros.ros.interfaces import (
     MemoryStatus,
     ReportSection,
     SceneSummary,
+    Search,
     TimeMsg,
 )
 from flash_vstream_ros.ros.stamps import duration_message, stamp_message
@@ -45,6 +46,21 @@ def fill_response(response: AskScene.Response, answer: Answer) -> AskScene.Respo
     response.cached_tokens = answer.cached_tokens
     response.lag_slots = answer.lag_slots
     response.time_to_first_token = duration_message(answer.time_to_first_token_s)
+    response.duration = duration_message(answer.duration_s)
+    return response
+
+
+def fill_search_response(response: Search.Response, answer: Answer) -> Search.Response:
+    response.error_code = int(answer.error_code)
+    response.error_msg = answer.error_msg
+    response.model_kind = int(answer.model_kind)
+    response.moments = [entry_message(moment.entry, moment.relevance) for moment in answer.evidence]
+    response.covered_since = stamp_message(answer.covered_since_ns)
+    response.covered_until = stamp_message(answer.covered_until_ns)
+    response.newest_frame = stamp_message(answer.newest_ns)
+    response.memory_tokens = answer.memory_tokens
+    response.cached_tokens = answer.cached_tokens
+    response.lag_slots = answer.lag_slots
     response.duration = duration_message(answer.duration_s)
     return response
 

@@ -19,8 +19,8 @@ from flash_vstream_ros.node.requests import (
     BadRequest,
     QuestionLimits,
     new_question_id,
-    question_id_of,
     question_of,
+    request_id,
 )
 from flash_vstream_ros.ros import MutuallyExclusiveCallbackGroup, Node, ReentrantCallbackGroup
 from flash_vstream_ros.ros.interfaces import AnswerPiece, AskScene, String
@@ -52,7 +52,7 @@ class QuestionServices:
     @never_raises
     def _reply_to(self, request: AskScene.Request, response: AskScene.Response) -> AskScene.Response:
         try:
-            response.question_id = question_id_of(request)
+            response.question_id = request_id(str(request.question_id), "question_id")
             question, adjustments = question_of(request, response.question_id, self._limits())
         except (BadRequest, BadScope) as error:
             return conversions.fill_response(response, Answer(ErrorCode.INVALID_REQUEST, str(error)))
@@ -77,10 +77,11 @@ class QuestionServices:
     @never_raises
     def _on_cancel(self, message: String) -> None:
         if message.data == EVERY_QUESTION:
-            self._node_log.info(f"cancelled all {self._engine().cancel_all()} questions")
+            self._node_log.info(f"cancelled all {self._engine().cancel_all()} questions and searches")
         elif self._engine().cancel(message.data):
-            self._node_log.info(f"cancelled question {message.data}")
+            self._node_log.info(f"cancelled {message.data}")
         else:
             self._log.report(
-                "cancel", f"cancelled nothing: no question {one_line(message.data)!r} is under way; * cancels all"
+                "cancel",
+                f"cancelled nothing: no question or search {one_line(message.data)!r} is under way; * cancels all",
             )

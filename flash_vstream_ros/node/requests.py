@@ -11,13 +11,14 @@ from flash_vstream_ros.engine.log_text import one_line
 from flash_vstream_ros.memory.scope import BadScope, Scope
 from flash_vstream_ros.memory.spans import Interval
 from flash_vstream_ros.ros import HistoryPolicy, QoSProfile
-from flash_vstream_ros.ros.interfaces import AskScene, Forget, ListMemory, Report
+from flash_vstream_ros.ros.interfaces import AskScene, Forget, ListMemory, Report, Search
 from flash_vstream_ros.ros.stamps import SECOND_NS, BadStamp, duration_ns, stamp_ns
 
 EVERY_QUESTION = "*"  # on ~/cancel
 # A bounded queue would lose requests of a burst, and neither the node nor the client would learn of it.
 REQUEST_QOS = QoSProfile(history=HistoryPolicy.KEEP_ALL)
 MAX_CAMERAS, MAX_CAMERA_CHARS = 256, 64  # in a request
+DEFAULT_MOMENTS, MAX_MOMENTS = 5, 64  # of a search
 _ID = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
 
 
@@ -38,13 +39,12 @@ def new_question_id() -> str:
     return uuid.uuid4().hex[:16]
 
 
-def question_id_of(request: AskScene.Request) -> str:
-    """The client's id, or a new one where it gives none; BadRequest if it is malformed."""
-    chosen = str(request.question_id)
+def request_id(chosen: str, field: str) -> str:
+    """The client's id `chosen` in `field`, or a new one where it gives none; BadRequest if it is malformed."""
     if not chosen:
         return new_question_id()
     if not _ID.fullmatch(chosen):
-        raise BadRequest(f"question_id {one_line(chosen)!r} must be 1 to 64 letters, digits or _.:/-")
+        raise BadRequest(f"{field} {one_line(chosen)!r} must be 1 to 64 letters, digits or _.:/-")
     return chosen
 
 
@@ -55,26 +55,40 @@ def question_of(
 
     Raises BadRequest or BadScope.
     """
+    deadline_s, adjustments = _deadline(request, limits)
+    tokens = int(request.max_new_tokens)
+    if tokens > limits.answer_tokens:
+        adjustments += (f"max_new_tokens reduced from {tokens} to question.max_answer_tokens = {limits.answer_tokens}",)
+        tokens = limits.answer_tokens
+    return Question(request.question, scope_of(request), deadline_s, tokens, question_id), adjustments
+
+
+def search_of(request: Search.Request, search_id: str, limits: QuestionLimits) -> tuple[Question, tuple[str, ...]]:
+    """The search of a request within `limits`, and a sentence for each limit that changed it.
+
+    Raises BadRequest or BadScope.
+    """
+    deadline_s, adjustments = _deadline(request, limits)
+    moments = int(request.max_moments) or DEFAULT_MOMENTS
+    if moments > MAX_MOMENTS:
+        adjustments += (f"max_moments reduced from {moments} to {MAX_MOMENTS}",)
+        moments = MAX_MOMENTS
+    return Question(request.text, scope_of(request), deadline_s, id=search_id, moments=moments), adjustments
+
+
+def _deadline(request: AskScene.Request | Search.Request, limits: QuestionLimits) -> tuple[float, tuple[str, ...]]:
+    """The deadline of a request [s] within `limits`, and the sentence for a reduced one. Raises BadRequest."""
     try:
         deadline_s = duration_ns(request.deadline) / SECOND_NS
     except BadStamp as error:
         raise BadRequest(f"deadline: {error}") from error
-    tokens = int(request.max_new_tokens)
-    adjustments = []
-    if deadline_s > limits.deadline_s:
-        adjustments.append(
-            f"deadline reduced from {deadline_s:.10g} s to question.max_deadline_s = {limits.deadline_s:.10g} s"
-        )
-        deadline_s = limits.deadline_s
-    if tokens > limits.answer_tokens:
-        adjustments.append(
-            f"max_new_tokens reduced from {tokens} to question.max_answer_tokens = {limits.answer_tokens}"
-        )
-        tokens = limits.answer_tokens
-    return Question(request.question, scope_of(request), deadline_s, tokens, question_id), tuple(adjustments)
+    if deadline_s <= limits.deadline_s:
+        return deadline_s, ()
+    reduced = f"deadline reduced from {deadline_s:.10g} s to question.max_deadline_s = {limits.deadline_s:.10g} s"
+    return limits.deadline_s, (reduced,)
 
 
-def scope_of(request: AskScene.Request | Forget.Request | ListMemory.Request) -> Scope:
+def scope_of(request: AskScene.Request | Search.Request | Forget.Request | ListMemory.Request) -> Scope:
     """The cameras and stamps of a request; BadScope if a stamp is out of range, or a name no camera can have."""
     cameras = tuple(request.cameras)
     if len(cameras) > MAX_CAMERAS or max(map(len, cameras), default=0) > MAX_CAMERA_CHARS:

@@ -31,6 +31,7 @@ from flash_vstream_ros.node.periodic_timer import PeriodicTimer
 from flash_vstream_ros.node.process_hooks import NO_HOOKS, ProcessHooks
 from flash_vstream_ros.node.question_services import QuestionServices
 from flash_vstream_ros.node.reports import Reports
+from flash_vstream_ros.node.search_service import SearchService
 from flash_vstream_ros.node.settings import Settings
 from flash_vstream_ros.node.summaries import SummaryPublisher
 from flash_vstream_ros.process import set_torch_threads
@@ -42,9 +43,10 @@ NODE_NAME = "flash_vstream"
 # A full garbage collection would visit every object of the model, which takes 0.2 s.
 PROGRAM_HOOKS = ProcessHooks(set_torch_threads, loaded=gc.freeze, unloaded=gc.unfreeze)
 DUPLICATES_PERIOD_S = 60.0  # between two warnings about the same duplicate
-# Threads besides one per camera and per waiting question: the question being answered, one answered BUSY, status,
-# summary, report, diagnostics, cancel, memory services, parameters, a transition, and get_state during a transition.
-SPARE_THREADS = 11
+# Threads besides one per camera and per waiting question or search: that being answered, one of each answered BUSY,
+# status, summary, report, diagnostics, cancel, memory services, parameters, a transition, and get_state during a
+# transition.
+SPARE_THREADS = 12
 
 
 def advice(state: State, node: str, starting: bool) -> str:
@@ -81,6 +83,7 @@ class VStreamNode(LiveParameters, ManagedNode):
         self._duplicates_log = ThrottledLog(self.log.warning, DUPLICATES_PERIOD_S)
         self._status = self.create_publisher(MemoryStatus, "~/status", 10)
         self._questions = QuestionServices(self, lambda: self._engine, lambda: self._settings.question_limits)
+        self._search = SearchService(self, lambda: self._engine, lambda: self._settings.question_limits)
         self._reports = Reports(self, lambda: self._engine, lambda: self._settings)
         self._summaries = SummaryPublisher(self, lambda: self._engine, self._settings, self._reports)
         self._memory_services = MemoryServices(self, lambda: self._engine, self._forgotten)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from std_srvs.srv import Trigger
 
     from flash_vstream_ros.msg import AnswerPiece, MemoryEntry, MemoryStatus, ReportSection, SceneSummary
-    from flash_vstream_ros.srv import AskScene, Forget, ListMemory, Report
+    from flash_vstream_ros.srv import AskScene, Forget, ListMemory, Report, Search
 else:
     DurationMsg = interface("builtin_interfaces/msg/Duration")
     TimeMsg = interface("builtin_interfaces/msg/Time")
@@ -38,6 +38,7 @@ else:
     Forget = interface("flash_vstream_ros/srv/Forget")
     ListMemory = interface("flash_vstream_ros/srv/ListMemory")
     Report = interface("flash_vstream_ros/srv/Report")
+    Search = interface("flash_vstream_ros/srv/Search")
     Trigger = interface("std_srvs/srv/Trigger")
 
 _COLLECTION = re.compile(r"^(?:sequence<(?P<item>[^,>]+(?:<\d+>)?)(?:, \d+)?>|(?P<element>.+)\[\d+\])$")

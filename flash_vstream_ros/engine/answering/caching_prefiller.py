@@ -25,6 +25,7 @@ from .background_budget import BackgroundBudget
 from .prefiller import Prefiller, PreparedAnswer
 from .prefix_cache_config import PrefixCacheConfig, PrefixCacheStatus
 from .question import Question
+from .search import prompt_of
 
 RETRY_S = 30.0  # pause after a failure
 RATE_WINDOW = 8  # changes of the memory from which their rate is estimated
@@ -81,7 +82,7 @@ class CachingPrefiller(Prefiller):
         cached = self._cached
         assert cached is not None
         newer = self._newer_slots(cached)
-        generation, cached_tokens = self._prefix_cache.answer(question.text, max_new_tokens, newer)
+        generation, cached_tokens = self._prefix_cache.answer(prompt_of(question), max_new_tokens, newer)
         tail = newer.entries if newer else ()
         return PreparedAnswer(
             replace(cached.snapshot, entries=cached.snapshot.entries + tail),

@@ -1,7 +1,8 @@
-"""Answers queued questions one at a time; a step is one chunk of a prompt or one token."""
+"""Answers queued questions and searches one at a time; a step is one chunk of a prompt or one token."""
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections.abc import Callable
@@ -13,12 +14,14 @@ from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.models.confidence import Calibration, geometric_mean
+from flash_vstream_ros.models.interface import ModelError
 from flash_vstream_ros.models.model_kind import without_label
 
 from .prefiller import Prefiller, PreparedAnswer, ranked_by_attention
-from .question import Answer, ErrorCode, Evidence
+from .question import Answer, ErrorCode, Evidence, Question
 from .request import Request
 from .request_queue import RequestQueue
+from .search import moments_of
 
 
 @dataclass
@@ -36,6 +39,7 @@ class _ActiveAnswer:
     def answer(self, code: ErrorCode, message: str, evidence: int, calibration: Calibration) -> Answer:
         """The reply as it stands now."""
         text, probabilities = "".join(self.pieces).rstrip(), self.probabilities
+        is_read = bool(probabilities) or (self.question.is_search and code is ErrorCode.NONE)
         complete = code is ErrorCode.NONE and bool(probabilities)
         return replace(
             self.draft,
@@ -45,13 +49,18 @@ class _ActiveAnswer:
             token_probability=geometric_mean(probabilities),
             confidence=calibration.confidence(probabilities, without_label(text)) if complete else 0.0,
             calibrated=complete and calibration.fitted,
-            evidence=_strongest(self.prepared, evidence) if probabilities else (),
+            evidence=self._strongest(evidence) if is_read else (),
         )
 
+    @property
+    def question(self) -> Question:
+        return self.request.question
 
-def _strongest(prepared: PreparedAnswer, count: int) -> tuple[Evidence, ...]:
-    ranked = ranked_by_attention(prepared.snapshot.entries, prepared.generation.attention)
-    return tuple(Evidence(entry, share) for entry, share in ranked[:count])
+    def _strongest(self, count: int) -> tuple[Evidence, ...]:
+        """The `count` entries with the most attention; of a search, the moments."""
+        ranked = ranked_by_attention(self.prepared.snapshot.entries, self.prepared.generation.attention)
+        evidence = tuple(Evidence(entry, share) for entry, share in ranked)
+        return moments_of(evidence)[: self.question.moments] if self.question.is_search else evidence[:count]
 
 
 class Dialogue:
@@ -85,6 +94,8 @@ class Dialogue:
         """Start the next question, prefill a chunk of its prompt, or decode one token. False: nothing to answer."""
         for ended in self._requests.pop_ended():
             self._start(ended)
+        if self._active is not None and self._active.question.is_search and self._requests.has_question:
+            self._postpone(self._active.request)
         if self._active is not None:
             self._guard(self._active.request, self._continue)
         elif (request := self._requests.pop()) is not None:
@@ -141,9 +152,9 @@ class Dialogue:
             pieces=[self._model.kind.label] if request.started else [],
             second_look_tokens=int(self._second_look * memory.tokens) if memory.config.hierarchical else 0,
         )
-        if not request.started:
+        if not request.started and not question.is_search:
             self._stream(self._model.kind.label)
-        request.started = True
+            request.started = True
 
     def _no_frames_reason(self, request: Request) -> str:
         question = request.question
@@ -171,6 +182,8 @@ class Dialogue:
             return
         elif active.second_look_tokens:
             self._look_again(active)
+        elif active.question.is_search:
+            self._finish_search(active)
         else:
             self._decode_token(active)
 
@@ -179,6 +192,20 @@ class Dialogue:
         active.prepared = self._prefiller.look_again(active.prepared, active.second_look_tokens)
         active.second_look_tokens = 0
         active.draft = _draft(active.prepared, active.draft)
+
+    def _finish_search(self, active: _ActiveAnswer) -> None:
+        """Prefill the last chunk; the answer is where its last token attends to."""
+        generation = active.prepared.generation
+        if generation.remaining_tokens:
+            self._prefiller.prefill(generation, generation.remaining_tokens)
+        if not all(math.isfinite(share) for share in generation.attention):
+            raise ModelError("the model computed no finite attention: its weights are damaged or overflow; try float32")
+        self._finish_active()
+
+    def _postpone(self, search: Request) -> None:
+        """Return a search that is under way to the queue, so that no question waits for it."""
+        self._drop_active()
+        self._requests.push_front(search)
 
     def _decode_token(self, active: _ActiveAnswer) -> None:
         try:
@@ -211,7 +238,7 @@ class Dialogue:
         self._requests.finish(request, Answer(code, message, newest_ns=request.newest_ns))
 
     def _fail(self, request: Request, code: ErrorCode, message: str, details: str = "") -> None:
-        self._log.report(code.name, f"question failed: {message}" + (f"\n{details}" if details else ""))
+        self._log.report(code.name, f"{request.question.noun} failed: {message}" + (f"\n{details}" if details else ""))
         self._finish(request, code, message)
 
 
@@ -233,7 +260,7 @@ def _draft(prepared: PreparedAnswer, answer: Answer) -> Answer:
 def _ended(request: Request) -> tuple[ErrorCode, str] | None:
     """The reason to end a request before its answer is complete; None to continue."""
     if request.cancelled:
-        return ErrorCode.CANCELLED, "the question was cancelled"
+        return ErrorCode.CANCELLED, f"the {request.question.noun} was cancelled"
     if request.expired:
         return ErrorCode.TIMEOUT, f"the deadline passed after {request.age_s:.1f} s"
     return None

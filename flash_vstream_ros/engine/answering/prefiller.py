@@ -17,6 +17,7 @@ from flash_vstream_ros.models.interface import Generation, PrefixCache
 
 from .prefix_cache_config import PrefixCacheConfig, PrefixCacheStatus
 from .question import Question
+from .search import prompt_of
 from .throughput import PrefillThroughput
 
 
@@ -70,7 +71,7 @@ class Prefiller:
         snapshot = self._memory.snapshot(question.scope)
         if snapshot.empty:
             return None
-        generation = self._model.answer(snapshot, question.text, max_new_tokens)
+        generation = self._model.answer(snapshot, prompt_of(question), max_new_tokens)
         return PreparedAnswer(snapshot, generation, question.scope, self._memory.clock, self._model.tokens(snapshot))
 
     def look_again(self, prepared: PreparedAnswer, tokens: int) -> PreparedAnswer:

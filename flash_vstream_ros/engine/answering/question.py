@@ -27,13 +27,26 @@ class ErrorCode(IntEnum):
 
 @dataclass(frozen=True)
 class Question:
-    """A question, and the part of the memory to answer it from. Zeros select the engine's configuration."""
+    """A question, and the part of the memory to answer it from. Zeros select the engine's configuration.
+
+    With `moments` above 0 it is a search: its answer has no text, and as evidence that many moments at most.
+    """
 
     text: str
     scope: Scope = EVERYTHING
     deadline_s: float = 0.0
     max_new_tokens: int = 0
     id: str = ""  # unique among the unfinished questions; "": it cannot be cancelled on its own
+    moments: int = 0
+
+    @property
+    def is_search(self) -> bool:
+        return self.moments > 0
+
+    @property
+    def noun(self) -> str:
+        """What messages call it."""
+        return "search" if self.is_search else "question"
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Answer:
-    """The reply of srv/AskScene.srv: times in seconds, stamps in nanoseconds of message time."""
+    """The reply of srv/AskScene.srv or srv/Search.srv: times in seconds, stamps in nanoseconds of message time."""
 
     error_code: ErrorCode = ErrorCode.NONE
     error_msg: str = ""
@@ -71,9 +84,9 @@ class Answer:
 def problem_of(question: Question, cameras: Sequence[str], max_chars: int) -> str:
     """The reason to refuse a question in any state of an engine with these cameras; "" if it is valid."""
     if not question.text.strip():
-        return "the question is empty"
+        return f"the {question.noun} is empty"
     if len(question.text) > max_chars:
-        return f"the question has {len(question.text)} characters; question.max_chars allows {max_chars}"
+        return f"the {question.noun} has {len(question.text)} characters; question.max_chars allows {max_chars}"
     try:
         check_scope(question.scope, cameras)
     except BadScope as error:

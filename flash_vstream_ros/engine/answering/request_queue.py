@@ -25,7 +25,7 @@ class RequestCounts:
 
 
 class RequestQueue:
-    """Requests in order of arrival, at most `capacity` of them waiting. `capacity` may change. Thread safe."""
+    """Questions in order of arrival, then searches; at most `capacity` wait. `capacity` may change. Thread safe."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -59,9 +59,19 @@ class RequestQueue:
                 self._waiting.appendleft(request)
 
     def pop(self) -> Request | None:
-        """Take out the oldest request; None if the queue is empty."""
+        """Take out the oldest question, or the oldest search if no question waits; None if the queue is empty."""
         with self._lock:
-            return self._waiting.popleft() if self._waiting else None
+            request = next((one for one in self._waiting if not one.question.is_search), None)
+            request = request or next(iter(self._waiting), None)
+            if request is not None:
+                self._waiting.remove(request)
+            return request
+
+    @property
+    def has_question(self) -> bool:
+        """Returns True if a question waits that is no search."""
+        with self._lock:
+            return any(not request.question.is_search for request in self._waiting)
 
     def pop_ended(self) -> list[Request]:
         """Take out the requests that were cancelled or whose deadline passed."""
@@ -82,7 +92,7 @@ class RequestQueue:
             self._answered += is_answered
             self._cached += is_answered and answer.cached_tokens > 0
             self._failed += not is_answered
-            if is_answered:
+            if is_answered and not request.question.is_search:
                 self._answer_s.add(answer.duration_s)
                 self._first_token_s.add(answer.time_to_first_token_s or answer.duration_s)
             request.finish(answer)

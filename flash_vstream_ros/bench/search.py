@@ -1,0 +1,207 @@
+"""Whether a search finds the moments that show what its text describes: checked against the simulator.
+
+Patrols of the demo's robot, rendered and encoded as in `bench answers`; searches run through the engine's own queue,
+prefix cache and second look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
+from math import comb
+from multiprocessing import get_context
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flash_vstream_ros.demo.past import past_of, things_known
+from flash_vstream_ros.demo.questions import EVERY_THING
+from flash_vstream_ros.demo.world import Truth, World
+from flash_vstream_ros.engine.answering.question import Question
+from flash_vstream_ros.engine.answering.search import SEARCH_PROMPT
+from flash_vstream_ros.engine.config import EngineConfig
+from flash_vstream_ros.memory import FlashMemory
+from flash_vstream_ros.memory.config import HIERARCHICAL
+from flash_vstream_ros.memory.slot import MemoryEntry
+from flash_vstream_ros.models.household_settings import MEMORY, slots_by
+from flash_vstream_ros.models.names import HOUSEHOLD
+from flash_vstream_ros.progress import tracked
+
+from .answers import PACE_S, SECOND, encoded_slots, loaded, moments
+from .prefix_cache import Asker
+from .second_look import SHARE
+
+FIRST_SEED = 700_000
+BEST = 3  # moments of which one has to show it
+MEMORIES = {"flash": MEMORY, "hierarchical": replace(MEMORY, retention=HIERARCHICAL)}
+THINGS, THINGS_IN_ROOMS, ROOMS, KINDS = 4, 2, 2, 1  # searches of each kind at a moment
+
+
+class Search(NamedTuple):
+    """A text, and what a frame has to show: one of `things`, `room`, a person."""
+
+    kind: str
+    text: str
+    things: frozenset[str] = frozenset()
+    room: str = ""
+    person: bool = False
+
+    def is_shown_at(self, truth: Truth) -> bool:
+        return (
+            (not self.things or not self.things.isdisjoint(truth.things))
+            and (not self.room or self.room == truth.room)
+            and (not self.person or truth.person)
+        )
+
+
+class Found(NamedTuple):
+    """The result of one search in one memory; `held`: some entry of the memory shows what was looked for."""
+
+    memory: str
+    kind: str
+    held: bool
+    found: bool  # in one of the best moments
+    first: bool  # in the best moment
+    newest: bool  # in one of the newest entries
+    random: float  # probability that one of so many random entries shows it
+
+
+def searches(world: World, now: float, rng: np.random.Generator) -> Iterator[Search]:
+    """Searches for what was seen by the time `now` [s]."""
+    past = past_of(world.visits, now)
+    things = sorted(things_known(past))
+    for index in rng.permutation(len(things))[:THINGS]:
+        yield Search("thing", things[index].name, frozenset([things[index].name]))
+    for index in rng.permutation(len(things))[:THINGS_IN_ROOMS]:
+        name, room = things[index].name, past.last[things[index]].room
+        yield Search("thing in a room", f"{name} in the {room}", frozenset([name]), room)
+    kinds = sorted({thing.kind for thing in things})
+    for index in rng.permutation(len(kinds))[:KINDS]:
+        alike = frozenset(thing.name for thing in EVERY_THING if thing.kind == kinds[index])
+        yield Search("any colour", kinds[index], alike)
+    rooms = sorted({visit.room for visit in past.visits if visit.room not in past.fresh})
+    for index in rng.permutation(len(rooms))[:ROOMS]:
+        yield Search("room", rooms[index], room=rooms[index])
+    if past.person and "person" not in past.fresh:
+        yield Search("person", "person", person=True)
+
+
+def patrol(model: Any, seed: int, minutes: float, pace_s: Sequence[float], prompt: str) -> list[Found]:
+    """Search at several moments of one patrol, in each of MEMORIES."""
+    rng = np.random.default_rng(seed)
+    world = World(seed, minutes, pace_s=rng.uniform(min(pace_s), max(pace_s)))
+    grid = model.grid(*world.frame(0.0).shape[:2])
+    memories = {name: FlashMemory(config) for name, config in MEMORIES.items()}
+    config = EngineConfig(second_look=SHARE)  # of a hierarchical memory only
+    askers = {name: Asker.of(model, memory, "cached", config) for name, memory in memories.items()}
+    results, done = [], 0
+    for now in moments(world.visits, minutes):
+        for slot in encoded_slots(model, world, range(done, slots_by(now)), grid):
+            for memory in memories.values():
+                memory.insert(slot)
+        done = slots_by(now)
+        wanted = list(searches(world, now, rng))
+        for name, asker in askers.items():
+            entries = memories[name].list_entries()
+            for search in wanted:
+                answer = asker.ask(Question(prompt.replace("{}", search.text), moments=BEST)).answer
+                best = [_shows(world, search, moment.entry) for moment in answer.evidence]
+                results.append(_found(name, world, search, best, entries))
+    return results
+
+
+def _found(memory: str, world: World, search: Search, best: Sequence[bool], entries: Sequence[MemoryEntry]) -> Found:
+    newest_first = sorted(entries, key=lambda entry: -entry.thumbnail_ns)
+    shown = [_shows(world, search, entry) for entry in newest_first]
+    return Found(
+        memory,
+        search.kind,
+        held=any(shown),
+        found=any(best),
+        first=best[0],
+        newest=any(shown[:BEST]),
+        random=1 - comb(len(shown) - sum(shown), BEST) / comb(len(shown), BEST),
+    )
+
+
+def _shows(world: World, search: Search, entry: MemoryEntry) -> bool:
+    return search.is_shown_at(world.truth(entry.thumbnail_ns / SECOND))
+
+
+def run(
+    model: str = HOUSEHOLD,
+    streams: int = 5,
+    minutes: float = 150.0,
+    seed: int = FIRST_SEED,
+    device: str = "auto",
+    processes: int = 1,
+    pace: Sequence[float] = PACE_S,
+    prompt: str | None = None,
+) -> dict[str, Any]:
+    """Search patrols of the seeds from `seed` on, with the service's own prompt or another. Raises ModelError."""
+    prompt = prompt or SEARCH_PROMPT
+    one = partial(_patrol, model, device, minutes, tuple(pace), prompt)
+    seeds = range(seed, seed + streams)
+    if processes == 1:
+        found = [each for patrol in tracked(map(one, seeds), "patrols", streams) for each in patrol]
+    else:
+        with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+            found = [each for patrol in tracked(pool.map(one, seeds), "patrols", streams) for each in patrol]
+    settings = {"streams": streams, "minutes": minutes, "pace": [*pace], "seed": seed, "prompt": prompt}
+    return {"model": model, **settings, "memories": {name: figures(found, name) for name in MEMORIES}}
+
+
+def figures(found: Iterable[Found], memory: str) -> dict[str, dict[str, Any]]:
+    """By kind of search, and "all": the number of searches, and the shares that found what they looked for."""
+    of_memory = [each for each in found if each.memory == memory]
+    kinds = {
+        kind: [each for each in of_memory if each.kind == kind] for kind in dict.fromkeys(e.kind for e in of_memory)
+    }
+    return {kind: _shares(group) for kind, group in {"all": of_memory, **kinds}.items()}
+
+
+def _shares(group: Sequence[Found]) -> dict[str, Any]:
+    held = [each for each in group if each.held]
+    return {
+        "searches": len(group),
+        "held": len(held),
+        "found": _mean(each.found for each in group),
+        "found_of_held": _mean(each.found for each in held),
+        "first_of_held": _mean(each.first for each in held),
+        "newest": _mean(each.newest for each in group),
+        "random": _mean(each.random for each in group),
+    }
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    listed = list(values)
+    return fmean(listed) if listed else None
+
+
+def _patrol(model: str, device: str, minutes: float, pace_s: tuple[float, ...], prompt: str, seed: int) -> list[Found]:
+    return patrol(loaded(model, device), seed, minutes, pace_s, prompt)
+
+
+COLUMNS = {
+    "found": "found",
+    "found_of_held": "of held",
+    "first_of_held": "first",
+    "newest": "newest 3",
+    "random": "random 3",
+}
+
+
+def show(result: dict[str, Any]) -> None:
+    print(f"searches with the prompt {result['prompt']!r} in patrols of {result['minutes']:g} minutes")
+    print(
+        f"found: % of which one of the first {BEST} moments shows what was looked for; of held: of those that some entry"
+    )
+    print("shows; first: the best moment shows it; newest 3, random 3: so many entries without a search")
+    for memory, rows in result["memories"].items():
+        print(f"\n{memory:>16}{'searches':>10}{'held':>6}" + "".join(f"{title:>10}" for title in COLUMNS.values()))
+        for kind, row in rows.items():
+            shares = "".join(f"{'-' if row[key] is None else format(100 * row[key], '.1f'):>10}" for key in COLUMNS)
+            print(f"{kind:>16}{row['searches']:>10}{row['held']:>6}{shares}")

@@ -1,0 +1,154 @@
+"""`flash-vstream-ros search "red ball"`: the moments that show it, from a running node or a memory in a file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flash_vstream_ros.engine.log_text import printable
+from flash_vstream_ros.process import importing
+
+from .argument_types import moments, search_text, text
+from .ask import MODEL_NOTES, add_node_arguments, add_time_arguments, interval
+from .node import add_model_arguments
+from .output_files import OutputError, output_file, write_output
+from .times import BadTime, short_time_text, time_text
+
+if TYPE_CHECKING:
+    from flash_vstream_ros.client import AskClient
+
+SHEET_COLUMNS = 5
+SHEET_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "text",
+        type=search_text,
+        help='what to look for, such as "red ball", or a whole question that ends with a question mark',
+    )
+    parser.add_argument("--json", action="store_true", help="print the whole reply with the service's field names")
+    parser.add_argument(
+        "--top", type=moments, default=5, metavar="N", help="show the N best moments, at most 64 (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--out", type=_sheet_file, metavar="FILE", help="write a contact sheet of the moments to FILE, a .jpg or .png"
+    )
+    parser.add_argument(
+        "--camera", type=text, action="append", default=[], help="search this camera only; may be repeated"
+    )
+    add_time_arguments(parser, "ignore what was seen before this time", "ignore what was seen after this time")
+    parser.add_argument(
+        "--memory",
+        metavar="FILE",
+        help="search a memory in FILE, of remember or of a node's archive.path, without a node",
+    )
+    add_model_arguments(parser)
+    add_node_arguments(parser, "wait for the node to appear and to load its model [s] (default: %(default)g)")
+
+
+def run(args: argparse.Namespace) -> int:
+    if not args.memory and (args.model or args.params_file):
+        print("--model and --params-file are for --memory: a running node has its own", file=sys.stderr)
+        return 2
+    reply = _search_file(args) if args.memory else _search_node(args)
+    if reply is None:
+        return 1
+    _print(reply, args.json)
+    if args.out and reply.error_code == reply.NONE:
+        try:
+            write_output(args.out, _sheet(reply, args.out.suffix.lower()))
+        except OutputError as error:
+            print(error, file=sys.stderr)
+            return 1
+        print(f"wrote {args.out}", file=sys.stderr)
+    return 0 if reply.error_code == reply.NONE else 1
+
+
+def _search_node(args: argparse.Namespace) -> Any:
+    """The node's reply; None after an error, which is printed."""
+    with importing():
+        from flash_vstream_ros.client import AskClient, ClientError
+
+    try:
+        with AskClient("ask_scene", args.ros_args, args.node) as client:
+            return _ask_node(client, args)
+    except (ClientError, BadTime) as error:
+        print(error, file=sys.stderr)
+        return None
+
+
+def _ask_node(client: AskClient, args: argparse.Namespace) -> Any:
+    since, until = interval(args, lambda: client.newest_stamp_s(args.wait))
+    return client.search_when_ready(
+        args.text, args.wait, cameras=args.camera, since_s=since, until_s=until, max_moments=args.top
+    )
+
+
+def _search_file(args: argparse.Namespace) -> Any:
+    """The reply from a file; None after an error, which is printed."""
+    with importing():
+        from flash_vstream_ros.memory.memory_file import MemoryFileError
+        from flash_vstream_ros.models.interface import ModelError
+
+        from .memory_file_answer import search_in_file
+        from .offline_settings import BadParameters
+    try:
+        return search_in_file(args)
+    except (MemoryFileError, ModelError, BadParameters, BadTime) as error:
+        print(error, file=sys.stderr)
+        return None
+
+
+def _print(reply: Any, as_json: bool) -> None:
+    from flash_vstream_ros.ros.stamps import seconds
+
+    if as_json:
+        from flash_vstream_ros.client import AskClient
+
+        print(json.dumps(AskClient.to_dict(reply), indent=2, ensure_ascii=False))
+        return
+    for moment in reply.moments:
+        at, since, until = (
+            time_text(seconds(stamp)) for stamp in (moment.thumbnail.header.stamp, moment.since, moment.until)
+        )
+        print(f"{moment.relevance:.3f}  {printable(moment.camera)}  {at}  (entry: {since} to {until})")
+    for adjustment in reply.adjustments:
+        print(printable(adjustment), file=sys.stderr)
+    if note := MODEL_NOTES.get(reply.model_kind):
+        print(note, file=sys.stderr)
+    if reply.error_code:
+        print(f"error {reply.error_code}: {printable(reply.error_msg)}", file=sys.stderr)
+    else:
+        covered = f"{time_text(seconds(reply.covered_since))} to {time_text(seconds(reply.covered_until))}"
+        print(f"(searched {covered}; {seconds(reply.duration):.2f} s)", file=sys.stderr)
+
+
+def _sheet(reply: Any, suffix: str) -> bytes:
+    """The contact sheet of a reply's moments, best first, as an image file."""
+    import cv2
+
+    from flash_vstream_ros.ros.stamps import seconds
+
+    from .contact_sheet import KEY_FRAME, SYNOPSIS, Thumbnail, contact_sheet
+
+    thumbnails = [
+        Thumbnail(
+            f"{moment.relevance:.2f} {short_time_text(seconds(moment.thumbnail.header.stamp))}",
+            KEY_FRAME if moment.kind == moment.KEY_FRAME else SYNOPSIS,
+            bytes(moment.thumbnail.data),
+        )
+        for moment in reply.moments
+    ]
+    _, image = cv2.imencode(suffix, contact_sheet(thumbnails, min(SHEET_COLUMNS, max(len(thumbnails), 1))))
+    return image.tobytes()
+
+
+def _sheet_file(word: str) -> Path:
+    """Type of a command-line argument: an image file that can be written."""
+    if not word.lower().endswith(SHEET_SUFFIXES):
+        raise argparse.ArgumentTypeError(f"{word} must end with {', '.join(SHEET_SUFFIXES)}")
+    return output_file(word)

@@ -1,0 +1,58 @@
+"""A search: which moments a text describes, read from the model's attention; no text is generated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from flash_vstream_ros.memory.slot import EntryKind, MemoryEntry
+
+from .question import Evidence, Question
+
+# Of the wordings that `flash-vstream-ros bench search --prompt` compares, the one with the best read-out.
+SEARCH_PROMPT = "Did you ever see a {}?"
+QUESTION_MARK = "?"
+
+
+def search_prompt(text: str, prompt: str = SEARCH_PROMPT) -> str:
+    """The question whose attention a search for `text` reads; a text that is a question already stays as it is."""
+    text = text.strip()
+    return text if text.endswith(QUESTION_MARK) else prompt.replace("{}", text)
+
+
+def prompt_of(question: Question) -> str:
+    """What the model reads after the memory."""
+    return search_prompt(question.text) if question.is_search else question.text
+
+
+def moments_of(evidence: Sequence[Evidence]) -> tuple[Evidence, ...]:
+    """`evidence`, strongest first, with the entries that show the same moment as one whose relevance is their sum.
+
+    A merged moment is described by its key frame, whose stamps are nearer to it than those of a cluster.
+    """
+    moments: list[Evidence] = []
+    for one in sorted(evidence, key=lambda each: -each.relevance):
+        place = next((at for at, other in enumerate(moments) if same_moment(one.entry, other.entry)), None)
+        if place is None:
+            moments.append(one)
+        else:
+            moments[place] = _merged(moments[place], one)
+    return tuple(sorted(moments, key=lambda each: -each.relevance))
+
+
+def same_moment(one: MemoryEntry, other: MemoryEntry) -> bool:
+    """Returns True if the slots that the two entries show overlap: a cluster shows the slot of its thumbnail only."""
+    (first, last), (other_first, other_last) = _shown_stamps(one), _shown_stamps(other)
+    return one.camera == other.camera and first <= other_last and other_first <= last
+
+
+def _shown_stamps(entry: MemoryEntry) -> tuple[int, int]:
+    """Stamps of the slot that the entry shows, as far as they are known [ns]."""
+    if entry.kind is EntryKind.DAM:
+        return entry.first_ns, entry.last_ns
+    return entry.thumbnail_ns, entry.thumbnail_ns
+
+
+def _merged(one: Evidence, other: Evidence) -> Evidence:
+    nearer = other.entry if one.entry.kind is not EntryKind.DAM and other.entry.kind is EntryKind.DAM else one.entry
+    return replace(one, entry=nearer, relevance=one.relevance + other.relevance)
