@@ -196,10 +196,8 @@ COLUMNS = {
 
 def show(result: dict[str, Any]) -> None:
     print(f"searches with the prompt {result['prompt']!r} in patrols of {result['minutes']:g} minutes")
-    print(
-        f"found: % of which one of the first {BEST} moments shows what was looked for; of held: of those that some entry"
-    )
-    print("shows; first: the best moment shows it; newest 3, random 3: so many entries without a search")
+    print(f"found: % of which one of the first {BEST} moments shows what was looked for; of held: of those that some")
+    print("entry shows; first: the best moment shows it; newest 3, random 3: so many entries without a search")
     for memory, rows in result["memories"].items():
         print(f"\n{memory:>16}{'searches':>10}{'held':>6}" + "".join(f"{title:>10}" for title in COLUMNS.values()))
         for kind, row in rows.items():
