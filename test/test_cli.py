@@ -326,6 +326,26 @@ def test_unusable_arguments_of_ask_are_wrong_usage(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (("  ",), "the text is empty"),
+        (("red ball", "--top", "0"), "must be 1 or more"),
+        (("red ball", "--top", "65"), "must lie between 1 and 64"),
+        (("red ball", "--out", "sheet.gif"), "must end with .jpg, .jpeg, .png"),
+        (("red ball", "--out", "/no/such/folder/sheet.jpg"), "cannot write"),
+        (("red ball", "--since", "yesterday-ish"), "is no point in time"),
+    ],
+)
+def test_unusable_arguments_of_search_are_wrong_usage(
+    arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["search", *arguments])
+    assert end.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
         (("?", "--service", "not a name"), "does not start"),
         (("?", "--ros-args", "-r", "nonsense"), "does not start"),
         (("?", "--wait", "0.1"), "no node offers"),

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
 import pytest
 from conftest import PATIENCE
 from robot import NodeProcess, Robot
 
 from flash_vstream_ros import client
 from flash_vstream_ros.cli import main
-from flash_vstream_ros.ros.interfaces import interface
+from flash_vstream_ros.cli.contact_sheet import SIDE
+from flash_vstream_ros.ros.interfaces import Search, interface
 
 GetParameters = interface("rcl_interfaces/srv/GetParameters")
 
@@ -88,6 +91,48 @@ def test_the_answer_of_an_untrained_model_says_so(robot: Robot, capsys: pytest.C
     assert found.out.startswith("[untrained]")
     assert ", uncalibrated;" in found.out
     assert "random weights" in found.err
+
+
+def search(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit status of a search for a red ball, and what was printed."""
+    status = main(["search", "red ball", *arguments, *NAMES])
+    found = capsys.readouterr()
+    return status, found.out, found.err
+
+
+def test_a_search_prints_moments_and_writes_a_sheet(
+    robot: Robot, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    robot.fresh_status()
+    sheet = tmp_path / "sheet.jpg"
+    status, out, errors = search(capsys, "--top", "3", "--out", str(sheet))
+    assert status == 0, errors
+    lines = out.splitlines()
+    assert len(lines) == 3
+    assert all(
+        re.fullmatch(r"0\.\d{3}  camera  1\d{3}\.0 s  \(entry: 1\d{3}\.0 s to 1\d{3}\.0 s\)", line) for line in lines
+    )
+    assert lines == sorted(lines, key=lambda line: -float(line.split()[0]))
+    assert "random weights" in errors
+    image = cv2.imread(str(sheet))
+    assert image.shape[1] > 3 * SIDE > image.shape[0]
+
+
+def test_the_json_of_a_search_has_the_fields_of_the_service(robot: Robot, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = search(capsys, "--json", "--since", "-20s", "--top", "64")
+    reply = json.loads(out)
+    assert status == 0
+    assert set(reply) == set(Search.Response.get_fields_and_field_types())
+    assert reply["moments"]
+    assert all(moment["until"]["sec"] >= LAST_S - 22 for moment in reply["moments"])
+
+
+def test_a_search_without_a_result_says_why(robot: Robot, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.png"
+    status, out, errors = search(capsys, "--since", "999999", "--out", str(sheet))
+    assert (status, out) == (1, "")
+    assert "error 2: nothing in the memory matches" in errors
+    assert not sheet.exists()
 
 
 def test_a_client_waits_as_long_as_the_node_allows(robot: Robot, monkeypatch: pytest.MonkeyPatch) -> None:

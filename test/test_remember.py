@@ -126,6 +126,26 @@ def test_the_file_is_asked_without_a_node_and_by_a_node(folder: Path, capsys: py
         assert not warnings
 
 
+def test_the_file_is_searched_without_a_node(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert remembered(folder) == 0
+    before = (folder / "memory").read_bytes()
+    capsys.readouterr()
+    words = ["search", "red ball", "--memory", str(folder / "memory")]
+    assert main([*words, "--json", "--out", str(folder / "sheet.png")]) == 0
+    found = capsys.readouterr()
+    moments = json.loads(found.out)["moments"]
+    assert 0 < len(moments) <= 5
+    assert [moment["relevance"] for moment in moments] == sorted((m["relevance"] for m in moments), reverse=True)
+    assert f"wrote {folder / 'sheet.png'}" in found.err
+    assert cv2.imread(str(folder / "sheet.png")) is not None
+    assert main([*words, "--json", "--until", "3", "--top", "1"]) == 0
+    (early,) = json.loads(capsys.readouterr().out)["moments"]
+    assert early["until"]["sec"] <= 3
+    assert main([*words, "--camera", "left"]) == 1
+    assert "unknown camera left" in capsys.readouterr().err
+    assert (folder / "memory").read_bytes() == before
+
+
 def test_a_file_of_a_node_needs_its_parameters(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = settings_from(parameter_values(str(folder / "my.yaml"), None))
     config = replace(settings.engine, archive=ArchiveConfig(str(folder / "archive")))
@@ -186,5 +206,6 @@ def test_settings_of_a_file_are_those_of_the_node(tmp_path: Path) -> None:
 
 
 def test_parameters_of_a_model_are_for_a_file_only(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["ask", "--model", "tiny-random", "What is there?"]) == 2
-    assert "a running node has its own" in capsys.readouterr().err
+    for command in ("ask", "search"):
+        assert main([command, "--model", "tiny-random", "What is there?"]) == 2
+        assert "a running node has its own" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from flash_vstream_ros.memory.slot import EntryKind, MemoryEntry
 from .question import Evidence, Question
 
 # Of the wordings that `flash-vstream-ros bench search --prompt` compares, the one with the best read-out.
-SEARCH_PROMPT = "Did you ever see a {}?"
+SEARCH_PROMPT = "Have you seen {}?"
 QUESTION_MARK = "?"
 
 
