@@ -49,7 +49,7 @@ def constants(file: str) -> dict[str, int]:
 
 @pytest.mark.parametrize(
     ("file", "enum"),
-    [("srv/AskScene.srv", ErrorCode), ("msg/MemoryStatus.msg", State)],
+    [("srv/AskScene.srv", ErrorCode), ("srv/Search.srv", ErrorCode), ("msg/MemoryStatus.msg", State)],
 )
 def test_interface_constants_equal_those_of_the_code(file: str, enum: type[IntEnum]) -> None:
     own = {name: value for name, value in constants(file).items() if not name.startswith("MODEL_")}
@@ -57,8 +57,9 @@ def test_interface_constants_equal_those_of_the_code(file: str, enum: type[IntEn
 
 
 def test_model_and_entry_kinds_equal_those_of_the_code() -> None:
-    models = {name: value for name, value in constants("srv/AskScene.srv").items() if name.startswith("MODEL_")}
-    assert models == {f"MODEL_{kind.name}": kind.value for kind in ModelKind}
+    for file in ("srv/AskScene.srv", "srv/Search.srv"):
+        models = {name: value for name, value in constants(file).items() if name.startswith("MODEL_")}
+        assert models == {f"MODEL_{kind.name}": kind.value for kind in ModelKind}
     assert sorted(ENTRY_KIND) == sorted(EntryKind)
     assert sorted(ENTRY_KIND.values()) == sorted(constants("msg/MemoryEntry.msg").values())
 
