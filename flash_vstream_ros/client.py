@@ -10,7 +10,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flash_vstream_ros.ros import Context, Node, QoSProfile, SingleThreadedExecutor, init, ok, shutdown
-from flash_vstream_ros.ros.interfaces import AnswerPiece, AskScene, ListMemory, Report, Search, String, interface, to_dict
+from flash_vstream_ros.ros.interfaces import (
+    AnswerPiece,
+    AskScene,
+    ListMemory,
+    Report,
+    Search,
+    String,
+    interface,
+    to_dict,
+)
 from flash_vstream_ros.ros.service_peers import why_unanswerable
 from flash_vstream_ros.ros.stamps import duration_message, seconds, stamp_at
 
