@@ -239,6 +239,15 @@ def _service(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _archive(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--key-frames", type=count, default=1000, help="key frames of each simulated day (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--slots", type=count, default=60, help="slots ingested with an archive, and without (default: %(default)s)"
+    )
+
+
 def _camera(parser: argparse.ArgumentParser) -> None:
     _image_size(parser, 640, 480)
     parser.add_argument("--hertz", type=positive, default=30.0, help="images per second (default: %(default)g)")
@@ -296,6 +305,9 @@ BENCHMARKS = {
         "ingest", "cost of a static scene, highest frame rate, and age of the memory during questions", _ingest
     ),
     "service": Benchmark("service", "right answers over /ask_scene and offline, to the same questions", _service),
+    "archive": Benchmark(
+        "archive", "the archive over a simulated week: bound, cost per key frame; and what it costs ingestion", _archive
+    ),
     "camera": Benchmark("camera", "transport of camera images into the node's callback", _camera),
     "cameras": Benchmark(
         "cameras", "several cameras at full rate during questions: what happens to every image", _cameras
