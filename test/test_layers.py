@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "engine/ingest": {"engine", "engine/archive", "engine/ingest", "models", "memory"},
     "engine/answering": {"engine", "engine/answering", "models", "memory"},
     "engine/reports": {"engine/answering", "engine/reports", "memory"},
-    "engine/restart": {"engine", "engine/archive", "engine/ingest", "engine/restart", "models", "memory"},
+    "engine/restart": {*ENGINE, "models", "memory"} - {"engine/answering", "engine/control"},
     "engine/control": {*ENGINE, "memory"},
     "engine": {*ENGINE, "models", "memory"},
     "ros/embedded": {"ros/embedded"},

@@ -222,7 +222,7 @@ class Bench:
         self.node = Node("coming_and_going", namespace=new_namespace())
         self.services = MemoryServices(self.node, lambda: self.engine, self._on_forgotten)
 
-    def _on_forgotten(self, _: object) -> None:
+    def _on_forgotten(self) -> None:
         self.forgotten += 1
 
     def call(self, kind: type, name: str, **fields: object) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -70,6 +71,29 @@ def test_hours_are_rolled_up_when_they_have_ended_and_forgotten_with_their_parts
     forgotten = robot.call(Forget, f"{robot._at}/forget", Forget.Request(until=stamp_at(12.0)), WAIT_S)
     assert forgotten.error_code == 0
     assert all(section.since.sec > 12 for section in robot.reported().sections)
+
+
+def test_a_killed_node_still_reports_what_was_saved_and_nothing_that_was_forgotten(tmp_path: Path) -> None:
+    settings = ["-p", "summary.period_s:=0.2", "-p", f"archive.path:={tmp_path / 'archive'}"]
+    with NodeProcess(tmp_path, settings) as process, Reader(process.namespace) as robot:
+        robot.wait_until_ready()
+        robot.see(range(10, 14))
+        assert wait_until(lambda: robot.covered_until() == 13)
+        robot.see(range(2 * HOUR_S, 2 * HOUR_S + 4))
+        assert wait_until(lambda: robot.levels()[:1] == [ReportSection.HOUR])
+        robot.see(range(4 * HOUR_S, 4 * HOUR_S + 4))
+        assert wait_until(lambda: robot.levels()[:2] == [ReportSection.HOUR] * 2)
+        request = Forget.Request(until=stamp_at(HOUR_S))
+        assert robot.call(Forget, f"{robot._at}/forget", request, WAIT_S).error_code == 0
+        assert robot.call(Trigger, f"{robot._at}/save", Trigger.Request(), WAIT_S).success
+        before = robot.reported(until_s=3 * HOUR_S, pictures=True).sections
+        process.process.send_signal(signal.SIGKILL)
+        process.process.wait()
+        with NodeProcess(tmp_path, settings, namespace=process.namespace), Reader(process.namespace) as again:
+            again.wait_until_ready()
+            after = again.reported(until_s=3 * HOUR_S, pictures=True).sections
+    assert [section.since.sec for section in before] == [2 * HOUR_S]
+    assert after == before
 
 
 def test_what_no_summary_covers_is_summarised_on_demand(robot: Reader) -> None:

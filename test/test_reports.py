@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
 
@@ -12,13 +14,14 @@ import pytest
 
 from flash_vstream_ros.cli.report import markdown
 from flash_vstream_ros.engine.answering.question import Answer, Evidence
-from flash_vstream_ros.engine.reports import kept_summaries
+from flash_vstream_ros.engine.reports import kept_summaries, summary_state
 from flash_vstream_ros.engine.reports.kept_summaries import KeptSummaries, RollUp, gaps
 from flash_vstream_ros.engine.reports.questions import frames_and_novelty, roll_up_question
-from flash_vstream_ros.engine.reports.summary import SECOND_NS, Level, Summary, summary_of, whole
+from flash_vstream_ros.engine.reports.summary import SECOND_NS, Level, Picture, Summary, summary_of, whole
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.memory.slot import EntryKind, MemoryEntry
 from flash_vstream_ros.memory.spans import Interval
+from flash_vstream_ros.memory.state import MemoryState, UnsupportedState
 from flash_vstream_ros.ros.interfaces import CompressedImage, Header, ReportSection
 from flash_vstream_ros.ros.stamps import stamp_message
 
@@ -37,7 +40,7 @@ def summary(
 def kept(*summaries: Summary) -> KeptSummaries:
     store = KeptSummaries()
     for each in summaries:
-        store.add(each)
+        store.add(each, store.generation)
     return store
 
 
@@ -119,6 +122,32 @@ def test_forgetting_drops_every_summary_that_may_tell_of_it_at_every_level() -> 
     assert store.report(Interval()) == (back, later)
     assert store.forget(Scope()) == 2
     assert store.report(Interval()) == ()
+
+
+def test_a_summary_that_was_asked_for_before_a_forgetting_is_not_kept() -> None:
+    store = KeptSummaries()
+    asked = store.generation
+    store.forget(Scope(until_ns=5))
+    store.add(summary(MINUTE_NS), asked)
+    assert store.report(Interval()) == ()
+
+
+def test_summaries_are_restored_as_they_were_saved_and_hours_are_not_tried_again() -> None:
+    start_ns = whole(Level.DAY, 1_000_000_000 * SECOND_NS).since_ns
+    pictures = tuple(Picture("front", "optical", number, bytes([number]) * number) for number in range(3))
+    hour = replace(summary(start_ns, Level.HOUR), pictures=pictures)
+    store = kept(hour, summary(start_ns), summary(start_ns + HOUR_NS))
+    state = summary_state.state_of(store.all)
+    values = json.loads(json.dumps(state.values))
+    again = KeptSummaries()
+    again.restore(summary_state.summaries_of(MemoryState(state.tensors, values)))
+    assert again.all == store.all
+    due = again.due(start_ns + 2 * HOUR_NS)
+    assert due is not None
+    assert due.interval.since_ns == start_ns + HOUR_NS
+    assert summary_state.summaries_of(MemoryState({}, {})) == []
+    with pytest.raises(UnsupportedState):
+        summary_state.summaries_of(MemoryState(state.tensors, {"summaries": [{"level": 7}]}))
 
 
 def test_gaps_are_what_no_summary_covers() -> None:

@@ -66,7 +66,7 @@ class Stream:
         self.mailbox = Mailbox(1 / FRAME_S)
         self.warnings: list[str] = []
         self.ready = threading.Event()
-        context = Context(model, self.memory, ThrottledLog(self.warnings.append), self.ready)
+        context = Context(model, self.memory, ThrottledLog(self.warnings.append), wake=self.ready)
         config = EngineConfig(sample_fps=1 / FRAME_S, static_scene=limits)
         self.ingest = Ingest(context, config, {"camera": self.mailbox})
         self.stamp_ns = 0

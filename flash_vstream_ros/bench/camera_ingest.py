@@ -39,7 +39,7 @@ class CameraIngest:
         self.memory, self.mailbox = memory, Mailbox(sample_fps)
         self._ready = threading.Event()
         self._errors: list[str] = []
-        context = Context(model, memory, ThrottledLog(self._errors.append), self._ready)
+        context = Context(model, memory, ThrottledLog(self._errors.append), wake=self._ready)
         self.ingest = Ingest(
             context, EngineConfig(sample_fps=sample_fps, static_scene=static), {"camera": self.mailbox}
         )

@@ -1,4 +1,4 @@
-"""Context: the model, memory and log shared by the parts of the worker."""
+"""Context: the model, memory, summaries and log shared by the parts of the worker."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from flash_vstream_ros.memory.interface import Memory
 from flash_vstream_ros.models.interface import VisionLanguageModel
 
+from .reports.kept_summaries import KeptSummaries
 from .throttled_log import ThrottledLog
 
 
@@ -22,4 +23,5 @@ class Context:
     model: VisionLanguageModel
     memory: Memory
     log: ThrottledLog
+    summaries: KeptSummaries = field(default_factory=KeptSummaries)
     wake: threading.Event = field(default_factory=threading.Event)

@@ -36,6 +36,7 @@ from .hooks import EngineHooks
 from .ingest.mailbox import Frame, Mailbox
 from .ingest.stamps import stamp_problem
 from .memory_policies import memory_of
+from .reports.kept_summaries import KeptSummaries
 from .state import NOT_READY, State
 from .status import Status
 from .throttled_log import ThrottledLog
@@ -62,6 +63,7 @@ class Engine:
         self._mailboxes = {camera: Mailbox(config.sample_fps, config.stamp_watch()) for camera in config.cameras}
         self._requests = RequestQueue(config.question_queue)
         self._commands: CommandQueue[MemoryCommands] = CommandQueue()
+        self.summaries = KeptSummaries()
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._settled = threading.Event()  # the model is loaded, or will not be
@@ -247,9 +249,8 @@ class Engine:
     def _load_and_run(self) -> None:
         try:
             model = self._load()
-            context = Context(
-                model, memory_of(self._config.policy, self._config.timed_memory, model), self._log, self._wake
-            )
+            memory = memory_of(self._config.policy, self._config.timed_memory, model)
+            context = Context(model, memory, self._log, self.summaries, self._wake)
         except Exception as error:
             self._fail(str(error) or type(error).__name__)
             return

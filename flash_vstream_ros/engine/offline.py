@@ -82,7 +82,7 @@ class OfflineEngine:
 
     def save(self, path: Path, more: Mapping[str, Any]) -> int:
         """Write the memory, with `more` values, as a node does; returns the bytes. Raises OSError, UnsupportedState."""
-        return write_memory(path, state_of(self._context.memory, self._worker.ingest, more), self._about)
+        return write_memory(path, state_of(self._context.memory, self._worker.ingest, more=more), self._about)
 
     def restore(self, path: Path, state: MemoryState, made_with: Mapping[str, str]) -> None:
         """Replace the memory by what `read_memory(path)` returned. Raises MemoryFileError."""

@@ -60,7 +60,7 @@ class Worker:
         self._dialogue = Dialogue(context, config, self._prefiller, requests)
         self.snapshots = Snapshots(context, self.ingest, config, self._folder)
         self.commands = MemoryCommands(
-            context.memory, self.ingest, self._dialogue, self._prefiller, self.snapshots, self.archive
+            context, self.ingest, self._dialogue, self._prefiller, self.snapshots, self.archive
         )
         self._apply(config)
 

@@ -16,7 +16,7 @@ from flash_vstream_ros.engine.control.command_queue import NotReady
 from flash_vstream_ros.engine.control.memory_commands import MemoryCommands
 from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.engine.restart.snapshots import CannotSave
-from flash_vstream_ros.memory.scope import EVERYTHING, BadScope, Scope
+from flash_vstream_ros.memory.scope import EVERYTHING, BadScope
 from flash_vstream_ros.node import conversions
 from flash_vstream_ros.node.node_log import NodeLog
 from flash_vstream_ros.node.requests import REQUEST_QOS, scope_of
@@ -42,12 +42,10 @@ class Refused(Exception):
 class MemoryServices:
     """The services of `node`. `engine` returns the present engine, or None if there is none.
 
-    `forgotten` is called on the service's thread with the scope of what was forgotten; None: the memory was replaced.
+    `forgotten` is called on the service's thread after anything was forgotten.
     """
 
-    def __init__(
-        self, node: Node, engine: Callable[[], Engine | None], forgotten: Callable[[Scope | None], None]
-    ) -> None:
+    def __init__(self, node: Node, engine: Callable[[], Engine | None], forgotten: Callable[[], None]) -> None:
         self._log = NodeLog(node)
         self._engine = engine
         self._forgotten = forgotten
@@ -82,7 +80,7 @@ class MemoryServices:
         def reset() -> str:
             slots, erasures = self._done(
                 lambda commands: (commands.reset(), commands.erase_from_disk(EVERYTHING)),
-                lambda: self._forgotten(EVERYTHING),
+                self._forgotten,
             )
             self._written(*erasures)
             return f"forgot all {slots} slots"
@@ -94,7 +92,7 @@ class MemoryServices:
             scope = scope_of(request)
             lost, erasures = self._done(
                 lambda commands: (commands.forget(scope), commands.erase_from_disk(scope)),
-                lambda: self._forgotten(scope),
+                self._forgotten,
             )
             _, response.key_frames = self._written(*erasures)
             response.slots = lost.slots
@@ -118,7 +116,7 @@ class MemoryServices:
         return self._triggered(response, save)
 
     def _on_load(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        return self._triggered(response, lambda: self._done(MemoryCommands.load, lambda: self._forgotten(None)))
+        return self._triggered(response, lambda: self._done(MemoryCommands.load, self._forgotten))
 
     def _written(self, *work: Future[int] | None) -> list[int]:
         """Wait for the disk; the result of each, 0 where there was nothing to do. Raises Refused."""

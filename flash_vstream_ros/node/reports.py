@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 import traceback
 from collections.abc import Callable, Sequence
 
 from flash_vstream_ros.engine.answering.question import Answer, ErrorCode, Question
 from flash_vstream_ros.engine.engine import Engine
-from flash_vstream_ros.engine.reports.kept_summaries import KeptSummaries, RollUp, gaps
+from flash_vstream_ros.engine.reports.kept_summaries import RollUp, gaps
 from flash_vstream_ros.engine.reports.questions import frames_and_novelty, roll_up_question
 from flash_vstream_ros.engine.reports.summary import Level, Summary, summary_of
 from flash_vstream_ros.engine.status import NewSlots
@@ -29,14 +28,12 @@ TRANSIENT = (ErrorCode.NOT_READY, ErrorCode.BUSY, ErrorCode.TIMEOUT, ErrorCode.C
 
 
 class Reports:
-    """Owns the summaries that are kept. `add` and `roll_up` are called by the publisher of scene summaries."""
+    """Adds to the summaries that the engine keeps. `add` and `roll_up` are called by the publisher of summaries."""
 
     def __init__(self, node: Node, engine: Callable[[], Engine], settings: Callable[[], Settings]) -> None:
         self._engine = engine
         self._settings = settings
         self._log = ThrottledLog(NodeLog(node).warning)
-        self._kept = KeptSummaries()
-        self._lock = threading.Lock()  # a summary is kept, or summaries are forgotten
         node.create_service(
             Report,
             "~/report",
@@ -45,46 +42,32 @@ class Reports:
             callback_group=MutuallyExclusiveCallbackGroup(),
         )
 
-    def add(self, answer: Answer, new: NewSlots) -> None:
-        """Keep a scene summary of the slots that `new` counts."""
-        self._keep(summary_of(answer, Level.PERIOD, new.frames, new.novelty), self._revision())
-
-    def forget(self, scope: Scope) -> None:
-        """Drop every summary that may tell of something in `scope`."""
-        with self._lock:
-            self._kept.forget(scope)
+    def add(self, answer: Answer, new: NewSlots, generation: int) -> None:
+        """Keep a scene summary of the slots that `new` counts, asked for at `generation` of the kept summaries."""
+        self._engine().summaries.add(summary_of(answer, Level.PERIOD, new.frames, new.novelty), generation)
 
     def roll_up(self) -> None:
         """Summarise the hours and days that have ended, as long as no question waits."""
         engine = self._engine()
-        while engine.idle and (due := self._kept.due(engine.status().memory.newest_ns)) is not None:
-            if not self._roll_up(due):
+        while engine.idle and (due := engine.summaries.due(engine.status().memory.newest_ns)) is not None:
+            if not self._roll_up(engine, due):
                 return
 
-    def _roll_up(self, due: RollUp) -> bool:
+    def _roll_up(self, engine: Engine, due: RollUp) -> bool:
         """Returns False if it is to be tried again later."""
-        settings, revision = self._settings(), self._revision()
+        settings, generation = self._settings(), engine.summaries.generation
         question = roll_up_question(
             due, settings.report_prompt, settings.report_max_new_tokens, settings.engine.max_question_chars
         )
-        answer = self._engine().ask(question).answer()
+        answer = engine.ask(question).answer()
         if answer.error_code in TRANSIENT:
             return False
         if answer.error_code is ErrorCode.NONE:
-            self._keep(summary_of(answer, due.level, *frames_and_novelty(due.parts)), revision)
+            engine.summaries.add(summary_of(answer, due.level, *frames_and_novelty(due.parts)), generation)
         else:
             self._log.report("roll-up", f"no summary of an {due.level.name.lower()}: {_sentence(answer)}")
-        self._kept.tried(due)
+        engine.summaries.tried(due)
         return True
-
-    def _keep(self, summary: Summary, revision: int) -> None:
-        """Keep a summary unless something was forgotten since `revision` of the memory."""
-        with self._lock:
-            if self._revision() == revision:
-                self._kept.add(summary)
-
-    def _revision(self) -> int:
-        return self._engine().status().memory.revision
 
     def _on_report(self, request: Report.Request, response: Report.Response) -> Report.Response:
         try:
@@ -100,7 +83,7 @@ class Reports:
     def _report(self, request: Report.Request, response: Report.Response) -> None:
         scope = Scope((), *interval_of(request))
         check_scope(scope, ())
-        sections = list(self._kept.report(scope.interval))
+        sections = list(self._engine().summaries.report(scope.interval))
         for answer in self._on_demand(scope, sections):
             if answer.error_code is ErrorCode.NONE:
                 sections.append(summary_of(answer, Level.PERIOD, 0, 0.0))

@@ -71,6 +71,7 @@ class SummaryPublisher:
         new = slots_since(self._summarised, now)
         if new is None or not engine.idle:
             return
+        generation = engine.summaries.generation
         scope = Scope(since_ns=new.since_ns, until_ns=new.until_ns)
         question = Question(settings.summary_prompt, scope, max_new_tokens=settings.summary_max_new_tokens)
         answer = engine.ask(question).answer()
@@ -82,4 +83,4 @@ class SummaryPublisher:
             if engine.status().memory.revision == now.memory.revision:
                 self._summarised = now
                 self._publisher.publish(conversions.summary_message(answer, new))
-                self._reports.add(answer, new)
+                self._reports.add(answer, new, generation)

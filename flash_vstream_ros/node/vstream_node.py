@@ -13,7 +13,6 @@ from flash_vstream_ros.engine.hooks import EngineHooks
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.engine.status import Status
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
-from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.node import conversions, question_services
@@ -86,7 +85,7 @@ class VStreamNode(LiveParameters, ManagedNode):
         self._search = SearchService(self, lambda: self._engine, lambda: self._settings.question_limits)
         self._reports = Reports(self, lambda: self._engine, lambda: self._settings)
         self._summaries = SummaryPublisher(self, lambda: self._engine, self._settings, self._reports)
-        self._memory_services = MemoryServices(self, lambda: self._engine, self._forgotten)
+        self._memory_services = MemoryServices(self, lambda: self._engine, self._summaries.withdraw)
         self._status_timer = PeriodicTimer(self, self._on_status, self._settings.status_period_s)
         self._diagnostics = DiagnosticsPublisher(
             self, self._status_if_configured, self._settings, self._camera_findings
@@ -212,12 +211,6 @@ class VStreamNode(LiveParameters, ManagedNode):
             self._engine = self._new_engine()
             self.lock_parameters(False)
         return TransitionCallbackReturn.SUCCESS
-
-    def _forgotten(self, scope: Scope | None) -> None:
-        """`scope` of what was forgotten; None: the memory was replaced."""
-        self._summaries.withdraw()
-        if scope is not None:
-            self._reports.forget(scope)
 
     def _advise(self, state: State) -> str:
         return advice(state, self.get_fully_qualified_name(), self.starting)

@@ -8,10 +8,11 @@ from typing import NamedTuple
 from flash_vstream_ros.engine.answering.dialogue import Dialogue
 from flash_vstream_ros.engine.answering.prefiller import Prefiller
 from flash_vstream_ros.engine.archive.archive import Archive
+from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.engine.ingest.ingest import Ingest
 from flash_vstream_ros.engine.restart.snapshots import Snapshots
-from flash_vstream_ros.memory.interface import Forgotten, Memory
-from flash_vstream_ros.memory.scope import BadScope, Scope, check_scope
+from flash_vstream_ros.memory.interface import Forgotten
+from flash_vstream_ros.memory.scope import EVERYTHING, BadScope, Scope, check_scope
 from flash_vstream_ros.memory.slot import MemoryEntry
 
 
@@ -27,7 +28,7 @@ class MemoryCommands:
 
     def __init__(
         self,
-        memory: Memory,
+        context: Context,
         ingest: Ingest,
         dialogue: Dialogue,
         prefiller: Prefiller,
@@ -35,7 +36,8 @@ class MemoryCommands:
         archive: Archive,
     ) -> None:
         self.paused = False
-        self._memory = memory
+        self._memory = context.memory
+        self._summaries = context.summaries
         self._ingest = ingest
         self._dialogue = dialogue
         self._prefiller = prefiller
@@ -68,8 +70,9 @@ class MemoryCommands:
         self._ingest.reset()
         for mailbox in self._mailboxes.values():
             mailbox.reset()
-        self._dialogue.forget(Scope())
+        self._dialogue.forget(EVERYTHING)
         self._prefiller.clear()
+        self._summaries.forget(EVERYTHING)
         return slots
 
     def forget(self, scope: Scope) -> Forgotten:
@@ -86,6 +89,7 @@ class MemoryCommands:
             self._ingest.forget(camera, scope.interval)
         self._dialogue.forget(scope)
         self._prefiller.clear()
+        self._summaries.forget(scope)
         return self._memory.forget(scope)
 
     def entries(self, scope: Scope) -> tuple[MemoryEntry, ...]:
@@ -104,6 +108,6 @@ class MemoryCommands:
 
     def load(self) -> str:
         """Replace the memory by the one that was saved last. An answer under way is cancelled. Raises CannotSave."""
-        self._dialogue.forget(Scope())
+        self._dialogue.forget(EVERYTHING)
         self._prefiller.clear()
         return self._snapshots.load()

@@ -25,27 +25,54 @@ class RollUp:
 
 
 class KeptSummaries:
-    """Summaries by level, each level in order of time. Thread safe."""
+    """Summaries by level, each level in order of time. Thread safe.
+
+    `generation` counts what was forgotten: a summary whose question was asked before is refused by `add`.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._levels: dict[Level, list[Summary]] = {level: [] for level in Level}
         self._newest_tried = {Level.HOUR: Interval(), Level.DAY: Interval()}
+        self.generation = 0
+        self.changes = 0
 
-    def add(self, summary: Summary) -> None:
+    def add(self, summary: Summary, generation: int) -> None:
+        """Keep a summary, unless something was forgotten since `generation`."""
         with self._lock:
+            if generation != self.generation:
+                return
             level = self._levels[summary.level]
             level.append(summary)
             level.sort(key=lambda each: each.since_ns)
             del level[: -MOST[summary.level]]
+            self.changes += 1
 
     def forget(self, scope: Scope) -> int:
         """Drop every summary that may tell of something in `scope`. Returns how many."""
         with self._lock:
-            before = sum(map(len, self._levels.values()))
+            before = len(self._all)
             for level, summaries in self._levels.items():
                 self._levels[level] = [each for each in summaries if not _tells_of(each, scope)]
-            return before - sum(map(len, self._levels.values()))
+            self.generation += 1
+            self.changes += 1
+            return before - len(self._all)
+
+    @property
+    def all(self) -> tuple[Summary, ...]:
+        with self._lock:
+            return tuple(self._all)
+
+    def restore(self, summaries: Sequence[Summary]) -> None:
+        """Replace all summaries."""
+        with self._lock:
+            for level in Level:
+                self._levels[level] = [each for each in summaries if each.level is level][-MOST[level] :]
+            for level in self._newest_tried:
+                newest = self._levels[level][-1:]
+                self._newest_tried[level] = whole(level, newest[0].since_ns) if newest else Interval()
+            self.generation += 1
+            self.changes += 1
 
     def report(self, interval: Interval) -> tuple[Summary, ...]:
         """The summaries of `interval` in order of time: days and hours that lie inside it, periods for the rest."""
@@ -74,6 +101,10 @@ class KeptSummaries:
         """Count a roll-up as done, also one that cannot be: `due` does not return it again."""
         with self._lock:
             self._newest_tried[roll_up.level] = roll_up.interval
+
+    @property
+    def _all(self) -> list[Summary]:
+        return [each for summaries in self._levels.values() for each in summaries]
 
     def _parts(self, level: Level, interval: Interval) -> tuple[Summary, ...]:
         return tuple(each for each in self._levels[level] if interval.touches(each.since_ns, each.since_ns))

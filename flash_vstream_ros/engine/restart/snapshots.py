@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +16,8 @@ from flash_vstream_ros.engine.archive.archive_folder import ArchiveFolder
 from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.engine.ingest.ingest import Ingest
+from flash_vstream_ros.engine.reports import summary_state
+from flash_vstream_ros.engine.reports.summary import Summary
 from flash_vstream_ros.memory.interface import Memory
 from flash_vstream_ros.memory.memory_file import MemoryFileError, delete_memory, read_memory, write_memory
 from flash_vstream_ros.memory.state import MemoryState, UnsupportedState
@@ -56,16 +58,25 @@ def differences(made_with: Mapping[str, str], wanted: Mapping[str, str]) -> str:
     )
 
 
-def state_of(memory: Memory, ingest: Ingest, more: Mapping[str, Any] | None = None) -> MemoryState:
-    """All that a file holds: the memory, what ingest adds to it, and `more` values. Raises UnsupportedState."""
-    state = memory.state()
-    return MemoryState(state.tensors, {"memory": state.values, "ingest": ingest.state(), **(more or {})})
+def state_of(
+    memory: Memory, ingest: Ingest, summaries: Sequence[Summary] = (), more: Mapping[str, Any] | None = None
+) -> MemoryState:
+    """All that a file holds: the memory, what ingest adds to it, summaries, and `more` values.
+
+    Raises UnsupportedState.
+    """
+    state, kept = memory.state(), summary_state.state_of(summaries)
+    return MemoryState(
+        {**state.tensors, **kept.tensors},
+        {"memory": state.values, "ingest": ingest.state(), **kept.values, **(more or {})},
+    )
 
 
 def restore_state(state: MemoryState, memory: Memory, ingest: Ingest, device: torch.device) -> None:
     """Adopt what `state_of` returned. Raises UnsupportedState or LookupError; the memory has not changed then."""
     values, added = state.values["memory"], state.values["ingest"]
-    memory.restore(MemoryState(state.tensors, values), device)
+    tensors = {name: tensor for name, tensor in state.tensors.items() if name != summary_state.PICTURES}
+    memory.restore(MemoryState(tensors, values), device)
     ingest.restore(added)
 
 
@@ -82,6 +93,7 @@ class Snapshots:
         self._device = context.model.device
         self._log = context.log
         self._ingest = ingest
+        self._summaries = context.summaries
         self._about: dict[str, str] = {}
         self._folder: ArchiveFolder | None = None
         self._lock = threading.Lock()  # of the status
@@ -129,7 +141,7 @@ class Snapshots:
             return _failed(CannotSave(self._why_closed()))
         began = time.perf_counter()
         try:
-            state = state_of(self._memory, self._ingest)
+            state = state_of(self._memory, self._ingest, self._summaries.all)
         except UnsupportedState as error:
             self._fail(str(error))
             return _failed(CannotSave(str(error)))
@@ -163,8 +175,8 @@ class Snapshots:
         self._folder = None
 
     @property
-    def _version(self) -> tuple[int, int]:
-        return self._memory.slots_seen, self._memory.revision
+    def _version(self) -> tuple[int, int, int]:
+        return self._memory.slots_seen, self._memory.revision, self._summaries.changes
 
     @property
     def _is_due(self) -> bool:
@@ -202,7 +214,9 @@ class Snapshots:
         try:
             state, made_with = read_memory(folder.memory)
             self._check_fit(folder, made_with)
+            summaries = summary_state.summaries_of(state)
             restore_state(state, self._memory, self._ingest, self._device)
+            self._summaries.restore(summaries)
         except (MemoryFileError, UnsupportedState, LookupError) as error:
             raise CannotSave(f"{folder.memory} is not used: {error}") from error
         self._saved, slots = self._version, self._memory.slots_seen
