@@ -13,6 +13,7 @@ from flash_vstream_ros.ros import Context, Node, QoSProfile, SingleThreadedExecu
 from flash_vstream_ros.ros.interfaces import (
     AnswerPiece,
     AskScene,
+    CompressedImage,
     ListMemory,
     Report,
     Search,
@@ -139,8 +140,12 @@ class AskClient:
         since_s: float = 0.0,
         until_s: float = 0.0,
         max_moments: int = 0,
+        image: bytes = b"",
     ) -> Search.Response:
-        """Search for the moments that show what `text` describes; waits, cancels and raises as `ask_when_ready`."""
+        """Search for the moments that show what `text` describes, or that look like `image`, a JPEG.
+
+        Waits, cancels and raises as `ask_when_ready`.
+        """
         request = Search.Request(
             text=text,
             search_id=f"{self._id}:{next(self._numbers)}",
@@ -148,6 +153,7 @@ class AskClient:
             since=stamp_at(since_s),
             until=stamp_at(until_s),
             max_moments=max_moments,
+            image=CompressedImage(format="jpeg", data=image),
         )
         return self._when_ready(self._client(Search, f"{self._node_name}/search"), request, request.search_id, wait_s)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flash_vstream_ros.bench.search import BEST, Found, Search, figures, patrol, searches, show
+from flash_vstream_ros.bench.search import BEST, Found, Search, figures, image_searches, patrol, searches, show
 from flash_vstream_ros.demo.world import Truth, World
 from flash_vstream_ros.engine.answering.search import SEARCH_PROMPT
 from flash_vstream_ros.models.household_settings import LOADING
@@ -27,8 +27,8 @@ def test_everything_that_is_looked_for_was_seen() -> None:
     world = World(3, 12.0)
     for now in (60.0, 300.0, 700.0):
         frames = [world.truth(t) for t in np.arange(0.0, now, 1.0)]
-        wanted = list(searches(world, now, np.random.default_rng(0)))
-        assert {search.kind for search in wanted} >= {"thing", "thing in a room", "any colour", "room"}
+        wanted = [each for make in (searches, image_searches) for each in make(world, now, np.random.default_rng(0))]
+        assert {search.kind for search in wanted} >= {"thing", "thing in a room", "any colour", "room", "image"}
         for search in wanted:
             assert any(search.is_shown_at(frame) for frame in frames), search
 
@@ -41,7 +41,7 @@ def test_the_shares_count_what_the_memory_lost_as_not_found() -> None:
         Found("hierarchical", "room", held=True, found=False, first=False, newest=True, random=0.5),
     ]
     rows = figures(found, "flash")
-    assert list(rows) == ["all", "thing", "room"]
+    assert list(rows) == ["all texts", "thing", "room"]
     assert rows["thing"] == {
         "searches": 2,
         "held": 1,
@@ -51,7 +51,7 @@ def test_the_shares_count_what_the_memory_lost_as_not_found() -> None:
         "newest": 0.0,
         "random": 0.125,
     }
-    assert rows["all"]["found"] == pytest.approx(2 / 3)
+    assert rows["all texts"]["found"] == pytest.approx(2 / 3)
 
 
 def test_the_household_model_finds_what_it_saw(capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,9 +59,11 @@ def test_the_household_model_finds_what_it_saw(capsys: pytest.CaptureFixture[str
     found = patrol(model, 520_000, 4.0, (15.0, 15.0), SEARCH_PROMPT)
     rows = {memory: figures(found, memory) for memory in ("flash", "hierarchical")}
     for row in rows.values():
-        assert row["all"]["searches"] >= 8
-        assert row["all"]["found_of_held"] >= 0.9
-        assert row["all"]["found_of_held"] > row["all"]["random"] + 0.3
+        assert row["all texts"]["searches"] >= 8
+        assert row["all texts"]["found_of_held"] >= 0.9
+        assert row["all texts"]["found_of_held"] > row["all texts"]["random"] + 0.3
+        assert row["image"]["searches"] >= 2
+        assert row["image"]["found_of_held"] == 1.0
     show({"prompt": SEARCH_PROMPT, "minutes": 4.0, "memories": rows})
     printed = capsys.readouterr().out
     assert f"first {BEST} moments" in printed

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from conftest import PATIENCE
 from robot import NodeProcess, Robot
@@ -116,6 +117,18 @@ def test_a_search_prints_moments_and_writes_a_sheet(
     assert "random weights" in errors
     image = cv2.imread(str(sheet))
     assert image.shape[1] > 3 * SIDE > image.shape[0]
+
+
+def test_a_search_for_an_image_prints_what_looks_like_it(
+    robot: Robot, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    still = tmp_path / "still.png"
+    # The last frame with a pair.
+    cv2.imwrite(str(still), np.random.default_rng(11180).integers(0, 255, (120, 160, 3), dtype=np.uint8)[..., ::-1])
+    assert main(["search", "--image", str(still), "--top", "1", *NAMES]) == 0
+    assert f"  {LAST_S - 2:.1f} s  (entry:" in capsys.readouterr().out
+    assert main(["search", "--image", str(tmp_path / "none.png"), *NAMES]) == 1
+    assert "cannot be read: No such file" in capsys.readouterr().err
 
 
 def test_the_json_of_a_search_has_the_fields_of_the_service(robot: Robot, capsys: pytest.CaptureFixture[str]) -> None:

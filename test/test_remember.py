@@ -47,6 +47,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def _frame(folder: Path, number: int) -> np.ndarray:
+    video = cv2.VideoCapture(str(folder / "clip.avi"))
+    return [video.read()[1] for _ in range(number + 1)][-1]
+
+
 def remembered(folder: Path, out: str = "memory", *more: str) -> int:
     words = ["remember", str(folder / "clip.avi"), "--out", str(folder / out)]
     return main([*words, "--params-file", str(folder / "my.yaml"), *more])
@@ -141,6 +146,13 @@ def test_the_file_is_searched_without_a_node(folder: Path, capsys: pytest.Captur
     assert main([*words, "--json", "--until", "3", "--top", "1"]) == 0
     (early,) = json.loads(capsys.readouterr().out)["moments"]
     assert early["until"]["sec"] <= 3
+    (folder / "still.png").write_bytes(cv2.imencode(".png", _frame(folder, 25))[1].tobytes())
+    still = ["search", "--image", str(folder / "still.png"), "--memory", str(folder / "memory")]
+    assert main([*still, "--json", "--top", "1"]) == 0
+    (alike,) = json.loads(capsys.readouterr().out)["moments"]
+    assert alike["thumbnail"]["header"]["stamp"] == {"sec": 2, "nanosec": 500000000}
+    assert main(["search", "--image", str(folder / "my.yaml"), "--memory", str(folder / "memory")]) == 1
+    assert "is no image" in capsys.readouterr().err
     assert main([*words, "--camera", "left"]) == 1
     assert "unknown camera left" in capsys.readouterr().err
     assert (folder / "memory").read_bytes() == before

@@ -10,7 +10,7 @@ import pytest
 from caching_prefillers import CONFIG, EAGER, ON_DEMAND, assert_same, is_cached, model
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_engine import Failing, ask, entries, running, wait_until, watch
+from tiny_engine import ROOMY, SECOND, Failing, ask, entries, image, running, wait_until, watch
 
 from flash_vstream_ros.engine.answering.prefiller import Prefiller
 from flash_vstream_ros.engine.answering.question import Answer, ErrorCode, Evidence, Question
@@ -19,6 +19,7 @@ from flash_vstream_ros.engine.answering.request_queue import RequestQueue
 from flash_vstream_ros.engine.answering.search import SEARCH_PROMPT, moments_of, prompt_of, same_moment
 from flash_vstream_ros.engine.control.memory_commands import MemoryCommands
 from flash_vstream_ros.engine.engine import Engine
+from flash_vstream_ros.engine.memory_policies import POLICIES
 from flash_vstream_ros.memory.config import HIERARCHICAL
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.memory.slot import EntryKind, MemoryEntry
@@ -235,6 +236,46 @@ def test_searches_do_not_count_as_first_tokens(model: Qwen2VL) -> None:
         status = engine.status()
     assert status.questions_answered == 1
     assert status.first_token_s == (0.0, 0.0)
+
+
+def test_an_image_finds_the_slot_that_shows_it(model: Qwen2VL) -> None:
+    with running(replace(CONFIG, memory=ROOMY.memory), lambda: model) as (engine, warnings):
+        watch(engine, range(1, 21))
+        before = engine.status()
+        found = search(engine, "", moments=64, image=image(6))
+        late = search(engine, "", image=image(6), scope=Scope(since_ns=15 * SECOND))
+        never = search(engine, "", image=image(6), scope=Scope(since_ns=99 * SECOND))
+        assert ask(engine).error_code is ErrorCode.NONE
+        assert engine.status().memory == before.memory
+    assert not warnings
+    assert found.error_code is ErrorCode.NONE
+    assert len(found.evidence) == len({one.entry.last_ns for one in found.evidence}) == 10
+    cosines = [one.relevance for one in found.evidence]
+    assert cosines == sorted(cosines, reverse=True)
+    assert 1 >= cosines[0] > max(0.0, cosines[1]) >= cosines[-1] >= -1
+    assert found.evidence[0].entry.last_ns == 6 * SECOND
+    assert all(one.entry.last_ns >= 15 * SECOND for one in late.evidence)
+    assert never.error_code is ErrorCode.NO_FRAMES
+
+
+@pytest.mark.parametrize("policy", [policy for policy in POLICIES if policy != "star"])
+def test_every_policy_that_keeps_slots_is_searched_for_an_image(model: Qwen2VL, policy: str) -> None:
+    with running(replace(CONFIG, policy=policy), lambda: model) as (engine, _):
+        empty = search(engine, "", image=image(3))
+        watch(engine, range(1, 11))
+        found = search(engine, "", image=image(10))
+    assert empty.error_code is ErrorCode.NO_FRAMES
+    assert found.error_code is ErrorCode.NONE
+    assert found.evidence[0].entry.last_ns == 10 * SECOND
+
+
+def test_a_search_is_for_a_text_or_an_image_of_a_size_that_the_model_takes(model: Qwen2VL) -> None:
+    with running(CONFIG, lambda: model) as (engine, _):
+        watch(engine, range(1, 5))
+        both, thin = search(engine, "red ball", image=image(1)), search(engine, "", image=image(1, (2, 900)))
+    assert both.error_code is thin.error_code is ErrorCode.INVALID_REQUEST
+    assert "a text and an image" in both.error_msg
+    assert "the image cannot be searched for" in thin.error_msg
 
 
 def test_a_search_that_fails_on_the_device_is_repeated_or_reported(model: Qwen2VL) -> None:

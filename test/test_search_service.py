@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from robot import NodeProcess, Robot
 
 from flash_vstream_ros.node.requests import DEFAULT_MOMENTS, MAX_MOMENTS, QuestionLimits, search_of
-from flash_vstream_ros.ros.interfaces import DurationMsg, Search, String
+from flash_vstream_ros.ros.interfaces import CompressedImage, DurationMsg, Search, String
 from flash_vstream_ros.ros.stamps import seconds, stamp_at
 
 pytestmark = pytest.mark.slow  # starts nodes in processes of their own
 
 WAIT_S = 60.0
+JPEG = CompressedImage(data=cv2.imencode(".jpg", np.zeros((60, 80, 3), np.uint8))[1].tobytes())
 LIMITS = QuestionLimits(deadline_s=100.0, answer_tokens=50)
 
 
@@ -76,6 +79,8 @@ def test_the_memory_and_the_answers_are_the_same_after_a_search(robot: Searcher)
     ("fields", "message"),
     [
         ({"text": "  "}, "the search is empty"),
+        ({"image": CompressedImage(data=b"no image")}, "image: 8 bytes of format '' (begin with 6e 6f"),
+        ({"image": JPEG}, "the search has a text and an image; give one of them"),
         ({"text": "x" * 5000}, "the search has 5000 characters; question.max_chars allows 4096"),
         ({"cameras": ["left"]}, "unknown camera left; this node knows camera"),
         ({"since_s": 9.0, "until": stamp_at(8.0)}, "since lies after until"),
@@ -90,6 +95,16 @@ def test_a_request_that_cannot_be_served_is_refused_with_the_reason(
     assert reply.error_code == reply.INVALID_REQUEST
     assert message in reply.error_msg
     assert not reply.moments
+
+
+def test_an_image_finds_what_looks_like_it(robot: Searcher) -> None:
+    robot.see(range(50, 54))
+    shown = robot.search(since_s=50.0).moments[0].thumbnail
+    reply = robot.search("", since_s=50.0, image=shown)
+    assert (reply.error_code, reply.error_msg) == (reply.NONE, "")
+    assert reply.moments[0].thumbnail.header.stamp == shown.header.stamp
+    assert reply.moments[0].relevance > reply.moments[1].relevance
+    assert (reply.covered_since.sec, reply.memory_tokens) == (50, 0)
 
 
 def test_a_search_is_cancelled_by_its_id(robot: Searcher) -> None:

@@ -37,17 +37,24 @@ from .second_look import SHARE
 FIRST_SEED = 700_000
 BEST = 3  # moments of which one has to show it
 MEMORIES = {"flash": MEMORY, "hierarchical": replace(MEMORY, retention=HIERARCHICAL)}
-THINGS, THINGS_IN_ROOMS, ROOMS, KINDS = 4, 2, 2, 1  # searches of each kind at a moment
+THINGS, THINGS_IN_ROOMS, ROOMS, KINDS, IMAGES = 4, 2, 2, 1, 2  # searches of each kind at a moment
 
 
 class Search(NamedTuple):
-    """A text, and what a frame has to show: one of `things`, `room`, a person."""
+    """A text or the frame of a moment, and what a frame has to show: one of `things`, `room`, a person."""
 
     kind: str
     text: str
     things: frozenset[str] = frozenset()
     room: str = ""
     person: bool = False
+    frame_s: float | None = None  # the moment of the frame that is searched for [s]
+
+    def question(self, world: World, prompt: str) -> Question:
+        """The search as the engine gets it."""
+        if self.frame_s is not None:
+            return Question("", moments=BEST, image=world.frame(self.frame_s))
+        return Question(prompt.replace("{}", self.text), moments=BEST)
 
     def is_shown_at(self, truth: Truth) -> bool:
         return (
@@ -89,6 +96,16 @@ def searches(world: World, now: float, rng: np.random.Generator) -> Iterator[Sea
         yield Search("person", "person", person=True)
 
 
+def image_searches(world: World, now: float, rng: np.random.Generator) -> Iterator[Search]:
+    """Searches for frames of things seen by the time `now` [s], at moments of which no slot has a frame."""
+    visits = past_of(world.visits, now).visits
+    seen = [(visit.room, each) for visit in visits for each in visit.observations if each.thing]
+    for index in rng.permutation(len(seen))[:IMAGES]:
+        room, observation = seen[index]
+        middle_s = round((observation.start + observation.end) / 2) + 0.5
+        yield Search("image", "", frozenset(world.truth(middle_s).things), room, frame_s=middle_s)
+
+
 def patrol(model: Any, seed: int, minutes: float, pace_s: Sequence[float], prompt: str) -> list[Found]:
     """Search at several moments of one patrol, in each of MEMORIES."""
     rng = np.random.default_rng(seed)
@@ -103,11 +120,11 @@ def patrol(model: Any, seed: int, minutes: float, pace_s: Sequence[float], promp
             for memory in memories.values():
                 memory.insert(slot)
         done = slots_by(now)
-        wanted = list(searches(world, now, rng))
+        wanted = [*searches(world, now, rng), *image_searches(world, now, np.random.default_rng((seed, round(now))))]
         for name, asker in askers.items():
             entries = memories[name].list_entries()
             for search in wanted:
-                answer = asker.ask(Question(prompt.replace("{}", search.text), moments=BEST)).answer
+                answer = asker.ask(search.question(world, prompt)).answer
                 best = [_shows(world, search, moment.entry) for moment in answer.evidence]
                 results.append(_found(name, world, search, best, entries))
     return results
@@ -155,12 +172,13 @@ def run(
 
 
 def figures(found: Iterable[Found], memory: str) -> dict[str, dict[str, Any]]:
-    """By kind of search, and "all": the number of searches, and the shares that found what they looked for."""
+    """By kind of search, and "all texts": the number of searches, and the shares that found what they looked for."""
     of_memory = [each for each in found if each.memory == memory]
     kinds = {
         kind: [each for each in of_memory if each.kind == kind] for kind in dict.fromkeys(e.kind for e in of_memory)
     }
-    return {kind: _shares(group) for kind, group in {"all": of_memory, **kinds}.items()}
+    texts = [each for each in of_memory if each.kind != "image"]
+    return {kind: _shares(group) for kind, group in {"all texts": texts, **kinds}.items()}
 
 
 def _shares(group: Sequence[Found]) -> dict[str, Any]:

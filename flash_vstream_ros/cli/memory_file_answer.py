@@ -16,6 +16,7 @@ from flash_vstream_ros.node.conversions import fill_response, fill_search_respon
 from flash_vstream_ros.ros.interfaces import AskScene, Search
 
 from .ask import interval
+from .image_files import read_image
 from .offline_settings import checked, parameter_values
 from .remember import offline_engine
 
@@ -33,7 +34,9 @@ def answer_from_file(args: argparse.Namespace) -> Any:
 def search_in_file(args: argparse.Namespace) -> Any:
     """The reply to the search in `args`. Raises MemoryFileError, ModelError, BadParameters and BadTime."""
     with _engine_with_memory(args) as engine:
-        found = engine.ask(Question(args.text, _scope(args, engine), NO_DEADLINE_S, moments=args.top))
+        image = read_image(args.image) if args.image else None
+        search = Question(args.text or "", _scope(args, engine), NO_DEADLINE_S, moments=args.top, image=image)
+        found = engine.ask(search)
         return fill_search_response(Search.Response(), found)
 
 

@@ -28,7 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "text",
         type=search_text,
+        nargs="?",
         help='what to look for, such as "red ball", or a whole question that ends with a question mark',
+    )
+    parser.add_argument(
+        "--image", metavar="FILE", help="search for what looks like the image in FILE, instead of for a text"
     )
     parser.add_argument("--json", action="store_true", help="print the whole reply with the service's field names")
     parser.add_argument(
@@ -54,6 +58,9 @@ def run(args: argparse.Namespace) -> int:
     if not args.memory and (args.model or args.params_file):
         print("--model and --params-file are for --memory: a running node has its own", file=sys.stderr)
         return 2
+    if bool(args.text) == bool(args.image):
+        print("give a text or --image FILE: one of them", file=sys.stderr)
+        return 2
     reply = _search_file(args) if args.memory else _search_node(args)
     if reply is None:
         return 1
@@ -73,18 +80,20 @@ def _search_node(args: argparse.Namespace) -> Any:
     with importing():
         from flash_vstream_ros.client import AskClient, ClientError
 
+        from .image_files import ImageFileError, jpeg_of
     try:
+        image = jpeg_of(args.image) if args.image else b""
         with AskClient("ask_scene", args.ros_args, args.node) as client:
-            return _ask_node(client, args)
-    except (ClientError, BadTime) as error:
+            return _ask_node(client, args, image)
+    except (ClientError, BadTime, ImageFileError) as error:
         print(error, file=sys.stderr)
         return None
 
 
-def _ask_node(client: AskClient, args: argparse.Namespace) -> Any:
+def _ask_node(client: AskClient, args: argparse.Namespace, image: bytes) -> Any:
     since, until = interval(args, lambda: client.newest_stamp_s(args.wait))
     return client.search_when_ready(
-        args.text, args.wait, cameras=args.camera, since_s=since, until_s=until, max_moments=args.top
+        args.text or "", args.wait, cameras=args.camera, since_s=since, until_s=until, max_moments=args.top, image=image
     )
 
 
@@ -94,11 +103,12 @@ def _search_file(args: argparse.Namespace) -> Any:
         from flash_vstream_ros.memory.memory_file import MemoryFileError
         from flash_vstream_ros.models.interface import ModelError
 
+        from .image_files import ImageFileError
         from .memory_file_answer import search_in_file
         from .offline_settings import BadParameters
     try:
         return search_in_file(args)
-    except (MemoryFileError, ModelError, BadParameters, BadTime) as error:
+    except (MemoryFileError, ModelError, BadParameters, BadTime, ImageFileError) as error:
         print(error, file=sys.stderr)
         return None
 

@@ -21,6 +21,7 @@ from .interface import Forgotten, Memory
 from .scope import EVERYTHING, Scope
 from .second_look import second_look
 from .shown import ShownMemory
+from .similar import most_similar
 from .slot import Extension, Grid, MemoryEntry, MemorySnapshot, Slot, empty_snapshot
 from .slot_checks import check_extension, check_slot
 from .snapshots import snapshot_after, snapshot_of
@@ -166,6 +167,14 @@ class FlashMemory(Memory):
             return empty_snapshot(self.config.slot_period_ns * 1e-9)
         shown = self._shown_in(scope)
         return second_look(self._contents, shown, entries, tokens, self.config, clock or self.clock)
+
+    @property
+    def grid(self) -> Grid:
+        return self._contents.grid if self._contents else Grid(0, 0)
+
+    @torch.no_grad()
+    def similar(self, low: Tensor, scope: Scope = EVERYTHING) -> list[tuple[MemoryEntry, float]]:
+        return most_similar(self._contents, low, scope) if self._contents else []
 
     def is_covered_by(self, scope: Scope = EVERYTHING) -> bool:
         """Returns True if `scope` selects everything stored."""

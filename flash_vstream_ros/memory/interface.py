@@ -7,10 +7,11 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from .config import FlashMemoryConfig
 from .scope import EVERYTHING, Scope
-from .slot import Extension, MemoryEntry, MemorySnapshot, Slot, empty_snapshot
+from .slot import Extension, Grid, MemoryEntry, MemorySnapshot, Slot, empty_snapshot
 from .state import MemoryState, UnsupportedState
 from .time_ids import MemoryClock, Timed, memory_clock
 
@@ -121,6 +122,18 @@ class Memory(ABC):
         Timed by `clock`, that of the snapshot. Empty for a memory that shows all it stores.
         """
         return empty_snapshot()
+
+    @property
+    def grid(self) -> Grid:
+        """The patch grid of every stored slot; 0x0 if there is none, or if `similar` is not supported."""
+        return Grid(0, 0)
+
+    def similar(self, low: Tensor, scope: Scope = EVERYTHING) -> list[tuple[MemoryEntry, float]]:
+        """Stored slots in `scope`, each with the cosine [-1..1] between its map and `low` [low_patches, dim].
+
+        The mean of the maps is subtracted from all. Of slots that were merged only the most similar one is returned.
+        """
+        raise NotImplementedError(f"a {type(self).__name__} does not compare maps")
 
     @property
     def clock(self) -> MemoryClock:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from .config import FlashMemoryConfig
 from .interface import Forgotten, Memory
 from .scope import EVERYTHING, Scope
+from .similar import centred_cosines
 from .slot import Extension, Grid, MemoryEntry, MemorySnapshot, Slot
 from .slot_checks import SlotFeatures, check_extension, check_slot
 from .slot_state import slots_of, state_of
@@ -92,6 +94,18 @@ class SlotBuffer(Memory):
         self.slots_seen += 1
         self._keep([*self._slots, NumberedSlot(slot, number)])
         return min(1.0, max(0.0, 1.0 - float(max(similarities)))) if similarities else 1.0
+
+    @property
+    def grid(self) -> Grid:
+        return self._slots[0].slot.grid if self._slots else Grid(0, 0)
+
+    @torch.no_grad()
+    def similar(self, low: Tensor, scope: Scope = EVERYTHING) -> list[tuple[MemoryEntry, float]]:
+        slots = scope.select(self.parts)
+        if not slots:
+            return []
+        cosines = centred_cosines(torch.stack([slot.low.flatten().float() for slot in slots]), low)
+        return [(slot.entry(), cosine) for slot, cosine in zip(slots, cosines, strict=True)]
 
     def extend(self, camera: str, extension: Extension) -> None:
         """Extend the newest slot of `camera`, which takes no further room; see Memory."""

@@ -6,12 +6,16 @@ import re
 import uuid
 from dataclasses import dataclass
 
+import numpy as np
+
 from flash_vstream_ros.engine.answering.question import Question
 from flash_vstream_ros.engine.log_text import one_line
 from flash_vstream_ros.memory.scope import BadScope, Scope
 from flash_vstream_ros.memory.spans import Interval
 from flash_vstream_ros.ros import HistoryPolicy, QoSProfile
-from flash_vstream_ros.ros.interfaces import AskScene, Forget, ListMemory, Report, Search
+from flash_vstream_ros.ros.compressed_images import compressed_to_rgb
+from flash_vstream_ros.ros.images import BadImage
+from flash_vstream_ros.ros.interfaces import AskScene, CompressedImage, Forget, ListMemory, Report, Search
 from flash_vstream_ros.ros.stamps import SECOND_NS, BadStamp, duration_ns, stamp_ns
 
 EVERY_QUESTION = "*"  # on ~/cancel
@@ -73,7 +77,16 @@ def search_of(request: Search.Request, search_id: str, limits: QuestionLimits) -
     if moments > MAX_MOMENTS:
         adjustments += (f"max_moments reduced from {moments} to {MAX_MOMENTS}",)
         moments = MAX_MOMENTS
-    return Question(request.text, scope_of(request), deadline_s, id=search_id, moments=moments), adjustments
+    image = _image(request.image) if len(request.image.data) else None
+    search = Question(request.text, scope_of(request), deadline_s, id=search_id, moments=moments, image=image)
+    return search, adjustments
+
+
+def _image(message: CompressedImage) -> np.ndarray:
+    try:
+        return compressed_to_rgb(message)
+    except BadImage as error:
+        raise BadRequest(f"image: {error}") from error
 
 
 def _deadline(request: AskScene.Request | Search.Request, limits: QuestionLimits) -> tuple[float, tuple[str, ...]]:

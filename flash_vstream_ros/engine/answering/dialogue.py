@@ -21,7 +21,7 @@ from .prefiller import Prefiller, PreparedAnswer, ranked_by_attention
 from .question import Answer, ErrorCode, Evidence, Question
 from .request import Request
 from .request_queue import RequestQueue
-from .search import moments_of
+from .search import UnsearchableImage, moments_like, moments_of
 
 
 @dataclass
@@ -67,6 +67,7 @@ class Dialogue:
     """Turns requests into answers. Owned by the engine's worker."""
 
     def __init__(self, context: Context, config: EngineConfig, prefiller: Prefiller, requests: RequestQueue) -> None:
+        self._context = context
         self._model = context.model
         self._memory = context.memory
         self._log = context.log
@@ -140,6 +141,9 @@ class Dialogue:
             self._finish(request, *ended)
             return
         question = request.question
+        if question.image is not None:
+            self._search_image(request)
+            return
         prepared = self._prefiller.start(question, question.max_new_tokens or self._max_new_tokens)
         if prepared is None:
             self._finish(request, ErrorCode.NO_FRAMES, self._no_frames_reason(request))
@@ -155,6 +159,25 @@ class Dialogue:
         if not request.started and not question.is_search:
             self._stream(self._model.kind.label)
             request.started = True
+
+    def _search_image(self, request: Request) -> None:
+        """Answer a search for an image, which takes one pass of the vision tower."""
+        try:
+            moments = moments_like(self._context, request.question)
+        except UnsearchableImage as error:
+            self._finish(request, ErrorCode.INVALID_REQUEST, str(error))
+            return
+        if not moments:
+            self._finish(request, ErrorCode.NO_FRAMES, self._no_frames_reason(request))
+            return
+        found = Answer(
+            model_kind=self._model.kind,
+            evidence=moments,
+            covered_since_ns=max(self._memory.first_ns, request.question.scope.since_ns),
+            covered_until_ns=min(self._memory.last_ns, request.question.scope.until_ns or self._memory.last_ns),
+            newest_ns=request.newest_ns,
+        )
+        self._requests.finish(request, found)
 
     def _no_frames_reason(self, request: Request) -> str:
         question = request.question

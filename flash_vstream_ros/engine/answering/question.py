@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
+
+import numpy as np
 
 from flash_vstream_ros.memory.scope import EVERYTHING, BadScope, Scope, check_scope
 from flash_vstream_ros.memory.slot import MemoryEntry
@@ -29,7 +31,8 @@ class ErrorCode(IntEnum):
 class Question:
     """A question, and the part of the memory to answer it from. Zeros select the engine's configuration.
 
-    With `moments` above 0 it is a search: its answer has no text, and as evidence that many moments at most.
+    With `moments` above 0 it is a search: its answer has no text, and as evidence that many moments at most. A search
+    is for what the text describes or for what looks like `image`.
     """
 
     text: str
@@ -38,6 +41,7 @@ class Question:
     max_new_tokens: int = 0
     id: str = ""  # unique among the unfinished questions; "": it cannot be cancelled on its own
     moments: int = 0
+    image: np.ndarray | None = field(default=None, compare=False)  # [height, width, 3] uint8 RGB
 
     @property
     def is_search(self) -> bool:
@@ -83,7 +87,9 @@ class Answer:
 
 def problem_of(question: Question, cameras: Sequence[str], max_chars: int) -> str:
     """The reason to refuse a question in any state of an engine with these cameras; "" if it is valid."""
-    if not question.text.strip():
+    if question.image is not None and question.text:
+        return "the search has a text and an image; give one of them"
+    if question.image is None and not question.text.strip():
         return f"the {question.noun} is empty"
     if len(question.text) > max_chars:
         return f"the {question.noun} has {len(question.text)} characters; question.max_chars allows {max_chars}"

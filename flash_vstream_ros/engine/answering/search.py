@@ -1,10 +1,11 @@
-"""A search: which moments a text describes, read from the model's attention; no text is generated."""
+"""A search: the moments that a text describes, by the model's attention, or that look like an image."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
+from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.memory.slot import EntryKind, MemoryEntry
 
 from .question import Evidence, Question
@@ -12,6 +13,7 @@ from .question import Evidence, Question
 # Of the wordings that `flash-vstream-ros bench search --prompt` compares, the one with the best read-out.
 SEARCH_PROMPT = "Have you seen {}?"
 QUESTION_MARK = "?"
+FRAMES_PER_SLOT = 2
 
 
 def search_prompt(text: str, prompt: str = SEARCH_PROMPT) -> str:
@@ -23,6 +25,31 @@ def search_prompt(text: str, prompt: str = SEARCH_PROMPT) -> str:
 def prompt_of(question: Question) -> str:
     """What the model reads after the memory."""
     return search_prompt(question.text) if question.is_search else question.text
+
+
+class UnsearchableImage(ValueError):
+    """An image that cannot be searched for; the sentence says why."""
+
+
+def moments_like(context: Context, search: Question) -> tuple[Evidence, ...]:
+    """The moments in the scope of a search that look like its image, which is encoded as a slot without motion.
+
+    Raises UnsearchableImage.
+    """
+    model, memory, image = context.model, context.memory, search.image
+    assert image is not None
+    if memory.entries and not any(memory.grid):
+        raise UnsearchableImage("this memory.policy cannot be searched for an image; search for a text")
+    try:
+        model.grid(*image.shape[:2])
+    except ValueError as error:
+        raise UnsearchableImage(f"the image cannot be searched for: {error}") from error
+    if not memory.entries:
+        return ()
+    frame = model.prepare(image, memory.grid)
+    ((low, _),) = model.encode_slots([[frame] * FRAMES_PER_SLOT], memory.grid)
+    similar = sorted(memory.similar(low, search.scope), key=lambda pair: -pair[1])
+    return tuple(Evidence(entry, cosine) for entry, cosine in similar[: search.moments])
 
 
 def moments_of(evidence: Sequence[Evidence]) -> tuple[Evidence, ...]:
