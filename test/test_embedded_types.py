@@ -151,9 +151,13 @@ def test_type_hashes_equal_those_of_ros_2_jazzy():
         ("srv/AskScene_Request", "a0e455550f23e3f2d0889f2001e43a024ddd5e6dba79663b218b2d943cdd3b6d"),
         ("srv/AskScene_Response", "d1a380f5b8a80515b9d25ae973360c2fa279d781c999e24c0bd14919fb3833c0"),
         ("srv/Forget_Request", "4b3a18c2b8d0dfb32e87968b166295ca66c2147229e92d8e31e621128ec12f95"),
-        ("srv/Forget_Response", "a7c6455dadf2345c654c90291bf1622221d241dcde15862a141d3bb26079c853"),
+        ("srv/Forget_Response", "0189cf6722751e5aae927e636fd46a18a6d78a3fabc751d499a0ea33ea41743f"),
         ("srv/ListMemory_Request", "9202b90b89303b918a64f048fb2631059b0fef561e156b9566e02eed4ac81d29"),
         ("srv/ListMemory_Response", "4af9c6f91dbc4276c760e7af10c8d3145388527b6bf7d7a03ac900578de32d68"),
+        ("srv/Report_Request", "8f8c9c5ecd9dca014b3a78b9cc1782b0657763eb186798aaa3ee43bff3eaa997"),
+        ("srv/Report_Response", "1331fb88930eaa6192b1c825fdb4f72bf4780e83e81ff0c49202a78e85404c93"),
+        ("srv/Search_Request", "1945c26246a391485491c8bc0b3c6a7999c0203bb0a74107a2d2b7a4c124603b"),
+        ("srv/Search_Response", "f8024f85ce0c634bbc95db3464ffe65ca80703ea9b4498769fbf18ec4563138a"),
     ],
 )
 def test_type_hashes_of_this_package_equal_those_that_ros_2_jazzy_generates(name, expected):
