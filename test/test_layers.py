@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "models": {"models", "memory"},
     "engine/archive": {"engine", "engine/archive", "memory"},
     "engine/ingest": {"engine", "engine/archive", "engine/ingest", "models", "memory"},
-    "engine/answering": {"engine", "engine/answering", "models", "memory"},
+    "engine/answering": {"engine", "engine/answering", "engine/archive", "models", "memory"},
     "engine/reports": {"engine/answering", "engine/reports", "memory"},
     "engine/restart": {*ENGINE, "models", "memory"} - {"engine/answering", "engine/control"},
     "engine/control": {*ENGINE, "memory"},

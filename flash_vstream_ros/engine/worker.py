@@ -57,7 +57,7 @@ class Worker:
         self._folder = ArchiveFolder(config.archive.path) if config.archive.path else None
         self.archive = Archive(self._folder, config.archive, context.log)
         self.ingest = Ingest(context, config, mailboxes, self.archive)
-        self._dialogue = Dialogue(context, config, self._prefiller, requests)
+        self._dialogue = Dialogue(context, config, self._prefiller, requests, self.archive.recall)
         self.snapshots = Snapshots(context, self.ingest, config, self._folder)
         self.commands = MemoryCommands(
             context, self.ingest, self._dialogue, self._prefiller, self.snapshots, self.archive

@@ -17,6 +17,11 @@ class Interval(NamedTuple):
     since_ns: int = 0
     until_ns: int = 0
 
+    @property
+    def is_bounded(self) -> bool:
+        """Returns True if any end is not open."""
+        return bool(self.since_ns or self.until_ns)
+
     def touches(self, first_ns: int, last_ns: int) -> bool:
         """Returns True if any moment from `first_ns` to `last_ns` lies inside."""
         return last_ns >= self.since_ns and (not self.until_ns or first_ns <= self.until_ns)

@@ -45,6 +45,7 @@ def fill_response(response: AskScene.Response, answer: Answer) -> AskScene.Respo
     response.memory_tokens = answer.memory_tokens
     response.cached_tokens = answer.cached_tokens
     response.lag_slots = answer.lag_slots
+    response.adjustments = [*response.adjustments, *answer.adjustments]
     response.time_to_first_token = duration_message(answer.time_to_first_token_s)
     response.duration = duration_message(answer.duration_s)
     return response

@@ -280,6 +280,14 @@ PARAMETERS = (
         live=True,
     ),
     ParameterSpec(
+        "archive.question_slots",
+        32,
+        "Most archived key frames that a question is answered from if the memory shows less than half as many moments "
+        "of its interval; 0: questions are answered from the memory only [slots]",
+        (0, 4096),
+        live=True,
+    ),
+    ParameterSpec(
         "static.threshold",
         6.0,
         "Static-scene filter: a slot is not encoded if the mean colour of each of its blocks, 32 along the shorter "

@@ -12,6 +12,7 @@ import torch
 
 from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.context import Context
+from flash_vstream_ros.memory.flash_memory import FlashMemory
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.models.confidence import Calibration, geometric_mean
 from flash_vstream_ros.models.interface import ModelError
@@ -19,9 +20,12 @@ from flash_vstream_ros.models.model_kind import without_label
 
 from .prefiller import Prefiller, PreparedAnswer, ranked_by_attention
 from .question import Answer, ErrorCode, Evidence, Question
+from .recollection import Recall, Recollection
 from .request import Request
 from .request_queue import RequestQueue
 from .search import UnsearchableImage, moments_like, moments_of
+
+FORGOTTEN = "the answer was cancelled: a part of the memory that it used was forgotten meanwhile; ask again"
 
 
 @dataclass
@@ -66,13 +70,22 @@ class _ActiveAnswer:
 class Dialogue:
     """Turns requests into answers. Owned by the engine's worker."""
 
-    def __init__(self, context: Context, config: EngineConfig, prefiller: Prefiller, requests: RequestQueue) -> None:
+    def __init__(
+        self,
+        context: Context,
+        config: EngineConfig,
+        prefiller: Prefiller,
+        requests: RequestQueue,
+        recall: Recall | None = None,
+    ) -> None:
         self._context = context
         self._model = context.model
         self._memory = context.memory
         self._log = context.log
         self._prefiller = prefiller
         self._requests = requests
+        self._recall = recall if isinstance(context.memory, FlashMemory) else None
+        self._recollection: Recollection | None = None  # of the next answer
         self._active: _ActiveAnswer | None = None
         self.apply(config)
 
@@ -84,40 +97,48 @@ class Dialogue:
 
     @property
     def busy(self) -> bool:
-        """Returns True while an answer is being generated."""
-        return self._active is not None
+        """Returns True while an answer is being generated, or key frames for it are encoded."""
+        return self._active is not None or self._recollection is not None
 
     def started_within(self, seconds: float) -> bool:
         """Returns True if an answer is being generated that started less than `seconds` ago."""
         return self._active is not None and time.monotonic() - self._active.started < seconds
 
     def step(self) -> bool:
-        """Start the next question, prefill a chunk of its prompt, or decode one token. False: nothing to answer."""
+        """Start the next question, encode a key frame for it, prefill a chunk of its prompt, or decode one token.
+
+        Returns False if there is nothing to answer.
+        """
         for ended in self._requests.pop_ended():
             self._start(ended)
         if self._active is not None and self._active.question.is_search and self._requests.has_question:
             self._postpone(self._active.request)
         if self._active is not None:
             self._guard(self._active.request, self._continue)
+        elif self._recollection is not None:
+            self._guard(self._recollection.request, self._recollect)
         elif (request := self._requests.pop()) is not None:
-            self._guard(request, lambda: self._start(request))
+            self._guard(request, lambda: self._begin(request))
         else:
             return False
         return True
 
     def close(self, message: str) -> None:
         """Cancel the answer being generated."""
+        if self._recollection is not None:
+            self._end_recollection(ErrorCode.CANCELLED, message)
         if self._active is not None:
             self._finish_active(ErrorCode.CANCELLED, message)
 
     def forget(self, scope: Scope) -> None:
         """Cancel an answer that is generated from anything in `scope`, and discard its text."""
+        if self._recollection is not None and self._recollection.may_hold(scope):
+            self._end_recollection(ErrorCode.CANCELLED, FORGOTTEN)
         active = self._active
         if active is None or not scope.select(active.prepared.snapshot.entries):
             return
         self._drop_active()
-        message = "the answer was cancelled: a part of the memory that it used was forgotten meanwhile; ask again"
-        self._finish(active.request, ErrorCode.CANCELLED, message)
+        self._finish(active.request, ErrorCode.CANCELLED, FORGOTTEN)
 
     def _guard(self, request: Request, work: Callable[[], None]) -> None:
         """Run a step; an error ends the answer to `request`, and no other."""
@@ -136,7 +157,31 @@ class Dialogue:
             self._prefiller.clear()
             self._fail(request, ErrorCode.INTERNAL, f"{type(error).__name__}: {error}", traceback.format_exc())
 
-    def _start(self, request: Request) -> None:
+    def _begin(self, request: Request) -> None:
+        """Start an answer, or the recollection of key frames where the memory shows too little of the interval."""
+        scope = request.question.scope
+        if self._recall is not None and scope.interval.is_bounded and not request.question.is_search:
+            known = len(self._memory.list_entries(scope))
+            if (recalled := self._recall(scope, known)) is not None:
+                self._recollection = Recollection(request, self._context, recalled, known)
+                return
+        self._start(request)
+
+    def _recollect(self) -> None:
+        recollection = self._recollection
+        assert recollection is not None
+        if (ended := _ended(recollection.request)) is not None:
+            self._end_recollection(*ended)
+        elif not recollection.step():
+            self._recollection = None
+            self._start(recollection.request, recollection if recollection.memory.entries else None)
+
+    def _end_recollection(self, code: ErrorCode, message: str) -> None:
+        assert self._recollection is not None
+        request, self._recollection = self._recollection.request, None
+        self._finish(request, code, message)
+
+    def _start(self, request: Request, recollection: Recollection | None = None) -> None:
         if (ended := _ended(request)) is not None:
             self._finish(request, *ended)
             return
@@ -144,17 +189,28 @@ class Dialogue:
         if question.image is not None:
             self._search_image(request)
             return
-        prepared = self._prefiller.start(question, question.max_new_tokens or self._max_new_tokens)
+        tokens = question.max_new_tokens or self._max_new_tokens
+        prepared = (
+            self._prefiller.start(question, tokens)
+            if recollection is None
+            else self._prefiller.start_from(recollection.memory, question, tokens)
+        )
         if prepared is None:
             self._finish(request, ErrorCode.NO_FRAMES, self._no_frames_reason(request))
             return
         memory = self._memory
+        looks_again = memory.config.hierarchical and recollection is None
+        answer = Answer(
+            model_kind=self._model.kind,
+            newest_ns=request.newest_ns,
+            adjustments=(recollection.adjustment,) if recollection is not None else (),
+        )
         self._active = _ActiveAnswer(
             request,
             prepared,
-            _draft(prepared, Answer(model_kind=self._model.kind, newest_ns=request.newest_ns)),
+            _draft(prepared, answer),
             pieces=[self._model.kind.label] if request.started else [],
-            second_look_tokens=int(self._second_look * memory.tokens) if memory.config.hierarchical else 0,
+            second_look_tokens=int(self._second_look * memory.tokens) if looks_again else 0,
         )
         if not request.started and not question.is_search:
             self._stream(self._model.kind.label)
@@ -254,7 +310,7 @@ class Dialogue:
         self._requests.finish(request, answer)
 
     def _drop_active(self) -> None:
-        self._active = None
+        self._active = self._recollection = None
         self._prefiller.end_answer()
 
     def _finish(self, request: Request, code: ErrorCode, message: str) -> None:

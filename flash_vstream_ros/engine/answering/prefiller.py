@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from flash_vstream_ros.engine.context import Context
+from flash_vstream_ros.memory.interface import Memory
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.memory.slot import MemoryEntry, MemorySnapshot
 from flash_vstream_ros.memory.time_ids import MemoryClock
@@ -68,11 +69,17 @@ class Prefiller:
 
     def start(self, question: Question, max_new_tokens: int) -> PreparedAnswer | None:
         """Start an answer; None if nothing in the memory is in the question's scope. Call `end_answer` afterwards."""
-        snapshot = self._memory.snapshot(question.scope)
+        return self.start_from(self._memory, question, max_new_tokens)
+
+    def start_from(self, memory: Memory, question: Question, max_new_tokens: int) -> PreparedAnswer | None:
+        """As `start`, from another memory; ages count from the newest frame of this one."""
+        snapshot = memory.snapshot(question.scope)
         if snapshot.empty:
             return None
+        if memory is not self._memory:
+            snapshot = replace(snapshot, newest_ns=max(snapshot.newest_ns, self._memory.newest[1]))
         generation = self._model.answer(snapshot, prompt_of(question), max_new_tokens)
-        return PreparedAnswer(snapshot, generation, question.scope, self._memory.clock, self._model.tokens(snapshot))
+        return PreparedAnswer(snapshot, generation, question.scope, memory.clock, self._model.tokens(snapshot))
 
     def look_again(self, prepared: PreparedAnswer, tokens: int) -> PreparedAnswer:
         """Start the second look: prefill, then insert details of the most attended entries before the question.

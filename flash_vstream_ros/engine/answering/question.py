@@ -81,6 +81,7 @@ class Answer:
     memory_tokens: int = 0
     cached_tokens: int = 0  # prompt tokens found in the prefix cache
     lag_slots: int = 0  # slots in the memory that the answer does not cover
+    adjustments: tuple[str, ...] = ()  # how the engine answered otherwise than from the memory, a sentence each
     time_to_first_token_s: float = 0.0
     duration_s: float = 0.0
 

@@ -19,6 +19,7 @@ from .archive_folder import ArchiveFolder, erase_database
 from .database import ArchiveError, DamagedArchive
 from .key_frame import KeyFrame, SlotFrame
 from .key_frame_queue import Erasure, Extensions, KeyFrameQueue, Taken, touches
+from .recall import KeyFrameReader, Recalled
 from .store import KeyFrameStore, batch
 
 COMMIT_S = 1.0  # shortest time between two commits, and the longest that a crash costs
@@ -65,7 +66,9 @@ class Archive:
         if folder is not None and folder.problem and config.max_bytes:
             self._note(problem=f"nothing is archived: {folder.problem}", problems=1)
             self._log.report("archive", self._status.problem)
+        self._reader: KeyFrameReader | None = None
         if folder is not None and not folder.problem:
+            self._reader = KeyFrameReader(folder.database)
             self._thread.start()
 
     @property
@@ -103,8 +106,20 @@ class Archive:
         self._queue.erase(erasure)
         return erasure.done
 
+    def recall(self, scope: Scope, known: int) -> Future[Recalled] | None:
+        """Key frames for a question in a bounded scope of which the memory shows `known` moments. See KeyFrameReader.
+
+        None where the memory shows enough, or nothing is archived.
+        """
+        most = self.config.question_slots
+        if self._reader is None or not self.enabled or not scope.interval.is_bounded or most <= 2 * known:
+            return None
+        return self._reader.recall(scope, most, known)
+
     def close(self, timeout_s: float) -> bool:
         """Write what is queued and end the thread. Returns False if the disk took longer than `timeout_s`."""
+        if self._reader is not None:
+            self._reader.close()
         self._queue.close()
         if self._thread.ident is None:
             return True

@@ -13,6 +13,7 @@ class ArchiveConfig:
     snapshot_s: float = 30.0  # longest time between a change of the memory and its snapshot [s]
     max_gib: float = 0.0  # size of the archive's files on the disk; 0: no key frames are archived
     max_days: float = 30.0  # age at which a key frame is deleted, in message time
+    question_slots: int = 32  # key frames from which a question about an interval is answered; 0: never
 
     @property
     def max_bytes(self) -> int:

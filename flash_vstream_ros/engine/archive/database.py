@@ -105,20 +105,25 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def read_key_frames(connection: sqlite3.Connection, scope: Scope) -> Iterator[KeyFrame | None]:
-    """The key frames in scope in order of their stamps; None for each that is damaged.
+    """The key frames in scope in order of their stamps; None for each that is damaged or deleted meanwhile.
 
     Every row is read on its own: a longer read would keep the node from reusing the log.
     """
     where, values = condition(scope)
     order = "ORDER BY stamp_ns, id"
     for (row,) in connection.execute(f"SELECT id FROM key_frames WHERE {where} {order}", values).fetchall():
-        for *fields, checksum in connection.execute(f"SELECT {COLUMNS} FROM key_frames WHERE id = ?", [row]).fetchall():
-            frame = KeyFrame(*fields)
-            try:
-                is_whole = frame.checksum == checksum
-            except TypeError:
-                is_whole = False
-            yield frame if is_whole else None
+        yield read_key_frame(connection, row)
+
+
+def read_key_frame(connection: sqlite3.Connection, row: int) -> KeyFrame | None:
+    """The key frame with this id; None if it is damaged, or was deleted meanwhile."""
+    for *fields, checksum in connection.execute(f"SELECT {COLUMNS} FROM key_frames WHERE id = ?", [row]).fetchall():
+        frame = KeyFrame(*fields)
+        try:
+            return frame if frame.checksum == checksum else None
+        except TypeError:
+            return None
+    return None
 
 
 def hours_of(connection: sqlite3.Connection, scope: Scope) -> list[ArchivedHour]:

@@ -1,0 +1,96 @@
+"""Recollection: a temporary Flash Memory of archived key frames, from which one question is answered."""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future
+from typing import Protocol
+
+from flash_vstream_ros.engine.archive.recall import Recalled, RecalledFrame
+from flash_vstream_ros.engine.context import Context
+from flash_vstream_ros.memory.flash_memory import FlashMemory
+from flash_vstream_ros.memory.scope import Scope
+from flash_vstream_ros.memory.slot import Slot
+from flash_vstream_ros.models.interface import Grid
+
+from .request import Request
+
+POLL_S = 0.02  # longest wait for the disk in one step of the worker; a decoded frame ends it
+END_NS = 2**63 - 1
+
+
+class Recall(Protocol):
+    """Starts to read at most `most` key frames in scope, if those are many more than `known`; None: no archive."""
+
+    def __call__(self, scope: Scope, known: int) -> Future[Recalled] | None: ...
+
+
+class Recollection:
+    """The memory for one request; each step encodes one key frame. Owned by the engine's worker."""
+
+    def __init__(self, request: Request, context: Context, recalled: Future[Recalled], known: int) -> None:
+        self.request = request
+        self.memory = FlashMemory(context.memory.config)
+        self._context = context
+        self._recalled = recalled
+        self._known = known  # moments of the interval in the live memory
+        self._left: deque[RecalledFrame] | None = None
+        self._grid: Grid | None = None
+        self._matching = 0
+        recalled.add_done_callback(lambda _: context.wake.set())
+
+    def step(self) -> bool:
+        """Encode one key frame, or wait for the disk. Returns False once the memory is complete."""
+        if self._left is None:
+            if not self._recalled.done():
+                self._context.wake.wait(POLL_S)
+                return True
+            self._left = deque(self._read())
+        if not self._left:
+            return False
+        self._insert(self._left.popleft())
+        return True
+
+    def may_hold(self, scope: Scope) -> bool:
+        """Returns True if the request may be answered from anything in `scope`."""
+        own = self.request.question.scope
+        is_camera_shared = not own.cameras or any(map(scope.has_camera, own.cameras))
+        return is_camera_shared and scope.interval.touches(own.since_ns, own.until_ns or END_NS)
+
+    @property
+    def adjustment(self) -> str:
+        """What the reply says about it."""
+        return (
+            f"answered from {self.memory.slots_seen} of {self._matching} archived key frames of the interval, of which "
+            f"the memory shows {self._known} moments"
+        )
+
+    def _read(self) -> tuple[RecalledFrame, ...]:
+        try:
+            frames, self._matching = self._recalled.result()
+        except Exception as error:
+            self._context.log.report("archive", f"a question is answered without the archive: {error}")
+            return ()
+        return frames
+
+    def _insert(self, recalled: RecalledFrame) -> None:
+        """Add a key frame as a slot of twice its image, as the published system pads an odd clip."""
+        model, (frame, rgb, thumbnail) = self._context.model, recalled
+        self._grid = self._grid or model.grid(*rgb.shape[:2])
+        pixels = model.prepare(rgb, self._grid)
+        ((low, detail),) = model.encode_slots([[pixels, pixels]], self._grid)
+        slot = Slot(
+            camera=frame.camera,
+            frame_id=frame.frame_id,
+            first_ns=frame.first_ns,
+            last_ns=frame.last_ns,
+            low=low,
+            detail=detail,
+            grid=self._grid,
+            thumbnail=thumbnail,
+            thumbnail_ns=frame.stamp_ns,
+        )
+        try:
+            self.memory.insert(slot)
+        except ValueError as error:  # two key frames of one stamp, after a clock was set back
+            self._context.log.report("archive", f"a key frame of camera {frame.camera} is left out: {error}")
