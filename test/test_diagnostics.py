@@ -136,7 +136,7 @@ def test_stamps_ahead_of_the_clock_are_reported() -> None:
 
 
 def test_many_drops_are_reported_by_reason_and_unsampled_frames_are_not_drops() -> None:
-    assert report(streaming(11, superseded=1)).message == "10 of 20 frames that were due are dropped: superseded 10"
+    assert report(streaming(11, superseded=1)).message == "10 of 20 due frames were dropped: superseded 10"
     assert report(streaming(11, superseded=1)).level is Level.WARN
     assert report([(0, counts()), (10, counts(300, 40, 10, superseded=3))]).level is Level.OK
 
@@ -145,7 +145,7 @@ def test_a_camera_with_only_dropped_frames_is_an_error() -> None:
     nothing = [(second, counts(second * 10, unknown_encoding=second * 10)) for second in range(1, 4)]
     found = report(nothing)
     assert found.level is Level.ERROR
-    assert found.message.startswith("20 of 20 frames that were due are dropped: unknown_encoding 20")
+    assert found.message.startswith("20 of 20 due frames were dropped: unknown_encoding 20")
     assert dict(found.values)["dropped: unknown_encoding"] == "30"
 
 

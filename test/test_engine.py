@@ -109,7 +109,7 @@ def test_answer_pieces_stream_during_generation_and_add_up_to_the_answer(model: 
     [
         ({"text": "  "}, "empty"),
         ({"text": "x" * 1_000_000}, "max_chars"),
-        ({"scope": Scope(since_ns=20, until_ns=10)}, "since lies after until"),
+        ({"scope": Scope(since_ns=20, until_ns=10)}, "since is later than until"),
         ({"scope": Scope(("rear",))}, "unknown camera rear"),
         ({"deadline_s": -1.0}, "deadline is negative"),
         ({"scope": Scope(since_ns=-5)}, "negative"),

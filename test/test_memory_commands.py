@@ -140,7 +140,7 @@ def test_forgetting_a_slot_that_a_running_answer_uses_cancels_the_answer(engine:
     [
         (Scope(), "unbounded"),
         (Scope(("rear",)), "unknown camera rear"),
-        (Scope((), 5, 3), "since lies after until"),
+        (Scope((), 5, 3), "since is later than until"),
         (Scope((), -5), "negative"),
     ],
 )

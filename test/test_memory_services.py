@@ -143,7 +143,7 @@ def test_list_memory_returns_the_entries_that_a_question_is_answered_from(robot:
     ("fields", "message"),
     [
         ({}, "unbounded"),
-        ({"since_s": 20, "until_s": 10}, "since lies after until"),
+        ({"since_s": 20, "until_s": 10}, "since is later than until"),
         ({"since_s": -1.0}, "must not be negative"),
         ({"cameras": ("rear",)}, "unknown camera rear"),
     ],

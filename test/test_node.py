@@ -272,7 +272,7 @@ def test_a_deadline_is_kept(robot: Robot) -> None:
     [
         ({"question": ""}, "empty"),
         ({"question": "x" * 1_000_000}, "max_chars"),
-        ({"question": "?", "since_s": 20, "until_s": 10}, "since lies after until"),
+        ({"question": "?", "since_s": 20, "until_s": 10}, "since is later than until"),
         ({"question": "?", "cameras": ["rear"]}, "unknown camera rear"),
     ],
     ids=["empty", "1 MB", "since after until", "unknown camera"],

@@ -42,7 +42,7 @@ def test_a_file_for_another_node_is_reported_with_its_sections(tmp_path: Path) -
     text = "vstream_node:\n  ros__parameters:\n    sample_fps: 2.0\n"
     (sentence,) = warnings(tmp_path, text)
     assert f"{tmp_path / 'params.yaml'} has no section for this node, /flash_vstream" in sentence
-    assert "its sections are /vstream_node: name one /flash_vstream or /**" in sentence
+    assert "its sections are /vstream_node: rename one to /flash_vstream or /**" in sentence
 
 
 def test_a_file_for_another_namespace_is_reported(tmp_path: Path) -> None:

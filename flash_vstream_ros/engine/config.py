@@ -24,13 +24,13 @@ class EngineConfig:
     memory: FlashMemoryConfig = field(default_factory=FlashMemoryConfig)
     policy: str = "flash"  # retention policy of the memory: one of memory_policies.POLICIES
     on_jump_back: JumpBack = JumpBack.FORK
-    jump_s: float = 2.0  # [s]; stamps that go back by more, for three frames and as long, are a jump back
+    jump_s: float = 2.0  # smallest jump back of stamps, and how long the older stamps must continue [s]
     question_queue: int = 4
     deadline_s: float = 30.0
     max_new_tokens: int = 128
     max_question_chars: int = 4096
     evidence: int = 3  # entries named as evidence of an answer
-    # Visual tokens of a second look, as a share of those of the whole memory; hierarchical memories only. 0: none.
+    # Limit of a second look, as a share of the memory's visual tokens; hierarchical memories only. 0: no second look.
     second_look: float = 0.0
     instruction: str = INSTRUCTION
     prefix_cache: PrefixCacheConfig = field(default_factory=PrefixCacheConfig)
@@ -44,7 +44,7 @@ class EngineConfig:
 
     @property
     def max_pair_ns(self) -> int:
-        """Two frames further apart than this are not paired into a slot [ns]."""
+        """Largest distance of two frames that form a slot [ns]."""
         return 2 * self.slot_period_ns
 
     @property
@@ -54,7 +54,7 @@ class EngineConfig:
 
     @property
     def jump_forward_ns(self) -> int:
-        """A single step of more than this is a jump forward [ns]."""
+        """Largest step between two stamps that is not a jump forward [ns]."""
         return max(round(self.jump_s * 1e9), self.max_pair_ns)
 
     def stamp_watch(self) -> StampWatch:

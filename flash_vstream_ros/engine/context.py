@@ -14,10 +14,10 @@ from .throttled_log import ThrottledLog
 
 @dataclass(frozen=True, eq=False)
 class Context:
-    """One model, one memory and the log of one worker. The worker's thread alone uses model and memory.
+    """One model, one memory and the log of one worker.
 
-    `VisionLanguageModel.prepare` is the exception: the prefetch thread calls it. `wake` is set from any thread when
-    there is work for the worker.
+    Only the worker's thread uses model and memory, except that the prefetch thread calls `VisionLanguageModel.prepare`.
+    Any thread sets `wake` when there is work for the worker.
     """
 
     model: VisionLanguageModel

@@ -22,12 +22,12 @@ class Durations:
 
     @property
     def newest(self) -> float:
-        """The last one added [s]; 0 before the first."""
+        """The duration added last [s]; 0 if there is none."""
         with self._lock:
             return self._recent[-1] if self._recent else 0.0
 
     def p50_p95(self) -> tuple[float, float]:
-        """Median and 95th percentile [s]; zeros before the first."""
+        """Median and 95th percentile [s]; zeros if there is none."""
         with self._lock:
             recent = list(self._recent)
         if len(recent) < 2:

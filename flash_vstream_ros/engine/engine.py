@@ -33,8 +33,7 @@ from .context import Context
 from .control.command_queue import Command, CommandQueue
 from .control.memory_commands import MemoryCommands
 from .hooks import EngineHooks
-from .ingest.mailbox import Frame, Mailbox
-from .ingest.stamps import stamp_problem
+from .ingest.mailbox import Frame, Mailbox, log_stamp_problem
 from .memory_policies import memory_of
 from .reports.kept_summaries import KeptSummaries
 from .state import NOT_READY, State
@@ -141,9 +140,7 @@ class Engine:
         Wakes no other thread unless the frame is due: the caller would wait for the interpreter lock behind it.
         """
         result = self._mailboxes[frame.camera].offer(frame)
-        problem = stamp_problem(result.stamp, result.jumped_ns, self._config.on_jump_back)
-        if problem:
-            self._log.report(f"{frame.camera}/{result.stamp.name}", f"camera {frame.camera}: {problem}")
+        log_stamp_problem(result, frame.camera, self._config.on_jump_back, self._log)
         if result.held and (worker := self._worker) is not None:
             worker.ingest.prefetch.fetch(frame.camera)  # wakes the worker once the frame is decoded
 

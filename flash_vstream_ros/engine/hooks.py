@@ -16,9 +16,9 @@ def _do_nothing() -> None:
 class EngineHooks:
     """Callbacks of the engine into the program that runs it.
 
-    `info` and `warn` get log lines; `advise` returns what to append to a refusal in a given state. `loaded` is called
-    on the worker's thread when the model is loaded, `unloaded` before it is freed: a program may adjust the process
-    there, for example its garbage collection.
+    `info` and `warn` get log lines. `advise` returns the advice that is appended to a refusal in a given state. The
+    worker's thread calls `loaded` once the model is loaded and `unloaded` before it is freed. A program may use them to
+    adjust the process, for example its garbage collection.
     """
 
     info: Callable[[str], None]

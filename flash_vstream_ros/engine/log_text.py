@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-MAX_LINE = 200  # characters of one name or value
+MAX_LINE = 200  # characters of one line
 MAX_TEXT = 8000  # characters of one log entry
 CONTINUATION = "\n    "  # so that no line of a text looks like a log line
 
 
 def one_line(text: str, max_chars: int = MAX_LINE) -> str:
-    """`text` on one line: control characters escaped, the middle left out beyond `max_chars` characters."""
+    """`text` on one line: control characters escaped, its middle cut if it has more than `max_chars` characters."""
     return _printable(_shortened(text, max_chars))
 
 
 def log_entry(text: str) -> str:
-    """`text` as one log entry: like `one_line`, but line breaks are kept, and further lines are indented."""
+    """`text` as one log entry: like `one_line`, but with line breaks; all lines but the first are indented."""
     return CONTINUATION.join(_printable(line) for line in _shortened(text.rstrip("\n"), MAX_TEXT).split("\n"))
 
 
 def printable(text: str) -> str:
-    """`text` with its control characters escaped, but for line breaks and tabs: safe to print on a terminal."""
+    """`text` with its control characters escaped, except line breaks and tabs: safe to print on a terminal."""
     return "".join(char if char in "\n\t" else _printable(char) for char in text)
 
 

@@ -16,7 +16,7 @@ POLICIES = ("flash", "star", "recent", "uniform")
 
 
 def memory_of(policy: str, config: FlashMemoryConfig, model: VisionLanguageModel) -> Memory:
-    """An empty memory for slots that `model` encodes. Raises ModelError if the two do not fit together."""
+    """An empty memory for slots that `model` encodes. Raises ModelError if the model does not support the policy."""
     config = fitted(config, model)
     if policy == "star":
         networks = model.star_networks

@@ -1,4 +1,4 @@
-"""A memory that is filled and asked without a node: every frame that is due is ingested, as fast as the machine can."""
+"""An engine without a node or threads of its own: ingests every due frame, as fast as the machine can."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from .answering.request_queue import RequestQueue
 from .archive.archive_config import ArchiveConfig
 from .config import EngineConfig
 from .context import Context
-from .ingest.mailbox import Frame, FrameCounts, Mailbox
-from .ingest.stamps import stamp_problem
+from .ingest.mailbox import Frame, FrameCounts, Mailbox, log_stamp_problem
 from .memory_policies import memory_of
 from .restart.snapshots import about, differences, restore_state, state_of
 from .throttled_log import ThrottledLog
@@ -30,7 +29,7 @@ FRAME_TIMEOUT_S = 1.0
 class OfflineEngine:
     """One model and one memory on the caller's thread. Frames are paired, filtered and encoded as in the node.
 
-    Raises ModelError if model and memory policy do not fit together.
+    Raises ModelError if the model does not support the memory policy.
     """
 
     def __init__(self, model: VisionLanguageModel, config: EngineConfig, warn: Callable[[str], None]) -> None:
@@ -43,19 +42,18 @@ class OfflineEngine:
         self._about = about(model, config.policy)
 
     def take(self, frame: Frame) -> None:
-        """Ingest a frame if it is due, or have it decoded while earlier ones are ingested."""
+        """Start to decode a frame if it is due. Earlier frames are ingested if there is no room for more."""
         result = self._mailboxes[frame.camera].offer(frame)
-        if problem := stamp_problem(result.stamp, result.jumped_ns, self._config.on_jump_back):
-            self._log.report(f"{frame.camera}/{result.stamp.name}", f"camera {frame.camera}: {problem}")
+        log_stamp_problem(result, frame.camera, self._config.on_jump_back, self._log)
         if not result.held:
             return
         prefetch = self._worker.ingest.prefetch
         prefetch.fetch(frame.camera)
-        while prefetch.full:  # a further frame would take the place of the one in the mailbox
+        while prefetch.full:  # another frame would replace the one in the mailbox
             self._step()
 
     def skip(self, frames: Iterable[Frame]) -> None:
-        """Pass over frames that a restored memory has seen, from the first: they are sampled as before, not decoded."""
+        """Skip the frames that a restored memory has seen: they are sampled again, but not decoded."""
         for mailbox in self._mailboxes.values():
             mailbox.reset()
         for frame in frames:
@@ -65,13 +63,13 @@ class OfflineEngine:
                 mailbox.count_encoded()
 
     def finish(self) -> FrameCounts:
-        """Ingest the frames that are being decoded; returns what became of all frames."""
+        """Ingest the frames that are being decoded. Returns the counts of all frames."""
         while (counts := FrameCounts.total([mailbox.counts() for mailbox in self._mailboxes.values()])).pending:
             self._step()
         return counts
 
     def ask(self, question: Question) -> Answer:
-        """Answer from the memory as it is."""
+        """Answer a question from the present memory."""
         if problem := problem_of(question, self._config.cameras, self._config.max_question_chars):
             return Answer(ErrorCode.INVALID_REQUEST, problem)
         request = Request(question, question.deadline_s or self._config.deadline_s, self._context.memory.newest[1])
@@ -81,11 +79,11 @@ class OfflineEngine:
         return request.answer()
 
     def save(self, path: Path, more: Mapping[str, Any]) -> int:
-        """Write the memory, with `more` values, as a node does; returns the bytes. Raises OSError, UnsupportedState."""
+        """Write the memory and `more` values to a file. Returns its size. Raises OSError and UnsupportedState."""
         return write_memory(path, state_of(self._context.memory, self._worker.ingest, more=more), self._about)
 
     def restore(self, path: Path, state: MemoryState, made_with: Mapping[str, str]) -> None:
-        """Replace the memory by what `read_memory(path)` returned. Raises MemoryFileError."""
+        """Replace the memory by the state that `read_memory(path)` returned. Raises MemoryFileError."""
         if wrong := differences(made_with, self._about):
             raise MemoryFileError(f"{path} was made with {wrong}")
         try:
@@ -95,12 +93,12 @@ class OfflineEngine:
 
     @property
     def is_between_slots(self) -> bool:
-        """Returns True if a memory saved now lacks no frame: none waits for the second one of its slot."""
+        """Returns True if no frame waits for the second one of its slot, so a memory saved now is complete."""
         return self._worker.ingest.is_between_slots
 
     @property
     def slots(self) -> int:
-        """Slots that the memory has seen."""
+        """Number of slots that the memory has seen."""
         return self._context.memory.slots_seen
 
     @property
@@ -118,7 +116,7 @@ class OfflineEngine:
 
 
 def read_memory_file(path: Path) -> tuple[MemoryState, dict[str, str]]:
-    """As `read_memory`, with a file that cannot be opened as MemoryFileError too."""
+    """Like `read_memory`, but a file that cannot be opened raises MemoryFileError too."""
     try:
         return read_memory(path)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Status of the engine: frozen values that any thread may read, and what is new between two of them."""
+"""Status of the engine: frozen values that any thread may read, and the slots that are new between two of them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class MemoryStats:
     device_bytes: int = 0
     first_ns: int = 0
     last_ns: int = 0
-    newest_ns: int = 0  # stamp of the newest slot in the order of the memory, across time jumps
-    revision: int = 0  # number of times that anything was forgotten or reset
+    newest_ns: int = 0  # stamp of the slot with the latest time, which differs from `last_ns` after a jump back
+    revision: int = 0  # changes whenever slots are forgotten or the memory is reset or restored
     novelty_sum: float = 0.0
     encode_s: tuple[float, float] = (0.0, 0.0)
     update_s: tuple[float, float] = (0.0, 0.0)
@@ -41,7 +41,7 @@ class Status:
     questions_answered: int
     questions_failed: int
     questions_waiting: int
-    question_queue: int  # its capacity
+    question_queue: int  # capacity of the queue
     last_error: str
     paused: bool = False
     first_token_s: tuple[float, float] = (0.0, 0.0)
@@ -70,7 +70,7 @@ class NewSlots:
 def slots_since(before: Status, now: Status) -> NewSlots | None:
     """The slots that are new since `before`; None if there are none.
 
-    The interval is open if slots were forgotten, or stamps jumped, since then.
+    The interval is open if slots were forgotten or stamps jumped since `before`.
     """
     frames = now.frames.ingested - before.frames.ingested
     then = before.memory if now.memory.slots >= before.memory.slots else MemoryStats()

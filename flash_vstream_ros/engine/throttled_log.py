@@ -13,7 +13,7 @@ MAX_KINDS = 1000
 class ThrottledLog:
     """Logs each kind of problem at most once in `period_s`, and keeps the newest sentence. Thread safe.
 
-    Remembers the MAX_KINDS kinds logged last; one that was forgotten is logged again when it occurs.
+    Remembers the last MAX_KINDS kinds; an older kind is logged again at once.
     """
 
     def __init__(self, sink: Callable[[str], None], period_s: float = PERIOD_S) -> None:

@@ -1,7 +1,7 @@
 """Flash Memory in pure torch: a bounded memory of camera slots, and the position ids of its tokens.
 
-Imports neither models, engine nor ROS. `video_memory` is the published memory of a whole video, `FlashMemory` that of a
-stream; `Memory` is the interface of all retention policies.
+Imports neither models, engine nor ROS. `video_memory` computes the published memory of a whole video, `FlashMemory` is
+the memory of a stream, and `Memory` is the interface of all retention policies.
 """
 
 from .am_rope import MergedGrid, PromptIds, prompt_ids, text_start, visual_ids

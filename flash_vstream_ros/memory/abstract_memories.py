@@ -1,4 +1,4 @@
-"""Abstract memories of several cameras (STAR), each with the interval that it is made from."""
+"""Abstract memories of several cameras (STAR), each with the interval of its frames."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class _CameraMemory:
 
 
 class AbstractMemories:
-    """One abstract memory per camera. Its frames cannot be separated: it is shown or forgotten as a whole."""
+    """One abstract memory per camera. Its frames cannot be separated, so it is read or forgotten as a whole."""
 
     def __init__(self, attention: AbstractAttention, star: StarConfig) -> None:
         self._attention, self._star = attention, star
         self._by_camera: dict[str, _CameraMemory] = {}
 
     def add(self, frame: Slot) -> None:
-        """Add one frame, whose detail is a square map."""
+        """Add one frame; its detail must be a square map."""
         memory = AbstractMemory(self._attention, self._star)
         empty = _CameraMemory(memory, frame.camera, frame.first_ns, frame.last_ns)
         own = self._by_camera.setdefault(frame.camera, empty)
@@ -41,7 +41,7 @@ class AbstractMemories:
         self._by_camera = {camera: own for camera, own in self._by_camera.items() if not scope.touches(own)}
 
     def read(self, scope: Scope) -> Tensor:
-        """The memories that lie in `scope` as a whole [slots, tokens, dim], float32."""
+        """The memories [slots, tokens, dim] whose frames all lie in `scope`, float32."""
         parts = [own.memory.read() for own in self._by_camera.values() if scope.covers(own)]
         return torch.cat(parts) if parts else torch.zeros(0, 0, 0)
 

@@ -1,8 +1,8 @@
 """AM-RoPE: position ids on the axes time, row and column for a prompt of text, [DAM, CSM], text (arXiv 2506.23825).
 
-The time id of a DAM token is its slot's time plus `start`, the id of the first visual token; that of a CSM token is its
-cluster's time plus `start` plus the number of DAM tokens. The text continues as if CSM times were 0, 1, 2, ..., so
-visual ids may exceed those of the text after them; the released weights were trained with that.
+`start` is the id of the first visual token. The time id of a DAM token is `start` plus the time of its slot. The time
+id of a CSM token is `start` plus the number of DAM tokens plus the time of its cluster. The text continues as if CSM
+times were 0, 1, 2, ..., so visual ids may exceed the ids of the text after them. The released weights were trained so.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def visual_ids(
     """Ids [3, visual_tokens] (int64, on the CPU) of the tokens [DAM, CSM], preceded by `start` tokens.
 
     Times, [dam_slots] and [csm_slots], are in slots since the origin and are rounded half to even. `csm_start` is the
-    id of time 0 of CSM, where it does not follow the DAM that is given.
+    id of time 0 of CSM; None: the id after these DAM tokens.
     """
     if csm_start is None:
         csm_start = start + len(dam_times) * dam_grid.rows * dam_grid.columns
@@ -48,7 +48,7 @@ def visual_ids(
 def text_start(dam_slots: int, text_slots: int, dam_grid: MergedGrid, csm_grid: MergedGrid, start: int) -> int:
     """First id of the text after the visual tokens.
 
-    `dam_slots` is the number of DAM slots, `text_slots` that of MemorySnapshot.
+    `dam_slots` is the number of DAM slots; for `text_slots` see MemorySnapshot.
     """
     if text_slots == 0:
         return start

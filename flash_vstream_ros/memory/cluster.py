@@ -13,7 +13,7 @@ from .spans import Span, any_touches, union
 
 @dataclass(eq=False)
 class Cluster:
-    """Slots of one camera that share a centroid. Stamps are those of frames, times those of Slot.time_ns [ns].
+    """Slots of one camera that share a centroid. "Stamp" means a frame's stamp, "time" means Slot.time_ns; both in ns.
 
     Times are summed as integers, so their mean is exact.
     """
@@ -64,7 +64,7 @@ class Cluster:
         return self.time_sum, self.slots
 
     def may_reach(self, scope: Scope) -> bool:
-        """Returns True if any of its slots may reach into `scope`."""
+        """Returns True if any of its slots may lie in `scope`, at least in part."""
         return scope.has_camera(self.camera) and any_touches(self.spans, scope.interval)
 
     def absorb(self, other: Cluster) -> None:
@@ -77,7 +77,7 @@ class Cluster:
         self.exemplars += other.exemplars
 
     def extend(self, extension: Extension, replaced: Mapping[Exemplar, Exemplar]) -> None:
-        """Extend its newest slot, which is the newest of its camera; `replaced` maps exemplars to extended ones."""
+        """Extend its newest slot, the newest of the camera. `replaced` maps that slot's exemplars to extended ones."""
         self.spans = union((*self.spans, (self.newest[1], extension.last_ns)))
         self.newest = extension.time_ns, extension.last_ns
         self.time_sum += extension.time_sum

@@ -15,17 +15,17 @@ class FlashMemoryConfig:
     csm_slots: int = 60
     dam_slots: int = 30
     exemplars: int = 2  # slots stored at full detail per cluster
-    horizon_slots: int = 120  # largest time id of the training; longer spans are scaled to it; 0: never
+    horizon_slots: int = 120  # largest time id in training; longer spans are scaled to it; 0: never scaled
     slot_period_ns: int = 2_000_000_000  # duration of one slot: 2 / sample_fps
     recent_slots: int = 1  # newest slots of each camera that are always in DAM
-    episode_slots: float = 0.0  # distance in time at which equal views count as different [slots]; 0: never
-    tokens: int = 0  # budget of visual tokens to which CSM and DAM are scaled alike; 0: no budget
+    episode_slots: float = 0.0  # distance in time at which equal views count as different visits [slots]; 0: never
+    tokens: int = 0  # budget of visual tokens; CSM and DAM are scaled by the same factor to fit it; 0: no budget
     patches_per_token: int = MERGED_PATCHES  # low-resolution patches per visual token
-    # True: the time id of a cluster is that of its newest slot, and the question follows the newest slot of all, so
-    # that their distance is the age. False, as published: its mean time, and the question follows `csm_slots`.
+    # True: the time id of a cluster is the time of its newest slot, and the question's id follows that of the newest
+    # slot, so that their distance is the cluster's age. False, as published: the cluster's mean time, and `csm_slots`.
     last_seen_ids: bool = False
-    # published: every stored cluster is shown. hierarchical: more clusters are stored than shown, and light but stable
-    # ones are preserved.
+    # published: a snapshot has an entry for every stored cluster. hierarchical: an entry may stand for several stored
+    # clusters, and light but stable clusters are preserved.
     retention: str = PUBLISHED
     store_factor: int = 4  # stored clusters per CSM slot; hierarchical only
 
@@ -45,21 +45,21 @@ class FlashMemoryConfig:
 
     @property
     def stored_clusters(self) -> int:
-        """Clusters in memory; `csm_slots` are shown."""
+        """Number of clusters in memory; a snapshot has at most `csm_slots` entries of them."""
         return self.csm_slots * (self.store_factor if self.hierarchical else 1)
 
     @property
     def stored_exemplars(self) -> int:
-        """Exemplars per stored cluster: together at least `exemplars` per CSM slot."""
+        """Exemplars per stored cluster; at least `exemplars` for each CSM slot in total."""
         return -(-self.exemplars // self.store_factor) if self.hierarchical else self.exemplars
 
     @property
     def rows(self) -> tuple[int, int, int, str]:
-        """The settings that determine all tensors."""
+        """The settings that determine the shapes of all tensors."""
         return self.stored_clusters, self.stored_exemplars, self.recent_slots, self.retention
 
     def fitted(self, csm_tokens: int, dam_tokens: int) -> FlashMemoryConfig:
-        """Scale CSM and DAM, with slots of these numbers of tokens, to the budget; each keeps at least one slot."""
+        """Scale CSM and DAM to the budget; each keeps at least one slot. `*_tokens` are the tokens of one slot."""
         if not self.tokens:
             return self
         whole = self.csm_slots * csm_tokens + self.dam_slots * dam_tokens
@@ -67,5 +67,5 @@ class FlashMemoryConfig:
         return replace(self, csm_slots=csm_slots, dam_slots=dam_slots, tokens=0)
 
     def exemplar_rows(self, cameras: int) -> int:
-        """Rows for the exemplars of all clusters, the recent slots of each camera, and one slot being inserted."""
+        """Rows for the exemplars of all clusters, the recent slots of each camera, and a slot being inserted."""
         return self.stored_clusters * self.stored_exemplars + self.recent_slots * cameras + 1

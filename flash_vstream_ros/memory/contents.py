@@ -27,7 +27,7 @@ class MemoryContents:
     # The newest slots of each camera, oldest first, with the row of their cluster.
     recent: dict[Exemplar, int] = field(default_factory=dict)
     episodes: EpisodeTime = field(default_factory=EpisodeTime)
-    # Squared distance of each camera's newest slot to the cluster of the slot before it; hierarchical memories only.
+    # Squared distance of each camera's newest slot to the cluster of its previous slot; hierarchical memories only.
     steps: dict[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -53,7 +53,7 @@ class MemoryContents:
         return dict.fromkeys([*self.recent, *own])
 
     def exemplars_of(self, row: int) -> list[Exemplar]:
-        """Exemplars of one cluster, then the recent slots that are its members."""
+        """Exemplars of one cluster, then the recent slots in it."""
         recent = [exemplar for exemplar, at in self.recent.items() if at == row]
         return list(dict.fromkeys(self.clusters[row].exemplars + recent))
 
@@ -65,14 +65,14 @@ class MemoryContents:
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors) + thumbnails
 
     def merge(self, merge: Merge, exemplars: int) -> None:
-        """Merge two clusters as the clustering merged their rows; keep the `exemplars` nearest to the new centroid."""
+        """Merge two clusters whose rows were merged already. Keeps the `exemplars` nearest to the new centroid."""
         kept = self.clusters[merge.kept]
         kept.absorb(self.clusters.pop(merge.absorbed))
         kept.exemplars = self.pool.nearest(kept.exemplars, self.ward.centroids[merge.kept], exemplars)
         self.recent = {e: merge.kept if row == merge.absorbed else row for e, row in self.recent.items()}
 
     def row_of_newest(self, camera: str) -> int | None:
-        """Row of the cluster that has the newest slot of `camera`; None without a slot of it."""
+        """Row of the cluster with the newest slot of `camera`; None if the camera has no slot."""
         own = ((cluster.newest, row) for row, cluster in self.clusters.items() if cluster.camera == camera)
         return max(own, default=(None, None))[1]
 
@@ -91,13 +91,13 @@ class MemoryContents:
             self.ward.add_to_row(row, self.episodes.distance_change(before, cluster.times, times))
 
     def add_time(self, distances: Sequence[float], times: Times) -> list[float]:
-        """Add the time coordinate to distances by appearance [rows + 1] of an item recorded at `times`."""
+        """Add the time coordinate to the distances in appearance [rows + 1] of an item recorded at `times`."""
         return self.episodes.add_time(distances, times, self._times(len(distances) - 1))
 
     def set_time_reference(self, first: FirstView, config: FlashMemoryConfig, newest_ns: int = 0) -> None:
         """Change the reference view or the weight of the time coordinate, and update all distances.
 
-        `newest_ns` is the time of a slot about to be inserted; 0: none.
+        `newest_ns` is the time of the slot that will be inserted next; 0: none.
         """
         newest_ns = max(newest_ns, *(cluster.newest[0] for cluster in self.clusters.values()), 0)
         before, self.episodes = self.episodes, EpisodeTime.of(first, config, newest_ns)

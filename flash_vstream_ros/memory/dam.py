@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from .cluster import Cluster
 from .exemplars import Exemplar
 
-RARE_SHARE = 0.5  # share of the key frames, without the newest, for light but stable clusters
+RARE_SHARE = 0.5  # share of the key frames besides the newest that light but stable clusters get
 CROWDING = 8  # rare key frames are at least (mean spacing / CROWDING) apart in time
 
 
@@ -28,10 +28,10 @@ def choose_dam(
 def choose_key_frames(
     newest: Sequence[Exemplar], clusters: Collection[Cluster], rare: Sequence[Exemplar], dam_slots: int
 ) -> list[Exemplar]:
-    """Choose the DAM of a hierarchical memory; ordered by time, so that an exemplar keeps its place in the prompt.
+    """Choose the DAM of a hierarchical memory, ordered by time so that an exemplar keeps its place in the prompt.
 
-    `newest` are chosen first. A share of the rest goes to `rare`, rarest first and spread over the time of the stream;
-    the other share to the best exemplar of each of `clusters`, heaviest first, and then to further exemplars.
+    `newest` come first. Then a share of the slots goes to `rare`, rarest first and spread over the time of the stream.
+    The remaining slots go to the best exemplar of each cluster, heaviest cluster first, then to second best ones, etc.
     """
     chosen = dict.fromkeys(newest[:dam_slots])
     remaining = dam_slots - len(chosen)
@@ -50,7 +50,7 @@ def _rounds(clusters: Collection[Cluster], per_cluster: int) -> list[Exemplar]:
 
 
 def _spread(rare: Sequence[Exemplar], clusters: Collection[Cluster], count: int) -> list[Exemplar]:
-    """Up to `count` of `rare`, in their order, spaced in time by a distance that grows with the age of the stream."""
+    """Up to `count` of `rare`, in their order. Their least distance in time grows with the age of the stream."""
     if not count or not clusters:
         return []
     age_ns = max(cluster.newest[0] for cluster in clusters) - min(cluster.oldest_ns for cluster in clusters)

@@ -1,7 +1,7 @@
-"""Time as a further coordinate of the clustering, next to appearance.
+"""Time as a coordinate of the clustering, in addition to appearance.
 
-With `episode_slots` set, equal views far apart in time are clustered separately. The coordinate is scaled so that equal
-views `episode_slots` slots apart are as distant as the first view is from zero.
+If `episode_slots` is set, equal views far apart in time are clustered separately. Equal views that are `episode_slots`
+slots apart are as distant from each other as the first view is from zero.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from .exemplars import Exemplar
 from .slot import Slot
 from .time_ids import mean_slots
 
-MOST_EPISODES = 16  # in a hierarchical memory; then the episodes become twice as long
+MOST_EPISODES = 16  # of a stream in a hierarchical memory; beyond that, episodes become twice as long
 
 Times = tuple[int, int]  # sum of the times of some slots [ns], and their number
 
 
 class FirstView(NamedTuple):
-    """Reference of the time coordinate: the earliest view of which the memory still stores the features."""
+    """Reference of the time coordinate: the earliest view whose features the memory still stores."""
 
     camera: str = ""
     first_ns: int = 0  # stamps of its frames
@@ -46,7 +46,7 @@ class EpisodeTime(NamedTuple):
 
     @classmethod
     def of(cls, first: FirstView, config: FlashMemoryConfig, newest_ns: int = 0) -> EpisodeTime:
-        """The time coordinate of a stream until `newest_ns`; in a hierarchical memory, episodes grow with it."""
+        """The time coordinate of a stream until `newest_ns`. In a hierarchical memory, episodes grow with it."""
         episode_slots = config.episode_slots
         if config.hierarchical and episode_slots:
             span = (newest_ns - first.time_ns) / config.slot_period_ns
@@ -56,11 +56,11 @@ class EpisodeTime(NamedTuple):
 
     @property
     def squared_per_slot(self) -> float:
-        """Squared distance of equal views one slot apart; 0: time does not count."""
+        """Squared distance of equal views that are one slot apart; 0: time does not count."""
         return self.first.squared_norm / self.episode_slots**2 if self.episode_slots else 0.0
 
     def coordinates(self, *times: Times | None, missing: float = 0.0) -> list[float]:
-        """Mean times since the first view [slots]; `missing` in place of None."""
+        """Mean times since the first view [slots]; None becomes `missing`."""
         zero_ns, period_ns = self.first.time_ns, self.slot_period_ns
         return [missing if each is None else mean_slots(*each, zero_ns, period_ns) for each in times]
 
@@ -70,10 +70,10 @@ class EpisodeTime(NamedTuple):
         return self.squared_per_slot * coordinate**2
 
     def add_time(self, distances: Sequence[float], now: Times, others: Sequence[Times | None]) -> list[float]:
-        """Add the time coordinate to squared distances by appearance.
+        """Add the time coordinate to squared distances in appearance.
 
-        `distances` [others + 1] are from an item recorded `now` to each of `others` (None: a free row), and last to
-        zero.
+        `distances` [others + 1] lead from an item recorded at `now` to each of `others` (None: a free row), the last
+        one to zero.
         """
         squared_per_slot = self.squared_per_slot
         if not squared_per_slot:
@@ -86,12 +86,12 @@ class EpisodeTime(NamedTuple):
         ]
 
     def distance_change(self, before: Times, after: Times, others: Sequence[Times | None]) -> np.ndarray:
-        """Change of the squared distances [others + 1] of a cluster, last to zero, whose times change."""
+        """Change of a cluster's squared distances [others + 1] when its times change; the last one is to zero."""
         old, new, *coordinates = self.coordinates(before, after, *others)
         there = np.array([*coordinates, 0.0])
         return self.squared_per_slot * ((new - there) ** 2 - (old - there) ** 2)
 
     def time_distances(self, times: Sequence[Times | None]) -> Tensor:
-        """Contribution of time to the squared distances [times, times + 1] between clusters, last to zero; float64."""
+        """Contribution of time to squared distances [times, times + 1], float64; the last column is to zero."""
         coordinates = torch.tensor(self.coordinates(*times), dtype=torch.float64)
         return self.squared_per_slot * (coordinates[:, None] - torch.cat([coordinates, torch.zeros(1)])).square()

@@ -105,9 +105,9 @@ class ExemplarPool:
         return self.detail[self._index(exemplars)]
 
     def nearest(self, exemplars: Sequence[Exemplar], centroid: Tensor, count: int) -> list[Exemplar]:
-        """Up to `count` of `exemplars`, nearest to `centroid` [low_patches * dim] first; ties to the earlier.
+        """The `count` exemplars nearest to `centroid` [low_patches * dim], nearest first; ties go to the earlier one.
 
-        Both slots of a pair are equally near to their mean, so distances that differ only by rounding are ties.
+        Distances that differ only by rounding are ties: two slots are equally near to their mean.
         """
         remaining = sorted(exemplars, key=lambda exemplar: exemplar.time_ns)
         squared = (self.low[self._index(remaining)].flatten(1) - centroid).square().sum(1)

@@ -1,8 +1,8 @@
 """The streaming Flash Memory: bounded, deterministic, and timed by message stamps.
 
-CSM is an online Ward clustering of low-resolution maps. Each cluster stores the slots nearest to its centroid, its
-exemplars, and DAM is chosen among them, so that no feature bank and no search at question time are needed. The
-published memory ("Flash Memory" of arXiv 2506.23825) keeps every slot; video_memory.py has it, for whole videos.
+CSM is an online Ward clustering of low-resolution maps. Each cluster stores its exemplars, the slots nearest to its
+centroid, and DAM is chosen among them. So no feature bank and no search at question time are needed. The published
+memory ("Flash Memory" of arXiv 2506.23825) keeps every slot; see video_memory.py.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from .time_ids import MemoryClock
 class FlashMemory(Memory):
     """CSM and DAM of a stream. A slot's stamp is that of its second frame.
 
-    With a token budget, the first slot decides the sizes. Tensors are allocated with the first slot, and exemplar rows
-    for the recent slots of a further camera with its first slot.
+    The first slot determines the sizes that fit a token budget and allocates all tensors. The first slot of another
+    camera allocates exemplar rows for its recent slots.
     """
 
     def __init__(self, config: FlashMemoryConfig | None = None) -> None:
@@ -63,7 +63,7 @@ class FlashMemory(Memory):
 
     @property
     def version(self) -> tuple[int, FlashMemoryConfig, int]:
-        """Equal versions give equal snapshots. A further slot changes only the last part."""
+        """Version of the contents: equal versions give equal snapshots. Inserts change only the last element."""
         return self.revision, self.config, self.slots_seen
 
     @property
@@ -144,9 +144,9 @@ class FlashMemory(Memory):
 
     @torch.no_grad()
     def snapshot_after(self, clock: MemoryClock, count: int) -> MemorySnapshot:
-        """Up to `count` of the newest slots after those of `clock`, as DAM alone and timed by `clock`, oldest first.
+        """Up to `count` of the newest slots that a snapshot with `clock` lacks, as DAM only, oldest first.
 
-        Continues a snapshot taken at that clock. Only slots that are still stored as exemplars are included.
+        Time ids continue those of that snapshot. Only slots that are still stored as exemplars are included.
         """
         return snapshot_after(self._contents, clock, count) if self._contents else empty_snapshot()
 
@@ -158,10 +158,10 @@ class FlashMemory(Memory):
         scope: Scope = EVERYTHING,
         clock: MemoryClock | None = None,
     ) -> MemorySnapshot:
-        """The stored clusters behind `entries` of `snapshot(scope)`, to be read after it, in at most `tokens` tokens.
+        """The stored clusters behind `entries` of `snapshot(scope)`, as at most `tokens` tokens that follow it.
 
-        The first entries come first. Timed by `clock`, that of the snapshot, or by the present one. A published memory
-        stores nothing behind its clusters but exemplars.
+        The first entries are served first. `clock` is the clock of the snapshot; None: the present clock. A published
+        memory has no clusters behind its entries, only exemplars.
         """
         if self._contents is None:
             return empty_snapshot(self.config.slot_period_ns * 1e-9)
@@ -218,5 +218,5 @@ class FlashMemory(Memory):
 
 
 def _fitted(config: FlashMemoryConfig, low: Tensor, detail: Tensor) -> FlashMemoryConfig:
-    """`config` with the sizes that its token budget allows for slots with features like these."""
+    """`config` with the sizes that its token budget allows for slots of these shapes."""
     return config.fitted(low.shape[0] // config.patches_per_token, detail.shape[0])

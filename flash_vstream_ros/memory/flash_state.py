@@ -1,7 +1,6 @@
-"""State of a Flash Memory: its contents as tensors and values, and contents made from them.
+"""State of a Flash Memory: converts its contents to tensors and values, and back.
 
-Rows of the clustering stay the same, and so do ties; rows of the exemplar pool are assigned anew, which changes nothing
-that is computed.
+Clusters keep their rows, so that ties are decided as before. Exemplars get new rows, which affects no result.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ from .contents import MemoryContents, clustering_of
 from .episodes import EpisodeTime, FirstView
 from .exemplars import Exemplar, ExemplarPool
 from .slot import Grid
-from .state import MemoryState, UnsupportedState, on_cpu, packed, unpacked
+from .state import MemoryState, UnsupportedState, saved_features, saved_tensors, saved_values
 
 EXEMPLAR_VALUES = ("camera", "frame_id", "first_ns", "last_ns", "time_ns", "thumbnail_ns")
 
 
 def state_of(contents: MemoryContents | None, config: FlashMemoryConfig, slots_seen: int) -> MemoryState:
-    """Copy of everything that the memory consists of; `contents` is None before the first slot."""
+    """Copy of the whole memory; `contents` is None before the first slot."""
     values: dict[str, Any] = {"config": asdict(config), "slots_seen": slots_seen}
     if contents is None:
         return MemoryState({}, values)
@@ -36,10 +35,7 @@ def state_of(contents: MemoryContents | None, config: FlashMemoryConfig, slots_s
     values |= {
         "grid": list(contents.grid),
         "ward": ward.values,
-        "exemplars": [
-            {**{name: getattr(exemplar, name) for name in EXEMPLAR_VALUES}, "thumbnail_bytes": len(exemplar.thumbnail)}
-            for exemplar in exemplars
-        ],
+        "exemplars": saved_values(exemplars, EXEMPLAR_VALUES),
         "clusters": [
             {
                 "row": row,
@@ -60,9 +56,7 @@ def state_of(contents: MemoryContents | None, config: FlashMemoryConfig, slots_s
     }
     tensors = {
         **{f"ward.{name}": tensor for name, tensor in ward.tensors.items()},
-        "low": on_cpu(contents.pool.low[rows]),
-        "detail": on_cpu(contents.pool.detail[rows]),
-        "thumbnails": packed(exemplar.thumbnail for exemplar in exemplars),
+        **saved_tensors(contents.pool.low[rows], contents.pool.detail[rows], exemplars),
     }
     return MemoryState(tensors, values)
 
@@ -77,19 +71,21 @@ def contents_of(state: MemoryState, device: torch.device) -> MemoryContents | No
     if not state.tensors:
         return None
     tensors, values, config = state.tensors, state.values, config_of(state)
-    low, detail = tensors["low"], tensors["detail"]
-    metadata = values["exemplars"]
-    if not (len(low) == len(detail) == len(metadata) > 0):
-        raise UnsupportedState(f"{len(metadata)} exemplars have features of {len(low)} and {len(detail)}")
+    if not values["exemplars"]:
+        raise UnsupportedState("a memory with clusters has no exemplars")
+    low, detail, thumbnails = saved_features(tensors, values["exemplars"], device)
     ward = clustering_of(config, low[0].numel(), device)
     ward.restore(MemoryState(_named(tensors, "ward."), values["ward"]))
     clusters: list[Mapping[str, Any]] = values["clusters"]
     if sorted(cluster["row"] for cluster in clusters) != sorted(ward.rows):
         raise UnsupportedState(f"{len(clusters)} clusters have other rows than their centroids")
     rows = config.exemplar_rows(len({cluster["camera"] for cluster in clusters}))
-    pool = ExemplarPool(max(rows, len(low) + 1), low[0].to(device), detail[0].to(device))
-    pool.low[: len(low)], pool.detail[: len(low)] = low.to(device), detail.to(device)
-    exemplars = _exemplars(metadata, tensors["thumbnails"])
+    pool = ExemplarPool(max(rows, len(low) + 1), low[0], detail[0])
+    pool.low[: len(low)], pool.detail[: len(low)] = low, detail
+    exemplars = [
+        Exemplar(row=row, thumbnail=jpeg, **{name: each[name] for name in EXEMPLAR_VALUES})
+        for row, (each, jpeg) in enumerate(zip(values["exemplars"], thumbnails, strict=True))
+    ]
     pool.free_all_except(exemplars)
     return MemoryContents(
         ward=ward,
@@ -104,14 +100,6 @@ def contents_of(state: MemoryState, device: torch.device) -> MemoryContents | No
 
 def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _exemplars(metadata: Sequence[Mapping[str, Any]], thumbnails: Tensor) -> list[Exemplar]:
-    jpegs = unpacked(thumbnails, [each["thumbnail_bytes"] for each in metadata])
-    return [
-        Exemplar(row=row, thumbnail=jpeg, **{name: each[name] for name in EXEMPLAR_VALUES})
-        for row, (each, jpeg) in enumerate(zip(metadata, jpegs, strict=True))
-    ]
 
 
 def _cluster(values: Mapping[str, Any], exemplars: Sequence[Exemplar]) -> Cluster:

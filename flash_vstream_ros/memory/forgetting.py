@@ -1,7 +1,7 @@
 """Forgetting a part of a Flash Memory.
 
-A centroid is a mean from which single slots cannot be removed. So each cluster that may contain a slot in scope is
-recomputed from its exemplars outside the scope, and removed if there are none.
+A centroid is a mean, and single slots cannot be removed from it. So each cluster that may contain a slot in scope is
+recomputed from its exemplars outside the scope. It is removed if it has none.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def forget(contents: MemoryContents, scope: Scope, config: FlashMemoryConfig) ->
 
 
 def _rebuild(contents: MemoryContents, row: int, slots: Sequence[Exemplar], exemplars: int) -> None:
-    """Recompute the cluster in `row` from `slots`, some of its exemplars; remove it if there are none."""
+    """Recompute the cluster in `row` from `slots`, a part of its exemplars; remove it if `slots` is empty."""
     contents.recent = {e: at for e, at in contents.recent.items() if at != row or e in slots}
     if not slots:
         contents.ward.remove(row)

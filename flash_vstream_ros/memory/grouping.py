@@ -1,8 +1,7 @@
-"""Reduction of weighted clusters to a few groups, from their distances alone.
+"""Reduction of weighted clusters to a few groups, using only their distances.
 
-Pairs are merged as in the stream, the cheapest first, and then clusters move to the nearest group (Lloyd's rounds).
-Distances to a weighted mean follow from those to its parts, so that no pass over features is needed: the cost depends
-on the number of clusters only.
+First the cheapest pairs are merged, as in the stream. Then each cluster moves to the nearest group (Lloyd's algorithm).
+The distance to a weighted mean follows from the distances to its parts, so no features are read.
 """
 
 from __future__ import annotations
@@ -11,14 +10,14 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-ROUNDS = 5  # of reassignment, at most
-NEARER = 1e-9  # least relative gain for which a cluster changes its group, so that rounding moves none
+ROUNDS = 5  # most rounds of reassignment
+NEARER = 1e-9  # least relative gain for which a cluster changes its group; rounding gains less
 
 
 def reduce_to_groups(
     squared: np.ndarray, weights: np.ndarray, owners: Sequence[Hashable], count: int, exponent: float = 1.0
 ) -> np.ndarray:
-    """Group of each cluster [clusters], numbered by first member; at most `count` groups, or one for each owner.
+    """Group of each cluster [clusters], numbered by first member; at most `count` groups, but one for each owner.
 
     `squared` [clusters, clusters] are squared distances, `weights` [clusters] numbers of slots. Clusters of different
     owners never share a group. `exponent` below 1 makes merging light clusters more expensive. Deterministic: ties go
@@ -56,7 +55,7 @@ def _agglomerated(
     mergeable = same_owner & ~np.eye(len(weights), dtype=bool)
     costs = np.where(mergeable, _cost(masses[:, None], masses, squared), np.inf)
     partner = costs.argmin(1)
-    cheapest = costs[group, partner]  # of each cluster; updated by row, so that a merge does not scan the table
+    cheapest = costs[group, partner]  # of each row; kept up to date, since scanning the table per merge is slow
     for _ in range(len(weights) - count):
         kept = int(cheapest.argmin())
         absorbed = int(partner[kept])
@@ -81,7 +80,7 @@ def _agglomerated(
 
 
 def _reassigned(squared: np.ndarray, weights: np.ndarray, same_owner: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Groups after each cluster moved to the nearest; the same as before if a group would lose its last cluster."""
+    """Groups after each cluster moved to the nearest one. Unchanged if a group would lose its last cluster."""
     distances = group_distances(squared, weights, labels)
     first = np.unique(labels, return_index=True)[1]
     distances[~same_owner[:, first]] = np.inf
@@ -93,7 +92,7 @@ def _reassigned(squared: np.ndarray, weights: np.ndarray, same_owner: np.ndarray
 
 
 def _cost(mass: np.ndarray | float, masses: np.ndarray, squared: np.ndarray) -> np.ndarray:
-    """Ward's increase of the objective by merging clusters of `mass` and `masses`."""
+    """Increase of Ward's objective if clusters of `mass` and `masses` are merged."""
     return mass * masses / (mass + masses) * squared
 
 

@@ -1,4 +1,4 @@
-"""Insertion of a slot into a Flash Memory: as a cluster of its own, then the cheapest pair merges if needed."""
+"""Insertion of a slot into a Flash Memory: it becomes a cluster, and the cheapest pair merges if there are too many."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .sublinear_ward import SublinearWard
 
 
 def insert(contents: MemoryContents, slot: Slot, config: FlashMemoryConfig) -> float:
-    """Insert a slot of the stored shape and return its novelty.
+    """Insert a slot with the shape of the stored ones and return its novelty.
 
     Raises ValueError and changes nothing if a feature is not finite or there are more cameras than clusters.
     """
@@ -47,25 +47,25 @@ def insert(contents: MemoryContents, slot: Slot, config: FlashMemoryConfig) -> f
 
 
 def _pool_with_room(contents: MemoryContents, slot: Slot, config: FlashMemoryConfig) -> ExemplarPool:
-    """The pool, enlarged if `slot` is the first of a further camera."""
+    """The pool, enlarged if `slot` is the first of its camera."""
     rows = config.exemplar_rows(len({slot.camera, *(cluster.camera for cluster in contents.clusters.values())}))
     return contents.pool if len(contents.pool.low) >= rows else ExemplarPool(rows, slot.low, slot.detail, contents.pool)
 
 
 def _check_room(contents: MemoryContents, camera: str, config: FlashMemoryConfig) -> None:
-    """Raises ValueError if `camera` is a further one and every cluster shown belongs to another."""
+    """Raise ValueError if `camera` is new and all CSM slots are needed by other cameras."""
     if len(cameras := {*contents.cameras, camera}) > config.csm_slots:
         raise ValueError(
-            f"no room for camera {camera!r}: {len(cameras)} cameras need a cluster each, and {config.csm_slots} are "
-            "shown; raise memory.synopsis_slots or use fewer cameras"
+            f"no room for camera {camera!r}: {len(cameras)} cameras need a synopsis slot each, and there are "
+            f"{config.csm_slots}; raise memory.synopsis_slots or use fewer cameras"
         )
 
 
 def _compare_to_predecessor(contents: MemoryContents, camera: str, distances: Sequence[float]) -> None:
-    """Mark the camera's previous slot as transient if it resembles neither the slot before it nor the new one.
+    """Mark the camera's previous slot as transient if it resembles neither its own predecessor nor the new slot.
 
-    `distances` [rows + 1] are those of the new slot, by appearance. A slot resembles no neighbour if it is still a
-    cluster of its own and both are further away than clusters are from each other.
+    `distances` [rows + 1] are those of the new slot in appearance. A slot resembles neither if it is still a cluster
+    of its own and both are further away than clusters typically are from each other.
     """
     row = contents.row_of_newest(camera)
     if row is None:
@@ -78,7 +78,7 @@ def _compare_to_predecessor(contents: MemoryContents, camera: str, distances: Se
 
 
 def _novelty(contents: MemoryContents, camera: str, distances: Sequence[float]) -> float:
-    """1 - cosine similarity to the camera's nearest centroid, in [0, 1]; `distances` [rows + 1] are by appearance."""
+    """1 - cosine similarity to the camera's nearest centroid, in [0, 1]; `distances` [rows + 1] are in appearance."""
     own = [row for row, cluster in contents.clusters.items() if cluster.camera == camera]
     if not own:
         return 1.0

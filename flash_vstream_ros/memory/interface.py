@@ -1,4 +1,4 @@
-"""Interface of a memory: what the engine calls, whatever the retention policy."""
+"""Interface of a memory, common to all retention policies."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Memory(ABC):
     @property
     @abstractmethod
     def parts(self) -> Collection[Timed]:
-        """Clusters and slots that make up the memory; every slot still represented is in exactly one of them."""
+        """Clusters and slots that make up the memory. Each represented slot belongs to exactly one of them."""
 
     @property
     def first_ns(self) -> int:
@@ -98,8 +98,8 @@ class Memory(ABC):
     def extend(self, camera: str, extension: Extension) -> None:
         """Extend the newest slot of `camera` in time: its cluster gains weight and time, features do not change.
 
-        Forgetting any time of the extension forgets the slot. Raises ValueError and changes nothing if the memory has
-        no slot of the camera, or only newer ones.
+        To forget any moment of the extension forgets the slot. Raises ValueError and changes nothing if the memory has
+        no slot of the camera, or if the extension is not newer than its newest slot.
         """
 
     @abstractmethod
@@ -112,14 +112,14 @@ class Memory(ABC):
 
     @abstractmethod
     def snapshot(self, scope: Scope = EVERYTHING) -> MemorySnapshot:
-        """Copy of the part in `scope`. A slot is included if it reaches into the interval."""
+        """Copy of the part in `scope`. A slot is included if any moment of it is in scope."""
 
     def second_look(
         self, entries: Sequence[MemoryEntry], tokens: int, scope: Scope = EVERYTHING, clock: MemoryClock | None = None
     ) -> MemorySnapshot:
-        """Stored clusters behind `entries` of `snapshot(scope)` that it does not show, at most `tokens` visual tokens.
+        """Stored clusters behind `entries` of `snapshot(scope)`, as at most `tokens` visual tokens.
 
-        Timed by `clock`, that of the snapshot. Empty for a memory that shows all it stores.
+        `clock` is the clock of that snapshot. Empty if the snapshot contains all that is stored.
         """
         return empty_snapshot()
 
@@ -149,12 +149,12 @@ class Memory(ABC):
         """Returns False if nothing stored was recorded in `scope`, neither a slot nor a contribution to a centroid."""
 
     def state(self) -> MemoryState:
-        """Copy of the memory, from which `restore` makes an equal one. Raises UnsupportedState where it cannot."""
+        """Copy of the memory for `restore`. Raises UnsupportedState if this policy cannot be saved."""
         raise UnsupportedState(f"a {type(self).__name__} cannot be saved")
 
     def restore(self, state: MemoryState, device: torch.device) -> None:
-        """Replace everything by what `state` holds, in the configured sizes; features go to `device`.
+        """Replace everything by `state`, resized to the configured sizes; features go to `device`.
 
-        Raises UnsupportedState, and changes nothing, if it is not the state of such a memory.
+        Raises UnsupportedState, and changes nothing, if `state` is not that of such a memory.
         """
         raise UnsupportedState(f"a {type(self).__name__} cannot be restored")

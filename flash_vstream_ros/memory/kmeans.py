@@ -10,7 +10,7 @@ from torch import Tensor
 
 MAX_ITERATIONS = 10
 CONVERGED_SHIFT = 1e-4
-# Distances that differ by less than this share of the mean squared norm are ties, since rounding does that.
+# Distances that differ by less than this share of the mean squared norm are ties: rounding alone differs by as much.
 TIE_SHARE = 1e-6
 
 SquaredDistances = Callable[[Tensor, Tensor], Tensor]  # (rows, centroids) -> [rows, clusters]
@@ -32,7 +32,8 @@ def klarge_retrieve(low: Tensor, centroids: Tensor, weights: Tensor, dam_slots: 
     From "Detail Augmentation Memory" of arXiv 2506.23825; the released code calls it klarge_retrieve.
 
     `low` [slots, ...], `centroids` [clusters, ...], `weights` [clusters]. If there are at most `dam_slots`
-    slots, all are chosen, ordered by time. Ties of weight go to the earlier cluster, of distance to the earlier slot.
+    slots, all are chosen, ordered by time. Ties of weight go to the earlier cluster, ties of distance to the earlier
+    slot.
     """
     slots = low.shape[0]
     if slots <= dam_slots:
@@ -61,12 +62,12 @@ def ordered_kmeans(
 
     From "Context Synopsis Memory" of arXiv 2506.23825; the released code calls it kmeans_ordered.
 
-    `weights` [rows] default to ones. `init_rows` replace the initial rows drawn by `seed`; `reseed_rows` replace the
-    first random rows that reseed empty clusters; `squared_distances` is that of `lloyd`.
+    `weights` [rows] default to ones. `init_rows` replace the initial rows that `seed` draws, `reseed_rows` the first
+    random rows that reseed empty clusters. For `squared_distances` see `lloyd`.
 
     If there are at most `clusters` rows, each is a cluster with its own weight. If there are fewer distinct rows than
-    clusters, those are the clusters, of weight 1, padded in front with the first rows, as published. A cluster without
-    a member at the end is left out, where the published code divides by zero.
+    clusters, each distinct row is a cluster of weight 1, and the first rows come before them as padding, as published.
+    A cluster that ends without a member is left out; the published code divides by zero there.
 
     Raises ValueError if there is no row or no cluster, a value is not finite, or a weight is negative.
     """
@@ -109,9 +110,8 @@ def lloyd(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run the published weighted k-means on `rows` [rows, features] from initial `centroids` [clusters, features].
 
-    Returns centroids, and from the last assignment the label of each row [rows] and the weight of each cluster. An
-    empty cluster is reseeded by the next of `reseed_rows`, or a random row. The default of `squared_distances` is
-    A^2 + B^2 - 2AB.
+    Returns the centroids, the label of each row [rows] and the weight of each cluster. An empty cluster is reseeded
+    with the next of `reseed_rows`, or with a random row. `squared_distances` defaults to A^2 + B^2 - 2AB.
     """
     squared_distances = squared_distances or _expanded_distances
     for _ in range(MAX_ITERATIONS):
@@ -140,7 +140,7 @@ def _expanded_distances(rows: Tensor, centroids: Tensor) -> Tensor:
 
 
 def _padded(features: Tensor, distinct: Tensor, label_of_row: Tensor, clusters: int) -> OrderedClusters:
-    """Clusters of fewer distinct rows than clusters: the first rows as padding, then the distinct ones by time."""
+    """Clusters if there are too few distinct rows: the first rows as padding, then the distinct rows by time."""
     members = sorted(members_of(label_of_row, len(distinct)), key=_mean)
     members = [(row,) for row in range(clusters - len(distinct))] + members
     first_rows = torch.tensor([rows[0] for rows in members], device=features.device)
@@ -176,4 +176,4 @@ def _check(rows: Tensor, clusters: int, weights: Tensor) -> None:
     if weights.shape != rows.shape[:1] or bool((weights < 0).any()):
         raise ValueError(f"k-means needs one weight, at least 0, for each of {len(rows)} rows")
     if not bool(torch.isfinite(rows).all() and torch.isfinite(weights).all()):
-        raise ValueError("k-means needs finite features and weights, found NaN or infinity: drop those rows")
+        raise ValueError("k-means needs finite features and weights, but some are NaN or infinite: drop those rows")

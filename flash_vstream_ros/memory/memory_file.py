@@ -1,7 +1,7 @@
-"""A memory in a file: safetensors, with the values, what it belongs to and a checksum in the metadata.
+"""A memory in a safetensors file. The metadata has its values, a checksum, and the model and policy it was made with.
 
-A file is replaced as a whole: written beside, synchronised, renamed. So after a crash or a power loss there is the old
-file or the new one. docs/concepts/restart.md describes the format.
+A file is replaced as a whole: a temporary file is written, synchronised and renamed. So a crash or a power loss leaves
+either the old file or the new one. docs/concepts/restart.md describes the format.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ FORMAT = "1"
 
 
 class MemoryFileError(ValueError):
-    """A file that holds no memory that this version reads; the sentence names the file and says why."""
+    """A file from which this version can read no memory; the sentence names the file and says why."""
 
 
 def write_memory(path: Path, state: MemoryState, about: Mapping[str, str], erase: bool = False) -> int:
-    """Replace `path` by a file with `state` that belongs to `about`, readable by its owner only; returns its bytes.
+    """Replace `path` by a file with `state`, readable by its owner only. Returns the size of the file.
 
-    `erase`: overwrite the bytes of the file that is replaced. Raises OSError; `path` is then as it was.
+    `about` names the model and policy that the state was made with. `erase`: overwrite the old file's bytes. Raises
+    OSError, and leaves `path` unchanged then.
     """
     values = json.dumps({"about": dict(about), "state": state.values}, sort_keys=True)
     tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
@@ -58,7 +59,7 @@ def write_memory(path: Path, state: MemoryState, about: Mapping[str, str], erase
 
 
 def delete_memory(path: Path) -> None:
-    """Overwrite and delete a file, and what an interrupted writer left beside it. Raises OSError."""
+    """Overwrite and delete a file and the temporary file of an interrupted write. Raises OSError."""
     for each in (path, path.with_suffix(".partial")):
         if each.exists():
             erase_file(each)
@@ -66,7 +67,7 @@ def delete_memory(path: Path) -> None:
 
 
 def read_memory(path: Path) -> tuple[MemoryState, dict[str, str]]:
-    """The state in a file and what it belongs to. Raises MemoryFileError, and OSError where it cannot be read."""
+    """The state in a file and the model and policy it was made with. Raises MemoryFileError or OSError."""
     raw = path.read_bytes()
     try:
         metadata = _metadata(raw)

@@ -11,8 +11,8 @@ from .ward import WardClustering
 def resize(contents: MemoryContents, before: FlashMemoryConfig, config: FlashMemoryConfig) -> None:
     """Change the sizes of `contents` from those of `before` to those of `config`.
 
-    Surplus stored clusters are merged as in the stream, surplus exemplars dropped. New tensors are allocated before
-    the old ones are freed. Raises torch's error if allocation fails; nothing has changed then.
+    Surplus stored clusters are merged as in the stream, and surplus exemplars are dropped. New tensors are allocated
+    before the old ones are freed. If allocation fails, torch's error is raised and nothing changes.
     """
     allocated = _allocate(contents, config) if config.rows != before.rows else None
     contents.set_time_reference(contents.episodes.first, config)
@@ -28,7 +28,7 @@ def _allocate(contents: MemoryContents, config: FlashMemoryConfig) -> tuple[Ward
 
 
 def _move(contents: MemoryContents, ward: WardClustering, pool: ExemplarPool, config: FlashMemoryConfig) -> None:
-    """Raises ValueError if there are fewer clusters than cameras."""
+    """Move `contents` to `ward` and `pool`. Raises ValueError if there are fewer clusters than cameras."""
     for merge in contents.ward.reduce(config.stored_clusters):
         contents.merge(merge, config.stored_exemplars)
     for cluster in contents.clusters.values():

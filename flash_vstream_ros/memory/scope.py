@@ -1,4 +1,4 @@
-"""Part of a stream, by camera and by stamp: travels unchanged from a request to the memory."""
+"""Scope: a part of a stream, by cameras and stamps. The same object travels from a request to the memory."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Scope:
         return self.has_camera(recording.camera) and self.interval.covers(recording.first_ns, recording.last_ns)
 
     def select(self, recordings: Iterable[AnyRecording]) -> list[AnyRecording]:
-        """The recordings of which any moment is in scope."""
+        """The recordings that are in scope at least in part."""
         return [each for each in recordings if self.touches(each)]
 
 
@@ -65,11 +65,11 @@ EVERYTHING = Scope()
 
 
 def check_scope(scope: Scope, known: Collection[str]) -> None:
-    """Raises BadScope if `scope` names a camera that is not in `known`, or an impossible interval."""
+    """Raise BadScope if `scope` has a camera that is not in `known`, or an impossible interval."""
     unknown = sorted(set(scope.cameras) - set(known))
     if unknown:
-        raise BadScope(f"unknown camera {', '.join(unknown)}; this node knows {', '.join(known)}")
+        raise BadScope(f"unknown camera {', '.join(unknown)}; the cameras are {', '.join(known)}")
     if scope.since_ns < 0 or scope.until_ns < 0:
         raise BadScope("since and until must not be negative")
     if scope.until_ns and scope.since_ns > scope.until_ns:
-        raise BadScope("since lies after until; give an interval of message stamps, or zero to leave an end open")
+        raise BadScope("since is later than until; give an interval of message stamps, or zero to leave an end open")

@@ -18,14 +18,14 @@ class ScopedCluster(NamedTuple):
     """The part of a stored cluster that lies in scope."""
 
     cluster: Cluster
-    row: int | None  # of its centroid; None: the cluster of those of its exemplars that lie in scope
+    row: int | None  # of the stored cluster if it lies in scope as a whole; None: only its exemplars in scope
 
 
 def scoped_clusters(contents: MemoryContents, scope: Scope) -> list[ScopedCluster]:
     """The clusters in scope, oldest first.
 
-    A cluster that lies in scope as a whole is selected whole. Of one that lies in scope in part only its exemplars in
-    scope are selected, since its centroid is derived from slots outside.
+    If only a part of a cluster lies in scope, its exemplars in scope are selected, but not its centroid, which also
+    contains slots outside the scope.
     """
     selected = []
     for row, cluster in contents.by_age:
@@ -43,7 +43,7 @@ def feature_map(contents: MemoryContents, scoped: ScopedCluster) -> Tensor:
 
 
 def distances_between(contents: MemoryContents, scoped: Sequence[ScopedCluster]) -> np.ndarray:
-    """Squared distances [clusters, clusters] between scoped clusters, time included as in the clustering."""
+    """Squared distances [clusters, clusters] between scoped clusters, including time as in the clustering."""
     rows = [each.row for each in scoped if each.row is not None]
     whole = [place for place, each in enumerate(scoped) if each.row is not None]
     squared = np.zeros((len(scoped), len(scoped)))

@@ -24,10 +24,12 @@ def second_look(
 ) -> MemorySnapshot:
     """The clusters behind `entries` of `shown`, first entry first, with at most `tokens` visual tokens.
 
-    The clusters of a CSM entry are added as CSM, ordered by time. An entry of a single cluster shows that cluster
-    already: its best exemplar is added as DAM instead. A DAM entry is replaced by the CSM entry that contains its slot.
-    A CSM entry that has changed since is found by the slot of its thumbnail. Entries whose slot was removed are
-    ignored.
+    The clusters of a CSM entry become CSM, ordered by time. If the entry consists of a single cluster, the snapshot
+    has that cluster already, and its best exemplar becomes DAM instead. A DAM entry counts as the CSM entry that
+    contains its slot.
+
+    If a CSM entry has changed since the snapshot, it is found by its thumbnail's slot. Entries whose slot was removed
+    are ignored.
     """
     low_tokens = contents.pool.low.shape[1] // config.patches_per_token
     detail_tokens = contents.pool.detail.shape[1]

@@ -21,22 +21,22 @@ from .slot import MemoryEntry
 from .sublinear_ward import SublinearWard
 from .time_ids import memory_clock
 
-# Exponent of weights in the cost of merging stored clusters to groups. It is low, so that a rare event keeps an entry
+# Exponent of weights in the cost of merging stored clusters into groups. A low exponent lets a rare event keep an entry
 # of its own, while places that look alike share one.
 GROUPING_EXPONENT = 0.2
 
 
 class ShownCluster(NamedTuple):
-    """One CSM entry: the scoped clusters that it is made of, and all of them as one cluster."""
+    """One CSM entry: its scoped clusters (`parts`), and their union (`cluster`)."""
 
     cluster: Cluster
     parts: tuple[ScopedCluster, ...]  # oldest first
 
 
 class ShownMemory(NamedTuple):
-    """The CSM entries and DAM exemplars that a scope selects. Every slot in it is in exactly one cluster."""
+    """The CSM entries and DAM exemplars that a scope selects. Each slot in scope is in exactly one cluster."""
 
-    clusters: list[ShownCluster]  # ordered by the time id of each; ties by age
+    clusters: list[ShownCluster]  # ordered by time id, then by age
     dam: list[Exemplar]
 
     @classmethod
@@ -64,7 +64,7 @@ class ShownMemory(NamedTuple):
 
 
 def shown_map(contents: MemoryContents, shown: ShownCluster) -> Tensor:
-    """Weighted mean [low_patches * dim] of the maps of its parts, float32."""
+    """Weighted mean [low_patches * dim] of the maps of the cluster's parts, float32."""
     maps = [feature_map(contents, part) for part in shown.parts]
     if len(maps) == 1:
         return maps[0]
@@ -75,7 +75,7 @@ def shown_map(contents: MemoryContents, shown: ShownCluster) -> Tensor:
 
 
 def position_times(cluster: Cluster, config: FlashMemoryConfig) -> tuple[int, int]:
-    """Times whose mean is the time id of a cluster: their sum [ns], and their number."""
+    """Sum [ns] and number of the times whose mean is the time id of a cluster."""
     return (cluster.newest[0], 1) if config.last_seen_ids else cluster.times
 
 
@@ -84,9 +84,9 @@ def entries_of(dam: Iterable[Exemplar], clusters: Iterable[Cluster]) -> tuple[Me
 
 
 def _groups(scoped: Sequence[ScopedCluster], squared: np.ndarray, count: int) -> tuple[list[ShownCluster], np.ndarray]:
-    """`scoped` in at most `count` groups, and the squared distance of each to the mean of its group.
+    """`scoped` in at most `count` groups, and the squared distance of each cluster to the mean of its group.
 
-    The exemplars of the part nearest to the mean of a group come first.
+    In a group, the exemplars of the cluster nearest to the mean come first.
     """
     if not scoped:
         return [], np.zeros(0)
@@ -105,9 +105,9 @@ def _groups(scoped: Sequence[ScopedCluster], squared: np.ndarray, count: int) ->
 def _worst_shown_first(
     contents: MemoryContents, scoped: Sequence[ScopedCluster], distances: np.ndarray
 ) -> list[Exemplar]:
-    """Best exemplars of the light clusters that are stable, those furthest from the mean of their group first.
+    """Best exemplar of each light and stable cluster; clusters furthest from the mean of their group first.
 
-    `distances` [clusters] are squared. A cluster with a group of its own is shown already, and needs no key frame.
+    `distances` [clusters] to that mean are squared. A cluster that is a group alone has distance 0 and comes last.
     """
     ward = contents.ward
     assert isinstance(ward, SublinearWard)

@@ -21,8 +21,8 @@ class Grid(NamedTuple):
 class Slot:
     """Features of two consecutive sampled frames of one camera. Stamps are message time in ns.
 
-    The memory orders slots by time and reports their stamps. Time is stamp + `shift_ns`, where the shift is not 0
-    after a camera's stamps jumped back and its memory was kept.
+    The memory orders slots by time and reports their stamps. The time is stamp + `shift_ns`; the shift is 0 unless the
+    camera's stamps jumped back and its memory was kept.
     """
 
     camera: str
@@ -38,17 +38,17 @@ class Slot:
 
     @property
     def time_ns(self) -> int:
-        """Time of the slot, which orders the memory [ns]."""
+        """Time of the slot [ns]; the memory is ordered by it."""
         return self.last_ns + self.shift_ns
 
     @property
     def oldest_ns(self) -> int:
-        """Time of its earliest slot, as for other parts of a memory: its own [ns]."""
+        """Time [ns], under the name that clusters use for their earliest slot."""
         return self.time_ns
 
     @property
     def newest(self) -> tuple[int, int]:
-        """Time and stamp of its latest slot: its own [ns]."""
+        """Time and stamp [ns], under the name that clusters use for their latest slot."""
         return self.time_ns, self.last_ns
 
     def entry(self) -> MemoryEntry:
@@ -62,7 +62,7 @@ class Slot:
 
 
 class Extension(NamedTuple):
-    """Further slots without change after a camera's newest slot. Stamps and times as in Slot [ns]."""
+    """Static slots after a camera's newest slot. Stamps and times as in Slot [ns]."""
 
     slots: int
     time_sum: int  # sum of the times of these slots
@@ -75,7 +75,7 @@ class Extension(NamedTuple):
 
 
 class EntryKind(IntEnum):
-    """Which of the two memories an entry belongs to; values as in msg/MemoryEntry."""
+    """The memory that an entry belongs to; values as in msg/MemoryEntry."""
 
     CSM = 0
     DAM = 1
@@ -107,7 +107,7 @@ class MemorySnapshot:
     entries: tuple[MemoryEntry, ...]  # those of `dam`, then those of `csm`
     slots_seen: int  # number of slots represented
     text_slots: int  # time ids reserved for CSM before the text; published: min(slots_seen, CSM capacity)
-    newest_ns: int = 0  # stamp of the newest frame of the whole memory, in scope or not
+    newest_ns: int = 0  # stamp of the newest frame of the whole memory, whatever the scope
     slot_s: float = 2.0  # length of a slot [s]
     time_scale: float = 1.0  # factor applied to the times to fit the horizon
 

@@ -1,4 +1,4 @@
-"""Base of the memories that keep whole slots at full detail and differ in which ones they keep."""
+"""Base of the memories that keep some slots at full detail and drop the others."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class SlotBuffer(Memory):
         return [(slot.entry(), cosine) for slot, cosine in zip(slots, cosines, strict=True)]
 
     def extend(self, camera: str, extension: Extension) -> None:
-        """Extend the newest slot of `camera`, which takes no further room; see Memory."""
+        """Extend the newest slot of `camera`, which takes no additional memory; see Memory."""
         newest = self.newest_of(camera)
         check_extension(camera, extension, newest)
         self._slots = [
@@ -171,7 +171,7 @@ class SlotBuffer(Memory):
         self._keep(numbered)
 
     def _selection_state(self) -> dict[str, int]:
-        """What `_select` remembers besides the slots."""
+        """State of `_select` besides the slots."""
         return {}
 
     def _restore_selection(self, values: Mapping[str, Any]) -> None:

@@ -38,9 +38,9 @@ def check_slot(
     newest: tuple[int, int] | None,
     patches_per_token: int = MERGED_PATCHES,
 ) -> None:
-    """Check everything about a slot that needs no tensor values; raises ValueError.
+    """Check a slot, except the values of its tensors. Raises ValueError.
 
-    `stored` and `grid` are those of the slots in memory, `newest` is time and stamp [ns] of the camera's newest slot.
+    `stored` and `grid` describe the slots in memory; `newest` is time and stamp [ns] of the camera's newest slot.
     """
     where = f"a slot of camera {slot.camera!r}"
     for name, features in (("low", slot.low), ("detail", slot.detail)):
@@ -54,7 +54,7 @@ def check_slot(
     if stored and slot.grid != grid:
         raise ValueError(f"{where} has {slot.grid}, the memory holds {grid}; reset it to change")
     if slot.low.shape[0] % patches_per_token:
-        raise ValueError(f"{where}: the merger needs low patches by {patches_per_token}, not {slot.low.shape[0]}")
+        raise ValueError(f"{where}: low must have a multiple of {patches_per_token} patches, not {slot.low.shape[0]}")
     if slot.low.device != slot.detail.device:
         raise ValueError(f"{where}: low is on {slot.low.device}, but detail on {slot.detail.device}")
     if slot.first_ns > slot.last_ns:
@@ -67,7 +67,7 @@ def check_slot(
 
 
 def check_extension(camera: str, extension: Extension, newest: tuple[int, int] | None) -> None:
-    """Check an extension of the camera's newest slot, which has time and stamp `newest` [ns]; raises ValueError."""
+    """Check an extension of the camera's newest slot, with time and stamp `newest` [ns]. Raises ValueError."""
     if newest is None:
         raise ValueError(f"the memory has no slot of camera {camera!r} to extend; insert one first")
     if extension.slots < 1 or extension.time_ns <= newest[0] or extension.last_ns < newest[1]:

@@ -17,7 +17,7 @@ from .time_ids import MemoryClock, memory_clock, text_slots
 
 
 def snapshot_of(contents: MemoryContents, shown: ShownMemory, config: FlashMemoryConfig) -> MemorySnapshot:
-    """Copy of what is shown; `slots_seen` counts the slots that it represents."""
+    """Copy of the entries in `shown`; its `slots_seen` counts only the slots that they represent."""
     clusters = [cluster for cluster, _ in shown.clusters]
     slots, clock = sum(cluster.slots for cluster in clusters), memory_clock(contents.clusters.values(), config)
     maps = [shown_map(contents, each) for each in shown.clusters]
@@ -34,9 +34,9 @@ def snapshot_from(
     slots_seen: int,
     text_slots: int,
 ) -> MemorySnapshot:
-    """Copy of these exemplars and clusters, timed by `clock`.
+    """Copy of these exemplars and clusters, with time ids of `clock`.
 
-    `maps` are those of the clusters, [low_patches * dim] each, float32.
+    `maps` are the maps of the clusters, [low_patches * dim] each, float32.
     """
     low, centroids = contents.pool.low, contents.ward.centroids
     flat = torch.stack(list(maps)) if maps else centroids[:0]
@@ -56,7 +56,7 @@ def snapshot_from(
 
 
 def snapshot_after(contents: MemoryContents, clock: MemoryClock, count: int) -> MemorySnapshot:
-    """The newest exemplars after the newest slot of `clock`, at most `count`, as DAM alone."""
+    """The exemplars newer than the newest slot of `clock`, as DAM only; the newest `count` of them."""
     newer = (exemplar for exemplar in contents.exemplars if exemplar.time_ns > clock.newest_ns)
     found = sorted(newer, key=lambda exemplar: exemplar.time_ns)
     dam = found[max(0, len(found) - count) :]

@@ -1,11 +1,11 @@
-"""Intervals of stamps, and unions of them of bounded size."""
+"""Intervals of stamps, and their unions, limited in size."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-# Spans stored per cluster: enough for the visits of a day's patrol, 16 bytes each.
+# Spans stored per cluster: enough for the visits of a one-day patrol. A span takes 16 bytes.
 MOST_SPANS = 16
 
 Span = tuple[int, int]  # first and last stamp, both included [ns]
@@ -35,9 +35,9 @@ ALWAYS = Interval()
 
 
 def union(spans: Iterable[Span], most: int = MOST_SPANS) -> tuple[Span, ...]:
-    """Disjoint spans, ordered by time, that cover every moment of `spans`.
+    """At most `most` disjoint spans, ordered by time, that cover every moment of `spans`.
 
-    The union is exact if it needs at most `most` spans. Otherwise the narrowest gaps are closed, earlier ones first.
+    If the exact union has more spans, the narrowest gaps are closed, earlier ones first.
     """
     joined: list[Span] = []
     for first, last in sorted(spans):
@@ -52,5 +52,5 @@ def union(spans: Iterable[Span], most: int = MOST_SPANS) -> tuple[Span, ...]:
 
 
 def any_touches(spans: Sequence[Span], interval: Interval) -> bool:
-    """Returns True if any of `spans` reaches into `interval`."""
+    """Returns True if any moment of `spans` lies in `interval`."""
     return any(interval.touches(*span) for span in spans)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .kmeans import direct_distances, klarge_retrieve, lloyd, members_of
 
-# paper: as the paper describes. released: as the released offline code computes; its weights were trained with that.
+# paper: as the paper describes. released: as the released offline code computes, with which its weights were trained.
 StarRule = Literal["paper", "released"]
 
 
@@ -60,9 +60,9 @@ class AbstractAttention(nn.Module):
 
 
 class AbstractMemory:
-    """Abstract memory of a stream. The first frames fill its slots; then chunks of as many frames update it.
+    """Abstract memory of a stream. The first frames fill its slots; later ones update them in chunks of that size.
 
-    `read` applies an incomplete chunk to a copy, so at any time it equals the abstract memory of the video so far.
+    `read` applies an incomplete chunk to a copy. So it always equals the abstract memory of the video so far.
     """
 
     def __init__(self, attention: AbstractAttention, config: StarConfig) -> None:
@@ -93,7 +93,7 @@ class AbstractMemory:
 
 @dataclass(frozen=True, eq=False)
 class StarVideoMemory:
-    """The STAR memory of a video, in the dtype of its frames. The first three are empty for a single frame."""
+    """The STAR memory of a video, in the dtype of its frames. With a single frame, only `spatial` is not empty."""
 
     abstract: Tensor  # [slots, abstract_side ** 2, dim]
     temporal: Tensor  # [clusters, temporal_side ** 2, dim], not ordered by time
@@ -122,9 +122,9 @@ def star_video_memory(
 ) -> StarVideoMemory:
     """Compute the STAR memory of a video, `frames` [frames, tokens, dim] with square token maps in row order.
 
-    `init_rows` replace the initial rows drawn by `seed`; `reseed_rows` replace the first random rows that reseed empty
-    clusters. Rule "paper" retrieves the frames nearest to the centroids of the heaviest clusters; rule "released" the
-    frames whose numbers are the ids of the heaviest clusters, or their first exact duplicates.
+    `init_rows` replace the initial rows that `seed` draws, `reseed_rows` the first random rows that reseed empty
+    clusters. Rule "paper" retrieves the frames nearest to the centroids of the heaviest clusters. Rule "released" takes
+    the ids of the heaviest clusters as frame numbers, and retrieves the first exact duplicate of each of these frames.
     Raises ValueError if there is no frame, a value is not finite, or the tokens cannot be pooled.
     """
     config = config or StarConfig()
@@ -157,7 +157,7 @@ def star_kmeans(
 ) -> tuple[Tensor, Tensor, tuple[tuple[int, ...], ...]]:
     """Cluster `rows` [rows, ...] float32; returns centroids [clusters, ...], weights and members, not ordered by time.
 
-    If there are at most `clusters` rows, each is a cluster. A cluster without a member at the end keeps the row that
+    If there are at most `clusters` rows, each is a cluster. A cluster that ends without a member keeps the row that
     reseeded it, with weight 0, as published.
     """
     count = len(rows)
@@ -174,11 +174,11 @@ def star_kmeans(
 
 
 def pool_tokens(frames: Tensor, side: int) -> Tensor:
-    """Average square token maps [frames, tokens, dim] to [frames, side ** 2, dim]; ValueError if not divisible."""
+    """Average square token maps [frames, tokens, dim] to [frames, side ** 2, dim]. Raises ValueError if impossible."""
     count, tokens, dim = frames.shape
     own = round(tokens**0.5)
     if own * own != tokens or own % side:
-        raise ValueError(f"{tokens} tokens are no square that can be pooled to {side}x{side}")
+        raise ValueError(f"{tokens} tokens are not a square map that can be pooled to {side}x{side}")
     if own == side:
         return frames
     step = own // side

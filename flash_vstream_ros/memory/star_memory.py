@@ -1,9 +1,9 @@
 """STAR memory of a stream: bounded, deterministic, and timed by message stamps.
 
-The newest frame of each camera is its spatial memory. When the next one arrives, it enters the camera's abstract memory
-and the temporal memory, which is clustered like CSM and keeps its weights. Retrieved frames are the exemplars of the
-heaviest clusters, so that no frames are stored for retrieval. The abstract memory always equals that of the whole
-video so far; so do the others while there are no more frames than clusters.
+The newest frame of each camera is its spatial memory. When the next frame arrives, the previous one enters the camera's
+abstract memory and the temporal memory, which is clustered like CSM. Retrieved frames are the exemplars of the heaviest
+clusters, so no other frames are stored. The abstract memory always equals the published one for the video so far; the
+other memories do while there are no more frames than clusters.
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ from .time_ids import Timed
 
 
 class StarMemory(Memory):
-    """STAR memory of slots of two frames, whose features are concatenated; counts frames, not slots.
+    """STAR memory. A slot concatenates the features of two frames; the memory separates them and counts frames.
 
-    Exemplars, horizon and clock come from `config`; sizes from `star`, with which the model was trained.
+    Exemplars, horizon and clock come from `config`, the sizes from `star`, as in the model's training.
     """
 
     def __init__(self, config: FlashMemoryConfig, star: StarConfig, attention: AbstractAttention) -> None:
         if star.spatial_frames != 1 or not 1 <= star.retrieved_frames <= star.temporal_clusters:
-            raise ValueError(f"a stream has one newest frame, and no more retrieved ones than clusters, not {star}")
+            raise ValueError(
+                f"a stream needs one spatial frame and at most as many retrieved frames as clusters, not {star}"
+            )
         self.config = config
         self._star, self._attention = star, attention
         self.revision = -1
@@ -76,7 +78,7 @@ class StarMemory(Memory):
 
     @torch.no_grad()
     def insert(self, slot: Slot) -> float:
-        """Insert both frames of a slot; the novelty is that of the frames that leave the spatial memory, else 1."""
+        """Insert both frames of a slot. The novelty is that of the frames that they replace as the newest; else 1."""
         if not bool(slot.low.isfinite().all() & slot.detail.isfinite().all()):
             raise ValueError(f"a slot of camera {slot.camera!r} has NaN or infinite features; leave it out")
         cameras = {*self._newest, *self._temporal.cameras, slot.camera}
@@ -93,7 +95,7 @@ class StarMemory(Memory):
     def extend(self, camera: str, extension: Extension) -> None:
         """Extend the newest frame of `camera` by two frames for each slot of `extension`.
 
-        The temporal memory applies it when the frame enters; the abstract memory counts the frame once.
+        The temporal memory is extended once it gets the frame; the abstract memory counts the frame once.
         """
         newest = self._newest.get(camera)
         check_extension(camera, extension, (newest.time_ns, newest.last_ns) if newest else None)
@@ -124,9 +126,9 @@ class StarMemory(Memory):
         self.config = config
 
     def snapshot(self, scope: Scope = EVERYTHING) -> MemorySnapshot:
-        """Copy of the part in `scope`, as of FlashMemory.
+        """Copy of the part in `scope`, as in FlashMemory.
 
-        The abstract memory of a camera is included if everything it is made from lies in `scope`.
+        The abstract memory of a camera is included if all its frames lie in `scope`.
         """
         temporal, newest = self._temporal.snapshot(scope), self._newest_in(scope)
         abstract = self._abstract.read(scope)
@@ -151,7 +153,7 @@ class StarMemory(Memory):
         return bool(self._newest_in(scope)) or self._temporal.may_contain(scope)
 
     def _replace_newest(self, frame: Slot) -> float:
-        """Make `frame` the newest of its camera, and insert the one before it; returns the novelty of that."""
+        """Make `frame` the newest of its camera, and insert the previous one. Returns the novelty of the latter."""
         before, self._newest[frame.camera] = self._newest.get(frame.camera), frame
         if before is None:
             return 1.0

@@ -14,7 +14,7 @@ from .star import StarVideoMemory
 
 @dataclass(frozen=True, eq=False)
 class StarSnapshot(MemorySnapshot):
-    """A snapshot with the temporal memory as `csm` and the retrieved, then the spatial frames as `dam`.
+    """A snapshot with the temporal memory as `csm`, and the retrieved and then the spatial frames as `dam`.
 
     The abstract memory has no entry, since it does not consist of separate frames.
     """
@@ -28,7 +28,7 @@ def star_video_snapshot(
     """Snapshot of the STAR memory of a video with these frame stamps [ns]; times are frame indices."""
     last = len(stamps_ns) - 1
     frame_numbers = (*memory.retrieved_frames, *range(last + 1 - len(memory.spatial), last + 1))
-    # An empty cluster is some frame of the video; which one is not recorded.
+    # An empty cluster was reseeded with an unrecorded frame of the video.
     members = [own or tuple(range(last + 1)) for own in memory.temporal_members]
     side = round(memory.spatial.shape[1] ** 0.5)
 

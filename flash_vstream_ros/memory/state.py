@@ -1,4 +1,4 @@
-"""State of a memory as tensors and plain values, from which an equal memory can be made."""
+"""State of a memory as tensors and plain values, to save and restore it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class UnsupportedState(ValueError):
 
 @contextmanager
 def refused_if_malformed() -> Iterator[None]:
-    """Raise UnsupportedState where values are missing, of a wrong type or do not fit together."""
+    """Raise UnsupportedState if values are missing, have a wrong type or contradict each other."""
     try:
         yield
     except UnsupportedState:
@@ -32,13 +32,42 @@ def refused_if_malformed() -> Iterator[None]:
         raise UnsupportedState(f"it is not the state of such a memory: {error!r}") from error
 
 
+def saved_values(recordings: Sequence[Any], names: Sequence[str]) -> list[dict[str, Any]]:
+    """The values `names` of slots or exemplars, and the sizes of their thumbnails."""
+    return [
+        {**{name: getattr(each, name) for name in names}, "thumbnail_bytes": len(each.thumbnail)} for each in recordings
+    ]
+
+
+def saved_tensors(low: Tensor, detail: Tensor, recordings: Sequence[Any]) -> dict[str, Tensor]:
+    """Copies of the features of slots or exemplars, and their thumbnails."""
+    return {
+        "low": on_cpu(low),  # [slots, low_patches, dim]
+        "detail": on_cpu(detail),  # [slots, detail_tokens, width]
+        "thumbnails": packed(each.thumbnail for each in recordings),
+    }
+
+
+def saved_features(
+    tensors: Mapping[str, Tensor], values: Sequence[Mapping[str, Any]], device: torch.device
+) -> tuple[Tensor, Tensor, list[bytes]]:
+    """Features on `device` and thumbnails, as `saved_tensors` got them. Raises UnsupportedState.
+
+    `values` are those of `saved_values`.
+    """
+    low, detail = tensors["low"].to(device), tensors["detail"].to(device)
+    if not len(low) == len(detail) == len(values):
+        raise UnsupportedState(f"{len(values)} slots have {len(low)} and {len(detail)} feature maps")
+    return low, detail, list(unpacked(tensors["thumbnails"], [each["thumbnail_bytes"] for each in values]))
+
+
 def on_cpu(tensor: Tensor) -> Tensor:
-    """A copy on the CPU that later changes of `tensor` do not reach."""
+    """A copy of `tensor` on the CPU, also if it is there already."""
     return tensor.detach().to("cpu", copy=True).contiguous()
 
 
 def packed(parts: Iterable[bytes]) -> Tensor:
-    """All bytes in one tensor [bytes] uint8; `unpacked` needs the sizes."""
+    """All bytes in one tensor [bytes] uint8; `unpacked` needs the sizes of the parts."""
     return torch.frombuffer(bytearray(b"".join(parts)) or bytearray(1), dtype=torch.uint8)
 
 
@@ -46,7 +75,7 @@ def unpacked(joined: Tensor, sizes: Sequence[int]) -> Iterator[bytes]:
     """The parts of `packed`. Raises UnsupportedState if they are longer than the tensor."""
     raw, at = joined.numpy().tobytes(), 0
     if sum(sizes) > len(raw) or min(sizes, default=0) < 0:
-        raise UnsupportedState(f"{len(sizes)} thumbnails have {sum(sizes)} bytes, and there are {len(raw)}")
+        raise UnsupportedState(f"{len(sizes)} thumbnails need {sum(sizes)} bytes, and there are {len(raw)}")
     for size in sizes:
         yield raw[at : at + size]
         at += size

@@ -1,8 +1,8 @@
 """Ward clustering that preserves rare events.
 
-The cost of a merge counts the square root of weights, so that light clusters are not always merged first, however heavy
-others have become. A transient item, which resembles neither its predecessor nor its successor, as in a turn of the
-camera, counts less.
+The cost of a merge depends on the square roots of the weights. So light clusters are not always merged first, however
+heavy others become. A transient item counts less: it resembles neither its predecessor nor its successor, for example
+while the camera turns.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from .ward import Merge, WardClustering
 
 COST_EXPONENT = 0.5  # of weights in the cost of a merge
-TRANSIENT_MASS = 0.2  # of an item unlike both neighbours; others have 1
+TRANSIENT_MASS = 0.2  # mass of a transient item; others have 1
 
 
 class SublinearWard(WardClustering):

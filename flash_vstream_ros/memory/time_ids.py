@@ -13,7 +13,7 @@ from .scope import Recording
 
 
 class Timed(Recording, Protocol):
-    """A slot, or several of one camera, with stamps and with the times that order a memory [ns]."""
+    """A slot, or several of one camera, with stamps and with the times that a memory is ordered by [ns]."""
 
     @property
     def oldest_ns(self) -> int: ...  # time of the earliest slot
@@ -23,7 +23,7 @@ class Timed(Recording, Protocol):
 
 
 def mean_slots(time_sum: int, times: int, zero_ns: int, slot_period_ns: int) -> float:
-    """Mean of `times` times since a zero [slots]; integers until the division, so exact to the nanosecond."""
+    """Mean of `times` times since `zero_ns` [slots]. Integers until the division keep it exact to the nanosecond."""
     return (time_sum - times * zero_ns) / (times * slot_period_ns)
 
 

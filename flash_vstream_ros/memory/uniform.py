@@ -11,7 +11,7 @@ from .slot_buffer import NumberedSlot, SlotBuffer
 class UniformSlots(SlotBuffer):
     """Keeps every n-th slot of each camera, and its newest one. When the buffer is full, n doubles.
 
-    So the buffer is between half full and full, and its slots are always n slots apart.
+    So the buffer is at least half full, and its slots are n slots apart.
     """
 
     keeps_every_camera = True

@@ -1,7 +1,7 @@
 """Compression of a whole video to CSM and DAM, as published for Flash-VStream-Qwen (arXiv 2506.23825).
 
-CSM is an ordered weighted k-means over low-resolution maps, DAM the slots nearest to the centroids of the heaviest
-clusters. The other methods of the release that run there are available under the same names.
+CSM is an ordered weighted k-means over low-resolution maps. DAM consists of the slots nearest to the centroids of the
+heaviest clusters. Other methods that work in the release are available under the same names.
 """
 
 from __future__ import annotations
@@ -24,11 +24,15 @@ SPATIAL_METHODS = ("klarge_retrieve", "klarge_retrieve_cos", "nearest", "sample"
 class CompressionMethods:
     """Methods that compute CSM (`temporal`) and DAM (`spatial`).
 
-    temporal: kmeans_ordered, as published; fast_kmeans_ordered, the same; torchpca_kmeans_ordered, on `pca_dim`
+    temporal: kmeans_ordered, as published; fast_kmeans_ordered, the same; torchpca_kmeans_ordered, k-means on `pca_dim`
     principal components of each patch; sample, evenly spaced slots.
-    spatial, for each of the heaviest clusters: klarge_retrieve, the nearest slot, as published; klarge_retrieve_cos,
-    the most similar slot by cosine; nearest, the slot at the cluster's time. Or sample, evenly spaced slots.
-    Rule "released" repeats two faults of the release: components of least variance, and the least similar slot.
+
+    spatial chooses a slot for each of the heaviest clusters: klarge_retrieve, the nearest slot, as published;
+    klarge_retrieve_cos, the slot most similar by cosine; nearest, the slot at the cluster's time. sample chooses evenly
+    spaced slots instead.
+
+    Rule "released" repeats two faults of the release: it uses the components of least variance, and the least similar
+    slot.
     """
 
     temporal: str = "kmeans_ordered"
@@ -99,7 +103,7 @@ def project(low: Tensor, dims: int, *, largest: bool) -> Tensor:
 
 
 def dam_slots_of(low: Tensor, csm: OrderedClusters, count: int, methods: CompressionMethods) -> tuple[int, ...]:
-    """Choose at most `count` slots of DAM for a video with these clusters; all slots if there are no more."""
+    """Choose at most `count` slots of a video with these clusters for DAM; all slots if there are not more."""
     if len(low) <= count:
         return tuple(range(len(low)))
     if methods.spatial == "sample":

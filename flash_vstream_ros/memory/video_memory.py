@@ -1,4 +1,4 @@
-"""The published Flash Memory of a whole video, as a snapshot like those of the streaming memory (arXiv 2506.23825)."""
+"""The published Flash Memory of a whole video (arXiv 2506.23825), as a snapshot like those of the streaming memory."""
 
 from __future__ import annotations
 

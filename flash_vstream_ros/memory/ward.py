@@ -1,8 +1,8 @@
 """Online Ward clustering: a stream of any length in at most `capacity` clusters.
 
-Each item enters as a cluster of weight 1. When there is one cluster too many, the pair merges whose union adds least
-to the weighted k-means objective, w_i w_j / (w_i + w_j) * |c_i - c_j|^2 (Ward's criterion). Other clusters do not
-change. A step costs one pass over the centroids, however long the stream, and is deterministic.
+Each item enters as a cluster of weight 1. If there is then one cluster too many, a pair is merged: the one that
+increases the weighted k-means objective least, by w_i w_j / (w_i + w_j) * |c_i - c_j|^2 (Ward's criterion). Other
+clusters do not change. A step is deterministic and costs one pass over the centroids, however long the stream is.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TENSOR_NAMES = ("centroids", "weights", "squared", "mergeable", "masses")  # in 
 
 
 class Merge(NamedTuple):
-    """Merge of two clusters: the row `absorbed` is free now, `kept`, the older one, holds both."""
+    """Merge of two clusters: row `kept`, of the older one, holds both now, and row `absorbed` is free."""
 
     kept: int
     absorbed: int
@@ -38,9 +38,9 @@ class Insertion(NamedTuple):
 class WardClustering:
     """At most `capacity` clusters of items with `features` elements, in fixed rows of one tensor.
 
-    A row identifies its cluster until that is absorbed. Items of different groups never share a cluster. Centroids are
-    float32 on `device`; the distance table that decides on merges is float64 on the host, so that a step waits for the
-    device once, to read one row of distances. Not thread safe.
+    A row identifies its cluster until the cluster is absorbed. Items of different groups never share a cluster.
+    Centroids are float32 on `device`. The table of distances is float64 on the CPU, so that a step waits for the device
+    only once, for one row of distances. Not thread safe.
     """
 
     def __init__(self, capacity: int, features: int, device: torch.device | str = "cpu") -> None:
@@ -76,9 +76,9 @@ class WardClustering:
         return float(self._squared[row, -1])
 
     def distances(self, item: Tensor) -> Tensor:
-        """Squared distances [rows + 1] of `item` [features] to the centroid in each row, then to zero (its norm).
+        """Squared distances [rows + 1] of `item` [features] to the centroid in each row; the last one is to zero.
 
-        Computed from differences: the cheaper |a|^2 + |b|^2 - 2ab cancels for near items and can be negative.
+        Computed from differences: the cheaper |a|^2 + |b|^2 - 2ab is inexact for near items and can be negative.
         """
         step = max(1, CHUNK_ELEMENTS // item.numel())
         to_rows = [(chunk - item).square().sum(1) for chunk in self.centroids.split(step)]
@@ -87,15 +87,15 @@ class WardClustering:
     def insert(self, item: Tensor, group: Hashable = None, distances: Sequence[float] | None = None) -> Insertion:
         """Insert `item` [features] and merge two clusters of one group if there is one too many.
 
-        `distances` are the values of `self.distances(item)` if the caller has them, or these plus the squared
-        differences of further coordinates, which must be averaged like centroids.
-        Raises ValueError and changes nothing if they are not finite, or if `group` is new and every cluster belongs to
-        another group, so that no merge could make room.
+        `distances` are the values of `self.distances(item)` if the caller has them. The caller may add the squared
+        differences of more coordinates, if it averages those like centroids.
+        Raises ValueError and changes nothing if distances are not finite, or if `group` is new and each cluster belongs
+        to a different group, so that no merge can make room.
         """
         rows = self.rows
         if len(rows) == self.capacity and len({self._groups[row] for row in rows} | {group}) > self.capacity:
             raise ValueError(
-                f"no room for group {group!r}: each of {self.capacity} clusters belongs to another group, and "
+                f"no room for group {group!r}: each of {self.capacity} clusters belongs to a different group, and "
                 "groups are never merged; raise the capacity or use fewer groups"
             )
         measured = self._measured(item, distances)
@@ -115,7 +115,7 @@ class WardClustering:
         return Insertion(row, next(self.reduce(self.capacity), None))
 
     def replace(self, row: int, centroid: Tensor, weight: int, distances: Sequence[float] | None = None) -> None:
-        """Replace centroid [features] and weight of the cluster in `row`; `distances` are as in `insert`."""
+        """Replace centroid [features] and weight of the cluster in `row`; for `distances` see `insert`."""
         measured = self._measured(centroid, distances)
         self.centroids[row].copy_(centroid)
         self._set_weight(row, float(weight))
@@ -128,13 +128,13 @@ class WardClustering:
         self.weights.numpy()[row] += weight  # numpy: a torch operation costs 0.1 ms of overhead here
 
     def add_to_row(self, row: int, squared: np.ndarray) -> None:
-        """Add `squared` [rows + 1] to the squared distances of `row`, the last one to zero."""
+        """Add `squared` [rows + 1] to the squared distances of `row`; the last one is to zero."""
         table = self._squared.numpy()
         moved = np.maximum(table[row] + squared, 0.0)
         table[row], table[:, row], table[row, row] = moved, moved[:-1], 0.0
 
     def add_to_distances(self, squared: Tensor) -> None:
-        """Add `squared` [rows, rows + 1] to all squared distances, the last column to zero."""
+        """Add `squared` [rows, rows + 1] to all squared distances; the last column is to zero."""
         self._squared.add_(squared).clamp_(min=0)
 
     def remove(self, row: int) -> None:
@@ -160,7 +160,7 @@ class WardClustering:
         if len(rows) <= count:
             return
         costs = self._costs(slice(None))
-        cheapest = costs.min(1).values  # of each row; updated by row, so that a merge does not scan the table
+        cheapest = costs.min(1).values  # of each row; kept up to date, since scanning the table per merge is slow
         for clusters in range(len(rows) - 1, count - 1, -1):
             kept, absorbed = merge = self._merge(*self._cheapest_pair(costs, cheapest))
             yield merge
@@ -174,7 +174,7 @@ class WardClustering:
             cheapest[outdated] = costs[outdated].min(1).values
 
     def copy_from(self, other: WardClustering) -> dict[int, int]:
-        """Copy the clusters of `other` into this empty clustering, oldest first; maps rows of `other` to rows here."""
+        """Copy the clusters of `other` into this empty clustering, oldest first. Maps old rows to new ones."""
         theirs = other.rows
         if len(theirs) > self.capacity or self._inserted:
             raise ValueError(f"{len(theirs)} clusters do not fit into {self.capacity} rows that must all be free")
@@ -191,18 +191,20 @@ class WardClustering:
         return {origin: row for row, origin in enumerate(theirs)}
 
     def state(self) -> MemoryState:
-        """Copy of all rows. Groups have to be strings."""
+        """Copy of all rows. Groups must be strings."""
         tensors = {name: on_cpu(tensor) for name, tensor in zip(TENSOR_NAMES, self.tensors, strict=False)}
         return MemoryState(tensors, {"birth": self._birth, "groups": self._groups, "inserted": self._inserted})
 
     def restore(self, state: MemoryState) -> None:
-        """Replace all rows by those of `state`, of a clustering of this size. Raises UnsupportedState."""
+        """Replace all rows by those of `state`, which must have the same size. Raises UnsupportedState."""
         values = state.values
         stored = [state.tensors[name] for name, _ in zip(TENSOR_NAMES, self.tensors, strict=False)]
         shapes = [tuple(tensor.shape) for tensor in stored]
         expected = [tuple(tensor.shape) for tensor in self.tensors]
         if shapes != expected or not (len(values["birth"]) == len(values["groups"]) == self.capacity + 1):
-            raise UnsupportedState(f"a clustering has tensors of {expected}, and those saved are {shapes}")
+            raise UnsupportedState(
+                f"the clustering needs tensors of shapes {expected}, and the saved ones are {shapes}"
+            )
         for own, tensor in zip(self.tensors, stored, strict=True):
             own.copy_(tensor)
         self._birth, self._groups, self._inserted = [*values["birth"]], [*values["groups"]], values["inserted"]
@@ -219,7 +221,7 @@ class WardClustering:
         self.weights[row] = weight
 
     def _costs(self, row: int | slice) -> Tensor:
-        """Increase of the objective by a merge of the cluster in `row` with each other one; inf: not mergeable."""
+        """Increase of the objective if the cluster in `row` merges with each other one; inf: not mergeable."""
         weights = self._cost_weights
         i, j = weights[row, None], weights
         return torch.where(self._mergeable[row], i * j / (i + j) * self._squared[row, :-1], torch.inf)
@@ -237,7 +239,7 @@ class WardClustering:
         share = float(weights[1]) / total
         self.centroids[kept].lerp_(self.centroids[absorbed], share)
 
-        # Distances to a weighted mean follow from those to its parts (Lance-Williams), without another pass.
+        # The distance to a weighted mean follows from the distances to its parts (Lance-Williams).
         between = float(self._squared[kept, absorbed])
         to_both = torch.lerp(self._squared[kept], self._squared[absorbed], share) - share * (1 - share) * between
         self._squared[kept] = to_both.clamp_(min=0)

@@ -12,7 +12,7 @@ ANSWER_PARAMETERS = (
     ParameterSpec(
         "question.queue",
         4,
-        "Capacity of the request queue; further questions are answered BUSY [questions]",
+        "Capacity of the request queue; if it is full, a question is answered BUSY [questions]",
         (1, MAX_QUEUE),
         live=True,
         field="engine.question_queue",

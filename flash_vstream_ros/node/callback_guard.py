@@ -1,4 +1,4 @@
-"""Keeps a node running when a callback raises; rclpy would end it."""
+"""Keeps a node running when a callback raises an exception; rclpy would end the node."""
 
 from __future__ import annotations
 
@@ -31,13 +31,14 @@ def never_raises(callback: Callable[..., Any]) -> Callable[..., Any]:
 def spin_guarded(executor: MultiThreadedExecutor, log: ThrottledLog) -> None:
     """Spin until the context or the executor is shut down, and log exceptions of the runtime's own callbacks.
 
-    Those are the callbacks of /clock, clock jumps and parameter services, which `never_raises` cannot decorate.
+    These callbacks serve /clock, clock jumps and parameters; `never_raises` cannot decorate them.
     """
-    while not _spun_to_the_end(executor, log):
+    while not _spin_until_shutdown(executor, log):
         time.sleep(PAUSE_S)
 
 
-def _spun_to_the_end(executor: MultiThreadedExecutor, log: ThrottledLog) -> bool:
+def _spin_until_shutdown(executor: MultiThreadedExecutor, log: ThrottledLog) -> bool:
+    """Returns False if a callback failed."""
     try:
         executor.spin()
     except ExternalShutdownException:

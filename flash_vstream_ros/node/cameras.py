@@ -1,4 +1,4 @@
-"""A camera of the node: a subscription whose QoS follows its publishers, and the checks before an image is offered."""
+"""A camera of the node: a subscription whose QoS follows its publishers. Images are checked before the engine."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ QUIET_S = 30.0
 
 
 def camera_topics(names: Sequence[str]) -> dict[str, str]:
-    """The topic of each camera, relative, before any transport's suffix."""
+    """The relative topic of each camera, without the suffix of a transport."""
     return {name: "image" if len(names) == 1 else f"{name}/image" for name in names}
 
 
@@ -48,17 +48,17 @@ class FrameSink(Protocol):
     """Receiver of a camera's frames: the engine."""
 
     def offer(self, frame: Frame) -> None:
-        """Take a frame that passed the camera's checks."""
+        """Accept a frame that passed the camera's checks."""
 
     def reject(self, camera: str, reason: str, sentence: str) -> None:
-        """Count an image that failed them; `reason` is the short name it is counted by."""
+        """Count an image that failed the checks; `reason` is the short name that it is counted by."""
 
 
 class Camera:
-    """Subscribes on creation, and offers a Frame to `sink` for each usable image or rejects it; `close` ends it.
+    """Subscribes to a camera's images, and passes each to `sink` as a Frame, or as rejected, until `close`.
 
-    The sink is not called after `close` has returned, except by a callback that was already running. Any number of
-    cameras may follow each other on one topic.
+    A callback that was running when `close` was called may still call the sink. After `close`, another Camera may
+    subscribe to the same topic.
     """
 
     def __init__(
@@ -81,9 +81,9 @@ class Camera:
         self._decoder = self._transport.decoder(decoding, self._info)
         self._log = ThrottledLog(self._warn, QUIET_S)
         self._qos = ImageQoS.declared(node, self.topic, reliability, self._warn)
-        self._lock = threading.Lock()  # of the subscriptions
+        self._lock = threading.Lock()  # guards the subscriptions
         self._subscriptions: list[Any] = []
-        self._overlap: set[tuple[int, int]] | None = None  # stamps of images received by one of two subscriptions
+        self._overlap: set[tuple[int, int]] | None = None  # stamps of images that one of two subscriptions received
         self._overlap_periods = 0  # until the older of two subscriptions is removed
         self._has_image = False
         self._closed = False
@@ -95,7 +95,7 @@ class Camera:
         self._group = ImageCallbackGroup()
         self._requested = self._qos.profile(self._of_our_type(self._publishers()))
         self._subscribe()
-        # Steady: simulated time may stand still while cameras come and go.
+        # The steady clock runs even while simulated time stands still.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._timer = node.create_timer(DISCOVERY_PERIOD_S, self._on_timer, callback_group=self._group, clock=steady)
         self._info(f"listens to {self.topic}: {transport} images, {_delivery(self._requested)} delivery")
@@ -103,12 +103,12 @@ class Camera:
 
     @property
     def incompatible(self) -> tuple[str, ...]:
-        """A sentence for each publisher on the topic that is not received: node, topic and policy."""
+        """A sentence for each publisher whose images are not received: node, topic and policy."""
         return self._incompatible
 
     @property
     def findings(self) -> tuple[str, ...]:
-        """A sentence for each publisher that is not received, and one where images are lost on their way."""
+        """The sentences of `incompatible`, and one more if images are lost between camera and node."""
         return (*self._incompatible, *filter(None, [self._loss_found]))
 
     @property
@@ -140,7 +140,7 @@ class Camera:
             self._receive,
             self._requested,
             callback_group=self._group,
-            # `_adapt` reports incompatible publishers: it knows whether the subscription is about to change.
+            # No default callback for incompatible QoS: `_adapt` reports it, unless it can change the subscription.
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False, **events),
         )
 
@@ -163,7 +163,7 @@ class Camera:
 
     @never_raises
     def _on_lost(self, event: Any) -> None:
-        if len(self._subscriptions) == 1:  # two that overlap lose the same image
+        if len(self._subscriptions) == 1:  # two subscriptions would both count the same lost image
             self._loss.add_lost(event.total_count_change)
 
     def _is_duplicate(self, stamp: tuple[int, int]) -> bool:
@@ -176,7 +176,7 @@ class Camera:
         if len(self._subscriptions) > 1:
             self._overlap.add(stamp)
         else:
-            self._overlap = None  # one subscription keeps the order: no duplicate follows a new image
+            self._overlap = None  # a single subscription keeps the order, so duplicates have ended
         return False
 
     @never_raises
@@ -220,7 +220,7 @@ class Camera:
         self._info(f"requests {_delivery(wanted)} delivery on {self.topic} from now on, as its publishers offer it")
 
     def _end_overlap(self) -> None:
-        """Remove the old subscription once the new one had time to be discovered."""
+        """Remove the old subscription once publishers had time to discover the new one."""
         self._overlap_periods -= 1
         if self._overlap_periods < 1:
             self._node.destroy_subscription(self._subscriptions.pop(0))
@@ -232,7 +232,7 @@ class Camera:
         return [publisher for publisher in publishers if publisher.topic_type == self._transport.type_name]
 
     def _other_transports(self, publishers: Sequence[Any]) -> list[str]:
-        """If the topic has no publisher: a sentence for each publisher of another transport."""
+        """If the topic has no publisher, a sentence for each publisher of another transport."""
         if publishers:
             return []
         suffix = self._transport.suffix

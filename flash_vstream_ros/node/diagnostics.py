@@ -1,4 +1,4 @@
-"""Reports for /diagnostics: levels, sentences and values from the engine's status, by the thresholds below.
+"""Reports for /diagnostics: levels, sentences and values, made from the engine's status with the thresholds below.
 
 Thresholds are in the node's time, so that they mean the same in simulated time.
 """
@@ -15,17 +15,17 @@ from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.engine.status import Status
 from flash_vstream_ros.ros.stamps import SECOND_NS
 
-SILENT_S = 3.0  # without an image, or two sampling periods if those are longer: WARN
-LOST_S = 30.0  # or twenty sampling periods: ERROR
-LATE_S = 5.0  # age of an image on arrival, or its stamp ahead of the clock: WARN
-MANY_DROPS = 0.1  # share of the frames that were due and dropped: WARN; all of them: ERROR
-FEWEST_DROPS = 3  # frames; fewer are not reported
-REQUESTED = frozenset({"paused", "forgotten"})  # drops that a user asked for are not a problem
-WINDOW = 10  # diagnostic periods over which rates and drops are computed
+SILENT_S = 3.0  # WARN after this time without an image, or after two sampling periods if they are longer
+LOST_S = 30.0  # ERROR after this time without an image, or after twenty sampling periods
+LATE_S = 5.0  # WARN if an image is older than this on arrival, or its stamp is as far ahead of the clock
+MANY_DROPS = 0.1  # WARN if a larger share of the due frames is dropped; ERROR if all are
+FEWEST_DROPS = 3  # fewer dropped frames are not reported
+REQUESTED = frozenset({"paused", "forgotten"})  # drops that a user asked for are no problem
+WINDOW = 10  # number of diagnostic periods over which rates and drops are computed
 
 
 class Level(IntEnum):
-    """The constants of diagnostic_msgs/DiagnosticStatus, by the same names and numbers."""
+    """The constants of diagnostic_msgs/DiagnosticStatus, with the same names and numbers."""
 
     OK = 0
     WARN = 1
@@ -38,7 +38,7 @@ Finding = tuple[Level, str]
 
 @dataclass(frozen=True)
 class Report:
-    """One status of a diagnostic_msgs/DiagnosticArray; `task` is its name after that of the node."""
+    """One status of a diagnostic_msgs/DiagnosticArray, which is named "node: `task`"."""
 
     task: str
     level: Level
@@ -59,18 +59,18 @@ class Observation:
 
 @dataclass(frozen=True)
 class CameraView:
-    """One camera over the last periods. Durations in seconds of the node's time."""
+    """Counts and times of one camera over the last periods. Durations in seconds of the node's time."""
 
     name: str
     topic: str
     before: FrameCounts
     now: FrameCounts
     elapsed_s: float  # between `before` and `now`
-    silent_s: float  # since the last image, or since images are expected
+    silent_s: float  # since the last image, or since the node began to expect images
     period_s: float  # between the last two observations
     age_s: float  # of the newest stamp; 0 before the first
     sample_period_s: float
-    camera_findings: tuple[str, ...] = ()  # sentences about publishers that are not received, and about lost images
+    camera_findings: tuple[str, ...] = ()  # sentences about incompatible publishers and lost images
 
     @property
     def drops(self) -> dict[str, int]:
@@ -85,20 +85,20 @@ class CameraView:
 
 
 class History:
-    """The observations of the last periods, and since when each camera is silent. Not thread safe."""
+    """The observations of the last periods, and the time of each camera's last image. Not thread safe."""
 
     def __init__(self) -> None:
         self._observations: deque[Observation] = deque(maxlen=WINDOW + 1)
-        self._received: dict[str, tuple[int, int]] = {}  # of each camera: images received, and since when
+        self._received: dict[str, tuple[int, int]] = {}  # per camera: images received, and when that last changed
 
     def add(self, observation: Observation) -> None:
-        """Add one. A clock that went back, or counters that restarted, begin a new history."""
+        """Add an observation. If the clock went back or counters restarted, a new history begins."""
         newest = self._observations[-1] if self._observations else observation
         if observation.now_ns < newest.now_ns or observation.status.frames.received < newest.status.frames.received:
             self._observations.clear()
             self._received.clear()
         if self._observations and observation.now_ns == self._observations[-1].now_ns:
-            self._observations[-1] = observation  # the clock stands still: keep the rates from when it ran
+            self._observations[-1] = observation  # the clock stands still: keep the previous rates
         else:
             self._observations.append(observation)
         for camera, counts in observation.status.cameras:
@@ -128,12 +128,12 @@ class History:
 
 
 def _watched(state: State) -> bool:
-    """Returns True if images are expected: not while the model is loading."""
+    """Returns True if images are expected; none are while the model is loading."""
     return state is State.READY
 
 
 def camera_report(view: CameraView, state: State) -> Report:
-    """The report of one camera; it has findings only while images are expected."""
+    """The report of one camera. It has findings only while images are expected."""
     findings: list[Finding] = []
     if _watched(state):
         findings = [*_camera_findings(view), *_silence(view), *_lateness(view), *_drops(view)]
@@ -176,9 +176,9 @@ def model_report(status: Status | None, model: str, now_ns: int) -> Report:
     if status.state is State.FAILED:
         findings.append((Level.ERROR, f"the model failed to load: {status.last_error}"))
     if status.questions_waiting >= status.question_queue:
-        findings.append((Level.WARN, f"{status.questions_waiting} questions wait: further ones are answered BUSY"))
+        findings.append((Level.WARN, f"{status.questions_waiting} questions wait: more are answered BUSY"))
     if now_ns == 0:
-        findings.append((Level.WARN, "the node's clock is 0: use_sim_time is set, so something has to publish /clock"))
+        findings.append((Level.WARN, "the node's clock is 0: use_sim_time is set, but nothing publishes /clock"))
     memory = status.memory
     values = {
         "model": model,
@@ -277,7 +277,7 @@ def _drops(view: CameraView) -> list[Finding]:
         return []
     reasons = ", ".join(f"{reason} {count}" for reason, count in lost.items())
     level = Level.ERROR if dropped == due else Level.WARN
-    return [(level, f"{dropped} of {due} frames that were due are dropped: {reasons}")]
+    return [(level, f"{dropped} of {due} due frames were dropped: {reasons}")]
 
 
 def _percentiles(work: str, seconds: tuple[float, float]) -> dict[str, str]:
@@ -285,7 +285,7 @@ def _percentiles(work: str, seconds: tuple[float, float]) -> dict[str, str]:
 
 
 def _report(task: str, findings: list[Finding], fine: str, values: dict[str, str]) -> Report:
-    """A report with the worst level and the worst sentences first; `fine` is its message without findings."""
+    """A report with the worst level, and the sentences of the worst findings first; without findings, `fine`."""
     worst_first = sorted(findings, key=lambda finding: -finding[0])
     message = "; ".join(sentence for _, sentence in worst_first) or fine
     return Report(task, worst_first[0][0] if worst_first else Level.OK, message, tuple(values.items()))

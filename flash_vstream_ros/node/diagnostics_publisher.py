@@ -1,7 +1,7 @@
 """Publishes /diagnostics as diagnostic_updater does, for rqt_robot_monitor and diagnostic_aggregator.
 
-diagnostic_updater itself needs rclpy, and would be a further dependency. Its message is an array of statuses named
-"node: task" on the absolute topic /diagnostics, which this module publishes on either runtime.
+diagnostic_updater itself needs rclpy, and would be another dependency. It publishes an array of statuses named
+"node: task" on the absolute topic /diagnostics; this module does the same on either runtime.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ TOPIC = "/diagnostics"
 class DiagnosticsPublisher:
     """Publishes every `diagnostics.period_s` by a steady clock, since simulated time may stand still.
 
-    `status` returns None if there is no engine. `camera_findings` returns, by camera, sentences about publishers that
-    are incompatible and about lost images.
+    `status` returns None if there is no engine. `camera_findings` returns, for each camera, sentences about
+    incompatible publishers and lost images.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Finds other nodes that answer the same requests: of the same name, or with a service of the same name."""
+"""Finds nodes that answer the same requests: they have the same name, or a service of the same name."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from flash_vstream_ros.ros import Node
 
-SETTLE_S = 30.0  # after a change of the nodes: services become known later than their node
+SETTLE_S = 30.0  # duration of checks after nodes came or went; their services are discovered later
 CHECK_PERIOD_S = 0.5
 REMEDY = "start one of them with --ros-args -r __ns:=/NAMESPACE"
 
 
 class DuplicateWatch:
-    """Inspects the graph whenever `find` is called. Not thread safe."""
+    """Inspects the ROS graph when `find` is called. Not thread safe."""
 
     def __init__(self, node: Node, services: Sequence[str]) -> None:
         self._node = node
@@ -62,6 +62,6 @@ class DuplicateWatch:
     def _offers(self, name: str, namespace: str, service: str) -> bool:
         try:
             offered = self._node.get_service_names_and_types_by_node(name, namespace)
-        except Exception:  # rclpy's NodeNameNonExistentError: it left the graph meanwhile
+        except Exception:  # rclpy's NodeNameNonExistentError: the node has left the graph
             return False
         return service in (each for each, _ in offered)

@@ -1,4 +1,4 @@
-"""Checks the header of an image message where it enters the node."""
+"""Checks the header of an image message."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LONGEST_FRAME_ID = 256  # characters
 
 
 def checked_header(header: Any) -> tuple[int, str]:
-    """Stamp [ns] and frame_id of a std_msgs/Header; BadImage if either is out of bounds."""
+    """Stamp [ns] and frame_id of a std_msgs/Header. Raises BadImage if either is out of bounds."""
     try:
         nanoseconds = stamp_ns(header.stamp)
     except BadStamp as error:

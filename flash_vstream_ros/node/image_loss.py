@@ -1,4 +1,4 @@
-"""Loss of images between a camera's process and this one: counted by the middleware, or seen as gaps in the stamps."""
+"""Loss of images between a camera's process and this one: counted by the middleware, or estimated from stamps."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import NamedTuple
 
 WINDOW_S = 5.0
 FEWEST_LOST = 3  # fewer lost images in a window are not reported
-SHARE_LOST = 0.1  # of the images sent in a window, as the middleware counts them
-SHARE_MISSING = 0.5  # the same, estimated from gaps in the stamps; a camera may halve its rate by itself
-LATE_S = 0.25  # callbacks that are later than this suggest that the process itself loses the images
+SHARE_LOST = 0.1  # a larger share of a window's images is reported if the middleware counts the loss
+SHARE_MISSING = 0.5  # the same for an estimate from stamps; a camera may halve its rate on purpose
+LATE_S = 0.25  # if callbacks are later than this, the process itself may lose the images
 FEWEST_INTERVALS = 8
-MOST_PERIODS = 4  # periods that the shortest interval may span
+MOST_PERIODS = 4  # largest number of periods in the shortest interval
 PERIODIC = 0.8  # share of the intervals that are multiples of a period
 JITTER = 0.15  # of the period
 
 
 class Counts(NamedTuple):
-    """Images up to one moment [s], by the middleware. received + lost = sent."""
+    """Images that the middleware received and lost up to the moment `at_s`."""
 
     at_s: float
     received: int
@@ -35,7 +35,7 @@ class Lateness:
         self._delays_s: deque[tuple[float, float]] = deque()  # moment, delay
 
     def record(self, now_s: float) -> float:
-        """Record a call of the callback; the longest delay of the last seconds, this one included [s]."""
+        """Record a call of the callback. Returns the longest delay of the last seconds, including this call [s]."""
         delay_s = now_s - self._called_s - self._period_s if self._called_s else 0.0
         self._called_s = now_s
         self._delays_s.append((now_s, max(0.0, delay_s)))
@@ -47,7 +47,7 @@ class Lateness:
 class ImageLoss:
     """Counts of one camera over the last seconds. Not thread safe: all calls come from one callback group.
 
-    `counted`: the middleware itself reports losses, also of best-effort images.
+    `counted` is True if the middleware itself reports losses, including those of best-effort images.
     """
 
     def __init__(self, rmw: str, topic: str, counted: bool) -> None:
@@ -60,18 +60,18 @@ class ImageLoss:
         self._stamps_s: deque[tuple[float, float]] = deque()  # arrival, stamp
 
     def add_received(self, now_s: float, stamp_s: float) -> None:
-        """An image arrived."""
+        """Count an image that arrived."""
         self._received += 1
         self._stamps_s.append((now_s, stamp_s))
         while self._stamps_s[0][0] < now_s - WINDOW_S:
             self._stamps_s.popleft()
 
     def add_lost(self, count: int) -> None:
-        """The middleware reports `count` lost images."""
+        """Add `count` lost images that the middleware reported."""
         self._lost += count
 
     def finding(self, now_s: float, publishers: Sequence[str], remedy: str, late_s: float = 0.0) -> str:
-        """A sentence where images of `publishers`, whose QoS fits, are lost at `now_s` [s]; "" where none are.
+        """A sentence if images of `publishers`, all with compatible QoS, are being lost at `now_s` [s]; else "".
 
         `late_s` is the longest delay of this process's callbacks: a receiver that is too slow loses images as well.
         """
@@ -102,15 +102,15 @@ class ImageLoss:
 
 
 def missing_images(stamps_s: Sequence[float]) -> int:
-    """The number of images missing between the first and the last stamp of a periodic camera; 0 for any other.
+    """Number of images missing between the first and the last stamp of a periodic camera; 0 for other cameras.
 
-    Where images of a periodic camera are lost, the intervals are multiples of its period. A camera that sends bursts,
-    or one image per event, has other intervals, and nothing is estimated for it.
+    If a periodic camera loses images, the intervals are multiples of its period. A camera that sends bursts, or one
+    image per event, has other intervals, and nothing is estimated for it.
     """
     intervals = sorted(after - before for before, after in pairwise(sorted(stamps_s)) if after > before)
     if len(intervals) < FEWEST_INTERVALS:
         return 0
-    for divisor in range(1, MOST_PERIODS + 1):  # many losses: even the shortest interval spans several periods
+    for divisor in range(1, MOST_PERIODS + 1):  # after many losses even the shortest interval spans several periods
         steps, multiples = _steps(intervals, intervals[0] / divisor)
         if multiples >= PERIODIC * len(intervals):
             return 0 if _in_bursts(intervals, steps) else steps - len(intervals)
@@ -118,16 +118,17 @@ def missing_images(stamps_s: Sequence[float]) -> int:
 
 
 def _in_bursts(intervals: Sequence[float], steps: int) -> bool:
-    """Returns True if there are more shortest intervals than random loss leaves: the camera sends in bursts.
+    """Returns True if the camera sends in bursts: there are more shortest intervals than random loss explains.
 
-    Of n images received in `steps` periods, about n * n / steps directly follow another; three times that is allowed.
+    If n of `steps` images are received at random, about n * n / steps directly follow another. Up to three times as
+    many are taken for random loss.
     """
     shortest = sum(interval <= (1 + JITTER) * intervals[0] for interval in intervals)
     return shortest > 2 + 3 * len(intervals) * len(intervals) / steps
 
 
 def _steps(intervals: Sequence[float], period_s: float) -> tuple[int, int]:
-    """Periods that all `intervals`, in rising order, span together, and the number of intervals that are multiples."""
+    """Total periods in `intervals`, which are in rising order, and the number of intervals that are multiples."""
     steps = multiples = fitted_steps = 0
     fitted_s = 0.0
     for interval in intervals:

@@ -1,7 +1,8 @@
 """QoS that a camera's subscription requests, and the publishers that are incompatible with it.
 
-The rule for "auto" is that of ROS 2's best_available policies, applied again whenever the publishers change: a reliable
-subscription receives nothing from a best-effort publisher; a best-effort one receives from all, but may lose images.
+"auto" follows the rule of ROS 2's best_available policies, and applies it again whenever the publishers change. A
+reliable subscription receives nothing from a best-effort publisher; a best-effort one receives from all, but may lose
+images.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from flash_vstream_ros.ros import DurabilityPolicy, HistoryPolicy, Node, QoSProf
 
 RELIABILITIES = ("auto", "best_effort", "reliable")
 SENSOR_DATA_DEPTH = 5
-UNKNOWN_NODE = "_NODE_NAME_UNKNOWN_"  # in the graph until the peer has announced its nodes
+UNKNOWN_NODE = "_NODE_NAME_UNKNOWN_"  # ROS 2's node name for a publisher whose node is not discovered yet
 
 
 def override_specs(topic: str, reliability: str) -> tuple[ParameterSpec, ...]:
-    """The parameters by which ROS 2 overrides the QoS of the subscription to `topic`, a full name."""
+    """The parameters by which ROS 2 overrides the QoS of the subscription to `topic`, a full topic name."""
     prefix = f"qos_overrides.{topic}.subscription"
     return (
         ParameterSpec(f"{prefix}.reliability", reliability, f"Requested reliability on {topic}", choices=RELIABILITIES),
@@ -37,7 +38,7 @@ def override_specs(topic: str, reliability: str) -> tuple[ParameterSpec, ...]:
 
 @dataclass(frozen=True)
 class ImageQoS:
-    """The QoS policies requested on one topic, as the parameters name them."""
+    """The QoS policies requested on one topic, spelled as in the parameters."""
 
     reliability: str
     durability: str
@@ -46,7 +47,7 @@ class ImageQoS:
 
     @classmethod
     def declared(cls, node: Node, topic: str, reliability: str, warn: Callable[[str], None]) -> ImageQoS:
-        """Sensor-data QoS with `reliability`, overridden for `topic`; a bad override is reported to `warn`."""
+        """Sensor-data QoS with `reliability` and the overrides for `topic`. Reports an invalid override to `warn`."""
         specs = override_specs(topic, reliability)
         return cls(*(declare_one(node, spec, warn) for spec in specs))
 
@@ -63,20 +64,20 @@ class ImageQoS:
         if self.reliability != "auto":
             return ReliabilityPolicy[self.reliability.upper()]
         if not publishers and before is not None:
-            return before.reliability  # a restarted camera most likely offers the same
+            return before.reliability  # a camera that restarts most likely offers the same
         reliable = all(publisher.qos_profile.reliability == ReliabilityPolicy.RELIABLE for publisher in publishers)
         return ReliabilityPolicy.RELIABLE if publishers and reliable else ReliabilityPolicy.BEST_EFFORT
 
 
 def unused_overrides(node: Node) -> list[str]:
-    """Names of given QoS overrides that no camera declares: of another topic, or of a policy that does not exist."""
+    """Names of QoS overrides that no camera uses: their topic is no camera's, or their policy does not exist."""
     overrides = getattr(node, "_parameter_overrides", {})
     given = [name for name in overrides if name.startswith("qos_overrides.") and ".subscription." in name]
     return sorted(name for name in given if not node.has_parameter(name))
 
 
 def incompatible(publishers: Sequence[Any], topic: str, type_name: str, requested: QoSProfile) -> tuple[str, ...]:
-    """A sentence for each publisher of `topic` that is not received: its node, the topic, and why."""
+    """A sentence for each publisher of `topic` whose images are not received: its node, the topic and the reason."""
     found = []
     for publisher in publishers:
         mismatches = _mismatches(publisher, type_name, requested)
@@ -86,7 +87,7 @@ def incompatible(publishers: Sequence[Any], topic: str, type_name: str, requeste
 
 
 def compatible(publishers: Sequence[Any], type_name: str, requested: QoSProfile) -> list[Any]:
-    """Those of `publishers` that the subscription receives from."""
+    """The publishers whose images the subscription receives."""
     return [publisher for publisher in publishers if not _mismatches(publisher, type_name, requested)]
 
 

@@ -1,4 +1,4 @@
-"""Parameters that change while the node runs: refused with every reason, or applied together."""
+"""Changes of parameters while the node runs: refused with all reasons, or applied together."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from flash_vstream_ros.ros import Node, Parameter, SetParametersResult
 if TYPE_CHECKING:
     _Node = Node
 else:
-    _Node = object  # the node's class decides which kind of node it is
+    _Node = object  # the class that uses the mixin adds the base
 
 
 class LiveParameters(_Node):
-    """Mixin, placed before the node class, that gives a node the parameters of the table.
+    """Mixin that gives a node the parameters of the table; it comes before the node class in the list of bases.
 
-    ROS 2 Humble has no post-set callback, and another callback may refuse a change that ours accepted. So changes are
-    applied when the runtime's own set methods return.
+    ROS 2 Humble has no post-set callback, and another on-set callback may refuse a change that ours accepted. So
+    changes are applied when the runtime's own set methods return.
     """
 
     _apply: Callable[[Settings], None] | None = None
 
     def declare_settings(self, warn: Callable[[str], None], apply: Callable[[Settings], None]) -> Settings:
-        """Declare the parameters; `apply` gets all settings, on the setter's thread, after every change."""
+        """Declare the parameters. After every change, `apply` gets all settings, on the thread that made the change."""
         self._change_lock = threading.RLock()
         self._locked = True
         self._parameter_log = NodeLog(self)
@@ -41,12 +41,12 @@ class LiveParameters(_Node):
         return settings
 
     def parameters_held(self) -> AbstractContextManager[Any]:
-        """While this lock is held, no other thread changes a parameter, and every earlier change is applied."""
+        """A lock: while it is held, no other thread changes a parameter, and all earlier changes are applied."""
         return self._change_lock
 
     @property
     def parameters_locked(self) -> bool:
-        """Returns True if parameters that are not live are in use, and so cannot change."""
+        """Returns True if parameters that are not live cannot change, since they are in use."""
         return self._locked
 
     def lock_parameters(self, locked: bool) -> None:
@@ -64,7 +64,7 @@ class LiveParameters(_Node):
             return self._finish(parameter_list, super().set_parameters_atomically(parameter_list))
 
     def _finish(self, parameters: Sequence[Parameter], result: Any) -> Any:
-        """Apply the parameters that were set. After a refusal report every reason; ROS reports only the first."""
+        """Apply the parameters that were set. After a refusal, give all reasons; ROS gives only the first."""
         names = [parameter.name for parameter in parameters if parameter.name in BY_NAME]
         if self._apply is None or not names:
             return result

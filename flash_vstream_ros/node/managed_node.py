@@ -1,7 +1,7 @@
 """A managed node that refuses impossible transitions, answers while a transition runs, and can start itself.
 
-rclpy's own LifecycleNode ends its process at a request for an unknown transition, hides exceptions of callbacks, and
-answers no service until a callback has returned.
+rclpy's own LifecycleNode ends its process when an unknown transition is requested, hides exceptions of callbacks, and
+answers no service while a transition callback runs.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def error_if_it_raises(callback: Transition) -> Transition:
 
 
 class ManagedNode(LifecycleNodeMixin, Node):
-    """Runs one transition at a time. Requests for impossible transitions, or during another one, are refused."""
+    """Runs one transition at a time. Refuses impossible transitions, and requests during another transition."""
 
     def __init__(self, name: str) -> None:
         Node.__init__(self, name)
@@ -94,7 +94,7 @@ class ManagedNode(LifecycleNodeMixin, Node):
 
 
 def _on_type_request(describe: Callable[[Any, Any], Any], request: Any, response: Any) -> Any:
-    """Refuse an invalid type hash, which rcl would log in full for each request."""
+    """Refuse an invalid type hash; rcl would log it, however long, for each request."""
     if TYPE_HASH.fullmatch(request.type_hash):
         return describe(request, response)
     response.successful = False

@@ -1,4 +1,4 @@
-"""Log of a node: bounded in rate, with text from outside escaped. All log lines of this package pass through it."""
+"""Log of a node: limits its rate, and escapes text from outside. All log lines of this package pass through it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from flash_vstream_ros.engine.log_text import log_entry
 from flash_vstream_ros.ros import Node
 
-MAX_LINES = 100  # of one severity in PERIOD_S
+MAX_LINES = 100  # log lines of one severity in PERIOD_S
 PERIOD_S = 10.0
 
 
@@ -21,7 +21,7 @@ class LineBudget:
         self._lines = self._left_out = 0
 
     def allowed(self, text: str) -> str:
-        """`text` as it may be logged now, with a note on the lines left out before; "" if it is left out itself."""
+        """`text` with a note on earlier lines that were left out; "" if this one is to be left out."""
         now = time.monotonic()
         with self._lock:
             if now - self._began_s >= PERIOD_S:
@@ -41,7 +41,7 @@ class NodeLog:
         self._node = node
         self._infos, self._warnings, self._errors = LineBudget(), LineBudget(), LineBudget()
 
-    # A line of code each: rclpy allows one severity for each place that logs.
+    # One call per severity: rclpy raises if the same line of code logs with two severities.
     def info(self, text: str) -> None:
         logger, entry = self._node.get_logger(), self._infos.allowed(log_entry(text))
         if entry:

@@ -14,11 +14,11 @@ from flash_vstream_ros.engine.log_text import one_line
 
 KEY = "ros__parameters"
 OPTION = "--params-file"
-SHOWN = 5  # sections named
+SHOWN = 5  # most sections named in a warning
 
 
 def unused_files(args: Sequence[str], node: str) -> list[str]:
-    """One sentence for each parameter file in the ROS arguments that has no section for `node`, a full name."""
+    """A sentence for each parameter file in the ROS arguments without a section for `node`, a full node name."""
     found = []
     for file in parameter_files(args):
         sections = list(sections_of(file))
@@ -26,7 +26,7 @@ def unused_files(args: Sequence[str], node: str) -> list[str]:
             names = ", ".join(one_line(section) for section in sections[:SHOWN])
             found.append(
                 f"{file} has no section for this node, {node}, so its parameters are not used; its sections are"
-                f" {names}: name one {node} or /**"
+                f" {names}: rename one to {node} or /**"
             )
     return found
 
@@ -43,7 +43,7 @@ def parameter_files(args: Sequence[str]) -> list[str]:
 
 
 def sections_of(file: str) -> Iterator[str]:
-    """The node name of each section; nothing for a file that cannot be read, which ROS itself refuses."""
+    """The node name of each section. None for a file that cannot be read; ROS itself refuses it."""
     try:
         tree = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
@@ -52,7 +52,7 @@ def sections_of(file: str) -> Iterator[str]:
 
 
 def matches(section: str, node: str) -> bool:
-    """Returns True if ROS uses a section for a node: * stands for one part of the name, ** for any number."""
+    """Returns True if ROS uses a section for a node: * matches one part of the name, ** any number of parts."""
     parts = {"**": "(/[^/]+)*", "*": "/[^/]+"}
     pattern = "".join(parts.get(part, "/" + re.escape(part)) for part in section.strip("/").split("/"))
     return re.fullmatch(pattern, "/" + node.strip("/")) is not None

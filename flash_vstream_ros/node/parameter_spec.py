@@ -11,16 +11,16 @@ from flash_vstream_ros.ros import FloatingPointRange, IntegerRange, ParameterDes
 Value = bool | int | float | str | list[str]
 # ROS tells these types apart: 1 is not a double.
 TYPES = {bool: "a bool", int: "an integer", float: "a double, such as 1.0", str: "a string", list: "a list of strings"}
-MAX_CHARS = 4096  # of a string: any peer on the graph can set a parameter
+MAX_CHARS = 4096  # longest string; the limit is needed because any peer on the graph can set a parameter
 
 
 @dataclass(frozen=True)
 class ParameterSpec:
     """One row of the parameter table.
 
-    A `live` parameter can change while the node runs, an `initial` one is read when the node is constructed, the
-    others when it is configured. `field` is the dotted path of the settings field that holds the value, "" where it
-    follows from the name: see settings.py.
+    A `live` parameter can change while the node runs. An `initial` one is read when the node is constructed, all
+    others when it is configured. `field` is the dotted path of the settings field that holds the value; "": the path
+    follows from the name, see settings.py.
     """
 
     name: str
@@ -34,7 +34,7 @@ class ParameterSpec:
 
     @property
     def meaning(self) -> str:
-        """The description with choices and limits, as documentation and config/vstream.yaml show it."""
+        """The description with choices and limits, for the documentation and config/vstream.yaml."""
         text = f"{self.description}."
         if self.choices:
             text += f" One of: {', '.join(self.choices)}."
@@ -43,7 +43,7 @@ class ParameterSpec:
         return text
 
     def problem(self, value: Any) -> str:
-        """The error of `value`, in a sentence; "" if it is valid."""
+        """A sentence that says why `value` is invalid; "" if it is valid."""
         expected = self._expected_instead_of(value)
         return f"{self.name!r} must be {expected}, not {one_line(repr(value))}" if expected else ""
 

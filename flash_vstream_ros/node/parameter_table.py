@@ -69,13 +69,13 @@ PARAMETERS = (
     ParameterSpec(
         "model.max_pixels",
         MAX_PIXELS,
-        "Largest image area as the model sees it. Fewer pixels: fewer tokens, less detail, faster [pixels]",
+        "Largest image area that the model gets. Fewer pixels: fewer tokens, less detail, faster [pixels]",
         (3136, PROCESSOR_MAX_PIXELS),
     ),
     ParameterSpec(
         "model.age_text",
         "",
-        "Text before each memory entry, where {minutes} is how long ago it was last seen, such as "
+        "Text before each memory entry, where {minutes} is the time since it was last seen, such as "
         '"<{minutes} minutes ago>"; empty: none, as published',
     ),
     ParameterSpec(
@@ -159,14 +159,14 @@ PARAMETERS = (
         "time.on_jump_back",
         JumpBack.FORK.value,
         "What happens after a camera's stamps jumped back, because a bag looped or a clock was set. ignore: its frames "
-        "are dropped until they are newer than all before; reset: its part of the memory is forgotten; fork: its part "
-        "is kept, and new frames are appended",
+        "are dropped until their stamps exceed all earlier ones; reset: its part of the memory is forgotten; fork: "
+        "its part is kept, and new frames are appended",
         choices=tuple(choice.value for choice in JumpBack),
     ),
     ParameterSpec(
         "time.jump_s",
         2.0,
-        "Stamps have jumped back if they are older by more than this and rise from there for as long; otherwise the "
+        "Stamps have jumped back if they fall by more than this and then rise from there for as long; otherwise the "
         "frame is only late [s]",
         (0.1, 3600.0),
     ),
@@ -182,8 +182,8 @@ PARAMETERS = (
     ParameterSpec(
         "memory.retention",
         RETENTIONS[0],
-        "What policy flash stores. published: the clusters that are shown; hierarchical: memory.store_factor times as "
-        "many, shown in groups, with merge costs and key frames that preserve rare events for longer",
+        "What policy flash stores. published: one cluster per synopsis slot; hierarchical: memory.store_factor "
+        "clusters per synopsis slot, with merge costs and key frames that preserve rare events for longer",
         choices=RETENTIONS,
         live=True,
     ),
@@ -290,8 +290,8 @@ PARAMETERS = (
     ParameterSpec(
         "static.threshold",
         6.0,
-        "Static-scene filter: a slot is not encoded if the mean colour of each of its blocks, 32 along the shorter "
-        "side, differs by at most this from its camera's last encoded slot; 0: every slot is encoded [levels of 255]",
+        "Static-scene filter: a slot is not encoded if no image block (32 along the shorter side) has changed its mean "
+        "colour by more than this since the camera's last encoded slot; 0: every slot is encoded [levels of 255]",
         (0.0, 255.0),
         live=True,
     ),

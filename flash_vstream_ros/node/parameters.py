@@ -1,4 +1,4 @@
-"""Declares the node's parameters from the parameter table, and checks the values that they are given."""
+"""Declares the node's parameters from the parameter table, and checks their values."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def declare(node: Node, warn: Callable[[str], None]) -> Settings:
 
 
 def declare_one(node: Node, spec: ParameterSpec, warn: Callable[[str], None]) -> Any:
-    """The value of one parameter, declared now if it is not yet. An invalid override is reported.
+    """Declare a parameter, unless it is declared, and return its value. An invalid override is reported.
 
-    A parameter that was declared with another default, and not overridden, takes the new default.
+    If it is declared with another default and not overridden, it takes the new default.
     """
     override = _overrides(node).get(spec.name)
     if node.has_parameter(spec.name):
@@ -54,14 +54,14 @@ def current_values(node: Node) -> dict[str, Any]:
 
 
 def current_settings(node: Node) -> Settings:
-    """The settings for the present values."""
+    """The settings from the present values of all parameters."""
     return settings_from(current_values(node))
 
 
 def problems(values: Mapping[str, Any], wanted: Mapping[str, Any], *, locked: bool) -> list[str]:
-    """A sentence for each reason why `wanted` cannot replace some of `values`.
+    """A sentence for each reason why the present `values` cannot change to `wanted`.
 
-    `locked`: parameters that are not live are in use. Parameters that are not in the table are ignored.
+    `locked` is True if parameters that are not live cannot change. Parameters that are not in the table are ignored.
     """
     found, valid = [], dict(values)
     for name, value in wanted.items():
@@ -80,7 +80,7 @@ def problems(values: Mapping[str, Any], wanted: Mapping[str, Any], *, locked: bo
 
 
 def contradictions(values: Mapping[str, Any]) -> list[str]:
-    """A sentence for each pair of values that are valid alone but not together."""
+    """A sentence for each pair of values that are valid but contradict each other."""
     found = []
     cameras = camera_names(values["cameras"])
     synopsis = values["memory.synopsis_slots"]
@@ -100,7 +100,7 @@ def contradictions(values: Mapping[str, Any]) -> list[str]:
 
 
 def _consistent(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of contradicting parameters that the node uses instead."""
+    """Consistent values of the parameters that may contradict each other."""
     cameras = list(camera_names(values["cameras"]))
     synopsis = max(values["memory.synopsis_slots"], len(cameras))
     return {

@@ -12,7 +12,7 @@ SHORTEST_S = 0.01
 
 
 class PeriodicTimer:
-    """Calls `callback` every `period_s` seconds of `clock` (None: the node's), in a callback group of its own.
+    """Calls `callback` every `period_s` seconds of `clock` (None: the node's clock), in its own callback group.
 
     A period of 0 stops it; periods below 10 ms are raised to 10 ms. Thread safe.
     """
@@ -30,11 +30,11 @@ class PeriodicTimer:
 
     @property
     def running(self) -> bool:
-        """Returns True if it runs."""
+        """Returns True if the timer runs."""
         return self._timer is not None
 
     def every(self, period_s: float) -> None:
-        """Continue with another period, which begins now. The same period changes nothing."""
+        """Change the period; a new one begins now. The same period changes nothing."""
         if period_s != self._period_s:
             self._period_s = period_s
             self._restart()
@@ -45,12 +45,12 @@ class PeriodicTimer:
         self._restart()
 
     def reset(self) -> None:
-        """Start with a whole period."""
+        """Start again with a whole period."""
         self._wanted = True
         self._restart()
 
     def _restart(self) -> None:
-        # Timer.cancel of rclpy, called just when the timer is due, blocks its callback group for good.
+        # rclpy's Timer.cancel blocks the callback group forever if it is called when the timer is due.
         with self._lock:
             if self._timer is not None:
                 self._node.destroy_timer(self._timer)

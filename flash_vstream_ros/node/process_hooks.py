@@ -1,4 +1,4 @@
-"""Hooks by which a program that runs only this node adjusts its process before and after a model is loaded."""
+"""Hooks for a program that runs only this node: it adjusts its process when a model is loaded or freed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ def _do_nothing(*_: object) -> None:
 
 @dataclass(frozen=True)
 class ProcessHooks:
-    """Called on the worker's thread; by default nothing happens, since other nodes may share the process.
+    """Callbacks on the worker's thread. The defaults do nothing, since other nodes may share the process.
 
-    `set_threads` gets the parameter model.threads before a model is loaded, `loaded` is called after that, `unloaded`
-    before the model is freed.
+    `set_threads` gets the parameter model.threads before a model is loaded. `loaded` is called after the model was
+    loaded, `unloaded` before it is freed.
     """
 
     set_threads: Callable[[int], None] = _do_nothing

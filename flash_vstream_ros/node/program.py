@@ -1,4 +1,4 @@
-"""The node as a program: from its ROS arguments to its exit status."""
+"""The node as a program: takes ROS arguments, and returns an exit status."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from flash_vstream_ros.ros.middleware import use_shipped_profile
 def main(args: Sequence[str] | None = None) -> int:
     """Run the node until Ctrl-C, SIGTERM or the end of its context.
 
-    Returns the exit status: 0, or 2 for unusable ROS arguments. A model that is still loading continues in its thread:
-    end the process with `end_process`.
+    Returns the exit status: 0, or 2 for invalid ROS arguments. End the process with `end_process` afterwards: a model
+    that is still loading continues in its thread.
     """
     use_shipped_profile()
     end = EndRequest()
     try:
-        # The handlers of rclpy end the context at once, while callbacks may still log, publish or reply.
+        # No handlers of rclpy: they end the context at once, while callbacks may still log, publish or reply.
         init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     except ROSArgumentError as error:
         print(error, file=sys.stderr)

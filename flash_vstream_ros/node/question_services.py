@@ -30,7 +30,7 @@ INTERNAL_ERROR = Answer(ErrorCode.INTERNAL, "internal error in the node; its log
 
 
 class QuestionServices:
-    """Passes questions to the engine and its answers back. Each caller waits on a thread of the executor."""
+    """Passes questions to the engine and returns its answers. Each question occupies a thread of the executor."""
 
     def __init__(self, node: Node, engine: Callable[[], Engine], limits: Callable[[], QuestionLimits]) -> None:
         self._engine = engine
@@ -83,5 +83,5 @@ class QuestionServices:
         else:
             self._log.report(
                 "cancel",
-                f"cancelled nothing: no question or search {one_line(message.data)!r} is under way; * cancels all",
+                f"cancelled nothing: there is no unfinished question or search {one_line(message.data)!r}; * cancels all",
             )

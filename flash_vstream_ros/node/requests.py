@@ -1,4 +1,4 @@
-"""Requests of clients, checked and reduced to the operator's limits before the engine gets them."""
+"""Requests of clients: checks them, and applies the operator's limits, before the engine gets them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from flash_vstream_ros.ros.interfaces import AskScene, CompressedImage, Forget, 
 from flash_vstream_ros.ros.stamps import SECOND_NS, BadStamp, duration_ns, stamp_ns
 
 EVERY_QUESTION = "*"  # on ~/cancel
-# A bounded queue would lose requests of a burst, and neither the node nor the client would learn of it.
+# A bounded queue would lose requests of a burst, unnoticed by node and client.
 REQUEST_QOS = QoSProfile(history=HistoryPolicy.KEEP_ALL)
 MAX_CAMERAS, MAX_CAMERA_CHARS = 256, 64  # in a request
 DEFAULT_MOMENTS, MAX_MOMENTS = 5, 64  # of a search
@@ -44,7 +44,7 @@ def new_question_id() -> str:
 
 
 def request_id(chosen: str, field: str) -> str:
-    """The client's id `chosen` in `field`, or a new one where it gives none; BadRequest if it is malformed."""
+    """The id `chosen` by the client in `field`, or a new one if it is empty. Raises BadRequest if it is malformed."""
     if not chosen:
         return new_question_id()
     if not _ID.fullmatch(chosen):
@@ -55,7 +55,7 @@ def request_id(chosen: str, field: str) -> str:
 def question_of(
     request: AskScene.Request, question_id: str, limits: QuestionLimits
 ) -> tuple[Question, tuple[str, ...]]:
-    """The question of a request within `limits`, and a sentence for each limit that changed it.
+    """The question of a request, reduced to `limits`, and a sentence for each reduction.
 
     Raises BadRequest or BadScope.
     """
@@ -102,7 +102,7 @@ def _deadline(request: AskScene.Request | Search.Request, limits: QuestionLimits
 
 
 def scope_of(request: AskScene.Request | Search.Request | Forget.Request | ListMemory.Request) -> Scope:
-    """The cameras and stamps of a request; BadScope if a stamp is out of range, or a name no camera can have."""
+    """The cameras and stamps of a request. Raises BadScope if a stamp or a camera's name is invalid."""
     cameras = tuple(request.cameras)
     if len(cameras) > MAX_CAMERAS or max(map(len, cameras), default=0) > MAX_CAMERA_CHARS:
         raise BadScope(f"cameras must be at most {MAX_CAMERAS} names of at most {MAX_CAMERA_CHARS} characters")

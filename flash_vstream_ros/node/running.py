@@ -1,4 +1,4 @@
-"""Spins a node in a thread, and ends it while its context is still valid."""
+"""Spins a node in a thread, and destroys it while its context is still valid."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from flash_vstream_ros.ros import MultiThreadedExecutor
 
 @contextmanager
 def running(node: VStreamNode, on_spun: Callable[[], None] = lambda: None) -> Iterator[threading.Thread]:
-    """Spin `node` in a thread, which is yielded and calls `on_spun` at its end; on exit close and destroy the node.
+    """Spin `node` in a thread, which is yielded; on exit close and destroy the node.
 
-    Every callback has ended before the node is destroyed; the caller shuts the context down afterwards. If the context
-    ends earlier, as by rclpy's own signal handlers, callbacks fail to log, publish or reply.
+    The thread calls `on_spun` when it ends. Every callback ends before the node is destroyed. The caller shuts the
+    context down afterwards. If rclpy's own signal handlers did so earlier, callbacks could not log, publish or reply.
     """
 
     executor = MultiThreadedExecutor(num_threads=node.threads_needed)

@@ -15,7 +15,7 @@ from .parameter_spec import ParameterSpec
 from .parameter_table import BY_NAME
 from .requests import MAX_CAMERA_CHARS, QuestionLimits
 
-# Fields that hold the parameters of a group under their own names; other groups have a field for each parameter.
+# Groups of parameters whose values are the fields of one object: the group, and the path of that object in Settings.
 GROUPS = {
     "model": "model",
     "time": "engine",
@@ -30,7 +30,7 @@ _CAMERA = re.compile(rf"[A-Za-z][A-Za-z0-9_]{{0,{MAX_CAMERA_CHARS - 1}}}")
 
 @dataclass(frozen=True)
 class Settings:
-    """The node's settings. `model` holds load_model's arguments, `torch_threads` is for the program."""
+    """The node's settings. `model` holds the arguments of load_model; the program applies `torch_threads`."""
 
     autostart: bool
     model: dict[str, Any]
@@ -50,7 +50,7 @@ class Settings:
 
 
 def settings_from(values: Mapping[str, Any]) -> Settings:
-    """The settings for a value of every parameter in the table."""
+    """The settings from the values of all parameters in the table."""
     tree: dict[str, Any] = {}
     for name, value in values.items():
         *path, last = field_of(BY_NAME[name]).split(".")
@@ -70,7 +70,7 @@ def field_of(spec: ParameterSpec) -> str:
 
 
 def camera_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Those of `names` that can be part of a topic, each once; "camera" if there is none."""
+    """The names that can be part of a topic, each once; "camera" if there is none."""
     return tuple(dict.fromkeys(name for name in names if _CAMERA.fullmatch(name))) or ("camera",)
 
 

@@ -1,4 +1,4 @@
-"""Publishes scene_summary: what happened since the previous summary, as an answer of the model; reports keep it."""
+"""Publishes scene_summary, the model's description of what happened since the previous one, and adds it to reports."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ class SummaryPublisher:
         self._settings = settings
         self._reports = reports
         self._log = ThrottledLog(NodeLog(node).warning, WARN_PERIOD_S)
-        self._lock = threading.Lock()  # a summary is published, or withdrawn
+        self._lock = threading.Lock()  # so that no summary is published after it was withdrawn
         self._publisher = node.create_publisher(SceneSummary, TOPIC, LATCHED)
         self._summarised = engine().status()
         self._timer = PeriodicTimer(node, self._on_timer, settings.summary_period_s)
         self._timer.cancel()
 
     def start(self) -> None:
-        """Publish every period, first after a whole one."""
+        """Publish a summary every period, first after a whole period."""
         self._timer.reset()
 
     def stop(self) -> None:
         self._timer.cancel()
 
     def restart(self) -> None:
-        """Cover nothing that the previous engine saw."""
+        """Begin anew with the present engine, without the slots of the previous one."""
         self._summarised = self._engine().status()
 
     def apply(self, settings: Settings) -> None:
@@ -56,7 +56,7 @@ class SummaryPublisher:
         self._timer.every(settings.summary_period_s)
 
     def withdraw(self) -> None:
-        """Replace the latched summary, which may contain what was just forgotten, by an empty one."""
+        """Replace the latched summary by an empty one, since it may describe what was just forgotten."""
         with self._lock:
             self._publisher.publish(SceneSummary())
 

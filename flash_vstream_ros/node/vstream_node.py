@@ -42,14 +42,14 @@ NODE_NAME = "flash_vstream"
 # A full garbage collection would visit every object of the model, which takes 0.2 s.
 PROGRAM_HOOKS = ProcessHooks(set_torch_threads, loaded=gc.freeze, unloaded=gc.unfreeze)
 DUPLICATES_PERIOD_S = 60.0  # between two warnings about the same duplicate
-# Threads besides one per camera and per waiting question or search: that being answered, one of each answered BUSY,
-# status, summary, report, diagnostics, cancel, memory services, parameters, a transition, and get_state during a
-# transition.
+# Threads in addition to one per camera and one per waiting question or search: for the one being answered, a question
+# and a search answered BUSY, status, summary, report, diagnostics, cancel, memory services, parameters, a transition,
+# get_state.
 SPARE_THREADS = 12
 
 
 def advice(state: State, node: str, starting: bool) -> str:
-    """Advice how to make a node in `state` answer, as the end of a sentence. `starting`: it activates itself."""
+    """The end of a sentence: how to make a node in `state` answer. `starting`: the node activates itself."""
     if state is State.FAILED:
         return f"; fix that, then: ros2 lifecycle set {node} configure, or start the node again"
     if state not in (State.UNCONFIGURED, State.INACTIVE):
@@ -62,8 +62,8 @@ def advice(state: State, node: str, starting: bool) -> str:
 class VStreamNode(LiveParameters, ManagedNode):
     """Feeds camera images to the engine and answers questions about them while it is active.
 
-    `ros_args` are the arguments that ROS was initialised with, of which unused parameter files are reported.
-    `process_hooks` adjust the process of a program that runs this node alone.
+    `ros_args` are the arguments that ROS was initialised with; unused parameter files among them are reported. A
+    program that runs only this node adjusts its process with `process_hooks`.
     """
 
     camera_type = Camera
@@ -99,14 +99,14 @@ class VStreamNode(LiveParameters, ManagedNode):
 
     @property
     def threads_needed(self) -> int:
-        """Threads for the longest possible request queue; the executor starts one only when it is needed."""
+        """Number of threads for the longest possible request queue. The executor starts a thread when it needs one."""
         return len(self._settings.engine.cameras) + MAX_QUEUE + SPARE_THREADS
 
     def close(self) -> bool:
         """Stop the engine; unfinished questions are answered CANCELLED. Returns False if a model is still loading."""
         self._closing = True
         ended = self._engine.stop()
-        self.wait_for_transition(1.0)  # rclpy does not wait for callbacks, and destroys what this one is using
+        self.wait_for_transition(1.0)  # rclpy does not wait for it, and would destroy what its callback uses
         return ended
 
     @error_if_it_raises
@@ -162,7 +162,7 @@ class VStreamNode(LiveParameters, ManagedNode):
     @error_if_it_raises
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._stop_work()
-        if self._engine.state is State.FAILED:  # it reports the reason until the next configure
+        if self._engine.state is State.FAILED:  # keep the engine: it reports the reason until the next configure
             self.lock_parameters(False)
             return TransitionCallbackReturn.SUCCESS
         return self._drop_engine()

@@ -16,12 +16,12 @@ class BackgroundBudget:
         self._refilled = now()
 
     def wait_s(self, share: float) -> float:
-        """Time until work may start [s]; 0: now. `share` is above 0."""
+        """Time until work may start [s]; 0 if it may start now. `share` must be above 0."""
         now = self._now()
         self._credit_s = min(BURST_WINDOW_S * share, self._credit_s + (now - self._refilled) * share)
         self._refilled = now
         return max(0.0, -self._credit_s / share)
 
     def spend(self, seconds: float) -> None:
-        """Take the time of finished work out of the bucket."""
+        """Subtract the duration of finished work from the bucket."""
         self._credit_s -= seconds

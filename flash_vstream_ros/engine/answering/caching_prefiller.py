@@ -1,6 +1,7 @@
 """Starts answers from a prefix cache, which is prefilled in the background, in chunks, when the worker is idle.
 
-A question about the whole memory then costs its own tokens, on the newest memory or on one that lags as configured.
+For a question about the whole memory, only its own tokens are prefilled. The cache may lag behind the memory by
+`max_lag_s`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from .question import Question
 from .search import prompt_of
 
 RETRY_S = 30.0  # pause after a failure
-RATE_WINDOW = 8  # changes of the memory from which their rate is estimated
+RATE_WINDOW = 8  # number of memory changes that the estimate of their rate uses
 MIB = 1 << 20
 
 
@@ -140,7 +141,7 @@ class CachingPrefiller(Prefiller):
             self.clear()
 
     def _run_unit(self, resume: bool) -> float | None:
-        """Set the snapshot, or prefill one chunk. An error here costs no frame and no answer."""
+        """Set the snapshot, or prefill one chunk. An error pauses the cache and affects no frame and no answer."""
         began = self._now()
         try:
             if resume:
@@ -154,7 +155,7 @@ class CachingPrefiller(Prefiller):
         return 0.0
 
     def _set_snapshot(self) -> bool:
-        """Put the newest memory into the prefix cache. Returns False if that is not possible now."""
+        """Start the prefix cache again with the newest memory. Returns False if that is not possible now."""
         if self._now() < self._paused_until or not self.config.max_mib:
             return False
         if (need := self._prefix_cache.bytes_for(self._memory.tokens)) > self.config.max_mib * MIB:
@@ -195,22 +196,22 @@ class CachingPrefiller(Prefiller):
         return None if newer.empty else newer
 
     def _lag_s(self) -> float:
-        """Lag of the prefix cache behind the memory, in message time [s]; inf: the cache holds another memory."""
+        """Lag of the prefix cache behind the memory, in message time [s]; inf if the cache cannot be used at all."""
         cached, version = self._cached, self._memory.version
         if cached is None or cached.version[:2] != version[:2] or cached.stable_order != self.config.stable_order:
             return float("inf")
         if cached.version == version:
             return 0.0
         lag_s = (self._memory.newest[0] - cached.clock.newest_ns) / 1e9
-        return max(lag_s, 1e-9)  # cameras out of step: the memory changed, its newest stamp did not
+        return max(lag_s, 1e-9)  # not 0: a camera that lags behind changes the memory, but not its newest stamp
 
     def _is_usable(self, max_lag_s: float) -> bool:
-        """Returns True if a question may use the cache: on the newest memory always, on an older one if complete."""
+        """Returns True if a question may use the cache. A cache of an older memory must be complete."""
         lag_s = self._lag_s()
         return lag_s == 0.0 or (lag_s <= max_lag_s and self._prefix_cache.ready)
 
     def _settled_in_s(self) -> float:
-        """Time until the memory is likely to stay unchanged for as long as its prefill takes [s]."""
+        """Time to wait [s] so that the memory is not likely to change during its prefill."""
         if not self.throughput.known:
             return 0.0
         expected_s = self.throughput.seconds(self._memory.tokens)

@@ -90,7 +90,7 @@ class Dialogue:
         self.apply(config)
 
     def apply(self, config: EngineConfig) -> None:
-        """Adopt new limits; the length of an answer changes at the next question."""
+        """Adopt new limits. The answer being generated keeps its limit of tokens."""
         self._max_new_tokens = config.max_new_tokens
         self._evidence = config.evidence
         self._second_look = config.second_look
@@ -131,7 +131,7 @@ class Dialogue:
             self._finish_active(ErrorCode.CANCELLED, message)
 
     def forget(self, scope: Scope) -> None:
-        """Cancel an answer that is generated from anything in `scope`, and discard its text."""
+        """Cancel the answer being generated, and discard its text, if it uses anything in `scope`."""
         if self._recollection is not None and self._recollection.may_hold(scope):
             self._end_recollection(ErrorCode.CANCELLED, FORGOTTEN)
         active = self._active
@@ -141,7 +141,7 @@ class Dialogue:
         self._finish(active.request, ErrorCode.CANCELLED, FORGOTTEN)
 
     def _guard(self, request: Request, work: Callable[[], None]) -> None:
-        """Run a step; an error ends the answer to `request`, and no other."""
+        """Run one step of `request`; an error ends only this request."""
         try:
             work()
         except torch.OutOfMemoryError as error:
@@ -239,14 +239,14 @@ class Dialogue:
         question = request.question
         if self._memory.entries:
             if self._memory.may_contain(question.scope):
-                return "no slot in the interval is stored individually; ask about a longer one"
+                return "no slot in the interval is stored individually; ask about a longer interval"
             return "nothing in the memory matches the cameras and stamps asked for"
         if self._memory.slots_seen:
             return "the memory is empty: everything in it was forgotten"
         if request.newest_ns:
             return (
-                "the memory is empty: images were received, but no slot is complete. It takes two sampled frames, or "
-                "the next image of a slow camera; /diagnostics says which images were dropped and why"
+                "the memory is empty: images were received, but no slot is complete. A slot takes two sampled frames, "
+                "or the next image of a slow camera; /diagnostics says which images were dropped and why"
             )
         return "the memory is empty: no image was received; does a camera publish on image?"
 
@@ -322,7 +322,7 @@ class Dialogue:
 
 
 def _draft(prepared: PreparedAnswer, answer: Answer) -> Answer:
-    """`answer`, with the memory that it is generated from."""
+    """`answer`, with its description of the memory in the prompt filled in."""
     snapshot = prepared.snapshot
     return replace(
         answer,

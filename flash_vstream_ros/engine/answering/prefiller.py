@@ -1,4 +1,4 @@
-"""Starts answers and prefills their prompts, each as a whole: works with any model."""
+"""Starts answers and prefills their whole prompts. Needs no prefix cache, so it works with any model."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def strongest_first(entries: Sequence[MemoryEntry], attention: Sequence[float]) 
 class PreparedAnswer:
     """An answer that is about to be generated, and the memory that it is generated from."""
 
-    snapshot: MemorySnapshot  # without tensors where a prefix cache holds them; entries as in `generation.attention`
+    snapshot: MemorySnapshot  # without tensors if a prefix cache holds them; its entries match `generation.attention`
     generation: Generation
     scope: Scope  # of the snapshot
     clock: MemoryClock  # of the snapshot
     memory_tokens: int  # visual tokens in the prompt
     cached_tokens: int = 0  # prompt tokens found in the prefix cache
-    lag_slots: int = 0  # slots in the memory that the prompt does not show
+    lag_slots: int = 0  # slots of the memory that are not in the prompt
 
 
 class Prefiller:
@@ -128,7 +128,7 @@ class Prefiller:
     def background_prefill(self) -> float | None:
         """Run one unit of prefill for future questions.
 
-        Returns the time until there may be more to do [s]; None: not before the memory changes.
+        Returns the time [s] after which to call again; None: not before the memory changes.
         """
         return None
 

@@ -10,12 +10,12 @@ class PrefixCacheConfig:
     """Limits of the prefix cache: time, memory, and lag behind the visual memory."""
 
     max_lag_s: float = 0.0  # largest lag of a cached answer, in message time; 0: none
-    tail_slots: int = 0  # newest slots appended to the prompt where the cache lags
-    stable_order: bool = False  # keep entries where they are in the prompt, so that fewer are prefilled again
+    tail_slots: int = 0  # number of newest slots appended to the prompt if the cache lags
+    stable_order: bool = False  # keep the entries' order in the prompt, so that fewer are prefilled again
     max_device_share: float = 0.5  # share of the worker's time for background prefill; 0: none
     chunk_s: float = 0.03  # target duration of a background chunk; frames and questions wait for it
     max_chunk_tokens: int = 2048
-    max_mib: int = 1024  # keys, values and embeddings; 0: every prompt is uncached
+    max_mib: int = 1024  # limit of keys, values and embeddings together; 0: no cache
 
 
 @dataclass(frozen=True)

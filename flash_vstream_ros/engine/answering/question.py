@@ -39,7 +39,7 @@ class Question:
     scope: Scope = EVERYTHING
     deadline_s: float = 0.0
     max_new_tokens: int = 0
-    id: str = ""  # unique among the unfinished questions; "": it cannot be cancelled on its own
+    id: str = ""  # unique among the unfinished questions, to cancel this one; "": none
     moments: int = 0
     image: np.ndarray | None = field(default=None, compare=False)  # [height, width, 3] uint8 RGB
 
@@ -55,7 +55,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Evidence:
-    """A memory entry and the share of attention that it got, 0 to 1, where the answer begins."""
+    """A memory entry and its share of the first answer token's attention, 0 to 1."""
 
     entry: MemoryEntry
     relevance: float
@@ -73,21 +73,21 @@ class Answer:
     confidence: float = 0.0  # of a complete answer
     calibrated: bool = False  # whether `confidence` was fitted on held-out data
     evidence: tuple[Evidence, ...] = ()
-    cameras: tuple[str, ...] = ()  # cameras in the memory that was shown to the model
+    cameras: tuple[str, ...] = ()  # cameras of the memory entries in the prompt
     covered_since_ns: int = 0
     covered_until_ns: int = 0
     frame_id: str = ""  # of the newest frame covered
     newest_ns: int = 0
     memory_tokens: int = 0
     cached_tokens: int = 0  # prompt tokens found in the prefix cache
-    lag_slots: int = 0  # slots in the memory that the answer does not cover
-    adjustments: tuple[str, ...] = ()  # how the engine answered otherwise than from the memory, a sentence each
+    lag_slots: int = 0  # slots of the memory that are not in the prompt
+    adjustments: tuple[str, ...] = ()  # how the answer was made other than from the memory, one sentence each
     time_to_first_token_s: float = 0.0
     duration_s: float = 0.0
 
 
 def problem_of(question: Question, cameras: Sequence[str], max_chars: int) -> str:
-    """The reason to refuse a question in any state of an engine with these cameras; "" if it is valid."""
+    """The reason to refuse a question whatever the engine's state; "" if it is valid. `cameras` are the engine's."""
     if question.image is not None and question.text:
         return "the search has a text and an image; give one of them"
     if question.image is None and not question.text.strip():

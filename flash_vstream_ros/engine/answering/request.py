@@ -15,7 +15,7 @@ class Request:
 
     def __init__(self, question: Question, deadline_s: float, newest_ns: int = 0) -> None:
         self.question = question
-        self.newest_ns = newest_ns  # stamp of the newest frame when it was asked; 0 before the first
+        self.newest_ns = newest_ns  # stamp of the newest frame when the question was asked; 0: no frame yet
         self.started = False  # set by the worker
         self._received = time.monotonic()
         self._deadline = self._received + deadline_s

@@ -31,7 +31,7 @@ class RequestQueue:
         self.capacity = capacity
         self._lock = threading.Lock()
         self._waiting: deque[Request] = deque()
-        self._unfinished: set[Request] = set()  # those waiting, and the one being answered
+        self._unfinished: set[Request] = set()  # waiting, or being answered
         self._answered = 0
         self._cached = 0
         self._failed = 0
@@ -39,7 +39,7 @@ class RequestQueue:
         self._first_token_s = Durations()
 
     def push(self, request: Request) -> Answer | None:
-        """Append a request. Returns None, or the refusal if the queue is full or the question's id is in use."""
+        """Append a request. Returns a refusal if the queue is full or the question's id is in use, else None."""
         question_id = request.question.id
         with self._lock:
             if question_id and any(other.question.id == question_id for other in self._unfinished):
@@ -53,7 +53,7 @@ class RequestQueue:
             return None
 
     def push_front(self, request: Request) -> None:
-        """Return a request that was popped to the front of the queue."""
+        """Put a request that was popped back to the front of the queue."""
         with self._lock:
             if request in self._unfinished:
                 self._waiting.appendleft(request)
@@ -98,7 +98,7 @@ class RequestQueue:
             request.finish(answer)
 
     def finish_all(self, answer: Answer) -> None:
-        """Finish every request with the same answer: those that wait, and the one being answered."""
+        """Finish every unfinished request with the same answer."""
         with self._lock:
             self._waiting.clear()
             unfinished = list(self._unfinished)

@@ -1,9 +1,9 @@
-"""Estimate of the prefill throughput, from which the size of a chunk follows."""
+"""Estimate of the prefill throughput, which determines the size of a chunk."""
 
 from __future__ import annotations
 
-EMA_DECAY = 0.9  # weight of earlier chunks against a new one
-MIN_CHUNK_TOKENS = 64  # fewer take hardly less time
+EMA_DECAY = 0.9  # factor on earlier chunks when one is added
+MIN_CHUNK_TOKENS = 64  # a smaller chunk takes hardly less time
 
 
 class PrefillThroughput:

@@ -1,6 +1,6 @@
-"""Warm-up: encode a slot and answer a question on a scratch memory, so that the first real ones are not slower.
+"""Warm-up: encodes a slot and answers a question on a scratch memory before the first real ones.
 
-Libraries choose their kernels, the allocator is filled, and the prefill throughput is measured.
+This lets libraries choose their kernels, fills the allocator and measures the prefill throughput.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .throughput import PrefillThroughput
 
 SIZE = (480, 640)  # px, height and width: the common default of cameras
 QUESTION = "What do you see now?"
-ITERATIONS = 2  # kernels are chosen in the first, the second measures the throughput
+ITERATIONS = 2  # the first chooses the kernels, the second measures the throughput
 TOKENS = 3
 
 
@@ -31,8 +31,8 @@ def warm_up(
 ) -> PrefillThroughput | None:
     """Run a slot and a question through `model`.
 
-    Returns the prefill throughput, so that the first question's prompt is split into chunks of the right size; None if
-    the warm-up failed. Never raises: an error is logged. Ends early once `stop` is set.
+    Returns the prefill throughput, from which the chunk size of the first question follows; None if the warm-up
+    failed. Logs errors and never raises. Ends early once `stop` is set.
     """
     try:
         model.instruction = config.instruction

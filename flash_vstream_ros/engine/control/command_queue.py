@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 
 class NotReady(RuntimeError):
-    """No thread is there to run a command; the sentence says why."""
+    """No thread can run the command; the sentence says why."""
 
 
 class Command(Generic[Target, Result]):
@@ -27,7 +27,7 @@ class Command(Generic[Target, Result]):
         self._is_running = False
 
     def run(self, target: Target) -> None:
-        """Do the work, unless it was withdrawn by cancelling the future."""
+        """Do the work, unless the future was cancelled."""
         self._is_running = self.future.set_running_or_notify_cancel()
         if not self._is_running:
             return

@@ -24,7 +24,7 @@ class Erasures(NamedTuple):
 
 
 class MemoryCommands:
-    """Acts on the memory, on frames on their way into it and on answers made from it. Owned by the engine's worker."""
+    """Acts on the memory, on frames before ingest and on the answer being generated. Owned by the engine's worker."""
 
     def __init__(
         self,
@@ -61,9 +61,9 @@ class MemoryCommands:
         return before
 
     def reset(self) -> int:
-        """Forget everything, stamps included: the next ones may be any. Returns the number of slots forgotten.
+        """Forget everything; the next frames may have any stamps. Returns the number of slots forgotten.
 
-        The memory stays paused if it was. An answer under way is cancelled.
+        A paused memory stays paused. An answer being generated is cancelled.
         """
         slots = self._memory.forget().slots
         self._memory.reset()
@@ -76,10 +76,10 @@ class MemoryCommands:
         return slots
 
     def forget(self, scope: Scope) -> Forgotten:
-        """Forget a part of the memory, by the rule of FlashMemory.forget, and the frames in it that wait for ingest.
+        """Forget everything in `scope`: of the memory as in FlashMemory.forget, and the frames that wait for ingest.
 
-        An answer under way that is made from it is cancelled. Frames that arrive later are kept, whatever their stamps.
-        Raises BadScope, and forgets nothing, if the scope is wrong or unbounded.
+        An answer being generated from it is cancelled. Frames that arrive later are kept, whatever their stamps.
+        Raises BadScope, and forgets nothing, if the scope is invalid or unbounded.
         """
         check_scope(scope, self._mailboxes)
         if scope.everything:
@@ -98,7 +98,7 @@ class MemoryCommands:
         return self._memory.list_entries(scope)
 
     def save(self) -> Future[int]:
-        """Save the memory; the future has the bytes of the file, or raises CannotSave."""
+        """Save the memory. The future returns the size of the file in bytes, or raises CannotSave."""
         return self._snapshots.save()
 
     def erase_from_disk(self, scope: Scope) -> Erasures:
@@ -107,7 +107,7 @@ class MemoryCommands:
         return Erasures(snapshot, self._archive.erase(scope))
 
     def load(self) -> str:
-        """Replace the memory by the one that was saved last. An answer under way is cancelled. Raises CannotSave."""
+        """Replace the memory by the one saved last. An answer being generated is cancelled. Raises CannotSave."""
         self._dialogue.forget(EVERYTHING)
         self._prefiller.clear()
         return self._snapshots.load()

@@ -1,4 +1,4 @@
-"""Decodes frames and fits them to the one patch grid of the memory."""
+"""Decodes frames and fits them to the patch grid of the memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flash_vstream_ros.models.interface import Grid, VisionLanguageModel
 from .mailbox import Frame
 from .static_scene import Blocks, StaticSceneFilter, block_means
 
-THUMBNAIL_SIDE = 160  # px, the longer one
+THUMBNAIL_SIDE = 160  # longer side [px]
 
 
 class DecodedFrame(NamedTuple):
@@ -22,8 +22,8 @@ class DecodedFrame(NamedTuple):
     frame: Frame
     rgb: np.ndarray  # [height, width, 3] uint8
     blocks: Blocks  # input of the static-scene filter; empty while it is off
-    pixels: Tensor | None  # input of the vision tower for `grid`; None: not computed yet
-    grid: Grid | None
+    pixels: Tensor | None  # input of the vision tower; None: not computed yet
+    grid: Grid | None  # of `pixels`
 
 
 class UnusableSize(ValueError):
@@ -33,9 +33,9 @@ class UnusableSize(ValueError):
 
 
 class FrameDecoder:
-    """`decode` runs on the prefetch thread, everything else on the worker's.
+    """Decodes frames on the prefetch thread (`decode`); all other methods run on the worker's thread.
 
-    The worker may set the grid or the static-scene filter while a frame is decoded; `pixels` recomputes what is stale.
+    If the worker changes the grid while a frame is decoded, `pixels` computes the input of the vision tower again.
     """
 
     def __init__(self, model: VisionLanguageModel, static_filter: StaticSceneFilter) -> None:
@@ -70,7 +70,7 @@ class FrameDecoder:
     def fit(self, decoded: DecodedFrame) -> tuple[int, int] | None:
         """Check the size of a frame; the first frame sets the memory's grid. Raises UnusableSize.
 
-        Returns the size before, (0, 0) at a camera's first frame, if the size has changed.
+        Returns the camera's previous size if it differs, (0, 0) for its first frame; else None.
         """
         camera, size = decoded.frame.camera, decoded.rgb.shape[:2]
         before = self._sizes.get(camera, (0, 0))
@@ -89,7 +89,7 @@ class FrameDecoder:
         return self._model.grid(*decoded.rgb.shape[:2]) != self._grid
 
     def reset(self, grid: Grid | None = None) -> None:
-        """Set the grid; None: the next frame does."""
+        """Set the grid; with None, the next frame sets it."""
         self._sizes.clear()
         self._grid = grid
 

@@ -26,29 +26,29 @@ from .prefetch import Prefetch
 from .stamps import JumpBack
 from .static_scene import StaticSceneFilter
 
-SLOW_STEPS = 2  # long steps in a row from which on a camera counts as slow: one alone is a pause
+SLOW_STEPS = 2  # consecutive long steps of a slow camera; a single one is a pause
 
 
 class _Pair(NamedTuple):
-    """Two decoded frames of one camera that become a slot; twice the same frame where the camera is slow."""
+    """Two decoded frames of one camera that become a slot; a slow camera has the same frame twice."""
 
     first: DecodedFrame
     second: DecodedFrame
-    waited: int  # frames of it that waited for the second one, and are counted as encoded; others are in work
+    waited: int  # number of its frames that waited for the second one and are counted as encoded already
 
     @property
     def camera(self) -> str:
         return self.second.frame.camera
 
     @property
-    def in_work(self) -> int:
+    def in_progress(self) -> int:
         return (1 if self.first is self.second else 2) - self.waited
 
 
 class Ingest:
     """Takes frames from the mailboxes, cameras in turn. Owned by the engine's worker; the prefetch thread decodes.
 
-    A bad frame is counted at its mailbox and logged; the memory gets complete slots only.
+    A bad frame is counted by its mailbox and logged; the memory gets complete slots only.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Ingest:
         self.encode_s = Durations()
         self.update_s = Durations()
         self.novelty_sum = 0.0
-        self.out_of_memory = False  # set when a slot did not fit on the device; the worker frees memory and resets it
+        self.out_of_memory = False  # True once a slot did not fit on the device; the worker frees memory and clears it
         self.mailboxes = mailboxes
         self._model = context.model
         self._memory = context.memory
@@ -85,7 +85,7 @@ class Ingest:
         self._static_filter.config = config.static_scene
 
     def reset(self) -> None:
-        """Forget the frames under way, the grid, the time shifts and the sum of novelty."""
+        """Drop the frames before encoding, and forget the grid, the time shifts and the sum of novelty."""
         for camera in self.mailboxes:
             self.forget(camera, ALWAYS)
         self._decoder.reset()
@@ -95,12 +95,12 @@ class Ingest:
         self.novelty_sum = 0.0
 
     def state(self) -> dict[str, Any]:
-        """What belongs to the memory and a restart must not lose, as JSON can express it."""
+        """Values that a restart must restore with the memory, as JSON can express them."""
         grid = self._decoder.grid if self._memory.entries else ()
         return {"grid": [*grid], "shift_ns": self._shift_ns, "novelty_sum": self.novelty_sum}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue with a memory that was just restored: drop the frames under way, and adopt its grid and times."""
+        """Continue with a restored memory: drop the frames before encoding, and adopt its grid and times."""
         self.reset()
         self._decoder.reset(Grid(*state["grid"]) if state["grid"] else None)
         self._shift_ns.update(state["shift_ns"])
@@ -114,7 +114,7 @@ class Ingest:
         return not self._unpaired
 
     def forget(self, camera: str, interval: Interval) -> None:
-        """Drop the frames of `camera` under way, and the reference of its static-scene filter, seen in `interval`."""
+        """Drop the frames of `camera` before encoding, and its static-scene reference, if they lie in `interval`."""
         waiting = self._unpaired.get(camera)
         if waiting is not None and interval.touches(waiting.frame.stamp_ns, waiting.frame.stamp_ns):
             self._drop_unpaired(camera, "forgotten")
@@ -122,7 +122,7 @@ class Ingest:
         self._static_filter.forget(camera, interval)
 
     def step(self, max_slots: int = 1) -> bool:
-        """Handle decoded frames until `max_slots` slots are encoded in one pass. Returns False if there was none."""
+        """Handle decoded frames, and encode up to `max_slots` slots in one pass. Returns False without a frame."""
         pairs: list[_Pair] = []
         any_frame = False
         for camera in list(self._turns):
@@ -140,10 +140,10 @@ class Ingest:
         return any_frame
 
     def _pair(self, frame: Frame, result: Future[DecodedFrame]) -> list[_Pair]:
-        """The slots that are complete with this frame.
+        """The slots that this frame completes.
 
-        Two frames further apart than `max_pair_ns` do not show one moment: the first becomes a slot with itself, as
-        the published system pads an odd clip. Every frame of a slow camera becomes a slot with itself at once.
+        Two frames further apart than `max_pair_ns` do not show one moment: the first one becomes a slot alone, used
+        twice, as the published system pads a video with an odd number of frames. So does every frame of a slow camera.
         """
         mailbox = self.mailboxes[frame.camera]
         if frame.jumped:
@@ -158,7 +158,7 @@ class Ingest:
             return []
         step_ns = frame.stamp_ns - self._last_ns.get(frame.camera, frame.stamp_ns)
         self._last_ns[frame.camera] = frame.stamp_ns
-        if step_ns < 0:  # the stamps continue from before a single wrong one
+        if step_ns < 0:  # a single stamp was too new
             self._drop_unpaired(frame.camera, "unpaired")
         long_steps = self._long_steps.get(frame.camera, 0) + 1 if step_ns > self._max_pair_ns else 0
         self._long_steps[frame.camera] = long_steps
@@ -174,7 +174,7 @@ class Ingest:
         return completed
 
     def _extend_static(self, pair: _Pair) -> bool:
-        """Extend the camera's newest slot if this one shows no change. Returns False if it has to be encoded."""
+        """Extend the camera's newest slot if `pair` shows no change. Returns False if it has to be encoded."""
         camera, second, blocks = pair.camera, pair.second.frame, (pair.first.blocks, pair.second.blocks)
         if not self._static_filter.is_static(camera, blocks, second.stamp_ns):
             return False
@@ -188,11 +188,11 @@ class Ingest:
         self._static_filter.extend(camera, second.stamp_ns)
         if self._archive is not None:
             self._archive.extend(camera, second.stamp_ns)
-        self.mailboxes[camera].count_static(pair.in_work, pair.waited)
+        self.mailboxes[camera].count_static(pair.in_progress, pair.waited)
         return True
 
     def _encode(self, pairs: Sequence[_Pair]) -> None:
-        """Encode slots in one pass and insert them; if it fails, one by one, so that a bad slot drops no other."""
+        """Encode slots in one pass and insert them. If the pass fails, encode them one by one to drop only bad ones."""
         if not pairs:
             return
         grid, began = self._decoder.grid, time.perf_counter()
@@ -222,7 +222,7 @@ class Ingest:
         is_oom = isinstance(error, torch.OutOfMemoryError)
         self.out_of_memory |= is_oom
         reason, camera = "out_of_memory" if is_oom else "encode_failed", pair.camera
-        self.mailboxes[camera].count_dropped(reason, pair.in_work, pair.waited)
+        self.mailboxes[camera].count_dropped(reason, pair.in_progress, pair.waited)
         self._log.report(f"{camera}/{reason}", f"camera {camera}: dropped slot: {error}")
 
     def _insert(self, pair: _Pair, low: Tensor, detail: Tensor, jpeg: bytes, grid: Grid) -> None:
@@ -246,15 +246,15 @@ class Ingest:
             self._archive.insert(slot, pair.second.rgb, novelty, self._memory.cluster_of_newest(camera))
         blocks = (pair.first.blocks, pair.second.blocks)
         self._static_filter.set_reference(camera, blocks, first.stamp_ns, second.stamp_ns)
-        self.mailboxes[camera].count_encoded(pair.in_work)
+        self.mailboxes[camera].count_encoded(pair.in_progress)
 
     def _drop_unpaired(self, camera: str, reason: str) -> None:
         """Drop the frame that waits for the second one of its slot, if any."""
         if self._unpaired.pop(camera, None) is not None:
-            self.mailboxes[camera].count_dropped(reason, in_work=0, encoded=1)
+            self.mailboxes[camera].count_dropped(reason, in_progress=0, encoded=1)
 
     def _follow_jump(self, frame: Frame) -> None:
-        """Handle a camera whose stamps jumped back, by time.on_jump_back."""
+        """Handle a camera whose stamps jumped back, as time.on_jump_back says."""
         camera = frame.camera
         self._last_ns.pop(camera, None)
         self._drop_unpaired(camera, "unpaired")
@@ -266,10 +266,10 @@ class Ingest:
             self._shift_ns[camera] = self._fork_shift_ns(camera, frame.stamp_ns)
 
     def _fork_shift_ns(self, camera: str, stamp_ns: int) -> int:
-        """The shift that puts `stamp_ns` after everything that the memory holds of `camera`.
+        """The shift that puts `stamp_ns` after every slot of `camera` in the memory.
 
-        Cameras on one clock jump together: they stay in step if they share a shift, where it leads near the newest
-        slot. Otherwise the new time begins one sampled frame after the newest.
+        Cameras on one clock jump together and must stay in step. So a shift of another camera is reused if it leads
+        near the newest slot; otherwise the new time begins one sampled frame after the newest slot.
         """
         if not self._memory.entries:
             return 0

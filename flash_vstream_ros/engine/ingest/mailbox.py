@@ -1,4 +1,4 @@
-"""Mailbox: samples one camera by message stamp, holds its newest frame and counts every frame."""
+"""Mailbox: samples one camera by message stamp, holds its newest sampled frame and counts every frame."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from flash_vstream_ros.engine.throttled_log import ThrottledLog
 from flash_vstream_ros.memory.spans import Interval
 
-from .stamps import Stamp, StampWatch
+from .stamps import JumpBack, Stamp, StampWatch, stamp_problem
 
-# A camera at the sampling rate jitters; without slack every second frame would be missed.
-MAX_SLACK = 0.1  # sampling periods
+# A camera that publishes at the sampling rate jitters; without slack it would lose every second frame.
+MAX_SLACK = 0.1  # in sampling periods
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class Frame:
     """One camera image, not yet decoded.
 
     `stamp_ns` is message time in nanoseconds. `decode()` returns RGB uint8 [height, width, 3] or raises an exception
-    whose attribute `reason` is a short name to count it by. `jumped`: the camera's stamps jumped back between the
-    frame taken before and this one.
+    whose attribute `reason` is a short name to count it by. `jumped` is True if the camera's stamps jumped back before
+    this frame.
     """
 
     camera: str
@@ -47,7 +48,7 @@ class FrameCounts:
     resolution_changes: int = 0
     jumps_back: int = 0
     jumps_forward: int = 0
-    static: int = 0  # in slots without a change, which are not encoded
+    static: int = 0  # in static slots, which are not encoded
 
     @property
     def ingested(self) -> int:
@@ -83,7 +84,13 @@ class OfferResult(NamedTuple):
     stamp: Stamp
     dropped: str | None  # the reason
     jumped_ns: int  # size of the last time jump of this camera
-    held: bool  # it is due, and waits in the mailbox
+    held: bool  # True: the frame is due and waits in the mailbox
+
+
+def log_stamp_problem(result: OfferResult, camera: str, on_jump_back: JumpBack, log: ThrottledLog) -> None:
+    """Log what is wrong with the stamp of an offered frame, if anything is."""
+    if problem := stamp_problem(result.stamp, result.jumped_ns, on_jump_back):
+        log.report(f"{camera}/{result.stamp.name}", f"camera {camera}: {problem}")
 
 
 class Mailbox:
@@ -159,7 +166,7 @@ class Mailbox:
         return True
 
     def pause(self) -> None:
-        """Drop every frame from now on, and the one held."""
+        """Drop the frame held, and every frame that arrives from now on."""
         with self._lock:
             self._paused = True
             self._drop_waiting("paused")
@@ -175,7 +182,7 @@ class Mailbox:
                 self._drop_waiting("forgotten")
 
     def reset(self, newest_ns: int = 0) -> None:
-        """Drop the frame held and continue after the stamp `newest_ns`; 0: the next stamp may be any."""
+        """Drop the frame held and accept stamps after `newest_ns`; 0: the next frame may have any stamp."""
         with self._lock:
             self._drop_waiting("forgotten")
             self._watch.restart(newest_ns)
@@ -188,7 +195,7 @@ class Mailbox:
             self._drop(reason)
 
     def take(self) -> Frame | None:
-        """Take out the frame held. It is in work until `count_encoded`, `count_static` or `count_dropped`."""
+        """Take out the frame held. It is in progress until `count_encoded`, `count_static` or `count_dropped`."""
         with self._lock:
             frame, self._waiting = self._waiting, None
             if frame is None:
@@ -197,25 +204,25 @@ class Mailbox:
             self._in_work += 1
             return replace(frame, jumped=jumped)
 
-    def count_encoded(self, in_work: int = 1) -> None:
-        """Count frames in work as encoded; also the first one of a slot, while it waits for the second."""
+    def count_encoded(self, in_progress: int = 1) -> None:
+        """Count frames in progress as encoded. The first frame of a slot counts while it waits for the second."""
         with self._lock:
-            self._in_work -= in_work
-            self._encoded += in_work
+            self._in_work -= in_progress
+            self._encoded += in_progress
 
-    def count_static(self, in_work: int, encoded: int) -> None:
-        """Count the frames of a slot without a change: those in work, and those counted as encoded before."""
+    def count_static(self, in_progress: int, encoded: int) -> None:
+        """Count the frames of a static slot: `in_progress` ones, and those counted as `encoded` before."""
         with self._lock:
-            self._in_work -= in_work
+            self._in_work -= in_progress
             self._encoded -= encoded
-            self._static += in_work + encoded
+            self._static += in_progress + encoded
 
-    def count_dropped(self, reason: str, in_work: int = 1, encoded: int = 0) -> None:
-        """Count frames as dropped: those in work, and those counted as encoded before."""
+    def count_dropped(self, reason: str, in_progress: int = 1, encoded: int = 0) -> None:
+        """Count frames as dropped: `in_progress` ones, and those counted as `encoded` before."""
         with self._lock:
-            self._in_work -= in_work
+            self._in_work -= in_progress
             self._encoded -= encoded
-            self._drops[reason] += in_work + encoded
+            self._drops[reason] += in_progress + encoded
 
     def count_resized(self) -> None:
         """Count a change of the image size."""

@@ -27,8 +27,8 @@ class _Fetched(NamedTuple):
 class Prefetch:
     """Takes frames out of the mailboxes and decodes them, each camera's in order.
 
-    `fetch` may be called from any thread, the rest from the worker's. A frame taken out of a mailbox is counted there
-    by whoever gets it from `pop`, or here if it is dropped. `wake` is set when a frame is decoded.
+    Any thread may call `fetch`; only the worker's thread calls the rest. Frames dropped here are counted at their
+    mailbox; the caller of `pop` counts the others. `wake` is set when a frame is decoded.
     """
 
     def __init__(self, mailboxes: Mapping[str, Mailbox], decoder: FrameDecoder, wake: threading.Event) -> None:
@@ -42,7 +42,7 @@ class Prefetch:
         self._pool = ThreadPoolExecutor(1, "flash-vstream-frames")
 
     def fetch(self, camera: str) -> None:
-        """Decode the frame that waits in a mailbox, if there is room for it."""
+        """Decode the frame that waits in the camera's mailbox, if there is room for it."""
         started = []
         with self._lock:
             fetched = self._fetched[camera]
@@ -76,7 +76,7 @@ class Prefetch:
 
     @property
     def full(self) -> bool:
-        """Returns True if some camera's next frame would have to stay in its mailbox."""
+        """Returns True if there is no room for the next frame of some camera."""
         with self._lock:
             return any(len(fetched) == DEPTH for fetched in self._fetched.values())
 

@@ -12,8 +12,8 @@ JUMP_FRAMES = 3  # consecutive older stamps that confirm a jump back; fewer are 
 class JumpBack(str, Enum):
     """Reactions to a camera whose stamps jump back: the choices of time.on_jump_back."""
 
-    IGNORE = "ignore"  # drop its frames until their stamps are newer than all before
-    RESET = "reset"  # forget everything of the camera and start its memory again
+    IGNORE = "ignore"  # drop its frames until their stamps exceed all earlier ones
+    RESET = "reset"  # forget everything of the camera and begin anew
     FORK = "fork"  # keep the memory and append to it
 
 
@@ -21,11 +21,11 @@ class Stamp(Enum):
     """Classes of stamps."""
 
     NEWER = auto()
-    JUMP_FORWARD = auto()  # newer, but far ahead of the one before: the camera paused, or its clock was set forward
+    JUMP_FORWARD = auto()  # far ahead of the previous one: the camera paused, or its clock was set forward
     ZERO = auto()  # the driver does not set stamps
-    LATE = auto()  # not newer than one before
+    LATE = auto()  # not newer than an earlier one
     JUMP_BACK = auto()  # confirmed: a bag looped, or a clock was set back
-    RETURN = auto()  # back from a jump forward of a single frame
+    RETURN = auto()  # the stamps continue from before a jump forward that was a single wrong stamp
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,14 @@ class StampWatch:
     """Classifies the stamps of one camera, in order of arrival. Not thread safe.
 
     A jump back is a run of at least three older stamps. The run starts more than `jump_ns` before the newest stamp and
-    spans at least `jump_ns`, and no newer stamp arrives within it. A late frame is therefore no jump. Nor are
-    two publishers with different clocks on one topic, if each sends a frame every `jump_ns`.
+    spans at least `jump_ns`, and no newer stamp arrives within it. So neither a late frame is a jump back, nor two
+    publishers with different clocks on one topic, if each sends a frame every `jump_ns`.
 
-    A jump forward is a step of more than `jump_forward_ns`, unless the step before was about as long. It is undone if
-    at most one frame was kept after it and the stamps then continue from before it: one stamp was wrong.
+    A jump forward is a step of more than `jump_forward_ns`, unless the previous step was about as long. If at most one
+    frame was kept after it and the stamps then continue from before it, a single stamp was wrong: the jump is undone.
 
-    `follows`: after a jump back, continue from the new stamps; otherwise they are late until they pass the newest one.
+    With `follows`, the watch continues from the new stamps after a jump back. Otherwise they are late until they pass
+    the newest one.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class StampWatch:
         return Stamp.JUMP_BACK
 
     def restart(self, newest_ns: int = 0) -> None:
-        """Continue after `newest_ns`; 0: accept any stamp next. Counts stay."""
+        """Continue after `newest_ns`; 0: the next stamp may be any. Counts stay."""
         self._start_at(newest_ns)
 
     def count_kept(self) -> None:
@@ -109,7 +110,7 @@ class StampWatch:
         self.newest_ns, self._run, self._before_jump_forward_ns, self._step_ns = stamp_ns, None, 0, 0
 
     def _track_older(self, stamp_ns: int) -> None:
-        """A stamp that is not newer extends the run, starts another one, or ends it."""
+        """Extend the run by a stamp that is not newer, start another run, or end it."""
         run, behind_ns = self._run, self.newest_ns - stamp_ns
         if run is not None and run.first_ns <= stamp_ns <= run.last_ns:
             return
@@ -121,14 +122,14 @@ class StampWatch:
 
 
 def stamp_problem(stamp: Stamp, jumped_ns: int, on_jump_back: JumpBack) -> str:
-    """The log line about a stamp; "" for a good one. `jumped_ns`: size of the jump."""
+    """The log line about a stamp; "" for a good one. `jumped_ns` is the size of the jump."""
     seconds = f"{jumped_ns / 1e9:.1f} s"
     if stamp is Stamp.ZERO:
         return "dropped frame: its stamp is zero; set header.stamp in the camera driver"
     if stamp is Stamp.LATE:
         return (
-            "dropped frame: its stamp is not newer than the one before; does it arrive late, or do two publishers share"
-            " the topic?"
+            "dropped frame: its stamp is not newer than the previous one; does it arrive late, or do two publishers"
+            " share the topic?"
         )
     if stamp is Stamp.JUMP_FORWARD:
         return f"stamps advanced by {seconds} at once: the camera paused, or its clock was set forward"
@@ -140,7 +141,7 @@ def stamp_problem(stamp: Stamp, jumped_ns: int, on_jump_back: JumpBack) -> str:
 
 
 _AFTER_A_JUMP = {
-    JumpBack.IGNORE: "frames are dropped until they are newer than all before (time.on_jump_back: ignore)",
-    JumpBack.RESET: "its memory is forgotten and starts again (time.on_jump_back: reset)",
+    JumpBack.IGNORE: "frames are dropped until their stamps exceed all earlier ones (time.on_jump_back: ignore)",
+    JumpBack.RESET: "its memory is forgotten and begins anew (time.on_jump_back: reset)",
     JumpBack.FORK: "its memory is kept and continues (time.on_jump_back: fork)",
 }

@@ -1,7 +1,7 @@
-"""Static-scene filter: a slot without a change since the camera's last encoded one is not encoded.
+"""Static-scene filter: a slot that shows no change since the camera's last encoded slot is not encoded.
 
-The change is that of the block that changed most: a mean over the image would miss a small object. It is measured
-against the slot encoded last, not against the frame before, so that slow changes add up.
+An image is compared block by block, and the largest change counts: a mean over the image would miss a small object.
+The reference is the last encoded slot, not the previous frame, so that slow changes add up.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ import numpy as np
 
 from flash_vstream_ros.memory.spans import ALWAYS, Interval
 
-BLOCKS = 32  # along the shorter side: a block is a 14 px patch of a tower that sees 448 px
-MAX_BLOCK = 257  # px: the sum of 257 levels fits into 16 bits
+BLOCKS = 32  # along the shorter side: one per 14 px patch of a vision tower with an input of 448 px
+MAX_BLOCK = 257  # side [px]: the sum of 257 levels fits into 16 bits
 
 
 @dataclass(frozen=True)
 class StaticSceneConfig:
     """Thresholds for a static slot."""
 
-    threshold: float = 6.0  # largest change of a block's mean colour in a static slot [levels of 255]; 0: filter off
+    threshold: float = 6.0  # largest change of a block's mean colour in a static slot, 0 to 255; 0: filter off
     max_interval_s: float = 60.0  # longest time between two encoded slots, in message time
 
 
-Blocks = tuple[np.ndarray, ...]  # mean colours of an image's blocks, in parts of [rows, columns, 3] float32
+Blocks = tuple[np.ndarray, ...]  # mean colours of blocks: arrays [rows, columns, 3] float32 that cover an image
 
 
 @dataclass(frozen=True)
 class _Reference:
-    """The last encoded slot of a camera, and until when it was extended. Stamps in ns."""
+    """The last encoded slot of a camera, and the stamp until which it was extended. Stamps in ns."""
 
     frames: tuple[Blocks, Blocks]
     first_ns: int
@@ -39,9 +39,9 @@ class _Reference:
 
 
 def block_means(rgb: np.ndarray) -> Blocks:
-    """Mean colours of square blocks of an RGB image [height, width, 3]: parts of [rows, columns, 3] float32.
+    """Mean colours of square blocks of an RGB image [height, width, 3].
 
-    Where blocks do not fill the image, further rows of them are aligned to its lower and its right edge.
+    If blocks do not fill the image, an additional row and column of blocks lie along its lower and its right edge.
     """
     height, width = rgb.shape[:2]
     side = min(max(1, min(height, width) // BLOCKS), MAX_BLOCK)
@@ -57,14 +57,14 @@ def block_means(rgb: np.ndarray) -> Blocks:
 
 
 def _means(part: np.ndarray, side: int) -> np.ndarray:
-    """Mean colours of blocks that fill `part`: NumPy sums over rows, OpenCV over columns, each at its fastest."""
+    """Mean colours of the blocks of `part`. NumPy is faster at sums over rows, OpenCV at means over columns."""
     rows, columns = part.shape[0] // side, part.shape[1] // side
     sums = part.reshape(rows, side, -1, 3).sum(1, dtype=np.uint16)
     return cv2.resize(sums.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA) / side
 
 
 def largest_change(blocks: Blocks, before: Blocks) -> float:
-    """Largest difference of one colour of one block [levels]; inf between images of different sizes."""
+    """Largest difference of one colour of one block, 0 to 255; inf between images of different sizes."""
     if not blocks or [part.shape for part in blocks] != [part.shape for part in before]:
         return float("inf")
     return max(cv2.norm(part, other, cv2.NORM_INF) for part, other in zip(blocks, before, strict=True))
@@ -78,7 +78,7 @@ class StaticSceneFilter:
         self._references: dict[str, _Reference] = {}
 
     def is_static(self, camera: str, frames: tuple[Blocks, Blocks], stamp_ns: int) -> bool:
-        """Returns True if a slot equals the camera's reference, frame by frame, and comes soon enough after it."""
+        """Returns True if a slot resembles the camera's reference, frame by frame, and comes soon enough after it."""
         reference, config = self._references.get(camera), self.config
         if reference is None or not config.threshold:
             return False
@@ -88,7 +88,7 @@ class StaticSceneFilter:
         return all(largest_change(blocks, before) <= config.threshold for blocks, before in pairs)
 
     def may_be_static(self, camera: str, blocks: Blocks) -> bool:
-        """Returns True if a frame equals one of the reference's. A guess, from any thread."""
+        """Returns True if a frame resembles one of the reference's, so that its slot may be static. Any thread."""
         reference, config = self._references.get(camera), self.config
         if reference is None or not config.threshold:
             return False
@@ -99,15 +99,15 @@ class StaticSceneFilter:
         return self._references[camera].until_ns
 
     def set_reference(self, camera: str, frames: tuple[Blocks, Blocks], first_ns: int, last_ns: int) -> None:
-        """Compare the camera's slots with this one from now on."""
+        """Make a slot the camera's reference."""
         self._references[camera] = _Reference(frames, first_ns, last_ns, last_ns)
 
     def extend(self, camera: str, until_ns: int) -> None:
-        """Record that the camera's reference was seen again."""
+        """Record that the camera's reference lasts until `until_ns`."""
         self._references[camera] = replace(self._references[camera], until_ns=until_ns)
 
     def forget(self, camera: str, interval: Interval = ALWAYS) -> None:
-        """Drop the camera's reference if it was seen in `interval`."""
+        """Drop the camera's reference if it lies in `interval` in part."""
         reference = self._references.get(camera)
         if reference is not None and interval.touches(reference.first_ns, reference.until_ns):
             del self._references[camera]
