@@ -69,7 +69,7 @@ def test_an_interrupted_download_names_the_file_and_is_resumed(folder, cache, mo
     with hub_of(folder, cut=(SHARD,)) as address:
         use(address, monkeypatch)
         sentence = sentence_of(NAME)
-    for words in (f"{SHARD} did not arrive whole", str(cache), "hf download some/model"):
+    for words in (f"{SHARD} did not arrive completely", str(cache), "hf download some/model"):
         assert words in sentence
     with monkeypatch.context() as without_network:
         without_network.setattr(constants, "HF_HUB_OFFLINE", True)

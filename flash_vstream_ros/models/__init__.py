@@ -1,4 +1,4 @@
-"""Vision-language models behind one interface: encode slots, answer from a memory snapshot.
+"""Vision-language models behind one interface: they encode slots and answer from a memory snapshot.
 
 May import memory, never engine or ROS.
 """

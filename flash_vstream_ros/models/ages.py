@@ -1,4 +1,4 @@
-"""Age tokens: text before each memory entry that gives its age in round numbers."""
+"""Age tokens: text before each memory entry that gives its age in minutes, rounded."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from flash_vstream_ros.models.minutes import round_minutes
 
 from .interface import ModelError
 
-AgeIds = Callable[[float], Sequence[int]]  # [s] to text tokens
+AgeIds = Callable[[float], Sequence[int]]  # from an age [s] to text tokens
 
 
 class AgedTokens(NamedTuple):
-    """The visual tokens of a memory with the age tokens before each entry, as one sequence."""
+    """The visual tokens of a memory, with age tokens before each entry, as one sequence."""
 
-    text: Tensor  # [tokens] int64: the age token; -1 for a visual token
-    visual: Tensor  # [tokens] int64: index of the visual token, or of the first one of the entry for an age token
+    text: Tensor  # [tokens] int64: id of an age token; -1: a visual token
+    visual: Tensor  # [tokens] int64: index of a visual token; an age token has that of its entry's first visual token
 
 
 def no_age_ids(age_s: float) -> Sequence[int]:
@@ -29,7 +29,10 @@ def no_age_ids(age_s: float) -> Sequence[int]:
 
 
 def age_ids(tokenize: Callable[[str], Sequence[int]], form: str) -> AgeIds:
-    """A function from an age to the tokens of `form` with {minutes} filled in; ModelError for other fields."""
+    """A function that returns the tokens of `form`, with {minutes} replaced by an age.
+
+    Raises ModelError if `form` has other fields.
+    """
     try:
         form.format(minutes=0)
     except (LookupError, ValueError) as error:
@@ -52,7 +55,10 @@ def ages(snapshot: MemorySnapshot) -> Iterator[float]:
 
 
 def with_ages(counts: Sequence[int], texts: Sequence[Sequence[int]]) -> AgedTokens:
-    """Put the age tokens `texts` of each entry before its `counts` visual tokens, at the position of the first one."""
+    """Put the age tokens of each entry (`texts`) before its visual tokens (`counts` is their number).
+
+    They get the position of the entry's first visual token.
+    """
     text: list[int] = []
     visual: list[int] = []
     first = 0

@@ -1,4 +1,4 @@
-"""How likely an answer is right, from the probabilities of its tokens."""
+"""Confidence: how likely an answer is right, estimated from the probabilities of its tokens."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeGuard
 
-CONFIDENCE_KEY = "flash_vstream_confidence"  # in the config.json of a model: the weights of `Calibration`
-DECLINES_KEY = "flash_vstream_declines"  # in the same file: the answer that declines to answer
-DECLINES = "I cannot tell."  # that answer of models that name none
+CONFIDENCE_KEY = "flash_vstream_confidence"  # weights of `Calibration` in a model's config.json
+DECLINES_KEY = "flash_vstream_declines"  # text of the answer "I do not know" in a model's config.json
+DECLINES = "I cannot tell."  # default of that text
 FEATURES = 3
-LEAST = 1e-9  # of a probability
+LEAST = 1e-9  # smallest probability, so that its logarithm is finite
 
 
 class Calibration(NamedTuple):
-    """Logistic regression on FEATURES of an answer; without weights, the geometric mean of its probabilities.
+    """Logistic regression on FEATURES of an answer, fitted on held-out data (Platt scaling).
 
-    Fitted on held-out data (Platt scaling); the training does it on patrols that it never used.
+    Without weights, the confidence is the geometric mean of the probabilities.
     """
 
     weights: tuple[float, ...] = ()
@@ -24,7 +24,7 @@ class Calibration(NamedTuple):
 
     @classmethod
     def of(cls, config: Any) -> Calibration:
-        """The calibration of a model, from its configuration; unusable values are ignored."""
+        """The calibration in a model's configuration; invalid values are ignored."""
         weights, declines = getattr(config, CONFIDENCE_KEY, None), getattr(config, DECLINES_KEY, DECLINES)
         return cls(
             tuple(float(one) for one in weights) if _usable(weights) else (),
@@ -37,7 +37,7 @@ class Calibration(NamedTuple):
         return bool(self.weights)
 
     def confidence(self, probabilities: Sequence[float], answer: str = "") -> float:
-        """How likely the answer is right [0..1], from the probabilities of its tokens; 0 if it declines to answer."""
+        """Confidence of an answer [0..1] from the probabilities of its tokens; 0 if its text is `declines`."""
         if not probabilities or _plain(answer) == _plain(self.declines):
             return 0.0
         if not self.weights:
@@ -54,7 +54,7 @@ def geometric_mean(probabilities: Sequence[float]) -> float:
 
 
 def features(probabilities: Sequence[float]) -> tuple[float, ...]:
-    """One, and the log odds of the least probability and of the product of all."""
+    """The constant 1, the log odds of the least probability, and the log odds of the product of all."""
     return 1.0, _log_odds(min(probabilities)), _log_odds(math.prod(probabilities))
 
 

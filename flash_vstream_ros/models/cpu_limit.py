@@ -1,4 +1,4 @@
-"""A limit on the CPU time of Python code that a model folder brings along, such as a chat template."""
+"""A limit on the CPU time of code from a model folder, such as a chat template."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 @contextmanager
 def cpu_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in the code inside once it has used `seconds` of this thread's CPU time.
+    """Raise TimeoutError in the code of a `with` block once it has used `seconds` of this thread's CPU time.
 
-    The check runs at every line of Python, so a single call into C is not interrupted.
+    The check runs at every line of Python; a single call into C is not interrupted.
     """
     end = time.thread_time() + seconds
 

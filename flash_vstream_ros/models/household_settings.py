@@ -1,4 +1,4 @@
-"""Settings that the household model was trained with; config/household.yaml sets the same in the node."""
+"""Settings that the household model was trained with; config/household.yaml has the same for the node."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 from flash_vstream_ros.memory.config import FlashMemoryConfig
 
-SIDE = 112  # of its frames [px]
+SIDE = 112  # side of a frame [px]
 MAX_PIXELS = SIDE * SIDE
-FRAME_S, SLOT_S = 2.0, 4.0  # period of the frames of a slot, and of slots [s]
-AGE_TEXT = "{minutes}"  # before each memory entry
-THREADS = 1  # of PyTorch, for the program to set: with matrices this small, a second thread costs more than it saves
+FRAME_S, SLOT_S = 2.0, 4.0  # time between frames, and between slots [s]
+AGE_TEXT = "{minutes}"  # text before each memory entry
+THREADS = 1  # PyTorch threads, set by the program; matrices are so small that a second thread makes it slower
 # Arguments of load_model.
 LOADING: dict[str, Any] = {
     "max_pixels": MAX_PIXELS,
@@ -25,10 +25,10 @@ MEMORY = FlashMemoryConfig(
     last_seen_ids=True,
     episode_slots=150,
 )
-# Training uses more key slots within the same token budget, so that details are learned.
+# Training uses more DAM slots within the same token budget, so that the model learns to use details.
 TRAINED_MEMORY = replace(MEMORY, csm_slots=48, dam_slots=10)
 
 
 def slots_by(now: float) -> int:
-    """Number of complete slots of a patrol at the time `now` [s]."""
+    """Number of complete slots of a patrol after `now` seconds."""
     return int((now - FRAME_S) / SLOT_S) + 1

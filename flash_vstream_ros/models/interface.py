@@ -1,4 +1,4 @@
-"""Interface of a vision-language model, as the engine uses it."""
+"""Interface of a vision-language model for the engine."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Token(NamedTuple):
     """One generated token."""
 
     id: int
-    text: str  # text added to the decoded answer: whole characters only, so it may be ""
+    text: str  # text that it adds to the answer; "" if a character is not complete yet
     probability: float  # among the tokens that may be generated
 
 
 class Generation(Protocol):
-    """One question on one snapshot. The first `next` prefills the rest of the prompt, later ones decode one token each.
+    """An iterator over the answer's tokens. The first `next` prefills the rest of the prompt; each decodes one token.
 
-    Ends (StopIteration) at the end-of-turn token or after `max_new_tokens`. Not thread safe: the thread that
-    owns the model iterates it and reads `attention`.
+    Ends (StopIteration) at the end-of-turn token or after `max_new_tokens`. Not thread safe: only the thread that owns
+    the model may use it.
     """
 
     def __iter__(self) -> Iterator[Token]: ...
@@ -50,18 +50,18 @@ class Generation(Protocol):
 
     @property
     def attention(self) -> Sequence[float]:
-        """Share of its attention that the last prompt token pays to each of `snapshot.entries`.
+        """Share of the last prompt token's attention on each of `snapshot.entries`.
 
-        Mean over layers and heads; sums to at most 1, zeros until the prompt is prefilled.
+        Mean over layers and heads. The sum is at most 1; zeros until the prompt is prefilled.
         """
         ...
 
 
 class PrefixCache(Protocol):
-    """KV cache of the prompt up to the question, [text, DAM, CSM, text], so that a question costs its own tokens only.
+    """KV cache of the prompt up to the question, [text, DAM, CSM, text]. Only the question's tokens are prefilled.
 
     Answers equal those of `VisionLanguageModel.answer`. One owner; not thread safe. After any exception it is unusable
-    until `clear`.
+    until `clear` is called.
     """
 
     @property
@@ -71,28 +71,28 @@ class PrefixCache(Protocol):
 
     @property
     def cached_tokens(self) -> int:
-        """Tokens that a question would reuse now."""
+        """Number of tokens that a question would reuse now."""
         ...
 
     @property
     def remaining_tokens(self) -> int:
-        """Tokens of the prefix that are not prefilled yet."""
+        """Number of tokens of the prefix that are not prefilled yet."""
         ...
 
     @property
     def bytes(self) -> int:
-        """Device memory in use."""
+        """Device memory in use [bytes]."""
         ...
 
     def bytes_for(self, visual_tokens: int) -> int:
-        """Device memory needed for a snapshot of `visual_tokens`."""
+        """Device memory needed for a snapshot of `visual_tokens` [bytes]."""
         ...
 
     def set_snapshot(self, snapshot: MemorySnapshot, stable: bool = False) -> tuple[int, ...]:
-        """Make `snapshot` the memory in the prefix. Leading tokens equal to those before stay cached.
+        """Make `snapshot` the memory in the prefix. Leading tokens that did not change stay cached.
 
-        Returns places in `snapshot.entries`, in prompt order: that of the snapshot or, if `stable`, first the entries
-        that were in the prefix already, in their former order, then the new ones. Keeps none of the snapshot's tensors.
+        Returns the places in `snapshot.entries` in prompt order: the order of the snapshot or, if `stable`, first the
+        entries that were in the prefix already, in their old order, then the new ones. Keeps no tensor of the snapshot.
         """
         ...
 
@@ -105,10 +105,10 @@ class PrefixCache(Protocol):
         ...
 
     def answer(self, question: str, max_new_tokens: int, newer: MemorySnapshot | None = None) -> tuple[Generation, int]:
-        """Start a greedy answer that uses the cache. Returns it and the number of its prompt tokens that were cached.
+        """Start a greedy answer that uses the cache. Returns it, and the number of its prompt tokens that were cached.
 
-        `newer` holds slots, DAM alone, that follow those of the snapshot. `attention` is on the entries in the order
-        of `set_snapshot`, then on those of `newer`. Until `end_answer` only `clear` may be called.
+        `newer` holds later slots than the snapshot, as DAM only. The answer's `attention` is first on the entries in
+        the order of `set_snapshot`, then on those of `newer`. Until `end_answer`, only `clear` may be called.
         """
         ...
 
@@ -117,12 +117,12 @@ class PrefixCache(Protocol):
         ...
 
     def clear(self) -> None:
-        """Drop everything and overwrite it with zeros, except what a running answer still uses."""
+        """Drop everything. What no running answer uses is overwritten with zeros."""
         ...
 
 
 class StarNetworks(Protocol):
-    """Networks of STAR memory: they update its abstract part."""
+    """Networks that update the abstract memory of STAR."""
 
     @property
     def star(self) -> StarConfig: ...
@@ -132,11 +132,11 @@ class StarNetworks(Protocol):
 
 
 class VisionLanguageModel(Protocol):
-    """Encodes slots of two frames and answers questions on a memory of them; one thread at a time."""
+    """Encodes slots of two frames, and answers questions from a memory of them. For one thread at a time."""
 
     name: str
     kind: ModelKind  # trained, demo or untrained
-    calibration: Calibration  # how the probabilities of its tokens become the confidence of an answer
+    calibration: Calibration  # converts the probabilities of tokens to the confidence of an answer
     attention_kernel: str  # the kernel in use and why, for the log
     device: torch.device  # of the language model
     dtype: torch.dtype
@@ -144,54 +144,54 @@ class VisionLanguageModel(Protocol):
 
     @property
     def patches_per_token(self) -> int:
-        """Patches of a low-resolution map that the language model gets as one token."""
+        """Number of patches of a low-resolution map that become one token of the language model."""
         ...
 
     @property
     def star_networks(self) -> StarNetworks | None:
-        """Networks of STAR memory; None where the model cannot keep one."""
+        """Networks for STAR memory; None if the model has none."""
         ...
 
     def prefix_cache(self) -> PrefixCache | None:
-        """A new, empty prefix cache; None where every prompt has to be prefilled whole."""
+        """A new, empty prefix cache; None if the model cannot use one."""
         ...
 
     def grid(self, height: int, width: int) -> Grid:
-        """The patch grid for camera frames of this size in pixels; ValueError when too small or too narrow."""
+        """The patch grid for frames of this size [px]. Raises ValueError if they are too small or too narrow."""
         ...
 
     def encode(self, frames: Sequence[np.ndarray], grid: Grid) -> tuple[Tensor, Tensor]:
-        """Two RGB uint8 frames [height, width, 3] of any size, fitted to `grid`.
+        """Encode a slot: two RGB uint8 frames [height, width, 3] of any size, fitted to `grid`.
 
         Returns low [low_patches, dim], before the merger, and detail [detail_tokens, width], merged.
         """
         ...
 
     def prepare(self, frame: np.ndarray, grid: Grid) -> Tensor:
-        """One RGB uint8 frame [height, width, 3] as `encode_slots` takes it, on the device; from any thread.
+        """Convert an RGB uint8 frame [height, width, 3] to the input of `encode_slots`, on the device. Any thread.
 
-        Resampling may be faster than in `encode`, which resamples as published.
+        Resampling may be faster and less exact than in `encode`, which resamples as published.
         """
         ...
 
     def encode_slots(self, slots: Sequence[Sequence[Tensor]], grid: Grid) -> list[tuple[Tensor, Tensor]]:
-        """Encode slots of two prepared frames each in one pass. Returns for each what `encode` returns."""
+        """Encode slots, each of two prepared frames, in one pass. Returns the result of `encode` for each."""
         ...
 
     def answer(self, snapshot: MemorySnapshot, question: str, max_new_tokens: int) -> Generation:
-        """Greedy answer; ValueError for an empty snapshot or one of another shape than was encoded."""
+        """Start a greedy answer. Raises ValueError if the snapshot is empty or from another model."""
         ...
 
     def look_again(self, generation: Generation, details: MemorySnapshot) -> bool:
-        """Put `details` between the memory and the question of a prefilled prompt, and prefill the question again.
+        """Insert `details` between the memory and the question of a prefilled prompt, and prefill the question again.
 
-        `generation`, of this model or of its prefix cache, has generated nothing yet. Its attention is then on the
-        entries of `details` too, after those before. Returns False, and changes nothing, where the model cannot.
+        `generation` comes from this model or its prefix cache, and has generated nothing yet. Its attention is then on
+        the entries of `details` too, after the others. Returns False, and changes nothing, if the model cannot do this.
         """
         ...
 
     def fingerprint(self) -> str:
-        """Tells the weights from those of another model of this name: features of one mean nothing to the other."""
+        """Hash of the weights. Features from other weights under the same name would be meaningless to this model."""
         ...
 
     def tokens(self, snapshot: MemorySnapshot) -> int:

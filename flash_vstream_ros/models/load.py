@@ -1,4 +1,4 @@
-"""Loading a model by its name onto a device."""
+"""Loads a model by its name onto a device."""
 
 from __future__ import annotations
 
@@ -34,17 +34,18 @@ def load_model(
     positions: str = "auto",
     age_text: str = "",
 ) -> VisionLanguageModel:
-    """Load a model, ready to encode and answer. Raises ModelError, whose sentence says what to do.
+    """Load a model. Raises ModelError, whose sentence says what to do.
 
     name: folder of a model or of a LoRA adapter, hub id, "household" or "tiny-random".
-    device, vision_device: "auto" or torch's name of a device. The vision tower and the memory are on `vision_device`;
-        "auto" is `device`.
+    device, vision_device: "auto" or torch's name of a device. The vision tower and the memory are on `vision_device`,
+        which is `device` if "auto".
     dtype: "auto" (bfloat16 or float16 on a GPU, float32 on the CPU) or one of DTYPES.
     max_pixels: largest area of a resized frame.
     instruction: sentence before every question.
-    attention, quantization: one of ATTENTION, of QUANTIZATIONS.
-    positions: position encoding of the memory, "am_rope" as published, "video" as the base model encodes videos, "auto"
-        am_rope if the weights may have been trained with it.
+    attention: one of ATTENTION.
+    quantization: one of QUANTIZATIONS.
+    positions: position encoding of the memory: "am_rope", as published; "video", as the base model encodes videos;
+        "auto", am_rope if the weights may have been trained with it.
     age_text: text before each memory entry, with {minutes} for its age; "": none, as published.
     """
     for setting, value, known in (
@@ -89,7 +90,7 @@ def load_model(
 
 
 def choose_device(name: str) -> torch.device:
-    """The device called `name`; "auto" is the first CUDA device, else the CPU."""
+    """The device with this name; "auto" is the first CUDA device, or the CPU if there is none."""
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     try:
@@ -111,7 +112,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The dtype called `name`; "auto" is half precision on CUDA and float32 elsewhere."""
+    """The dtype with this name; "auto" is half precision on CUDA and float32 elsewhere."""
     if name == "auto":
         if device.type != "cuda":
             return torch.float32
@@ -124,7 +125,7 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 def choose_attention(
     name: str, device: torch.device, dtype: torch.dtype, vision_device: torch.device | None = None
 ) -> AttentionChoice:
-    """flash-attn if it can run here, else PyTorch's kernels; ModelError if the kernel `name` cannot run."""
+    """The kernel with this name; "auto" is flash-attn if it can run here, else SDPA. Raises ModelError."""
     if name not in ATTENTION:
         raise ModelError(f"attention {name!r} is unknown: use {', '.join(ATTENTION)}.")
     if name in ("sdpa", "eager"):
@@ -138,19 +139,19 @@ def choose_attention(
 
 
 def _under_adapter(folder: Path, options: LoadOptions) -> tuple[Path, LoadOptions]:
-    """The folder of the base model of an adapter, and the options to merge the adapter."""
+    """The folder of an adapter's base model, and the options to merge the adapter."""
     base = base_name(folder)
     if options.quantization != "none":
         raise ModelError(
-            f"{folder} is a LoRA adapter, which is merged into whole weights only: use quantization none, or merge it "
-            "where there is room, save that, and name its folder."
+            f"{folder} is a LoRA adapter, which cannot be merged into quantised weights: use quantization none, or "
+            "merge it on a machine with enough memory, save the result, and name its folder."
         )
     try:
         return find_folder(base), replace(options, adapter=folder)
     except ModelError as error:
         raise ModelError(
             f"{folder} is a LoRA adapter over {base!r}, which failed to load: {error} "
-            f"Or set base_model_name_or_path in {folder / ADAPTER_CONFIG} to where that model is."
+            f"Or set base_model_name_or_path in {folder / ADAPTER_CONFIG} to the folder of that model."
         ) from error
 
 
@@ -169,7 +170,7 @@ def _flash_obstacle(device: torch.device, dtype: torch.dtype) -> str:
 
 
 def _flash_import_error() -> str:
-    """The error of importing flash-attn, for example if it was built for another version of torch; "" for none."""
+    """The error when flash-attn is imported, for example if it was built for another version of torch; "" if none."""
     try:
         import_module("flash_attn")
     except Exception as error:  # a broken C extension raises anything

@@ -1,4 +1,4 @@
-"""Rounding of durations to the numbers of minutes that people use, at most a quarter apart."""
+"""Rounds durations to common numbers of minutes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kinds of models, by how far their answers can be trusted. Needs no torch, so that clients can import it too."""
+"""Kinds of models: trained, demo and untrained. Needs no torch, so that clients can import it too."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ CONFIG_KEY = "flash_vstream_demo"  # true in the config.json of a model that was
 
 
 class ModelKind(IntEnum):
-    """The MODEL_* constants of srv/AskScene.srv, by the same names and numbers."""
+    """The MODEL_* constants of srv/AskScene.srv, with the same names and numbers."""
 
     NONE = 0  # no model answered
     TRAINED = 1
@@ -22,7 +22,7 @@ class ModelKind(IntEnum):
 
 
 def without_label(answer: str) -> str:
-    """An answer as the model gave it."""
+    """An answer without the label of a demo or untrained model."""
     for kind in ModelKind:
         if kind.label:
             answer = answer.removeprefix(kind.label).removeprefix(kind.label.rstrip())

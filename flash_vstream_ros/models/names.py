@@ -20,9 +20,9 @@ def is_adapter(folder: Path) -> bool:
 
 
 def is_demo_model(name: str) -> bool:
-    """Returns True if a model was trained on the demo's simulator, and needs the settings that it was trained with."""
+    """Returns True if a model was trained on the demo's simulator; it then needs the settings of its training."""
     folder = HOUSEHOLD_FOLDER if name == HOUSEHOLD else Path(name).expanduser()
     try:
         return bool(json.loads((folder / "config.json").read_text(encoding="utf-8")).get(CONFIG_KEY))
     except (OSError, ValueError, AttributeError):
-        return False  # loading it reports what is wrong
+        return False  # the error is reported when the model is loaded

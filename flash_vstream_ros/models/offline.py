@@ -15,12 +15,12 @@ from .interface import ModelError, VisionLanguageModel
 from .llava.flash_vstream_llava import FlashVStreamLLaVA
 from .preprocess import POOL
 
-MOST_FRAMES = 240  # of a video, as published
+MOST_FRAMES = 240  # largest number of frames of a video, as published
 
 
 @dataclass(frozen=True)
 class VideoMemoryConfig:
-    """Sizes and methods of a video's memory. STAR memory uses the sizes of its checkpoint, and only `methods.rule`."""
+    """Sizes and methods of a video's memory. STAR memory uses only `methods.rule` and `seed`."""
 
     csm_slots: int = 60
     dam_slots: int = 30
@@ -29,7 +29,7 @@ class VideoMemoryConfig:
 
     @classmethod
     def of(cls, model: VisionLanguageModel) -> VideoMemoryConfig:
-        """Read the settings in the model's checkpoint; the published ones are the defaults.
+        """Read the settings from the model's checkpoint; defaults are as published.
 
         Raises ModelError for settings that are not supported.
         """
@@ -37,13 +37,13 @@ class VideoMemoryConfig:
         vision_config = getattr(getattr(network, "config", None), "vision_config", None)
         stored = getattr(vision_config, "flash_memory_config", None) or {}
         if not isinstance(stored, dict):
-            raise ModelError(f"{model.name}: its flash_memory_config is no JSON object: download the model again.")
+            raise ModelError(f"{model.name}: flash_memory_config is not a JSON object: download the model again.")
         own = {name.removeprefix("flash_memory_"): value for name, value in stored.items()}
         if own.get("temporal_poolsize", POOL) != POOL:
             raise ModelError(f"{model.name}: flash_memory_temporal_poolsize is {own['temporal_poolsize']}, not {POOL}.")
         try:
             return cls(
-                own.get("temporal_length", 120) // 2,  # lengths are in frames, and two are a slot
+                own.get("temporal_length", 120) // 2,  # lengths are in frames; a slot has two
                 own.get("spatial_length", 60) // 2,
                 CompressionMethods(
                     own.get("temporal_method", "kmeans_ordered"),
@@ -52,7 +52,7 @@ class VideoMemoryConfig:
                 ),
             )
         except (TypeError, ValueError) as error:
-            raise ModelError(f"{model.name}: its flash_memory_config is not supported: {error}") from error
+            raise ModelError(f"{model.name}: flash_memory_config is not supported: {error}") from error
 
 
 def frame_limit(model: VisionLanguageModel) -> int:
@@ -61,7 +61,7 @@ def frame_limit(model: VisionLanguageModel) -> int:
 
 
 def sample_frames(count: int, most: int = MOST_FRAMES) -> list[int]:
-    """Indices of the frames that make up the slots: all up to `most`, else evenly spaced; an odd last one twice."""
+    """Indices of the frames of the slots: all frames, or `most` evenly spaced ones. An odd last frame is used twice."""
     if count <= most:
         return [*range(count), *([count - 1] if count % 2 else [])]
     return torch.linspace(0, count - 1, most // 2 * 2).round().long().tolist()
@@ -76,10 +76,10 @@ def build_video_memory(
     init_rows: Sequence[int] | None = None,
     reseed_rows: Sequence[int] = (),
 ) -> MemorySnapshot:
-    """Build the memory of a video of RGB uint8 frames [height, width, 3], one per second, with their stamps.
+    """Build the memory of a video with one RGB uint8 frame [height, width, 3] per second.
 
-    Frames are read once, in order. Flash Memory needs an even number: see `sample_frames`. `init_rows` and
-    `reseed_rows` are as in `ordered_kmeans`. Raises ValueError if there is no frame, or one is too small for the model.
+    Frames are read once, in order. Flash Memory needs an even number of them, see `sample_frames`. For `init_rows` and
+    `reseed_rows` see `ordered_kmeans`. Raises ValueError if there is no frame, or a frame is too small for the model.
     """
     if not stamps_ns:
         raise ValueError("the video has no frames")
@@ -104,9 +104,9 @@ def build_video_memory(
 
 
 def slots_of(model: VisionLanguageModel, frames: Iterable[np.ndarray], stamps_ns: Sequence[int]) -> Iterator[Slot]:
-    """Encode every two frames to a slot. Raises ValueError if their number is odd: see `sample_frames`."""
+    """Encode every two frames to a slot. Raises ValueError if their number is odd; see `sample_frames`."""
     if len(stamps_ns) % 2:
-        raise ValueError(f"two frames make a slot, and the video has {len(stamps_ns)}")
+        raise ValueError(f"a slot needs two frames, but the video has an odd number of them, {len(stamps_ns)}")
     grid: Grid | None = None
     remaining = iter(frames)
     for first_ns, last_ns, first, second in zip(stamps_ns[::2], stamps_ns[1::2], remaining, remaining, strict=True):

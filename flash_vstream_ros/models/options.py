@@ -1,4 +1,4 @@
-"""Options of loading a model, the same for all families."""
+"""Options for loading a model, common to all families."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class AttentionChoice(NamedTuple):
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """Arguments of load_model, checked and with "auto" resolved."""
+    """Arguments of load_model after checks, with "auto" resolved."""
 
     name: str  # as given: a folder or a hub id
     device: torch.device
@@ -34,6 +34,6 @@ class LoadOptions:
     instruction: str  # prepended to every question
     vision_device: torch.device  # of the vision tower and the memory
     quantization: str = "none"  # of the language model: one of QUANTIZATIONS
-    positions: str = "auto"  # position encoding of the memory: one of POSITIONS, but "auto" is left to the family
+    positions: str = "auto"  # position encoding of the memory: one of POSITIONS; the family resolves "auto"
     age_text: str = ""  # text before each memory entry; "": none
     adapter: Path | None = None  # folder of a LoRA adapter to merge

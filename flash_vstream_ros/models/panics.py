@@ -1,4 +1,4 @@
-"""Panics of Rust libraries as errors: pyo3 raises them as a BaseException, which `except Exception` lets pass."""
+"""Converts panics of Rust libraries to errors: pyo3 raises a BaseException, which `except Exception` does not catch."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from contextlib import contextmanager
 
 from .interface import ModelError
 
-PANIC = "PanicException"  # a class that cannot be imported
+PANIC = "PanicException"  # name of pyo3's class, which cannot be imported
 
 
 @contextmanager
 def panics_as_model_errors(what: str) -> Iterator[None]:
-    """Raise a panic in the code inside as a ModelError with `what` as its subject."""
+    """Convert a panic in a `with` block to a ModelError with the subject `what`."""
     try:
         yield
     except BaseException as error:

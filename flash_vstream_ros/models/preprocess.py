@@ -1,7 +1,7 @@
-"""Preprocessing of camera frames to Qwen2-VL patches on the model's device, as published (arXiv 2506.23825).
+"""Preprocesses camera frames to Qwen2-VL patches on the model's device, as published (arXiv 2506.23825).
 
-The published code resizes twice, in uint8 and with Pillow's bicubic filter: the video loader to multiples of 28 within
-an area, the image processor to multiples of 56. Both stages are kept, since the weights were trained with them.
+The published code resizes twice, in uint8 and with Pillow's bicubic filter: its video loader to multiples of 28 within
+a limited area, its image processor to multiples of 56. Both steps are kept, since the weights were trained with them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MAX_ASPECT = 200
 
 
 def rounded_size(height: int, width: int, factor: int, min_pixels: int, max_pixels: int) -> tuple[int, int]:
-    """Round sides to multiples of `factor`, then scale both so that the area is within the limits [px]."""
+    """Round both sides to multiples of `factor` [px]. The area stays within the limits [px]."""
     rows, columns = round(height / factor), round(width / factor)
     area = rows * columns * factor * factor
     if area > max_pixels:
@@ -57,9 +57,8 @@ def rounded_size(height: int, width: int, factor: int, min_pixels: int, max_pixe
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize [images, channels, height, width], values 0..255, like Pillow's bicubic filter.
 
-    The result is float32 and holds integers.
-
-    Pillow filters rows, rounds to uint8, then filters columns; a filter on both axes at once differs by up to a level.
+    Returns integers as float32. Pillow filters rows, rounds to uint8 and then filters columns; filtering both axes at
+    once would differ by up to 1.
     """
     images = images.float()
     for step in ((images.shape[-2], size[1]), size):
@@ -69,9 +68,9 @@ def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def quick_resize(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize like `resize`, but on a CPU in integers and ten times as fast; 1 value in 200 differs, by 2 at most.
+    """Resize like `resize`, but ten times as fast on a CPU. 1 value in 200 differs, by 2 at most.
 
-    [images, channels, height, width] uint8; whole values.
+    `images` are [images, channels, height, width] uint8. On a CPU the result is uint8 too.
     """
     if images.device.type != "cpu":
         return resize(images, size)
@@ -101,7 +100,7 @@ def patchify(images: Tensor, patch: int, merge: int, temporal: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Preprocessor:
-    """Preprocessing of one model. Callers fit every frame of a stream to the grid of its first one."""
+    """Preprocessing of one model. Callers fit every frame of a stream to the grid of the first one."""
 
     patch: int = 14
     merge: int = 2
@@ -116,11 +115,11 @@ class Preprocessor:
         return self.patch * self.merge * POOL
 
     def loader_size(self, height: int, width: int) -> tuple[int, int]:
-        """Size after the first resize stage [px]."""
+        """Size after the first resize [px]."""
         return rounded_size(height, width, self.patch * self.merge, self.min_pixels, self.max_pixels)
 
     def final_size(self, height: int, width: int) -> tuple[int, int]:
-        """Size after the second resize stage [px]; ValueError if the frame is too small or too narrow."""
+        """Size after the second resize [px]. Raises ValueError if the frame is too small or too narrow."""
         if min(height, width) < self.side:
             raise ValueError(f"A frame of {width}x{height} is too small: both sides need {self.side} pixels.")
         loaded = self.loader_size(height, width)
@@ -132,7 +131,7 @@ class Preprocessor:
         return self._rounded(height, width)
 
     def grid(self, height: int, width: int) -> Grid:
-        """Patch grid of a frame of this size; ValueError as `final_size`."""
+        """Patch grid of a frame of this size. Raises ValueError like `final_size`."""
         rows, columns = self.final_size(height, width)
         return Grid(rows // self.patch, columns // self.patch)
 
@@ -155,9 +154,9 @@ class Preprocessor:
         return torch.cat(fitted)
 
     def content_size(self, height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
-        """Size of the frame within a letterboxed image of `size` [px]; `size` itself if the aspect ratio fits.
+        """Size of the frame without bars in a letterboxed image of `size` [px]; `size` if the aspect ratio fits.
 
-        Both sides are multiples of a token at low resolution, so that no token contains both frame and bar.
+        Both sides are multiples of a low-resolution token, so that no token contains both frame and bar.
         """
         if self._rounded(height, width) == size:
             return size
@@ -180,11 +179,11 @@ class Preprocessor:
     def rows(
         self, frames: Sequence[np.ndarray], grid: Grid, device: torch.device, dtype: torch.dtype
     ) -> tuple[Tensor, Tensor]:
-        """Patch rows [patches, 3 * temporal * patch ** 2] of whole slots at high resolution, and again at half."""
+        """Patch rows [patches, 3 * temporal * patch ** 2] of slots at high resolution, and at half that resolution."""
         return self.rows_of(self.pixels(frames, grid, device).to(dtype))
 
     def rows_of(self, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Patch rows, like `rows`, of preprocessed pixels [frames, 3, rows, columns]."""
+        """Like `rows`, for preprocessed pixels [frames, 3, rows, columns]."""
         low = F.avg_pool2d(high, POOL)
         return self._patchify(high), self._patchify(low)
 
@@ -193,20 +192,20 @@ class Preprocessor:
 
 
 def to_device(frames: np.ndarray, device: torch.device) -> Tensor:
-    """Copy frames to a device; to a GPU through pinned memory, so that the copy overlaps with computation."""
+    """Copy frames to a device. Pinned memory lets a copy to a GPU overlap with computation."""
     tensor = torch.from_numpy(frames)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 @cache
 def _stream(device: torch.device) -> torch.cuda.Stream:
-    """The one side stream of a device: PyTorch keeps a memory cache for each stream."""
+    """The side stream of a device. There is only one, since PyTorch keeps a memory cache for each stream."""
     return torch.cuda.Stream(device)
 
 
 @contextmanager
 def side_stream(device: torch.device) -> Iterator[None]:
-    """Run the block on a CUDA side stream, beside the model's; synchronise on exit."""
+    """Run a `with` block on a CUDA stream of its own, parallel to the model's. Waits for its end."""
     if device.type != "cuda":
         yield
         return

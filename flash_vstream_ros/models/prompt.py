@@ -1,4 +1,4 @@
-"""The chat turn of Qwen2-VL around the visual tokens and a question."""
+"""The chat prompt of Qwen2-VL, with visual tokens and a question."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ MOST_TEMPLATE_CHARACTERS = 100_000
 
 
 def plain_ids(tokenizer: Any, text: str) -> list[int]:
-    """Ids of `text` as plain text: special tokens typed by a user are spelled out, so they cannot end a turn."""
+    """Ids of `text` as plain text. Special tokens in a user's text are spelled out, so that they cannot end a turn."""
     text = text.encode("utf-8", "replace").decode("utf-8")  # UTF-8 has no lone surrogates
     backend = tokenizer.backend_tokenizer
-    with panics_as_model_errors(f"The tokenizer of {tokenizer.name_or_path}"):  # raised by an expensive pattern
+    with panics_as_model_errors(f"The tokenizer of {tokenizer.name_or_path}"):  # expensive patterns raise panics
         if backend.normalizer is not None:
             text = backend.normalizer.normalize_str(text)
         pieces = [text]
@@ -44,7 +44,7 @@ def plain_ids(tokenizer: Any, text: str) -> list[int]:
 
 @dataclass(frozen=True)
 class ChatPrompt:
-    """Text tokens of the prompt before and after the visual ones, up to the assistant's turn."""
+    """Text tokens of the prompt before and after the visual ones, up to the beginning of the answer."""
 
     tokenizer: Any
     before: tuple[int, ...]
@@ -55,7 +55,7 @@ class ChatPrompt:
 
     @classmethod
     def of(cls, tokenizer: Any, instruction: str = INSTRUCTION) -> ChatPrompt:
-        """Render the tokenizer's chat template, or Qwen2-VL's if it has none for videos.
+        """Render the tokenizer's chat template, or the one of Qwen2-VL if the tokenizer has none for videos.
 
         Raises ModelError if the template cannot be rendered or takes too long.
         """
@@ -76,9 +76,9 @@ class ChatPrompt:
         start = plain_ids(self.tokenizer, self.answer_start)
         return (*self.between, *plain_ids(self.tokenizer, self._lead + question), *self.closing, *start)
 
-    @cached_property  # the worker compares it with the prefix cache's at every idle step
+    @cached_property  # the worker reads it at every idle step
     def leading(self) -> tuple[int, ...]:
-        """Tokens that `after` begins with for any question, except that the last may merge with the question."""
+        """Text tokens from the end of the video to the question. The question may change the last one."""
         return (*self.between, *plain_ids(self.tokenizer, self._lead))
 
     @property
@@ -87,7 +87,7 @@ class ChatPrompt:
 
 
 def _render_own(tokenizer: Any) -> str:
-    """The tokenizer's own template, which comes from a model folder and may be hostile."""
+    """Render the tokenizer's own template, which comes from a model folder and may be malicious."""
     template = tokenizer.chat_template
     if not isinstance(template, str) or len(template) > MOST_TEMPLATE_CHARACTERS:
         raise ModelError(

@@ -1,4 +1,4 @@
-"""Prompt settings that can change while a model runs, the same for all families."""
+"""Prompt settings that can change while a model runs, common to all families."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Qwen2-VL through transformers: frames to features, and questions on a memory of them."""
+"""Qwen2-VL through transformers: encodes frames, and answers questions from a memory of their features."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ class Qwen2VL(Prompted[ChatPrompt]):
         self._tower_kwargs: dict[tuple[int, Grid], dict[str, Any]] = {}  # by number of slots and grid
 
     def grid(self, height: int, width: int) -> Grid:
-        """The patch grid for camera frames of this size in pixels; ValueError when too small or too narrow."""
+        """The patch grid for frames of this size [px]. Raises ValueError if they are too small or too narrow."""
         return self.preprocessor.grid(height, width)
 
     def encode(self, frames: Sequence[np.ndarray], grid: Grid) -> tuple[Tensor, Tensor]:
-        """One slot: two RGB uint8 frames [height, width, 3] of any size, fitted to `grid`.
+        """Encode a slot: two RGB uint8 frames [height, width, 3] of any size, fitted to `grid`.
 
-        Returns low [low_patches, dim], before the merger, and detail [detail_tokens, width], merged, in the
-        model's dtype, where the vision tower is. ValueError when the frames or the grid do not fit the model.
+        Returns low [low_patches, dim], before the merger, and detail [detail_tokens, width], merged, in the model's
+        dtype on the vision tower's device. Raises ValueError if the frames or the grid do not fit the model.
         """
         if len(frames) != self.preprocessor.temporal:
             raise ValueError(f"A slot is {self.preprocessor.temporal} frames, got {len(frames)}.")
@@ -91,21 +91,21 @@ class Qwen2VL(Prompted[ChatPrompt]):
 
     @torch.inference_mode()
     def prepare(self, frame: np.ndarray, grid: Grid) -> Tensor:
-        """One RGB uint8 frame as the vision tower takes it, [3, rows, columns]; from any thread.
+        """Preprocess an RGB uint8 frame to the input of the vision tower [3, rows, columns]. Any thread.
 
-        On a CPU it is resized quicker than for `encode`, and nearly so: see `quick_resize`.
+        On a CPU, resizing is faster and slightly less exact than in `encode`; see `quick_resize`.
         """
         with side_stream(self.vision_device):
             return self.preprocessor.pixels([frame], grid, self.vision_device, quick_resize)[0].to(self.dtype)
 
     def encode_slots(self, slots: Sequence[Sequence[Tensor]], grid: Grid) -> list[tuple[Tensor, Tensor]]:
-        """Encode several slots in one pass, as `encode` does each; their frames come from `prepare`."""
+        """Encode slots of frames from `prepare` in one pass. Returns the result of `encode` for each."""
         return self._encode([torch.stack(list(slot)) for slot in slots], grid)
 
     def answer(self, snapshot: MemorySnapshot, question: str, max_new_tokens: int) -> GreedyGeneration:
-        """Greedy answer to `question` from the snapshot alone; later changes of the memory do not affect it.
+        """Start a greedy answer to `question` from the snapshot; later changes of the memory do not affect it.
 
-        ValueError for an empty snapshot, or one whose tokens do not fit its grid.
+        Raises ValueError if the snapshot is empty or its tokens do not fit its grid.
         """
         if snapshot.empty:
             raise ValueError("The snapshot is empty: there is nothing to answer from.")
@@ -113,7 +113,7 @@ class Qwen2VL(Prompted[ChatPrompt]):
         return GreedyGeneration(self.network, prompt, self._vocabulary, max_new_tokens)
 
     def prefix_cache(self) -> TextPrefixCache | None:
-        """A new prefix cache, for any number of questions one after another."""
+        """A new prefix cache, for any number of consecutive questions."""
         return TextPrefixCache(
             self.network,
             self._vocabulary,
@@ -124,9 +124,9 @@ class Qwen2VL(Prompted[ChatPrompt]):
 
     @torch.inference_mode()
     def look_again(self, generation: Generation, details: MemorySnapshot) -> bool:
-        """Put `details` between the memory and the question of a prefilled prompt, whose memory stays in the KV cache.
+        """Insert `details` between the memory and the question of a prefilled prompt; the memory stays in the KV cache.
 
-        The attention of `generation` is then on the entries of `details` too, after those before.
+        The attention of `generation` is then also on the entries of `details`, after the others.
         """
         assert isinstance(generation, GreedyGeneration)
         generation.continue_with(with_text(self.network, self._further(generation.prompt, details)))
@@ -146,18 +146,18 @@ class Qwen2VL(Prompted[ChatPrompt]):
         if (kwargs := self._tower_kwargs.get((len(slots), grid))) is None:
             kwargs = self._tower_kwargs[len(slots), grid] = self._arguments(slot_grids(len(slots), grid))
         low, detail = self._features(torch.cat([high for high, _ in rows] + [low for _, low in rows]), kwargs)
-        with torch.inference_mode(False):  # ordinary tensors, which do not keep the whole pass in memory
+        with torch.inference_mode(False):  # ordinary tensors; copies, since views would keep the whole batch in memory
             each = zip(low.chunk(len(slots)), detail.chunk(len(slots)), strict=True)
             return [(low.clone(), detail.clone()) for low, detail in each]
 
     def _arguments(self, grids: Tensor) -> dict[str, Any]:
-        """Keyword arguments of the vision tower for slots of `grids` [2 * slots, 3]; the patch rows come besides."""
+        """Keyword arguments of the vision tower for slots of `grids` [2 * slots, 3], in addition to the patch rows."""
         return tower_arguments(self.network.model.visual, grids)
 
     def _features(self, rows: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Run the tower on the patch rows of slots of one size, the high-resolution maps first, then the low ones.
+        """Run the tower on the patch rows of slots of one size: all high-resolution maps, then all low-resolution ones.
 
-        Returns `low` of the low-resolution maps and `detail` of the high-resolution ones. `kwargs` is `_arguments`.
+        Returns `low` of the low-resolution maps and `detail` of the high-resolution ones. `kwargs` are `_arguments`.
         """
         grids = kwargs["grid_thw"]
         high = int(grids[0].prod()) * (len(grids) // 2)
@@ -165,11 +165,11 @@ class Qwen2VL(Prompted[ChatPrompt]):
         return output.last_hidden_state[high:], output.pooler_output[: high // self.preprocessor.merge**2]
 
     def _prefill(self, snapshot: MemorySnapshot, before: Sequence[int], after: Sequence[int]) -> Prefill:
-        """The prompt: text tokens, the visual tokens of the snapshot, text tokens."""
+        """The prompt: text tokens `before`, the visual tokens of the snapshot, text tokens `after`."""
         return prefill(self.network, snapshot, before, after, self.age_ids)
 
     def _further(self, prompt: Prefill, snapshot: MemorySnapshot) -> Prefill:
-        """The visual tokens of `snapshot`, without text, to be prefilled after the memory of `prompt`."""
+        """The visual tokens of `snapshot`, without text, that follow the memory of `prompt`."""
         return further_entries(self.network, prompt, snapshot, self.age_ids)
 
 
@@ -177,7 +177,7 @@ class Qwen2VL(Prompted[ChatPrompt]):
 def prefill(
     network: Any, snapshot: MemorySnapshot, before: Sequence[int], after: Sequence[int], age_ids: AgeIds = no_age_ids
 ) -> Prefill:
-    """The prompt `before`, [DAM, CSM], `after`, at AM-RoPE ids, each entry after its age tokens."""
+    """The prompt: `before`, [DAM, CSM], `after`, with AM-RoPE ids, and age tokens before each entry."""
     dam_grid, csm_grid = _merged_grids(network, snapshot)
     embed, device = network.get_input_embeddings(), language_device(network)
     texts = [embed(torch.tensor(ids, dtype=torch.long, device=device)) for ids in (before, after)]
@@ -205,9 +205,9 @@ def prefill(
 
 @torch.inference_mode()
 def further_entries(network: Any, prompt: Prefill, snapshot: MemorySnapshot, age_ids: AgeIds = no_age_ids) -> Prefill:
-    """[DAM, CSM] of `snapshot` to be read after the memory of `prompt`, in its clock, each after its age tokens.
+    """[DAM, CSM] of `snapshot` that follow the memory of `prompt`, with age tokens before each entry.
 
-    Text keeps its position ids.
+    Both snapshots must have the same clock. The text after them keeps its position ids.
     """
     ids = visual_ids(
         snapshot.dam_times,
@@ -235,9 +235,9 @@ def with_text(network: Any, prompt: Prefill) -> Prefill:
 def _aged_entries(
     network: Any, snapshot: MemorySnapshot, ids: Tensor, age_ids: AgeIds
 ) -> tuple[Tensor, Tensor, tuple[int, ...]]:
-    """Embeddings [tokens, width], ids [3, tokens] and tokens of each entry, its age tokens before its visual ones.
+    """Embeddings [tokens, width] and ids [3, tokens] of all entries with age tokens, and each entry's token count.
 
-    `ids` [3, visual_tokens] are those of the visual tokens.
+    `ids` [3, visual_tokens] are the ids of the visual tokens.
     """
     visual, embed = merge_memory(network, snapshot), network.get_input_embeddings()
     if ids.shape[1] != len(visual):
@@ -251,7 +251,7 @@ def _aged_entries(
 
 
 def merge_memory(network: Any, snapshot: MemorySnapshot) -> Tensor:
-    """The visual tokens [DAM, CSM], [tokens, width]: DAM is merged already, all of CSM goes through in one batch."""
+    """The visual tokens of [DAM, CSM], [tokens, width]. DAM is merged already; CSM is merged in one batch."""
     visual, parts = network.model.visual, []
     if len(snapshot.dam):
         parts.append(snapshot.dam.flatten(0, 1))
@@ -275,9 +275,9 @@ def _entry_tokens(snapshot: MemorySnapshot, merge: int) -> tuple[int, ...]:
 
 
 def _vocabulary(network: Any, tokenizer: Any) -> Vocabulary:
-    """Special tokens, and rows of the head that no token has, are never generated; the stops end the answer.
+    """The vocabulary: special tokens and ids without a token are never generated, stop tokens end an answer.
 
-    What the checkpoint suppresses is never generated, be it a stop.
+    Tokens that the checkpoint suppresses are never generated, even if they are stop tokens.
     """
     config = network.config
     stops = {tokenizer.convert_tokens_to_ids(TURN_END), *_ids(tokenizer.eos_token_id)}

@@ -1,4 +1,4 @@
-"""A tiny Qwen2-VL with random weights and a byte tokenizer, created in memory, to run the real code in tests."""
+"""A tiny Qwen2-VL with random weights and a byte tokenizer, created in memory, so that tests run the real code."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def tiny_tokenizer() -> Any:
 
 
 def tiny_network(tokenizer: Any, attention: str = "sdpa") -> Any:
-    """The random network, float32 on the CPU; its weights are always the same."""
+    """The network, float32 on the CPU. Its random weights are the same in every run."""
     token = tokenizer.convert_tokens_to_ids
     config = Qwen2VLConfig(
         text_config={
@@ -88,7 +88,7 @@ def tiny_network(tokenizer: Any, attention: str = "sdpa") -> Any:
 
 
 def load(options: LoadOptions) -> Qwen2VL:
-    """The tiny model for `load_model`; ModelError if it is to be quantised."""
+    """The tiny model for `load_model`. Raises ModelError if `options` ask for quantisation."""
     if options.quantization != "none":
         raise ModelError(f"{options.name} is created in memory and cannot be quantised: use quantization none.")
     tokenizer = tiny_tokenizer()
@@ -110,7 +110,7 @@ def load(options: LoadOptions) -> Qwen2VL:
 
 
 def save_tiny(folder: str | Path) -> Path:
-    """Write the tiny model as a model folder that `load_model` reads; returns the folder."""
+    """Write the tiny model to a folder that `load_model` can read. Returns the folder."""
     tokenizer = tiny_tokenizer()
     tiny_network(tokenizer).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -118,7 +118,7 @@ def save_tiny(folder: str | Path) -> Path:
 
 
 def _suppressed_tokens(tokenizer: Any) -> list[int]:
-    """Tokens of control characters, which would reach a terminal, and the end token, which ends answers at random."""
+    """Control characters, which would reach a terminal, and the end token, which would end answers at random."""
     printable = {ord(" "), *range(0x21, 0x7F)}
     unprintable = [id for id in range(len(ByteLevel.alphabet())) if not _is_one_of(tokenizer.decode([id]), printable)]
     return [*unprintable, tokenizer.eos_token_id]

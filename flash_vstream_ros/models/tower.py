@@ -1,6 +1,6 @@
-"""Arguments of Qwen's vision towers that depend on image sizes, computed on the host before the forward pass.
+"""Arguments of Qwen's vision towers that depend on image sizes, computed on the CPU before the forward pass.
 
-transformers would read them from the device in every layer, and on a GPU each read waits for all earlier kernels.
+transformers would read them from the device in every layer; on a GPU each read waits for all earlier kernels.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from .preprocess import POOL
 
 
 def slot_grids(slots: int, grid: Grid) -> Tensor:
-    """Sizes [2 * slots, 3] in patches of the high-resolution maps of all slots, then of the low ones; on the host."""
+    """Sizes [2 * slots, 3] in patches, on the CPU: high-resolution maps of all slots, then low-resolution ones."""
     high, low = [1, *grid], [1, grid.height // POOL, grid.width // POOL]
     return torch.tensor([high] * slots + [low] * slots)
 
 
 def tower_arguments(visual: Any, grids: Tensor) -> dict[str, Any]:
-    """Arguments of the forward pass of `visual` for images of `grids`, besides their patch rows."""
+    """Arguments of the forward pass of `visual` for images of `grids`, in addition to their patch rows."""
     return {
         "grid_thw": grids,
         "position_ids": get_vision_position_ids(grids, visual.config.spatial_merge_size).to(visual.device),
@@ -32,9 +32,9 @@ def tower_arguments(visual: Any, grids: Tensor) -> dict[str, Any]:
 
 
 def segments(visual: Any, starts: Tensor, of: str = "seqlen") -> dict[str, Any]:
-    """Boundaries [segments + 1] int32 of the segments that attend only to themselves, named as in transformers.
+    """Boundaries [segments + 1] int32 of segments that attend only to themselves, named as in transformers.
 
-    flash-attn needs them on the device, and the longest length; PyTorch's kernels are called once per segment.
+    flash-attn needs them on the device, and the length of the longest segment. PyTorch's kernels run once per segment.
     """
     if is_flash_attention_requested(visual.config):
         return {f"cu_{of}s": starts.to(visual.device), f"max_{of}": int(starts.diff().max())}

@@ -1,7 +1,7 @@
 """Prompts that present the memory as videos of the base model, for weights that were not trained with AM-RoPE.
 
-DAM and CSM are two videos, each with the position ids that the family gives a video. A memory that stores every slot in
-DAM and has no CSM is then an ordinary video, and the answer equals that of transformers.
+DAM and CSM are two videos, with the position ids of the family's videos. A memory that has every slot in DAM and no CSM
+is then an ordinary video, and the answer equals that of transformers.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from .qwen2_vl import Qwen2VL
 
 
 class Video(NamedTuple):
-    """Slots that are one video of the prompt."""
+    """Slots that form one video of the prompt."""
 
     tokens: Tensor  # [slots * rows * columns, width]
-    times: Tensor  # [slots] time ids, counted from its first token
+    times: Tensor  # [slots] time ids, relative to the video's first token
     grid: MergedGrid
 
 
@@ -35,7 +35,7 @@ Piece = Sequence[int] | Video  # part of a prompt: text tokens, or a video
 
 
 def position_ids(pieces: Sequence[Piece], start: int = 0) -> Tensor:
-    """M-RoPE ids [3, length] from `start` on: every piece starts after the largest id before it, as in training."""
+    """M-RoPE ids [3, length] from `start` on. As in training, a piece starts after the largest id of earlier pieces."""
     ids, never = [], torch.empty(0)
     for piece in pieces:
         if isinstance(piece, Video):
@@ -47,10 +47,10 @@ def position_ids(pieces: Sequence[Piece], start: int = 0) -> Tensor:
 
 
 class VideoPrompted(Qwen2VL):
-    """A Qwen-VL whose prompt presents the memory as videos; each family defines their `_pieces`."""
+    """A Qwen-VL whose prompt presents the memory as videos; each family defines `_pieces`."""
 
     def prefix_cache(self) -> None:
-        """There is none: a prefix cache needs the position ids of AM-RoPE."""
+        """Returns None: a prefix cache needs the position ids of AM-RoPE."""
 
     def _prefill(self, snapshot: MemorySnapshot, before: Sequence[int], after: Sequence[int]) -> Prefill:
         pieces: list[Piece] = [before, *self._pieces(snapshot), after]
@@ -68,7 +68,7 @@ class VideoPrompted(Qwen2VL):
 
     @torch.inference_mode()
     def _further(self, prompt: Prefill, snapshot: MemorySnapshot) -> Prefill:
-        """The visual tokens of the snapshot, as further videos after those of `prompt`; text starts after them."""
+        """The visual tokens of the snapshot, as videos after those of `prompt`. The text starts after them."""
         pieces = [*self._separator(), *self._pieces(snapshot)]
         embeds, ids = self._embed(pieces), position_ids(pieces, prompt.text_id)
         first, *others = self._entry_tokens(snapshot)
@@ -86,11 +86,11 @@ class VideoPrompted(Qwen2VL):
         return ()
 
     def _pieces(self, snapshot: MemorySnapshot) -> Iterator[Piece]:
-        """Pieces from the start of the first video to the end of the last."""
+        """Pieces from the beginning of the first video to the end of the last one."""
         raise NotImplementedError
 
     def _entry_tokens(self, snapshot: MemorySnapshot) -> tuple[int, ...]:
-        """Number of tokens of each entry, with the text tokens before it."""
+        """Number of tokens of each entry, including text tokens before it."""
         raise NotImplementedError
 
     def _position_ids(self, pieces: Sequence[Piece], snapshot: MemorySnapshot) -> Tensor:
@@ -127,7 +127,7 @@ class VideoPrompted(Qwen2VL):
 
 
 class VideoPromptedQwen2(VideoPrompted):
-    """Qwen2-VL and Qwen2.5-VL: DAM is the first video, CSM the second; slots are `_interval` time ids apart."""
+    """Qwen2-VL and Qwen2.5-VL: DAM is the first video, CSM the second one. Slots are `_interval` time ids apart."""
 
     def _interval(self, slot_s: float) -> float:
         """Time ids from one slot to the next."""
@@ -151,7 +151,7 @@ class VideoPromptedQwen2(VideoPrompted):
         dam_grid, csm_grid = (grid.rows * grid.columns for grid in self._grids(snapshot.grid))
         counts = [dam_grid] * len(snapshot.dam) + [csm_grid] * len(snapshot.csm)
         if len(snapshot.dam) and len(snapshot.csm):
-            counts[len(snapshot.dam)] += 2  # between the videos
+            counts[len(snapshot.dam)] += 2  # tokens of the separator
         return tuple(counts)
 
     def _position_ids(self, pieces: Sequence[Piece], snapshot: MemorySnapshot) -> Tensor:

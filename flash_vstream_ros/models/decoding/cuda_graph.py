@@ -1,7 +1,7 @@
 """Decode step captured as a CUDA graph: a GPU replays its kernels faster than Python launches them.
 
-A graph has fixed shapes and addresses. So the step attends to the whole capacity of the cache, under a mask, and reads
-what differs from token to token from a tensor of three numbers.
+A graph has fixed shapes and addresses. So the step attends to the whole capacity of the cache, with a mask, and reads
+the token, its position and its place in the cache from a tensor.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from .kv_cache import BLOCK, InPlaceCache, InPlaceLayer
 from .language_model import language_device
 
 FULL_CAPACITY = "vstream_full_capacity"  # name under which transformers finds the kernel
-SPAN = BLOCK // 4  # tokens whose values one group of a GPU's processors sums up
-WARM_UP_ITERATIONS = 2  # before capture: libraries choose their kernels and allocate
+SPAN = BLOCK // 4  # tokens whose values are summed by one group of a GPU's processors
+WARM_UP_ITERATIONS = 2  # before capture, so that libraries choose their kernels and allocate
 
 Run = Callable[[], Tensor]
 
@@ -30,7 +30,10 @@ Run = Callable[[], Tensor]
 def full_capacity_attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float, **_: Any
 ) -> tuple[Tensor, None]:
-    """Attention of one new token over the whole capacity of a cache; `mask` [1, 1, 1, capacity] is True where used."""
+    """Attention of one new token over the whole capacity of a cache.
+
+    `mask` [1, 1, 1, capacity] is True for places in use.
+    """
     groups, capacity, dim = key.shape[1:]
     scores = by_group(query, key) @ key.transpose(2, 3) * scaling
     weights = torch.softmax(scores.masked_fill(~mask, -torch.inf), dim=-1, dtype=torch.float32).to(value.dtype)
@@ -43,7 +46,7 @@ AttentionInterface.register(FULL_CAPACITY, full_capacity_attention)
 
 
 def cuda_graph(device: torch.device, run: Run) -> Run:
-    """Capture `run`, which works on tensors of one CUDA device. Each call of the result replays it in place."""
+    """Capture `run`, which uses tensors of one CUDA device. Returns a function that replays it on the same tensors."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.device(device):
         stream = torch.cuda.Stream()
@@ -51,7 +54,7 @@ def cuda_graph(device: torch.device, run: Run) -> Run:
         with torch.cuda.stream(stream):
             for _ in range(WARM_UP_ITERATIONS):
                 run()
-        # The prefetch thread prepares frames meanwhile, and may allocate.
+        # thread_local: the prefetch thread may allocate during the capture.
         with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             output = run()
         torch.cuda.current_stream().wait_stream(stream)
@@ -64,23 +67,23 @@ def cuda_graph(device: torch.device, run: Run) -> Run:
 
 
 class CapturedDecodeStep:
-    """The decode step of one network over one cache at a time; captured again when the cache has grown."""
+    """The decode step of one network on one cache at a time. It is captured again when the cache has grown."""
 
     def __init__(self, network: Any, capture: Callable[[Run], Run]) -> None:
         self._network = network
         self._capture = capture
-        # token, position, place in the cache
+        # [3]: token, position, place in the cache
         self._inputs = torch.zeros(3, dtype=torch.long, device=language_device(network))
         self._replay: Run | None = None
-        self._captured_buffer: Tensor | None = None  # the first of the buffers that the graph reads and writes
+        self._captured_buffer: Tensor | None = None  # first buffer of the cache that the graph was captured with
         self._failed = False
 
     @torch.inference_mode()
     def __call__(self, cache: InPlaceCache, token: int, position: int) -> Tensor | None:
         """Append `token` at `position` on all three axes.
 
-        Returns the logits [vocabulary] of the next one, valid until the next call. Returns None, and appends nothing,
-        where the step cannot be captured; a warning has said why.
+        Returns the logits [vocabulary] of the next token, valid until the next call. If the step cannot be captured, it
+        warns once, appends nothing and returns None.
         """
         if self._failed:
             return None
@@ -125,7 +128,7 @@ class CapturedDecodeStep:
 
 
 class _FullCapacityLayer(DynamicLayer):
-    """A cache layer that writes a new token's key and value at `place` [1] and returns its whole buffers."""
+    """A cache layer that writes a new token's key and value at `place` [1], and returns the whole buffers."""
 
     def __init__(self, layer: InPlaceLayer, place: Tensor) -> None:
         super().__init__()
@@ -139,7 +142,7 @@ class _FullCapacityLayer(DynamicLayer):
 
 
 def captured_decode_step(network: Any) -> CapturedDecodeStep | None:
-    """A step for a network whose language model is on one GPU, with PyTorch's attention kernels; None for others."""
+    """A captured step, or None if the language model is not on one GPU or not with PyTorch's attention kernels."""
     config, device = network.config.text_config, language_device(network)
     if device.type != "cuda" or config._attn_implementation == "eager":
         return None

@@ -1,4 +1,4 @@
-"""Greedy decoding, one token a step, with the attention of the last prompt token on each memory entry."""
+"""Greedy decoding, one token per step; also measures the last prompt token's attention on each memory entry."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Prefill:
     embeds: Tensor  # [1, length, width]
     ids: Tensor  # [3, 1, length] time, row, column
     next_id: int  # position of the first generated token on all three axes
-    visual_start: int  # text tokens before the visual ones
-    entry_tokens: tuple[int, ...]  # of each memory entry, its age tokens included, in prompt order
+    visual_start: int  # number of text tokens before the visual ones
+    entry_tokens: tuple[int, ...]  # number of tokens of each memory entry, age tokens included, in prompt order
     text: tuple[int, ...] = ()  # text tokens after the visual ones
-    csm_start: int = 0  # id of time 0 of CSM; that of DAM is `visual_start`
+    csm_start: int = 0  # id of time 0 for CSM; for DAM it is `visual_start`
 
     @property
     def memory_end(self) -> int:
-        """Tokens up to the end of the visual ones."""
+        """Number of tokens up to the end of the visual ones."""
         return self.visual_start + sum(self.entry_tokens)
 
     @property
@@ -43,7 +43,7 @@ class Prefill:
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """Which tokens may be generated, which end an answer, and how they decode to text."""
+    """The tokens that may be generated, those that end an answer, and how they decode to text."""
 
     decode: Callable[[list[int]], str]
     stops: frozenset[int]
@@ -51,7 +51,7 @@ class Vocabulary:
 
 
 class TextStream:
-    """Decodes token by token. Holds a character back until all of its bytes are there."""
+    """Decodes token by token. A character is held back until all of its bytes have arrived."""
 
     def __init__(self, decode: Callable[[list[int]], str]) -> None:
         self._decode = decode
@@ -59,7 +59,7 @@ class TextStream:
         self._emitted = 0
 
     def push(self, token: int) -> str:
-        """Return what `token` adds to the text; may be ""."""
+        """Return the text that `token` adds; may be ""."""
         self._ids.append(token)
         # An incomplete character decodes to one replacement character, and only at the end.
         text = self._decode(self._ids).removesuffix("\ufffd")
@@ -70,8 +70,9 @@ class TextStream:
 class GreedyGeneration:
     """One answer of a Qwen2-VL. Without `cache` it has its own, so several may run on one network.
 
-    A given `cache` holds the prompt tokens before those of `prefill`; generated tokens stay in it. `step` runs one
-    decode step faster than the network does; where it returns None, the network runs it.
+    A given `cache` holds the prompt tokens before those of `prefill`; generated tokens stay in it. Its first
+    `kept_tokens` are of use to other answers. `step` runs a decode step faster than the network, or returns None to let
+    the network run it.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class GreedyGeneration:
         max_new_tokens: int,
         cache: InPlaceCache | None = None,
         step: DecodeStep | None = None,
+        kept_tokens: int = 0,
     ) -> None:
         self._network = network
         self._step = step
@@ -96,7 +98,7 @@ class GreedyGeneration:
         self._logits: Tensor | None = None  # [vocabulary], of the token after the newest one
         self._attentions: tuple[Tensor, ...] | None = None  # of each layer [1, heads, 1, tokens]
         self._shares: tuple[float, ...] | None = None
-        self.rewound_to: int | None = None  # tokens of the cache before the first that a second look replaced
+        self.kept_tokens = kept_tokens
 
     @property
     def prompt(self) -> Prefill:
@@ -104,14 +106,15 @@ class GreedyGeneration:
         return self._prefill
 
     def continue_with(self, prefill: Prefill) -> None:
-        """Put `prefill` in place of the prompt after its memory; `prefill` describes the entries of both parts.
+        """Replace the part of the prompt after the memory by `prefill`, which describes the entries of both parts.
 
-        The prompt so far must be prefilled, and no token generated.
+        The prompt must be prefilled completely, and no token may be generated yet.
         """
         assert not self.remaining_tokens, "prefill the whole prompt first"
         assert self._newest is None, "the answer has begun"
-        self.rewound_to = self._prefill.memory_end
-        self._cache.truncate(self.rewound_to)
+        memory_end = self._prefill.memory_end
+        self.kept_tokens = min(self.kept_tokens, memory_end)
+        self._cache.truncate(memory_end)
         self._prefill, self._prefilled = prefill, 0
         self._logits = self._attentions = self._shares = None
 
@@ -123,12 +126,12 @@ class GreedyGeneration:
         if self._remaining_new <= 0:
             raise StopIteration
         logits = self._next_logits().float().masked_fill(self._vocabulary.suppressed, -torch.inf)
-        # One transfer for both: on a GPU each waits for all queued work.
+        # One transfer for both, since on a GPU each transfer waits for all queued work.
         probability, best = torch.stack(torch.softmax(logits, dim=-1).max(dim=-1)).tolist()
         token = int(best)
         if not math.isfinite(probability):
             self._remaining_new = 0
-            self._cache.zero()  # a captured decode step reads the whole buffers, non-finite values included
+            self._cache.zero()  # a captured decode step would read the non-finite values, also after truncation
             raise ModelError(
                 f"The model computed no finite probabilities in {self._prefill.embeds.dtype}: "
                 "the weights are damaged or overflow; try dtype float32 or bfloat16."
@@ -164,7 +167,7 @@ class GreedyGeneration:
     def attention(self) -> tuple[float, ...]:
         """Share of the last prompt token's attention on each memory entry; zeros until the prompt is prefilled.
 
-        That token is where the model looks for the first word of its answer.
+        From that token the model predicts the first word of its answer.
         """
         if self._shares is None:
             if self._attentions is None:
@@ -185,7 +188,7 @@ class GreedyGeneration:
         return next_token_logits(self._network, output)
 
     def _entry_shares(self, layers: tuple[Tensor, ...]) -> tuple[float, ...]:
-        """Attention of layers of [1, heads, 1, keys], mean over layers and heads, summed over each entry's tokens."""
+        """Attention on each entry: the mean over `layers` [1, heads, 1, keys] and heads, summed over its tokens."""
         mean = torch.stack([weights[0, :, -1].mean(0) for weights in layers]).mean(0)
         counts = self._prefill.entry_tokens
         visual = mean[self._prefill.visual_start :][: sum(counts)]

@@ -1,8 +1,8 @@
 """Attention kernels for grouped queries: keys and values are read in place, once for each group of heads.
 
-transformers' kernel for several new tokens on a CPU copies all keys and values for every head of a group, which takes
-most of the time of a short question on a full memory. It also reads a mask over the whole cache, which makes chunked
-prefill twice as slow as one pass.
+On a CPU, transformers' kernel copies all keys and values for every head of a group if there are several new tokens.
+This takes most of the time of a short question on a full memory. The kernel also reads a mask over the whole cache, so
+chunked prefill takes twice as long as one pass.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-GROUPED = "vstream_grouped"  # names under which transformers finds the kernels
+# Names under which transformers finds the kernels.
+GROUPED = "vstream_grouped"
 GROUPED_WEIGHTED = "vstream_grouped_weighted"
 SDPA_WEIGHTED = "vstream_sdpa_weighted"
-LARGE_MASK = 1 << 17  # elements; for larger masks, merging two unmasked parts is faster
+LARGE_MASK = 1 << 17  # elements; for a larger mask it is faster to merge two parts without a mask
 
 
 def grouped(
@@ -29,7 +30,7 @@ def grouped(
 ) -> tuple[Tensor, None]:
     """Causal attention of the last tokens, query [1, heads, new, dim], on key and value [1, groups, tokens, dim].
 
-    Returns [1, new, heads, dim]. `mask` is that of `grouped_mask`.
+    Returns [1, new, heads, dim]. `mask` comes from `grouped_mask`.
     """
     new, before = query.shape[2], key.shape[2] - query.shape[2]
     if new == 1:
@@ -39,7 +40,8 @@ def grouped(
     if mask is not None:
         output = F.scaled_dot_product_attention(query, key, value, mask, scale=scaling, enable_gqa=heads_per_group > 1)
         return output.transpose(1, 2).contiguous(), None
-    own = [part[:, :, before:].repeat_interleave(heads_per_group, 1) for part in (key, value)]  # few tokens: cheap
+    # A copy for every head is cheap here, since the new tokens are few.
+    own = [part[:, :, before:].repeat_interleave(heads_per_group, 1) for part in (key, value)]
     output, log_sum = _flash(query, *own, 0.0, True, scale=scaling)
     if before:
         old, old_log_sum = _flash(by_group(query, key), key[:, :, :before], value[:, :, :before], scale=scaling)
@@ -73,7 +75,7 @@ def last_token_weights(query: Tensor, key: Tensor, scaling: float) -> Tensor:
 
 
 def grouped_mask(*, q_length: int, kv_length: int, **described: Any) -> Tensor | None:
-    """The mask [1, 1, new, tokens] of `grouped`; None where one new token needs none, or many are faster without."""
+    """The mask [1, 1, new, tokens] for `grouped`; None for a single new token, or if `grouped` is faster without."""
     if q_length == 1 or q_length * kv_length >= LARGE_MASK:
         return None
     return sdpa_mask(q_length=q_length, kv_length=kv_length, **described)
@@ -89,21 +91,21 @@ AttentionMaskInterface.register(SDPA_WEIGHTED, sdpa_mask)
 
 
 def fastest_kernel(kernel: str, device: torch.device) -> str:
-    """The kernel to use for a language model loaded with `kernel`: CUDA's own kernels read keys in place already."""
+    """The kernel for a language model loaded with `kernel`. CUDA needs no replacement: it reads keys in place."""
     return GROUPED if kernel == "sdpa" and device.type == "cpu" else kernel
 
 
 def weighted_kernel(kernel: str) -> str:
-    """The kernel with the results of `kernel` that also returns the attention weights of the last token.
+    """The kernel that computes the same as `kernel`, and also returns the attention weights of the last token.
 
-    Fused kernels return no weights, and the eager one returns those of every token, which fill the device.
+    Fused kernels return no weights, and the eager kernel returns those of all tokens, which do not fit on the device.
     """
     return GROUPED_WEIGHTED if kernel == GROUPED else SDPA_WEIGHTED
 
 
 @contextmanager
 def use_kernel(config: Any, kernel: str) -> Iterator[None]:
-    """Switch one text model to another attention kernel, and back."""
+    """Use another attention kernel for one text model in a `with` block."""
     before = config._attn_implementation
     config._attn_implementation = kernel
     try:
@@ -113,5 +115,5 @@ def use_kernel(config: Any, kernel: str) -> Iterator[None]:
 
 
 def by_group(query: Tensor, key: Tensor) -> Tensor:
-    """Queries of each head [1, heads, new, dim] as queries of each group [1, groups, heads per group * new, dim]."""
+    """Convert queries from [1, heads, new, dim] to [1, groups, heads per group * new, dim]."""
     return query.reshape(1, key.shape[1], -1, query.shape[-1])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
-BLOCK = 1024  # tokens; buffers are multiples of it
+BLOCK = 1024  # tokens; the size of a buffer is a multiple of it
 
 
 class InPlaceLayer(DynamicLayer):
@@ -34,13 +34,13 @@ class InPlaceLayer(DynamicLayer):
 
     @property
     def capacity(self) -> int:
-        """Tokens that fit into the buffers."""
+        """Number of tokens that fit into the buffers."""
         return self.buffers[0].shape[-2] if self.buffers else 0
 
     def reserve(self, tokens: int) -> None:
-        """Grow the buffers to `tokens`. The layer must have been written to: shapes come from the first states."""
+        """Grow the buffers to `tokens`. Call `update` first: it determines the other dimensions."""
         if self.capacity < tokens:
-            assert self.buffers is not None, "write states first: they give the shapes"
+            assert self.buffers is not None, "call update first: it determines the shapes"
             self.buffers = self._allocate(tokens, *self.buffers)
             self.set_length(self.get_seq_length())
 
@@ -67,7 +67,7 @@ class InPlaceCache(Cache):
 
     @property
     def length(self) -> int:
-        """Tokens in the cache."""
+        """Number of tokens in the cache."""
         return int(self.get_seq_length())
 
     @property
@@ -76,7 +76,7 @@ class InPlaceCache(Cache):
 
     @property
     def capacity(self) -> int:
-        """Tokens that fit into the buffers."""
+        """Number of tokens that fit into the buffers."""
         return int(self.layers[0].capacity)
 
     @property
@@ -85,12 +85,12 @@ class InPlaceCache(Cache):
         return [buffer for layer in self.layers if layer.buffers is not None for buffer in layer.buffers]
 
     def expect(self, tokens: int) -> None:
-        """Let the next allocation fit `tokens`: each growth copies the cache."""
+        """Make the next allocation large enough for `tokens`, since each growth copies the cache."""
         for layer in self.layers:
             layer.expected_tokens = tokens
 
     def reserve(self, tokens: int) -> None:
-        """Grow the buffers to `tokens`; the cache must have been written to."""
+        """Grow the buffers to `tokens`; the cache must have been written to before."""
         for layer in self.layers:
             layer.reserve(tokens)
 
@@ -105,12 +105,12 @@ class InPlaceCache(Cache):
 
     @torch.inference_mode()
     def zero(self) -> None:
-        """Overwrite the buffers with zeros, truncated tokens included, and empty the cache."""
+        """Empty the cache, and overwrite its buffers, truncated tokens included, with zeros."""
         for buffer in self.buffers:
             buffer.zero_()
         self.truncate(0)
 
 
 def round_up_to_block(tokens: int) -> int:
-    """Capacity of a cache for `tokens` [tokens]."""
+    """Capacity [tokens] of a cache for `tokens` tokens."""
     return -(-tokens // BLOCK) * BLOCK

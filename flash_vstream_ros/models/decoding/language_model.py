@@ -12,13 +12,13 @@ from .kv_cache import InPlaceCache
 
 
 def language_device(network: Any) -> torch.device:
-    """Device of the language model. `network.device` is that of the vision tower, which may be elsewhere."""
+    """Device of the language model. `network.device` is the device of the vision tower, which may differ."""
     device: torch.device = network.get_input_embeddings().weight.device
     return device
 
 
 def empty_cache(network: Any, expected_tokens: int = 0) -> InPlaceCache:
-    """A KV cache for `network`, whose first allocation fits `expected_tokens`."""
+    """A KV cache for `network`; its first allocation has room for `expected_tokens`."""
     cache = InPlaceCache(network.config.text_config.num_hidden_layers)
     cache.expect(expected_tokens)
     return cache
@@ -32,9 +32,9 @@ def embed_text(network: Any, tokens: tuple[int, ...], first_id: int) -> tuple[Te
 
 
 def forward(network: Any, cache: InPlaceCache, embeds: Tensor, ids: Tensor, with_attention: bool = False) -> Any:
-    """Run the language model on embeds [1, new, width] at ids [3, 1, new] and append them to `cache`.
+    """Run the language model on embeds [1, new, width] at ids [3, 1, new], and append their states to `cache`.
 
-    `with_attention`: `output.attentions` holds [1, heads, 1, tokens] of each layer, for the last of the new tokens.
+    `with_attention`: `output.attentions` has the attention of the last new token in each layer, [1, heads, 1, tokens].
     """
     config = network.config.text_config
     kernel = fastest_kernel(config._attn_implementation, embeds.device)

@@ -1,7 +1,7 @@
 """Prefix cache: the prompt up to the question, prefilled in chunks and reused by every question.
 
-Reuse is decided token by token: keys and values are kept as long as the embeddings and position ids of their token, and
-of all tokens before it, equal those of the new prompt. So an answer is that of the uncached prompt, whatever changed.
+The keys and values of a token are reused if the embeddings and position ids of this token and of all tokens before it
+equal those of the new prompt. So an answer always equals the answer to the uncached prompt.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from .language_model import embed_text, empty_cache, forward
 class TextPrefixCache:
     """The PrefixCache of a network with Qwen2-VL's language model.
 
-    `prompt()` returns the prompt in force, `visual(snapshot, before, after)` a prompt's Prefill, and `further(prompt,
-    snapshot)` what a snapshot shows behind the memory of a prompt, without text.
+    `prompt()` returns the current prompt. `visual(snapshot, before, after)` returns the Prefill of a snapshot between
+    two texts. `further(prompt, snapshot)` returns the Prefill of a snapshot, without text, that follows the memory of
+    `prompt`.
     """
 
     def __init__(
@@ -47,7 +48,6 @@ class TextPrefixCache:
         self._cache = empty_cache(network)
         self._step = captured_decode_step(network)
         self._answer: GreedyGeneration | None = None  # while it runs
-        self._answer_prefix_tokens = 0  # of the prefix, at the start of the answer's prompt
 
     @property
     def ready(self) -> bool:
@@ -55,10 +55,8 @@ class TextPrefixCache:
 
     @property
     def cached_tokens(self) -> int:
-        if self._answer is None:
-            return self._cache.length
-        kept, rewound_to = self._answer_prefix_tokens, self._answer.rewound_to
-        return min(self._cache.length, kept if rewound_to is None else min(kept, rewound_to))
+        length = self._cache.length
+        return length if self._answer is None else min(length, self._answer.kept_tokens)
 
     @property
     def remaining_tokens(self) -> int:
@@ -120,7 +118,7 @@ class TextPrefixCache:
             raise ValueError("The prefix cache has no snapshot to answer from: call set_snapshot first.")
         self._check_no_answer()
         text = self._prompt().after(question)
-        # The last token is always prefilled: its output is what the answer starts from.
+        # The last token is always prefilled, since the answer starts from its output.
         shared = min(_common(prefix.text, text), len(text) - 1) if newer is None else 0
         kept = prefix.memory_end + shared
         cached = min(self._cache.length, kept)
@@ -137,9 +135,10 @@ class TextPrefixCache:
             text=text,
         )
         self._cache.truncate(cached)
-        answer = GreedyGeneration(self._network, prefill, self._vocabulary, max_new_tokens, self._cache, self._step)
-        self._answer, self._answer_prefix_tokens = answer, kept
-        return answer, cached
+        self._answer = GreedyGeneration(
+            self._network, prefill, self._vocabulary, max_new_tokens, self._cache, self._step, kept
+        )
+        return self._answer, cached
 
     def end_answer(self) -> None:
         if self._answer is not None:
@@ -165,7 +164,7 @@ class TextPrefixCache:
 
 
 def stable_order(before: Sequence[Hashable], now: Sequence[Hashable]) -> tuple[int, ...]:
-    """Places in `now`: first those of the items of `before`, in its order, then the new ones in theirs."""
+    """Places in `now`: first those of items that are in `before`, in its order, then those of new items."""
     places = {block: place for place, block in enumerate(now)}
     kept = [places[block] for block in before if block in places]
     kept_places = set(kept)
@@ -173,7 +172,7 @@ def stable_order(before: Sequence[Hashable], now: Sequence[Hashable]) -> tuple[i
 
 
 def reordered(prefill: Prefill, order: Sequence[int]) -> Prefill:
-    """The same prompt with its entries in another order, each at its own position ids."""
+    """The same prompt with its entries in another order; each entry keeps its position ids."""
     if list(order) == sorted(order):
         return prefill
     begin, counts = prefill.visual_start, prefill.entry_tokens
@@ -190,7 +189,7 @@ def reordered(prefill: Prefill, order: Sequence[int]) -> Prefill:
 
 
 def _blocks(prefill: Prefill, entries: Sequence[MemoryEntry]) -> list[Hashable]:
-    """Identity of each entry at its time id."""
+    """Identity of each entry: the entry and its time id."""
     starts = list(accumulate(prefill.entry_tokens[:-1], initial=prefill.visual_start))
     return list(zip(entries, prefill.ids[0, 0, starts].tolist(), strict=True))
 

@@ -22,7 +22,7 @@ ARCHITECTURE = Architecture(
 
 
 def load(folder: Path, options: LoadOptions) -> Qwen25VL:
-    """The model of a folder in the hub's layout; ModelError."""
+    """Load a model from a folder in the hub's layout. Raises ModelError."""
     return load_as(ARCHITECTURE, Qwen25VL, folder, options)
 
 
@@ -48,7 +48,7 @@ class Qwen25VL(VideoPromptedQwen2):
 
 
 def window_order(rows: int, columns: int, side: int) -> Tensor:
-    """Indices [rows * columns] of merged tokens, counted by rows, in the tower's order, which is by windows."""
+    """Indices [rows * columns], in row order, of the merged tokens that the tower orders by windows."""
     row, column = torch.arange(rows)[:, None], torch.arange(columns)[None]
     window = row // side * columns + column // side  # ascending by window
     return window.flatten().argsort(stable=True)

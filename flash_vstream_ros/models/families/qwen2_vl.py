@@ -25,14 +25,14 @@ Model = TypeVar("Model", bound=Qwen2VL)
 
 
 def load(folder: Path, options: LoadOptions) -> Qwen2VL:
-    """The model of a folder in the hub's layout; ModelError."""
+    """Load a model from a folder in the hub's layout. Raises ModelError."""
     return load_as(ARCHITECTURE, VideoPromptedQwen2 if options.positions == "video" else Qwen2VL, folder, options)
 
 
 def load_as(
     architecture: Architecture, model: type[Model], folder: Path, options: LoadOptions, scale: PixelScale = CLIP
 ) -> Model:
-    """Load a folder of any Qwen-VL family as a `model` of that family; raises ModelError."""
+    """Load a folder of any Qwen-VL family as an instance of the class `model`. Raises ModelError."""
     if options.positions == "am_rope" and issubclass(model, VideoPrompted):
         raise ModelError(
             f"positions am_rope needs weights trained from Qwen2-VL, and this is a {architecture.title}: "
@@ -43,7 +43,8 @@ def load_as(
             f"age_text {options.age_text!r} needs positions am_rope; this {architecture.title} gets the memory as "
             "videos with times: leave age_text empty."
         )
-    tokenizer = load_tokenizer(folder, read_config(folder, architecture), architecture)  # first: weights take minutes
+    # The tokenizer first: its errors are reported at once, while weights take minutes.
+    tokenizer = load_tokenizer(folder, read_config(folder, architecture), architecture)
     network = load_network(
         folder,
         options.device,

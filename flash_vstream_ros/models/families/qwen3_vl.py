@@ -1,8 +1,8 @@
-"""Qwen3-VL 2B, 4B and 8B Instruct: patches of 16 pixels, DeepStack, and a time stamp in words before every slot.
+"""Qwen3-VL 2B, 4B and 8B Instruct: patches of 16 pixels, DeepStack, and a time stamp as text before every slot.
 
 DeepStack adds features of three earlier layers of the tower to the first layers of the language model. The memory
-stores them concatenated along the width: the hidden states of all four layers in `low`, so that a centroid averages
-each, and the merged tokens of all four in `detail`.
+stores the features of all four layers, concatenated along the width: the hidden states in `low`, so that a centroid
+averages each layer, and the merged tokens in `detail`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SCALE = PixelScale((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 
 def load(folder: Path, options: LoadOptions) -> Qwen3VL:
-    """The model of a folder in the hub's layout; ModelError."""
+    """Load a model from a folder in the hub's layout. Raises ModelError."""
     return load_as(ARCHITECTURE, Qwen3VL, folder, options, SCALE)
 
 
@@ -80,7 +80,7 @@ class Qwen3VL(VideoPrompted):
         return snapshot.dam.to(self.device, self.dtype), csm.to(self.device, self.dtype)
 
     def _pieces(self, snapshot: MemorySnapshot) -> Iterator[Piece]:
-        zero = torch.zeros(1)  # time is given in words
+        zero = torch.zeros(1)  # the time is given as text
         for stamp, (tokens, grid) in zip(self._stamps(snapshot), self._slots(snapshot), strict=True):
             yield (*stamp, self._token(VISION_START))
             yield Video(tokens, zero, grid)
@@ -92,7 +92,7 @@ class Qwen3VL(VideoPrompted):
                 yield tokens, grid
 
     def _stamps(self, snapshot: MemorySnapshot) -> list[tuple[int, ...]]:
-        """Tokens of the time stamp in words before each slot."""
+        """Tokens of the time stamp before each slot."""
         seconds = [*snapshot.seconds(snapshot.dam_times).tolist(), *snapshot.seconds(snapshot.csm_times).tolist()]
         tokenizer = self._prompt.tokenizer
         return [tuple(tokenizer(f"<{each:.1f} seconds>", add_special_tokens=False)["input_ids"]) for each in seconds]
@@ -106,7 +106,7 @@ class Qwen3VL(VideoPrompted):
 def _split_deepstack(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Split embeddings with DeepStack features along their width (zeros at text) into the model's own arguments."""
+    """Split embeddings from their DeepStack features, which are zero for text, into the model's own arguments."""
     embeds: Tensor | None = kwargs.get("inputs_embeds")
     width = model.config.hidden_size  # type: ignore[union-attr]
     if embeds is None or embeds.shape[-1] == width:

@@ -16,14 +16,14 @@ from flash_vstream_ros.models.preprocess import CLIP_MEAN, CLIP_STD, normalise, 
 
 @dataclass(frozen=True)
 class CentreCrop:
-    """The settings of a CLIP's preprocessor_config.json in which models differ."""
+    """Settings from a CLIP's preprocessor_config.json that differ between models."""
 
     shortest: int = 224  # shorter side after resizing [px]
     side: int = 224  # side of the crop [px]
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> CentreCrop:
-        """Read the contents of preprocessor_config.json; ValueError for another kind of preprocessing."""
+        """Read the contents of preprocessor_config.json. Raises ValueError for another kind of preprocessing."""
         shortest, side = values.get("size", 224), values.get("crop_size", 224)
         shortest = shortest.get("shortest_edge") if isinstance(shortest, dict) else shortest
         sides = {side[name] for name in ("height", "width")} if isinstance(side, dict) else {side}

@@ -36,11 +36,11 @@ class VStream(NamedTuple):
     attention: AbstractAttention
     star: StarConfig
     crop: CentreCrop
-    layer: int  # of the vision tower whose hidden states are used
-    side: int  # of the square token map of a frame
+    layer: int  # layer of the vision tower that gives the features
+    side: int  # side of a frame's square token map
 
     def features(self, pixels: Tensor) -> Tensor:
-        """Features [frames, side ** 2, dim] for the memory, of normalised frames [frames, 3, height, width]."""
+        """Features [frames, side ** 2, dim] of normalised frames [frames, 3, height, width], for the memory."""
         pixels = pixels.to(self.clip_vision.dtype)
         hidden = self.clip_vision(pixels, output_hidden_states=True).hidden_states[self.layer]
         return pool_tokens(hidden[:, 1:], self.side)  # without the class token
@@ -66,7 +66,7 @@ class OneAxis:
 
 
 class StarAnswer(GreedyGeneration):
-    """An answer to a prompt with the memory in the order abstract, temporal, retrieved, spatial."""
+    """An answer to a prompt that has the memory in the order abstract, temporal, retrieved, spatial."""
 
     def __init__(self, dam_entries: int, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -81,7 +81,7 @@ class StarAnswer(GreedyGeneration):
 
 
 class FlashVStreamLLaVA(Prompted[VicunaPrompt]):
-    """A `VStream` and its tokenizer as a VisionLanguageModel; it also builds the memory of a whole video."""
+    """A `VStream` and its tokenizer as a VisionLanguageModel. It can also build the memory of a whole video."""
 
     patches_per_token = 1  # there is no merger
 
@@ -106,24 +106,25 @@ class FlashVStreamLLaVA(Prompted[VicunaPrompt]):
         self._vocabulary = _vocabulary(networks.language, tokenizer)
 
     def grid(self, height: int, width: int) -> Grid:
-        """Token map of a frame, the same for every size, since the centre is cropped. ValueError for an empty frame."""
+        """The token map of a frame; the same for all sizes, since the centre is cropped. Raises ValueError if empty."""
         if min(height, width) < 1:
             raise ValueError(f"A frame of {width}x{height} has no pixels.")
         return Grid(self.networks.side, self.networks.side)
 
     @torch.inference_mode()
     def features(self, frames: Iterable[np.ndarray | Tensor]) -> Tensor:
-        """Features [frames, tokens, dim] for the memory, of RGB uint8 frames [height, width, 3] of any size or of
-        frames from `prepare` [3, side, side].
+        """Features [frames, tokens, dim] for the memory.
+
+        Frames are RGB uint8 [height, width, 3] of any size, or results of `prepare` [3, side, side].
         """
-        # One at a time: results of a batch depend slightly on its size, and equal frames need equal features.
+        # One at a time: equal frames need equal features, and results depend slightly on the size of a batch.
         parts = [self.networks.features(self._pixels(frame)[None]) for frame in frames]
         if not parts:
             raise ValueError("There is no frame.")
         return torch.cat(parts)
 
     def encode(self, frames: Sequence[np.ndarray], grid: Grid) -> tuple[Tensor, Tensor]:
-        """Encode one slot of any number of frames, whose features are concatenated; `grid` is that of every frame.
+        """Encode a slot of any number of frames; their features are concatenated.
 
         Returns low [frames * temporal_side ** 2, dim] and detail [frames * side ** 2, dim], before the projector.
         """
@@ -138,12 +139,12 @@ class FlashVStreamLLaVA(Prompted[VicunaPrompt]):
 
     @torch.inference_mode()
     def prepare(self, frame: np.ndarray, grid: Grid) -> Tensor:
-        """Preprocess one RGB uint8 frame for the vision tower [3, side, side]; from any thread."""
+        """Preprocess an RGB uint8 frame to the input of the vision tower [3, side, side]. Any thread."""
         with side_stream(self.device):
             return self._pixels(frame)
 
     def encode_slots(self, slots: Sequence[Sequence[Tensor]], grid: Grid) -> list[tuple[Tensor, Tensor]]:
-        """Encode slots of frames from `prepare`; returns for each what `encode` returns."""
+        """Encode slots of frames from `prepare`. Returns the result of `encode` for each."""
         return [self._slot(self.features(slot)) for slot in slots]
 
     def video_memory(
@@ -156,7 +157,7 @@ class FlashVStreamLLaVA(Prompted[VicunaPrompt]):
         init_rows: Sequence[int] | None = None,
         reseed_rows: Sequence[int] = (),
     ) -> StarSnapshot:
-        """STAR memory of a whole video, one frame a second; other arguments as in `star_video_memory`."""
+        """STAR memory of a whole video with one frame per second. For the other arguments see `star_video_memory`."""
         networks, features = self.networks, self.features(frames).clone()
         memory = star_video_memory(
             features,
@@ -179,11 +180,11 @@ class FlashVStreamLLaVA(Prompted[VicunaPrompt]):
         return StarAnswer(len(snapshot.dam), network, prompt, self._vocabulary, max_new_tokens)
 
     def look_again(self, generation: Generation, details: MemorySnapshot) -> bool:
-        """Nothing: the order of its prompt has no place for further entries."""
+        """Returns False: the order of this model's prompt has no place for more entries."""
         return False
 
     def prefix_cache(self) -> None:
-        """There is none: STAR memory changes as a whole with every slot."""
+        """Returns None: every slot changes the whole STAR memory, so a cache would be useless."""
 
     def fingerprint(self) -> str:
         parts = (self.networks.clip_vision, self.networks.projector, self.networks.attention, self.networks.language)
@@ -196,7 +197,7 @@ class FlashVStreamLLaVA(Prompted[VicunaPrompt]):
 
 @torch.inference_mode()
 def prefill(networks: VStream, snapshot: MemorySnapshot, before: Sequence[int], after: Sequence[int]) -> Prefill:
-    """The prompt of text tokens `before`, the memory, text tokens `after`, at consecutive position ids."""
+    """The prompt: text tokens `before`, the memory and text tokens `after`, at consecutive position ids."""
     if snapshot.empty:
         raise ValueError("The snapshot is empty: there is nothing to answer from.")
     abstract, temporal, frames = _sequence(snapshot)
@@ -223,13 +224,13 @@ def prefill(networks: VStream, snapshot: MemorySnapshot, before: Sequence[int], 
 
 
 def _sequence(snapshot: MemorySnapshot) -> tuple[Tensor, Tensor, Tensor]:
-    """Abstract and temporal memory and whole frames, in prompt order; other memories have no abstract part."""
+    """Abstract memory, temporal memory and frames, in prompt order. Only a StarSnapshot has an abstract memory."""
     abstract = snapshot.abstract if isinstance(snapshot, StarSnapshot) else snapshot.dam.new_zeros(0, 0, 0)
     return abstract, snapshot.csm, snapshot.dam
 
 
 def _vocabulary(network: Any, tokenizer: Any) -> Vocabulary:
-    """Suppress special tokens and ids without a token; end-of-sequence tokens end the answer."""
+    """The vocabulary: special tokens and ids without a token are suppressed, end-of-sequence tokens end an answer."""
     size = network.config.vocab_size
     ends = network.generation_config.eos_token_id
     stops = {*(ends if isinstance(ends, list) else [ends]), tokenizer.eos_token_id} - {None}

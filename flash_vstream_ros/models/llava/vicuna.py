@@ -1,4 +1,4 @@
-"""Vicuna's conversation, version 1.1, around the visual tokens and a question."""
+"""Vicuna's conversation template, version 1.1, with visual tokens and a question."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SYSTEM = (
 
 @dataclass(frozen=True)
 class VicunaPrompt:
-    """One turn. The texts before and after the visual tokens are tokenized separately."""
+    """One turn of the conversation. The texts before and after the visual tokens are tokenized separately."""
 
     tokenizer: Any
     instruction: str = ""

@@ -1,4 +1,4 @@
-"""Loads Flash-VStream-LLaVA in the released layout: model_type vstream, vision tower in the same or another folder."""
+"""Loads Flash-VStream-LLaVA in the released layout: model_type vstream, with its vision tower in any folder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .flash_vstream_llava import FlashVStreamLLaVA, VStream
 PROJECTOR, ATTENTION = "model.mm_projector.", "model.attention_model."
 TOWER = "model.vision_tower.vision_tower.vision_model."
 PUBLISHED_TOWER = "openai/clip-vit-large-patch14"
-CLIP_HEAD = 64  # width of an attention head of OpenAI's towers; not derivable from the weights
+CLIP_HEAD = 64  # width of an attention head of OpenAI's towers, which the weights do not tell
 # Weights of the released checkpoint that its code does not use.
 UNUSED = re.compile(
     r"model\.attention_model\.(v_proj|out_proj|out_ln)\..+|.*\.rotary_emb\.inv_freq|.*embeddings\.position_ids"
@@ -35,7 +35,7 @@ UNUSED = re.compile(
 NOT_VISION = re.compile(
     r"text_model\..+|text_projection\..+|visual_projection\..+|logit_scale|.*embeddings\.position_ids"
 )
-SETTINGS = {  # of config.json: the only values that are supported
+SETTINGS = {  # settings in config.json, with the values that are supported
     "mm_vision_select_feature": ("patch",),
     "compress_type": ("mean",),
     "video_sample_type": ("weighted_kmeans",),
@@ -45,11 +45,11 @@ SETTINGS = {  # of config.json: the only values that are supported
 
 
 def load_llava(folder: Path, options: LoadOptions) -> FlashVStreamLLaVA:
-    """Load the folder's networks and tokenizer; ModelError, also for options that this family does not support."""
+    """Load the folder's networks and tokenizer. Raises ModelError, also for options that this family lacks."""
     refuse_options(folder, options)
     config = read_json(folder / "config.json")
     vocabulary = _number(config, folder / "config.json", "vocab_size")
-    tokenizer = load_vicuna_tokenizer(folder, vocabulary)  # first, since weights take minutes
+    tokenizer = load_vicuna_tokenizer(folder, vocabulary)  # first, to report its errors before weights are read
     networks = load_vstream(folder, options.device, options.dtype, options.attention.kernel)
     return FlashVStreamLLaVA(
         networks, tokenizer, options.name, attention_kernel=str(options.attention), instruction=options.instruction
@@ -68,12 +68,12 @@ def refuse_options(folder: Path, options: LoadOptions) -> None:
     for setting, value in asked.items():
         if value:
             raise ModelError(
-                f"{setting} {value!r} is not supported by Flash-VStream-LLaVA, which {folder} is: leave it out."
+                f"{setting} {value!r} is not supported by Flash-VStream-LLaVA, the model in {folder}: leave it out."
             )
 
 
 def load_vstream(folder: Path, device: torch.device, dtype: torch.dtype, attention: str) -> VStream:
-    """Load all networks of the folder. The ModelError names the file, setting or weight that is wrong."""
+    """Load all networks of the folder. Raises ModelError, which names the wrong file, setting or weight."""
     file = folder / "config.json"
     values = read_json(file)
     star, side, width = _sizes(values, file)
@@ -108,7 +108,7 @@ def load_vstream(folder: Path, device: torch.device, dtype: torch.dtype, attenti
 
 
 def load_vicuna_tokenizer(folder: Path, vocabulary: int) -> Any:
-    """The folder's tokenizer; ModelError if there is none or it has ids beyond `vocabulary`."""
+    """The folder's tokenizer. Raises ModelError if there is none or it does not fit a model of `vocabulary` ids."""
     if not (folder / "tokenizer.json").is_file() and not (folder / "tokenizer.model").is_file():
         raise ModelError(
             f"{folder} has no tokenizer: neither tokenizer.json nor tokenizer.model. "
@@ -179,7 +179,7 @@ def _projector(kind: str, dim: int, width: int, file: Path) -> nn.Sequential:
 
 
 def _load_tower(folder: Path, values: dict[str, Any], dtype: torch.dtype, attention: str) -> tuple[Any, CentreCrop]:
-    """Load the vision tower: that of the folder in the config, else that in the weights, else the published one."""
+    """Load the vision tower from the folder that the config names, else from the weights, else from the hub."""
     name = str(values.get("mm_vision_tower", PUBLISHED_TOWER))
     place = next((place for place in _places(folder, name) if (place / "config.json").is_file()), None)
     if place is None:
@@ -202,7 +202,7 @@ def _load_tower(folder: Path, values: dict[str, Any], dtype: torch.dtype, attent
 def _tower_inside(
     folder: Path, tensors: dict[str, Tensor], dtype: torch.dtype, attention: str
 ) -> tuple[Any, CentreCrop]:
-    """A tower without a config, with sizes from the shapes of its weights."""
+    """Load a tower without a config; its sizes follow from the shapes of its weights."""
     try:
         width, _, patch, _ = tensors[f"{TOWER}embeddings.patch_embedding.weight"].shape
         side = round((len(tensors[f"{TOWER}embeddings.position_embedding.weight"]) - 1) ** 0.5)
@@ -229,7 +229,7 @@ def _crop_of(config: Any) -> CentreCrop:
 
 
 def _places(folder: Path, name: str) -> list[Path]:
-    """Folders that a tower's name may mean: relative to the model, to its parent, and to the working directory."""
+    """Folders that may contain a tower: relative to the model, to its parent, and to the working directory."""
     given = Path(name).expanduser()
     return [base / part for part in (given, Path(given.name)) for base in (folder, folder.parent, Path.cwd())]
 

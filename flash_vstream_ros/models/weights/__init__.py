@@ -1,5 +1,5 @@
-"""Model files: found or downloaded, checked, and read into networks. Every error is a ModelError with a sentence.
+"""Finds or downloads model files, checks them, and reads them into networks. Every error is a ModelError.
 
-Modules import one another in this order: load_errors, folder, hub, locate, weight_files, config_checks, adapter,
-quantised, checkpoint. May import models.interface, models.names and models.prompt.
+A module imports only modules before it in this order: load_errors, folder, hub, locate, weight_files, config_checks,
+adapter, quantised, checkpoint. May import models.interface, models.names and models.prompt.
 """

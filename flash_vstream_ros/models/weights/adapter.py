@@ -18,7 +18,7 @@ from .weight_files import read_weights
 
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."  # peft's prefix of the network's own names
-# The settings that decide on the merged weights. All others matter in training only, or make peft import modules.
+# The settings that affect the merged weights. Others only matter in training, or make peft import modules.
 MERGE_SETTINGS = (
     "r",
     "lora_alpha",
@@ -32,26 +32,26 @@ MERGE_SETTINGS = (
     "rank_pattern",
     "alpha_pattern",
 )
-PATTERN_SETTINGS = ("exclude_modules", "layers_to_transform", "layers_pattern")  # choose among target_modules
+PATTERN_SETTINGS = ("exclude_modules", "layers_to_transform", "layers_pattern")  # restrict target_modules
 UNSUPPORTED_SETTINGS = ("use_qalora", "layer_replication", "target_parameters", "megatron_config")
 MOST_PATTERN_LENGTH = 300
 RANK_FACTOR = 8
 
 
 def base_name(folder: Path) -> str:
-    """Folder or hub id of the model that the adapter was trained on; ModelError."""
+    """Folder or hub id of the model that the adapter was trained on. Raises ModelError."""
     file = folder / ADAPTER_CONFIG
     values = read_json(file)
     name, kind = values.get("base_model_name_or_path"), values.get("peft_type")
     if kind != "LORA":
         raise ModelError(f"{file}: peft_type is {kind!r}, but only LORA can be merged.")
     if not isinstance(name, str) or not name:
-        raise ModelError(f"{file} does not say over which model it was trained: set base_model_name_or_path.")
+        raise ModelError(f"{file} does not name the model that it was trained on: set base_model_name_or_path.")
     return name
 
 
 def merged(network: Any, folder: Path) -> Any:
-    """Merge the adapter in `folder` into the weights of `network`; returns the network. Raises ModelError."""
+    """Merge the adapter in `folder` into the weights of `network`. Returns the network. Raises ModelError."""
     try:
         from peft import LoraConfig, PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
     except ImportError as error:
@@ -81,10 +81,10 @@ def merged(network: Any, folder: Path) -> Any:
 
 
 def merge_settings(file: Path, weights: dict[str, Tensor]) -> dict[str, Any]:
-    """Arguments of LoraConfig from an adapter_config.json. No pattern of the file is evaluated if it may be costly.
+    """Arguments of LoraConfig from an adapter_config.json, without expensive patterns. Raises ModelError.
 
-    peft evaluates patterns in Python's `re` on every module, where a few characters can take for ever. Which modules
-    are adapted is therefore read from the weights wherever the file gives a pattern. Raises ModelError.
+    peft matches patterns of this file with every module in Python's `re`, where a few characters can take forever. So
+    if the file has patterns, the names of the adapted modules are read from the weights instead.
     """
     values = read_json(file)
     for name in UNSUPPORTED_SETTINGS:
@@ -96,21 +96,21 @@ def merge_settings(file: Path, weights: dict[str, Tensor]) -> dict[str, Any]:
     for pattern in _patterns(settings):
         if not isinstance(pattern, str) or len(pattern) > MOST_PATTERN_LENGTH or _quantifiers(pattern) > 1:
             raise ModelError(
-                f"{file} has the module pattern {str(pattern)[:100]!r}, which may be costly to match: "
+                f"{file} has the module pattern {str(pattern)[:100]!r}, which may be expensive to match: "
                 "write the names of the modules instead."
             )
     ranks = [settings.get("r", 8), *dict(settings.get("rank_pattern", {})).values()]
     largest = max((len(tensor) for name, tensor in weights.items() if ".lora_A." in name), default=1)
-    # A small deviation is reported with the shapes of the weights; a large one would allocate too much for that.
+    # A rank slightly too large is reported later, with the shapes of the weights; a huge one would allocate too much.
     if any(not isinstance(rank, int) or not 1 <= rank <= RANK_FACTOR * largest for rank in ranks):
         raise ModelError(
-            f"{file}: a rank among {str(ranks)[:100]} does not fit its weights, of rank {largest} at most."
+            f"{file}: one of the ranks {str(ranks)[:100]} does not fit its weights, whose rank is {largest} at most."
         )
     return settings
 
 
 def adapted_modules(weights: Collection[str]) -> set[str]:
-    """Names of the modules that have weights of an adapter."""
+    """Names of the modules that an adapter has weights for."""
     return {name.removeprefix(PREFIX).split(".lora_")[0] for name in weights if ".lora_" in name}
 
 
@@ -136,7 +136,7 @@ def _weights_file(folder: Path) -> Path:
 
 
 def _current_name(name: str) -> str:
-    """The name of a weight since transformers 4.52; adapters of Qwen2-VL and Qwen2.5-VL may have older ones."""
+    """The name of a weight since transformers 4.52; adapters of Qwen2-VL and Qwen2.5-VL may use older names."""
     own = name.removeprefix(PREFIX)
     own = re.sub(r"^visual\.", "model.visual.", own)
     return PREFIX + re.sub(r"^model\.(?!language_model\.|visual\.)", "model.language_model.", own)

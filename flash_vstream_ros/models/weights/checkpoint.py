@@ -1,6 +1,6 @@
-"""Networks and tokenizers of model folders in the hub's layout, checked before anything runs.
+"""Loads networks and tokenizers from model folders in the hub's layout, and checks them first.
 
-transformers fills weights that a checkpoint lacks with random numbers and only warns; here that is an error.
+If a checkpoint lacks weights, transformers fills them with random numbers and only warns; here this is an error.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .load_errors import check_weight_names, first_line, name_list, quiet_transf
 from .quantised import quantisation_config
 from .weight_files import check_files, unmap_weights, weight_files
 
-MOST_TOKENIZER_BYTES = 128_000_000  # the largest published tokenizer.json have 35 MB
+MOST_TOKENIZER_BYTES = 128_000_000  # the largest published tokenizer.json has 35 MB
 
 
 class Architecture(NamedTuple):
@@ -39,7 +39,7 @@ QWEN2_VL = Architecture("Qwen2-VL", Qwen2VLConfig, Qwen2VLForConditionalGenerati
 
 
 def read_config(folder: Path, architecture: Architecture = QWEN2_VL) -> Any:
-    """The folder's configuration; ModelError if it does not describe a model of this architecture."""
+    """The folder's configuration. Raises ModelError if it does not describe a model of this architecture."""
     file = folder / "config.json"
     values = {**read_json(file), "model_type": architecture.config.model_type}
     try:
@@ -61,7 +61,7 @@ def load_network(
     quantization: str = "none",
     adapter: Path | None = None,
 ) -> Any:
-    """Load the folder's network with all weights; ModelError if one is missing, unknown or misshapen.
+    """Load the folder's network with all weights. Raises ModelError if one is missing, unknown or misshapen.
 
     The vision tower goes to `vision_device` if given. `adapter` is the folder of a LoRA adapter to merge.
     """
@@ -96,8 +96,8 @@ def load_part(
 ) -> Any:
     """Load a network of class `kind` that is part of the folder's model, on the CPU.
 
-    The files may have further weights, whose names are of `other` parts. Raises ModelError if a weight is missing,
-    unknown or misshapen.
+    The files may contain other parts too: `other` returns True for the names of their weights. Raises ModelError if a
+    weight is missing, unknown or misshapen.
     """
     check_counts(config, folder / "config.json")
     check_network_size(kind, config, folder, weight_files(folder))
@@ -111,14 +111,14 @@ def load_part(
 
 
 def load_tokenizer(folder: Path, config: Any, architecture: Architecture = QWEN2_VL) -> Any:
-    """The folder's tokenizer; ModelError if there is none or it does not belong to the model."""
+    """The folder's tokenizer. Raises ModelError if there is none or it does not belong to the model."""
     if not (folder / "tokenizer.json").is_file() and not (folder / "vocab.json").is_file():
         raise ModelError(
             f"{folder} has no tokenizer: neither tokenizer.json nor vocab.json with merges.txt. "
             f"Copy them from {architecture.published} or download the model again."
         )
     tokenizer = read_tokenizer(folder, config)
-    template = folder / "chat_template.json"  # where processors used to keep it
+    template = folder / "chat_template.json"  # file of the template in older model folders
     if not tokenizer.chat_template and template.is_file():
         tokenizer.chat_template = read_json(template).get("chat_template")
     known = tokenizer.get_vocab()
@@ -130,14 +130,14 @@ def load_tokenizer(folder: Path, config: Any, architecture: Architecture = QWEN2
     if max(known.values()) >= config.text_config.vocab_size:
         raise ModelError(
             f"The tokenizer in {folder} has ids up to {max(known.values())}, "
-            f"but the model only {config.text_config.vocab_size} tokens: they do not belong together."
+            f"but the model has only {config.text_config.vocab_size} tokens: they do not belong together."
         )
-    ChatPrompt.of(tokenizer)  # a broken chat template is reported before weights are read, which takes minutes
+    ChatPrompt.of(tokenizer)  # reports a broken chat template before weights are read, which takes minutes
     return tokenizer
 
 
 def read_tokenizer(folder: Path, config: Any) -> Any:
-    """Read the tokenizer files of a folder; ModelError if one is unreadable or larger than any tokenizer."""
+    """Read the tokenizer files of a folder. Raises ModelError if one is unreadable or too large."""
     for file in ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer.model", "tokenizer_config.json"):
         if (folder / file).is_file():
             check_size(folder / file, MOST_TOKENIZER_BYTES)
@@ -160,7 +160,7 @@ def _from_pretrained(
                 dtype=dtype,
                 attn_implementation=attention,
                 local_files_only=True,
-                ignore_mismatched_sizes=True,  # reported by name, with missing and unknown ones
+                ignore_mismatched_sizes=True,  # the report names them, as well as missing and unknown weights
                 output_loading_info=True,
                 **options,
             )

@@ -1,4 +1,4 @@
-"""Checks of a model's config.json before anything of its size is allocated."""
+"""Checks a model's config.json before memory is allocated for the model."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ COUNTS = (
     "temporal_patch_size",
 )
 LAYER_COUNTS = ("num_hidden_layers", "depth")
-MOST_LAYERS = 1000  # no published model has 200; building a network takes a millisecond a layer
-# Weights that a config may describe for each byte of the weight files: 2 in 4 bits, and as many again for tied ones.
+MOST_LAYERS = 1000  # published models have fewer than 200; a network is built at a millisecond per layer
+# Most weights in a config per byte of weight files: 2 if weights have 4 bits, doubled since weights may be tied.
 WEIGHTS_PER_BYTE = 4
 
 
 def check_counts(config: Any, file: Path) -> None:
-    """Raise ModelError if a size in a transformers configuration, or in one nested in it, is no positive number."""
+    """Raise ModelError if a size in a transformers configuration or its parts is not a positive number."""
     for part in _parts(config):
         for name in COUNTS:
             value = getattr(part, name, 1)
@@ -47,16 +47,16 @@ def check_counts(config: Any, file: Path) -> None:
 
 
 def check_network_size(kind: Any, config: Any, folder: Path, files: Sequence[Path]) -> None:
-    """Build the network without memory and compare its size with that of its weight files.
+    """Compare the size of the network, built without allocating memory, with the size of its weight files.
 
-    Raises ModelError if it cannot be built, or if the files cannot possibly hold its weights.
+    Raises ModelError if it cannot be built, or if the files are too small for its weights.
     """
     file = folder / "config.json"
     try:
         with quiet_transformers(), torch.device("meta"):
             weights = sum(parameter.numel() for parameter in kind(config).parameters())
     except Exception as error:
-        raise ModelError(f"{file} describes no network that can be built: {first_line(error)}") from error
+        raise ModelError(f"{file} describes a network that cannot be built: {first_line(error)}") from error
     stored = sum(weight_file.stat().st_size for weight_file in files)
     if weights > WEIGHTS_PER_BYTE * stored:
         raise ModelError(

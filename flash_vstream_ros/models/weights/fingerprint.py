@@ -1,4 +1,4 @@
-"""Fingerprint of weights: tells two models of one name apart."""
+"""Fingerprint of weights: distinguishes two models with the same name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-SAMPLED = 64  # elements of each tensor, evenly spaced
+SAMPLED = 64  # number of elements of each tensor that are hashed, evenly spaced
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ GGUF_ADVICE = (
 
 
 def model_type(folder: Path) -> str:
-    """The `model_type` of a model folder; ModelError if it is no model folder or the type is not supported."""
+    """The `model_type` of a model folder. Raises ModelError if it is no model folder or not supported."""
     file = folder / "config.json"
     if not file.is_file():
         if "gguf" in folder.name.lower() or any(folder.glob("*.gguf")):
@@ -30,19 +30,19 @@ def model_type(folder: Path) -> str:
 
 
 def read_json(file: Path, most_bytes: int = MOST_JSON_BYTES) -> dict[str, Any]:
-    """The object in a JSON file; ModelError if it is unreadable, too large, or no object."""
+    """The object in a JSON file. Raises ModelError if the file is unreadable, too large or has no object."""
     check_size(file, most_bytes)
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{file} is not readable JSON ({error}): download it again.") from error
     if not isinstance(values, dict):
-        raise ModelError(f"{file} holds no JSON object: download it again.")
+        raise ModelError(f"{file} is not a JSON object: download it again.")
     return values
 
 
 def check_size(file: Path, most_bytes: int) -> None:
-    """Raise ModelError if the file is larger than any such file of a model is."""
+    """Raise ModelError if the file is larger than `most_bytes`."""
     try:
         size = file.stat().st_size
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub: found in the cache, or downloaded."""
+"""Finds models of the Hugging Face hub in the cache, or downloads them."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def download(name: str, tried: Path) -> Path:
-    """Download a model unless it is in the cache; returns its folder there.
+    """Download a model unless it is in the cache. Returns its folder in the cache.
 
-    Raises ModelError, whose sentence also says that the folder `tried` does not exist.
+    Raises ModelError; its sentence also says that the folder `tried` does not exist.
     """
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
@@ -39,10 +39,10 @@ def download(name: str, tried: Path) -> Path:
         offline = constants.is_offline_mode()
         why = "HF_HUB_OFFLINE is set" if offline else f"{constants.ENDPOINT} cannot be reached"
         raise ModelError(
-            f"{what} is not complete in the cache {cache} ({first_line(error)}), while {why}. Run `hf download {name}` "
+            f"{what} is not complete in the cache {cache} ({first_line(error)}), and {why}. Run `hf download {name}` "
             "where there is a network, or copy the model and give its folder."
         ) from error
-    except Exception as error:  # the hub's HTTP client, and so its errors, has changed before
+    except Exception as error:  # the errors depend on the hub's HTTP client, which has changed before
         number = error.errno if isinstance(error, OSError) else None
         if number in NO_ROOM:
             free = shutil.disk_usage(_existing(Path(cache))).free / 1e9
@@ -52,17 +52,17 @@ def download(name: str, tried: Path) -> Path:
             ) from error
         if number in FORBIDDEN:
             raise ModelError(
-                f"{what} cannot be stored in the cache {cache} ({first_line(error)}): set HF_HOME to a folder that may "
-                "be written, or give the folder of a copy."
+                f"{what} cannot be stored in the cache {cache} ({first_line(error)}): set HF_HOME to a writable "
+                "folder, or give the folder of a copy."
             ) from error
         raise ModelError(
             f"{what} could not be downloaded to the cache {cache}: {_unfinished(name, cache)} ({first_line(error)}). "
-            f"Try again, or run `hf download {name}`: what is there already is kept."
+            f"Try again, or run `hf download {name}`: files in the cache are kept."
         ) from error
 
 
 def _unfinished(name: str, cache: str) -> str:
-    """Names the files that are not in the cache yet, as far as the hub still answers."""
+    """The end of a sentence that names the files missing in the cache, if the hub still lists them."""
     from huggingface_hub import HfApi, constants, try_to_load_from_cache
     from huggingface_hub.utils import filter_repo_objects
 
@@ -70,9 +70,9 @@ def _unfinished(name: str, cache: str) -> str:
         files = HfApi(endpoint=constants.ENDPOINT).list_repo_files(name)
         wanted = filter_repo_objects(files, allow_patterns=MODEL_FILES)
         missing = [file for file in wanted if not isinstance(try_to_load_from_cache(name, file, cache), str)]
-    except Exception:  # the error to report is the one that led here
+    except Exception:  # the first error is reported, not this one
         missing = []
-    return f"{', '.join(missing)} did not arrive whole" if missing else "the connection failed"
+    return f"{', '.join(missing)} did not arrive completely" if missing else "the connection failed"
 
 
 def _existing(path: Path) -> Path:

@@ -11,7 +11,7 @@ from flash_vstream_ros.models.interface import ModelError
 
 
 def first_line(error: BaseException) -> str:
-    """First line of an error's message, or two if the first ends in a colon; its type if it has no message."""
+    """First line of an error's message (two lines if the first ends in a colon), or its type if it has none."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
@@ -32,9 +32,9 @@ def check_weight_names(
     unknown: Collection[str] = (),
     misshapen: Collection[tuple[Any, ...]] = (),
 ) -> None:
-    """Raise a ModelError that names weights which are missing, unknown, or of another shape than expected.
+    """Raise ModelError if weights are missing, unknown or misshapen; its sentence names them.
 
-    `what` is the subject of the sentence, `title` the model; `misshapen` holds (name, found shape, expected shape).
+    `what` is the subject of the sentence, `title` the model. `misshapen` holds (name, found shape, expected shape).
     """
     for how, names in (
         ("lack", missing),
@@ -47,7 +47,7 @@ def check_weight_names(
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Silence the log of transformers; progress bars are kept on a terminal."""
+    """Silence the log of transformers in a `with` block. Progress bars are kept on a terminal."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -12,7 +12,7 @@ from .hub import download
 
 
 def find_folder(name: str) -> Path:
-    """The folder of the model `name`; a hub model is downloaded unless it is in the cache. Raises ModelError."""
+    """The folder of the model `name`. Downloads a hub model unless it is in the cache. Raises ModelError."""
     if name == HOUSEHOLD:
         return HOUSEHOLD_FOLDER
     folder = Path(name).expanduser().absolute()
@@ -21,7 +21,7 @@ def find_folder(name: str) -> Path:
     if folder.suffix.lower() == ".gguf":
         raise ModelError(f"{folder} is a GGUF file. {GGUF_ADVICE}")
     if folder.is_file():
-        raise ModelError(f"{folder} is a file: name the folder that it lies in.")
+        raise ModelError(f"{folder} is a file: give the folder that contains it.")
     if not name or name[0] in "./~\\" or name.count("/") != 1:
         raise ModelError(
             f"There is no model folder {folder}. Name a folder, a hub id such as owner/model, "

@@ -1,4 +1,4 @@
-"""Quantisation of the language model to 8 or 4 bits by bitsandbytes, while its weights are read.
+"""Quantises the language model to 8 or 4 bits with bitsandbytes while its weights are read.
 
 The vision tower and the head are not quantised: they are small, and the memory consists of the tower's features.
 """
@@ -12,11 +12,11 @@ import torch
 from flash_vstream_ros.models.interface import ModelError
 
 NOT_QUANTISED = ["model.visual", "lm_head"]
-BITS = {"8bit": 8 + 32 / 4096, "4bit": 4 + 8 / 64 + 32 / (64 * 256)}  # bits per weight, with its share of the scales
+BITS = {"8bit": 8 + 32 / 4096, "4bit": 4 + 8 / 64 + 32 / (64 * 256)}  # bits per weight, including scales
 
 
 def quantisation_config(kind: str, dtype: torch.dtype) -> Any:
-    """The quantisation configuration of transformers for `kind`; ModelError if a library is missing."""
+    """The quantisation configuration of transformers for `kind`. Raises ModelError if a library is missing."""
     try:
         import accelerate  # noqa: F401
         import bitsandbytes  # noqa: F401

@@ -1,4 +1,4 @@
-"""Weight files of a model folder: listed, checked, and read by name."""
+"""Lists, checks and reads the weight files of a model folder."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ TORCH_WEIGHTS, TORCH_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files with the folder's weights, safetensors or older torch ones; ModelError if one is missing."""
+    """The folder's weight files, in safetensors' or torch's older format. Raises ModelError if one is missing."""
     if (folder / INDEX).is_file() or (folder / WEIGHTS).is_file() or not _has_torch_weights(folder):
         return check_files(folder)
     return _existing(listed_files(folder, TORCH_WEIGHTS, TORCH_INDEX))
 
 
 def check_files(folder: Path) -> list[Path]:
-    """Read the header of every safetensors file of the folder; ModelError names one that is missing or damaged."""
+    """List the folder's safetensors files and check their headers. Raises ModelError if one is missing or damaged."""
     files = _existing(listed_files(folder, WEIGHTS, INDEX))
     for file in files:
         with open_weights(file) as weights:
@@ -38,7 +38,7 @@ def check_files(folder: Path) -> list[Path]:
 
 
 def listed_files(folder: Path, single: str, index: str) -> list[Path]:
-    """The files that the folder's index names, else the single one. ModelError if a name leads out of the folder."""
+    """The files named in the folder's index, else `single`. Raises ModelError if a name leads out of the folder."""
     if not (folder / index).is_file():
         return [folder / single]
     listed = read_json(folder / index).get("weight_map")
@@ -47,20 +47,20 @@ def listed_files(folder: Path, single: str, index: str) -> list[Path]:
     for name in listed.values():
         if not isinstance(name, str) or not name or not _is_inside(name):
             raise ModelError(
-                f"{folder / index} names the weight file {str(name)[:200]!r}, which is no file name inside its folder: "
+                f"{folder / index} names the weight file {str(name)[:200]!r}, which is not inside its folder: "
                 "download it again."
             )
     return [folder / name for name in sorted(set(listed.values()))]
 
 
 def read_weights(file: Path, wanted: Callable[[str], bool] = lambda name: True) -> dict[str, Tensor]:
-    """The tensors of a safetensors file whose names are `wanted`, on the CPU; ModelError if it is damaged."""
+    """The tensors of a safetensors file whose names are `wanted`, on the CPU. Raises ModelError if it is damaged."""
     with open_weights(file) as weights:
         return {name: weights.get_tensor(name) for name in weights.keys() if wanted(name)}  # noqa: SIM118
 
 
 def read_tensors(folder: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
-    """The tensors of all the folder's files whose names are `wanted`, on the CPU; ModelError if one is damaged."""
+    """Like `read_weights`, from all weight files of a folder."""
     found: dict[str, Tensor] = {}
     for file in weight_files(folder):
         found |= read_weights(file, wanted) if file.suffix != ".bin" else _read_torch_weights(file, wanted)
@@ -68,9 +68,9 @@ def read_tensors(folder: Path, wanted: Callable[[str], bool]) -> dict[str, Tenso
 
 
 def fill(module: nn.Module, tensors: dict[str, Tensor], folder: Path, prefix: str) -> None:
-    """Load `tensors`, named as in `module`, into it; `prefix` precedes these names in the files.
+    """Load `tensors`, named as in `module`, into it. In the files, `prefix` precedes these names.
 
-    Raises ModelError if one is missing, unknown or misshapen.
+    Raises ModelError if a tensor is missing, unknown or misshapen.
     """
     own = module.state_dict()
     found_and_expected = [(name, tensors[name].shape, own[name].shape) for name in own if name in tensors]
@@ -88,27 +88,27 @@ def fill(module: nn.Module, tensors: dict[str, Tensor], folder: Path, prefix: st
 
 @contextmanager
 def open_weights(file: Path) -> Iterator[Any]:
-    """Open a safetensors file; ModelError if it is damaged."""
+    """Open a safetensors file. Raises ModelError if it is damaged."""
     with reading(file), safe_open(file, framework="pt") as weights:
         yield weights
 
 
 @contextmanager
 def reading(file: Path) -> Iterator[None]:
-    """Turn errors from reading a weight file into a ModelError that names it and its size."""
+    """Convert errors from reading a weight file to a ModelError with its name and size."""
     try:
         yield
     except (SafetensorError, OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        size = f"{file.stat().st_size} bytes" if file.is_file() else "which is not there"
+        size = f"{file.stat().st_size} bytes" if file.is_file() else "which does not exist"
         raise ModelError(
             f"{file} ({size}) is damaged or cut short ({first_line(error)}): download it again."
         ) from error
 
 
 def unmap_weights(module: nn.Module) -> None:
-    """Copy weights on the CPU out of their memory-mapped file, one tensor at a time.
+    """Copy weights on the CPU from their memory-mapped file to memory, one tensor at a time.
 
-    A file that is truncated while it is mapped kills the process with SIGBUS at the next use of its weights.
+    If the file were truncated while it is mapped, the next use of its weights would end the process by SIGBUS.
     """
     for tensor in (*module.parameters(), *module.buffers()):
         if tensor.device.type == "cpu" and type(tensor) in (nn.Parameter, nn.Buffer, Tensor):
