@@ -90,7 +90,7 @@ def test_an_image_that_cv_bridge_refuses_is_dropped_with_a_reason(install: Calla
     [
         ("raise ImportError('numpy.core.multiarray failed to import')", "does not load: ImportError"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "crashes with SIGSEGV"),
-        (FAKE.format(body="return np.zeros((12, 16, 3), np.uint8)"), "decodes no encoding right"),
+        (FAKE.format(body="return np.zeros((12, 16, 3), np.uint8)"), "decodes no encoding correctly"),
     ],
 )
 def test_a_broken_cv_bridge_falls_back_to_the_built_in_decoder_and_says_why(

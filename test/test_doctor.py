@@ -99,7 +99,7 @@ def test_the_image_decoder_and_its_reason_are_shown(tmp_path: Path, monkeypatch:
     check = doctor.check_image_decoder()
     tried_encodings.cache_clear()
     assert check.state == doctor.OK
-    assert check.found.startswith("builtin: cv_bridge does not load: ImportError: built for NumPy 1")
+    assert check.found.startswith("builtin: cv_bridge fails to load: ImportError: built for NumPy 1")
 
 
 def test_the_attention_kernel_of_this_machine_is_reported() -> None:

@@ -77,7 +77,7 @@ def test_a_peer_that_is_discovered_late_is_reported(node, console, monkeypatch):
     """On a busy machine, discovery of the name of the peer's node may take longer than the runtime waits for it."""
     graph = node.context.graph
     endpoints, late = graph.endpoints, threading.Event()
-    monkeypatch.setattr(qos_watch, "NAME_PATIENCE", 0.05)
+    monkeypatch.setattr(qos_watch, "NAME_TIMEOUT", 0.05)
     monkeypatch.setattr(graph, "endpoints", lambda *asked: endpoints(*asked) if late.is_set() else [])
     node.create_publisher(String, "loud", BEST_EFFORT)
     node.create_subscription(String, "loud", print, RELIABLE)

@@ -124,7 +124,7 @@ def test_a_question_that_is_not_utf_8_is_answered(node, start):
 def test_replies_wait_for_a_client_that_discovery_finds_late(node, monkeypatch):
     found = threading.Event()
     known = Service._reply_reader_exists
-    monkeypatch.setattr(embedded_service, "MATCH_PATIENCE", PATIENCE)
+    monkeypatch.setattr(embedded_service, "MATCH_TIMEOUT", PATIENCE)
     monkeypatch.setattr(Service, "_reply_reader_exists", lambda *given: found.is_set() and known(*given))
     service = node.create_service(Trigger, "early", lambda request, response: response)
     client = node.create_client(Trigger, "early", callback_group=ReentrantCallbackGroup())
@@ -139,7 +139,7 @@ def test_replies_wait_for_a_client_that_discovery_finds_late(node, monkeypatch):
 
 def test_an_undiscovered_client_loses_only_its_own_replies(node, monkeypatch):
     monkeypatch.setattr(Service, "_reply_reader_exists", lambda *_: False)
-    monkeypatch.setattr(embedded_service, "MATCH_PATIENCE", 0.2)
+    monkeypatch.setattr(embedded_service, "MATCH_TIMEOUT", 0.2)
     service = node.create_service(Trigger, "early", lambda request, response: response)
     client = node.create_client(Trigger, "early", callback_group=ReentrantCallbackGroup())
     assert client.wait_for_service(PATIENCE)

@@ -136,8 +136,8 @@ def test_publishing_another_type_is_refused(node):
 
 
 def test_an_incompatible_publisher_is_reported_once_with_its_policy(node, start, console, monkeypatch):
-    monkeypatch.setattr(qos_watch, "NAME_PATIENCE", PATIENCE)  # its node's name comes late on a busy machine
-    monkeypatch.setattr(qos_watch, "PEER_PATIENCE", PATIENCE)
+    monkeypatch.setattr(qos_watch, "NAME_TIMEOUT", PATIENCE)  # its node's name comes late on a busy machine
+    monkeypatch.setattr(qos_watch, "PEER_TIMEOUT", PATIENCE)
     got = []
     node.create_subscription(String, "best", got.append, QoSProfile(depth=1))
     start(

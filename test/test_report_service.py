@@ -107,7 +107,7 @@ def test_what_no_summary_covers_is_summarised_on_demand(robot: Reader) -> None:
 def test_a_contradictory_interval_is_refused(robot: Reader) -> None:
     reply = robot.reported(20, 10)
     assert reply.error_code == Report.Response.INVALID_REQUEST
-    assert "since lies after until" in reply.error_msg
+    assert "since is later than until" in reply.error_msg
 
 
 def test_the_command_writes_markdown_and_pictures(robot: Reader, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The only import path to ROS 2: rclpy if it is installed, else the embedded runtime, under the same names.
 
-The environment variable FLASH_VSTREAM_RUNTIME ("rclpy" or "embedded") forces one of them. May import nothing of the
-rest of the package but the generated `msg` and `srv`; only this file imports `embedded`.
+The environment variable FLASH_VSTREAM_RUNTIME ("rclpy" or "embedded") selects one of them. May import nothing from the
+rest of the package except the generated `msg` and `srv`; only this file imports `embedded`.
 """
 
 # ruff: noqa: F405 (the names of `__all__` come with the runtime)
@@ -71,12 +71,12 @@ def _choose() -> str:
 
 def _rclpy_imports() -> bool:
     found = find_spec("rclpy")
-    if found is None or found.origin is None:  # a folder that happens to have that name has no origin
+    if found is None or found.origin is None:  # no origin: a folder that only has the same name
         return False
     try:
         importlib.import_module("rclpy")
     except ImportError as error:
-        warnings.warn(f"rclpy is there but does not import ({error}); using the embedded runtime", stacklevel=2)
+        warnings.warn(f"rclpy is installed but fails to import ({error}); using the embedded runtime", stacklevel=2)
         return False
     return True
 
@@ -88,8 +88,8 @@ def _require_generated_interfaces() -> None:
         importlib.import_module("flash_vstream_ros.srv")
     except ImportError as error:
         raise ImportError(
-            "rclpy is there, but the messages and services of flash_vstream_ros are not generated for it: build this "
-            f"package with colcon and source its workspace, or set {VARIABLE}=embedded"
+            "rclpy is installed, but the messages and services of flash_vstream_ros are not generated for it: build "
+            f"this package with colcon and source its workspace, or set {VARIABLE}=embedded"
         ) from error
 
 
@@ -99,7 +99,7 @@ def _require_embedded() -> None:
             importlib.import_module(module)
     except Exception as error:  # a broken C library raises anything
         raise ImportError(
-            f"The embedded ROS 2 runtime does not load ({error}): pip install {' '.join(REQUIREMENTS.values())}, "
+            f"The embedded ROS 2 runtime fails to load ({error}): pip install {' '.join(REQUIREMENTS.values())}, "
             "or source a ROS 2 installation to use its rclpy"
         ) from error
 

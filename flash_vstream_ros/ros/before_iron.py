@@ -1,4 +1,4 @@
-"""A fix for rclpy before ROS 2 Iron: entities that are destroyed while the executor runs."""
+"""A fix for rclpy before ROS 2 Iron, whose executors fail if an entity is destroyed while they run."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from rclpy.exceptions import InvalidHandle
 
 
 class _SkipsDestroyed(executors.Executor):
-    """Skips an entity that was destroyed after it became ready and before it is taken.
+    """Skips an entity that was destroyed after it became ready.
 
-    rclpy of Humble raises InvalidHandle instead, which ends `spin` and never releases the entity's callback group.
+    Humble's rclpy raises InvalidHandle instead. This ends `spin`, and the entity's callback group is never released.
     """
 
     def _take_subscription(self, subscription: Any) -> Any:

@@ -1,7 +1,7 @@
-"""sensor_msgs/CompressedImage, JPEG and PNG, to RGB arrays.
+"""Decodes sensor_msgs/CompressedImage (JPEG and PNG) to RGB arrays.
 
-The format field is that of image_transport's compressed transport: "rgb8; jpeg compressed bgr8" names the camera's
-encoding, the codec, and the order of colours given to it. Drivers that write only "jpeg" are read as well.
+The format field is that of image_transport's compressed transport: "rgb8; jpeg compressed bgr8" names the encoding of
+the camera, the codec, and the order of colours that the codec got. Formats such as "jpeg" alone are accepted too.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from .images import DEPTH, MAX_PIXELS, BadImage, bytes_of, check_size, shortened
 from .sample_range import SampleRange
 
 LONGEST_FORMAT = 256  # characters
-MOST_MARKERS = 10_000  # before the frame header of a JPEG, padding included: bounds the time of a check
-MOST_SCANS = 64  # of a progressive JPEG; each costs time as a whole image does, and takes 42 bytes
-SEARCH_BYTES = 1 << 20  # copied at once
+MOST_MARKERS = 10_000  # before a JPEG's frame header, including padding; limits the time of a check
+MOST_SCANS = 64  # of a progressive JPEG: a scan of 42 bytes takes as long to decode as an image
+SEARCH_BYTES = 1 << 20  # size of the blocks that are copied for a search
 JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
-START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # the others in this range are tables
+START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # those three are not frames
 START_OF_SCAN, PADDING = 0xDA, 0xFF
 WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}  # TEM and RSTn have no segment, as libjpeg reads them
 
@@ -43,7 +43,7 @@ class _Format(NamedTuple):
 
 
 class _Header(NamedTuple):
-    """Header of the compressed data."""
+    """Values from the header of the compressed data."""
 
     width: int
     height: int
@@ -52,7 +52,7 @@ class _Header(NamedTuple):
 
 
 def check_compressed(message: Any, max_pixels: int = MAX_PIXELS) -> None:
-    """Validate a sensor_msgs/CompressedImage in microseconds, by its format field and its data's own header.
+    """Validate a sensor_msgs/CompressedImage in microseconds: its format field and the header of its data.
 
     Raises:
         BadImage: reason wrong_format, depth_image, wrong_data, truncated, undecodable, zero_size or too_large.
@@ -69,8 +69,8 @@ def describe_compressed(message: Any) -> str:
 def names_rgb(message: Any) -> bool:
     """Returns True if the format field says that red and blue are exchanged in the data ("compressed rgb8").
 
-    image_transport's subscriber exchanges them back. Its own publisher never writes this; drivers that do mostly
-    publish standard JPEG or PNG, whose colours must not be exchanged. The data cannot tell.
+    image_transport's subscriber then exchanges them back, but its publisher never writes such a format. Drivers that
+    write it mostly publish standard JPEG or PNG, which must not be exchanged. The data does not show which case it is.
     """
     return _Format.parse(str(message.format)).colours.startswith("rgb")
 
@@ -80,8 +80,8 @@ def compressed_to_rgb(
 ) -> np.ndarray:
     """Decode a sensor_msgs/CompressedImage to [height, width, 3] uint8 RGB, contiguous.
 
-    16-bit samples are scaled as by `to_rgb`; Bayer mosaics that were compressed as they are get their colours back.
-    `exchange` swaps red and blue if the format field names rgb: see `names_rgb`.
+    16-bit samples are scaled as in `to_rgb`; Bayer mosaics that were compressed as one channel are demosaiced.
+    `exchange` swaps red and blue if the format field names rgb; see `names_rgb`.
 
     Raises:
         BadImage: as `check_compressed`.
@@ -122,9 +122,7 @@ def _decoded(data: memoryview, mode: int, form: str) -> np.ndarray:
 def _checked(message: Any, max_pixels: int) -> tuple[_Format, _Header, memoryview]:
     text = str(message.format)
     if len(text) > LONGEST_FORMAT:
-        raise BadImage(
-            "wrong_format", f"format '{shortened(text)}' is longer than the {LONGEST_FORMAT} characters that are read"
-        )
+        raise BadImage("wrong_format", f"format '{shortened(text)}' is longer than {LONGEST_FORMAT} characters")
     form = _Format.parse(text)
     if "compressedDepth" in text or form.encoding in DEPTH:
         raise BadImage(
@@ -148,7 +146,7 @@ def _header(data: memoryview, form: str) -> _Header:
 
 
 def _png_header(data: memoryview) -> _Header:
-    """From the IHDR chunk, which always comes first."""
+    """Read the IHDR chunk, which always comes first."""
     if data.nbytes < 33:
         raise _ended(data)
     width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
@@ -156,14 +154,14 @@ def _png_header(data: memoryview) -> _Header:
 
 
 def _jpeg_header(data: memoryview) -> _Header:
-    """From the frame header (SOFn), before which come tables and comments of any length."""
+    """Read the frame header (SOFn), which follows tables and comments of any length."""
     at = 2
     for _ in range(MOST_MARKERS):
         if at + 9 >= data.nbytes:
             raise _ended(data)
         marker = data[at + 1]
         if data[at] != 0xFF or marker == START_OF_SCAN:
-            raise BadImage("undecodable", "the JPEG data has no frame header where one belongs: it is damaged")
+            raise BadImage("undecodable", "the JPEG data has no frame header before its scan: it is damaged")
         if marker == PADDING:
             at += 1
         elif marker in WITHOUT_LENGTH:
@@ -184,8 +182,8 @@ def _ended(data: memoryview) -> BadImage:
 
 
 def _check_end(data: memoryview) -> None:
-    """Raises BadImage, reason truncated or undecodable, for data that a decoder would fill up or read without end."""
-    # Decoders fill what is missing with grey and report nothing. Markers cannot occur inside JPEG's coded data.
+    """Raise BadImage, reason truncated or undecodable, if data is missing or the JPEG has too many scans."""
+    # Decoders replace missing data by grey and report nothing. Markers cannot occur inside JPEG's coded data.
     if bytes(data[:2]) != JPEG:
         if not any(True for _ in _places(data, b"IEND")):
             raise _ended(data)
@@ -200,7 +198,7 @@ def _check_end(data: memoryview) -> None:
 
 
 def _places(data: memoryview, word: bytes) -> Iterator[int]:
-    """Positions of `word`, last one first. Copies a block at a time."""
+    """Positions of `word`, last one first. Copies one block at a time."""
     for start in reversed(range(0, data.nbytes, SEARCH_BYTES)):
         block = bytes(data[start : start + SEARCH_BYTES + len(word) - 1])
         at = block.rfind(word)
@@ -210,7 +208,7 @@ def _places(data: memoryview, word: bytes) -> Iterator[int]:
 
 
 def _demosaiced(samples: np.ndarray, encoding: str) -> np.ndarray:
-    """RGB of the 8-bit mosaic [height, width] or [height, width, 1]."""
+    """Convert an 8-bit mosaic [height, width] or [height, width, 1] to RGB."""
     height, width = samples.shape[:2]
     pattern = encoding.removesuffix("16").removesuffix("8")
     shape = {"width": width, "height": height, "step": width, "is_bigendian": 0}

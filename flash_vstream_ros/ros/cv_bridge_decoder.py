@@ -1,7 +1,7 @@
-"""cv_bridge as the decoder of raw images, for the encodings that it decodes correctly on this machine.
+"""Decodes raw images with cv_bridge, for the encodings that it decodes correctly on this machine.
 
-It skews rows that are padded by part of a pixel and knows no NV12, and a binary built for NumPy 1 ends the process
-beside NumPy 2. So a child process tries it once, on a small image of each encoding, against the built-in decoder.
+cv_bridge skews rows that are padded by part of a pixel and does not know NV12. A binary built for NumPy 1 crashes with
+NumPy 2. So a child process compares it once with the built-in decoder, on a small image of each encoding.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 from .images import row_bytes, to_rgb
 
 DECODERS = ("auto", "cv_bridge", "builtin")
-# 16-bit encodings are left out: cv_bridge keeps the high byte, which is black for cameras of 10 to 14 bits.
+# Without 16-bit encodings: cv_bridge keeps only the high byte, which is black for cameras with 10 to 14 bits.
 CANDIDATES = (
     "rgb8",
     "bgr8",
@@ -43,7 +43,7 @@ TRIAL = f"from {__name__} import try_cv_bridge; try_cv_bridge()"
 
 @dataclass(frozen=True)
 class DecoderChoice:
-    """The decoder in use and why. `convert` decodes messages of `encodings` to RGB; None: the built-in one does all."""
+    """The decoder in use and why. `convert` decodes messages of `encodings` to RGB; None: cv_bridge is not used."""
 
     name: str
     reason: str
@@ -51,7 +51,7 @@ class DecoderChoice:
     convert: Callable[[Any], np.ndarray] | None = None
 
     def decodes(self, message: Any) -> bool:
-        """Returns True if cv_bridge decodes this checked message right: known encoding, rows not padded."""
+        """Returns True if cv_bridge decodes this checked message correctly: known encoding, no padding of rows."""
         return message.encoding in self.encodings and int(message.step) == row_bytes(message)
 
 
@@ -66,7 +66,7 @@ def choose_decoder(wanted: str) -> DecoderChoice:
         return DecoderChoice("builtin", problem)
     wrong = ", ".join(encoding for encoding in CANDIDATES if encoding not in right)
     rest = f", but not {wrong}" if wrong else ""
-    return DecoderChoice("cv_bridge", f"it loads and decodes {len(right)} encodings right{rest}", right, _converter())
+    return DecoderChoice("cv_bridge", f"it decodes {len(right)} encodings correctly{rest}", right, _converter())
 
 
 def _converter() -> Callable[[Any], np.ndarray]:
@@ -76,9 +76,9 @@ def _converter() -> Callable[[Any], np.ndarray]:
     return lambda message: np.asarray(bridge.imgmsg_to_cv2(message, "rgb8"))
 
 
-@cache  # per process: a child process takes a second, and cameras are created at each activation
+@cache  # a child process takes a second, and cameras are created at each activation
 def tried_encodings() -> tuple[frozenset[str], str]:
-    """Encodings that cv_bridge decodes right, as a child process finds them; else none, and what was wrong."""
+    """Encodings that cv_bridge decodes correctly, tried in a child process. If there are none, also the reason."""
     command = [sys.executable, "-c", TRIAL]
     try:
         trial = subprocess.run(command, text=True, capture_output=True, timeout=TRIAL_TIMEOUT_S, check=False)
@@ -90,22 +90,22 @@ def tried_encodings() -> tuple[frozenset[str], str]:
         return frozenset(), f"cv_bridge did not load within {TRIAL_TIMEOUT_S:.0f} s"
     except (OSError, ValueError, IndexError) as error:
         return frozenset(), f"cv_bridge could not be tried: {type(error).__name__}: {error}"
-    return frozenset(found["right"]), found["problem"] or "cv_bridge loads, and decodes no encoding right"
+    return frozenset(found["right"]), found["problem"] or "cv_bridge decodes no encoding correctly"
 
 
 def try_cv_bridge() -> None:
-    """Print, as JSON, which encodings cv_bridge decodes right and why it does not load. Runs in the child process."""
+    """Print as JSON which encodings cv_bridge decodes correctly, or why it fails to load. For the child process."""
     right, problem = [], ""
     try:
         convert = _converter()
         right = [encoding for encoding in CANDIDATES if _agrees(convert, encoding)]
-    except Exception as error:  # a binary for another NumPy raises anything
-        problem = f"cv_bridge does not load: {type(error).__name__}: {error}"
+    except Exception as error:  # a binary for another NumPy may raise any exception
+        problem = f"cv_bridge fails to load: {type(error).__name__}: {error}"
     print(json.dumps({"right": right, "problem": problem}))
 
 
 def _agrees(convert: Callable[[Any], np.ndarray], encoding: str) -> bool:
-    """Returns True if a random image decodes to the same RGB, to one grey level."""
+    """Returns True if cv_bridge decodes a random image like the built-in decoder, up to one level."""
     width, height = TRIAL_SIZE
     message = SimpleNamespace(encoding=encoding, width=width, height=height, is_bigendian=0, step=0, data=b"")
     message.step = row_bytes(message)

@@ -1,4 +1,4 @@
-"""Transports of camera images: message types of image_transport's raw and compressed transports, and decoders."""
+"""Transports of camera images, raw and compressed as in image_transport: their message types and decoders."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COLOUR_ORDERS = ("standard", "as_named")
 
 @dataclass(frozen=True)
 class DecodingConfig:
-    """Options of decoding a camera's images: the parameters image.*."""
+    """Options for decoding a camera's images: the parameters image.*."""
 
     decoder: str = DECODERS[0]
     significant_bits: int = 0  # of 16-bit samples; 0: estimated
@@ -35,7 +35,7 @@ DEFAULT_DECODING = DecodingConfig()
 
 
 class RawDecoder:
-    """Decodes sensor_msgs/Image of one camera. `to_rgb` is called by one thread at a time."""
+    """Decodes sensor_msgs/Image of one camera. Only one thread at a time may call `to_rgb`."""
 
     def __init__(self, config: DecodingConfig, log: Callable[[str], None]) -> None:
         self._config = config
@@ -57,14 +57,14 @@ class RawDecoder:
         self.check(message)
         try:
             return self.choice.convert(message)
-        except Exception as error:  # a binary of another build raises anything
+        except Exception as error:  # a binary of another build may raise any exception
             raise BadImage(
                 "undecodable", f"cv_bridge refused the image: {error}; set image.decoder to builtin"
             ) from error
 
 
 class CompressedDecoder:
-    """Decodes sensor_msgs/CompressedImage of one camera. `to_rgb` is called by one thread at a time."""
+    """Decodes sensor_msgs/CompressedImage of one camera. Only one thread at a time may call `to_rgb`."""
 
     def __init__(self, config: DecodingConfig, log: Callable[[str], None]) -> None:
         self._config = config
@@ -86,14 +86,14 @@ class CompressedDecoder:
         exchange = self._config.compressed_colours == "as_named"
         if not self._logged_colours and names_rgb(message):
             self._logged_colours = True
-            done = "red and blue are exchanged, as the name says" if exchange else "decoded as a standard image file"
-            self._log(f"format '{shortened(str(message.format))}': {done}; image.compressed_colours decides")
+            done = "red and blue are exchanged, as the format says" if exchange else "decoded as a standard image file"
+            self._log(f"format '{shortened(str(message.format))}': {done}; see image.compressed_colours")
         return compressed_to_rgb(message, self._samples, self._config.max_pixels, exchange=exchange)
 
 
 @dataclass(frozen=True)
 class Transport:
-    """A message type, the suffix of its topic after the raw one's name, and its decoder."""
+    """A message type, the suffix of its topic, and its decoder."""
 
     type_name: str
     suffix: str

@@ -1,7 +1,7 @@
-"""sensor_msgs/Image to RGB arrays and back, without cv_bridge.
+"""Converts sensor_msgs/Image to RGB arrays and back, without cv_bridge.
 
-Layouts are those of sensor_msgs/image_encodings.hpp. YUV is BT.601 with limited range, as cameras send it;
-8UC3 and 8UC4, which name no colours, are read as BGR, OpenCV's order. Messages are duck-typed.
+Layouts are those of sensor_msgs/image_encodings.hpp. YUV is BT.601 with limited range, as cameras send it. 8UC3 and
+8UC4, which do not name colours, are read as BGR, OpenCV's order. Messages are duck-typed.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from .stamps import stamp_message
 
 M = TypeVar("M")
 
-LONGEST_ENCODING = 64  # characters; longer ones are cut in messages
+LONGEST_ENCODING = 64  # characters; a longer encoding is cut in sentences
 MAX_PIXELS = 25_000_000
 
 NV24 = -1  # no OpenCV conversion exists
 
 
 class BadImage(ValueError):
-    """An image message that cannot be decoded. `reason` is a stable name to count it by, the text a sentence."""
+    """An image message that cannot be decoded. `reason` is a short name to count it by; the message is a sentence."""
 
     def __init__(self, reason: str, sentence: str) -> None:
         super().__init__(sentence)
@@ -35,7 +35,7 @@ class _Layout(NamedTuple):
     channels: int  # samples of one pixel in the first plane
     conversion: int | None = None  # OpenCV's code to RGB; None: it is RGB
     sample_bytes: int = 1
-    half_rows: int = 2  # rows of all planes together, per two image rows
+    half_rows: int = 2  # rows of all planes for every two rows of the image
     even: tuple[int, int] = (1, 1)  # width and height must be multiples of these
     smallest: int = 1  # shortest side
 
@@ -96,7 +96,7 @@ _BT601 = np.array(
 
 
 def bytes_of(data: Any) -> memoryview:
-    """The data of a message, whatever holds it. BadImage, reason wrong_data, where it is no block of bytes."""
+    """The data of a message as bytes. Raises BadImage, reason wrong_data, if it is not a block of bytes."""
     try:
         view = memoryview(data)
         return view if view.nbytes == 0 else view.cast("B")
@@ -105,7 +105,7 @@ def bytes_of(data: Any) -> memoryview:
 
 
 def shortened(text: str, longest: int = LONGEST_ENCODING) -> str:
-    """A string of a message as a log line may quote it: bounded, control characters escaped."""
+    """A string from a message for use in a log line: cut to a length, control characters escaped."""
     text = text if len(text) <= longest else f"{text[:longest]}... ({len(text)} characters)"
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
@@ -137,7 +137,7 @@ def check(message: Any, max_pixels: int = MAX_PIXELS) -> None:
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
-    """Raises BadImage, reason zero_size or too_large."""
+    """Raise BadImage, reason zero_size or too_large, if the size is out of bounds."""
     if width <= 0 or height <= 0:
         raise BadImage("zero_size", f"the image is {width}x{height}; expected at least one pixel")
     if width * height > max_pixels:
@@ -148,7 +148,7 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def describe(message: Any) -> str:
-    """Size and encoding, for the log."""
+    """Size and encoding of a message, for the log."""
     return f"{message.width}x{message.height} {message.encoding}"
 
 
@@ -165,7 +165,7 @@ def _checked(message: Any, max_pixels: int) -> tuple[_Layout, memoryview]:
     if width % layout.even[0] or height % layout.even[1]:
         raise BadImage(
             "wrong_size",
-            f"the image is {width}x{height}, but '{message.encoding}' shares its colours between neighbours: "
+            f"the image is {width}x{height}, but in '{message.encoding}' neighbouring pixels share colours: "
             f"expected a width divisible by {layout.even[0]} and a height divisible by {layout.even[1]}",
         )
     if min(width, height) < layout.smallest:
@@ -182,15 +182,15 @@ def _checked(message: Any, max_pixels: int) -> tuple[_Layout, memoryview]:
     needed = step * (height * layout.half_rows // 2)
     if data.nbytes < needed:
         raise BadImage(
-            "truncated", f"the image holds {data.nbytes} bytes; its header needs {needed}: it arrived incomplete"
+            "truncated", f"the image has {data.nbytes} bytes, but its header needs {needed}: it arrived incomplete"
         )
     return layout, data
 
 
 def to_rgb(message: Any, samples: SampleRange | None = None, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Decode a sensor_msgs/Image to [height, width, 3] uint8 RGB, read-only: rgb8 shares the message's data.
+    """Decode a sensor_msgs/Image to [height, width, 3] uint8 RGB. Read-only, since rgb8 shares the message's data.
 
-    16-bit samples are scaled by `samples`, the range that the camera uses; None: estimated from this image alone.
+    16-bit samples are scaled by `samples`, the range of the camera; None: the range is estimated from this image.
 
     Raises:
         BadImage: as `check`, and undecodable if OpenCV refuses the image.
@@ -233,7 +233,7 @@ def _nv24(luma: np.ndarray, data: memoryview, width: int, height: int, step: int
 
 
 def from_rgb(rgb: np.ndarray, stamp_ns: int, frame_id: str, image: type[M], encoding: str = "rgb8") -> M:
-    """Message of class `image` (sensor_msgs/Image) from a [height, width, 3] uint8 RGB image.
+    """Convert a [height, width, 3] uint8 RGB image to a message of class `image` (sensor_msgs/Image).
 
     Raises:
         ValueError: another shape or type, or an encoding not in PUBLISHED_ENCODINGS.
@@ -251,7 +251,7 @@ def from_rgb(rgb: np.ndarray, stamp_ns: int, frame_id: str, image: type[M], enco
     message.encoding = encoding
     message.is_bigendian = 0
     message.step = rgb.shape[1] * channels
-    data = array("B")  # the one type that rclpy takes without checking every element
+    data = array("B")  # the only type that rclpy accepts without checking every element
     data.frombytes(pixels.data)
     message.data = data
     return message

@@ -1,4 +1,4 @@
-"""Messages and services, from ROS 2's generated packages or made by the embedded runtime; and their JSON form."""
+"""Message and service classes, from ROS 2's generated packages or the embedded runtime, and their JSON form."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ _COLLECTION = re.compile(r"^(?:sequence<(?P<item>[^,>]+(?:<\d+>)?)(?:, \d+)?>|(?
 
 
 def to_dict(message: Any, *, binary: bool = True) -> dict[str, Any]:
-    """A message as plain Python values under its field names, ready for JSON.
+    """Convert a message to plain Python values by field name, ready for JSON.
 
-    Byte sequences (uint8[], byte[]) become base64 text, or are left out where `binary` is False.
+    Byte sequences (uint8[], byte[]) become base64 text, or are left out if `binary` is False.
     """
     result = {}
     for name, field_type in message.get_fields_and_field_types().items():

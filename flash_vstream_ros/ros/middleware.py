@@ -1,6 +1,6 @@
-"""The DDS middleware in use: the profile shipped for camera images, and the remedy where images are lost.
+"""The DDS middleware in use: selects the shipped profile for camera images, and advises if images are lost.
 
-The middleware reads its profile when it is initialised: call `use_shipped_profile` before `init`.
+The middleware reads its profile when it is initialised, so call `use_shipped_profile` before `init`.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class Middleware:
     file: str
     variables: tuple[str, ...]  # the first is the one to set
     prefix: str = ""
-    default_files: tuple[str, ...] = ()  # read from the working directory, where they exist
+    default_files: tuple[str, ...] = ()  # files that it reads from the working directory
     other_variables: tuple[str, ...] = ()  # variables that configure the middleware without a file
-    counts_loss: bool = False  # its message_lost event counts best-effort messages that did not arrive
+    counts_loss: bool = False  # True: its message_lost event counts lost best-effort messages
 
     @property
     def setting(self) -> str:
-        """The assignment by which a shell, or a camera's launch file, uses the shipped profile."""
+        """The environment variable and value that select the shipped profile."""
         return f"{self.variables[0]}={self.shipped}"
 
     @property
@@ -39,7 +39,7 @@ class Middleware:
         return f"{self.prefix}{share_directory() / 'config' / self.file}"
 
     def configured(self, environment: Mapping[str, str]) -> str:
-        """The source of the configuration, the user's or the shipped one; "" for the middleware's defaults."""
+        """The variable or file of the present configuration; "" for the middleware's defaults."""
         by_variable = next((f"{name}={environment[name]}" for name in self.variables if environment.get(name)), "")
         return by_variable or next((file for file in self.default_files if Path(file).exists()), "")
 
@@ -49,10 +49,10 @@ class Middleware:
 
 
 def fast_dds(environment: Mapping[str, str] = os.environ) -> Middleware:
-    """Fast DDS, whose variable was renamed in version 3 (Kilted), which warns of the old name."""
+    """Fast DDS. Version 3 (Kilted) renamed its variable and warns about the old name."""
     names = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
     prefixes = filter(None, environment.get("AMENT_PREFIX_PATH", "").split(os.pathsep))
-    version_3 = any((Path(prefix) / "share" / "fastdds").is_dir() for prefix in prefixes)  # before: share/fastrtps
+    version_3 = any((Path(prefix) / "share" / "fastdds").is_dir() for prefix in prefixes)  # older: share/fastrtps
     return Middleware(
         name="Fast DDS",
         file="fastdds.xml",
@@ -72,7 +72,7 @@ def use_shipped_profile(environment: MutableMapping[str, str] = os.environ) -> N
 
 
 def shipped_profiles(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment variables that select the shipped profiles, except where the user has chosen a configuration.
+    """The environment variables that select the shipped profiles of middlewares that the user has not configured.
 
     Empty for the embedded runtime, which needs none.
     """
@@ -99,13 +99,13 @@ def family_of(rmw: str, environment: Mapping[str, str] = os.environ) -> Middlewa
 
 
 def counts_loss(rmw: str) -> bool:
-    """Whether `rmw` reports best-effort messages that did not arrive."""
+    """Returns True if `rmw` reports best-effort messages that did not arrive."""
     family = family_of(rmw)
     return family is not None and family.counts_loss
 
 
 def remedy(rmw: str, environment: Mapping[str, str] = os.environ) -> str:
-    """Advice to a user about images that are lost between two processes with the middleware `rmw`."""
+    """Advice to a user whose images are lost between two processes with the middleware `rmw`."""
     family = family_of(rmw, environment)
     if family is None:
         return f"raise the buffers of {rmw} in the camera's process and in this one, publish reliable, {COMPRESSED}"

@@ -33,7 +33,7 @@ ROSArgumentError = rclpy_implementation.RCLInvalidROSArgsError
 
 
 def load_interface(type_name: str) -> Any:
-    """The class of a message or service by its full name. Raises LookupError if its package is not installed."""
+    """The class of a message or service with this full name. Raises LookupError if its package is not installed."""
     package, kind, name = type_name.split("/")
     try:
         return getattr(importlib.import_module(f"{package}.{kind}"), name)

@@ -1,4 +1,4 @@
-"""The start of rclpy in a process that a shell runs in its background."""
+"""Starts rclpy without enabling signals that the process ignores."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import rclpy
 
 
 def init(**options: Any) -> None:
-    """rclpy.init, except that signals which the parent process ignores stay ignored, as SIGINT after a shell's `&`."""
+    """Call rclpy.init. Signals that the process ignores stay ignored, such as SIGINT after a shell's `&`."""
     ignored = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is signal.SIG_IGN]
     rclpy.init(**options)
     if threading.current_thread() is threading.main_thread():

@@ -1,4 +1,4 @@
-"""rclpy's executors, for a node that destroys subscriptions and is ended by signals while it spins."""
+"""rclpy's executors, improved: subscriptions may be destroyed and signals may arrive while they spin."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ PAUSE_S = 0.001  # after a failure, so that a repeated one does not occupy a cor
 
 
 class ImageCallbackGroup(MutuallyExclusiveCallbackGroup):
-    """Its subscriptions, their events and timers run on the executor's thread for images, one callback at a time.
+    """A group whose callbacks run on the executor's image thread, one callback at a time.
 
-    rclpy builds a wait set from every entity of the node, 50 here, three times for each callback: of three cameras at
-    30 Hz that takes half a core. The thread for images waits for the entities of these groups only.
+    For each callback, rclpy builds a wait set of all 50 entities of the node three times. With three cameras at 30 Hz
+    this takes half a core. The image thread waits only for the entities of these groups.
     """
 
 
@@ -37,36 +37,36 @@ class _KeepsSpinning(Executor):
     """Keeps an executor spinning when rclpy's own wait raises."""
 
     def wait_for_ready_callbacks(self, *args: Any, **kwargs: Any) -> Any:
-        """The next callback. Raises ExternalShutdownException or ShutdownException at the end."""
+        """The next callback. Raises ExternalShutdownException or ShutdownException at shutdown."""
         while (ready := self._ready(*args, **kwargs)) is None:
             pass
         return ready
 
     def _ready(self, *args: Any, **kwargs: Any) -> Any:
-        """The next callback; None if an entity was destroyed between being listed and being waited on."""
+        """The next callback; None if an entity was destroyed before the wait began."""
         try:
             return super().wait_for_ready_callbacks(*args, **kwargs)
         except ExternalShutdownException:
             raise
         except Exception as error:
-            if self._is_shutdown:  # by another thread, which destroys what is waited on
+            if self._is_shutdown:  # another thread destroys the entities of the wait
                 raise ShutdownException from None
             if isinstance(error, InvalidHandle):
                 return None
             if isinstance(error, rclpy_implementation.RCLError) and not self.context.ok():
-                raise ExternalShutdownException from None  # a signal came between the check and the wait
+                raise ExternalShutdownException from None  # a signal arrived before the wait began
             raise
 
     def _take_waitable(self, waitable: Any) -> Any:
         try:
             return super()._take_waitable(waitable)
-        except InvalidHandle:  # an event of a destroyed subscription, whose callback group rclpy would never release
+        except InvalidHandle:  # rclpy would never release the callback group of a destroyed subscription's event
             return None
 
 
 @dataclass(frozen=True)
 class _ImagesOf:
-    """The entities of a node that the thread for images waits for, with the attributes of a node."""
+    """A view of a node that has only the entities of image callback groups."""
 
     node: Node
 
@@ -90,10 +90,10 @@ def _is_for_images(entity: Any) -> bool:
 
 
 class _ImageExecutor(_KeepsSpinning, _SingleThreadedExecutor):
-    """Runs the callbacks of image callback groups of another executor's nodes.
+    """Runs the image callback groups of another executor's nodes.
 
-    While it waits, it holds no entity that was destroyed: rclpy's wait would hold the last one, with its camera and the
-    engine behind it, until another one is due.
+    While it waits, it refers to no destroyed entity. rclpy's wait would refer to the last one, and through it to a
+    camera and the engine, until another entity is due.
     """
 
     def __init__(self, others: MultiThreadedExecutor, context: Any) -> None:
@@ -114,13 +114,13 @@ class _ImageExecutor(_KeepsSpinning, _SingleThreadedExecutor):
             self._tasks: list[Any] = [task for task in self._tasks if not task[0].done()]
 
     def _was_woken(self) -> bool:
-        """Whether to begin a new wait, since entities were created or destroyed."""
+        """Returns True once after entities were created or destroyed: then a new wait begins."""
         woken, self._woken = self._woken, False
         return woken
 
 
 class MultiThreadedExecutor(_KeepsSpinning, _MultiThreadedExecutor):
-    """Runs image callback groups on a thread of their own, and waits for its threads at shutdown."""
+    """Runs image callback groups on a separate thread, and waits for all threads at shutdown."""
 
     def __init__(self, num_threads: int | None = None, *, context: Any = None) -> None:
         super().__init__(num_threads, context=context)
@@ -133,7 +133,7 @@ class MultiThreadedExecutor(_KeepsSpinning, _MultiThreadedExecutor):
         super().spin()
 
     def _spin_images(self) -> None:
-        """Spin until the end; `spin` raises the exceptions of callbacks."""
+        """Spin until shutdown. Exceptions of callbacks are raised in `spin`."""
         while True:
             try:
                 return self._images.spin()
@@ -147,7 +147,7 @@ class MultiThreadedExecutor(_KeepsSpinning, _MultiThreadedExecutor):
         return not _is_for_images(entity) and bool(super().can_execute(entity))
 
     def wake(self) -> None:
-        """Look for entities that were created or destroyed."""
+        """Wake both threads, to look for entities that were created or destroyed."""
         super().wake()
         self._images.wake()
 
@@ -160,10 +160,10 @@ class MultiThreadedExecutor(_KeepsSpinning, _MultiThreadedExecutor):
             # The thread pool takes no more callbacks.
 
     def shutdown(self, timeout_sec: float | None = None, **options: Any) -> bool:
-        """Stop, and wait for callbacks that run.
+        """Stop, and wait for running callbacks.
 
-        rclpy before Kilted does not wait. Every version destroys the guard condition that a callback triggers when it
-        has been taken, so the threads end first.
+        rclpy before Kilted does not wait. Every version destroys the guard condition that the threads trigger, so they
+        must end first.
         """
         for executor in (self._images, self):
             with executor._shutdown_lock:

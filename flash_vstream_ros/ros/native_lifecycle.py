@@ -7,10 +7,10 @@ from rclpy import lifecycle
 
 class LifecycleNodeMixin(lifecycle.LifecycleNodeMixin):
     def destroy_node(self) -> None:
-        """Destroy the node, and the state machine that holds it.
+        """Destroy the node and its state machine, which keeps the DDS participant alive.
 
-        rclpy leaves that to the garbage collector. Until then, or for ever where the process ends first, the
-        participant keeps its shared memory: with the shipped profile of Fast DDS 33 MiB of /dev/shm.
+        rclpy leaves the state machine to the garbage collector. Until then, or forever if the process ends first, the
+        participant keeps its shared memory, 33 MiB of /dev/shm with the shipped profile of Fast DDS.
         """
         super().destroy_node()
         self._state_machine.destroy_when_not_in_use()

@@ -1,4 +1,4 @@
-"""A ROS domain that no other process on this machine uses, for tests, demos and benchmarks."""
+"""Reserves a ROS domain that no other process on this machine uses, for tests, demos and benchmarks."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-# The ports that ROS 2's `domain_coordinator` binds, so that tests of other packages avoid the domain as well.
+# ROS 2's `domain_coordinator` binds the same ports, so that tests of other packages avoid the domain too.
 PORT_BASE = 32768
-DOMAINS = range(1, 101)  # above 101 a domain's ports lie in Linux's ephemeral range
+DOMAINS = range(1, 101)  # the ports of domains above 101 are in Linux's ephemeral range
 
 _until_exit = ExitStack()
 
 
 @contextmanager
 def reserved_domain() -> Iterator[int]:
-    """Reserve a domain for a while. Raises RuntimeError if all are reserved."""
+    """Reserve a domain in a `with` block. Raises RuntimeError if all are reserved."""
     for domain in random.sample(DOMAINS, len(DOMAINS)):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as lock:
             try:
@@ -38,7 +38,7 @@ def claim_domain() -> int:
 
 
 def use_private_domain() -> None:
-    """Reserve a domain, on this machine only, for this process and its children; what the user set stays."""
+    """Reserve a domain, on this machine only, for this process and its children. Keeps variables that are set."""
     if not os.environ.get("ROS_DOMAIN_ID"):
         os.environ["ROS_DOMAIN_ID"] = str(claim_domain())
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")

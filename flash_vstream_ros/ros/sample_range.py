@@ -1,7 +1,7 @@
-"""The range of 16-bit samples that a camera uses, and samples of that range as 8 bits.
+"""Scales a camera's 16-bit samples to 8 bits, by the range that the camera uses.
 
-Drivers put 10, 12 or 14 significant bits into the low end of mono16, bayer_*16 and 16-bit PNG; their high byte alone
-is nearly black. sensor_msgs/Image has no field that says how many bits are significant.
+Drivers put 10, 12 or 14 significant bits into the low end of mono16, bayer_*16 and 16-bit PNG, so that the high byte
+alone is nearly black. sensor_msgs/Image has no field for the number of significant bits.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import cv2
 import numpy as np
 
 FULL_BITS = 16
-LEAST_BITS = 10  # a dark image must not be mistaken for a camera of fewer bits
-NARROW = 4  # grey samples of fewer bits that span less than 1/4 of the range, as a thermal camera's, are stretched
+LEAST_BITS = 10  # so that a dark image is not mistaken for one with fewer bits
+NARROW = 4  # grey samples, such as a thermal camera's, are stretched if they span less than 1/4 of their range
 ROWS_AT_ONCE = 64  # bounds temporary memory, and the time that another thread waits for the interpreter
-LEAST_SPAN = 255  # samples; a smaller span would only amplify noise
+LEAST_SPAN = 255  # smallest span that is stretched to 0..255; a smaller one would amplify noise
 
 
 class SampleRange:
     """Scales samples of one camera by the largest range seen so far. Not thread safe.
 
-    `significant_bits`: 0 estimates them from the images, which can only grow; 8 to 16 fixes them. `log` gets a
-    sentence whenever the estimate changes to fewer than 16 bits or to a stretched range.
+    `significant_bits` is 8 to 16, or 0 to estimate it from the images; the estimate never decreases. `log` gets a
+    sentence when the estimate changes to fewer than 16 bits or to a stretched range.
     """
 
     def __init__(self, significant_bits: int = 0, log: Callable[[str], None] | None = None) -> None:
@@ -34,11 +34,11 @@ class SampleRange:
 
     @property
     def is_full(self) -> bool:
-        """Returns True if the high byte of a sample is its 8-bit value, now and for good."""
+        """Returns True if the 8-bit value of a sample is always its high byte."""
         return self._fixed == FULL_BITS
 
     def to_8_bits(self, samples: np.ndarray, grey: bool) -> np.ndarray:
-        """Scale uint16 samples [height, width, channels] to uint8. `grey`: single-channel, without a mosaic."""
+        """Scale uint16 samples [height, width, channels] to uint8. `grey`: one channel that is not a mosaic."""
         blocks = [slice(start, start + ROWS_AT_ONCE) for start in range(0, samples.shape[0], ROWS_AT_ONCE)]
         if not self._fixed:
             extremes = [(int(samples[block].min()), int(samples[block].max())) for block in blocks]
@@ -61,7 +61,7 @@ class SampleRange:
         self._bits = max(self._bits, next(bits for bits in (LEAST_BITS, 12, 14, FULL_BITS) if high < 1 << bits))
 
     def _limits(self, grey: bool) -> tuple[int, int]:
-        """Samples that become 0 and 255."""
+        """The samples that become 0 and 255."""
         full = (1 << self._bits) - 1
         if grey and not self._fixed and self._bits < FULL_BITS and (self._high - self._low) * NARROW < full:
             return self._low, max(self._high, self._low + LEAST_SPAN)

@@ -1,15 +1,15 @@
-"""Whether the server of a service can answer this process: services work within one middleware only."""
+"""Finds out if a server can answer this process, since services do not work between different middlewares."""
 
 from __future__ import annotations
 
 from . import Node, middleware
 
 VENDORS = {b"\x01\x01": "Connext DDS", b"\x01\x0f": "Fast DDS", b"\x01\x10": "Cyclone DDS"}
-"""What the identifier of a DDS endpoint begins with (RTPS 2.5, table 9.2, and the list of vendor ids at omg.org)."""
+"""The first bytes of a DDS endpoint's identifier (RTPS 2.5, table 9.2, and the list of vendor ids at omg.org)."""
 
 
 def own_vendor(rmw: str) -> bytes | None:
-    """The vendor of an rmw implementation; None for one that is not DDS or not known."""
+    """The vendor of an rmw implementation; None if it is not DDS or not known."""
     if rmw == middleware.EMBEDDED or "cyclonedds" in rmw:
         return b"\x01\x10"
     if "fastrtps" in rmw or "fastdds" in rmw:
@@ -18,7 +18,7 @@ def own_vendor(rmw: str) -> bytes | None:
 
 
 def why_unanswerable(node: Node, service: str) -> str:
-    """The reason why no known server of `service` can answer `node`; empty if one can, or if none is known."""
+    """The reason why no known server of `service` can answer `node`; "" if one can, or if none is known."""
     name = node.resolve_service_name(service)
     servers = node.get_publishers_info_by_topic(f"rr{name}Reply", no_mangle=True)
     own = own_vendor(middleware.identifier())

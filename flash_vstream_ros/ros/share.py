@@ -32,10 +32,11 @@ def _from_ament_index() -> list[Path]:
 
 @cache
 def share_directory() -> Path:
-    """The directory that holds msg/ and srv/ (and config/, launch/).
+    """The directory with msg/ and srv/ (and config/, launch/).
 
     Candidates: next to the package (source tree), the ament index, this Python's prefix.
-    Raises FileNotFoundError, naming every candidate, if none holds them.
+
+    Raises FileNotFoundError, which names every candidate, if none has them.
     """
     candidates = _candidates()
     for candidate in candidates:

@@ -1,7 +1,7 @@
-"""Stamps and durations: from messages to nanoseconds or seconds, and back.
+"""Converts stamps and durations of messages to nanoseconds or seconds, and back.
 
-A message can hold more than a stamp may be: int32 seconds and uint32 nanoseconds. What lies outside the range of
-builtin_interfaces is refused by name where it enters, so that every stamp inside can be sent again.
+The fields of a message, int32 seconds and uint32 nanoseconds, can hold invalid stamps. These are refused on arrival, so
+that every stamp inside the node can be sent again.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from .interfaces import DurationMsg, TimeMsg
 
 SECOND_NS = 1_000_000_000
-LATEST_NS = (1 << 31) * SECOND_NS - 1  # of int32 seconds
+LATEST_NS = (1 << 31) * SECOND_NS - 1  # limit of int32 seconds
 EARLIEST_NS = -(1 << 31) * SECOND_NS
 
 
@@ -22,14 +22,14 @@ class BadStamp(ValueError):
 
 
 def stamp_ns(stamp: TimeMsg) -> int:
-    """A stamp in nanoseconds; BadStamp if it is negative or its nanoseconds are a second or more."""
+    """A stamp in nanoseconds. Raises BadStamp if it is negative or its nanoseconds are a second or more."""
     if stamp.sec < 0:
         raise BadStamp("negative_stamp", f"its stamp has sec {stamp.sec}; a stamp must not be negative")
     return _nanoseconds(stamp)
 
 
 def duration_ns(duration: DurationMsg) -> int:
-    """A duration in nanoseconds, which may be negative; BadStamp if its nanoseconds are a second or more."""
+    """A duration in nanoseconds, may be negative. Raises BadStamp if its nanoseconds are a second or more."""
     return _nanoseconds(duration)
 
 

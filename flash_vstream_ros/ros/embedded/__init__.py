@@ -1,6 +1,6 @@
-"""The embedded runtime: the part of rclpy that this package needs, over Cyclone DDS and rosbags, without ROS.
+"""The embedded runtime: the part of rclpy that this package needs, on Cyclone DDS and rosbags, without ROS 2.
 
-It imports nothing of the rest of the package, and only `flash_vstream_ros.ros` imports it.
+It imports nothing from the rest of the package, and only `flash_vstream_ros.ros` imports it.
 """
 
 # ruff: noqa: F401 (flash_vstream_ros.ros exports these names)
@@ -40,7 +40,7 @@ def init(
 ) -> None:
     """Start the runtime. `args` defaults to sys.argv.
 
-    As in rclpy, SIGINT and SIGTERM end the default context, and no other, unless `signal_handler_options` says else.
+    As in rclpy, SIGINT and SIGTERM end the default context only, unless `signal_handler_options` is given.
     """
     chosen = context or get_default_context()
     chosen.init(args, domain_id=domain_id)
@@ -49,17 +49,17 @@ def init(
 
 
 def shutdown(*, context: Context | None = None) -> None:
-    """Leave the network. Raises RuntimeError when that was done already."""
+    """Leave the network. Raises RuntimeError if the runtime was shut down already."""
     (context or get_default_context()).shutdown()
 
 
 def try_shutdown(*, context: Context | None = None) -> None:
-    """Leave the network if that was not done already."""
+    """Leave the network, unless the runtime was shut down already."""
     (context or get_default_context()).try_shutdown()
 
 
 def ok(*, context: Context | None = None) -> bool:
-    """Whether the runtime was started and neither shut down nor signalled to end."""
+    """Returns True if the runtime was started, and neither shut down nor ended by a signal."""
     return (context or get_default_context()).ok()
 
 

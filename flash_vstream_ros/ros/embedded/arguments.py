@@ -1,4 +1,4 @@
-"""`--ros-args`: parameters, remaps, parameter files and log levels from a command line."""
+"""Parses `--ros-args`: parameters, remaps, parameter files and log levels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OPTIONS = ("-p", "--param", "-r", "--remap", "--params-file", "--log-level", "--
 
 @dataclass(frozen=True)
 class RemapRule:
-    node: str | None  # only for the node of this name
+    node: str | None  # name of the node that the rule is for; None: all nodes
     source: str
     target: str
 
@@ -30,7 +30,7 @@ class Arguments:
 
     @classmethod
     def parse(cls, args: Sequence[str]) -> Arguments:
-        """Read every `--ros-args ... [--]` section. Raises ROSArgumentError naming the argument or file and line."""
+        """Parse every `--ros-args ... [--]` section. Raises ROSArgumentError, which names the argument or line."""
         parsed = cls()
         queue = list(args)
         inside = False
@@ -61,7 +61,7 @@ class Arguments:
                 "arguments that are not for ROS"
             )
         if not queue:
-            raise ROSArgumentError(f"{argument} is the last argument, but a value has to follow it")
+            raise ROSArgumentError(f"{argument} is the last argument, but it needs a value")
         value = queue.pop(0)
         if option in ("-p", "--param"):
             self.parameter_rules.append(_parameter(value))
@@ -85,7 +85,7 @@ class Arguments:
         return None
 
     def remap(self, full_name: str, name: str, namespace: str, original_name: str, *, service: bool) -> str:
-        """The name that replaces the `full_name` of a topic or service of a node; the first rule that matches wins."""
+        """The name that replaces the `full_name` of a node's topic or service. The first matching rule wins."""
         for rule in self.remap_rules:
             if rule.source.startswith("__") or rule.node not in (None, name, original_name):
                 continue

@@ -1,4 +1,4 @@
-"""Which callbacks may run at the same time, as rclpy.callback_groups."""
+"""Callback groups, which say what callbacks may run at the same time, as in rclpy.callback_groups."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import threading
 
 
 class ReentrantCallbackGroup:
-    """Callbacks run in parallel, also several of one entity."""
+    """Callbacks run in parallel, even callbacks of the same entity."""
 
     def enter(self) -> bool:
-        """Claim the group for a callback; False if that has to wait."""
+        """Claim the group for a callback. Returns False if the callback must wait."""
         return True
 
     def leave(self) -> None:
-        """The callback has ended."""
+        """Release the group when the callback has ended."""
 
 
 class MutuallyExclusiveCallbackGroup:
@@ -30,7 +30,7 @@ class MutuallyExclusiveCallbackGroup:
 
 
 class ImageCallbackGroup(MutuallyExclusiveCallbackGroup):
-    """One callback at a time; on rclpy, a thread of the executor runs those of all such groups and no others."""
+    """One callback at a time. With rclpy, one thread runs the callbacks of all such groups, and no others."""
 
 
 CallbackGroup = ReentrantCallbackGroup | MutuallyExclusiveCallbackGroup

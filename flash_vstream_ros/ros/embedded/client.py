@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Client(Receiver):
-    """All clients of a service read the same topic: replies to others are dropped on the waiting thread."""
+    """Client of a service. All clients read the same topic, so replies to others are dropped on arrival."""
 
     writer: Writer
 
@@ -36,9 +36,9 @@ class Client(Receiver):
         self._replies: deque[tuple[Future, memoryview]] = deque()
 
     def call_async(self, request: Any) -> Future:
-        """Send a request; the future gets the response while the node is spun, unless it is cancelled.
+        """Send a request. The future gets the response while the node is spun, unless the future is cancelled.
 
-        Raises TypeError for another type, and TimeoutError if the service accepts no requests.
+        Raises TypeError if the request has another type, and TimeoutError if the service accepts no requests.
         """
         if not isinstance(request, self.srv_type.Request):
             expected = self.srv_type.Request.__name__
@@ -62,7 +62,7 @@ class Client(Receiver):
             self._pending.pop(number, None)
 
     def service_is_ready(self) -> bool:
-        """Whether a server takes requests and its replies reach this client."""
+        """Returns True if a server receives requests of this client, and the client receives its replies."""
         writer, reader = self.writer.entity, self.reader.entity
         servers = (cyclone.matched_reader(writer, handle) for handle in writer.get_matched_subscriptions())
         repliers = (cyclone.matched_writer(reader, handle) for handle in reader.get_matched_publications())
@@ -82,7 +82,7 @@ class Client(Receiver):
         return False
 
     def on_data(self, reader: Reader) -> None:
-        """Keep the replies to this client."""
+        """Keep replies to this client, and drop all others."""
         start = len(ENCAPSULATION)
         while sample := reader.take():
             if len(sample.raw) < start + SERVICE_HEADER.size:
@@ -116,5 +116,5 @@ class Client(Receiver):
 
 
 def _service_ids(peers: Iterable[Peer | None]) -> set[str]:
-    """The ids by which the two topics of one server are recognised; servers of other middlewares have none."""
+    """Ids of servers: the two topics of a server have the same id. Servers of other middlewares have none."""
     return {peer.user_data["serviceid"] for peer in peers if peer is not None and "serviceid" in peer.user_data}

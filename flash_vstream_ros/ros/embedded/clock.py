@@ -1,4 +1,4 @@
-"""Clocks: the system's, a steady one, and ROS time, which follows /clock if `use_sim_time` is set."""
+"""Clocks: system time, steady time, and ROS time, which follows /clock if `use_sim_time` is set."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ROSClock(Clock):
 
     @property
     def ros_time_is_active(self) -> bool:
-        """Whether the time comes from /clock; it is 0 until the first message."""
+        """Returns True if the time comes from /clock; it is 0 until the first message."""
         return self._simulated_ns is not None
 
     def now(self) -> Time:
@@ -42,12 +42,12 @@ class ROSClock(Clock):
         return Time(nanoseconds=self._simulated_ns, clock_type=ClockType.ROS_TIME)
 
     def simulate(self, nanoseconds: int | None) -> None:
-        """Set the clock to a simulated time; None returns it to the system time."""
+        """Set the clock to a simulated time, or back to the system time (None)."""
         self._simulated_ns = nanoseconds
 
 
 class TimeSource:
-    """While the parameter `use_sim_time` is true, the clock of a node follows the topic /clock."""
+    """Lets a node's clock follow the topic /clock while the parameter `use_sim_time` is true."""
 
     def __init__(self, node: Node) -> None:
         self._node = node

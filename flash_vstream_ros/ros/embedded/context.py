@@ -1,4 +1,4 @@
-"""Context, as rclpy.context: everything between init() and shutdown()."""
+"""Context, as in rclpy.context: everything that exists between init() and shutdown()."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class SignalHandlerOptions(Enum):
-    """Which signals end a context, as rclpy.signals."""
+    """The signals that end a context, as in rclpy.signals."""
 
     NO = ()
     SIGINT = (signal.SIGINT,)
@@ -42,7 +42,7 @@ class Context:
         self._wire: Wire | None = None
         self._graph: Graph | None = None
         self._qos_watch: QosWatch | None = None
-        self._stopped = False  # a plain flag: a signal handler may not take locks
+        self._stopped = False  # no lock guards it, since a signal handler must not take one
         self._lock = threading.RLock()
         self._previous_handlers: dict[int, Any] = {}
 
@@ -60,14 +60,14 @@ class Context:
 
     @property
     def closed(self) -> bool:
-        """Whether DDS is not running."""
+        """Returns True if DDS is not running."""
         return self._wire is None
 
     def init(self, args: Sequence[str] | None = None, *, domain_id: int | None = None) -> None:
         """Start DDS. `args` defaults to sys.argv.
 
-        Raises RuntimeError when already started, ROSArgumentError for arguments and ValueError for environment
-        variables that make no sense.
+        Raises RuntimeError if it is started already, ROSArgumentError for invalid arguments, and ValueError for invalid
+        environment variables.
         """
         with self._lock:
             if self._wire is not None:
@@ -88,7 +88,7 @@ class Context:
         return self._wire is not None and not self._stopped
 
     def shutdown(self) -> None:
-        """Leave the network and free everything. Raises RuntimeError when not started."""
+        """Leave the network and free everything. Raises RuntimeError if not started."""
         with self._lock:
             wire, graph = self._wire, self._graph
             if wire is None or graph is None:
@@ -107,9 +107,9 @@ class Context:
             self.shutdown()
 
     def install_signal_handlers(self, options: SignalHandlerOptions = SignalHandlerOptions.ALL) -> None:
-        """Let the signals of `options` end spinning; what handled them before is called too. Main thread only.
+        """Let the signals of `options` end spinning. Their previous handlers are called too. Main thread only.
 
-        A signal that the parent process ignores stays ignored, as SIGINT is in a shell's background.
+        A signal that the process ignores stays ignored, such as SIGINT in a shell's background.
         """
         if threading.current_thread() is not threading.main_thread():
             return
@@ -121,7 +121,7 @@ class Context:
         if threading.current_thread() is not threading.main_thread():
             return
         for number, handler in list(self._previous_handlers.items()):
-            # If another context installed its handler later, this one stays to pass signals on.
+            # If another context has installed a handler since, that one passes signals on to this one: keep it.
             if signal.getsignal(number) == self._handle_signal:
                 signal.signal(number, handler)
                 del self._previous_handlers[number]
@@ -135,7 +135,7 @@ class Context:
 
 def _initialized(part: T | None) -> T:
     if part is None:
-        raise NotInitializedException("init() has not been called, or shutdown() has")
+        raise NotInitializedException("init() was not called, or shutdown() was called")
     return part
 
 

@@ -1,6 +1,6 @@
-"""Every private internal of the `cyclonedds` package that this runtime uses, with the reason for each.
+"""All uses of private parts of the `cyclonedds` package, with the reason for each.
 
-`entity._ref` is the handle of the C library, which each function below needs.
+`entity._ref` is the C library's handle of an entity.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-# Discovery data through the callbacks of the C extension. The package's own conversion lets C write into attributes of
-# a class, so two threads that read at once get each other's values or a null pointer.
+# Functions of the C extension that pass discovery data to callbacks. The package's own functions let C write into
+# attributes of a class, so two threads that read at the same time get each other's values or a null pointer.
 from cyclonedds._clayer import (
     ddspy_get_matched_publication_data,
     ddspy_get_matched_subscription_data,
@@ -25,7 +25,7 @@ from cyclonedds.domain import Domain
 from cyclonedds.internal import DDS, dds_c_t
 from cyclonedds.qos import _CQos  # its getters are the only way to read a policy behind a pointer of C
 
-# The C functions that the package either does not offer or only together with a conversion of samples in Python.
+# C functions that the package does not offer, or only with a conversion of samples in Python.
 _dds = DDS._dll_handle
 _dds.dds_take_next.argtypes = [ct.c_int32, ct.POINTER(ct.c_void_p), ct.c_void_p]
 _dds.dds_write.argtypes = [ct.c_int32, ct.c_void_p]
@@ -38,25 +38,25 @@ _dds.dds_take_status.argtypes = [ct.c_int32, ct.POINTER(ct.c_uint32), ct.c_uint3
 
 BEST_EFFORT, TRANSIENT_LOCAL = 0, 1  # C's dds_reliability_kind and dds_durability_kind
 USER_DATA_BYTES = 4096
-"""User data of a peer beyond this is ignored; ROS needs about 200 bytes."""
+"""More user data of a peer is ignored; ROS needs about 200 bytes."""
 
 
 class _Buffer(ct.Structure):
-    """A sample as the package's Python types hold it: serialised bytes and their count."""
+    """A sample in the layout of the package's Python types: address and number of its bytes."""
 
     _fields_ = [("address", ct.c_void_p), ("size", ct.c_size_t)]
 
 
 @dataclass(frozen=True)
 class Sample:
-    raw: memoryview  # read-only; frees the C memory when its last view goes
+    raw: memoryview  # read-only; the C memory is freed with its last view
     source_timestamp: int  # [ns]
     publication_handle: int
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A remote endpoint: its participant and the policies that ROS asks for. DDS does not announce the history."""
+    """A remote endpoint: its participant and its policies. DDS does not announce the history."""
 
     participant: bytes
     reliable: bool
@@ -66,7 +66,7 @@ class Peer:
 
 @dataclass(frozen=True)
 class Discovered:
-    """A discovery event: an endpoint has come, or (`peer` is None) gone."""
+    """A discovery event: an endpoint has appeared, or has gone (`peer` is None)."""
 
     gid: bytes
     topic: str
@@ -80,22 +80,22 @@ def handle_of(entity: Entity) -> int:
 
 
 def dispose(entity: Any) -> None:
-    """Delete a DDS entity or domain now; the package itself only does so in the destructor."""
+    """Delete a DDS entity or domain now; the package does this only in the destructor."""
     entity.__del__()
 
 
 @cache
 def _stream(file: int) -> int:
-    """C's FILE that appends to a file descriptor; domains use it as long as they live."""
+    """A C FILE that appends to a file descriptor. It is never closed, since domains use it until they end."""
     libc = ct.CDLL(None)
     libc.fdopen.restype = ct.c_void_p
     return int(libc.fdopen(os.dup(file), b"a"))
 
 
 def make_domain(domain_id: int, configuration: str, log_file: int) -> Domain:
-    """A domain whose log lines go into `log_file`, a file descriptor, or to stderr if it is negative.
+    """Create a domain that logs to the file descriptor `log_file`, or to stderr if it is negative.
 
-    The C library remembers libc's `stderr` when a domain is made, and exports no function that sets another.
+    The C library has no function to set the log file: it uses libc's `stderr` of the moment when a domain is created.
     """
     if log_file < 0:
         return Domain(domain_id, configuration)
@@ -109,7 +109,7 @@ def make_domain(domain_id: int, configuration: str, log_file: int) -> Domain:
 
 
 def write(writer: Entity, raw: bytearray) -> bool:
-    """Write serialised bytes without the interpreter lock; False where slow readers kept them out in time."""
+    """Write serialised bytes without the interpreter lock. Returns False if slow readers blocked them too long."""
     memory = (ct.c_char * len(raw)).from_buffer(raw)
     buffer = _Buffer(ct.addressof(memory), len(raw))
     result = _dds.dds_write(writer._ref, ct.byref(buffer))
@@ -119,12 +119,12 @@ def write(writer: Entity, raw: bytearray) -> bool:
 
 
 def wait_for_acks(writer: Any, timeout_ns: int) -> bool:
-    """Whether reliable readers have acknowledged everything in time; public only for publishers, not for writers."""
+    """Returns True if all reliable readers acknowledged everything in time. Not public for writers."""
     return bool(writer._wait_for_acks(writer._ref, timeout_ns) == 0)
 
 
 def take(reader: Entity) -> tuple[Sample | None, bool]:
-    """Returns the oldest sample and whether there was one; a sample without data, news of an instance, is None."""
+    """Returns the oldest sample, and True if there was one. A sample without data, about an instance, is None."""
     buffer = _Buffer()
     pointer = ct.c_void_p(ct.addressof(buffer))
     info = dds_c_t.sample_info()
@@ -144,7 +144,7 @@ def _own(address: int, size: int) -> memoryview:
 
 
 def attach(waitset: WaitSet, entity: Entity) -> None:
-    """The package's attach() forgets which entity woke the set."""
+    """Attach an entity so that the wait set reports it; the package's attach() does not."""
     _dds.dds_waitset_attach(waitset._ref, entity._ref, entity._ref)
 
 
@@ -153,38 +153,38 @@ def detach(waitset: WaitSet, entity: Entity) -> None:
 
 
 def wait(waitset: WaitSet, timeout_ns: int, most: int = 64) -> list[int]:
-    """The handles of entities with events, at most `most`; none after `timeout_ns`."""
+    """Wait for events. Returns the handles of at most `most` entities with events, none after `timeout_ns`."""
     triggered = (ct.c_ssize_t * most)()
     count = _dds.dds_waitset_wait(waitset._ref, triggered, most, timeout_ns)
     return triggered[: max(0, min(count, most))]
 
 
 def take_status(handle: int, mask: int) -> int:
-    """The status bits of `mask` that are raised, which clears them."""
+    """Return the raised status bits of `mask`, and clear them."""
     status = ct.c_uint32()
     return status.value if _dds.dds_take_status(handle, ct.byref(status), mask) == 0 else 0
 
 
 def matched_writer(reader: Entity, handle: int) -> Peer | None:
-    """The writer that `reader` knows by an instance handle; None if it has gone."""
+    """The writer with this instance handle that is matched with `reader`; None if it has gone."""
     found: Peer | None = ddspy_get_matched_publication_data(reader._ref, handle, _matched, _peer)
     return found
 
 
 def matched_reader(writer: Entity, handle: int) -> Peer | None:
-    """The reader that `writer` knows by an instance handle; None if it has gone."""
+    """The reader with this instance handle that is matched with `writer`; None if it has gone."""
     found: Peer | None = ddspy_get_matched_subscription_data(writer._ref, handle, _matched, _peer)
     return found
 
 
 def take_participants(reader: Entity) -> list[tuple[bytes, bool]]:
-    """Returns (GUID, is present) of each participant that has come or gone."""
+    """Returns (GUID, is present) of each participant that has appeared or gone."""
     taken = ddspy_take_participant(reader._ref, 1000, lambda key, qos, info: (bytes(key), _alive(info)), _peer)
     return taken if isinstance(taken, list) else []
 
 
 def take_endpoints(reader: Entity) -> list[Discovered]:
-    """Readers or writers that have come or gone."""
+    """Readers or writers that have appeared or gone."""
     taken = ddspy_take_endpoint(reader._ref, 10_000, _discovered, _peer)
     return taken if isinstance(taken, list) else []
 
@@ -204,7 +204,7 @@ def _alive(info: Any) -> bool:
 
 
 def _peer(pointer: int) -> tuple[bool, bool, dict[str, str]]:
-    """Returns (reliable, transient local, user data) of a pointer to C's dds_qos_t."""
+    """Returns (reliable, transient local, user data) from a pointer to C's dds_qos_t."""
     qos = ct.cast(pointer, dds_c_t.qos_p)
     reliability, blocking, durability = dds_c_t.reliability(), dds_c_t.duration(), dds_c_t.durability()
     reliable = bool(_CQos._get_reliability(qos, ct.byref(reliability), ct.byref(blocking)))

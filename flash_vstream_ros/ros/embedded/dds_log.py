@@ -1,7 +1,7 @@
-"""Warnings and errors of the C library, as counted and throttled log lines.
+"""Logs warnings and errors of the C library, counted and throttled.
 
-The library writes one line for each bad packet that a peer sends, without limit. It writes into a file in memory, which
-the waiting thread empties: a Python callback could stop a thread of the library that holds the library's locks.
+The library writes a line for each bad packet of a peer, without limit. It writes to a file in memory, which the DDS
+thread empties. A Python callback instead could block a thread that holds the library's locks.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ MOST_READ = 64 << 10
 PERIOD_S = 30.0
 
 FILE = os.memfd_create("dds-log") if sys.platform.startswith("linux") else -1
-"""-1 without such a file: then the library writes to stderr."""
+"""-1 if there is no such file: then the library writes to stderr."""
 
 _lines = 0
 
 
 def take() -> str:
-    """Text written since the last call; only its end if it is long."""
+    """Return the text written since the last call, only its end if it is long."""
     global _lines
     if FILE < 0 or not (size := os.fstat(FILE).st_size):
         return ""
@@ -32,7 +32,7 @@ def take() -> str:
 
 
 def report() -> None:
-    """Log the last new line; called periodically on the waiting thread."""
+    """Log the last new line. The DDS thread calls it periodically."""
     if lines := take().splitlines():
-        text = f"{_lines} warnings of Cyclone DDS until now, the last: {lines[-1][:300]}"
+        text = f"{_lines} warnings of Cyclone DDS so far, the last: {lines[-1][:300]}"
         get_logger("dds").warning(text, throttle_duration_sec=PERIOD_S)

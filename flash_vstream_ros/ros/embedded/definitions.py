@@ -1,4 +1,4 @@
-"""Service definitions of the ROS 2 packages that this runtime knows; `rosbags` only has messages."""
+"""Service definitions of ROS 2 packages; `rosbags` has only messages."""
 
 SERVICES = {
     "std_srvs/srv/Empty": "---\n",

@@ -1,4 +1,4 @@
-"""Discovery settings: ROS 2's environment variables as a configuration of Cyclone DDS."""
+"""Discovery settings: converts ROS 2's environment variables to a configuration of Cyclone DDS."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_DOMAIN_ID = 232
 SIOCGIFFLAGS, SIOCGIFADDR = 0x8913, 0x8915
 IFF_UP, IFF_LOOPBACK = 0x1, 0x8
 
-# Without a large receive buffer most HD images are lost; "min" would abort if the kernel allows less.
+# Without a large receive buffer most HD images are lost. "max", since with "min" DDS ends if the kernel allows less.
 RECEIVE_BUFFER = '<Internal><SocketReceiveBufferSize max="8MB"/></Internal>'
 
 # Peers announce themselves to 127.0.0.1, and Cyclone DDS 11 (unlike the 0.10 of ROS 2 Jazzy) only receives
@@ -27,7 +27,7 @@ LOCALHOST_INTERFACES = (
 
 @dataclass(frozen=True)
 class Discovery:
-    """Discovery range and peers, as ROS 2's environment variables set them."""
+    """Discovery range and peers from ROS 2's environment variables."""
 
     range: str = "SUBNET"
     static_peers: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ class Discovery:
         return cls(chosen, peers, environment.get("CYCLONEDDS_URI", ""))
 
     def configuration(self) -> str:
-        """The configuration that rmw_cyclonedds uses, so that the two discover each other."""
+        """The configuration that rmw_cyclonedds uses, so that both discover each other."""
         if self.range == "SYSTEM_DEFAULT":
             general, discovery = "", ""
         else:
@@ -71,7 +71,7 @@ class Discovery:
 
 
 def has_network() -> bool:
-    """Returns True if an interface besides the loopback is up. Without one, DDS would see the loopback listed twice."""
+    """Returns True if an interface besides the loopback is up. If not, DDS itself chooses the loopback."""
     if not sys.platform.startswith("linux"):
         return True
     import fcntl
@@ -79,7 +79,7 @@ def has_network() -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         for _, name in socket.if_nameindex():
             request = struct.pack("256s", name.encode()[:15])
-            with contextlib.suppress(OSError):  # it has no IPv4 address
+            with contextlib.suppress(OSError):  # the interface has no IPv4 address
                 fcntl.ioctl(probe, SIOCGIFADDR, request)
                 (flags,) = struct.unpack_from("H", fcntl.ioctl(probe, SIOCGIFFLAGS, request), 16)
                 if flags & IFF_UP and not flags & IFF_LOOPBACK:

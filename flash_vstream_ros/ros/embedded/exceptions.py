@@ -8,17 +8,17 @@ if TYPE_CHECKING:
     from .parameter import Parameter
 
 
-MAX_QUOTED = 200  # characters of a value or name in a sentence
+MAX_QUOTED = 200  # most characters of a value in a sentence
 
 
 def shortened(value: Any) -> str:
-    """The repr of a value of a peer, as a sentence may quote it."""
+    """The repr of a value, cut to a length that a sentence may quote."""
     text = repr(value)
     return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}... ({len(text)} characters)"
 
 
 class NotInitializedException(Exception):
-    """The runtime is used before init() or after shutdown()."""
+    """The runtime was used before init() or after shutdown()."""
 
 
 class ExternalShutdownException(Exception):
@@ -30,7 +30,7 @@ class UnsupportedEventTypeError(RuntimeError):
 
 
 class InvalidHandle(Exception):
-    """An entity is used after it was destroyed."""
+    """An entity was used after it was destroyed."""
 
 
 class ROSArgumentError(ValueError):
@@ -54,7 +54,7 @@ class ParameterNotDeclaredException(ParameterException):
 
 class ParameterAlreadyDeclaredException(ParameterException):
     def __init__(self, parameters: str | list[str]) -> None:
-        super().__init__("Declared before", parameters)
+        super().__init__("Already declared", parameters)
 
 
 class InvalidParameterException(ParameterException):

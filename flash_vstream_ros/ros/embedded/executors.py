@@ -23,7 +23,7 @@ SIGNAL_SLICE = 0.1
 
 
 class Executor:
-    """The part that both executors share: the nodes, finding a callback that is ready, waiting for one."""
+    """Base of both executors: has the nodes, finds a callback that is ready, or waits for one."""
 
     def __init__(self, *, context: Context | None = None) -> None:
         self._context = context or get_default_context()
@@ -57,7 +57,7 @@ class Executor:
         self._context.notifier.notify()
 
     def shutdown(self) -> bool:
-        """End spinning, after the callbacks that run now."""
+        """End spinning after the callbacks that are running."""
         self._is_shutdown = True
         self.wake()
         for node in self.get_nodes():
@@ -67,13 +67,13 @@ class Executor:
     def spin(self) -> None:
         """Run callbacks until the executor is shut down.
 
-        Raises ExternalShutdownException when a signal or shutdown() ends the context, and whatever a callback raises.
+        Raises ExternalShutdownException if a signal or shutdown() ends the context, and any exception of a callback.
         """
         while self._context.ok() and not self._is_shutdown:
             self.spin_once()
 
     def spin_once(self, timeout_sec: float | None = None, stop: Callable[[], bool] = lambda: False) -> None:
-        """Wait for one callback, at most `timeout_sec` or until `stop()`, and run it."""
+        """Wait for one callback, at most `timeout_sec` or until `stop()` is True, and run it."""
         raise NotImplementedError
 
     def spin_until_future_complete(self, future: Future, timeout_sec: float | None = None) -> None:
@@ -86,7 +86,7 @@ class Executor:
             self.spin_once(remaining, future.done)
 
     def _wait_for_work(self, timeout: float | None, stop: Callable[[], bool] = lambda: False) -> Work | None:
-        """The next run of a callback, claimed for this thread; None after `timeout`, at the end or when `stop()`."""
+        """Wait for a call of a callback, and claim it. Returns None after `timeout`, at shutdown or if `stop()`."""
         deadline = _deadline(timeout)
         while True:
             seen = self._context.notifier.notifications
@@ -103,11 +103,11 @@ class Executor:
             self._context.notifier.wait(seen, min(x for x in (SIGNAL_SLICE, remaining, due_in) if x is not None))
 
     def _find_work(self) -> tuple[Work | None, float | None]:
-        """Returns a callback's run that can begin now, if any, and the seconds until the next timer is due."""
+        """Returns a call of a callback that can begin now, if any, and the seconds until the next timer is due."""
         waitables = [waitable for node in self.get_nodes() for waitable in node.waitables]
         due_in: float | None = None
         for offset in range(len(waitables)):
-            # Each search starts after the last waitable that had work, so that a busy camera starves nobody.
+            # Each search starts after the last waitable that had work, so that a busy camera does not block others.
             index = (self._turn + offset) % len(waitables)
             waitable = waitables[index]
             if waitable.ready:
@@ -175,7 +175,7 @@ class MultiThreadedExecutor(Executor):
                     self._running -= 1
 
     def _find_work(self) -> tuple[Work | None, float | None]:
-        # A sample that no thread can handle yet stays in the reader, where a newer one replaces it.
+        # Without a free thread nothing is taken: a sample stays in the reader, where a newer one may replace it.
         return (None, None) if self._running >= self._num_threads else super()._find_work()
 
     def _run(self, work: Work) -> None:
@@ -190,7 +190,7 @@ class MultiThreadedExecutor(Executor):
             self.wake()
 
     def shutdown(self) -> bool:
-        """End spinning and wait for callbacks, unless a callback calls this. Returns True if all have ended."""
+        """End spinning, and wait for callbacks unless a callback calls this. Returns True if all have ended."""
         super().shutdown()
         self._pool.shutdown(wait=threading.get_ident() not in self._workers)
         return self._running == 0

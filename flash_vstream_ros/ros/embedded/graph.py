@@ -1,6 +1,6 @@
-"""The ROS graph: this process's nodes are announced to others, and theirs are known here.
+"""The ROS graph: announces the nodes of this process to others, and tracks the nodes of others.
 
-DDS discovery announces every reader and writer; the topic `ros_discovery_info` announces which node has them.
+DDS discovery announces every reader and writer; the topic `ros_discovery_info` announces the node of each.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .wire import Reader, Wire, Writer
 ENTITIES_INFO = "rmw_dds_common/msg/ParticipantEntitiesInfo"
 UNKNOWN_NODE = ("_NODE_NAME_UNKNOWN_", "_NODE_NAMESPACE_UNKNOWN_")
 LARGEST_ANNOUNCEMENT = 1 << 20
-"""Bytes of a participant's announcement that are kept; a participant with 1,000 endpoints needs 24 kB."""
+"""Larger announcements are dropped [bytes]; a participant with 1,000 endpoints needs 24 kB."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,6 @@ class Graph:
         self._reader.close()
         self._writer.close()
 
-    # What this process announces:
-
     def add_node(self, name: str, namespace: str) -> NodeEntities:
         with self._lock:
             node = NodeEntities(name, namespace)
@@ -136,8 +134,6 @@ class Graph:
         self._writer.write(serialize(message))
         self._on_change()
 
-    # What others announce, on the waiting thread:
-
     def _on_announcements(self, reader: Reader, status: int) -> None:
         if not status & DDSStatus.DataAvailable:
             return
@@ -146,7 +142,7 @@ class Graph:
                 self.announcements_dropped += 1
                 self._logger.warning(
                     f"{self.announcements_dropped} announcements of nodes dropped, the last because {problem}: the "
-                    "names of that participant's nodes stay unknown, its topics are received",
+                    "names of that participant's nodes stay unknown, but its topics are received",
                     throttle_duration_sec=60.0,
                 )
         self._on_change()
@@ -155,14 +151,14 @@ class Graph:
         """Returns why an announcement is dropped; "" if it is kept."""
         writer = cyclone.matched_writer(reader.entity, sample.publication_handle)
         if writer is None or writer.participant == self._wire.gid:
-            return ""  # it has gone, or is this process
+            return ""  # the participant has gone, or is this process
         if len(sample.raw) > LARGEST_ANNOUNCEMENT:
             return f"it has {len(sample.raw)} bytes, more than {LARGEST_ANNOUNCEMENT}"
         try:
             message: Any = deserialize(sample.raw, message_class(ENTITIES_INFO))[0]
         except CorruptSample as error:  # another ROS distribution
             return str(error)
-        # A participant only speaks for itself, so that its nodes are forgotten when discovery says that it has gone.
+        # Only a participant's own nodes are accepted, so that they are removed when discovery reports that it has gone.
         if message.gid.data.tobytes()[:16] != writer.participant:
             return f"participant {writer.participant.hex()} announced nodes of another one"
         nodes = [
@@ -196,20 +192,18 @@ class Graph:
                     self._endpoints[kind][found.gid] = endpoint
         self._on_change()
 
-    # Questions:
-
     def nodes(self) -> list[tuple[str, str]]:
         """Returns (name, namespace) of every node; names may occur more than once."""
         with self._lock:
             return [(node.name, node.namespace) for node in self._all_nodes()]
 
     def endpoints(self, kind: str, topic: str) -> list[Endpoint]:
-        """The "reader"s or "writer"s of one DDS topic."""
+        """The endpoints of one `kind` ("reader" or "writer") of a DDS topic."""
         with self._lock:
             return [endpoint for endpoint in self._endpoints[kind].values() if endpoint.topic == topic]
 
     def endpoints_of(self, kind: str, name: str, namespace: str) -> list[Endpoint]:
-        """The "reader"s or "writer"s of one node, or of all nodes that share its name."""
+        """The endpoints of one `kind` ("reader" or "writer") of all nodes with this name."""
         with self._lock:
             gids: set[bytes] = set()
             for node in self._all_nodes():
@@ -218,7 +212,7 @@ class Graph:
             return [endpoint for gid, endpoint in self._endpoints[kind].items() if gid in gids]
 
     def node_of(self, gid: bytes) -> tuple[str, str]:
-        """Returns (name, namespace) of the node that has an endpoint; UNKNOWN_NODE if none announced it."""
+        """Returns (name, namespace) of an endpoint's node; UNKNOWN_NODE if no node announced it."""
         with self._lock:
             for node in self._all_nodes():
                 if gid in node.readers or gid in node.writers:

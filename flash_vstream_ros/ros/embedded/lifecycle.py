@@ -1,4 +1,4 @@
-"""Managed nodes, as rclpy.lifecycle: callbacks of the transitions, and the services that request them."""
+"""Managed nodes, as in rclpy.lifecycle: transition callbacks, and the services that request transitions."""
 
 from __future__ import annotations
 
@@ -35,10 +35,9 @@ else:
 
 
 class LifecycleNodeMixin(_Base):
-    """The life cycle of a node, inherited before Node; Node.__init__ runs first.
+    """The life cycle of a node. It comes before Node in the list of bases, but Node.__init__ is called first.
 
-    Unlike rclpy's it logs why a callback failed, and replies success = False to a request for a transition that is not
-    possible, whether it names a label or an id.
+    Unlike rclpy's, it logs why a callback failed, and replies success = False if a requested transition is impossible.
     """
 
     def __init__(self, *, callback_group: CallbackGroup | None = None) -> None:
@@ -56,17 +55,17 @@ class LifecycleNodeMixin(_Base):
             self.create_service(service_type, f"~/{name}", callback, callback_group=callback_group)
 
     def _succeed(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """The callback of a transition if the node has none of its own. `state` is the state before the transition.
+        """Default callback of a transition. `state` is the state before the transition.
 
-        on_error is called after another callback returned ERROR or raised: SUCCESS leads to unconfigured, all else to
-        finalized.
+        on_error is called after another callback returned ERROR or raised an exception. If on_error returns SUCCESS,
+        the node becomes unconfigured, else finalized.
         """
         return TransitionCallbackReturn.SUCCESS
 
     on_configure = on_activate = on_deactivate = on_cleanup = on_shutdown = on_error = _succeed
 
     def trigger_configure(self) -> TransitionCallbackReturn:
-        """Run the transition; returns what its callback returned. Raises RuntimeError if it is not possible."""
+        """Run the transition. Returns its callback's result. Raises RuntimeError if it is not possible."""
         return self._change_state("configure")
 
     def trigger_activate(self) -> TransitionCallbackReturn:
@@ -102,7 +101,7 @@ class LifecycleNodeMixin(_Base):
         try:
             self._transition_events.publish(message)
         except InvalidHandle:
-            return  # the process shuts down: there are no subscribers
+            return  # the process is shutting down
 
     def _on_change_state(self, request: Any, response: Any) -> Any:
         try:

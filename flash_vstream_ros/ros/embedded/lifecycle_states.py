@@ -16,7 +16,7 @@ class LifecycleState(NamedTuple):
 
 
 class LifecycleTransition(NamedTuple):
-    """A change from one state to another. Ids below 10 can be requested; the others follow from a callback's return."""
+    """A change of state. Those with ids below 10 can be requested; others follow from a callback's result."""
 
     transition_id: int
     label: str
@@ -25,7 +25,7 @@ class LifecycleTransition(NamedTuple):
 
 
 class TransitionCallbackReturn(Enum):
-    """What a callback of a managed node returns: the constants of lifecycle_msgs/Transition."""
+    """Result of a transition callback: the constants of lifecycle_msgs/Transition."""
 
     SUCCESS = 97
     FAILURE = 98
@@ -36,7 +36,7 @@ class TransitionCallbackReturn(Enum):
 
 
 class InvalidTransition(RuntimeError):
-    """The transition does not start in the current state."""
+    """The requested transition does not start in the current state."""
 
 
 STATES = {
@@ -56,7 +56,7 @@ STATES = {
     )
 }
 
-# label, transition state, first id of its three endings, goals of success, failure and error; then id and start of each
+# label; transition state; first of three ids for success, failure and error, and their goals; id and start of requests
 _TABLE: tuple[tuple[str, str, int, tuple[str, str, str], dict[int, str]], ...] = (
     ("configure", "configuring", 10, ("inactive", "unconfigured", "errorprocessing"), {1: "unconfigured"}),
     ("cleanup", "cleaningup", 20, ("unconfigured", "inactive", "errorprocessing"), {2: "inactive"}),
@@ -85,7 +85,7 @@ TRANSITIONS = tuple(_transitions())
 
 
 class StateMachine:
-    """The current state of a node. A transition that has begun has to end before another one begins."""
+    """The current state of a node. A transition must end before another one begins."""
 
     def __init__(self, on_change: Callable[[LifecycleTransition], None]) -> None:
         self._on_change = on_change
@@ -98,7 +98,7 @@ class StateMachine:
         return [transition for transition in TRANSITIONS if transition.start == self.current]
 
     def begin(self, wanted: int | str) -> LifecycleState:
-        """Begin the transition with this id or label; returns the state before. Raises InvalidTransition."""
+        """Begin the transition with this id or label. Returns the previous state. Raises InvalidTransition."""
         with self._lock:
             before, possible = (
                 self.current,
@@ -115,7 +115,7 @@ class StateMachine:
         return before
 
     def end(self, result: TransitionCallbackReturn) -> None:
-        """End the transition according to what its callback returned."""
+        """End the transition with its callback's result."""
         ending = next(transition for transition in self.available if transition.label == result.to_label())
         self.current = ending.goal
         self._on_change(ending)

@@ -29,7 +29,7 @@ _console = threading.Lock()
 
 
 def set_logger_level(name: str, level: LoggingSeverity | int) -> None:
-    """Set the lowest severity printed for `name` and its children; "" is the root."""
+    """Set the lowest severity that is printed for the logger `name` and its children; "" is the root."""
     _levels[name] = LoggingSeverity(level)
 
 
@@ -46,12 +46,12 @@ def severity(text: str) -> LoggingSeverity:
     """The severity of a word such as "debug" or "warn". Raises ValueError."""
     word = text.upper()
     if word == "UNSET" or word not in LoggingSeverity.__members__:
-        raise ValueError(f"{text!r} is no log level, expected debug, info, warn, error or fatal")
+        raise ValueError(f"{text!r} is not a log level, expected debug, info, warn, error or fatal")
     return LoggingSeverity[word]
 
 
 def add_sink(sink: Sink) -> None:
-    """Also hand every printed line to `sink(severity, logger name, text, stamp in ns)`."""
+    """Also pass every printed line to `sink(severity, logger name, text, stamp in ns)`."""
     _sinks.append(sink)
 
 
@@ -61,7 +61,7 @@ def remove_sink(sink: Sink) -> None:
 
 
 class RcutilsLogger:
-    """A named logger. `throttle_duration_sec` counts for each call site, that is file and line."""
+    """A named logger. `throttle_duration_sec` applies to each call site, a file and line, separately."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -111,7 +111,7 @@ def _print(level: LoggingSeverity, name: str, text: str, stamp: int) -> None:
         sink(level, name, text, stamp)
 
 
-# Text of a peer must neither move the cursor nor begin a line that looks like a log line.
+# A peer's text must neither move the cursor nor begin a line that looks like a log line.
 _PRINTABLE = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {9: "\t", 10: "\n  "}
 
 _loggers: dict[str, RcutilsLogger] = {}

@@ -18,10 +18,10 @@ INTEGER_RANGES = {
 
 
 class Message:
-    """Base of the message classes made from definitions; they behave like rosidl's Python classes.
+    """Base of the message classes, which behave like rosidl's Python classes.
 
-    Positional arguments fill the fields unchecked, for the deserialiser. Keyword arguments and assignments are
-    checked as rclpy checks them, by an AssertionError that names the field.
+    Keyword arguments and assignments are checked as in rclpy: AssertionError names the wrong field. Positional
+    arguments, used by the deserialiser, are not checked.
     """
 
     __slots__ = ()
@@ -92,7 +92,7 @@ def check_plain(kind: type) -> Check:
 
 
 def check_octet(name: str, value: Any) -> Any:
-    """A `byte` is kept as an integer; rclpy's one-byte strings are understood too."""
+    """Check a `byte`, which is stored as an integer. rclpy's one-byte strings are accepted too."""
     return value[0] if isinstance(value, bytes) and len(value) == 1 else check_integer("uint8")(name, value)
 
 
@@ -138,7 +138,7 @@ def check_sequence(item: Check, length: int, fixed: bool) -> Check:
 
 
 def check_numbers(dtype: np.dtype, length: int, fixed: bool) -> Check:
-    """Numbers are kept as one flat array; memory that already has the right layout is not copied."""
+    """Check numbers, which are stored as one flat array. Memory with the right layout is not copied."""
 
     def check(name: str, value: Any) -> Any:
         numbers = _as_numbers(name, value, dtype)

@@ -1,4 +1,4 @@
-"""ROS names: validation, expansion, and their form in DDS."""
+"""ROS names: validates and expands them, and converts them to DDS names and back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def validate_node_name(name: str) -> str:
 
 
 def validate_namespace(namespace: str) -> str:
-    """The namespace with its leading slash and without a trailing one."""
+    """The namespace with a leading and without a trailing slash."""
     full = "/" + namespace.strip("/") if namespace.strip("/") else "/"
     if full != "/":
         _validate_tokens("namespace", full)
@@ -42,14 +42,14 @@ def full_node_name(name: str, namespace: str) -> str:
 
 
 def expand(name: str, node_name: str, namespace: str, *, service: bool = False) -> str:
-    """The absolute name of a relative ("image"), private ("~/status") or absolute ("/tf") one."""
+    """The absolute name of a relative ("image"), private ("~/status") or absolute ("/tf") name."""
     kind = "service name" if service else "topic name"
     if not name:
         raise NameValidationException(kind, name, "it must not be empty", 0)
     if name == "~" or name.startswith("~/"):
         full = full_node_name(node_name, namespace) + name[1:]
     elif name.startswith("~"):
-        raise NameValidationException(kind, name, "'~' has to be followed by '/'", 1)
+        raise NameValidationException(kind, name, "'~' must be followed by '/'", 1)
     elif name.startswith("/"):
         full = name
     else:
@@ -81,6 +81,9 @@ def service_from_dds(name: str) -> str | None:
 
 
 def type_from_dds(name: str) -> str:
-    """ "std_msgs::msg::dds_::String_" -> "std_msgs/msg/String"; service halves give the service's name."""
+    """The ROS name of a DDS type: "std_msgs/msg/String" for "std_msgs::msg::dds_::String_".
+
+    The request and the response type of a service give the name of the service.
+    """
     plain = name.replace("::dds_::", "::").rstrip("_").replace("::", "/")
     return re.sub(r"_(Request|Response)$", "", plain) if "/srv/" in plain else plain

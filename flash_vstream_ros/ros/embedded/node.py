@@ -1,4 +1,4 @@
-"""Node, as rclpy.node."""
+"""Node, as in rclpy.node."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Node(NodeParameters, NodeGraph):
         start_parameter_services: bool = True,
         parameter_overrides: Sequence[Parameter] | None = None,
     ) -> None:
-        """Raises NotInitializedException before init(), and InvalidNodeName/NamespaceException."""
+        """Raises NotInitializedException before init(), and NameValidationException for an invalid name."""
         self.context = context or get_default_context()
         arguments = self.context.arguments
         self._remap = arguments.remap
@@ -157,7 +157,7 @@ class Node(NodeParameters, NodeGraph):
         qos_profile: QoSProfile | None = None,
         callback_group: CallbackGroup | None = None,
     ) -> Service:
-        """`qos_profile` is for rclpy: here the histories of a service are always long."""
+        """Create a service. `qos_profile` has no effect here: the histories of a service are always long."""
         name = self.resolve_service_name(srv_name)
         service = Service(self, srv_type, name, callback, self._group(callback_group))
         identity = f"serviceid={_identity()};"
@@ -176,7 +176,7 @@ class Node(NodeParameters, NodeGraph):
         qos_profile: QoSProfile | None = None,
         callback_group: CallbackGroup | None = None,
     ) -> Client:
-        """`qos_profile` is for rclpy: here the histories of a client are always long."""
+        """Create a client. `qos_profile` has no effect here: the histories of a client are always long."""
         name = self.resolve_service_name(srv_name)
         client = Client(self, srv_type, name, self._group(callback_group))
         identity = f"clientid={_identity()};"
@@ -224,7 +224,7 @@ class Node(NodeParameters, NodeGraph):
         return self._remove(timer)
 
     def destroy_node(self) -> None:
-        """Take the node off the network; a second call does nothing."""
+        """Remove the node from the network; a second call does nothing."""
         if self._destroyed:
             return
         self._destroyed = True
@@ -242,7 +242,7 @@ class Node(NodeParameters, NodeGraph):
         return group if group is not None else self._default_callback_group
 
     def _add(self, waitable: Waitable, *ends: Reader | Writer) -> None:
-        self.waitables += (waitable,)  # replaced, not changed: executors read it without a lock
+        self.waitables += (waitable,)  # a new tuple, since executors read it without a lock
         if ends:
             self.context.graph.change_entities(self._entities, add=ends)
         self.context.notifier.notify()
@@ -264,13 +264,13 @@ class Node(NodeParameters, NodeGraph):
             self.context.qos_watch.forget(end.gid)
 
     def _topic(self, dds_name: str, msg_type: Any, qos: QoSProfile, identity: str) -> tuple[Any, Any]:
-        """The topic, and the DDS policies of an end of it, which announce its type hash."""
+        """A topic, and the DDS policies of its reader or writer, which announce the type hash."""
         is_service = not dds_name.startswith("rt/")
         topic = self.context.wire.topic(dds_name, idl_type(msg_type.TYPE_NAME, is_service))
         return topic, to_dds(qos, f"{identity}typehash={type_hash(msg_type.TYPE_NAME)};")
 
     def watch_qos(self, end: Reader | Writer, topic: str, qos: QoSProfile) -> None:
-        """Report the peer with incompatible QoS that `end` has met, once its node is known."""
+        """Report the peer whose QoS is incompatible with that of `end`, once its node is known."""
         self.context.qos_watch.suspect(end.gid, topic, qos, isinstance(end, Writer), self._logger)
 
     def _writer(self, dds_name: str, name: str, msg_type: Any, qos: QoSProfile, identity: str = "") -> Writer:

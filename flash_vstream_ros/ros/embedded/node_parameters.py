@@ -26,7 +26,7 @@ def _result(reason: str = "") -> Any:
 
 
 class NodeParameters:
-    """The methods of a node that concern its parameters, as in rclpy.node.Node."""
+    """The methods of a node for its parameters, as in rclpy.node.Node."""
 
     def __init__(self, overrides: dict[str, Parameter]) -> None:
         self._parameter_overrides = overrides
@@ -37,12 +37,12 @@ class NodeParameters:
         self._declaration_lock = threading.RLock()
 
     def on_parameter_change(self, new: list[Parameter], changed: list[Parameter]) -> None:
-        """Parameters were declared or set."""
+        """Called after parameters were declared (`new`) or set (`changed`)."""
 
     def declare_parameter(
         self, name: str, value: Any, descriptor: Any = None, ignore_override: bool = False
     ) -> Parameter:
-        """Declare a parameter of the type of `value`; an override given at start replaces the value.
+        """Declare a parameter with the type of `value`. An override from the start of the node replaces the value.
 
         Raises ParameterAlreadyDeclaredException, InvalidParameterException, InvalidParameterTypeException (the
         override has another type) or InvalidParameterValueException (out of range, or refused by a callback).
@@ -100,11 +100,11 @@ class NodeParameters:
             return self._descriptors[name]
 
     def set_parameters(self, parameter_list: Sequence[Parameter]) -> list[Any]:
-        """Set one after the other; returns a SetParametersResult each. Raises ParameterNotDeclaredException."""
+        """Set parameters one by one. Returns a SetParametersResult for each. Raises ParameterNotDeclaredException."""
         return [self._set([parameter]) for parameter in parameter_list]
 
     def set_parameters_atomically(self, parameter_list: Sequence[Parameter]) -> Any:
-        """Set all or none; returns a SetParametersResult. Raises ParameterNotDeclaredException."""
+        """Set all parameters or none. Returns a SetParametersResult. Raises ParameterNotDeclaredException."""
         return self._set(parameter_list)
 
     def _set(self, parameter_list: Sequence[Parameter]) -> Any:
@@ -131,7 +131,7 @@ class NodeParameters:
         return Parameter(parameter.name, type_, parameter.value) if type_.check(parameter.value) else parameter
 
     def _problem(self, parameter: Parameter, *, initial: bool = False) -> str:
-        """Why the descriptor forbids a value; empty if it does not."""
+        """The reason why the descriptor forbids a value; "" if it does not."""
         descriptor = self._descriptors[parameter.name]
         name, value = parameter.name, parameter.value
         if descriptor.read_only and not initial:
@@ -153,7 +153,7 @@ class NodeParameters:
         return ""
 
     def add_on_set_parameters_callback(self, callback: Validator) -> None:
-        """Call `callback(parameters) -> SetParametersResult` before values are set; the last one added goes first."""
+        """Call `callback(parameters) -> SetParametersResult` before values are set, the one added last first."""
         self._on_set_callbacks.insert(0, callback)
 
     def add_post_set_parameters_callback(self, callback: Callable[[list[Parameter]], None]) -> None:
@@ -164,11 +164,11 @@ class NodeParameters:
 def _outside(name: str, value: float, limits: Any) -> str:
     low, high, step = limits.from_value, limits.to_value, limits.step
     if math.isnan(value) or not (low <= value <= high or _close(value, low) or _close(value, high)):
-        return f"'{name}' has to be from {low} to {high}, and {value} is not"
+        return f"'{name}' must be from {low} to {high}, and {value} is not"
     if step and not _close(value, high):
         steps = (value - low) / step
         if not _close(steps, round(steps)):
-            return f"'{name}' has to be {low} plus a multiple of {step}, and {value} is not"
+            return f"'{name}' must be {low} plus a multiple of {step}, and {value} is not"
     return ""
 
 

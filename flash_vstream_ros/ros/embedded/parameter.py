@@ -1,4 +1,4 @@
-"""A parameter: name, type, value; as rclpy.parameter."""
+"""A parameter: name, type and value, as in rclpy.parameter."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Parameter:
             for python_type, scalar, collection in _TYPES:
                 if scalar and isinstance(value, python_type):
                     return cls[scalar]
-                # type() rather than isinstance(): True is no integer here.
+                # type(), since isinstance(True, int) holds.
                 if isinstance(value, (list, tuple)) and all(type(item) is python_type for item in value):
                     return cls[collection]
             raise TypeError(f"{value!r} cannot be the value of a parameter")
 
         def check(self, value: Any) -> bool:
-            """Whether `value` is of this type; an empty list is of every array type."""
+            """Returns True if `value` has this type. An empty list has every array type."""
             if isinstance(value, (list, tuple)) and not value:
                 return self.name.endswith("_ARRAY")
             try:
@@ -56,7 +56,7 @@ class Parameter:
     __hash__ = None  # type: ignore[assignment]
 
     def get_parameter_value(self) -> Any:
-        """As rcl_interfaces/ParameterValue."""
+        """The value as rcl_interfaces/ParameterValue."""
         message: Any = message_class("rcl_interfaces/msg/ParameterValue")(type=self.type_.value)
         if self.type_ != Parameter.Type.NOT_SET:
             value = self.value
@@ -68,7 +68,7 @@ class Parameter:
         return message
 
     def to_parameter_msg(self) -> Any:
-        """As rcl_interfaces/Parameter."""
+        """The parameter as rcl_interfaces/Parameter."""
         return message_class("rcl_interfaces/msg/Parameter")(name=self.name, value=self.get_parameter_value())
 
     @classmethod

@@ -1,4 +1,4 @@
-"""ROS parameter files: YAML by node name, with `*` and `**`, values under `ros__parameters`."""
+"""Reads ROS parameter files: YAML with values under a node name (with `*` and `**`) and `ros__parameters`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEY = "ros__parameters"
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as rcl reads it: 1e3 is a number, dates are text."""
+    """Reads YAML as rcl does: 1e3 is a number, and dates are text."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -31,7 +31,7 @@ _Loader.add_implicit_resolver(
 
 @dataclass(frozen=True)
 class ParameterRule:
-    node: str  # full node name, where * stands for one part and ** for any number of parts
+    node: str  # full node name; * matches one part, ** any number of parts
     parameter: str
     value: Any
 
@@ -50,12 +50,12 @@ def _fits(pattern: list[str], parts: list[str]) -> bool:
 
 
 def parse_value(text: str, where: str) -> Any:
-    """The value of a `-p name:=value`, typed as YAML types it; no text is an empty string."""
+    """The value in `-p name:=value`, with its type from YAML; an empty text is an empty string."""
     return _checked(_parse(text, where), where) if text.strip() else ""
 
 
 def load_parameter_file(path: str) -> list[ParameterRule]:
-    """The rules of a file, in its order. Raises ROSArgumentError naming the file and, for bad YAML, the line."""
+    """The rules of a file, in its order. Raises ROSArgumentError, which names the file and, for bad YAML, the line."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -77,7 +77,7 @@ def _parse(text: str, where: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         raise ROSArgumentError(f"{where}{line}: {getattr(error, 'problem', error)}") from error
-    except ValueError as error:  # an integer of thousands of digits
+    except ValueError as error:  # an integer with thousands of digits
         raise ROSArgumentError(f"{where}: {error}") from error
 
 
@@ -85,15 +85,15 @@ def _walk(tree: dict[Any, Any], node: str, path: str, rules: list[ParameterRule]
     for key, value in tree.items():
         if key == KEY:
             if not node:
-                raise ROSArgumentError(f"--params-file {path}: {KEY} has to be under a node name such as /**")
+                raise ROSArgumentError(f"--params-file {path}: {KEY} must be under a node name such as /**")
             if not isinstance(value, dict):
-                raise ROSArgumentError(f"--params-file {path}: {KEY} of {node} has to hold names and values")
+                raise ROSArgumentError(f"--params-file {path}: {KEY} of {node} must contain names and values")
             _flatten(value, "", node, path, rules)
         elif isinstance(value, dict):
             _walk(value, f"{node}/{str(key).strip('/')}", path, rules)
         else:
             raise ROSArgumentError(
-                f"--params-file {path}: {key!r} stands outside of {KEY}; parameters go under node name, then {KEY}"
+                f"--params-file {path}: {key!r} is not under {KEY}; put parameters under a node name, then {KEY}"
             )
 
 
@@ -113,5 +113,5 @@ def _checked(value: Any, where: str) -> Any:
         kinds = {type(item) for item in value}
         if len(kinds) <= 1 and kinds <= {bool, int, float, str}:
             return value
-        raise ROSArgumentError(f"{where}: {value!r} is no list of values of one type")
-    raise ROSArgumentError(f"{where}: {value!r} is no value that a parameter can have")
+        raise ROSArgumentError(f"{where}: {value!r} is not a list of values of one type")
+    raise ROSArgumentError(f"{where}: {value!r} cannot be the value of a parameter")

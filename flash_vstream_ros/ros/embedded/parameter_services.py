@@ -1,4 +1,4 @@
-"""The services and the topic through which `ros2 param` and other nodes reach a node's parameters."""
+"""The services and the topic for access to a node's parameters by `ros2 param` and other nodes."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ class ParameterServices:
         return response
 
     def _list(self, request: Any, response: Any) -> Any:
-        prefixes = set(request.prefixes)  # a set, since a request may hold very many
+        prefixes = set(request.prefixes)  # a set, since a request may have very many
         groups = set()
         for name in sorted(self._node.parameter_names):
             parts = name.split(".")
             depths = [n for n in range(len(parts) + 1) if ".".join(parts[:n]) in prefixes] if prefixes else [0]
-            # The depth of a name under its longest requested prefix.
+            # The depth of a name counts from its longest requested prefix.
             if depths and (request.depth == 0 or len(parts) - max(depths) <= request.depth):
                 response.result.names.append(name)
                 groups.add(".".join(parts[:-1]))
@@ -78,7 +78,7 @@ class ParameterServices:
 
 
 def parameter_event(node: Node, new: list[Parameter], changed: list[Parameter]) -> Any:
-    """The message on /parameter_events for every change of a node's parameters."""
+    """The message on /parameter_events for a change of a node's parameters."""
     return message_class("rcl_interfaces/msg/ParameterEvent")(
         stamp=node.get_clock().now().to_msg(),
         node=node.get_fully_qualified_name(),

@@ -1,4 +1,4 @@
-"""Publisher, as rclpy.publisher."""
+"""Publisher, as in rclpy.publisher."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Publisher:
         self.dropped_samples = 0
 
     def publish(self, msg: Any) -> None:
-        """Publish a message, or the CDR bytes of one.
+        """Publish a message, or its CDR bytes.
 
-        Raises TypeError for another type, ValueError for a field that does not fit its type. A sample that a
-        slow reliable subscriber blocks for 0.1 s is dropped with a warning.
+        If a slow reliable subscriber blocks the message for 0.1 s, it is dropped with a warning. Raises TypeError for
+        another message type, and ValueError for a value that does not fit its field.
         """
         if isinstance(msg, (bytes, bytearray)):
             raw = bytearray(msg)
@@ -45,9 +45,9 @@ class Publisher:
             )
 
     def get_subscription_count(self) -> int:
-        """How many subscriptions are matched now."""
+        """Number of subscriptions that are matched now."""
         return len(self.writer.entity.get_matched_subscriptions())
 
     def wait_for_all_acked(self, timeout: Duration) -> bool:
-        """Whether every reliable subscription acknowledges everything within `timeout`."""
+        """Returns True if every reliable subscription acknowledges everything within `timeout`."""
         return cyclone.wait_for_acks(self.writer.entity, timeout.nanoseconds)

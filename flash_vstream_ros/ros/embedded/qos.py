@@ -1,4 +1,4 @@
-"""Quality of service under rclpy's names, and its translation to DDS policies."""
+"""Quality of service with rclpy's names, and its conversion to DDS policies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from .cyclone import Peer
 
-WRITE_PATIENCE_NS = 100_000_000
+WRITE_TIMEOUT_NS = 100_000_000
 """Longest time that a reliable writer waits for slow readers before it drops a sample."""
 
 
@@ -66,21 +66,21 @@ class QoSProfile:
 
 qos_profile_sensor_data = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 SERVICE_READER = QoSProfile(history=HistoryPolicy.KEEP_ALL)
-"""All clients of a service share one history each way: calls to one must not push out another's.
+"""KEEP_ALL, since all clients of a service share one history: a burst of one must not replace requests of another.
 
 Requests are moved at once to a bounded queue.
 """
 SERVICE_WRITER = QoSProfile(depth=1000)
-"""Not KEEP_ALL: Cyclone DDS would block the writer while a client that was just killed acknowledges nothing."""
+"""Not KEEP_ALL: Cyclone DDS would block the writer while a client that was killed acknowledges nothing."""
 
 
 def as_profile(qos: QoSProfile | int) -> QoSProfile:
-    """A depth alone means a reliable, volatile, keep-last profile."""
+    """The profile; a depth stands for a reliable, volatile, keep-last profile."""
     return qos if isinstance(qos, QoSProfile) else QoSProfile(depth=max(qos, 1))
 
 
 def to_dds(profile: QoSProfile, user_data: str = "") -> Qos:
-    """The DDS policies that rmw_cyclonedds uses for a profile, except that a reliable writer never blocks for long."""
+    """The DDS policies of a profile, as in rmw_cyclonedds, except that a reliable writer never blocks for long."""
     from cyclonedds.qos import Policy, Qos
 
     history = (
@@ -90,7 +90,7 @@ def to_dds(profile: QoSProfile, user_data: str = "") -> Qos:
     )
     policies = [
         history,
-        Policy.Reliability.Reliable(WRITE_PATIENCE_NS) if profile.reliable else Policy.Reliability.BestEffort,
+        Policy.Reliability.Reliable(WRITE_TIMEOUT_NS) if profile.reliable else Policy.Reliability.BestEffort,
         Policy.WriterDataLifecycle(autodispose=False),
         Policy.DataRepresentation(use_cdrv0_representation=True),
     ]
@@ -116,7 +116,7 @@ def from_peer(peer: Peer) -> QoSProfile:
 
 
 def incompatibilities(offered: QoSProfile, requested: QoSProfile) -> Iterator[str]:
-    """The policies by which a publisher offers less than a subscription requests."""
+    """The policies of which a publisher offers less than a subscription requests."""
     if requested.reliable and not offered.reliable:
         yield "RELIABILITY"
     if requested.transient_local and not offered.transient_local:

@@ -1,4 +1,4 @@
-"""Reports peers on a topic that exchange nothing with this node, since their QoS is incompatible."""
+"""Reports peers on a topic that exchange nothing with this node because their QoS is incompatible."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from .graph import UNKNOWN_NODE, Endpoint, Graph
 from .logging import RcutilsLogger
 from .qos import QoSProfile, incompatibilities
 
-NAME_PATIENCE = 5.0
+NAME_TIMEOUT = 5.0
 """Longest wait for the announcement of the peer's node before the peer is reported without a name [s]."""
-PEER_PATIENCE = 30.0
+PEER_TIMEOUT = 30.0
 """Longest wait for the peer's endpoint to be discovered, which takes long on a busy machine [s]."""
 
 
@@ -22,26 +22,26 @@ class _LocalEndpoint:
     qos: QoSProfile
     is_publisher: bool
     logger: RcutilsLogger
-    since: float = 0.0  # when the last incompatible peer was met
+    since: float = 0.0  # time of the last event about an incompatible peer
     pending: bool = False
-    has_reported: bool = False  # whether a peer was reported since then
-    reported: set[bytes] = field(default_factory=set)  # peers
+    has_reported: bool = False  # True: a peer was reported since that event
+    reported: set[bytes] = field(default_factory=set)  # GIDs of reported peers
 
 
 class QosWatch:
-    """Fed by DDS events on the waiting thread, which also calls `report_pending` periodically."""
+    """Owned by the DDS thread, which passes events to it and calls `report_pending` periodically."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self._local: dict[bytes, _LocalEndpoint] = {}
 
     def suspect(self, gid: bytes, topic: str, qos: QoSProfile, is_publisher: bool, logger: RcutilsLogger) -> None:
-        """The local endpoint `gid` has met a peer with incompatible QoS."""
+        """Note that the local endpoint `gid` has discovered a peer with incompatible QoS."""
         local = self._local.setdefault(gid, _LocalEndpoint(topic, qos, is_publisher, logger))
         local.since, local.pending, local.has_reported = time.monotonic(), True, False
 
     def forget(self, gid: bytes) -> None:
-        """The local endpoint `gid` was destroyed."""
+        """Note that the local endpoint `gid` was destroyed."""
         self._local.pop(gid, None)
 
     def report_pending(self) -> None:
@@ -50,13 +50,13 @@ class QosWatch:
                 continue
             age = time.monotonic() - local.since
             peers = self._graph.endpoints("reader" if local.is_publisher else "writer", names.topic_to_dds(local.topic))
-            local.reported &= {peer.gid for peer in peers}  # bounded by the peers that there are
+            local.reported &= {peer.gid for peer in peers}  # drops peers that have gone
             for peer in peers:
-                self._report(local, peer, age > NAME_PATIENCE)
-            local.pending = age < PEER_PATIENCE and not (age > NAME_PATIENCE and local.has_reported)
+                self._report(local, peer, age > NAME_TIMEOUT)
+            local.pending = age < PEER_TIMEOUT and not (age > NAME_TIMEOUT and local.has_reported)
 
     def _report(self, local: _LocalEndpoint, peer: Endpoint, nameless: bool) -> None:
-        """Report a peer once; `nameless`: even if its node is unknown."""
+        """Report a peer once. `nameless`: report it even if its node is unknown."""
         if peer.gid in local.reported:
             return
         offered, requested = (local.qos, peer.qos) if local.is_publisher else (peer.qos, local.qos)

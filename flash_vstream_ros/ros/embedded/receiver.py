@@ -1,4 +1,4 @@
-"""What subscriptions, services and clients share: readers whose samples become runs of a callback."""
+"""Base of subscriptions, services and clients: a reader whose samples are passed to a callback."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Receiver(Waitable):
         self.samples_dropped = 0
 
     def on_status(self, reader: Reader, status: int) -> None:
-        """DDS statuses of the reader have changed; on the waiting thread, maybe before `self.reader` is set."""
+        """Handle a change of the reader's DDS status. Called on the DDS thread, maybe before `self.reader` is set."""
         if status & DDSStatus.DataAvailable:
             self.on_data(reader)
         self._node.context.notifier.notify()
 
     def on_data(self, reader: Reader) -> None:
-        """Samples have arrived."""
+        """Note that samples have arrived."""
         self.signalled = True
 
     def _deserialize(self, sample: Sample, message_type: Any, header_size: int = 0) -> Any:
@@ -46,7 +46,7 @@ class Receiver(Waitable):
             self._drop(str(error))
             return None
         if repaired:
-            text = f"{self._name}: text that is not UTF-8 was received, its bad bytes became '?'"
+            text = f"{self._name}: received text that is not UTF-8; its invalid bytes became '?'"
             self._node.get_logger().warning(text, throttle_duration_sec=5.0)
         return message
 

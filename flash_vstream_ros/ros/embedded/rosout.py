@@ -1,4 +1,4 @@
-"""Log lines on the topic /rosout."""
+"""Publishes log lines on the topic /rosout."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Rosout:
         seconds, nanoseconds = divmod(stamp, NANOSECONDS)
         message = self._log(stamp=self._stamp(sec=seconds, nanosec=nanoseconds), level=int(level), name=name, msg=text)
         try:
-            # Not through Publisher.publish(): its warnings would be published again.
+            # Not with Publisher.publish(), since its warnings would be published again.
             self._publisher.writer.write(serialize(message))
         except InvalidHandle:
             self.close()

@@ -1,4 +1,4 @@
-"""Service, as rclpy.service: one callback per request, its reply to the client that asked."""
+"""Service, as in rclpy.service: calls a callback for each request and replies to the client."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
     from .node import Node
     from .wire import Reader, Writer
 
-MATCH_PATIENCE = 20.0
-"""Longest wait of a reply for the client's reader to be known [s]; a busy machine discovers it late."""
+MATCH_TIMEOUT = 20.0
+"""Longest time that a reply waits for the discovery of the client's reader [s], which is slow on a busy machine."""
 RETRY_PERIOD = 0.05
 MOST_UNSENT = 100
 MOST_WAITING = 1000
 MOST_WAITING_BYTES = 64 << 20
 LARGEST_REQUEST = 1 << 20
-"""Requests that are larger, or wait for their callback beyond these, are dropped, counted and reported."""
+"""Larger requests [bytes], and those that exceed the limits of waiting requests, are dropped, counted and reported."""
 
 
 @dataclass(frozen=True)
 class _Reply:
     raw: bytearray
-    client: int  # handle of the writer of the request
+    client: int  # instance handle of the client's request writer
     deadline: float
 
 
 class Service(Receiver):
-    """Requests wait here, not in the reader, whose history all clients share."""
+    """A service. Its requests wait in a bounded queue, since all clients share the reader's history."""
 
     writer: Writer
 
@@ -65,8 +65,10 @@ class Service(Receiver):
 
     def on_data(self, reader: Reader) -> None:
         while sample := reader.take():
-            if len(sample.raw) > LARGEST_REQUEST:  # very many small fields take a hundred times its size
-                self._drop(f"it has {len(sample.raw)} bytes of at most {LARGEST_REQUEST}")
+            if (
+                len(sample.raw) > LARGEST_REQUEST
+            ):  # as Python objects, many small fields take a hundred times the memory
+                self._drop(f"it has {len(sample.raw)} bytes, more than {LARGEST_REQUEST}")
                 continue
             with self._lock:
                 size = self._waiting_bytes + len(sample.raw)
@@ -75,13 +77,13 @@ class Service(Receiver):
                     self._waiting.append(sample)
                     self._waiting_bytes = size
             if not fits:
-                self._drop(f"{len(self._waiting)} requests of {self._waiting_bytes} bytes wait already")
+                self._drop(f"{len(self._waiting)} requests with {self._waiting_bytes} bytes were waiting")
         self.signalled = True
 
     def on_status(self, reader: Reader, status: int) -> None:
         if status & DDSStatus.SampleLost:
             lost = reader.entity.get_sample_lost_status().total_count_change
-            self._drop("their clients sent them faster than the network took them", lost)
+            self._drop("their clients sent them faster than the network delivers them", lost)
         super().on_status(reader, status)
 
     @property
@@ -116,13 +118,13 @@ class Service(Receiver):
             )
         start = len(ENCAPSULATION)
         raw = serialize(response, bytes(sample.raw[start : start + SERVICE_HEADER.size]))
-        self._send(_Reply(raw, sample.publication_handle, time.monotonic() + MATCH_PATIENCE))
+        self._send(_Reply(raw, sample.publication_handle, time.monotonic() + MATCH_TIMEOUT))
 
     def _send(self, reply: _Reply) -> None:
-        """Send a reply, or keep it while discovery has not found its client's reader."""
+        """Send a reply, or keep it until discovery has found the client's reader."""
         request_writer = cyclone.matched_writer(self.reader.entity, reply.client)
         if request_writer is None:
-            self._node.get_logger().debug(f"{self.srv_name}: a client has gone before its reply")
+            self._node.get_logger().debug(f"{self.srv_name}: a client left before its reply")
             return
         client_id = request_writer.user_data.get("clientid")
         reader_known = client_id is None or self._reply_reader_exists(client_id)
@@ -131,7 +133,7 @@ class Service(Receiver):
             self._unsent.append(reply)
         elif not (reader_known and self.writer.write(reply.raw)):
             self.replies_lost += 1
-            text = f"{self.srv_name}: {self.replies_lost} replies lost, the last because its client does not take it"
+            text = f"{self.srv_name}: {self.replies_lost} replies lost, the last because its client did not receive it"
             self._node.get_logger().warning(text, throttle_duration_sec=5.0)
 
     def _retry(self) -> None:

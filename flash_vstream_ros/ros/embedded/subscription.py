@@ -1,4 +1,4 @@
-"""Subscription and its events, as rclpy.subscription and rclpy.event_handler."""
+"""Subscription and its events, as in rclpy.subscription and rclpy.event_handler."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class SubscriptionEventCallbacks:
-    """What to call for the events of a subscription. The default callback reports publishers whose QoS does not fit."""
+    """Callbacks for events of a subscription. The default callback reports publishers with incompatible QoS."""
 
     message_lost: Callable[[Any], None] | None = None  # gets total_count and total_count_change
     use_default_callbacks: bool = True
 
 
 class LostMessages(Waitable):
-    """The executor runs `callback` when messages were lost on their way to a reader."""
+    """Calls `callback` in the executor when messages were lost on the way to a reader."""
 
-    reader: Any = None  # set once it exists
+    reader: Any = None  # set after construction
 
     def __init__(self, callback_group: CallbackGroup, callback: Callable[[Any], None]) -> None:
         super().__init__(callback_group)
@@ -41,13 +41,13 @@ class LostMessages(Waitable):
         self.signalled = False
         try:
             status = self.reader.get_sample_lost_status()
-        except DDSException:  # the reader was destroyed meanwhile
+        except DDSException:  # the reader was destroyed
             return None
         return lambda: self._callback(status)
 
 
 class Subscription(Receiver):
-    """Its samples wait in the reader, where newer ones replace older ones, until a callback can begin."""
+    """A subscription. Samples wait in the reader until a callback can begin; newer ones replace older ones."""
 
     def __init__(
         self,

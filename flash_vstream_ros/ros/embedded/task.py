@@ -1,4 +1,4 @@
-"""Future: the result of an asynchronous call, as rclpy.task.Future."""
+"""Future: the result of an asynchronous call, as in rclpy.task.Future."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 
 class Future(futures.Future[Any]):
-    """Its callbacks run on the thread that completes it."""
+    """A future whose callbacks run on the thread that completes it."""
 
     def result(self, timeout: float | None = None) -> Any:
-        """The result, or None while there is none and after cancel(); raises the exception that was set."""
+        """The result; None before it is set, and after cancel(). Raises the exception that was set."""
         return super().result(timeout) if self.done() and not self.cancelled() else None

@@ -1,4 +1,4 @@
-"""Points in time and spans of time in nanoseconds, as rclpy.time.Time and rclpy.duration.Duration."""
+"""Times and durations in nanoseconds, as in rclpy.time.Time and rclpy.duration.Duration."""
 
 from __future__ import annotations
 

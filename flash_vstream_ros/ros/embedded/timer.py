@@ -1,4 +1,4 @@
-"""Timer, as rclpy.timer; it follows its clock, simulated time included."""
+"""Timer, as in rclpy.timer; it follows its clock, which may be simulated."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Timer(Waitable):
         if self._cancelled:
             return False
         now = self._now()
-        if now < self._called_ns:  # the clock jumped back further than to the last call: a bag was started again
+        if now < self._called_ns:  # the clock jumped back to before the last call: a bag was started again
             self._called_ns, self._next_ns = now, now + self.timer_period_ns
         return now >= self._next_ns
 

@@ -1,7 +1,7 @@
-"""Message and service definitions become Python classes, DDS types and RIHS01 hashes.
+"""Converts message and service definitions to Python classes, DDS types and RIHS01 hashes.
 
-Definitions of the common packages come with `rosbags` (ROS 2 Jazzy), others from the folders given to
-`add_interfaces`. Classes are made on first use.
+Definitions of common packages come from `rosbags` (ROS 2 Jazzy), others from the folders given to `add_interfaces`.
+Classes are created on first use.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ _folders: dict[str, Path] = {}
 
 
 def add_interfaces(package: str, folder: Path) -> None:
-    """Make the definitions in `folder`/msg and `folder`/srv known as those of `package`."""
+    """Add `folder`, whose subfolders msg and srv have the definitions of `package`."""
     _folders[package] = folder
 
 
 def load_interface(type_name: str) -> Any:
-    """The class of a message or service by its full name, such as "sensor_msgs/msg/Image".
+    """The class of a message or service with this full name, such as "sensor_msgs/msg/Image".
 
     Raises LookupError for an unknown type and ValueError for a definition that cannot be parsed.
     """
@@ -54,10 +54,10 @@ def load_interface(type_name: str) -> Any:
 
 
 def register(text: str, type_name: str) -> None:
-    """Add one definition to the type store. Raises ValueError naming a definition that cannot be parsed."""
+    """Add a definition to the type store. Raises ValueError if it cannot be parsed."""
     package, _, name = type_name.partition("/")
     try:
-        # Parsed under msg/, where relative names of the same package resolve, then filed under the real name.
+        # Parsed as if it were in msg/, where relative names of the package resolve; registered with the real name.
         parsed = get_types_from_msg(text, f"{package}/msg/{name.rpartition('/')[2]}")
     except TypesysError as error:
         raise ValueError(f"The definition of {type_name} cannot be parsed: {error}") from error
@@ -66,7 +66,7 @@ def register(text: str, type_name: str) -> None:
 
 
 def _definition(type_name: str) -> str:
-    """The text of a definition that comes from a file."""
+    """The text of a definition in a folder of interfaces."""
     package, kind, name = type_name.split("/")
     if package not in _folders:
         raise LookupError(f"No definition of {type_name}: neither rosbags nor a folder of interfaces has it")
@@ -78,7 +78,7 @@ def _definition(type_name: str) -> str:
 
 @cache
 def message_class(type_name: str) -> type[Message]:
-    """The class of a message, by its full name ("sensor_msgs/msg/Image").
+    """The class of a message with this full name ("sensor_msgs/msg/Image").
 
     Raises LookupError for an unknown type and ValueError for a definition that cannot be parsed.
     """
@@ -113,7 +113,7 @@ def _make_class(type_name: str, constants: list[Any], fields: list[Any]) -> type
 
 @cache
 def service_class(type_name: str) -> Any:
-    """The class of a service ("flash_vstream_ros/srv/AskScene"), with `Request` and `Response` inside."""
+    """The class of a service ("flash_vstream_ros/srv/AskScene"); its attributes are `Request` and `Response`."""
     text = SERVICES[type_name] if type_name in SERVICES else _definition(type_name)
     request, *rest = re.split(r"^---[ \t]*$\n?", text, maxsplit=1, flags=re.MULTILINE)
     if not rest:
@@ -131,7 +131,7 @@ def service_class(type_name: str) -> Any:
 
 
 def _inner(description: Any) -> tuple[Any, int, bool, bool]:
-    """Returns (element type, length or bound, is a collection, has a fixed length) of a field."""
+    """Returns of a field: element type, length or bound, True if a collection, True if its length is fixed."""
     kind, inner = description
     if kind in (Nodetype.ARRAY, Nodetype.SEQUENCE):
         return inner[0], inner[1], True, kind == Nodetype.ARRAY
@@ -201,7 +201,7 @@ def type_hash(type_name: str) -> str:
 
 @cache
 def idl_type(type_name: str, service_header: bool = False) -> type[IdlStruct]:
-    """The DDS type description; services of rmw_cyclonedds put a client handle and a number before the fields."""
+    """The DDS type. `service_header` adds the client handle and number that rmw_cyclonedds puts before the fields."""
     fields: dict[str, Any] = {}
     if service_header:
         fields = {"client_handle": idl.uint64, "sequence_number": idl.int64}

@@ -1,4 +1,4 @@
-"""Waitables: what an executor can run. A waitable becomes ready and then returns the next call of its callback."""
+"""Waitables: entities whose callbacks an executor runs. A ready waitable returns the next call of its callback."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Work = Callable[[], None]
 
 
 class Notifier:
-    """Wakes threads that wait for work. It counts, so that none is lost between a search for work and the wait."""
+    """Wakes threads that wait for work. A count of notifications prevents losing one before a wait begins."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -23,7 +23,7 @@ class Notifier:
             self._condition.notify_all()
 
     def wait(self, seen: int, timeout: float) -> None:
-        """Return after a notification later than the `seen` ones, or after `timeout` seconds."""
+        """Wait until there are more notifications than `seen`, or for `timeout` seconds."""
         with self._condition:
             self._condition.wait_for(lambda: self.notifications != seen, timeout)
 
@@ -43,12 +43,12 @@ class Waitable:
         return None
 
     def take(self) -> Work | None:
-        """The next run of the callback, or None if there is nothing to do."""
+        """The next call of the callback, or None if there is nothing to do."""
         raise NotImplementedError
 
 
 class GuardCondition(Waitable):
-    """A callback that an executor runs once for every time it is triggered, as rclpy.guard_condition."""
+    """A callback that an executor runs after `trigger`, as in rclpy.guard_condition."""
 
     def __init__(self, notifier: Notifier, callback: Callable[[], None], callback_group: CallbackGroup) -> None:
         super().__init__(callback_group)
@@ -56,7 +56,7 @@ class GuardCondition(Waitable):
         self.callback = callback
 
     def trigger(self) -> None:
-        """Let the callback run; several triggers before it begins are one."""
+        """Make the callback run. Several triggers before it begins count as one."""
         self.signalled = True
         self._notifier.notify()
 

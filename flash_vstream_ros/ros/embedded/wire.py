@@ -1,7 +1,7 @@
-"""DDS as this runtime uses it: one participant, raw CDR readers and writers, one thread that waits for events.
+"""The DDS layer of this runtime: a participant, readers and writers of raw CDR, and a thread that waits for events.
 
-Samples go through the C library directly, so that the interpreter lock is free while they are written or copied;
-a reader keeps its history in C until an executor asks, and what it then gets is copied once.
+Samples are passed directly to the C library, so that the interpreter lock is free while they are written or copied. A
+reader's history stays in C until an executor takes a sample, which is copied once.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Writer:
     def write(self, raw: bytearray) -> bool:
         """Returns False if slow reliable readers blocked the sample for too long."""
         if self._closed or self._wire.closing:
-            raise InvalidHandle("This was destroyed, or shutdown() was called: nothing can be written any more")
+            raise InvalidHandle("This writer was destroyed, or shutdown() was called: it cannot write any more")
         return cyclone.write(self.entity, raw)
 
     def close(self) -> None:
@@ -87,7 +87,7 @@ class Reader:
 
 @dataclass
 class _SharedDomain:
-    """A domain, configured once per process and shared by the contexts in it."""
+    """A domain, configured once per process and shared by all contexts that use it."""
 
     domain: Domain
     configuration: str
@@ -99,7 +99,7 @@ _lock = threading.Lock()
 
 
 def _enter_domain(domain_id: int, configuration: str) -> None:
-    """Make a domain ready. Raises DDSException, and RuntimeError if it runs with another configuration."""
+    """Create or share a domain. Raises DDSException, and RuntimeError if it has another configuration."""
     with _lock:
         if domain_id not in _domains:
             _domains[domain_id] = _SharedDomain(
@@ -115,7 +115,7 @@ def _enter_domain(domain_id: int, configuration: str) -> None:
 
 
 def _leave_domain(domain_id: int) -> None:
-    """Undo _enter_domain(); the last one to leave frees the domain."""
+    """Undo _enter_domain(). The last call frees the domain."""
     with _lock:
         shared = _domains[domain_id]
         shared.users -= 1
@@ -142,7 +142,7 @@ class Wire:
         self._topics: dict[tuple[str, type], Topic] = {}
         self._handlers: dict[int, tuple[int, StatusHandler]] = {}
         self._waitset = WaitSet(self.participant)
-        # Besides ending the wait, it keeps the set from being empty: an empty one returns at once.
+        # It ends the wait, and keeps the wait set from being empty, since waiting on an empty set returns at once.
         self._end = GuardCondition(self.participant)
         cyclone.attach(self._waitset, self._end)
         self._periodic: list[Callable[[], None]] = []
@@ -158,7 +158,7 @@ class Wire:
         return self._topics[key]
 
     def watch(self, entity: Entity, mask: int, handler: StatusHandler) -> None:
-        """Call `handler(status bits)` on the waiting thread whenever one of `mask` is raised."""
+        """Call `handler(status bits)` on the DDS thread whenever a bit of `mask` is raised."""
         entity.set_status_mask(mask)
         self._handlers[cyclone.handle_of(entity)] = (mask, handler)
         cyclone.attach(self._waitset, entity)
@@ -168,7 +168,7 @@ class Wire:
             cyclone.detach(self._waitset, entity)
 
     def every_slice(self, task: Callable[[], None]) -> None:
-        """Run `task` on the waiting thread after events and at least every 0.1 s."""
+        """Run `task` on the DDS thread after events, and at least every 0.1 s."""
         self._periodic.append(task)
 
     def _wait(self) -> None:
@@ -184,12 +184,12 @@ class Wire:
 
     def _handle(self, handle: int) -> None:
         mask, handler = self._handlers.get(handle, (0, None))
-        # Cleared before it is handled: what arrives meanwhile raises it again.
+        # The status is cleared before it is handled, so that new data raises it again.
         if handler and (status := cyclone.take_status(handle, mask)):
             handler(status)
 
     def stop(self) -> None:
-        """End the waiting thread. It must end before its entities are freed, which it reads."""
+        """End the DDS thread. It must end before entities are freed, since it reads them."""
         self._stopping = True
         self._end.set(True)
         self._thread.join()
