@@ -1,4 +1,4 @@
-"""A client of the node's services for the command line and for tests: one request at a time. Needs no torch."""
+"""A client of the node's services, for the command line and tests. One request at a time. Needs no torch."""
 
 from __future__ import annotations
 
@@ -24,24 +24,23 @@ from flash_vstream_ros.ros.interfaces import (
 from flash_vstream_ros.ros.service_peers import why_unanswerable
 from flash_vstream_ros.ros.stamps import duration_message, seconds, stamp_at
 
-# After this time beyond the deadline the reply counts as lost: the node ended, or the middlewares are incompatible.
+# This long after the deadline a reply counts as lost: the node has ended, or the middlewares are incompatible.
 GRACE_S = 30.0
 LONGEST_DEADLINE_S = 3600.0  # the upper limit of the parameter question.max_deadline_s
 READY_POLL_S = 0.2
 SERVERS_POLL_S = 0.5  # between two checks for Ctrl-C and for a node that has ended
-# Longer than the node itself waits for its worker.
-CALL_S = 90.0
-# On DDS each reply goes to all clients of a service: with a short queue those of others overwrite ours.
+CALL_S = 90.0  # longer than the node itself waits for its worker
+# On DDS, each reply goes to all clients of a service. In a short queue, replies to others would overwrite ours.
 CALL_QOS = QoSProfile(depth=1000)
 PARAMETERS_WAIT_S = 3.0
-CANCEL_S = 2.0  # for the reply to a cancelled question
-NAMES_WAIT_S = 2.0  # the graph knows a server's endpoints before the name of its node
+CANCEL_S = 2.0  # longest wait for the reply to a cancelled question
+NAMES_WAIT_S = 2.0  # longest wait for the name of a server's node, which is discovered after its endpoints
 UNKNOWN_NAME = "_UNKNOWN_"  # rmw's place holder for such a name or namespace
-GONE_S = 10.0  # after this time without a server of the service, the node counts as ended
+GONE_S = 10.0  # if the service has no server for this long, its node has ended
 
 
 class ClientError(RuntimeError):
-    """A request could not be made or got no reply; the sentence says what to do."""
+    """A request could not be sent or got no reply; the sentence says what to do."""
 
 
 class NoService(ClientError):
@@ -53,10 +52,11 @@ class NoReply(ClientError):
 
 
 class AskClient:
-    """Asks a node through its service. A context manager with a ROS context of its own.
+    """Asks a node through its service. A context manager with its own ROS context.
 
-    `node_name` is the node that offers `service`: its private topics and services are used too.
-    Entering it raises ClientError where ROS does not start or refuses an argument or a name.
+    `node_name` is the node that offers `service`; the client also uses its private topics and services.
+
+    Entering it raises ClientError if ROS does not start or refuses an argument or a name.
     """
 
     def __init__(self, service: str, ros_args: Sequence[str] = (), node_name: str = "flash_vstream") -> None:
@@ -74,11 +74,11 @@ class AskClient:
         try:
             init(args=["flash_vstream_client", *self._ros_args], context=self._context)
             self._connect()
-        except Exception as error:  # each runtime and middleware raises its own kinds
+        except Exception as error:  # each runtime and middleware raises its own exceptions
             if ok(context=self._context):
                 shutdown(context=self._context)
             reason = " ".join(str(error).split()) or type(error).__name__
-            raise ClientError(f"the ROS client does not start: {reason}") from error
+            raise ClientError(f"the ROS client failed to start: {reason}") from error
         return self
 
     def _connect(self) -> None:
@@ -118,16 +118,16 @@ class AskClient:
         )
 
     def ask_when_ready(self, request: AskScene.Request, wait_s: float) -> AskScene.Response:
-        """Ask, waiting up to `wait_s` seconds for a node to appear and to load its model.
+        """Ask, and wait up to `wait_s` seconds for a node to appear and load its model.
 
-        Raises NoService when none appears, NoReply when one does not reply.
+        Raises NoService if no node appears, and NoReply if the node does not reply.
         """
         return self._when_ready(self.service, request, request.question_id, wait_s)
 
     def ask(self, request: AskScene.Request) -> AskScene.Response:
         """Ask once, and wait for the reply until the question's deadline.
 
-        If the caller stops waiting, for example by Ctrl-C, the question is cancelled. Raises NoReply if no reply comes.
+        If the caller stops waiting, for example by Ctrl-C, the question is cancelled. Raises NoReply.
         """
         return self._reply_in_time(self.service, request, request.question_id)
 
@@ -186,16 +186,16 @@ class AskClient:
         return self.call(Report, f"{self._node_name}/report", request, wait_s, LONGEST_DEADLINE_S)
 
     def newest_stamp_s(self, wait_s: float) -> float | None:
-        """Stamp of the newest frame in the memory [s]; None where it is empty. Raises ClientError."""
+        """Stamp of the newest frame in the memory [s]; None if it is empty. Raises ClientError."""
         reply = self.list_memory(wait_s)
         if reply.error_code:
             raise ClientError(f"error {reply.error_code}: {reply.error_msg}")
         return max((seconds(entry.until) for entry in reply.entries), default=None)
 
     def call(self, kind: Any, service: str, request: Any, wait_s: float, allowed_s: float = CALL_S) -> Any:
-        """The reply of another service of the node, waiting up to `wait_s` seconds for it to appear.
+        """The reply of another service of the node. Waits up to `wait_s` seconds for the service to appear.
 
-        Raises NoService when it does not, NoReply when it does not reply.
+        Raises NoService if it does not appear, and NoReply if it does not reply.
         """
         client = self._client(kind, service)
         _wait_for(self.node, client, wait_s)
@@ -223,9 +223,9 @@ class AskClient:
                 self._executor.spin_until_future_complete(future, timeout_sec=min(end - now, SERVERS_POLL_S))
                 present, now = self._servers(client), time.monotonic()
                 if not future.done() and servers and present and not servers & present:
-                    # The request went to a node that had ended unnoticed, and another has taken its place.
+                    # The request went to a node that had ended, and another node has replaced it.
                     servers, future = present, client.call_async(request)
-                servers = servers or present  # the graph may know them later than the client does
+                servers = servers or present  # the graph may report servers later than the client finds them
                 offered = now if client.service_is_ready() else offered
         except BaseException:
             if cancels and ok(context=self._context):
@@ -235,7 +235,7 @@ class AskClient:
         return future.result()
 
     def _servers(self, client: Any) -> set[bytes]:
-        """The ids of the servers that the client knows, from the topic of their replies on DDS; else empty."""
+        """Ids of the servers of a client's service, from the DDS topic of their replies; empty without DDS."""
         return {bytes(info.endpoint_gid) for info in self._server_infos(client)}
 
     def _offered_by(self, client: Any) -> str:
@@ -255,7 +255,7 @@ class AskClient:
         return list(self.node.get_publishers_info_by_topic(topic, no_mangle=True))
 
     def _nodes_deadline_s(self) -> float:
-        """The node's parameter question.deadline_s [s]; its upper limit if the node does not reply."""
+        """The node's parameter question.deadline_s [s]; the upper limit of deadlines if the node does not reply."""
         if self._default_deadline_s is None:
             kind = interface("rcl_interfaces/srv/GetParameters")
             client = self._client(kind, f"{self._node_name}/get_parameters")

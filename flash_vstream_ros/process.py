@@ -1,6 +1,6 @@
-"""Settings of the process of a program: signals, a bound on the work at exit, threads of PyTorch.
+"""Settings of a program's process: signals, a time limit at exit, threads of PyTorch.
 
-These are side effects on the whole process, so only programs call them: the node's executable and the command line.
+They affect the whole process, so only programs use them: the node's executable and the command line.
 """
 
 from __future__ import annotations
@@ -12,38 +12,38 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 
-TYPE_CHECKING = False  # as in typing, whose import would delay the guard against Ctrl-C
+TYPE_CHECKING = False  # not imported from typing, which would delay the handling of Ctrl-C
 if TYPE_CHECKING:
     from types import FrameType
     from typing import NoReturn
 
-INTERRUPTED = 130  # exit status, as shells report a program ended by Ctrl-C; also at SIGTERM
+INTERRUPTED = 130  # exit status after Ctrl-C, as shells report it, and after SIGTERM
 ENDING = (signal.SIGINT, signal.SIGTERM)
 EXIT_LIMIT_S = 1.5
 CLEANUP_LIMIT_S = 20.0
 
 
 def exit_on_interrupt() -> None:
-    """End the process at Ctrl-C or SIGTERM without a traceback, while its modules are being imported.
+    """Let Ctrl-C or SIGTERM end the process without a traceback, while its modules are being imported.
 
-    A KeyboardInterrupt inside an import is printed where it cannot propagate: weakref callbacks, modules in C.
+    A KeyboardInterrupt would be printed inside weakref callbacks and C modules, where it cannot propagate.
     """
     _handle_with(_exit)
 
 
 def raise_on_interrupt() -> None:
-    """Raise KeyboardInterrupt in the main thread at Ctrl-C or SIGTERM, so that a command can clean up.
+    """Let Ctrl-C or SIGTERM raise KeyboardInterrupt in the main thread, so that a command can clean up.
 
-    CLEANUP_LIMIT_S later the process ends, even if a library swallowed the exception or the cleanup waits for ever.
+    CLEANUP_LIMIT_S later the process ends, even if a library suppressed the exception or the cleanup does not end.
     """
     _handle_with(_raise)
 
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Around slow imports inside a command: Ctrl-C or SIGTERM ends the process at once.
+    """Let Ctrl-C or SIGTERM end the process at once in a `with` block of slow imports.
 
-    No effect unless `raise_on_interrupt` is in force: in-process callers and ROS keep their handlers.
+    Only if `raise_on_interrupt` was called: other handlers, for example those of ROS, stay.
     """
     ours = any(signal.getsignal(number) is _raise for number in ENDING)
     if ours:
@@ -56,15 +56,15 @@ def importing() -> Iterator[None]:
 
 
 class EndRequest:
-    """Wakes the main thread at SIGINT or SIGTERM without interrupting any code that runs.
+    """Wakes the main thread at SIGINT or SIGTERM without interrupting running code.
 
-    To be made in the main thread. The handlers stay for the rest of the process: a launch file sends SIGINT twice.
+    Create it in the main thread. Its handlers stay until the process ends, since a launch file sends SIGINT twice.
     """
 
     def __init__(self) -> None:
         self._read_end, self._write_end = os.pipe()
         os.set_blocking(self._write_end, False)
-        # The byte arrives whichever thread receives the signal; Python's handlers wait for the main thread.
+        # Any thread's signal writes a byte here at once, while Python's handlers would wait for the main thread.
         signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
         _handle_with(_pass)
 
@@ -73,16 +73,16 @@ class EndRequest:
         os.write(self._write_end, bytes([signal.SIGTERM]))
 
     def wait(self) -> None:
-        """Wait for a request, or return at once if there was one."""
+        """Wait for a request; returns at once if there was one already."""
         while os.read(self._read_end, 1)[0] not in ENDING:
             pass
 
 
 def end_within(seconds: float = EXIT_LIMIT_S) -> None:
-    """End the process with status 0 after `seconds`, even if it is busy; returns at once."""
+    """Return at once, and end the process with status 0 after `seconds`, even if it is busy."""
 
     def end() -> None:
-        print(f"not everything stopped within {seconds} s: the process ends now", file=sys.stderr)
+        print(f"the node did not stop within {seconds} s: the process ends now", file=sys.stderr)
         end_process(0)
 
     import threading
@@ -93,17 +93,19 @@ def end_within(seconds: float = EXIT_LIMIT_S) -> None:
 
 
 def end_process(status: int) -> NoReturn:
-    """Flush the output and end without Python's own finalization, which takes a second after `gc.freeze` and may not
-    run while a thread is inside torch."""
+    """Flush the output and end the process without Python's finalization.
+
+    The finalization takes a second after `gc.freeze`, and must not run while a thread is inside torch.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
 
 
 def set_torch_threads(count: int) -> None:
-    """Let PyTorch compute with `count` CPU threads, in this thread and those that start later.
+    """Let PyTorch compute with `count` CPU threads, in this thread and in threads that start later.
 
-    0: as many as before the first call, PyTorch's own choice or that of OMP_NUM_THREADS.
+    0 restores the number before the first call, which PyTorch or OMP_NUM_THREADS chose.
     """
     import torch
 
@@ -119,7 +121,7 @@ def _torch_threads_at_first() -> int:
 
 
 def _handle_with(handler: Callable[[int, FrameType | None], None]) -> None:
-    """Handle the signals that end a program, except those that the parent ignores, as a shell's `&` does SIGINT."""
+    """Handle the signals that end a program, except ignored ones, such as SIGINT after a shell's `&`."""
     for number in ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler)
@@ -136,4 +138,4 @@ def _raise(number: int, frame: FrameType | None) -> None:
 
 
 def _pass(number: int, frame: FrameType | None) -> None:
-    """A Python signal handler that does nothing: the wakeup descriptor of EndRequest gets the signal."""
+    """A signal handler that does nothing: EndRequest gets the signal through its wakeup descriptor."""

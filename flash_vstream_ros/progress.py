@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a line every few seconds elsewhere. Both go to standard error."""
+"""Shows the progress of long work on standard error: a bar on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Item = TypeVar("Item")
 
 
 class Progress(Protocol):
-    """Steps done of `total`; None: unknown."""
+    """Steps done of `total`, which is None if unknown."""
 
     def update(self, done: int, total: int | None = None, text: str = "") -> None:
-        """Set the steps done, and the total and the text where they are given."""
+        """Set the steps done, and the total and the text if they are given."""
 
     def advance(self, steps: int = 1) -> None:
-        """Count further steps as done."""
+        """Count `steps` more steps as done."""
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def progress(text: str, total: int | None = None) -> Iterator[Progress]:
 
 
 def tracked(items: Iterable[Item], text: str, total: int | None = None) -> Iterator[Item]:
-    """The items, with the progress through them."""
+    """Yield the items, and show the progress through them."""
     with progress(text, total) as shown:
         for item in items:
             yield item

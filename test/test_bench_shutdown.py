@@ -13,7 +13,7 @@ from flash_vstream_ros.bench.shutdown import NOISE, WAYS, Ending
 
 pytestmark = pytest.mark.slow  # starts nodes in processes of their own
 
-BOUNDED = "not everything stopped within"  # seconds are the benchmark's: a loaded machine takes longer
+BOUNDED = "the node did not stop within"  # seconds are the benchmark's: a loaded machine takes longer
 
 
 def test_the_node_ends_cleanly_in_every_way() -> None:

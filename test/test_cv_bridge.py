@@ -88,7 +88,7 @@ def test_an_image_that_cv_bridge_refuses_is_dropped_with_a_reason(install: Calla
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("raise ImportError('numpy.core.multiarray failed to import')", "does not load: ImportError"),
+        ("raise ImportError('numpy.core.multiarray failed to import')", "fails to load: ImportError"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "crashes with SIGSEGV"),
         (FAKE.format(body="return np.zeros((12, 16, 3), np.uint8)"), "decodes no encoding correctly"),
     ],

@@ -190,7 +190,7 @@ def test_a_memory_of_something_else_is_not_overwritten(folder: Path, capsys: pyt
     raw = (folder / "memory").read_bytes()
     (folder / "my.yaml").write_text(PARAMETERS.replace("synopsis_slots: 5", "synopsis_slots: 6"))
     assert remembered(folder) == 1
-    assert "a memory of something else" in capsys.readouterr().err
+    assert "the memory of another source" in capsys.readouterr().err
     assert (folder / "memory").read_bytes() == raw
 
 

@@ -29,7 +29,7 @@ HANG_S = 20.0
 STEP_S = 0.05  # between the moments of two rounds
 MOMENTS = 20
 # Tracebacks of Python, errors of rclpy and its futures, and errors of rcl after the end of the context.
-NOISE = re.compile(r"Traceback|^[\w.]+Error\b|Destroyable|never retrieved|context is invalid|not everything stopped")
+NOISE = re.compile(r"Traceback|^[\w.]+Error\b|Destroyable|never retrieved|context is invalid|did not stop within")
 ARGUMENTS = ("-p", "model.max_pixels:=12544", "-p", "model.warm_up:=false", "-p", "status.period_s:=0.05")
 
 

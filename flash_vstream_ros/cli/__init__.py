@@ -1,12 +1,12 @@
 """The command line `flash-vstream-ros`: one module per command, each with `add_arguments` and `run`.
 
-It may import everything else; nothing imports it. A module imports torch, OpenCV or ROS inside `run` only, so that
-`--help` and usage errors need none of them.
+It may import everything else; nothing imports it. Modules import torch, OpenCV and ROS only inside `run`, so that
+`--help` and usage errors do not need them.
 """
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # as in typing, whose import would delay the guard against Ctrl-C
+TYPE_CHECKING = False  # not imported from typing, which would delay the handling of Ctrl-C
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Returns its exit status: 0 done, 1 failed, 2 wrong usage, 130 ended by Ctrl-C or SIGTERM.
 
-    Without `argv` it is the program: it reads the process's arguments, and signals end it without a traceback.
+    Without `argv`, it runs as the program: it uses the process's arguments, and signals end it without a traceback.
     """
     if argv is not None:
         from .command_line import run_command

@@ -1,12 +1,12 @@
-"""Types of command-line arguments: each turns a word into a checked value, or says what it has to be."""
+"""Types of command-line arguments: each converts a word to a checked value, or says what is expected."""
 
 from __future__ import annotations
 
 import math
 from argparse import ArgumentTypeError
 
-MAX_MOMENTS = 64  # of srv/Search
-MAX_DURATION_S = 2**31 - 1  # of a builtin_interfaces/Duration
+MAX_MOMENTS = 64  # of one srv/Search reply
+MAX_DURATION_S = 2**31 - 1  # largest builtin_interfaces/Duration
 
 
 def text(word: str) -> str:

@@ -1,4 +1,4 @@
-"""`flash-vstream-ros ask "..."`: ask a running node one question through its service, or a memory in a file."""
+"""`flash-vstream-ros ask "..."`: ask a running node, or a memory in a file, one question."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_time_arguments(parser: argparse.ArgumentParser, since: str, until: str) -> None:
-    """`--since` and `--until`."""
+    """Add `--since` and `--until`."""
     for name, meaning in (("--since", since), ("--until", until)):
         parser.add_argument(
             name, type=time_point, default=NO_LIMIT, metavar="TIME", help=f"{meaning}: {FORMS}; 0: no limit"
@@ -57,7 +57,7 @@ def add_time_arguments(parser: argparse.ArgumentParser, since: str, until: str) 
 
 
 def add_node_arguments(parser: argparse.ArgumentParser, wait: str) -> None:
-    """`--node` and `--wait`."""
+    """Add `--node` and `--wait`."""
     parser.add_argument("--node", type=text, default="flash_vstream", help="name of the node (default: %(default)s)")
     parser.add_argument("--wait", type=duration, default=10.0, metavar="SECONDS", help=wait)
 
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _ask_file(args: argparse.Namespace) -> int:
-    """Answer from a file: with the parameters that it was made with, or those given."""
+    """Answer from a memory in a file, with the given parameters or those of the file."""
     with importing():
         from flash_vstream_ros.memory.memory_file import MemoryFileError
         from flash_vstream_ros.models.interface import ModelError
@@ -124,7 +124,7 @@ def print_reply(reply: Any, as_json: bool, already_printed: bool = False) -> int
 
 
 def interval(args: argparse.Namespace, newest_stamp_s: Callable[[], float | None]) -> tuple[float, float]:
-    """The stamps of --since and --until [s]. Raises BadTime, and what `newest_stamp_s` raises."""
+    """The stamps of --since and --until [s]. Raises BadTime, and exceptions of `newest_stamp_s`."""
 
     def newest_s() -> float:
         newest = newest_stamp_s()

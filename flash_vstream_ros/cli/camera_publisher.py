@@ -1,4 +1,4 @@
-"""Publish the frames of a source as a camera would: at their times, with increasing stamps, to whoever subscribes."""
+"""Publishes the frames of a source as a camera would, at their times and with increasing stamps."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from flash_vstream_ros.ros.stamps import LATEST_NS
 from .sources import SECOND, FrameSource, SourceError, SourceFrame
 
 DEPTH = 10  # frames kept for subscribers that have not acknowledged them
-UNPACED_HZ = 100.0  # most frames a second at --rate 0
+UNPACED_HZ = 100.0  # most frames per second at --rate 0
 ACKNOWLEDGE_S = 2.0
-SETTLE_S = 0.3  # for further subscribers, once the first is found
+SETTLE_S = 0.3  # time for more subscribers to appear after the first
 SLICE_S = 0.1  # longest sleep between two checks for Ctrl-C
 
 
 @dataclass
 class Sent:
-    """Counts, stamps and delays of published frames. Stamps are seconds of message time; exact ones, nanoseconds."""
+    """Counts, stamps and delays of published frames. Stamps are message time, in seconds and in nanoseconds."""
 
     topic: str
     source: str
@@ -37,7 +37,7 @@ class Sent:
     wall_s: float = 0.0
     behind_s: float = 0.0  # longest delay of a frame after the time it was due
     interrupted: bool = False
-    error: str = ""  # why the source broke off
+    error: str = ""  # why the source could not be read to its end
 
     def add(self, stamp_ns: int, now_s: float) -> None:
         if not self.sent:
@@ -54,12 +54,12 @@ class Sent:
         if self.skipped:
             text += f"; {self.skipped} frames could not be decoded"
         if self.behind_s > 0.5:
-            text += f"; up to {self.behind_s:.1f} s behind: this machine is too slow for this rate"
+            text += f"; up to {self.behind_s:.1f} s late: this machine is too slow for this rate"
         return text + ("; interrupted" if self.interrupted else "")
 
 
 def restamped(source: Iterable[SourceFrame], start_ns: int | None, loop: bool) -> Iterator[SourceFrame]:
-    """Frames of the source with the first stamp moved to `start_ns` (None: kept); loops follow without a gap."""
+    """Frames of the source, shifted so that the first stamp is `start_ns` (None: unchanged). Loops have no gap."""
     shift = 0
     following = start_ns
     while True:
@@ -79,7 +79,7 @@ def restamped(source: Iterable[SourceFrame], start_ns: int | None, loop: bool) -
 
 
 class Pacer:
-    """Delays every frame until its time in the source, scaled by the rate, has passed on the wall clock."""
+    """Delays each frame until it is due: its time in the source, scaled by the rate, has passed."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ def publish(args: argparse.Namespace, source: FrameSource, out: TextIO) -> Sent:
                 sent.add(stamp_ns, time.monotonic())
                 sent.subscribers = max(sent.subscribers, publisher.get_subscription_count())
                 if args.rate == 0 and sent.sent % DEPTH == 0:
-                    _acknowledged(publisher)  # an acknowledgement takes a tenth of a second: not for every frame
+                    _acknowledged(publisher)  # not for every frame, since an acknowledgement takes 0.1 s
                 shown.update(sent.sent)
         _acknowledged(publisher)
     except KeyboardInterrupt:
@@ -177,7 +177,7 @@ def _wait_for_subscriber(publisher: Any, topic: str, seconds: float, alive: Call
 
 
 def _acknowledged(publisher: Any) -> None:
-    """Wait until reliable subscribers have every frame, so that none is overwritten or lost at exit."""
+    """Wait until reliable subscribers have received all frames, so that none is overwritten or lost at exit."""
     from flash_vstream_ros.ros import Duration
 
     publisher.wait_for_all_acked(Duration(seconds=ACKNOWLEDGE_S))

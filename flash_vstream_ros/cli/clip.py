@@ -12,14 +12,14 @@ from flash_vstream_ros.process import importing
 from .argument_types import count, count_or_zero, positive, question, text
 from .output_files import log_to_stderr
 
-# As in memory and models, which import torch: the help needs the names without it.
+# Repeated from memory and models, which import torch; the help must not.
 TEMPORAL_METHODS = ("kmeans_ordered", "fast_kmeans_ordered", "torchpca_kmeans_ordered", "sample")
 SPATIAL_METHODS = ("klarge_retrieve", "klarge_retrieve_cos", "nearest", "sample")
 ATTENTION = ("auto", "flash_attention_2", "sdpa", "eager")
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 
 PUBLISHED_FPS = 1.0
-DEMO_MODEL_FPS = 0.5  # as it was trained
+DEMO_MODEL_FPS = 0.5  # as in its training
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,9 +88,9 @@ def run(args: argparse.Namespace) -> int:
     try:
         source = open_source(args.video, bag_topic=args.bag_topic, log=log_to_stderr)
         args.fps = args.fps or (DEMO_MODEL_FPS if is_demo_model(args.model) else PUBLISHED_FPS)
-        if isinstance(source, DemoSource):  # it renders every frame: no more than are used
+        if isinstance(source, DemoSource):  # the demo renders every frame, so render only those that are used
             source = open_source(args.video, fps=args.fps)
-    except SourceError as error:  # before the imports of the model, which take seconds
+    except SourceError as error:  # reported before the model is imported, which takes seconds
         print(error, file=sys.stderr)
         return 1
     with importing():

@@ -1,4 +1,4 @@
-"""Parse the command line, run the command, and map errors and signals to an exit status."""
+"""Parses the command line, runs the command, and converts errors and signals to an exit status."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run_command(argv: Sequence[str]) -> int:
-    """Run the command in `argv`; returns its exit status."""
+    """Run the command in `argv`. Returns its exit status."""
     parsed = _parse(argv)
     try:
         return _run(parsed)
@@ -45,14 +45,14 @@ def run_command(argv: Sequence[str]) -> int:
 
 
 def run_program() -> int:
-    """Run the command in the process's arguments, whose signals and output are this program's to handle."""
+    """Run the command in the process's arguments. Handles signals and the output of the process."""
     parsed = _parse(sys.argv[1:])
     try:
         raise_on_interrupt()
         try:
             status = _run(parsed)
         finally:
-            exit_on_interrupt()  # also while Python ends
+            exit_on_interrupt()  # signals also end the process while Python finalizes
     except KeyboardInterrupt:
         status = INTERRUPTED
     return _flushed(status)
@@ -82,7 +82,7 @@ def _failed(parsed: argparse.Namespace, reason: str) -> int:
 
 
 def _flushed(status: int) -> int:
-    """The exit status, once the output is written: Python itself would print a traceback where it cannot be."""
+    """Flush the output and return the exit status; if that fails, Python itself would print a traceback."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -106,7 +106,7 @@ def _output_closed() -> int:
 
 
 def _discard_output() -> None:
-    """Send what is still buffered to /dev/null: Python flushes it once more when it ends."""
+    """Redirect buffered output to /dev/null, since Python flushes it once more when it ends."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)
@@ -117,6 +117,6 @@ def _module(command: str) -> ModuleType:
 
 
 def split_ros_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """The command's own arguments, and everything from --ros-args on."""
+    """The arguments before --ros-args, and those from --ros-args on."""
     at = arguments.index(ROS_ARGS) if ROS_ARGS in arguments else len(arguments)
     return arguments[:at], arguments[at:]

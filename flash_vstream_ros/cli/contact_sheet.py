@@ -1,4 +1,4 @@
-"""A contact sheet: thumbnails of memory entries in a grid, each with a caption."""
+"""Draws a contact sheet: thumbnails of memory entries in a grid, each with a caption."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-SIDE, CAPTION, GAP = 160, 18, 4  # of a thumbnail, height of its caption, between two cells [px]
+SIDE, CAPTION, GAP = 160, 18, 4  # side of a thumbnail, height of its caption, gap between cells [px]
 COLUMNS = 10
 BACKGROUND, BROKEN_IMAGE = 24, 90  # grey levels
 SYNOPSIS, KEY_FRAME = (255, 220, 170), (150, 230, 255)  # colours of captions, BGR
 
 
 class Thumbnail(NamedTuple):
-    """The image of one memory entry."""
+    """The image of a memory entry, with the values for its caption."""
 
     caption: str
     colour: tuple[int, int, int]  # of the caption, BGR
@@ -46,7 +46,7 @@ def contact_sheet(thumbnails: Sequence[Thumbnail], columns: int = COLUMNS) -> np
 
 
 def _cell(jpeg: bytes) -> np.ndarray:
-    """The image scaled to a square cell: [SIDE, SIDE, 3]."""
+    """The image, scaled to fit a square cell [SIDE, SIDE, 3]."""
     cell = np.full((SIDE, SIDE, 3), BACKGROUND, np.uint8)
     image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR) if jpeg else None
     if image is None:

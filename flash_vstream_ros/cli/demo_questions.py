@@ -1,4 +1,4 @@
-"""The questions of the demo: chosen from what the simulated world knows, asked over /ask_scene, scored and reported."""
+"""The questions of the demo: derives them from the simulated world, asks over /ask_scene, and scores the answers."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from .contact_sheet import KEY_FRAME, SYNOPSIS, Thumbnail, contact_sheet
 from .output_files import write_output
 
 QUESTIONS = 10
-EVIDENCE = 64  # entries: more than the memory has, so the reply holds all of them
+EVIDENCE = 64  # more entries than the memory has, so that the reply contains all of them
 
 
 class Asked(NamedTuple):
-    """One question of the demo. `truth` is what the simulated world knows, times are in seconds."""
+    """One question of the demo and its answer. `truth` is the right answer; times are in seconds."""
 
     kind: str
     question: str
@@ -46,7 +46,7 @@ class Asked(NamedTuple):
 
 
 def run_demo(args: argparse.Namespace) -> None:
-    """Run the patrol, ask, print the answers, and write the files. Raises SimulatedRunError and OutputError."""
+    """Run the patrol, ask the questions, print the answers, write the files. Raises SimulatedRunError, OutputError."""
     parameters = ["summary.period_s:=4.0", f"question.evidence:={EVIDENCE}"]
     world = World(args.seed)
     with simulated_run(args.seed, args.model, args.rate, parameters, args.ros_args) as run:
@@ -62,7 +62,7 @@ def run_demo(args: argparse.Namespace) -> None:
 
 
 def _questions(world: World, seed: int) -> list[Question]:
-    """Questions that the end of the patrol allows, of as many kinds as there are."""
+    """Questions that can be answered at the end of the patrol, of as many kinds as possible."""
     asked = questions(world.visits, world.duration, np.random.default_rng(seed))
     firsts = {question.kind: question for question in reversed(asked)}
     return sorted(asked, key=lambda question: firsts[question.kind] is not question)[:QUESTIONS]

@@ -1,4 +1,4 @@
-"""`flash-vstream-ros doctor`: check this machine, one line per check, with how to fix what is missing."""
+"""`flash-vstream-ros doctor`: check this machine, and say how to fix what is missing, one line per check."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from flash_vstream_ros.cli.model_files import FAIL, OK, WARN, Check, find_model,
 from flash_vstream_ros.models.names import PUBLISHED_MODEL as DEFAULT_MODEL
 
 GB = 1e9
-# Distribution, module, lowest version, what to install. With native ROS the last two are not needed.
+# Distribution, module, lowest version, argument of pip install. rclpy does not need the last two.
 PACKAGES = (
     ("torch", "torch", "2.5", "torch"),
     ("transformers", "transformers", "5.18", "'transformers>=5.18,<6'"),
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit status 0 when no check fails; warnings do not count."""
+    """Run the checks. The exit status is 0 if none fails; warnings do not count."""
     checks = examine(args.model)
     failed = sum(check.state == FAIL for check in checks)
     if args.json:
@@ -87,11 +87,11 @@ def check_python(version: tuple[int, ...] = sys.version_info[:3]) -> Check:
 
 
 def check_package(name: str, module: str, lowest: str, install: str, needed: bool = True) -> Check:
-    """Check that a package imports and is recent enough: a broken installation also has a version."""
+    """Check that a package can be imported and is recent enough."""
     advice = f"pip install {install}"
     try:
         imported = importlib.import_module(module)
-    except Exception as error:  # a broken C extension raises anything
+    except Exception as error:  # a broken C extension may raise any exception
         if not needed:
             return Check(name, OK, "not installed, not needed with rclpy")
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -172,7 +172,7 @@ def check_attention() -> Check:
 
 
 def check_image_decoder() -> Check:
-    """Which decoder image.decoder auto chooses, and why."""
+    """The decoder that image.decoder auto chooses, and the reason."""
     from flash_vstream_ros.ros.cv_bridge_decoder import choose_decoder
 
     choice = choose_decoder("auto")
@@ -234,7 +234,7 @@ def check_receive_buffer(path: Path = Path("/proc/sys/net/core/rmem_max")) -> Ch
 
 
 def check_memory(available: tuple[float, float] | None) -> Check:
-    """`available`: free and total memory [bytes]."""
+    """Check the free memory. `available`: free and total memory [bytes]."""
     if available is None:
         return Check("memory", WARN, "the memory of this machine is unknown", "make sure that 1 GB is free")
     free, total = available
@@ -245,7 +245,7 @@ def check_memory(available: tuple[float, float] | None) -> Check:
 
 
 def show(checks: list[Check]) -> None:
-    """A table on a terminal, plain lines elsewhere."""
+    """Print the checks: a table on a terminal, plain lines elsewhere."""
     if sys.stdout.isatty():
         try:
             from rich.console import Console
@@ -260,7 +260,7 @@ def show(checks: list[Check]) -> None:
                 table.add_row(Text(check.state, colour), Text(check.name), Text(check.found))
             console.print(table)
             for check in checks:
-                if check.advice:  # below the table, so that long commands are not wrapped and can be copied
+                if check.advice:  # below the table, where long commands are not wrapped and can be copied
                     console.print(Text(f"{check.name}: {check.advice}"), soft_wrap=True)
             return
     for check in checks:

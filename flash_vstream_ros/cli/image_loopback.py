@@ -1,4 +1,4 @@
-"""The doctor's test of the middleware: large images from one process to another, as a camera would send them."""
+"""The doctor's test of the middleware with images: one process sends them to another, as a camera would."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flash_vstream_ros.cli.model_files import FAIL, OK, WARN, Check
 NAME = "large images"
 WIDTH, HEIGHT, HERTZ, FRAMES = 1280, 720, 15.0, 30
 LIMIT_S = 60.0
-ENOUGH = 0.9  # share of the images that arrive
+ENOUGH = 0.9  # share of the images that must arrive
 
 
 def check_images(environment: Mapping[str, str] = os.environ, frames: int = FRAMES) -> Check:
@@ -41,7 +41,7 @@ def check_images(environment: Mapping[str, str] = os.environ, frames: int = FRAM
 
 
 def judge(rmw: str, configured: str, received: int, sent: int, remedy: str) -> Check:
-    """`configured`: where the middleware's configuration in this shell comes from; "" for its defaults."""
+    """The check for the counts. `configured`: source of the middleware's configuration; "" for its defaults."""
     found = f"{received} of {sent} images of {WIDTH}x{HEIGHT} arrived by {rmw}, configured by {configured or 'nothing'}"
     if received >= ENOUGH * sent:
         return Check(NAME, OK, found)
@@ -49,7 +49,7 @@ def judge(rmw: str, configured: str, received: int, sent: int, remedy: str) -> C
 
 
 def measure(frames: int) -> dict[str, object]:
-    """The arguments of `judge`, from a camera's process and this one."""
+    """Send images from a child process to this one. Returns the arguments of `judge`."""
     from flash_vstream_ros.instruments import camera_process
     from flash_vstream_ros.ros import Node, QoSProfile, ReliabilityPolicy, SingleThreadedExecutor, init, middleware
     from flash_vstream_ros.ros.interfaces import Image

@@ -1,4 +1,4 @@
-"""The doctor's self-test of the middleware: one message from one process to another."""
+"""The doctor's test of the middleware: one process sends a message to another."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from flash_vstream_ros.cli.model_files import FAIL, OK, Check
 
-RECEIVE_S = 2.0  # from the discovery of the talker to its first message
-START_S = 10.0  # for the talker's process to start and be found
+RECEIVE_S = 2.0  # longest time from the discovery of the talker to its first message
+START_S = 10.0  # longest time for the talker's process to start and be discovered
 ADVICE = "does a firewall block UDP on this machine, or does CYCLONEDDS_URI name another network interface?"
 
 
@@ -66,7 +66,7 @@ def talk(topic: str, seconds: float = 60.0) -> None:
 
 
 def listen(topic: str, start_s: float) -> float | None:
-    """Seconds until a message arrived. None: no talker within start_s, or no message within RECEIVE_S of finding it."""
+    """Seconds until a message arrived; None if none did within `start_s`, or RECEIVE_S after the talker was found."""
     from flash_vstream_ros import ros
     from flash_vstream_ros.ros.interfaces import String
 

@@ -1,4 +1,4 @@
-"""Answers and searches from a memory in a file, as the services would reply."""
+"""Answers and searches from a memory in a file, with the reply that the service would give."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .image_files import read_image
 from .offline_settings import checked, parameter_values
 from .remember import offline_engine
 
-NO_DEADLINE_S = 24 * 3600.0  # nobody else waits
+NO_DEADLINE_S = 24 * 3600.0  # a deadline that is never reached
 
 
 def answer_from_file(args: argparse.Namespace) -> Any:

@@ -1,4 +1,4 @@
-"""Whether a model fits into the memory and onto the disk of this machine."""
+"""Checks if a model fits into the memory and on the disk of this machine."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from .model_files import FAIL, OK, WARN, Check, ModelFiles
 
 GB = 1e9
 RUNTIME_BYTES = 1e9  # torch and, on a GPU, CUDA
-WORKING_SHARE = 0.1  # of the weights: KV cache, visual memory and activations of the published settings
+WORKING_SHARE = 0.1  # KV cache, visual memory and activations with published settings, relative to the weights
 BYTES_PER_PARAMETER = {"float32": 4, "float16": 2, "bfloat16": 2}
-LARGE_DOWNLOAD_BYTES = 20e9  # a 7B model in bfloat16, with room to spare
+LARGE_DOWNLOAD_BYTES = 20e9  # more than a 7B model in bfloat16
 LOGS_BYTES = 0.2e9
 
 
 class DeviceMemory(NamedTuple):
-    """Device and dtype that `auto` chooses for a model, with the device's free and total memory [bytes]."""
+    """Device and dtype that `auto` chooses for a model, and the device's free and total memory [bytes]."""
 
     device: str
     dtype: str
@@ -26,12 +26,12 @@ class DeviceMemory(NamedTuple):
 
 
 def needed_bytes(parameters: int, dtype: str) -> float:
-    """Memory that a model with this number of parameters takes."""
+    """Memory that a model with this number of parameters needs [bytes]."""
     return parameters * BYTES_PER_PARAMETER[dtype] * (1 + WORKING_SHARE) + RUNTIME_BYTES
 
 
 def check_model_memory(files: ModelFiles, memory: DeviceMemory | None) -> Check:
-    """Whether the model fits into the memory of its device; `memory` None: unknown."""
+    """Check that the model fits into the memory of its device; `memory` is None if unknown."""
     name = "model memory"
     if files.check.state == FAIL:
         return Check(name, WARN, "not checked: the model's files are missing", "see model")
@@ -53,7 +53,7 @@ def check_model_memory(files: ModelFiles, memory: DeviceMemory | None) -> Check:
 
 
 def chosen_device_memory(available: tuple[float, float] | None) -> DeviceMemory | None:
-    """Memory of the device that a model runs on here; `available`: free and total memory of the CPU [bytes]."""
+    """Memory of the device that `auto` chooses. `available`: free and total memory of the CPU [bytes]."""
     try:
         import torch
 
@@ -63,13 +63,13 @@ def chosen_device_memory(available: tuple[float, float] | None) -> DeviceMemory 
         dtype = str(choose_dtype("auto", device)).removeprefix("torch.")
         if device.type == "cuda":
             return DeviceMemory(str(device), dtype, *torch.cuda.mem_get_info(device))
-    except Exception:  # a broken torch raises anything; its own check says so
+    except Exception:  # a broken torch may raise any exception; its own check reports it
         return None
     return DeviceMemory("cpu", dtype, *available) if available else None
 
 
 def available_memory(path: Path = Path("/proc/meminfo")) -> tuple[float, float] | None:
-    """Free and total memory of the CPU [bytes]; None where it cannot be read."""
+    """Free and total memory of the CPU [bytes]; None if unknown."""
     try:
         lines = dict(line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
         free, total = (int(lines[key].split()[0]) * 1024.0 for key in ("MemAvailable", "MemTotal"))
@@ -79,7 +79,7 @@ def available_memory(path: Path = Path("/proc/meminfo")) -> tuple[float, float] 
 
 
 def check_disk(folder: Path, download_bytes: int | None, free: float | None = None) -> Check:
-    """Whether the download fits at `folder`; `download_bytes` 0: there is none, None: its size is unknown."""
+    """Check that a download of `download_bytes` fits into `folder`; None: its size is unknown."""
     existing = next(place for place in (folder, *folder.parents) if place.exists())
     free = shutil.disk_usage(existing).free if free is None else free
     found = f"{free / GB:.1f} GB free at {existing}"

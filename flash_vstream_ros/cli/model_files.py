@@ -1,4 +1,4 @@
-"""Whether a model's files are on this machine or the hub and complete, found out without torch."""
+"""Checks, without torch, that a model's files are complete on this machine, or available on the hub."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from flash_vstream_ros.models.names import (
 OK, WARN, FAIL = "OK", "WARN", "FAIL"
 HEADER_LIMIT = 100_000_000  # the limit of safetensors itself
 HUB_TIMEOUT_S = 5.0
-HALF_BYTES = 2  # of a parameter in float16 or bfloat16, as models are published
+HALF_BYTES = 2  # size of a parameter in float16 or bfloat16, as models are published
 ON = ("1", "ON", "YES", "TRUE")
 
 
 @dataclass(frozen=True)
 class Check:
-    """One finding: state OK, WARN or FAIL; `advice` says what to do, empty where nothing is to be done."""
+    """Result of a check: `state` is OK, WARN or FAIL; `advice` says what to do, "" if nothing."""
 
     name: str
     state: str
@@ -38,7 +38,7 @@ class Check:
 
 
 class ModelFiles(NamedTuple):
-    """Files and sizes of a model, as far as known. None: not known."""
+    """Files and sizes of a model; None: unknown."""
 
     check: Check
     parameters: int | None = None
@@ -46,24 +46,24 @@ class ModelFiles(NamedTuple):
 
 
 class _Weights(NamedTuple):
-    """Size of files of weights."""
+    """Size of weight files."""
 
     bytes: int
     parameters: int
 
 
 def hub_cache(environment: Mapping[str, str] = os.environ) -> Path:
-    """The folder of huggingface_hub's downloads."""
+    """The folder that huggingface_hub downloads to."""
     home = environment.get("HF_HOME") or Path(environment.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
     cache = environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE") or Path(home) / "hub"
     return Path(cache).expanduser()
 
 
 def find_model(model: str, environment: Mapping[str, str] = os.environ) -> ModelFiles:
-    """Examine config, tokenizer and headers of weights; for a model that is not here, ask the hub."""
+    """Examine config, tokenizer and headers of weights. If the model is not on this machine, ask the hub."""
     if model == TINY:
         advice = "its answers mean nothing: name a trained model"
-        return ModelFiles(Check("model", WARN, f"{model} has random weights, made in memory", advice), 0)
+        return ModelFiles(Check("model", WARN, f"{model} has random weights, created in memory", advice), 0)
     folder = HOUSEHOLD_FOLDER if model == HOUSEHOLD else Path(model).expanduser()
     if is_adapter(folder):
         return _check_adapter(folder, environment)
@@ -87,13 +87,13 @@ def _failed(found: str, advice: str) -> ModelFiles:
 
 
 def _on_the_hub(model: str, cached: Path, fetch: str, environment: Mapping[str, str]) -> ModelFiles:
-    """Whether the hub has a model that is not in the cache, and how large it is."""
+    """Check that the hub has a model, and find its size."""
     try:
         from huggingface_hub import HfApi
         from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
         from huggingface_hub.utils import validate_repo_id
     except ImportError as error:
-        return _failed(f"{model} is not in {cached}, and huggingface_hub does not import: {error}", fetch)
+        return _failed(f"{model} is not in {cached}, and huggingface_hub fails to import: {error}", fetch)
     endpoint = environment.get("HF_ENDPOINT") or None
     try:
         validate_repo_id(model)
@@ -116,7 +116,7 @@ def _on_the_hub(model: str, cached: Path, fetch: str, environment: Mapping[str, 
 
 
 def _published_bytes(files: Any) -> int:
-    """Size of the weights among a hub model's files, safetensors before .bin."""
+    """Size of the weights among a hub model's files: safetensors files, or .bin files if there are none."""
     for suffix in (".safetensors", ".bin"):
         size = sum(file.size or 0 for file in files if file.rfilename.endswith(suffix))
         if size:
@@ -129,7 +129,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _check_adapter(folder: Path, environment: Mapping[str, str]) -> ModelFiles:
-    """Examine a LoRA adapter and the model that it changes."""
+    """Examine a LoRA adapter and its base model."""
     file = folder / ADAPTER_CONFIG
     try:
         base = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
@@ -137,7 +137,7 @@ def _check_adapter(folder: Path, environment: Mapping[str, str]) -> ModelFiles:
     except (OSError, ValueError) as error:
         return _failed(f"{folder}: {error}", f"copy the missing files into {folder.absolute()}")
     except (LookupError, TypeError, AttributeError):
-        return _failed(f"{file} does not name the model that it changes", "set base_model_name_or_path in it")
+        return _failed(f"{file} does not name its base model", "set base_model_name_or_path in it")
     under = find_model(str(base), environment)
     found = f"{folder}: LoRA adapter, {size / 1e6:.1f} MB, over {under.check.found}"
     return under._replace(check=Check("model", under.check.state, found, under.check.advice))
@@ -189,12 +189,12 @@ def _weights(file: Path) -> _Weights:
 
 
 def _safetensors(file: Path) -> _Weights:
-    """Sizes by the file's header. ValueError where the file is cut short or something else."""
+    """Sizes from the file's header. Raises ValueError if the file is cut short or not a safetensors file."""
     size = file.stat().st_size
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
         if not 0 < length <= min(size - 8, HEADER_LIMIT):
-            raise ValueError(f"{file.name} ({size} bytes) is cut short or no safetensors file")
+            raise ValueError(f"{file.name} ({size} bytes) is cut short or not a safetensors file")
         header = json.loads(opened.read(length))
     tensors = [entry for key, entry in header.items() if key != "__metadata__"]
     end = max((tensor["data_offsets"][1] for tensor in tensors), default=0)

@@ -1,4 +1,4 @@
-"""`flash-vstream-ros node`: the node without ros2 run or ros2 launch."""
+"""`flash-vstream-ros node`: run the node without ros2 run or ros2 launch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--model` and `--params-file`."""
+    """Add `--model` and `--params-file`."""
     parser.add_argument("--model", help="hub id or folder; no download: household, tiny-random (parameter model.name)")
     parser.add_argument("--params-file", help="YAML file with parameters, like config/vstream.yaml")
 

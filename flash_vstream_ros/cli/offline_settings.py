@@ -1,4 +1,4 @@
-"""The node's settings for commands that work without a node: parameters from a file, or those saved with a memory."""
+"""The node's parameters for commands that work without a node: from a parameter file, or saved with a memory."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ NODE = "/flash_vstream"
 
 
 class BadParameters(ValueError):
-    """A parameter file that cannot be used; the sentence says what is wrong in it."""
+    """A parameter file that cannot be used; the sentence says what is wrong."""
 
 
 def parameter_values(file: str | None, model: str | None) -> dict[str, Any]:
-    """A value of every parameter: of `file`, where it has a section for the node, else the default.
+    """The values of all parameters: those in the node's sections of `file`, and defaults.
 
     `model` replaces model.name. Raises BadParameters.
     """
@@ -31,7 +31,7 @@ def parameter_values(file: str | None, model: str | None) -> dict[str, Any]:
 
 
 def checked(given: Mapping[str, Any]) -> dict[str, Any]:
-    """A value of every parameter, the default where `given` has none. Raises BadParameters."""
+    """The values of all parameters: those of `given`, and defaults. Raises BadParameters."""
     known = {name: value for name, value in given.items() if name in BY_NAME}
     problems = [BY_NAME[name].problem(value) for name, value in known.items()]
     values = {**{spec.name: spec.default for spec in PARAMETERS}, **known}

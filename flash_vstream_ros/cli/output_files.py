@@ -1,4 +1,4 @@
-"""Output files of commands: checked before the work begins, so that a long run does not fail at its end."""
+"""Output files of commands. They are checked before the work begins, so that a long run does not fail at its end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class OutputError(RuntimeError):
 
 
 def output_file(word: str) -> Path:
-    """Type of a command-line argument: a file that can be written; an existing one is not changed."""
+    """Type of a command-line argument: a file that can be written. An existing file is not changed."""
     path = Path(word).expanduser()
     try:
         _try_writing(path)
@@ -31,7 +31,7 @@ def output_file_or_stdout(word: str) -> Path:
 
 
 def output_folder(word: str) -> Path:
-    """Type of a command-line argument: a folder that can be written; it is created if needed."""
+    """Type of a command-line argument: a folder that can be written to. It is created if needed."""
     path = Path(word).expanduser()
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -51,11 +51,11 @@ def write_output(path: Path, content: str | bytes) -> None:
     try:
         path.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
     except OSError as error:
-        raise OutputError(f"cannot write {path}: {_reason(error)}; what it holds now is incomplete") from error
+        raise OutputError(f"cannot write {path}: {_reason(error)}; the file is incomplete") from error
 
 
 def _try_writing(path: Path) -> None:
-    """Open an existing file for writing; create, fill and remove a missing one, since the disk may be full."""
+    """Open an existing file for writing, or create, fill and remove a new one, since the disk may be full."""
     if path.exists():
         with path.open("r+b" if path.is_file() else "ab"):
             return

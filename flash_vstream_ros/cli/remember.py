@@ -1,4 +1,4 @@
-"""`flash-vstream-ros remember SOURCE --out FILE`: a recording becomes a memory in a file, without a node."""
+"""`flash-vstream-ros remember SOURCE --out FILE`: convert a recording to a memory in a file, without a node."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def offline_engine(values: dict[str, Any]) -> tuple[OfflineEngine, Settings]:
-    """The engine for a value of every parameter, and the settings. Raises ModelError."""
+    """The engine and the settings for these values of all parameters. Raises ModelError."""
     from flash_vstream_ros.engine.offline import OfflineEngine
     from flash_vstream_ros.models.load import load_model
     from flash_vstream_ros.node.settings import settings_from
@@ -112,7 +112,7 @@ def _remember(source: FrameSource, values: dict[str, Any], args: argparse.Namesp
 
 
 def _continued(engine: OfflineEngine, path: Path, origin: dict[str, Any]) -> int:
-    """Restore the memory of an earlier run; returns the number of frames that it has seen. Raises MemoryFileError."""
+    """Restore the memory of an earlier run. Returns the number of frames that it has seen. Raises MemoryFileError."""
     from flash_vstream_ros.engine.offline import read_memory_file
     from flash_vstream_ros.memory.memory_file import MemoryFileError
 
@@ -120,7 +120,9 @@ def _continued(engine: OfflineEngine, path: Path, origin: dict[str, Any]) -> int
         return 0
     state, made_with = read_memory_file(path)
     if state.values.get("origin") != origin:
-        raise MemoryFileError(f"{path} has a memory of something else: delete it, or give another --out")
+        raise MemoryFileError(
+            f"{path} has the memory of another source or other parameters: delete it, or give another --out"
+        )
     engine.restore(path, state, made_with)
     return int(state.values["frames"])
 
@@ -130,7 +132,7 @@ def _frames(source: FrameSource, camera: str) -> Iterator[Frame]:
 
     frame_id = source.frame_id or "camera"
     for stamp_ns, rgb in source:
-        # Stamp 0 means that a driver sets none.
+        # The engine drops frames with stamp 0, which means that a driver sets no stamps.
         yield Frame(camera, frame_id, max(stamp_ns, 1), partial(_image, rgb))
 
 

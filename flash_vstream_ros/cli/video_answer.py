@@ -1,4 +1,4 @@
-"""Sample the frames of a whole video, build the model's memory of them, and answer a question from it."""
+"""Samples the frames of a whole video, builds the model's memory of them, and answers a question from it."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ COMPRESSION_OPTIONS = ("temporal_method", "spatial_method", "pca_dim")
 
 
 def answer_video(source: FrameSource, args: argparse.Namespace) -> dict[str, Any]:
-    """The answer, with the numbers of frames, entries and tokens behind it.
+    """The answer, with the numbers of frames, entries and tokens that were used.
 
     Raises ModelError, SourceError and ValueError.
     """
     model = _model(args)
     demo = model.kind is ModelKind.DEMO
-    # Frames are decoded twice: which of them are used depends on how many there are, and they need not all be held.
+    # Frames are decoded twice, since their number decides which are used, and all together may not fit in memory.
     frames = tracked(at_rate(source, args.fps), "decode frames", _expected(source, args.fps))
     stamps = [frame.stamp_ns for frame in frames]
     most = (0 if demo else frame_limit(model)) if args.max_frames is None else args.max_frames
@@ -80,10 +80,10 @@ def _model(args: argparse.Namespace) -> Any:
 
 
 def _streamed(model: Any, images: Iterator[np.ndarray], stamps_ns: Sequence[int], args: argparse.Namespace) -> Any:
-    """The memory of the demo's model: filled slot by slot, as it was trained."""
+    """The memory of the demo's model, filled slot by slot as in its training."""
     given = [f"--{name.replace('_', '-')}" for name in COMPRESSION_OPTIONS if getattr(args, name) is not None]
     if given:
-        raise ValueError(f"{model.name} remembers a stream slot by slot: {' and '.join(given)} cannot be used with it")
+        raise ValueError(f"the memory of {model.name} is filled slot by slot, without {' and '.join(given)}: omit them")
     memory = FlashMemory(replace(MEMORY, **_sizes(args)))
     for slot in slots_of(model, images, stamps_ns):
         memory.insert(slot)
@@ -91,7 +91,7 @@ def _streamed(model: Any, images: Iterator[np.ndarray], stamps_ns: Sequence[int]
 
 
 def settings_of(model: Any, args: argparse.Namespace) -> VideoMemoryConfig:
-    """The checkpoint's settings of its memory, changed by the command line's."""
+    """The checkpoint's settings of its memory, overridden by those of the command line."""
     own = VideoMemoryConfig.of(model)
     given = {"temporal": args.temporal_method, "spatial": args.spatial_method, "pca_dim": args.pca_dim}
     methods = replace(own.methods, rule=args.rule, **{k: v for k, v in given.items() if v is not None})
@@ -104,7 +104,7 @@ def _sizes(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def at_rate(source: FrameSource, fps: float) -> Iterator[SourceFrame]:
-    """About `fps` frames per second: every n-th one as published, or by their stamps if they are not evenly spaced."""
+    """About `fps` frames per second: every n-th frame as published, or by stamps if frames are not evenly spaced."""
     if source.constant_fps is not None:
         yield from islice(source, 0, None, _every(source.constant_fps, fps))
         return
@@ -126,7 +126,7 @@ def _expected(source: FrameSource, fps: float) -> int | None:
 
 
 def picked(frames: Iterator[SourceFrame], chosen: Sequence[int]) -> Iterator[np.ndarray]:
-    """The images of the frames with these numbers, in ascending order; a number that occurs twice gives it twice."""
+    """The images of the frames with these numbers, in ascending order. A repeated number repeats its image."""
     times = Counter(chosen)
     for number, frame in enumerate(frames):
         for _ in range(times[number]):

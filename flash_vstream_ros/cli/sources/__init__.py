@@ -1,4 +1,4 @@
-"""Frame sources of `replay` and `clip`: video files, image folders, bags and the demo. May import ros/ and demo/."""
+"""Frame sources of commands: video files, image folders, bags and the demo's patrol. May import ros/ and demo/."""
 
 from __future__ import annotations
 

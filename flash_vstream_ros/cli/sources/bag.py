@@ -1,4 +1,4 @@
-"""Image topics of bags: rosbag2 folders, lone .mcap and .db3 files, and ROS 1 bags."""
+"""Reads image topics of bags: rosbag2 folders, single .mcap and .db3 files, and ROS 1 bags."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ STORAGE_SUFFIXES = (".db3", ".mcap")
 BAG_SUFFIXES = (".bag",)
 IMAGE_TYPES = {transport.type_name: transport for transport in TRANSPORTS.values()}
 MAX_METADATA_BYTES = 4 << 20
-FIRST_MESSAGES = 20  # looked at for a frame_id
-LONGEST_REASON = 300  # characters of an error of the reader
+FIRST_MESSAGES = 20  # messages that are searched for a frame_id
+LONGEST_REASON = 300  # most characters of the reader's error
 
 
 def bag_path(place: Path) -> Path | None:
-    """The folder or file to read if this is a bag or a storage file of one, else None."""
+    """The folder or file to read if `place` is a bag or a bag's storage file, else None."""
     if place.is_dir():
         is_bag = (place / "metadata.yaml").exists() or any(_storage_files(place))
         return place if is_bag else None
@@ -37,7 +37,7 @@ def bag_path(place: Path) -> Path | None:
 
 
 class BagSource:
-    """One image topic of a bag. Stamps are those of the headers, or of the recording where a header has none."""
+    """One image topic of a bag. Stamps come from the headers; a header without one gets the time of recording."""
 
     own_stamps = True
     constant_fps = None
@@ -60,7 +60,7 @@ class BagSource:
                     continue
                 break
             if not found:
-                raise SourceError(f"topic {self.topic} of {path} holds no message")
+                raise SourceError(f"topic {self.topic} of {path} has no messages")
         self.title = f"{path.name} {self.topic}"
 
     def __iter__(self) -> Iterator[SourceFrame]:
@@ -103,7 +103,7 @@ class BagSource:
         return closing(reader)
 
     def _messages(self, reader: Any, most: int | None = None) -> Iterator[tuple[Any, int, bytes]]:
-        """Messages of the topic; SourceError where the bag breaks off."""
+        """Messages of the topic. Raises SourceError if the bag is damaged."""
         connections = [c for c in reader.connections if c.topic == self.topic]
         try:
             yield from islice(reader.messages(connections), most)
@@ -115,7 +115,7 @@ class BagSource:
     def _unreadable(self, error: Exception) -> SourceError:
         advice = ""
         if any(path.suffix == ".mcap" for path in (*self._files, *_storage_files(self.path))):
-            advice = "; if it was cut off, `mcap recover` saves what it holds"
+            advice = "; if it was cut off, `mcap recover` saves its readable part"
         elif self.path.suffix == ".bag":
             advice = "; if it was cut off, `rosbag reindex` may help"
         elif self.path.is_dir():
@@ -124,7 +124,7 @@ class BagSource:
 
 
 def _files_to_read(path: Path) -> list[Path]:
-    """The bag, or the storage files of a folder without metadata.yaml, in natural order."""
+    """The bag; or the storage files, in natural order, if it is a folder without metadata.yaml."""
     if not path.is_dir():
         return [path]
     for entry in path.iterdir():
@@ -152,7 +152,7 @@ def _metadata_text(path: Path) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Type and text of an error, of bounded length and on one line."""
+    """Type and text of an error on one line, cut to a length."""
     text = " ".join(str(error)[: 4 * LONGEST_REASON].split())[:LONGEST_REASON].rstrip(".")
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

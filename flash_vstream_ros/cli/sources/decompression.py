@@ -1,4 +1,4 @@
-"""Limits on the decompressed size of bags: rosbags itself sets none for files, chunks and messages."""
+"""Limits the decompressed size of a bag's files, chunks and messages, which rosbags does not limit."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 from .frame_source import SourceError
 
-MAX_BLOCK_BYTES = 256 << 20  # of a chunk or a message; an rgb8 image of 48 megapixels has 144 MB
-MAX_RATIO = 100  # of a file beyond FREE_BYTES; raw images of a camera reach 20
+MAX_BLOCK_BYTES = 256 << 20  # limit of a chunk or a message; an rgb8 image of 48 megapixels has 144 MB
+MAX_RATIO = 100  # largest compression ratio of a file beyond FREE_BYTES; raw camera images reach 20
 FREE_BYTES = 1 << 30
 STEP_BYTES = 1 << 20
 
@@ -22,7 +22,7 @@ class TooLarge(SourceError):
 
 
 def bounded(decompressor: Any, data: bytes, max_bytes: int = MAX_BLOCK_BYTES) -> bytes:
-    """Decompress a block. Raises TooLarge once it exceeds `max_bytes`, ValueError if it ends early."""
+    """Decompress a block. Raises TooLarge if it exceeds `max_bytes`, and ValueError if it ends early."""
     out = bytearray()
     while not decompressor.eof:
         piece = decompressor.decompress(data, max_length=STEP_BYTES)
@@ -31,7 +31,9 @@ def bounded(decompressor: Any, data: bytes, max_bytes: int = MAX_BLOCK_BYTES) ->
         out += piece
         data = b""
         if len(out) > max_bytes:
-            raise TooLarge(f"a chunk or message decompresses to more than {max_bytes >> 20} MiB; no camera image does")
+            raise TooLarge(
+                f"a chunk or message decompresses to more than {max_bytes >> 20} MiB, too large for an image"
+            )
     return bytes(out)
 
 
@@ -60,13 +62,13 @@ class BoundedFile:
 
 
 def file_limit(compressed_bytes: int) -> int:
-    """Bytes that a compressed file may decompress to in the folder of temporary files."""
+    """Largest size to which a compressed file may decompress in the folder for temporary files [bytes]."""
     free = shutil.disk_usage(tempfile.gettempdir()).free
     return min(free // 2, max(FREE_BYTES, MAX_RATIO * compressed_bytes))
 
 
 def bound_rosbags() -> None:
-    """Replace the decompressors of rosbags by bounded ones, for this process."""
+    """Replace the decompressors of rosbags in this process by bounded ones."""
     from lz4.frame import LZ4FrameDecompressor  # type: ignore[import-untyped]
     from rosbags.rosbag1 import reader as rosbag1
     from rosbags.rosbag2 import reader as rosbag2

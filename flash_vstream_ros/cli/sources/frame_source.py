@@ -1,4 +1,4 @@
-"""The interface of a frame source, and the frames that it gives."""
+"""The interface of a frame source, and its frames."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 SECOND = 1_000_000_000
-DEFAULT_FPS = 10.0  # of sources without times of their own
-MAX_PIXELS = 48_000_000  # of a frame: 8K video and large photographs
+DEFAULT_FPS = 10.0  # for sources without times
+MAX_PIXELS = 48_000_000  # largest frame; enough for 8K video and large photographs
 
 
 class SourceError(RuntimeError):
@@ -22,24 +22,24 @@ class SourceFrame(NamedTuple):
 
 
 class FrameSource(Protocol):
-    """Frames in recorded order. May be iterated again from the start; raises SourceError where it breaks off."""
+    """Frames in recorded order. Each iteration starts at the first frame; SourceError ends it at damaged data."""
 
     title: str
-    frame_id: str  # "" if the source does not know
-    frames: int | None  # about how many; None: unknown until read
-    own_stamps: bool  # stamps are the recording's, not counted from base_ns
-    skipped: int  # frames that could not be decoded, in the iteration so far
+    frame_id: str  # "": unknown
+    frames: int | None  # approximate number of frames; None: unknown
+    own_stamps: bool  # True: stamps come from the recording; False: they count from base_ns
+    skipped: int  # number of frames in this iteration that could not be decoded
 
     @property
     def constant_fps(self) -> float | None:
-        """Frames a second if they are evenly spaced, else None."""
+        """Frames per second if they are evenly spaced, else None."""
         ...
 
     def __iter__(self) -> Iterator[SourceFrame]: ...
 
 
 class EvenlySpaced:
-    """Base of sources without times of their own: stamps are base_ns, base_ns + 1/fps, ..."""
+    """Base of sources without times: stamps are base_ns, base_ns + 1/fps, ..."""
 
     own_stamps = False
     frame_id = ""
@@ -51,7 +51,7 @@ class EvenlySpaced:
 
     @property
     def constant_fps(self) -> float | None:
-        """Frames a second of the stamps."""
+        """Frames per second."""
         return self.fps
 
     def stamp_ns(self, index: int) -> int:

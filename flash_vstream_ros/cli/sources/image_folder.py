@@ -1,4 +1,4 @@
-"""Folders of image files, in natural order of their names."""
+"""Reads folders of image files, in natural order of their names."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from .frame_source import DEFAULT_FPS, MAX_PIXELS, EvenlySpaced, SourceError, So
 
 TIFF = (".tif", ".tiff")
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".webp", *TIFF)
-# Seconds since 1970, which drivers write without trailing zeros, are compared by value: .5 comes after .25.
+# Long decimals are compared by value, so .25 comes before .5: drivers write seconds since 1970 without trailing zeros.
 _NUMBER = re.compile(r"(\d{9,}\.\d+|\d+)")
 
 
 class ImageFolderSource(EvenlySpaced):
-    """Image files, evenly spaced in time. Each page of a TIFF is a frame; an unreadable file leaves a gap."""
+    """Image files, evenly spaced in time. Each page of a TIFF is a frame. An unreadable file leaves a gap in time."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class ImageFolderSource(EvenlySpaced):
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Image files of a folder. Hidden ones are left out: a Mac puts its own data into `._NAME`."""
+    """Image files of a folder, without hidden ones: macOS puts its own data into `._NAME`."""
     return [
         path
         for path in folder.iterdir()
@@ -66,7 +66,7 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def natural_order(path: Path) -> list[tuple[int, Decimal, str]]:
-    """Sorting key by which frame9 comes before frame10, with digits of any script."""
+    """Sorting key that puts frame9 before frame10, with digits of any script."""
     return [
         (0, Decimal(part), "") if number else (1, Decimal(0), part.lower())
         for number, part in ((index % 2, part) for index, part in enumerate(_NUMBER.split(path.name)))
@@ -75,7 +75,7 @@ def natural_order(path: Path) -> list[tuple[int, Decimal, str]]:
 
 
 def _pages(path: Path) -> int:
-    """Images in a file: 1, or the pages of a TIFF."""
+    """Number of images in a file: 1, or the number of a TIFF's pages."""
     if path.suffix.lower() not in TIFF:
         return 1
     from PIL import Image
@@ -88,14 +88,14 @@ def _pages(path: Path) -> int:
 
 
 def _read(path: Path, page: int, max_pixels: int) -> np.ndarray:
-    """uint8 or uint16 samples [height, width] or [height, width, 3] BGR, upright.
+    """Read a page as uint8 or uint16 samples [height, width] or [height, width, 3] BGR, upright.
 
-    Raises an exception of OpenCV's or Pillow's if it is not an image or damaged, ValueError if it is too large.
+    Raises an exception of OpenCV or Pillow if the file is damaged or not an image, ValueError if it is too large.
     """
     from PIL import Image
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is ours
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # replaced by the limit below
         try:
             with Image.open(path) as image:
                 _check_size(image.size, max_pixels)
@@ -105,7 +105,7 @@ def _read(path: Path, page: int, max_pixels: int) -> np.ndarray:
                     return _of_pillow(image)
         except Image.DecompressionBombError as error:
             raise ValueError(str(error)) from None
-    # The other kinds by OpenCV, which keeps 16-bit colours and turns a JPEG upright.
+    # OpenCV reads the other formats: it keeps 16-bit colours and turns a JPEG upright.
     found = cv2.imread(str(path), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR)
     if found is None:
         raise ValueError("it does not decode: it is damaged")
@@ -113,7 +113,7 @@ def _read(path: Path, page: int, max_pixels: int) -> np.ndarray:
 
 
 def _of_pillow(image: Any) -> np.ndarray:
-    """A TIFF page as `_read` returns it. OpenCV 5 refuses turned ones, so Pillow reads them."""
+    """A TIFF page as `_read` returns it. Pillow reads it, since OpenCV 5 refuses rotated pages."""
     from PIL import ImageOps
 
     upright = ImageOps.exif_transpose(image)
@@ -131,7 +131,7 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
 
 
 def _rgb(image: np.ndarray, samples: SampleRange) -> np.ndarray:
-    """RGB [height, width, 3] uint8."""
+    """Convert to RGB [height, width, 3] uint8."""
     if image.dtype == np.uint16:
         image = samples.to_8_bits(image.reshape(*image.shape[:2], -1), grey=image.ndim == 2)
     if image.ndim == 2 or image.shape[2] == 1:

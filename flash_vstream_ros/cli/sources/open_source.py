@@ -1,4 +1,4 @@
-"""Finds out what a path is, and opens it as a frame source."""
+"""Opens a path as a frame source, depending on what it is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .frame_source import DEFAULT_FPS, FrameSource, SourceError
 from .image_folder import IMAGE_SUFFIXES, ImageFolderSource, image_files
 from .video import VideoSource
 
-# Kinds of file that are recordings, and cannot be read as they are.
+# Files that may belong to a recording but cannot be read directly: what they are, and what to do.
 UNREADABLE_SUFFIXES = {
     ".active": "a ROS 1 bag that is still being recorded or was cut off: run `rosbag reindex` and rename it to .bag",
     ".zstd": "compressed, without the metadata.yaml of its bag next to it: run `zstd -d` on it first",
@@ -24,7 +24,7 @@ UNREADABLE_SUFFIXES = {
     ".zip": "an archive: unpack it first",
     ".tar": "an archive: unpack it first",
     ".tgz": "an archive: unpack it first",
-    ".yaml": "no recording: name the folder of the bag",
+    ".yaml": "not a recording: name the folder of the bag",
 }
 
 
@@ -41,9 +41,9 @@ def open_source(
     Args:
         path: a video file, an image file, a folder of image files, a bag, or `demo` / `demo:SEED`.
         bag_topic: image topic of a bag; needed if it has several.
-        fps: frames a second of the stamps; 0: the times of the video, or 10 for images and the demo.
+        fps: frames per second of the stamps; 0: the times of the video, or 10 for images and the demo.
         base_ns: stamp of the first frame, for sources without their own stamps.
-        log: gets a sentence about a choice made in decoding.
+        log: gets a sentence when decoding has to choose, for example the range of 16-bit samples.
 
     Raises:
         SourceError: no such file, not decodable, empty, or no (single) image topic.
@@ -56,7 +56,7 @@ def open_source(
     place = Path(path).expanduser()
     try:
         return _open(place, bag_topic, fps, base_ns, log)
-    except (OSError, ValueError) as error:  # no permission, a name too long, a zero byte in it
+    except (OSError, ValueError) as error:  # no permission, or a name that is too long or has a zero byte
         raise SourceError(f"{place} cannot be opened: {error}") from error
 
 
@@ -72,7 +72,7 @@ def _open(place: Path, topic: str, fps: float, base_ns: int, log: Callable[[str]
         files = image_files(place)
         if not files:
             kinds = ", ".join((*IMAGE_SUFFIXES, *STORAGE_SUFFIXES, *BAG_SUFFIXES))
-            raise SourceError(f"{place} holds no images and no bag ({kinds})")
+            raise SourceError(f"{place} has no images and is no bag ({kinds})")
         return ImageFolderSource(place.name, files, fps, base_ns, log=log)
     suffix = place.suffix.lower()
     if suffix in UNREADABLE_SUFFIXES:

@@ -1,7 +1,7 @@
-"""Video files, decoded by FFmpeg through PyAV.
+"""Reads video files with FFmpeg through PyAV.
 
-Stamps are the container's presentation times: OpenCV's VideoCapture only counts frames, which is wrong for variable
-frame rates. Frames come as a player shows them: turned by the display matrix, widened by the sample aspect ratio.
+Stamps are the container's presentation times. OpenCV's VideoCapture only counts frames, which is wrong for variable
+frame rates. Frames look as in a player: rotated by the display matrix and scaled by the sample aspect ratio.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ import numpy as np
 
 from .frame_source import MAX_PIXELS, SECOND, SourceError, SourceFrame
 
-UNEVEN = 1.5  # intervals this many times the mean make the frame rate variable
-LONGEST_GAP_NS = 24 * 3600 * SECOND  # a longer one is a damaged time, not a pause
-LARGEST_SAMPLE_ASPECT = 8  # of both sides; beyond it the ratio is taken for damage
-MISSING_END_S = 0.25  # a video that ends this much before its own duration is cut off
-PADDING_PIXELS = 1 << 20  # FFmpeg's own limit counts the padding of its buffers
-MAX_BAD_PACKETS = 1000  # in sequence
+UNEVEN = 1.5  # the frame rate is variable if an interval is longer than this many times the mean
+LONGEST_GAP_NS = 24 * 3600 * SECOND  # a longer gap is a damaged time, not a pause
+LARGEST_SAMPLE_ASPECT = 8  # a larger ratio is ignored as damaged
+MISSING_END_S = 0.25  # a video that ends this much before its stated duration is cut off
+PADDING_PIXELS = 1 << 20  # FFmpeg's limit of pixels includes the padding of its buffers
+MAX_BAD_PACKETS = 1000  # consecutive ones
 
 
 class VideoSource:
-    """One video file. Frames are stamped from base_ns on; `fps` replaces the times of the file if it is not 0."""
+    """One video file. Stamps begin at base_ns. If `fps` is not 0, it replaces the times of the file."""
 
     own_stamps = False
     frame_id = ""
@@ -42,13 +42,13 @@ class VideoSource:
             self.frames: int | None = stream.frames or None
             self._nominal_fps = float(stream.average_rate or stream.guessed_rate or 0)
             if next(_decoded(container, stream, _ignore), None) is None:
-                raise self._no_video("it holds no frame that decodes")
+                raise self._no_video("no frame in it can be decoded")
         if not fps and not 0 < self._nominal_fps <= 1000:
             self._nominal_fps = 0.0
 
     @cached_property
     def constant_fps(self) -> float | None:
-        """Frames a second if they are evenly spaced, else None. Reads the file once, without decoding it."""
+        """Frames per second if they are evenly spaced, else None. Reads the file once, without decoding it."""
         if self._fps:
             return self._fps
         with self._opened() as (container, stream):
@@ -80,17 +80,17 @@ class VideoSource:
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[Any, Any]]:
-        """The container and its video stream; errors of FFmpeg become SourceErrors."""
+        """Open the container and its video stream. Errors of FFmpeg become SourceErrors."""
         try:
             import av
         except ImportError as error:
             raise SourceError(f"reading a video needs PyAV: pip install av ({error})") from None
         try:
-            # A playlist names other files and addresses; FFmpeg may open none of them.
+            # FFmpeg must not open the other files and addresses that a playlist names.
             with self.path.open("rb") as file, av.open(file, options={"protocol_whitelist": "pipe"}) as container:
                 stream = container.streams.best("video")
                 if stream is None:
-                    raise self._no_video("it holds no video stream")
+                    raise self._no_video("it has no video stream")
                 self._check_size(stream.width, stream.height)
                 stream.codec_context.options = {"max_pixels": str(self._max_pixels + PADDING_PIXELS)}
                 stream.thread_type = "AUTO"
@@ -108,7 +108,7 @@ class VideoSource:
         return SourceError(f"no video in {self.path}: {why}; is it complete? try `ffmpeg -i {self.path} copy.mp4`")
 
     def _displayed(self, frame: Any, aspect: Fraction) -> np.ndarray:
-        """RGB [height, width, 3] as a player shows the frame."""
+        """The frame as RGB [height, width, 3], as a player shows it."""
         width, height = frame.width, frame.height
         if 1 / LARGEST_SAMPLE_ASPECT <= aspect <= LARGEST_SAMPLE_ASPECT:
             width, height = max(width, round(width * aspect)), max(height, round(height / aspect))
@@ -118,7 +118,7 @@ class VideoSource:
 
 
 class _PresentationTimes:
-    """Nanoseconds since the first frame: a frame's presentation time, or its number over `fps` if that is not 0."""
+    """Times of frames since the first one [ns]: presentation times, or number / `fps` if `fps` is not 0."""
 
     def __init__(self, fps: float, nominal_fps: float, path: Path) -> None:
         self._fps, self._nominal_fps, self._path = fps, nominal_fps, path
@@ -128,11 +128,11 @@ class _PresentationTimes:
 
     @property
     def end_s(self) -> float:
-        """Time after the first frame at which the last one ends."""
+        """Time at which the last frame ends [s]."""
         return (self._last_ns + self._interval_ns) / SECOND
 
     def next_ns(self, frame: Any) -> int:
-        """Time of the next frame. Times that stand still, go back or jump by days are replaced by the nominal rate."""
+        """Time of the next frame. If times stand still, go back or jump by days, the nominal rate replaces them."""
         number, self._count = self._count, self._count + 1
         if self._fps:
             return round(number * SECOND / self._fps)
@@ -156,10 +156,10 @@ class _PresentationTimes:
 
 
 def turned(rgb: np.ndarray, matrix: Any) -> np.ndarray:
-    """Turn and mirror an image by FFmpeg's display matrix: nine 16.16 integers, or None.
+    """Rotate and mirror an image by FFmpeg's display matrix: nine 16.16 integers, or None.
 
-    The matrix maps a pixel (x, y) to (a x + c y, b x + d y), its first rows being (a, b, u) and (c, d, v). Other
-    angles are rounded to the nearest multiple of 90 degrees.
+    The first rows of the matrix are (a, b, u) and (c, d, v); it maps a pixel (x, y) to (a x + c y, b x + d y). Angles
+    are rounded to multiples of 90 degrees.
     """
     if matrix is None:
         return rgb
@@ -201,14 +201,14 @@ def _decoded(container: Any, stream: Any, skip: Callable[[], None]) -> Iterator[
 
 
 def _duration_s(container: Any, stream: Any, is_cut_off: bool) -> float:
-    """Duration that the file states for its video; 0 if it only states that of all streams together."""
+    """Duration that the file states for its video; 0 if it states only that of several streams together."""
     stated_s = float(stream.duration * stream.time_base) if stream.duration is not None else 0.0
     if stream.duration is None and container.duration and len(container.streams) == 1:
         stated_s = container.duration / 1e6
-    if is_cut_off and stream.frames and stream.average_rate:  # FFmpeg estimates the duration of such an AVI anew
+    if is_cut_off and stream.frames and stream.average_rate:  # FFmpeg replaces the stated duration of a cut AVI
         return max(stated_s, float(stream.frames / stream.average_rate))
     return stated_s
 
 
 def _ignore() -> None:
-    """Frames that the first pass cannot decode are counted when the video is read."""
+    """Do not count frames that cannot be decoded; they are counted when the video is read."""
