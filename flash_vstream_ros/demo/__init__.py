@@ -1,6 +1,6 @@
-"""The demo's simulator: a robot patrols a house, rendered with OpenCV, with ground truth, questions and answers.
+"""The demo's simulator: renders a robot's patrol of a house, and gives ground truth, questions and answers.
 
-May import models; simulated_run also ros and client: it runs the patrol through a real node in a child process.
+May import models. simulated_run, which runs a real node in a child process, may also import ros and client.
 """
 
 from .world import World

@@ -1,4 +1,4 @@
-"""Answers in words: a scene, an age, a count and the summary of a patrol."""
+"""Texts of answers: a scene, an age, a count and the summary of a patrol."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .world import Observation, Visit
 
 
 def patrol_summary(visits: Sequence[Visit], since: float, until: float) -> str:
-    """Summary of what came into view between two moments [s]: rooms and things in order of first sight."""
+    """Summary of the rooms and things that were in view between two times [s], in order of first sight."""
     recent = lately(history(visits, until), since)
     observations = [observation for visit in recent for observation in visit.observations]
     things = dict.fromkeys(f"a {observation.thing.name}" for observation in observations if observation.thing)

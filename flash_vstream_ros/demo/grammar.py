@@ -1,4 +1,4 @@
-"""Wordings of a question drawn from a grammar: templates, synonyms, politeness, typing errors and case."""
+"""Draws wordings of a question from a grammar: templates, synonyms, politeness, typing errors and case."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Part(Enum):
 
     TRAIN = "train"
     TEMPLATES = "held-out templates"  # with synonyms of training
-    SYNONYMS = "held-out synonyms"  # in templates of training that have one
+    SYNONYMS = "held-out synonyms"  # in templates of training
 
 
 def wording(form: str, rng: np.random.Generator, part: Part = Part.TRAIN) -> str:
-    """A wording of a form of question, in lower case without a final mark, with its placeholders."""
+    """A wording of a form of question, in lower case, with placeholders and without a final mark."""
     new_synonyms = part is Part.SYNONYMS
     indirect = rng.random() < INDIRECT_SHARE
     template = _any(_of((INDIRECT if indirect else DIRECT)[form], part is Part.TEMPLATES), rng)
@@ -44,10 +44,10 @@ def expand(template: str, rng: np.random.Generator) -> str:
 
 
 def _expanded(text: str, rng: np.random.Generator, held_out: bool) -> tuple[str, int]:
-    """The resolved text, and the number of its synonyms; all of them are held out or none is."""
+    """The resolved text, and the number of its synonyms. Either all synonyms are held out, or none is."""
     count = 0
     while True:
-        # Choices come first, so that only synonyms that stay are counted.
+        # Choices are resolved first, so that only synonyms that remain are counted.
         text, choices = CHOICE.subn(lambda found: _any(tuple(found[1].split("|")), rng), text)
         if choices:
             continue
@@ -66,7 +66,7 @@ def reworded(question: Question, rng: np.random.Generator, part: Part = Part.TRA
 
 
 def spelled(text: str, rng: np.random.Generator) -> str:
-    """The text as somebody in a hurry types it: typing errors, any case, with or without marks."""
+    """The text as somebody may type it in a hurry: with typing errors, in any case, with or without final mark."""
     if rng.random() < TYPING_ERROR:
         text = typing_error(text, rng)
         if rng.random() < SECOND_ERROR / TYPING_ERROR:

@@ -1,7 +1,7 @@
-"""Templates and synonyms of every form of question, each with a part that training never uses.
+"""Templates and synonyms of every form of question. A part of each is held out: training never uses it.
 
-`[a|b]` is a choice, `<name>` a synonym, {room}, {thing} and {kind} are filled in. Templates that begin with a
-question word in reported order stand in `INDIRECT`; they follow a lead such as "can you tell me".
+`[a|b]` is a choice and `<name>` a synonym; {room}, {thing} and {kind} are placeholders. The templates in `INDIRECT`
+are indirect questions, which follow a lead such as "can you tell me".
 """
 
 from __future__ import annotations

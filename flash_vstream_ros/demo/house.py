@@ -1,4 +1,4 @@
-"""The demo's house: five rooms with furniture, rendered with a view through open doors."""
+"""Renders the demo's house: five rooms with furniture, and the view through open doors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STYLES: dict[str, tuple[Colour, Colour, Colour]] = {  # wall, floor, other floor
     "bedroom": ((190, 150, 190), (196, 168, 132), (186, 157, 121)),
     "hallway": ((216, 168, 142), (134, 92, 66), (170, 128, 96)),
 }
-# Boxes of each room: centre x, y from the room's centre, width, depth, bottom, top [m], colour.
+# Boxes of each room: x and y of the box's centre from the room's centre, width, depth, bottom, top [m], colour.
 FURNITURE: dict[str, list[tuple[float, float, float, float, float, float, Colour]]] = {
     "kitchen": [
         (-1.65, 2.15, 1.6, 0.6, 0.0, 0.9, (236, 236, 232)),
@@ -74,7 +74,7 @@ POSTERS: dict[str, tuple[Colour, Colour]] = {
 
 
 class Item(NamedTuple):
-    """An object to draw: a key of DRAW, its colour and its place in the house [m]."""
+    """An object to draw: its kind (a key of DRAW), its colour and its place in the house [m]."""
 
     kind: str
     colour: Colour
@@ -94,7 +94,7 @@ class _Shell(NamedTuple):
 
 
 class _Painter:
-    """Collects the inner surfaces of one room; later ones cover earlier ones."""
+    """Collects the inner surfaces of one room; a later surface covers earlier ones."""
 
     def __init__(self, middle: np.ndarray, cell: float) -> None:
         self.middle, self.half = middle, cell / 2
@@ -108,7 +108,7 @@ class _Painter:
         self.colours.append(tint(colour, 1))
 
     def on_wall(self, side: str, s0: float, s1: float, z0: float, z1: float, colour: Sequence[float]) -> np.ndarray:
-        """Add a rectangle on a wall; s is measured from the middle of the wall to its left [m]."""
+        """Add a rectangle on a wall; s is the distance to the left of the wall's middle [m]."""
         normal = np.array(SIDES[side])
         along = np.array((-normal[1], normal[0]))
         foot = self.middle - normal * self.half
@@ -181,7 +181,7 @@ def _window(paint: _Painter, side: str) -> None:
 
 
 class Renderer:
-    """Renders images of the house; precomputes everything that does not change between frames."""
+    """Renders images of the house. Everything that does not change between frames is computed once."""
 
     def __init__(self, seed: int, cell: float, cells: Mapping[str, tuple[int, int]]) -> None:
         self.cell, self.cells = cell, cells
@@ -201,7 +201,7 @@ class Renderer:
     ) -> np.ndarray:
         """Render an image [448, 448, 3] uint8 RGB; `light` is 1 by day, `noise` a seed."""
         image = np.zeros((SIZE, SIZE, 3), np.uint8)
-        # In a doorway the near wall cannot be drawn, so the next room begins a step earlier.
+        # The wall around the camera cannot be drawn in a doorway, so the next room begins a little earlier.
         ahead = self.room_at(pose.x + 0.05 * math.cos(pose.yaw), pose.y + 0.05 * math.sin(pose.yaw))
         self._draw_room(ahead or next(iter(self.cells)), View(image, pose), items, person, doors_deep=2)
         image = cv2.multiply(image, self._vignette, scale=light / 255)
@@ -235,7 +235,7 @@ class Renderer:
         self, door: _Door, view: View, items: Sequence[Item], person: tuple[float, float] | None, doors_deep: int
     ) -> None:
         corners = (door.corners - view.eye) @ view.axes
-        outline = view.outline(corners) if view.faces(corners) else None  # not back into the room of the camera
+        outline = view.outline(corners) if view.faces(corners) else None  # never back into the camera's room
         if outline is None:
             return
         height, width = view.image.shape[:2]

@@ -1,4 +1,4 @@
-"""Questions that the demo's world has no answer to, drawn from a grammar with a held-out part."""
+"""Draws questions that have no answer in the demo's world, from a grammar with a held-out part."""
 
 from __future__ import annotations
 

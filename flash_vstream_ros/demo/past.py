@@ -1,4 +1,4 @@
-"""What a patrol has shown by a moment: the visits and observations that count as seen, and what follows from them."""
+"""The past of a patrol at a given time: the visits and observations that count as seen, and facts about them."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import NamedTuple
 from .world import ROOMS, Observation, Thing, Visit
 
 SEEN_S = 8.0  # time in view after which something counts as seen [s]
-GLIMPSE_S = 4.0  # time before an observation or visit starts in which it may be in the image already [s]
+GLIMPSE_S = 4.0  # for this time before an observation or visit starts, it may be in the image already [s]
 
 
 class Sight(NamedTuple):
-    """Where something was seen, and until when."""
+    """Room in which something was last in view, and the time until which it was."""
 
     room: str
     end: float  # [s]
 
 
 class Change(NamedTuple):
-    """Change of a room since the visit before; without a thing, nothing changed."""
+    """Change of a room since the previous visit; without a thing, nothing changed."""
 
     room: str
     thing: Thing | None
     came: bool  # the thing appeared; otherwise it is gone
-    before: float  # end of the visit before [s]
+    before: float  # end of the previous visit [s]
 
     @property
     def answer(self) -> str:
@@ -35,13 +35,13 @@ class Change(NamedTuple):
 
 
 class Past(NamedTuple):
-    """Everything that can be asked about at a moment, except what is in `fresh`, which is just coming into view."""
+    """Everything that can be asked about at the time `now` [s], except what is just coming into view (`fresh`)."""
 
     now: float
     visits: tuple[Visit, ...]
     first: dict[Thing, Sight]
     last: dict[Thing, Sight]
-    colours: dict[tuple[str, str], dict[str, float]]  # by room and kind: when each colour was last seen [s]
+    colours: dict[tuple[str, str], dict[str, float]]  # by room and kind: time at which each colour was last seen [s]
     person: Sight | None
     fresh: frozenset[Thing | str]  # things, rooms, "person"
 
@@ -69,7 +69,7 @@ def history(visits: Sequence[Visit], now: float) -> tuple[Visit, ...]:
 
 
 def lately(visits: Sequence[Visit], since: float) -> tuple[Visit, ...]:
-    """Visits and observations that were in view after `since` [s] for long enough to count as seen."""
+    """Visits, and observations among them, that were in view after `since` [s] for long enough to count as seen."""
     least = since + SEEN_S
     return tuple(
         visit._replace(
@@ -115,7 +115,7 @@ def changes(past: Past) -> Iterator[Change]:
 
 
 def things_known(past: Past) -> dict[Thing, float]:
-    """Things seen, without those just coming into view, and when each was last seen [s]."""
+    """Things that were seen and are not just coming into view, with the time when each was last seen [s]."""
     return {thing: sight.end for thing, sight in past.last.items() if thing not in past.fresh}
 
 
@@ -129,7 +129,7 @@ def _cut(visit: Visit, known: float, now: float) -> Visit:
 
 
 def _fresh(visits: Sequence[Visit], seen: int, now: float) -> frozenset[Thing | str]:
-    """Things, rooms and persons coming into view about now; `seen` is the number of visits that count as seen."""
+    """Things, rooms and "person" that are just coming into view; `seen` is the number of visits that count as seen."""
     fresh: set[Thing | str] = set()
     for visit in visits[max(seen - 1, 0) : seen + 2]:
         if now - SEEN_S < visit.start <= now + GLIMPSE_S:

@@ -1,7 +1,7 @@
-"""Questions about a patrol, with the true answers at a moment.
+"""Questions about a patrol, with the true answers at a given time.
 
-A model without images should do no better than chance: half of the "did you see" answers are no, about things similar
-to those seen, and questions cover all of the past rather than the last minute.
+A model without images should not do better than chance. So half of the "did you see" questions are about unseen things
+similar to seen ones, and questions cover the whole past, not mostly the last minute.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ T = TypeVar("T")
 
 
 def questions(visits: Sequence[Visit], now: float, rng: np.random.Generator) -> list[Question]:
-    """About twenty questions of all kinds that are possible `now`, half of them about places and times."""
+    """About twenty questions of all kinds that can be answered `now`, half of them about places and times."""
     past = past_of(visits, now)
     makers = (_now, _rooms, _counts, _seen, _where, _colour, _when, _person, _change, _patrol)
     asked = [question for make in makers for question in make(past, rng)]
-    # In random order, so that no answer follows from the one before.
+    # In random order, so that no answer follows from the previous one.
     return [asked[index] for index in rng.permutation(len(asked))]
 
 
@@ -45,7 +45,7 @@ def _ask(
     stood_in: str = "",
     minutes: float | None = None,
 ) -> Question:
-    """A question in a random wording; `stood_in` is the room of the evidence, `room` the one in the question."""
+    """A question in a random wording. `room` is the room in the question, `stood_in` the room of the evidence."""
     named = Names(room, thing.name if thing else "", thing.kind if thing else "")
     text = _any(WORDINGS[form], rng).format(**named._asdict())
     held_out = thing is not None and (*thing, stood_in) in HELD_OUT
@@ -61,7 +61,7 @@ def _nearest(ends: dict[T, float], moment: float) -> T:
 
 
 def _spread(ends: dict[T, float], past: Past, rng: np.random.Generator, count: int) -> list[T]:
-    """Choose up to `count`, half of them nearest to a random moment, since uniform choices are mostly recent."""
+    """Choose up to `count` keys of `ends`, half of them nearest to a random time, since recent ends are frequent."""
     left = dict(ends)
     chosen: list[T] = []
     while left and len(chosen) < count:
@@ -72,7 +72,7 @@ def _spread(ends: dict[T, float], past: Past, rng: np.random.Generator, count: i
 
 
 def never_seen(past: Past, rng: np.random.Generator, count: int) -> list[Thing]:
-    """Things never seen, mostly of a colour and a kind that were each seen, but never together."""
+    """Things never seen; the colour and the kind of most were each seen, but not together."""
     unseen = [thing for thing in EVERY_THING if thing not in past.last and thing not in past.fresh]
     colours, kinds = {thing.colour for thing in past.last}, {thing.kind for thing in past.last}
     chosen: list[Thing] = []
@@ -189,7 +189,7 @@ def _person(past: Past, rng: np.random.Generator) -> Iterator[Question]:
 
 
 def _change(past: Past, rng: np.random.Generator) -> Iterator[Question]:
-    """About two rooms at most; unchanged, appeared and gone are equally frequent."""
+    """Questions about at most two rooms; the answers unchanged, appeared and gone are equally frequent."""
     outcomes: dict[str, dict[Change, float]] = {}
     for change in changes(past):
         case = "same" if not change.thing else "came" if change.came else "gone"

@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 from .world import COLOURS, KINDS, ROOMS
 
-CANNOT_TELL = "I cannot tell."  # answer to a question that the world has no answer to
+CANNOT_TELL = "I cannot tell."  # answer to a question that has no answer in the world
 FACT = re.compile(rf"\b({'|'.join(ROOMS)}|person|(?:{'|'.join(COLOURS)}) (?:{'|'.join(KINDS)}))\b")
 
 
 class Names(NamedTuple):
-    """Values of the placeholders of a wording; "" for those that it lacks."""
+    """Values of a wording's placeholders; "" if it lacks one."""
 
     room: str = ""
     thing: str = ""
@@ -22,7 +22,7 @@ class Names(NamedTuple):
 class Question(NamedTuple):
     """A question with its true answer."""
 
-    kind: str  # as in WORDINGS; forms of one kind are joined, see KIND_OF
+    kind: str  # key of WORDINGS; several forms may be of one kind, see KIND_OF
     text: str
     answer: str
     age_s: float | None  # age of the oldest evidence needed [s]; None: no evidence is needed
@@ -38,14 +38,14 @@ def facts(text: str) -> frozenset[str]:
 
 
 def precision_recall(text: str, truth_text: str) -> tuple[float, float]:
-    """Precision and recall of the facts in `text`; 1 if there are none to divide by."""
+    """Precision and recall of the facts in `text`; 1 for a division by zero."""
     named, true = facts(text), facts(truth_text)
     both = len(named & true)
     return both / len(named) if named else 1.0, both / len(true) if true else 1.0
 
 
 def right(question: Question, answer: str) -> bool:
-    """Returns True if `answer` is a right answer; times may be off by a quarter, or by a minute."""
+    """Returns True if `answer` is right. Times may be wrong by a quarter, or by a minute."""
     if question.kind in ("scene", "describe"):
         nothing = not facts(question.answer) - set(ROOMS)
         return facts(answer) == facts(question.answer) and ("nothing" in answer.lower()) == nothing

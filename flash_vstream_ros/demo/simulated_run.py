@@ -30,7 +30,7 @@ class SimulatedRunError(RuntimeError):
 
 @dataclass(frozen=True)
 class SimulatedRun:
-    """A running node that has received a patrol. `newest` holds its last messages: "status", "summary"."""
+    """A running node that has received a patrol. `newest` has its last messages, "status" and "summary"."""
 
     client: AskClient
     newest: dict[str, Any] = field(default_factory=dict)
@@ -38,9 +38,9 @@ class SimulatedRun:
 
 @contextmanager
 def process(arguments: Sequence[str], log: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command of this package in a child process, ended by SIGTERM.
+    """Run a command of this package in a child process, and end it by SIGTERM.
 
-    A shell's background process ignores SIGINT, and so do its children.
+    Not by SIGINT, which a shell's background process and its children ignore.
     """
     command = [sys.executable, "-m", "flash_vstream_ros.cli", *arguments]
     output = log.open("wb") if log else None
@@ -123,7 +123,7 @@ def _watch(run: SimulatedRun, seed: int, rate: float, node: subprocess.Popen[byt
 
 
 def ask(run: SimulatedRun, question: str, max_new_tokens: int = 64) -> Any:
-    """Ask a question; returns the AskScene response, or raises SimulatedRunError if it is an error."""
+    """Ask a question. Returns the AskScene response. Raises SimulatedRunError if it is an error."""
     reply = run.client.ask(run.client.request(question, max_new_tokens=max_new_tokens))
     if reply.error_code:
         raise SimulatedRunError(f"{question!r} was answered with error {reply.error_code}: {reply.error_msg}")

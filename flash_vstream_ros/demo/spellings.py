@@ -1,4 +1,4 @@
-"""Ways in which people type one question: case, marks, blanks, typing errors, politeness."""
+"""Spellings of a question: case, marks, blanks and typing errors."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ KEYBOARD = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 NEIGHBOURS = {
     key: "".join(row[max(i - 1, 0) : i] + row[i + 1 : i + 2]) for row in KEYBOARD for i, key in enumerate(row)
 }
-LEAST_LETTERS = 4  # of a word with a typing error
+LEAST_LETTERS = 4  # shorter words get no typing error
 Spelling = Callable[[str, np.random.Generator], str]
 
 
 def typing_error(text: str, rng: np.random.Generator) -> str:
-    """Omit, double, replace or swap one letter, not the first, in one word of at least LEAST_LETTERS letters."""
+    """Omit, double, replace or swap a letter of a word, not its first one. The word has at least LEAST_LETTERS."""
     words = text.split(" ")
     long = [index for index, word in enumerate(words) if sum(map(str.isalpha, word)) >= LEAST_LETTERS]
     if not long:
@@ -44,4 +44,4 @@ SPELLINGS: dict[str, Spelling] = {
     "full stop": lambda text, rng: text.rstrip("?.") + ".",
     "typing error": typing_error,
 }
-EXACT = [name for name in SPELLINGS if name != "typing error"]  # have the token ids of the original
+EXACT = [name for name in SPELLINGS if name != "typing error"]  # spellings with the same token ids as the original

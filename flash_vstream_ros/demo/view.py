@@ -44,7 +44,7 @@ def box(x: float, y: float, width: float, depth: float, bottom: float, top: floa
 
 
 class View:
-    """A pinhole camera that draws into `image`, a window of the full image with its corner at (left, top)."""
+    """A pinhole camera that draws into `image`, a window of the full image at (left, top)."""
 
     def __init__(self, image: np.ndarray, pose: Pose, left: int = 0, top: int = 0) -> None:
         self.image, self.pose, self.left, self.top = image, pose, left, top
@@ -57,7 +57,7 @@ class View:
         return points[..., :2] * (FOCAL / points[..., 2:]) + (SIZE / 2 - self.left, SIZE / 2 - self.top)
 
     def outline(self, corners: np.ndarray) -> np.ndarray | None:
-        """Fixed-point outline of the part of a polygon, camera points [n, 3], in front of the camera."""
+        """Fixed-point outline of the part of a polygon, with camera points [n, 3], that is in front of the camera."""
         if (corners[:, 2] < NEAR).any():
             kept = []
             for a, b in zip(corners, np.roll(corners, -1, 0), strict=True):
@@ -71,7 +71,7 @@ class View:
         return np.rint(self.project(corners) * (1 << SUB)).astype(np.int32)
 
     def faces(self, corners: np.ndarray) -> np.ndarray:
-        """Mask of the polygons, camera points [..., n, 3], whose front faces the camera."""
+        """Mask of the polygons whose front faces the camera; `corners` are camera points [..., n, 3]."""
         first = corners[..., 0, :]
         normal = np.cross(corners[..., 1, :] - first, corners[..., -1, :] - first)
         return (normal * first).sum(-1) < 0
@@ -91,7 +91,7 @@ class View:
         return math.hypot(x - self.pose.x, y - self.pose.y)
 
     def spot(self, x: float, y: float, z: float) -> tuple[float, float, float] | None:
-        """Window position [px] and scale [px/m] of a point of the house; None if it is too near or behind."""
+        """Window position [px] and scale [px/m] of a point of the house; None if too near or behind the camera."""
         point = (np.array([x, y, z]) - self.eye) @ self.axes
         if point[2] < 0.15:
             return None
@@ -120,7 +120,7 @@ class View:
             cv2.fillConvexPoly(self.image, outline, list(colour), cv2.LINE_AA, SUB)
 
     def card(self, x: float, y: float, shape: Sequence[tuple[float, float]], colour: Sequence[float]) -> None:
-        """Draw an upright polygon that faces the camera; `shape` holds points (right, up) [m]."""
+        """Draw an upright polygon that faces the camera; `shape` has points (right, up) [m]."""
         across, up = np.array(shape).T
         corners = np.column_stack([x + across * self.axes[0, 0], y + across * self.axes[1, 0], up])
         outline = self.outline((corners - self.eye) @ self.axes)

@@ -1,6 +1,6 @@
-"""The simulated patrol: a robot drives through a house and observes its rooms, with the ground truth.
+"""The simulated patrol: a robot drives through a house and observes its rooms. Knows the ground truth.
 
-Equal seeds and arguments give equal images. The robot stops twice in every room, to observe one corner each time.
+Equal seeds and arguments give equal images. In every room the robot stops twice, and each time observes one corner.
 Objects appear, vanish and move while the robot is elsewhere; a person comes and goes; light and viewpoint vary.
 """
 
@@ -18,7 +18,7 @@ from .view import FIELD_OF_VIEW, Pose
 
 CELL = 5.0  # side of a room [m]
 CELLS = {"bedroom": (0, 0), "hallway": (1, 0), "kitchen": (0, 1), "living room": (1, 1), "office": (2, 1)}
-CORNERS = ((1.5, 1.5), (-1.5, -1.5))  # corners with objects, from the room's centre [m]; the others have furniture
+CORNERS = ((1.5, 1.5), (-1.5, -1.5))  # corners with objects, relative to the room's centre [m]; others have furniture
 ROOMS = ("kitchen", "living room", "office", "bedroom", "hallway")
 COLOURS = {
     "red": (205, 40, 38),
@@ -32,7 +32,8 @@ STEP, EYE = 0.55, 1.05  # distance of the robot from the room's centre, and heig
 TURN_S, LEAVE_S, CROSS_S, ARRIVE_S = 3.0, 2.0, 4.0, 2.0
 SHORTEST_OBSERVATION_S, LONGEST_OBSERVATION = 9.0, 6.0  # [s], [multiple of the pace]
 THINGS = 6  # number of things at the start
-CHANGE, PERSON, BACKTRACK = 0.6, 0.15, 0.25  # probabilities per revisit, per observation, per room with another exit
+# Probabilities: of a change per revisit, of a person per observation, of driving back per room with another exit.
+CHANGE, PERSON, BACKTRACK = 0.6, 0.15, 0.25
 
 
 class Thing(NamedTuple):
@@ -46,7 +47,7 @@ class Thing(NamedTuple):
         return f"{self.colour} {self.kind}"
 
 
-# Combinations left out of training, to test generalisation.
+# Combinations of colour, kind and room that training never shows, to test generalisation.
 HELD_OUT = frozenset(
     (colour, kind, room)
     for c, colour in enumerate(COLOURS)
@@ -67,7 +68,7 @@ class Observation(NamedTuple):
 
 
 class Visit(NamedTuple):
-    """A stay in one room, from door to door; each visit starts where the one before ends."""
+    """A stay in one room, from door to door. A visit starts when the previous one ends."""
 
     room: str
     start: float
@@ -76,7 +77,7 @@ class Visit(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """Content of one frame, of the robot's own room only, not of rooms seen through a door."""
+    """Content of one frame: only of the robot's room, not of rooms seen through a door."""
 
     room: str
     things: tuple[str, ...]  # such as "red ball"; their centre is in the image
@@ -114,10 +115,10 @@ def person_place(room: str, corner: int, side: float, t: float) -> tuple[float, 
 
 
 class World:
-    """A patrol of at least `minutes`, with observations of a median duration of `pace_s` [s].
+    """A patrol of at least `minutes`, whose observations have the median duration `pace_s` [s].
 
-    At a share of the visits given by `glimpses`, a thing stands in an empty corner during that visit only, and is
-    observed for the shortest duration, which is one or two slots.
+    `glimpses` is a share of visits. In these, a thing stands in an empty corner during this visit only, and is observed
+    for the shortest duration, one or two slots.
     """
 
     def __init__(
@@ -149,7 +150,7 @@ class World:
         return self.visits[self._visit(t)].room
 
     def light(self, t: float) -> float:
-        """Brightness around 1, varied by time of day and clouds."""
+        """Brightness, about 1, which varies with the time of day and clouds."""
         slow, fast = math.sin(t / 900 + self._phase[0]), math.sin(t / 41 + self._phase[1])
         return 1.04 + 0.11 * slow + 0.03 * fast
 
@@ -163,7 +164,7 @@ class World:
         return Pose(x, y, z + 0.005 * math.sin(5.3 * t), p0.yaw + turn * share + sway)
 
     def person(self, t: float) -> tuple[float, float] | None:
-        """Position of the person [m]; None if not in the house."""
+        """Position of the person [m]; None if nobody is in the house."""
         index = self._visit(t)
         visit = self.visits[index]
         for observation in visit.observations:
@@ -231,7 +232,7 @@ class World:
             rooms.append(following)
 
     def _glimpse(self, contents: Contents, corners: list[Thing | None], room: str) -> int | None:
-        """Place a thing in an empty corner for one visit; returns the corner."""
+        """Place a thing in an empty corner for one visit. Returns the corner, or None."""
         if not self._glimpses or self._rng.random() >= self._glimpses or None not in corners:
             return None
         corner = corners.index(None)
@@ -253,7 +254,7 @@ class World:
         return contents
 
     def _new_thing(self, contents: Contents, room: str) -> Thing | None:
-        """A thing that is not in the house; half of them share colour or kind with one that is, so that both matter."""
+        """A thing that is not in the house. Half of the things share colour or kind with one that is: both must matter."""
         there = [thing for corners in contents.values() for thing in corners if thing]
         free = [
             Thing(colour, kind) for colour in COLOURS for kind in KINDS if self._may_stand(Thing(colour, kind), room)
@@ -267,7 +268,7 @@ class World:
         return self._held_out or (*thing, room) not in HELD_OUT
 
     def _change(self, contents: Contents, room: str, touched: set[str]) -> None:
-        """Change one corner: place a new thing, or remove the thing there, half of the time to another room."""
+        """Change one corner: place a new thing, or remove its thing, which moves to another room half of the time."""
         corner = int(self._rng.integers(2))
         thing = contents[room][corner]
         if thing is None:

@@ -1,4 +1,4 @@
-"""Answer many questions about one snapshot: the memory part of the prompt is prefilled once."""
+"""Answers many questions about one snapshot in a batch; the memory part of the prompt is prefilled once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flash_vstream_ros.models.qwen2_vl import Qwen2VL
 
 
 class Reply(NamedTuple):
-    """A greedy answer and the probability of each of its tokens."""
+    """A greedy answer and the probabilities of its tokens."""
 
     text: str
     probabilities: tuple[float, ...]
@@ -23,7 +23,7 @@ class Reply(NamedTuple):
 def batched_answers(
     model: Qwen2VL, snapshot: MemorySnapshot, questions: Sequence[str], max_new_tokens: int = 64
 ) -> list[str]:
-    """The greedy answers that `model.answer` would give to each, also from a snapshot without a token."""
+    """The greedy answers that `model.answer` would give to each question. The snapshot may be empty."""
     return [reply.text for reply in batched_replies(model, snapshot, questions, max_new_tokens)]
 
 
@@ -31,7 +31,7 @@ def batched_answers(
 def batched_replies(
     model: Qwen2VL, snapshot: MemorySnapshot, questions: Sequence[str], max_new_tokens: int = 64
 ) -> list[Reply]:
-    """The answers with the probabilities of their tokens among those that may be generated."""
+    """Like `batched_answers`, with the probability of each token among those that may be generated."""
     network, vocabulary, device = model.network, model._vocabulary, model.device
     prompts = [model._prompt.after(question) for question in questions]
     shared = _common(prompts)
@@ -90,7 +90,7 @@ def _prefix(model: Qwen2VL, snapshot: MemorySnapshot, shared: Sequence[int]) -> 
 
 
 def _common(prompts: Sequence[Sequence[int]]) -> int:
-    """Number of leading tokens that all prompts share, without the last token of the shortest."""
+    """Number of leading tokens that all prompts share; at least one token of each prompt is not shared."""
     shortest = min(map(len, prompts)) - 1
     return next((at for at in range(shortest) if len({prompt[at] for prompt in prompts}) > 1), shortest)
 

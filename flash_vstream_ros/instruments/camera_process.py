@@ -1,4 +1,4 @@
-"""A camera in its own process: rgb8 noise images at a steady rate, stamped with their nominal times."""
+"""A camera in its own process: publishes rgb8 noise images at a steady rate, stamped with their nominal times."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEPTH = 5
 def start(
     topic: str, width: int, height: int, hertz: float, frames: int, reliability: str = "best_effort"
 ) -> subprocess.Popen[str]:
-    """Start the process. It publishes once a subscription is found, and prints what `publish` returns as JSON."""
+    """Start the process. It publishes once there is a subscription, and prints the result of `publish` as JSON."""
     arguments = [topic, str(width), str(height), str(hertz), str(frames), reliability]
     return subprocess.Popen([sys.executable, "-m", __name__, *arguments], stdout=subprocess.PIPE, text=True)
 
@@ -28,7 +28,7 @@ def frame_number(stamp_ns: int, hertz: float) -> int:
 def publish(topic: str, width: int, height: int, hertz: float, frames: int, reliability: str) -> dict[str, float]:
     """Send `frames` images.
 
-    Returns the number sent, the number among them given up because a reliable subscription was too slow, and the
+    Returns the number of images sent, how many of them were dropped since a reliable subscription was too slow, and the
     largest delay of an image [s].
     """
     import numpy as np

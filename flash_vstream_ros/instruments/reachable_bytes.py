@@ -1,4 +1,4 @@
-"""Bytes of tensors and images that an object holds, by walking its attributes."""
+"""Counts the bytes of tensors and images that an object holds, by following its attributes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The node in a thread of this process."""
+"""Runs the node in a thread of this process."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from flash_vstream_ros.ros import SignalHandlerOptions, init, shutdown
 def running_node(
     node_type: type[VStreamNode], args: Sequence[str], process_hooks: ProcessHooks = NO_HOOKS
 ) -> Iterator[tuple[VStreamNode, threading.Thread]]:
-    """Run a node; yields it and the thread that spins it.
+    """Run a node in a `with` block. Yields the node and the thread that spins it.
 
-    Starts and ends it like `node.program.main`. A benchmark that runs only this node in its process passes
-    PROGRAM_HOOKS as main does.
+    It starts and ends as in `node.program.main`. A benchmark whose process runs only this node passes PROGRAM_HOOKS, as
+    main does.
     """
     init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:

@@ -1,7 +1,7 @@
-"""Count the bytes copied between host and device, by intercepting the calls to torch.
+"""Counts the bytes copied between host and device, by intercepting the calls to torch.
 
-Without a GPU the device is simulated: tensors placed on it, and results computed from them, report that device while
-the CPU computes them.
+Without a GPU the device is simulated: tensors that are moved to it, and results computed from them, report that device,
+but the CPU computes them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-SIMULATED = torch.device("meta")  # no tensor of a run is there
+SIMULATED = torch.device("meta")  # a device that is not used otherwise
 INDEX_BYTES = 8
 READ_OUT = {"tolist", "item", "numpy", "__array__", "__float__", "__int__", "__bool__", "__index__"}
 MOVED = {"to", "cpu", "cuda"}
@@ -21,7 +21,7 @@ MADE_OF_VALUES = {"tensor", "as_tensor"}
 
 
 class TransferCounter(TorchFunctionMode):
-    """Counts while it is entered. Reads and copies count by the size of the tensor, uploads of values by the result's.
+    """Counts transfers in a `with` block by the sizes of the tensors that are read, copied or created from values.
 
     Values that a kernel itself returns to the host, such as the number of elements that `nonzero` finds, are not
     counted.
@@ -35,7 +35,7 @@ class TransferCounter(TorchFunctionMode):
 
     @property
     def bytes(self) -> int:
-        """Both ways."""
+        """Bytes copied in both directions."""
         return self.to_device + self.to_host
 
     def put(self, tensor: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class TransferCounter(TorchFunctionMode):
             result = func(*args, **kwargs)
             there = name != "cpu" and any(on for _, on in sources) and not _names_cpu(asked)
         if name in MOVED and any(result is tensor for tensor, _ in sources):
-            result = result.detach()  # a tensor of its own, which can be on another device
+            result = result.detach()  # a new tensor, whose simulated device can differ
         if self._simulates:
             for tensor in _tensors(result):
                 if not any(tensor is source for source, _ in sources):

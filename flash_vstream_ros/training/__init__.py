@@ -1,4 +1,4 @@
-"""Training of the household model: rendered observations, vision tower, Flash Memory of composed patrols, answers.
+"""Trains the household model: the vision tower on rendered observations, the language model on composed patrols.
 
 May import demo, models and memory.
 """

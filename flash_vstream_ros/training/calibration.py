@@ -16,8 +16,8 @@ from flash_vstream_ros.models.confidence import features
 from .language import Batcher, target_logits
 from .patrols import Example
 
-LONGEST_ANSWER = 24  # tokens; longer ones, summaries, are scored by their beginning
-PENALTY = 1e-3  # of the squared weights
+LONGEST_ANSWER = 24  # tokens; of longer answers, which are summaries, only the beginning is scored
+PENALTY = 1e-3  # factor on the squared weights
 
 
 def calibrate(network: Any, batcher: Batcher, examples: Iterable[Example], questions: int, seed: int) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def fit(rows: Sequence[tuple[float, ...]], is_right: Sequence[bool]) -> list[flo
 def greedy(
     network: Any, batcher: Batcher, example: Example, questions: Sequence[Question]
 ) -> list[tuple[str, list[float]]]:
-    """Greedy answers with the probability of each token."""
+    """Greedy answers with the probabilities of their tokens."""
     answers: list[list[int]] = [[] for _ in questions]
     probabilities: list[list[float]] = [[] for _ in questions]
     running = set(range(len(questions)))

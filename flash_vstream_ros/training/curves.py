@@ -1,4 +1,4 @@
-"""Plots of loss and accuracy of a training run."""
+"""Plots loss and accuracy of a training run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def draw_curves(history: Sequence[tuple[str, int, float, float]], file: Path) -> None:
-    """Plot one column per stage, from rows of stage, step, loss and accuracy (NaN: none)."""
+    """Plot one column per stage. Rows of `history` are stage, step, loss and accuracy (NaN: none)."""
     from matplotlib.figure import Figure
 
     stages = list(dict.fromkeys(stage for stage, *_ in history))

@@ -1,7 +1,7 @@
-"""Drills: dense training targets, many short cues with their answers after one memory.
+"""Drills: dense training targets, that is, many short cues with their answers after one memory.
 
-A question takes twenty tokens for one fact, a drill as many for a dozen. Drills train what questions need: to find a
-thing, its room and its time, and to list visits in order.
+A question takes twenty tokens for one fact; a drill takes as many for a dozen facts. Drills train what questions need:
+to find a thing, its room and its time, and to list visits in order.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from flash_vstream_ros.demo.world import ROOMS, Thing, Visit
 
 Drill = list[tuple[str, str]]  # (cue, answer); the first cue starts with the name of the drill
 MOST = 10  # cues per drill
-NEVER = 3  # of them about things never seen
+NEVER = 3  # cues about things never seen
 
 
 def drills(visits: Sequence[Visit], now: float, rng: np.random.Generator) -> list[Drill]:
-    """Drills that are possible `now`, most of them hard to learn; none is about what is just coming into view."""
+    """Drills that are possible `now`, most of them hard to learn. They exclude what is just coming into view."""
     past = past_of(visits, now)
     made = ((name, make(past, rng)) for name, (make, count) in _DRILLS.items() for _ in range(count))
     return [[(name + drill[0][0], drill[0][1]), *drill[1:]] for name, drill in made if drill]
@@ -60,7 +60,7 @@ def _colours(past: Past, rng: np.random.Generator) -> Drill:
 
 
 def _rooms(past: Past, rng: np.random.Generator) -> Drill:
-    """For each room: number of visits, time of the last one, and things seen at the last two, newest first."""
+    """For each room: the number of visits, the time of the last one, and the scenes of the last two, newest first."""
     drill: Drill = []
     for room in (ROOMS[i] for i in rng.permutation(len(ROOMS))):
         visits = [visit for visit in past.visits if visit.room == room]

@@ -1,4 +1,4 @@
-"""Stage two of the training: the language model learns to answer from memory snapshots; the tower is frozen."""
+"""Stage two of the training: the language model learns to answer from memory snapshots. The tower is frozen."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from .patrols import Entries, Example
 
 HIGH, LOW = MergedGrid(GRID // 2, GRID // 2), MergedGrid(GRID // 2 // POOL, GRID // 2 // POOL)
 T = TypeVar("T")
-PADDING, SHARED = -1, 0  # branches of tokens; each drill, then each question, has its own from 1 on
-IGNORE = -100  # target of a token that the loss leaves out
+PADDING, SHARED = -1, 0  # branches of tokens; drills, then questions, have the branches 1, 2, ...
+IGNORE = -100  # target of a token without a loss
 
 
 class Text(NamedTuple):
@@ -39,7 +39,7 @@ class Row(NamedTuple):
 
     tokens: list[int]
     targets: list[int]
-    branches: list[int]  # of each token: a token attends to its own branch and to SHARED
+    branches: list[int]  # one per token; a token attends to its own branch and to SHARED
     positions: Tensor  # [3, length]
     visual: Tensor  # [memory tokens, width]; ignored at the text tokens of ages
 
@@ -52,11 +52,11 @@ class Batch(NamedTuple):
     positions: Tensor  # [3, batch, length]
     mask: Tensor  # [batch, 1, length, length] bool: attention mask
     targets: Tensor  # [batch, length] int64: next token, or IGNORE
-    in_question: Tensor  # [batch, length] bool: part of a question, not of a drill
+    in_question: Tensor  # [batch, length] bool: True in questions, False in drills
 
 
 class Batcher:
-    """Collates examples into batches, with the prompt of the model."""
+    """Collates examples into batches, in the model's prompt format."""
 
     def __init__(self, network: Any, tokenizer: Any, prompt: ChatPrompt, drills: int = 0) -> None:
         self.merger, self.width = network.model.visual.merger, network.config.text_config.hidden_size
@@ -68,11 +68,11 @@ class Batcher:
         self._ids: dict[str, list[int]] = {}
 
     def __call__(self, examples: Sequence[Example], questions: int, rng: np.random.Generator) -> Batch:
-        """A prompt for each example, with up to `questions` of its questions and `drills` of its drills, at random."""
+        """A prompt per example, with up to `questions` of its questions and `drills` of its drills, drawn at random."""
         return self._collated([self._row(example, self._texts(example, questions, rng)) for example in examples])
 
     def unanswered(self, example: Example, questions: Sequence[str], answers: Sequence[Sequence[int]]) -> Batch:
-        """One prompt with several questions and the tokens of their answers so far; the only target is the next one."""
+        """A prompt with several questions and the beginnings of their answers; the only targets are the next tokens."""
         prompts = [[*self._question_ids(text), *tokens] for text, tokens in zip(questions, answers, strict=True)]
         branches = enumerate(prompts, self.drills + 1)
         texts = [(branch, Text(ids, [IGNORE] * (len(ids) - 1) + [0])) for branch, ids in branches]
@@ -95,7 +95,7 @@ class Batcher:
         return Batch(tokens, visual, positions, mask[:, None], targets, branches > self.drills)
 
     def _row(self, example: Example, texts: Sequence[tuple[int, Text]]) -> Row:
-        """The prompt of an example's memory, followed by `texts`, each with its branch."""
+        """The prompt of an example's memory, followed by `texts` with their branches."""
         memory, start = example.memory, len(self.prompt.before)
         positions, delta = prompt_ids(
             start, len(self.leading), memory.dam_times, memory.csm_times, HIGH, LOW, example.text_slots
@@ -111,7 +111,7 @@ class Batcher:
         shared = [*self.prompt.before, *(id for text in texts_of_ages for id in text), *self.leading]
         parts = [positions[:, :start], *memory_positions, positions[:, end:]]
         tokens, targets, branches = list(shared), [IGNORE] * len(shared), [SHARED] * len(shared)
-        following = end + len(self.leading) + delta  # every text begins at the same position
+        following = end + len(self.leading) + delta  # position at which every text begins
         for branch, text in texts:
             tokens += text.tokens
             targets += text.targets
@@ -120,9 +120,9 @@ class Batcher:
         return Row(tokens, targets, branches, torch.cat(parts, 1), torch.cat(visual))
 
     def _entries(self, entries: Entries, positions: Tensor) -> tuple[list[int], Tensor, Tensor]:
-        """Tokens of `entries` with their age tokens (-1: visual), visual tokens [tokens, width], and positions of all.
+        """Of `entries` and their age tokens: tokens (-1: visual), visual tokens [tokens, width], and positions.
 
-        `positions` [3, visual tokens] are those of the visual tokens.
+        `positions` [3, visual tokens] are the positions of the visual tokens.
         """
         with torch.no_grad():
             csm = self.merger(entries.csm.float().flatten(0, 1))
@@ -150,25 +150,25 @@ class Batcher:
         return text
 
     def _question_ids(self, text: str) -> tuple[int, ...]:
-        """Ids of a question and of the start of the answer's turn, as in the node's prompt."""
+        """Ids of a question and of the beginning of the assistant's turn, as in the node's prompt."""
         return self.prompt.after(text)[len(self.leading) :]
 
     def _plain_ids(self, text: str) -> list[int]:
-        """Ids of an answer or a drill, whose case is kept."""
+        """Ids of an answer or a drill, which are case-sensitive."""
         if text not in self._ids:
             self._ids[text] = cased_ids(self.tokenizer, text)
         return self._ids[text]
 
 
 def cased_ids(tokenizer: Any, text: str) -> list[int]:
-    """Ids of `text` without the tokenizer's normaliser, which puts it in lower case."""
+    """Ids of `text` without the tokenizer's normaliser, which would convert it to lower case."""
     backend = tokenizer.backend_tokenizer
     pieces = backend.pre_tokenizer.pre_tokenize_str(text)
     return [token.id for piece, _ in pieces for token in backend.model.tokenize(piece)]
 
 
 def loss_and_hits(network: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Mean cross entropy of the target tokens, and which of them are predicted: [targets] bool."""
+    """Mean cross entropy of the target tokens, and a mask [targets] of those that are predicted."""
     logits, goals = target_logits(network, batch), batch.targets[batch.targets >= 0]
     return F.cross_entropy(logits, goals), logits.argmax(-1) == goals
 
@@ -189,9 +189,9 @@ def _some(options: Sequence[T], count: int, rng: np.random.Generator) -> list[T]
 
 
 def answers_right(batch: Batch, hits: Tensor, stop: int) -> tuple[int, int]:
-    """Number of questions answered without a mistake under teacher forcing, and number of questions.
+    """Number of questions answered without a mistake under teacher forcing, and number of all questions.
 
-    `hits` [targets] bool: which target tokens are predicted; `stop`: the token that ends an answer.
+    `hits` [targets] is the mask of predicted target tokens; `stop` is the token that ends an answer.
     """
     is_target = batch.targets >= 0
     in_question = batch.in_question[is_target]

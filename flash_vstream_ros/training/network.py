@@ -1,4 +1,4 @@
-"""Network and tokenizer of the household model, a small Qwen2-VL."""
+"""Creates network and tokenizer of the household model, a small Qwen2-VL."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from flash_vstream_ros.models.tiny import SPECIAL_TOKENS, tiny_tokenizer
 from .normaliser import question_normaliser
 
 VOCABULARY = 1024
-CORPUS_LINES = 300  # of every form of question
+CORPUS_LINES = 300  # lines of the tokenizer's corpus per form of question
 GRID = SIDE // 14
 
 
 def household_tokenizer() -> Any:
-    """A byte-level BPE tokenizer that encodes any text, each word of the household as one token, in any case.
+    """A byte-level BPE tokenizer for any text. Each word of the household is one token, in lower or upper case.
 
-    Its class is transformers' generic one: Qwen2Tokenizer replaces a saved normaliser by its own.
+    Its class is transformers' generic one, since Qwen2Tokenizer replaces a saved normaliser by its own.
     """
     trained = tiny_tokenizer().train_new_from_iterator(_corpus(), VOCABULARY, show_progress=False)
     vocabulary = trained.backend_tokenizer.get_vocab()
@@ -100,7 +100,7 @@ def household_network(tokenizer: Any, seed: int) -> Any:
 def tower(visual: Any, rows: Tensor, side: int) -> Tensor:
     """Run the vision tower on slots of `side` x `side` patches: [slots, patches, features] to [slots, patches, dim].
 
-    Batches slots of one size, where transformers runs attention image by image.
+    Attention runs on a batch of slots, while transformers runs it image by image.
     """
     slots, patches, features = rows.shape
     hidden = visual.patch_embed(rows.reshape(-1, features)).view(slots, patches, -1)
@@ -119,7 +119,7 @@ def tower(visual: Any, rows: Tensor, side: int) -> Tensor:
 
 
 def encode_batch(visual: Any, high: Tensor, low: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Encode patch rows [slots, patches, features] of both resolutions; returns low map, merged low, merged high."""
+    """Encode patch rows [slots, patches, features] of both resolutions. Returns low map, merged low, merged high."""
     low_map, high_map = tower(visual, low, GRID // POOL), tower(visual, high, GRID)
     merged = (
         visual.merger(part).view(len(part), -1, visual.merger.mlp[2].out_features) for part in (low_map, high_map)
@@ -128,7 +128,7 @@ def encode_batch(visual: Any, high: Tensor, low: Tensor) -> tuple[Tensor, Tensor
 
 
 def _corpus() -> Iterable[str]:
-    """Questions as the normaliser leaves them, and answers, whose case is kept."""
+    """Questions in the form that the normaliser gives them, and answers, which are case-sensitive."""
     rng = np.random.default_rng(0)
     things = [Thing(colour, kind) for colour in COLOURS for kind in KINDS]
     lines: list[str] = []

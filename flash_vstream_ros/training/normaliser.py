@@ -1,4 +1,4 @@
-"""Normaliser of the household tokenizer: case, blanks and the final mark of a question do not change its token ids."""
+"""Normaliser of the household tokenizer: token ids do not depend on a question's case, blanks and final mark."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 from tokenizers import Regex, normalizers
 
-SYSTEM = "you are a helpful assistant"  # the system prompt is no question
+SYSTEM = "you are a helpful assistant"  # the system prompt, which must not end in a question mark
 
 
 def question_normaliser() -> Any:
-    """Map all spellings of a text to one: lower case, single blanks, a question mark at the end of the last line."""
+    """Convert all spellings of a text to one: lower case, single blanks, a question mark after the last line."""
     return normalizers.Sequence(
         [
             normalizers.NFKC(),
@@ -18,7 +18,7 @@ def question_normaliser() -> Any:
             normalizers.Replace(Regex(r"[\u2018\u2019\u00b4`]"), "'"),
             normalizers.Replace(Regex(r"[^\S\r\n]+"), " "),
             normalizers.Replace(Regex(r"(?:\A|(?<=\n)) +"), ""),
-            # The instruction stands before a question, on a line of its own.
+            # Only the last line is a question; the instruction is on a line before it.
             normalizers.Replace(Regex(r"\n[^\n]+?\K[\s?!.,;]*\z"), "?"),
             normalizers.Replace(f"{SYSTEM}?", f"{SYSTEM}."),
         ]

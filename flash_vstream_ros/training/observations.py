@@ -1,4 +1,4 @@
-"""Training images: every observation of the household world, and frames of routes between them, rendered once.
+"""Training images: observations of the household world, and frames of routes between them, rendered once.
 
 In an observation the robot stands still and sees one corner of a room, with or without a thing and a person.
 """
@@ -32,14 +32,14 @@ from flash_vstream_ros.demo.world import (
 from flash_vstream_ros.models.household_settings import FRAME_S, SIDE, SLOT_S
 from flash_vstream_ros.models.preprocess import resize
 
-SLOTS = 2  # per rendering of an observation
-VARIANTS, PERSON_VARIANTS = 12, 4  # renderings of a corner with a thing: without a person, and with one
-EMPTY_SHARE = 8  # an empty corner counts as often as this many things, with half the renderings of each
-ROUTES = 400  # short patrols from which images between observations are taken
+SLOTS = 2  # slots per rendering of an observation
+VARIANTS, PERSON_VARIANTS = 12, 4  # renderings of a corner with a thing: without a person, and with a person
+EMPTY_SHARE = 8  # an empty corner is rendered as often as this many things, but with half the variants
+ROUTES = 400  # number of short patrols that give images between observations
 
 
 class Content(NamedTuple):
-    """What is seen in an observation."""
+    """Content of an observation."""
 
     room: str
     corner: int
@@ -48,7 +48,7 @@ class Content(NamedTuple):
 
 
 class Label(NamedTuple):
-    """Content of a slot, as indices into ROOMS, COLOURS and KINDS; the latter two count from 1, 0 is nothing."""
+    """Content of a slot: indices into ROOMS, COLOURS and KINDS. Colours and kinds count from 1; 0 means nothing."""
 
     room: int
     corner: int  # -1: on a route
@@ -75,7 +75,7 @@ class _Slot(NamedTuple):
 
 
 def render_observations(folder: Path, seed: int, processes: int) -> Observations:
-    """Render the observations of `seed`, or read them from `folder` if an earlier run wrote them there."""
+    """Render the observations of `seed` and store them in `folder`, or read them if they are stored there."""
     file = folder / f"observations_{seed}.npz"
     if not file.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def render_observations(folder: Path, seed: int, processes: int) -> Observations
 
 def _render_all(seed: int, processes: int) -> Observations:
     contents = list(_contents())
-    parts = 4 * processes  # more than processes, so that none waits long for the last one
+    parts = 4 * processes  # more parts than processes, so that no process is idle for long at the end
     arguments = [(seed * 1000 + part, contents[part::parts], ROUTES // parts) for part in range(parts)]
     with get_context("fork").Pool(processes, _use_one_thread) as pool:
         rendered = pool.starmap(_render, arguments)
@@ -99,13 +99,13 @@ def _render_all(seed: int, processes: int) -> Observations:
 
 
 def _use_one_thread() -> None:
-    """Set up a child process: there is one for each core."""
+    """Set up a child process with one thread, since there is a process for each core."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 
 
 def _contents() -> Iterator[Content]:
-    """Content of each observation to render, without the combinations that training must not show."""
+    """Content of each observation to render, without held-out combinations."""
     things = [Thing(colour, kind) for colour in COLOURS for kind in KINDS]
     for room in ROOMS:
         for corner in (0, 1):
@@ -127,7 +127,7 @@ def _render(seed: int, contents: Sequence[Content], routes: int) -> tuple[np.nda
 
 
 def _observed_slots(seed: int, contents: Sequence[Content]) -> Iterator[_Slot]:
-    """SLOTS slots of each observation, from one standpoint and in one light; the group is the place in `contents`."""
+    """SLOTS slots of each observation with the same standpoint and light. The group is the index in `contents`."""
     rng, renderer = np.random.default_rng(seed), Renderer(seed, CELL, CELLS)
     for group, content in enumerate(contents):
         room, corner, thing, person = content
@@ -145,7 +145,7 @@ def _observed_slots(seed: int, contents: Sequence[Content]) -> Iterator[_Slot]:
 
 
 def _route_slots(seed: int, first_group: int) -> list[_Slot]:
-    """Slots of a short patrol in which the robot observes nothing; each is a group of its own."""
+    """Slots of a short patrol between observations; each slot is a group."""
     world = World(seed, minutes=1.5, pace_s=9.0, held_out=False)
     slots: list[_Slot] = []
     for k in range(int((world.duration - FRAME_S) / SLOT_S)):
@@ -172,6 +172,6 @@ def observation_key(content: Content) -> tuple[int, int, int, int, int]:
 
 
 def _small(frame: np.ndarray) -> np.ndarray:
-    """RGB uint8 [height, width, 3] as the model sees it, [SIDE, SIDE, 3]."""
+    """Resize RGB uint8 [height, width, 3] to the model's input [SIDE, SIDE, 3]."""
     image = torch.from_numpy(frame).permute(2, 0, 1)[None]
     return resize(image, (SIDE, SIDE))[0].permute(1, 2, 0).byte().numpy()

@@ -1,4 +1,4 @@
-"""Optimisers of the language model: Muon for the matrices of its layers, AdamW for the rest, in bfloat16."""
+"""Optimisers of the language model: Muon for the matrices of its layers, AdamW for the rest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FLOAT32 = "flash_vstream_float32"  # name of the kernel in transformers
 def optimisers(network: Any, matrix_rate: float, rate: float) -> list[Optimizer]:
     """Optimisers of the layers' matrices, and of all other parameters that require gradients.
 
-    Muon's updates are orthogonal, so rare directions, such as those that find one entry among many, are learned as fast
+    Muon's updates are orthogonal, so rare directions, which for example find one entry among many, are learned as fast
     as common ones (Jordan et al. 2024; scaled to AdamW's updates as in Liu et al. 2025). It needs PyTorch 2.9.
     """
     matrices = [weight for weight in network.model.language_model.layers.parameters() if weight.ndim == 2]
@@ -30,7 +30,7 @@ def optimisers(network: Any, matrix_rate: float, rate: float) -> list[Optimizer]
 
 
 def kernel_beside_bfloat16(device: torch.device) -> str:
-    """The attention kernel next to bfloat16 matrix products; on a CPU, attention is faster in float32."""
+    """The attention kernel for training with bfloat16 matrix products. On a CPU, attention is faster in float32."""
     return FLOAT32 if device.type == "cpu" else "sdpa"
 
 

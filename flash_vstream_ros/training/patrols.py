@@ -1,7 +1,7 @@
-"""Training examples: snapshots of the real Flash Memory on patrols composed of encoded observations, with questions.
+"""Training examples: snapshots of the real Flash Memory during composed patrols, with questions.
 
-The timetable of a patrol is that of the simulated world; its slots are drawn from encoded observations of the same
-content. So a patrol of hours takes a second and no rendering.
+A composed patrol has the timetable of the simulated world, but its slots are drawn from encoded observations with the
+same content. So a patrol of hours takes a second and needs no rendering.
 """
 
 from __future__ import annotations
@@ -36,32 +36,32 @@ from .network import GRID, encode_batch
 from .observations import GROUP, Content, Label, Observations, observation_key
 from .vision import brightness, lit, rows
 
-CSM_SLOTS, CSM_SHARES = (8, 12, 16, 24, 48), (0.4, 0.15, 0.1, 0.1, 0.25)  # sizes of the memory, how often each
-# Most observations per cluster: routes take clusters too, and what the memory has lost cannot be learned.
+CSM_SLOTS, CSM_SHARES = (8, 12, 16, 24, 48), (0.4, 0.15, 0.1, 0.1, 0.25)  # sizes of the memory, and their shares
+# Below 1, since routes take clusters too, and an observation without a cluster cannot be learned.
 MAX_OBSERVATIONS_PER_CLUSTER = 0.7
 SLOW_SHARE = 0.5  # share of patrols that are slow
-# Memories that show key frames or clusters alone are trained a little too, for a fair comparison.
+# Some training with only key frames or only clusters, for a fair comparison with such memories.
 FORMS, FORM_SHARES = ("Flash", "CSM", "DAM"), (0.8, 0.1, 0.1)
-WINDOW_SHARE, SHORTEST_WINDOW_S = 0.35, 40.0  # share of examples limited to a time window, and its least length
+WINDOW_SHARE, SHORTEST_WINDOW_S = 0.35, 40.0  # share of examples limited to a time window, and its shortest length
 LONGEST_SUMMARY = 14  # most facts in a summary
-FIRST_SLOTS, THEN_ONE_IN = 6, 3  # number of slots used at the start of an observation, then one in three
-UNTHINNED_MIN = 170.0  # of patrols longer than this, proportionally fewer slots are used [min]
-QUESTION_DRAWS = 2  # wordings of every question per moment
-OUT_OF_WORLD = 6  # questions out of the world per moment
-OWN_WORDING = 0.25  # share of questions in the wording of WORDINGS; the others are of the grammar
+FIRST_SLOTS, THEN_ONE_IN = 6, 3  # an observation's first six slots are used, then one in three
+UNTHINNED_MIN = 170.0  # if a patrol is longer, proportionally fewer of its slots are used [min]
+QUESTION_DRAWS = 2  # number of times that all questions are drawn per moment
+OUT_OF_WORLD = 6  # number of out-of-world questions per moment
+OWN_WORDING = 0.25  # share of questions with a wording of WORDINGS; others have one of the grammar
 GLIMPSES = (0.0, 0.25, 0.5)  # shares of visits with a thing that is seen once, for 9 s
-TWO_CAMERAS = 0.15  # share of patrols watched by two cameras that look the same way
-MOMENTS = 32  # examples of a patrol
-HIERARCHICAL_SHARE = 0.75  # share of patrols whose memory is hierarchical; of the others it is published
-SECOND_LOOK_SHARE = 0.6  # share of examples of hierarchical memories with a second look
-RELEVANT_SHARE = 0.7  # share of second looks at what is asked about; the others are at random
+TWO_CAMERAS = 0.15  # share of patrols with two cameras that look in the same direction
+MOMENTS = 32  # examples per patrol
+HIERARCHICAL_SHARE = 0.75  # share of patrols with a hierarchical memory; others have a published one
+SECOND_LOOK_SHARE = 0.6  # share of a hierarchical memory's examples that have a second look
+RELEVANT_SHARE = 0.7  # share of second looks at entries of the questions' answers; others are random
 MOMENTS_LOOKED_AT = 3
-LARGEST_SECOND_LOOK = 0.25  # of the visual tokens of the memory
+LARGEST_SECOND_LOOK = 0.25  # largest second look, as a share of the memory's visual tokens
 SECOND = 1_000_000_000
 
 
 class Entries(NamedTuple):
-    """What a snapshot shows. Times are in slots."""
+    """The entries of a snapshot. Times are in slots."""
 
     dam: Tensor  # [dam_slots, detail_tokens, width] float16
     dam_times: Tensor
@@ -71,7 +71,7 @@ class Entries(NamedTuple):
 
     @classmethod
     def of(cls, snapshot: MemorySnapshot, form: str = "Flash") -> Entries:
-        """All entries, or those of CSM or DAM alone."""
+        """All entries of a snapshot, or only those of CSM or DAM."""
         entry_ages, details = [*ages(snapshot)], len(snapshot.dam)
         dam, csm = slice(0 if form == "CSM" else None), slice(0 if form == "DAM" else None)
         return cls(
@@ -84,10 +84,10 @@ class Entries(NamedTuple):
 
 
 class Example(NamedTuple):
-    """One moment of a patrol."""
+    """A training example: memory and questions at one moment of a patrol."""
 
     memory: Entries
-    details: Entries | None  # of a second look, behind the memory
+    details: Entries | None  # entries of a second look, which follow the memory
     text_slots: int
     questions: list[Question]
     drills: list[Drill]
@@ -104,7 +104,7 @@ class Features(NamedTuple):
 class Composer:
     """Draws encoded slots for the timetable of a world.
 
-    `observations`: groups by content; `members`: slots by group; `routes`: slots by the rooms they lead from and to.
+    `observations` are groups by content, `members` slots by group, and `routes` slots by start and end room.
     """
 
     def __init__(self, features: Features, seed: int = 0) -> None:
@@ -140,7 +140,7 @@ class Composer:
                 yield t + FRAME_S, int(self.rng.choice(self.routes[rooms] or self.routes[rooms[1], rooms[1]]))
 
     def alike(self, index: int) -> int:
-        """Another slot of the same content, as a second camera sees it."""
+        """Another slot with the same content, for a second camera."""
         label = Label(*self.features.labels[index].tolist())
         if label.corner < 0:
             return int(self.rng.choice(self.routes[label.from_room, label.room]))
@@ -157,16 +157,16 @@ class Composer:
 
 
 def random_memory(rng: np.random.Generator) -> FlashMemoryConfig:
-    """A memory mostly smaller than the real one: cheaper, and full after a short patrol already."""
+    """Sizes of a memory, mostly smaller than the real one: it is cheaper, and full after a short patrol."""
     csm_slots = int(rng.choice(CSM_SLOTS, p=CSM_SHARES))
     details = csm_slots * TRAINED_MEMORY.dam_slots // TRAINED_MEMORY.csm_slots
     return replace(TRAINED_MEMORY, csm_slots=csm_slots, dam_slots=max(2, details))
 
 
 def random_world(rng: np.random.Generator, csm_slots: int, longest_min: float, eventful: bool = False) -> World:
-    """A random patrol whose observations fit into `csm_slots` clusters; one of hours is slow, as a robot's is.
+    """A random patrol whose observations fit into `csm_slots` clusters. A patrol of hours is slow, like a real robot.
 
-    `eventful`: it has at least half of the observations that fit.
+    `eventful`: the patrol has at least half of the observations that fit.
     """
     most = min(MAX_OBSERVATIONS_PER_CLUSTER * csm_slots, 4 * longest_min)
     observations = rng.uniform(most / 2 if eventful else 3, most)
@@ -181,10 +181,10 @@ def random_world(rng: np.random.Generator, csm_slots: int, longest_min: float, e
 def patrol_examples(
     composer: Composer, seed: Sequence[int], longest_min: float, real: bool = False, moments: int = MOMENTS
 ) -> Iterator[Example]:
-    """Yield examples at `moments` spread over one patrol and at its end; equal seeds give equal examples.
+    """Yield `moments` examples of one patrol, the last one at its end. Equal seeds give equal examples.
 
-    `real`: the memory is the node's, patrols are eventful and moments late. Otherwise memories have all sizes, and
-    slots of long observations are thinned for speed.
+    `real`: the memory has the node's sizes, the patrol is eventful and the moments are late. Otherwise the memory has
+    any size, and slots of long observations are thinned for speed.
     """
     rng = np.random.default_rng(seed)
     composer.rng = np.random.default_rng((*seed, 1))
@@ -217,12 +217,12 @@ def _slot(composer: Composer, index: int, camera: str, stamp: float) -> Slot:
 
 
 def nanoseconds(t: float) -> int:
-    """Stamp of a moment of a patrol, given in seconds [ns]; never zero."""
+    """Stamp [ns] of the moment `t` [s] of a patrol; never zero."""
     return round((t + 1) * SECOND)
 
 
 def _example(memory: FlashMemory, world: World, now: float, form: str, rng: np.random.Generator) -> Example:
-    """The example at `now`; some are limited to a window that ends now, like summaries."""
+    """The example at `now`. Some are limited to a time window that ends now, as summaries are."""
     window = SHORTEST_WINDOW_S * (now / SHORTEST_WINDOW_S) ** rng.random() if rng.random() < WINDOW_SHARE else now
     scope = Scope(since_ns=nanoseconds(now - window)) if window < now else EVERYTHING
     snapshot = memory.snapshot(scope)
@@ -249,9 +249,9 @@ def _example(memory: FlashMemory, world: World, now: float, form: str, rng: np.r
 def second_look(
     memory: FlashMemory, scope: Scope, moments_s: Sequence[float], rng: np.random.Generator
 ) -> Entries | None:
-    """A second look at entries that hold some of the moments asked about, or at entries drawn at random.
+    """A second look at entries of some moments that are asked about, or at random entries.
 
-    The node looks at those that the question attends to, which a model that is still to be trained cannot tell.
+    The node looks at the entries that the question attends to, but attention means nothing before training.
     """
     entries = memory.list_entries(scope)
     order = [entries[place] for place in rng.permutation(len(entries))]
@@ -264,7 +264,7 @@ def second_look(
 
 
 def _distance(at_ns: int, entry: MemoryEntry) -> tuple[int, int]:
-    """Distance of a moment from an entry [slots], then the length of the entry [ns]."""
+    """Sorting key of entries: distance from a moment [slots], then length of the entry [ns]."""
     away_ns = max(entry.first_ns - at_ns, at_ns - entry.last_ns, 0)
     return away_ns // round(SLOT_S * SECOND), entry.last_ns - entry.first_ns
 
@@ -279,7 +279,7 @@ def _spelled(question: Question, rng: np.random.Generator) -> Question:
 
 
 def _summaries(visits: Sequence[Visit], now: float, count: int, rng: np.random.Generator) -> list[Question]:
-    """Questions for a summary, more often than `questions` has them."""
+    """More questions for a summary than `questions` gives."""
     truth = patrol_summary(visits, 0.0, now)
     wordings = rng.permutation(WORDINGS["patrol"])[:count] if len(facts(truth)) <= LONGEST_SUMMARY else ()
     return [Question("patrol", str(text), truth, None, False, form="patrol") for text in wordings]
@@ -287,7 +287,7 @@ def _summaries(visits: Sequence[Visit], now: float, count: int, rng: np.random.G
 
 @torch.no_grad()
 def encode_observations(network: Any, observations: Observations, seed: int) -> Features:
-    """Encode all observations by the vision tower; slots of one observation have the same random brightness."""
+    """Encode all observations with the vision tower. Slots of one observation have the same random brightness."""
     visual, device = network.model.visual, network.device
     groups = observations.labels[:, GROUP]
     factors = brightness(int(groups.max()) + 1, np.random.default_rng(seed))[groups]

@@ -1,4 +1,4 @@
-"""What a training run does. Needs no torch: the command line shows it as options."""
+"""Settings of a training run, which the command line shows as options. Needs no torch."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ def _option(default: float, help: str) -> Any:
 
 @dataclass(frozen=True)
 class Plan:
-    """Sizes and rates of a run; `help` in a field's metadata explains it.
+    """Sizes and rates of a run; a field's metadata has a `help` text.
 
-    The same plan on the same machine gives the same model, also if the run is interrupted and resumed: settings are
-    fixed from the first step to the last.
+    The same plan on the same machine gives the same model, even if the run is interrupted and resumed. So settings
+    cannot change during a run.
     """
 
     seed: int = _option(1, "seed of the rendered views and composed patrols")
     vision_steps: int = _option(2000, "training steps of the vision tower")
     language_steps: int = _option(18_000, "training steps of the language model")
-    cooling_steps: int = _option(7_000, "the last of the language steps, with a falling learning rate")
-    language_rate: float = _option(1e-3, "learning rate of parameters that are not a layer's matrices")
+    cooling_steps: int = _option(7_000, "number of last language steps, in which the learning rate falls")
+    language_rate: float = _option(1e-3, "learning rate of all parameters except the layers' matrices")
     matrix_rate: float = _option(3e-3, "learning rate of the layers' matrices")
     batch: int = _option(8, "prompts per step, split into parts of similar length")
     parts: int = _option(2, "parts of a batch, computed in parallel, one per core")
     questions: int = _option(8, "questions per prompt")
     drills: int = _option(3, "drill questions per prompt")
     longest_min: float = _option(720.0, "longest patrol [min]")
-    calibration: int = _option(200, "patrols, never trained on, that the confidence of answers is fitted on")
+    calibration: int = _option(200, "held-out patrols for the fit of the answers' confidence")

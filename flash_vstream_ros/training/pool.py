@@ -1,4 +1,4 @@
-"""Pool of training examples that a child process generates, patrol by patrol; each is drawn about once."""
+"""Pool of training examples. A child process generates them patrol by patrol; each is drawn about once."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch import Tensor
 
 from .patrols import Example
 
-WINDOW = 96  # newest patrols in the pool
-FIRST = 24  # patrols before the first step
-PACE = 32  # examples drawn per patrol generated
-PATIENCE_S = 10.0  # between checks that the child process is alive
+WINDOW = 96  # number of patrols in the pool, the newest ones
+FIRST = 24  # number of patrols before the first step
+PACE = 32  # examples drawn per generated patrol
+CHECK_PERIOD_S = 10.0  # between checks that the child process is alive
 
 
 class Pool:
-    """Examples of the newest patrols. The patrols at a step, and what is drawn, depend on nothing but the step.
+    """Examples of the newest patrols. The patrols in the pool, and the draws from it, depend only on the step.
 
-    So a run that resumes at a step draws what an uninterrupted one does; it generates the window's patrols again.
+    So a resumed run draws the same examples as an uninterrupted one. It generates the patrols in the pool again.
     """
 
     def __init__(self, make: Callable[[int], Iterator[Example]], step: int, batch: int) -> None:
@@ -50,7 +50,7 @@ class Pool:
         self._maker.join()
 
     def _receive(self) -> list[Example]:
-        while not self._queue._reader.poll(PATIENCE_S):
+        while not self._queue._reader.poll(CHECK_PERIOD_S):
             if not self._maker.is_alive():
                 raise RuntimeError("the process that generates examples died; see its output above")
         return [_unpacked(parts) for parts in self._queue.get()]

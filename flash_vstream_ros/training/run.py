@@ -1,4 +1,4 @@
-"""The training run: both stages, saved every few minutes and resumed after an interruption."""
+"""The training run: both stages. It is saved every few minutes, and resumed after an interruption."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from .vision import train_vision
 
 SAVE_EVERY_S = 120.0
 REPORT_STEPS = 50
-HELD_OUT_PATROLS = 10**9  # number of the first patrol that is never trained on
+HELD_OUT_PATROLS = 10**9  # number of the first held-out patrol
 RATE_WARM_UP_STEPS, LEAST_RATE_FACTOR = 200, 0.01
 
 
@@ -55,10 +55,10 @@ def train(
     report: Callable[[Progress], None],
     set_threads: Callable[[int], None] = lambda count: None,
 ) -> Path:
-    """Train in `folder`, resuming a run there; returns the folder of the finished model.
+    """Train in `folder`, or resume the run there. Returns the folder of the finished model.
 
-    `set_threads` limits PyTorch's CPU threads in the thread that calls it; each thread that computes gradients does so.
-    Raises ValueError if the folder has a run with other settings, or if PyTorch is too old.
+    `set_threads` limits PyTorch's CPU threads; every thread that computes gradients calls it. Raises ValueError if the
+    folder has a run with other settings, or if PyTorch is too old.
     """
     if not hasattr(torch.optim, "Muon"):
         raise ValueError(f"Training needs the Muon optimiser of PyTorch 2.9 or later; this is {torch.__version__}.")
@@ -82,7 +82,7 @@ def train(
 
 
 def _held_out_examples(plan: Plan, features: Features) -> Iterator[Example]:
-    """Examples of patrols that are never trained on, with the memory of the node."""
+    """Examples of held-out patrols, with a memory of the node's sizes."""
     for patrol in range(plan.calibration):
         seed = (plan.seed, HELD_OUT_PATROLS + patrol)
         yield from patrol_examples(Composer(features), seed, plan.longest_min, real=True, moments=2)
@@ -134,7 +134,7 @@ def _train_language(
     composer = Composer(features)
 
     def patrol(number: int) -> Iterator[Example]:
-        """Examples of memories of all sizes; of the node's memory while the rate decays."""
+        """Examples with memories of all sizes; while the learning rate decays, with memories of the node's sizes."""
         return patrol_examples(composer, (plan.seed, number), plan.longest_min, real=number >= first_cooling)
 
     def gradients(chosen: list[Example], seed: int) -> tuple[tuple[Tensor, ...], float, int, int]:

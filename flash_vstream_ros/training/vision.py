@@ -1,4 +1,4 @@
-"""Stage one of the training: the vision tower learns to classify observations, at both resolutions."""
+"""Stage one of the training: the vision tower learns to classify observations at both resolutions."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ TARGETS = {
     "person": 2,
 }
 BATCH, RATE, REPORT_STEPS = 48, 1e-3, 20
-BRIGHTNESS = (0.55, 1.45)  # factors of the frames of a slot
+BRIGHTNESS = (0.55, 1.45)  # range of factors on the frames of a slot
 AS_RENDERED = 0.4  # share of the slots with factor 1
 
 
 def brightness(count: int, draw: np.random.Generator) -> np.ndarray:
-    """Random factors [count] of the brightness of frames."""
+    """Random factors [count] for the brightness of slots."""
     return np.where(draw.random(count) < AS_RENDERED, 1.0, draw.uniform(*BRIGHTNESS, count))
 
 
 def lit(frames: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    """Frames [slots, 2, SIDE, SIDE, 3] uint8, each slot times its factor [slots]."""
+    """Multiply the slots of frames [slots, 2, SIDE, SIDE, 3] uint8 by factors [slots]."""
     return np.clip(frames * factors.astype(np.float32)[:, None, None, None, None], 0, 255).astype(np.uint8)
 
 
 def rows(frames: Tensor) -> tuple[Tensor, Tensor]:
-    """Convert frames [slots, 2, SIDE, SIDE, 3] uint8 to patch rows [slots, patches, features], high then low."""
+    """Convert frames [slots, 2, SIDE, SIDE, 3] uint8 to patch rows [slots, patches, features] at high and at low."""
     high = normalise(frames.flatten(0, 1).permute(0, 3, 1, 2))
     parts = (patchify(image, 14, 2, 2) for image in (high, F.avg_pool2d(high, POOL)))
     first, second = (part.view(len(frames), -1, part.shape[-1]) for part in parts)
@@ -49,9 +49,9 @@ def rows(frames: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Heads(nn.Module):
-    """One linear classifier per target, on every merged token.
+    """A linear classifier per target, applied to every merged token.
 
-    Every token represents the whole slot, so that the language model finds a thing and its room in one place.
+    So each token learns to represent the whole slot, and the language model finds a thing and its room in one token.
     """
 
     def __init__(self, width: int) -> None:
@@ -81,9 +81,9 @@ def train_vision(
     stored: dict[str, Any] | None = None,
     store: Callable[[dict[str, Any]], None] = lambda state: None,
 ) -> dict[str, float]:
-    """Train tower and merger in place; returns accuracies per target and resolution on held-out observations.
+    """Train tower and merger in place. Returns accuracies per target and resolution on held-out observations.
 
-    `store` receives the state every REPORT_STEPS steps; `stored` is such a state, from which the training continues.
+    `store` gets the state every REPORT_STEPS steps. `stored` is such a state, from which the training continues.
     """
     visual = network.model.visual
     with torch.random.fork_rng(devices=[]):
@@ -103,7 +103,7 @@ def train_vision(
     train, routes = np.flatnonzero(~held_out & ~on_route), np.flatnonzero(~held_out & on_route)
     losses = []
     for step in range(begin, steps):
-        # Each step has its own generator, so that a resumed run draws what an uninterrupted one does.
+        # Each step has its own generator, so that a resumed run draws the same as an uninterrupted one.
         draw = np.random.default_rng((seed, step))
         for group in optimiser.param_groups:
             group["lr"] = RATE * rate_at(step, steps)
@@ -113,7 +113,7 @@ def train_vision(
         wanted = {name: values[chosen].to(device) for name, values in everything.items()}
         predicted = [(name, logits) for part in (low, high) for name, logits in heads(part).items()]
         loss = torch.stack([_loss(logits, wanted[name]) for name, logits in predicted]).sum()
-        # Features of unit size suit the language model and keep Ward's distances comparable.
+        # Features of unit variance suit the language model and keep Ward's distances comparable.
         loss = loss + 0.05 * sum((part.square().mean() - 1).square() for part in (low, high))
         optimiser.zero_grad()
         loss.backward()
@@ -135,14 +135,14 @@ def train_vision(
 
 
 def rate_at(step: int, steps: int, warm_up: int = 100) -> float:
-    """Share of the learning rate: linear warm-up, then half a cosine."""
+    """Factor of the learning rate: linear warm-up, then half a cosine."""
     if step < warm_up:
         return (step + 1) / warm_up
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min((step - warm_up) / max(steps - warm_up, 1), 1.0)))
 
 
 def _loss(logits: Tensor, wanted: Tensor) -> Tensor:
-    """Mean cross entropy of logits [slots, tokens, classes] and the classes of the slots."""
+    """Mean cross entropy of logits [slots, tokens, classes] for the classes of the slots (`wanted`)."""
     return F.cross_entropy(logits.flatten(0, 1), wanted.repeat_interleave(logits.shape[1]))
 
 
