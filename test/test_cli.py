@@ -346,8 +346,8 @@ def test_unusable_arguments_of_search_are_wrong_usage(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("?", "--service", "not a name"), "does not start"),
-        (("?", "--ros-args", "-r", "nonsense"), "does not start"),
+        (("?", "--service", "not a name"), "failed to start"),
+        (("?", "--ros-args", "-r", "nonsense"), "failed to start"),
         (("?", "--wait", "0.1"), "no node offers"),
     ],
 )

@@ -138,7 +138,7 @@ def test_the_prompt_contains_the_instruction_and_the_answer_prefix(folders):
         (("nowhere.mp4", "What?"), "nowhere.mp4 does not exist"),
         (("VIDEO", "What?", "--model", "/no/such/folder"), "no model folder"),
         (("VIDEO", "What?", "--temporal-method", "sample"), "use sample for both"),
-        (("VIDEO", "What?", "--model", "household", "--pca-dim", "8"), "--pca-dim cannot be used"),
+        (("VIDEO", "What?", "--model", "household", "--pca-dim", "8"), "without --pca-dim: omit them"),
     ],
 )
 def test_an_error_is_one_sentence(folders, video, capsys, arguments, words):

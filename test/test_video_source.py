@@ -146,7 +146,7 @@ def test_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
         os.mkfifo(tmp_path / name)
         with pytest.raises(SourceError, match="neither a file nor a folder"):
             open_source(str(tmp_path / name))
-    with pytest.raises(SourceError, match="holds no images"):
+    with pytest.raises(SourceError, match="has no images"):
         open_source(str(tmp_path))
 
 

@@ -1,7 +1,7 @@
-"""Share of questions that a trained model answers right from each memory policy, at equal numbers of visual tokens.
+"""Share of right answers of a trained model with each memory policy, at equal numbers of visual tokens.
 
-Patrols of the demo's robot in worlds that training never saw, rendered and encoded as the streaming node does at
-sample_fps 0.5. Questions are asked at several moments of each.
+The demo's robot patrols worlds that training never showed. Frames are rendered, and encoded as in the node at
+sample_fps 0.5. Questions are asked at several moments of each patrol.
 """
 
 from __future__ import annotations
@@ -41,27 +41,25 @@ from .wordings import show as show_wordings
 SECOND = 1_000_000_000
 FIRST_SEED = 100_000
 SLOTS = (MEMORY.csm_slots, MEMORY.dam_slots)
-PACE_S = (220.0, 340.0)  # median duration of an observation; each world has its own
-MOMENTS_MIN = (4.0, 20.0, 60.0, 110.0, 210.0, 390.0)  # and the end of the patrol
-SETTLED_S = 10.0  # age of an observation, at least, when questions are asked
-SUMMARIES_S = {"1 min": 60.0, "10 min": 600.0}  # windows that end when it is asked; the node's own are of a minute
-AGES = {"now": 30.0, "1 min": 300.0, "5 min": 1800.0, "30 min": 7200.0, "120 min": float("inf")}  # each less than [s]
-LIGHTS = {"40 % darker": 0.6, "40 % brighter": 1.4}  # factor of the frames
+PACE_S = (220.0, 340.0)  # range of a patrol's median duration of an observation
+MOMENTS_MIN = (4.0, 20.0, 60.0, 110.0, 210.0, 390.0)  # questions are also asked at the end of the patrol
+SETTLED_S = 10.0  # least age of an observation when questions are asked
+SUMMARIES_S = {"1 min": 60.0, "10 min": 600.0}  # time windows of summaries; the node's default is a minute
+AGES = {"now": 30.0, "1 min": 300.0, "5 min": 1800.0, "30 min": 7200.0, "120 min": float("inf")}  # upper bounds [s]
+LIGHTS = {"40 % darker": 0.6, "40 % brighter": 1.4}  # factors on the frames
 LEAST_AGES = {"at least 5 min": 300.0, "at least 30 min": 1800.0}
-
-
-HIERARCHY, TWICE = "hierarchical", "second look"  # the hierarchical memory, read once and twice
+HIERARCHY, TWICE = "hierarchical", "second look"  # the hierarchical memory without and with a second look
 
 
 @dataclass(frozen=True)
 class Patrols:
-    """What the patrols are like, and who is asked about them."""
+    """Settings of the patrols, and of the questions about them."""
 
-    minutes: float = 150.0  # at least so long
+    minutes: float = 150.0  # shortest duration
     pace_s: tuple[float, float] = PACE_S
-    glimpses: float = 0.0  # share of visits in which a thing is seen that is never seen again
-    wordings: bool = False  # ask in other wordings too, and of memories of darker and brighter frames
-    only: tuple[str, ...] = ()  # policies that are asked; (): all
+    glimpses: float = 0.0  # share of visits with a thing that is seen once and never again
+    wordings: bool = False  # True: also ask in other wordings, and with darker and brighter frames
+    only: tuple[str, ...] = ()  # policies to evaluate; (): all
     second_look: float = SHARE  # visual tokens of a second look, as a share of the memory's
 
 
@@ -78,14 +76,14 @@ class Summary(NamedTuple):
 
 @dataclass
 class Outcome:
-    """Results of one patrol, or of many."""
+    """Results of one or more patrols."""
 
     asked: list[Asked] = field(default_factory=list)
     summaries: list[Summary] = field(default_factory=list)
     evidence: list[Ranked] = field(default_factory=list)  # of the policy flash
-    second_evidence: list[Ranked] = field(default_factory=list)  # of both looks
+    second_evidence: list[Ranked] = field(default_factory=list)  # of answers with a second look
     scored_replies: list[ScoredReply] = field(default_factory=list)  # of the policy flash
-    tokens: dict[str, int] = field(default_factory=dict)  # most visual tokens of a prompt, by policy
+    tokens: dict[str, int] = field(default_factory=dict)  # by policy: most visual tokens of a prompt
     moments: int = 0
 
     def add(self, other: Outcome) -> None:
@@ -99,7 +97,7 @@ class Outcome:
 
 
 def moments(visits: Sequence[Visit], minutes: float) -> list[float]:
-    """When to ask [s]: in the observations nearest to the planned moments, once they are settled."""
+    """Moments to ask [s]: those nearest to the planned ones at which an observation has lasted for SETTLED_S."""
     spans = [(observation.start + SETTLED_S, observation.end) for visit in visits for observation in visit.observations]
     spans = [(first, last) for first, last in spans if first <= last]
     planned = [60 * moment for moment in (*(m for m in MOMENTS_MIN if m < minutes), minutes)]
@@ -110,7 +108,7 @@ def moments(visits: Sequence[Visit], minutes: float) -> list[float]:
 def encoded_slots(
     model: VisionLanguageModel, world: World, slots: range, grid: Grid, brightness: float = 1.0
 ) -> Iterator[Slot]:
-    """The slots of these numbers, with all frames multiplied by `brightness`."""
+    """The slots with these numbers; all frames are multiplied by `brightness`."""
     for slot in slots:
         times = slot * SLOT_S, slot * SLOT_S + FRAME_S
         frames = [world.frame(t) for t in times]
@@ -128,7 +126,7 @@ def stream(
     config: FlashMemoryConfig = MEMORY,
     seen: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """One patrol, every slot rendered and encoded once for all policies; `seen` is called for each."""
+    """Evaluate one patrol. Each slot is rendered and encoded once for all policies; `seen` is called for each slot."""
     from flash_vstream_ros.instruments.batched_answers import (
         batched_answers,  # transformers takes seconds to import, and other benchmarks need none
         batched_replies,
@@ -190,7 +188,7 @@ def stream(
 
 
 def figures(outcome: Outcome) -> dict[str, Any]:
-    """Shares of right answers by policy, and the number of questions behind each of them."""
+    """Shares of right answers by policy, and the numbers of questions."""
     groups = {name: [a for a in outcome.asked if test(a.question)] for name, test in _groups(outcome.asked).items()}
     kinds = sorted({asked.question.kind for asked in outcome.asked})
     by_kind = {kind: [a for a in outcome.asked if a.question.kind == kind] for kind in kinds}
@@ -223,7 +221,7 @@ def evaluate(
     config: FlashMemoryConfig = MEMORY,
     seen: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """All figures of one patrol for each of `seeds`."""
+    """Figures of all patrols, one for each of `seeds`."""
     return _result(model, config, (stream(model, seed, patrols, config, seen) for seed in seeds))
 
 
@@ -241,12 +239,12 @@ def run(
     only: Sequence[str] = (),
     second_look: float = SHARE,
 ) -> dict[str, Any]:
-    """Load the model and evaluate it behind a progress bar."""
+    """Load the model and evaluate it, with a progress bar."""
     network, seeds = loaded(model, device), range(seed, seed + streams)
     patrols = Patrols(minutes, (min(pace), max(pace)), glimpses, wordings, tuple(only), second_look)
     config = replace(MEMORY, csm_slots=slots[0], dam_slots=slots[1])
     if processes == 1:
-        # A patrol ends with an observation, so the total is exact to a few slots only.
+        # The total is approximate, since a patrol ends with an observation.
         with progress("slots", streams * round(60 * minutes / SLOT_S)) as shown:
             result = evaluate(network, seeds, patrols, config, shown.advance)
     else:
@@ -288,7 +286,7 @@ def show(result: dict[str, Any]) -> None:
         offline = "*" if row["offline"] else " "
         print(f"{name + offline:>12} {row['tokens']:>7}" + "".join(f"{_percent(row[column]):>9}" for column in columns))
     print(f"{'questions ':>12} {'':>7}" + "".join(f"{asked[column]:>9}" for column in columns))
-    print("* holds every slot of the stream to choose from")
+    print("* stores every slot of the stream, and chooses from all")
     width = max([10, *(len(name) + 2 for name in by_policy)])
     print(f"\n{'kind':>12}" + "".join(f"{name:>{width}}" for name in by_policy) + f"{'questions':>11}")
     for kind, count in asked["kinds"].items():
@@ -315,8 +313,8 @@ def show(result: dict[str, Any]) -> None:
 
 
 def _groups(asked: Sequence[Asked]) -> dict[str, Callable[[Question], bool]]:
-    """The questions of each row."""
-    # A fair comparison leaves out the kinds that are about no thing.
+    """A test for the questions of each group."""
+    # Kinds of question without a thing are excluded, for a fair comparison with the held-out ones.
     kinds = {one.question.kind for one in asked if one.question.held_out}
     bounds = [0.0, *AGES.values()]
     between = zip(AGES, bounds, bounds[1:], strict=False)

@@ -1,6 +1,6 @@
 """Baselines for Flash Memory: memory policies with the same number of visual tokens.
 
-Each accepts slots and returns snapshots, as Flash Memory does. The offline ones store every slot and choose from all.
+Each accepts slots and returns snapshots, as Flash Memory does. Offline policies store every slot and choose from all.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ OFFLINE = ("k-means", "uniform", "released")
 
 
 class Policy(Protocol):
-    """A memory of the slots of one camera; a snapshot needs at least one slot."""
+    """A memory of one camera's slots. `snapshot` needs at least one slot."""
 
     def insert(self, slot: Slot) -> object: ...
 
@@ -50,7 +50,7 @@ class Budget(NamedTuple):
 
     @classmethod
     def of(cls, config: FlashMemoryConfig, grid: Grid) -> Budget:
-        """The budget of a full Flash Memory of slots of `grid`."""
+        """The budget of a full Flash Memory with slots of `grid`."""
         detail = grid.height * grid.width // MERGED_PATCHES
         low = detail // MERGED_PATCHES  # half the resolution on both axes
         tokens = config.csm_slots * low + config.dam_slots * detail
@@ -58,7 +58,7 @@ class Budget(NamedTuple):
 
 
 def policies(config: FlashMemoryConfig, grid: Grid, seed: int) -> dict[str, Policy]:
-    """All policies, empty, with the budget of a Flash Memory of `config`; `seed` is for those that draw at random."""
+    """All policies, empty, with the budget of a Flash Memory of `config`. Random choices depend on `seed`."""
     budget = Budget.of(config, grid)
     low_only = replace(config, csm_slots=budget.low_slots)
     detail_only = replace(config, csm_slots=budget.detail_slots, dam_slots=budget.detail_slots)
@@ -83,14 +83,14 @@ def evenly(slots: Sequence[Slot], count: int) -> list[Slot]:
 
 
 def _clock(origin_ns: int, newest: Slot, config: FlashMemoryConfig) -> MemoryClock:
-    """Time ids count from the first slot of the stream, stored or not, so that all policies have the same ones."""
+    """A clock that counts from the stream's first slot, stored or not, so that all policies have the same time ids."""
     return MemoryClock(origin_ns, newest.time_ns, config.slot_period_ns, horizon_slots=0)
 
 
 class ChosenSlots:
-    """Unmerged slots, chosen from the newest `capacity` (None: from all).
+    """Slots that are not merged, chosen from the newest `capacity` ones (None: from all).
 
-    `choose` returns the slots shown in detail and those shown at low resolution.
+    `choose` returns the slots for DAM and those for CSM.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class Reservoir(ChosenSlots):
 
 
 class OneKindShown:
-    """Flash Memory that shows only its clusters, or only its key frames."""
+    """A Flash Memory whose snapshots have only its clusters, or only its key frames."""
 
     def __init__(self, memory: FlashMemory, kind: EntryKind, config: FlashMemoryConfig) -> None:
         self._memory, self._kind, self._config = memory, kind, config
@@ -160,7 +160,7 @@ class OneKindShown:
     def snapshot(self) -> MemorySnapshot:
         whole = self._memory.snapshot()
         entries = tuple(entry for entry in whole.entries if entry.kind is self._kind)
-        # The question keeps the distance in time that the model was trained with.
+        # The question's position stays as in training.
         left_to_csm = text_slots(self._memory.clock, whole.slots_seen, self._config)
         shown = replace(whole, entries=entries, text_slots=left_to_csm)
         if self._kind is EntryKind.DAM:
@@ -169,7 +169,7 @@ class OneKindShown:
 
 
 class KMeans:
-    """The published memory: k-means over all slots, offline."""
+    """The published offline memory: k-means over all slots."""
 
     def __init__(self, config: FlashMemoryConfig, seed: int) -> None:
         self._config, self._seed = config, seed
@@ -195,7 +195,7 @@ class KMeans:
 
 
 class Released:
-    """The streaming rule of the released code: each slot is clustered with the centroids from a random start.
+    """The streaming rule of the released code: k-means over the centroids and the new slot, with a random start.
 
     The time ids of CSM are places in the buffer, as released. DAM is retrieved from all slots.
     """
@@ -240,7 +240,7 @@ class Released:
 
 
 class NoVideo:
-    """No memory: how often a question can be answered without any image."""
+    """No memory, to measure how many questions can be answered without any image."""
 
     def insert(self, slot: Slot) -> None:
         pass
@@ -250,5 +250,5 @@ class NoVideo:
 
 
 def _stacked(parts: Sequence[Tensor], like: Tensor) -> Tensor:
-    """Stack `parts` to [parts, ...]; `like` gives the shape if there are none."""
+    """Stack `parts` to [parts, ...]; if there are none, `like` determines the shape."""
     return torch.stack(list(parts)) if parts else like.new_zeros(0, *like.shape)

@@ -1,4 +1,4 @@
-"""Electric power and peak memory of the machine, as it reports them."""
+"""Electric power and peak memory, as the machine reports them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 
 import torch
 
-PERIOD_S = 0.1  # between two readings: the value that the board reports changes no faster
+PERIOD_S = 0.1  # between two readings; the reported value does not change faster
 
 
 class PowerMeter:
@@ -42,7 +42,7 @@ def power_w(device: torch.device) -> float | None:
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Peak memory: of tensors since `forget_peak` on a GPU, of the process on a CPU."""
+    """Peak memory [bytes]: on a GPU, of tensors since `forget_peak`; on a CPU, of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,4 +1,4 @@
-"""Calibration error and ranking quality of the probability that is returned with an answer."""
+"""Calibration error and ranking quality of the confidence of answers."""
 
 from __future__ import annotations
 

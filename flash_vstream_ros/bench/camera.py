@@ -1,4 +1,4 @@
-"""Transport of camera images: how many reach the node's callback, and how long the callback occupies the executor.
+"""Transport of camera images: how many reach the node's callback, and how long the callback takes.
 
 A second process publishes images at a camera's rate; the real node, with the tiny model, receives them.
 """

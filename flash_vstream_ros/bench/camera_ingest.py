@@ -1,4 +1,4 @@
-"""Rate at which camera frames are ingested by the engine: mailbox, decoding, preprocessing, vision tower, memory."""
+"""Rate at which the engine ingests camera frames: mailbox, decoding, preprocessing, vision tower, memory."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from .stopwatch import now
 
 WARM_UP_SLOTS = 3
 NO_STATIC_SCENES = StaticSceneConfig(threshold=0.0)
-PENDING_FRAMES = 3  # two of the slot that is ingested, and one that waits for them
+PENDING_FRAMES = 3  # two of the slot being ingested, and one that waits
 
 
 class CameraIngest:
-    """The engine's path of one camera's frames into a memory, in this thread and the prefetch thread."""
+    """Ingests one camera's frames into a memory as the engine does, in this thread and the prefetch thread."""
 
     def __init__(
         self, model: VisionLanguageModel, memory: FlashMemory, period_ns: int, static: StaticSceneConfig
@@ -46,7 +46,7 @@ class CameraIngest:
         self._stamps_ns = itertools.count(period_ns, period_ns)
 
     def frame(self, image: np.ndarray) -> Frame:
-        """The camera's next frame: an RGB uint8 image [height, width, 3] as a message that is still to be decoded."""
+        """The camera's next frame: a message, to be decoded, of an RGB uint8 image [height, width, 3]."""
         stamp_ns = next(self._stamps_ns)
         return Frame("camera", "camera", stamp_ns, partial(to_rgb, from_rgb(image, stamp_ns, "camera", Image)))
 
@@ -55,7 +55,7 @@ class CameraIngest:
         self.ingest.prefetch.fetch("camera")
 
     def step(self) -> bool:
-        """Run one ingest step; if there was nothing to do, wait for the prefetch thread and return False."""
+        """Run one ingest step. If there is nothing to do, wait for the prefetch thread and return False."""
         self._ready.clear()
         worked = self.ingest.step()
         if not worked:
@@ -63,7 +63,7 @@ class CameraIngest:
         return worked
 
     def run(self, steps: int) -> None:
-        """Run ingest steps until `steps` of them handled a frame."""
+        """Run ingest steps until `steps` of them have handled a frame."""
         for _ in range(steps):
             while not self.step():
                 pass
@@ -82,9 +82,9 @@ def ingest_costs(
     slots: int,
     static: StaticSceneConfig = NO_STATIC_SCENES,
 ) -> dict[str, Any]:
-    """Figures of ingesting `slots` slots of RGB uint8 `images` [height, width, 3], in turn, into an empty memory.
+    """Costs of ingesting `slots` slots into an empty memory; the frames are RGB uint8 `images` [height, width, 3].
 
-    There is always another frame waiting. Raises RuntimeError if a frame is lost, or if many frames give no slot.
+    Another frame is always waiting. Raises RuntimeError if a frame is lost, or if many frames give no slot.
     """
     camera = CameraIngest(model, FlashMemory(config), config.slot_period_ns // 2, static)
     power = PowerMeter(model.device)

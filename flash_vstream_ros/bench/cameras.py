@@ -1,8 +1,8 @@
 """Several cameras at full rate during questions: what happens to every image, and how long callbacks take.
 
-Each camera is a process, the client that asks is another, and the real node with the tiny model runs in this one. An
-image that was sent is either received and then counted by the engine, or missing, which leaves a gap in the stamps. A
-missing image is attributed to the queue or the network.
+Each camera runs in its own process, as does the client that asks. The real node, with the tiny model, runs in this
+process. Each image that was sent is either received, and then counted by the engine, or missing: the stamps have a gap.
+A missing image is attributed to the queue or to the network.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ PARAMETERS = (
     "model.name:=tiny-random",
     "model.max_pixels:=50176",
     "question.max_new_tokens:=16",
-    "static.threshold:=0.0",  # each camera repeats one image, which the static-scene filter would not encode
+    "static.threshold:=0.0",  # filter off, since each camera repeats one image
 )
 ASK_EVERY_S = 1.0
 DRAIN_S = 10.0
 START_S = 120.0
 READY = "ready"
-UNANSWERED, NO_FRAMES = -1, 2  # the second is of srv/AskScene.srv
+UNANSWERED, NO_FRAMES = -1, 2  # NO_FRAMES as in srv/AskScene.srv
 KERNEL_COUNTERS = Path("/proc/net/snmp")
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """An image in the callback: its number in its stream, when the callback began, and for how long it ran [s].
+    """An image in the callback: its number in the stream, and when the callback began and how long it took [s].
 
-    `cpu_s`: processor time of its thread meanwhile; the rest of `held_s` it waited for a processor, a lock or the
+    `cpu_s` is the processor time of the callback. For the rest of `held_s` it waited for a processor, a lock or the
     interpreter.
     """
 
@@ -58,13 +58,13 @@ class Account:
 
     sent: int
     received: int
-    queue_overran: int  # overwritten in the subscription's full queue
+    queue_overran: int  # replaced in the subscription's full queue
     lost_on_the_wire: int
     encoded: int
     not_sampled: int
     pending: int
     dropped: dict[str, int]
-    given_up: int  # dropped by the camera itself, a part of those lost on the wire
+    given_up: int  # dropped by the camera itself; included in `lost_on_the_wire`
     late_s: float  # largest delay of the camera
     static: int = 0
 
@@ -75,9 +75,9 @@ class Account:
 
 
 def account(report: Mapping[str, float], arrivals: Sequence[Arrival], counts: FrameCounts, hertz: float) -> Account:
-    """Account for a camera's images, from its report and the arrivals; missing ones were lost in queue or network.
+    """Account for a camera's images, from the camera's report and the arrivals.
 
-    If the image after a gap came so late that the queue was full, the missing ones were overwritten in the queue;
+    If the image after a gap came so late that the queue was full, the missing images were replaced in the queue;
     otherwise they were lost on the wire.
     """
     sent = int(report["sent"])
@@ -112,7 +112,7 @@ def run(
     seconds: float = 60.0,
     reliability: str = "best_effort",
 ) -> dict[str, Any]:
-    """One account a camera, the callbacks' durations, the answers, and the datagrams that the kernel dropped."""
+    """An account per camera, the callbacks' durations, the answers, and the datagrams that the kernel dropped."""
     from flash_vstream_ros.instruments.running_node import running_node
     from flash_vstream_ros.node.cameras import Camera, camera_topics
     from flash_vstream_ros.node.vstream_node import PROGRAM_HOOKS, VStreamNode
@@ -170,7 +170,7 @@ def run(
         "cameras": {name: asdict(account) for name, account in accounts.items()},
         "balanced": all(account.balanced for account in accounts.values()),
         "datagrams_dropped_by_kernel": dropped,
-        "unexplained": max(0, lost - dropped),  # an image is lost when one of its many datagrams is
+        "unexplained": max(0, lost - dropped),  # one lost datagram loses the whole image
         "callback_p50_s": statistics.median(held) if held else 0.0,
         "callback_p99_s": _p99(held),
         "callback_cpu_p50_s": statistics.median(cpu) if cpu else 0.0,
@@ -188,7 +188,7 @@ def _p99(durations_s: Sequence[float]) -> float:
 
 
 def dropped_by_kernel() -> int:
-    """UDP datagrams that found the receive buffer full, since start, in this network namespace; 0 where unknown."""
+    """UDP datagrams that the kernel dropped since its start because a receive buffer was full; 0 if unknown."""
     if not KERNEL_COUNTERS.exists():
         return 0
     names, values = (line.split() for line in KERNEL_COUNTERS.read_text().splitlines() if line.startswith("Udp:"))
@@ -217,7 +217,7 @@ def _wait_for_model(asker: subprocess.Popen[str]) -> None:
 
 
 def ask_until_stopped() -> None:
-    """Main of the asking process: print a line once the node answers; after a line on stdin, the answers as JSON."""
+    """Main of the asking process: prints a line once the node answers; after a line on stdin, the answers as JSON."""
     import threading
 
     from flash_vstream_ros.client import AskClient
@@ -239,7 +239,7 @@ def ask_until_stopped() -> None:
 
 
 def _answer(client: AskClient) -> tuple[int, float]:
-    """Error code and duration [s]."""
+    """Ask a question. Returns error code and duration [s]."""
     from flash_vstream_ros.client import NoReply
     from flash_vstream_ros.ros.stamps import seconds
 

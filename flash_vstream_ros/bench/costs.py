@@ -1,4 +1,4 @@
-"""Operations and bytes of a Qwen2-VL and its memory, computed from the configuration."""
+"""Numbers of operations and bytes of a Qwen2-VL and its memory, computed from the configuration."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from flash_vstream_ros.memory.config import MERGED_PATCHES, FlashMemoryConfig
 from flash_vstream_ros.memory.slot import Grid
 from flash_vstream_ros.models.preprocess import POOL
 
-FLOAT32 = 4  # bytes; of centroids
+FLOAT32 = 4  # bytes of an element of a centroid
 
 
 def head_size(text: Any) -> int:
@@ -22,7 +22,7 @@ def cache_bytes(text: Any, tokens: int, itemsize: int) -> int:
 
 
 def language_weights(text: Any) -> int:
-    """Elements of the matrices that every token is multiplied with; those of the head are `head_weights`."""
+    """Elements of the matrices that every token is multiplied with, without the head's; see `head_weights`."""
     queries, keys = (heads * head_size(text) for heads in (text.num_attention_heads, text.num_key_value_heads))
     attention = text.hidden_size * (2 * queries + 2 * keys)
     return int(text.num_hidden_layers * (attention + 3 * text.hidden_size * text.intermediate_size))
@@ -35,12 +35,12 @@ def head_weights(text: Any) -> int:
 def prefill_flops(text: Any, tokens: int) -> float:
     """Operations to prefill a prompt of `tokens` tokens and to compute the first token after it."""
     queries = text.num_attention_heads * head_size(text)
-    attention = 2 * tokens**2 * queries * text.num_hidden_layers  # two products, of which half is needed
+    attention = 2 * tokens**2 * queries * text.num_hidden_layers  # half of two products, since attention is causal
     return 2.0 * language_weights(text) * tokens + attention + 2 * head_weights(text)
 
 
 def pass_bytes(text: Any, tokens: int, itemsize: int) -> int:
-    """Bytes read to decode one token after `tokens` others: all weights, and all keys and values."""
+    """Bytes read to decode one token after `tokens` tokens: all weights, and all keys and values."""
     return (language_weights(text) + head_weights(text)) * itemsize + cache_bytes(text, tokens, itemsize)
 
 
@@ -62,7 +62,7 @@ def merger_flops(vision: Any, tokens: int) -> float:
 
 
 def slot_flops(vision: Any, grid: Grid) -> float:
-    """Operations of the tower on a slot of `grid` and its half-resolution copy, and of the merger on the former."""
+    """Operations of the tower on a slot of `grid` and its half-resolution copy, and of the merger on the slot."""
     high = grid.height * grid.width
     low = high // POOL**2
     attention = 4 * (high**2 + low**2) * vision.embed_dim * vision.depth
@@ -75,9 +75,9 @@ def slot_bytes(vision: Any, itemsize: int) -> int:
 
 
 def update_bytes(config: FlashMemoryConfig, low: int, detail: int, itemsize: int) -> int:
-    """Bytes read and written to insert a slot of `low` and `detail` numbers of `itemsize` bytes into a full memory.
+    """Bytes read and written to insert a slot into a full memory; `low` and `detail` are its numbers of elements.
 
-    All centroids are read, one is overwritten and one is merged into another; the slot is copied.
+    All centroids are read, one is overwritten, and one is merged into another; the slot is copied.
     """
     centroids = (config.csm_slots + 1) * low + low + 3 * low
     return centroids * FLOAT32 + 2 * (low + detail) * itemsize

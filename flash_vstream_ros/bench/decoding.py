@@ -1,7 +1,7 @@
 """Time per generated token against its lower bound, and the gain of each optimisation of decoding.
 
-The variants are timed in turn, in one process, on the same keys and values; a gain is the median of the ratios of
-neighbouring runs. First questions are asked in new processes.
+Variants are timed alternately in one process, on the same keys and values; a gain is the median ratio of consecutive
+runs. First questions are asked in new processes.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from .stopwatch import timed
 
 TOKENS = 24  # timed tokens of an answer
 BEFORE = 2  # tokens before the timed ones
-CHUNK_TOKENS = 2048  # of the prompt
+CHUNK_TOKENS = 2048  # size of a prefill chunk
 NEW = 24  # new tokens of a short question
-# One layer of the language model: heads, groups of them, width of a head; tokens of the memory.
+# One layer of the language model: number of heads, number of groups, width of a head; then tokens of the memory.
 LAYERS = {
     "tiny-random": (4, 2, 16, 11_520),
     "Qwen2-VL-2B": (12, 2, 128, 11_520),
@@ -45,7 +45,7 @@ LAYERS = {
 
 
 class Decoding(NamedTuple):
-    """Time of a further token of an answer, and its lower bound."""
+    """Time per token of an answer, and its lower bound."""
 
     token_s: float  # median
     floor_s: float
@@ -59,9 +59,9 @@ class Decoding(NamedTuple):
 def decode_over_floor(
     model: Any, snapshot: MemorySnapshot, bytes_per_s: float, tokens: int = TOKENS, answers: int = 3
 ) -> Decoding:
-    """Time `tokens` tokens of `answers` answers on `snapshot`, on a device that copies at `bytes_per_s`.
+    """Time `tokens` tokens of each of `answers` answers on `snapshot`. The device copies at `bytes_per_s`.
 
-    The floor is one pass over the weights of language model and head, and over all keys and values.
+    The lower bound is the time to read the weights of language model and head, and all keys and values, once.
     """
     prefix = model.prefix_cache()
     prefix.set_snapshot(snapshot)
@@ -78,14 +78,14 @@ def decode_over_floor(
 
 
 def _token_times(answering: Any, tokens: int, device: torch.device) -> list[float]:
-    """Durations of tokens after the first BEFORE ones [s]."""
+    """Durations of the tokens after the first BEFORE tokens [s]."""
     answering._vocabulary = replace(answering._vocabulary, stops=frozenset())  # random weights stop anywhere
     return [timed(partial(next, answering), device) for _ in range(tokens + BEFORE)][BEFORE:]
 
 
 @torch.inference_mode()
 def layer_gains(layer: tuple[int, int, int, int], dtype: torch.dtype, rounds: int) -> dict[str, dict[str, float]]:
-    """Time of one layer's attention on the CPU, ours and transformers': a token, one with weights, a question."""
+    """Time of a layer's attention on the CPU, ours and transformers': for a token, for evidence, for a question."""
     from transformers.masking_utils import (
         sdpa_mask,
     )  # imported here: it takes seconds, and `bench --help` imports this module
@@ -125,7 +125,7 @@ def _gain(ours: Callable[[], Tensor], theirs: Callable[[], Tensor], rounds: int)
 
 
 def run(model: str = TINY, device: str = "auto", rounds: int = 15, fresh: int = 3) -> dict[str, Any]:
-    """Time `rounds` of each pair, and the first questions of `fresh` processes with a warm-up and as many without.
+    """Time `rounds` runs of each pair, and first questions in `fresh` processes each with and without a warm-up.
 
     Raises ModelError if the model fails to load."""
     config, loading = settings_of(model)
@@ -138,7 +138,7 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 15, fresh: int = 
     bytes_per_s = copy_bandwidth(language.device)
     decoded = decode_over_floor(language, memory.snapshot(), bytes_per_s)
     graph = {}
-    if language.device.type == "cuda":  # an answer with a cache of its own is computed kernel by kernel
+    if language.device.type == "cuda":  # without a prefix cache, no CUDA graph is used
         plain_s = _token_times(
             language.answer(memory.snapshot(), QUESTIONS[0], TOKENS + BEFORE), TOKENS, language.device
         )

@@ -1,8 +1,8 @@
 """Distortion of the memory of a long stream.
 
-Weighted distortion, the sum over slots of |slot - centroid of its cluster|^2, on a stream that drifts and returns:
-online Ward clustering, as the published retention shows it and as the hierarchical one does, against published offline
-k-means over the whole stream and against the released streaming rule.
+Weighted distortion is the sum over all slots of |slot - centroid of its cluster|^2. The stream drifts and returns.
+Online Ward clustering, with published and with hierarchical retention, is compared with the published offline k-means
+over the whole stream and with the released streaming rule.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ SLOT_NS = 2_000_000_000
 def robot_stream(
     length: int, seed: int, patches: int = 16, dim: int = 64, places: int = 40, noise: float = 0.3
 ) -> Tensor:
-    """A synthetic stream [length, patches * dim] of a robot that wanders along a ring of places and back.
+    """A synthetic stream [length, patches * dim] of a robot that moves along a ring of places, forwards and back.
 
-    Each place has its own appearance (unit variance), varied on each visit by one of three views (0.4), for 4 to 20
-    slots; one to three slots between places are mixtures. The light varies slowly (0.5), and each slot has independent
-    `noise`.
+    Each place has its own appearance (unit variance). A visit takes 4 to 20 slots and shows one of three views of the
+    place (0.4). One to three slots between places are mixtures. The light varies slowly (0.5), and each slot has
+    independent `noise`.
     """
     draw = torch.Generator().manual_seed(seed)
     features = patches * dim
@@ -76,27 +76,27 @@ def ward_clusters(slots: Tensor, capacity: int) -> tuple[Tensor, Tensor]:
 
 
 def slot_of(features: Tensor, index: int, patches: int) -> Slot:
-    """Slot `index` of a stream with these `features` [patches * dim] at low resolution, in minimal detail."""
+    """Slot `index` of a stream, with low-resolution `features` [patches * dim] and a minimal detail."""
     low = features.unflatten(0, (patches, -1))
     first_ns = index * SLOT_NS
     return Slot("camera", "", first_ns, first_ns + SLOT_NS // 2, low, features.new_zeros(1, 1), Grid(4, 4))
 
 
 def hierarchical_distortion(slots: Tensor, capacity: int, patches: int) -> float:
-    """Distortion of the clusters that a hierarchical memory shows after streaming `slots` [slots, features]."""
+    """Distortion of the clusters in a hierarchical memory's snapshot after streaming `slots` [slots, features]."""
     config = FlashMemoryConfig(capacity, 1, 1, 0, SLOT_NS, retention=HIERARCHICAL)
     memory = FlashMemory(config)
     for index, features in enumerate(slots):
         memory.insert(slot_of(features, index, patches))
     snapshot = memory.snapshot()
     weights = torch.tensor([entry.weight for entry in snapshot.entries[len(snapshot.dam) :]], dtype=torch.float64)
-    # Centroids are means, so: distortion = sum of squares of the slots - weighted sum of squares of the centroids.
+    # For means: distortion = sum of squares of the slots - weighted sum of squares of the centroids.
     of_centroids = weights @ snapshot.csm.flatten(1).double().square().sum(1)
     return float(slots.double().square().sum() - of_centroids)
 
 
 def kmeans_clusters(slots: Tensor, capacity: int, seed: int) -> tuple[Tensor, Tensor]:
-    """The same for published k-means over all `slots` at once."""
+    """Like `ward_clusters`, with the published k-means over all `slots`."""
     found = ordered_kmeans(slots, capacity, seed=seed)
     cluster_of = torch.zeros(len(slots), dtype=torch.long)
     for cluster, members in enumerate(found.members):
@@ -110,7 +110,7 @@ def distortion(slots: Tensor, centroids: Tensor, cluster_of: Tensor) -> float:
 
 
 def compare(length: int, seed: int, capacity: int, **stream: Any) -> dict[str, float]:
-    """Distortion of the four rules on one stream, and ratios to the mean and the luckiest start of k-means."""
+    """Distortion of the four rules on one stream, and ratios to the mean and the best start of k-means."""
     slots = robot_stream(length, seed, **stream)
     ward = distortion(slots, *ward_clusters(slots, capacity))
     hierarchical = hierarchical_distortion(slots, capacity, stream.get("patches", 16))
@@ -140,7 +140,7 @@ def run(
     capacity: int = 60,
     **stream: Any,
 ) -> dict[str, Any]:
-    """All comparisons; `stream` goes to `robot_stream`."""
+    """All comparisons; `stream` has arguments of `robot_stream`."""
     cases = [(length, seed) for length in lengths for seed in seeds]
     rows = [compare(*case, capacity, **stream) for case in tracked(cases, "distortion", len(cases))]
     return {

@@ -1,4 +1,4 @@
-"""Whether the evidence of an answer shows what was asked about: ranked by attention, checked against the simulator."""
+"""Checks with the simulator if the evidence of answers, ranked by attention, shows what was asked about."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.memory import MemorySnapshot
 
 SECOND = 1_000_000_000
-THING_KINDS = ("where", "when", "seen")  # questions that name a thing; those about rooms name none to look for
+THING_KINDS = ("where", "when", "seen")  # kinds of questions that name a thing
 
 
 class Ranked(NamedTuple):
     """The evidence of one question."""
 
-    rank: int | None  # of the first entry whose thumbnail shows the thing, from 0; None: none does
-    share_of_entries: float  # entries whose thumbnail shows it: the precision of a random entry
+    rank: int | None  # rank, from 0, of the first entry whose thumbnail shows the thing; None: no entry does
+    share_of_entries: float  # share of entries whose thumbnail shows it: the precision of a random entry
 
 
 def ranked_evidence(model: Any, world: World, snapshot: MemorySnapshot, questions: Sequence[Question]) -> list[Ranked]:

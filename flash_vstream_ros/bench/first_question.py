@@ -1,4 +1,4 @@
-"""Time to the first token of each of the first questions in a new process."""
+"""Measures the time to the first token of the first questions in a new process."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 FRAMES = 2
 QUESTIONS = 10
-PAUSE_S = 0.5  # an idle processor answers slower at first: every question follows the same pause
+PAUSE_S = 0.5  # before every question, since a processor is slower at first after a pause
 
 
 def first_tokens_s(model: str, device: str, warm_up: bool) -> list[float]:
-    """Times to the first token of the first questions to a new process [s]."""
+    """Start a new process. Returns the times to the first token of its first questions [s]."""
     command = [sys.executable, "-m", __name__, model, device, str(int(warm_up))]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     times: list[float] = json.loads(done.stdout.splitlines()[-1])
@@ -23,7 +23,7 @@ def first_tokens_s(model: str, device: str, warm_up: bool) -> list[float]:
 
 
 def ask(model: str, device: str, warm_up: bool) -> list[float]:
-    """Show the engine one slot and ask the same question repeatedly, after pauses, without background prefill."""
+    """Give the engine one slot, and ask the same question repeatedly, with pauses and without background prefill."""
     import numpy as np
 
     from flash_vstream_ros.bench.model import settings_of, threads_of

@@ -1,7 +1,7 @@
-"""Which published model fits into how much memory, together with its Flash Memory: computed, not measured.
+"""Finds the published models that fit into a given memory, with their Flash Memory. Sizes are computed, not measured.
 
-Every figure comes from what would be allocated: the networks of transformers and the tensors of the memory, created
-on torch's meta device, which has shapes and no storage.
+The networks of transformers and the tensors of the memory are created on torch's meta device, which has shapes but no
+storage.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ GB = 1e9
 MACHINES_GB = (8, 16, 24, 64)
 HALF = 2  # bytes of a number in bfloat16 or float16
 FRAME = (480, 640)  # height and width of the camera's frames [px]
-TEXT_TOKENS = 1024  # of the prompt and the answer
+TEXT_TOKENS = 1024  # text tokens of prompt and answer
 RUNTIME_GB = 1.0  # the CUDA context, and fragmentation of its allocator
-LEFT_SHARE = 0.1  # share of a machine's memory for everything else that runs on it
-BUDGET_STEP = 500  # of memory.tokens, where the published memory does not fit
+OTHER_SHARE = 0.1  # share of a machine's memory for other programs
+BUDGET_STEP = 500  # step of memory.tokens if the published memory does not fit
 
 
 class Weights(NamedTuple):
-    """Parameters of a network."""
+    """Numbers of a network's parameters."""
 
     quantisable: int  # of the language model's linear layers
     other: int
 
     def bytes(self, quantization: str) -> float:
-        """Bytes of all weights with `quantization`, one of QUANTIZATIONS."""
+        """Bytes of all weights for a `quantization`, one of QUANTIZATIONS."""
         bits = BITS.get(quantization, 8 * HALF)
         return self.quantisable * bits / 8 + self.other * HALF
 
@@ -50,8 +50,8 @@ class Sizes(NamedTuple):
 
     low_width: int  # elements of a low-resolution patch
     detail_width: int  # elements of a detail token
-    cache_bytes: int  # of one token in the KV cache
-    step_bytes: int  # working memory of one prompt token while a layer runs
+    cache_bytes: int  # per token in the KV cache
+    step_bytes: int  # working memory per prompt token while a layer runs
 
 
 def run() -> dict[str, Any]:
@@ -64,7 +64,7 @@ def show(result: dict[str, Any]) -> None:
 
 
 def memory_bytes(config: FlashMemoryConfig, low: torch.Tensor, detail: torch.Tensor) -> int:
-    """Bytes that FlashMemory allocates for one camera whose slots are like the meta tensors `low` and `detail`."""
+    """Bytes that FlashMemory allocates for one camera with slots of the shapes of `low` and `detail` (meta tensors)."""
     pool = ExemplarPool(config.exemplar_rows(cameras=1), low, detail)
     ward = clustering_of(config, low.numel(), low.device)
     return sum(tensor.nbytes for tensor in (*ward.tensors, pool.low, pool.detail))
@@ -104,7 +104,7 @@ def _measured(published: Published) -> dict[str, Any]:
 
 
 class _Need(NamedTuple):
-    """Bytes that a model needs with a memory."""
+    """Bytes that a model needs together with its memory."""
 
     weights: Weights
     sizes: Sizes
@@ -137,8 +137,8 @@ class _Need(NamedTuple):
 
 
 def _fitting(machine_gb: int, weights: Weights, sizes: Sizes, grid: Grid) -> str:
-    """The smallest concession by which the model fits: none, lower precision, or a smaller memory."""
-    room, whole = machine_gb * (1 - LEFT_SHARE) * GB, FlashMemoryConfig()
+    """The smallest change that makes the model fit: none, a lower precision, or a smaller memory."""
+    room, whole = machine_gb * (1 - OTHER_SHARE) * GB, FlashMemoryConfig()
     for kind in QUANTIZATIONS:
         if _Need(weights, sizes, grid, whole).total(kind) <= room:
             return "bf16" if kind == "none" else kind
@@ -174,7 +174,7 @@ def _sizes(config: Any) -> Sizes:
         low_width=layers * width,
         detail_width=layers * text.hidden_size,
         cache_bytes=cache_bytes(text, 1, HALF),
-        # The embeddings, the residual and its norm, and the larger one of attention's and the feed-forward's own.
+        # Embeddings, residual and its norm, and the larger one of the states of attention and feed-forward.
         step_bytes=((layers + 3) * text.hidden_size + max(2 * queries, 3 * text.intermediate_size)) * HALF,
     )
 

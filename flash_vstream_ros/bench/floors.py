@@ -1,4 +1,4 @@
-"""Lower bounds of this machine: its copy bandwidth and its matrix-multiplication rate, measured now."""
+"""Measures this machine's copy bandwidth and matrix-multiplication rate, which give lower bounds of times."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import torch
 from .stopwatch import timed
 
 WARM_UPS, TRIES = 1, 5
-COPIED = {"cpu": 1 << 27, "cuda": 1 << 30}  # bytes; more than any cache holds
-SIDE = {"cpu": 1024, "cuda": 8192}  # of the square matrices
-CALLS = 3  # of each try, so that starting the work hardly counts
+COPIED = {"cpu": 1 << 27, "cuda": 1 << 30}  # bytes; more than any processor cache has
+SIDE = {"cpu": 1024, "cuda": 8192}  # side of the square matrices
+CALLS = 3  # calls per try, so that the time to start the work hardly counts
 
 
 class Floors(NamedTuple):
     """The highest rates of this machine."""
 
-    copy_bytes_per_s: float  # read and written
+    copy_bytes_per_s: float  # bytes read plus bytes written
     matmul_flops_per_s: float
 
     def or_better(self, other: Floors) -> Floors:
-        """The higher rate of two measurements each: other processes may have slowed one down."""
+        """The higher rates of two measurements, since other processes may have slowed one down."""
         return Floors(*map(max, self, other))
 
     def seconds(self, flops: float = 0.0, moved: float = 0.0) -> float:
-        """Lower bound on the time of an overlapping number of operations and of bytes read or written [s]."""
+        """Lower bound of the time for operations and for bytes read or written, which may overlap [s]."""
         return max(flops / self.matmul_flops_per_s, moved / self.copy_bytes_per_s)
 
 
@@ -35,7 +35,7 @@ def floors(device: torch.device, dtype: torch.dtype) -> Floors:
 
 
 def copy_bandwidth(device: torch.device) -> float:
-    """Bytes per second, read and written, of a copy within the memory of `device`."""
+    """Bytes read plus bytes written per second by a copy within the memory of `device`."""
     source = torch.zeros(COPIED[device.type], dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return 2 * source.numel() / _best_s(lambda: target.copy_(source), device)

@@ -1,8 +1,7 @@
-"""Frame ingest: cost of a static scene against a moving one, highest frame rate, and age of the memory while a client
-asks one question after another.
+"""Frame ingest: cost of a static scene against a moving one, highest frame rate, and age of the memory in a dialogue.
 
-Frames pass through the engine's own mailboxes, decoder, static-scene filter, vision tower and memory; they are images
-of the demo's robot, as camera messages.
+Frames are camera messages with images of the demo's robot. They pass through the engine's own mailboxes, decoder,
+static-scene filter, vision tower and memory.
 """
 
 from __future__ import annotations
@@ -41,17 +40,17 @@ IMAGES = 64
 PERIOD_NS = 100_000_000  # between two frames: 10 Hz
 SLOT_NS = 2 * PERIOD_NS
 GRAIN = 3.2  # spread of the noise of the demo's camera [levels]
-RESTING = 4  # slots in a round of `static_over_moving`
+RESTING = 4  # static slots in a round of `static_over_moving`
 POLL_S = 0.01  # between two samples of the memory's age
 MAX_NEW_TOKENS = 16
-QUESTIONS = (  # their answers have about the same length for any image, so that their times can be compared
+QUESTIONS = (  # answers to a question have about the same length for any image, so that times can be compared
     "Where is the red ball?",
     "Which room are you in?",
     "Which room were you in before the kitchen?",
     "How many minutes ago did you last see somebody in the living room, and what was lying on the table then?",
 )
-SLOW = 1.5  # times as slow as alone
-ALONE_SLOTS = 32  # in which each is asked twice
+SLOW = 1.5  # a question is slow if it takes this many times as long as alone
+ALONE_SLOTS = 32  # number of slots after which a question is asked twice without ingest
 
 
 class Timed(NamedTuple):
@@ -63,22 +62,22 @@ class Timed(NamedTuple):
 
 
 def moving() -> list[np.ndarray]:
-    """Images [448, 448, 3] of a patrol, no two alike."""
+    """Images [448, 448, 3] of a patrol, all different."""
     world = World(0, minutes=IMAGES * 2 / 60)
     return [world.frame(2.0 * index) for index in range(IMAGES)]
 
 
 def resting(image: np.ndarray, count: int, seed: int = 0) -> list[np.ndarray]:
-    """`count` copies of an image with the noise of a camera."""
+    """`count` copies of an image with different camera noise."""
     draw = np.random.default_rng(seed)
     return [np.clip(image + draw.normal(0, GRAIN, image.shape), 0, 255).astype(np.uint8) for _ in range(count)]
 
 
 def static_over_moving(model: VisionLanguageModel, name: str = TINY, rounds: int = 20) -> float:
-    """Cost of a static slot as a share of a moving one: decoding, preprocessing, vision tower, memory.
+    """Cost of a static slot relative to a moving one: decoding, preprocessing, vision tower, memory.
 
-    `name` chooses the memory. Median durations of alternating slots, of processor time on a CPU; images are rendered
-    before. Raises RuntimeError if a static slot is encoded, or a moving one is not.
+    `name` is the model whose memory is used. The ratio is that of median durations, on a CPU of processor time, of
+    alternating slots. Raises RuntimeError if a static slot is encoded, or a moving one is not.
     """
     clock = time.process_time if model.device.type == "cpu" else time.perf_counter
     config, _ = settings_of(name)
@@ -112,7 +111,7 @@ def static_over_moving(model: VisionLanguageModel, name: str = TINY, rounds: int
 
 
 def frames_per_s(model: VisionLanguageModel, name: str = TINY, frames: int = 200) -> float:
-    """Frames of a moving scene that are ingested per second when another one is always waiting [1/s]."""
+    """Frames of a moving scene that are ingested per second while another frame is always waiting [1/s]."""
     config, _ = settings_of(name)
     return float(ingest_costs(model, config, moving(), frames // 2, StaticSceneConfig())["frames_per_s"])
 
@@ -120,8 +119,8 @@ def frames_per_s(model: VisionLanguageModel, name: str = TINY, frames: int = 200
 def while_asked(model: VisionLanguageModel, name: str = TINY, seconds: float = 20.0) -> dict[str, Any]:
     """Age of the memory and latency of questions, with one camera at 10 Hz and a client that asks without a pause.
 
-    A question is compared with the same one asked alone in the same state: cached or uncached. Background
-    prefill is off: the device is never idle here.
+    A question is compared with the same question asked alone, both cached or both uncached. Background prefill is off,
+    since the device is never idle here.
     """
     config, _ = settings_of(name)
     engine = Engine(
@@ -196,7 +195,7 @@ def while_asked(model: VisionLanguageModel, name: str = TINY, seconds: float = 2
 
 
 def slowed(alone: Sequence[Timed], meanwhile: Sequence[Timed]) -> dict[str, float]:
-    """Latency ratios of questions during ingest over the median of the same ones alone, and the share above `SLOW`."""
+    """Ratios of the latency of questions during ingest to their median latency alone, and the share above `SLOW`."""
     ratios = []
     for asked in meanwhile:
         same = [one.seconds for one in alone if (one.text, one.cached) == (asked.text, asked.cached)]

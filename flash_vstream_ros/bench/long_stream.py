@@ -1,4 +1,4 @@
-"""A stream of 10 h: questions to the memory at four lengths, and the released procedure compared after 1 h."""
+"""A stream of 10 h: questions after four lengths of it, and a comparison with the released procedure after 1 h."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PARTS_OF_OURS, PARTS_OF_RELEASED = 32, 3  # updates whose parts are timed
 
 
 class Source(NamedTuple):
-    """A patrol, encoded once and repeated as an endless stream of slots, the same for all that iterate it."""
+    """A patrol that is encoded once and repeated as an endless stream of slots. Every iteration is the same."""
 
     model: Qwen2VL
     features: list[tuple[Tensor, Tensor]]  # low and detail of each slot
@@ -37,7 +37,7 @@ class Source(NamedTuple):
 
     @classmethod
     def of(cls, model: Qwen2VL, images: Sequence[np.ndarray], config: FlashMemoryConfig) -> Source:
-        """Encode `images`, two for each slot."""
+        """Encode `images`, two per slot."""
         grid = model.grid(SIDE, SIDE)
         pairs = [images[index : index + 2] for index in range(0, len(images), 2)]
         high = [tower_maps(model.network, pair, grid).high for pair in pairs]
@@ -47,7 +47,7 @@ class Source(NamedTuple):
         return islice(stream(self.features, self.model, self.config.slot_period_ns), first, None)
 
     def maps(self, first: int = 0) -> Iterator[Maps]:
-        """The same slots as input of the released procedure."""
+        """The slots as input of the released procedure."""
         both = [(high, low) for high, (low, _) in zip(self.high, self.features, strict=True)]
         return (Maps(*each) for each in islice(mixed(both), first, None))
 
@@ -66,7 +66,7 @@ def memories_along(source: Source) -> dict[str, FlashMemory]:
 
 
 def ask_memories(model: VisionLanguageModel, memories: Mapping[str, FlashMemory], rounds: int) -> dict[str, Any]:
-    """Uncached and cached questions to each memory, in turn."""
+    """Times of uncached and cached questions to each memory, asked alternately."""
     askers = {kind: {length: Asker.of(model, memory, kind) for length, memory in memories.items()} for kind in KINDS}
     for asker in askers["cached"].values():
         asker.fill_cache()
@@ -87,7 +87,7 @@ def ask_memories(model: VisionLanguageModel, memories: Mapping[str, FlashMemory]
 
 
 def against_released(source: Source, memory: FlashMemory, updates: int, rounds: int) -> dict[str, Any]:
-    """Time updates of `memory` and of the released procedure on the same stream, and questions to the latter."""
+    """Times of updates of `memory` and of the released procedure on the same stream, and of questions to the latter."""
     model, config, seen = source.model, source.config, memory.slots_seen
     device, maps, slots = model.vision_device, source.maps(), source.slots(seen)
     released = ReleasedStream(

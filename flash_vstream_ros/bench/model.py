@@ -1,4 +1,4 @@
-"""The model of a benchmark, with the settings that it was trained with."""
+"""Settings of a benchmark's model: those that it was trained with."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ def settings_of(model: str) -> tuple[FlashMemoryConfig, dict[str, Any]]:
 
 
 def threads_of(model: str) -> int:
-    """CPU threads of PyTorch on which a model is fastest; 0: PyTorch's own choice."""
+    """Number of CPU threads with which a model is fastest; 0: PyTorch's own choice."""
     return THREADS if model == HOUSEHOLD else 0

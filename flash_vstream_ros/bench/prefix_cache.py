@@ -1,8 +1,8 @@
 """Time to the first token of an answer, cached and uncached, after 10 minutes and after 10 hours of stream.
 
-The same questions are asked in turn of both memories, uncached (the whole prompt is prefilled) and cached (the prompt
-up to the question was prefilled before), through the engine's own prefiller and dialogue. Slots are encoded once and
-repeated with noise, so that no two are equal.
+Both memories are asked the same questions alternately: uncached, where the whole prompt is prefilled, and cached, where
+the prompt up to the question was prefilled before. The engine's own prefiller and dialogue answer. Slots are encoded
+once and repeated with noise, so that all are different.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from flash_vstream_ros.progress import tracked
 
 from .model import settings_of, threads_of
 
-SIDE = 448  # of the frames [px]; the model may resize them
-ENCODED = 48  # slots
+SIDE = 448  # side of a frame [px]; the model may resize it
+ENCODED = 48  # number of slots that are encoded
 LENGTHS_S = {"10 min": 600.0, "10 h": 36_000.0}
 KINDS = ("uncached", "cached")
 CACHED_PER_UNCACHED = 8
-TOKENS = 4  # of each answer
+TOKENS = 4  # length of an answer
 QUESTIONS = (
     "Where is the red ball?",
     "What do you see now?",
@@ -126,7 +126,7 @@ def patrol_images(slot_period_s: float) -> list[np.ndarray]:
 def stream(
     features: Sequence[tuple[torch.Tensor, torch.Tensor]], model: VisionLanguageModel, period_ns: int
 ) -> Iterator[Slot]:
-    """An endless stream: the slots of one patrol repeated, each mixed with a little of another one."""
+    """An endless stream: the slots of one patrol are repeated, each mixed with a little of another slot."""
     grid = model.grid(SIDE, SIDE)
     for index, (low, detail) in enumerate(mixed(features)):
         at_ns = (index + 1) * period_ns
@@ -134,7 +134,7 @@ def stream(
 
 
 def mixed(features: Sequence[tuple[torch.Tensor, ...]]) -> Iterator[tuple[torch.Tensor, ...]]:
-    """The features of the slots of `stream`, for any tuple of features of a slot."""
+    """The features of the slots of `stream`; a slot's features may be any tuple of tensors."""
     for index in itertools.count():
         turn, place = divmod(index, len(features))
         other = features[(place + turn) % len(features)]
@@ -156,7 +156,7 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 10, further_slots
             memory.insert(slot)
     askers = {kind: {at: Asker.of(language, memory, kind) for at, memory in memories.items()} for kind in KINDS}
     if not all(isinstance(asker.prefiller, CachingPrefiller) for asker in askers["cached"].values()):
-        raise ModelError(f"{model} keeps nothing of what it has read: it has no prefix cache to measure.")
+        raise ModelError(f"{model} has no prefix cache to measure: use a model with one.")
     chunks_s = {length: asker.fill_cache() for length, asker in askers["cached"].items()}
     asked = ask_in_turn(askers, rounds)
     pairs = [
@@ -198,7 +198,7 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 10, further_slots
 
 
 def ask_in_turn(askers: Mapping[str, Mapping[str, Asker]], rounds: int) -> dict[tuple[str, str], list[Asked]]:
-    """Ask one question a round: of each memory uncached, then CACHED_PER_UNCACHED times cached."""
+    """Ask one question per round: each memory once uncached, then CACHED_PER_UNCACHED times cached."""
     asked: dict[tuple[str, str], list[Asked]] = defaultdict(list)
     for number in tracked(range(rounds), "rounds", rounds):
         text = QUESTIONS[number % len(QUESTIONS)]
@@ -209,7 +209,7 @@ def ask_in_turn(askers: Mapping[str, Mapping[str, Asker]], rounds: int) -> dict[
 
 
 def _prefilled_again(model: VisionLanguageModel, memory: FlashMemory, slots: Sequence[Slot]) -> dict[str, float]:
-    """Share of the prefix cache that is prefilled again after a further slot, by the order of the memory tokens."""
+    """Share of the prefix cache that is prefilled again after a new slot, by the order of the memory tokens."""
     askers = {order: Asker.of(model, memory, "cached") for order in ("trained", "stable")}
     askers["stable"].prefiller.config = replace(askers["stable"].prefiller.config, stable_order=True)
     shares: dict[str, list[float]] = defaultdict(list)
@@ -220,7 +220,7 @@ def _prefilled_again(model: VisionLanguageModel, memory: FlashMemory, slots: Seq
         for order, asker in askers.items():
             before = asker.prefiller.status.tokens
             asker.prefiller.note_memory_change()
-            while wait_s := asker.prefiller.background_prefill():  # its first step drops what the new slot changed
+            while wait_s := asker.prefiller.background_prefill():  # 0: the tokens changed by the new slot are dropped
                 time.sleep(wait_s)
             shares[order].append(1 - asker.prefiller.status.tokens / before)
     return {order: statistics.fmean(of_order) for order, of_order in shares.items()}

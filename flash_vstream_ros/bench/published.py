@@ -1,4 +1,4 @@
-"""Sizes of the published models, from their config.json on the hub; fields that affect no size are left out."""
+"""Sizes of the published models, from their config.json on the hub, without fields that affect no size."""
 
 from __future__ import annotations
 

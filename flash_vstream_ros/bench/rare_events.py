@@ -1,8 +1,8 @@
-"""What memories of a long stream show at equal numbers of visual tokens: what happened once, and everything else.
+"""Rare events in memories of a long stream, and distortion over all slots, at equal numbers of visual tokens.
 
-Objects and passers-by change some patches of the view for two slots, early in the stream. An entry is near an event if
-its squared distance is less than a quarter of the squared distance from the event to the same view without it. The
-distortion of a memory is the squared distance of a slot to the nearest entry, over all slots so far.
+Rare events happen once: early in the stream, objects and passers-by change some patches of the view for two slots. An
+entry is near an event if its squared distance is less than a quarter of the squared distance from the event to the same
+view without it. The distortion of a memory is the squared distance of a slot to the nearest entry, over all slots.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from .baselines import ChosenSlots, Policy, policies
 from .distortion import SLOT_NS, robot_stream
 
 EVENTS, EVENT_SLOTS = 90, 2
-EVENT_HOURS = (0.4, 2.5)  # when they happen
-SHARES = {"object": 0.25, "passer-by": 0.375}  # of the patches that show it
-APART = 8  # slots between events, at least
+EVENT_HOURS = (0.4, 2.5)  # time range of the events
+SHARES = {"object": 0.25, "passer-by": 0.375}  # share of patches that show it
+APART = 8  # least number of slots between events
 NEAR = 0.25
 SLOTS_PER_HOUR = 3600 * 1_000_000_000 // SLOT_NS
 CONTROL = "last 4 frames"
 COMPARED = ("CSM only", "DAM only", "k-means", "uniform", "reservoir", "recent", "FIFO", "released")
-SECOND_LOOK_SHARE = 0.25  # of the budget
-LOOKED_AT = 3  # entries nearest to the event, as a first look would find them
-SECOND_LOOK, STORED = f"{HIERARCHICAL}, second look", f"{HIERARCHICAL}, stored"  # beyond what a snapshot shows
+SECOND_LOOK_SHARE = 0.25  # size of a second look, as a share of the budget
+LOOKED_AT = 3  # number of entries nearest to the event that get a second look
+SECOND_LOOK, STORED = f"{HIERARCHICAL}, second look", f"{HIERARCHICAL}, stored"  # rows with more than a snapshot
 ALL_TOKENS = 1 << 40  # a budget for everything stored
 
 
@@ -41,11 +41,11 @@ class Event(NamedTuple):
 
     kind: str  # one of SHARES
     first: int
-    offset: Tensor  # [features] what it adds to the view
+    offset: Tensor  # [features] added to the view
 
 
 def add_events(slots: Tensor, patches: int, seed: int) -> list[Event]:
-    """Add EVENTS rare events to `slots` [slots, features], in place, where the view rests."""
+    """Add EVENTS rare events to `slots` [slots, features], in place, at times when the view does not change."""
     draw = torch.Generator().manual_seed(seed)
     steps = (slots[1:] - slots[:-1]).square().sum(1)
     resting = steps < 2 * steps.median()
@@ -70,7 +70,7 @@ def add_events(slots: Tensor, patches: int, seed: int) -> list[Event]:
 
 
 def nearest(rows: Tensor, entries: Tensor) -> Tensor:
-    """Squared distance of each of `rows` [rows, features] to the nearest of `entries` [entries, features]; [rows]."""
+    """Squared distances [rows] of `rows` [rows, features] to the nearest of `entries` [entries, features]."""
     if not len(entries):
         return torch.full((len(rows),), torch.inf)
     return torch.cdist(rows, entries).min(1).values.square()
@@ -138,14 +138,14 @@ def _memories(config: FlashMemoryConfig, grid: Grid, seed: int) -> dict[str, Pol
 
 
 def _slot(features: Tensor, index: int, patches: int) -> Slot:
-    """Slot `index`: its detail encodes the index, with as many tokens as a real one."""
+    """Slot `index`. Its detail encodes the index, and has as many tokens as that of a real slot."""
     first_ns, side = index * SLOT_NS, 2 * int(patches**0.5)
     low, detail = features.unflatten(0, (patches, -1)), features.new_full((patches, 1), float(index))
     return Slot("camera", "", first_ns, first_ns + SLOT_NS // 2, low, detail, Grid(side, side))
 
 
 def _vectors(snapshot: MemorySnapshot, slots: Tensor) -> Tensor:
-    """The entries of a snapshot [entries, features]: the slots of its key frames, and its centroids."""
+    """The entries of a snapshot as vectors [entries, features]: the slots of its key frames, and its centroids."""
     key_frames = slots[[int(detail[0, 0]) for detail in snapshot.dam]]
     return torch.cat([key_frames, snapshot.csm.flatten(1)]) if len(snapshot.csm) else key_frames
 

@@ -1,4 +1,4 @@
-"""Lower bounds and ratios of the figures of `bench speed`."""
+"""Computes lower bounds and ratios from the figures of `bench speed`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHORT, HOUR, LONG = "10 min", "1 h", "10 h"
 def floor_times(
     best: Floors, network: Any, grid: Grid, config: FlashMemoryConfig, tokens: Mapping[str, int]
 ) -> dict[str, Any]:
-    """Lower bounds [s] of a slot of `grid`, an update, and first tokens after `tokens` visual tokens."""
+    """Lower bounds [s] of the times for a slot of `grid`, an update, and first tokens after `tokens` visual tokens."""
     text, vision, itemsize = network.config.text_config, network.config.vision_config, network.dtype.itemsize
     merged = grid.height * grid.width // MERGED_PATCHES
     update = costs.update_bytes(config, merged * vision.embed_dim, merged * text.hidden_size, itemsize)
@@ -34,7 +34,7 @@ def floor_times(
 
 
 def absolutes(result: Mapping[str, Any]) -> dict[str, float]:
-    """Absolute figures, for criteria that name a machine."""
+    """Absolute figures, for criteria that hold on a certain machine."""
     long = result["lengths"][LONG]
     return {
         "cached_first_token_s": long["cached"]["first_token_p50_s"],
@@ -44,7 +44,7 @@ def absolutes(result: Mapping[str, Any]) -> dict[str, float]:
 
 
 def headline(result: Mapping[str, Any]) -> dict[str, float]:
-    """The ratios of a run. Times are medians; a ratio over a floor is the time over its lower bound."""
+    """The ratios of a run. Times are medians; `..._over_floor` is a time over its lower bound."""
     lengths, update, transfers = result["lengths"], result["update"], result["update_transfer_bytes"]
     cached, uncached = (
         {length: figures[kind]["first_token_p50_s"] for length, figures in lengths.items()}

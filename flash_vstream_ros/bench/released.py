@@ -1,7 +1,7 @@
-"""The streaming rule of the released code, as a baseline only.
+"""The streaming rule of the released code, only as a baseline.
 
-Each step clusters the K centroids and the new slot into K from a random start: in effect it merges a random entry with
-its neighbour at every step.
+Each step clusters the K centroids and the new slot into K clusters, from a random start. In effect, every step merges a
+random entry with its neighbour.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ def released_step(
 ) -> OrderedClusters:
     """Cluster `centroids` [clusters, ...] with `weights` [clusters] and one more `slot` [...] of weight 1.
 
-    `init_rows`: rows to start from, instead of rows drawn with `seed`.
+    `init_rows` replace the initial rows that `seed` draws.
     """
     rows = torch.cat([centroids, slot[None]])
     return ordered_kmeans(rows, capacity, torch.cat([weights, weights.new_ones(1)]), seed=seed, init_rows=init_rows)
 
 
 def released_clusters(slots: Tensor, capacity: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Stream `slots` [slots, features]; returns the centroids [clusters, features] and each slot's cluster [slots]."""
+    """Stream `slots` [slots, features]. Returns centroids [clusters, features] and each slot's cluster [slots]."""
     centroids, weights = slots[:0], torch.zeros(0)
     cluster_of = torch.zeros(0, dtype=torch.long)
     for step, slot in enumerate(slots):

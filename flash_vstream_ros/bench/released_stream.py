@@ -1,8 +1,8 @@
-"""The streaming procedure of the released code, as a baseline only: cost of a slot and of a question.
+"""The streaming procedure of the released code, only as a baseline for the cost of a slot and of a question.
 
-The feature maps of every slot are kept on the host, before the merger. For each slot all of them are copied to the
-device and back, clustered with the centroids from a random start, searched again for DAM, and the merger runs over the
-whole memory. A question prefills the whole prompt.
+The feature maps of every slot, before the merger, are kept on the host. For each new slot, all of them are copied to
+the device and back and searched for DAM, the slot is clustered with the centroids from a random start, and the merger
+runs over the whole memory. A question prefills the whole prompt.
 """
 
 from __future__ import annotations
@@ -46,26 +46,24 @@ def tower_maps(network: Any, frames: Sequence[np.ndarray], grid: Grid) -> Maps:
 
 
 def nearest_slots(low: Tensor, centroids: Tensor, weights: Tensor, count: int) -> Tensor:
-    """For each of the `count` heaviest clusters the slot nearest to its centroid: indices [count].
+    """For each of the `count` heaviest clusters, the slot nearest to its centroid: indices [count].
 
-    `low` [slots, ...] and `centroids` [clusters, ...]; in their dtype, as released. If there are at
-    most `count` slots, all are chosen.
+    Computed in the dtype of `low` [slots, ...] and `centroids` [clusters, ...], as released. If there are at most
+    `count` slots, all are chosen.
     """
     if len(low) <= count:
         return torch.arange(len(low), device=low.device)
     heaviest = torch.argsort(weights, descending=True, stable=True)[:count]
     rows, wanted = low.flatten(1), centroids[heaviest].flatten(1)
     norms = torch.linalg.vector_norm(rows, dim=1).square()
-    return (norms - 2 * wanted @ rows.T).argmin(1)  # the norm of the centroid is the same for all slots
+    return (norms - 2 * wanted @ rows.T).argmin(1)  # without the centroid's norm, which is the same for all slots
 
 
 class ReleasedStream:
-    """The released memory of a stream, slot by slot. `merger` maps patches [patches, dim] to tokens [patches / 4,
-    width].
-    """
+    """The released memory of a stream. `merger` converts patches [patches, dim] to tokens [patches / 4, width]."""
 
     def __init__(self, merger: Any, csm_slots: int, dam_slots: int, grid: Grid, seed: int = 0) -> None:
-        self.bank: Maps | None = None  # of all slots, [slots, ...] each, on the host
+        self.bank: Maps | None = None  # maps of all slots, each [slots, ...], on the host
         self.centroids = self.weights = torch.zeros(0)  # [clusters, low_patches, dim], [clusters]
         self.chosen = torch.zeros(0, dtype=torch.long)  # [dam_slots] slots of DAM
         self.tokens = torch.zeros(0, 0)  # [tokens, width] of DAM, then of CSM
@@ -85,13 +83,13 @@ class ReleasedStream:
         return sum(tensor.nbytes for tensor in (*(self.bank or ()), self.centroids, self.weights, self.tokens))
 
     def bytes_after(self, slots: int) -> int:
-        """`bytes` after `slots` slots, computed; there must be at least as many slots as clusters."""
+        """The value of `bytes` after `slots` slots, computed. There must be at least as many slots as clusters."""
         assert self.bank is not None
         return self.bytes + (slots - self.slots) * sum(each[0].nbytes for each in self.bank)
 
     @torch.inference_mode()
     def fill(self, stream: Iterable[Maps], slots: int) -> None:
-        """Insert `slots` slots at once: one allocation of the bank, no retrieval and no merger in between."""
+        """Insert `slots` slots with a single allocation of the bank, and without retrieval and merger."""
         for index, maps in zip(range(slots), stream, strict=False):
             if self.bank is None:
                 self.bank = Maps(*(torch.empty(slots, *each.shape, dtype=each.dtype) for each in maps))
@@ -117,7 +115,7 @@ class ReleasedStream:
             self.bank = Maps(*(each.cpu() for each in there))
 
     def snapshot(self) -> MemorySnapshot:
-        """The memory for a question; the times of CSM are places in its buffer, as released."""
+        """The memory for a question. The times of CSM are places in the buffer, as released."""
         dam_tokens = self._grid.height * self._grid.width // MERGED_PATCHES
         dam = self.tokens[: len(self.chosen) * dam_tokens].unflatten(0, (len(self.chosen), dam_tokens))
         kinds = [EntryKind.DAM] * len(dam) + [EntryKind.CSM] * len(self.centroids)

@@ -15,7 +15,7 @@ def run(
     hours: Sequence[float] = (3.5, 6.5, 10.5),
     **stream: Any,
 ) -> dict[str, Any]:
-    """Distortion on a stream of each length and seed; rare events on the stream of the first seed after `hours`."""
+    """Distortion on a stream of each length and seed, and rare events after `hours` on the first seed's stream."""
     result = distortion.run(lengths, seeds, capacity, **stream)
     return {**result, "rare": rare_events.run(hours, seeds[0], capacity, **stream) if hours else None}
 

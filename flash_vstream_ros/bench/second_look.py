@@ -1,4 +1,4 @@
-"""Answers from a hierarchical memory with a second look, by the engine's own prefiller and dialogue."""
+"""Answers with a second look at a hierarchical memory, through the engine's own prefiller and dialogue."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .evidence import SECOND, Ranked, first_rank, thing_of
 from .prefix_cache import QUESTIONS, TOKENS, Asker
 
 SHARE = 1 / 16  # of the memory's visual tokens
-PER_UNCACHED = 4  # questions with a second look for each uncached one
+PER_UNCACHED = 4  # questions with a second look per uncached question
 CONFIG = EngineConfig(max_new_tokens=64, evidence=1 << 10, second_look=SHARE)
 
 
 def second_look_answers(model: Any, memory: FlashMemory, texts: Sequence[str], share: float = SHARE) -> list[Answer]:
-    """The answer to each of `texts`; its evidence has the entries of both looks, strongest first.
+    """The answers to `texts`. Their evidence has the entries of both looks, the one with the most attention first.
 
     The second look adds at most `share` of the visual tokens of the memory.
     """
@@ -34,9 +34,9 @@ def second_look_answers(model: Any, memory: FlashMemory, texts: Sequence[str], s
 
 
 def first_tokens(model: Any, slots: Iterable[Slot], config: FlashMemoryConfig, rounds: int) -> dict[str, Any]:
-    """Times to the first token from a hierarchical memory of `slots`: uncached without a second look, cached with one.
+    """Times to the first token from a hierarchical memory: uncached without, and cached with a second look.
 
-    Each of `rounds` asks one question uncached, then the same question PER_UNCACHED times with a second look.
+    Each of `rounds` asks a question uncached, then the same question PER_UNCACHED times with a second look.
     """
     memory = FlashMemory(replace(config, retention=HIERARCHICAL))
     for slot in slots:

@@ -1,7 +1,7 @@
 """Share of right answers to the same questions over /ask_scene and offline.
 
-Short patrols of the demo and all questions that their end allows: once over ROS topics and /ask_scene, once from a
-memory filled in this process.
+After short patrols of the demo, all possible questions are asked: once over /ask_scene of a node that got the images
+from a topic, and once from a memory filled in this process.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FIRST_SEED = 200_000
 def run(
     model: str = HOUSEHOLD, number: int = 200, seed: int = FIRST_SEED, rate: float = 30.0, device: str = "auto"
 ) -> dict[str, Any]:
-    """Shares of right answers of the same `number` of questions, or a few more, and how many are answered alike."""
+    """Shares of right answers to at least `number` questions, and the share with the same answer both times."""
     from flash_vstream_ros.demo.simulated_run import ask, simulated_run
     from flash_vstream_ros.instruments.batched_answers import batched_answers
     from flash_vstream_ros.ros.private_domain import use_private_domain

@@ -1,4 +1,4 @@
-"""Networks of the published shapes with random weights, and a check that a benchmark of them fits into memory."""
+"""Networks with published shapes and random weights, and a check that a benchmark of them fits into memory."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ NAMES = {
     "qwen2-vl-7b": "zhang9302002/Flash-VStream-Qwen-7b",
 }
 SHORT = {"2b": "qwen2-vl-2b", "7b": "qwen2-vl-7b"}
-SPREAD = 0.02  # of random weights
+SPREAD = 0.02  # standard deviation of random weights
 
 
 def shape_of(name: str) -> str:
-    """The full name of a shape; ModelError if there is none."""
+    """The full name of a shape. Raises ModelError if it is unknown."""
     full = SHORT.get(name.lower(), name.lower())
     if full not in NAMES:
         raise ModelError(f"Shape {name!r} is unknown: use {', '.join(NAMES)}, {' or '.join(SHORT)}.")
@@ -54,7 +54,7 @@ def shape_config(shape: str) -> Any:
 
 
 def dtype_of(shape: str, device: torch.device) -> torch.dtype:
-    """bfloat16, as published; float32 for tiny."""
+    """The dtype of a shape: bfloat16, as published; float32 for tiny on a CPU."""
     return choose_dtype("auto", device) if shape == "tiny" else torch.bfloat16
 
 
@@ -80,7 +80,7 @@ def shaped_model(shape: str, device: str, max_pixels: int = MAX_PIXELS) -> Qwen2
 
 
 def random_network(config: Any, device: torch.device, dtype: torch.dtype, attention: str) -> Any:
-    """A network with random matrices, drawn on their device, and norms of one; the same at every call on one device."""
+    """A network with random matrices and norms of one. On the same device, each call gives the same network."""
     from transformers import Qwen2VLForConditionalGeneration
     from transformers.initialization import no_init_weights
 
@@ -111,9 +111,9 @@ class Need(NamedTuple):
 
 
 def need(shape: str, dtype: torch.dtype, grid: Grid, config: FlashMemoryConfig, bank_slots: int, memories: int) -> Need:
-    """Peak memory on a GPU: weights, `memories` cached memories, and a copy of the bank of slots that is on the host.
+    """Peak memory: the GPU has weights, `memories` cached memories and a copy of the bank of slots; the host the bank.
 
-    On a CPU the host needs all of it.
+    On a CPU, the host needs all of it.
     """
     network = shape_on_meta(shape)
     text, vision = network.config.text_config, network.config.vision_config
@@ -146,7 +146,7 @@ def check_free_memory(shape: str, device: torch.device, needed: Need) -> None:
 
 
 def free_on_host() -> int | None:
-    """Bytes that can be allocated now; None if the system does not report it."""
+    """Bytes that can be allocated now; None if unknown."""
     facts = Path("/proc/meminfo")
     lines = facts.read_text().splitlines() if facts.exists() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)

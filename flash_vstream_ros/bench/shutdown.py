@@ -1,8 +1,8 @@
-"""How the node ends at a signal: exit status, duration, and errors in its log.
+"""Measures how the node ends at a signal: exit status, duration, and errors in its log.
 
     python -m flash_vstream_ros.bench.shutdown --rounds 100 --busy 2
 
-Each round starts the node in a process of its own and signals it at another moment of its first second of work.
+Each round starts the node in a new process, and sends the signal at another moment of its first second of work.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 LIMIT_S = 2.0
 START_S = 200.0
 HANG_S = 20.0
-STEP_S = 0.05  # between the moments of two rounds
+STEP_S = 0.05  # difference of the moments of two rounds
 MOMENTS = 20
 # Tracebacks of Python, errors of rclpy and its futures, and errors of rcl after the end of the context.
 NOISE = re.compile(r"Traceback|^[\w.]+Error\b|Destroyable|never retrieved|context is invalid|did not stop within")
@@ -35,7 +35,7 @@ ARGUMENTS = ("-p", "model.max_pixels:=12544", "-p", "model.warm_up:=false", "-p"
 
 @dataclass(frozen=True)
 class Way:
-    """The signals that end a process. `background`: it was started like a shell's `&`, with SIGINT ignored."""
+    """The signals that end a process. `background`: it ignores SIGINT, like a process after a shell's `&`."""
 
     name: str
     signals: tuple[signal.Signals, ...]
@@ -52,7 +52,7 @@ WAYS = (
 
 @dataclass(frozen=True)
 class Ending:
-    """One round. `status` is None for a process that had to be killed."""
+    """The result of one round. `status` is None if the process had to be killed."""
 
     way: str
     status: int | None
@@ -65,7 +65,7 @@ class Ending:
 
 
 def run(rounds: int = 100, busy: int = 0) -> dict[str, Any]:
-    """End `rounds` nodes, in all ways in turn, beside `busy` processes that compute without a pause."""
+    """End `rounds` nodes, alternately in all ways, while `busy` processes compute without a pause."""
     from flash_vstream_ros.ros import RUNTIME
     from flash_vstream_ros.ros.private_domain import use_private_domain
 
@@ -86,7 +86,7 @@ def run(rounds: int = 100, busy: int = 0) -> dict[str, Any]:
 
 
 def end_node(way: Way, number: int) -> Ending:
-    """Start a node, wait until its model is loaded, and end it; `number` chooses the moment."""
+    """Start a node, wait until its model is loaded, and end it. `number` determines the moment."""
     command = [sys.executable, "-m", "flash_vstream_ros.cli", "node", "--model", "tiny-random"]
     with tempfile.TemporaryDirectory(prefix="flash_vstream_") as folder:
         log = Path(folder) / "node.log"
@@ -115,7 +115,7 @@ def end_node(way: Way, number: int) -> Ending:
 
 @contextmanager
 def busy_processes(count: int) -> Iterator[None]:
-    """`count` processes that compute without a pause."""
+    """Run `count` processes that compute without a pause in a `with` block."""
     running = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield
@@ -134,7 +134,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def _end(process: subprocess.Popen[bytes], signals: Sequence[signal.Signals]) -> float:
-    """Send the signals; the time until the process has ended [s]."""
+    """Send the signals. Returns the time until the process has ended [s]."""
     begun = time.monotonic()
     for number in signals:
         process.send_signal(number)
@@ -149,7 +149,7 @@ def _ignore_interrupt() -> None:
 
 
 def _take_interrupt() -> None:
-    """Handle SIGINT again, which a shell's `&` makes this process ignore."""
+    """Handle SIGINT again, if this process ignores it after a shell's `&`."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

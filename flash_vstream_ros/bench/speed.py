@@ -1,8 +1,8 @@
-"""Time of every stage on this machine, against its lower bound and against the released procedure.
+"""Times all stages on this machine, and compares them with lower bounds and with the released procedure.
 
-One run with random weights of a published shape: frame ingest, memory updates, cached and uncached questions along a
-stream of 10 h, decoding. The lower bound of each time is computed from the measured rates of copying and of matrix
-products. The released streaming procedure runs on the same slots.
+A run uses random weights with a published shape. It times frame ingest, memory updates, cached and uncached questions
+during a stream of 10 h, and decoding. Lower bounds follow from measured rates of copying and matrix products. The
+released streaming procedure runs on the same slots.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from .speed_chart import draw_speed
 from .speed_table import lines
 
 MEMORY = FlashMemoryConfig()
-PIXELS = MAX_PIXELS  # of a frame
-HIERARCHICAL_MEMORIES = 4  # size of a hierarchical memory in published ones, at most
+PIXELS = MAX_PIXELS  # largest area of a frame
+HIERARCHICAL_MEMORIES = 4  # a hierarchical memory takes at most as much as this many published ones
 SECOND_LOOK_SLOTS = 300  # more slots than a hierarchical memory stores clusters
 
 
@@ -46,9 +46,9 @@ def run(
     slots: int = 30,
     chart: Path | None = None,
 ) -> dict[str, Any]:
-    """`rounds` uncached questions at each length, `updates` of each procedure, `slots` ingested from a camera.
+    """Time `rounds` uncached questions at each length, `updates` of each procedure, and `slots` from a camera.
 
-    Raises ModelError for an unknown shape, or one that needs more memory than there is, before anything is allocated.
+    Raises ModelError, before anything is allocated, if the shape is unknown or needs too much memory.
     """
     shape, chosen = shape_of(shape), choose_device(device)
     dtype, grid = dtype_of(shape, chosen), Preprocessor(max_pixels=PIXELS).grid(SIDE, SIDE)
@@ -59,7 +59,7 @@ def run(
     forget_peak(chosen)
     best, shown = floors(chosen, dtype), patrol_images(MEMORY.slot_period_ns * 1e-9)
     ingest = ingest_costs(model, MEMORY, shown, slots)
-    static = static_over_moving(model, TINY, rounds=slots)  # TINY: with the node's default memory
+    static = static_over_moving(model, TINY, rounds=slots)  # TINY selects the node's default memory
     source = Source.of(model, shown, MEMORY)
     memories = memories_along(source)
     lengths = ask_memories(model, memories, rounds)
@@ -81,7 +81,7 @@ def run(
         **against_released(source, memories[HOUR], updates, rounds),
         "frame_bytes": 2 * shown[0].nbytes,
     }
-    best = best.or_better(floors(chosen, dtype))  # the machine may have been busy with something else before
+    best = best.or_better(floors(chosen, dtype))  # the machine may have been busy at the first measurement
     result["machine"] = best._asdict()
     tokens = {length: figures["memory_tokens"] for length, figures in lengths.items()}
     result["decode"]["floor_s"] = best.seconds(moved=decoded.bytes_read)

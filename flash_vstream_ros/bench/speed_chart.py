@@ -1,4 +1,4 @@
-"""Chart of `bench speed`: time to the first token and bytes of the memory over hours of stream."""
+"""Draws the chart of `bench speed`: time to the first token and bytes of the memory over hours of stream."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ OURS, THEIRS = "tab:blue", "tab:orange"
 
 
 def draw_speed(result: Mapping[str, Any], file: Path) -> None:
-    """Draw the first token, cached and uncached, and the bytes of the memory beside the released procedure's."""
+    """Draw the time to the first token, cached and uncached, and the bytes of both our memory and the released one."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 4.6))

@@ -1,4 +1,4 @@
-"""Time the parts of some work on a device that runs asynchronously to the host."""
+"""Times work on a device that runs asynchronously to the host, and parts of that work."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import torch
 
 
 def now(device: torch.device) -> float:
-    """Time once all work queued on `device` is done [s]."""
+    """Wait until all work queued on `device` is done. Returns the time [s]."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 def timed(work: Callable[[], object], device: torch.device) -> float:
-    """Duration of `work`, including what it queues on `device` [s]."""
+    """Duration of `work`, including the work that it queues on `device` [s]."""
     began = now(device)
     work()
     return now(device) - began
@@ -40,7 +40,7 @@ class Stopwatch:
 
     @contextmanager
     def on(self, owner: type, method: str, name: str) -> Iterator[None]:
-        """Within the block, count every call of a method as that part; nested calls count in both."""
+        """In a `with` block, count every call of a method as the part `name`. Nested calls count for both parts."""
         original = getattr(owner, method)
 
         def measured(*args: Any, **kwargs: Any) -> Any:

@@ -1,7 +1,7 @@
-"""A long stream through frames, the tiny model and Flash Memory: time and memory per slot must stay constant.
+"""A long stream of frames through the tiny model and Flash Memory: time and memory per slot must stay constant.
 
-Compares the last 1,000 slots with the 1,000 after the memory was full: time per update, tokens, bytes as the memory
-reports them and as found by walking its tensors, and the size of the process.
+Compares the last 1,000 slots with the first 1,000 after the memory was full: time per update, tokens, reported bytes,
+bytes of all tensors that the memory holds, and the size of the process.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from flash_vstream_ros.models.load import load_model
 BLOCK = 1000
 SECOND_NS = 1_000_000_000
 ROUND_FPS = 2
-ROUND_MINUTES = 1.5  # all its images are in memory at once
+ROUND_MINUTES = 1.5  # short, since all images of a round are in memory
 MAX_PIXELS = 112 * 112
 
 
 def endless_patrol() -> Iterator[np.ndarray]:
-    """Rounds of a short patrol of the demo's robot, RGB [448, 448, 3]; no two alike: each is shifted a little."""
+    """Repeat a short patrol of the demo's robot, RGB [448, 448, 3]. Each round is shifted a little more."""
     world = World(0, minutes=ROUND_MINUTES)
     patrol = [world.frame(index / ROUND_FPS) for index in range(int(world.duration * ROUND_FPS))]
     turn = 0
@@ -45,13 +45,13 @@ def endless_patrol() -> Iterator[np.ndarray]:
 
 
 def resident_bytes() -> int:
-    """Memory of this process that is in RAM; 0 if the system does not report it."""
+    """Resident memory of this process [bytes]; 0 if unknown."""
     status = Path("/proc/self/statm")
     return int(status.read_text().split()[1]) * 4096 if status.exists() else 0
 
 
 def run(slots: int = 10_000) -> dict[str, Any]:
-    """Ratios of the last 1,000 slots to the 1,000 after the memory was full."""
+    """Ratios of the last 1,000 slots to the first 1,000 after the memory was full."""
     config = FlashMemoryConfig(slot_period_ns=2 * SECOND_NS)
     if slots < config.csm_slots + 2 * BLOCK:
         raise ValueError(f"needs at least {config.csm_slots + 2 * BLOCK} slots, not {slots}")
@@ -65,7 +65,7 @@ def run(slots: int = 10_000) -> dict[str, Any]:
     begin = time.monotonic()
     for index, image in enumerate(endless_patrol()):
         mailbox.offer(Frame("camera", "", (index + 1) * SECOND_NS, partial(np.copy, image)))
-        while not ingest.step():  # its decoder has a thread of its own
+        while not ingest.step():  # frames are decoded in another thread
             time.sleep(1e-4)
         if index % 2 == 0:
             continue

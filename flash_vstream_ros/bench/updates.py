@@ -1,4 +1,4 @@
-"""Memory updates against those of the released procedure: time, parts, bytes copied to the host, bytes held."""
+"""Compares memory updates with those of the released procedure: time, parts, bytes copied between host and device."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ PARTS = (
     (ExemplarPool, "nearest", "exemplars"),
     (ExemplarPool, "store", "copy"),
 )
-COUNTED = 8  # slots
+COUNTED = 8  # number of slots whose transfers are counted
 
 
 def in_turn(
     memory: FlashMemory, released: ReleasedStream, slot: Slot, maps: Maps, device: torch.device
 ) -> tuple[float, float]:
-    """Durations of both updates for the same slot, one after the other [s]."""
+    """Durations of both updates for the same slot [s]."""
     return timed(lambda: memory.insert(slot), device), timed(lambda: released.insert(maps), device)
 
 
 def parts_of_ours(memory: FlashMemory, slots: Sequence[Slot], device: torch.device) -> dict[str, float]:
-    """Mean seconds of each part of an update; the rest of "whole" is bookkeeping."""
+    """Mean duration of each part of an update [s]. The rest of "whole" is bookkeeping."""
     watch = Stopwatch(device)
     with ExitStack() as stack:
         for owner, method, name in PARTS:
@@ -55,7 +55,7 @@ def parts_of_released(released: ReleasedStream, maps: Sequence[Maps], device: to
 
 
 def transfers_of_ours(config: FlashMemoryConfig, slots: Iterator[Slot], device: torch.device) -> float:
-    """Bytes between host and device for each update of a full memory; `slots` fill it first."""
+    """Bytes between host and device per update of a full memory. `slots` fill the memory first."""
     memory = FlashMemory(config)
     with TransferCounter(device) as transfers:
         for slot in islice(slots, config.csm_slots):
@@ -67,7 +67,7 @@ def transfers_of_ours(config: FlashMemoryConfig, slots: Iterator[Slot], device: 
 
 
 def transfers_of_released(released: ReleasedStream, maps: Maps, device: torch.device) -> float:
-    """Bytes between host and device for one further slot of the released procedure."""
+    """Bytes between host and device for a new slot in the released procedure."""
     with TransferCounter(device) as transfers:
         released.insert(Maps(*(transfers.put(each) for each in maps)))
     return float(transfers.bytes)

@@ -1,4 +1,4 @@
-"""Right answers by the wording and spelling of a question, by light, and for questions out of the world."""
+"""Shares of right answers by a question's wording and spelling, by light, and for out-of-world questions."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from .people_wordings import PEOPLE_OUT_OF_WORLD, PEOPLE_WORDINGS
 OWN = "own wording"
 OUT_OF_WORLD, PEOPLE_OUT = "out of its world", "out of its world, by people"
 OUTSIDE = (OUT_OF_WORLD, PEOPLE_OUT)
-ASKED_OUTSIDE = 10  # questions out of the world per moment, of the grammar's held-out part and of people each
+ASKED_OUTSIDE = 10  # out-of-world questions per moment, each from the grammar's held-out part and by people
 Rewording = Callable[[Question, np.random.Generator], Question]
 Reply = tuple[str, float]  # text, probability that it is right
 Ask = Callable[[MemorySnapshot, Sequence[str]], Sequence[Reply]]
 
 
 class ScoredReply(NamedTuple):
-    """A reply to one question."""
+    """A reply to one question and its score."""
 
     row: str
-    right: bool  # "cannot tell" is right out of the world only
-    declined: bool  # "I cannot tell"
+    right: bool  # "I cannot tell" is right only for an out-of-world question
+    declined: bool  # the answer is "I cannot tell"
     confidence: float
 
 
@@ -43,7 +43,7 @@ def by_people(question: Question, rng: np.random.Generator) -> Question:
 
 
 def polite(question: Question, rng: np.random.Generator) -> Question:
-    """The question in its own wording, with a courtesy of the grammar before or after it."""
+    """The question in its own wording, with a polite phrase of the grammar before or after it."""
     before, after = (*BEFORE.train, *BEFORE.held_out), (*AFTER.train, *AFTER.held_out)
     courtesy = (before + after)[int(rng.integers(len(before) + len(after)))]
     text, mark = question.text.rstrip("?."), question.text[-1]
@@ -70,7 +70,7 @@ ROWS: dict[str, Rewording] = {
 def replies(
     ask: Ask, snapshot: MemorySnapshot, questions: Sequence[Question], rng: np.random.Generator
 ) -> list[ScoredReply]:
-    """Ask the questions in every row of ROWS, and some out of the world."""
+    """Ask the questions in the wording of every row of ROWS, and some out-of-world questions."""
     scored = [
         one for row, reword in ROWS.items() for one in _scored(row, ask, snapshot, [reword(q, rng) for q in questions])
     ]
@@ -85,12 +85,12 @@ def replies(
 def replies_in_light(
     light: str, ask: Ask, snapshot: MemorySnapshot, questions: Sequence[Question]
 ) -> list[ScoredReply]:
-    """Ask the questions in their own wording, of a memory of frames in another light; the row is named after it."""
+    """Ask the questions in their own wording, of a memory of frames in another light, which names the row."""
     return _scored(light, ask, snapshot, questions)
 
 
 def figures(scored: Sequence[ScoredReply]) -> dict[str, Any]:
-    """Shares of right answers and calibration errors by row; AUC of the confidence in against out of the world.
+    """Shares of right answers and calibration errors by row, and the AUC of confidence: in-world against out-of-world.
 
     "I cannot tell" states nothing, so its confidence is zero.
     """
@@ -129,7 +129,7 @@ def _scored(row: str, ask: Ask, snapshot: MemorySnapshot, questions: Sequence[Qu
 
 
 def declines(text: str) -> bool:
-    """Whether an answer says "I cannot tell"."""
+    """Returns True if an answer is "I cannot tell"."""
     return text.strip().rstrip(".").lower() == CANNOT_TELL.rstrip(".").lower()
 
 

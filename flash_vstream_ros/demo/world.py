@@ -254,7 +254,7 @@ class World:
         return contents
 
     def _new_thing(self, contents: Contents, room: str) -> Thing | None:
-        """A thing that is not in the house. Half of the things share colour or kind with one that is: both must matter."""
+        """A thing that is not in the house. Half of them share colour or kind with one that is, so that both matter."""
         there = [thing for corners in contents.values() for thing in corners if thing]
         free = [
             Thing(colour, kind) for colour in COLOURS for kind in KINDS if self._may_stand(Thing(colour, kind), room)
