@@ -83,5 +83,5 @@ class QuestionServices:
         else:
             self._log.report(
                 "cancel",
-                f"cancelled nothing: there is no unfinished question or search {one_line(message.data)!r}; * cancels all",
+                f"cancelled nothing: there is no question or search {one_line(message.data)!r}; * cancels all",
             )
