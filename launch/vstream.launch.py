@@ -49,7 +49,7 @@ ARGUMENTS = [
     DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error or fatal"),
 ]
 
-PARAMETERS = {  # that an argument overrides where it is given
+PARAMETERS = {  # overridden by launch arguments that are not empty
     "model": "model.name",
     "device": "model.device",
     "vision_device": "model.vision_device",
@@ -88,6 +88,6 @@ def start_node(context: LaunchContext) -> list[Node]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    # For cameras that are launched after this file too: images are lost where only one side has the profile.
+    # These variables also reach cameras that are launched later. If only one side has the profile, images are lost.
     profiles = [SetEnvironmentVariable(name, value) for name, value in shipped_profiles().items()]
     return LaunchDescription([*ARGUMENTS, *profiles, OpaqueFunction(function=start_node)])

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Exchange messages, node names and service calls between two processes, and print what arrives.
 
-Start it twice at once, on the two runtimes or middlewares in question, in one ROS domain:
+Start it twice at the same time in one ROS domain, once on each of the two runtimes or middlewares:
 
     FLASH_VSTREAM_RUNTIME=embedded python scripts/middleware_peers.py left right
     FLASH_VSTREAM_RUNTIME=rclpy    python scripts/middleware_peers.py right left
@@ -34,7 +34,7 @@ CALLS = 3
 
 
 class Peer:
-    """Publishes under its own name, listens to the other's."""
+    """Publishes on topics with its own name, and subscribes to those with the other's name."""
 
     def __init__(self, name: str, other: str) -> None:
         self.node = Node(name)

@@ -3,7 +3,7 @@
 
     scripts/native_ros.py build             # .native/jazzy: packages, the node, and setup.bash to be sourced
     scripts/native_ros.py test              # the tests that use ROS, on the installed copy; options go to pytest
-    scripts/native_ros.py smoke             # one file of them
+    scripts/native_ros.py smoke             # one file of these tests
     scripts/native_ros.py check             # what CI runs: two builds and all of these tests on Jazzy, some on Kilted
 
 Needs x86-64 Linux, CPython 3.10 to 3.13, g++ and Python.h. About 300 MB, and 1.5 GB for torch unless `.venv` has it.
@@ -59,7 +59,7 @@ class Workspace:
         self.site_packages = self.venv / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
 
     def create(self, reuse: Path) -> None:
-        """Install the wheels and this package's requirements; skipped where the pinned versions have not changed."""
+        """Install the wheels and this package's requirements, unless the pinned versions have not changed."""
         pins = [WHEELS / f"{self.distribution}.txt", WHEELS / "build_tools.txt", ROOT / "constraints.txt"]
         wanted = "\n".join(file.read_text(encoding="utf-8") for file in (*pins, ROOT / "setup.py"))
         done = self.folder / "installed.txt"
@@ -81,7 +81,7 @@ class Workspace:
         done.write_text(wanted, encoding="utf-8")
 
     def build(self, symlink: bool = False) -> Path:
-        """Build this package with colcon; the folder that it is installed in."""
+        """Build this package with colcon. Returns the folder that it is installed in."""
         kind = "symlink_install" if symlink else "install"
         install = self.folder / kind
         command = ["colcon", "--log-base", self.folder / "log", "build", "--base-paths", self._sources()]
@@ -89,7 +89,7 @@ class Workspace:
         command += ["--build-base", self.folder / f"build_{kind}", "--install-base", install]
         command += ["--symlink-install"] if symlink else []
         command += ["--cmake-args", "-G", "Ninja", f"-DPython3_EXECUTABLE={self.python}"]
-        # Colcon's own choice keeps Ninja from a second job while the machine's load average is high.
+        # By default, colcon makes Ninja run a single job while the machine's load average is high.
         environment = {**self.environment(None), "MAKEFLAGS": f"-j{os.cpu_count()}"}
         with self._step(f"colcon build{' --symlink-install' if symlink else ''}"):
             run(command, environment=environment, cwd=self.folder)
@@ -178,7 +178,7 @@ def run(
 
 
 def require_machine() -> None:
-    """Raises NativeError if the wheels cannot run on this machine, or nothing can be compiled."""
+    """Raises NativeError if the wheels cannot run on this machine, or if g++ or Python.h is missing."""
     if (platform.system(), platform.machine()) != ("Linux", "x86_64") or not (3, 10) <= sys.version_info[:2] <= (3, 13):
         found = f"{platform.system()} on {platform.machine()} with Python {platform.python_version()}"
         raise NativeError(f"ROS 2's wheels are for x86-64 Linux and CPython 3.10 to 3.13, and this is {found}")
@@ -207,9 +207,9 @@ def tests_that_use_ros() -> list[Path]:
 
 
 def check(folder: Path, reuse: Path, options: Sequence[str]) -> None:
-    """Both kinds of build and all tests that use ROS on Jazzy; beside them, the node's own tests on Kilted.
+    """Both kinds of build and all tests that use ROS on Jazzy; in parallel, the smoke test on Kilted.
 
-    Much of either waits for one process, so that together they take less time. What Kilted printed follows at the end.
+    Both wait for single processes much of the time, so running them together saves time. Kilted's output comes last.
     """
     os.environ.setdefault("FLASH_VSTREAM_FUZZ_S", "20")  # the tests on the embedded runtime last a minute
     with smoke_test_beside("kilted", folder, reuse):
@@ -222,7 +222,7 @@ def check(folder: Path, reuse: Path, options: Sequence[str]) -> None:
 
 @contextmanager
 def smoke_test_beside(distribution: str, folder: Path, reuse: Path) -> Iterator[None]:
-    """Run `smoke` of a distribution in a process of its own, and wait for it at the end. Raises NativeError."""
+    """Run `smoke` of a distribution in a separate process, and wait for it at the end. Raises NativeError."""
     words = [sys.executable, __file__, "smoke", "--distribution", distribution]
     words += ["--folder", str(folder), "--reuse", str(reuse)]
     folder.mkdir(parents=True, exist_ok=True)
