@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -48,7 +49,12 @@ def search(engine: Engine, text: str = "red ball", moments: int = 3, **fields: A
 def test_a_cluster_and_the_key_frame_of_its_exemplar_are_one_moment() -> None:
     wide, frame, other = cluster(0, 100, shown=12), key_frame(10, 12), cluster(40, 60, shown=50)
     moments = moments_of([Evidence(other, 0.3), Evidence(wide, 0.25), Evidence(frame, 0.125)])
-    assert moments == (Evidence(frame, 0.375), Evidence(other, 0.3))
+    assert moments == (Evidence(other, 0.3), Evidence(frame, 0.25))
+
+
+def test_a_key_frame_that_overlaps_two_moments_makes_them_one() -> None:
+    evidence = [Evidence(cluster(0, 9, 5), 0.5), Evidence(cluster(0, 9, 4), 0.3), Evidence(key_frame(3, 6), 0.1)]
+    assert moments_of(evidence) == (Evidence(key_frame(3, 6), 0.5),)
 
 
 def test_what_another_camera_saw_at_the_time_is_another_moment() -> None:
@@ -67,14 +73,15 @@ def test_clusters_whose_spans_overlap_are_different_moments_where_they_show_diff
         max_size=12,
     )
 )
-def test_merging_keeps_all_attention_and_orders_by_it(drawn: list[tuple[bool, int, int, str, int]]) -> None:
+def test_merging_keeps_the_order_of_the_strongest_entries(drawn: list[tuple[bool, int, int, str, int]]) -> None:
     given = [
         Evidence(key_frame(at, at + length, camera) if dam else cluster(0, 20, at, camera), share / 64)
         for dam, at, length, camera, share in drawn
     ]
     moments = moments_of(given)
     shares = [moment.relevance for moment in moments]
-    assert math.isclose(sum(shares), sum(one.relevance for one in given))
+    assert max(shares, default=0.0) == max((one.relevance for one in given), default=0.0)
+    assert not any(same_moment(one.entry, other.entry) for one, other in combinations(moments, 2))
     assert shares == sorted(shares, reverse=True)
     assert {moment.entry for moment in moments} <= {one.entry for one in given}
     assert {moment.entry.camera for moment in moments} == {one.entry.camera for one in given}

@@ -34,7 +34,7 @@ from .answers import PACE_S, SECOND, encoded_slots, loaded, moments
 from .prefix_cache import Asker
 from .second_look import SHARE
 
-FIRST_SEED = 700_000
+FIRST_SEED = 800_000
 BEST = 3  # moments of which one has to show it
 MEMORIES = {"flash": MEMORY, "hierarchical": replace(MEMORY, retention=HIERARCHICAL)}
 THINGS, THINGS_IN_ROOMS, ROOMS, KINDS, IMAGES = 4, 2, 2, 1, 2  # searches of each kind at a moment

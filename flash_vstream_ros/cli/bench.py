@@ -156,7 +156,7 @@ def _search(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--streams", type=count, default=5, metavar="N", help="patrols (default: %(default)s)")
     parser.add_argument("--minutes", type=positive, default=150.0, help="length of a patrol (default: %(default)s)")
     _pace(parser)
-    parser.add_argument("--seed", type=int, default=700_000, help="seed of the first patrol (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=800_000, help="seed of the first patrol (default: %(default)s)")
     parser.add_argument(
         "--processes", type=count, default=1, metavar="N", help="patrols evaluated in parallel (default: %(default)s)"
     )

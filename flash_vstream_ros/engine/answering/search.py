@@ -53,18 +53,16 @@ def moments_like(context: Context, search: Question) -> tuple[Evidence, ...]:
 
 
 def moments_of(evidence: Sequence[Evidence]) -> tuple[Evidence, ...]:
-    """`evidence`, strongest first, with the entries that show the same moment as one whose relevance is their sum.
+    """`evidence`, strongest first, with entries that show the same moment as one whose relevance is their largest.
 
     A merged moment is described by its key frame, whose stamps are nearer to it than those of a cluster.
     """
-    moments: list[Evidence] = []
-    for one in sorted(evidence, key=lambda each: -each.relevance):
-        place = next((at for at, other in enumerate(moments) if same_moment(one.entry, other.entry)), None)
-        if place is None:
-            moments.append(one)
-        else:
-            moments[place] = _merged(moments[place], one)
-    return tuple(sorted(moments, key=lambda each: -each.relevance))
+    groups: list[list[Evidence]] = []
+    for one in evidence:
+        joined = [group for group in groups if any(same_moment(one.entry, other.entry) for other in group)]
+        whole = [each for group in joined for each in group] + [one]
+        groups = [group for group in groups if group not in joined] + [whole]
+    return tuple(sorted(map(_moment, groups), key=lambda each: -each.relevance))
 
 
 def same_moment(one: MemoryEntry, other: MemoryEntry) -> bool:
@@ -80,6 +78,8 @@ def _shown_stamps(entry: MemoryEntry) -> tuple[int, int]:
     return entry.thumbnail_ns, entry.thumbnail_ns
 
 
-def _merged(one: Evidence, other: Evidence) -> Evidence:
-    nearer = other.entry if one.entry.kind is not EntryKind.DAM and other.entry.kind is EntryKind.DAM else one.entry
-    return replace(one, entry=nearer, relevance=one.relevance + other.relevance)
+def _moment(group: Sequence[Evidence]) -> Evidence:
+    """Entries that show the same moment as one."""
+    key_frames = [each for each in group if each.entry.kind is EntryKind.DAM]
+    described = max(key_frames or group, key=lambda each: each.relevance)
+    return replace(described, relevance=max(each.relevance for each in group))
