@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_engine import CONFIG, SECOND, Failing, ask, frame, model, running, settled, wait_until, watch
+from tiny_engine import CONFIG, SECOND, Failing, ask, frame, image, model, running, settled, wait_until, watch
 
 from flash_vstream_ros.engine.answering.question import Answer, ErrorCode, Question
+from flash_vstream_ros.engine.answering.recollection import Recollection
+from flash_vstream_ros.engine.answering.request import Request
+from flash_vstream_ros.engine.answering.request_queue import RequestQueue
 from flash_vstream_ros.engine.archive.archive_config import ArchiveConfig
-from flash_vstream_ros.engine.archive.recall import Match, spread
+from flash_vstream_ros.engine.archive.recall import Match, RecalledFrame, spread
 from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.memory.scope import Scope
@@ -59,12 +62,54 @@ def test_a_question_about_an_early_interval_is_answered_from_the_archive(
         assert not warnings
 
 
-def test_a_recent_interval_and_a_search_are_answered_from_the_memory(
-    model: VisionLanguageModel, tmp_path: Path
-) -> None:
+def test_a_search_in_an_early_interval_finds_archived_moments(model: VisionLanguageModel, tmp_path: Path) -> None:
+    with archiving(tmp_path, lambda: model) as (engine, warnings):
+        slots = engine.status().memory.slots
+        found = ask(engine, "red ball", scope=EARLY, moments=64)
+        alike = ask(engine, "", scope=EARLY, moments=64, image=image(8))
+        everything = ask(engine, "red ball", moments=3)
+        assert engine.status().memory.slots == slots
+    assert not warnings
+    for answer in (found, alike):
+        assert answer.error_code is ErrorCode.NONE, answer
+        assert not answer.text
+        assert answer.adjustments[0].startswith("searched in 6 of 6 archived key frames of the interval")
+        assert seconds_shown(answer) <= set(range(3, 15))
+        shares = [one.relevance for one in answer.evidence]
+        assert shares == sorted(shares, reverse=True)
+        assert all(one.entry.thumbnail for one in answer.evidence)
+    assert alike.evidence[0].entry.last_ns == 8 * SECOND
+    assert everything.adjustments == ()
+
+
+def test_a_question_does_not_wait_for_a_search_in_the_archive(model: VisionLanguageModel, tmp_path: Path) -> None:
+    """The question arrives when the first key frame of the search is encoded."""
+    with archiving(tmp_path, lambda: model) as (engine, _), pytest.MonkeyPatch.context() as patch:
+        late: list[Request] = []
+        finished: list[str] = []
+        insert, finish = Recollection._insert, RequestQueue.finish
+
+        def ask_first(recollection: Recollection, recalled: RecalledFrame) -> None:
+            if not late:
+                late.append(engine.ask(Question("Who?")))
+            insert(recollection, recalled)
+
+        def note(queue: RequestQueue, request: Request, answer: Answer) -> None:
+            finished.append(request.question.text)
+            finish(queue, request, answer)
+
+        patch.setattr(Recollection, "_insert", ask_first)
+        patch.setattr(RequestQueue, "finish", note)
+        found = ask(engine, "red ball", scope=EARLY, moments=3)
+        assert late[0].answer(30.0).error_code is ErrorCode.NONE
+    assert finished == ["Who?", "red ball"]
+    assert found.error_code is ErrorCode.NONE
+    assert found.adjustments[0].startswith("searched in 6 of 6")
+
+
+def test_a_recent_interval_is_answered_from_the_memory(model: VisionLanguageModel, tmp_path: Path) -> None:
     with archiving(tmp_path, lambda: model) as (engine, _):
         assert ask(engine, scope=Scope(since_ns=59 * SECOND)).adjustments == ()
-        assert ask(engine, scope=EARLY, moments=3).adjustments == ()
 
 
 def test_at_most_so_many_key_frames_are_encoded(model: VisionLanguageModel, tmp_path: Path) -> None:

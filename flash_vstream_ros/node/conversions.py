@@ -55,6 +55,7 @@ def fill_search_response(response: Search.Response, answer: Answer) -> Search.Re
     response.error_code = int(answer.error_code)
     response.error_msg = answer.error_msg
     response.model_kind = int(answer.model_kind)
+    response.adjustments = [*response.adjustments, *answer.adjustments]
     response.moments = [entry_message(moment.entry, moment.relevance) for moment in answer.evidence]
     response.covered_since = stamp_message(answer.covered_since_ns)
     response.covered_until = stamp_message(answer.covered_until_ns)

@@ -13,6 +13,7 @@ import torch
 from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.memory.flash_memory import FlashMemory
+from flash_vstream_ros.memory.interface import Memory
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.models.confidence import Calibration, geometric_mean
 from flash_vstream_ros.models.interface import ModelError
@@ -111,8 +112,8 @@ class Dialogue:
         """
         for ended in self._requests.pop_ended():
             self._start(ended)
-        if self._active is not None and self._active.question.is_search and self._requests.has_question:
-            self._postpone(self._active.request)
+        if (search := self._search) is not None and self._requests.has_question:
+            self._postpone(search)
         if self._active is not None:
             self._guard(self._active.request, self._continue)
         elif self._recollection is not None:
@@ -122,6 +123,12 @@ class Dialogue:
         else:
             return False
         return True
+
+    @property
+    def _search(self) -> Request | None:
+        """The search under way."""
+        under_way = self._active or self._recollection
+        return under_way.request if under_way is not None and under_way.request.question.is_search else None
 
     def close(self, message: str) -> None:
         """Cancel the answer being generated."""
@@ -160,7 +167,7 @@ class Dialogue:
     def _begin(self, request: Request) -> None:
         """Start an answer, or the recollection of key frames where the memory shows too little of the interval."""
         scope = request.question.scope
-        if self._recall is not None and scope.interval.is_bounded and not request.question.is_search:
+        if self._recall is not None and scope.interval.is_bounded:
             known = len(self._memory.list_entries(scope))
             if (recalled := self._recall(scope, known)) is not None:
                 self._recollection = Recollection(request, self._context, recalled, known)
@@ -186,8 +193,9 @@ class Dialogue:
             self._finish(request, *ended)
             return
         question = request.question
+        adjustments = () if recollection is None else (recollection.adjustment,)
         if question.image is not None:
-            self._search_image(request)
+            self._search_image(request, self._memory if recollection is None else recollection.memory, adjustments)
             return
         tokens = question.max_new_tokens or self._max_new_tokens
         prepared = (
@@ -203,7 +211,7 @@ class Dialogue:
         answer = Answer(
             model_kind=self._model.kind,
             newest_ns=request.newest_ns,
-            adjustments=(recollection.adjustment,) if recollection is not None else (),
+            adjustments=adjustments,
         )
         self._active = _ActiveAnswer(
             request,
@@ -216,10 +224,11 @@ class Dialogue:
             self._stream(self._model.kind.label)
             request.started = True
 
-    def _search_image(self, request: Request) -> None:
-        """Answer a search for an image, which takes one pass of the vision tower."""
+    def _search_image(self, request: Request, memory: Memory, adjustments: tuple[str, ...]) -> None:
+        """Answer a search for an image in `memory`, which takes one pass of the vision tower."""
+        scope = request.question.scope
         try:
-            moments = moments_like(self._context, request.question)
+            moments = moments_like(self._model, memory, request.question)
         except UnsearchableImage as error:
             self._finish(request, ErrorCode.INVALID_REQUEST, str(error))
             return
@@ -229,8 +238,9 @@ class Dialogue:
         found = Answer(
             model_kind=self._model.kind,
             evidence=moments,
-            covered_since_ns=max(self._memory.first_ns, request.question.scope.since_ns),
-            covered_until_ns=min(self._memory.last_ns, request.question.scope.until_ns or self._memory.last_ns),
+            covered_since_ns=max(memory.first_ns, scope.since_ns),
+            covered_until_ns=min(memory.last_ns, scope.until_ns or memory.last_ns),
+            adjustments=adjustments,
             newest_ns=request.newest_ns,
         )
         self._requests.finish(request, found)

@@ -1,4 +1,4 @@
-"""Recollection: a temporary Flash Memory of archived key frames, from which one question is answered."""
+"""Recollection: a temporary Flash Memory of archived key frames, for one question or search."""
 
 from __future__ import annotations
 
@@ -60,8 +60,9 @@ class Recollection:
     @property
     def adjustment(self) -> str:
         """What the reply says about it."""
+        how = "searched in" if self.request.question.is_search else "answered from"
         return (
-            f"answered from {self.memory.slots_seen} of {self._matching} archived key frames of the interval, of which "
+            f"{how} {self.memory.slots_seen} of {self._matching} archived key frames of the interval, of which "
             f"the memory shows {self._known} moments"
         )
 
@@ -69,7 +70,9 @@ class Recollection:
         try:
             frames, self._matching = self._recalled.result()
         except Exception as error:
-            self._context.log.report("archive", f"a question is answered without the archive: {error}")
+            self._context.log.report(
+                "archive", f"a {self.request.question.noun} is answered without the archive: {error}"
+            )
             return ()
         return frames
 

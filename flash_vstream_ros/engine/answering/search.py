@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from flash_vstream_ros.engine.context import Context
+from flash_vstream_ros.memory.interface import Memory
 from flash_vstream_ros.memory.slot import EntryKind, MemoryEntry
+from flash_vstream_ros.models.interface import VisionLanguageModel
 
 from .question import Evidence, Question
 
@@ -31,12 +32,12 @@ class UnsearchableImage(ValueError):
     """An image that cannot be searched for; the sentence says why."""
 
 
-def moments_like(context: Context, search: Question) -> tuple[Evidence, ...]:
-    """The moments in the scope of a search that look like its image, which is encoded as a slot without motion.
+def moments_like(model: VisionLanguageModel, memory: Memory, search: Question) -> tuple[Evidence, ...]:
+    """Moments of `memory` in the scope of a search that look like its image, encoded as a slot without motion.
 
     Raises UnsearchableImage.
     """
-    model, memory, image = context.model, context.memory, search.image
+    image = search.image
     assert image is not None
     if memory.entries and not any(memory.grid):
         raise UnsearchableImage("this memory.policy cannot be searched for an image; search for a text")
