@@ -1,4 +1,4 @@
-"""The archive over a simulated week: its bound, cost per key frame, reading an hour; and what it costs ingestion."""
+"""The archive over a simulated week: its bound, cost per key frame and reading an hour; and its cost for ingest."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SIZE = (480, 640)
 
 
 def run(key_frames: int = 1000, slots: int = 60) -> dict[str, Any]:
-    """`key_frames` a day go into a bound that the first day fills; `slots` are ingested with and without an archive."""
+    """Archive `key_frames` a day in a bound that the first day fills; ingest `slots` with and without an archive."""
     with tempfile.TemporaryDirectory() as folder:
         week = simulated_week(Path(folder) / "archive.sqlite", key_frames)
     with tempfile.TemporaryDirectory() as folder:
@@ -45,7 +45,7 @@ def run(key_frames: int = 1000, slots: int = 60) -> dict[str, Any]:
 
 
 def simulated_week(path: Path, key_frames: int) -> dict[str, Any]:
-    """Figures of a stream with one commit for each key frame, as live."""
+    """Figures of a stream with one commit for each key frame, as in a node."""
     bound = round(1.3 * JPEG_BYTES * key_frames)
     config = ArchiveConfig(max_gib=bound / GIB)
     store, draw, most, stamp_ns = KeyFrameStore(path), np.random.default_rng(0), 0, START_NS
@@ -94,7 +94,7 @@ def _reading_s(path: Path, begin_ns: int) -> float:
 
 
 class _Track:
-    """The engine's path of one camera, with an archive or without."""
+    """Mailbox and ingest of one camera, with or without an archive."""
 
     def __init__(self, model: Any, archive: Archive | None) -> None:
         self.mailbox, self._stamp_ns = Mailbox(sample_fps=1.0), 0
@@ -104,7 +104,7 @@ class _Track:
         )
 
     def slot_s(self, images: list[np.ndarray]) -> float:
-        """Duration of the slot of two images, once both are decoded."""
+        """Ingest two images as a slot. Returns the duration [s], without decoding."""
         for image in images:
             self._stamp_ns += SECOND_NS
             self.mailbox.offer(Frame("camera", "", self._stamp_ns, partial(np.copy, image)))
@@ -117,7 +117,7 @@ class _Track:
 
 
 def ingest_with_archive(folder: Path, slots: int) -> dict[str, Any]:
-    """Duration of a slot on the worker's thread with an archive over that without, in alternating slots."""
+    """Ratio of the durations of a slot on the worker's thread with and without an archive, measured alternately."""
     config = ArchiveConfig(str(folder), max_gib=1.0)
     held = ArchiveFolder(str(folder))
     archive = Archive(held, config, ThrottledLog(print))

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from flash_vstream_ros.engine.archive.key_frame import KeyFrame
 
 IMAGE_TYPE = "sensor_msgs/msg/CompressedImage"
-BAG_VERSION = 8  # of metadata.yaml, which is not kept: a storage file is a bag by itself
+BAG_VERSION = 8  # of metadata.yaml, which is not kept: a storage file alone is a bag
 SECOND_NS = 10**9
 
 
 class ExportCounts(NamedTuple):
-    """What became of the key frames."""
+    """Numbers of key frames written and damaged, and the topics written."""
 
     written: int
     damaged: int
@@ -29,7 +29,7 @@ class ExportCounts(NamedTuple):
 
 
 def write_bag(path: Path, frames: Iterable[KeyFrame | None]) -> ExportCounts:
-    """Write `frames` to `path`, readable by its owner only; None is a damaged one. Raises OutputError.
+    """Write `frames` to `path`, readable by its owner only. None stands for a damaged frame. Raises OutputError.
 
     An existing file is replaced once the bag is complete, and stays if there is nothing to write.
     """

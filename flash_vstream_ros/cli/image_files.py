@@ -1,4 +1,4 @@
-"""Image files that commands are given, in any format that OpenCV reads."""
+"""Image files in any format that OpenCV reads, as arguments of commands."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-LONGEST_SIDE = 1280  # px, of an image that is sent: no vision tower sees more of a single image here
+LONGEST_SIDE = 1280  # px, of an image that is sent: no vision tower gets a larger one
 QUALITY = 95  # of JPEG
 
 
 class ImageFileError(ValueError):
-    """A file that is no image; the sentence names it."""
+    """A file is not an image; the message names it."""
 
 
 def read_image(path: str) -> np.ndarray:
-    """The image in a file, upright and at most LONGEST_SIDE large: [height, width, 3] uint8 RGB.
+    """The image in a file, upright, with sides of at most LONGEST_SIDE: [height, width, 3] uint8 RGB.
 
     Raises ImageFileError.
     """

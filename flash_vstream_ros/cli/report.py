@@ -1,4 +1,4 @@
-"""`flash-vstream-ros report`: what happened in an interval, by a running node, as Markdown with pictures."""
+"""`flash-vstream-ros report`: what a running node saw in an interval, as Markdown with pictures."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _write(reply: Any, path: Path) -> int:
 
 
 def markdown(sections: Any, pictures: list[list[str]]) -> str:
-    """A report as Markdown. `pictures` are the files of each section's pictures; empty: none were written."""
+    """A report as Markdown. `pictures` has the files of each section's pictures; it is empty if none were written."""
     from flash_vstream_ros.ros.stamps import seconds
 
     parts = [
@@ -101,7 +101,7 @@ def _section(section: Any, files: list[str]) -> str:
 
 
 def _escaped(words: str) -> str:
-    """Text of a model or a peer, which must not act as Markdown, as HTML or on the terminal."""
+    """Text of a model or a peer, without effect as Markdown, as HTML or on a terminal."""
     return printable(" ".join(words.split())).translate(MARKUP)
 
 

@@ -1,4 +1,4 @@
-"""Erasing files: bytes are overwritten with zeros on the disk before a file is deleted."""
+"""Erases files: overwrites their bytes with zeros on the disk before it deletes them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def erase_file(path: Path) -> None:
 
 
 def overwrite(file: Any) -> None:
-    """Replace all bytes of an open file by zeros, on the disk too."""
+    """Replace all bytes of an open file by zeros, also on the disk."""
     remaining = file.seek(0, os.SEEK_END)
     file.seek(0)
     while remaining > 0:
@@ -28,7 +28,7 @@ def overwrite(file: Any) -> None:
 
 
 def synchronise(folder: Path) -> None:
-    """Make a rename or a deletion in `folder` last through a power loss."""
+    """Write renames and deletions in `folder` to the disk, so that they survive a power loss."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

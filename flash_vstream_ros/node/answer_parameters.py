@@ -1,4 +1,4 @@
-"""The parameters of questions, the prefix cache and what the node publishes: part of the parameter table."""
+"""Part of the parameter table: questions, the prefix cache, and the messages that the node publishes."""
 
 from __future__ import annotations
 

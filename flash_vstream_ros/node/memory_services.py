@@ -42,7 +42,7 @@ class Refused(Exception):
 class MemoryServices:
     """The services of `node`. `engine` returns the present engine, or None if there is none.
 
-    `forgotten` is called on the service's thread after anything was forgotten.
+    `forgotten` is called on the service's thread each time after something was forgotten.
     """
 
     def __init__(self, node: Node, engine: Callable[[], Engine | None], forgotten: Callable[[], None]) -> None:
@@ -119,7 +119,7 @@ class MemoryServices:
         return self._triggered(response, lambda: self._done(MemoryCommands.load, self._forgotten))
 
     def _written(self, *work: Future[int] | None) -> list[int]:
-        """Wait for the disk; the result of each, 0 where there was nothing to do. Raises Refused."""
+        """Wait for the disk. Returns the results of `work`, 0 in place of None. Raises Refused."""
         started = [future for future in work if future is not None]
         if wait(started, WRITE_TIMEOUT_S).not_done:
             raise Refused(ErrorCode.TIMEOUT, f"the disk took more than {WRITE_TIMEOUT_S:.0f} s; it is still writing")

@@ -1,4 +1,4 @@
-"""Reports: keeps the scene summaries, rolls them up into hours and days, and serves them as ~/report."""
+"""Reports: keeps the scene summaries, summarises them by hours and days, and serves them as ~/report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from flash_vstream_ros.ros.interfaces import Report
 
 MOST_GAPS = 4  # parts of a report that are summarised on demand, the newest ones
 SHORTEST_GAP_SLOTS = 2
-# Trying again later may help; other errors of a roll-up are final.
+# After these errors a roll-up is tried again later; other errors are final.
 TRANSIENT = (ErrorCode.NOT_READY, ErrorCode.BUSY, ErrorCode.TIMEOUT, ErrorCode.CANCELLED)
 
 
@@ -43,7 +43,7 @@ class Reports:
         )
 
     def add(self, answer: Answer, new: NewSlots, generation: int) -> None:
-        """Keep a scene summary of the slots that `new` counts, asked for at `generation` of the kept summaries."""
+        """Keep a scene summary of the slots in `new`. Its question was asked at `generation` of the kept summaries."""
         self._engine().summaries.add(summary_of(answer, Level.PERIOD, new.frames, new.novelty), generation)
 
     def roll_up(self) -> None:
@@ -54,7 +54,7 @@ class Reports:
                 return
 
     def _roll_up(self, engine: Engine, due: RollUp) -> bool:
-        """Returns False if it is to be tried again later."""
+        """Summarise the parts of `due`. Returns False if this has to be tried again later."""
         settings, generation = self._settings(), engine.summaries.generation
         question = roll_up_question(
             due, settings.report_prompt, settings.report_max_new_tokens, settings.engine.max_question_chars

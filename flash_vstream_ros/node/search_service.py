@@ -1,4 +1,4 @@
-"""The service ~/search: the moments of the memory that show what a text describes."""
+"""The service ~/search: finds the moments in the memory that show what a text describes, or look like an image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from flash_vstream_ros.ros.interfaces import Search
 
 
 class SearchService:
-    """Passes searches to the engine's request queue and the moments back. Each caller waits on an executor thread."""
+    """Passes searches to the engine's request queue and returns moments. Each caller waits on an executor thread."""
 
     def __init__(self, node: Node, engine: Callable[[], Engine], limits: Callable[[], QuestionLimits]) -> None:
         self._engine = engine

@@ -47,7 +47,7 @@ class SummaryPublisher:
         self._timer.cancel()
 
     def restart(self) -> None:
-        """Begin anew with the present engine, without the slots of the previous one."""
+        """Start anew with the present engine, without the slots of the previous one."""
         self._summarised = self._engine().status()
 
     def apply(self, settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""Archive: the folder on the disk, and the key frames of past days in it, written in the background.
+"""Archive: the folder on the disk with the key frames of past days, which are written in the background.
 
-May import memory, and the engine's log; no torch at run time.
+May import memory and the engine's log, but not torch at run time.
 """

@@ -1,4 +1,4 @@
-"""Archive: key frames of slots that showed something new, written to the disk by a thread of its own."""
+"""Archive: key frames of slots that showed something new, written to the disk by a separate thread."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from .key_frame_queue import Erasure, Extensions, KeyFrameQueue, Taken, touches
 from .recall import KeyFrameReader, Recalled
 from .store import KeyFrameStore, batch
 
-COMMIT_S = 1.0  # shortest time between two commits, and the longest that a crash costs
-CLOCK_SET_BACK_NS = 10 * 10**9  # stamps of a camera that go back by more are counted
+COMMIT_S = 1.0  # shortest time between two commits; a crash loses at most the key frames of this time
+CLOCK_SET_BACK_NS = 10 * 10**9  # if a camera's stamps go back by more, this is counted
 
 
 @dataclass(frozen=True)
 class ArchiveStatus:
-    """What any thread may read of the archive. Counts begin with the engine."""
+    """State of the archive, for any thread. Counts begin with the engine."""
 
     path: str = ""  # of the folder; "" while nothing is archived
     key_frames: int = 0  # in the file
@@ -40,13 +40,13 @@ class ArchiveStatus:
     failed: int = 0  # lost to a problem with the disk or the image
     problems: int = 0  # times that the file could not be used
     clock_set_back: int = 0  # times that a camera's stamps went back
-    problem: str = ""  # why the last write failed; "": it did not
+    problem: str = ""  # why the last write failed; "" if it succeeded
 
 
 class Archive:
     """Takes key frames from the engine's worker, which never waits. Without a folder it does nothing.
 
-    A problem with the disk costs the key frames of that moment, a message and a count; the next ones are tried again.
+    If the disk has a problem, the key frames of that moment are lost, counted and logged; later ones are tried again.
     """
 
     def __init__(self, folder: ArchiveFolder | None, config: ArchiveConfig, log: ThrottledLog) -> None:
@@ -59,7 +59,7 @@ class Archive:
         self._store: KeyFrameStore | None = None
         self._pending: list[KeyFrame] = []  # encoded, not written
         self._extensions: Extensions = {}
-        self._owed: list[Scope] = []  # erasures that failed, and are tried again
+        self._owed: list[Scope] = []  # erasures that failed and are tried again
         self._newest_ns: dict[str, int] = {}
         self._committed_at = -COMMIT_S
         self._thread = threading.Thread(target=self._run, name="flash-vstream-archive", daemon=True)
@@ -91,14 +91,14 @@ class Archive:
                 self._log.report("archive", "the archive's queue is full: a key frame was dropped; the disk is slow")
 
     def extend(self, camera: str, last_ns: int) -> None:
-        """The camera's newest slot lasts until `last_ns`: its scene did not change."""
+        """Extend the camera's newest key frame to `last_ns`, since the scene did not change."""
         if self.enabled:
             self._queue.extend(camera, last_ns)
 
     def erase(self, scope: Scope) -> Future[int] | None:
-        """Delete what was seen in `scope`; None where nothing can be on the disk.
+        """Delete what was seen in `scope`. Returns None if nothing can be on the disk.
 
-        The future has the number of key frames deleted, once no file has a byte of them, or raises ArchiveError.
+        The future returns the number of key frames deleted once no file has a byte of them, or raises ArchiveError.
         """
         if not self._may_write:
             return None
@@ -107,9 +107,9 @@ class Archive:
         return erasure.done
 
     def recall(self, scope: Scope, known: int) -> Future[Recalled] | None:
-        """Key frames for a question in a bounded scope of which the memory shows `known` moments. See KeyFrameReader.
+        """Key frames for a question, if its scope is bounded. The memory shows `known` moments of it.
 
-        None where the memory shows enough, or nothing is archived.
+        Returns None if the memory shows enough, or if nothing is archived. See KeyFrameReader.
         """
         most = self.config.question_slots
         if self._reader is None or not self.enabled or not scope.interval.is_bounded or most <= 2 * known:
@@ -147,7 +147,7 @@ class Archive:
         return bool(self._pending or self._extensions or self._owed)
 
     def _open_existing(self) -> None:
-        """Report what is archived already."""
+        """Report the key frames of earlier runs."""
         assert self._folder is not None
         if self.config.max_bytes and self._folder.database.exists():
             self._newest_ns |= self._opened_store().newest_ns
@@ -201,7 +201,7 @@ class Archive:
         self._note(thinned=before - store.rows)
 
     def _opened_store(self) -> KeyFrameStore:
-        """The open store; a damaged file is set aside first."""
+        """The store, opened if it is not; a damaged file is set aside first."""
         assert self._folder is not None
         if self._store is None:
             self._folder.hold()
@@ -233,7 +233,7 @@ class Archive:
             erasure.done.set_exception(ArchiveError(sentence))
 
     def _erased(self, scope: Scope) -> int:
-        """Delete what is in `scope` from every file; returns the number of key frames."""
+        """Delete what is in `scope` from every file. Returns the number of key frames."""
         folder = self._folder
         assert folder is not None
         erase_database(folder.unfit_database)
@@ -263,7 +263,7 @@ class Archive:
         return rows
 
     def _watch_clock(self, frame: SlotFrame) -> None:
-        """Count and log stamps that went back; key frames keep the stamps that they came with."""
+        """Count and log stamps that went back; key frames keep their stamps."""
         before_ns = self._newest_ns.get(frame.camera, 0)
         self._newest_ns[frame.camera] = frame.last_ns
         if frame.last_ns < before_ns - CLOCK_SET_BACK_NS:
@@ -276,7 +276,7 @@ class Archive:
             )
 
     def _guarded(self, work: Callable[[], None]) -> None:
-        """Run `work`; what it raises is reported, and costs the key frames that are not written."""
+        """Run `work`. An error is reported, and the key frames that are not written are lost."""
         try:
             work()
         except Exception as error:
@@ -287,7 +287,7 @@ class Archive:
         self._report(error, lost)
 
     def _report(self, error: Exception, lost: int = 0) -> None:
-        """Log and count a problem with the file, which is opened anew for the next commit."""
+        """Log and count a problem with the file, and close it; the next commit opens it anew."""
         self._abandon_store()
         sentence = f"the archive cannot be used: {error}"
         self._note(problem=sentence, problems=1, failed=lost)
@@ -318,7 +318,7 @@ class Archive:
         clock_set_back: int = 0,
         **changes: object,
     ) -> None:
-        """Update the status, from the worker's thread or the archive's; counts are added."""
+        """Update the status, from the worker's thread or the archive's. Counts are added, `changes` replace."""
         with self._lock:
             status = self._status
             self._status = replace(

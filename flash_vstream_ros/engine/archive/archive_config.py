@@ -1,4 +1,4 @@
-"""Where the memory is saved and how often, and how much of the disk key frames may take."""
+"""Settings of the archive: its folder, the period of snapshots, and the bounds of key frames."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ArchiveConfig:
-    """`path` is a folder; "": nothing is written."""
+    """Settings of the archive's folder."""
 
-    path: str = ""
+    path: str = ""  # folder; "": nothing is written
     snapshot_s: float = 30.0  # longest time between a change of the memory and its snapshot [s]
     max_gib: float = 0.0  # size of the archive's files on the disk; 0: no key frames are archived
     max_days: float = 30.0  # age at which a key frame is deleted, in message time

@@ -17,7 +17,7 @@ class FolderInUse(OSError):
 
 
 class ArchiveFolder:
-    """A folder that this process holds until `close`, or `problem`: the reason why it does not."""
+    """A folder that this process holds until `close`. If it does not hold it, `problem` says why."""
 
     def __init__(self, path: str) -> None:
         self.path = Path(path).expanduser()
@@ -36,21 +36,21 @@ class ArchiveFolder:
 
     @property
     def unfit(self) -> Path:
-        """A memory that this node could not read, kept aside; forgetting deletes it."""
+        """A file of the memory that this node could not read; forgetting deletes it."""
         return self.path / "unfit.safetensors"
 
     @property
     def database(self) -> Path:
-        """The key frames."""
+        """The file of the key frames."""
         return self.path / DATABASE
 
     @property
     def unfit_database(self) -> Path:
-        """Key frames in a damaged file, kept aside; forgetting deletes it."""
+        """A damaged file of key frames; forgetting deletes it."""
         return self.path / "unfit.sqlite"
 
     def hold(self) -> None:
-        """Lock the folder anew if it was removed and is there again. Raises OSError, FolderInUse among them."""
+        """Lock the folder anew if it was removed and created again. Raises OSError, also as FolderInUse."""
         try:
             is_held = self._lock is not None and os.path.samestat(os.fstat(self._lock), os.stat(self.path / "lock"))
         except FileNotFoundError:
@@ -70,9 +70,9 @@ class ArchiveFolder:
             delete_memory(self.unfit)
 
     def set_database_aside(self) -> None:
-        """Keep the files of the key frames under the name of `unfit_database`, in place of older ones. Raises OSError.
+        """Rename the files of the key frames to `unfit_database`, replacing older ones. Raises OSError.
 
-        They must be closed.
+        The database must be closed.
         """
         for file, aside in zip(database_files(self.database), database_files(self.unfit_database), strict=True):
             if file.exists():
@@ -96,7 +96,7 @@ class ArchiveFolder:
 
 
 def database_files(path: Path) -> list[Path]:
-    """A database, its write-ahead log and the index of that; each may be missing."""
+    """A database, its write-ahead log and the index of the log; each may be missing."""
     return [path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")]
 
 

@@ -1,4 +1,4 @@
-"""The archive's SQLite file: opened, checked and created here, for the node that writes it and for readers.
+"""Opens, checks and creates the archive's SQLite file, for the node that writes it and for readers.
 
 docs/concepts/archive.md describes the tables.
 """
@@ -41,11 +41,11 @@ COLUMNS = "camera, frame_id, first_ns, last_ns, stamp_ns, novelty, cluster, jpeg
 
 
 class ArchiveError(RuntimeError):
-    """The archive cannot be used; the sentence says why and what to do."""
+    """The archive cannot be used; the message says why and what to do."""
 
 
 class DamagedArchive(ArchiveError):
-    """The file is no archive, or is not as it was written."""
+    """The file is not an archive, or its contents have changed since they were written."""
 
 
 class ArchivedHour(NamedTuple):
@@ -59,11 +59,11 @@ class ArchivedHour(NamedTuple):
 
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
-    """Raise ArchiveError, DamagedArchive among them, where SQLite or the file system fails."""
+    """Turn errors of SQLite and of the file system into ArchiveError or DamagedArchive."""
     try:
         yield
     except sqlite3.Error as error:
-        # SQLITE_CORRUPT and SQLITE_NOTADB are the base class itself; sqlite_errorcode exists from Python 3.11 on.
+        # SQLITE_CORRUPT and SQLITE_NOTADB raise the base class itself; sqlite_errorcode exists from Python 3.11 on.
         kind = DamagedArchive if type(error) is sqlite3.DatabaseError else ArchiveError
         raise kind(f"{path}: {error}") from error
     except OSError as error:
@@ -73,9 +73,9 @@ def translated(path: Path) -> Iterator[None]:
 
 
 def open_for_writing(path: Path) -> sqlite3.Connection:
-    """Open the archive, or create it, readable by its owner only. Raises ArchiveError, DamagedArchive among them."""
+    """Open the archive, or create it, readable by its owner only. Raises ArchiveError or DamagedArchive."""
     with translated(path):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # before SQLite locks it, since this would unlock it
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # must precede SQLite's lock, since closing releases it
         connection = _connected(f"{path}", timeout_s=1.0)
     try:
         with translated(path):
@@ -94,7 +94,7 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
 
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """The archive for reading, while a node may write it. Raises ArchiveError."""
+    """Open the archive for reading; a node may write it at the same time. Raises ArchiveError."""
     if not path.is_file():
         raise ArchiveError(f"there is no {path}: archive.max_gib of the node is 0, or it has seen nothing yet")
     with translated(path), closing(_connected(f"file:{_quoted(path)}?mode=ro", timeout_s=5.0, uri=True)) as connection:
@@ -107,7 +107,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 def read_key_frames(connection: sqlite3.Connection, scope: Scope) -> Iterator[KeyFrame | None]:
     """The key frames in scope in order of their stamps; None for each that is damaged or deleted meanwhile.
 
-    Every row is read on its own: a longer read would keep the node from reusing the log.
+    Rows are read one by one: during a longer read the node could not reuse the log.
     """
     where, values = condition(scope)
     order = "ORDER BY stamp_ns, id"
@@ -127,7 +127,7 @@ def read_key_frame(connection: sqlite3.Connection, row: int) -> KeyFrame | None:
 
 
 def hours_of(connection: sqlite3.Connection, scope: Scope) -> list[ArchivedHour]:
-    """The hours with key frames in scope, in order, by camera."""
+    """The hours with key frames in scope, ordered by time and camera."""
     where, values = condition(scope)
     rows = connection.execute(
         f"SELECT stamp_ns / {HOUR_NS}, camera, count(*), sum(bytes) FROM key_frames WHERE {where} "
@@ -143,7 +143,7 @@ def newest_ns(connection: sqlite3.Connection) -> int:
 
 
 def condition(scope: Scope) -> tuple[str, list[object]]:
-    """The scope as an SQL condition, true of all key frames that were seen at any moment of it, and its values."""
+    """An SQL condition for the key frames that were seen at any moment of the scope, and its values."""
     parts: list[str] = ["last_ns >= ?"]
     values: list[object] = [scope.since_ns]
     if scope.until_ns:

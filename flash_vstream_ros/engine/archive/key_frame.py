@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-SIDE = 640  # px, the longer one: no less than models see of a frame at their default `model.max_pixels`
+SIDE = 640  # px, of the longer side: at the default `model.max_pixels` models get no larger frames
 QUALITY = 85
 
 
@@ -21,7 +21,7 @@ class SlotFrame:
     first_ns: int  # of the slot's first frame
     last_ns: int
     novelty: float
-    cluster: int | None  # number of the cluster that it went into, at that moment
+    cluster: int | None  # number of the cluster that the slot was put into
     rgb: np.ndarray  # [height, width, 3] uint8
 
     @property
@@ -32,7 +32,7 @@ class SlotFrame:
 
 @dataclass(frozen=True)
 class KeyFrame:
-    """One row of the archive. `last_ns` grows while the scene does not change; `stamp_ns` is that of the image."""
+    """One row of the archive. `last_ns` grows while the scene does not change; `stamp_ns` is the image's stamp."""
 
     camera: str
     frame_id: str
@@ -64,7 +64,7 @@ class KeyFrame:
 
     @property
     def checksum(self) -> int:
-        """CRC-32 of what says which image this is, and of its bytes."""
+        """CRC-32 of camera, frame_id, stamp and image."""
         return zlib.crc32(self.jpeg, zlib.crc32(f"{self.camera}\0{self.frame_id}\0{self.stamp_ns}".encode()))
 
 

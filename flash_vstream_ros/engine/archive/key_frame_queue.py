@@ -1,4 +1,4 @@
-"""Queue between the engine's worker and the archive's thread: bounded, and never waited for by the worker."""
+"""Bounded queue from the engine's worker to the archive's thread; the worker never waits."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from .key_frame import KeyFrame, SlotFrame
 MAX_FRAMES = 64
 MAX_BYTES = 64 << 20  # of images; one frame may be larger
 
-Extensions = dict[tuple[str, int], int]  # until when [ns] the key frame of this camera and stamp was seen
+Extensions = dict[tuple[str, int], int]  # by camera and stamp of a key frame: until when it was seen [ns]
 
 
 class Erasure(NamedTuple):
-    """A request to delete what lies in `scope`; the future has the number of key frames deleted from the disk."""
+    """A request to delete what lies in `scope`. `done` returns the number of key frames deleted from the disk."""
 
     scope: Scope
     done: Future[int]
 
 
 class Taken(NamedTuple):
-    """What the archive's thread has to do: erasures first, since the frames came after them or do not match."""
+    """Work for the archive's thread. Erasures come first: the frames are newer or lie outside of them."""
 
     erasures: list[Erasure]
     frames: list[SlotFrame]
@@ -34,7 +34,7 @@ class Taken(NamedTuple):
 
 
 class _Newest(NamedTuple):
-    """A camera's newest frame: its key, and when it was seen [ns]."""
+    """A camera's newest frame: its key, and the interval in which it was seen [ns]."""
 
     key: tuple[str, int]
     first_ns: int
@@ -42,7 +42,7 @@ class _Newest(NamedTuple):
 
 
 class KeyFrameQueue:
-    """Thread safe; `take` is for the archive's thread, the rest for the worker's."""
+    """Thread safe. The archive's thread calls `take`, the worker's thread the other methods."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -67,7 +67,7 @@ class KeyFrameQueue:
             return True
 
     def extend(self, camera: str, last_ns: int) -> None:
-        """Note that the camera's newest frame is still what it sees."""
+        """Note that the camera's scene has not changed since its newest frame."""
         with self._changed:
             if (newest := self._newest.get(camera)) is not None:
                 self._newest[camera] = newest._replace(until_ns=last_ns)
@@ -75,7 +75,7 @@ class KeyFrameQueue:
                 self._changed.notify()
 
     def erase(self, erasure: Erasure) -> None:
-        """Drop what matches, and have the archive's thread delete the rest."""
+        """Drop queued frames in scope, and have the archive's thread delete those on the disk."""
         scope = erasure.scope
         with self._changed:
             self._newest = {
@@ -97,7 +97,7 @@ class KeyFrameQueue:
             self._changed.notify()
 
     def take(self, timeout_s: float | None) -> Taken:
-        """What there is to do, once there is anything, or after `timeout_s`."""
+        """Wait for work, at most `timeout_s`, and return it."""
         with self._changed:
             if not (self._frames or self._erasures or self._extensions or self._closed):
                 self._changed.wait(timeout_s)
@@ -108,5 +108,5 @@ class KeyFrameQueue:
 
 
 def touches(scope: Scope, frame: SlotFrame | KeyFrame, until_ns: int = 0) -> bool:
-    """Returns True if any moment at which the frame was seen, up to `until_ns` at least, is in scope."""
+    """Returns True if the frame was seen at any moment in scope. It was seen until `until_ns`, if that is later."""
     return scope.has_camera(frame.camera) and scope.interval.touches(frame.first_ns, max(frame.last_ns, until_ns))

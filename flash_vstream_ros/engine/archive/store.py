@@ -1,4 +1,4 @@
-"""Store of key frames: one SQLite file that stays within its bound. Owned by the archive's thread."""
+"""Store of key frames: one SQLite file of bounded size. Owned by the archive's thread."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from .key_frame_queue import Extensions
 from .thinning import DAY_NS, NOW_OF, Candidate, chosen, present_ns
 
 MAX_LOG_BYTES = 16 << 20
-INDEX_BYTES = 64 << 10  # of the write-ahead log's index, for a log of that size
-ROW_BYTES = 64 << 10  # of the log that one row may cost, with the pages of rows deleted for it
+INDEX_BYTES = 64 << 10  # of the write-ahead log's index, for a log of MAX_LOG_BYTES
+ROW_BYTES = 64 << 10  # of the log for one row and the rows deleted for it
 SLACK_PAGES = 16  # for what a transaction adds to the indices
-PLANNED = 16  # a thinning plan frees this part of the bound
+PLANNED = 16  # a thinning plan frees the bound divided by this
 
 
 class KeyFrameStore:
-    """An open archive. Methods raise ArchiveError; the file is then as before or as after, and must be opened anew."""
+    """An open archive. After an ArchiveError the call has changed everything or nothing; the file must be reopened."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -65,13 +65,13 @@ class KeyFrameStore:
             return bytes_on_disk(self._path)
 
     def check_is_there(self) -> None:
-        """Raises ArchiveError if the file that is open is no longer the one in the folder."""
+        """Raises ArchiveError if the open file is no longer the one in the folder."""
         with translated(self._path):
             if not os.path.samestat(self._inode, os.stat(self._path)):
                 raise ArchiveError(f"{self._path} was replaced while the node wrote it; it is opened anew")
 
     def make_room(self, config: ArchiveConfig) -> bool:
-        """One step towards the bound and the age of `config`. Returns False if there is more to do."""
+        """Take one step towards the size and age that `config` allows. Returns False if there is more to do."""
         with translated(self._path):
             limit, most = _max_pages(config), _batch_bytes(config)
             self._begin()
@@ -89,9 +89,9 @@ class KeyFrameStore:
             return not aged and pragma(self._connection, "page_count") <= limit
 
     def write(self, frames: Sequence[KeyFrame], extensions: Extensions, config: ArchiveConfig) -> int:
-        """Write key frames in one transaction; returns how many were deleted for them.
+        """Write key frames in one transaction. Returns the number of key frames deleted for them.
 
-        `frames` must not be more than `batch` returns.
+        `batch` gives the largest number of `frames`.
         """
         with translated(self._path):
             if self._is_behind:
@@ -115,7 +115,7 @@ class KeyFrameStore:
             return deleted
 
     def erase(self, scope: Scope, config: ArchiveConfig) -> int:
-        """Delete and overwrite everything in scope, in the log too; returns the number of key frames."""
+        """Delete and overwrite everything in scope, also in the log. Returns the number of key frames."""
         with translated(self._path):
             where, values = condition(scope)
             self._plan.clear()
@@ -132,7 +132,7 @@ class KeyFrameStore:
             return total
 
     def close(self) -> None:
-        """Close the file; what was written stays."""
+        """Move the log into the database and close it."""
         try:
             with translated(self._path):
                 self._checkpoint()
@@ -141,7 +141,7 @@ class KeyFrameStore:
             self._connection.close()
 
     def abandon(self) -> None:
-        """Close the file without touching it."""
+        """Close the file without further writes."""
         self._connection.close()
 
     def _execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
@@ -173,7 +173,7 @@ class KeyFrameStore:
         return row
 
     def _free(self, pages: int, config: ArchiveConfig) -> None:
-        """Delete key frames by the plan until so many pages are free."""
+        """Delete key frames as planned until `pages` are free."""
         is_new_plan = False
         while pragma(self._connection, "freelist_count") < pages:
             if not self._plan:
@@ -189,7 +189,7 @@ class KeyFrameStore:
         return chosen([Candidate(*row) for row in rows], present_ns(self._newest), free_bytes)
 
     def _delete_some(self, where: str, values: Sequence[object], most_bytes: int) -> int:
-        """Delete rows of at most `most_bytes`, at least one; returns how many."""
+        """Delete rows of at most `most_bytes`, but at least one. Returns their number."""
         rows = self._execute(f"SELECT id, bytes FROM key_frames WHERE {where} LIMIT 256", values).fetchall()
         ids: list[int] = []
         size = 0
@@ -205,7 +205,7 @@ class KeyFrameStore:
         return len(ids)
 
     def _checkpoint(self) -> None:
-        """Move the log into the database, so that the next transaction overwrites the log from its beginning."""
+        """Move the log into the database; the next transaction overwrites the log from its beginning."""
         if not self._try_checkpoint():
             raise ArchiveError(f"{self._path} is being read by another program for too long; end that")
         self._is_behind = False
@@ -215,12 +215,12 @@ class KeyFrameStore:
         return not is_busy
 
     def _bound_log(self, config: ArchiveConfig) -> None:
-        """Shorten a log that is larger than the bound leaves room for; after a checkpoint."""
+        """Truncate a log that is too large. To be called after a checkpoint."""
         if self._log.exists() and self._log.stat().st_size > _log_bytes(config):
             self._overwrite_log()
 
     def _overwrite_log(self) -> None:
-        """Overwrite and truncate the log; after a checkpoint, when no one reads it."""
+        """Overwrite and truncate the log. To be called after a checkpoint, while no one reads."""
         if self._log.exists():
             with self._log.open("r+b") as file:
                 overwrite(file)
@@ -230,7 +230,7 @@ class KeyFrameStore:
 
 
 def batch(frames: Sequence[KeyFrame], config: ArchiveConfig) -> int:
-    """How many of `frames` one transaction takes; 0 if the first one is too large for the archive."""
+    """The number of `frames` for one transaction; 0 if the first one is too large for the archive."""
     size = count = 0
     for frame in frames[: max(1, _log_bytes(config) // ROW_BYTES)]:
         size += len(frame.jpeg)
@@ -241,7 +241,7 @@ def batch(frames: Sequence[KeyFrame], config: ArchiveConfig) -> int:
 
 
 def _log_bytes(config: ArchiveConfig) -> int:
-    """Size of the write-ahead log that the bound leaves room for."""
+    """Largest size of the write-ahead log."""
     return min(MAX_LOG_BYTES, config.max_bytes // 8) or MAX_LOG_BYTES
 
 
@@ -250,17 +250,17 @@ def _batch_bytes(config: ArchiveConfig) -> int:
 
 
 def _max_pages(config: ArchiveConfig) -> int:
-    """Pages of the database itself."""
+    """Largest number of pages of the database, without its log."""
     return max(0, config.max_bytes - _log_bytes(config) - INDEX_BYTES) // PAGE_BYTES
 
 
 def _pages(frame: KeyFrame) -> int:
-    """Pages that a row takes at most."""
+    """Largest number of pages of a row."""
     return (len(frame.jpeg) + len(frame.camera) + len(frame.frame_id) + 256) // (PAGE_BYTES - 4) + 2
 
 
 def _newest_of_each(ids: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
-    """The highest id of each camera."""
+    """Of each camera, the key with the highest id."""
     newest: dict[str, tuple[tuple[str, int], int]] = {}
     for key, row in sorted(ids.items(), key=lambda item: item[1]):
         newest[key[0]] = key, row

@@ -1,4 +1,4 @@
-"""Thinning: which key frames are deleted first when the archive is full, so that age costs detail, not existence."""
+"""Thinning: chooses the key frames to delete when the archive is full. Older times lose detail, but do not vanish."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 
 HOUR_NS = 3600 * 10**9
 DAY_NS = 24 * HOUR_NS
-RECENT_NS = 6 * HOUR_NS  # key frames of this age are thinned after older ones
-DAYS_NS = 7 * DAY_NS  # to this age each hour keeps its most novel key frame, beyond it each day
-NOW_OF = 32  # key frames whose median stamp is the present: one wrong stamp does not age the others
+RECENT_NS = 6 * HOUR_NS  # up to this age, key frames are thinned after older ones
+DAYS_NS = 7 * DAY_NS  # up to this age, each hour keeps its most novel key frame; beyond it, each day does
+NOW_OF = 32  # newest key frames; their median stamp is the present, so a wrong stamp does not age the others
 
 
 class Candidate(NamedTuple):
@@ -30,12 +30,13 @@ def present_ns(newest: Collection[int]) -> int:
 
 
 def chosen(candidates: Sequence[Candidate], now_ns: int, free_bytes: int) -> list[int]:
-    """Ids of key frames of at least `free_bytes`, or of all, in the order in which they are deleted.
+    """Ids of key frames to delete, first ones first, with at least `free_bytes` together, or of all.
 
-    In turn: all but the most novel one of each hour and camera, if older than RECENT_NS; the same of each day, if older
-    than DAYS_NS; then of recent hours; of recent days; then the oldest first. Within a turn, rank times age decides:
-    the rank of a key frame in its hour by novelty, from 0, and its distance from `now_ns`. So the number left of an
-    hour falls as its age grows. Stamps in the future are as old as the past ones at that distance.
+    There are five turns: (1) all but the most novel one of each hour and camera, if older than RECENT_NS; (2) all but
+    the most novel one of each day and camera, if older than DAYS_NS; (3) as 1, of any age; (4) as 2, of any age; (5)
+    all others, oldest first. Within turns 1 to 4, the largest product of rank and age goes first. The rank is by
+    novelty in the hour or day, 0 for the most novel; the age is the distance from `now_ns`, also of future stamps.
+    So an hour keeps fewer key frames as it gets older.
     """
     if not candidates or free_bytes <= 0:
         return []
@@ -55,7 +56,7 @@ def chosen(candidates: Sequence[Candidate], now_ns: int, free_bytes: int) -> lis
 
 
 def _rank(camera: np.ndarray, bucket: np.ndarray, novelty: np.ndarray, stamp: np.ndarray) -> np.ndarray:
-    """Rank of each key frame in its camera's bucket: 0 for the most novel, the later one of equals."""
+    """Rank of each key frame in its camera's bucket: 0 for the most novel one. Of equals, the later one is first."""
     order = np.lexsort((-stamp, -novelty, bucket, camera))
     begins = np.ones(len(order), bool)
     begins[1:] = (np.diff(camera[order]) != 0) | (np.diff(bucket[order]) != 0)

@@ -1,4 +1,4 @@
-"""The summaries that are kept: a bounded number of each level, and which of them a report is made of."""
+"""Keeps a bounded number of summaries of each level, and chooses those of a report."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from flash_vstream_ros.memory.spans import Interval
 from .summary import Level, Summary, whole
 
 MOST = {Level.PERIOD: 240, Level.HOUR: 168, Level.DAY: 400}
-"""Most summaries kept of each level; the oldest go first. With pictures of 160 pixels about 20 MB."""
+"""Largest number of summaries of each level; the oldest are dropped. With pictures of 160 pixels: about 20 MB."""
 
 
 @dataclass(frozen=True)
 class RollUp:
-    """Summaries of one level that become one of the next."""
+    """Summaries of one level to be summarised as one of the next level."""
 
     level: Level
     interval: Interval
@@ -27,7 +27,7 @@ class RollUp:
 class KeptSummaries:
     """Summaries by level, each level in order of time. Thread safe.
 
-    `generation` counts what was forgotten: a summary whose question was asked before is refused by `add`.
+    `generation` counts calls of `forget` and `restore`: `add` refuses a summary whose question was asked before one.
     """
 
     def __init__(self) -> None:
@@ -49,11 +49,11 @@ class KeptSummaries:
             self.changes += 1
 
     def forget(self, scope: Scope) -> int:
-        """Drop every summary that may tell of something in `scope`. Returns how many."""
+        """Drop every summary that may mention something in `scope`. Returns their number."""
         with self._lock:
             before = len(self._all)
             for level, summaries in self._levels.items():
-                self._levels[level] = [each for each in summaries if not _tells_of(each, scope)]
+                self._levels[level] = [each for each in summaries if not _may_mention(each, scope)]
             self.generation += 1
             self.changes += 1
             return before - len(self._all)
@@ -88,7 +88,7 @@ class KeptSummaries:
         return tuple(sorted(chosen, key=lambda each: each.since_ns))
 
     def due(self, newest_ns: int) -> RollUp | None:
-        """The oldest hour, else day, that ended before `newest_ns` and was not tried yet; None if there is none."""
+        """The next hour, or else day, to summarise: it ended before `newest_ns` and was not tried. None if none is."""
         with self._lock:
             for level in (Level.HOUR, Level.DAY):
                 for part in self._levels[Level(level - 1)]:
@@ -98,7 +98,7 @@ class KeptSummaries:
         return None
 
     def tried(self, roll_up: RollUp) -> None:
-        """Count a roll-up as done, also one that cannot be: `due` does not return it again."""
+        """Note that a roll-up succeeded or failed for good: `due` does not return it again."""
         with self._lock:
             self._newest_tried[roll_up.level] = roll_up.interval
 
@@ -111,7 +111,7 @@ class KeptSummaries:
 
 
 def gaps(interval: Interval, covered: Iterable[Summary], shortest_ns: int) -> list[Interval]:
-    """The parts of a closed `interval` that no summary covers and that last at least `shortest_ns`."""
+    """The parts of a bounded `interval` without a summary that last at least `shortest_ns`."""
     found, since_ns = [], interval.since_ns
     for summary in covered:
         found.append(Interval(since_ns, summary.since_ns - 1))
@@ -120,7 +120,7 @@ def gaps(interval: Interval, covered: Iterable[Summary], shortest_ns: int) -> li
     return [gap for gap in found if gap.until_ns - gap.since_ns >= shortest_ns]
 
 
-def _tells_of(summary: Summary, scope: Scope) -> bool:
+def _may_mention(summary: Summary, scope: Scope) -> bool:
     is_seen = not scope.cameras or not set(scope.cameras).isdisjoint(summary.cameras)
     return is_seen and scope.interval.touches(summary.since_ns, summary.until_ns)
 

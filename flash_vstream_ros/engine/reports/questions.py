@@ -13,9 +13,9 @@ from .summary import SECOND_NS, Summary
 
 
 def roll_up_question(roll_up: RollUp, prompt: str, max_new_tokens: int, max_chars: int) -> Question:
-    """Ask for one summary of the frames of an interval and of the summaries of its parts.
+    """A question for one summary of an interval, from its frames and the summaries of its parts.
 
-    If they are longer than a question may be, the parts with the least novelty are left out.
+    If the question would be too long, the parts with the least novelty are left out.
     """
     room = max_chars - len(prompt)
     kept: list[Summary] = []
@@ -29,7 +29,7 @@ def roll_up_question(roll_up: RollUp, prompt: str, max_new_tokens: int, max_char
 
 
 def frames_and_novelty(parts: Sequence[Summary]) -> tuple[int, float]:
-    """Frames of all parts, and the mean of their novelty over the frames."""
+    """Number of frames of all parts, and their mean novelty."""
     frames = sum(part.frames for part in parts)
     return frames, sum(part.novelty * part.frames for part in parts) / max(frames, 1)
 

@@ -13,15 +13,15 @@ SECOND_NS = 1_000_000_000
 
 
 class Level(IntEnum):
-    """How long an interval a summary covers: the constants of msg/ReportSection.msg."""
+    """Kind of the interval of a summary: the constants of msg/ReportSection.msg."""
 
-    PERIOD = 0  # as long as scene_summary's, or asked for on demand
+    PERIOD = 0  # the period of scene_summary, or a part of a report that was summarised on demand
     HOUR = 1
     DAY = 2
 
 
 PICTURES = {Level.PERIOD: 1, Level.HOUR: 3, Level.DAY: 4}
-"""Most pictures of a summary."""
+"""Largest number of pictures of a summary."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Summaries as tensors and values, which a memory's file holds beside the memory."""
+"""Summaries as tensors and values for the file of the memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def state_of(summaries: Sequence[Summary]) -> MemoryState:
 
 
 def summaries_of(state: MemoryState) -> list[Summary]:
-    """The summaries of `state_of`; none of a file without. Raises UnsupportedState."""
+    """The summaries that `state_of` saved; none if the file has none. Raises UnsupportedState."""
     if "summaries" not in state.values:
         return []
     with refused_if_malformed():

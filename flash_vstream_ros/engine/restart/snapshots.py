@@ -27,30 +27,30 @@ LAST_WRITE_S = 5.0  # longest wait for the disk when the engine stops
 
 
 class CannotSave(RuntimeError):
-    """A snapshot was not written or read; the sentence says why and what to do."""
+    """A snapshot was not written or read; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class SnapshotStatus:
-    """What any thread may read of the snapshots."""
+    """State of the snapshots, for any thread."""
 
     path: str = ""
     saved: int = 0
     failed: int = 0
     bytes: int = 0  # of the file
-    copy_s: float = 0.0  # for which the last copy held the worker
+    copy_s: float = 0.0  # of the last copy, for which the worker stops
     write_s: float = 0.0  # of the last write
     restored_slots: int = 0
-    problem: str = ""  # why the last snapshot failed; "": it did not
+    problem: str = ""  # why the last snapshot failed; "" if it succeeded
 
 
 def about(model: VisionLanguageModel, policy: str) -> dict[str, str]:
-    """What a memory belongs to: its features and its layout mean nothing to another model or policy."""
+    """The model and policy of a memory: no other ones can use its features and layout."""
     return {"model": model.name, "weights": model.fingerprint(), "dtype": str(model.dtype), "policy": policy}
 
 
 def differences(made_with: Mapping[str, str], wanted: Mapping[str, str]) -> str:
-    """What of `made_with` is not as `wanted`, in words; "" if nothing is."""
+    """The differences between `made_with` and `wanted`, in words; "" if there are none."""
     return ", ".join(
         f"{name} {made_with.get(name)!r}, not {value!r}"
         for name, value in wanted.items()
@@ -61,7 +61,7 @@ def differences(made_with: Mapping[str, str], wanted: Mapping[str, str]) -> str:
 def state_of(
     memory: Memory, ingest: Ingest, summaries: Sequence[Summary] = (), more: Mapping[str, Any] | None = None
 ) -> MemoryState:
-    """All that a file holds: the memory, what ingest adds to it, summaries, and `more` values.
+    """The contents of a file: the state of memory and ingest, the summaries, and `more` values.
 
     Raises UnsupportedState.
     """
@@ -73,7 +73,7 @@ def state_of(
 
 
 def restore_state(state: MemoryState, memory: Memory, ingest: Ingest, device: torch.device) -> None:
-    """Adopt what `state_of` returned. Raises UnsupportedState or LookupError; the memory has not changed then."""
+    """Restore the state from `state_of`. Raises UnsupportedState or LookupError without changing the memory."""
     values, added = state.values["memory"], state.values["ingest"]
     tensors = {name: tensor for name, tensor in state.tensors.items() if name != summary_state.PICTURES}
     memory.restore(MemoryState(tensors, values), device)
@@ -111,7 +111,7 @@ class Snapshots:
         return self._folder is not None
 
     def restore(self) -> str:
-        """Restore what the folder holds. Returns a sentence about it; "" without a folder."""
+        """Restore the memory from the folder. Returns a sentence about it; "" without a folder."""
         folder = self._folder
         if folder is None:
             return ""
@@ -124,7 +124,7 @@ class Snapshots:
             return f"the memory begins empty: {error}{self._set_aside(folder)}"
 
     def load(self) -> str:
-        """Replace the memory by the file; frames under way are dropped. Returns a sentence. Raises CannotSave."""
+        """Replace the memory by the file's, and drop waiting frames. Returns a sentence. Raises CannotSave."""
         folder = self._opened()
         try:
             return self._restored(folder)
@@ -132,10 +132,10 @@ class Snapshots:
             raise CannotSave(str(error)) from error
 
     def save(self, erase: bool = False) -> Future[int]:
-        """Copy the memory and write it. The future has the bytes of the file, or raises CannotSave.
+        """Copy the memory and write it. The future returns the size of the file in bytes, or raises CannotSave.
 
-        `erase`: something was forgotten. Then what the file held before is overwritten, and if the new file cannot be
-        written the old one is deleted.
+        With `erase`, after something was forgotten, the previous file is overwritten. If the new file cannot be
+        written, the previous one is deleted.
         """
         if self._folder is None:
             return _failed(CannotSave(self._why_closed()))
@@ -151,7 +151,7 @@ class Snapshots:
         return self._writing
 
     def save_if_due(self) -> float | None:
-        """Save if the memory has changed for `snapshot_s`; returns the seconds until that, None if nothing changed."""
+        """Save if the memory changed `snapshot_s` ago. Returns the seconds until then; None if nothing changed."""
         if not self._is_due:
             self._changed_at = 0.0
             return None
@@ -165,7 +165,7 @@ class Snapshots:
         return None
 
     def close(self) -> None:
-        """Save what has changed, and wait for the disk a bounded time."""
+        """Save the memory if it has changed, and wait for the disk, at most LAST_WRITE_S."""
         end = time.monotonic() + LAST_WRITE_S
         self._wait_for_disk(LAST_WRITE_S)
         if self._is_due:
@@ -180,7 +180,7 @@ class Snapshots:
 
     @property
     def _is_due(self) -> bool:
-        """Returns True if the file is not that of the present memory, and none is being written."""
+        """Returns True if the file differs from the memory, and no file is being written."""
         if self._folder is None or (self._writing is not None and not self._writing.done()):
             return False
         failed = self._writing is not None and self._writing.exception() is not None
@@ -210,7 +210,7 @@ class Snapshots:
         return self.status.problem or "nothing is saved: set archive.path to a folder, and configure the node again"
 
     def _restored(self, folder: ArchiveFolder) -> str:
-        """Raises CannotSave and OSError, and changes nothing then."""
+        """Restore the memory and return a sentence. Raises CannotSave and OSError without changing anything."""
         try:
             state, made_with = read_memory(folder.memory)
             self._check_fit(folder, made_with)
@@ -228,7 +228,7 @@ class Snapshots:
             raise CannotSave(f"{folder.memory} is not used: it was made with {wrong}")
 
     def _set_aside(self, folder: ArchiveFolder) -> str:
-        """Keep a file that does not fit; the end of a sentence about it."""
+        """Keep a file that does not fit. Returns the end of a sentence about it."""
         try:
             folder.set_aside()
         except OSError as error:
@@ -236,7 +236,7 @@ class Snapshots:
         return f"; it is kept as {folder.unfit}"
 
     def _write(self, folder: ArchiveFolder, state: MemoryState, erase: bool) -> int:
-        """On the writer's thread."""
+        """Write the file, on the writer's thread. Returns its size. Raises CannotSave."""
         began = time.perf_counter()
         try:
             if erase:
@@ -256,14 +256,14 @@ class Snapshots:
         self._log.report("snapshots", sentence)
 
     def _note(self, saved: int = 0, failed: int = 0, **changes: Any) -> None:
-        """Update the status, from the worker's thread or the writer's; `saved` and `failed` are added."""
+        """Update the status, from the worker's thread or the writer's. Counts are added, `changes` replace."""
         with self._lock:
             status = self.status
             self.status = replace(status, saved=status.saved + saved, failed=status.failed + failed, **changes)
 
 
 def _deleted(folder: ArchiveFolder) -> str:
-    """Delete what holds forgotten things; the end of a sentence about it."""
+    """Delete the files with forgotten things. Returns the end of a sentence about it."""
     try:
         delete_memory(folder.memory)
         folder.delete_unfit()
