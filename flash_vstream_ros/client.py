@@ -168,7 +168,7 @@ class AskClient:
             time.sleep(READY_POLL_S)
 
     def _reply_in_time(self, client: Any, request: Any, request_id: str) -> Any:
-        """The reply to a request with a deadline; the request is cancelled if the caller stops waiting."""
+        """The reply to a request with a deadline. If the caller stops waiting, the request is cancelled."""
         deadline_s = seconds(request.deadline) or self._nodes_deadline_s()
         return self._reply(client, request, deadline_s + GRACE_S, cancels=request_id)
 
@@ -207,7 +207,7 @@ class AskClient:
         return self._clients[service]
 
     def _reply(self, client: Any, request: Any, allowed_s: float, cancels: str = "") -> Any:
-        """The reply to a request. `cancels`: id of the question or search to cancel if the caller stops waiting."""
+        """The reply to a request. If the caller stops waiting, what has the id `cancels` is cancelled."""
         future = client.call_async(request)
         try:
             servers = self._servers(client)

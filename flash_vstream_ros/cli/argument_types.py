@@ -26,14 +26,14 @@ def question(word: str) -> str:
 
 
 def search_text(word: str) -> str:
-    """What a search looks for: text that is not blank."""
+    """The text of a search, which must not be blank."""
     if not text(word).strip():
         raise ArgumentTypeError("the text is empty: describe what to look for")
     return word
 
 
 def moments(word: str) -> int:
-    """The number of moments that a search shows, 1 to MAX_MOMENTS."""
+    """The number of moments that a search returns, 1 to MAX_MOMENTS."""
     number = _whole(word, 1)
     if number > MAX_MOMENTS:
         raise ArgumentTypeError(f"{word}: must lie between 1 and {MAX_MOMENTS}")

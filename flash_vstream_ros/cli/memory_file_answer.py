@@ -42,7 +42,7 @@ def search_in_file(args: argparse.Namespace) -> Any:
 
 @contextmanager
 def _engine_with_memory(args: argparse.Namespace) -> Iterator[OfflineEngine]:
-    """An engine with the memory in the file, and with the parameters that it was made with, or those given."""
+    """An engine with the memory in the file, and with the parameters in `args`, or else those of the file."""
     path = Path(args.memory).expanduser()
     state, made_with = read_memory_file(path)
     if args.model or args.params_file:

@@ -168,7 +168,7 @@ class Engine:
         return request
 
     def cancel(self, question_id: str) -> bool:
-        """Cancel the question with this id. Returns False if it is not under way."""
+        """Cancel the unfinished question with this id. Returns False if there is none."""
         is_found = self._requests.cancel(question_id)
         self._wake.set()
         return is_found

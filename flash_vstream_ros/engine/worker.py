@@ -107,7 +107,7 @@ class Worker:
         self._dialogue.close(message)
 
     def close(self) -> None:
-        """Stop the prefetch thread, save the memory, end the archive, and drop the prefix cache.
+        """Stop the prefetch thread, save the memory, close the archive, and drop the prefix cache.
 
         Another node can have the folder once the archive's thread has ended.
         """

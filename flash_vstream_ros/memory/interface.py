@@ -59,7 +59,7 @@ class Memory(ABC):
         return max((part.newest for part in self.parts if part.camera == camera), default=None)
 
     def cluster_of_newest(self, camera: str) -> int | None:
-        """Number of the cluster with the newest slot of `camera`, for as long as it is not merged; None without any."""
+        """Number of the cluster with the newest slot of `camera`, valid until the cluster is merged; None if none."""
         return None
 
     @property
@@ -129,7 +129,7 @@ class Memory(ABC):
         return Grid(0, 0)
 
     def similar(self, low: Tensor, scope: Scope = EVERYTHING) -> list[tuple[MemoryEntry, float]]:
-        """Stored slots in `scope`, each with the cosine [-1..1] between its map and `low` [low_patches, dim].
+        """Stored slots in `scope`, each with the cosine [-1..1] of its map and `low` [low_patches, dim].
 
         The mean of the maps is subtracted from all. Of slots that were merged only the most similar one is returned.
         """

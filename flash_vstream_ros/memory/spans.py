@@ -19,7 +19,7 @@ class Interval(NamedTuple):
 
     @property
     def is_bounded(self) -> bool:
-        """Returns True if any end is not open."""
+        """Returns True if the interval has a begin or an end."""
         return bool(self.since_ns or self.until_ns)
 
     def touches(self, first_ns: int, last_ns: int) -> bool:

@@ -267,8 +267,8 @@ PARAMETERS = (
     ParameterSpec(
         "archive.max_gib",
         0.0,
-        "Size of the archive of key frames in archive.path, which is thinned when it is full; the snapshot is not "
-        "counted; 0: no key frames are archived [GiB]",
+        "Largest archive of key frames in archive.path, without the snapshot; a full archive is thinned; 0: no key "
+        "frames are archived [GiB]",
         (0.0, 65536.0),
         live=True,
     ),
@@ -282,8 +282,8 @@ PARAMETERS = (
     ParameterSpec(
         "archive.question_slots",
         32,
-        "Most archived key frames that a question is answered from if the memory shows less than half as many moments "
-        "of its interval; 0: questions are answered from the memory only [slots]",
+        "Largest number of archived key frames to answer a question from, if the memory shows less than half as many "
+        "moments of its interval; 0: questions are answered from the memory only [slots]",
         (0, 4096),
         live=True,
     ),

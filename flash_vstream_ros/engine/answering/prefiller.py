@@ -72,7 +72,7 @@ class Prefiller:
         return self.start_from(self._memory, question, max_new_tokens)
 
     def start_from(self, memory: Memory, question: Question, max_new_tokens: int) -> PreparedAnswer | None:
-        """As `start`, from another memory; ages count from the newest frame of this one."""
+        """As `start`, but from another memory. Ages are counted from the newest frame of the engine's memory."""
         snapshot = memory.snapshot(question.scope)
         if snapshot.empty:
             return None

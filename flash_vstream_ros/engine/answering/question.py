@@ -49,7 +49,7 @@ class Question:
 
     @property
     def noun(self) -> str:
-        """What messages call it."""
+        """The word for it in messages."""
         return "search" if self.is_search else "question"
 
 

@@ -1,4 +1,4 @@
-"""One question under way, shared by the thread that asks and the worker that answers."""
+"""One unfinished question, shared by the thread that asks and the worker that answers."""
 
 from __future__ import annotations
 

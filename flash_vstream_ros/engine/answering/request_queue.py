@@ -69,7 +69,7 @@ class RequestQueue:
 
     @property
     def has_question(self) -> bool:
-        """Returns True if a question waits that is no search."""
+        """Returns True if a question waits, not only searches."""
         with self._lock:
             return any(not request.question.is_search for request in self._waiting)
 

@@ -17,10 +17,10 @@ from flash_vstream_ros.memory.slot import MemoryEntry
 
 
 class Erasures(NamedTuple):
-    """Work of other threads on the disk; None where nothing can be there."""
+    """Work of other threads on the disk; None if there can be no such file."""
 
-    snapshot: Future[int] | None  # has the bytes of the file without what was forgotten, or raises CannotSave
-    archive: Future[int] | None  # has the number of key frames deleted, or raises ArchiveError
+    snapshot: Future[int] | None  # returns the size of the new file in bytes, or raises CannotSave
+    archive: Future[int] | None  # returns the number of key frames deleted, or raises ArchiveError
 
 
 class MemoryCommands:
