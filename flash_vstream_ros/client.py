@@ -40,7 +40,7 @@ GONE_S = 10.0  # if the service has no server for this long, its node has ended
 
 
 class ClientError(RuntimeError):
-    """A request could not be sent or got no reply; the sentence says what to do."""
+    """A request could not be sent or got no reply; the message says what to do."""
 
 
 class NoService(ClientError):

@@ -1,4 +1,4 @@
-"""Benchmarks that print ratios, so that they hold on any machine: each module has `run` and `show`.
+"""Benchmarks. They print ratios, which are valid on any machine. Each module has `run` and `show`.
 
 May import everything but cli.
 """

@@ -97,7 +97,7 @@ class Outcome:
 
 
 def moments(visits: Sequence[Visit], minutes: float) -> list[float]:
-    """Moments to ask [s]: those nearest to the planned ones at which an observation has lasted for SETTLED_S."""
+    """Times of the questions [s]: the planned ones, moved to where an observation has lasted for SETTLED_S."""
     spans = [(observation.start + SETTLED_S, observation.end) for visit in visits for observation in visit.observations]
     spans = [(first, last) for first, last in spans if first <= last]
     planned = [60 * moment for moment in (*(m for m in MOMENTS_MIN if m < minutes), minutes)]
@@ -313,7 +313,7 @@ def show(result: dict[str, Any]) -> None:
 
 
 def _groups(asked: Sequence[Asked]) -> dict[str, Callable[[Question], bool]]:
-    """A test for the questions of each group."""
+    """For each group, a function that returns True for its questions."""
     # Kinds of question without a thing are excluded, for a fair comparison with the held-out ones.
     kinds = {one.question.kind for one in asked if one.question.held_out}
     bounds = [0.0, *AGES.values()]

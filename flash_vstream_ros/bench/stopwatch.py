@@ -40,7 +40,7 @@ class Stopwatch:
 
     @contextmanager
     def on(self, owner: type, method: str, name: str) -> Iterator[None]:
-        """In a `with` block, count every call of a method as the part `name`. Nested calls count for both parts."""
+        """In a `with` block, time every call of a method as the part `name`. Nested calls count for both parts."""
         original = getattr(owner, method)
 
         def measured(*args: Any, **kwargs: Any) -> Any:

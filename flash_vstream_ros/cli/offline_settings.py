@@ -16,7 +16,7 @@ NODE = "/flash_vstream"
 
 
 class BadParameters(ValueError):
-    """A parameter file that cannot be used; the sentence says what is wrong."""
+    """A parameter file that cannot be used; the message says what is wrong."""
 
 
 def parameter_values(file: str | None, model: str | None) -> dict[str, Any]:

@@ -33,7 +33,7 @@ _PART = r"(\d+(?:\.\d*)?)(s|min|h|d)"
 
 
 class BadTime(ValueError):
-    """A point in time that does not exist on the stream's clock; the sentence says why."""
+    """A point in time that does not exist on the stream's clock; the message says why."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The engine: one worker thread owns the model and the memory and alternates between frames and questions.
 
 Frames enter through `offer`, questions through `ask`, both from any thread and without waiting. The unit of work is
-one frame, one token or one chunk of a prompt: a long answer does not hold up the cameras, nor do they hold it up.
+one frame, one token or one chunk of a prompt: neither a long answer nor the cameras block the other.
 
 A frame: offer -> Mailbox -> Prefetch (decodes on its thread) -> Ingest (pairs, encodes) -> memory.
 A question: ask -> RequestQueue -> Dialogue (prefills, decodes) -> RequestQueue.finish -> Request.answer.
@@ -65,7 +65,7 @@ class Engine:
         self.summaries = KeptSummaries()
         self._wake = threading.Event()
         self._stop = threading.Event()
-        self._settled = threading.Event()  # the model is loaded, or will not be
+        self._settled = threading.Event()  # loading has ended, with a model or without
         self._lock = threading.Lock()  # guards the two below; held while a question is checked and queued
         self._state = State.UNCONFIGURED
         self._active = False
@@ -135,9 +135,9 @@ class Engine:
         self._wake.set()
 
     def offer(self, frame: Frame) -> None:
-        """Hand in a camera's newest frame. Never waits, never raises.
+        """Pass a camera's newest frame to the engine. Never waits, never raises.
 
-        Wakes no other thread unless the frame is due: the caller would wait for the interpreter lock behind it.
+        Wakes another thread only if the frame is due, since the caller may then have to wait for the interpreter lock.
         """
         result = self._mailboxes[frame.camera].offer(frame)
         log_stamp_problem(result, frame.camera, self._config.on_jump_back, self._log)

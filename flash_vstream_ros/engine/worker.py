@@ -83,7 +83,7 @@ class Worker:
     def ingest_frames(self) -> bool:
         """Handle the frames that are decoded. Returns False if there was none, or if a new answer goes first.
 
-        An answer shorter than the time to encode a slot would be slowed most by that slot.
+        Waiting for a slot would slow a short answer most.
         """
         if self._dialogue.started_within(self._prefiller.chunk_s) and not self.ingest.prefetch.full:
             return False

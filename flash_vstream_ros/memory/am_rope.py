@@ -2,7 +2,8 @@
 
 `start` is the id of the first visual token. The time id of a DAM token is `start` plus the time of its slot. The time
 id of a CSM token is `start` plus the number of DAM tokens plus the time of its cluster. The text continues as if CSM
-times were 0, 1, 2, ..., so visual ids may exceed the ids of the text after them. The released weights were trained so.
+times were 0, 1, 2, ..., so visual ids may exceed the ids of the text after them, as in the training of the
+released weights.
 """
 
 from __future__ import annotations

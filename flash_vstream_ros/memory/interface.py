@@ -98,7 +98,7 @@ class Memory(ABC):
     def extend(self, camera: str, extension: Extension) -> None:
         """Extend the newest slot of `camera` in time: its cluster gains weight and time, features do not change.
 
-        To forget any moment of the extension forgets the slot. Raises ValueError and changes nothing if the memory has
+        Forgetting any moment of the extension forgets the slot. Raises ValueError and changes nothing if the memory has
         no slot of the camera, or if the extension is not newer than its newest slot.
         """
 

@@ -26,7 +26,7 @@ FORMAT = "1"
 
 
 class MemoryFileError(ValueError):
-    """A file from which this version can read no memory; the sentence names the file and says why."""
+    """A file from which this version can read no memory; the message names the file and says why."""
 
 
 def write_memory(path: Path, state: MemoryState, about: Mapping[str, str], erase: bool = False) -> int:

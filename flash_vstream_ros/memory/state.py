@@ -18,7 +18,7 @@ class MemoryState(NamedTuple):
 
 
 class UnsupportedState(ValueError):
-    """A memory that cannot be saved, or a state that no memory of this kind can have; the sentence says why."""
+    """A memory that cannot be saved, or a state that no memory of this kind can have; the message says why."""
 
 
 @contextmanager

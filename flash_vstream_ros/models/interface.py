@@ -17,7 +17,7 @@ from .model_kind import ModelKind
 
 
 class ModelError(RuntimeError):
-    """A model that cannot be loaded or run; the sentence names the file or setting and says what to do."""
+    """A model that cannot be loaded or run; the message names the file or setting and says what to do."""
 
 
 class Token(NamedTuple):

@@ -34,7 +34,7 @@ def load_model(
     positions: str = "auto",
     age_text: str = "",
 ) -> VisionLanguageModel:
-    """Load a model. Raises ModelError, whose sentence says what to do.
+    """Load a model. Raises ModelError, whose message says what to do.
 
     name: folder of a model or of a LoRA adapter, hub id, "household" or "tiny-random".
     device, vision_device: "auto" or torch's name of a device. The vision tower and the memory are on `vision_device`,

@@ -109,7 +109,7 @@ PARAMETERS = (
     ParameterSpec(
         "image.transport",
         "raw",
-        "raw: sensor_msgs/Image; compressed: sensor_msgs/CompressedImage (JPEG, PNG) on the topic's name + /compressed",
+        "raw: sensor_msgs/Image; compressed: sensor_msgs/CompressedImage (JPEG, PNG) on TOPIC/compressed",
         choices=("raw", "compressed"),
     ),
     ParameterSpec(
@@ -121,7 +121,8 @@ PARAMETERS = (
     ParameterSpec(
         "image.decoder",
         DECODERS[0],
-        "Decoder of raw images; auto: cv_bridge for encodings that it decodes correctly here, else the built-in one",
+        "Decoder of raw images; auto: cv_bridge for encodings that it was found to decode correctly, else the built-in "
+        "one",
         choices=DECODERS,
         field="decoding.decoder",
     ),
@@ -166,7 +167,7 @@ PARAMETERS = (
     ParameterSpec(
         "time.jump_s",
         2.0,
-        "Stamps have jumped back if they fall by more than this and then rise from there for as long; otherwise the "
+        "Stamps have jumped back if they fall by more than this and then rise again by as much; otherwise the "
         "frame is only late [s]",
         (0.1, 3600.0),
     ),

@@ -112,7 +112,7 @@ def scope_of(request: AskScene.Request | Search.Request | Forget.Request | ListM
 
 
 def interval_of(request: AskScene.Request | Forget.Request | ListMemory.Request | Report.Request) -> Interval:
-    """The stamps of a request; BadScope if one is out of range."""
+    """The stamps of a request. Raises BadScope if one is out of range."""
     try:
         return Interval(stamp_ns(request.since), stamp_ns(request.until))
     except BadStamp as error:

@@ -13,7 +13,7 @@ MAX_PIXELS = 48_000_000  # largest frame; enough for 8K video and large photogra
 
 
 class SourceError(RuntimeError):
-    """A source that cannot be read: the sentence says what was found and what to do."""
+    """A source that cannot be read: the message says what was found and what to do."""
 
 
 class SourceFrame(NamedTuple):

@@ -31,8 +31,8 @@ class ErrorCode(IntEnum):
 class Question:
     """A question, and the part of the memory to answer it from. Zeros select the engine's configuration.
 
-    With `moments` above 0 it is a search: its answer has no text, and as evidence that many moments at most. A search
-    is for what the text describes or for what looks like `image`.
+    With `moments` above 0 it is a search for what the text describes, or for what looks like `image`. Its answer has no
+    text, and at most `moments` moments as evidence.
     """
 
     text: str
@@ -71,7 +71,7 @@ class Answer:
     text: str = ""
     token_probability: float = 0.0
     confidence: float = 0.0  # of a complete answer
-    calibrated: bool = False  # whether `confidence` was fitted on held-out data
+    calibrated: bool = False  # True: `confidence` was fitted on held-out data
     evidence: tuple[Evidence, ...] = ()
     cameras: tuple[str, ...] = ()  # cameras of the memory entries in the prompt
     covered_since_ns: int = 0

@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 
 class NotReady(RuntimeError):
-    """No thread can run the command; the sentence says why."""
+    """No thread can run the command; the message says why."""
 
 
 class Command(Generic[Target, Result]):

@@ -138,7 +138,7 @@ class Mailbox:
             return OfferResult(stamp, dropped, self._watch.jumped_ns, held)
 
     def _drop_by_stamp(self, frame: Frame, stamp: Stamp) -> str | None:
-        """Drop a frame with an unusable stamp, or any while paused. Returns the reason; None for a good frame.
+        """Drop a frame with an unusable stamp, or any frame while paused. Returns the reason; None for a good frame.
 
         After a jump back the next frame is due at once.
         """

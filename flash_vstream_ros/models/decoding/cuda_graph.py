@@ -142,7 +142,7 @@ class _FullCapacityLayer(DynamicLayer):
 
 
 def captured_decode_step(network: Any) -> CapturedDecodeStep | None:
-    """A captured step, or None if the language model is not on one GPU or not with PyTorch's attention kernels."""
+    """A captured step if the language model is on one GPU with PyTorch's attention kernels, else None."""
     config, device = network.config.text_config, language_device(network)
     if device.type != "cuda" or config._attn_implementation == "eager":
         return None

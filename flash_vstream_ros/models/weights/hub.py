@@ -20,7 +20,7 @@ FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 def download(name: str, tried: Path) -> Path:
     """Download a model unless it is in the cache. Returns its folder in the cache.
 
-    Raises ModelError; its sentence also says that the folder `tried` does not exist.
+    Raises ModelError; its message also says that the folder `tried` does not exist.
     """
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError

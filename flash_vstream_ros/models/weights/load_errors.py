@@ -32,7 +32,7 @@ def check_weight_names(
     unknown: Collection[str] = (),
     misshapen: Collection[tuple[Any, ...]] = (),
 ) -> None:
-    """Raise ModelError if weights are missing, unknown or misshapen; its sentence names them.
+    """Raise ModelError if weights are missing, unknown or misshapen; its message names them.
 
     `what` is the subject of the sentence, `title` the model. `misshapen` holds (name, found shape, expected shape).
     """
