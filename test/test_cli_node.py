@@ -16,7 +16,7 @@ import pytest
 from conftest import PATIENCE
 from robot import NodeProcess, Robot
 
-from flash_vstream_ros import client
+from flash_vstream_ros import client, ros
 from flash_vstream_ros.cli import main
 from flash_vstream_ros.cli.contact_sheet import SIDE
 from flash_vstream_ros.ros.interfaces import Search, interface
@@ -205,3 +205,12 @@ def test_a_node_that_ends_is_reported_before_the_deadline(tmp_path: Path, capsys
         _, errors = asking.communicate(timeout=2 * PATIENCE)
     assert asking.returncode == 1
     assert "has ended" in errors
+
+
+def test_a_signal_while_replay_creates_its_node_ends_it_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: str) -> None:
+        ros.shutdown()  # as rclpy's handler of a signal does
+        raise RuntimeError("the given context is not valid")
+
+    monkeypatch.setattr(ros, "Node", interrupted)
+    assert main(["replay", "demo", "--wait", "0"]) == 130

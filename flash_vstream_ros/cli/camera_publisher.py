@@ -115,8 +115,9 @@ def publish(args: argparse.Namespace, source: FrameSource, out: TextIO) -> Sent:
     use_shipped_profile()
     sent = Sent(args.topic, source.title)
     ros.init(args=["replay", *args.ros_args])
-    node = ros.Node("replay")
+    node = None
     try:
+        node = ros.Node("replay")
         qos = ros.QoSProfile(
             depth=DEPTH, history=ros.HistoryPolicy.KEEP_LAST, reliability=ros.ReliabilityPolicy.RELIABLE
         )
@@ -155,7 +156,8 @@ def publish(args: argparse.Namespace, source: FrameSource, out: TextIO) -> Sent:
         sent.interrupted = True  # a signal interrupts rclpy at any point
     finally:
         sent.skipped = source.skipped
-        node.destroy_node()
+        if node is not None:
+            node.destroy_node()
         if ros.ok():
             ros.shutdown()
     return sent
