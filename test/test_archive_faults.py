@@ -19,6 +19,8 @@ from tiny_engine import SECOND, ask, model, wait_until, watch
 from flash_vstream_ros.engine.answering.question import ErrorCode
 from flash_vstream_ros.engine.archive.archive_folder import ArchiveFolder
 from flash_vstream_ros.engine.archive.database import ArchiveError, read_key_frames, reading
+from flash_vstream_ros.engine.archive.key_frame import KeyFrame, SlotFrame
+from flash_vstream_ros.engine.archive.key_frame_queue import MAX_FRAMES, KeyFrameQueue
 from flash_vstream_ros.memory.scope import EVERYTHING, Scope
 from flash_vstream_ros.models.interface import VisionLanguageModel
 
@@ -108,24 +110,34 @@ def test_what_could_not_be_erased_is_said_and_erased_later(tmp_path: Path) -> No
     writer.close()
 
 
-def test_the_queue_is_bounded_and_what_does_not_fit_is_counted(tmp_path: Path) -> None:
-    writer = Writer(tmp_path)
+def test_the_queue_is_bounded_and_what_does_not_fit_is_counted(
+    writer: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode, is_busy, is_released = KeyFrame.of, threading.Event(), threading.Event()
+
+    def slow(frame: SlotFrame) -> KeyFrame:
+        is_busy.set()
+        assert is_released.wait(60.0)
+        return encode(frame)
+
+    monkeypatch.setattr(KeyFrame, "of", slow)
     writer.insert(1)
-    writer.settle(1)
-    blocking = sqlite3.connect(tmp_path / "archive.sqlite", isolation_level=None)
-    blocking.execute("BEGIN IMMEDIATE")  # the writer waits for this lock as for a slow disk
-    began = time.monotonic()
-    for number in range(2, 400):
+    assert is_busy.wait(60.0)
+    for number in range(2, 2 + MAX_FRAMES + 5):
         writer.insert(number)
-    longest_s = time.monotonic() - began
-    status = writer.archive.status
-    assert status.dropped > 0
-    assert longest_s < 30.0
-    blocking.execute("ROLLBACK")
-    blocking.close()
-    writer.close()
-    status = writer.archive.status
-    assert status.written + status.dropped + status.failed == 399
+    assert writer.archive.status.dropped == 5
+    assert any("queue is full" in sentence for sentence in writer.warnings)
+    is_released.set()
+    writer.settle(1 + MAX_FRAMES)
+    assert len(frames_in(tmp_path)) == 1 + MAX_FRAMES
+
+
+def test_the_queue_is_bounded_in_bytes_too() -> None:
+    queue, large = KeyFrameQueue(), np.broadcast_to(np.uint8(0), (4000, 4000, 3))
+    pushed = [queue.push(SlotFrame("camera", "", n, n + 1, 0.5, None, large)) for n in range(3)]
+    assert pushed == [True, False, False]
+    queue.take(0.0)
+    assert queue.push(SlotFrame("camera", "", 9, 10, 0.5, None, large))
 
 
 def test_flipped_bytes_neither_stop_the_archive_nor_are_taken_for_images(tmp_path: Path) -> None:
