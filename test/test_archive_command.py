@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from archive_writer import Writer, frames_in
 from tiny_engine import SECOND, image
 
 from flash_vstream_ros.cli import main
+from flash_vstream_ros.cli.contact_sheet import COLUMNS, GAP, SIDE
 from flash_vstream_ros.cli.sources import open_source
 
 HOUR = 3600
@@ -58,6 +60,14 @@ def test_an_export_has_a_topic_for_each_camera(folder: Path, tmp_path: Path) -> 
     assert main(["archive", "--path", str(folder), "--export", str(out)]) == 0
     for camera in ("left", "right"):
         assert len(list(open_source(str(out), bag_topic=f"/{camera}/image/compressed"))) == 6
+
+
+def test_a_contact_sheet_shows_the_key_frames(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "sheet.png"
+    assert main(["archive", "--path", str(folder), "--camera", "left", "--sheet", str(out)]) == 0
+    sheet = cv2.imread(str(out))
+    cells = [sheet[GAP : GAP + SIDE, GAP + n * (SIDE + GAP) : (n + 1) * (SIDE + GAP)] for n in range(COLUMNS)]
+    assert [float(cell.std()) > 30 for cell in cells] == [True] * 6 + [False] * 4
 
 
 def test_nothing_to_read_is_said(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

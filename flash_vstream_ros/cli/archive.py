@@ -12,13 +12,15 @@ from flash_vstream_ros.process import importing
 
 from .argument_types import text
 from .ask import add_time_arguments, interval
-from .output_files import OutputError, log_to_stderr, output_file
-from .times import BadTime, time_text
+from .output_files import OutputError, log_to_stderr, output_file, output_image, write_output
+from .times import BadTime, short_time_text, time_text
 
 if TYPE_CHECKING:
     import sqlite3
 
     from flash_vstream_ros.memory.scope import Scope
+
+SHEET_FRAMES = 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_time_arguments(parser, "only what was seen from this time on", "only what was seen up to this time")
     parser.add_argument(
         "--camera", type=text, action="append", default=[], help="this camera's key frames only; may be repeated"
+    )
+    parser.add_argument(
+        "--sheet",
+        type=output_image,
+        metavar="FILE",
+        help=f"draw up to {SHEET_FRAMES} of the key frames, the most novel of equal parts, to FILE, a .jpg or .png",
     )
     parser.add_argument(
         "--export",
@@ -47,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
             since_s, until_s = interval(args, lambda: newest_ns(connection) / 1e9 or None)
             scope = Scope(tuple(args.camera), round(since_s * 1e9), round(until_s * 1e9))
             found = _export(connection, scope, args.export) if args.export else _list(connection, scope)
+            if args.sheet and found:
+                write_output(args.sheet, _sheet(connection, scope, args.sheet.suffix.lower()))
     except (ArchiveError, BadTime, OutputError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -72,6 +82,22 @@ def _list(connection: sqlite3.Connection, scope: Scope) -> int:
     if total:
         print(f"({total} key frames, {sum(hour.bytes for hour in hours) / 1e6:.2f} MB)")
     return total
+
+
+def _sheet(connection: sqlite3.Connection, scope: Scope, suffix: str) -> bytes:
+    import cv2
+
+    from flash_vstream_ros.engine.archive.recall import key_frames
+
+    from .contact_sheet import KEY_FRAME, Thumbnail, contact_sheet
+
+    frames, _ = key_frames(connection, scope, SHEET_FRAMES)
+    thumbnails = [
+        Thumbnail(f"{frame.novelty:.2f} {short_time_text(frame.stamp_ns / 1e9)}", KEY_FRAME, frame.jpeg)
+        for frame in frames
+    ]
+    _, image = cv2.imencode(suffix, contact_sheet(thumbnails))
+    return image.tobytes()
 
 
 def _export(connection: sqlite3.Connection, scope: Scope, path: Path) -> int:

@@ -8,6 +8,7 @@ from argparse import ArgumentTypeError
 from pathlib import Path
 
 TRIAL_BYTES = 65536
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 STDOUT = Path("-")
 
 
@@ -28,6 +29,13 @@ def output_file(word: str) -> Path:
 def output_file_or_stdout(word: str) -> Path:
     """Type of a command-line argument: a file that can be written, or `-` for the standard output."""
     return STDOUT if word == "-" else output_file(word)
+
+
+def output_image(word: str) -> Path:
+    """Type of a command-line argument: an image file that can be written."""
+    if not word.lower().endswith(IMAGE_SUFFIXES):
+        raise ArgumentTypeError(f"{word} must end with {', '.join(IMAGE_SUFFIXES)}")
+    return output_file(word)
 
 
 def output_folder(word: str) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flash_vstream_ros.engine.log_text import printable
@@ -14,14 +13,13 @@ from flash_vstream_ros.process import importing
 from .argument_types import moments, search_text, text
 from .ask import MODEL_NOTES, add_node_arguments, add_time_arguments, interval
 from .node import add_model_arguments
-from .output_files import OutputError, output_file, write_output
+from .output_files import OutputError, output_image, write_output
 from .times import BadTime, short_time_text, time_text
 
 if TYPE_CHECKING:
     from flash_vstream_ros.client import AskClient
 
 SHEET_COLUMNS = 5
-SHEET_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--top", type=moments, default=5, metavar="N", help="show the N best moments, at most 64 (default: %(default)s)"
     )
     parser.add_argument(
-        "--out", type=_sheet_file, metavar="FILE", help="write a contact sheet of the moments to FILE, a .jpg or .png"
+        "--out", type=output_image, metavar="FILE", help="write a contact sheet of the moments to FILE, a .jpg or .png"
     )
     parser.add_argument(
         "--camera", type=text, action="append", default=[], help="search this camera only; may be repeated"
@@ -155,10 +153,3 @@ def _sheet(reply: Any, suffix: str) -> bytes:
     ]
     _, image = cv2.imencode(suffix, contact_sheet(thumbnails, min(SHEET_COLUMNS, max(len(thumbnails), 1))))
     return image.tobytes()
-
-
-def _sheet_file(word: str) -> Path:
-    """Type of a command-line argument: an image file that can be written."""
-    if not word.lower().endswith(SHEET_SUFFIXES):
-        raise argparse.ArgumentTypeError(f"{word} must end with {', '.join(SHEET_SUFFIXES)}")
-    return output_file(word)

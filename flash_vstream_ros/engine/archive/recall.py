@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
@@ -60,15 +61,22 @@ class KeyFrameReader:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _recalled(self, scope: Scope, most: int, known: int) -> Recalled:
-        where, values = condition(scope)
         with reading(self._path) as connection, translated(self._path):
-            rows = connection.execute(f"SELECT id, stamp_ns, novelty FROM key_frames WHERE {where}", values).fetchall()
-            if min(len(rows), most) <= 2 * known:
-                return Recalled((), len(rows))
-            chosen = spread([Match(*row) for row in rows], most)
-            frames = [read_key_frame(connection, match.id) for match in chosen]
-        decoded = (_decoded(frame) for frame in frames if frame is not None)
-        return Recalled(tuple(each for each in decoded if each is not None), len(rows))
+            frames, matching = key_frames(connection, scope, most, 2 * known)
+        decoded = (_decoded(frame) for frame in frames)
+        return Recalled(tuple(each for each in decoded if each is not None), matching)
+
+
+def key_frames(
+    connection: sqlite3.Connection, scope: Scope, most: int, more_than: int = 0
+) -> tuple[list[KeyFrame], int]:
+    """At most `most` key frames spread over the scope, none unless they are `more_than`; and how many there are."""
+    where, values = condition(scope)
+    rows = connection.execute(f"SELECT id, stamp_ns, novelty FROM key_frames WHERE {where}", values).fetchall()
+    if min(len(rows), most) <= more_than:
+        return [], len(rows)
+    frames = (read_key_frame(connection, match.id) for match in spread([Match(*row) for row in rows], most))
+    return [frame for frame in frames if frame is not None], len(rows)
 
 
 def spread(matches: Sequence[Match], most: int) -> list[Match]:
