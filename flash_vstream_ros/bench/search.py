@@ -1,6 +1,6 @@
-"""Whether a search finds the moments that show what its text describes: checked against the simulator.
+"""Checks with the simulator if a search finds moments that show what its text describes.
 
-Patrols of the demo's robot, rendered and encoded as in `bench answers`; searches run through the engine's own queue,
+Patrols of the demo's robot are rendered and encoded as in `bench answers`. Searches run through the engine's own queue,
 prefix cache and second look.
 """
 
@@ -35,23 +35,23 @@ from .prefix_cache import Asker
 from .second_look import SHARE
 
 FIRST_SEED = 800_000
-BEST = 3  # moments of which one has to show it
+BEST = 3  # number of best moments, one of which has to show it
 MEMORIES = {"flash": MEMORY, "hierarchical": replace(MEMORY, retention=HIERARCHICAL)}
 THINGS, THINGS_IN_ROOMS, ROOMS, KINDS, IMAGES = 4, 2, 2, 1, 2  # searches of each kind at a moment
 
 
 class Search(NamedTuple):
-    """A text or the frame of a moment, and what a frame has to show: one of `things`, `room`, a person."""
+    """A text or an image to search for, and what a frame must show: one of `things`, the `room`, a person."""
 
     kind: str
     text: str
     things: frozenset[str] = frozenset()
     room: str = ""
     person: bool = False
-    frame_s: float | None = None  # the moment of the frame that is searched for [s]
+    frame_s: float | None = None  # time of the frame that is the image [s]
 
     def question(self, world: World, prompt: str) -> Question:
-        """The search as the engine gets it."""
+        """The search for the engine."""
         if self.frame_s is not None:
             return Question("", moments=BEST, image=world.frame(self.frame_s))
         return Question(prompt.replace("{}", self.text), moments=BEST)
@@ -65,15 +65,15 @@ class Search(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The result of one search in one memory; `held`: some entry of the memory shows what was looked for."""
+    """The result of one search in one memory: True where what was looked for is shown."""
 
     memory: str
     kind: str
-    held: bool
+    held: bool  # in any entry of the memory
     found: bool  # in one of the best moments
     first: bool  # in the best moment
     newest: bool  # in one of the newest entries
-    random: float  # probability that one of so many random entries shows it
+    random: float  # probability that one of BEST random entries shows it
 
 
 def searches(world: World, now: float, rng: np.random.Generator) -> Iterator[Search]:
@@ -97,7 +97,7 @@ def searches(world: World, now: float, rng: np.random.Generator) -> Iterator[Sea
 
 
 def image_searches(world: World, now: float, rng: np.random.Generator) -> Iterator[Search]:
-    """Searches for frames of things seen by the time `now` [s], at moments of which no slot has a frame."""
+    """Searches for frames of things seen by the time `now` [s]. The memory has none of these frames."""
     visits = past_of(world.visits, now).visits
     seen = [(visit.room, each) for visit in visits for each in visit.observations if each.thing]
     for index in rng.permutation(len(seen))[:IMAGES]:
@@ -158,7 +158,7 @@ def run(
     pace: Sequence[float] = PACE_S,
     prompt: str | None = None,
 ) -> dict[str, Any]:
-    """Search patrols of the seeds from `seed` on, with the service's own prompt or another. Raises ModelError."""
+    """Search `streams` patrols, with seeds from `seed` on. `prompt` defaults to the service's. Raises ModelError."""
     prompt = prompt or SEARCH_PROMPT
     one = partial(_patrol, model, device, minutes, tuple(pace), prompt)
     seeds = range(seed, seed + streams)
@@ -172,7 +172,7 @@ def run(
 
 
 def figures(found: Iterable[Found], memory: str) -> dict[str, dict[str, Any]]:
-    """By kind of search, and "all texts": the number of searches, and the shares that found what they looked for."""
+    """By kind of search, and for "all texts": number of searches, and shares that found what they looked for."""
     of_memory = [each for each in found if each.memory == memory]
     kinds = {
         kind: [each for each in of_memory if each.kind == kind] for kind in dict.fromkeys(e.kind for e in of_memory)

@@ -285,9 +285,7 @@ BENCHMARKS = {
     "answers": Benchmark(
         "answers", "share of right answers of a trained model, from several memories of equal size", _answers
     ),
-    "search": Benchmark(
-        "search", "share of searches that find a moment which shows what their text describes", _search
-    ),
+    "search": Benchmark("search", "share of searches that find a moment that shows what their text describes", _search),
     "prefix-cache": Benchmark(
         "prefix_cache",
         "time to first token, cached and uncached, after 10 minutes and after 10 h of stream",
@@ -306,7 +304,7 @@ BENCHMARKS = {
     ),
     "service": Benchmark("service", "right answers over /ask_scene and offline, to the same questions", _service),
     "archive": Benchmark(
-        "archive", "the archive over a simulated week: bound, cost per key frame; and what it costs ingestion", _archive
+        "archive", "the archive over a simulated week: its bound, cost per key frame, and cost for ingest", _archive
     ),
     "camera": Benchmark("camera", "transport of camera images into the node's callback", _camera),
     "cameras": Benchmark(

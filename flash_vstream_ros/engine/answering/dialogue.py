@@ -62,7 +62,7 @@ class _ActiveAnswer:
         return self.request.question
 
     def _strongest(self, count: int) -> tuple[Evidence, ...]:
-        """The `count` entries with the most attention; of a search, the moments."""
+        """The `count` entries with the most attention, or the best moments of a search."""
         ranked = ranked_by_attention(self.prepared.snapshot.entries, self.prepared.generation.attention)
         evidence = tuple(Evidence(entry, share) for entry, share in ranked)
         return moments_of(evidence)[: self.question.moments] if self.question.is_search else evidence[:count]
@@ -126,7 +126,7 @@ class Dialogue:
 
     @property
     def _search(self) -> Request | None:
-        """The search under way."""
+        """The search being processed."""
         under_way = self._active or self._recollection
         return under_way.request if under_way is not None and under_way.request.question.is_search else None
 
@@ -165,7 +165,7 @@ class Dialogue:
             self._fail(request, ErrorCode.INTERNAL, f"{type(error).__name__}: {error}", traceback.format_exc())
 
     def _begin(self, request: Request) -> None:
-        """Start an answer, or the recollection of key frames where the memory shows too little of the interval."""
+        """Start an answer. If the memory shows too little of the interval, start the recollection of key frames."""
         scope = request.question.scope
         if self._recall is not None and scope.interval.is_bounded:
             known = len(self._memory.list_entries(scope))
@@ -283,7 +283,7 @@ class Dialogue:
         active.draft = _draft(active.prepared, active.draft)
 
     def _finish_search(self, active: _ActiveAnswer) -> None:
-        """Prefill the last chunk; the answer is where its last token attends to."""
+        """Prefill the last chunk; the answer is the entries that its last token attends to."""
         generation = active.prepared.generation
         if generation.remaining_tokens:
             self._prefiller.prefill(generation, generation.remaining_tokens)
@@ -292,7 +292,7 @@ class Dialogue:
         self._finish_active()
 
     def _postpone(self, search: Request) -> None:
-        """Return a search that is under way to the queue, so that no question waits for it."""
+        """Put the search being processed back into the queue, so that no question waits for it."""
         self._drop_active()
         self._requests.push_front(search)
 

@@ -15,12 +15,12 @@ from flash_vstream_ros.models.interface import Grid
 
 from .request import Request
 
-POLL_S = 0.02  # longest wait for the disk in one step of the worker; a decoded frame ends it
+POLL_S = 0.02  # longest wait for the disk in one step; a decoded live frame ends it early
 END_NS = 2**63 - 1
 
 
 class Recall(Protocol):
-    """Starts to read at most `most` key frames in scope, if those are many more than `known`; None: no archive."""
+    """Starts to read the key frames in scope. None: they are not many more than `known`, or there is no archive."""
 
     def __call__(self, scope: Scope, known: int) -> Future[Recalled] | None: ...
 
@@ -59,7 +59,7 @@ class Recollection:
 
     @property
     def adjustment(self) -> str:
-        """What the reply says about it."""
+        """The sentence about it in the reply."""
         how = "searched in" if self.request.question.is_search else "answered from"
         return (
             f"{how} {self.memory.slots_seen} of {self._matching} archived key frames of the interval, of which "
@@ -77,7 +77,7 @@ class Recollection:
         return frames
 
     def _insert(self, recalled: RecalledFrame) -> None:
-        """Add a key frame as a slot of twice its image, as the published system pads an odd clip."""
+        """Add a key frame as a slot that has its image twice, as the published system pads an odd clip."""
         model, (frame, rgb, thumbnail) = self._context.model, recalled
         self._grid = self._grid or model.grid(*rgb.shape[:2])
         pixels = model.prepare(rgb, self._grid)
@@ -95,5 +95,5 @@ class Recollection:
         )
         try:
             self.memory.insert(slot)
-        except ValueError as error:  # two key frames of one stamp, after a clock was set back
+        except ValueError as error:  # two key frames with the same stamp, after a clock was set back
             self._context.log.report("archive", f"a key frame of camera {frame.camera} is left out: {error}")

@@ -1,4 +1,4 @@
-"""A search: the moments that a text describes, by the model's attention, or that look like an image."""
+"""A search: finds the moments that a text describes, by the model's attention, or that look like an image."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from flash_vstream_ros.models.interface import VisionLanguageModel
 
 from .question import Evidence, Question
 
-# Of the wordings that `flash-vstream-ros bench search --prompt` compares, the one with the best read-out.
+# The wording that found most in comparisons by `flash-vstream-ros bench search --prompt`.
 SEARCH_PROMPT = "Have you seen {}?"
 QUESTION_MARK = "?"
 FRAMES_PER_SLOT = 2
 
 
 def search_prompt(text: str, prompt: str = SEARCH_PROMPT) -> str:
-    """The question whose attention a search for `text` reads; a text that is a question already stays as it is."""
+    """The question that the model reads in a search for `text`. A text that is a question stays as it is."""
     text = text.strip()
     return text if text.endswith(QUESTION_MARK) else prompt.replace("{}", text)
 
 
 def prompt_of(question: Question) -> str:
-    """What the model reads after the memory."""
+    """The text that the model reads after the memory."""
     return search_prompt(question.text) if question.is_search else question.text
 
 
 class UnsearchableImage(ValueError):
-    """An image that cannot be searched for; the sentence says why."""
+    """An image that cannot be searched for; the message says why."""
 
 
 def moments_like(model: VisionLanguageModel, memory: Memory, search: Question) -> tuple[Evidence, ...]:
@@ -54,7 +54,7 @@ def moments_like(model: VisionLanguageModel, memory: Memory, search: Question) -
 
 
 def moments_of(evidence: Sequence[Evidence]) -> tuple[Evidence, ...]:
-    """`evidence`, strongest first, with entries that show the same moment as one whose relevance is their largest.
+    """`evidence`, strongest first. Entries that show the same moment become one, with the largest of their relevances.
 
     A merged moment is described by its key frame, whose stamps are nearer to it than those of a cluster.
     """
@@ -67,7 +67,7 @@ def moments_of(evidence: Sequence[Evidence]) -> tuple[Evidence, ...]:
 
 
 def same_moment(one: MemoryEntry, other: MemoryEntry) -> bool:
-    """Returns True if the slots that the two entries show overlap: a cluster shows the slot of its thumbnail only."""
+    """Returns True if the slots that the entries show overlap. A cluster shows only the slot of its thumbnail."""
     (first, last), (other_first, other_last) = _shown_stamps(one), _shown_stamps(other)
     return one.camera == other.camera and first <= other_last and other_first <= last
 
