@@ -304,12 +304,12 @@ class Engine:
         any_frame = worker.ingest_frames()
         if worker.memory_changed(self._worker_status):
             self._worker_status = worker.status()
-        if not (worker.answer() or any_frame):
-            waits = [worker.background_prefill() if self._active else None, worker.snapshots.save_if_due()]
+        is_busy = worker.answer() or any_frame
+        waits = [worker.snapshots.save_if_due()]
+        if not is_busy:
+            waits.append(worker.background_prefill() if self._active else None)
             self._worker_status = replace(self._worker_status, prefix_cache=worker.prefix_cache_status())
             self._wake.wait(min((wait_s for wait_s in waits if wait_s is not None), default=None))
-        else:
-            worker.snapshots.save_if_due()
 
     def _close(self, worker: Worker) -> None:
         """Detach the worker from other threads, and free the model and the memory."""
