@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sheet",
         type=output_image,
         metavar="FILE",
-        help=f"draw up to {SHEET_FRAMES} of the key frames, the most novel of equal parts, to FILE, a .jpg or .png",
+        help=f"draw a contact sheet of up to {SHEET_FRAMES} key frames, evenly spread, to FILE, a .jpg or .png",
     )
     parser.add_argument(
         "--export",

@@ -12,7 +12,7 @@ QUALITY = 95  # of JPEG
 
 
 class ImageFileError(ValueError):
-    """A file is not an image; the message names it."""
+    """A file that is not an image; the message names it."""
 
 
 def read_image(path: str) -> np.ndarray:

@@ -13,7 +13,7 @@ STDOUT = Path("-")
 
 
 class OutputError(RuntimeError):
-    """An output file could not be written; the sentence says why."""
+    """An output file could not be written; the message says why."""
 
 
 def output_file(word: str) -> Path:

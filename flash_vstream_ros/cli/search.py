@@ -1,4 +1,4 @@
-"""`flash-vstream-ros search "red ball"`: the moments that show it, from a running node or a memory in a file."""
+"""`flash-vstream-ros search "red ball"`: find the moments that show it, in a running node or a memory in a file."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         print("--model and --params-file are for --memory: a running node has its own", file=sys.stderr)
         return 2
     if bool(args.text) == bool(args.image):
-        print("give a text or --image FILE: one of them", file=sys.stderr)
+        print("give either a text or --image FILE", file=sys.stderr)
         return 2
     reply = _search_file(args) if args.memory else _search_node(args)
     if reply is None:

@@ -1,4 +1,4 @@
-"""Recall: key frames of an interval, read from the archive and decoded on a thread of its own."""
+"""Recall: reads key frames of an interval from the archive and decodes them, on a separate thread."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Match(NamedTuple):
 
 
 class RecalledFrame(NamedTuple):
-    """A key frame, its image [height, width, 3] uint8 RGB, and a small JPEG of that."""
+    """A key frame, its image [height, width, 3] uint8 RGB, and a small JPEG of the image."""
 
     frame: KeyFrame
     rgb: np.ndarray
@@ -37,7 +37,7 @@ class RecalledFrame(NamedTuple):
 
 
 class Recalled(NamedTuple):
-    """Key frames of an interval in order of their stamps, and how many the archive has of it."""
+    """Key frames of an interval in order of their stamps, and the number of all that the archive has."""
 
     frames: tuple[RecalledFrame, ...]
     matching: int
@@ -51,7 +51,7 @@ class KeyFrameReader:
         self._thread = ThreadPoolExecutor(1, "flash-vstream-recall")
 
     def recall(self, scope: Scope, most: int, known: int) -> Future[Recalled]:
-        """At most `most` key frames in scope; none of them if that is not over twice the `known` moments.
+        """At most `most` key frames in scope; none if their number is not more than twice `known`.
 
         The future may raise ArchiveError.
         """
@@ -70,7 +70,7 @@ class KeyFrameReader:
 def key_frames(
     connection: sqlite3.Connection, scope: Scope, most: int, more_than: int = 0
 ) -> tuple[list[KeyFrame], int]:
-    """At most `most` key frames spread over the scope, none unless they are `more_than`; and how many there are."""
+    """At most `most` key frames, spread over the scope, and the number of all; none if there are only `more_than`."""
     where, values = condition(scope)
     rows = connection.execute(f"SELECT id, stamp_ns, novelty FROM key_frames WHERE {where}", values).fetchall()
     if min(len(rows), most) <= more_than:
@@ -80,7 +80,7 @@ def key_frames(
 
 
 def spread(matches: Sequence[Match], most: int) -> list[Match]:
-    """At most `most` of `matches`, in order of time: the most novel one of each of as many equal parts."""
+    """At most `most` of `matches`, in order of time: the most novel one of each of `most` equal parts."""
     ordered = sorted(matches, key=lambda match: (match.stamp_ns, match.id))
     if len(ordered) <= most:
         return ordered
@@ -90,7 +90,7 @@ def spread(matches: Sequence[Match], most: int) -> list[Match]:
 
 
 def _decoded(frame: KeyFrame) -> RecalledFrame | None:
-    """None for an image that cannot be decoded."""
+    """Decode a key frame. Returns None if its image is damaged."""
     bgr = cv2.imdecode(np.frombuffer(frame.jpeg, np.uint8), cv2.IMREAD_COLOR)
     if bgr is None:
         return None
