@@ -1,4 +1,4 @@
-"""Sizes of the published models, from their config.json on the hub, without fields that affect no size."""
+"""Sizes of the published models: the fields of their config.json on the hub that affect sizes."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory",
         metavar="FILE",
-        help="ask a memory in FILE, of remember or of a node's archive.path, without a node",
+        help="without a node: ask the memory in FILE, written by remember or by a node (archive.path)",
     )
     add_model_arguments(parser)
     parser.add_argument("--service", type=text, default="ask_scene", help="name of the service (default: %(default)s)")

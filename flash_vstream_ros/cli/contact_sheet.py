@@ -1,4 +1,4 @@
-"""Draws a contact sheet: thumbnails of memory entries in a grid, each with a caption."""
+"""Draws a contact sheet: images in a grid, each with a caption."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SYNOPSIS, KEY_FRAME = (255, 220, 170), (150, 230, 255)  # colours of captions, B
 
 
 class Thumbnail(NamedTuple):
-    """The image of a memory entry, with the values for its caption."""
+    """An image and its caption."""
 
     caption: str
     colour: tuple[int, int, int]  # of the caption, BGR

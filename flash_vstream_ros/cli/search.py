@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory",
         metavar="FILE",
-        help="search a memory in FILE, of remember or of a node's archive.path, without a node",
+        help="without a node: search the memory in FILE, written by remember or by a node (archive.path)",
     )
     add_model_arguments(parser)
     add_node_arguments(parser, "wait for the node to appear and to load its model [s] (default: %(default)g)")

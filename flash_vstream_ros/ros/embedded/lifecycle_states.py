@@ -56,7 +56,8 @@ STATES = {
     )
 }
 
-# label; transition state; first of three ids for success, failure and error, and their goals; id and start of requests
+# Rows: label; state while the transition runs; first id of the three ends (success, failure, error); goals of the ends;
+# requests, as id and state in which the request is possible.
 _TABLE: tuple[tuple[str, str, int, tuple[str, str, str], dict[int, str]], ...] = (
     ("configure", "configuring", 10, ("inactive", "unconfigured", "errorprocessing"), {1: "unconfigured"}),
     ("cleanup", "cleaningup", 20, ("unconfigured", "inactive", "errorprocessing"), {2: "inactive"}),
@@ -100,10 +101,8 @@ class StateMachine:
     def begin(self, wanted: int | str) -> LifecycleState:
         """Begin the transition with this id or label. Returns the previous state. Raises InvalidTransition."""
         with self._lock:
-            before, possible = (
-                self.current,
-                [transition for transition in self.available if transition.transition_id < 10],
-            )
+            before = self.current
+            possible = [transition for transition in self.available if transition.transition_id < 10]
             for transition in possible:
                 if wanted in (transition.transition_id, transition.label):
                     break
