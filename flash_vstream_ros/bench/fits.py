@@ -73,7 +73,7 @@ def memory_bytes(config: FlashMemoryConfig, low: torch.Tensor, detail: torch.Ten
 def table(result: dict[str, Any]) -> str:
     """Two tables in Markdown."""
     sizes = [
-        "| Model | Parameters | bf16 | 8bit | 4bit | KV cache | Memory | While reading | Tokens |",
+        "| Model | Parameters | bf16 | 8bit | 4bit | KV cache | Memory | Prefill | Tokens |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     fits = [

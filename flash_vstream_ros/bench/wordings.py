@@ -21,7 +21,7 @@ from .people_wordings import PEOPLE_OUT_OF_WORLD, PEOPLE_WORDINGS
 OWN = "own wording"
 OUT_OF_WORLD, PEOPLE_OUT = "out of its world", "out of its world, by people"
 OUTSIDE = (OUT_OF_WORLD, PEOPLE_OUT)
-ASKED_OUTSIDE = 10  # out-of-world questions per moment, each from the grammar's held-out part and by people
+ASKED_OUTSIDE = 10  # questions per moment for each of OUTSIDE: from the grammar's held-out part, and by people
 Rewording = Callable[[Question, np.random.Generator], Question]
 Reply = tuple[str, float]  # text, probability that it is right
 Ask = Callable[[MemorySnapshot, Sequence[str]], Sequence[Reply]]
@@ -85,7 +85,7 @@ def replies(
 def replies_in_light(
     light: str, ask: Ask, snapshot: MemorySnapshot, questions: Sequence[Question]
 ) -> list[ScoredReply]:
-    """Ask the questions in their own wording, of a memory of frames in another light, which names the row."""
+    """Ask the questions in their own wording about a memory of frames in another light. `light` names the row."""
     return _scored(light, ask, snapshot, questions)
 
 

@@ -78,7 +78,7 @@ class StarMemory(Memory):
 
     @torch.no_grad()
     def insert(self, slot: Slot) -> float:
-        """Insert both frames of a slot. The novelty is that of the frames that they replace as the newest; else 1."""
+        """Insert both frames of a slot. Returns the novelty of the frames that they replace as the newest, or 1."""
         if not bool(slot.low.isfinite().all() & slot.detail.isfinite().all()):
             raise ValueError(f"a slot of camera {slot.camera!r} has NaN or infinite features; leave it out")
         cameras = {*self._newest, *self._temporal.cameras, slot.camera}
