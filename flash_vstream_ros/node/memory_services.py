@@ -32,7 +32,7 @@ Result = TypeVar("Result")
 
 
 class Refused(Exception):
-    """A command that was not run, with the error code and message of the reply."""
+    """An error reply to a command: its code and its message."""
 
     def __init__(self, code: ErrorCode, message: str) -> None:
         super().__init__(message)
@@ -42,7 +42,7 @@ class Refused(Exception):
 class MemoryServices:
     """The services of `node`. `engine` returns the present engine, or None if there is none.
 
-    `forgotten` is called on the service's thread each time after something was forgotten.
+    `forgotten` is called on the service's thread whenever something was forgotten.
     """
 
     def __init__(self, node: Node, engine: Callable[[], Engine | None], forgotten: Callable[[], None]) -> None:

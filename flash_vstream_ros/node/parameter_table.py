@@ -228,7 +228,7 @@ PARAMETERS = (
     ParameterSpec(
         "memory.exemplars",
         2,
-        "Slots stored individually per cluster at high resolution, those nearest to its centroid [slots]",
+        "Slots that each cluster stores individually at high resolution: those nearest to its centroid [slots]",
         (1, 16),
         live=True,
     ),
