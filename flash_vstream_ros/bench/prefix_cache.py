@@ -220,7 +220,8 @@ def _prefilled_again(model: VisionLanguageModel, memory: FlashMemory, slots: Seq
         for order, asker in askers.items():
             before = asker.prefiller.status.tokens
             asker.prefiller.note_memory_change()
-            while wait_s := asker.prefiller.background_prefill():  # 0: the tokens changed by the new slot are dropped
+            # The call that drops the changed tokens returns 0.
+            while wait_s := asker.prefiller.background_prefill():
                 time.sleep(wait_s)
             shares[order].append(1 - asker.prefiller.status.tokens / before)
     return {order: statistics.fmean(of_order) for order, of_order in shares.items()}

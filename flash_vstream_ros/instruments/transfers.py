@@ -47,9 +47,9 @@ class TransferCounter(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         if func == Tensor.device.__get__:
-            return SIMULATED if self._simulates and self._there(args[0]) else func(*args, **kwargs)
+            return SIMULATED if self._simulates and self._is_on_device(args[0]) else func(*args, **kwargs)
         name = getattr(func, "__name__", "")
-        sources = [(tensor, self._there(tensor)) for tensor in _tensors((args, kwargs))]
+        sources = [(tensor, self._is_on_device(tensor)) for tensor in _tensors((args, kwargs))]
         asked = [*args, *kwargs.values()]
         if self._simulates and SIMULATED in asked:
             cpu = torch.device("cpu")
@@ -57,43 +57,43 @@ class TransferCounter(TorchFunctionMode):
                 *(cpu if value == SIMULATED else value for value in args),
                 **{key: cpu if value == SIMULATED else value for key, value in kwargs.items()},
             )
-            there = True
+            on_device = True
         else:
             result = func(*args, **kwargs)
-            there = name != "cpu" and any(on for _, on in sources) and not _names_cpu(asked)
+            on_device = name != "cpu" and any(on for _, on in sources) and not _names_cpu(asked)
         if name in MOVED and any(result is tensor for tensor, _ in sources):
             result = result.detach()  # a new tensor, whose simulated device can differ
         if self._simulates:
             for tensor in _tensors(result):
                 if not any(tensor is source for source, _ in sources):
-                    self._placed(tensor, there)
+                    self._placed(tensor, on_device)
         self._count(name, args, sources, result)
         return result
 
     def _count(self, name: str, args: Sequence[Any], sources: list[tuple[Tensor, bool]], result: Any) -> None:
         if name in READ_OUT:
-            self.to_host += sum(tensor.nbytes for tensor, there in sources[:1] if there)
+            self.to_host += sum(tensor.nbytes for tensor, on_device in sources[:1] if on_device)
         elif name in MOVED:
-            self._moved(*sources[0], self._there(result))
+            self._moved(*sources[0], self._is_on_device(result))
         elif name == "copy_" and len(sources) == 2:
             self._moved(*sources[1], sources[0][1])
         elif name in MADE_OF_VALUES and not sources:
-            self.to_device += result.nbytes * self._there(result)
+            self.to_device += result.nbytes * self._is_on_device(result)
         elif name in ("__getitem__", "__setitem__") and sources[0][1]:
-            self.to_device += sum(tensor.nbytes for tensor, there in sources[1:] if not there)
+            self.to_device += sum(tensor.nbytes for tensor, on_device in sources[1:] if not on_device)
             places = args[1] if isinstance(args[1], tuple) else (args[1],)
             self.to_device += sum(INDEX_BYTES * len(place) for place in places if isinstance(place, list))
 
-    def _moved(self, tensor: Tensor, was_there: bool, is_there: bool) -> None:
-        self.to_device += tensor.nbytes * (is_there and not was_there)
-        self.to_host += tensor.nbytes * (was_there and not is_there)
+    def _moved(self, tensor: Tensor, was_on_device: bool, is_on_device: bool) -> None:
+        self.to_device += tensor.nbytes * (is_on_device and not was_on_device)
+        self.to_host += tensor.nbytes * (was_on_device and not is_on_device)
 
-    def _there(self, tensor: Tensor) -> bool:
+    def _is_on_device(self, tensor: Tensor) -> bool:
         return getattr(tensor, "simulated_on_device", False) if self._simulates else tensor.device.type != "cpu"
 
     @staticmethod
-    def _placed(tensor: Tensor, there: bool) -> Tensor:
-        tensor.simulated_on_device = there  # type: ignore[attr-defined]
+    def _placed(tensor: Tensor, on_device: bool) -> Tensor:
+        tensor.simulated_on_device = on_device  # type: ignore[attr-defined]
         return tensor
 
 

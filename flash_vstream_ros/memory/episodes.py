@@ -88,8 +88,8 @@ class EpisodeTime(NamedTuple):
     def distance_change(self, before: Times, after: Times, others: Sequence[Times | None]) -> np.ndarray:
         """Change of a cluster's squared distances [others + 1] when its times change; the last one is to zero."""
         old, new, *coordinates = self.coordinates(before, after, *others)
-        there = np.array([*coordinates, 0.0])
-        return self.squared_per_slot * ((new - there) ** 2 - (old - there) ** 2)
+        ends = np.array([*coordinates, 0.0])
+        return self.squared_per_slot * ((new - ends) ** 2 - (old - ends) ** 2)
 
     def time_distances(self, times: Sequence[Times | None]) -> Tensor:
         """Contribution of time to squared distances [times, times + 1], float64; the last column is to zero."""

@@ -56,7 +56,7 @@ def snapshot_from(
 
 
 def snapshot_after(contents: MemoryContents, clock: MemoryClock, count: int) -> MemorySnapshot:
-    """The exemplars newer than the newest slot of `clock`, as DAM only; the newest `count` of them."""
+    """The newest exemplars, at most `count`, that follow the newest slot of `clock`, as DAM only."""
     newer = (exemplar for exemplar in contents.exemplars if exemplar.time_ns > clock.newest_ns)
     found = sorted(newer, key=lambda exemplar: exemplar.time_ns)
     dam = found[max(0, len(found) - count) :]
