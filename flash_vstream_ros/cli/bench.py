@@ -248,6 +248,14 @@ def _archive(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _intervals(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--minutes", type=positive, default=200.0, help="length of the patrol (default: %(default)g)")
+    parser.add_argument(
+        "--interval", type=positive, default=5.0, metavar="MINUTES", help="length of an interval (default: %(default)g)"
+    )
+    parser.add_argument("--seed", type=int, default=12, help="seed of the world (default: %(default)s)")
+
+
 def _camera(parser: argparse.ArgumentParser) -> None:
     _image_size(parser, 640, 480)
     parser.add_argument("--hertz", type=positive, default=30.0, help="images per second (default: %(default)g)")
@@ -305,6 +313,9 @@ BENCHMARKS = {
     "service": Benchmark("service", "right answers over /ask_scene and offline, to the same questions", _service),
     "archive": Benchmark(
         "archive", "the archive over a simulated week: its bound, cost per key frame, and cost for ingest", _archive
+    ),
+    "intervals": Benchmark(
+        "intervals", "right answers about early intervals of a patrol, from the archive and without it", _intervals
     ),
     "camera": Benchmark("camera", "transport of camera images into the node's callback", _camera),
     "cameras": Benchmark(

@@ -35,6 +35,12 @@ def questions(visits: Sequence[Visit], now: float, rng: np.random.Generator) -> 
     return [asked[index] for index in rng.permutation(len(asked))]
 
 
+def interval_questions(past: Past, rng: np.random.Generator) -> list[Question]:
+    """Questions about the past of an interval whose answers do not depend on when they are asked."""
+    makers = (_rooms, _seen, _where, _colour, _person)
+    return [question for make in makers for question in make(past, rng) if question.minutes is None]
+
+
 def _ask(
     form: str,
     rng: np.random.Generator,

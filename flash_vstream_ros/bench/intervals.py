@@ -1,0 +1,113 @@
+"""Questions about early intervals of a patrol, answered from the archive and from the live memory alone.
+
+A trained model watches the demo's robot in a world that training never saw, with an archive. Afterwards it is asked
+about every other interval of its first four fifths what was seen where in it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from flash_vstream_ros.demo.past import history, lately, past_of
+from flash_vstream_ros.demo.questions import interval_questions
+from flash_vstream_ros.demo.scoring import right
+from flash_vstream_ros.demo.world import World
+from flash_vstream_ros.engine.answering.question import ErrorCode, Question
+from flash_vstream_ros.engine.archive.archive import COMMIT_S
+from flash_vstream_ros.engine.archive.archive_config import ArchiveConfig
+from flash_vstream_ros.engine.config import EngineConfig
+from flash_vstream_ros.engine.engine import Engine
+from flash_vstream_ros.engine.hooks import EngineHooks
+from flash_vstream_ros.engine.ingest.mailbox import Frame
+from flash_vstream_ros.memory.scope import Scope
+from flash_vstream_ros.models.household_settings import FRAME_S, LOADING, MEMORY, THREADS
+from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.models.model_kind import without_label
+from flash_vstream_ros.models.names import HOUSEHOLD
+from flash_vstream_ros.process import set_torch_threads
+from flash_vstream_ros.progress import tracked
+
+from .answers import PACE_S
+
+SECOND_NS = 10**9
+START_S = 1000.0  # stamp of the first frame
+EARLY = 0.8  # share of the patrol that is asked about
+SLOTS = {"archive": 32, "live memory": 0}  # archive.question_slots
+DEADLINE_S = 3600.0
+
+
+def run(minutes: float = 200.0, interval: float = 5.0, seed: int = 12) -> dict[str, Any]:
+    """A patrol of `minutes`, asked about intervals of `interval` minutes; `seed` chooses the world."""
+    set_torch_threads(THREADS)
+    world = World(seed, minutes, pace_s=np.random.default_rng(seed).uniform(*PACE_S))
+    model = load_model(HOUSEHOLD, device="cpu", **LOADING)
+    with tempfile.TemporaryDirectory() as folder:
+        archive = ArchiveConfig(folder, max_gib=4.0)
+        config = EngineConfig(sample_fps=1 / FRAME_S, memory=MEMORY, archive=archive, max_new_tokens=48)
+        engine = Engine(config, lambda: model, EngineHooks(lambda _: None, print))
+        engine.start()
+        engine.activate()
+        engine.wait_until_loaded()
+        try:
+            _watch(engine, world)
+            scores = {name: _score(engine, config, world, interval, slots) for name, slots in SLOTS.items()}
+            archived = engine.status().archive.key_frames
+        finally:
+            engine.stop()
+    return {"minutes": minutes, "interval_minutes": interval, "seed": seed, "key_frames": archived, **scores}
+
+
+def _watch(engine: Engine, world: World) -> None:
+    times = np.arange(0.0, world.duration, FRAME_S)
+    for at in tracked(times, "patrol", len(times)):
+        image = world.frame(float(at))
+        engine.offer(Frame("camera", "camera", round((START_S + at) * SECOND_NS), partial(np.copy, image)))
+        while engine.status().frames.pending:
+            time.sleep(1e-3)
+    before = -1
+    while (written := engine.status().archive.written) > before:  # the last commit is a second away
+        before = written
+        time.sleep(2 * COMMIT_S)
+
+
+def _intervals(world: World, seconds: float) -> Iterator[tuple[float, float]]:
+    until = seconds
+    while until < EARLY * world.duration:
+        yield until - seconds, until
+        until += 2 * seconds
+
+
+def _score(engine: Engine, config: EngineConfig, world: World, interval: float, slots: int) -> dict[str, Any]:
+    engine.reconfigure(replace(config, archive=replace(config.archive, question_slots=slots)))
+    draw = np.random.default_rng(0)
+    is_right: list[bool] = []
+    from_archive = 0
+    for since, until in _intervals(world, 60 * interval):
+        scope = Scope(since_ns=round((START_S + since) * SECOND_NS) + 1, until_ns=round((START_S + until) * SECOND_NS))
+        past = past_of(lately(history(world.visits, until), since), until)
+        for question in interval_questions(past, draw):
+            answer = engine.ask(Question(question.text, scope, DEADLINE_S)).answer()
+            is_answered = answer.error_code is ErrorCode.NONE
+            is_right.append(is_answered and right(question, without_label(answer.text)))
+            from_archive += bool(answer.adjustments)
+    return {"questions": len(is_right), "from_archive": from_archive, "right": float(np.mean(is_right))}
+
+
+def show(result: dict[str, Any]) -> None:
+    print(
+        f"a patrol of {result['minutes']:g} minutes, {result['key_frames']} key frames; intervals of"
+        f" {result['interval_minutes']:g} minutes"
+    )
+    for name in SLOTS:
+        score = result[name]
+        print(
+            f"  {name:>12}: {100 * score['right']:.1f} % of {score['questions']} answers are right,"
+            f" {score['from_archive']} from archived key frames"
+        )
