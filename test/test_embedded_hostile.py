@@ -188,7 +188,7 @@ def test_calls_beyond_the_bound_are_counted_and_reported(
     assert wait_until(lambda: served.samples_dropped == 40)
     release.set()
     assert wait_until(lambda: sum(future.done() for future in futures) == 11)
-    assert log_lines(console, "/busy: 1 requests dropped, the last because 10 requests of") == 1
+    assert log_lines(console, "/busy: 1 requests dropped, the last because 10 requests with") == 1
 
 
 def test_a_very_large_request_is_dropped_and_counted(node: Node) -> None:

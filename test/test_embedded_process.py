@@ -132,7 +132,7 @@ def test_init_and_shutdown_can_be_repeated_and_misuse_raises():
     with pytest.raises(RuntimeError, match=r"without init\(\)"):
         shutdown()
     try_shutdown()
-    with pytest.raises(Exception, match=r"init\(\) has not been called"):
+    with pytest.raises(Exception, match=r"init\(\) was not called"):
         Node("early")
 
 

@@ -141,8 +141,8 @@ def test_a_snapshot_shows_the_four_parts_with_their_stamps() -> None:
     [
         (torch.zeros(0, 16, DIM), StarConfig(), "finite frames"),
         (torch.full((2, 16, DIM), torch.nan), StarConfig(), "finite frames"),
-        (torch.zeros(2, 15, DIM), StarConfig(), "no square"),
-        (torch.zeros(2, 16, DIM), StarConfig(1, 3, 3), "no square"),
+        (torch.zeros(2, 15, DIM), StarConfig(), "not a square map"),
+        (torch.zeros(2, 16, DIM), StarConfig(1, 3, 3), "not a square map"),
     ],
 )
 def test_bad_input_is_refused(frames: torch.Tensor, config: StarConfig, words: str) -> None:

@@ -165,7 +165,7 @@ def pragma(connection: sqlite3.Connection, name: str) -> int:
 
 
 def _connected(name: str, timeout_s: float, uri: bool = False) -> sqlite3.Connection:
-    connection = sqlite3.connect(name, timeout_s, isolation_level=None, uri=uri)
+    connection = sqlite3.connect(name, timeout=timeout_s, isolation_level=None, uri=uri)
     connection.text_factory = lambda raw: raw.decode(errors="replace")
     return connection
 
