@@ -10,8 +10,10 @@ import faulthandler
 import multiprocessing
 import os
 import random
+import select
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,7 +32,7 @@ class ForkedProgram:
     """`flash-vstream-ros` with `arguments`, and its output in a file: the part of subprocess.Popen that tests use."""
 
     def __init__(self, arguments: Sequence[str], output: Path) -> None:
-        job = (tuple(arguments), dict(os.environ), str(output))
+        job = (tuple(arguments), dict(os.environ), str(output), os.getpid())
         self._process = _forkserver.Process(target=_run, args=job, daemon=True)
         self._process.start()
 
@@ -57,8 +59,10 @@ class ForkedProgram:
             os.kill(self.pid, number)
 
 
-def _run(arguments: tuple[str, ...], environment: dict[str, str], output: str) -> None:
+def _run(arguments: tuple[str, ...], environment: dict[str, str], output: str, test_process: int) -> None:
     """Run the program in the forked child."""
+    # A node that outlives a killed test would answer the next test on its domain.
+    threading.Thread(target=_end_with, args=(test_process,), daemon=True).start()
     os.environ.clear()
     os.environ.update(environment)
     log = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -70,3 +74,15 @@ def _run(arguments: tuple[str, ...], environment: dict[str, str], output: str) -
     from flash_vstream_ros.cli import main
 
     sys.exit(main())
+
+
+def _end_with(process: int) -> None:
+    """End this process as soon as `process` has ended."""
+    try:
+        ended = os.pidfd_open(process)
+    except ProcessLookupError:
+        os._exit(1)
+    except OSError:  # a kernel without it
+        return
+    select.select([ended], [], [])
+    os._exit(1)

@@ -65,7 +65,7 @@ class Reports:
         if answer.error_code is ErrorCode.NONE:
             engine.summaries.add(summary_of(answer, due.level, *frames_and_novelty(due.parts)), generation)
         else:
-            self._log.report("roll-up", f"no summary of an {due.level.name.lower()}: {_sentence(answer)}")
+            self._log.report("roll-up", f"the last {due.level.name.lower()} has no summary: {_sentence(answer)}")
         engine.summaries.tried(due)
         return True
 
@@ -89,7 +89,8 @@ class Reports:
                 sections.append(summary_of(answer, Level.PERIOD, 0, 0.0))
             elif answer.error_code is not ErrorCode.NO_FRAMES:
                 response.missing.append(_sentence(answer))
-                response.error_code, response.error_msg = _reported(answer)
+                if answer.error_code is ErrorCode.NOT_READY:
+                    response.error_code, response.error_msg = int(answer.error_code), answer.error_msg
         sections.sort(key=lambda each: each.since_ns)
         response.sections = [conversions.section_message(each, pictures=request.pictures) for each in sections]
 
@@ -116,10 +117,3 @@ class Reports:
 
 def _sentence(answer: Answer) -> str:
     return f"{answer.error_code.name}: {answer.error_msg}"
-
-
-def _reported(answer: Answer) -> tuple[int, str]:
-    """Error code and message of a report with a part that could not be summarised."""
-    if answer.error_code is ErrorCode.NOT_READY:
-        return int(answer.error_code), answer.error_msg
-    return int(ErrorCode.NONE), ""
