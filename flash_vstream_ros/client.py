@@ -21,7 +21,7 @@ from flash_vstream_ros.ros.interfaces import (
     interface,
     to_dict,
 )
-from flash_vstream_ros.ros.service_peers import why_unanswerable
+from flash_vstream_ros.ros.service_peers import server_infos, why_unanswerable
 from flash_vstream_ros.ros.stamps import duration_message, seconds, stamp_at
 
 # This long after the deadline a reply counts as lost: the node has ended, or the middlewares are incompatible.
@@ -236,12 +236,13 @@ class AskClient:
 
     def _servers(self, client: Any) -> set[bytes]:
         """Ids of the servers of a client's service, from the DDS topic of their replies; empty without DDS."""
-        return {bytes(info.endpoint_gid) for info in self._server_infos(client)}
+        return {bytes(info.endpoint_gid) for info in server_infos(self.node, client.srv_name)}
 
     def _offered_by(self, client: Any) -> str:
         until = time.monotonic() + NAMES_WAIT_S
         while True:
-            names = {f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in self._server_infos(client)}
+            servers = server_infos(self.node, client.srv_name)
+            names = {f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in servers}
             known = sorted(name for name in names if UNKNOWN_NAME not in name)
             if known or not names or time.monotonic() > until:
                 break
@@ -249,10 +250,6 @@ class AskClient:
         if not names:
             return "no node offers it any more"
         return f"offered by {', '.join(known) or 'a node of unknown name'}"
-
-    def _server_infos(self, client: Any) -> list[Any]:
-        topic = f"rr{self.node.resolve_service_name(client.srv_name)}Reply"
-        return list(self.node.get_publishers_info_by_topic(topic, no_mangle=True))
 
     def _nodes_deadline_s(self) -> float:
         """The node's parameter question.deadline_s [s]; the upper limit of deadlines if the node does not reply."""

@@ -242,10 +242,11 @@ def test_another_node_that_offers_the_same_service_is_reported(tmp_path: Path) -
         NodeProcess(tmp_path, namespace=space) as first,
         NodeProcess(tmp_path, ["-r", "__node:=other"], namespace=space) as second,
     ):
-        wait_until(lambda: f"{space}/other offers {space}/ask_scene too" in first.log, START_S)
-        wait_until(lambda: f"{space}/flash_vstream offers {space}/ask_scene too" in second.log, START_S)
-        assert f"{space}/other offers {space}/ask_scene too" in first.log
-        assert f"{space}/flash_vstream offers {space}/ask_scene too" in second.log
+        # Of nodes that start at the same moment, rmw_fastrtps may never learn the names.
+        wait_until(lambda: f"offers {space}/ask_scene too" in first.log, START_S)
+        wait_until(lambda: f"offers {space}/ask_scene too" in second.log, START_S)
+        for log, other in ((first.log, f"{space}/other"), (second.log, f"{space}/flash_vstream")):
+            assert any(f"{name} offers {space}/ask_scene too" in log for name in (other, "a node of unknown name"))
 
 
 @pytest.mark.parametrize(("below", "remaps"), [("/second", ""), ("", "-r __node:=other -r ask_scene:=ask_other")])

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from flash_vstream_ros.ros import Node
+from flash_vstream_ros.ros.service_peers import server_infos
 
 SETTLE_S = 30.0  # duration of checks after nodes came or went; their services are discovered later
 CHECK_PERIOD_S = 0.5
@@ -19,6 +20,7 @@ class DuplicateWatch:
         self._node = node
         self._services = services  # relative names
         self._nodes: list[tuple[str, str]] = []
+        self._servers = 0
         self._next_check = self._settled_at = 0.0
         self._found: list[str] = []
 
@@ -29,8 +31,9 @@ class DuplicateWatch:
             return self._found
         self._next_check = now + CHECK_PERIOD_S
         nodes = sorted(self._node.get_node_names_and_namespaces())
-        if nodes != self._nodes:
-            self._nodes, self._settled_at = nodes, now + SETTLE_S
+        servers = sum(len(server_infos(self._node, service)) for service in self._services)
+        if (nodes, servers) != (self._nodes, self._servers):
+            self._nodes, self._servers, self._settled_at = nodes, servers, now + SETTLE_S
         if now < self._settled_at:
             self._found = [*self._same_name(), *self._same_service()]
         return self._found
@@ -52,6 +55,8 @@ class DuplicateWatch:
                 for name, namespace in dict.fromkeys(self._nodes)
                 if (name, namespace) != own and self._offers(name, namespace, service)
             ]
+            if not others and len(server_infos(self._node, relative)) > 1:
+                others = ["a node of unknown name"]
             if others:
                 found.append(
                     f"{', '.join(others)} offers {service} too, so either may answer a request; {REMEDY},"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from . import Node, middleware
 
 VENDORS = {b"\x01\x01": "Connext DDS", b"\x01\x0f": "Fast DDS", b"\x01\x10": "Cyclone DDS"}
@@ -17,12 +19,21 @@ def own_vendor(rmw: str) -> bytes | None:
     return b"\x01\x01" if "connext" in rmw else None
 
 
+def server_infos(node: Node, service: str) -> list[Any]:
+    """The servers of `service` that `node` knows, from the topic of their replies on DDS; else empty.
+
+    A server is known before the name of its node; that name may be missing for good (rmw_fastrtps, nodes that start at
+    the same moment).
+    """
+    topic = f"rr{node.resolve_service_name(service)}Reply"
+    return list(node.get_publishers_info_by_topic(topic, no_mangle=True))
+
+
 def why_unanswerable(node: Node, service: str) -> str:
     """The reason why no known server of `service` can answer `node`; "" if one can, or if none is known."""
     name = node.resolve_service_name(service)
-    servers = node.get_publishers_info_by_topic(f"rr{name}Reply", no_mangle=True)
     own = own_vendor(middleware.identifier())
-    found = {bytes(server.endpoint_gid[:2]) for server in servers} & set(VENDORS)
+    found = {bytes(server.endpoint_gid[:2]) for server in server_infos(node, service)} & set(VENDORS)
     if own is None or not found or own in found:
         return ""
     others = " and ".join(sorted(VENDORS[vendor] for vendor in found))
