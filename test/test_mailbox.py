@@ -7,9 +7,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flash_vstream_ros.engine.ingest.decoder import thumbnail
 from flash_vstream_ros.engine.ingest.mailbox import Frame, FrameCounts, Mailbox
 from flash_vstream_ros.engine.ingest.stamps import StampWatch
+from flash_vstream_ros.engine.jpeg import thumbnail
 from flash_vstream_ros.memory.spans import Interval
 
 SECOND = 1_000_000_000

@@ -85,19 +85,16 @@ def _list(connection: sqlite3.Connection, scope: Scope) -> int:
 
 
 def _sheet(connection: sqlite3.Connection, scope: Scope, suffix: str) -> bytes:
-    import cv2
-
     from flash_vstream_ros.engine.archive.recall import key_frames
 
-    from .contact_sheet import KEY_FRAME, Thumbnail, contact_sheet
+    from .contact_sheet import KEY_FRAME, Thumbnail, sheet_file
 
     frames, _ = key_frames(connection, scope, SHEET_FRAMES)
     thumbnails = [
         Thumbnail(f"{frame.novelty:.2f} {short_time_text(frame.stamp_ns / 1e9)}", KEY_FRAME, frame.jpeg)
         for frame in frames
     ]
-    _, image = cv2.imencode(suffix, contact_sheet(thumbnails))
-    return image.tobytes()
+    return sheet_file(thumbnails, suffix)
 
 
 def _export(connection: sqlite3.Connection, scope: Scope, path: Path) -> int:

@@ -112,9 +112,7 @@ def _stream(parser: argparse.ArgumentParser) -> None:
 
 def _answers(parser: argparse.ArgumentParser) -> None:
     _model_and_device(parser, HOUSEHOLD)
-    parser.add_argument("--streams", type=count, default=20, metavar="N", help="patrols (default: %(default)s)")
-    parser.add_argument("--minutes", type=positive, default=150.0, help="length of a patrol (default: %(default)s)")
-    _pace(parser)
+    _patrols(parser, streams=20, seed=100_000)
     parser.add_argument(
         "--slots",
         type=count,
@@ -122,10 +120,6 @@ def _answers(parser: argparse.ArgumentParser) -> None:
         default=(72, 4),
         metavar=("CSM", "DAM"),
         help="division of the token budget: clusters, key frames (default: 72 4)",
-    )
-    parser.add_argument("--seed", type=int, default=100_000, help="seed of the first patrol (default: %(default)s)")
-    parser.add_argument(
-        "--processes", type=count, default=1, metavar="N", help="patrols evaluated in parallel (default: %(default)s)"
     )
     parser.add_argument(
         "--glimpses",
@@ -153,13 +147,7 @@ def _answers(parser: argparse.ArgumentParser) -> None:
 
 def _search(parser: argparse.ArgumentParser) -> None:
     _model_and_device(parser, HOUSEHOLD)
-    parser.add_argument("--streams", type=count, default=5, metavar="N", help="patrols (default: %(default)s)")
-    parser.add_argument("--minutes", type=positive, default=150.0, help="length of a patrol (default: %(default)s)")
-    _pace(parser)
-    parser.add_argument("--seed", type=int, default=800_000, help="seed of the first patrol (default: %(default)s)")
-    parser.add_argument(
-        "--processes", type=count, default=1, metavar="N", help="patrols evaluated in parallel (default: %(default)s)"
-    )
+    _patrols(parser, streams=5, seed=800_000)
     parser.add_argument(
         "--prompt",
         type=_search_prompt,
@@ -172,6 +160,17 @@ def _search_prompt(word: str) -> str:
     if "{}" not in word or not word.endswith("?"):
         raise argparse.ArgumentTypeError(f"{word!r} must contain {{}} and end with a question mark")
     return word
+
+
+def _patrols(parser: argparse.ArgumentParser, streams: int, seed: int) -> None:
+    """Add the options of the patrols that are evaluated; `streams` and `seed` are defaults."""
+    parser.add_argument("--streams", type=count, default=streams, metavar="N", help="patrols (default: %(default)s)")
+    parser.add_argument("--minutes", type=positive, default=150.0, help="length of a patrol (default: %(default)s)")
+    _pace(parser)
+    parser.add_argument("--seed", type=int, default=seed, help="seed of the first patrol (default: %(default)s)")
+    parser.add_argument(
+        "--processes", type=count, default=1, metavar="N", help="patrols evaluated in parallel (default: %(default)s)"
+    )
 
 
 def _pace(parser: argparse.ArgumentParser) -> None:

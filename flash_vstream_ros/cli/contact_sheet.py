@@ -45,6 +45,12 @@ def contact_sheet(thumbnails: Sequence[Thumbnail], columns: int = COLUMNS) -> np
     return sheet
 
 
+def sheet_file(thumbnails: Sequence[Thumbnail], suffix: str, columns: int = COLUMNS) -> bytes:
+    """A contact sheet as an image file of the format that `suffix` names, such as ".png"."""
+    _, image = cv2.imencode(suffix, contact_sheet(thumbnails, columns))
+    return image.tobytes()
+
+
 def _cell(jpeg: bytes) -> np.ndarray:
     """The image, scaled to fit a square cell [SIDE, SIDE, 3]."""
     cell = np.full((SIDE, SIDE, 3), BACKGROUND, np.uint8)

@@ -7,7 +7,6 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
@@ -21,7 +20,7 @@ from flash_vstream_ros.models.model_kind import without_label
 from flash_vstream_ros.ros.stamps import seconds
 
 from .ask import MODEL_NOTES
-from .contact_sheet import KEY_FRAME, SYNOPSIS, Thumbnail, contact_sheet
+from .contact_sheet import KEY_FRAME, SYNOPSIS, Thumbnail, sheet_file
 from .output_files import write_output
 
 QUESTIONS = 10
@@ -54,7 +53,7 @@ def run_demo(args: argparse.Namespace) -> None:
         run.client.spin(1.5)
     asked, status = [item for item, _ in replies], run.newest["status"]
     _print(asked, status, run.newest.get("summary"))
-    write_output(args.sheet, _png(replies[-1][1]))
+    write_output(args.sheet, sheet_file(replies[-1][1], ".png"))
     print(f"wrote {args.sheet}, a contact sheet of the memory's images")
     if args.json:
         write_output(args.json, json.dumps(_figures(asked, status), indent=2, ensure_ascii=False) + "\n")
@@ -103,11 +102,6 @@ def caption(kind: str, patrol_s: float, weight: float) -> str:
     """Kind, time of the patrol and weight of a memory entry."""
     minutes, rest = divmod(round(patrol_s), 60)
     return f"{kind} {minutes}:{rest:02d} w {weight:.3g}"
-
-
-def _png(thumbnails: Sequence[Thumbnail]) -> bytes:
-    _, png = cv2.imencode(".png", contact_sheet(thumbnails))
-    return png.tobytes()
 
 
 def _figures(asked: Sequence[Asked], status: Any) -> dict[str, Any]:

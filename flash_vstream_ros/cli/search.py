@@ -137,11 +137,9 @@ def _print(reply: Any, as_json: bool) -> None:
 
 def _sheet(reply: Any, suffix: str) -> bytes:
     """The contact sheet of a reply's moments, best first, as an image file."""
-    import cv2
-
     from flash_vstream_ros.ros.stamps import seconds
 
-    from .contact_sheet import KEY_FRAME, SYNOPSIS, Thumbnail, contact_sheet
+    from .contact_sheet import KEY_FRAME, SYNOPSIS, Thumbnail, sheet_file
 
     thumbnails = [
         Thumbnail(
@@ -151,5 +149,4 @@ def _sheet(reply: Any, suffix: str) -> bytes:
         )
         for moment in reply.moments
     ]
-    _, image = cv2.imencode(suffix, contact_sheet(thumbnails, min(SHEET_COLUMNS, max(len(thumbnails), 1))))
-    return image.tobytes()
+    return sheet_file(thumbnails, suffix, min(SHEET_COLUMNS, max(len(thumbnails), 1)))

@@ -31,32 +31,28 @@ ENTRY_KIND = {EntryKind.CSM: MemoryEntry.SYNOPSIS, EntryKind.DAM: MemoryEntry.KE
 
 
 def fill_response(response: AskScene.Response, answer: Answer) -> AskScene.Response:
-    response.error_code = int(answer.error_code)
-    response.error_msg = answer.error_msg
-    response.model_kind = int(answer.model_kind)
+    _fill_common(response, answer)
     response.answer = answer.text
     response.token_probability = float(answer.token_probability)
     response.confidence = float(answer.confidence)
     response.calibrated = answer.calibrated
     response.evidence = [entry_message(evidence.entry, evidence.relevance) for evidence in answer.evidence]
-    response.covered_since = stamp_message(answer.covered_since_ns)
-    response.covered_until = stamp_message(answer.covered_until_ns)
-    response.newest_frame = stamp_message(answer.newest_ns)
-    response.memory_tokens = answer.memory_tokens
-    response.cached_tokens = answer.cached_tokens
-    response.lag_slots = answer.lag_slots
-    response.adjustments = [*response.adjustments, *answer.adjustments]
     response.time_to_first_token = duration_message(answer.time_to_first_token_s)
-    response.duration = duration_message(answer.duration_s)
     return response
 
 
 def fill_search_response(response: Search.Response, answer: Answer) -> Search.Response:
+    _fill_common(response, answer)
+    response.moments = [entry_message(moment.entry, moment.relevance) for moment in answer.evidence]
+    return response
+
+
+def _fill_common(response: AskScene.Response | Search.Response, answer: Answer) -> None:
+    """Fill the fields that both services have."""
     response.error_code = int(answer.error_code)
     response.error_msg = answer.error_msg
     response.model_kind = int(answer.model_kind)
     response.adjustments = [*response.adjustments, *answer.adjustments]
-    response.moments = [entry_message(moment.entry, moment.relevance) for moment in answer.evidence]
     response.covered_since = stamp_message(answer.covered_since_ns)
     response.covered_until = stamp_message(answer.covered_until_ns)
     response.newest_frame = stamp_message(answer.newest_ns)
@@ -64,15 +60,9 @@ def fill_search_response(response: Search.Response, answer: Answer) -> Search.Re
     response.cached_tokens = answer.cached_tokens
     response.lag_slots = answer.lag_slots
     response.duration = duration_message(answer.duration_s)
-    return response
 
 
 def entry_message(entry: Entry, relevance: float = 0.0, *, thumbnail: bool = True) -> MemoryEntry:
-    jpeg = CompressedImage(
-        header=Header(stamp=stamp_message(entry.thumbnail_ns), frame_id=entry.frame_id),
-        format="jpeg",
-        data=entry.thumbnail if thumbnail else b"",
-    )
     return MemoryEntry(
         kind=ENTRY_KIND[entry.kind],
         camera=entry.camera,
@@ -80,8 +70,12 @@ def entry_message(entry: Entry, relevance: float = 0.0, *, thumbnail: bool = Tru
         until=stamp_message(entry.last_ns),
         weight=float(entry.weight),
         relevance=float(relevance),
-        thumbnail=jpeg,
+        thumbnail=_jpeg_message(entry.thumbnail_ns, entry.frame_id, entry.thumbnail if thumbnail else b""),
     )
+
+
+def _jpeg_message(stamp_ns: int, frame_id: str, jpeg: bytes) -> CompressedImage:
+    return CompressedImage(header=Header(stamp=stamp_message(stamp_ns), frame_id=frame_id), format="jpeg", data=jpeg)
 
 
 def summary_message(answer: Answer, new: NewSlots) -> SceneSummary:
@@ -107,11 +101,7 @@ def section_message(summary: Summary, *, pictures: bool) -> ReportSection:
         frames=summary.frames,
         novelty=float(summary.novelty),
         pictures=[
-            CompressedImage(
-                header=Header(stamp=stamp_message(picture.stamp_ns), frame_id=picture.frame_id),
-                format="jpeg",
-                data=picture.jpeg,
-            )
+            _jpeg_message(picture.stamp_ns, picture.frame_id, picture.jpeg)
             for picture in (summary.pictures if pictures else ())
         ],
     )

@@ -20,7 +20,7 @@ class DuplicateWatch:
         self._node = node
         self._services = services  # relative names
         self._nodes: list[tuple[str, str]] = []
-        self._servers = 0
+        self._servers: dict[str, int] = {}  # number of servers that are known, by service
         self._next_check = self._settled_at = 0.0
         self._found: list[str] = []
 
@@ -31,7 +31,7 @@ class DuplicateWatch:
             return self._found
         self._next_check = now + CHECK_PERIOD_S
         nodes = sorted(self._node.get_node_names_and_namespaces())
-        servers = sum(len(server_infos(self._node, service)) for service in self._services)
+        servers = {service: len(server_infos(self._node, service)) for service in self._services}
         if (nodes, servers) != (self._nodes, self._servers):
             self._nodes, self._servers, self._settled_at = nodes, servers, now + SETTLE_S
         if now < self._settled_at:
@@ -55,7 +55,7 @@ class DuplicateWatch:
                 for name, namespace in dict.fromkeys(self._nodes)
                 if (name, namespace) != own and self._offers(name, namespace, service)
             ]
-            if not others and len(server_infos(self._node, relative)) > 1:
+            if not others and self._servers[relative] > 1:
                 others = ["a node of unknown name"]
             if others:
                 found.append(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
+
+from flash_vstream_ros.engine.jpeg import jpeg_of
 
 SIDE = 640  # px, of the longer side: at the default `model.max_pixels` models get no larger frames
 QUALITY = 85
@@ -54,7 +55,7 @@ class KeyFrame:
             stamp_ns=frame.last_ns,
             novelty=frame.novelty,
             cluster=frame.cluster,
-            jpeg=jpeg_of(frame.rgb),
+            jpeg=jpeg_of(frame.rgb, SIDE, QUALITY),
         )
 
     @property
@@ -66,14 +67,3 @@ class KeyFrame:
     def checksum(self) -> int:
         """CRC-32 of camera, frame_id, stamp and image."""
         return zlib.crc32(self.jpeg, zlib.crc32(f"{self.camera}\0{self.frame_id}\0{self.stamp_ns}".encode()))
-
-
-def jpeg_of(rgb: np.ndarray, side: int = SIDE, quality: int = QUALITY) -> bytes:
-    """JPEG of an image [height, width, 3] uint8, scaled down to at most `side` pixels. Raises ValueError."""
-    scale = min(1.0, side / max(rgb.shape[:2]))
-    size = (max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale)))
-    small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA) if scale < 1 else rgb
-    encoded, jpeg = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    if not encoded:
-        raise ValueError(f"an image of {rgb.shape} cannot be encoded as JPEG")
-    return jpeg.tobytes()

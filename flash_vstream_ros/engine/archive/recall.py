@@ -12,12 +12,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from flash_vstream_ros.engine.jpeg import thumbnail
 from flash_vstream_ros.memory.scope import Scope
 
 from .database import condition, read_key_frame, reading, translated
-from .key_frame import KeyFrame, jpeg_of
-
-THUMBNAIL_SIDE, THUMBNAIL_QUALITY = 160, 80
+from .key_frame import KeyFrame
 
 
 class Match(NamedTuple):
@@ -95,4 +94,4 @@ def _decoded(frame: KeyFrame) -> RecalledFrame | None:
     if bgr is None:
         return None
     rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-    return RecalledFrame(frame, rgb, jpeg_of(rgb, THUMBNAIL_SIDE, THUMBNAIL_QUALITY))
+    return RecalledFrame(frame, rgb, thumbnail(rgb))

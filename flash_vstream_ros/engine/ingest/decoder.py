@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from torch import Tensor
 
@@ -12,8 +11,6 @@ from flash_vstream_ros.models.interface import Grid, VisionLanguageModel
 
 from .mailbox import Frame
 from .static_scene import Blocks, StaticSceneFilter, block_means
-
-THUMBNAIL_SIDE = 160  # longer side [px]
 
 
 class DecodedFrame(NamedTuple):
@@ -92,12 +89,3 @@ class FrameDecoder:
         """Set the grid; with None, the next frame sets it."""
         self._sizes.clear()
         self._grid = grid
-
-
-def thumbnail(rgb: np.ndarray) -> bytes:
-    """JPEG of an RGB uint8 image [height, width, 3], its longer side at most 160 pixels."""
-    scale = min(1.0, THUMBNAIL_SIDE / max(rgb.shape[:2]))
-    size = (max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale)))
-    small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
-    encoded, jpeg = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
-    return jpeg.tobytes() if encoded else b""

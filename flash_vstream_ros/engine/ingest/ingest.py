@@ -15,12 +15,13 @@ from flash_vstream_ros.engine.archive.archive import Archive
 from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.engine.durations import Durations
+from flash_vstream_ros.engine.jpeg import thumbnail
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.memory.slot import Extension, Slot
 from flash_vstream_ros.memory.spans import ALWAYS, Interval
 from flash_vstream_ros.models.interface import Grid
 
-from .decoder import DecodedFrame, FrameDecoder, thumbnail
+from .decoder import DecodedFrame, FrameDecoder
 from .mailbox import Frame, Mailbox
 from .prefetch import Prefetch
 from .stamps import JumpBack
