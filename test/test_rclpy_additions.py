@@ -58,14 +58,11 @@ def test_the_executor_for_older_distributions_runs_timers_topics_and_services(be
     client = node.create_client(Trigger, "trigger")
     executor = before_iron.MultiThreadedExecutor(num_threads=2, context=context)
     executor.add_node(node)
-    spinning = threading.Thread(target=executor.spin)
-    spinning.start()
     assert client.wait_for_service(PATIENCE)
     future = client.call_async(Trigger.Request())
-    assert wait_until(lambda: received and future.done())
+    assert wait_until(lambda: executor.spin_once(0.1) or (received and future.done()))
     assert future.result().success
     executor.shutdown()
-    spinning.join()
     node.destroy_node()
     rclpy.shutdown(context=context)
 
@@ -115,6 +112,38 @@ def test_an_executor_that_is_shut_down_while_callbacks_run_leaves_no_exception(
     output = capfd.readouterr()
     assert "never retrieved" not in output.out + output.err
     assert "Traceback" not in output.out + output.err
+
+
+def test_spin_ends_when_shutdown_comes_while_it_builds_its_wait_set(
+    native_executor: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import rclpy
+    from rclpy.guard_condition import GuardCondition
+    from rclpy.node import Node
+
+    building = threading.Event()
+    handle = GuardCondition.handle.fget
+
+    def handle_after_a_pause(guard: Any) -> Any:
+        if threading.current_thread().name == "spinning":
+            building.set()
+            time.sleep(0.5)
+        return handle(guard)
+
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    node = Node("idle", context=context)
+    executor = native_executor.MultiThreadedExecutor(num_threads=2, context=context)
+    executor.add_node(node)
+    monkeypatch.setattr(GuardCondition, "handle", property(handle_after_a_pause))
+    spinning = threading.Thread(target=executor.spin, name="spinning", daemon=True)
+    spinning.start()
+    assert building.wait(PATIENCE)
+    executor.shutdown()
+    spinning.join(PATIENCE)
+    assert not spinning.is_alive()
+    node.destroy_node()
+    rclpy.shutdown(context=context)
 
 
 @pytest.fixture
@@ -249,7 +278,7 @@ def test_a_type_description_request_for_an_unknown_type_is_refused_without_a_log
     response = service.callback(request, service.srv_type.Response())
     assert not response.successful
     assert "RIHS01_" in response.failure_reason
-    (status,) = node.get_publishers_info_by_topic("/rosout")
+    status = node.get_publishers_info_by_topic("/rosout")[0]
     known = service.srv_type.Request(type_name=status.topic_type, type_hash=str(status.topic_type_hash))
     assert service.callback(known, service.srv_type.Response()).successful
     node.destroy_node()

@@ -126,11 +126,13 @@ class MultiThreadedExecutor(_KeepsSpinning, _MultiThreadedExecutor):
         super().__init__(num_threads, context=context)
         self._images = _ImageExecutor(self, context)
         self._image_thread = threading.Thread(target=self._spin_images, name="flash-vstream-images", daemon=True)
+        self._spinning = threading.RLock()
 
     def spin(self) -> None:
-        if self._image_thread.ident is None:
-            self._image_thread.start()
-        super().spin()
+        with self._spinning:
+            if self._image_thread.ident is None:
+                self._image_thread.start()
+            super().spin()
 
     def _spin_images(self) -> None:
         """Spin until shutdown. Exceptions of callbacks are raised in `spin`."""
@@ -160,10 +162,10 @@ class MultiThreadedExecutor(_KeepsSpinning, _MultiThreadedExecutor):
             # The thread pool takes no more callbacks.
 
     def shutdown(self, timeout_sec: float | None = None, **options: Any) -> bool:
-        """Stop, and wait for running callbacks.
+        """Stop, and wait for running callbacks and for `spin`.
 
-        rclpy before Kilted does not wait. Every version destroys the guard condition that the threads trigger, so they
-        must end first.
+        rclpy before Kilted does not wait. Every version destroys the guard condition that the threads trigger and that
+        `spin` waits for, so they must end first: a wait that begins without the guard condition never ends.
         """
         for executor in (self._images, self):
             with executor._shutdown_lock:
@@ -174,7 +176,8 @@ class MultiThreadedExecutor(_KeepsSpinning, _MultiThreadedExecutor):
             self._image_thread.join()
         self._images.shutdown()
         self._executor.shutdown(wait=options.get("wait_for_threads", True))
-        return bool(super().shutdown(timeout_sec, **options))
+        with self._spinning:
+            return bool(super().shutdown(timeout_sec, **options))
 
 
 def _raise(error: Exception) -> None:
