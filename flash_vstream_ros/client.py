@@ -24,18 +24,18 @@ from flash_vstream_ros.ros.interfaces import (
 from flash_vstream_ros.ros.service_peers import server_infos, why_unanswerable
 from flash_vstream_ros.ros.stamps import duration_message, seconds, stamp_at
 
-# This long after the deadline a reply counts as lost: the node has ended, or the middlewares are incompatible.
+# Longest wait for a reply after its deadline; then it is lost: the node hangs, or the middlewares are incompatible.
 GRACE_S = 30.0
 LONGEST_DEADLINE_S = 3600.0  # the upper limit of the parameter question.max_deadline_s
 READY_POLL_S = 0.2
 SERVERS_POLL_S = 0.5  # between two checks for Ctrl-C and for a node that has ended
-CALL_S = 90.0  # longer than the node itself waits for its worker
+CALL_S = 90.0  # longest wait for a reply without a deadline; longer than the node waits for its worker
 # On DDS, each reply goes to all clients of a service. In a short queue, replies to others would overwrite ours.
 CALL_QOS = QoSProfile(depth=1000)
 PARAMETERS_WAIT_S = 3.0
 CANCEL_S = 2.0  # longest wait for the reply to a cancelled question
 NAMES_WAIT_S = 2.0  # longest wait for the name of a server's node, which is discovered after its endpoints
-UNKNOWN_NAME = "_UNKNOWN_"  # rmw's place holder for such a name or namespace
+UNKNOWN_NAME = "_UNKNOWN_"  # part of rmw's placeholder for a node name or namespace that is not discovered yet
 GONE_S = 10.0  # if the service has no server for this long, its node has ended
 
 
@@ -106,6 +106,10 @@ class AskClient:
         max_new_tokens: int = 0,
         stream: bool = False,
     ) -> AskScene.Request:
+        """A question with a new id. Stamps and deadline in seconds.
+
+        0: no limit for a stamp; the node's default for the deadline and the tokens.
+        """
         return AskScene.Request(
             question=question,
             question_id=f"{self._id}:{next(self._numbers)}",
@@ -207,26 +211,29 @@ class AskClient:
         return self._clients[service]
 
     def _reply(self, client: Any, request: Any, allowed_s: float, cancels: str = "") -> Any:
-        """The reply to a request. If the caller stops waiting, what has the id `cancels` is cancelled."""
+        """The reply to a request, awaited for at most `allowed_s` seconds.
+
+        If the caller stops waiting, the question or search with the id `cancels` is cancelled.
+        """
         future = client.call_async(request)
         try:
             servers = self._servers(client)
             now = time.monotonic()
-            end, offered = now + allowed_s, now
+            end, last_offered = now + allowed_s, now
             while not future.done():
                 if now >= end:
                     raise NoReply(
                         f"no reply from {client.srv_name} within {allowed_s:.0f} s; {self._offered_by(client)}"
                     )
-                if now - offered > GONE_S:
-                    raise NoReply(f"no reply from {client.srv_name}: the node that offered it has ended")
+                if now - last_offered > GONE_S:
+                    raise NoReply(f"no reply from {client.srv_name}: its node has ended; start it again")
                 self._executor.spin_until_future_complete(future, timeout_sec=min(end - now, SERVERS_POLL_S))
                 present, now = self._servers(client), time.monotonic()
                 if not future.done() and servers and present and not servers & present:
                     # The request went to a node that had ended, and another node has replaced it.
                     servers, future = present, client.call_async(request)
                 servers = servers or present  # the graph may report servers later than the client finds them
-                offered = now if client.service_is_ready() else offered
+                last_offered = now if client.service_is_ready() else last_offered
         except BaseException:
             if cancels and ok(context=self._context):
                 self._cancelling.publish(String(data=cancels))
@@ -239,6 +246,7 @@ class AskClient:
         return {bytes(info.endpoint_gid) for info in server_infos(self.node, client.srv_name)}
 
     def _offered_by(self, client: Any) -> str:
+        """The end of a sentence about a missing reply: the nodes that offer the service."""
         until = time.monotonic() + NAMES_WAIT_S
         while True:
             servers = server_infos(self.node, client.srv_name)

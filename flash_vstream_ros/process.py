@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 INTERRUPTED = 130  # exit status after Ctrl-C, as shells report it, and after SIGTERM
-ENDING = (signal.SIGINT, signal.SIGTERM)
-EXIT_LIMIT_S = 1.5
-CLEANUP_LIMIT_S = 20.0
+END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+EXIT_LIMIT_S = 1.5  # longest time for the node to stop
+CLEANUP_LIMIT_S = 20.0  # longest time for a command to clean up after Ctrl-C
 
 
 def exit_on_interrupt() -> None:
@@ -43,9 +43,9 @@ def raise_on_interrupt() -> None:
 def importing() -> Iterator[None]:
     """Let Ctrl-C or SIGTERM end the process at once in a `with` block of slow imports.
 
-    Only if `raise_on_interrupt` was called: other handlers, for example those of ROS, stay.
+    It has an effect only after `raise_on_interrupt`: other handlers, for example those of ROS, stay.
     """
-    ours = any(signal.getsignal(number) is _raise for number in ENDING)
+    ours = any(signal.getsignal(number) is _raise for number in END_SIGNALS)
     if ours:
         exit_on_interrupt()
     try:
@@ -64,7 +64,7 @@ class EndRequest:
     def __init__(self) -> None:
         self._read_end, self._write_end = os.pipe()
         os.set_blocking(self._write_end, False)
-        # Any thread's signal writes a byte here at once, while Python's handlers would wait for the main thread.
+        # A signal writes a byte here at once, whichever thread gets it; Python's handlers wait for the main thread.
         signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
         _handle_with(_pass)
 
@@ -74,7 +74,7 @@ class EndRequest:
 
     def wait(self) -> None:
         """Wait for a request; returns at once if there was one already."""
-        while os.read(self._read_end, 1)[0] not in ENDING:
+        while os.read(self._read_end, 1)[0] not in END_SIGNALS:
             pass
 
 
@@ -109,12 +109,12 @@ def set_torch_threads(count: int) -> None:
     """
     import torch
 
-    at_first = _torch_threads_at_first()
-    torch.set_num_threads(count or at_first)
+    default = _default_torch_threads()  # read before the first change
+    torch.set_num_threads(count or default)
 
 
 @cache
-def _torch_threads_at_first() -> int:
+def _default_torch_threads() -> int:
     import torch
 
     return torch.get_num_threads()
@@ -122,7 +122,7 @@ def _torch_threads_at_first() -> int:
 
 def _handle_with(handler: Callable[[int, FrameType | None], None]) -> None:
     """Handle the signals that end a program, except ignored ones, such as SIGINT after a shell's `&`."""
-    for number in ENDING:
+    for number in END_SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler)
 

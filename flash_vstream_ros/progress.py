@@ -42,10 +42,10 @@ def progress(text: str, total: int | None = None) -> Iterator[Progress]:
 
 def tracked(items: Iterable[Item], text: str, total: int | None = None) -> Iterator[Item]:
     """Yield the items, and show the progress through them."""
-    with progress(text, total) as shown:
+    with progress(text, total) as display:
         for item in items:
             yield item
-            shown.advance()
+            display.advance()
 
 
 class _Bar:
@@ -53,8 +53,8 @@ class _Bar:
         self._bar, self._task = bar, task
 
     def update(self, done: int, total: int | None = None, text: str = "") -> None:
-        given = {"total": total, "description": text or None}
-        self._bar.update(self._task, completed=done, **{name: value for name, value in given.items() if value})
+        changes = {"total": total, "description": text}
+        self._bar.update(self._task, completed=done, **{name: value for name, value in changes.items() if value})
 
     def advance(self, steps: int = 1) -> None:
         self._bar.advance(self._task, steps)

@@ -69,7 +69,7 @@ def test_late_callbacks_are_named_as_a_possible_cause_of_loss() -> None:
     assert stream(loss, 3, received=3, lost=27).endswith(" last 3 s: do this")
     sentence = found(loss, 3.0, late_s=2 * LATE_S)
     assert f"callbacks of this process are up to {2 * LATE_S} s late" in sentence
-    assert sentence.endswith("if they are lost without such delays, do this")
+    assert sentence.endswith("if images are lost without such delays, do this")
     assert found(watch(), 3.0, late_s=9.0) == ""
 
 
@@ -109,9 +109,7 @@ def test_a_camera_without_a_publisher_loses_nothing(counted: bool) -> None:
 def test_silence_is_reported_where_the_middleware_counts_no_loss() -> None:
     loss = watch(counted=False)
     assert stream(loss, 4, received=0, lost=0) == ""
-    assert found(loss, 5.0) == (
-        "no image arrived of those that /driver sent on /image in the last 5 s; if it sends any: do this"
-    )
+    assert found(loss, 5.0) == ("no image of /driver arrived on /image in the last 5 s; if images are sent: do this")
     loss.add_received(5.2, 1.0)
     assert found(loss, 5.5) == ""
 

@@ -89,12 +89,12 @@ def _remember(source: FrameSource, values: dict[str, Any], args: argparse.Namesp
         frames = _frames(source, camera)
         engine.skip(islice(frames, done))
         began = saved_at = time.monotonic()
-        with progress(f"remember {source.title}", source.frames) as shown:
-            shown.update(done)
+        with progress(f"remember {source.title}", source.frames) as display:
+            display.update(done)
             for frame in frames:
                 engine.take(frame)
                 done += 1
-                shown.update(done)
+                display.update(done)
                 if time.monotonic() - saved_at > SAVE_EVERY_S:
                     engine.finish()
                     if engine.is_between_slots:

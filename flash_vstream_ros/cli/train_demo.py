@@ -35,13 +35,13 @@ def run(args: argparse.Namespace) -> int:
 
     plan = Plan(**{field.name: getattr(args, field.name) for field in fields(Plan)})
     try:
-        with progress("render views") as shown:
+        with progress("render views") as display:
 
             def report(stage: training.Progress) -> None:
                 text = f"{stage.stage}: loss {stage.loss:.3f}"
                 if stage.accuracy == stage.accuracy:  # not NaN
                     text += f", {100 * stage.accuracy:.1f} % right"
-                shown.update(stage.done, stage.steps, text)
+                display.update(stage.done, stage.steps, text)
 
             model = training.train(plan, args.folder, choose_device(args.device), report, set_torch_threads)
     except (ModelError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""A camera of the node: a subscription whose QoS follows its publishers. Images are checked before the engine."""
+"""A camera of the node: a subscription whose QoS follows its publishers, and checks of each image."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from flash_vstream_ros.ros import (
 from flash_vstream_ros.ros.image_transport import DEFAULT_DECODING, TRANSPORTS, DecodingConfig
 from flash_vstream_ros.ros.images import BadImage
 
-DISCOVERY_PERIOD_S = 0.25
-OVERLAP_PERIODS = 4
-QUIET_S = 30.0
+DISCOVERY_PERIOD_S = 0.25  # between two checks of the publishers
+OVERLAP_PERIODS = 4  # discovery periods after which a replaced subscription is removed
+WARN_PERIOD_S = 30.0  # between two equal warnings
 
 
 def camera_topics(names: Sequence[str]) -> dict[str, str]:
@@ -51,7 +51,7 @@ class FrameSink(Protocol):
         """Accept a frame that passed the camera's checks."""
 
     def reject(self, camera: str, reason: str, sentence: str) -> None:
-        """Count an image that failed the checks; `reason` is the short name that it is counted by."""
+        """Count an image that failed the checks under `reason`, a short name; `sentence` explains it."""
 
 
 class Camera:
@@ -79,7 +79,7 @@ class Camera:
         self._sink = sink
         self._transport = TRANSPORTS[transport]
         self._decoder = self._transport.decoder(decoding, self._info)
-        self._log = ThrottledLog(self._warn, QUIET_S)
+        self._log = ThrottledLog(self._warn, WARN_PERIOD_S)
         self._qos = ImageQoS.declared(node, self.topic, reliability, self._warn)
         self._lock = threading.Lock()  # guards the subscriptions
         self._subscriptions: list[Any] = []
@@ -140,7 +140,7 @@ class Camera:
             self._receive,
             self._requested,
             callback_group=self._group,
-            # No default callback for incompatible QoS: `_adapt` reports it, unless it can change the subscription.
+            # No default callback for incompatible QoS: `_adapt` changes the subscription or reports the publisher.
             event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False, **events),
         )
 

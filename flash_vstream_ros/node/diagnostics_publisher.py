@@ -59,7 +59,7 @@ class DiagnosticsPublisher:
     def apply(self, settings: Settings) -> None:
         """Continue with these settings."""
         self._settings = settings
-        self._timer.every(settings.diagnostics_period_s)
+        self._timer.set_period(settings.diagnostics_period_s)
 
     @never_raises
     def _publish(self) -> None:

@@ -78,7 +78,7 @@ class ImageLoss:
         if late_s > LATE_S:
             remedy = (
                 f"callbacks of this process are up to {late_s:.1f} s late, so this process may lose the images: give it"
-                f" more processor time or lower the camera's rate; if they are lost without such delays, {remedy}"
+                f" more processor time or lower the camera's rate; if images are lost without such delays, {remedy}"
             )
         if not publishers:
             self._window.clear()
@@ -88,7 +88,8 @@ class ImageLoss:
             self._window.popleft()
         first = self._window[0]
         elapsed_s, received, lost = now_s - first.at_s, self._received - first.received, self._lost - first.lost
-        sent = f"{', '.join(publishers)} sent on {self._topic} in the last {max(elapsed_s, 1.0):.0f} s"
+        who, when = ", ".join(publishers), f"on {self._topic} in the last {max(elapsed_s, 1.0):.0f} s"
+        sent = f"{who} sent {when}"
         if lost >= FEWEST_LOST and lost > SHARE_LOST * (received + lost):
             return f"{self._rmw} lost {lost} of the {received + lost} images that {sent}: {remedy}"
         if self._counted:
@@ -97,7 +98,7 @@ class ImageLoss:
         if missing >= FEWEST_LOST and missing > SHARE_MISSING * (received + missing):
             return f"about {missing} of the {received + missing} images that {sent} did not arrive: {remedy}"
         if not received and elapsed_s >= WINDOW_S:
-            return f"no image arrived of those that {sent}; if it sends any: {remedy}"
+            return f"no image of {who} arrived {when}; if images are sent: {remedy}"
         return ""
 
 
@@ -136,6 +137,7 @@ def _steps(intervals: Sequence[float], period_s: float) -> tuple[int, int]:
         steps += step
         if abs(interval - step * period_s) <= JITTER * period_s:
             multiples += 1
+            # Many intervals determine the period better than the shortest one, which has the largest relative jitter.
             fitted_s, fitted_steps = fitted_s + interval, fitted_steps + step
             period_s = fitted_s / fitted_steps
     return steps, multiples

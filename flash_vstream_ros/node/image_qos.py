@@ -70,10 +70,10 @@ class ImageQoS:
 
 
 def unused_overrides(node: Node) -> list[str]:
-    """Names of QoS overrides that no camera uses: their topic is no camera's, or their policy does not exist."""
-    overrides = getattr(node, "_parameter_overrides", {})
-    given = [name for name in overrides if name.startswith("qos_overrides.") and ".subscription." in name]
-    return sorted(name for name in given if not node.has_parameter(name))
+    """Names of QoS overrides without effect: no camera subscribes to their topic, or their policy does not exist."""
+    names = getattr(node, "_parameter_overrides", {})
+    of_subscriptions = [name for name in names if name.startswith("qos_overrides.") and ".subscription." in name]
+    return sorted(name for name in of_subscriptions if not node.has_parameter(name))
 
 
 def incompatible(publishers: Sequence[Any], topic: str, type_name: str, requested: QoSProfile) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Changes of parameters while the node runs: refused with all reasons, or applied together."""
+"""Applies changes of parameters while the node runs, or refuses them with all reasons."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class LiveParameters(_Node):
         self.add_on_set_parameters_callback(self._on_set_parameters)
         return settings
 
-    def parameters_held(self) -> AbstractContextManager[Any]:
-        """A lock: while it is held, no other thread changes a parameter, and all earlier changes are applied."""
+    def no_parameter_changes(self) -> AbstractContextManager[Any]:
+        """A lock. In its `with` block no other thread changes a parameter, and all earlier changes are applied."""
         return self._change_lock
 
     @property

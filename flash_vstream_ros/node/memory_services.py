@@ -66,60 +66,60 @@ class MemoryServices:
 
     def _on_pause(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def pause() -> str:
-            return "paused" if self._done(MemoryCommands.pause) else "already paused"
+            return "paused" if self._run(MemoryCommands.pause) else "already paused"
 
-        return self._triggered(response, pause)
+        return self._trigger_reply(response, pause)
 
     def _on_resume(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def resume() -> str:
-            return "resumed" if self._done(MemoryCommands.resume) else "was not paused"
+            return "resumed" if self._run(MemoryCommands.resume) else "was not paused"
 
-        return self._triggered(response, resume)
+        return self._trigger_reply(response, resume)
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def reset() -> str:
-            slots, erasures = self._done(
+            slots, erasures = self._run(
                 lambda commands: (commands.reset(), commands.erase_from_disk(EVERYTHING)),
                 self._forgotten,
             )
-            self._written(*erasures)
+            self._wait_for_disk(*erasures)
             return f"forgot all {slots} slots"
 
-        return self._triggered(response, reset)
+        return self._trigger_reply(response, reset)
 
     def _on_forget(self, request: Forget.Request, response: Forget.Response) -> Forget.Response:
         def forget() -> None:
             scope = scope_of(request)
-            lost, erasures = self._done(
+            lost, erasures = self._run(
                 lambda commands: (commands.forget(scope), commands.erase_from_disk(scope)),
                 self._forgotten,
             )
-            _, response.key_frames = self._written(*erasures)
+            _, response.key_frames = self._wait_for_disk(*erasures)
             response.slots = lost.slots
             response.clusters_removed = lost.removed
             response.clusters_rebuilt = lost.rebuilt
 
-        return self._answered(response, forget)
+        return self._reply(response, forget)
 
     def _on_list(self, request: ListMemory.Request, response: ListMemory.Response) -> ListMemory.Response:
-        def listed() -> None:
-            entries = self._done(lambda commands: commands.entries(scope_of(request)))
+        def list_entries() -> None:
+            entries = self._run(lambda commands: commands.entries(scope_of(request)))
             response.entries = [conversions.entry_message(entry, thumbnail=request.thumbnails) for entry in entries]
 
-        return self._answered(response, listed)
+        return self._reply(response, list_entries)
 
     def _on_save(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         def save() -> str:
-            (size,) = self._written(self._done(MemoryCommands.save))
+            (size,) = self._wait_for_disk(self._run(MemoryCommands.save))
             return f"saved {size} bytes"
 
-        return self._triggered(response, save)
+        return self._trigger_reply(response, save)
 
     def _on_load(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        return self._triggered(response, lambda: self._done(MemoryCommands.load, self._forgotten))
+        return self._trigger_reply(response, lambda: self._run(MemoryCommands.load, self._forgotten))
 
-    def _written(self, *work: Future[int] | None) -> list[int]:
-        """Wait for the disk. Returns the results of `work`, 0 in place of None. Raises Refused."""
+    def _wait_for_disk(self, *work: Future[int] | None) -> list[int]:
+        """Wait until `work` on the disk is done. Returns its results, 0 in place of None. Raises Refused."""
         started = [future for future in work if future is not None]
         if wait(started, WRITE_TIMEOUT_S).not_done:
             raise Refused(ErrorCode.TIMEOUT, f"the disk took more than {WRITE_TIMEOUT_S:.0f} s; it is still writing")
@@ -128,8 +128,8 @@ class MemoryServices:
         except (CannotSave, ArchiveError) as error:
             raise Refused(ErrorCode.INTERNAL, str(error)) from error
 
-    def _done(self, work: Callable[[MemoryCommands], Result], then: Callable[[], None] = lambda: None) -> Result:
-        """The result of `work`, after the worker ran it and `then` was called. Raises Refused."""
+    def _run(self, work: Callable[[MemoryCommands], Result], then: Callable[[], None] = lambda: None) -> Result:
+        """Let the worker run the command `work`, then call `then`. Returns the result of `work`. Raises Refused."""
         engine = self._engine()
         if engine is None:
             raise Refused(ErrorCode.NOT_READY, NO_ENGINE)
@@ -138,7 +138,7 @@ class MemoryServices:
             withdrawn = command.cancel()
             if not withdrawn:
                 command.add_done_callback(lambda _: then())
-            what = "nothing was done" if withdrawn else "the command is running now"
+            what = "nothing was done; try again" if withdrawn else "the command is running now"
             raise Refused(ErrorCode.TIMEOUT, f"the node was busy with one step for {STEP_TIMEOUT_S:.0f} s; {what}")
         try:
             result = command.result()
@@ -147,20 +147,20 @@ class MemoryServices:
         then()
         return result
 
-    def _triggered(self, response: Trigger.Response, work: Callable[[], str]) -> Trigger.Response:
-        refused, message = self._guarded(work)
+    def _trigger_reply(self, response: Trigger.Response, work: Callable[[], str]) -> Trigger.Response:
+        refused, message = self._try(work)
         response.success = refused is None
         response.message = message if refused is None else f"{refused.code.name}: {refused}"
         return response
 
-    def _answered(self, response: Any, work: Callable[[], None]) -> Any:
-        refused, _ = self._guarded(work)
+    def _reply(self, response: Any, work: Callable[[], None]) -> Any:
+        refused, _ = self._try(work)
         if refused is not None:
             response.error_code, response.error_msg = int(refused.code), str(refused)
         return response
 
-    def _guarded(self, work: Callable[[], Result]) -> tuple[Refused | None, Result | None]:
-        """The reply with the result of `work` or its error. An unexpected exception is logged; its code is INTERNAL."""
+    def _try(self, work: Callable[[], Result]) -> tuple[Refused | None, Result | None]:
+        """The error reply to `work`, or its result. An unexpected exception is logged; its code is INTERNAL."""
         try:
             return None, work()
         except Refused as refused:

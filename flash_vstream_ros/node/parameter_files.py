@@ -14,7 +14,7 @@ from flash_vstream_ros.engine.log_text import one_line
 
 KEY = "ros__parameters"
 OPTION = "--params-file"
-SHOWN = 5  # most sections named in a warning
+MAX_NAMED = 5  # most sections named in a warning
 
 
 def unused_files(args: Sequence[str], node: str) -> list[str]:
@@ -23,7 +23,7 @@ def unused_files(args: Sequence[str], node: str) -> list[str]:
     for file in parameter_files(args):
         sections = list(sections_of(file))
         if sections and not any(matches(section, node) for section in sections):
-            names = ", ".join(one_line(section) for section in sections[:SHOWN])
+            names = ", ".join(one_line(section) for section in sections[:MAX_NAMED])
             found.append(
                 f"{file} has no section for this node, {node}, so its parameters are not used; its sections are"
                 f" {names}: rename one to {node} or /**"
@@ -43,7 +43,7 @@ def parameter_files(args: Sequence[str]) -> list[str]:
 
 
 def sections_of(file: str) -> Iterator[str]:
-    """The node name of each section. None for a file that cannot be read; ROS itself refuses it."""
+    """The node name of each section. A file that cannot be read has no sections here; ROS itself refuses it."""
     try:
         tree = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):

@@ -9,7 +9,7 @@ from flash_vstream_ros.engine.log_text import one_line
 from flash_vstream_ros.ros import FloatingPointRange, IntegerRange, ParameterDescriptor
 
 Value = bool | int | float | str | list[str]
-# ROS tells these types apart: 1 is not a double.
+# ROS does not convert types: 1 is not a double.
 TYPES = {bool: "a bool", int: "an integer", float: "a double, such as 1.0", str: "a string", list: "a list of strings"}
 MAX_CHARS = 4096  # longest string; the limit is needed because any peer on the graph can set a parameter
 

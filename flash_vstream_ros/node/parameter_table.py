@@ -121,8 +121,8 @@ PARAMETERS = (
     ParameterSpec(
         "image.decoder",
         DECODERS[0],
-        "Decoder of raw images; auto: cv_bridge for encodings that it was found to decode correctly, else the built-in "
-        "one",
+        "Decoder of raw images; auto: cv_bridge for the encodings that it decodes correctly on this machine, else the "
+        "built-in decoder",
         choices=DECODERS,
         field="decoding.decoder",
     ),
@@ -167,8 +167,8 @@ PARAMETERS = (
     ParameterSpec(
         "time.jump_s",
         2.0,
-        "Stamps have jumped back if they fall by more than this and then rise again by as much; otherwise the "
-        "frame is only late [s]",
+        "A camera's stamps have jumped back if they fall by more than this and then continue from there for at least "
+        "this long; otherwise the frames are only late [s]",
         (0.1, 3600.0),
     ),
     ParameterSpec(
@@ -283,16 +283,16 @@ PARAMETERS = (
     ParameterSpec(
         "archive.question_slots",
         32,
-        "Largest number of archived key frames to answer a question from, if the memory shows less than half as many "
-        "moments of its interval; 0: questions are answered from the memory only [slots]",
+        "Most archived key frames used to answer a question about an interval. They are used if the memory shows fewer "
+        "moments of the interval than half this number; 0: never [slots]",
         (0, 4096),
         live=True,
     ),
     ParameterSpec(
         "static.threshold",
         6.0,
-        "Static-scene filter: a slot is not encoded if no image block (32 along the shorter side) has changed its mean "
-        "colour by more than this since the camera's last encoded slot; 0: every slot is encoded [levels of 255]",
+        "Static-scene filter: a slot is not encoded if the mean colour of every image block (32 along the shorter "
+        "side) is within this of the camera's last encoded slot; 0: every slot is encoded [levels of 255]",
         (0.0, 255.0),
         live=True,
     ),

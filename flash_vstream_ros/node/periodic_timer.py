@@ -33,7 +33,7 @@ class PeriodicTimer:
         """Returns True if the timer runs."""
         return self._timer is not None
 
-    def every(self, period_s: float) -> None:
+    def set_period(self, period_s: float) -> None:
         """Change the period; a new one begins now. The same period changes nothing."""
         if period_s != self._period_s:
             self._period_s = period_s

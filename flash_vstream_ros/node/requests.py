@@ -68,7 +68,7 @@ def question_of(
 
 
 def search_of(request: Search.Request, search_id: str, limits: QuestionLimits) -> tuple[Question, tuple[str, ...]]:
-    """The search that a request asks for, within `limits`, and a sentence for each limit that changed it.
+    """The search of a request, reduced to `limits`, and a sentence for each reduction.
 
     Raises BadRequest or BadScope.
     """
@@ -90,7 +90,7 @@ def _image(message: CompressedImage) -> np.ndarray:
 
 
 def _deadline(request: AskScene.Request | Search.Request, limits: QuestionLimits) -> tuple[float, tuple[str, ...]]:
-    """The deadline of a request [s] within `limits`, and a sentence if it was reduced. Raises BadRequest."""
+    """The deadline of a request [s], reduced to `limits`, and a sentence if it was reduced. Raises BadRequest."""
     try:
         deadline_s = duration_ns(request.deadline) / SECOND_NS
     except BadStamp as error:

@@ -19,7 +19,6 @@ def running(node: VStreamNode, on_spun: Callable[[], None] = lambda: None) -> It
     The thread calls `on_spun` when it ends. Every callback ends before the node is destroyed. The caller shuts the
     context down afterwards. If rclpy's own signal handlers did so earlier, callbacks could not log, publish or reply.
     """
-
     executor = MultiThreadedExecutor(num_threads=node.threads_needed)
 
     def spin() -> None:

@@ -53,7 +53,7 @@ class SummaryPublisher:
     def apply(self, settings: Settings) -> None:
         """Continue with these settings."""
         self._settings = settings
-        self._timer.every(settings.summary_period_s)
+        self._timer.set_period(settings.summary_period_s)
 
     def withdraw(self) -> None:
         """Replace the latched summary by an empty one, since it may describe what was just forgotten."""

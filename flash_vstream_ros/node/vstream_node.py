@@ -111,7 +111,7 @@ class VStreamNode(LiveParameters, ManagedNode):
 
     @error_if_it_raises
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        with self.parameters_held():
+        with self.no_parameter_changes():
             self.lock_parameters(True)
             self._engine = self._new_engine()
         self._summaries.restart()
@@ -173,7 +173,7 @@ class VStreamNode(LiveParameters, ManagedNode):
             self._engine.reconfigure(settings.engine)
         elif self._engine.state is State.UNCONFIGURED:
             self._engine = self._new_engine()
-        self._status_timer.every(settings.status_period_s)
+        self._status_timer.set_period(settings.status_period_s)
         self._summaries.apply(settings)
         self._diagnostics.apply(settings)
 
@@ -207,7 +207,7 @@ class VStreamNode(LiveParameters, ManagedNode):
                 "the worker did not end in time: the model is busy, and its memory is freed when its step ends"
             )
             return TransitionCallbackReturn.ERROR
-        with self.parameters_held():
+        with self.no_parameter_changes():
             self._engine = self._new_engine()
             self.lock_parameters(False)
         return TransitionCallbackReturn.SUCCESS
