@@ -1,7 +1,7 @@
 """Decodes sensor_msgs/CompressedImage (JPEG and PNG) to RGB arrays.
 
 The format field is that of image_transport's compressed transport: "rgb8; jpeg compressed bgr8" names the encoding of
-the camera, the codec, and the order of colours that the codec got. Formats such as "jpeg" alone are accepted too.
+the camera, the codec, and the order of colours that was compressed. Formats such as "jpeg" alone are accepted too.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WITHOUT_LENGTH = {0x01, *range(0xD0, 0xD8)}  # TEM and RSTn have no segment, as 
 
 class _Format(NamedTuple):
     encoding: str = ""  # of the camera's own image
-    colours: str = ""  # pixel format that the codec was given; "" for a single channel
+    colours: str = ""  # pixel format that was compressed; "" for a single channel
 
     @classmethod
     def parse(cls, text: str) -> _Format:
@@ -141,8 +141,11 @@ def _header(data: memoryview, form: str) -> _Header:
         return _jpeg_header(data)
     if start == PNG:
         return _png_header(data)
-    began = f"begin with {start.hex(' ')}" if start else "are none"
-    raise BadImage("undecodable", f"{data.nbytes} bytes of format '{form}' ({began}) are neither JPEG nor PNG")
+    if not start:
+        raise BadImage("undecodable", f"the image of format '{form}' has no data")
+    raise BadImage(
+        "undecodable", f"{data.nbytes} bytes of format '{form}' (begin with {start.hex(' ')}) are neither JPEG nor PNG"
+    )
 
 
 def _png_header(data: memoryview) -> _Header:

@@ -176,7 +176,9 @@ def _checked(message: Any, max_pixels: int) -> tuple[_Layout, memoryview]:
     row = row_bytes(message)
     if step < row:
         raise BadImage(
-            "wrong_step", f"step is {step} bytes; {width} pixels of '{message.encoding}' need at least {row}"
+            "wrong_step",
+            f"step is {step} bytes, but {width} pixels of '{message.encoding}' need at least {row}: fix step in the"
+            " camera driver",
         )
     data = bytes_of(message.data)
     needed = step * (height * layout.half_rows // 2)

@@ -164,8 +164,8 @@ class MultiThreadedExecutor(_KeepsSpinning, _MultiThreadedExecutor):
     def shutdown(self, timeout_sec: float | None = None, **options: Any) -> bool:
         """Stop, and wait for running callbacks and for `spin`.
 
-        rclpy before Kilted does not wait. Every version destroys the guard condition that the threads trigger and that
-        `spin` waits for, so they must end first: a wait that begins without the guard condition never ends.
+        rclpy before Kilted does not wait. Every version destroys the guard condition. The threads trigger it and `spin`
+        waits for it, so they must end first: a wait that begins without the guard condition never ends.
         """
         for executor in (self._images, self):
             with executor._shutdown_lock:

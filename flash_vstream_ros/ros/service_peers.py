@@ -22,8 +22,8 @@ def own_vendor(rmw: str) -> bytes | None:
 def server_infos(node: Node, service: str) -> list[Any]:
     """The servers of `service` that `node` knows, from the topic of their replies on DDS; else empty.
 
-    A server is known before the name of its node; that name may be missing for good (rmw_fastrtps, nodes that start at
-    the same moment).
+    A server is known before the name of its node. With rmw_fastrtps, that name may stay unknown if nodes start at the
+    same moment.
     """
     topic = f"rr{node.resolve_service_name(service)}Reply"
     return list(node.get_publishers_info_by_topic(topic, no_mangle=True))

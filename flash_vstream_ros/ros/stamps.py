@@ -22,14 +22,14 @@ class BadStamp(ValueError):
 
 
 def stamp_ns(stamp: TimeMsg) -> int:
-    """A stamp in nanoseconds. Raises BadStamp if it is negative or its nanoseconds are a second or more."""
+    """A stamp in nanoseconds. Raises BadStamp if it is negative or its nanosec field is a second or more."""
     if stamp.sec < 0:
         raise BadStamp("negative_stamp", f"its stamp has sec {stamp.sec}; a stamp must not be negative")
     return _nanoseconds(stamp)
 
 
 def duration_ns(duration: DurationMsg) -> int:
-    """A duration in nanoseconds, may be negative. Raises BadStamp if its nanoseconds are a second or more."""
+    """A duration in nanoseconds; it may be negative. Raises BadStamp if its nanosec field is a second or more."""
     return _nanoseconds(duration)
 
 

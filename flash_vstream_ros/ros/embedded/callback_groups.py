@@ -1,4 +1,4 @@
-"""Callback groups, which say what callbacks may run at the same time, as in rclpy.callback_groups."""
+"""Callback groups: they define which callbacks may run at the same time, as in rclpy.callback_groups."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Client(Receiver):
         future.add_done_callback(lambda _: self._forget(number))
         try:
             if not self.writer.write(serialize(request, SERVICE_HEADER.pack(self.writer.handle, number))):
-                raise TimeoutError(f"{self.srv_name} accepts no requests")
+                raise TimeoutError(f"{self.srv_name} accepts no requests: its node is too busy; try again later")
         except BaseException:
             future.cancel()
             raise
@@ -116,5 +116,5 @@ class Client(Receiver):
 
 
 def _service_ids(peers: Iterable[Peer | None]) -> set[str]:
-    """Ids of servers: the two topics of a server have the same id. Servers of other middlewares have none."""
+    """Ids of servers. Both endpoints of a server announce the same id; those of other middlewares announce none."""
     return {peer.user_data["serviceid"] for peer in peers if peer is not None and "serviceid" in peer.user_data}

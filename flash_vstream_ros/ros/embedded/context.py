@@ -79,8 +79,8 @@ class Context:
             self._wire = Wire(domain, Discovery.from_environment())
             self._graph = Graph(self._wire, self.notifier.notify)
             self._qos_watch = QosWatch(self._graph)
-            self._wire.every_slice(self._qos_watch.report_pending)
-            self._wire.every_slice(dds_log.report)
+            self._wire.add_periodic_task(self._qos_watch.report_pending)
+            self._wire.add_periodic_task(dds_log.report)
             self._stopped = False
             atexit.register(self.try_shutdown)
 
@@ -121,7 +121,7 @@ class Context:
         if threading.current_thread() is not threading.main_thread():
             return
         for number, handler in list(self._previous_handlers.items()):
-            # If another context has installed a handler since, that one passes signals on to this one: keep it.
+            # If another context has installed a handler since, it calls ours, which then calls the previous handler.
             if signal.getsignal(number) == self._handle_signal:
                 signal.signal(number, handler)
                 del self._previous_handlers[number]

@@ -109,7 +109,7 @@ def make_domain(domain_id: int, configuration: str, log_file: int) -> Domain:
 
 
 def write(writer: Entity, raw: bytearray) -> bool:
-    """Write serialised bytes without the interpreter lock. Returns False if slow readers blocked them too long."""
+    """Write a serialised sample without the interpreter lock. Returns False if slow readers blocked it for too long."""
     memory = (ct.c_char * len(raw)).from_buffer(raw)
     buffer = _Buffer(ct.addressof(memory), len(raw))
     result = _dds.dds_write(writer._ref, ct.byref(buffer))

@@ -11,17 +11,17 @@ import sys
 
 from .logging import get_logger
 
-MOST_READ = 64 << 10
-PERIOD_S = 30.0
+MOST_READ = 64 << 10  # [bytes]
+PERIOD_S = 30.0  # between two log lines
 
 FILE = os.memfd_create("dds-log") if sys.platform.startswith("linux") else -1
-"""-1 if there is no such file: then the library writes to stderr."""
+"""File descriptor of that file; -1 where memory files do not exist: there the library writes to stderr."""
 
 _lines = 0
 
 
 def take() -> str:
-    """Return the text written since the last call, only its end if it is long."""
+    """Return the text written since the last call, or its end if it is longer than MOST_READ."""
     global _lines
     if FILE < 0 or not (size := os.fstat(FILE).st_size):
         return ""
@@ -32,7 +32,7 @@ def take() -> str:
 
 
 def report() -> None:
-    """Log the last new line. The DDS thread calls it periodically."""
+    """Log the newest warning and the number of all. The DDS thread calls it periodically."""
     if lines := take().splitlines():
         text = f"{_lines} warnings of Cyclone DDS so far, the last: {lines[-1][:300]}"
         get_logger("dds").warning(text, throttle_duration_sec=PERIOD_S)

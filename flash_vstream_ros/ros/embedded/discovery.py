@@ -15,7 +15,8 @@ MAX_DOMAIN_ID = 232
 SIOCGIFFLAGS, SIOCGIFADDR = 0x8913, 0x8915
 IFF_UP, IFF_LOOPBACK = 0x1, 0x8
 
-# Without a large receive buffer most HD images are lost. "max", since with "min" DDS ends if the kernel allows less.
+# Without a large receive buffer most HD images are lost. With "min" instead of "max", DDS would not start if the kernel
+# allows less.
 RECEIVE_BUFFER = '<Internal><SocketReceiveBufferSize max="8MB"/></Internal>'
 
 # Peers announce themselves to 127.0.0.1, and Cyclone DDS 11 (unlike the 0.10 of ROS 2 Jazzy) only receives

@@ -106,7 +106,7 @@ def _print(level: LoggingSeverity, name: str, text: str, stamp: int) -> None:
             stream.write(line)
             stream.flush()
         except (OSError, ValueError):
-            pass  # a closed console must not stop the node
+            pass  # a closed console must not end the node
     for sink in _sinks:
         sink(level, name, text, stamp)
 

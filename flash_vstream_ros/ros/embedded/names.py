@@ -12,7 +12,7 @@ GRAPH_TOPIC = "ros_discovery_info"
 def validate_node_name(name: str) -> str:
     if not name:
         raise NameValidationException("node name", name, "it must not be empty", 0)
-    _refuse("node name", name, r"[^A-Za-z0-9_]", "it holds a character other than letters, digits, '_'")
+    _refuse("node name", name, r"[^A-Za-z0-9_]", "it has a character other than letters, digits, '_'")
     _refuse("node name", name, r"^[0-9]", "it starts with a digit")
     return name
 
@@ -31,8 +31,8 @@ def _refuse(kind: str, name: str, pattern: str, reason: str) -> None:
 
 
 def _validate_tokens(kind: str, name: str) -> None:
-    _refuse(kind, name, r"[^A-Za-z0-9_/]", "it holds a character other than letters, digits, '_', '/'")
-    _refuse(kind, name, r"//", "it holds two slashes in a row")
+    _refuse(kind, name, r"[^A-Za-z0-9_/]", "it has a character other than letters, digits, '_', '/'")
+    _refuse(kind, name, r"//", "it has two slashes in a row")
     _refuse(kind, name, r"(?<=/)[0-9]", "one of its parts starts with a digit")
     _refuse(kind, name, r"(?<=.)/$", "it ends with a slash")
 

@@ -48,7 +48,7 @@ class Node(NodeParameters, NodeGraph):
         arguments = self.context.arguments
         self._remap = arguments.remap
         self._name = names.validate_node_name(arguments.node_name(node_name))
-        self._rule_name = node_name
+        self._original_name = node_name
         self._namespace = names.validate_namespace(arguments.node_namespace(node_name, namespace or "/"))
         self._full_name = names.full_node_name(self._name, self._namespace)
         self._logger = get_logger(self._full_name.strip("/").replace("/", "."))
@@ -114,7 +114,7 @@ class Node(NodeParameters, NodeGraph):
 
     def _resolve(self, name: str, *, service: bool) -> str:
         full = names.expand(name, self._name, self._namespace, service=service)
-        return self._remap(full, self._name, self._namespace, self._rule_name, service=service)
+        return self._remap(full, self._name, self._namespace, self._original_name, service=service)
 
     def create_publisher(self, msg_type: Any, topic: str, qos_profile: QoSProfile | int) -> Publisher:
         qos = as_profile(qos_profile)
@@ -157,7 +157,7 @@ class Node(NodeParameters, NodeGraph):
         qos_profile: QoSProfile | None = None,
         callback_group: CallbackGroup | None = None,
     ) -> Service:
-        """Create a service. `qos_profile` has no effect here: the histories of a service are always long."""
+        """Create a service. `qos_profile` has no effect here: every service has SERVICE_READER and SERVICE_WRITER."""
         name = self.resolve_service_name(srv_name)
         service = Service(self, srv_type, name, callback, self._group(callback_group))
         identity = f"serviceid={_identity()};"
@@ -176,7 +176,7 @@ class Node(NodeParameters, NodeGraph):
         qos_profile: QoSProfile | None = None,
         callback_group: CallbackGroup | None = None,
     ) -> Client:
-        """Create a client. `qos_profile` has no effect here: the histories of a client are always long."""
+        """Create a client. `qos_profile` has no effect here: every client has SERVICE_READER and SERVICE_WRITER."""
         name = self.resolve_service_name(srv_name)
         client = Client(self, srv_type, name, self._group(callback_group))
         identity = f"clientid={_identity()};"
@@ -241,10 +241,10 @@ class Node(NodeParameters, NodeGraph):
     def _group(self, group: CallbackGroup | None) -> CallbackGroup:
         return group if group is not None else self._default_callback_group
 
-    def _add(self, waitable: Waitable, *ends: Reader | Writer) -> None:
+    def _add(self, waitable: Waitable, *endpoints: Reader | Writer) -> None:
         self.waitables += (waitable,)  # a new tuple, since executors read it without a lock
-        if ends:
-            self.context.graph.change_entities(self._entities, add=ends)
+        if endpoints:
+            self.context.graph.change_entities(self._entities, add=endpoints)
         self.context.notifier.notify()
 
     def _remove(self, waitable: Waitable) -> bool:
@@ -252,16 +252,16 @@ class Node(NodeParameters, NodeGraph):
             return False
         self.waitables = tuple(other for other in self.waitables if other is not waitable)
         if isinstance(waitable, Receiver):
-            self._close(*(vars(waitable)[end] for end in ("reader", "writer") if end in vars(waitable)))
+            self._close(*(vars(waitable)[name] for name in ("reader", "writer") if name in vars(waitable)))
         return True
 
-    def _close(self, *ends: Reader | Writer) -> None:
+    def _close(self, *endpoints: Reader | Writer) -> None:
         if self.context.closed:
             return
-        self.context.graph.change_entities(self._entities, remove=ends)
-        for end in ends:
-            end.close()
-            self.context.qos_watch.forget(end.gid)
+        self.context.graph.change_entities(self._entities, remove=endpoints)
+        for endpoint in endpoints:
+            endpoint.close()
+            self.context.qos_watch.forget(endpoint.gid)
 
     def _topic(self, dds_name: str, msg_type: Any, qos: QoSProfile, identity: str) -> tuple[Any, Any]:
         """A topic, and the DDS policies of its reader or writer, which announce the type hash."""
@@ -269,9 +269,9 @@ class Node(NodeParameters, NodeGraph):
         topic = self.context.wire.topic(dds_name, idl_type(msg_type.TYPE_NAME, is_service))
         return topic, to_dds(qos, f"{identity}typehash={type_hash(msg_type.TYPE_NAME)};")
 
-    def watch_qos(self, end: Reader | Writer, topic: str, qos: QoSProfile) -> None:
-        """Report the peer whose QoS is incompatible with that of `end`, once its node is known."""
-        self.context.qos_watch.suspect(end.gid, topic, qos, isinstance(end, Writer), self._logger)
+    def watch_qos(self, endpoint: Reader | Writer, topic: str, qos: QoSProfile) -> None:
+        """Report the peer whose QoS is incompatible with that of `endpoint`, once the peer's node is known."""
+        self.context.qos_watch.suspect(endpoint.gid, topic, qos, isinstance(endpoint, Writer), self._logger)
 
     def _writer(self, dds_name: str, name: str, msg_type: Any, qos: QoSProfile, identity: str = "") -> Writer:
         def on_incompatible_qos(writer: Writer, status: int) -> None:

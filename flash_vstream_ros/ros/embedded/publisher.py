@@ -28,7 +28,7 @@ class Publisher:
     def publish(self, msg: Any) -> None:
         """Publish a message, or its CDR bytes.
 
-        If a slow reliable subscriber blocks the message for 0.1 s, it is dropped with a warning. Raises TypeError for
+        A message that a slow reliable subscriber blocks for 0.1 s is dropped with a warning. Raises TypeError for
         another message type, and ValueError for a value that does not fit its field.
         """
         if isinstance(msg, (bytes, bytearray)):
@@ -40,7 +40,8 @@ class Publisher:
         if not self.writer.write(raw):
             self.dropped_samples += 1
             self._node.get_logger().warning(
-                f"{self.topic_name}: {self.dropped_samples} messages dropped: a reliable subscriber is too slow",
+                f"{self.topic_name}: {self.dropped_samples} messages dropped, since a reliable subscriber is too slow; "
+                "publish less or let it request best effort",
                 throttle_duration_sec=5.0,
             )
 

@@ -66,7 +66,7 @@ class QoSProfile:
 
 qos_profile_sensor_data = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 SERVICE_READER = QoSProfile(history=HistoryPolicy.KEEP_ALL)
-"""KEEP_ALL, since all clients of a service share one history: a burst of one must not replace requests of another.
+"""KEEP_ALL: all clients of a service share its history, and a burst of one must not replace requests of another.
 
 Requests are moved at once to a bounded queue.
 """
@@ -116,7 +116,7 @@ def from_peer(peer: Peer) -> QoSProfile:
 
 
 def incompatibilities(offered: QoSProfile, requested: QoSProfile) -> Iterator[str]:
-    """The policies of which a publisher offers less than a subscription requests."""
+    """Names of the policies for which a publisher offers less than a subscription requests."""
     if requested.reliable and not offered.reliable:
         yield "RELIABILITY"
     if requested.transient_local and not offered.transient_local:

@@ -68,7 +68,7 @@ class QosWatch:
         local.has_reported = True
         who = "a node without a name" if node == UNKNOWN_NODE else f"node '{names.full_node_name(*node)}'"
         if local.is_publisher:
-            text = f"the subscription of {who} asks for a QoS that this publisher does not offer: it receives nothing"
+            text = f"the subscription of {who} requests a QoS that this publisher does not offer, and receives nothing"
         else:
-            text = f"the publisher of {who} offers less QoS than this subscription asks for: nothing is received"
-        local.logger.warning(f"{local.topic}: {text} (incompatible: {', '.join(policies)})")
+            text = f"the publisher of {who} does not offer the QoS that this subscription requests: nothing is received"
+        local.logger.warning(f"{local.topic}: {text}; change {' and '.join(policies)} on one side")

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 MATCH_TIMEOUT = 20.0
 """Longest time that a reply waits for the discovery of the client's reader [s], which is slow on a busy machine."""
-RETRY_PERIOD = 0.05
-MOST_UNSENT = 100
-MOST_WAITING = 1000
+RETRY_PERIOD = 0.05  # between two attempts to send a reply [s]
+MOST_UNSENT = 100  # replies that wait for the discovery of a client's reader
+MOST_WAITING = 1000  # requests
 MOST_WAITING_BYTES = 64 << 20
 LARGEST_REQUEST = 1 << 20
 """Larger requests [bytes], and those that exceed the limits of waiting requests, are dropped, counted and reported."""
@@ -65,9 +65,8 @@ class Service(Receiver):
 
     def on_data(self, reader: Reader) -> None:
         while sample := reader.take():
-            if (
-                len(sample.raw) > LARGEST_REQUEST
-            ):  # as Python objects, many small fields take a hundred times the memory
+            # As Python objects, many small fields would take a hundred times the memory of the serialised request.
+            if len(sample.raw) > LARGEST_REQUEST:
                 self._drop(f"it has {len(sample.raw)} bytes, more than {LARGEST_REQUEST}")
                 continue
             with self._lock:

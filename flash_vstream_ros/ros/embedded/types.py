@@ -36,7 +36,6 @@ _IDL_PRIMITIVES: dict[str, Any] = {
 _ROS_NAMES = {"float32": "float", "float64": "double", "bool": "boolean", "byte": "octet", "char": "uint8"}
 _NUMPY_NAMES = {"bool": "bool_", "byte": "uint8", "char": "uint8"}
 
-
 _folders: dict[str, Path] = {}
 
 
@@ -131,7 +130,7 @@ def service_class(type_name: str) -> Any:
 
 
 def _inner(description: Any) -> tuple[Any, int, bool, bool]:
-    """Returns of a field: element type, length or bound, True if a collection, True if its length is fixed."""
+    """Returns a field's element type, length or bound, whether it is a collection, and whether its length is fixed."""
     kind, inner = description
     if kind in (Nodetype.ARRAY, Nodetype.SEQUENCE):
         return inner[0], inner[1], True, kind == Nodetype.ARRAY

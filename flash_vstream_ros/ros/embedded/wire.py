@@ -26,12 +26,12 @@ from .logging import get_logger
 
 StatusHandler = Callable[[int], None]
 
-SLICE_NS = 100_000_000
+PERIOD_NS = 100_000_000
 """Longest time between two runs of the periodic tasks."""
 
 _START_FAILED = (
-    "DDS could not start in domain {} ({}). Too many processes on this host, no network interface, or a "
-    "CYCLONEDDS_URI that it does not understand: {}"
+    "DDS could not start in domain {} ({}). Possible causes: too many processes on this host, no network interface, or "
+    "an invalid CYCLONEDDS_URI. Its log: {}"
 )
 
 
@@ -47,7 +47,7 @@ class Writer:
     def write(self, raw: bytearray) -> bool:
         """Returns False if slow reliable readers blocked the sample for too long."""
         if self._closed or self._wire.closing:
-            raise InvalidHandle("This writer was destroyed, or shutdown() was called: it cannot write any more")
+            raise InvalidHandle("This writer cannot write: it was destroyed, or shutdown() was called")
         return cyclone.write(self.entity, raw)
 
     def close(self) -> None:
@@ -142,7 +142,7 @@ class Wire:
         self._topics: dict[tuple[str, type], Topic] = {}
         self._handlers: dict[int, tuple[int, StatusHandler]] = {}
         self._waitset = WaitSet(self.participant)
-        # It ends the wait, and keeps the wait set from being empty, since waiting on an empty set returns at once.
+        # Triggering it ends the wait. It also keeps the set from being empty: a wait on an empty set returns at once.
         self._end = GuardCondition(self.participant)
         cyclone.attach(self._waitset, self._end)
         self._periodic: list[Callable[[], None]] = []
@@ -167,14 +167,14 @@ class Wire:
         if self._handlers.pop(cyclone.handle_of(entity), None):
             cyclone.detach(self._waitset, entity)
 
-    def every_slice(self, task: Callable[[], None]) -> None:
+    def add_periodic_task(self, task: Callable[[], None]) -> None:
         """Run `task` on the DDS thread after events, and at least every 0.1 s."""
         self._periodic.append(task)
 
     def _wait(self) -> None:
         while not self._stopping:
             try:
-                for handle in cyclone.wait(self._waitset, SLICE_NS):
+                for handle in cyclone.wait(self._waitset, PERIOD_NS):
                     self._handle(handle)
                 for task in self._periodic:
                     task()
