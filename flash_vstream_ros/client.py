@@ -19,7 +19,6 @@ from flash_vstream_ros.ros.interfaces import (
     Search,
     String,
     interface,
-    to_dict,
 )
 from flash_vstream_ros.ros.service_peers import server_infos, why_unanswerable
 from flash_vstream_ros.ros.stamps import duration_message, seconds, stamp_at
@@ -275,11 +274,6 @@ class AskClient:
         until = time.monotonic() + duration_s
         while (remaining := until - time.monotonic()) > 0:
             self._executor.spin_once(timeout_sec=remaining)
-
-    @staticmethod
-    def to_dict(reply: Any) -> dict[str, Any]:
-        """The reply with the service's field names; thumbnails are left out."""
-        return to_dict(reply, binary=False)
 
     def _on_stream(self, piece: AnswerPiece) -> None:
         if self.on_piece and piece.question_id.startswith(self._id):

@@ -1,4 +1,4 @@
-"""Start the flash_vstream node. Shows its arguments with: ros2 launch flash_vstream_ros vstream.launch.py -s"""
+"""Starts the flash_vstream node. List the arguments with: ros2 launch flash_vstream_ros vstream.launch.py -s"""
 
 from pathlib import Path
 

@@ -63,8 +63,8 @@ def draw(rows: list[tuple[str, str, Any]]) -> None:
             axis.axis("off")
         axes[0].text(0, 0.9, "\n".join(wrap(question, 24)), fontsize=13, weight="bold", va="top")
         axes[0].text(0, 0.35, answer, fontsize=13, color="tab:green", va="top")
-        shown = sorted(reply.evidence, key=lambda entry: -entry.relevance)
-        for axis, entry in zip(axes[1:], shown, strict=False):
+        most_relevant_first = sorted(reply.evidence, key=lambda entry: -entry.relevance)
+        for axis, entry in zip(axes[1:], most_relevant_first, strict=False):
             image = cv2.imdecode(np.frombuffer(bytes(entry.thumbnail.data), np.uint8), cv2.IMREAD_COLOR)
             axis.imshow(image[..., ::-1])
             ago_min = (newest_s - seconds(entry.thumbnail.header.stamp)) / 60

@@ -212,7 +212,7 @@ def check(folder: Path, reuse: Path, options: Sequence[str]) -> None:
     Both wait for single processes much of the time, so running them together saves time. Kilted's output comes last.
     """
     os.environ.setdefault("FLASH_VSTREAM_FUZZ_S", "20")  # the tests on the embedded runtime last a minute
-    with smoke_test_beside("kilted", folder, reuse):
+    with parallel_smoke_test("kilted", folder, reuse):
         workspace = Workspace("jazzy", folder / "jazzy")
         workspace.create(reuse)
         installs = [workspace.build(), workspace.build(symlink=True)]
@@ -221,7 +221,7 @@ def check(folder: Path, reuse: Path, options: Sequence[str]) -> None:
 
 
 @contextmanager
-def smoke_test_beside(distribution: str, folder: Path, reuse: Path) -> Iterator[None]:
+def parallel_smoke_test(distribution: str, folder: Path, reuse: Path) -> Iterator[None]:
     """Run `smoke` of a distribution in a separate process, and wait for it at the end. Raises NativeError."""
     words = [sys.executable, __file__, "smoke", "--distribution", distribution]
     words += ["--folder", str(folder), "--reuse", str(reuse)]
@@ -244,8 +244,12 @@ def smoke_test_beside(distribution: str, folder: Path, reuse: Path) -> Iterator[
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=["build", "test", "smoke", "check"])
-    parser.add_argument("--distribution", choices=DISTRIBUTIONS, default="jazzy", help="for all but check")
-    parser.add_argument("--folder", type=Path, default=ROOT / ".native", help="holds one folder for each distribution")
+    parser.add_argument(
+        "--distribution", choices=DISTRIBUTIONS, default="jazzy", help="ROS 2 distribution; check ignores it"
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=ROOT / ".native", help="folder of the builds, one for each distribution"
+    )
     parser.add_argument(
         "--reuse",
         type=Path,

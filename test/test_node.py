@@ -19,7 +19,7 @@ import pytest
 from robot import SECOND, START_S, NodeProcess, Robot, balanced, new_namespace
 
 from flash_vstream_ros.ros.images import from_rgb
-from flash_vstream_ros.ros.interfaces import AnswerPiece, Image, String
+from flash_vstream_ros.ros.interfaces import AnswerPiece, Image, String, to_dict
 from flash_vstream_ros.ros.stamps import duration_ns
 
 pytestmark = pytest.mark.slow  # starts nodes in processes of their own
@@ -316,7 +316,7 @@ def test_ask_prints_the_reply_with_the_field_names_of_the_service(robot: Robot) 
     assert reply["error_code"] == 0
     assert reply["newest_frame"] == {"sec": 4001, "nanosec": 0}
     assert reply["evidence"][0]["camera"] == "camera"
-    assert set(reply) == set(robot.to_dict(robot.ask(robot.request("?"))))
+    assert set(reply) == set(to_dict(robot.ask(robot.request("?")), binary=False))
 
 
 def test_ask_says_what_to_do_when_there_is_no_node() -> None:

@@ -113,7 +113,7 @@ def test_frames_are_sent_at_clip_time_divided_by_the_rate(rate: float) -> None:
     pacer = Pacer(rate, lambda: True, clock.now, clock.sleep)
     sent = []
     for stamp_ns in (5 * SECOND, 6 * SECOND, 8 * SECOND):
-        assert pacer.hold(stamp_ns) < 1e-6
+        assert pacer.wait_until_due(stamp_ns) < 1e-6
         sent.append(clock.now_s - 1000.0)
     np.testing.assert_allclose(sent, [0.0, 1.0 / rate, 3.0 / rate], atol=1e-6)
 
@@ -121,23 +121,23 @@ def test_frames_are_sent_at_clip_time_divided_by_the_rate(rate: float) -> None:
 def test_a_late_frame_is_sent_at_once_and_reported() -> None:
     clock = Clock()
     pacer = Pacer(1.0, lambda: True, clock.now, clock.sleep)
-    pacer.hold(0)
+    pacer.wait_until_due(0)
     clock.now_s += 3.0
-    assert pacer.hold(SECOND) == pytest.approx(2.0)
-    assert pacer.hold(0) > 0, "stamps that jump back do not block"
+    assert pacer.wait_until_due(SECOND) == pytest.approx(2.0)
+    assert pacer.wait_until_due(0) > 0, "stamps that jump back do not block"
 
 
 def test_rate_zero_is_bounded_and_a_stop_ends_a_long_wait() -> None:
     clock = Clock()
     pacer = Pacer(0.0, lambda: True, clock.now, clock.sleep)
     for index in range(101):
-        pacer.hold(index * 3600 * SECOND)
+        pacer.wait_until_due(index * 3600 * SECOND)
     assert clock.now_s - 1000.0 == pytest.approx(1.0, abs=0.02)
     stops = iter([True, False])
     waiting = Pacer(1.0, lambda: next(stops), clock.now, clock.sleep)
-    waiting.hold(0)
+    waiting.wait_until_due(0)
     before = clock.now_s
-    waiting.hold(3600 * SECOND)
+    waiting.wait_until_due(3600 * SECOND)
     assert clock.now_s - before < 1.0
 
 

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _bag_file(word: str) -> Path:
     if not word.endswith(".mcap"):
-        raise argparse.ArgumentTypeError(f"{word} must end in .mcap, by which other tools know the format")
+        raise argparse.ArgumentTypeError(f"{word} must end in .mcap: other tools recognise the format by it")
     return output_file(word)
 
 

@@ -1,10 +1,15 @@
-"""Types of command-line arguments: each converts a word to a checked value, or says what is expected."""
+"""Types of command-line arguments, and help texts that commands share.
+
+Each type converts a word to a checked value. Its ArgumentTypeError says what is expected.
+"""
 
 from __future__ import annotations
 
 import math
 from argparse import ArgumentTypeError
 
+DEVICE_HELP = "auto (CUDA if there is one), cpu or cuda:N (default: auto)"
+MODEL_HELP = "hub id or folder, household or tiny-random (default: %(default)s)"
 MAX_MOMENTS = 64  # of one srv/Search reply
 MAX_DURATION_S = 2**31 - 1  # largest builtin_interfaces/Duration
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -13,15 +12,11 @@ from flash_vstream_ros.process import importing
 
 from .argument_types import answer_tokens, duration, question, text
 from .node import add_model_arguments
+from .reply_output import print_error, print_json, print_notes
 from .times import FORMS, NO_LIMIT, BadTime, time_point, time_text
 
 if TYPE_CHECKING:
     from flash_vstream_ros.client import AskClient
-
-MODEL_NOTES = {
-    2: "demo model: trained on the demo's simulator only; its answers about real images are meaningless",
-    3: "untrained model: random weights; its answers are meaningless",
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     if args.memory:
         return _ask_file(args)
     if args.model or args.params_file:
-        print("--model and --params-file are for --memory: a running node has its own", file=sys.stderr)
+        print("--model and --params-file need --memory: a running node has its own parameters", file=sys.stderr)
         return 2
     with importing():
         from flash_vstream_ros.client import AskClient, ClientError
@@ -115,9 +110,7 @@ def _ask(client: AskClient, args: argparse.Namespace) -> int:
 def print_reply(reply: Any, as_json: bool, already_printed: bool = False) -> int:
     """Print a reply of the service; returns the exit status."""
     if as_json:
-        from flash_vstream_ros.client import AskClient
-
-        print(json.dumps(AskClient.to_dict(reply), indent=2, ensure_ascii=False))
+        print_json(reply)
     else:
         _print_reply(reply, already_printed)
     return 0 if reply.error_code == reply.NONE else 1
@@ -140,12 +133,8 @@ def _print_reply(reply: Any, already_printed: bool) -> None:
 
     if reply.answer:
         print("" if already_printed else printable(reply.answer))
-    if note := MODEL_NOTES.get(reply.model_kind):
-        print(note, file=sys.stderr)
-    for adjustment in reply.adjustments:
-        print(printable(adjustment), file=sys.stderr)
-    if reply.error_code:
-        print(f"error {reply.error_code}: {printable(reply.error_msg)}", file=sys.stderr)
+    print_notes(reply)
+    print_error(reply)
     if reply.memory_tokens:
         covered = f"{time_text(seconds(reply.covered_since))} to {time_text(seconds(reply.covered_until))}"
         cached = f" ({reply.cached_tokens} prompt tokens cached)" if reply.cached_tokens else ""

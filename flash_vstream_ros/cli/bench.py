@@ -14,11 +14,9 @@ from typing import Any, NamedTuple
 from flash_vstream_ros.models.names import HOUSEHOLD, TINY
 from flash_vstream_ros.process import importing
 
-from .argument_types import count, positive
+from .argument_types import DEVICE_HELP, MODEL_HELP, count, positive
 from .output_files import OutputError, output_file, write_output
 
-DEVICE_HELP = "auto (CUDA if there is one), cpu or cuda:N (default: auto)"
-MODEL_HELP = "hub id or folder, household or tiny-random (default: %(default)s)"
 OWN_ARGUMENTS = {"command", "benchmark", "json", "ros_args"}  # the others are the benchmark's
 
 
@@ -126,7 +124,7 @@ def _answers(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0.0,
         metavar="SHARE",
-        help="share of visits in which a thing is seen for 9 s and never again (default: %(default)g)",
+        help="share of visits that show a thing for 9 s and never again (default: %(default)g)",
     )
     parser.add_argument(
         "--only", nargs="+", default=(), metavar="POLICY", help="policies that are asked, such as flash (default: all)"
@@ -141,7 +139,8 @@ def _answers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wordings",
         action="store_true",
-        help="also ask in other wordings and spellings, in other light, and out of the world (three times as long)",
+        help="also ask in other wordings and spellings, with darker and brighter frames, and questions that have no "
+        "answer in the simulated world (three times as long)",
     )
 
 

@@ -6,13 +6,16 @@ import argparse
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from flash_vstream_ros.progress import progress
 from flash_vstream_ros.ros.images import from_rgb
 from flash_vstream_ros.ros.stamps import LATEST_NS
 
 from .sources import SECOND, FrameSource, SourceError, SourceFrame
+
+if TYPE_CHECKING:
+    from flash_vstream_ros.ros import Node
 
 DEPTH = 10  # frames kept for subscribers that have not acknowledged them
 UNPACED_HZ = 100.0  # most frames per second at --rate 0
@@ -35,7 +38,7 @@ class Sent:
     first_stamp: float = 0.0
     last_stamp: float = 0.0
     wall_s: float = 0.0
-    behind_s: float = 0.0  # longest delay of a frame after the time it was due
+    behind_s: float = 0.0  # longest delay of a frame after it was due
     interrupted: bool = False
     error: str = ""  # why the source could not be read to its end
 
@@ -54,7 +57,7 @@ class Sent:
         if self.skipped:
             text += f"; {self.skipped} frames could not be decoded"
         if self.behind_s > 0.5:
-            text += f"; up to {self.behind_s:.1f} s late: this machine is too slow for this rate"
+            text += f"; up to {self.behind_s:.1f} s late: this machine is too slow for this rate, lower --rate"
         return text + ("; interrupted" if self.interrupted else "")
 
 
@@ -92,7 +95,7 @@ class Pacer:
         self._origin: tuple[int, float] | None = None  # stamp and wall time of the first frame
         self._last = -1.0
 
-    def hold(self, stamp_ns: int) -> float:
+    def wait_until_due(self, stamp_ns: int) -> float:
         """Wait until the frame is due. Returns its delay [s]."""
         if self._origin is None:
             self._origin = stamp_ns, self.now()
@@ -109,7 +112,6 @@ class Pacer:
 def publish(args: argparse.Namespace, source: FrameSource, out: TextIO) -> Sent:
     """Publish the source until its end or Ctrl-C; messages for the user go to `out`."""
     from flash_vstream_ros import ros
-    from flash_vstream_ros.ros.interfaces import Image
     from flash_vstream_ros.ros.middleware import use_shipped_profile
 
     use_shipped_profile()
@@ -118,34 +120,7 @@ def publish(args: argparse.Namespace, source: FrameSource, out: TextIO) -> Sent:
     node = None
     try:
         node = ros.Node("replay")
-        qos = ros.QoSProfile(
-            depth=DEPTH, history=ros.HistoryPolicy.KEEP_LAST, reliability=ros.ReliabilityPolicy.RELIABLE
-        )
-        publisher = node.create_publisher(Image, args.topic, qos)
-        _wait_for_subscriber(publisher, args.topic, args.wait, ros.ok, out)
-        start_ns = None if source.own_stamps else node.get_clock().now().nanoseconds
-        if args.start_now:
-            start_ns = node.get_clock().now().nanoseconds
-        elif args.start_at is not None:
-            start_ns = round(args.start_at * SECOND)
-        frame_id = args.frame_id or source.frame_id or "camera"
-        pacer = Pacer(args.rate, ros.ok)
-        with progress(source.title, None if args.loop else source.frames) as shown:
-            for stamp_ns, rgb in restamped(source, start_ns, args.loop):
-                if not 0 <= stamp_ns <= LATEST_NS:
-                    raise SourceError(f"stamp {stamp_ns / SECOND:g} s is outside the range of ROS: use --start-at 0")
-                message = from_rgb(rgb, stamp_ns, frame_id, Image, args.encoding)
-                sent.behind_s = max(sent.behind_s, pacer.hold(stamp_ns))
-                if not ros.ok():
-                    sent.interrupted = True
-                    break
-                publisher.publish(message)
-                sent.add(stamp_ns, time.monotonic())
-                sent.subscribers = max(sent.subscribers, publisher.get_subscription_count())
-                if args.rate == 0 and sent.sent % DEPTH == 0:
-                    _acknowledged(publisher)  # not for every frame, since an acknowledgement takes 0.1 s
-                shown.update(sent.sent)
-        _acknowledged(publisher)
+        _publish_frames(node, args, source, sent, out)
     except KeyboardInterrupt:
         sent.interrupted = True
     except SourceError as error:
@@ -163,6 +138,42 @@ def publish(args: argparse.Namespace, source: FrameSource, out: TextIO) -> Sent:
     return sent
 
 
+def _publish_frames(node: Node, args: argparse.Namespace, source: FrameSource, sent: Sent, out: TextIO) -> None:
+    """Publish each frame when it is due, and count it in `sent`. Raises SourceError."""
+    from flash_vstream_ros import ros
+    from flash_vstream_ros.ros.interfaces import Image
+
+    qos = ros.QoSProfile(depth=DEPTH, history=ros.HistoryPolicy.KEEP_LAST, reliability=ros.ReliabilityPolicy.RELIABLE)
+    publisher = node.create_publisher(Image, args.topic, qos)
+    _wait_for_subscriber(publisher, args.topic, args.wait, ros.ok, out)
+    start_ns = _start_ns(args, source, node.get_clock().now().nanoseconds)
+    frame_id = args.frame_id or source.frame_id or "camera"
+    pacer = Pacer(args.rate, ros.ok)
+    with progress(source.title, None if args.loop else source.frames) as display:
+        for stamp_ns, rgb in restamped(source, start_ns, args.loop):
+            if not 0 <= stamp_ns <= LATEST_NS:
+                raise SourceError(f"stamp {stamp_ns / SECOND:g} s is outside the range of ROS: use --start-at 0")
+            message = from_rgb(rgb, stamp_ns, frame_id, Image, args.encoding)
+            sent.behind_s = max(sent.behind_s, pacer.wait_until_due(stamp_ns))
+            if not ros.ok():
+                sent.interrupted = True
+                break
+            publisher.publish(message)
+            sent.add(stamp_ns, time.monotonic())
+            sent.subscribers = max(sent.subscribers, publisher.get_subscription_count())
+            if args.rate == 0 and sent.sent % DEPTH == 0:
+                _wait_for_acknowledgement(publisher)  # not for every frame, since an acknowledgement takes 0.1 s
+            display.update(sent.sent)
+    _wait_for_acknowledgement(publisher)
+
+
+def _start_ns(args: argparse.Namespace, source: FrameSource, now_ns: int) -> int | None:
+    """The stamp of the first published frame; None: its stamp in the recording."""
+    if args.start_at is not None:
+        return round(args.start_at * SECOND)
+    return now_ns if args.start_now or not source.own_stamps else None
+
+
 def _wait_for_subscriber(publisher: Any, topic: str, seconds: float, alive: Callable[[], bool], out: Any) -> None:
     end = time.monotonic() + seconds
     announced = False
@@ -178,7 +189,7 @@ def _wait_for_subscriber(publisher: Any, topic: str, seconds: float, alive: Call
     time.sleep(SETTLE_S)
 
 
-def _acknowledged(publisher: Any) -> None:
+def _wait_for_acknowledgement(publisher: Any) -> None:
     """Wait until reliable subscribers have received all frames, so that none is overwritten or lost at exit."""
     from flash_vstream_ros.ros import Duration
 

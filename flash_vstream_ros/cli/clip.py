@@ -9,7 +9,7 @@ import sys
 from flash_vstream_ros.models.names import PUBLISHED_MODEL, is_demo_model
 from flash_vstream_ros.process import importing
 
-from .argument_types import count, count_or_zero, positive, question, text
+from .argument_types import DEVICE_HELP, MODEL_HELP, count, count_or_zero, positive, question, text
 from .output_files import log_to_stderr
 
 # Repeated from memory and models, which import torch; the help must not.
@@ -25,10 +25,8 @@ DEMO_MODEL_FPS = 0.5  # as in its training
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("video", help="a video, an image, a folder of images, a bag, or demo")
     parser.add_argument("question", type=question, help="the question, in plain language")
-    parser.add_argument(
-        "--model", default=PUBLISHED_MODEL, help="hub id or folder, household or tiny-random (default: %(default)s)"
-    )
-    parser.add_argument("--device", default="auto", help="auto (CUDA if there is one), cpu or cuda:N (default: auto)")
+    parser.add_argument("--model", default=PUBLISHED_MODEL, help=MODEL_HELP)
+    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
     parser.add_argument("--dtype", default="auto", choices=DTYPES, help="data type of the weights (default: auto)")
     parser.add_argument("--attention", default="auto", choices=ATTENTION, help="attention kernel (default: auto)")
     parser.add_argument(
@@ -61,8 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rule",
         choices=("paper", "released"),
         default="paper",
-        help="released: as the released code where it differs from its paper, in STAR memory's retrieved frames, "
-        "klarge_retrieve_cos and torchpca_kmeans_ordered (default: %(default)s)",
+        help="paper: as the papers describe; released: as the released code, which differs from them in STAR memory's "
+        "retrieved frames, klarge_retrieve_cos and torchpca_kmeans_ordered (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the initial clusters (default: %(default)s)")
     parser.add_argument(

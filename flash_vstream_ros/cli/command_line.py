@@ -25,7 +25,8 @@ def build_parser() -> argparse.ArgumentParser:
         prog="flash-vstream-ros",
         description="A visual memory for robots: watch a camera for hours, ask what happened.",
         epilog="Every command that is a node takes ROS arguments at the end: --ros-args -p name:=value -r from:=to."
-        " Ctrl-C or SIGTERM ends a command with status 130, the node with 0; a shell's background only at SIGTERM.",
+        " Ctrl-C or SIGTERM ends a command with status 130, and the node with 0."
+        " A command in a shell's background ignores Ctrl-C.",
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)

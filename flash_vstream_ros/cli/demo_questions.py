@@ -19,9 +19,9 @@ from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.models.model_kind import without_label
 from flash_vstream_ros.ros.stamps import seconds
 
-from .ask import MODEL_NOTES
 from .contact_sheet import KEY_FRAME, SYNOPSIS, Thumbnail, sheet_file
 from .output_files import write_output
+from .reply_output import MODEL_NOTES
 
 QUESTIONS = 10
 EVIDENCE = 64  # more entries than the memory has, so that the reply contains all of them

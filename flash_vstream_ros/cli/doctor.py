@@ -7,18 +7,23 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from flash_vstream_ros import __version__
 from flash_vstream_ros.cli.image_loopback import check_images
 from flash_vstream_ros.cli.loopback import check_loopback
-from flash_vstream_ros.cli.model_capacity import available_memory, check_disk, check_model_memory, chosen_device_memory
+from flash_vstream_ros.cli.model_capacity import (
+    GB,
+    available_memory,
+    check_disk,
+    check_model_memory,
+    chosen_device_memory,
+)
 from flash_vstream_ros.cli.model_files import FAIL, OK, WARN, Check, find_model, hub_cache
 from flash_vstream_ros.models.names import PUBLISHED_MODEL as DEFAULT_MODEL
 
-GB = 1e9
 # Distribution, module, lowest version, argument of pip install. rclpy does not need the last two.
 PACKAGES = (
     ("torch", "torch", "2.5", "torch"),
@@ -55,20 +60,22 @@ def examine(model: str) -> list[Check]:
     runtime = check_runtime()
     native = runtime.found.startswith("rclpy")
     files, available = find_model(model), available_memory()
+
+    def with_runtime(name: str, check: Callable[[], Check]) -> Check:
+        return Check(name, FAIL, "not tried", "see ROS runtime") if runtime.state == FAIL else check()
+
     return [
         check_python(),
         Check("flash_vstream_ros", OK, __version__),
         *(check_package(*package, needed=not (native and package[0] in EMBEDDED_ONLY)) for package in PACKAGES),
         check_cuda(),
         check_attention(),
-        check_image_decoder()
-        if runtime.state != FAIL
-        else Check("image decoder", FAIL, "not tried", "see ROS runtime"),
+        with_runtime("image decoder", check_image_decoder),
         runtime,
         check_domain(),
         check_discovery(),
-        check_loopback() if runtime.state != FAIL else Check("loopback", FAIL, "not tried", "see ROS runtime"),
-        check_images() if runtime.state != FAIL else Check("large images", FAIL, "not tried", "see ROS runtime"),
+        with_runtime("loopback", check_loopback),
+        with_runtime("large images", check_images),
         check_receive_buffer(),
         files.check,
         check_model_memory(files, chosen_device_memory(available)),

@@ -42,7 +42,8 @@ def check_images(environment: Mapping[str, str] = os.environ, frames: int = FRAM
 
 def judge(rmw: str, configured: str, received: int, sent: int, remedy: str) -> Check:
     """The check for the counts. `configured`: source of the middleware's configuration; "" for its defaults."""
-    found = f"{received} of {sent} images of {WIDTH}x{HEIGHT} arrived by {rmw}, configured by {configured or 'nothing'}"
+    configuration = configured or "its default configuration"
+    found = f"{received} of {sent} images of {WIDTH}x{HEIGHT} arrived over {rmw} with {configuration}"
     if received >= ENOUGH * sent:
         return Check(NAME, OK, found)
     return Check(NAME, WARN, found, f"a camera that is started in this shell loses images: {remedy}")

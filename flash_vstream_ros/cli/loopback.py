@@ -66,7 +66,10 @@ def talk(topic: str, seconds: float = 60.0) -> None:
 
 
 def listen(topic: str, start_s: float) -> float | None:
-    """Seconds until a message arrived; None if none did within `start_s`, or RECEIVE_S after the talker was found."""
+    """Seconds until a message arrives; None if it takes too long.
+
+    The limit is `start_s` seconds for the discovery of the talker, and then RECEIVE_S for a message.
+    """
     from flash_vstream_ros import ros
     from flash_vstream_ros.ros.interfaces import String
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from flash_vstream_ros.process import importing
 
 from .argument_types import text
 from .ask import add_node_arguments, add_time_arguments, interval
+from .reply_output import print_error, print_json
 from .times import BadTime, time_text
 
 if TYPE_CHECKING:
@@ -66,9 +66,9 @@ def _list(client: AskClient, args: argparse.Namespace) -> int:
     since, until = interval(args, lambda: client.newest_stamp_s(args.wait))
     reply = client.list_memory(args.wait, args.camera, since, until)
     if args.json:
-        print(json.dumps(client.to_dict(reply), indent=2, ensure_ascii=False))
+        print_json(reply)
     elif reply.error_code:
-        print(f"error {reply.error_code}: {printable(reply.error_msg)}", file=sys.stderr)
+        print_error(reply)
     else:
         _print_entries(reply.entries)
         if not reply.entries:
@@ -84,7 +84,7 @@ def _forget(client: AskClient, args: argparse.Namespace) -> int:
     request = Forget.Request(cameras=args.camera, since=stamp_at(since), until=stamp_at(until))
     reply = client.call(Forget, f"{args.node}/forget", request, args.wait)
     if reply.error_code:
-        print(f"error {reply.error_code}: {printable(reply.error_msg)}", file=sys.stderr)
+        print_error(reply)
         return 1
     if not (reply.slots or reply.key_frames):
         print(f"forgot nothing: {_nothing_matches(client, args, since, until)}", file=sys.stderr)

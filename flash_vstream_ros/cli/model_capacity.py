@@ -13,7 +13,7 @@ RUNTIME_BYTES = 1e9  # torch and, on a GPU, CUDA
 WORKING_SHARE = 0.1  # KV cache, visual memory and activations with published settings, relative to the weights
 BYTES_PER_PARAMETER = {"float32": 4, "float16": 2, "bfloat16": 2}
 LARGE_DOWNLOAD_BYTES = 20e9  # more than a 7B model in bfloat16
-LOGS_BYTES = 0.2e9
+LOGS_BYTES = 0.2e9  # space that the logs need
 
 
 class DeviceMemory(NamedTuple):

@@ -138,9 +138,9 @@ def _check_adapter(folder: Path, environment: Mapping[str, str]) -> ModelFiles:
         return _failed(f"{folder}: {error}", f"copy the missing files into {folder.absolute()}")
     except (LookupError, TypeError, AttributeError):
         return _failed(f"{file} does not name its base model", "set base_model_name_or_path in it")
-    under = find_model(str(base), environment)
-    found = f"{folder}: LoRA adapter, {size / 1e6:.1f} MB, over {under.check.found}"
-    return under._replace(check=Check("model", under.check.state, found, under.check.advice))
+    base_files = find_model(str(base), environment)
+    found = f"{folder}: LoRA adapter, {size / 1e6:.1f} MB, over {base_files.check.found}"
+    return base_files._replace(check=Check("model", base_files.check.state, found, base_files.check.advice))
 
 
 def _current(snapshots: Path, found: list[Path]) -> Path:

@@ -137,4 +137,5 @@ def _frames(source: FrameSource, camera: str) -> Iterator[Frame]:
 
 
 def _image(rgb: Any) -> Any:
+    """The decoder of a Frame whose image is decoded already."""
     return rgb

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from flash_vstream_ros.process import importing
 from .argument_types import text
 from .ask import add_node_arguments, add_time_arguments, interval
 from .output_files import OutputError, output_file, output_folder, write_output
+from .reply_output import print_error, print_json
 from .times import BadTime, time_text
 
 MARKUP = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>#|!"})
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 1
     if args.json:
-        print(json.dumps(AskClient.to_dict(reply), indent=2, ensure_ascii=False))
+        print_json(reply)
     elif args.out:
         return _write(reply, args.out)
     elif reply.sections:
@@ -106,9 +106,8 @@ def _escaped(words: str) -> str:
 
 
 def _print_problems(reply: Any) -> None:
-    if reply.error_code:
-        print(f"error {reply.error_code}: {printable(reply.error_msg)}", file=sys.stderr)
-    elif not reply.sections:
+    print_error(reply)
+    if not (reply.error_code or reply.sections):
         print("nothing to report: nothing was seen in this interval, or it is no longer remembered", file=sys.stderr)
     for sentence in reply.missing:
         print(f"a part is missing: {printable(sentence)}", file=sys.stderr)

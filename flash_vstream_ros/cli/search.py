@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +10,10 @@ from flash_vstream_ros.engine.log_text import printable
 from flash_vstream_ros.process import importing
 
 from .argument_types import moments, search_text, text
-from .ask import MODEL_NOTES, add_node_arguments, add_time_arguments, interval
+from .ask import add_node_arguments, add_time_arguments, interval
 from .node import add_model_arguments
 from .output_files import OutputError, output_image, write_output
+from .reply_output import print_error, print_json, print_notes
 from .times import BadTime, short_time_text, time_text
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if not args.memory and (args.model or args.params_file):
-        print("--model and --params-file are for --memory: a running node has its own", file=sys.stderr)
+        print("--model and --params-file need --memory: a running node has its own parameters", file=sys.stderr)
         return 2
     if bool(args.text) == bool(args.image):
         print("give either a text or --image FILE", file=sys.stderr)
@@ -115,22 +115,16 @@ def _print(reply: Any, as_json: bool) -> None:
     from flash_vstream_ros.ros.stamps import seconds
 
     if as_json:
-        from flash_vstream_ros.client import AskClient
-
-        print(json.dumps(AskClient.to_dict(reply), indent=2, ensure_ascii=False))
+        print_json(reply)
         return
     for moment in reply.moments:
         at, since, until = (
             time_text(seconds(stamp)) for stamp in (moment.thumbnail.header.stamp, moment.since, moment.until)
         )
         print(f"{moment.relevance:.3f}  {printable(moment.camera)}  {at}  (entry: {since} to {until})")
-    for adjustment in reply.adjustments:
-        print(printable(adjustment), file=sys.stderr)
-    if note := MODEL_NOTES.get(reply.model_kind):
-        print(note, file=sys.stderr)
-    if reply.error_code:
-        print(f"error {reply.error_code}: {printable(reply.error_msg)}", file=sys.stderr)
-    else:
+    print_notes(reply)
+    print_error(reply)
+    if not reply.error_code:
         covered = f"{time_text(seconds(reply.covered_since))} to {time_text(seconds(reply.covered_until))}"
         print(f"(searched {covered}; {seconds(reply.duration):.2f} s)", file=sys.stderr)
 

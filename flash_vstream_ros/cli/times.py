@@ -6,7 +6,7 @@
 | `10:30`, `10:30:05` | the last such moment before the newest frame in the memory, in the local time zone |
 | `2026-11-29T10:30` | that moment in the local time zone; with `Z` or `+01:00` in the given one |
 | `today`, `yesterday`, `yesterday 12:00` | that day at midnight or at that clock time, by this machine's clock |
-| `-5min`, `-1h30min`, `-90s`, `-90` | so long before the newest frame in the memory |
+| `-5min`, `-1h30min`, `-90s`, `-90` | this long before the newest frame in the memory |
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class BadTime(ValueError):
 
 @dataclass(frozen=True)
 class TimePoint:
-    """A point in time as written. `stamp_s` is set where it is absolute; else it depends on the newest frame."""
+    """A point in time as written. `stamp_s` is set if the point is absolute; else the newest frame determines it."""
 
     word: str
     stamp_s: float | None = None
@@ -46,7 +46,7 @@ class TimePoint:
     clock: tuple[int, int, float] | None = None  # hour, minute, second
 
     def stamp(self, newest_s: Callable[[], float]) -> float:
-        """The stamp [s]. `newest_s` gives the stamp of the newest frame and is called only where it is needed.
+        """The stamp [s]. `newest_s` returns the stamp of the newest frame; it is called only if the point is relative.
 
         Raises BadTime.
         """

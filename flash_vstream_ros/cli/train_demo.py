@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from flash_vstream_ros.process import importing, set_torch_threads
 from flash_vstream_ros.training.plan import Plan
 
-from .argument_types import count_or_zero, positive
+from .argument_types import DEVICE_HELP, count_or_zero, positive
 from .output_files import output_folder
 
 
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         kind = positive if isinstance(field.default, float) else count_or_zero
         meaning = f"{field.metadata['help']} (default: %(default)s)"
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=field.default, help=meaning)
-    parser.add_argument("--device", default="auto", help="auto (CUDA if there is one), cpu or cuda:N (default: auto)")
+    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
 
 
 def run(args: argparse.Namespace) -> int:

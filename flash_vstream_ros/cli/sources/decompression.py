@@ -41,7 +41,8 @@ class BoundedFile:
     """A file of decompressed data that raises TooLarge once it exceeds `max_bytes`."""
 
     def __init__(self, file: Any, max_bytes: int, name: str) -> None:
-        self._file, self._left, self._max_bytes, self._name = file, max_bytes, max_bytes, name
+        self._file, self._name = file, name
+        self._max_bytes = self._remaining_bytes = max_bytes
 
     def __enter__(self) -> BoundedFile:
         return self
@@ -51,8 +52,8 @@ class BoundedFile:
 
     def read(self, size: int = STEP_BYTES) -> bytes:
         piece: bytes = self._file.read(size if size > 0 else STEP_BYTES)
-        self._left -= len(piece)
-        if self._left < 0:
+        self._remaining_bytes -= len(piece)
+        if self._remaining_bytes < 0:
             raise TooLarge(
                 f"{self._name} decompresses to more than {self._max_bytes >> 20} MiB, which is {MAX_RATIO} times its"
                 f" size or half of the free space of {tempfile.gettempdir()}: run `zstd -d` on it on a disk with"

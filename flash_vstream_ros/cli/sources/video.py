@@ -201,7 +201,7 @@ def _decoded(container: Any, stream: Any, skip: Callable[[], None]) -> Iterator[
 
 
 def _duration_s(container: Any, stream: Any, is_cut_off: bool) -> float:
-    """Duration that the file states for its video; 0 if it states only that of several streams together."""
+    """Duration of the video as the file states it [s]; 0 if the file states only one duration for several streams."""
     stated_s = float(stream.duration * stream.time_base) if stream.duration is not None else 0.0
     if stream.duration is None and container.duration and len(container.streams) == 1:
         stated_s = container.duration / 1e6
