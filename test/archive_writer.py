@@ -74,3 +74,12 @@ def erase(archive: Archive, scope: Scope) -> int:
     erased = archive.erase(scope)
     assert erased is not None
     return erased.result(30.0)
+
+
+def erase_in(folder: Path, scope: Scope) -> int:
+    """Erase from the archive of an engine that has ended."""
+    writer = Writer(folder)
+    try:
+        return erase(writer.archive, scope)
+    finally:
+        writer.close()

@@ -10,7 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_engine import CONFIG, SECOND, Failing, ask, frame, image, model, running, settled, wait_until, watch
+from tiny_engine import (
+    CONFIG,
+    SECOND,
+    Failing,
+    Halting,
+    ask,
+    frame,
+    image,
+    model,
+    running,
+    settled,
+    wait_until,
+    watch,
+)
 
 from flash_vstream_ros.engine.answering.question import Answer, ErrorCode, Question
 from flash_vstream_ros.engine.answering.recollection import Recollection
@@ -146,31 +159,6 @@ def test_a_damaged_archive_is_no_reason_not_to_answer(model: VisionLanguageModel
         assert answer.error_code in (ErrorCode.NONE, ErrorCode.NO_FRAMES)
         assert answer.adjustments == ()
         assert any("a question is answered without the archive" in sentence for sentence in warnings)
-
-
-class Halting:
-    """The real model; once armed, it stops at the first slot that it encodes, until it is released."""
-
-    def __init__(self, model: VisionLanguageModel) -> None:
-        self._model = model
-        self.armed = False
-        self.halted, self.released = threading.Event(), threading.Event()
-        self.slots = 0  # encoded since it was armed
-        self.on_encode: Callable[[], None] = lambda: None
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._model, name)
-
-    def prefix_cache(self) -> None:
-        return None
-
-    def encode_slots(self, *arguments: Any) -> Any:
-        if self.armed:
-            self.slots += 1
-            self.on_encode()
-            self.halted.set()
-            assert self.released.wait(60.0)
-        return self._model.encode_slots(*arguments)
 
 
 @pytest.mark.parametrize("how", ["cancel", "forget", "stop"])

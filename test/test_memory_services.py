@@ -69,6 +69,22 @@ def test_a_killed_node_comes_back_with_what_was_saved_and_without_what_was_forgo
             assert again.held_seconds() == {*range(1, 5), *range(9, 13)}
 
 
+def test_a_node_with_another_policy_rebuilds_its_memory_from_the_archive(tmp_path: Path) -> None:
+    archive = ["-p", f"archive.path:={tmp_path / 'archive'}", "-p", "archive.max_gib:=0.1"]
+    recent = [*archive, "-p", "memory.policy:=recent"]
+    with NodeProcess(tmp_path, recent) as process, Keeper(process.namespace) as robot:
+        robot.wait_until_ready()
+        robot.see(range(1, 13))
+    with NodeProcess(tmp_path, archive) as process, Keeper(process.namespace) as robot:
+        robot.wait_until_ready()
+        robot.wait_for(lambda: robot.status.slots == 6)
+        assert robot.held_seconds() == set(range(1, 13))
+        robot.see(range(13, 17))
+        assert robot.held_seconds() == set(range(1, 17))
+        assert "the memory was rebuilt from 6 of 6 archived key frames" in process.log
+        assert "policy 'recent', not 'flash'" in process.log
+
+
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     with NodeProcess(tmp_path_factory.mktemp("keeping")) as process:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.control.memory_commands import MemoryCommands
 from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.engine.ingest.stamps import JumpBack
+from flash_vstream_ros.engine.restart import snapshots
 from flash_vstream_ros.engine.restart.snapshots import CannotSave
 from flash_vstream_ros.memory.memory_file import read_memory
 from flash_vstream_ros.memory.scope import EVERYTHING, Scope
@@ -101,6 +104,27 @@ def test_changes_are_saved_within_the_period_and_not_again_without_any(
         wait_until(is_done)
         assert engine.status().snapshots.saved <= 5  # at most one for each change, and one for those between two
         assert engine.status().snapshots.bytes == file_in(tmp_path).stat().st_size
+
+
+def test_what_changes_while_a_file_is_written_is_saved_too(
+    model: VisionLanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, is_writing, released = snapshots.write_memory, threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> int:
+        is_writing.set()
+        assert released.wait(60.0)
+        return write(*arguments)
+
+    monkeypatch.setattr(snapshots, "write_memory", slow)
+    with engine_in(tmp_path, model, archive=ArchiveConfig(str(tmp_path), 0.05)) as (engine, _):
+        watch(engine, range(1, 3))
+        assert is_writing.wait(60.0)
+        watch(engine, range(3, 5))
+        wait_until(lambda: not engine._wake.is_set())  # the worker waits for work
+        released.set()
+        wait_until(lambda: engine.status().snapshots.saved == 2)
+        assert _slots_in(file_in(tmp_path)) == 2
 
 
 def _slots_in(path: Path) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,6 +108,31 @@ class Failing:
 
             return fail
         return getattr(self._model, name)
+
+
+class Halting:
+    """The real model; once armed, it stops at the first slot that it encodes, until it is released."""
+
+    def __init__(self, model: VisionLanguageModel) -> None:
+        self._model = model
+        self.armed = False
+        self.halted, self.released = threading.Event(), threading.Event()
+        self.slots = 0  # encoded since it was armed
+        self.on_encode: Callable[[], None] = lambda: None
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._model, name)
+
+    def prefix_cache(self) -> None:
+        return None
+
+    def encode_slots(self, *arguments: Any) -> Any:
+        if self.armed:
+            self.slots += 1
+            self.on_encode()
+            self.halted.set()
+            assert self.released.wait(60.0)
+        return self._model.encode_slots(*arguments)
 
 
 def entries(engine: Engine, **bounds: object) -> tuple[MemoryEntry, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from flash_vstream_ros.memory.interface import Memory
@@ -25,3 +26,4 @@ class Context:
     log: ThrottledLog
     summaries: KeptSummaries = field(default_factory=KeptSummaries)
     wake: threading.Event = field(default_factory=threading.Event)
+    info: Callable[[str], None] = lambda _: None  # gets log lines that are no warnings

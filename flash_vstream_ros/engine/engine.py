@@ -206,6 +206,7 @@ class Engine:
         running = self._worker
         snapshots = worker.snapshots if running is None else running.snapshots.status
         archive = worker.archive if running is None else running.archive.status
+        beginning = worker.beginning if running is None else running.beginning
         cache = worker.prefix_cache
         return Status(
             state=self.state,
@@ -223,6 +224,7 @@ class Engine:
             prefix_cache=replace(cache, failures=cache.failures + self._warm_up_failures),
             snapshots=snapshots,
             archive=archive,
+            beginning=beginning,
         )
 
     def _unavailable(self, state: State) -> Answer:
@@ -247,7 +249,7 @@ class Engine:
         try:
             model = self._load()
             memory = memory_of(self._config.policy, self._config.timed_memory, model)
-            context = Context(model, memory, self._log, self.summaries, self._wake)
+            context = Context(model, memory, self._log, self.summaries, self._wake, self._hooks.info)
         except Exception as error:
             self._fail(str(error) or type(error).__name__)
             return
@@ -282,8 +284,8 @@ class Engine:
     def _open(self, worker: Worker) -> None:
         """Let other threads reach the worker."""
         model = worker.model
-        if restored := worker.snapshots.restore():
-            self._hooks.info(restored)
+        if began := worker.begin(self._stop):
+            self._hooks.info(began)
         self._worker_status = worker.status()
         self._worker = worker
         self._commands.open()
@@ -304,7 +306,9 @@ class Engine:
         any_frame = worker.ingest_frames()
         if worker.memory_changed(self._worker_status):
             self._worker_status = worker.status()
-        is_busy = worker.answer() or any_frame
+        is_answering = worker.answer()
+        is_rebuilding = self._active and worker.rebuild(is_answering)
+        is_busy = is_answering or any_frame or is_rebuilding
         waits = [worker.snapshots.save_if_due()]
         if not is_busy:
             waits.append(worker.background_prefill() if self._active else None)
@@ -321,6 +325,7 @@ class Engine:
             prefix_cache=worker.prefix_cache_status(),
             snapshots=worker.snapshots.status,
             archive=worker.archive.status,
+            beginning=worker.beginning,
         )
 
     def _set_state(self, state: State) -> None:

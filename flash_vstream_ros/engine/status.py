@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from .answering.prefix_cache_config import PrefixCacheStatus
 from .archive.archive import ArchiveStatus
 from .ingest.mailbox import FrameCounts
+from .restart.rebuild import Beginning
 from .restart.snapshots import SnapshotStatus
 from .state import State
 
@@ -49,6 +50,7 @@ class Status:
     prefix_cache: PrefixCacheStatus = field(default_factory=PrefixCacheStatus)
     snapshots: SnapshotStatus = field(default_factory=SnapshotStatus)
     archive: ArchiveStatus = field(default_factory=ArchiveStatus)
+    beginning: Beginning = field(default_factory=Beginning)
 
     @property
     def frames(self) -> FrameCounts:

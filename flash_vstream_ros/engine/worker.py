@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
 
 from flash_vstream_ros.memory.config import FlashMemoryConfig
+from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.models.interface import VisionLanguageModel
 
 from .answering.caching_prefiller import prefiller_for
@@ -17,12 +19,14 @@ from .answering.request_queue import RequestQueue
 from .answering.throughput import PrefillThroughput
 from .archive.archive import Archive, ArchiveStatus
 from .archive.archive_folder import ArchiveFolder
+from .archive.recall import newest, spread
 from .config import EngineConfig
 from .context import Context
 from .control.memory_commands import MemoryCommands
 from .ingest.ingest import Ingest
 from .ingest.mailbox import Mailbox
-from .memory_policies import fitted
+from .memory_policies import fitted, memory_of
+from .restart.rebuild import Beginning, Rebuild
 from .restart.snapshots import Snapshots, SnapshotStatus
 from .status import MemoryStats
 
@@ -39,6 +43,7 @@ class WorkerStatus:
     prefix_cache: PrefixCacheStatus = field(default_factory=PrefixCacheStatus)
     snapshots: SnapshotStatus = field(default_factory=SnapshotStatus)
     archive: ArchiveStatus = field(default_factory=ArchiveStatus)
+    beginning: Beginning = field(default_factory=Beginning)
     paused: bool = False
 
 
@@ -58,9 +63,12 @@ class Worker:
         self.archive = Archive(self._folder, config.archive, context.log)
         self.ingest = Ingest(context, config, mailboxes, self.archive)
         self._dialogue = Dialogue(context, config, self._prefiller, requests, self.archive.recall)
-        self.snapshots = Snapshots(context, self.ingest, config, self._folder)
+        self._rebuild = Rebuild(
+            context, self.ingest, lambda: memory_of(self._config.policy, self._config.timed_memory, context.model)
+        )
+        self.snapshots = Snapshots(context, self.ingest, config, self._folder, self._rebuild)
         self.commands = MemoryCommands(
-            context, self.ingest, self._dialogue, self._prefiller, self.snapshots, self.archive
+            context, self.ingest, self._dialogue, self._prefiller, self.snapshots, self.archive, self._rebuild
         )
         self._apply(config)
 
@@ -71,6 +79,42 @@ class Worker:
     def set_throughput(self, throughput: PrefillThroughput) -> None:
         """Start from a measured prefill throughput."""
         self._prefiller.throughput = throughput
+
+    def begin(self, stop: threading.Event) -> str:
+        """Restore the memory, or else prepare its rebuild from the archive. Returns a sentence for the log, or "".
+
+        While the archive is read, `stop` ends the wait.
+        """
+        began = self.snapshots.restore()
+        if began.is_restored:
+            self._rebuild.status = Beginning(began.sentence)
+            return began.sentence
+        if self._folder is None:
+            return ""
+        choose = newest if self._config.policy == "recent" else spread
+        sampled = self.archive.sample(Scope(self._config.cameras), self._memory.capacity, choose)
+        return self._rebuild.begin(began.sentence, sampled, stop)
+
+    @property
+    def beginning(self) -> Beginning:
+        return self._rebuild.status
+
+    def rebuild(self, is_answering: bool) -> bool:
+        """Run one step of the rebuild. Returns False if there was none: answers go first, as long as that is possible.
+
+        A frame waits for one step at most.
+        """
+        if not self._rebuild.under_way or (is_answering and not self._rebuild.is_urgent):
+            return False
+        try:
+            self._rebuild.step()
+        except torch.OutOfMemoryError as error:
+            self._rebuild.end(f"the device ran out of memory: {error}")
+            self._prefiller.free_device_memory()
+        if not self._rebuild.under_way:
+            self._resize(fitted(self._config.timed_memory, self._context.model))
+            self._prefiller.note_memory_change()
+        return True
 
     def apply(self, config: EngineConfig) -> bool:
         """Adopt new rates and limits. Returns False if nothing changed."""
@@ -96,6 +140,7 @@ class Worker:
 
     def answer(self) -> bool:
         """Start the next question, or continue with one. Returns False if there is none."""
+        self._dialogue.notice = self._rebuild.notice
         return self._dialogue.step()
 
     def background_prefill(self) -> float | None:
@@ -113,6 +158,7 @@ class Worker:
         """
         self.ingest.prefetch.close()
         self.snapshots.close()
+        self._rebuild.end("the node ended, and the next start begins it again")
         is_written = self.archive.close(LAST_COMMIT_S)
         if not is_written:
             self._context.log.report("archive", f"the archive was not written within {LAST_COMMIT_S:.0f} s")
@@ -145,7 +191,12 @@ class Worker:
             update_s=self.ingest.update_s.p50_p95(),
         )
         return WorkerStatus(
-            stats, self._prefiller.status, self.snapshots.status, self.archive.status, self.commands.paused
+            stats,
+            self._prefiller.status,
+            self.snapshots.status,
+            self.archive.status,
+            self.beginning,
+            self.commands.paused,
         )
 
     def _apply(self, config: EngineConfig) -> None:

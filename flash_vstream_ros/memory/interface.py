@@ -148,6 +148,13 @@ class Memory(ABC):
     def may_contain(self, scope: Scope = EVERYTHING) -> bool:
         """Returns False if nothing stored was recorded in `scope`, neither a slot nor a contribution to a centroid."""
 
+    def adopt(self, other: Memory) -> None:
+        """Replace everything by the contents and sizes of `other`, which must not be used afterwards."""
+        assert type(other) is type(self)
+        revision = self.revision + 1
+        vars(self).update(vars(other))
+        self.revision = revision
+
     def state(self) -> MemoryState:
         """Copy of the memory for `restore`. Raises UnsupportedState if this policy cannot be saved."""
         raise UnsupportedState(f"a {type(self).__name__} cannot be saved")

@@ -200,8 +200,11 @@ def memory_report(status: Status | None) -> Report:
     """The report of the memory: its sizes, the time span that it covers and its snapshots on the disk."""
     if status is None:
         return _report("memory", [], "empty", {})
-    snapshots, archive = status.snapshots, status.archive
+    snapshots, archive, beginning = status.snapshots, status.archive, status.beginning
     findings = [(Level.WARN, problem) for problem in (snapshots.problem, archive.problem) if problem]
+    if beginning.under_way:
+        progress = f"{beginning.done} of {beginning.key_frames} key frames"
+        findings.append((Level.WARN, f"the memory is being rebuilt from the archive: {progress}"))
     on_disk = {
         "snapshots saved": str(snapshots.saved),
         "snapshots failed": str(snapshots.failed),
@@ -209,6 +212,8 @@ def memory_report(status: Status | None) -> Report:
         "snapshot copied in [s]": f"{snapshots.copy_s:.4f}",
         "snapshot written in [s]": f"{snapshots.write_s:.4f}",
         "slots restored": str(snapshots.restored_slots),
+        "began": beginning.sentence,
+        "key frames rebuilt": f"{beginning.done - beginning.left_out} of {beginning.key_frames}",
     }
     archived = {
         "archived key frames": str(archive.key_frames),

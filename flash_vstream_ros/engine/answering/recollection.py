@@ -8,9 +8,9 @@ from typing import Protocol
 
 from flash_vstream_ros.engine.archive.recall import Recalled, RecalledFrame
 from flash_vstream_ros.engine.context import Context
+from flash_vstream_ros.engine.key_frame_slots import slot_of
 from flash_vstream_ros.memory.flash_memory import FlashMemory
 from flash_vstream_ros.memory.scope import Scope
-from flash_vstream_ros.memory.slot import Slot
 from flash_vstream_ros.models.interface import Grid
 
 from .request import Request
@@ -77,23 +77,10 @@ class Recollection:
         return frames
 
     def _insert(self, recalled: RecalledFrame) -> None:
-        """Add a key frame as a slot that has its image twice, as the published system pads an odd clip."""
-        model, (frame, rgb, thumbnail) = self._context.model, recalled
-        self._grid = self._grid or model.grid(*rgb.shape[:2])
-        pixels = model.prepare(rgb, self._grid)
-        ((low, detail),) = model.encode_slots([[pixels, pixels]], self._grid)
-        slot = Slot(
-            camera=frame.camera,
-            frame_id=frame.frame_id,
-            first_ns=frame.first_ns,
-            last_ns=frame.last_ns,
-            low=low,
-            detail=detail,
-            grid=self._grid,
-            thumbnail=thumbnail,
-            thumbnail_ns=frame.stamp_ns,
-        )
+        model = self._context.model
+        self._grid = self._grid or model.grid(*recalled.rgb.shape[:2])
+        slot = slot_of(recalled, model, self._grid)
         try:
             self.memory.insert(slot)
         except ValueError as error:  # two key frames with the same stamp, after a clock was set back
-            self._context.log.report("archive", f"a key frame of camera {frame.camera} is left out: {error}")
+            self._context.log.report("archive", f"a key frame of camera {slot.camera} is left out: {error}")

@@ -19,7 +19,7 @@ from .archive_folder import ArchiveFolder, erase_database
 from .database import ArchiveError, DamagedArchive
 from .key_frame import KeyFrame, SlotFrame
 from .key_frame_queue import Erasure, Extensions, KeyFrameQueue, Taken, touches
-from .recall import KeyFrameReader, Recalled
+from .recall import Choice, KeyFrameReader, Recalled, Sampled
 from .store import KeyFrameStore, batch
 
 COMMIT_S = 1.0  # shortest time between two commits; a crash loses at most the key frames of this time
@@ -62,6 +62,7 @@ class Archive:
         self._owed: list[Scope] = []  # erasures that failed and are tried again
         self._newest_ns: dict[str, int] = {}
         self._committed_at = -COMMIT_S
+        self._opened = threading.Event()  # the file of earlier runs was opened, or set aside
         self._thread = threading.Thread(target=self._run, name="flash-vstream-archive", daemon=True)
         if folder is not None and folder.problem and config.max_bytes:
             self._note(problem=f"nothing is archived: {folder.problem}", problems=1)
@@ -116,6 +117,12 @@ class Archive:
             return None
         return self._reader.recall(scope, most, known)
 
+    def sample(self, scope: Scope, most: int, choose: Choice) -> Future[Sampled] | None:
+        """At most `most` key frames in scope. Returns None if nothing is archived. See KeyFrameReader."""
+        if self._reader is None or not self.enabled:
+            return None
+        return self._reader.sample(scope, most, choose, self._when_opened)
+
     def close(self, timeout_s: float) -> bool:
         """Write what is queued and end the thread. Returns False if the disk took longer than `timeout_s`."""
         if self._reader is not None:
@@ -130,8 +137,14 @@ class Archive:
     def _may_write(self) -> bool:
         return self._folder is not None and not self._folder.problem
 
+    def _when_opened(self) -> str:
+        """Wait until the file of earlier runs was opened or set aside. Returns the problem with it, if any."""
+        self._opened.wait()
+        return self.status.problem
+
     def _run(self) -> None:
         self._guarded(self._open_existing)
+        self._opened.set()
         is_closed = False
         while not is_closed:
             taken = self._queue.take(self._wait_s())
@@ -217,8 +230,9 @@ class Archive:
     def _set_aside(self, error: DamagedArchive) -> None:
         assert self._folder is not None
         self._folder.set_database_aside()
-        self._note(problems=1)
-        self._log.report("archive", f"{error}; it is kept as {self._folder.unfit_database}, and a new one begins")
+        sentence = f"{error}; it is kept as {self._folder.unfit_database}, and a new one begins"
+        self._note(problem=sentence, problems=1)
+        self._log.report("archive", sentence)
 
     def _erase(self, erasure: Erasure) -> None:
         self._pending = [

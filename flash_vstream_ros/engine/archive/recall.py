@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +27,10 @@ class Match(NamedTuple):
     novelty: float
 
 
+Choice = Callable[[Sequence[Match], int], list[Match]]
+"""Selects at most so many key frames, in order of time."""
+
+
 class RecalledFrame(NamedTuple):
     """A key frame, its image [height, width, 3] uint8 RGB, and a small JPEG of the image."""
 
@@ -42,8 +46,16 @@ class Recalled(NamedTuple):
     matching: int
 
 
+class Sampled(NamedTuple):
+    """Key frames of all times in order of their stamps, not decoded, and the number of all that the archive has."""
+
+    frames: tuple[KeyFrame, ...]
+    matching: int
+    problem: str = ""  # with the file, when it was opened
+
+
 class KeyFrameReader:
-    """Reads one interval at a time. `recall` never waits."""
+    """Reads one interval at a time. `recall` and `sample` never wait."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -56,25 +68,44 @@ class KeyFrameReader:
         """
         return self._thread.submit(self._recalled, scope, most, known)
 
+    def sample(self, scope: Scope, most: int, choose: Choice, opened: Callable[[], str]) -> Future[Sampled]:
+        """At most `most` key frames in scope. The future may raise ArchiveError.
+
+        `opened` waits until the file was opened for writing or set aside, and returns the problem with it, if any.
+        """
+        return self._thread.submit(self._sampled, scope, most, choose, opened)
+
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _recalled(self, scope: Scope, most: int, known: int) -> Recalled:
         with reading(self._path) as connection, translated(self._path):
             frames, matching = key_frames(connection, scope, most, 2 * known)
-        decoded = (_decoded(frame) for frame in frames)
-        return Recalled(tuple(each for each in decoded if each is not None), matching)
+        images = (decoded(frame) for frame in frames)
+        return Recalled(tuple(each for each in images if each is not None), matching)
+
+    def _sampled(self, scope: Scope, most: int, choose: Choice, opened: Callable[[], str]) -> Sampled:
+        problem = opened()
+        if not self._path.is_file():
+            return Sampled((), 0, problem)
+        with reading(self._path) as connection, translated(self._path):
+            frames, matching = key_frames(connection, scope, most, choose=choose)
+        return Sampled(tuple(frames), matching, problem)
 
 
 def key_frames(
-    connection: sqlite3.Connection, scope: Scope, most: int, more_than: int = 0
+    connection: sqlite3.Connection, scope: Scope, most: int, more_than: int = 0, choose: Choice | None = None
 ) -> tuple[list[KeyFrame], int]:
-    """At most `most` key frames, spread over the scope, and the number of all; none if there are only `more_than`."""
+    """At most `most` key frames in scope as `choose` selects them, and the number of all.
+
+    By default they are spread over the scope. None are read if there are only `more_than`.
+    """
     where, values = condition(scope)
     rows = connection.execute(f"SELECT id, stamp_ns, novelty FROM key_frames WHERE {where}", values).fetchall()
     if min(len(rows), most) <= more_than:
         return [], len(rows)
-    frames = (read_key_frame(connection, match.id) for match in spread([Match(*row) for row in rows], most))
+    matches = (choose or spread)([Match(*row) for row in rows], most)
+    frames = (read_key_frame(connection, match.id) for match in matches)
     return [frame for frame in frames if frame is not None], len(rows)
 
 
@@ -88,7 +119,12 @@ def spread(matches: Sequence[Match], most: int) -> list[Match]:
     return [max(part, key=lambda match: match.novelty) for part in parts]
 
 
-def _decoded(frame: KeyFrame) -> RecalledFrame | None:
+def newest(matches: Sequence[Match], most: int) -> list[Match]:
+    """The newest `most` of `matches`, in order of time."""
+    return sorted(matches, key=lambda match: (match.stamp_ns, match.id))[-most:]
+
+
+def decoded(frame: KeyFrame) -> RecalledFrame | None:
     """Decode a key frame. Returns None if its image is damaged."""
     bgr = cv2.imdecode(np.frombuffer(frame.jpeg, np.uint8), cv2.IMREAD_COLOR)
     if bgr is None:

@@ -10,6 +10,7 @@ from flash_vstream_ros.engine.answering.prefiller import Prefiller
 from flash_vstream_ros.engine.archive.archive import Archive
 from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.engine.ingest.ingest import Ingest
+from flash_vstream_ros.engine.restart.rebuild import Rebuild
 from flash_vstream_ros.engine.restart.snapshots import Snapshots
 from flash_vstream_ros.memory.interface import Forgotten
 from flash_vstream_ros.memory.scope import EVERYTHING, BadScope, Scope, check_scope
@@ -34,6 +35,7 @@ class MemoryCommands:
         prefiller: Prefiller,
         snapshots: Snapshots,
         archive: Archive,
+        rebuild: Rebuild,
     ) -> None:
         self.paused = False
         self._memory = context.memory
@@ -43,6 +45,7 @@ class MemoryCommands:
         self._prefiller = prefiller
         self._snapshots = snapshots
         self._archive = archive
+        self._rebuild = rebuild
         self._mailboxes = ingest.mailboxes
 
     def pause(self) -> bool:
@@ -65,6 +68,8 @@ class MemoryCommands:
 
         A paused memory stays paused. An answer being generated is cancelled.
         """
+        self._rebuild.forget(EVERYTHING)
+        self._rebuild.end("the memory was reset")
         slots = self._memory.forget().slots
         self._memory.reset()
         self._ingest.reset()
@@ -90,6 +95,7 @@ class MemoryCommands:
         self._dialogue.forget(scope)
         self._prefiller.clear()
         self._summaries.forget(scope)
+        self._rebuild.forget(scope)
         return self._memory.forget(scope)
 
     def entries(self, scope: Scope) -> tuple[MemoryEntry, ...]:
@@ -110,4 +116,6 @@ class MemoryCommands:
         """Replace the memory by the one saved last. An answer being generated is cancelled. Raises CannotSave."""
         self._dialogue.forget(EVERYTHING)
         self._prefiller.clear()
-        return self._snapshots.load()
+        loaded = self._snapshots.load()
+        self._rebuild.end("the memory was replaced by the one saved last")
+        return loaded

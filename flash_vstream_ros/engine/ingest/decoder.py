@@ -42,6 +42,11 @@ class FrameDecoder:
         self._sizes: dict[str, tuple[int, int]] = {}  # of each camera's last frame
 
     @property
+    def grid_if_known(self) -> Grid | None:
+        """The grid of the memory; None before its first frame."""
+        return self._grid
+
+    @property
     def grid(self) -> Grid:
         assert self._grid is not None, "no frame was fitted yet"
         return self._grid

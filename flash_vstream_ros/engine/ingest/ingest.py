@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -46,6 +46,19 @@ class _Pair(NamedTuple):
         return (1 if self.first is self.second else 2) - self.waited
 
 
+class Follower(Protocol):
+    """A second memory that is being made and must get what the memory gets."""
+
+    def insert(self, slot: Slot) -> None: ...
+
+    def extend(self, camera: str, extension: Extension) -> None: ...
+
+    def forget(self, scope: Scope) -> None: ...
+
+    def newest_ns(self, camera: str = "") -> int:
+        """Time of its newest slot, of `camera` or of all cameras; new slots must come after it [ns]; 0: none."""
+
+
 class Ingest:
     """Takes frames from the mailboxes, cameras in turn. Owned by the engine's worker; the prefetch thread decodes.
 
@@ -68,6 +81,7 @@ class Ingest:
         self._memory = context.memory
         self._log = context.log
         self._archive = archive
+        self._follower: Follower | None = None
         self._static_filter = StaticSceneFilter(config.static_scene)
         self._decoder = FrameDecoder(context.model, self._static_filter)
         self.prefetch = Prefetch(mailboxes, self._decoder, context.wake)
@@ -108,6 +122,21 @@ class Ingest:
         self.novelty_sum = state["novelty_sum"]
         for camera, mailbox in self.mailboxes.items():
             mailbox.reset((self._memory.newest_of(camera) or (0, 0))[1])
+
+    def follow(self, follower: Follower | None) -> None:
+        """Pass every change that frames make to the memory to `follower` as well."""
+        self._follower = follower
+
+    @property
+    def grid(self) -> Grid | None:
+        """The patch grid of the memory; None before its first frame."""
+        return self._decoder.grid_if_known
+
+    def continue_with(self, grid: Grid | None, novelty_sum: float) -> None:
+        """Continue with a memory that has replaced the present one, and has the slots of all frames before."""
+        if self._decoder.grid_if_known is None:
+            self._decoder.reset(grid)
+        self.novelty_sum = novelty_sum
 
     @property
     def is_between_slots(self) -> bool:
@@ -184,9 +213,12 @@ class Ingest:
             return False
         began = time.perf_counter()
         time_ns = second.stamp_ns + self._shift_ns.get(camera, 0)
-        self._memory.extend(camera, Extension(1, time_ns, time_ns, second.stamp_ns))
+        extension = Extension(1, time_ns, time_ns, second.stamp_ns)
+        self._memory.extend(camera, extension)
         self.update_s.add(time.perf_counter() - began)
         self._static_filter.extend(camera, second.stamp_ns)
+        if self._follower is not None:
+            self._follower.extend(camera, extension)
         if self._archive is not None:
             self._archive.extend(camera, second.stamp_ns)
         self.mailboxes[camera].count_static(pair.in_progress, pair.waited)
@@ -243,6 +275,8 @@ class Ingest:
         novelty = self._memory.insert(slot)
         self.novelty_sum += novelty
         self.update_s.add(time.perf_counter() - began)
+        if self._follower is not None:
+            self._follower.insert(slot)
         if self._archive is not None:
             self._archive.insert(slot, pair.second.rgb, novelty, self._memory.cluster_of_newest(camera))
         blocks = (pair.first.blocks, pair.second.blocks)
@@ -262,6 +296,8 @@ class Ingest:
         self._static_filter.forget(camera)
         if self._on_jump_back is JumpBack.RESET:
             self._memory.forget(Scope((camera,)))
+            if self._follower is not None:
+                self._follower.forget(Scope((camera,)))
             self._shift_ns.pop(camera, None)
         elif self._on_jump_back is JumpBack.FORK:
             self._shift_ns[camera] = self._fork_shift_ns(camera, frame.stamp_ns)
@@ -272,10 +308,13 @@ class Ingest:
         Cameras on one clock jump together and must stay in step. So a shift of another camera is reused if it leads
         near the newest slot; otherwise the new time begins one sampled frame after the newest slot.
         """
-        if not self._memory.entries:
+        newest_ns, own_newest_ns = self._memory.newest[0], (self._memory.newest_of(camera) or (0, 0))[0]
+        if self._follower is not None:
+            newest_ns = max(newest_ns, self._follower.newest_ns())
+            own_newest_ns = max(own_newest_ns, self._follower.newest_ns(camera))
+        if not newest_ns:
             return 0
-        begin_ns = self._memory.newest[0] + self._slot_period_ns // 2
-        (own_newest_ns, _) = self._memory.newest_of(camera) or (0, 0)
+        begin_ns = newest_ns + self._slot_period_ns // 2
         others = [shift for other, shift in self._shift_ns.items() if other != camera]
         near_ns = begin_ns + self._max_pair_ns
         shared = [shift for shift in others if own_newest_ns < stamp_ns + shift <= near_ns]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -22,6 +22,8 @@ from flash_vstream_ros.memory.interface import Memory
 from flash_vstream_ros.memory.memory_file import MemoryFileError, delete_memory, read_memory, write_memory
 from flash_vstream_ros.memory.state import MemoryState, UnsupportedState
 from flash_vstream_ros.models.interface import VisionLanguageModel
+
+from .rebuild import Rebuild
 
 LAST_WRITE_S = 5.0  # longest wait for the disk when the engine stops
 
@@ -42,6 +44,13 @@ class SnapshotStatus:
     write_s: float = 0.0  # of the last write
     restored_slots: int = 0
     problem: str = ""  # why the last snapshot failed; "" if it succeeded
+
+
+class Restored(NamedTuple):
+    """Whether a memory was restored, and a sentence: of what, or why not. "" without a folder."""
+
+    is_restored: bool
+    sentence: str
 
 
 def about(model: VisionLanguageModel, policy: str) -> dict[str, str]:
@@ -83,17 +92,27 @@ def restore_state(state: MemoryState, memory: Memory, ingest: Ingest, device: to
 class Snapshots:
     """Saves the memory of one worker and restores it. Owned by the worker's thread.
 
-    Without a folder, or if another node holds it, nothing is written or read.
+    Without a folder, or if another node holds it, nothing is written or read. Until a rebuild has ended nothing is
+    written either: the next start would take a file of a part of the memory for the whole, and would not rebuild it.
     """
 
-    def __init__(self, context: Context, ingest: Ingest, config: EngineConfig, folder: ArchiveFolder | None) -> None:
+    def __init__(
+        self,
+        context: Context,
+        ingest: Ingest,
+        config: EngineConfig,
+        folder: ArchiveFolder | None,
+        rebuild: Rebuild,
+    ) -> None:
         self.config = config.archive
         self.status = SnapshotStatus(config.archive.path)
         self._memory = context.memory
         self._device = context.model.device
         self._log = context.log
+        self._wake = context.wake
         self._ingest = ingest
         self._summaries = context.summaries
+        self._rebuild = rebuild
         self._about: dict[str, str] = {}
         self._folder: ArchiveFolder | None = None
         self._lock = threading.Lock()  # of the status
@@ -110,18 +129,18 @@ class Snapshots:
         """Returns True if the memory is saved to a folder."""
         return self._folder is not None
 
-    def restore(self) -> str:
-        """Restore the memory from the folder. Returns a sentence about it; "" without a folder."""
+    def restore(self) -> Restored:
+        """Restore the memory from the folder."""
         folder = self._folder
         if folder is None:
-            return ""
+            return Restored(False, self.status.problem)
         try:
             if not folder.memory.exists():
-                return f"the memory begins empty and is saved to {folder.memory}"
-            return self._restored(folder)
+                return Restored(False, f"there is no {folder.memory} yet")
+            return Restored(True, self._restored(folder))
         except (CannotSave, OSError) as error:
             self._fail(str(error))
-            return f"the memory begins empty: {error}{self._set_aside(folder)}"
+            return Restored(False, f"{error}{self._set_aside(folder)}")
 
     def load(self) -> str:
         """Replace the memory by the file's, and drop waiting frames. Returns a sentence. Raises CannotSave."""
@@ -139,6 +158,8 @@ class Snapshots:
         """
         if self._folder is None:
             return _failed(CannotSave(self._why_closed()))
+        if self._rebuild.under_way:
+            return self._save_nothing(self._folder, erase)
         began = time.perf_counter()
         try:
             state = state_of(self._memory, self._ingest, self._summaries.all)
@@ -148,6 +169,7 @@ class Snapshots:
         self._saved = self._version
         self._note(copy_s=time.perf_counter() - began)
         self._writing = self._writer.submit(partial(self._write, self._folder, state, erase))
+        self._writing.add_done_callback(lambda _: self._wake.set())  # what changed meanwhile is due
         return self._writing
 
     def save_if_due(self) -> float | None:
@@ -181,10 +203,18 @@ class Snapshots:
     @property
     def _is_due(self) -> bool:
         """Returns True if the file differs from the memory, and no file is being written."""
-        if self._folder is None or (self._writing is not None and not self._writing.done()):
+        is_writing = self._writing is not None and not self._writing.done()
+        if self._folder is None or is_writing or self._rebuild.under_way:
             return False
         failed = self._writing is not None and self._writing.exception() is not None
         return failed or self._version != self._saved
+
+    def _save_nothing(self, folder: ArchiveFolder, erase: bool) -> Future[int]:
+        """The result of `save` during a rebuild; with `erase`, files with forgotten things are deleted."""
+        if not erase:
+            return _failed(CannotSave(f"nothing is saved yet, since {self._rebuild.notice}; save again later"))
+        self._writing = self._writer.submit(_delete_all, folder)
+        return self._writing
 
     def _wait_for_disk(self, timeout_s: float) -> None:
         if self._writing is not None and not wait([self._writing], timeout_s).done:
@@ -270,6 +300,17 @@ def _deleted(folder: ArchiveFolder) -> str:
     except OSError as error:
         return f"; what was forgotten is still in {folder.path}, which could not be deleted: {error}"
     return "; the file before it, which held what was forgotten, is deleted"
+
+
+def _delete_all(folder: ArchiveFolder) -> int:
+    """Delete every file of the memory, on the writer's thread. Returns the bytes written: 0. Raises CannotSave."""
+    try:
+        folder.delete_unfit()
+        if folder.memory.exists():
+            delete_memory(folder.memory)
+    except OSError as error:
+        raise CannotSave(f"what was forgotten may still be in {folder.path}: {error}") from error
+    return 0
 
 
 def _failed(error: Exception) -> Future[Any]:

@@ -1,0 +1,29 @@
+"""Encodes an archived key frame as a slot."""
+
+from __future__ import annotations
+
+from flash_vstream_ros.memory.slot import Grid, Slot
+from flash_vstream_ros.models.interface import VisionLanguageModel
+
+from .archive.recall import RecalledFrame
+
+
+def slot_of(recalled: RecalledFrame, model: VisionLanguageModel, grid: Grid) -> Slot:
+    """A slot that has the image twice, as the published system pads a video with an odd number of frames.
+
+    Raises ValueError if the image does not fit the model, and whatever the vision tower raises.
+    """
+    frame, rgb, thumbnail = recalled
+    pixels = model.prepare(rgb, grid)
+    ((low, detail),) = model.encode_slots([[pixels, pixels]], grid)
+    return Slot(
+        camera=frame.camera,
+        frame_id=frame.frame_id,
+        first_ns=frame.first_ns,
+        last_ns=frame.last_ns,
+        low=low,
+        detail=detail,
+        grid=grid,
+        thumbnail=thumbnail,
+        thumbnail_ns=frame.stamp_ns,
+    )
