@@ -43,7 +43,7 @@ class ClientError(RuntimeError):
 
 
 class NoService(ClientError):
-    """No node offers the service, or none that can answer."""
+    """No node offers the service, or its middleware cannot answer this process."""
 
 
 class NoReply(ClientError):
@@ -183,9 +183,9 @@ class AskClient:
         return self.call(ListMemory, f"{self._node_name}/list_memory", request, wait_s)
 
     def report(self, wait_s: float, since_s: float, until_s: float, *, pictures: bool) -> Report.Response:
-        """What happened between two stamps; 0: no limit. Raises NoService and NoReply."""
+        """The report of what happened between two stamps [s]; 0: no limit. Raises NoService and NoReply."""
         request = Report.Request(since=stamp_at(since_s), until=stamp_at(until_s), pictures=pictures)
-        # Parts without a summary are questions, one after the other.
+        # The node asks its model about each part without a summary, one after the other.
         return self.call(Report, f"{self._node_name}/report", request, wait_s, LONGEST_DEADLINE_S)
 
     def newest_stamp_s(self, wait_s: float) -> float | None:

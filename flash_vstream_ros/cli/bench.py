@@ -17,7 +17,7 @@ from flash_vstream_ros.process import importing
 from .argument_types import DEVICE_HELP, MODEL_HELP, count, positive
 from .output_files import OutputError, output_file, write_output
 
-OWN_ARGUMENTS = {"command", "benchmark", "json", "ros_args"}  # the others are the benchmark's
+OWN_ARGUMENTS = {"command", "benchmark", "json", "ros_args"}  # all others are options of the benchmark
 
 
 class Benchmark(NamedTuple):
@@ -276,7 +276,7 @@ def _cameras(parser: argparse.ArgumentParser) -> None:
 
 
 def _no_arguments(parser: argparse.ArgumentParser) -> None:
-    """For a benchmark without a model and a device."""
+    """Add no arguments: the benchmark has no options."""
 
 
 BENCHMARKS = {

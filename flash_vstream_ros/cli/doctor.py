@@ -24,7 +24,7 @@ from flash_vstream_ros.cli.model_capacity import (
 from flash_vstream_ros.cli.model_files import FAIL, OK, WARN, Check, find_model, hub_cache
 from flash_vstream_ros.models.names import PUBLISHED_MODEL as DEFAULT_MODEL
 
-# Distribution, module, lowest version, argument of pip install. rclpy does not need the last two.
+# Rows: distribution, module, lowest version, argument of pip install.
 PACKAGES = (
     ("torch", "torch", "2.5", "torch"),
     ("transformers", "transformers", "5.18", "'transformers>=5.18,<6'"),
@@ -35,7 +35,7 @@ PACKAGES = (
     ("cyclonedds", "cyclonedds", "11.0.1", "cyclonedds==11.0.1"),
     ("rosbags", "rosbags", "0.11", "'rosbags>=0.11,<0.12'"),
 )
-EMBEDDED_ONLY = ("cyclonedds", "rosbags")
+EMBEDDED_ONLY = ("cyclonedds", "rosbags")  # not needed with rclpy
 RANGES = ("SUBNET", "LOCALHOST", "OFF", "SYSTEM_DEFAULT")
 RECEIVE_BUFFER = 8 * 1024 * 1024
 
@@ -235,7 +235,7 @@ def check_receive_buffer(path: Path = Path("/proc/sys/net/core/rmem_max")) -> Ch
         return Check(name, OK, f"net.core.rmem_max {allowed}")
     advice = (
         f"HD images get lost: sudo sysctl -w net.core.rmem_max={RECEIVE_BUFFER}, "
-        f"and the same in /etc/sysctl.d/60-dds.conf"
+        "and the same in /etc/sysctl.d/60-dds.conf"
     )
     return Check(name, WARN, f"net.core.rmem_max {allowed}, asked for {RECEIVE_BUFFER}", advice)
 

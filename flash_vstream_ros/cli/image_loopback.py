@@ -41,7 +41,7 @@ def check_images(environment: Mapping[str, str] = os.environ, frames: int = FRAM
 
 
 def judge(rmw: str, configured: str, received: int, sent: int, remedy: str) -> Check:
-    """The check for the counts. `configured`: source of the middleware's configuration; "" for its defaults."""
+    """The check's result. `configured`: the variable or file that configures the middleware; "" for its defaults."""
     configuration = configured or "its default configuration"
     found = f"{received} of {sent} images of {WIDTH}x{HEIGHT} arrived over {rmw} with {configuration}"
     if received >= ENOUGH * sent:
@@ -56,7 +56,7 @@ def measure(frames: int) -> dict[str, object]:
     from flash_vstream_ros.ros.interfaces import Image
 
     topic = f"/flash_vstream_doctor_{os.getpid()}/image"
-    camera = camera_process.start(topic, WIDTH, HEIGHT, HERTZ, frames)  # before this process has the profile
+    camera = camera_process.start(topic, WIDTH, HEIGHT, HERTZ, frames)  # before this process selects the profile
     configured = dict(os.environ)
     middleware.use_shipped_profile()
     init(args=[])

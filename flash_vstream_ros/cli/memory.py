@@ -101,7 +101,7 @@ def _interval_text(since: float, until: float) -> str:
 
 
 def _nothing_matches(client: AskClient, args: argparse.Namespace, since: float, until: float) -> str:
-    """The sentence for an empty result: the interval that was searched, and the one that the memory covers."""
+    """The sentence for an empty result: it names the searched interval, and the interval that the memory covers."""
     from flash_vstream_ros.ros.stamps import seconds
 
     entries = client.list_memory(args.wait).entries

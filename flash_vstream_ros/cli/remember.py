@@ -82,7 +82,7 @@ def _remember(source: FrameSource, values: dict[str, Any], args: argparse.Namesp
         from .offline_settings import BadParameters
 
         known = ", ".join(settings.engine.cameras)
-        raise BadParameters(f"cameras has no {camera!r}; it has {known}: set it in a file for --params-file")
+        raise BadParameters(f"the parameter cameras is {known}, without {camera!r}: add it in a --params-file")
     origin = {"source": source.title, "camera": camera, "parameters": values}
     try:
         done = _continued(engine, args.out, origin)

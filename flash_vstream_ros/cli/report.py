@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=output_file,
         metavar="FILE.md",
-        help="write the report there, and its pictures into the folder FILE_pictures (default: print it, no pictures)",
+        help="write the report to FILE.md, and its pictures into the folder FILE_pictures (default: print the report, "
+        "without pictures)",
     )
     parser.add_argument("--json", action="store_true", help="print the whole reply with the service's field names")
     parser.add_argument("--service", type=text, default="ask_scene", help="name of the service (default: %(default)s)")

@@ -67,7 +67,7 @@ NO_LIMIT = TimePoint("0", 0.0)
 
 
 def time_point(word: str) -> TimePoint:
-    """Type of a command-line argument. ArgumentTypeError says which forms there are."""
+    """Type of a command-line argument: a point in time. ArgumentTypeError names the accepted forms."""
     for read in (_seconds, _before_newest, _clock_time, _day, _date):
         point = read(word.strip())
         if point is not None:
@@ -76,7 +76,7 @@ def time_point(word: str) -> TimePoint:
 
 
 def join_negative_times(arguments: Sequence[str]) -> list[str]:
-    """`--since -5min` as `--since=-5min`: argparse would take the value for an option."""
+    """Join `--since -5min` to `--since=-5min`, since argparse would take the value for an option."""
     joined: list[str] = []
     for argument in arguments:
         if joined and joined[-1] in TIME_OPTIONS and re.match(r"-\.?\d", argument):

@@ -33,7 +33,7 @@ def answer_video(source: FrameSource, args: argparse.Namespace) -> dict[str, Any
     """
     model = _model(args)
     demo = model.kind is ModelKind.DEMO
-    # Frames are decoded twice, since their number decides which are used, and all together may not fit in memory.
+    # Frames are decoded twice: their number determines which ones are used, and all of them may not fit in memory.
     frames = tracked(at_rate(source, args.fps), "decode frames", _expected(source, args.fps))
     stamps = [frame.stamp_ns for frame in frames]
     most = (0 if demo else frame_limit(model)) if args.max_frames is None else args.max_frames
@@ -104,7 +104,7 @@ def _sizes(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def at_rate(source: FrameSource, fps: float) -> Iterator[SourceFrame]:
-    """About `fps` frames per second: every n-th frame as published, or by stamps if frames are not evenly spaced."""
+    """About `fps` frames per second: every n-th frame, as the published systems do. Uneven frames are chosen by stamp."""
     if source.constant_fps is not None:
         yield from islice(source, 0, None, _every(source.constant_fps, fps))
         return
@@ -126,7 +126,7 @@ def _expected(source: FrameSource, fps: float) -> int | None:
 
 
 def picked(frames: Iterator[SourceFrame], chosen: Sequence[int]) -> Iterator[np.ndarray]:
-    """The images of the frames with these numbers, in ascending order. A repeated number repeats its image."""
+    """The images [height, width, 3] of the frames with these ascending numbers. A repeated number repeats its image."""
     times = Counter(chosen)
     for number, frame in enumerate(frames):
         for _ in range(times[number]):

@@ -55,7 +55,7 @@ class FrameSink(Protocol):
 
 
 class Camera:
-    """Subscribes to a camera's images, and passes each to `sink` as a Frame, or as rejected, until `close`.
+    """Subscribes to a camera's images. Until `close`, it offers each to `sink` as a Frame, or rejects it with a reason.
 
     A callback that was running when `close` was called may still call the sink. After `close`, another Camera may
     subscribe to the same topic.

@@ -128,7 +128,7 @@ class History:
 
 
 def _watched(state: State) -> bool:
-    """Returns True if images are expected; none are while the model is loading."""
+    """Returns True if images are expected: not while the model is loading, for example."""
     return state is State.READY
 
 
@@ -176,7 +176,7 @@ def model_report(status: Status | None, model: str, now_ns: int) -> Report:
     if status.state is State.FAILED:
         findings.append((Level.ERROR, f"the model failed to load: {status.last_error}"))
     if status.questions_waiting >= status.question_queue:
-        findings.append((Level.WARN, f"{status.questions_waiting} questions wait: more are answered BUSY"))
+        findings.append((Level.WARN, f"{status.questions_waiting} questions wait: further ones are answered BUSY"))
     if now_ns == 0:
         findings.append((Level.WARN, "the node's clock is 0: use_sim_time is set, but nothing publishes /clock"))
     memory = status.memory

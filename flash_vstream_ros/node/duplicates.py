@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from flash_vstream_ros.ros import Node
 from flash_vstream_ros.ros.service_peers import server_infos
 
-SETTLE_S = 30.0  # duration of checks after nodes came or went; their services are discovered later
+SETTLE_S = 30.0  # checks continue for this long after nodes come or go, since services are discovered later
 CHECK_PERIOD_S = 0.5
 REMEDY = "start one of them with --ros-args -r __ns:=/NAMESPACE"
 

@@ -122,14 +122,14 @@ def _in_bursts(intervals: Sequence[float], steps: int) -> bool:
     """Returns True if the camera sends in bursts: there are more shortest intervals than random loss explains.
 
     If n of `steps` images are received at random, about n * n / steps directly follow another. Up to three times as
-    many are taken for random loss.
+    many still count as random loss.
     """
     shortest = sum(interval <= (1 + JITTER) * intervals[0] for interval in intervals)
     return shortest > 2 + 3 * len(intervals) * len(intervals) / steps
 
 
 def _steps(intervals: Sequence[float], period_s: float) -> tuple[int, int]:
-    """Total periods in `intervals`, which are in rising order, and the number of intervals that are multiples."""
+    """Periods in all `intervals`, which are sorted, and the number of intervals that are multiples of the period."""
     steps = multiples = fitted_steps = 0
     fitted_s = 0.0
     for interval in intervals:

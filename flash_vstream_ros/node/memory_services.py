@@ -25,7 +25,7 @@ from flash_vstream_ros.ros.interfaces import Forget, ListMemory, Trigger
 
 # Longest step of the worker: encoding a slot or prefilling a chunk, with a large model on a CPU.
 STEP_TIMEOUT_S = 60.0
-WRITE_TIMEOUT_S = 60.0  # of the disk
+WRITE_TIMEOUT_S = 60.0  # longest wait for the disk
 NO_ENGINE = "there is no memory: the node is not configured; configure it first"
 
 Result = TypeVar("Result")
@@ -160,7 +160,7 @@ class MemoryServices:
         return response
 
     def _try(self, work: Callable[[], Result]) -> tuple[Refused | None, Result | None]:
-        """The error reply to `work`, or its result. An unexpected exception is logged; its code is INTERNAL."""
+        """Returns the error reply of `work`, or None and its result. An unexpected exception is logged as INTERNAL."""
         try:
             return None, work()
         except Refused as refused:

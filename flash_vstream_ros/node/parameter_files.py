@@ -1,4 +1,4 @@
-"""Finds parameter files without a section for this node, which ROS ignores silently."""
+"""Finds parameter files that have no section for this node; ROS ignores them silently."""
 
 from __future__ import annotations
 

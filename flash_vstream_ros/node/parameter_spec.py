@@ -26,7 +26,7 @@ class ParameterSpec:
     name: str
     default: Value
     description: str  # without a final period: the meaning, then the special values, then the unit
-    limits: tuple[float, float] | None = None  # of a number, both allowed
+    limits: tuple[float, float] | None = None  # smallest and largest number allowed
     choices: tuple[str, ...] = ()
     live: bool = False
     initial: bool = False

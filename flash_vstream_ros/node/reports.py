@@ -43,7 +43,7 @@ class Reports:
         )
 
     def add(self, answer: Answer, new: NewSlots, generation: int) -> None:
-        """Keep a scene summary of the slots in `new`. Its question was asked at `generation` of the kept summaries."""
+        """Keep a scene summary of the slots in `new`, unless something was forgotten since `generation`."""
         self._engine().summaries.add(summary_of(answer, Level.PERIOD, new.frames, new.novelty), generation)
 
     def roll_up(self) -> None:

@@ -83,6 +83,7 @@ def search_of(request: Search.Request, search_id: str, limits: QuestionLimits) -
 
 
 def _image(message: CompressedImage) -> np.ndarray:
+    """The image of a search, [height, width, 3] uint8 RGB. Raises BadRequest."""
     try:
         return compressed_to_rgb(message)
     except BadImage as error:

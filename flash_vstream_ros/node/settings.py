@@ -15,7 +15,7 @@ from .parameter_spec import ParameterSpec
 from .parameter_table import BY_NAME
 from .requests import MAX_CAMERA_CHARS, QuestionLimits
 
-# Groups of parameters whose values are the fields of one object: the group, and the path of that object in Settings.
+# By group of parameters: the path in Settings of the object whose fields hold their values.
 GROUPS = {
     "model": "model",
     "time": "engine",

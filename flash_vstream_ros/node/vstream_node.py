@@ -42,9 +42,9 @@ NODE_NAME = "flash_vstream"
 # A full garbage collection would visit every object of the model, which takes 0.2 s.
 PROGRAM_HOOKS = ProcessHooks(set_torch_threads, loaded=gc.freeze, unloaded=gc.unfreeze)
 DUPLICATES_PERIOD_S = 60.0  # between two warnings about the same duplicate
-# Threads in addition to one per camera and one per waiting question or search: for the one being answered, a question
-# and a search answered BUSY, status, summary, report, diagnostics, cancel, memory services, parameters, a transition,
-# get_state.
+# Threads besides one per camera and one per waiting question or search. Each of these may need one: the question being
+# answered, a question and a search answered BUSY, status, summary, report, diagnostics, cancel, memory services,
+# parameters, a transition, get_state.
 SPARE_THREADS = 12
 
 
@@ -106,7 +106,8 @@ class VStreamNode(LiveParameters, ManagedNode):
         """Stop the engine; unfinished questions are answered CANCELLED. Returns False if a model is still loading."""
         self._closing = True
         ended = self._engine.stop()
-        self.wait_for_transition(1.0)  # rclpy does not wait for it, and would destroy what its callback uses
+        # rclpy destroys a node without waiting for a transition, whose callback still uses the node.
+        self.wait_for_transition(1.0)
         return ended
 
     @error_if_it_raises

@@ -110,6 +110,7 @@ def compressed_to_rgb(
 
 
 def _decoded(data: memoryview, mode: int, form: str) -> np.ndarray:
+    """Decode to [height, width] or [height, width, 3] BGR, uint8 or uint16. Raises BadImage."""
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
     except cv2.error:
@@ -211,7 +212,7 @@ def _places(data: memoryview, word: bytes) -> Iterator[int]:
 
 
 def _demosaiced(samples: np.ndarray, encoding: str) -> np.ndarray:
-    """Convert an 8-bit mosaic [height, width] or [height, width, 1] to RGB."""
+    """Convert an 8-bit mosaic [height, width] or [height, width, 1] to RGB [height, width, 3]."""
     height, width = samples.shape[:2]
     pattern = encoding.removesuffix("16").removesuffix("8")
     shape = {"width": width, "height": height, "step": width, "is_bigendian": 0}

@@ -51,7 +51,7 @@ class RawDecoder:
         return describe(message)
 
     def to_rgb(self, message: Any) -> np.ndarray:
-        """[height, width, 3] uint8 RGB. Raises BadImage."""
+        """Decode a message to [height, width, 3] uint8 RGB. Raises BadImage."""
         if self.choice.convert is None or not self.choice.decodes(message):
             return to_rgb(message, self._samples, self._config.max_pixels)
         self.check(message)
@@ -82,7 +82,7 @@ class CompressedDecoder:
         return describe_compressed(message)
 
     def to_rgb(self, message: Any) -> np.ndarray:
-        """[height, width, 3] uint8 RGB. Raises BadImage."""
+        """Decode a message to [height, width, 3] uint8 RGB. Raises BadImage."""
         exchange = self._config.compressed_colours == "as_named"
         if not self._logged_colours and names_rgb(message):
             self._logged_colours = True

@@ -228,6 +228,7 @@ def _scaled(message: Any, layout: _Layout, data: memoryview, samples: SampleRang
 
 
 def _nv24(luma: np.ndarray, data: memoryview, width: int, height: int, step: int) -> np.ndarray:
+    """Convert luma [height, width], and the chroma plane that follows it in `data`, to RGB [height, width, 3]."""
     yuv = np.empty((height, width, 3), np.uint8)
     yuv[..., 0] = luma
     yuv[..., 1:] = np.ndarray((height, width, 2), np.uint8, data, step * height, (2 * step, 2, 1))

@@ -149,7 +149,7 @@ class MultiThreadedExecutor(_KeepsSpinning, _MultiThreadedExecutor):
         return not _is_for_images(entity) and bool(super().can_execute(entity))
 
     def wake(self) -> None:
-        """Wake both threads, to look for entities that were created or destroyed."""
+        """Wake both threads, so that they wait for the entities that exist now."""
         super().wake()
         self._images.wake()
 
@@ -157,9 +157,8 @@ class MultiThreadedExecutor(_KeepsSpinning, _MultiThreadedExecutor):
         try:
             super()._spin_once_impl(*args, **kwargs)
         except RuntimeError:
-            if not self._is_shutdown:
+            if not self._is_shutdown:  # after shutdown, the thread pool refuses callbacks
                 raise
-            # The thread pool takes no more callbacks.
 
     def shutdown(self, timeout_sec: float | None = None, **options: Any) -> bool:
         """Stop, and wait for running callbacks and for `spin`.

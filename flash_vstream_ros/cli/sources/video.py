@@ -156,7 +156,7 @@ class _PresentationTimes:
 
 
 def turned(rgb: np.ndarray, matrix: Any) -> np.ndarray:
-    """Rotate and mirror an image by FFmpeg's display matrix: nine 16.16 integers, or None.
+    """Rotate and mirror an image [height, width, 3] by FFmpeg's display matrix: nine 16.16 integers, or None.
 
     The first rows of the matrix are (a, b, u) and (c, d, v); it maps a pixel (x, y) to (a x + c y, b x + d y). Angles
     are rounded to multiples of 90 degrees.

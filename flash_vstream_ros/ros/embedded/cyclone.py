@@ -124,7 +124,7 @@ def wait_for_acks(writer: Any, timeout_ns: int) -> bool:
 
 
 def take(reader: Entity) -> tuple[Sample | None, bool]:
-    """Returns the oldest sample, and True if there was one. A sample without data, about an instance, is None."""
+    """Returns the oldest sample, and True if there was one. A sample that only reports a state change is None."""
     buffer = _Buffer()
     pointer = ct.c_void_p(ct.addressof(buffer))
     info = dds_c_t.sample_info()

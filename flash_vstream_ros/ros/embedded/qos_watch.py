@@ -29,7 +29,7 @@ class _LocalEndpoint:
 
 
 class QosWatch:
-    """Owned by the DDS thread, which passes events to it and calls `report_pending` periodically."""
+    """Reports peers with incompatible QoS. The DDS thread passes events to it, and calls `report_pending` regularly."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph

@@ -45,7 +45,7 @@ class Writer:
         wire.watch(self.entity, DDSStatus.OfferedIncompatibleQos, lambda status: on_status(self, status))
 
     def write(self, raw: bytearray) -> bool:
-        """Returns False if slow reliable readers blocked the sample for too long."""
+        """Write a sample. Returns False if slow reliable readers blocked it for too long. Raises InvalidHandle."""
         if self._closed or self._wire.closing:
             raise InvalidHandle("This writer cannot write: it was destroyed, or shutdown() was called")
         return cyclone.write(self.entity, raw)
