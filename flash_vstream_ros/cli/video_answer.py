@@ -104,7 +104,7 @@ def _sizes(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def at_rate(source: FrameSource, fps: float) -> Iterator[SourceFrame]:
-    """About `fps` frames per second: every n-th frame, as the published systems do. Uneven frames are chosen by stamp."""
+    """About `fps` frames per second: every n-th frame as the published systems do; uneven ones by their stamps."""
     if source.constant_fps is not None:
         yield from islice(source, 0, None, _every(source.constant_fps, fps))
         return
