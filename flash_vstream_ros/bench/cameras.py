@@ -212,7 +212,7 @@ def _start_asking() -> subprocess.Popen[str]:
 
 def _wait_for_model(asker: subprocess.Popen[str]) -> None:
     assert asker.stdout is not None
-    if asker.stdout.readline().strip() != READY:
+    if READY not in map(str.strip, asker.stdout):
         raise RuntimeError("the node did not answer its first question; its log above says why")
 
 

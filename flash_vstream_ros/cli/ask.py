@@ -65,7 +65,9 @@ def run(args: argparse.Namespace) -> int:
         return 2
     with importing():
         from flash_vstream_ros.client import AskClient, ClientError
+        from flash_vstream_ros.ros.middleware import use_shipped_profile
 
+    use_shipped_profile()
     try:
         with AskClient(args.service, args.ros_args, args.node) as client:
             return _ask(client, args)

@@ -44,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     with importing():
         from flash_vstream_ros.client import AskClient, ClientError
+        from flash_vstream_ros.ros.middleware import use_shipped_profile
 
+    use_shipped_profile()
     actions = {"list": _list, "forget": _forget}
     try:
         with AskClient("ask_scene", args.ros_args, args.node) as client:

@@ -36,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     with importing():
         from flash_vstream_ros.client import AskClient, ClientError
+        from flash_vstream_ros.ros.middleware import use_shipped_profile
 
+    use_shipped_profile()
     try:
         with AskClient(args.service, args.ros_args, args.node) as client:
             since, until = interval(args, lambda: client.newest_stamp_s(args.wait))

@@ -77,8 +77,10 @@ def _search_node(args: argparse.Namespace) -> Any:
     """The node's reply; None after an error, which is printed."""
     with importing():
         from flash_vstream_ros.client import AskClient, ClientError
+        from flash_vstream_ros.ros.middleware import use_shipped_profile
 
         from .image_files import ImageFileError, jpeg_of
+    use_shipped_profile()
     try:
         image = jpeg_of(args.image) if args.image else b""
         with AskClient("ask_scene", args.ros_args, args.node) as client:
