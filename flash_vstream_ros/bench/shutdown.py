@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flash_vstream_ros.progress import tracked
+
 LIMIT_S = 2.0
 START_S = 200.0
 HANG_S = 20.0
@@ -70,8 +72,9 @@ def run(rounds: int = 100, busy: int = 0) -> dict[str, Any]:
     from flash_vstream_ros.ros.private_domain import use_private_domain
 
     use_private_domain()
+    numbers = tracked(range(rounds), "ending nodes", total=rounds)
     with busy_processes(busy):
-        endings = [end_node(WAYS[number % len(WAYS)], number // len(WAYS)) for number in range(rounds)]
+        endings = [end_node(WAYS[number % len(WAYS)], number // len(WAYS)) for number in numbers]
     seconds = [ending.seconds for ending in endings]
     return {
         "runtime": RUNTIME,
