@@ -10,7 +10,7 @@ from flash_vstream_ros.demo.questions import questions
 from flash_vstream_ros.demo.scoring import Question
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.memory import FlashMemory
-from flash_vstream_ros.models.household_settings import LOADING, MEMORY, slots_by
+from flash_vstream_ros.models.household_settings import LOADING, MEMORY, complete_slots
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import HOUSEHOLD
 
@@ -36,7 +36,7 @@ def test_the_rank_counts_entries_up_to_the_first_that_shows_the_thing() -> None:
 def test_the_first_evidence_of_the_household_model_shows_the_thing_asked_about() -> None:
     model, world, memory = load_model(HOUSEHOLD, device="cpu", **LOADING), World(500_000, 3.0), FlashMemory(MEMORY)
     now = 170.0
-    for slot in encoded_slots(model, world, range(slots_by(now)), model.grid(*world.frame(0.0).shape[:2])):
+    for slot in encoded_slots(model, world, range(complete_slots(now)), model.grid(*world.frame(0.0).shape[:2])):
         memory.insert(slot)
     draw = np.random.default_rng(0)
     ranked = [

@@ -77,7 +77,7 @@ def test_a_cell_with_a_smaller_memory_names_the_largest_budget_that_fits():
     cell = fits._fitting(8, weights, sizes, grid)
     budget = int(re.search(r"(\d+)$", cell)[1])
     need = {
-        tokens: fits._Need(weights, sizes, grid, FlashMemoryConfig(tokens=tokens).fitted(54, 216)).total("4bit")
+        tokens: fits._Need(weights, sizes, grid, FlashMemoryConfig(tokens=tokens).within_budget(54, 216)).total("4bit")
         for tokens in (budget, budget + fits.BUDGET_STEP)
     }
     assert need[budget] <= 0.9 * 8e9 < need[budget + fits.BUDGET_STEP]

@@ -171,7 +171,7 @@ def test_each_of_500_outstanding_calls_is_answered(node: Node) -> None:
 def test_calls_beyond_the_bound_are_counted_and_reported(
     node: Node, console: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "MOST_WAITING", 10)
+    monkeypatch.setattr(service, "MAX_WAITING", 10)
     entered, release = threading.Event(), threading.Event()
 
     def answer(request: Any, response: Any) -> Any:

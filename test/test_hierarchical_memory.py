@@ -21,8 +21,8 @@ from flash_vstream_ros.memory.dam import choose_key_frames
 from flash_vstream_ros.memory.grouping import group_distances, reduce_to_groups
 from flash_vstream_ros.memory.scope import EVERYTHING, Scope
 from flash_vstream_ros.memory.scoped import feature_map
-from flash_vstream_ros.memory.shown import GROUPING_EXPONENT, shown_map
 from flash_vstream_ros.memory.slot import Extension
+from flash_vstream_ros.memory.snapshot_entries import GROUPING_EXPONENT, csm_map
 
 SECOND = 1_000_000_000
 SMALL = FlashMemoryConfig(4, 3, 2, 0, PERIOD, 1, retention=HIERARCHICAL, store_factor=3)
@@ -201,17 +201,17 @@ def test_a_light_cluster_unlike_others_keeps_its_group_while_heavy_ones_that_loo
 
 def test_a_key_frame_shows_the_light_stable_cluster_that_its_group_shows_worst() -> None:
     memory = filled(200, replace(SMALL, csm_slots=4, dam_slots=3, store_factor=4))
-    contents, shown_now = holdings_of(memory), memory._shown_in(EVERYTHING)
+    contents, entries = holdings_of(memory), memory._entries_in(EVERYTHING)
     median = np.median([cluster.slots for cluster in memory.parts])
     distances = {
-        part.cluster.exemplars[0]: float((feature_map(contents, part) - shown_map(contents, group)).square().sum())
-        for group in shown_now.clusters
+        part.cluster.exemplars[0]: float((feature_map(contents, part) - csm_map(contents, group)).square().sum())
+        for group in entries.csm
         for part in group.parts
         if part.cluster.slots <= median and not contents.ward.is_transient(part.row)
     }
     worst = max(distances, key=lambda exemplar: distances[exemplar])
     assert distances[worst] > 0
-    assert worst in shown_now.dam
+    assert worst in entries.dam
 
 
 def test_a_second_look_stays_in_its_budget_and_shows_the_first_entries_first() -> None:

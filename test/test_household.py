@@ -22,7 +22,7 @@ from flash_vstream_ros.instruments.batched_answers import batched_answers
 from flash_vstream_ros.memory import FlashMemory, MemorySnapshot
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.memory.slot import empty_snapshot
-from flash_vstream_ros.models.household_settings import FRAME_S, LOADING, MEMORY, SLOT_S, THREADS, slots_by
+from flash_vstream_ros.models.household_settings import FRAME_S, LOADING, MEMORY, SLOT_S, THREADS, complete_slots
 from flash_vstream_ros.models.names import HOUSEHOLD, HOUSEHOLD_FOLDER
 from flash_vstream_ros.models.offline import slots_of
 from flash_vstream_ros.node.answer_parameters import SUMMARY_PROMPT
@@ -52,7 +52,7 @@ def moments(household: Any) -> list[Moment]:
 def _moment(household: Any, seed: int) -> Moment:
     world = World(seed, MINUTES)
     now, memory = world.duration, FlashMemory(MEMORY)
-    times = [slot * SLOT_S + within for slot in range(slots_by(now)) for within in (0.0, FRAME_S)]
+    times = [slot * SLOT_S + within for slot in range(complete_slots(now)) for within in (0.0, FRAME_S)]
     for slot in slots_of(household, map(world.frame, times), [round(t * 1e9) for t in times]):
         memory.insert(slot)
     since = max(now - LATELY_S, 0.0)

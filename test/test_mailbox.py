@@ -86,7 +86,7 @@ def test_zero_and_backward_stamps_are_counted_by_reason_and_do_not_move_time() -
 def test_every_frame_is_accounted_for_at_every_moment(
     stamps: list[int], actions: list[str], sample_fps: float, follows: bool
 ) -> None:
-    mailbox = Mailbox(sample_fps, StampWatch(follows=follows))
+    mailbox = Mailbox(sample_fps, StampWatch(follow_jump_back=follows))
     in_work = 0
     for stamp, action in itertools.zip_longest(stamps, actions, fillvalue=None):
         if stamp == -2:
@@ -130,7 +130,7 @@ def test_a_paused_mailbox_drops_waiting_and_new_frames_and_follows_the_stamps() 
 
 
 def test_the_jump_flag_survives_when_a_newer_frame_replaces_the_first() -> None:
-    mailbox = Mailbox(1.0, StampWatch(follows=True))
+    mailbox = Mailbox(1.0, StampWatch(follow_jump_back=True))
     taken = []
     for second in (100, 101, 50, 51, 52, 53, 54):
         mailbox.offer(frame(second * SECOND))

@@ -17,10 +17,10 @@ from flash_vstream_ros.engine.answering.question import Answer, Evidence
 from flash_vstream_ros.engine.reports import kept_summaries, summary_state
 from flash_vstream_ros.engine.reports.kept_summaries import KeptSummaries, RollUp, gaps
 from flash_vstream_ros.engine.reports.questions import frames_and_novelty, roll_up_question
-from flash_vstream_ros.engine.reports.summary import SECOND_NS, Level, Picture, Summary, summary_of, whole
+from flash_vstream_ros.engine.reports.summary import Level, Picture, Summary, calendar_interval, summary_of
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.memory.slot import EntryKind, MemoryEntry
-from flash_vstream_ros.memory.spans import Interval
+from flash_vstream_ros.memory.spans import SECOND_NS, Interval
 from flash_vstream_ros.memory.state import MemoryState, UnsupportedState
 from flash_vstream_ros.ros.interfaces import CompressedImage, Header, ReportSection
 from flash_vstream_ros.ros.stamps import stamp_message
@@ -57,7 +57,7 @@ def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 def test_hours_and_days_begin_by_the_local_clock(zone: str) -> None:
     stamp_ns = round(datetime(2026, 11, 29, 10, 45, 30).timestamp()) * SECOND_NS
-    hour, day = whole(Level.HOUR, stamp_ns), whole(Level.DAY, stamp_ns)
+    hour, day = calendar_interval(Level.HOUR, stamp_ns), calendar_interval(Level.DAY, stamp_ns)
     assert datetime.fromtimestamp(hour.since_ns / 1e9) == datetime(2026, 11, 29, 10)
     assert hour.until_ns - hour.since_ns == HOUR_NS - 1
     assert datetime.fromtimestamp(day.since_ns / 1e9) == datetime(2026, 11, 29)
@@ -67,18 +67,18 @@ def test_hours_and_days_begin_by_the_local_clock(zone: str) -> None:
 
 def test_a_stamp_beyond_every_calendar_is_refused_with_a_sentence() -> None:
     with pytest.raises(ValueError, match="lies in no calendar"):
-        whole(Level.HOUR, 1 << 90)
+        calendar_interval(Level.HOUR, 1 << 90)
 
 
 def test_each_level_keeps_a_bounded_number_and_the_newest() -> None:
     store = kept(*(summary(number * MINUTE_NS) for number in range(2000)))
     held = store.report(Interval())
-    assert len(held) == kept_summaries.MOST[Level.PERIOD]
+    assert len(held) == kept_summaries.MAX_SUMMARIES[Level.PERIOD]
     assert held[-1].since_ns == 1999 * MINUTE_NS
 
 
 def test_an_hour_is_due_when_it_has_ended_and_is_tried_once() -> None:
-    start_ns = whole(Level.HOUR, 1_000_000 * SECOND_NS).since_ns
+    start_ns = calendar_interval(Level.HOUR, 1_000_000 * SECOND_NS).since_ns
     parts = [summary(start_ns + number * MINUTE_NS) for number in range(60)]
     store = kept(*parts, summary(start_ns + HOUR_NS))
     assert store.due(start_ns + HOUR_NS - 1) is None
@@ -92,7 +92,7 @@ def test_an_hour_is_due_when_it_has_ended_and_is_tried_once() -> None:
 
 
 def test_a_day_is_made_of_its_hours() -> None:
-    start_ns = whole(Level.DAY, 1_000_000_000 * SECOND_NS).since_ns
+    start_ns = calendar_interval(Level.DAY, 1_000_000_000 * SECOND_NS).since_ns
     hours = [summary(start_ns + number * HOUR_NS, Level.HOUR) for number in range(3)]
     due = kept(*hours).due(ENDLESS_NS)
     assert due is not None
@@ -100,7 +100,7 @@ def test_a_day_is_made_of_its_hours() -> None:
 
 
 def test_a_report_takes_the_longest_summaries_inside_the_interval_without_overlap() -> None:
-    start_ns = whole(Level.DAY, 1_000_000_000 * SECOND_NS).since_ns
+    start_ns = calendar_interval(Level.DAY, 1_000_000_000 * SECOND_NS).since_ns
     hours = [summary(start_ns + number * HOUR_NS, Level.HOUR) for number in range(24)]
     minutes = [summary(start_ns + number * MINUTE_NS) for number in range(120)]
     day = summary(start_ns, Level.DAY)
@@ -114,7 +114,7 @@ def test_a_report_takes_the_longest_summaries_inside_the_interval_without_overla
 
 
 def test_forgetting_drops_every_summary_that_may_tell_of_it_at_every_level() -> None:
-    start_ns = whole(Level.DAY, 1_000_000_000 * SECOND_NS).since_ns
+    start_ns = calendar_interval(Level.DAY, 1_000_000_000 * SECOND_NS).since_ns
     front, back = summary(start_ns), summary(start_ns + MINUTE_NS, camera="back")
     later = summary(start_ns + 2 * HOUR_NS)
     store = kept(front, back, later, summary(start_ns, Level.HOUR), summary(start_ns, Level.DAY))
@@ -133,7 +133,7 @@ def test_a_summary_that_was_asked_for_before_a_forgetting_is_not_kept() -> None:
 
 
 def test_summaries_are_restored_as_they_were_saved_and_hours_are_not_tried_again() -> None:
-    start_ns = whole(Level.DAY, 1_000_000_000 * SECOND_NS).since_ns
+    start_ns = calendar_interval(Level.DAY, 1_000_000_000 * SECOND_NS).since_ns
     pictures = tuple(Picture("front", "optical", number, bytes([number]) * number) for number in range(3))
     hour = replace(summary(start_ns, Level.HOUR), pictures=pictures)
     store = kept(hour, summary(start_ns), summary(start_ns + HOUR_NS))

@@ -15,7 +15,7 @@ FOLLOWED, IGNORED = True, False
 
 
 def watch(follows: bool = FOLLOWED) -> StampWatch:
-    return StampWatch(JUMP, FORWARD, follows=follows)
+    return StampWatch(JUMP, FORWARD, follow_jump_back=follows)
 
 
 def classes(stamps_ms: list[int], follows: bool = FOLLOWED) -> list[Stamp]:

@@ -33,7 +33,7 @@ from flash_vstream_ros.training.calibration import fit, greedy
 from flash_vstream_ros.training.language import Batcher, answers_right, cased_ids, loss_and_hits
 from flash_vstream_ros.training.network import GRID, encode_batch, household_network, household_tokenizer
 from flash_vstream_ros.training.observations import FRAME_S, Label, Observations, render_observations
-from flash_vstream_ros.training.optimisers import kernel_beside_bfloat16, optimisers
+from flash_vstream_ros.training.optimisers import optimisers, training_kernel
 from flash_vstream_ros.training.patrols import Composer, Entries, Example, Features, patrol_examples
 
 pytestmark = pytest.mark.slow  # trains
@@ -224,7 +224,7 @@ def test_gradients_beside_bfloat16_equal_float32_up_to_rounding(
     batch = batcher(some[:2], 4, np.random.default_rng(1))
     weights = [*network.model.language_model.layers.parameters()]
     exact = torch.autograd.grad(loss_and_hits(network, batch)[0], weights)
-    kernel = kernel_beside_bfloat16(network.device)
+    kernel = training_kernel(network.device)
     with use_kernel(network.config.text_config, kernel), torch.autocast("cpu", torch.bfloat16):
         rounded = torch.autograd.grad(loss_and_hits(network, batch)[0], weights)
     for one, other in zip(exact, rounded, strict=True):

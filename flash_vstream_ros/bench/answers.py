@@ -23,7 +23,8 @@ from flash_vstream_ros.demo.world import Visit, World
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Grid, MemorySnapshot, Slot
 from flash_vstream_ros.memory.config import HIERARCHICAL
 from flash_vstream_ros.memory.scope import Scope
-from flash_vstream_ros.models.household_settings import FRAME_S, LOADING, MEMORY, SLOT_S, THREADS, slots_by
+from flash_vstream_ros.memory.spans import SECOND_NS
+from flash_vstream_ros.models.household_settings import FRAME_S, LOADING, MEMORY, SLOT_S, THREADS, complete_slots
 from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import HOUSEHOLD
@@ -38,7 +39,6 @@ from .wordings import Reply, ScoredReply, replies, replies_in_light
 from .wordings import figures as wording_figures
 from .wordings import show as show_wordings
 
-SECOND = 1_000_000_000
 FIRST_SEED = 100_000
 SLOTS = (MEMORY.csm_slots, MEMORY.dam_slots)
 PACE_S = (220.0, 340.0)  # range of a patrol's median duration of an observation
@@ -47,7 +47,7 @@ SETTLED_S = 10.0  # least age of an observation when questions are asked
 SUMMARIES_S = {"1 min": 60.0, "10 min": 600.0}  # time windows of summaries; the node's default is a minute
 AGES = {"now": 30.0, "1 min": 300.0, "5 min": 1800.0, "30 min": 7200.0, "120 min": float("inf")}  # upper bounds [s]
 LIGHTS = {"40 % darker": 0.6, "40 % brighter": 1.4}  # factors on the frames
-LEAST_AGES = {"at least 5 min": 300.0, "at least 30 min": 1800.0}
+MIN_AGES_S = {"at least 5 min": 300.0, "at least 30 min": 1800.0}
 HIERARCHY, TWICE = "hierarchical", "second look"  # the hierarchical memory without and with a second look
 
 
@@ -115,7 +115,7 @@ def encoded_slots(
         if brightness != 1.0:
             frames = [np.clip(frame * brightness, 0, 255).astype(np.uint8) for frame in frames]
         low, detail = model.encode(frames, grid)
-        first_ns, last_ns = (round(t * SECOND) for t in times)
+        first_ns, last_ns = (round(t * SECOND_NS) for t in times)
         yield Slot("camera", "", first_ns, last_ns, low.cpu(), detail.cpu(), grid)
 
 
@@ -149,7 +149,7 @@ def stream(
     outcome = Outcome(tokens=dict.fromkeys(memories, 0))
     done = 0
     for now in moments(world.visits, patrols.minutes):
-        known = slots_by(now)
+        known = complete_slots(now)
         for slot in encoded_slots(model, world, range(done, known), grid):
             for memory in inserted:
                 memory.insert(slot)
@@ -181,7 +181,9 @@ def stream(
         outcome.evidence += ranked_evidence(model, world, flash.snapshot(), asked)
         for window, seconds in SUMMARIES_S.items():
             since = max(now - seconds, 0.0)
-            (answer,) = batched_answers(model, flash.snapshot(Scope(since_ns=round(since * SECOND))), [SUMMARY_PROMPT])
+            (answer,) = batched_answers(
+                model, flash.snapshot(Scope(since_ns=round(since * SECOND_NS))), [SUMMARY_PROMPT]
+            )
             outcome.summaries.append(Summary(window, answer, patrol_summary(world.visits, since, now)))
         outcome.moments += 1
     return outcome
@@ -321,7 +323,7 @@ def _groups(asked: Sequence[Asked]) -> dict[str, Callable[[Question], bool]]:
     return {
         "overall": lambda question: True,
         **{name: _aged(least, most) for name, least, most in between},
-        **{name: _aged(least) for name, least in LEAST_AGES.items()},
+        **{name: _aged(least) for name, least in MIN_AGES_S.items()},
         "held out": lambda question: question.held_out,
         "not held out": lambda question: question.kind in kinds and not question.held_out,
     }

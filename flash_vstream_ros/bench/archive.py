@@ -26,12 +26,12 @@ from flash_vstream_ros.engine.ingest.static_scene import StaticSceneConfig
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
 from flash_vstream_ros.memory import FlashMemory
 from flash_vstream_ros.memory.scope import Scope
+from flash_vstream_ros.memory.spans import SECOND_NS
 from flash_vstream_ros.models.load import load_model
 
 START_NS = 20_000 * DAY_NS
 DAYS = 7
 JPEG_BYTES = 40_000  # mean
-SECOND_NS = 1_000_000_000
 GIB = 2**30
 SIZE = (480, 640)
 

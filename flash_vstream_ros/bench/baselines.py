@@ -65,8 +65,8 @@ def policies(config: FlashMemoryConfig, grid: Grid, seed: int) -> dict[str, Poli
     return {
         "flash": FlashMemory(config),
         "k-means": KMeans(config, seed),
-        "CSM only": OneKindShown(FlashMemory(low_only), EntryKind.CSM, config),
-        "DAM only": OneKindShown(FlashMemory(detail_only), EntryKind.DAM, config),
+        "CSM only": OneKindOnly(FlashMemory(low_only), EntryKind.CSM, config),
+        "DAM only": OneKindOnly(FlashMemory(detail_only), EntryKind.DAM, config),
         "uniform": ChosenSlots(config, lambda slots: (evenly(slots, budget.detail_slots), [])),
         "reservoir": Reservoir(config, budget.detail_slots, seed),
         "recent": ChosenSlots(config, lambda slots: (slots, []), budget.detail_slots),
@@ -148,7 +148,7 @@ class Reservoir(ChosenSlots):
         self._slots.append(slot)
 
 
-class OneKindShown:
+class OneKindOnly:
     """A Flash Memory whose snapshots have only its clusters, or only its key frames."""
 
     def __init__(self, memory: FlashMemory, kind: EntryKind, config: FlashMemoryConfig) -> None:

@@ -21,7 +21,7 @@ from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.ros.images import from_rgb, to_rgb
 from flash_vstream_ros.ros.interfaces import Image
 
-from .board import PowerMeter
+from .meters import PowerMeter
 from .stopwatch import now
 
 WARM_UP_SLOTS = 3

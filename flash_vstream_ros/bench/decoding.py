@@ -19,6 +19,7 @@ from torch import Tensor
 
 from flash_vstream_ros.memory import FlashMemory
 from flash_vstream_ros.memory.slot import MemorySnapshot
+from flash_vstream_ros.memory.spans import SECOND_NS
 from flash_vstream_ros.models.decoding.grouped_attention import grouped, grouped_weighted
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import TINY
@@ -29,7 +30,7 @@ from .costs import pass_bytes
 from .first_question import first_tokens_s
 from .floors import copy_bandwidth
 from .model import settings_of, threads_of
-from .prefix_cache import QUESTIONS, SECOND_NS, encoded, stream
+from .prefix_cache import QUESTIONS, encoded, stream
 from .stopwatch import timed
 
 TOKENS = 24  # timed tokens of an answer

@@ -10,8 +10,8 @@ from flash_vstream_ros.demo.questions import EVERY_THING
 from flash_vstream_ros.demo.scoring import Question
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.memory import MemorySnapshot
+from flash_vstream_ros.memory.spans import SECOND_NS
 
-SECOND = 1_000_000_000
 THING_KINDS = ("where", "when", "seen")  # kinds of questions that name a thing
 
 
@@ -27,7 +27,7 @@ def ranked_evidence(model: Any, world: World, snapshot: MemorySnapshot, question
     ranked = []
     for question in questions:
         name = thing_of(question)
-        shows = [name in world.truth(entry.thumbnail_ns / SECOND).things for entry in snapshot.entries]
+        shows = [name in world.truth(entry.thumbnail_ns / SECOND_NS).things for entry in snapshot.entries]
         if not name or not any(shows):
             continue
         generation = model.answer(snapshot, question.text, 1)

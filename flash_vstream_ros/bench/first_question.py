@@ -34,6 +34,7 @@ def ask(model: str, device: str, warm_up: bool) -> list[float]:
     from flash_vstream_ros.engine.engine import Engine
     from flash_vstream_ros.engine.hooks import EngineHooks
     from flash_vstream_ros.engine.ingest.mailbox import Frame
+    from flash_vstream_ros.memory.spans import SECOND_NS
     from flash_vstream_ros.models.load import load_model
     from flash_vstream_ros.process import set_torch_threads
 
@@ -54,7 +55,7 @@ def ask(model: str, device: str, warm_up: bool) -> list[float]:
     try:
         engine.wait_until_loaded()
         for index in range(FRAMES):
-            engine.offer(Frame("camera", "", (index + 1) * 1_000_000_000, lambda: image))
+            engine.offer(Frame("camera", "", (index + 1) * SECOND_NS, lambda: image))
             engine.submit(lambda _: None).result()  # a waiting frame would be superseded by a newer one
             while engine.status().frames.pending:
                 engine.submit(lambda _: None).result()

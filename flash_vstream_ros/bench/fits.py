@@ -145,8 +145,8 @@ def _fitting(machine_gb: int, weights: Weights, sizes: Sizes, grid: Grid) -> str
     low, detail = _slot_tokens(grid)
     tokens = _Need(weights, sizes, grid, whole).tokens // BUDGET_STEP * BUDGET_STEP
     for budget in range(tokens, 0, -BUDGET_STEP):
-        fitted = FlashMemoryConfig(tokens=budget).fitted(low, detail)
-        if _Need(weights, sizes, grid, fitted).total(QUANTIZATIONS[-1]) <= room:
+        smaller = FlashMemoryConfig(tokens=budget).within_budget(low, detail)
+        if _Need(weights, sizes, grid, smaller).total(QUANTIZATIONS[-1]) <= room:
             return f"4bit, `memory.tokens` {budget}"
     return "no"
 

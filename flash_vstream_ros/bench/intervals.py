@@ -27,6 +27,7 @@ from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.engine.hooks import EngineHooks
 from flash_vstream_ros.engine.ingest.mailbox import Frame
 from flash_vstream_ros.memory.scope import Scope
+from flash_vstream_ros.memory.spans import SECOND_NS
 from flash_vstream_ros.models.household_settings import FRAME_S, LOADING, MEMORY, THREADS
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.model_kind import without_label
@@ -36,7 +37,6 @@ from flash_vstream_ros.progress import tracked
 
 from .answers import PACE_S
 
-SECOND_NS = 10**9
 START_S = 1000.0  # stamp of the first frame
 EARLY = 0.8  # share of the patrol that is asked about
 SLOTS = {"archive": 32, "live memory": 0}  # archive.question_slots

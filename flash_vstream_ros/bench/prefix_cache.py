@@ -30,6 +30,7 @@ from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
 from flash_vstream_ros.memory import FlashMemory, Slot
+from flash_vstream_ros.memory.spans import SECOND_NS
 from flash_vstream_ros.models.interface import ModelError, VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import TINY
@@ -50,7 +51,6 @@ QUESTIONS = (
     "Which room were you in before the kitchen?",
     "How many minutes ago did you last see somebody in the living room, and what was lying on the table then?",
 )
-SECOND_NS = 1_000_000_000
 
 
 class Asked(NamedTuple):

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Grid, MemorySnapshot, Slot
 from flash_vstream_ros.memory.config import HIERARCHICAL, PUBLISHED
+from flash_vstream_ros.memory.spans import SECOND_NS
 from flash_vstream_ros.progress import tracked
 
 from .baselines import ChosenSlots, Policy, policies
@@ -27,7 +28,7 @@ EVENT_HOURS = (0.4, 2.5)  # time range of the events
 SHARES = {"object": 0.25, "passer-by": 0.375}  # share of patches that show it
 APART = 8  # least number of slots between events
 NEAR = 0.25
-SLOTS_PER_HOUR = 3600 * 1_000_000_000 // SLOT_NS
+SLOTS_PER_HOUR = 3600 * SECOND_NS // SLOT_NS
 CONTROL = "last 4 frames"
 COMPARED = ("CSM only", "DAM only", "k-means", "uniform", "reservoir", "recent", "FIFO", "released")
 SECOND_LOOK_SHARE = 0.25  # size of a second look, as a share of the budget

@@ -26,11 +26,12 @@ from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.memory import FlashMemory
 from flash_vstream_ros.memory.config import HIERARCHICAL
 from flash_vstream_ros.memory.slot import MemoryEntry
-from flash_vstream_ros.models.household_settings import MEMORY, slots_by
+from flash_vstream_ros.memory.spans import SECOND_NS
+from flash_vstream_ros.models.household_settings import MEMORY, complete_slots
 from flash_vstream_ros.models.names import HOUSEHOLD
 from flash_vstream_ros.progress import tracked
 
-from .answers import PACE_S, SECOND, encoded_slots, loaded, moments
+from .answers import PACE_S, encoded_slots, loaded, moments
 from .prefix_cache import Asker
 from .second_look import SHARE
 
@@ -116,10 +117,10 @@ def patrol(model: Any, seed: int, minutes: float, pace_s: Sequence[float], promp
     askers = {name: Asker.of(model, memory, "cached", config) for name, memory in memories.items()}
     results, done = [], 0
     for now in moments(world.visits, minutes):
-        for slot in encoded_slots(model, world, range(done, slots_by(now)), grid):
+        for slot in encoded_slots(model, world, range(done, complete_slots(now)), grid):
             for memory in memories.values():
                 memory.insert(slot)
-        done = slots_by(now)
+        done = complete_slots(now)
         wanted = [*searches(world, now, rng), *image_searches(world, now, np.random.default_rng((seed, round(now))))]
         for name, asker in askers.items():
             entries = memories[name].list_entries()
@@ -145,7 +146,7 @@ def _found(memory: str, world: World, search: Search, best: Sequence[bool], entr
 
 
 def _shows(world: World, search: Search, entry: MemoryEntry) -> bool:
-    return search.is_shown_at(world.truth(entry.thumbnail_ns / SECOND))
+    return search.is_shown_at(world.truth(entry.thumbnail_ns / SECOND_NS))
 
 
 def run(

@@ -13,9 +13,10 @@ from flash_vstream_ros.engine.answering.question import Answer
 from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Slot
 from flash_vstream_ros.memory.config import HIERARCHICAL
+from flash_vstream_ros.memory.spans import SECOND_NS
 from flash_vstream_ros.models.model_kind import without_label
 
-from .evidence import SECOND, Ranked, first_rank, thing_of
+from .evidence import Ranked, first_rank, thing_of
 from .prefix_cache import QUESTIONS, TOKENS, Asker
 
 SHARE = 1 / 16  # of the memory's visual tokens
@@ -64,7 +65,7 @@ def ranked_answers(world: World, questions: Sequence[Question], answers: Sequenc
     for question, answer in zip(questions, answers, strict=True):
         name = thing_of(question)
         entries = [evidence.entry for evidence in answer.evidence]
-        shows = [name in world.truth(entry.thumbnail_ns / SECOND).things for entry in entries]
+        shows = [name in world.truth(entry.thumbnail_ns / SECOND_NS).things for entry in entries]
         if name and any(shows):
             ranked.append(Ranked(first_rank([-rank for rank in range(len(shows))], shows), fmean(shows)))
     return ranked

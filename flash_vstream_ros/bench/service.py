@@ -14,7 +14,7 @@ from flash_vstream_ros.demo.questions import questions
 from flash_vstream_ros.demo.scoring import right
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.memory import FlashMemory
-from flash_vstream_ros.models.household_settings import LOADING, MEMORY, THREADS, slots_by
+from flash_vstream_ros.models.household_settings import LOADING, MEMORY, THREADS, complete_slots
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.model_kind import without_label
 from flash_vstream_ros.models.names import HOUSEHOLD
@@ -42,7 +42,7 @@ def run(
         asked = questions(world.visits, world.duration, np.random.default_rng(seed))
         memory = FlashMemory(MEMORY)
         grid = loaded.grid(*world.frame(0.0).shape[:2])
-        for slot in encoded_slots(loaded, world, range(slots_by(world.duration)), grid):
+        for slot in encoded_slots(loaded, world, range(complete_slots(world.duration)), grid):
             memory.insert(slot)
         offline = batched_answers(loaded, memory.snapshot(), [question.text for question in asked])
         with simulated_run(seed, model, rate, [f"model.device:={device}"]) as run:

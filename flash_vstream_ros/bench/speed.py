@@ -18,13 +18,13 @@ from flash_vstream_ros.models.load import choose_device
 from flash_vstream_ros.models.names import TINY
 from flash_vstream_ros.models.preprocess import MAX_PIXELS, Preprocessor
 
-from .board import forget_peak, peak_bytes
 from .camera_ingest import ingest_costs
 from .criteria import evaluated
 from .decoding import decode_over_floor
 from .floors import floors
 from .ingest import static_over_moving
 from .long_stream import HOUR, LENGTHS_S, Source, against_released, ask_memories, memories_along
+from .meters import peak_bytes, reset_peak
 from .prefix_cache import SIDE, patrol_images
 from .ratios import LONG, absolutes, floor_times, headline
 from .second_look import first_tokens
@@ -56,7 +56,7 @@ def run(
     kept = len(LENGTHS_S) + HIERARCHICAL_MEMORIES
     check_free_memory(shape, chosen, need(shape, dtype, grid, MEMORY, bank_slots, memories=kept))
     model = shaped_model(shape, device, PIXELS)
-    forget_peak(chosen)
+    reset_peak(chosen)
     best, shown = floors(chosen, dtype), patrol_images(MEMORY.slot_period_ns * 1e-9)
     ingest = ingest_costs(model, MEMORY, shown, slots)
     static = static_over_moving(model, TINY, rounds=slots)  # TINY selects the node's default memory

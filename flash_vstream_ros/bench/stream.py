@@ -24,10 +24,10 @@ from flash_vstream_ros.engine.ingest.static_scene import StaticSceneConfig
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
 from flash_vstream_ros.instruments.reachable_bytes import reachable_bytes
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig
+from flash_vstream_ros.memory.spans import SECOND_NS
 from flash_vstream_ros.models.load import load_model
 
 BLOCK = 1000
-SECOND_NS = 1_000_000_000
 ROUND_FPS = 2
 ROUND_MINUTES = 1.5  # short, since all images of a round are in memory
 MAX_PIXELS = 112 * 112

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .output_files import OutputError
+from .sources import SECOND
 
 if TYPE_CHECKING:
     from flash_vstream_ros.engine.archive.key_frame import KeyFrame
 
 IMAGE_TYPE = "sensor_msgs/msg/CompressedImage"
 BAG_VERSION = 8  # of metadata.yaml, which is not kept: a storage file alone is a bag
-SECOND_NS = 10**9
 
 
 class ExportCounts(NamedTuple):
@@ -67,7 +67,7 @@ def _topic(camera: str) -> str:
 
 
 def _message(store: Any, frame: KeyFrame) -> Any:
-    seconds, nanoseconds = divmod(frame.stamp_ns, SECOND_NS)
+    seconds, nanoseconds = divmod(frame.stamp_ns, SECOND)
     stamp = store.types["builtin_interfaces/msg/Time"](sec=seconds, nanosec=nanoseconds)
     header = store.types["std_msgs/msg/Header"](stamp=stamp, frame_id=frame.frame_id)
     return store.types[IMAGE_TYPE](header=header, format="jpeg", data=np.frombuffer(frame.jpeg, np.uint8))

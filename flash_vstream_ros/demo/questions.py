@@ -48,13 +48,13 @@ def _ask(
     age_s: float | None,
     thing: Thing | None = None,
     room: str = "",
-    stood_in: str = "",
+    evidence_room: str = "",
     minutes: float | None = None,
 ) -> Question:
-    """A question in a random wording. `room` is the room in the question, `stood_in` the room of the evidence."""
+    """A question in a random wording. `room` is the room in the question, `evidence_room` the room of the evidence."""
     named = Names(room, thing.name if thing else "", thing.kind if thing else "")
     text = _any(WORDINGS[form], rng).format(**named._asdict())
-    held_out = thing is not None and (*thing, stood_in) in HELD_OUT
+    held_out = thing is not None and (*thing, evidence_room) in HELD_OUT
     return Question(KIND_OF.get(form, form), text, answer, age_s, held_out, minutes, form, named)
 
 
@@ -96,8 +96,8 @@ def _now(past: Past, rng: np.random.Generator) -> Iterator[Question]:
         yield _ask("room_now", rng, f"the {room}", 0.0)
         if past.observation:
             thing, view = past.observation.thing, scene(past.observation)
-            yield _ask("scene", rng, view, 0.0, thing, stood_in=room)
-            yield _ask("describe", rng, f"I am in the {room} and see {view}.", 0.0, thing, stood_in=room)
+            yield _ask("scene", rng, view, 0.0, thing, evidence_room=room)
+            yield _ask("describe", rng, f"I am in the {room} and see {view}.", 0.0, thing, evidence_room=room)
 
 
 def _rooms(past: Past, rng: np.random.Generator) -> Iterator[Question]:
@@ -136,7 +136,7 @@ def _seen(past: Past, rng: np.random.Generator) -> Iterator[Question]:
     present, absent = _spread(things_known(past), past, rng, 2), never_seen(past, rng, 2)
     for thing, other in zip(present, absent, strict=False):
         sight = past.last[thing]
-        yield _ask("seen", rng, "yes", past.age(sight.end), thing, stood_in=sight.room)
+        yield _ask("seen", rng, "yes", past.age(sight.end), thing, evidence_room=sight.room)
         yield _ask("seen", rng, "no", None, other)
 
 
@@ -149,7 +149,7 @@ def _where(past: Past, rng: np.random.Generator) -> Iterator[Question]:
         first = past.first[thing]
         form = "where_first" if rng.random() < (0.5 if first.room != last.room else 0.15) else "where"
         sight = first if form == "where_first" else last
-        yield _ask(form, rng, f"in the {sight.room}", past.age(sight.end), thing, stood_in=sight.room)
+        yield _ask(form, rng, f"in the {sight.room}", past.age(sight.end), thing, evidence_room=sight.room)
 
 
 def _when(past: Past, rng: np.random.Generator) -> Iterator[Question]:
@@ -157,7 +157,7 @@ def _when(past: Past, rng: np.random.Generator) -> Iterator[Question]:
         sight = past.last.get(thing)
         if sight:
             age = past.age(sight.end)
-            yield _ask("when", rng, ago(age), age, thing, stood_in=sight.room, minutes=age / 60)
+            yield _ask("when", rng, ago(age), age, thing, evidence_room=sight.room, minutes=age / 60)
         else:
             yield _ask("when", rng, "never seen", None, thing)
 
@@ -176,7 +176,7 @@ def _colour(past: Past, rng: np.random.Generator) -> Iterator[Question]:
         for colour, end in colours.items()
     }
     for room, thing in _spread(single, past, rng, 2):
-        yield _ask("colour", rng, thing.colour, past.age(single[room, thing]), thing, room=room, stood_in=room)
+        yield _ask("colour", rng, thing.colour, past.age(single[room, thing]), thing, room=room, evidence_room=room)
 
 
 def _person(past: Past, rng: np.random.Generator) -> Iterator[Question]:
@@ -203,7 +203,7 @@ def _change(past: Past, rng: np.random.Generator) -> Iterator[Question]:
     for case in sorted(outcomes, key=lambda _: rng.random())[:2]:
         for change in _spread(outcomes[case], past, rng, 1):
             age = past.age(change.before)
-            yield _ask("change", rng, change.answer, age, change.thing, room=change.room, stood_in=change.room)
+            yield _ask("change", rng, change.answer, age, change.thing, room=change.room, evidence_room=change.room)
 
 
 def _patrol(past: Past, rng: np.random.Generator) -> Iterator[Question]:

@@ -10,14 +10,14 @@ KEYBOARD = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 NEIGHBOURS = {
     key: "".join(row[max(i - 1, 0) : i] + row[i + 1 : i + 2]) for row in KEYBOARD for i, key in enumerate(row)
 }
-LEAST_LETTERS = 4  # shorter words get no typing error
+MIN_LETTERS = 4  # shorter words get no typing error
 Spelling = Callable[[str, np.random.Generator], str]
 
 
 def typing_error(text: str, rng: np.random.Generator) -> str:
-    """Omit, double, replace or swap a letter of a word, not its first one. The word has at least LEAST_LETTERS."""
+    """Omit, double, replace or swap a letter of a word, not its first one. The word has at least MIN_LETTERS."""
     words = text.split(" ")
-    long = [index for index, word in enumerate(words) if sum(map(str.isalpha, word)) >= LEAST_LETTERS]
+    long = [index for index, word in enumerate(words) if sum(map(str.isalpha, word)) >= MIN_LETTERS]
     if not long:
         return text
     index = long[int(rng.integers(len(long)))]

@@ -60,5 +60,5 @@ class EngineConfig:
     def stamp_watch(self) -> StampWatch:
         """A new StampWatch for one camera."""
         return StampWatch(
-            round(self.jump_s * 1e9), self.jump_forward_ns, follows=self.on_jump_back is not JumpBack.IGNORE
+            round(self.jump_s * 1e9), self.jump_forward_ns, follow_jump_back=self.on_jump_back is not JumpBack.IGNORE
         )

@@ -137,11 +137,11 @@ class Engine:
     def offer(self, frame: Frame) -> None:
         """Pass a camera's newest frame to the engine. Never waits, never raises.
 
-        Wakes another thread only if the frame is due, since the caller may then have to wait for the interpreter lock.
+        Wakes another thread only if the frame is due, since the caller may lose the interpreter lock to that thread.
         """
         result = self._mailboxes[frame.camera].offer(frame)
         log_stamp_problem(result, frame.camera, self._config.on_jump_back, self._log)
-        if result.held and (worker := self._worker) is not None:
+        if result.is_due and (worker := self._worker) is not None:
             worker.ingest.prefetch.fetch(frame.camera)  # wakes the worker once the frame is decoded
 
     def reject(self, camera: str, reason: str, sentence: str) -> None:
@@ -239,7 +239,7 @@ class Engine:
             self._load_and_run()
         except BaseException:  # a panic of a Rust library, too
             self._fail_with_defect()
-        finally:  # the frames that held model and memory are gone
+        finally:  # no stack frame refers to model and memory any more
             self._hooks.unloaded()
             gc.collect()
             if torch.cuda.is_initialized():
@@ -293,7 +293,7 @@ class Engine:
         self._set_state(State.READY)
 
     def _step(self, worker: Worker) -> None:
-        """One unit of work, or a wait for some."""
+        """Do one unit of work, or wait until there is some."""
         self._wake.clear()
         while (command := self._commands.pop()) is not None:
             command.run(worker.commands)

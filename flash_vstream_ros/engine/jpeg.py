@@ -20,7 +20,7 @@ def jpeg_of(rgb: np.ndarray, side: int, quality: int) -> bytes:
 
 
 def thumbnail(rgb: np.ndarray) -> bytes:
-    """JPEG of an RGB uint8 image [height, width, 3], its longer side at most 160 pixels; b"" if it has none."""
+    """JPEG of an RGB uint8 image [height, width, 3], its longer side at most 160 pixels; b"" if this fails."""
     try:
         return jpeg_of(rgb, THUMBNAIL_SIDE, THUMBNAIL_QUALITY)
     except ValueError:

@@ -17,7 +17,7 @@ POLICIES = ("flash", "star", "recent", "uniform")
 
 def memory_of(policy: str, config: FlashMemoryConfig, model: VisionLanguageModel) -> Memory:
     """An empty memory for slots that `model` encodes. Raises ModelError if the model does not support the policy."""
-    config = fitted(config, model)
+    config = config_for(model, config)
     if policy == "star":
         networks = model.star_networks
         if networks is None:
@@ -37,6 +37,6 @@ def memory_of(policy: str, config: FlashMemoryConfig, model: VisionLanguageModel
     return kinds[policy](config)
 
 
-def fitted(config: FlashMemoryConfig, model: VisionLanguageModel) -> FlashMemoryConfig:
+def config_for(model: VisionLanguageModel, config: FlashMemoryConfig) -> FlashMemoryConfig:
     """`config`, adapted to the patches of `model`."""
     return replace(config, patches_per_token=model.patches_per_token)

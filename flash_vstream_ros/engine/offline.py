@@ -1,4 +1,4 @@
-"""An engine without a node or threads of its own: ingests every due frame, as fast as the machine can."""
+"""An engine on the caller's thread, for recordings: it ingests every due frame, as fast as the machine can."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class OfflineEngine:
         """Start to decode a frame if it is due. Earlier frames are ingested if there is no room for more."""
         result = self._mailboxes[frame.camera].offer(frame)
         log_stamp_problem(result, frame.camera, self._config.on_jump_back, self._log)
-        if not result.held:
+        if not result.is_due:
             return
         prefetch = self._worker.ingest.prefetch
         prefetch.fetch(frame.camera)
@@ -89,7 +89,7 @@ class OfflineEngine:
         try:
             restore_state(state, self._context.memory, self._worker.ingest, self._context.model.device)
         except (UnsupportedState, LookupError) as error:
-            raise MemoryFileError(f"{path} holds no memory of policy {self._config.policy}: {error}") from error
+            raise MemoryFileError(f"{path} is not a memory of policy {self._config.policy}: {error}") from error
 
     @property
     def is_between_slots(self) -> bool:

@@ -1,4 +1,4 @@
-"""Worker: the steps of its thread on one model and one memory."""
+"""Worker: ingests frames, answers questions and runs commands on one model and one memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .context import Context
 from .control.memory_commands import MemoryCommands
 from .ingest.ingest import Ingest
 from .ingest.mailbox import Mailbox
-from .memory_policies import fitted, memory_of
+from .memory_policies import config_for, memory_of
 from .restart.rebuild import Beginning, Rebuild
 from .restart.snapshots import Snapshots, SnapshotStatus
 from .status import MemoryStats
@@ -112,7 +112,7 @@ class Worker:
             self._rebuild.end(f"the device ran out of memory: {error}")
             self._prefiller.free_device_memory()
         if not self._rebuild.under_way:
-            self._resize(fitted(self._config.timed_memory, self._context.model))
+            self._resize(config_for(self._context.model, self._config.timed_memory))
             self._prefiller.note_memory_change()
         return True
 
@@ -121,13 +121,13 @@ class Worker:
         if config is self._config:
             return False
         self._apply(config)
-        self._resize(fitted(config.timed_memory, self._context.model))
+        self._resize(config_for(self._context.model, config.timed_memory))
         return True
 
     def ingest_frames(self) -> bool:
-        """Handle the frames that are decoded. Returns False if there was none, or if a new answer goes first.
+        """Ingest the decoded frames. Returns False if there was none, or if a new answer has priority.
 
-        Waiting for a slot would slow a short answer most.
+        A new answer has priority because a short answer would be slowed most by the wait for a slot.
         """
         if self._dialogue.started_within(self._prefiller.chunk_s) and not self.ingest.prefetch.full:
             return False
@@ -154,14 +154,18 @@ class Worker:
     def close(self) -> None:
         """Stop the prefetch thread, save the memory, close the archive, and drop the prefix cache.
 
-        Another node can have the folder once the archive's thread has ended.
+        Another node can use the folder once the archive's thread has ended.
         """
         self.ingest.prefetch.close()
         self.snapshots.close()
         self._rebuild.end("the node ended, and the next start begins it again")
         is_written = self.archive.close(LAST_COMMIT_S)
         if not is_written:
-            self._context.log.report("archive", f"the archive was not written within {LAST_COMMIT_S:.0f} s")
+            self._context.log.report(
+                "archive",
+                f"the archive was not written within {LAST_COMMIT_S:.0f} s: the disk is slow, and the last key frames "
+                "may be lost",
+            )
         if self._folder is not None and is_written:
             self._folder.close()
         self._prefiller.clear()

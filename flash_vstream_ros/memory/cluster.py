@@ -63,8 +63,8 @@ class Cluster:
         """Sum of the times of its slots, and their number."""
         return self.time_sum, self.slots
 
-    def may_reach(self, scope: Scope) -> bool:
-        """Returns True if any of its slots may lie in `scope`, at least in part."""
+    def may_touch(self, scope: Scope) -> bool:
+        """Returns True if any of its slots may lie in `scope`, even partly."""
         return scope.has_camera(self.camera) and any_touches(self.spans, scope.interval)
 
     def absorb(self, other: Cluster) -> None:
@@ -77,7 +77,7 @@ class Cluster:
         self.exemplars += other.exemplars
 
     def extend(self, extension: Extension, replaced: Mapping[Exemplar, Exemplar]) -> None:
-        """Extend its newest slot, the newest of the camera. `replaced` maps that slot's exemplars to extended ones."""
+        """Extend the newest slot of the cluster and camera. `replaced` maps that slot's exemplars to extended ones."""
         self.spans = union((*self.spans, (self.newest[1], extension.last_ns)))
         self.newest = extension.time_ns, extension.last_ns
         self.time_sum += extension.time_sum

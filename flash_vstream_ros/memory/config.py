@@ -50,16 +50,16 @@ class FlashMemoryConfig:
 
     @property
     def stored_exemplars(self) -> int:
-        """Exemplars per stored cluster; at least `exemplars` for each CSM slot in total."""
+        """Number of exemplars per stored cluster. In total, there are at least `exemplars` for each CSM slot."""
         return -(-self.exemplars // self.store_factor) if self.hierarchical else self.exemplars
 
     @property
-    def rows(self) -> tuple[int, int, int, str]:
+    def shape_settings(self) -> tuple[int, int, int, str]:
         """The settings that determine the shapes of all tensors."""
         return self.stored_clusters, self.stored_exemplars, self.recent_slots, self.retention
 
-    def fitted(self, csm_tokens: int, dam_tokens: int) -> FlashMemoryConfig:
-        """Scale CSM and DAM to the budget; each keeps at least one slot. `*_tokens` are the tokens of one slot."""
+    def within_budget(self, csm_tokens: int, dam_tokens: int) -> FlashMemoryConfig:
+        """Scale CSM and DAM to the token budget, to at least one slot each. `*_tokens` are the tokens of one slot."""
         if not self.tokens:
             return self
         whole = self.csm_slots * csm_tokens + self.dam_slots * dam_tokens

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from .cluster import Cluster
 from .exemplars import Exemplar
 
-RARE_SHARE = 0.5  # share of the key frames besides the newest that light but stable clusters get
+RARE_SHARE = 0.5  # share of the key frames, not counting the newest, for light but stable clusters
 CROWDING = 8  # rare key frames are at least (mean spacing / CROWDING) apart in time
 
 

@@ -18,7 +18,7 @@ from .exemplars import Exemplar
 from .slot import Slot
 from .time_ids import mean_slots
 
-MOST_EPISODES = 16  # of a stream in a hierarchical memory; beyond that, episodes become twice as long
+MAX_EPISODES = 16  # of a hierarchical memory's stream; if there are more, episodes become twice as long
 
 Times = tuple[int, int]  # sum of the times of some slots [ns], and their number
 
@@ -50,7 +50,7 @@ class EpisodeTime(NamedTuple):
         episode_slots = config.episode_slots
         if config.hierarchical and episode_slots:
             span = (newest_ns - first.time_ns) / config.slot_period_ns
-            while span > MOST_EPISODES * episode_slots:
+            while span > MAX_EPISODES * episode_slots:
                 episode_slots *= 2
         return cls(first, episode_slots, config.slot_period_ns)
 

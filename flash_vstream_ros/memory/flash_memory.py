@@ -20,10 +20,10 @@ from .flash_state import config_of, contents_of, state_of
 from .interface import Forgotten, Memory
 from .scope import EVERYTHING, Scope
 from .second_look import second_look
-from .shown import ShownMemory
 from .similar import most_similar
 from .slot import Extension, Grid, MemoryEntry, MemorySnapshot, Slot, empty_snapshot
 from .slot_checks import check_extension, check_slot
+from .snapshot_entries import SnapshotEntries
 from .snapshots import snapshot_after, snapshot_of
 from .state import MemoryState, refused_if_malformed
 from .time_ids import MemoryClock
@@ -44,7 +44,7 @@ class FlashMemory(Memory):
     def reset(self) -> None:
         self.config = self._requested
         self._contents: MemoryContents | None = None  # None before the first slot
-        self._shown: ShownMemory | None = None  # of everything, until the memory changes
+        self._all_entries: SnapshotEntries | None = None  # of a full snapshot; None after a change
         self.slots_seen = 0
         self.revision += 1
 
@@ -92,12 +92,12 @@ class FlashMemory(Memory):
         grid = contents.grid if contents else Grid(0, 0)
         stored = contents.pool if contents else None
         check_slot(slot, stored, grid, self.newest_of(slot.camera), self.config.patches_per_token)
-        config = self.config if contents else _fitted(self._requested, slot.low, slot.detail)
+        config = self.config if contents else _within_budget(self._requested, slot.low, slot.detail)
         # A tensor made in inference mode could not be updated outside of it.
         with torch.inference_mode(False):
             contents = contents or MemoryContents.for_slots_like(slot, config)
             novelty = insertion.insert(contents, slot, config)
-        self._contents, self.config, self._shown = contents, config, None
+        self._contents, self.config, self._all_entries = contents, config, None
         self.slots_seen += 1
         return novelty
 
@@ -105,7 +105,7 @@ class FlashMemory(Memory):
         check_extension(camera, extension, self.newest_of(camera))
         assert self._contents is not None
         self._contents.extend(camera, extension)
-        self._shown = None
+        self._all_entries = None
         self.slots_seen += extension.slots
 
     @torch.no_grad()
@@ -113,7 +113,7 @@ class FlashMemory(Memory):
         """Forget at least everything in `scope`; clusters without a slot in scope do not change."""
         if self._contents is None:
             return Forgotten()
-        self._shown = None
+        self._all_entries = None
         with torch.inference_mode(False):
             forgotten = forgetting.forget(self._contents, scope, self.config)
         self.revision += forgotten.slots > 0
@@ -126,11 +126,14 @@ class FlashMemory(Memory):
         Raises ValueError if there are more cameras than CSM slots, or torch's error if allocation fails; nothing
         changes then.
         """
-        contents, requested, self._shown = self._contents, config, None
+        contents, requested, self._all_entries = self._contents, config, None
         if contents is not None:
-            config = _fitted(requested, contents.pool.low[0], contents.pool.detail[0])
+            config = _within_budget(requested, contents.pool.low[0], contents.pool.detail[0])
             if len(contents.cameras) > config.csm_slots:
-                raise ValueError(f"{len(contents.cameras)} cameras need as many CSM slots, not {config.csm_slots}")
+                raise ValueError(
+                    f"{len(contents.cameras)} cameras need as many CSM slots, not {config.csm_slots}; raise "
+                    "memory.synopsis_slots or memory.tokens"
+                )
             with torch.inference_mode(False):
                 resizing.resize(contents, self.config, config)
         self._requested, self.config = requested, config
@@ -140,7 +143,7 @@ class FlashMemory(Memory):
         """Copy of the part in `scope`; time ids keep the origin and the scale of the whole memory."""
         if self._contents is None:
             return empty_snapshot(self.config.slot_period_ns * 1e-9)
-        return snapshot_of(self._contents, self._shown_in(scope), self.config)
+        return snapshot_of(self._contents, self._entries_in(scope), self.config)
 
     @torch.no_grad()
     def snapshot_after(self, clock: MemoryClock, count: int) -> MemorySnapshot:
@@ -158,15 +161,15 @@ class FlashMemory(Memory):
         scope: Scope = EVERYTHING,
         clock: MemoryClock | None = None,
     ) -> MemorySnapshot:
-        """The stored clusters behind `entries` of `snapshot(scope)`, as at most `tokens` tokens that follow it.
+        """Snapshot of the stored clusters behind `entries` of `snapshot(scope)`, with at most `tokens` visual tokens.
 
-        The first entries are served first. `clock` is the clock of the snapshot; None: the present clock. A published
+        Earlier entries take precedence. `clock` is the clock of `snapshot(scope)`; None: the present clock. A published
         memory has no clusters behind its entries, only exemplars.
         """
         if self._contents is None:
             return empty_snapshot(self.config.slot_period_ns * 1e-9)
-        shown = self._shown_in(scope)
-        return second_look(self._contents, shown, entries, tokens, self.config, clock or self.clock)
+        first_look = self._entries_in(scope)
+        return second_look(self._contents, first_look, entries, tokens, self.config, clock or self.clock)
 
     @property
     def grid(self) -> Grid:
@@ -181,10 +184,10 @@ class FlashMemory(Memory):
         return all(scope.covers(cluster) for cluster in self.parts)
 
     def list_entries(self, scope: Scope = EVERYTHING) -> tuple[MemoryEntry, ...]:
-        return self._shown_in(scope).entries if self._contents else ()
+        return self._entries_in(scope).entries if self._contents else ()
 
     def may_contain(self, scope: Scope = EVERYTHING) -> bool:
-        return any(cluster.may_reach(scope) for cluster in self.parts)
+        return any(cluster.may_touch(scope) for cluster in self.parts)
 
     def state(self) -> MemoryState:
         return state_of(self._contents, self.config, self.slots_seen)
@@ -196,7 +199,7 @@ class FlashMemory(Memory):
             restored.config, restored.slots_seen = config_of(state), int(state.values["slots_seen"])
             restored._contents = contents_of(state, device)
             restored.resize(self._requested)
-        self._contents, self.config, self._shown = restored._contents, restored.config, None
+        self._contents, self.config, self._all_entries = restored._contents, restored.config, None
         self.slots_seen = restored.slots_seen
         self.revision += 1
 
@@ -208,15 +211,15 @@ class FlashMemory(Memory):
     def _dam_slots(self) -> int:
         return min(len(self._contents.exemplars), self.config.dam_slots) if self._contents else 0
 
-    def _shown_in(self, scope: Scope) -> ShownMemory:
+    def _entries_in(self, scope: Scope) -> SnapshotEntries:
         assert self._contents is not None
         if not scope.everything:
-            return ShownMemory.of(self._contents, scope, self.config)
-        if self._shown is None:
-            self._shown = ShownMemory.of(self._contents, scope, self.config)
-        return self._shown
+            return SnapshotEntries.of(self._contents, scope, self.config)
+        if self._all_entries is None:
+            self._all_entries = SnapshotEntries.of(self._contents, scope, self.config)
+        return self._all_entries
 
 
-def _fitted(config: FlashMemoryConfig, low: Tensor, detail: Tensor) -> FlashMemoryConfig:
+def _within_budget(config: FlashMemoryConfig, low: Tensor, detail: Tensor) -> FlashMemoryConfig:
     """`config` with the sizes that its token budget allows for slots of these shapes."""
-    return config.fitted(low.shape[0] // config.patches_per_token, detail.shape[0])
+    return config.within_budget(low.shape[0] // config.patches_per_token, detail.shape[0])

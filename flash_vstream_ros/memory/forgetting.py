@@ -1,7 +1,7 @@
 """Forgetting a part of a Flash Memory.
 
 A centroid is a mean, and single slots cannot be removed from it. So each cluster that may contain a slot in scope is
-recomputed from its exemplars outside the scope. It is removed if it has none.
+recomputed from its exemplars outside the scope. A cluster without such exemplars is removed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def forget(contents: MemoryContents, scope: Scope, config: FlashMemoryConfig) ->
     """Remove everything derived from `scope`: tensors, thumbnails and stamps. Free rows are overwritten."""
     before = list(contents.clusters.items())
     for row, cluster in before:
-        if cluster.may_reach(scope):
+        if cluster.may_touch(scope):
             outside = [exemplar for exemplar in contents.exemplars_of(row) if not scope.touches(exemplar)]
             if len(outside) < cluster.slots:
                 _rebuild(contents, row, outside, config.stored_exemplars)

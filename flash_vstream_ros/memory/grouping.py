@@ -10,8 +10,8 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-ROUNDS = 5  # most rounds of reassignment
-NEARER = 1e-9  # least relative gain for which a cluster changes its group; rounding gains less
+MAX_ROUNDS = 5  # of reassignment
+MIN_RELATIVE_GAIN = 1e-9  # for which a cluster changes its group; rounding gains less
 
 
 def reduce_to_groups(
@@ -29,7 +29,7 @@ def reduce_to_groups(
     own = np.array([codes[owner] for owner in owners])
     same_owner = own[:, None] == own
     labels = _agglomerated(squared, weights, same_owner, max(count, len(codes)), exponent)
-    for _ in range(ROUNDS):
+    for _ in range(MAX_ROUNDS):
         moved = _reassigned(squared, weights, same_owner, labels)
         if np.array_equal(moved, labels):
             break
@@ -87,7 +87,7 @@ def _reassigned(squared: np.ndarray, weights: np.ndarray, same_owner: np.ndarray
     here = distances[np.arange(len(labels)), labels]
     nearest = distances.argmin(1)
     gain = here - distances[np.arange(len(labels)), nearest]
-    moved = np.where(gain > NEARER * here, nearest, labels)
+    moved = np.where(gain > MIN_RELATIVE_GAIN * here, nearest, labels)
     return moved if len(np.unique(moved)) == len(first) else labels
 
 

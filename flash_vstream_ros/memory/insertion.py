@@ -1,4 +1,4 @@
-"""Insertion of a slot into a Flash Memory: it becomes a cluster, and the cheapest pair merges if there are too many."""
+"""Insertion into a Flash Memory: a slot becomes a cluster; if there are too many, the cheapest pair is merged."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from .contents import MemoryContents
 from .episodes import EpisodeTime, FirstView
 from .exemplars import ExemplarPool, keep_newest
 from .slot import Slot
+from .slot_checks import not_finite
 from .sublinear_ward import SublinearWard
 
 
@@ -25,7 +26,7 @@ def insert(contents: MemoryContents, slot: Slot, config: FlashMemoryConfig) -> f
     finite = slot.low.isfinite().all() & slot.detail.isfinite().all()
     *distances, is_finite = torch.cat([contents.ward.distances(item), finite.float().unsqueeze(0)]).tolist()
     if not is_finite:
-        raise ValueError(f"a slot of camera {slot.camera!r} has NaN or infinite features; leave it out")
+        raise not_finite(slot)
     pool = _pool_with_room(contents, slot, config)
     if not contents.clusters:
         contents.episodes = EpisodeTime.of(FirstView.of(slot, distances[-1]), config)

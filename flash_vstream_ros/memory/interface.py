@@ -117,9 +117,9 @@ class Memory(ABC):
     def second_look(
         self, entries: Sequence[MemoryEntry], tokens: int, scope: Scope = EVERYTHING, clock: MemoryClock | None = None
     ) -> MemorySnapshot:
-        """Stored clusters behind `entries` of `snapshot(scope)`, as at most `tokens` visual tokens.
+        """Snapshot of the stored clusters behind `entries` of `snapshot(scope)`, with at most `tokens` visual tokens.
 
-        `clock` is the clock of that snapshot. Empty if the snapshot contains all that is stored.
+        `clock` is the clock of `snapshot(scope)`. Empty if `snapshot(scope)` contains everything stored.
         """
         return empty_snapshot()
 
@@ -129,9 +129,10 @@ class Memory(ABC):
         return Grid(0, 0)
 
     def similar(self, low: Tensor, scope: Scope = EVERYTHING) -> list[tuple[MemoryEntry, float]]:
-        """Stored slots in `scope`, each with the cosine [-1..1] of its map and `low` [low_patches, dim].
+        """Stored slots in `scope`, each with the cosine [-1..1] between its map and `low` [low_patches, dim].
 
-        The mean of the maps is subtracted from all. Of slots that were merged only the most similar one is returned.
+        The mean of the stored maps is subtracted first. Each cluster contributes only its most similar slot. Raises
+        NotImplementedError if the policy does not support this; `grid` is then 0x0.
         """
         raise NotImplementedError(f"a {type(self).__name__} does not compare maps")
 

@@ -1,4 +1,4 @@
-"""A memory in a safetensors file. The metadata has its values, a checksum, and the model and policy it was made with.
+"""Writes and reads a memory as a safetensors file; the metadata has values, a checksum, the model and the policy.
 
 A file is replaced as a whole: a temporary file is written, synchronised and renamed. So a crash or a power loss leaves
 either the old file or the new one. docs/concepts/restart.md describes the format.
@@ -26,7 +26,7 @@ FORMAT = "1"
 
 
 class MemoryFileError(ValueError):
-    """A file from which this version can read no memory; the message names the file and says why."""
+    """A file that is not a memory of this version, or is damaged; the message names the file and says why."""
 
 
 def write_memory(path: Path, state: MemoryState, about: Mapping[str, str], erase: bool = False) -> int:

@@ -14,7 +14,7 @@ def resize(contents: MemoryContents, before: FlashMemoryConfig, config: FlashMem
     Surplus stored clusters are merged as in the stream, and surplus exemplars are dropped. New tensors are allocated
     before the old ones are freed. If allocation fails, torch's error is raised and nothing changes.
     """
-    allocated = _allocate(contents, config) if config.rows != before.rows else None
+    allocated = _allocate(contents, config) if config.shape_settings != before.shape_settings else None
     contents.set_time_reference(contents.episodes.first, config)
     if allocated is not None:
         _move(contents, *allocated, config)

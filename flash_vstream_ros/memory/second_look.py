@@ -8,21 +8,21 @@ from .config import FlashMemoryConfig
 from .contents import MemoryContents
 from .exemplars import Exemplar
 from .scoped import ScopedCluster, feature_map
-from .shown import ShownMemory, position_times
 from .slot import MemoryEntry, MemorySnapshot
+from .snapshot_entries import SnapshotEntries, position_times
 from .snapshots import snapshot_from
 from .time_ids import MemoryClock
 
 
 def second_look(
     contents: MemoryContents,
-    shown: ShownMemory,
+    first_look: SnapshotEntries,
     entries: Sequence[MemoryEntry],
     tokens: int,
     config: FlashMemoryConfig,
     clock: MemoryClock,
 ) -> MemorySnapshot:
-    """The clusters behind `entries` of `shown`, first entry first, with at most `tokens` visual tokens.
+    """The clusters behind `entries` of the first look, first entry first, with at most `tokens` visual tokens.
 
     The clusters of a CSM entry become CSM, ordered by time. If the entry consists of a single cluster, the snapshot
     has that cluster already, and its best exemplar becomes DAM instead. A DAM entry counts as the CSM entry that
@@ -35,9 +35,9 @@ def second_look(
     detail_tokens = contents.pool.detail.shape[1]
     clusters: list[ScopedCluster] = []
     dam: list[Exemplar] = []
-    for parts in _parts_of(contents, shown, entries):
+    for parts in _parts_of(contents, first_look, entries):
         if len(parts) == 1:
-            fresh = [exemplar for exemplar in parts[0].cluster.exemplars if exemplar not in (*shown.dam, *dam)]
+            fresh = [exemplar for exemplar in parts[0].cluster.exemplars if exemplar not in (*first_look.dam, *dam)]
             if fresh and detail_tokens <= tokens:
                 dam.append(fresh[0])
                 tokens -= detail_tokens
@@ -49,17 +49,17 @@ def second_look(
 
 
 def _parts_of(
-    contents: MemoryContents, shown: ShownMemory, entries: Sequence[MemoryEntry]
+    contents: MemoryContents, first_look: SnapshotEntries, entries: Sequence[MemoryEntry]
 ) -> list[tuple[ScopedCluster, ...]]:
-    """The parts behind each of `entries`, each shown cluster once."""
-    entry_places = {each.cluster.entry(): place for place, each in enumerate(shown.clusters)}
+    """The parts behind each of `entries`, each CSM entry of the first look once."""
+    entry_places = {each.cluster.entry(): place for place, each in enumerate(first_look.csm)}
     slot_places: dict[tuple[str, int], int] = {}  # by camera and stamp of the thumbnail
-    for place, each in enumerate(shown.clusters):
+    for place, each in enumerate(first_look.csm):
         for part in each.parts:
             recent = [exemplar for exemplar, row in contents.recent.items() if row == part.row]
             slot_places |= {(one.camera, one.thumbnail_ns): place for one in (*part.cluster.exemplars, *recent)}
     places = (entry_places.get(entry, slot_places.get((entry.camera, entry.thumbnail_ns))) for entry in entries)
-    return [shown.clusters[place].parts for place in dict.fromkeys(places) if place is not None]
+    return [first_look.csm[place].parts for place in dict.fromkeys(places) if place is not None]
 
 
 def _snapshot(

@@ -11,7 +11,7 @@ from .slot import MemoryEntry
 
 
 def most_similar(contents: MemoryContents, low: Tensor, scope: Scope) -> list[tuple[MemoryEntry, float]]:
-    """Of every cluster, the individually stored slot in `scope` that is most similar to `low`, with the cosine."""
+    """For each cluster, its exemplar in `scope` that is most similar to `low` [low_patches, dim], with the cosine."""
     groups = [inside for row, _ in contents.by_age if (inside := scope.select(contents.exemplars_of(row)))]
     slots = [exemplar for group in groups for exemplar in group]
     if not slots:
@@ -26,9 +26,9 @@ def most_similar(contents: MemoryContents, low: Tensor, scope: Scope) -> list[tu
 
 
 def centred_cosines(maps: Tensor, low: Tensor) -> list[float]:
-    """Cosine between each of `maps` [slots, low_patches * dim] and `low` [low_patches, dim], minus the mean of `maps`.
+    """Cosine between each of `maps` [slots, low_patches * dim] and `low` [low_patches, dim].
 
-    The mean says nothing about a view, and would make all cosines nearly one.
+    The mean of `maps` is subtracted from both: it is common to all views, and would make all cosines nearly one.
     """
     mean = maps.mean(0)
     query = low.to(maps.device).flatten().float() - mean

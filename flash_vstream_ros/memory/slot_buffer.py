@@ -1,4 +1,4 @@
-"""Base of the memories that keep some slots at full detail and drop the others."""
+"""Base class of memories that keep some slots at full detail and drop the others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .interface import Forgotten, Memory
 from .scope import EVERYTHING, Scope
 from .similar import centred_cosines
 from .slot import Extension, Grid, MemoryEntry, MemorySnapshot, Slot
-from .slot_checks import SlotFeatures, check_extension, check_slot
+from .slot_checks import SlotFeatures, check_extension, check_finite, check_slot
 from .slot_state import slots_of, state_of
 from .state import MemoryState, refused_if_malformed
 from .time_ids import memory_clock, text_slots
@@ -84,8 +84,7 @@ class SlotBuffer(Memory):
         stored = SlotFeatures.of(other) if other else None
         grid = other.grid if other else Grid(0, 0)
         check_slot(slot, stored, grid, self.newest_of(slot.camera), self.config.patches_per_token)
-        if not bool(slot.low.isfinite().all() & slot.detail.isfinite().all()):
-            raise ValueError(f"a slot of camera {slot.camera!r} has NaN or infinite features; leave it out")
+        check_finite(slot)
         self._check_room({slot.camera}, self.capacity)
         own = [stored.low.flatten().float() for stored in self.parts if stored.camera == slot.camera]
         similarities = [torch.cosine_similarity(low, slot.low.flatten().float(), dim=0) for low in own]
@@ -180,7 +179,10 @@ class SlotBuffer(Memory):
     def _check_room(self, more: set[str], capacity: int) -> None:
         cameras = {slot.camera for slot in self.parts} | more
         if self.keeps_every_camera and len(cameras) > capacity:
-            raise ValueError(f"{len(cameras)} cameras need as many slots, and there are {capacity}")
+            raise ValueError(
+                f"{len(cameras)} cameras need as many slots, and there are {capacity}; raise memory.synopsis_slots or "
+                "memory.key_frame_slots, or use fewer cameras"
+            )
 
     def _keep(self, slots: list[NumberedSlot]) -> None:
         self._slots = self._select(sorted(slots, key=lambda numbered: numbered.slot.time_ns))

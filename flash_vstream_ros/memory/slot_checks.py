@@ -66,6 +66,17 @@ def check_slot(
         )
 
 
+def check_finite(slot: Slot) -> None:
+    """Check the values of a slot's tensors, which waits for the device. Raises ValueError."""
+    if not bool(slot.low.isfinite().all() & slot.detail.isfinite().all()):
+        raise not_finite(slot)
+
+
+def not_finite(slot: Slot) -> ValueError:
+    """The error about a slot with NaN or infinite features."""
+    return ValueError(f"a slot of camera {slot.camera!r} has NaN or infinite features; leave it out")
+
+
 def check_extension(camera: str, extension: Extension, newest: tuple[int, int] | None) -> None:
     """Check an extension of the camera's newest slot, with time and stamp `newest` [ns]. Raises ValueError."""
     if newest is None:

@@ -11,17 +11,17 @@ from .cluster import Cluster
 from .config import FlashMemoryConfig
 from .contents import MemoryContents
 from .exemplars import Exemplar
-from .shown import ShownMemory, entries_of, position_times, shown_map
 from .slot import MemorySnapshot
+from .snapshot_entries import SnapshotEntries, csm_map, entries_of, position_times
 from .time_ids import MemoryClock, memory_clock, text_slots
 
 
-def snapshot_of(contents: MemoryContents, shown: ShownMemory, config: FlashMemoryConfig) -> MemorySnapshot:
-    """Copy of the entries in `shown`; its `slots_seen` counts only the slots that they represent."""
-    clusters = [cluster for cluster, _ in shown.clusters]
+def snapshot_of(contents: MemoryContents, chosen: SnapshotEntries, config: FlashMemoryConfig) -> MemorySnapshot:
+    """Copy of the `chosen` entries; `slots_seen` counts only the slots that these represent."""
+    clusters = [cluster for cluster, _ in chosen.csm]
     slots, clock = sum(cluster.slots for cluster in clusters), memory_clock(contents.clusters.values(), config)
-    maps = [shown_map(contents, each) for each in shown.clusters]
-    return snapshot_from(contents, shown.dam, clusters, maps, config, clock, slots, text_slots(clock, slots, config))
+    maps = [csm_map(contents, each) for each in chosen.csm]
+    return snapshot_from(contents, chosen.dam, clusters, maps, config, clock, slots, text_slots(clock, slots, config))
 
 
 def snapshot_from(

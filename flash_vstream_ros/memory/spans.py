@@ -1,12 +1,14 @@
-"""Intervals of stamps, and their unions, limited in size."""
+"""Intervals of stamps, and unions of intervals with a limited number of parts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+SECOND_NS = 1_000_000_000
+
 # Spans stored per cluster: enough for the visits of a one-day patrol. A span takes 16 bytes.
-MOST_SPANS = 16
+MAX_SPANS = 16
 
 Span = tuple[int, int]  # first and last stamp, both included [ns]
 
@@ -19,7 +21,7 @@ class Interval(NamedTuple):
 
     @property
     def is_bounded(self) -> bool:
-        """Returns True if the interval has a begin or an end."""
+        """Returns True if at least one end of the interval is not open."""
         return bool(self.since_ns or self.until_ns)
 
     def touches(self, first_ns: int, last_ns: int) -> bool:
@@ -34,8 +36,8 @@ class Interval(NamedTuple):
 ALWAYS = Interval()
 
 
-def union(spans: Iterable[Span], most: int = MOST_SPANS) -> tuple[Span, ...]:
-    """At most `most` disjoint spans, ordered by time, that cover every moment of `spans`.
+def union(spans: Iterable[Span], max_spans: int = MAX_SPANS) -> tuple[Span, ...]:
+    """At most `max_spans` disjoint spans, ordered by time, that cover every moment of `spans`.
 
     If the exact union has more spans, the narrowest gaps are closed, earlier ones first.
     """
@@ -45,7 +47,7 @@ def union(spans: Iterable[Span], most: int = MOST_SPANS) -> tuple[Span, ...]:
             joined[-1] = joined[-1][0], max(joined[-1][1], last)
         else:
             joined.append((first, last))
-    while len(joined) > most:
+    while len(joined) > max_spans:
         at = min(range(len(joined) - 1), key=lambda i: joined[i + 1][0] - joined[i][1])
         joined[at : at + 2] = [(joined[at][0], joined[at + 1][1])]
     return tuple(joined)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .kmeans import direct_distances, klarge_retrieve, lloyd, members_of
 
-# paper: as the paper describes. released: as the released offline code computes, with which its weights were trained.
+# paper: as the paper describes. released: as the released offline code, which its weights were trained with.
 StarRule = Literal["paper", "released"]
 
 
@@ -134,7 +134,7 @@ def star_video_memory(
     rows = pool_tokens(seen.float(), config.temporal_side)
     centroids, weights, members = star_kmeans(rows, config.temporal_clusters, seed, init_rows, reseed_rows)
     if rule == "released":
-        retrieved = _numbered_as_heaviest(rows, weights, config.retrieved_frames)
+        retrieved = _retrieved_as_released(rows, weights, config.retrieved_frames)
     else:
         retrieved = klarge_retrieve(rows, centroids, weights, config.retrieved_frames) if len(rows) else ()
     abstract = AbstractMemory(attention, config)
@@ -186,6 +186,7 @@ def pool_tokens(frames: Tensor, side: int) -> Tensor:
     return squares.float().mean((2, 4)).view(count, side * side, dim).to(frames.dtype)
 
 
-def _numbered_as_heaviest(rows: Tensor, weights: Tensor, count: int) -> tuple[int, ...]:
+def _retrieved_as_released(rows: Tensor, weights: Tensor, count: int) -> tuple[int, ...]:
+    """Frames retrieved by the rule "released" of `star_video_memory`."""
     numbers = torch.argsort(weights, descending=True, stable=True)[:count].tolist()
     return tuple(int((rows == rows[number]).flatten(1).all(1).int().argmax()) for number in numbers)

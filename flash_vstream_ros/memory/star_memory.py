@@ -2,8 +2,8 @@
 
 The newest frame of each camera is its spatial memory. When the next frame arrives, the previous one enters the camera's
 abstract memory and the temporal memory, which is clustered like CSM. Retrieved frames are the exemplars of the heaviest
-clusters, so no other frames are stored. The abstract memory always equals the published one for the video so far; the
-other memories do while there are no more frames than clusters.
+clusters, so no other frames are stored. The abstract memory always equals the published one for the video so far. The
+other memories equal it only as long as there are no more frames than clusters.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .flash_memory import FlashMemory
 from .interface import Forgotten, Memory
 from .scope import EVERYTHING, Scope
 from .slot import Extension, Grid, MemoryEntry, MemorySnapshot, Slot
-from .slot_checks import SlotFeatures, check_extension, check_slot
+from .slot_checks import SlotFeatures, check_extension, check_finite, check_slot
 from .star import AbstractAttention, StarConfig
 from .star_snapshot import StarSnapshot
 from .time_ids import Timed
@@ -78,12 +78,17 @@ class StarMemory(Memory):
 
     @torch.no_grad()
     def insert(self, slot: Slot) -> float:
-        """Insert both frames of a slot. Returns the novelty of the frames that they replace as the newest, or 1."""
-        if not bool(slot.low.isfinite().all() & slot.detail.isfinite().all()):
-            raise ValueError(f"a slot of camera {slot.camera!r} has NaN or infinite features; leave it out")
+        """Insert both frames of a slot. Returns the largest novelty of the frames that then enter the temporal memory.
+
+        The camera's first slot has novelty 1; for errors see Memory.
+        """
+        check_finite(slot)
         cameras = {*self._newest, *self._temporal.cameras, slot.camera}
         if len(cameras) > self._star.temporal_clusters:
-            raise ValueError(f"{len(cameras)} cameras need as many clusters, not {self._star.temporal_clusters}")
+            raise ValueError(
+                f"{len(cameras)} cameras need as many clusters, and there are {self._star.temporal_clusters}; "
+                "use fewer cameras"
+            )
         frames = _frames(slot)
         other = next(iter(self._newest.values()), None)
         stored = SlotFeatures.of(other) if other else None
@@ -95,7 +100,7 @@ class StarMemory(Memory):
     def extend(self, camera: str, extension: Extension) -> None:
         """Extend the newest frame of `camera` by two frames for each slot of `extension`.
 
-        The temporal memory is extended once it gets the frame; the abstract memory counts the frame once.
+        The temporal memory is extended once the frame enters it; the abstract memory counts the frame once.
         """
         newest = self._newest.get(camera)
         check_extension(camera, extension, (newest.time_ns, newest.last_ns) if newest else None)
@@ -153,7 +158,7 @@ class StarMemory(Memory):
         return bool(self._newest_in(scope)) or self._temporal.may_contain(scope)
 
     def _replace_newest(self, frame: Slot) -> float:
-        """Make `frame` the newest of its camera, and insert the previous one. Returns the novelty of the latter."""
+        """Make `frame` the newest of its camera, and insert the previous one. Returns the novelty of that, or 1."""
         before, self._newest[frame.camera] = self._newest.get(frame.camera), frame
         if before is None:
             return 1.0

@@ -13,7 +13,7 @@ from .scope import Recording
 
 
 class Timed(Recording, Protocol):
-    """A slot, or several of one camera, with stamps and with the times that a memory is ordered by [ns]."""
+    """A slot, or several slots of one camera, with stamps and with the times that order a memory [ns]."""
 
     @property
     def oldest_ns(self) -> int: ...  # time of the earliest slot
@@ -22,9 +22,9 @@ class Timed(Recording, Protocol):
     def newest(self) -> tuple[int, int]: ...  # time and stamp of the latest slot
 
 
-def mean_slots(time_sum: int, times: int, zero_ns: int, slot_period_ns: int) -> float:
-    """Mean of `times` times since `zero_ns` [slots]. Integers until the division keep it exact to the nanosecond."""
-    return (time_sum - times * zero_ns) / (times * slot_period_ns)
+def mean_slots(time_sum: int, count: int, zero_ns: int, slot_period_ns: int) -> float:
+    """Mean of `count` times since `zero_ns` [slots]. Integers until the division keep it exact to the nanosecond."""
+    return (time_sum - count * zero_ns) / (count * slot_period_ns)
 
 
 def next_time_id(*times: Tensor) -> int:
@@ -40,9 +40,9 @@ class MemoryClock(NamedTuple):
     slot_period_ns: int
     horizon_slots: int  # largest time id; longer spans are scaled to it; 0: never
 
-    def unscaled(self, time_sum: int, times: int) -> float:
-        """Mean of `times` times since the origin [slots]."""
-        return mean_slots(time_sum, times, self.origin_ns, self.slot_period_ns)
+    def unscaled(self, time_sum: int, count: int) -> float:
+        """Mean of `count` times since the origin [slots]."""
+        return mean_slots(time_sum, count, self.origin_ns, self.slot_period_ns)
 
     @property
     def scale(self) -> float:
@@ -65,7 +65,7 @@ def memory_clock(parts: Iterable[Timed], config: FlashMemoryConfig) -> MemoryClo
 
 
 def text_slots(clock: MemoryClock, slots: int, config: FlashMemoryConfig) -> int:
-    """Number of time ids reserved for CSM before the text that follows, for a snapshot of `slots` slots."""
+    """Number of time ids reserved for CSM before the text, in a snapshot that represents `slots` slots."""
     if slots and config.last_seen_ids:
         return next_time_id(clock.of([(clock.newest_ns, 1)]))
     return min(slots, config.csm_slots)

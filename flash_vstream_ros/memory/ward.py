@@ -22,7 +22,7 @@ TENSOR_NAMES = ("centroids", "weights", "squared", "mergeable", "masses")  # in 
 
 
 class Merge(NamedTuple):
-    """Merge of two clusters: row `kept`, of the older one, holds both now, and row `absorbed` is free."""
+    """Merge of two clusters: the row of the older one is `kept` for both, and row `absorbed` becomes free."""
 
     kept: int
     absorbed: int
@@ -87,8 +87,9 @@ class WardClustering:
     def insert(self, item: Tensor, group: Hashable = None, distances: Sequence[float] | None = None) -> Insertion:
         """Insert `item` [features] and merge two clusters of one group if there is one too many.
 
-        `distances` are the values of `self.distances(item)` if the caller has them. The caller may add the squared
-        differences of more coordinates, if it averages those like centroids.
+        `distances` are the values of `self.distances(item)`, if the caller has computed them. The caller may add the
+        squared differences of more coordinates, if it averages these coordinates like centroids.
+
         Raises ValueError and changes nothing if distances are not finite, or if `group` is new and each cluster belongs
         to a different group, so that no merge can make room.
         """

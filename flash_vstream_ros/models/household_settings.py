@@ -29,6 +29,6 @@ MEMORY = FlashMemoryConfig(
 TRAINED_MEMORY = replace(MEMORY, csm_slots=48, dam_slots=10)
 
 
-def slots_by(now: float) -> int:
+def complete_slots(now: float) -> int:
     """Number of complete slots of a patrol after `now` seconds."""
     return int((now - FRAME_S) / SLOT_S) + 1

@@ -15,7 +15,7 @@ from .interface import ModelError, VisionLanguageModel
 from .llava.flash_vstream_llava import FlashVStreamLLaVA
 from .preprocess import POOL
 
-MOST_FRAMES = 240  # largest number of frames of a video, as published
+MAX_FRAMES = 240  # largest number of frames of a video, as published
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ class VideoMemoryConfig:
 
 def frame_limit(model: VisionLanguageModel) -> int:
     """Maximum number of frames of a video in the published system; 0: no limit."""
-    return 0 if isinstance(model, FlashVStreamLLaVA) else MOST_FRAMES
+    return 0 if isinstance(model, FlashVStreamLLaVA) else MAX_FRAMES
 
 
-def sample_frames(count: int, most: int = MOST_FRAMES) -> list[int]:
+def sample_frames(count: int, most: int = MAX_FRAMES) -> list[int]:
     """Indices of the frames of the slots: all frames, or `most` evenly spaced ones. An odd last frame is used twice."""
     if count <= most:
         return [*range(count), *([count - 1] if count % 2 else [])]

@@ -26,7 +26,7 @@ QWEN2_VL_CHAT = (
 )
 _QUESTION = "[question]"
 TEMPLATE_CPU_S = 1.0  # a chat template takes some milliseconds
-MOST_TEMPLATE_CHARACTERS = 100_000
+MAX_TEMPLATE_CHARACTERS = 100_000
 
 
 def plain_ids(tokenizer: Any, text: str) -> list[int]:
@@ -89,9 +89,9 @@ class ChatPrompt:
 def _render_own(tokenizer: Any) -> str:
     """Render the tokenizer's own template, which comes from a model folder and may be malicious."""
     template = tokenizer.chat_template
-    if not isinstance(template, str) or len(template) > MOST_TEMPLATE_CHARACTERS:
+    if not isinstance(template, str) or len(template) > MAX_TEMPLATE_CHARACTERS:
         raise ModelError(
-            f"The chat template of {tokenizer.name_or_path} must be text of at most {MOST_TEMPLATE_CHARACTERS} "
+            f"The chat template of {tokenizer.name_or_path} must be text of at most {MAX_TEMPLATE_CHARACTERS} "
             "characters: download the model again."
         )
     try:

@@ -13,7 +13,7 @@ SHARE_LOST = 0.1  # a larger share of a window's images is reported if the middl
 SHARE_MISSING = 0.5  # the same for an estimate from stamps; a camera may halve its rate on purpose
 LATE_S = 0.25  # if callbacks are later than this, the process itself may lose the images
 FEWEST_INTERVALS = 8
-MOST_PERIODS = 4  # largest number of periods in the shortest interval
+MAX_PERIODS = 4  # largest number of periods in the shortest interval
 PERIODIC = 0.8  # share of the intervals that are multiples of a period
 JITTER = 0.15  # of the period
 
@@ -111,7 +111,7 @@ def missing_images(stamps_s: Sequence[float]) -> int:
     intervals = sorted(after - before for before, after in pairwise(sorted(stamps_s)) if after > before)
     if len(intervals) < FEWEST_INTERVALS:
         return 0
-    for divisor in range(1, MOST_PERIODS + 1):  # after many losses even the shortest interval spans several periods
+    for divisor in range(1, MAX_PERIODS + 1):  # after many losses even the shortest interval spans several periods
         steps, multiples = _steps(intervals, intervals[0] / divisor)
         if multiples >= PERIODIC * len(intervals):
             return 0 if _in_bursts(intervals, steps) else steps - len(intervals)

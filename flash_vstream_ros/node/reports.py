@@ -21,7 +21,7 @@ from flash_vstream_ros.node.settings import Settings
 from flash_vstream_ros.ros import MutuallyExclusiveCallbackGroup, Node
 from flash_vstream_ros.ros.interfaces import Report
 
-MOST_GAPS = 4  # parts of a report that are summarised on demand, the newest ones
+MAX_GAPS = 4  # parts of a report that are summarised on demand, the newest ones
 SHORTEST_GAP_SLOTS = 2
 # After these errors a roll-up is tried again later; other errors are final.
 TRANSIENT = (ErrorCode.NOT_READY, ErrorCode.BUSY, ErrorCode.TIMEOUT, ErrorCode.CANCELLED)
@@ -111,7 +111,7 @@ class Reports:
                 )
             )
             .answer()
-            for gap in gaps(interval, sections, shortest_ns)[-MOST_GAPS:]
+            for gap in gaps(interval, sections, shortest_ns)[-MAX_GAPS:]
         ]
 
 

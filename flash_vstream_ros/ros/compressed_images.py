@@ -18,8 +18,8 @@ from .images import DEPTH, MAX_PIXELS, BadImage, bytes_of, check_size, shortened
 from .sample_range import SampleRange
 
 LONGEST_FORMAT = 256  # characters
-MOST_MARKERS = 10_000  # before a JPEG's frame header, including padding; limits the time of a check
-MOST_SCANS = 64  # of a progressive JPEG: a scan of 42 bytes takes as long to decode as an image
+MAX_MARKERS = 10_000  # before a JPEG's frame header, including padding; limits the time of a check
+MAX_SCANS = 64  # of a progressive JPEG: a scan of 42 bytes takes as long to decode as an image
 SEARCH_BYTES = 1 << 20  # size of the blocks that are copied for a search
 JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
@@ -160,7 +160,7 @@ def _png_header(data: memoryview) -> _Header:
 def _jpeg_header(data: memoryview) -> _Header:
     """Read the frame header (SOFn), which follows tables and comments of any length."""
     at = 2
-    for _ in range(MOST_MARKERS):
+    for _ in range(MAX_MARKERS):
         if at + 9 >= data.nbytes:
             raise _ended(data)
         marker = data[at + 1]
@@ -178,7 +178,7 @@ def _jpeg_header(data: memoryview) -> _Header:
             if length < 2:
                 raise BadImage("undecodable", f"the JPEG data has a segment of length {length}: it is damaged")
             at += 2 + length
-    raise BadImage("undecodable", f"the JPEG data has no frame header within {MOST_MARKERS} markers: it is damaged")
+    raise BadImage("undecodable", f"the JPEG data has no frame header within {MAX_MARKERS} markers: it is damaged")
 
 
 def _ended(data: memoryview) -> BadImage:
@@ -196,9 +196,9 @@ def _check_end(data: memoryview) -> None:
     scans = _places(data, SCAN)
     if (last_scan := next(scans, -1)) > next(ends, -1):
         raise _ended(data)
-    count = 1 + sum(1 for _ in islice(scans, MOST_SCANS)) if last_scan >= 0 else 0
-    if count > MOST_SCANS:
-        raise BadImage("undecodable", f"the JPEG data has more than {MOST_SCANS} scans; each is a pass over the image")
+    count = 1 + sum(1 for _ in islice(scans, MAX_SCANS)) if last_scan >= 0 else 0
+    if count > MAX_SCANS:
+        raise BadImage("undecodable", f"the JPEG data has more than {MAX_SCANS} scans; each is a pass over the image")
 
 
 def _places(data: memoryview, word: bytes) -> Iterator[int]:

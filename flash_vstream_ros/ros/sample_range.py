@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 
 FULL_BITS = 16
-LEAST_BITS = 10  # so that a dark image is not mistaken for one with fewer bits
+MIN_BITS = 10  # so that a dark image is not mistaken for one with fewer bits
 NARROW = 4  # grey samples, such as a thermal camera's, are stretched if they span less than 1/4 of their range
 ROWS_AT_ONCE = 64  # bounds temporary memory, and the time that another thread waits for the interpreter
-LEAST_SPAN = 255  # smallest span that is stretched to 0..255; a smaller one would amplify noise
+MIN_SPAN = 255  # smallest span that is stretched to 0..255; a smaller one would amplify noise
 
 
 class SampleRange:
@@ -58,13 +58,13 @@ class SampleRange:
 
     def _grow(self, low: int, high: int) -> None:
         self._low, self._high = min(self._low, low), max(self._high, high)
-        self._bits = max(self._bits, next(bits for bits in (LEAST_BITS, 12, 14, FULL_BITS) if high < 1 << bits))
+        self._bits = max(self._bits, next(bits for bits in (MIN_BITS, 12, 14, FULL_BITS) if high < 1 << bits))
 
     def _limits(self, grey: bool) -> tuple[int, int]:
         """The samples that become 0 and 255."""
         full = (1 << self._bits) - 1
         if grey and not self._fixed and self._bits < FULL_BITS and (self._high - self._low) * NARROW < full:
-            return self._low, max(self._high, self._low + LEAST_SPAN)
+            return self._low, max(self._high, self._low + MIN_SPAN)
         return 0, full
 
     def _report(self, black: int, white: int) -> None:

@@ -29,7 +29,7 @@ def optimisers(network: Any, matrix_rate: float, rate: float) -> list[Optimizer]
     ]
 
 
-def kernel_beside_bfloat16(device: torch.device) -> str:
+def training_kernel(device: torch.device) -> str:
     """The attention kernel for training with bfloat16 matrix products. On a CPU, attention is faster in float32."""
     return FLOAT32 if device.type == "cpu" else "sdpa"
 

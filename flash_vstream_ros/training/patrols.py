@@ -28,8 +28,9 @@ from flash_vstream_ros.memory.config import HIERARCHICAL, PUBLISHED
 from flash_vstream_ros.memory.flash_memory import FlashMemory, FlashMemoryConfig
 from flash_vstream_ros.memory.scope import EVERYTHING, Scope
 from flash_vstream_ros.memory.slot import Grid, MemoryEntry, MemorySnapshot, Slot
+from flash_vstream_ros.memory.spans import SECOND_NS
 from flash_vstream_ros.models.ages import ages
-from flash_vstream_ros.models.household_settings import FRAME_S, SLOT_S, TRAINED_MEMORY, slots_by
+from flash_vstream_ros.models.household_settings import FRAME_S, SLOT_S, TRAINED_MEMORY, complete_slots
 
 from .drills import Drill, drills
 from .network import GRID, encode_batch
@@ -57,7 +58,6 @@ SECOND_LOOK_SHARE = 0.6  # share of a hierarchical memory's examples that have a
 RELEVANT_SHARE = 0.7  # share of second looks at entries of the questions' answers; others are random
 MOMENTS_LOOKED_AT = 3
 LARGEST_SECOND_LOOK = 0.25  # largest second look, as a share of the memory's visual tokens
-SECOND = 1_000_000_000
 
 
 class Entries(NamedTuple):
@@ -125,7 +125,7 @@ class Composer:
         """Yields (stamp of the second frame [s], index of the features) for each slot up to `until` [s]."""
         shown = [(observation, visit.room) for visit in world.visits for observation in visit.observations]
         position, group = 0, -1
-        for k in range(slots_by(until)):
+        for k in range(complete_slots(until)):
             t = k * SLOT_S
             while position < len(shown) and shown[position][0].end < t + FRAME_S:
                 position, group = position + 1, -1
@@ -213,12 +213,12 @@ def patrol_examples(
 def _slot(composer: Composer, index: int, camera: str, stamp: float) -> Slot:
     ns = nanoseconds(stamp)
     low, detail = composer.features.low[index].float(), composer.features.detail[index].float()
-    return Slot(camera, "", ns - round(FRAME_S * SECOND), ns, low, detail, Grid(GRID, GRID))
+    return Slot(camera, "", ns - round(FRAME_S * SECOND_NS), ns, low, detail, Grid(GRID, GRID))
 
 
 def nanoseconds(t: float) -> int:
     """Stamp [ns] of the moment `t` [s] of a patrol; never zero."""
-    return round((t + 1) * SECOND)
+    return round((t + 1) * SECOND_NS)
 
 
 def _example(memory: FlashMemory, world: World, now: float, form: str, rng: np.random.Generator) -> Example:
@@ -266,7 +266,7 @@ def second_look(
 def _distance(at_ns: int, entry: MemoryEntry) -> tuple[int, int]:
     """Sorting key of entries: distance from a moment [slots], then length of the entry [ns]."""
     away_ns = max(entry.first_ns - at_ns, at_ns - entry.last_ns, 0)
-    return away_ns // round(SLOT_S * SECOND), entry.last_ns - entry.first_ns
+    return away_ns // round(SLOT_S * SECOND_NS), entry.last_ns - entry.first_ns
 
 
 def worded(question: Question, rng: np.random.Generator) -> Question:

@@ -25,7 +25,7 @@ from .curves import draw_curves
 from .language import Batcher, answers_right, loss_and_hits
 from .network import household_network, household_tokenizer
 from .observations import Observations, render_observations
-from .optimisers import kernel_beside_bfloat16, optimisers
+from .optimisers import optimisers, training_kernel
 from .patrols import Composer, Example, Features, encode_observations, patrol_examples
 from .plan import Plan
 from .pool import Pool, patrols_by
@@ -34,7 +34,7 @@ from .vision import train_vision
 SAVE_EVERY_S = 120.0
 REPORT_STEPS = 50
 HELD_OUT_PATROLS = 10**9  # number of the first held-out patrol
-RATE_WARM_UP_STEPS, LEAST_RATE_FACTOR = 200, 0.01
+RATE_WARM_UP_STEPS, MIN_RATE_FACTOR = 200, 0.01
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def train(
     network.model.visual.load_state_dict(state.vision)
     network.model.visual.requires_grad_(False)
     features = encode_observations(network, observations, plan.seed)
-    with use_kernel(network.config.text_config, kernel_beside_bfloat16(device)):
+    with use_kernel(network.config.text_config, training_kernel(device)):
         _train_language(plan, network, tokenizer, state, features, report, set_threads)
     batcher = Batcher(network, tokenizer, ChatPrompt.of(tokenizer))
     state.calibration = calibrate(
@@ -183,7 +183,7 @@ def _train_language(
 def _rate_factor(plan: Plan, step: int) -> float:
     """Factor of the learning rate: linear warm-up, constant, linear decay."""
     decay = (plan.language_steps - step) / plan.cooling_steps
-    return min((step + 1) / RATE_WARM_UP_STEPS, 1.0, max(decay, LEAST_RATE_FACTOR))
+    return min((step + 1) / RATE_WARM_UP_STEPS, 1.0, max(decay, MIN_RATE_FACTOR))
 
 
 class _State:

@@ -1,7 +1,7 @@
-"""Starts answers from a prefix cache, which is prefilled in the background, in chunks, when the worker is idle.
+"""Starts answers from a prefix cache, which is prefilled in chunks while the worker is idle.
 
-For a question about the whole memory, only its own tokens are prefilled. The cache may lag behind the memory by
-`max_lag_s`.
+For a question about the whole memory, only the tokens of the question are prefilled. The cache may lag behind the
+memory by `max_lag_s`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MIB = 1 << 20
 class _Cached:
     """The memory in the prefix cache."""
 
-    version: tuple[int, FlashMemoryConfig, int]
+    version: tuple[int, FlashMemoryConfig, int]  # FlashMemory.version
     clock: MemoryClock
     slots_seen: int
     snapshot: MemorySnapshot  # without tensors, its entries in prompt order
@@ -203,7 +203,7 @@ class CachingPrefiller(Prefiller):
         if cached.version == version:
             return 0.0
         lag_s = (self._memory.newest[0] - cached.clock.newest_ns) / 1e9
-        return max(lag_s, 1e-9)  # not 0: a camera that lags behind changes the memory, but not its newest stamp
+        return max(lag_s, 1e-9)  # not 0: a camera that lags behind the others changes the memory without a newer stamp
 
     def _is_usable(self, max_lag_s: float) -> bool:
         """Returns True if a question may use the cache. A cache of an older memory must be complete."""
@@ -211,7 +211,7 @@ class CachingPrefiller(Prefiller):
         return lag_s == 0.0 or (lag_s <= max_lag_s and self._prefix_cache.ready)
 
     def _settled_in_s(self) -> float:
-        """Time to wait [s] so that the memory is not likely to change during its prefill."""
+        """Time [s] until the memory is unlikely to change during its prefill."""
         if not self.throughput.known:
             return 0.0
         expected_s = self.throughput.seconds(self._memory.tokens)

@@ -44,7 +44,7 @@ class _ActiveAnswer:
     def answer(self, code: ErrorCode, message: str, evidence: int, calibration: Calibration) -> Answer:
         """The reply as it stands now."""
         text, probabilities = "".join(self.pieces).rstrip(), self.probabilities
-        is_read = bool(probabilities) or (self.question.is_search and code is ErrorCode.NONE)
+        is_prefilled = bool(probabilities) or (self.question.is_search and code is ErrorCode.NONE)
         complete = code is ErrorCode.NONE and bool(probabilities)
         return replace(
             self.draft,
@@ -54,7 +54,7 @@ class _ActiveAnswer:
             token_probability=geometric_mean(probabilities),
             confidence=calibration.confidence(probabilities, without_label(text)) if complete else 0.0,
             calibrated=complete and calibration.fitted,
-            evidence=self._strongest(evidence) if is_read else (),
+            evidence=self._strongest(evidence) if is_prefilled else (),
         )
 
     @property
@@ -140,7 +140,7 @@ class Dialogue:
 
     def forget(self, scope: Scope) -> None:
         """Cancel the answer being generated, and discard its text, if it uses anything in `scope`."""
-        if self._recollection is not None and self._recollection.may_hold(scope):
+        if self._recollection is not None and self._recollection.may_use(scope):
             self._end_recollection(ErrorCode.CANCELLED, FORGOTTEN)
         active = self._active
         if active is None or not scope.select(active.prepared.snapshot.entries):
@@ -166,7 +166,7 @@ class Dialogue:
             self._fail(request, ErrorCode.INTERNAL, f"{type(error).__name__}: {error}", traceback.format_exc())
 
     def _begin(self, request: Request) -> None:
-        """Start an answer. If the memory shows too little of the interval, start the recollection of key frames."""
+        """Start an answer, or first a recollection, if the memory has too few moments of the interval."""
         scope = request.question.scope
         if self._recall is not None and scope.interval.is_bounded:
             known = len(self._memory.list_entries(scope))
@@ -209,7 +209,7 @@ class Dialogue:
             self._finish(request, ErrorCode.NO_FRAMES, self._no_frames_reason(request))
             return
         memory = self._memory
-        looks_again = memory.config.hierarchical and recollection is None
+        has_second_look = memory.config.hierarchical and recollection is None
         answer = Answer(
             model_kind=self._model.kind,
             newest_ns=request.newest_ns,
@@ -220,7 +220,7 @@ class Dialogue:
             prepared,
             _draft(prepared, answer),
             pieces=[self._model.kind.label] if request.started else [],
-            second_look_tokens=int(self._second_look * memory.tokens) if looks_again else 0,
+            second_look_tokens=int(self._second_look * memory.tokens) if has_second_look else 0,
         )
         if not request.started and not question.is_search:
             self._stream(self._model.kind.label)

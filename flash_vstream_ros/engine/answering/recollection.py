@@ -20,13 +20,16 @@ END_NS = 2**63 - 1
 
 
 class Recall(Protocol):
-    """Starts to read the key frames in scope. None: they are not many more than `known`, or there is no archive."""
+    """Starts to read the archived key frames in scope; the memory has `known` moments of it.
+
+    Returns None if there is no archive, or if the memory has enough moments.
+    """
 
     def __call__(self, scope: Scope, known: int) -> Future[Recalled] | None: ...
 
 
 class Recollection:
-    """The memory for one request; each step encodes one key frame. Owned by the engine's worker."""
+    """A temporary memory for one request; each step encodes one key frame. Owned by the engine's worker."""
 
     def __init__(self, request: Request, context: Context, recalled: Future[Recalled], known: int) -> None:
         self.request = request
@@ -34,36 +37,36 @@ class Recollection:
         self._context = context
         self._recalled = recalled
         self._known = known  # moments of the interval in the live memory
-        self._left: deque[RecalledFrame] | None = None
+        self._remaining: deque[RecalledFrame] | None = None
         self._grid: Grid | None = None
         self._matching = 0
         recalled.add_done_callback(lambda _: context.wake.set())
 
     def step(self) -> bool:
         """Encode one key frame, or wait for the disk. Returns False once the memory is complete."""
-        if self._left is None:
+        if self._remaining is None:
             if not self._recalled.done():
                 self._context.wake.wait(POLL_S)
                 return True
-            self._left = deque(self._read())
-        if not self._left:
+            self._remaining = deque(self._read())
+        if not self._remaining:
             return False
-        self._insert(self._left.popleft())
+        self._insert(self._remaining.popleft())
         return True
 
-    def may_hold(self, scope: Scope) -> bool:
-        """Returns True if the request may be answered from anything in `scope`."""
+    def may_use(self, scope: Scope) -> bool:
+        """Returns True if the answer may use anything in `scope`."""
         own = self.request.question.scope
         is_camera_shared = not own.cameras or any(map(scope.has_camera, own.cameras))
         return is_camera_shared and scope.interval.touches(own.since_ns, own.until_ns or END_NS)
 
     @property
     def adjustment(self) -> str:
-        """The sentence about it in the reply."""
+        """The sentence in the reply's `adjustments`."""
         how = "searched in" if self.request.question.is_search else "answered from"
         return (
-            f"{how} {self.memory.slots_seen} of {self._matching} archived key frames of the interval, of which "
-            f"the memory shows {self._known} moments"
+            f"{how} {self.memory.slots_seen} of {self._matching} archived key frames of the interval, since the memory "
+            f"has only {self._known} moments of it"
         )
 
     def _read(self) -> tuple[RecalledFrame, ...]:
@@ -83,4 +86,6 @@ class Recollection:
         try:
             self.memory.insert(slot)
         except ValueError as error:  # two key frames with the same stamp, after a clock was set back
-            self._context.log.report("archive", f"a key frame of camera {slot.camera} is left out: {error}")
+            self._context.log.report(
+                "archive", f"camera {slot.camera}: a key frame is not used for the answer: {error}"
+            )

@@ -1,4 +1,4 @@
-"""One unfinished question, shared by the thread that asks and the worker that answers."""
+"""A question on its way to an answer, shared by the thread that asks and the worker that answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from .question import Answer, Question
 
 
 class Request:
-    """The asker iterates over pieces of text and waits for `answer`; the worker supplies them. Thread safe."""
+    """A question and, once it is complete, its answer. Thread safe.
+
+    The thread that asks iterates over pieces of text and waits for `answer`; the worker supplies both.
+    """
 
     def __init__(self, question: Question, deadline_s: float, newest_ns: int = 0) -> None:
         self.question = question
@@ -52,7 +55,7 @@ class Request:
         return time.monotonic() - self._received
 
     def stream(self, piece: str) -> None:
-        """Pass a piece of text to the asker."""
+        """Pass a piece of text to the thread that asks."""
         if piece:
             self._pieces.put(piece)
 
@@ -61,7 +64,7 @@ class Request:
         return self._done.is_set()
 
     def finish(self, answer: Answer) -> None:
-        """Hand over the answer. RequestQueue.finish calls this once."""
+        """Deliver the answer. RequestQueue.finish calls this once."""
         self._answer = answer
         self._done.set()
         self._pieces.put(None)

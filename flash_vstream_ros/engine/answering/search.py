@@ -1,10 +1,11 @@
-"""A search: finds the moments that a text describes, by the model's attention, or that look like an image."""
+"""Searches the memory for moments that a text describes, by the model's attention, or that look like an image."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
+from flash_vstream_ros.engine.config import FRAMES_PER_SLOT
 from flash_vstream_ros.memory.interface import Memory
 from flash_vstream_ros.memory.slot import EntryKind, MemoryEntry
 from flash_vstream_ros.models.interface import VisionLanguageModel
@@ -14,7 +15,6 @@ from .question import Evidence, Question
 # The wording that found most in comparisons by `flash-vstream-ros bench search --prompt`.
 SEARCH_PROMPT = "Have you seen {}?"
 QUESTION_MARK = "?"
-FRAMES_PER_SLOT = 2
 
 
 def search_prompt(text: str, prompt: str = SEARCH_PROMPT) -> str:
@@ -33,9 +33,9 @@ class UnsearchableImage(ValueError):
 
 
 def moments_like(model: VisionLanguageModel, memory: Memory, search: Question) -> tuple[Evidence, ...]:
-    """Moments of `memory` in the scope of a search that look like its image, encoded as a slot without motion.
+    """The moments of `memory`, in the scope of a search, that look like its image, most similar first.
 
-    Raises UnsearchableImage.
+    The image is encoded as a slot without motion. Raises UnsearchableImage.
     """
     image = search.image
     assert image is not None
@@ -56,18 +56,18 @@ def moments_like(model: VisionLanguageModel, memory: Memory, search: Question) -
 def moments_of(evidence: Sequence[Evidence]) -> tuple[Evidence, ...]:
     """`evidence`, strongest first. Entries that show the same moment become one, with the largest of their relevances.
 
-    A merged moment is described by its key frame, whose stamps are nearer to it than those of a cluster.
+    If one of the merged entries is a key frame, it describes the moment, since a cluster spans more time.
     """
     groups: list[list[Evidence]] = []
     for one in evidence:
-        joined = [group for group in groups if any(same_moment(one.entry, other.entry) for other in group)]
-        whole = [each for group in joined for each in group] + [one]
-        groups = [group for group in groups if group not in joined] + [whole]
+        same = [group for group in groups if any(same_moment(one.entry, other.entry) for other in group)]
+        merged = [each for group in same for each in group] + [one]
+        groups = [group for group in groups if group not in same] + [merged]
     return tuple(sorted(map(_moment, groups), key=lambda each: -each.relevance))
 
 
 def same_moment(one: MemoryEntry, other: MemoryEntry) -> bool:
-    """Returns True if the slots that the entries show overlap. A cluster shows only the slot of its thumbnail."""
+    """Returns True if the entries show slots that overlap. A cluster shows only the slot of its thumbnail."""
     (first, last), (other_first, other_last) = _shown_stamps(one), _shown_stamps(other)
     return one.camera == other.camera and first <= other_last and other_first <= last
 
@@ -80,7 +80,7 @@ def _shown_stamps(entry: MemoryEntry) -> tuple[int, int]:
 
 
 def _moment(group: Sequence[Evidence]) -> Evidence:
-    """Entries that show the same moment as one."""
+    """Merge entries that show the same moment."""
     key_frames = [each for each in group if each.entry.kind is EntryKind.DAM]
     described = max(key_frames or group, key=lambda each: each.relevance)
     return replace(described, relevance=max(each.relevance for each in group))

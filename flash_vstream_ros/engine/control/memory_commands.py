@@ -18,14 +18,14 @@ from flash_vstream_ros.memory.slot import MemoryEntry
 
 
 class Erasures(NamedTuple):
-    """Work of other threads on the disk; None if there can be no such file."""
+    """Erasures on the disk, in progress on other threads; None if there can be no such file."""
 
     snapshot: Future[int] | None  # returns the size of the new file in bytes, or raises CannotSave
     archive: Future[int] | None  # returns the number of key frames deleted, or raises ArchiveError
 
 
 class MemoryCommands:
-    """Acts on the memory, on frames before ingest and on the answer being generated. Owned by the engine's worker."""
+    """Acts on the memory, the frames that are not ingested yet and the current answer. Owned by the engine's worker."""
 
     def __init__(
         self,
@@ -81,9 +81,9 @@ class MemoryCommands:
         return slots
 
     def forget(self, scope: Scope) -> Forgotten:
-        """Forget everything in `scope`: of the memory as in FlashMemory.forget, and the frames that wait for ingest.
+        """Forget what the memory has of `scope` (see Memory.forget), and the frames in `scope` that wait for ingest.
 
-        An answer being generated from it is cancelled. Frames that arrive later are kept, whatever their stamps.
+        An answer being generated from `scope` is cancelled. Frames that arrive later are kept, whatever their stamps.
         Raises BadScope, and forgets nothing, if the scope is invalid or unbounded.
         """
         check_scope(scope, self._mailboxes)

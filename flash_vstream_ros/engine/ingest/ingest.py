@@ -35,7 +35,7 @@ class _Pair(NamedTuple):
 
     first: DecodedFrame
     second: DecodedFrame
-    waited: int  # number of its frames that waited for the second one and are counted as encoded already
+    waited: int  # number of frames that waited for the second one and are counted as encoded already
 
     @property
     def camera(self) -> str:
@@ -60,7 +60,7 @@ class Follower(Protocol):
 
 
 class Ingest:
-    """Takes frames from the mailboxes, cameras in turn. Owned by the engine's worker; the prefetch thread decodes.
+    """Ingests the frames of all cameras in turn. Owned by the engine's worker; the prefetch thread decodes.
 
     A bad frame is counted by its mailbox and logged; the memory gets complete slots only.
     """
@@ -100,7 +100,7 @@ class Ingest:
         self._static_filter.config = config.static_scene
 
     def reset(self) -> None:
-        """Drop the frames before encoding, and forget the grid, the time shifts and the sum of novelty."""
+        """Drop the frames that are not encoded yet, and reset the grid, the time shifts and the sum of novelty."""
         for camera in self.mailboxes:
             self.forget(camera, ALWAYS)
         self._decoder.reset()
@@ -115,7 +115,7 @@ class Ingest:
         return {"grid": [*grid], "shift_ns": self._shift_ns, "novelty_sum": self.novelty_sum}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue with a restored memory: drop the frames before encoding, and adopt its grid and times."""
+        """Continue with a restored memory: drop the frames that are not encoded yet, and adopt its grid and times."""
         self.reset()
         self._decoder.reset(Grid(*state["grid"]) if state["grid"] else None)
         self._shift_ns.update(state["shift_ns"])
@@ -144,7 +144,7 @@ class Ingest:
         return not self._unpaired
 
     def forget(self, camera: str, interval: Interval) -> None:
-        """Drop the frames of `camera` before encoding, and its static-scene reference, if they lie in `interval`."""
+        """Drop the static-scene reference of `camera` and its frames that are not encoded yet, if in `interval`."""
         waiting = self._unpaired.get(camera)
         if waiting is not None and interval.touches(waiting.frame.stamp_ns, waiting.frame.stamp_ns):
             self._drop_unpaired(camera, "forgotten")
@@ -173,7 +173,8 @@ class Ingest:
         """The slots that this frame completes.
 
         Two frames further apart than `max_pair_ns` do not show one moment: the first one becomes a slot alone, used
-        twice, as the published system pads a video with an odd number of frames. So does every frame of a slow camera.
+        twice, as the published system pads a video with an odd number of frames. Every frame of a slow camera becomes
+        a slot in this way.
         """
         mailbox = self.mailboxes[frame.camera]
         if frame.jumped:
@@ -209,7 +210,7 @@ class Ingest:
         if not self._static_filter.is_static(camera, blocks, second.stamp_ns):
             return False
         newest = self._memory.newest_of(camera)
-        if newest is None or newest[1] != self._static_filter.until_ns(camera):  # forgotten, in part or as a whole
+        if newest is None or newest[1] != self._static_filter.until_ns(camera):  # a part of it was forgotten
             return False
         began = time.perf_counter()
         time_ns = second.stamp_ns + self._shift_ns.get(camera, 0)
@@ -305,8 +306,8 @@ class Ingest:
     def _fork_shift_ns(self, camera: str, stamp_ns: int) -> int:
         """The shift that puts `stamp_ns` after every slot of `camera` in the memory.
 
-        Cameras on one clock jump together and must stay in step. So a shift of another camera is reused if it leads
-        near the newest slot; otherwise the new time begins one sampled frame after the newest slot.
+        Cameras on one clock jump together and must stay synchronous. So the shift of another camera is reused if the
+        shifted stamp is near the newest slot. Otherwise the new time begins one sampled frame after the newest slot.
         """
         newest_ns, own_newest_ns = self._memory.newest[0], (self._memory.newest_of(camera) or (0, 0))[0]
         if self._follower is not None:

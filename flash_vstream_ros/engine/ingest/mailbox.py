@@ -1,4 +1,4 @@
-"""Mailbox: samples one camera by message stamp, holds its newest sampled frame and counts every frame."""
+"""Mailbox: samples one camera by message stamp, keeps its newest sampled frame and counts every frame."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class OfferResult(NamedTuple):
     stamp: Stamp
     dropped: str | None  # the reason
     jumped_ns: int  # size of the last time jump of this camera
-    held: bool  # True: the frame is due and waits in the mailbox
+    is_due: bool  # True: the frame waits in the mailbox
 
 
 def log_stamp_problem(result: OfferResult, camera: str, on_jump_back: JumpBack, log: ThrottledLog) -> None:
@@ -94,7 +94,7 @@ def log_stamp_problem(result: OfferResult, camera: str, on_jump_back: JumpBack, 
 
 
 class Mailbox:
-    """Holds the newest due frame of one camera. Image callbacks offer frames, the prefetch takes them. Thread safe.
+    """Keeps the newest due frame of one camera. Image callbacks offer frames, the prefetch takes them. Thread safe.
 
     `offer` only compares stamps and swaps one reference, so the model never delays a camera.
     """
@@ -128,14 +128,14 @@ class Mailbox:
                 self._watch.jump_forward_ns = jump_forward_ns
 
     def offer(self, frame: Frame) -> OfferResult:
-        """Hold `frame` if it is due, in place of an older one."""
+        """Keep `frame` if it is due, in place of an older one."""
         with self._lock:
             self._received += 1
             before_ns = self._watch.newest_ns
             stamp = self._watch.classify(frame.stamp_ns)
             dropped = self._drop_by_stamp(frame, stamp)
-            held = dropped is None and self._hold_if_due(frame, frame.stamp_ns - before_ns)
-            return OfferResult(stamp, dropped, self._watch.jumped_ns, held)
+            is_due = dropped is None and self._keep_if_due(frame, frame.stamp_ns - before_ns)
+            return OfferResult(stamp, dropped, self._watch.jumped_ns, is_due)
 
     def _drop_by_stamp(self, frame: Frame, stamp: Stamp) -> str | None:
         """Drop a frame with an unusable stamp, or any frame while paused. Returns the reason; None for a good frame.
@@ -151,7 +151,7 @@ class Mailbox:
             self._jumped |= stamp is Stamp.JUMP_BACK
         return self._drop("paused") if self._paused else None
 
-    def _hold_if_due(self, frame: Frame, step_ns: int) -> bool:
+    def _keep_if_due(self, frame: Frame, step_ns: int) -> bool:
         slack_ns = max(0, min(step_ns // 2, int(MAX_SLACK * self._period_ns)))
         if frame.stamp_ns < self._due_ns - slack_ns:
             self._not_sampled += 1
@@ -166,7 +166,7 @@ class Mailbox:
         return True
 
     def pause(self) -> None:
-        """Drop the frame held, and every frame that arrives from now on."""
+        """Drop the waiting frame, and every frame that arrives from now on."""
         with self._lock:
             self._paused = True
             self._drop_waiting("paused")
@@ -176,13 +176,13 @@ class Mailbox:
             self._paused = False
 
     def forget(self, interval: Interval) -> None:
-        """Drop the frame held if its stamp is in `interval`."""
+        """Drop the waiting frame if its stamp is in `interval`."""
         with self._lock:
             if self._waiting is not None and interval.touches(self._waiting.stamp_ns, self._waiting.stamp_ns):
                 self._drop_waiting("forgotten")
 
     def reset(self, newest_ns: int = 0) -> None:
-        """Drop the frame held and accept stamps after `newest_ns`; 0: the next frame may have any stamp."""
+        """Drop the waiting frame and accept stamps after `newest_ns`; 0: the next frame may have any stamp."""
         with self._lock:
             self._drop_waiting("forgotten")
             self._watch.restart(newest_ns)
@@ -195,7 +195,7 @@ class Mailbox:
             self._drop(reason)
 
     def take(self) -> Frame | None:
-        """Take out the frame held. It is in progress until `count_encoded`, `count_static` or `count_dropped`."""
+        """Take out the waiting frame. It is in progress until `count_encoded`, `count_static` or `count_dropped`."""
         with self._lock:
             frame, self._waiting = self._waiting, None
             if frame is None:

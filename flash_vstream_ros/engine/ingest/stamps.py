@@ -41,18 +41,19 @@ class StampWatch:
     """Classifies the stamps of one camera, in order of arrival. Not thread safe.
 
     A jump back is a run of at least three older stamps. The run starts more than `jump_ns` before the newest stamp and
-    spans at least `jump_ns`, and no newer stamp arrives within it. So neither a late frame is a jump back, nor two
-    publishers with different clocks on one topic, if each sends a frame every `jump_ns`.
+    spans at least `jump_ns`, and no newer stamp arrives within it. So a late frame is not a jump back. Two publishers
+    with different clocks on one topic are not either, if each sends a frame every `jump_ns`.
 
-    A jump forward is a step of more than `jump_forward_ns`, unless the previous step was about as long. If at most one
-    frame was kept after it and the stamps then continue from before it, a single stamp was wrong: the jump is undone.
+    A jump forward is a step of more than `jump_forward_ns`, unless the previous step was about as long. The jump is
+    undone if at most one frame was kept after it, and the stamps then continue from before it: a single stamp was
+    wrong.
 
-    With `follows`, the watch continues from the new stamps after a jump back. Otherwise they are late until they pass
-    the newest one.
+    With `follow_jump_back`, the watch continues from the new stamps after a jump back. Otherwise stamps are late until
+    they exceed the newest one.
     """
 
     def __init__(
-        self, jump_ns: int = 2_000_000_000, jump_forward_ns: int = 4_000_000_000, *, follows: bool = False
+        self, jump_ns: int = 2_000_000_000, jump_forward_ns: int = 4_000_000_000, *, follow_jump_back: bool = False
     ) -> None:
         self.newest_ns = 0
         self.jumps_back = 0
@@ -60,7 +61,7 @@ class StampWatch:
         self.jumped_ns = 0  # size of the last jump or return
         self._jump_ns = jump_ns
         self.jump_forward_ns = jump_forward_ns
-        self._follows = follows
+        self._follow_jump_back = follow_jump_back
         self._run: _Run | None = None
         self._is_reported = False  # the run was already classified as a jump
         self._before_jump_forward_ns = 0
@@ -68,7 +69,7 @@ class StampWatch:
         self._step_ns = 0  # between the two newest stamps
 
     def classify(self, stamp_ns: int) -> Stamp:
-        """Classify the next stamp. All but ZERO and LATE update `newest_ns`; JUMP_BACK does so only with `follows`."""
+        """Classify the next stamp. All but ZERO and LATE update `newest_ns`; JUMP_BACK only with `follow_jump_back`."""
         if stamp_ns <= 0:
             return Stamp.ZERO
         if stamp_ns > self.newest_ns:
@@ -82,9 +83,9 @@ class StampWatch:
             self._start_at(stamp_ns)
             return Stamp.RETURN
         self.jumps_back += 1
-        if self._follows:
+        if self._follow_jump_back:
             self._start_at(stamp_ns)
-        self._is_reported = not self._follows
+        self._is_reported = not self._follow_jump_back
         return Stamp.JUMP_BACK
 
     def restart(self, newest_ns: int = 0) -> None:

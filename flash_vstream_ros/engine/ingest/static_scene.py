@@ -95,7 +95,7 @@ class StaticSceneFilter:
         return any(largest_change(blocks, before) <= config.threshold for before in reference.frames)
 
     def until_ns(self, camera: str) -> int:
-        """Stamp until which the camera's reference was extended."""
+        """Stamp until which the camera's reference was extended [ns]."""
         return self._references[camera].until_ns
 
     def set_reference(self, camera: str, frames: tuple[Blocks, Blocks], first_ns: int, last_ns: int) -> None:
@@ -107,7 +107,7 @@ class StaticSceneFilter:
         self._references[camera] = replace(self._references[camera], until_ns=until_ns)
 
     def forget(self, camera: str, interval: Interval = ALWAYS) -> None:
-        """Drop the camera's reference if it lies in `interval` in part."""
+        """Drop the camera's reference if any part of it lies in `interval`."""
         reference = self._references.get(camera)
         if reference is not None and interval.touches(reference.first_ns, reference.until_ns):
             del self._references[camera]

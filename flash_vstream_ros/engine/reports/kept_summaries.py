@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.memory.spans import Interval
 
-from .summary import Level, Summary, whole
+from .summary import Level, Summary, calendar_interval
 
-MOST = {Level.PERIOD: 240, Level.HOUR: 168, Level.DAY: 400}
-"""Largest number of summaries of each level; the oldest are dropped. With pictures of 160 pixels: about 20 MB."""
+MAX_SUMMARIES = {Level.PERIOD: 240, Level.HOUR: 168, Level.DAY: 400}
+"""Largest number of summaries of each level. All together take about 20 MB with pictures of 160 pixels."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class RollUp:
 class KeptSummaries:
     """Summaries by level, each level in order of time. Thread safe.
 
-    `generation` counts calls of `forget` and `restore`: `add` refuses a summary whose question was asked before one.
+    `generation` counts calls of `forget` and `restore`, so that `add` refuses a summary that was begun before the last
+    of these calls.
     """
 
     def __init__(self) -> None:
@@ -45,7 +46,7 @@ class KeptSummaries:
             level = self._levels[summary.level]
             level.append(summary)
             level.sort(key=lambda each: each.since_ns)
-            del level[: -MOST[summary.level]]
+            del level[: -MAX_SUMMARIES[summary.level]]
             self.changes += 1
 
     def forget(self, scope: Scope) -> int:
@@ -67,10 +68,10 @@ class KeptSummaries:
         """Replace all summaries."""
         with self._lock:
             for level in Level:
-                self._levels[level] = [each for each in summaries if each.level is level][-MOST[level] :]
+                self._levels[level] = [each for each in summaries if each.level is level][-MAX_SUMMARIES[level] :]
             for level in self._newest_tried:
                 newest = self._levels[level][-1:]
-                self._newest_tried[level] = whole(level, newest[0].since_ns) if newest else Interval()
+                self._newest_tried[level] = calendar_interval(level, newest[0].since_ns) if newest else Interval()
             self.generation += 1
             self.changes += 1
 
@@ -88,17 +89,20 @@ class KeptSummaries:
         return tuple(sorted(chosen, key=lambda each: each.since_ns))
 
     def due(self, newest_ns: int) -> RollUp | None:
-        """The next hour, or else day, to summarise: it ended before `newest_ns` and was not tried. None if none is."""
+        """The next hour or day to summarise, hours first: one that ended before `newest_ns` and was not tried yet.
+
+        Returns None if there is none.
+        """
         with self._lock:
             for level in (Level.HOUR, Level.DAY):
                 for part in self._levels[Level(level - 1)]:
-                    interval = whole(level, part.since_ns)
+                    interval = calendar_interval(level, part.since_ns)
                     if interval > self._newest_tried[level] and interval.until_ns < newest_ns:
                         return RollUp(level, interval, self._parts(Level(level - 1), interval))
         return None
 
     def tried(self, roll_up: RollUp) -> None:
-        """Note that a roll-up succeeded or failed for good: `due` does not return it again."""
+        """Record that a roll-up succeeded or failed for good: `due` does not return it again."""
         with self._lock:
             self._newest_tried[roll_up.level] = roll_up.interval
 

@@ -7,9 +7,10 @@ from datetime import datetime
 
 from flash_vstream_ros.engine.answering.question import Question
 from flash_vstream_ros.memory.scope import Scope
+from flash_vstream_ros.memory.spans import SECOND_NS
 
 from .kept_summaries import RollUp
-from .summary import SECOND_NS, Summary
+from .summary import Summary
 
 
 def roll_up_question(roll_up: RollUp, prompt: str, max_new_tokens: int, max_chars: int) -> Question:
@@ -39,8 +40,8 @@ def _text(parts: Sequence[Summary], prompt: str) -> str:
 
 
 def _line(part: Summary) -> str:
-    return f"{_clock(part.since_ns)} to {_clock(part.until_ns)}: {' '.join(part.text.split())}\n"
+    return f"{_time_of_day(part.since_ns)} to {_time_of_day(part.until_ns)}: {' '.join(part.text.split())}\n"
 
 
-def _clock(stamp_ns: int) -> str:
+def _time_of_day(stamp_ns: int) -> str:
     return f"{datetime.fromtimestamp(stamp_ns // SECOND_NS):%H:%M}"

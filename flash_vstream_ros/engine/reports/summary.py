@@ -7,9 +7,7 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 
 from flash_vstream_ros.engine.answering.question import Answer
-from flash_vstream_ros.memory.spans import Interval
-
-SECOND_NS = 1_000_000_000
+from flash_vstream_ros.memory.spans import SECOND_NS, Interval
 
 
 class Level(IntEnum):
@@ -20,7 +18,7 @@ class Level(IntEnum):
     DAY = 2
 
 
-PICTURES = {Level.PERIOD: 1, Level.HOUR: 3, Level.DAY: 4}
+MAX_PICTURES = {Level.PERIOD: 1, Level.HOUR: 3, Level.DAY: 4}
 """Largest number of pictures of a summary."""
 
 
@@ -65,13 +63,13 @@ def summary_of(answer: Answer, level: Level, frames: int, novelty: float) -> Sum
         novelty=novelty,
         pictures=tuple(
             Picture(entry.camera, entry.frame_id, entry.thumbnail_ns, entry.thumbnail)
-            for entry in entries[: PICTURES[level]]
+            for entry in entries[: MAX_PICTURES[level]]
         ),
     )
 
 
-def whole(level: Level, stamp_ns: int) -> Interval:
-    """The hour or day in the local time zone that a stamp lies in.
+def calendar_interval(level: Level, stamp_ns: int) -> Interval:
+    """The hour or day of the local time zone that contains a stamp.
 
     Raises ValueError for a stamp that no calendar has.
     """

@@ -34,7 +34,7 @@ MERGE_SETTINGS = (
 )
 PATTERN_SETTINGS = ("exclude_modules", "layers_to_transform", "layers_pattern")  # restrict target_modules
 UNSUPPORTED_SETTINGS = ("use_qalora", "layer_replication", "target_parameters", "megatron_config")
-MOST_PATTERN_LENGTH = 300
+MAX_PATTERN_LENGTH = 300
 RANK_FACTOR = 8
 
 
@@ -94,7 +94,7 @@ def merge_settings(file: Path, weights: dict[str, Tensor]) -> dict[str, Any]:
     if isinstance(settings.get("target_modules"), str) or any(values.get(name) for name in PATTERN_SETTINGS):
         settings["target_modules"] = sorted(adapted_modules(weights))
     for pattern in _patterns(settings):
-        if not isinstance(pattern, str) or len(pattern) > MOST_PATTERN_LENGTH or _quantifiers(pattern) > 1:
+        if not isinstance(pattern, str) or len(pattern) > MAX_PATTERN_LENGTH or _quantifiers(pattern) > 1:
             raise ModelError(
                 f"{file} has the module pattern {str(pattern)[:100]!r}, which may be expensive to match: "
                 "write the names of the modules instead."

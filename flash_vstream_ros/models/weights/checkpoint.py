@@ -23,7 +23,7 @@ from .load_errors import check_weight_names, first_line, name_list, quiet_transf
 from .quantised import quantisation_config
 from .weight_files import check_files, unmap_weights, weight_files
 
-MOST_TOKENIZER_BYTES = 128_000_000  # the largest published tokenizer.json has 35 MB
+MAX_TOKENIZER_BYTES = 128_000_000  # the largest published tokenizer.json has 35 MB
 
 
 class Architecture(NamedTuple):
@@ -140,7 +140,7 @@ def read_tokenizer(folder: Path, config: Any) -> Any:
     """Read the tokenizer files of a folder. Raises ModelError if one is unreadable or too large."""
     for file in ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer.model", "tokenizer_config.json"):
         if (folder / file).is_file():
-            check_size(folder / file, MOST_TOKENIZER_BYTES)
+            check_size(folder / file, MAX_TOKENIZER_BYTES)
     with quiet_transformers(), panics_as_model_errors(f"The tokenizer in {folder}"):
         try:
             return AutoTokenizer.from_pretrained(folder, config=config, local_files_only=True, trust_remote_code=False)

@@ -27,7 +27,7 @@ COUNTS = (
     "temporal_patch_size",
 )
 LAYER_COUNTS = ("num_hidden_layers", "depth")
-MOST_LAYERS = 1000  # published models have fewer than 200; a network is built at a millisecond per layer
+MAX_LAYERS = 1000  # published models have fewer than 200; a network is built at a millisecond per layer
 # Most weights in a config per byte of weight files: 2 if weights have 4 bits, doubled since weights may be tied.
 WEIGHTS_PER_BYTE = 4
 
@@ -42,8 +42,8 @@ def check_counts(config: Any, file: Path) -> None:
             own = getattr(part, "attribute_map", {}).get(name, name)  # its name in the file
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ModelError(f"{file}: {own} is {str(value)[:100]}, not a positive number: download it again.")
-            if name in LAYER_COUNTS and value > MOST_LAYERS:
-                raise ModelError(f"{file}: {own} is {value}, more than {MOST_LAYERS}: download it again.")
+            if name in LAYER_COUNTS and value > MAX_LAYERS:
+                raise ModelError(f"{file}: {own} is {value}, more than {MAX_LAYERS}: download it again.")
 
 
 def check_network_size(kind: Any, config: Any, folder: Path, files: Sequence[Path]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from flash_vstream_ros.models.interface import ModelError
 from flash_vstream_ros.models.names import MODEL_TYPES
 
-MOST_JSON_BYTES = 64_000_000  # an index of 100,000 weights has 10 MB
+MAX_JSON_BYTES = 64_000_000  # an index of 100,000 weights has 10 MB
 GGUF_ADVICE = (
     "GGUF files are not supported: name the folder or the hub id of the original model with safetensors weights, and "
     "use model.quantization 8bit or 4bit to save memory."
@@ -29,7 +29,7 @@ def model_type(folder: Path) -> str:
     return str(found)
 
 
-def read_json(file: Path, most_bytes: int = MOST_JSON_BYTES) -> dict[str, Any]:
+def read_json(file: Path, most_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
     """The object in a JSON file. Raises ModelError if the file is unreadable, too large or has no object."""
     check_size(file, most_bytes)
     try:

@@ -11,7 +11,7 @@ import sys
 
 from .logging import get_logger
 
-MOST_READ = 64 << 10  # [bytes]
+MAX_READ = 64 << 10  # [bytes]
 PERIOD_S = 30.0  # between two log lines
 
 FILE = os.memfd_create("dds-log") if sys.platform.startswith("linux") else -1
@@ -21,13 +21,13 @@ _lines = 0
 
 
 def take() -> str:
-    """Return the text written since the last call, or its end if it is longer than MOST_READ."""
+    """Return the text written since the last call, or its end if it is longer than MAX_READ."""
     global _lines
     if FILE < 0 or not (size := os.fstat(FILE).st_size):
         return ""
-    text = os.pread(FILE, MOST_READ, max(0, size - MOST_READ)).decode(errors="replace")
+    text = os.pread(FILE, MAX_READ, max(0, size - MAX_READ)).decode(errors="replace")
     os.ftruncate(FILE, 0)  # the library appends, so the file grows from its beginning again
-    _lines += round(text.count("\n") * max(1.0, size / MOST_READ))
+    _lines += round(text.count("\n") * max(1.0, size / MAX_READ))
     return text
 
 

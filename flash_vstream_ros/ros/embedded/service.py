@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 MATCH_TIMEOUT = 20.0
 """Longest time that a reply waits for the discovery of the client's reader [s], which is slow on a busy machine."""
 RETRY_PERIOD = 0.05  # between two attempts to send a reply [s]
-MOST_UNSENT = 100  # replies that wait for the discovery of a client's reader
-MOST_WAITING = 1000  # requests
-MOST_WAITING_BYTES = 64 << 20
+MAX_UNSENT = 100  # replies that wait for the discovery of a client's reader
+MAX_WAITING = 1000  # requests
+MAX_WAITING_BYTES = 64 << 20
 LARGEST_REQUEST = 1 << 20
 """Larger requests [bytes], and those that exceed the limits of waiting requests, are dropped, counted and reported."""
 
@@ -71,7 +71,7 @@ class Service(Receiver):
                 continue
             with self._lock:
                 size = self._waiting_bytes + len(sample.raw)
-                fits = len(self._waiting) < MOST_WAITING and size <= MOST_WAITING_BYTES
+                fits = len(self._waiting) < MAX_WAITING and size <= MAX_WAITING_BYTES
                 if fits:
                     self._waiting.append(sample)
                     self._waiting_bytes = size
@@ -127,7 +127,7 @@ class Service(Receiver):
             return
         client_id = request_writer.user_data.get("clientid")
         reader_known = client_id is None or self._reply_reader_exists(client_id)
-        if not reader_known and time.monotonic() < reply.deadline and len(self._unsent) < MOST_UNSENT:
+        if not reader_known and time.monotonic() < reply.deadline and len(self._unsent) < MAX_UNSENT:
             self._retry_at = time.monotonic() + RETRY_PERIOD
             self._unsent.append(reply)
         elif not (reader_known and self.writer.write(reply.raw)):

@@ -42,12 +42,12 @@ def power_w(device: torch.device) -> float | None:
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Peak memory [bytes]: on a GPU, of tensors since `forget_peak`; on a CPU, of the process."""
+    """Peak memory [bytes]: on a GPU, of tensors since `reset_peak`; on a CPU, of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def forget_peak(device: torch.device) -> None:
+def reset_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

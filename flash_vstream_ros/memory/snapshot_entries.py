@@ -1,4 +1,4 @@
-"""The entries that a snapshot shows: all stored clusters, or groups of similar ones."""
+"""Chooses the entries of a snapshot: key frames, and all stored clusters or groups of similar ones."""
 
 from __future__ import annotations
 
@@ -26,51 +26,52 @@ from .time_ids import memory_clock
 GROUPING_EXPONENT = 0.2
 
 
-class ShownCluster(NamedTuple):
+class CsmEntry(NamedTuple):
     """One CSM entry: its scoped clusters (`parts`), and their union (`cluster`)."""
 
     cluster: Cluster
     parts: tuple[ScopedCluster, ...]  # oldest first
 
 
-class ShownMemory(NamedTuple):
-    """The CSM entries and DAM exemplars that a scope selects. Each slot in scope is in exactly one cluster."""
+class SnapshotEntries(NamedTuple):
+    """The CSM entries and DAM exemplars of a snapshot. Each slot in scope is in exactly one CSM entry."""
 
-    clusters: list[ShownCluster]  # ordered by time id, then by age
+    csm: list[CsmEntry]  # ordered by time id, then by age
     dam: list[Exemplar]
 
     @classmethod
-    def of(cls, contents: MemoryContents, scope: Scope, config: FlashMemoryConfig) -> ShownMemory:
+    def of(cls, contents: MemoryContents, scope: Scope, config: FlashMemoryConfig) -> SnapshotEntries:
+        """Choose the entries of a snapshot of the part in `scope`."""
         scoped = scoped_clusters(contents, scope)
         newest = sorted(scope.select(contents.recent), key=lambda exemplar: -exemplar.time_ns)
         clock = memory_clock(contents.clusters.values(), config)
 
-        def by_time(shown: ShownCluster) -> float:
-            return clock.unscaled(*position_times(shown.cluster, config))
+        def by_time(entry: CsmEntry) -> float:
+            return clock.unscaled(*position_times(entry.cluster, config))
 
         if not config.hierarchical:
-            clusters = sorted((ShownCluster(each.cluster, (each,)) for each in scoped), key=by_time)
-            ranked = [shown.cluster for shown in clusters]
+            clusters = sorted((CsmEntry(each.cluster, (each,)) for each in scoped), key=by_time)
+            ranked = [entry.cluster for entry in clusters]
             return cls(clusters, choose_dam(newest, ranked, config.exemplars, config.dam_slots))
         squared = distances_between(contents, scoped)
         groups, distances = _groups(scoped, squared, config.csm_slots)
         clusters = sorted(groups, key=by_time)
-        rare = _worst_shown_first(contents, scoped, distances)
-        return cls(clusters, choose_key_frames(newest, [shown.cluster for shown in clusters], rare, config.dam_slots))
+        rare = _least_represented_first(contents, scoped, distances)
+        return cls(clusters, choose_key_frames(newest, [entry.cluster for entry in clusters], rare, config.dam_slots))
 
     @property
     def entries(self) -> tuple[MemoryEntry, ...]:
-        return entries_of(self.dam, (shown.cluster for shown in self.clusters))
+        return entries_of(self.dam, (entry.cluster for entry in self.csm))
 
 
-def shown_map(contents: MemoryContents, shown: ShownCluster) -> Tensor:
-    """Weighted mean [low_patches * dim] of the maps of the cluster's parts, float32."""
-    maps = [feature_map(contents, part) for part in shown.parts]
+def csm_map(contents: MemoryContents, entry: CsmEntry) -> Tensor:
+    """Weighted mean [low_patches * dim] of the maps of the entry's parts, float32."""
+    maps = [feature_map(contents, part) for part in entry.parts]
     if len(maps) == 1:
         return maps[0]
     mean = torch.zeros_like(maps[0])
-    for part, each in zip(shown.parts, maps, strict=True):
-        mean.add_(each, alpha=part.cluster.slots / shown.cluster.slots)
+    for part, each in zip(entry.parts, maps, strict=True):
+        mean.add_(each, alpha=part.cluster.slots / entry.cluster.slots)
     return mean
 
 
@@ -83,7 +84,7 @@ def entries_of(dam: Iterable[Exemplar], clusters: Iterable[Cluster]) -> tuple[Me
     return (*(exemplar.entry() for exemplar in dam), *(cluster.entry() for cluster in clusters))
 
 
-def _groups(scoped: Sequence[ScopedCluster], squared: np.ndarray, count: int) -> tuple[list[ShownCluster], np.ndarray]:
+def _groups(scoped: Sequence[ScopedCluster], squared: np.ndarray, count: int) -> tuple[list[CsmEntry], np.ndarray]:
     """`scoped` in at most `count` groups, and the squared distance of each cluster to the mean of its group.
 
     In a group, the exemplars of the cluster nearest to the mean come first.
@@ -98,16 +99,17 @@ def _groups(scoped: Sequence[ScopedCluster], squared: np.ndarray, count: int) ->
         places = np.flatnonzero(labels == label).tolist()
         nearest = sorted(places, key=lambda place: (nearness[place, label], place))
         cluster = Cluster.union_of([scoped[place].cluster for place in nearest])
-        groups.append(ShownCluster(cluster, tuple(scoped[place] for place in places)))
+        groups.append(CsmEntry(cluster, tuple(scoped[place] for place in places)))
     return groups, nearness[np.arange(len(scoped)), labels]
 
 
-def _worst_shown_first(
+def _least_represented_first(
     contents: MemoryContents, scoped: Sequence[ScopedCluster], distances: np.ndarray
 ) -> list[Exemplar]:
-    """Best exemplar of each light and stable cluster; clusters furthest from the mean of their group first.
+    """Best exemplar of each light and stable cluster, the cluster that is furthest from the mean of its group first.
 
-    `distances` [clusters] to that mean are squared. A cluster that is a group alone has distance 0 and comes last.
+    `distances` [clusters] to the mean of the group are squared. A cluster that is a group alone has distance 0 and
+    comes last.
     """
     ward = contents.ward
     assert isinstance(ward, SublinearWard)
