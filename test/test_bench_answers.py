@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from flash_vstream_ros.bench import answers
+from flash_vstream_ros.bench import answers, patrol_evaluation
 from flash_vstream_ros.bench.baselines import Budget, Policy, policies
 from flash_vstream_ros.bench.released import released_clusters
 from flash_vstream_ros.bench.second_look import SHARE
@@ -77,7 +77,7 @@ def model(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture(scope="module")
 def encoded(model: Any) -> list[Slot]:
     world = World(3, minutes=1.0)
-    return list(answers.encoded_slots(model, world, range(9), model.grid(448, 448)))
+    return list(patrol_evaluation.encoded_slots(model, world, range(9), model.grid(448, 448)))
 
 
 def slots_in_detail(snapshot: MemorySnapshot) -> list[int]:
@@ -87,7 +87,7 @@ def slots_in_detail(snapshot: MemorySnapshot) -> list[int]:
 def test_the_settings_are_those_that_the_model_is_trained_for():
     trained = patrols.TRAINED_MEMORY
     assert replace(answers.MEMORY, csm_slots=trained.csm_slots, dam_slots=trained.dam_slots) == trained
-    assert (answers.FRAME_S, answers.SLOT_S) == (observations.FRAME_S, observations.SLOT_S)
+    assert (patrol_evaluation.FRAME_S, patrol_evaluation.SLOT_S) == (observations.FRAME_S, observations.SLOT_S)
     assert Budget.of(answers.MEMORY, GRID) == Budget.of(trained, GRID) == Budget(352, 88, 22)
 
 
@@ -215,22 +215,22 @@ def test_an_answer_without_a_video_depends_on_the_question_only(model: Any):
 
 def test_questions_are_asked_during_settled_observations():
     world = World(100_000, minutes=30, pace_s=100)
-    found = answers.moments(world.visits, 30)
+    found = patrol_evaluation.moments(world.visits, 30)
     assert len(found) == 3
     for now, planned in zip(found, (240, 1200, 1800), strict=True):
         assert abs(now - planned) < 60
         spans = [(look.start, look.end) for visit in world.visits for look in visit.observations]
-        assert any(start + answers.SETTLED_S <= now <= end for start, end in spans)
+        assert any(start + patrol_evaluation.SETTLED_S <= now <= end for start, end in spans)
 
 
 def test_the_table_adds_up(model: Any, capsys: pytest.CaptureFixture[str]):
-    result = answers.evaluate(model, [100_000, 100_001], answers.Patrols(0.5), SMALL)
+    result = answers.evaluate(model, [100_000, 100_001], patrol_evaluation.Patrols(0.5), SMALL)
     count, kinds = result["questions"], result["questions"]["kinds"]
     assert [result["moments"], *(scores["count"] for scores in result["summaries"].values())] == [2, 2, 2]
     assert sum(kinds.values()) == count["overall"] > 10
     assert sum(count[age] for age in answers.AGES) <= count["overall"]
     for name, row in result["policies"].items():
-        added = int(72 * SHARE) if name == answers.TWICE else 0
+        added = int(72 * SHARE) if name == patrol_evaluation.SECOND_LOOK else 0
         assert row["tokens"] <= result["budget"] + added == 72 + added
         assert sum(row["kinds"][kind] * kinds[kind] for kind in kinds) == pytest.approx(
             row["overall"] * count["overall"]
@@ -247,17 +247,17 @@ def test_processes_share_the_patrols_and_change_nothing():
 
 
 def test_shares_by_age_and_novelty():
-    def asked(kind: str, age_s: float | None, held_out: bool, right: bool) -> answers.Asked:
-        return answers.Asked(Question(kind, "", "", age_s, held_out), {"flash": right})
+    def asked(kind: str, age_s: float | None, held_out: bool, right: bool) -> patrol_evaluation.Asked:
+        return patrol_evaluation.Asked(Question(kind, "", "", age_s, held_out), {"flash": right})
 
-    outcome = answers.Outcome(
+    outcome = patrol_evaluation.Outcome(
         [
             asked("where", 29.0, True, True),
             asked("where", 300.0, False, False),
             asked("seen", None, False, True),
             asked("room_first", 7200.0, False, True),
         ],
-        [answers.Summary("10 min", "I saw a red ball.", "I was in the office. I saw a red ball.")],
+        [patrol_evaluation.Summary("10 min", "I saw a red ball.", "I was in the office. I saw a red ball.")],
         tokens={"flash": 72},
     )
     row = answers.figures(outcome)["policies"]["flash"]

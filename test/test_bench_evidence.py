@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from flash_vstream_ros.bench.answers import encoded_slots
 from flash_vstream_ros.bench.evidence import Ranked, evidence_scores, first_rank, ranked_evidence, thing_of
+from flash_vstream_ros.bench.patrol_evaluation import encoded_slots
 from flash_vstream_ros.demo.questions import questions
 from flash_vstream_ros.demo.scoring import Question
 from flash_vstream_ros.demo.world import World

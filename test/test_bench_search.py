@@ -35,19 +35,19 @@ def test_everything_that_is_looked_for_was_seen() -> None:
 
 def test_the_shares_count_what_the_memory_lost_as_not_found() -> None:
     found = [
-        Found("flash", "thing", held=True, found=True, first=False, newest=False, random=0.25),
-        Found("flash", "thing", held=False, found=False, first=False, newest=False, random=0.0),
-        Found("flash", "room", held=True, found=True, first=True, newest=True, random=0.5),
-        Found("hierarchical", "room", held=True, found=False, first=False, newest=True, random=0.5),
+        Found("flash", "thing", stored=True, found=True, first=False, newest=False, random=0.25),
+        Found("flash", "thing", stored=False, found=False, first=False, newest=False, random=0.0),
+        Found("flash", "room", stored=True, found=True, first=True, newest=True, random=0.5),
+        Found("hierarchical", "room", stored=True, found=False, first=False, newest=True, random=0.5),
     ]
     rows = figures(found, "flash")
     assert list(rows) == ["all texts", "thing", "room"]
     assert rows["thing"] == {
         "searches": 2,
-        "held": 1,
+        "stored": 1,
         "found": 0.5,
-        "found_of_held": 1.0,
-        "first_of_held": 0.0,
+        "found_of_stored": 1.0,
+        "first_of_stored": 0.0,
         "newest": 0.0,
         "random": 0.125,
     }
@@ -60,10 +60,10 @@ def test_the_household_model_finds_what_it_saw(capsys: pytest.CaptureFixture[str
     rows = {memory: figures(found, memory) for memory in ("flash", "hierarchical")}
     for row in rows.values():
         assert row["all texts"]["searches"] >= 8
-        assert row["all texts"]["found_of_held"] >= 0.9
-        assert row["all texts"]["found_of_held"] > row["all texts"]["random"] + 0.3
+        assert row["all texts"]["found_of_stored"] >= 0.9
+        assert row["all texts"]["found_of_stored"] > row["all texts"]["random"] + 0.3
         assert row["image"]["searches"] >= 2
-        assert row["image"]["found_of_held"] == 1.0
+        assert row["image"]["found_of_stored"] == 1.0
     show({"prompt": SEARCH_PROMPT, "minutes": 4.0, "memories": rows})
     printed = capsys.readouterr().out
     assert f"first {BEST} moments" in printed

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from flash_vstream_ros.demo.answer_text import patrol_summary
-from flash_vstream_ros.demo.past import history
+from flash_vstream_ros.demo.past import seen_until
 from flash_vstream_ros.demo.questions import questions
 from flash_vstream_ros.demo.scoring import Question, facts, precision_recall, right
 from flash_vstream_ros.demo.wordings import KIND_OF, WORDINGS
@@ -59,12 +59,12 @@ def sampled() -> list[tuple[tuple[Visit, ...], float, Question]]:
 
 
 def test_history_ends_at_what_has_been_in_view_long_enough() -> None:
-    assert history(VISITS, 7.9) == ()
-    assert history(VISITS, 8.0) == (Visit("kitchen", 0, 8, ()),)
-    assert history(VISITS, 12.0)[0].observations == (Observation(4, 12, 0, BALL, False),)
-    assert [v.room for v in history(VISITS, 107.9)] == ["kitchen"]
-    assert [v.room for v in history(VISITS, 108.0)] == ["kitchen", "hallway"]
-    assert history(VISITS, 1000.0) == VISITS
+    assert seen_until(VISITS, 7.9) == ()
+    assert seen_until(VISITS, 8.0) == (Visit("kitchen", 0, 8, ()),)
+    assert seen_until(VISITS, 12.0)[0].observations == (Observation(4, 12, 0, BALL, False),)
+    assert [v.room for v in seen_until(VISITS, 107.9)] == ["kitchen"]
+    assert [v.room for v in seen_until(VISITS, 108.0)] == ["kitchen", "hallway"]
+    assert seen_until(VISITS, 1000.0) == VISITS
 
 
 def test_every_kind_has_wordings_and_the_node_s_own_request_for_a_summary_is_one() -> None:

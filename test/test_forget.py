@@ -285,7 +285,7 @@ def test_after_a_jump_back_shift_ns_keeps_the_order_and_stamps_are_unchanged() -
 @given(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 9)), max_size=40), st.integers(1, 6))
 def test_a_union_of_spans_contains_all_and_closes_the_narrowest_gaps(pairs: list[tuple[int, int]], most: int) -> None:
     spans = [(first, first + length) for first, length in pairs]
-    exact, bounded = union(spans, most=1000), union(spans, most)
+    exact, bounded = union(spans, max_spans=1000), union(spans, most)
     moments = {moment for first, last in spans for moment in range(first, last + 1)}
     assert {moment for first, last in exact for moment in range(first, last + 1)} == moments
     assert len(bounded) <= most

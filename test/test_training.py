@@ -320,7 +320,7 @@ def test_two_cameras_and_glimpses_are_trained_on(features: Features) -> None:
     assert World(4, 20.0, 60.0).visits == World(4, 20.0, 60.0, glimpses=0.0).visits
     composer = Composer(features)
     label = Label(*features.labels[0].tolist())
-    assert Label(*features.labels[composer.alike(0)].tolist())[:5] == label[:5]
+    assert Label(*features.labels[composer.similar_slot(0)].tolist())[:5] == label[:5]
 
 
 def test_second_looks_to_train_on_hold_what_is_asked_about_more_often_than_chance(features: Features) -> None:

@@ -1,4 +1,4 @@
-"""The archive over a simulated week: its bound, cost per key frame and reading an hour; and its cost for ingest."""
+"""The archive over a simulated week: its size, the cost of a key frame, of reading an hour, and for ingest."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SIZE = (480, 640)
 
 
 def run(key_frames: int = 1000, slots: int = 60) -> dict[str, Any]:
-    """Archive `key_frames` a day in a bound that the first day fills; ingest `slots` with and without an archive."""
+    """Archive `key_frames` a day, up to a bound of 1.3 days, and ingest `slots` with and without an archive."""
     with tempfile.TemporaryDirectory() as folder:
         week = simulated_week(Path(folder) / "archive.sqlite", key_frames)
     with tempfile.TemporaryDirectory() as folder:
@@ -45,7 +45,7 @@ def run(key_frames: int = 1000, slots: int = 60) -> dict[str, Any]:
 
 
 def simulated_week(path: Path, key_frames: int) -> dict[str, Any]:
-    """Figures of a stream with one commit for each key frame, as in a node."""
+    """Archive DAYS days of `key_frames` random images each, with one commit for each, as in a node."""
     bound = round(1.3 * JPEG_BYTES * key_frames)
     config = ArchiveConfig(max_gib=bound / GIB)
     store, draw, most, stamp_ns = KeyFrameStore(path), np.random.default_rng(0), 0, START_NS
@@ -119,8 +119,8 @@ class _Track:
 def ingest_with_archive(folder: Path, slots: int) -> dict[str, Any]:
     """Ratio of the durations of a slot on the worker's thread with and without an archive, measured alternately."""
     config = ArchiveConfig(str(folder), max_gib=1.0)
-    held = ArchiveFolder(str(folder))
-    archive = Archive(held, config, ThrottledLog(print))
+    archive_folder = ArchiveFolder(str(folder))
+    archive = Archive(archive_folder, config, ThrottledLog(print))
     model = load_model("tiny-random", device="cpu")
     tracks, draw = {"with": _Track(model, archive), "without": _Track(model, None)}, np.random.default_rng(0)
     seconds: dict[str, list[float]] = {name: [] for name in tracks}
@@ -131,7 +131,7 @@ def ingest_with_archive(folder: Path, slots: int) -> dict[str, Any]:
     for track in tracks.values():
         track.ingest.prefetch.close()
     archive.close(60.0)
-    held.close()
+    archive_folder.close()
     medians = {name: statistics.median(times[slots // 10 :]) for name, times in seconds.items()}
     status = archive.status
     return {

@@ -88,7 +88,7 @@ def _clock(origin_ns: int, newest: Slot, config: FlashMemoryConfig) -> MemoryClo
 
 
 class ChosenSlots:
-    """Slots that are not merged, chosen from the newest `capacity` ones (None: from all).
+    """Stores the newest `capacity` slots (None: all) without merging them, and shows some of them.
 
     `choose` returns the slots for DAM and those for CSM.
     """
@@ -137,12 +137,12 @@ class Reservoir(ChosenSlots):
 
     def __init__(self, config: FlashMemoryConfig, capacity: int, seed: int) -> None:
         super().__init__(config, lambda slots: (slots, []))
-        self._room, self._draw = capacity, np.random.default_rng(seed)
+        self._capacity, self._draw = capacity, np.random.default_rng(seed)
 
     def _store(self, slot: Slot) -> None:
-        if len(self._slots) == self._room:
+        if len(self._slots) == self._capacity:
             place = int(self._draw.integers(self._seen + 1))
-            if place >= self._room:
+            if place >= self._capacity:
                 return
             del self._slots[place]
         self._slots.append(slot)
@@ -158,14 +158,14 @@ class OneKindOnly:
         self._memory.insert(slot)
 
     def snapshot(self) -> MemorySnapshot:
-        whole = self._memory.snapshot()
-        entries = tuple(entry for entry in whole.entries if entry.kind is self._kind)
+        full = self._memory.snapshot()
+        entries = tuple(entry for entry in full.entries if entry.kind is self._kind)
         # The question's position stays as in training.
-        left_to_csm = text_slots(self._memory.clock, whole.slots_seen, self._config)
-        shown = replace(whole, entries=entries, text_slots=left_to_csm)
+        text_ids = text_slots(self._memory.clock, full.slots_seen, self._config)
+        snapshot = replace(full, entries=entries, text_slots=text_ids)
         if self._kind is EntryKind.DAM:
-            return replace(shown, csm=whole.csm[:0], csm_times=whole.csm_times[:0])
-        return replace(shown, dam=whole.dam[:0], dam_times=whole.dam_times[:0])
+            return replace(snapshot, csm=full.csm[:0], csm_times=full.csm_times[:0])
+        return replace(snapshot, dam=full.dam[:0], dam_times=full.dam_times[:0])
 
 
 class KMeans:

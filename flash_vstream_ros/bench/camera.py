@@ -11,6 +11,8 @@ from typing import Any
 
 from flash_vstream_ros.instruments import camera_process
 
+from .cameras import p99
+
 
 def run(width: int = 640, height: int = 480, hertz: float = 30.0, seconds: float = 10.0) -> dict[str, Any]:
     """Share of frames received, and the callback's duration in seconds."""
@@ -38,7 +40,6 @@ def run(width: int = 640, height: int = 480, hertz: float = 30.0, seconds: float
     parameters = ["-p", "model.name:=tiny-random", "-p", "model.max_pixels:=50176"]
     with running_node(TimedNode, ["bench", "--ros-args", *parameters], PROGRAM_HOOKS):
         camera_process.start("image", width, height, hertz, frames).communicate(timeout=seconds + 120)
-    p99 = statistics.quantiles(callback_s, n=100)[98] if len(callback_s) > 1 else 0.0
     return {
         "width": width,
         "height": height,
@@ -47,7 +48,7 @@ def run(width: int = 640, height: int = 480, hertz: float = 30.0, seconds: float
         "received": len(callback_s),
         "share": len(callback_s) / frames,
         "callback_p50_s": statistics.median(callback_s) if callback_s else 0.0,
-        "callback_p99_s": p99,
+        "callback_p99_s": p99(callback_s),
     }
 
 

@@ -1,8 +1,8 @@
 """Several cameras at full rate during questions: what happens to every image, and how long callbacks take.
 
-Each camera runs in its own process, as does the client that asks. The real node, with the tiny model, runs in this
-process. Each image that was sent is either received, and then counted by the engine, or missing: the stamps have a gap.
-A missing image is attributed to the queue or to the network.
+The real node, with the tiny model, runs in this process. Each camera and the client that asks have processes of their
+own. Each image that was sent is either received and counted by the engine, or missing: the stamps have a gap. A missing
+image is attributed to the queue or to the network.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flash_vstream_ros.instruments import camera_process
 from flash_vstream_ros.instruments.camera_process import DEPTH, frame_number
@@ -40,15 +40,15 @@ KERNEL_COUNTERS = Path("/proc/net/snmp")
 
 @dataclass(frozen=True)
 class Arrival:
-    """An image in the callback: its number in the stream, and when the callback began and how long it took [s].
+    """An image in the callback: its number in the stream, and the begin and duration of the callback [s].
 
-    `cpu_s` is the processor time of the callback. For the rest of `held_s` it waited for a processor, a lock or the
-    interpreter.
+    `cpu_s` is the processor time of the callback. For the rest of `duration_s` the callback waited for a processor, a
+    lock or the interpreter.
     """
 
     number: int
     at_s: float
-    held_s: float
+    duration_s: float
     cpu_s: float = 0.0
 
 
@@ -104,6 +104,16 @@ def account(report: Mapping[str, float], arrivals: Sequence[Arrival], counts: Fr
     )
 
 
+class Recording(NamedTuple):
+    """What a run recorded; mappings are by camera."""
+
+    arrivals: dict[str, list[Arrival]]
+    reports: dict[str, dict[str, float]]  # of the camera processes
+    counts: dict[str, FrameCounts]  # of the engine
+    answers: list[tuple[int, float]]  # error code and duration [s]
+    dropped_datagrams: int  # by the kernel
+
+
 def run(
     count: int = 3,
     width: int = 1280,
@@ -113,25 +123,32 @@ def run(
     reliability: str = "best_effort",
 ) -> dict[str, Any]:
     """An account per camera, the callbacks' durations, the answers, and the datagrams that the kernel dropped."""
-    from flash_vstream_ros.instruments.running_node import running_node
-    from flash_vstream_ros.node.cameras import Camera, camera_topics
-    from flash_vstream_ros.node.vstream_node import PROGRAM_HOOKS, VStreamNode
     from flash_vstream_ros.ros.middleware import use_shipped_profile
     from flash_vstream_ros.ros.private_domain import use_private_domain
-    from flash_vstream_ros.ros.stamps import stamp_ns
 
     use_private_domain()
     use_shipped_profile()
-    names = [f"camera{index}" for index in range(count)]
+    recording = _record([f"camera{index}" for index in range(count)], width, height, hertz, seconds, reliability)
+    settings = {"width": width, "height": height, "hertz": hertz, "seconds": seconds, "reliability": reliability}
+    return {**settings, **_figures(recording, hertz)}
+
+
+def _record(names: Sequence[str], width: int, height: int, hertz: float, seconds: float, reliability: str) -> Recording:
+    """Run the node, a camera process for each of `names`, and the asking process."""
+    from flash_vstream_ros.instruments.running_node import running_node
+    from flash_vstream_ros.node.cameras import Camera, camera_topics
+    from flash_vstream_ros.node.vstream_node import PROGRAM_HOOKS, VStreamNode
+    from flash_vstream_ros.ros.stamps import stamp_ns
+
     arrivals: dict[str, list[Arrival]] = {name: [] for name in names}
 
     class TimedCamera(Camera):
         def _receive(self, message: Any) -> None:
             cpu_s, began = time.thread_time(), time.perf_counter()
             super()._receive(message)
-            held, cpu_s = time.perf_counter() - began, time.thread_time() - cpu_s
+            duration_s, cpu_s = time.perf_counter() - began, time.thread_time() - cpu_s
             number = frame_number(stamp_ns(message.header.stamp), hertz)
-            arrivals[self.name].append(Arrival(number, began, held, cpu_s))
+            arrivals[self.name].append(Arrival(number, began, duration_s, cpu_s))
 
     class TimedNode(VStreamNode):
         camera_type = TimedCamera
@@ -149,41 +166,43 @@ def run(
                 for topic in camera_topics(names).values()
             ]
             reports = [json.loads(driver.communicate(timeout=seconds + START_S)[0]) for driver in drivers]
-            answers = json.loads(asker.communicate(input="enough\n", timeout=START_S)[0])
+            answers = json.loads(asker.communicate(input="stop\n", timeout=START_S)[0])
         finally:
             asker.kill()
         counts = _settled(node)
-    dropped = dropped_by_kernel() - dropped_before
+    return Recording(
+        arrivals, dict(zip(names, reports, strict=True)), counts, answers, dropped_by_kernel() - dropped_before
+    )
+
+
+def _figures(recording: Recording, hertz: float) -> dict[str, Any]:
     accounts = {
-        name: account(report, arrivals[name], counts[name], hertz) for name, report in zip(names, reports, strict=True)
+        name: account(report, recording.arrivals[name], recording.counts[name], hertz)
+        for name, report in recording.reports.items()
     }
     lost = sum(account.lost_on_the_wire - account.given_up for account in accounts.values())
-    answered = [duration for code, duration in answers if code == 0]
-    held = [arrival.held_s for own in arrivals.values() for arrival in own]
-    cpu = [arrival.cpu_s for own in arrivals.values() for arrival in own]
+    answered = [duration for code, duration in recording.answers if code == 0]
+    callback_s = [arrival.duration_s for own in recording.arrivals.values() for arrival in own]
+    cpu_s = [arrival.cpu_s for own in recording.arrivals.values() for arrival in own]
     return {
-        "width": width,
-        "height": height,
-        "hertz": hertz,
-        "seconds": seconds,
-        "reliability": reliability,
         "cameras": {name: asdict(account) for name, account in accounts.items()},
         "balanced": all(account.balanced for account in accounts.values()),
-        "datagrams_dropped_by_kernel": dropped,
-        "unexplained": max(0, lost - dropped),  # one lost datagram loses the whole image
-        "callback_p50_s": statistics.median(held) if held else 0.0,
-        "callback_p99_s": _p99(held),
-        "callback_cpu_p50_s": statistics.median(cpu) if cpu else 0.0,
-        "callback_cpu_p99_s": _p99(cpu),
-        "callback_longest_s": max(held, default=0.0),
+        "datagrams_dropped_by_kernel": recording.dropped_datagrams,
+        "unexplained": max(0, lost - recording.dropped_datagrams),  # one lost datagram loses the whole image
+        "callback_p50_s": statistics.median(callback_s) if callback_s else 0.0,
+        "callback_p99_s": p99(callback_s),
+        "callback_cpu_p50_s": statistics.median(cpu_s) if cpu_s else 0.0,
+        "callback_cpu_p99_s": p99(cpu_s),
+        "callback_longest_s": max(callback_s, default=0.0),
         "answered": len(answered),
-        "asked_too_early": sum(code == NO_FRAMES for code, _ in answers),
-        "not_answered": sum(code not in (0, NO_FRAMES) for code, _ in answers),
+        "asked_too_early": sum(code == NO_FRAMES for code, _ in recording.answers),
+        "not_answered": sum(code not in (0, NO_FRAMES) for code, _ in recording.answers),
         "answer_p50_s": statistics.median(answered) if answered else 0.0,
     }
 
 
-def _p99(durations_s: Sequence[float]) -> float:
+def p99(durations_s: Sequence[float]) -> float:
+    """The 99th percentile; 0 for fewer than two durations."""
     return statistics.quantiles(durations_s, n=100, method="inclusive")[98] if len(durations_s) > 1 else 0.0
 
 
@@ -217,23 +236,23 @@ def _wait_for_model(asker: subprocess.Popen[str]) -> None:
 
 
 def ask_until_stopped() -> None:
-    """Main of the asking process: prints a line once the node answers; after a line on stdin, the answers as JSON."""
+    """Main of the asking process: prints READY once the node answers, and its answers as JSON after a line on stdin."""
     import threading
 
     from flash_vstream_ros.client import AskClient
 
-    enough = threading.Event()
+    stop = threading.Event()
 
-    def listen() -> None:
+    def wait_for_line() -> None:
         sys.stdin.readline()
-        enough.set()
+        stop.set()
 
-    threading.Thread(target=listen, daemon=True).start()
+    threading.Thread(target=wait_for_line, daemon=True).start()
     answers: list[tuple[int, float]] = []
     with AskClient("ask_scene") as client:
         client.ask_when_ready(client.request("Are you there?"), START_S)
         print(READY, flush=True)
-        while not enough.wait(ASK_EVERY_S):
+        while not stop.wait(ASK_EVERY_S):
             answers.append(_answer(client))
     print(json.dumps(answers))
 
@@ -274,7 +293,7 @@ def show(result: dict[str, Any]) -> None:
     )
     print(
         f"{result['answered']} questions answered, median {result['answer_p50_s']:.2f} s,"
-        f" {result['asked_too_early']} asked before there was anything to see, {result['not_answered']} not answered"
+        f" {result['asked_too_early']} asked before the first slot, {result['not_answered']} not answered"
     )
 
 

@@ -6,29 +6,21 @@ from typing import Any
 
 from flash_vstream_ros.memory.config import MERGED_PATCHES, FlashMemoryConfig
 from flash_vstream_ros.memory.slot import Grid
+from flash_vstream_ros.models.decoding.kv_size import cache_bytes, head_size
 from flash_vstream_ros.models.preprocess import POOL
 
 FLOAT32 = 4  # bytes of an element of a centroid
 
 
-def head_size(text: Any) -> int:
-    """Elements of a query, a key or a value of one head."""
-    return getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-
-
-def cache_bytes(text: Any, tokens: int, itemsize: int) -> int:
-    """Bytes of the keys and values of `tokens` tokens."""
-    return 2 * text.num_hidden_layers * text.num_key_value_heads * head_size(text) * tokens * itemsize
-
-
 def language_weights(text: Any) -> int:
-    """Elements of the matrices that every token is multiplied with, without the head's; see `head_weights`."""
+    """Elements of the matrices that every token is multiplied with, except the output head; see `head_weights`."""
     queries, keys = (heads * head_size(text) for heads in (text.num_attention_heads, text.num_key_value_heads))
     attention = text.hidden_size * (2 * queries + 2 * keys)
     return int(text.num_hidden_layers * (attention + 3 * text.hidden_size * text.intermediate_size))
 
 
 def head_weights(text: Any) -> int:
+    """Elements of the matrix of the output head."""
     return int(text.hidden_size * text.vocab_size)
 
 

@@ -15,6 +15,7 @@ class Criterion(NamedTuple):
     description: str
 
     def holds(self, value: float) -> bool:
+        """Returns True if `value` is within the bound."""
         return value <= self.bound if self.at_most else value >= self.bound
 
 
@@ -38,7 +39,7 @@ OF_7B_ON_A_GPU = (
 def evaluated(figures: Mapping[str, float], large: bool) -> list[dict[str, Any]]:
     """The criteria whose figures are known, with value and result. `large`: the 7B shape on a GPU."""
     return [
-        {**criterion._asdict(), "value": figures[criterion.figure], "held": criterion.holds(figures[criterion.figure])}
+        {**criterion._asdict(), "value": figures[criterion.figure], "met": criterion.holds(figures[criterion.figure])}
         for criterion in (*ALWAYS, *(OF_7B_ON_A_GPU if large else ()))
         if criterion.figure in figures
     ]

@@ -86,7 +86,7 @@ def _token_times(answering: Any, tokens: int, device: torch.device) -> list[floa
 
 @torch.inference_mode()
 def layer_gains(layer: tuple[int, int, int, int], dtype: torch.dtype, rounds: int) -> dict[str, dict[str, float]]:
-    """Time of a layer's attention on the CPU, ours and transformers': for a token, for evidence, for a question."""
+    """Times of a layer's attention on the CPU, by our kernels and those of transformers, for the three uses."""
     from transformers.masking_utils import (
         sdpa_mask,
     )  # imported here: it takes seconds, and `bench --help` imports this module
@@ -115,13 +115,13 @@ def layer_gains(layer: tuple[int, int, int, int], dtype: torch.dtype, rounds: in
 
 def _gain(ours: Callable[[], Tensor], theirs: Callable[[], Tensor], rounds: int) -> dict[str, float]:
     cpu = torch.device("cpu")
-    off = float((ours().float() - theirs().float()).abs().max())
+    difference = float((ours().float() - theirs().float()).abs().max())
     times = [(timed(ours, cpu), timed(theirs, cpu)) for _ in range(rounds)]
     return {
         "ours_s": statistics.median(mine for mine, _ in times),
         "plain_s": statistics.median(theirs for _, theirs in times),
         "over_plain": statistics.median(mine / theirs for mine, theirs in times),
-        "largest_difference": off,
+        "largest_difference": difference,
     }
 
 

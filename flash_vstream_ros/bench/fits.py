@@ -16,11 +16,11 @@ from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.memory.contents import clustering_of
 from flash_vstream_ros.memory.exemplars import ExemplarPool
 from flash_vstream_ros.memory.slot import Grid
+from flash_vstream_ros.models.decoding.kv_size import cache_bytes, head_size
 from flash_vstream_ros.models.options import QUANTIZATIONS
 from flash_vstream_ros.models.preprocess import MAX_PIXELS, MIN_PIXELS, POOL, Preprocessor
 from flash_vstream_ros.models.weights.quantised import BITS
 
-from .costs import cache_bytes, head_size
 from .published import PUBLISHED, Published
 
 GB = 1e9
@@ -91,14 +91,14 @@ def table(result: dict[str, Any]) -> str:
 def _measured(published: Published) -> dict[str, Any]:
     config, weights, parameters = _network(published)
     sizes, grid = _sizes(config), _grid(config)
-    whole = _Need(weights, sizes, grid, FlashMemoryConfig())
+    published_memory = _Need(weights, sizes, grid, FlashMemoryConfig())
     return {
         "parameters": parameters,
         "weights": {kind: weights.bytes(kind) / GB for kind in QUANTIZATIONS},
-        "cache": whole.cache / GB,
-        "memory": whole.memory / GB,
-        "working": whole.working / GB,
-        "tokens": whole.tokens,
+        "cache": published_memory.cache / GB,
+        "memory": published_memory.memory / GB,
+        "working": published_memory.working / GB,
+        "tokens": published_memory.tokens,
         "fits": {str(size): _fitting(size, weights, sizes, grid) for size in MACHINES_GB},
     }
 
@@ -138,15 +138,15 @@ class _Need(NamedTuple):
 
 def _fitting(machine_gb: int, weights: Weights, sizes: Sizes, grid: Grid) -> str:
     """The smallest change that makes the model fit: none, a lower precision, or a smaller memory."""
-    room, whole = machine_gb * (1 - OTHER_SHARE) * GB, FlashMemoryConfig()
+    free_bytes, published = machine_gb * (1 - OTHER_SHARE) * GB, FlashMemoryConfig()
     for kind in QUANTIZATIONS:
-        if _Need(weights, sizes, grid, whole).total(kind) <= room:
+        if _Need(weights, sizes, grid, published).total(kind) <= free_bytes:
             return "bf16" if kind == "none" else kind
     low, detail = _slot_tokens(grid)
-    tokens = _Need(weights, sizes, grid, whole).tokens // BUDGET_STEP * BUDGET_STEP
+    tokens = _Need(weights, sizes, grid, published).tokens // BUDGET_STEP * BUDGET_STEP
     for budget in range(tokens, 0, -BUDGET_STEP):
         smaller = FlashMemoryConfig(tokens=budget).within_budget(low, detail)
-        if _Need(weights, sizes, grid, smaller).total(QUANTIZATIONS[-1]) <= room:
+        if _Need(weights, sizes, grid, smaller).total(QUANTIZATIONS[-1]) <= free_bytes:
             return f"4bit, `memory.tokens` {budget}"
     return "no"
 

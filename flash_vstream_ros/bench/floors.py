@@ -12,7 +12,7 @@ from .stopwatch import timed
 WARM_UPS, TRIES = 1, 5
 COPIED = {"cpu": 1 << 27, "cuda": 1 << 30}  # bytes; more than any processor cache has
 SIDE = {"cpu": 1024, "cuda": 8192}  # side of the square matrices
-CALLS = 3  # calls per try, so that the time to start the work hardly counts
+CALLS = 3  # per try, so that the time to start the work hardly counts
 
 
 class Floors(NamedTuple):

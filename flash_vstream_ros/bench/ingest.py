@@ -1,4 +1,4 @@
-"""Frame ingest: cost of a static scene against a moving one, highest frame rate, and age of the memory in a dialogue.
+"""Frame ingest: cost of a static scene over a moving one, highest frame rate, age of the memory during questions.
 
 Frames are camera messages with images of the demo's robot. They pass through the engine's own mailboxes, decoder,
 static-scene filter, vision tower and memory.
@@ -50,7 +50,7 @@ QUESTIONS = (  # answers to a question have about the same length for any image,
     "How many minutes ago did you last see somebody in the living room, and what was lying on the table then?",
 )
 SLOW = 1.5  # a question is slow if it takes this many times as long as alone
-ALONE_SLOTS = 32  # number of slots after which a question is asked twice without ingest
+ALONE_SLOTS = 32  # number of slots after each of which a question is asked twice without ingest
 
 
 class Timed(NamedTuple):
@@ -116,6 +116,29 @@ def frames_per_s(model: VisionLanguageModel, name: str = TINY, frames: int = 200
     return float(ingest_costs(model, config, moving(), frames // 2, StaticSceneConfig())["frames_per_s"])
 
 
+class _Stream:
+    """A camera that offers frames of a patrol to an engine, stamped with the time since the start."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._images = itertools.cycle(moving())
+        self._start = time.monotonic()
+
+    @property
+    def now_ns(self) -> int:
+        """The stamp of a frame offered now [ns]."""
+        return round((time.monotonic() - self._start) * 1e9) + PERIOD_NS
+
+    def offer(self) -> None:
+        stamp_ns = self.now_ns
+        message = from_rgb(next(self._images), stamp_ns, "camera", Image)
+        self._engine.offer(Frame("camera", "camera", stamp_ns, partial(to_rgb, message)))
+
+    def age_s(self) -> float:
+        """Age of the newest frame in the memory [s]."""
+        return (self.now_ns - self._engine.status().memory.newest_ns) / 1e9
+
+
 def while_asked(model: VisionLanguageModel, name: str = TINY, seconds: float = 20.0) -> dict[str, Any]:
     """Age of the memory and latency of questions, with one camera at 10 Hz and a client that asks without a pause.
 
@@ -137,61 +160,68 @@ def while_asked(model: VisionLanguageModel, name: str = TINY, seconds: float = 2
     engine.activate()
     try:
         _until(lambda: engine.state is State.READY)
-        images, begun = itertools.cycle(moving()), time.monotonic()
-
-        def show() -> None:
-            stamp_ns = round((time.monotonic() - begun) * 1e9) + PERIOD_NS
-            message = from_rgb(next(images), stamp_ns, "camera", Image)
-            engine.offer(Frame("camera", "camera", stamp_ns, partial(to_rgb, message)))
-
-        alone: list[Timed] = []
-        for number in range(config.csm_slots + ALONE_SLOTS):
-            for _ in range(2):
-                time.sleep(PERIOD_NS / 1e9)
-                show()
-                _until(lambda: not engine.status().frames.pending)
-            if number >= config.csm_slots:
-                text = QUESTIONS[number % len(QUESTIONS)]
-                alone += [_ask(engine, text), _ask(engine, text)]
+        stream = _Stream(engine)
+        alone = _asked_alone(engine, stream, config.csm_slots)
         before = engine.status().frames
-        over = threading.Event()
-        ages_s: list[float] = []
-
-        def film() -> None:
-            due = time.monotonic()
-            while not over.is_set():
-                show()
-                due += PERIOD_NS / 1e9
-                over.wait(max(0.0, due - time.monotonic()))
-
-        def watch() -> None:
-            while not over.wait(POLL_S):
-                ages_s.append(time.monotonic() - begun + PERIOD_NS / 1e9 - engine.status().memory.newest_ns / 1e9)
-
-        threads = [threading.Thread(target=work) for work in (film, watch)]
-        for thread in threads:
-            thread.start()
-        meanwhile: list[Timed] = []
-        end = time.monotonic() + seconds
-        time.sleep(1.0)
-        ages_s.clear()
-        while time.monotonic() < end:
-            meanwhile.append(_ask(engine, QUESTIONS[len(meanwhile) % len(QUESTIONS)]))
-        over.set()
-        for thread in threads:
-            thread.join()
+        meanwhile, ages_s = _asked_meanwhile(engine, stream, seconds)
         after = engine.status().frames
     finally:
         engine.stop()
+    kinds = (("uncached", False), ("cached", True))
     return {
         "age_p95_slots": float(np.quantile(ages_s, 0.95)) * 1e9 / SLOT_NS,
         "questions": len(meanwhile),
         "dropped": after.dropped - before.dropped,
         "ingested": after.ingested - before.ingested,
-        "alone_s": {kind: _median(alone, cached) for kind, cached in (("uncached", False), ("cached", True))},
-        "meanwhile_s": {kind: _median(meanwhile, cached) for kind, cached in (("uncached", False), ("cached", True))},
+        "alone_s": {kind: _median(alone, cached) for kind, cached in kinds},
+        "meanwhile_s": {kind: _median(meanwhile, cached) for kind, cached in kinds},
         **slowed(alone, meanwhile),
     }
+
+
+def _asked_alone(engine: Engine, stream: _Stream, csm_slots: int) -> list[Timed]:
+    """Fill the memory, then ask a question twice after each of ALONE_SLOTS slots, while no frame is ingested."""
+    alone: list[Timed] = []
+    for number in range(csm_slots + ALONE_SLOTS):
+        for _ in range(2):
+            time.sleep(PERIOD_NS / 1e9)
+            stream.offer()
+            _until(lambda: not engine.status().frames.pending)
+        if number >= csm_slots:
+            text = QUESTIONS[number % len(QUESTIONS)]
+            alone += [_ask(engine, text), _ask(engine, text)]
+    return alone
+
+
+def _asked_meanwhile(engine: Engine, stream: _Stream, seconds: float) -> tuple[list[Timed], list[float]]:
+    """Ask for `seconds` while frames arrive. Returns the questions, and samples of the age of the memory [s]."""
+    is_over = threading.Event()
+    ages_s: list[float] = []
+
+    def offer_frames() -> None:
+        due = time.monotonic()
+        while not is_over.is_set():
+            stream.offer()
+            due += PERIOD_NS / 1e9
+            is_over.wait(max(0.0, due - time.monotonic()))
+
+    def sample_age() -> None:
+        while not is_over.wait(POLL_S):
+            ages_s.append(stream.age_s())
+
+    threads = [threading.Thread(target=work) for work in (offer_frames, sample_age)]
+    for thread in threads:
+        thread.start()
+    meanwhile: list[Timed] = []
+    end = time.monotonic() + seconds
+    time.sleep(1.0)
+    ages_s.clear()
+    while time.monotonic() < end:
+        meanwhile.append(_ask(engine, QUESTIONS[len(meanwhile) % len(QUESTIONS)]))
+    is_over.set()
+    for thread in threads:
+        thread.join()
+    return meanwhile, ages_s
 
 
 def slowed(alone: Sequence[Timed], meanwhile: Sequence[Timed]) -> dict[str, float]:

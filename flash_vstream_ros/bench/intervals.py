@@ -1,7 +1,7 @@
 """Questions about early intervals of a patrol, answered from the archive and from the live memory alone.
 
-A trained model watches the demo's robot in a world that training never saw, with an archive. Afterwards it is asked
-about every other interval of its first four fifths what was seen where in it.
+A trained model watches a patrol of the demo's robot in a world that training never saw, with an archive. Afterwards it
+is asked about every other interval of the first four fifths of the patrol: what was seen in the interval, and where.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from flash_vstream_ros.demo.past import history, lately, past_of
+from flash_vstream_ros.demo.past import past_of, seen_since, seen_until
 from flash_vstream_ros.demo.questions import interval_questions
 from flash_vstream_ros.demo.scoring import right
 from flash_vstream_ros.demo.world import World
@@ -35,16 +35,16 @@ from flash_vstream_ros.models.names import HOUSEHOLD
 from flash_vstream_ros.process import set_torch_threads
 from flash_vstream_ros.progress import tracked
 
-from .answers import PACE_S
+from .patrol_evaluation import PACE_S
 
 START_S = 1000.0  # stamp of the first frame
 EARLY = 0.8  # share of the patrol that is asked about
-SLOTS = {"archive": 32, "live memory": 0}  # archive.question_slots
+QUESTION_SLOTS = {"archive": 32, "live memory": 0}  # archive.question_slots of each row
 DEADLINE_S = 3600.0
 
 
 def run(minutes: float = 200.0, interval: float = 5.0, seed: int = 12) -> dict[str, Any]:
-    """A patrol of `minutes`, asked about intervals of `interval` minutes; `seed` chooses the world."""
+    """Ask about intervals of `interval` minutes of a patrol of `minutes`; `seed` determines the world."""
     set_torch_threads(THREADS)
     world = World(seed, minutes, pace_s=np.random.default_rng(seed).uniform(*PACE_S))
     model = load_model(HOUSEHOLD, device="cpu", **LOADING)
@@ -57,7 +57,7 @@ def run(minutes: float = 200.0, interval: float = 5.0, seed: int = 12) -> dict[s
         engine.wait_until_loaded()
         try:
             _watch(engine, world)
-            scores = {name: _score(engine, config, world, interval, slots) for name, slots in SLOTS.items()}
+            scores = {name: _score(engine, config, world, interval, slots) for name, slots in QUESTION_SLOTS.items()}
             archived = engine.status().archive.key_frames
         finally:
             engine.stop()
@@ -91,7 +91,7 @@ def _score(engine: Engine, config: EngineConfig, world: World, interval: float, 
     from_archive = 0
     for since, until in _intervals(world, 60 * interval):
         scope = Scope(since_ns=round((START_S + since) * SECOND_NS) + 1, until_ns=round((START_S + until) * SECOND_NS))
-        past = past_of(lately(history(world.visits, until), since), until)
+        past = past_of(seen_since(seen_until(world.visits, until), since), until)
         for question in interval_questions(past, draw):
             answer = engine.ask(Question(question.text, scope, DEADLINE_S)).answer()
             is_answered = answer.error_code is ErrorCode.NONE
@@ -105,7 +105,7 @@ def show(result: dict[str, Any]) -> None:
         f"a patrol of {result['minutes']:g} minutes, {result['key_frames']} key frames; intervals of"
         f" {result['interval_minutes']:g} minutes"
     )
-    for name in SLOTS:
+    for name in QUESTION_SLOTS:
         score = result[name]
         print(
             f"  {name:>12}: {100 * score['right']:.1f} % of {score['questions']} answers are right,"

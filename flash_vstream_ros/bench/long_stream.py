@@ -17,7 +17,7 @@ from flash_vstream_ros.progress import tracked
 from .prefix_cache import KINDS, QUESTIONS, SIDE, Asker, ask_in_turn, mixed, stream, times_of
 from .released_stream import Maps, ReleasedStream, tower_maps
 from .stopwatch import timed
-from .updates import in_turn, parts_of_ours, parts_of_released, spread, transfers_of_ours, transfers_of_released
+from .updates import in_turn, parts_of_ours, parts_of_released, percentiles, transfers_of_ours, transfers_of_released
 
 if TYPE_CHECKING:
     from flash_vstream_ros.models.qwen2_vl import Qwen2VL
@@ -87,7 +87,7 @@ def ask_memories(model: VisionLanguageModel, memories: Mapping[str, FlashMemory]
 
 
 def against_released(source: Source, memory: FlashMemory, updates: int, rounds: int) -> dict[str, Any]:
-    """Times of updates of `memory` and of the released procedure on the same stream, and of questions to the latter."""
+    """Times of updates by `memory` and by the released procedure on one stream, and of questions to the latter."""
     model, config, seen = source.model, source.config, memory.slots_seen
     device, maps, slots = model.vision_device, source.maps(), source.slots(seen)
     released = ReleasedStream(
@@ -109,11 +109,11 @@ def against_released(source: Source, memory: FlashMemory, updates: int, rounds: 
     slots_after = {length: int(seconds * 1e9 / config.slot_period_ns) for length, seconds in LENGTHS_S.items()}
     return {
         "update": {
-            name: {**spread(times), "parts": parts[name]} for name, times in (("ours", ours), ("released", theirs))
+            name: {**percentiles(times), "parts": parts[name]} for name, times in (("ours", ours), ("released", theirs))
         },
         "released_slots": seen,
         "update_transfer_bytes": transfers,
-        "released_question": spread(uncached),
+        "released_question": percentiles(uncached),
         "released_bytes": {
             length: released.bytes_after(count) for length, count in slots_after.items() if count >= config.csm_slots
         },

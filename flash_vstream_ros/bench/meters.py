@@ -1,4 +1,4 @@
-"""Electric power and peak memory, as the machine reports them."""
+"""Measures electric power and peak memory, as the machine reports them."""
 
 from __future__ import annotations
 
@@ -49,5 +49,6 @@ def peak_bytes(device: torch.device) -> int:
 
 
 def reset_peak(device: torch.device) -> None:
+    """Start the measurement of `peak_bytes` again, on a GPU."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

@@ -1,4 +1,4 @@
-"""Settings of a benchmark's model: those that it was trained with."""
+"""Settings that a benchmark's model was trained with."""
 
 from __future__ import annotations
 

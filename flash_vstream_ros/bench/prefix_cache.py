@@ -113,8 +113,8 @@ class Asker:
 
 def encoded(model: VisionLanguageModel, slot_period_s: float) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Features (low, detail) of each slot of a patrol of the demo's robot."""
-    shown, grid = patrol_images(slot_period_s), model.grid(SIDE, SIDE)
-    return [model.encode(shown[index : index + 2], grid) for index in range(0, len(shown), 2)]
+    images, grid = patrol_images(slot_period_s), model.grid(SIDE, SIDE)
+    return [model.encode(images[index : index + 2], grid) for index in range(0, len(images), 2)]
 
 
 def patrol_images(slot_period_s: float) -> list[np.ndarray]:

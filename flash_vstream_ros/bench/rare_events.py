@@ -26,13 +26,13 @@ from .distortion import SLOT_NS, robot_stream
 EVENTS, EVENT_SLOTS = 90, 2
 EVENT_HOURS = (0.4, 2.5)  # time range of the events
 SHARES = {"object": 0.25, "passer-by": 0.375}  # share of patches that show it
-APART = 8  # least number of slots between events
+MIN_DISTANCE = 8  # slots between two events
 NEAR = 0.25
 SLOTS_PER_HOUR = 3600 * SECOND_NS // SLOT_NS
 CONTROL = "last 4 frames"
 COMPARED = ("CSM only", "DAM only", "k-means", "uniform", "reservoir", "recent", "FIFO", "released")
 SECOND_LOOK_SHARE = 0.25  # size of a second look, as a share of the budget
-LOOKED_AT = 3  # number of entries nearest to the event that get a second look
+LOOKED_AT = 3  # number of entries, those nearest to the event, that get a second look
 SECOND_LOOK, STORED = f"{HIERARCHICAL}, second look", f"{HIERARCHICAL}, stored"  # rows with more than a snapshot
 ALL_TOKENS = 1 << 40  # a budget for everything stored
 
@@ -56,7 +56,7 @@ def add_events(slots: Tensor, patches: int, seed: int) -> list[Event]:
     order = torch.randperm(len(possible), generator=draw).tolist()
     chosen: list[int] = []
     for at in (possible[place] for place in order):
-        if len(chosen) < EVENTS and all(abs(at - other) >= APART for other in chosen):
+        if len(chosen) < EVENTS and all(abs(at - other) >= MIN_DISTANCE for other in chosen):
             chosen.append(at)
     events = []
     for number, at in enumerate(sorted(chosen)):
@@ -124,8 +124,8 @@ def show(result: dict[str, Any]) -> None:
             for cell in row.values()
         )
         print(f"{name:>26}" + "".join(f"{cell:>24}" for cell in cells))
-    of = result["bytes"]
-    print(f"bytes, hierarchical over published: {of[HIERARCHICAL] / of[PUBLISHED]:.2f}")
+    sizes = result["bytes"]
+    print(f"bytes, hierarchical over published: {sizes[HIERARCHICAL] / sizes[PUBLISHED]:.2f}")
 
 
 def _memories(config: FlashMemoryConfig, grid: Grid, seed: int) -> dict[str, Policy]:

@@ -103,16 +103,16 @@ class ReleasedStream:
         watch, device = watch or Stopwatch(maps.low.device), maps.low.device
         with watch.part("bank"):
             bank = self.bank or Maps(*(each.new_empty(0, *each.shape, device="cpu") for each in maps))
-            there = Maps(*(torch.cat([own.to(device), each[None]]) for own, each in zip(bank, maps, strict=True)))
+            on_device = Maps(*(torch.cat([own.to(device), each[None]]) for own, each in zip(bank, maps, strict=True)))
         with watch.part("k-means"):
-            self._cluster(maps.low, len(there.low) - 1, init_rows)
+            self._cluster(maps.low, len(on_device.low) - 1, init_rows)
         with watch.part("retrieval"):
-            self.chosen = nearest_slots(there.low, self.centroids, self.weights, self._dam_slots)
+            self.chosen = nearest_slots(on_device.low, self.centroids, self.weights, self._dam_slots)
         with watch.part("merger"):
-            patches = [there.high[self.chosen].flatten(0, 1), self.centroids.flatten(0, 1)]
+            patches = [on_device.high[self.chosen].flatten(0, 1), self.centroids.flatten(0, 1)]
             self.tokens = self._merger(torch.cat(patches))
         with watch.part("bank"):
-            self.bank = Maps(*(each.cpu() for each in there))
+            self.bank = Maps(*(each.cpu() for each in on_device))
 
     def snapshot(self) -> MemorySnapshot:
         """The memory for a question. The times of CSM are places in the buffer, as released."""

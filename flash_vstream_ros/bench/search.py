@@ -31,12 +31,12 @@ from flash_vstream_ros.models.household_settings import MEMORY, complete_slots
 from flash_vstream_ros.models.names import HOUSEHOLD
 from flash_vstream_ros.progress import tracked
 
-from .answers import PACE_S, encoded_slots, loaded, moments
+from .patrol_evaluation import PACE_S, encoded_slots, loaded, moments
 from .prefix_cache import Asker
 from .second_look import SHARE
 
 FIRST_SEED = 800_000
-BEST = 3  # number of best moments, one of which has to show it
+BEST = 3  # number of moments, one of which has to show what was searched for
 MEMORIES = {"flash": MEMORY, "hierarchical": replace(MEMORY, retention=HIERARCHICAL)}
 THINGS, THINGS_IN_ROOMS, ROOMS, KINDS, IMAGES = 4, 2, 2, 1, 2  # searches of each kind at a moment
 
@@ -66,14 +66,14 @@ class Search(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The result of one search in one memory: True where what was looked for is shown."""
+    """The result of one search in one memory."""
 
     memory: str
     kind: str
-    held: bool  # in any entry of the memory
-    found: bool  # in one of the best moments
-    first: bool  # in the best moment
-    newest: bool  # in one of the newest entries
+    stored: bool  # any entry of the memory shows what was searched for
+    found: bool  # one of the best moments shows it
+    first: bool  # the best moment shows it
+    newest: bool  # one of the newest entries shows it
     random: float  # probability that one of BEST random entries shows it
 
 
@@ -137,7 +137,7 @@ def _found(memory: str, world: World, search: Search, best: Sequence[bool], entr
     return Found(
         memory,
         search.kind,
-        held=any(shown),
+        stored=any(shown),
         found=any(best),
         first=best[0],
         newest=any(shown[:BEST]),
@@ -173,7 +173,7 @@ def run(
 
 
 def figures(found: Iterable[Found], memory: str) -> dict[str, dict[str, Any]]:
-    """By kind of search, and for "all texts": number of searches, and shares that found what they looked for."""
+    """By kind of search, and for "all texts": number of searches, and shares that found what they searched for."""
     of_memory = [each for each in found if each.memory == memory]
     kinds = {
         kind: [each for each in of_memory if each.kind == kind] for kind in dict.fromkeys(e.kind for e in of_memory)
@@ -183,13 +183,13 @@ def figures(found: Iterable[Found], memory: str) -> dict[str, dict[str, Any]]:
 
 
 def _shares(group: Sequence[Found]) -> dict[str, Any]:
-    held = [each for each in group if each.held]
+    stored = [each for each in group if each.stored]
     return {
         "searches": len(group),
-        "held": len(held),
+        "stored": len(stored),
         "found": _mean(each.found for each in group),
-        "found_of_held": _mean(each.found for each in held),
-        "first_of_held": _mean(each.first for each in held),
+        "found_of_stored": _mean(each.found for each in stored),
+        "first_of_stored": _mean(each.first for each in stored),
         "newest": _mean(each.newest for each in group),
         "random": _mean(each.random for each in group),
     }
@@ -206,8 +206,8 @@ def _patrol(model: str, device: str, minutes: float, pace_s: tuple[float, ...], 
 
 COLUMNS = {
     "found": "found",
-    "found_of_held": "of held",
-    "first_of_held": "first",
+    "found_of_stored": "of stored",
+    "first_of_stored": "first",
     "newest": "newest 3",
     "random": "random 3",
 }
@@ -215,10 +215,11 @@ COLUMNS = {
 
 def show(result: dict[str, Any]) -> None:
     print(f"searches with the prompt {result['prompt']!r} in patrols of {result['minutes']:g} minutes")
-    print(f"found: % of which one of the first {BEST} moments shows what was looked for; of held: of those that some")
-    print("entry shows; first: the best moment shows it; newest 3, random 3: so many entries without a search")
+    print(f"found: % of the searches in which one of the first {BEST} moments shows what was searched for; of stored:")
+    print("the same of those that some entry shows; first: of these, % in which the best moment shows it; newest 3,")
+    print("random 3: % that would be found in 3 entries without a search")
     for memory, rows in result["memories"].items():
-        print(f"\n{memory:>16}{'searches':>10}{'held':>6}" + "".join(f"{title:>10}" for title in COLUMNS.values()))
+        print(f"\n{memory:>16}{'searches':>10}{'stored':>8}" + "".join(f"{title:>10}" for title in COLUMNS.values()))
         for kind, row in rows.items():
             shares = "".join(f"{'-' if row[key] is None else format(100 * row[key], '.1f'):>10}" for key in COLUMNS)
-            print(f"{kind:>16}{row['searches']:>10}{row['held']:>6}{shares}")
+            print(f"{kind:>16}{row['searches']:>10}{row['stored']:>8}{shares}")

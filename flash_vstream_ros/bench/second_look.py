@@ -35,7 +35,7 @@ def second_look_answers(model: Any, memory: FlashMemory, texts: Sequence[str], s
 
 
 def first_tokens(model: Any, slots: Iterable[Slot], config: FlashMemoryConfig, rounds: int) -> dict[str, Any]:
-    """Times to the first token from a hierarchical memory: uncached without, and cached with a second look.
+    """Times to the first token from a hierarchical memory: uncached without a second look, and cached with one.
 
     Each of `rounds` asks a question uncached, then the same question PER_UNCACHED times with a second look.
     """

@@ -20,7 +20,7 @@ from flash_vstream_ros.models.model_kind import without_label
 from flash_vstream_ros.models.names import HOUSEHOLD
 from flash_vstream_ros.process import set_torch_threads
 
-from .answers import encoded_slots
+from .patrol_evaluation import encoded_slots
 
 FIRST_SEED = 200_000
 
@@ -36,8 +36,8 @@ def run(
     use_private_domain()
     set_torch_threads(THREADS)
     loaded: Any = load_model(model, device=device, **LOADING)
-    marks: list[tuple[bool, bool, bool]] = []  # right over DDS, right offline, same words
-    while len(marks) < number:
+    scores: list[tuple[bool, bool, bool]] = []  # right over DDS, right offline, same words
+    while len(scores) < number:
         world = World(seed)
         asked = questions(world.visits, world.duration, np.random.default_rng(seed))
         memory = FlashMemory(MEMORY)
@@ -46,12 +46,18 @@ def run(
             memory.insert(slot)
         offline = batched_answers(loaded, memory.snapshot(), [question.text for question in asked])
         with simulated_run(seed, model, rate, [f"model.device:={device}"]) as run:
-            wired = [without_label(ask(run, question.text).answer) for question in asked]
-        marks += [(right(q, w), right(q, o), w == o) for q, w, o in zip(asked, wired, offline, strict=True)]
+            over_dds = [without_label(ask(run, question.text).answer) for question in asked]
+        scores += [(right(q, d), right(q, o), d == o) for q, d, o in zip(asked, over_dds, offline, strict=True)]
         seed += 1
-        print(f"{len(marks)} of {number} questions")
-    wire, alone, alike = np.mean(marks, axis=0).tolist()
-    return {"model": model, "questions": len(marks), "wire": wire, "offline": alone, "same words": alike}
+        print(f"{len(scores)} of {number} questions")
+    dds_right, offline_right, same_words = np.mean(scores, axis=0).tolist()
+    return {
+        "model": model,
+        "questions": len(scores),
+        "wire": dds_right,
+        "offline": offline_right,
+        "same words": same_words,
+    }
 
 
 def show(result: dict[str, Any]) -> None:

@@ -9,13 +9,13 @@ import torch
 
 from flash_vstream_ros.memory.config import MERGED_PATCHES, FlashMemoryConfig
 from flash_vstream_ros.memory.slot import Grid
+from flash_vstream_ros.models.decoding.kv_size import cache_bytes
 from flash_vstream_ros.models.interface import ModelError
 from flash_vstream_ros.models.load import choose_attention, choose_device, choose_dtype, load_model
 from flash_vstream_ros.models.model_kind import ModelKind
 from flash_vstream_ros.models.names import TINY
 from flash_vstream_ros.models.preprocess import MAX_PIXELS
 
-from .costs import cache_bytes
 from .fits import memory_bytes
 from .published import PUBLISHED
 
@@ -123,9 +123,9 @@ def need(shape: str, dtype: torch.dtype, grid: Grid, config: FlashMemoryConfig, 
     low = torch.empty(merged, vision.embed_dim, dtype=dtype, device="meta")
     detail = torch.empty(merged, text.hidden_size, dtype=dtype, device="meta")
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    reading = tokens * (4 * text.hidden_size + 3 * text.intermediate_size) * dtype.itemsize
+    working = tokens * (4 * text.hidden_size + 3 * text.intermediate_size) * dtype.itemsize
     cached = cache_bytes(text, tokens, dtype.itemsize) + tokens * text.hidden_size * dtype.itemsize
-    own = parameters * dtype.itemsize + memories * (memory_bytes(config, low, detail) + cached) + cached + reading
+    own = parameters * dtype.itemsize + memories * (memory_bytes(config, low, detail) + cached) + cached + working
     bank = bank_slots * (MERGED_PATCHES + 1) * low.nbytes
     return Need(device=own + 2 * bank, host=2 * bank)
 

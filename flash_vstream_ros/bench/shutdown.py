@@ -37,7 +37,7 @@ ARGUMENTS = ("-p", "model.max_pixels:=12544", "-p", "model.warm_up:=false", "-p"
 
 @dataclass(frozen=True)
 class Way:
-    """The signals that end a process. `background`: it ignores SIGINT, like a process after a shell's `&`."""
+    """The signals that end a process. `background`: the process ignores SIGINT, like one after a shell's `&`."""
 
     name: str
     signals: tuple[signal.Signals, ...]
@@ -99,7 +99,7 @@ def end_node(way: Way, number: int) -> Ending:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                preexec_fn=_ignore_interrupt if way.background else _take_interrupt,
+                preexec_fn=_ignore_interrupt if way.background else _handle_interrupt,
             )
         try:
             _wait_until_ready(process, log)
@@ -151,15 +151,15 @@ def _ignore_interrupt() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _take_interrupt() -> None:
-    """Handle SIGINT again, if this process ignores it after a shell's `&`."""
+def _handle_interrupt() -> None:
+    """Restore the default of SIGINT, which this process ignores if a shell started it with `&`."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def show(result: dict[str, Any]) -> None:
     print(
         f"{result['clean']} of {result['rounds']} ended cleanly (status 0, within {LIMIT_S:g} s, nothing but log lines)"
-        f" on {result['runtime']} beside {result['busy']} busy processes: median {result['median_s']:.2f} s, longest"
+        f" on {result['runtime']} with {result['busy']} busy processes: median {result['median_s']:.2f} s, longest"
         f" {result['longest_s']:.2f} s, load average {result['load']:.1f}"
     )
     for ending in result["not_clean"]:

@@ -98,7 +98,7 @@ def _stored(result: Mapping[str, Any]) -> Iterable[str]:
 
 def _criteria(criteria: Iterable[Mapping[str, Any]]) -> Iterable[str]:
     for each in criteria:
-        sign, verdict = "<=" if each["at_most"] else ">=", "held" if each["held"] else "NOT HELD"
+        sign, verdict = "<=" if each["at_most"] else ">=", "met" if each["met"] else "NOT MET"
         yield f"{verdict:>8}  {each['figure']} {each['value']:.4g} {sign} {each['bound']:.4g}: {each['description']}"
 
 

@@ -73,7 +73,7 @@ def transfers_of_released(released: ReleasedStream, maps: Maps, device: torch.de
     return float(transfers.bytes)
 
 
-def spread(durations: Sequence[float]) -> dict[str, float]:
+def percentiles(durations: Sequence[float]) -> dict[str, float]:
     """Median and 95th percentile [s]."""
     cuts = statistics.quantiles(durations, n=20, method="inclusive")
     return {"p50_s": cuts[9], "p95_s": cuts[18]}

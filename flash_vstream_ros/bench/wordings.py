@@ -19,8 +19,8 @@ from .calibration import auc, calibration_error
 from .people_wordings import PEOPLE_OUT_OF_WORLD, PEOPLE_WORDINGS
 
 OWN = "own wording"
-OUT_OF_WORLD, PEOPLE_OUT = "out of its world", "out of its world, by people"
-OUTSIDE = (OUT_OF_WORLD, PEOPLE_OUT)
+OUT_OF_WORLD, PEOPLE_OUT_ROW = "out of its world", "out of its world, by people"
+OUTSIDE = (OUT_OF_WORLD, PEOPLE_OUT_ROW)
 ASKED_OUTSIDE = 10  # questions per moment for each of OUTSIDE: from the grammar's held-out part, and by people
 Rewording = Callable[[Question, np.random.Generator], Question]
 Reply = tuple[str, float]  # text, probability that it is right
@@ -77,7 +77,7 @@ def replies(
     some = rng.choice(len(PEOPLE_OUT_OF_WORLD), ASKED_OUTSIDE, replace=False).tolist()
     outside = {
         OUT_OF_WORLD: [out_of_world(rng, held_out=True) for _ in range(ASKED_OUTSIDE)],
-        PEOPLE_OUT: [Question("out_of_world", PEOPLE_OUT_OF_WORLD[i], CANNOT_TELL, None, False) for i in some],
+        PEOPLE_OUT_ROW: [Question("out_of_world", PEOPLE_OUT_OF_WORLD[i], CANNOT_TELL, None, False) for i in some],
     }
     return scored + [one for row, asked in outside.items() for one in _scored(row, ask, snapshot, asked)]
 

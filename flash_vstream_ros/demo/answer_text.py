@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from flash_vstream_ros.models.minutes import round_minutes
 
-from .past import history, lately
+from .past import seen_since, seen_until
 from .world import Observation, Visit
 
 
 def patrol_summary(visits: Sequence[Visit], since: float, until: float) -> str:
     """Summary of the rooms and things that were in view between two times [s], in order of first sight."""
-    recent = lately(history(visits, until), since)
+    recent = seen_since(seen_until(visits, until), since)
     observations = [observation for visit in recent for observation in visit.observations]
     things = dict.fromkeys(f"a {observation.thing.name}" for observation in observations if observation.thing)
     saw = [*things, *(["a person"] if any(observation.person for observation in observations) else [])]

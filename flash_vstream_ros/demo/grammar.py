@@ -24,7 +24,7 @@ class Part(Enum):
 
 
 def wording(form: str, rng: np.random.Generator, part: Part = Part.TRAIN) -> str:
-    """A wording of a form of question, in lower case, with placeholders and without a final mark."""
+    """Draw a wording of a form of question, in lower case, with placeholders and without a final mark."""
     new_synonyms = part is Part.SYNONYMS
     indirect = rng.random() < INDIRECT_SHARE
     template = _any(_of((INDIRECT if indirect else DIRECT)[form], part is Part.TEMPLATES), rng)

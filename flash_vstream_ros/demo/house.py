@@ -83,11 +83,15 @@ class Item(NamedTuple):
 
 
 class _Door(NamedTuple):
-    corners: np.ndarray  # [4, 3]
-    beyond: str
+    """An open door to another room."""
+
+    corners: np.ndarray  # [4, 3] [m]
+    room: str  # the other room
 
 
 class _Shell(NamedTuple):
+    """The fixed parts of a room."""
+
     surfaces: Part
     doors: list[_Door]
     furniture: list[Part]
@@ -119,6 +123,7 @@ class _Painter:
 
 
 def _shell(room: str, cells: Mapping[str, tuple[int, int]], cell: float) -> _Shell:
+    """Build the fixed parts of a room. `cells` are places of rooms in a grid of squares with sides of `cell` [m]."""
     middle = (np.array(cells[room]) + 0.5) * cell
     wall, floor, tile = STYLES[room]
     paint, half, doors = _Painter(middle, cell), cell / 2, []
@@ -199,24 +204,25 @@ class Renderer:
     def frame(
         self, pose: Pose, items: Sequence[Item], person: tuple[float, float] | None, light: float, noise: int
     ) -> np.ndarray:
-        """Render an image [448, 448, 3] uint8 RGB; `light` is 1 by day, `noise` a seed."""
+        """Render an image [448, 448, 3] uint8 RGB; `light` is the brightness, about 1, and `noise` a seed."""
         image = np.zeros((SIZE, SIZE, 3), np.uint8)
         # The wall around the camera cannot be drawn in a doorway, so the next room begins a little earlier.
         ahead = self.room_at(pose.x + 0.05 * math.cos(pose.yaw), pose.y + 0.05 * math.sin(pose.yaw))
-        self._draw_room(ahead or next(iter(self.cells)), View(image, pose), items, person, doors_deep=2)
+        self._draw_room(ahead or next(iter(self.cells)), View(image, pose), items, person, door_depth=2)
         image = cv2.multiply(image, self._vignette, scale=light / 255)
         top, left = np.random.default_rng(noise).integers(0, 64, 2)
         window = np.s_[top : top + SIZE, left : left + SIZE]
         return cv2.subtract(cv2.add(image, self._brighter[window]), self._darker[window])
 
     def _draw_room(
-        self, room: str, view: View, items: Sequence[Item], person: tuple[float, float] | None, doors_deep: int
+        self, room: str, view: View, items: Sequence[Item], person: tuple[float, float] | None, door_depth: int
     ) -> None:
+        """Draw a room and, through its doors, the rooms up to `door_depth` doors away."""
         shell = self.shells[room]
         view.draw(shell.surfaces, solid=True)
-        if doors_deep:
+        if door_depth:
             for door in shell.doors:
-                self._draw_beyond(door, view, items, person, doors_deep - 1)
+                self._draw_beyond(door, view, items, person, door_depth - 1)
         drawn: list[tuple[float, Callable[[], None]]] = [
             (view.distance(*part.quads[-1, :, :2].mean(0)), partial(view.draw, part, solid=True))
             for part in shell.furniture
@@ -232,8 +238,9 @@ class Renderer:
             draw()
 
     def _draw_beyond(
-        self, door: _Door, view: View, items: Sequence[Item], person: tuple[float, float] | None, doors_deep: int
+        self, door: _Door, view: View, items: Sequence[Item], person: tuple[float, float] | None, door_depth: int
     ) -> None:
+        """Draw the room behind a door into the outline of the door."""
         corners = (door.corners - view.eye) @ view.axes
         outline = view.outline(corners) if view.faces(corners) else None  # never back into the camera's room
         if outline is None:
@@ -244,9 +251,7 @@ class Renderer:
         if left >= right or top >= bottom:
             return
         image = np.zeros((bottom - top, right - left, 3), np.uint8)
-        self._draw_room(
-            door.beyond, View(image, view.pose, view.left + left, view.top + top), items, person, doors_deep
-        )
+        self._draw_room(door.room, View(image, view.pose, view.left + left, view.top + top), items, person, door_depth)
         mask = np.zeros(image.shape[:2], np.uint8)
         cv2.fillConvexPoly(mask, outline - np.array([left, top], np.int32) * 16, 255, cv2.LINE_8, 4)
         cv2.copyTo(image, mask, view.image[top:bottom, left:right])

@@ -9,11 +9,11 @@ from typing import NamedTuple
 from .world import ROOMS, Observation, Thing, Visit
 
 SEEN_S = 8.0  # time in view after which something counts as seen [s]
-GLIMPSE_S = 4.0  # for this time before an observation or visit starts, it may be in the image already [s]
+GLIMPSE_S = 4.0  # an observation or visit may be in the image this long before it starts [s]
 
 
 class Sight(NamedTuple):
-    """Room in which something was last in view, and the time until which it was."""
+    """Room in which something was last in view, and the end of that view."""
 
     room: str
     end: float  # [s]
@@ -41,7 +41,7 @@ class Past(NamedTuple):
     visits: tuple[Visit, ...]
     first: dict[Thing, Sight]
     last: dict[Thing, Sight]
-    colours: dict[tuple[str, str], dict[str, float]]  # by room and kind: time at which each colour was last seen [s]
+    colours: dict[tuple[str, str], dict[str, float]]  # by room and kind: when each colour was last seen [s]
     person: Sight | None
     fresh: frozenset[Thing | str]  # things, rooms, "person"
 
@@ -61,15 +61,15 @@ class Past(NamedTuple):
         return observations[-1] if observations and observations[-1].end >= self.now else None
 
 
-def history(visits: Sequence[Visit], now: float) -> tuple[Visit, ...]:
-    """Visits and observations that count as seen at `now`."""
+def seen_until(visits: Sequence[Visit], now: float) -> tuple[Visit, ...]:
+    """Visits and observations that count as seen at `now` [s]."""
     known = now - SEEN_S
     past = visits[: bisect_right(visits, known, key=lambda visit: visit.start)]
     return tuple(visit if visit.end <= known else _cut(visit, known, now) for visit in past)
 
 
-def lately(visits: Sequence[Visit], since: float) -> tuple[Visit, ...]:
-    """Visits, and observations among them, that were in view after `since` [s] for long enough to count as seen."""
+def seen_since(visits: Sequence[Visit], since: float) -> tuple[Visit, ...]:
+    """Visits and observations that were in view after `since` [s] for long enough to count as seen."""
     least = since + SEEN_S
     return tuple(
         visit._replace(
@@ -82,7 +82,7 @@ def lately(visits: Sequence[Visit], since: float) -> tuple[Visit, ...]:
 
 def past_of(visits: Sequence[Visit], now: float) -> Past:
     """The past of a patrol at `now` [s]."""
-    seen = history(visits, now)
+    seen = seen_until(visits, now)
     first: dict[Thing, Sight] = {}
     last: dict[Thing, Sight] = {}
     colours: dict[tuple[str, str], dict[str, float]] = {}

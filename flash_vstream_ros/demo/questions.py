@@ -19,8 +19,8 @@ from .scoring import Names, Question
 from .wordings import KIND_OF, WORDINGS
 from .world import COLOURS, HELD_OUT, KINDS, ROOMS, Thing, Visit
 
-NEVER = 0.2  # share of "where" and "when" questions about things never seen
-LONGEST_PATROL = 6  # most things in a description of the whole patrol
+NEVER_SEEN_SHARE = 0.2  # share of "where" and "when" questions about things never seen
+MAX_PATROL_THINGS = 6  # in a summary of the whole patrol
 EVERY_THING = tuple(Thing(colour, kind) for colour in COLOURS for kind in KINDS)
 
 T = TypeVar("T")
@@ -67,13 +67,13 @@ def _nearest(ends: dict[T, float], moment: float) -> T:
 
 
 def _spread(ends: dict[T, float], past: Past, rng: np.random.Generator, count: int) -> list[T]:
-    """Choose up to `count` keys of `ends`, half of them nearest to a random time, since recent ends are frequent."""
-    left = dict(ends)
+    """Choose up to `count` keys of `ends`, half of them nearest to a random time, since most ends are recent."""
+    remaining = dict(ends)
     chosen: list[T] = []
-    while left and len(chosen) < count:
-        one = _any(list(left), rng) if rng.random() < 0.5 else _nearest(left, rng.random() * past.now)
+    while remaining and len(chosen) < count:
+        one = _any(list(remaining), rng) if rng.random() < 0.5 else _nearest(remaining, rng.random() * past.now)
         chosen.append(one)
-        del left[one]
+        del remaining[one]
     return chosen
 
 
@@ -118,7 +118,7 @@ def _counts(past: Past, rng: np.random.Generator) -> Iterator[Question]:
     ends = {visit.room: visit.end for visit in past.visits if visit.room not in past.fresh}
     visited = {visit.room for visit in past.visits}
     never = [room for room in ROOMS if room not in visited and room not in past.fresh]
-    if never and (not ends or rng.random() < NEVER):
+    if never and (not ends or rng.random() < NEVER_SEEN_SHARE):
         yield _ask("when_room", rng, "never visited", None, room=_any(never, rng))
     else:
         away = {room: end for room, end in ends.items() if past.age(end) >= JUST_NOW_S}
@@ -163,7 +163,7 @@ def _when(past: Past, rng: np.random.Generator) -> Iterator[Question]:
 
 
 def _seen_or_not(past: Past, rng: np.random.Generator, count: int) -> list[Thing]:
-    never = sum(rng.random() < NEVER for _ in range(count))
+    never = sum(rng.random() < NEVER_SEEN_SHARE for _ in range(count))
     return _spread(things_known(past), past, rng, count - never) + never_seen(past, rng, never)
 
 
@@ -208,7 +208,7 @@ def _change(past: Past, rng: np.random.Generator) -> Iterator[Question]:
 
 def _patrol(past: Past, rng: np.random.Generator) -> Iterator[Question]:
     seen = {*past.last, *(visit.room for visit in past.visits), *(["person"] if past.person else [])}
-    if len(past.last) <= LONGEST_PATROL and past.fresh <= seen:
+    if len(past.last) <= MAX_PATROL_THINGS and past.fresh <= seen:
         question = _ask("patrol", rng, patrol_summary(past.visits, 0.0, past.now), None)
         held_out = any((*thing, sight.room) in HELD_OUT for thing, sight in past.last.items())
         yield question._replace(held_out=held_out)

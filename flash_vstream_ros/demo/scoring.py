@@ -1,4 +1,4 @@
-"""Questions with their true answers, and the scoring of given answers."""
+"""Questions with their true answers, and the scoring of a model's answers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FACT = re.compile(rf"\b({'|'.join(ROOMS)}|person|(?:{'|'.join(COLOURS)}) (?:{'|'
 
 
 class Names(NamedTuple):
-    """Values of a wording's placeholders; "" if it lacks one."""
+    """Values of a wording's placeholders; "" if the wording lacks one."""
 
     room: str = ""
     thing: str = ""

@@ -78,14 +78,15 @@ def simulated_run(
         try:
             with process(node, log) as running, AskClient("ask_scene", ros_args) as client:
                 run = SimulatedRun(client)
-                _listen(run)
-                _watch(run, seed, rate, running)
+                _subscribe(run)
+                _play_patrol(run, seed, rate, running)
                 yield run
         except SimulatedRunError as error:
             raise SimulatedRunError(f"{error}\nlog of the node:\n{log.read_text(errors='replace')}") from error
 
 
-def _listen(run: SimulatedRun) -> None:
+def _subscribe(run: SimulatedRun) -> None:
+    """Keep the newest status and summary of the node in `run.newest`."""
     from flash_vstream_ros.ros import DurabilityPolicy, QoSProfile
     from flash_vstream_ros.ros.interfaces import MemoryStatus, SceneSummary
 
@@ -95,7 +96,8 @@ def _listen(run: SimulatedRun) -> None:
     node.create_subscription(SceneSummary, "scene_summary", lambda message: newest.update(summary=message), latched)
 
 
-def _watch(run: SimulatedRun, seed: int, rate: float, node: subprocess.Popen[bytes]) -> None:
+def _play_patrol(run: SimulatedRun, seed: int, rate: float, node: subprocess.Popen[bytes]) -> None:
+    """Wait until the node is ready, publish the patrol, and wait until the node has ingested it."""
     from flash_vstream_ros.client import ClientError
 
     client = run.client

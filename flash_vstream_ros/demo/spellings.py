@@ -15,7 +15,7 @@ Spelling = Callable[[str, np.random.Generator], str]
 
 
 def typing_error(text: str, rng: np.random.Generator) -> str:
-    """Omit, double, replace or swap a letter of a word, not its first one. The word has at least MIN_LETTERS."""
+    """Omit, double, replace or swap a letter, except the first, of a word with at least MIN_LETTERS letters."""
     words = text.split(" ")
     long = [index for index, word in enumerate(words) if sum(map(str.isalpha, word)) >= MIN_LETTERS]
     if not long:

@@ -122,5 +122,5 @@ WORDINGS: dict[str, tuple[str, ...]] = {
         "Which rooms did you visit, and what did you see there?",
     ),
 }
-# Kinds of those forms of question whose kind has another name.
+# The kind of each form of question whose kind has another name than the form.
 KIND_OF = {"where_first": "where", "person_where": "person", "room_before_this": "room_before"}

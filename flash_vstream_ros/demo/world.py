@@ -1,4 +1,4 @@
-"""The simulated patrol: a robot drives through a house and observes its rooms. Knows the ground truth.
+"""The simulated patrol: a robot drives through a house and observes its rooms; the ground truth is known.
 
 Equal seeds and arguments give equal images. In every room the robot stops twice, and each time observes one corner.
 Objects appear, vanish and move while the robot is elsewhere; a person comes and goes; light and viewpoint vary.
@@ -77,10 +77,10 @@ class Visit(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """Content of one frame: only of the robot's room, not of rooms seen through a door."""
+    """What one frame shows of the robot's room, without rooms seen through a door."""
 
     room: str
-    things: tuple[str, ...]  # such as "red ball"; their centre is in the image
+    things: tuple[str, ...]  # names such as "red ball" of things whose centre is in the image
     person: bool
 
 
@@ -117,8 +117,8 @@ def person_place(room: str, corner: int, side: float, t: float) -> tuple[float, 
 class World:
     """A patrol of at least `minutes`, whose observations have the median duration `pace_s` [s].
 
-    `glimpses` is a share of visits. In these, a thing stands in an empty corner during this visit only, and is observed
-    for the shortest duration, one or two slots.
+    `glimpses` is the share of visits with a glimpse: a thing stands in an empty corner during this visit only, and is
+    observed for the shortest duration, one or two slots.
     """
 
     def __init__(
@@ -254,7 +254,7 @@ class World:
         return contents
 
     def _new_thing(self, contents: Contents, room: str) -> Thing | None:
-        """A thing that is not in the house. Half of them share colour or kind with one that is, so that both matter."""
+        """A thing that is not in the house. Half of them share colour or kind with one there, so that both matter."""
         there = [thing for corners in contents.values() for thing in corners if thing]
         free = [
             Thing(colour, kind) for colour in COLOURS for kind in KINDS if self._may_stand(Thing(colour, kind), room)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from flash_vstream_ros.memory.slot import MemorySnapshot
-from flash_vstream_ros.models.minutes import round_minutes
 
 from .interface import ModelError
+from .minutes import round_minutes
 
 AgeIds = Callable[[float], Sequence[int]]  # from an age [s] to text tokens
 
@@ -20,7 +20,7 @@ class AgedTokens(NamedTuple):
     """The visual tokens of a memory, with age tokens before each entry, as one sequence."""
 
     text: Tensor  # [tokens] int64: id of an age token; -1: a visual token
-    visual: Tensor  # [tokens] int64: index of a visual token; an age token has that of its entry's first visual token
+    visual: Tensor  # [tokens] int64: index of a visual token; for an age token, of the first one of its entry
 
 
 def no_age_ids(age_s: float) -> Sequence[int]:
@@ -28,21 +28,23 @@ def no_age_ids(age_s: float) -> Sequence[int]:
     return ()
 
 
-def age_ids(tokenize: Callable[[str], Sequence[int]], form: str) -> AgeIds:
-    """A function that returns the tokens of `form`, with {minutes} replaced by an age.
+def age_ids(tokenize: Callable[[str], Sequence[int]], template: str) -> AgeIds:
+    """A function that returns the tokens of `template`, with {minutes} replaced by an age.
 
-    Raises ModelError if `form` has other fields.
+    Raises ModelError if `template` has other fields.
     """
     try:
-        form.format(minutes=0)
+        template.format(minutes=0)
     except (LookupError, ValueError) as error:
-        raise ModelError(f"age_text {form!r} cannot be filled in ({error}): its only field is {{minutes}}.") from error
+        raise ModelError(
+            f"age_text {template!r} cannot be filled in ({error}): its only field is {{minutes}}."
+        ) from error
     known: dict[int, Sequence[int]] = {}
 
     def ids(age_s: float) -> Sequence[int]:
         minutes = round_minutes(age_s)
         if minutes not in known:
-            known[minutes] = tuple(tokenize(form.format(minutes=minutes)))
+            known[minutes] = tuple(tokenize(template.format(minutes=minutes)))
         return known[minutes]
 
     return ids
@@ -57,7 +59,7 @@ def ages(snapshot: MemorySnapshot) -> Iterator[float]:
 def with_ages(counts: Sequence[int], texts: Sequence[Sequence[int]]) -> AgedTokens:
     """Put the age tokens of each entry (`texts`) before its visual tokens (`counts` is their number).
 
-    They get the position of the entry's first visual token.
+    Age tokens get the position of the first visual token of their entry.
     """
     text: list[int] = []
     visual: list[int] = []

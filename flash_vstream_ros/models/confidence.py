@@ -1,4 +1,4 @@
-"""Confidence: how likely an answer is right, estimated from the probabilities of its tokens."""
+"""Confidence: the probability that an answer is right, estimated from the probabilities of its tokens."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, TypeGuard
 
 CONFIDENCE_KEY = "flash_vstream_confidence"  # weights of `Calibration` in a model's config.json
 DECLINES_KEY = "flash_vstream_declines"  # text of the answer "I do not know" in a model's config.json
-DECLINES = "I cannot tell."  # default of that text
+DECLINES = "I cannot tell."  # default of the text of DECLINES_KEY
 FEATURES = 3
-LEAST = 1e-9  # smallest probability, so that its logarithm is finite
+MIN_PROBABILITY = 1e-9  # so that its logarithm is finite
 
 
 class Calibration(NamedTuple):
@@ -50,7 +50,7 @@ def geometric_mean(probabilities: Sequence[float]) -> float:
     """Geometric mean of probabilities; 0 if there are none."""
     if not probabilities:
         return 0.0
-    return math.exp(sum(math.log(max(one, LEAST)) for one in probabilities) / len(probabilities))
+    return math.exp(sum(math.log(max(one, MIN_PROBABILITY)) for one in probabilities) / len(probabilities))
 
 
 def features(probabilities: Sequence[float]) -> tuple[float, ...]:
@@ -71,5 +71,5 @@ def _plain(answer: str) -> str:
 
 
 def _log_odds(probability: float) -> float:
-    inside = min(max(probability, LEAST), 1 - LEAST)
+    inside = min(max(probability, MIN_PROBABILITY), 1 - MIN_PROBABILITY)
     return math.log(inside / (1 - inside))

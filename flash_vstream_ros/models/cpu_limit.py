@@ -12,7 +12,7 @@ from typing import Any
 
 @contextmanager
 def cpu_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in the code of a `with` block once it has used `seconds` of this thread's CPU time.
+    """Limit the CPU time of a `with` block: its code raises TimeoutError after `seconds` of this thread's CPU time.
 
     The check runs at every line of Python; a single call into C is not interrupted.
     """

@@ -11,7 +11,7 @@ SIDE = 112  # side of a frame [px]
 MAX_PIXELS = SIDE * SIDE
 FRAME_S, SLOT_S = 2.0, 4.0  # time between frames, and between slots [s]
 AGE_TEXT = "{minutes}"  # text before each memory entry
-THREADS = 1  # PyTorch threads, set by the program; matrices are so small that a second thread makes it slower
+THREADS = 1  # PyTorch threads, set by the program; matrices are so small that a second thread slows them down
 # Arguments of load_model.
 LOADING: dict[str, Any] = {
     "max_pixels": MAX_PIXELS,

@@ -56,14 +56,14 @@ def load_model(
             raise ModelError(f"{setting} {value!r} is unknown: use {', '.join(known)}.")
     if max_pixels < 56 * 56:
         raise ModelError(f"max_pixels is {max_pixels}, but the smallest frame that can be encoded is 56x56 = 3136.")
-    text = choose_device(device)
-    vision = text if vision_device == "auto" else choose_device(vision_device)
-    chosen_dtype = choose_dtype(dtype, text)
+    language = choose_device(device)
+    vision = language if vision_device == "auto" else choose_device(vision_device)
+    chosen_dtype = choose_dtype(dtype, language)
     options = LoadOptions(
         name=name,
-        device=text,
+        device=language,
         dtype=chosen_dtype,
-        attention=choose_attention(attention, text, chosen_dtype, vision),
+        attention=choose_attention(attention, language, chosen_dtype, vision),
         max_pixels=max_pixels,
         instruction=instruction,
         vision_device=vision,
@@ -77,7 +77,7 @@ def load_model(
         return load(options)
     folder = find_folder(name)
     if is_adapter(folder):
-        folder, options = _under_adapter(folder, options)
+        folder, options = _base_of_adapter(folder, options)
     family = import_module(f"{__package__}.families.{model_type(folder)}")
     try:
         model: VisionLanguageModel = family.load(folder, options)
@@ -129,7 +129,7 @@ def choose_attention(
     if name not in ATTENTION:
         raise ModelError(f"attention {name!r} is unknown: use {', '.join(ATTENTION)}.")
     if name in ("sdpa", "eager"):
-        return AttentionChoice(name, "as asked")
+        return AttentionChoice(name, "as configured")
     obstacle = _flash_obstacle(vision_device or device, dtype) or _flash_obstacle(device, dtype)
     if not obstacle:
         return AttentionChoice("flash_attention_2", "flash-attn is installed")
@@ -138,7 +138,7 @@ def choose_attention(
     return AttentionChoice("sdpa", obstacle)
 
 
-def _under_adapter(folder: Path, options: LoadOptions) -> tuple[Path, LoadOptions]:
+def _base_of_adapter(folder: Path, options: LoadOptions) -> tuple[Path, LoadOptions]:
     """The folder of an adapter's base model, and the options to merge the adapter."""
     base = base_name(folder)
     if options.quantization != "none":

@@ -60,11 +60,11 @@ def frame_limit(model: VisionLanguageModel) -> int:
     return 0 if isinstance(model, FlashVStreamLLaVA) else MAX_FRAMES
 
 
-def sample_frames(count: int, most: int = MAX_FRAMES) -> list[int]:
-    """Indices of the frames of the slots: all frames, or `most` evenly spaced ones. An odd last frame is used twice."""
-    if count <= most:
+def sample_frames(count: int, limit: int = MAX_FRAMES) -> list[int]:
+    """Indices of the frames of the slots: all, or `limit` evenly spaced ones. An odd last frame is used twice."""
+    if count <= limit:
         return [*range(count), *([count - 1] if count % 2 else [])]
-    return torch.linspace(0, count - 1, most // 2 * 2).round().long().tolist()
+    return torch.linspace(0, count - 1, limit // 2 * 2).round().long().tolist()
 
 
 def build_video_memory(

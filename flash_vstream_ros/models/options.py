@@ -24,9 +24,9 @@ class AttentionChoice(NamedTuple):
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """Arguments of load_model after checks, with "auto" resolved."""
+    """Checked arguments of load_model, with "auto" resolved."""
 
-    name: str  # as given: a folder or a hub id
+    name: str  # as passed to load_model: a folder or a hub id
     device: torch.device
     dtype: torch.dtype
     attention: AttentionChoice

@@ -205,7 +205,7 @@ def _stream(device: torch.device) -> torch.cuda.Stream:
 
 @contextmanager
 def side_stream(device: torch.device) -> Iterator[None]:
-    """Run a `with` block on a CUDA stream of its own, parallel to the model's. Waits for its end."""
+    """Run a `with` block on a CUDA stream parallel to the model's, and wait for its end."""
     if device.type != "cuda":
         yield
         return

@@ -49,7 +49,7 @@ class ChatPrompt:
     tokenizer: Any
     before: tuple[int, ...]
     between: tuple[int, ...]  # from the end of the video to the question
-    closing: tuple[int, ...]
+    closing: tuple[int, ...]  # from the question to the beginning of the answer
     instruction: str
     answer_start: str = ""  # beginning of every answer
 

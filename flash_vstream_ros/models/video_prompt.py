@@ -36,10 +36,10 @@ Piece = Sequence[int] | Video  # part of a prompt: text tokens, or a video
 
 def position_ids(pieces: Sequence[Piece], start: int = 0) -> Tensor:
     """M-RoPE ids [3, length] from `start` on. As in training, a piece starts after the largest id of earlier pieces."""
-    ids, never = [], torch.empty(0)
+    ids, no_times = [], torch.empty(0)
     for piece in pieces:
         if isinstance(piece, Video):
-            ids.append(visual_ids(piece.times, never, piece.grid, piece.grid, start))
+            ids.append(visual_ids(piece.times, no_times, piece.grid, piece.grid, start))
         else:
             ids.append(torch.arange(start, start + len(piece)).expand(3, -1))
         start = int(ids[-1].max()) + 1 if ids[-1].numel() else start
@@ -82,7 +82,7 @@ class VideoPrompted(Qwen2VL):
         )
 
     def _separator(self) -> tuple[tuple[int, ...], ...]:
-        """Text pieces between two groups of `_pieces`."""
+        """Text pieces between the videos of two calls of `_pieces`."""
         return ()
 
     def _pieces(self, snapshot: MemorySnapshot) -> Iterator[Piece]:

@@ -16,8 +16,8 @@ from flash_vstream_ros.models.confidence import features
 from .language import Batcher, target_logits
 from .patrols import Example
 
-LONGEST_ANSWER = 24  # tokens; of longer answers, which are summaries, only the beginning is scored
-PENALTY = 1e-3  # factor on the squared weights
+MAX_ANSWER_TOKENS = 24  # longer answers, which are summaries, are cut
+PENALTY = 1e-3  # L2 penalty: factor on the squared weights
 
 
 def calibrate(network: Any, batcher: Batcher, examples: Iterable[Example], questions: int, seed: int) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def greedy(
     answers: list[list[int]] = [[] for _ in questions]
     probabilities: list[list[float]] = [[] for _ in questions]
     running = set(range(len(questions)))
-    for _ in range(LONGEST_ANSWER):
+    for _ in range(MAX_ANSWER_TOKENS):
         batch = batcher.unanswered(example, [question.text for question in questions], answers)
         best, tokens = target_logits(network, batch).float().softmax(-1).max(-1)
         for row in sorted(running):

@@ -16,8 +16,8 @@ from flash_vstream_ros.demo.questions import never_seen
 from flash_vstream_ros.demo.world import ROOMS, Thing, Visit
 
 Drill = list[tuple[str, str]]  # (cue, answer); the first cue starts with the name of the drill
-MOST = 10  # cues per drill
-NEVER = 3  # cues about things never seen
+MAX_CUES = 10  # per drill
+NEVER_SEEN_CUES = 3  # cues about things never seen
 
 
 def drills(visits: Sequence[Visit], now: float, rng: np.random.Generator) -> list[Drill]:
@@ -29,7 +29,8 @@ def drills(visits: Sequence[Visit], now: float, rng: np.random.Generator) -> lis
 
 def _things(past: Past, rng: np.random.Generator, answer: Callable[[Sight], str], if_never: str) -> Drill:
     things = [*things_known(past)]
-    chosen = [things[i] for i in rng.permutation(len(things))[: MOST - NEVER]] + never_seen(past, rng, NEVER)
+    seen = [things[i] for i in rng.permutation(len(things))[: MAX_CUES - NEVER_SEEN_CUES]]
+    chosen = seen + never_seen(past, rng, NEVER_SEEN_CUES)
     shuffled = (chosen[i] for i in rng.permutation(len(chosen)))
     return [(f" {thing.name}", answer(past.last[thing]) if thing in past.last else if_never) for thing in shuffled]
 
@@ -48,14 +49,14 @@ def _seen(past: Past, rng: np.random.Generator) -> Drill:
 
 def _first(past: Past, rng: np.random.Generator) -> Drill:
     things = [thing for thing in things_known(past) if thing in past.first]
-    chosen = (things[i] for i in rng.permutation(len(things))[:MOST])
+    chosen = (things[i] for i in rng.permutation(len(things))[:MAX_CUES])
     return [(f" {thing.name}", f"in the {past.first[thing].room}") for thing in chosen]
 
 
 def _colours(past: Past, rng: np.random.Generator) -> Drill:
     fresh = {thing.kind for thing in past.fresh if isinstance(thing, Thing)}
     single = [(*key, *colours) for key, colours in past.colours.items() if len(colours) == 1 and key[1] not in fresh]
-    chosen = (single[i] for i in rng.permutation(len(single))[:MOST])
+    chosen = (single[i] for i in rng.permutation(len(single))[:MAX_CUES])
     return [(f" {kind} in the {room}", f" {colour}") for room, kind, colour in chosen]
 
 
@@ -85,12 +86,12 @@ def _came(past: Past, rng: np.random.Generator) -> Drill:
 
 
 def _forwards(past: Past, rng: np.random.Generator) -> Drill:
-    return [(".", f" the {visit.room}{_scenes(visit)}") for visit in past.visits[:MOST]]
+    return [(".", f" the {visit.room}{_scenes(visit)}") for visit in past.visits[:MAX_CUES]]
 
 
 def _backwards(past: Past, rng: np.random.Generator) -> Drill:
     known_visits = past.visits if past.here else past.visits[:-1]
-    return [(" before", f" the {visit.room}{_scenes(visit)}") for visit in known_visits[: -MOST - 1 : -1]]
+    return [(" before", f" the {visit.room}{_scenes(visit)}") for visit in known_visits[: -MAX_CUES - 1 : -1]]
 
 
 def _scenes(visit: Visit) -> str:

@@ -72,7 +72,7 @@ class Batcher:
         return self._collated([self._row(example, self._texts(example, questions, rng)) for example in examples])
 
     def unanswered(self, example: Example, questions: Sequence[str], answers: Sequence[Sequence[int]]) -> Batch:
-        """A prompt with several questions and the beginnings of their answers; the only targets are the next tokens."""
+        """A prompt with questions and the beginnings of their answers. The only targets are the next tokens."""
         prompts = [[*self._question_ids(text), *tokens] for text, tokens in zip(questions, answers, strict=True)]
         branches = enumerate(prompts, self.drills + 1)
         texts = [(branch, Text(ids, [IGNORE] * (len(ids) - 1) + [0])) for branch, ids in branches]
@@ -102,12 +102,12 @@ class Batcher:
         )
         visual_tokens = positions.shape[1] - start - len(self.leading)
         end = start + visual_tokens
-        shown = [self._entries(memory, positions[:, start:end])]
+        parts = [self._entries(memory, positions[:, start:end])]
         if (details := example.details) is not None:
             csm_start = start + len(memory.dam) * HIGH.rows * HIGH.columns
             ids = visual_ids(details.dam_times, details.csm_times, HIGH, LOW, start, csm_start)
-            shown.append(self._entries(details, ids))
-        texts_of_ages, visual, memory_positions = zip(*shown, strict=True)
+            parts.append(self._entries(details, ids))
+        texts_of_ages, visual, memory_positions = zip(*parts, strict=True)
         shared = [*self.prompt.before, *(id for text in texts_of_ages for id in text), *self.leading]
         parts = [positions[:, :start], *memory_positions, positions[:, end:]]
         tokens, targets, branches = list(shared), [IGNORE] * len(shared), [SHARED] * len(shared)
@@ -120,9 +120,9 @@ class Batcher:
         return Row(tokens, targets, branches, torch.cat(parts, 1), torch.cat(visual))
 
     def _entries(self, entries: Entries, positions: Tensor) -> tuple[list[int], Tensor, Tensor]:
-        """Of `entries` and their age tokens: tokens (-1: visual), visual tokens [tokens, width], and positions.
+        """Tokens (-1: visual), visual tokens [tokens, width] and positions [3, tokens] of entries with age tokens.
 
-        `positions` [3, visual tokens] are the positions of the visual tokens.
+        `positions` [3, visual tokens] are the positions of the visual tokens alone.
         """
         with torch.no_grad():
             csm = self.merger(entries.csm.float().flatten(0, 1))
@@ -168,7 +168,7 @@ def cased_ids(tokenizer: Any, text: str) -> list[int]:
 
 
 def loss_and_hits(network: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Mean cross entropy of the target tokens, and a mask [targets] of those that are predicted."""
+    """Mean cross entropy of the target tokens, and a mask [targets] of the correctly predicted ones."""
     logits, goals = target_logits(network, batch), batch.targets[batch.targets >= 0]
     return F.cross_entropy(logits, goals), logits.argmax(-1) == goals
 
@@ -191,7 +191,7 @@ def _some(options: Sequence[T], count: int, rng: np.random.Generator) -> list[T]
 def answers_right(batch: Batch, hits: Tensor, stop: int) -> tuple[int, int]:
     """Number of questions answered without a mistake under teacher forcing, and number of all questions.
 
-    `hits` [targets] is the mask of predicted target tokens; `stop` is the token that ends an answer.
+    `hits` [targets] is the mask of correctly predicted target tokens; `stop` is the token that ends an answer.
     """
     is_target = batch.targets >= 0
     in_question = batch.in_question[is_target]

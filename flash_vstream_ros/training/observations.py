@@ -70,7 +70,7 @@ class Observations(NamedTuple):
 
 
 class _Slot(NamedTuple):
-    frames: list[np.ndarray]  # two of the renderer's size
+    frames: list[np.ndarray]  # two frames in the size of the renderer
     label: Label
 
 
@@ -99,7 +99,7 @@ def _render_all(seed: int, processes: int) -> Observations:
 
 
 def _use_one_thread() -> None:
-    """Set up a child process with one thread, since there is a process for each core."""
+    """Limit this child process to one thread, since there is a process for each core."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 

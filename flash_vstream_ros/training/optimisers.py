@@ -17,8 +17,8 @@ FLOAT32 = "flash_vstream_float32"  # name of the kernel in transformers
 def optimisers(network: Any, matrix_rate: float, rate: float) -> list[Optimizer]:
     """Optimisers of the layers' matrices, and of all other parameters that require gradients.
 
-    Muon's updates are orthogonal, so rare directions, which for example find one entry among many, are learned as fast
-    as common ones (Jordan et al. 2024; scaled to AdamW's updates as in Liu et al. 2025). It needs PyTorch 2.9.
+    Muon's updates are orthogonal, so rare directions are learned as fast as common ones: for example those that find
+    one entry among many (Jordan et al. 2024; scaled to AdamW's updates as in Liu et al. 2025). It needs PyTorch 2.9.
     """
     matrices = [weight for weight in network.model.language_model.layers.parameters() if weight.ndim == 2]
     known = set(matrices)

@@ -19,7 +19,7 @@ from torch import Tensor
 from flash_vstream_ros.demo.answer_text import patrol_summary
 from flash_vstream_ros.demo.grammar import reworded, spelled
 from flash_vstream_ros.demo.out_of_world import out_of_world
-from flash_vstream_ros.demo.past import lately
+from flash_vstream_ros.demo.past import seen_since
 from flash_vstream_ros.demo.questions import questions
 from flash_vstream_ros.demo.scoring import Question, facts
 from flash_vstream_ros.demo.wordings import WORDINGS
@@ -44,7 +44,7 @@ SLOW_SHARE = 0.5  # share of patrols that are slow
 # Some training with only key frames or only clusters, for a fair comparison with such memories.
 FORMS, FORM_SHARES = ("Flash", "CSM", "DAM"), (0.8, 0.1, 0.1)
 WINDOW_SHARE, SHORTEST_WINDOW_S = 0.35, 40.0  # share of examples limited to a time window, and its shortest length
-LONGEST_SUMMARY = 14  # most facts in a summary
+MAX_SUMMARY_FACTS = 14
 FIRST_SLOTS, THEN_ONE_IN = 6, 3  # an observation's first six slots are used, then one in three
 UNTHINNED_MIN = 170.0  # if a patrol is longer, proportionally fewer of its slots are used [min]
 QUESTION_DRAWS = 2  # number of times that all questions are drawn per moment
@@ -56,7 +56,7 @@ MOMENTS = 32  # examples per patrol
 HIERARCHICAL_SHARE = 0.75  # share of patrols with a hierarchical memory; others have a published one
 SECOND_LOOK_SHARE = 0.6  # share of a hierarchical memory's examples that have a second look
 RELEVANT_SHARE = 0.7  # share of second looks at entries of the questions' answers; others are random
-MOMENTS_LOOKED_AT = 3
+MOMENTS_LOOKED_AT = 3  # moments in a second look at entries of the questions' answers
 LARGEST_SECOND_LOOK = 0.25  # largest second look, as a share of the memory's visual tokens
 
 
@@ -123,14 +123,14 @@ class Composer:
 
     def slots(self, world: World, until: float) -> Iterator[tuple[float, int]]:
         """Yields (stamp of the second frame [s], index of the features) for each slot up to `until` [s]."""
-        shown = [(observation, visit.room) for visit in world.visits for observation in visit.observations]
+        timetable = [(observation, visit.room) for visit in world.visits for observation in visit.observations]
         position, group = 0, -1
         for k in range(complete_slots(until)):
             t = k * SLOT_S
-            while position < len(shown) and shown[position][0].end < t + FRAME_S:
+            while position < len(timetable) and timetable[position][0].end < t + FRAME_S:
                 position, group = position + 1, -1
-            if position < len(shown) and shown[position][0].start <= t:
-                observation, room = shown[position]
+            if position < len(timetable) and timetable[position][0].start <= t:
+                observation, room = timetable[position]
                 if group < 0:
                     content = Content(room, observation.corner, observation.thing, observation.person)
                     group = int(self.rng.choice(self.observations[observation_key(content)]))
@@ -139,7 +139,7 @@ class Composer:
                 rooms = ROOMS.index(world.room(t)), ROOMS.index(world.room(t + FRAME_S))
                 yield t + FRAME_S, int(self.rng.choice(self.routes[rooms] or self.routes[rooms[1], rooms[1]]))
 
-    def alike(self, index: int) -> int:
+    def similar_slot(self, index: int) -> int:
         """Another slot with the same content, for a second camera."""
         label = Label(*self.features.labels[index].tolist())
         if label.corner < 0:
@@ -206,7 +206,9 @@ def patrol_examples(
             if memory.slots_seen:
                 yield _example(memory, world, stop, form, rng)
         for lag, camera in enumerate(cameras):
-            memory.insert(_slot(composer, index if not lag else composer.alike(index), camera, stamp + 0.1 * lag))
+            memory.insert(
+                _slot(composer, index if not lag else composer.similar_slot(index), camera, stamp + 0.1 * lag)
+            )
     yield _example(memory, world, world.duration, form, rng)
 
 
@@ -228,7 +230,7 @@ def _example(memory: FlashMemory, world: World, now: float, form: str, rng: np.r
     snapshot = memory.snapshot(scope)
     if snapshot.empty:
         window, scope, snapshot = now, EVERYTHING, memory.snapshot()
-    visits = lately(world.visits, now - window) if window < now else world.visits
+    visits = seen_since(world.visits, now - window) if window < now else world.visits
     asked = [question for _ in range(QUESTION_DRAWS) for question in questions(visits, now, rng)]
     details = None
     if form == "Flash" and memory.config.hierarchical and rng.random() < SECOND_LOOK_SHARE:
@@ -279,9 +281,9 @@ def _spelled(question: Question, rng: np.random.Generator) -> Question:
 
 
 def _summaries(visits: Sequence[Visit], now: float, count: int, rng: np.random.Generator) -> list[Question]:
-    """More questions for a summary than `questions` gives."""
+    """Additional questions for a summary, in several wordings."""
     truth = patrol_summary(visits, 0.0, now)
-    wordings = rng.permutation(WORDINGS["patrol"])[:count] if len(facts(truth)) <= LONGEST_SUMMARY else ()
+    wordings = rng.permutation(WORDINGS["patrol"])[:count] if len(facts(truth)) <= MAX_SUMMARY_FACTS else ()
     return [Question("patrol", str(text), truth, None, False, form="patrol") for text in wordings]
 
 

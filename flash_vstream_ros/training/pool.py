@@ -22,7 +22,7 @@ CHECK_PERIOD_S = 10.0  # between checks that the child process is alive
 class Pool:
     """Examples of the newest patrols. The patrols in the pool, and the draws from it, depend only on the step.
 
-    So a resumed run draws the same examples as an uninterrupted one. It generates the patrols in the pool again.
+    So a resumed run, which generates the patrols in the pool again, draws the same examples as an uninterrupted one.
     """
 
     def __init__(self, make: Callable[[int], Iterator[Example]], step: int, batch: int) -> None:
@@ -62,8 +62,8 @@ def patrols_by(step: int, batch: int) -> int:
 
 
 def _visual_tokens(example: Example) -> int:
-    shown = [entries for entries in (example.memory, example.details) if entries is not None]
-    return sum(entries.dam.shape[:2].numel() + entries.csm.shape[:2].numel() // 4 for entries in shown)
+    parts = [entries for entries in (example.memory, example.details) if entries is not None]
+    return sum(entries.dam.shape[:2].numel() + entries.csm.shape[:2].numel() // 4 for entries in parts)
 
 
 def _make(make: Callable[[int], Iterator[Example]], patrol: int, queue: Any) -> None:

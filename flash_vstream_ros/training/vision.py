@@ -41,7 +41,7 @@ def lit(frames: np.ndarray, factors: np.ndarray) -> np.ndarray:
 
 
 def rows(frames: Tensor) -> tuple[Tensor, Tensor]:
-    """Convert frames [slots, 2, SIDE, SIDE, 3] uint8 to patch rows [slots, patches, features] at high and at low."""
+    """Convert frames [slots, 2, SIDE, SIDE, 3] uint8 to patch rows [slots, patches, features]: high, then low."""
     high = normalise(frames.flatten(0, 1).permute(0, 3, 1, 2))
     parts = (patchify(image, 14, 2, 2) for image in (high, F.avg_pool2d(high, POOL)))
     first, second = (part.view(len(frames), -1, part.shape[-1]) for part in parts)

@@ -21,7 +21,7 @@ from .kv_cache import BLOCK, InPlaceCache, InPlaceLayer
 from .language_model import language_device
 
 FULL_CAPACITY = "vstream_full_capacity"  # name under which transformers finds the kernel
-SPAN = BLOCK // 4  # tokens whose values are summed by one group of a GPU's processors
+SPAN = BLOCK // 4  # tokens whose values one thread block of the GPU sums
 WARM_UP_ITERATIONS = 2  # before capture, so that libraries choose their kernels and allocate
 
 Run = Callable[[], Tensor]

@@ -1,4 +1,4 @@
-"""Greedy decoding, one token per step; also measures the last prompt token's attention on each memory entry."""
+"""Greedy decoding, one token per step, and the attention of the last prompt token on each memory entry."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Vocabulary:
 
 
 class TextStream:
-    """Decodes token by token. A character is held back until all of its bytes have arrived."""
+    """Decodes token by token. A character is returned once all of its bytes have arrived."""
 
     def __init__(self, decode: Callable[[list[int]], str]) -> None:
         self._decode = decode
@@ -68,11 +68,11 @@ class TextStream:
 
 
 class GreedyGeneration:
-    """One answer of a Qwen2-VL. Without `cache` it has its own, so several may run on one network.
+    """One answer of a Qwen2-VL, as a Generation.
 
-    A given `cache` holds the prompt tokens before those of `prefill`; generated tokens stay in it. Its first
-    `kept_tokens` are of use to other answers. `step` runs a decode step faster than the network, or returns None to let
-    the network run it.
+    `cache` has the prompt tokens before those of `prefill`, and keeps the generated tokens; other answers can reuse its
+    first `kept_tokens`. Without `cache`, the answer allocates one, so that several answers may run on one network.
+    `step` runs a decode step faster than the network, or returns None to let the network run it.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class GreedyGeneration:
         return self._prefill
 
     def continue_with(self, prefill: Prefill) -> None:
-        """Replace the part of the prompt after the memory by `prefill`, which describes the entries of both parts.
+        """Replace the part of the prompt after the memory by `prefill`, whose `entry_tokens` are those of both parts.
 
         The prompt must be prefilled completely, and no token may be generated yet.
         """

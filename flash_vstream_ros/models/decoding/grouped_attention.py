@@ -22,7 +22,7 @@ from transformers.masking_utils import sdpa_mask
 GROUPED = "vstream_grouped"
 GROUPED_WEIGHTED = "vstream_grouped_weighted"
 SDPA_WEIGHTED = "vstream_sdpa_weighted"
-LARGE_MASK = 1 << 17  # elements; for a larger mask it is faster to merge two parts without a mask
+LARGE_MASK = 1 << 17  # elements; with a larger mask it is faster to merge two parts that need no mask
 
 
 def grouped(
@@ -75,7 +75,7 @@ def last_token_weights(query: Tensor, key: Tensor, scaling: float) -> Tensor:
 
 
 def grouped_mask(*, q_length: int, kv_length: int, **described: Any) -> Tensor | None:
-    """The mask [1, 1, new, tokens] for `grouped`; None for a single new token, or if `grouped` is faster without."""
+    """The mask [1, 1, new, tokens] for `grouped`; None for a single new token, or if no mask is faster."""
     if q_length == 1 or q_length * kv_length >= LARGE_MASK:
         return None
     return sdpa_mask(q_length=q_length, kv_length=kv_length, **described)

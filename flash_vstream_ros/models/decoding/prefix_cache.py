@@ -19,6 +19,7 @@ from flash_vstream_ros.models.prompt import ChatPrompt
 from .cuda_graph import captured_decode_step
 from .greedy import GreedyGeneration, Prefill, Vocabulary
 from .kv_cache import round_up_to_block
+from .kv_size import cache_bytes
 from .language_model import embed_text, empty_cache, forward
 
 
@@ -26,7 +27,7 @@ class TextPrefixCache:
     """The PrefixCache of a network with Qwen2-VL's language model.
 
     `prompt()` returns the current prompt. `visual(snapshot, before, after)` returns the Prefill of a snapshot between
-    two texts. `further(prompt, snapshot)` returns the Prefill of a snapshot, without text, that follows the memory of
+    two texts. `further(prompt, snapshot)` returns the Prefill of a snapshot without text, to append it to the memory of
     `prompt`.
     """
 
@@ -69,10 +70,9 @@ class TextPrefixCache:
     def bytes_for(self, visual_tokens: int) -> int:
         prompt, config = self._prompt(), self._network.config.text_config
         tokens = len(prompt.before) + visual_tokens + len(prompt.leading)
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        cache_width = 2 * config.num_hidden_layers * config.num_key_value_heads * head_dim
-        item = self._network.dtype.itemsize
-        return item * (cache_width * round_up_to_block(tokens) + config.hidden_size * tokens) + 3 * 8 * tokens
+        itemsize = self._network.dtype.itemsize
+        embeds_and_ids = (itemsize * config.hidden_size + 3 * 8) * tokens
+        return cache_bytes(config, round_up_to_block(tokens), itemsize) + embeds_and_ids
 
     @torch.inference_mode()
     def set_snapshot(self, snapshot: MemorySnapshot, stable: bool = False) -> tuple[int, ...]:
@@ -119,7 +119,7 @@ class TextPrefixCache:
         self._check_no_answer()
         text = self._prompt().after(question)
         # The last token is always prefilled, since the answer starts from its output.
-        shared = min(_common(prefix.text, text), len(text) - 1) if newer is None else 0
+        shared = min(_common_length(prefix.text, text), len(text) - 1) if newer is None else 0
         kept = prefix.memory_end + shared
         cached = min(self._cache.length, kept)
         parts, prompt = [(prefix.embeds[:, cached:kept], prefix.ids[..., cached:kept])], prefix
@@ -194,7 +194,7 @@ def _blocks(prefill: Prefill, entries: Sequence[MemoryEntry]) -> list[Hashable]:
     return list(zip(entries, prefill.ids[0, 0, starts].tolist(), strict=True))
 
 
-def _common(left: tuple[int, ...], right: tuple[int, ...]) -> int:
+def _common_length(left: tuple[int, ...], right: tuple[int, ...]) -> int:
     """Number of equal leading tokens."""
     pairs = zip(left, right, strict=False)
     return next((at for at, (one, other) in enumerate(pairs) if one != other), min(len(left), len(right)))

@@ -48,7 +48,7 @@ class Qwen25VL(VideoPromptedQwen2):
 
 
 def window_order(rows: int, columns: int, side: int) -> Tensor:
-    """Indices [rows * columns], in row order, of the merged tokens that the tower orders by windows."""
+    """Row-order index of each merged token [rows * columns], listed in the window order of the tower."""
     row, column = torch.arange(rows)[:, None], torch.arange(columns)[None]
     window = row // side * columns + column // side  # ascending by window
     return window.flatten().argsort(stable=True)

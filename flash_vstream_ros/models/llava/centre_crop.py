@@ -16,7 +16,7 @@ from flash_vstream_ros.models.preprocess import CLIP_MEAN, CLIP_STD, normalise, 
 
 @dataclass(frozen=True)
 class CentreCrop:
-    """Settings from a CLIP's preprocessor_config.json that differ between models."""
+    """The settings of a CLIP's preprocessor_config.json that differ between models."""
 
     shortest: int = 224  # shorter side after resizing [px]
     side: int = 224  # side of the crop [px]

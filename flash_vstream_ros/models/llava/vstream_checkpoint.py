@@ -26,7 +26,7 @@ from .flash_vstream_llava import FlashVStreamLLaVA, VStream
 PROJECTOR, ATTENTION = "model.mm_projector.", "model.attention_model."
 TOWER = "model.vision_tower.vision_tower.vision_model."
 PUBLISHED_TOWER = "openai/clip-vit-large-patch14"
-CLIP_HEAD = 64  # width of an attention head of OpenAI's towers, which the weights do not tell
+CLIP_HEAD = 64  # width of an attention head of OpenAI's towers, which does not follow from the weights
 # Weights of the released checkpoint that its code does not use.
 UNUSED = re.compile(
     r"model\.attention_model\.(v_proj|out_proj|out_ln)\..+|.*\.rotary_emb\.inv_freq|.*embeddings\.position_ids"

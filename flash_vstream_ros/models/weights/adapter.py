@@ -35,7 +35,7 @@ MERGE_SETTINGS = (
 PATTERN_SETTINGS = ("exclude_modules", "layers_to_transform", "layers_pattern")  # restrict target_modules
 UNSUPPORTED_SETTINGS = ("use_qalora", "layer_replication", "target_parameters", "megatron_config")
 MAX_PATTERN_LENGTH = 300
-RANK_FACTOR = 8
+RANK_FACTOR = 8  # ranks of the configuration may exceed those of the weights by this factor
 
 
 def base_name(folder: Path) -> str:

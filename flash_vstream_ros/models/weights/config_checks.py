@@ -28,7 +28,7 @@ COUNTS = (
 )
 LAYER_COUNTS = ("num_hidden_layers", "depth")
 MAX_LAYERS = 1000  # published models have fewer than 200; a network is built at a millisecond per layer
-# Most weights in a config per byte of weight files: 2 if weights have 4 bits, doubled since weights may be tied.
+# Largest number of weights per byte of weight files: 2 if weights have 4 bits, doubled since weights may be tied.
 WEIGHTS_PER_BYTE = 4
 
 

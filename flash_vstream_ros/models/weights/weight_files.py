@@ -68,7 +68,7 @@ def read_tensors(folder: Path, wanted: Callable[[str], bool]) -> dict[str, Tenso
 
 
 def fill(module: nn.Module, tensors: dict[str, Tensor], folder: Path, prefix: str) -> None:
-    """Load `tensors`, named as in `module`, into it. In the files, `prefix` precedes these names.
+    """Load `tensors`, named as in `module`, into `module`. In the files, `prefix` precedes these names.
 
     Raises ModelError if a tensor is missing, unknown or misshapen.
     """

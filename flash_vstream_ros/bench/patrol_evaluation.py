@@ -1,0 +1,225 @@
+"""Evaluates the answers of a trained model about simulated patrols, from every memory policy at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flash_vstream_ros.demo.answer_text import patrol_summary
+from flash_vstream_ros.demo.questions import questions
+from flash_vstream_ros.demo.scoring import Question, right
+from flash_vstream_ros.demo.world import Visit, World
+from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Grid, MemorySnapshot, Slot
+from flash_vstream_ros.memory.config import HIERARCHICAL
+from flash_vstream_ros.memory.scope import Scope
+from flash_vstream_ros.memory.spans import SECOND_NS
+from flash_vstream_ros.models.household_settings import FRAME_S, LOADING, MEMORY, SLOT_S, THREADS, complete_slots
+from flash_vstream_ros.models.interface import VisionLanguageModel
+from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.node.answer_parameters import SUMMARY_PROMPT
+from flash_vstream_ros.process import set_torch_threads
+
+from .baselines import policies
+from .evidence import Ranked, ranked_evidence
+from .second_look import SHARE, ranked_answers, second_look_answers
+from .wordings import Reply, ScoredReply, replies, replies_in_light
+
+PACE_S = (220.0, 340.0)  # range of a patrol's median duration of an observation
+MOMENTS_MIN = (4.0, 20.0, 60.0, 110.0, 210.0, 390.0)  # questions are also asked at the end of the patrol
+SETTLED_S = 10.0  # shortest time from the begin of an observation to the questions
+SUMMARIES_S = {"1 min": 60.0, "10 min": 600.0}  # time windows of summaries; the node's default is a minute
+LIGHTS = {"40 % darker": 0.6, "40 % brighter": 1.4}  # factors on the frames
+HIERARCHY, SECOND_LOOK = "hierarchical", "second look"  # the hierarchical memory without and with a second look
+
+
+@dataclass(frozen=True)
+class Patrols:
+    """Settings of the patrols, and of the questions about them."""
+
+    minutes: float = 150.0  # shortest duration
+    pace_s: tuple[float, float] = PACE_S
+    glimpses: float = 0.0  # share of visits with a thing that is seen once and never again
+    wordings: bool = False  # True: also ask in other wordings, and with darker and brighter frames
+    only: tuple[str, ...] = ()  # policies to evaluate; (): all
+    second_look: float = SHARE  # visual tokens of a second look, as a share of the memory's
+
+
+class Asked(NamedTuple):
+    """A question, and which policies answered it right."""
+
+    question: Question
+    right: dict[str, bool]  # by policy
+
+
+class Summary(NamedTuple):
+    """A summary of a time window by the policy flash."""
+
+    window: str  # one of SUMMARIES_S
+    text: str
+    truth: str
+
+
+@dataclass
+class Outcome:
+    """Results of one or more patrols."""
+
+    asked: list[Asked] = field(default_factory=list)
+    summaries: list[Summary] = field(default_factory=list)
+    evidence: list[Ranked] = field(default_factory=list)  # of the policy flash
+    second_evidence: list[Ranked] = field(default_factory=list)  # of answers with a second look
+    scored_replies: list[ScoredReply] = field(default_factory=list)  # of the policy flash
+    tokens: dict[str, int] = field(default_factory=dict)  # by policy: most visual tokens of a prompt
+    moments: int = 0
+
+    def add(self, other: Outcome) -> None:
+        self.asked += other.asked
+        self.summaries += other.summaries
+        self.evidence += other.evidence
+        self.second_evidence += other.second_evidence
+        self.scored_replies += other.scored_replies
+        self.tokens = {name: max(self.tokens.get(name, 0), most) for name, most in other.tokens.items()}
+        self.moments += other.moments
+
+
+def moments(visits: Sequence[Visit], minutes: float) -> list[float]:
+    """Times of the questions [s]: the planned ones, moved to where an observation has lasted for SETTLED_S."""
+    spans = [(observation.start + SETTLED_S, observation.end) for visit in visits for observation in visit.observations]
+    spans = [(first, last) for first, last in spans if first <= last]
+    planned = [60 * moment for moment in (*(m for m in MOMENTS_MIN if m < minutes), minutes)]
+    nearest = (min((min(max(at, first), last) for first, last in spans), key=lambda t: abs(t - at)) for at in planned)
+    return sorted(set(nearest))
+
+
+def encoded_slots(
+    model: VisionLanguageModel, world: World, slots: range, grid: Grid, brightness: float = 1.0
+) -> Iterator[Slot]:
+    """Render and encode the slots with these numbers; all frames are multiplied by `brightness`."""
+    for slot in slots:
+        times = slot * SLOT_S, slot * SLOT_S + FRAME_S
+        frames = [world.frame(t) for t in times]
+        if brightness != 1.0:
+            frames = [np.clip(frame * brightness, 0, 255).astype(np.uint8) for frame in frames]
+        low, detail = model.encode(frames, grid)
+        first_ns, last_ns = (round(t * SECOND_NS) for t in times)
+        yield Slot("camera", "", first_ns, last_ns, low.cpu(), detail.cpu(), grid)
+
+
+class _Memories:
+    """The memories of one patrol: one of each policy, and one of frames in each other light."""
+
+    def __init__(self, patrols: Patrols, config: FlashMemoryConfig, grid: Grid, seed: int) -> None:
+        self.flash = FlashMemory(config)
+        self.hierarchical = FlashMemory(replace(config, retention=HIERARCHICAL))
+        every = {
+            **policies(config, grid, seed),
+            "flash": self.flash,
+            HIERARCHY: self.hierarchical,
+            SECOND_LOOK: self.hierarchical,
+        }
+        self.by_policy = {name: memory for name, memory in every.items() if not patrols.only or name in patrols.only}
+        self.by_light = {name: FlashMemory(config) for name in LIGHTS} if patrols.wordings else {}
+
+    def insert(
+        self, model: VisionLanguageModel, world: World, slots: range, grid: Grid, on_slot: Callable[[], None]
+    ) -> None:
+        """Encode each slot once for all policies, and once for each light. `on_slot` is called after the former."""
+        distinct = {id(memory): memory for memory in (*self.by_policy.values(), self.flash)}.values()
+        for slot in encoded_slots(model, world, slots, grid):
+            for memory in distinct:
+                memory.insert(slot)
+            on_slot()
+        for name, lit in self.by_light.items():
+            for slot in encoded_slots(model, world, slots, grid, LIGHTS[name]):
+                lit.insert(slot)
+
+
+def stream(
+    model: Any,
+    seed: int,
+    patrols: Patrols,
+    config: FlashMemoryConfig = MEMORY,
+    on_slot: Callable[[], None] = lambda: None,
+) -> Outcome:
+    """Evaluate one patrol. `on_slot` is called after each slot."""
+    rng, wording_rng = np.random.default_rng(seed), np.random.default_rng((seed, 1))
+    world = World(seed, patrols.minutes, pace_s=rng.uniform(*patrols.pace_s), glimpses=patrols.glimpses)
+    grid = model.grid(*world.frame(0.0).shape[:2])
+    memories = _Memories(patrols, config, grid, seed)
+    outcome = Outcome(tokens=dict.fromkeys(memories.by_policy, 0))
+    done = 0
+    for now in moments(world.visits, patrols.minutes):
+        known = complete_slots(now)
+        memories.insert(model, world, range(done, known), grid, on_slot)
+        done = known
+        asked = questions(world.visits, now, rng)
+        _ask_policies(model, world, memories, asked, patrols.second_look, outcome)
+        if patrols.wordings:
+            outcome.scored_replies += _other_wordings(model, memories, asked, wording_rng)
+        outcome.evidence += ranked_evidence(model, world, memories.flash.snapshot(), asked)
+        outcome.summaries += _summaries(model, world, memories.flash, now)
+        outcome.moments += 1
+    return outcome
+
+
+def _ask_policies(
+    model: Any, world: World, memories: _Memories, asked: Sequence[Question], second_look: float, outcome: Outcome
+) -> None:
+    """Ask the questions from every memory, and add the results to `outcome`."""
+    from flash_vstream_ros.instruments.batched_answers import batched_answers  # imports transformers, which is slow
+
+    texts = [question.text for question in asked]
+    is_right: dict[str, list[bool]] = {}
+    for name, memory in memories.by_policy.items():
+        snapshot = memory.snapshot()
+        tokens = model.tokens(snapshot) if snapshot.entries else 0
+        if name == SECOND_LOOK:
+            replies_after = second_look_answers(model, memories.hierarchical, texts, second_look)
+            outcome.second_evidence += ranked_answers(world, asked, replies_after)
+            answers = [one.text for one in replies_after]
+            tokens = max(one.memory_tokens for one in replies_after)
+        else:
+            answers = batched_answers(model, snapshot, texts)
+        outcome.tokens[name] = max(outcome.tokens[name], tokens)
+        is_right[name] = [right(question, answer) for question, answer in zip(asked, answers, strict=True)]
+    outcome.asked += [
+        Asked(question, {name: is_right[name][index] for name in is_right}) for index, question in enumerate(asked)
+    ]
+
+
+def _other_wordings(
+    model: Any, memories: _Memories, asked: Sequence[Question], rng: np.random.Generator
+) -> list[ScoredReply]:
+    """Replies in other wordings from the policy flash, and in the own wording from memories of other lights."""
+    from flash_vstream_ros.instruments.batched_answers import batched_replies
+
+    def ask(snapshot: MemorySnapshot, texts: Sequence[str]) -> list[Reply]:
+        found = batched_replies(model, snapshot, texts)
+        return [(reply.text, model.calibration.confidence(reply.probabilities, reply.text)) for reply in found]
+
+    scored = replies(ask, memories.flash.snapshot(), asked, rng)
+    for name, memory in memories.by_light.items():
+        scored += replies_in_light(name, ask, memory.snapshot(), asked)
+    return scored
+
+
+def _summaries(model: Any, world: World, memory: FlashMemory, now: float) -> list[Summary]:
+    """A summary of each of SUMMARIES_S that ends `now` [s]."""
+    from flash_vstream_ros.instruments.batched_answers import batched_answers
+
+    found = []
+    for window, seconds in SUMMARIES_S.items():
+        since = max(now - seconds, 0.0)
+        (text,) = batched_answers(model, memory.snapshot(Scope(since_ns=round(since * SECOND_NS))), [SUMMARY_PROMPT])
+        found.append(Summary(window, text, patrol_summary(world.visits, since, now)))
+    return found
+
+
+@cache
+def loaded(model: str, device: str) -> VisionLanguageModel:
+    """The model with the settings of the household model, loaded once in a process."""
+    set_torch_threads(THREADS)
+    return load_model(model, device=device, **LOADING)
