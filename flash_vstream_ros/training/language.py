@@ -102,13 +102,13 @@ class Batcher:
         )
         visual_tokens = positions.shape[1] - start - len(self.leading)
         end = start + visual_tokens
-        parts = [self._entries(memory, positions[:, start:end])]
+        looks = [self._entries(memory, positions[:, start:end])]
         if (details := example.details) is not None:
             csm_start = start + len(memory.dam) * HIGH.rows * HIGH.columns
             ids = visual_ids(details.dam_times, details.csm_times, HIGH, LOW, start, csm_start)
-            parts.append(self._entries(details, ids))
-        texts_of_ages, visual, memory_positions = zip(*parts, strict=True)
-        shared = [*self.prompt.before, *(id for text in texts_of_ages for id in text), *self.leading]
+            looks.append(self._entries(details, ids))
+        memory_tokens, visual, memory_positions = zip(*looks, strict=True)
+        shared = [*self.prompt.before, *(id for ids in memory_tokens for id in ids), *self.leading]
         parts = [positions[:, :start], *memory_positions, positions[:, end:]]
         tokens, targets, branches = list(shared), [IGNORE] * len(shared), [SHARED] * len(shared)
         following = end + len(self.leading) + delta  # position at which every text begins
