@@ -111,9 +111,10 @@ class Need(NamedTuple):
 
 
 def need(shape: str, dtype: torch.dtype, grid: Grid, config: FlashMemoryConfig, bank_slots: int, memories: int) -> Need:
-    """Peak memory: the GPU has weights, `memories` cached memories and a copy of the bank of slots; the host the bank.
+    """Estimate the peak memory of a run.
 
-    On a CPU, the host needs all of it.
+    A GPU needs the weights, `memories` memories with their KV caches, and a copy of the released procedure's bank of
+    slots; its host needs the bank. Without a GPU, the host needs all of it.
     """
     network = shape_on_meta(shape)
     text, vision = network.config.text_config, network.config.vision_config

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from flash_vstream_ros.demo.scoring import CANNOT_TELL
 from flash_vstream_ros.models.confidence import CONFIDENCE_KEY, DECLINES_KEY
@@ -92,7 +93,7 @@ def _train_vision(
     plan: Plan, network: Any, observations: Observations, state: _State, report: Callable[[Progress], None]
 ) -> None:
     def report_vision(step: int, loss: float) -> None:
-        state.note("vision", step, loss)
+        state.record("vision", step, loss)
         report(Progress("vision", step, plan.vision_steps, loss, float("nan")))
 
     def store(unfinished: dict[str, Any]) -> None:
@@ -137,11 +138,12 @@ def _train_language(
         """Examples with memories of all sizes; while the learning rate decays, with memories of the node's sizes."""
         return patrol_examples(composer, (plan.seed, number), plan.longest_min, real=number >= first_cooling)
 
-    def gradients(chosen: list[Example], seed: int) -> tuple[tuple[Tensor, ...], float, int, int]:
+    def gradients(chosen: list[Example], seed: int) -> _Gradients:
         batch = batcher(chosen, plan.questions, np.random.default_rng(seed))
         with torch.autocast(network.device.type, torch.bfloat16):
             loss, hits = loss_and_hits(network, batch)
-        return torch.autograd.grad(loss, parameters), float(loss.detach()), *answers_right(batch, hits, batcher.stop)
+        values = torch.autograd.grad(loss, parameters)
+        return _Gradients(values, float(loss.detach()), *answers_right(batch, hits, batcher.stop))
 
     pool = Pool(patrol, state.step, plan.batch)
     began = time.monotonic() - state.language_s
@@ -151,24 +153,18 @@ def _train_language(
     workers = ThreadPoolExecutor(plan.parts, "gradients", set_threads, (threads,))
     try:
         while state.step < plan.language_steps:
-            for learner, rate in zip(learners, (plan.matrix_rate, plan.language_rate), strict=True):
-                for group in learner.param_groups:
-                    group["lr"] = rate * _rate_factor(plan, state.step)
+            _set_rates(plan, learners, state.step)
             draw = np.random.default_rng((plan.seed, state.step))
             chosen = [pool.draw(state.step, plan.batch // plan.parts, draw) for _ in range(plan.parts)]
-            done = list(workers.map(gradients, chosen, draw.integers(1 << 40, size=plan.parts).tolist()))
-            for parameter, *shares in zip(parameters, *(part[0] for part in done), strict=True):
-                parameter.grad = torch.stack(shares).mean(0)
-            nn.utils.clip_grad_norm_(parameters, 1.0)
-            for learner in learners:
-                learner.step()
+            parts = list(workers.map(gradients, chosen, draw.integers(1 << 40, size=plan.parts).tolist()))
+            _apply(parts, parameters, learners)
             state.step += 1
-            losses.append(float(np.mean([part[1] for part in done])))
-            right, asked = right + sum(part[2] for part in done), asked + sum(part[3] for part in done)
+            losses.append(float(np.mean([part.loss for part in parts])))
+            right, asked = right + sum(part.right for part in parts), asked + sum(part.asked for part in parts)
             ended = state.step == plan.language_steps
             if state.step % REPORT_STEPS == 0 or ended:
                 state.language_s = time.monotonic() - began
-                state.note("language", state.step, float(np.mean(losses)), right / asked)
+                state.record("language", state.step, float(np.mean(losses)), right / asked)
                 report(Progress("language", state.step, plan.language_steps, float(np.mean(losses)), right / asked))
                 losses, right, asked = [], 0, 0
                 if state.save_due() or ended:
@@ -178,6 +174,30 @@ def _train_language(
     finally:
         workers.shutdown()
         pool.close()
+
+
+class _Gradients(NamedTuple):
+    """Gradients of one part of a batch, and the number of questions in it that were answered right."""
+
+    values: tuple[Tensor, ...]
+    loss: float
+    right: int
+    asked: int
+
+
+def _set_rates(plan: Plan, learners: Sequence[Optimizer], step: int) -> None:
+    for learner, rate in zip(learners, (plan.matrix_rate, plan.language_rate), strict=True):
+        for group in learner.param_groups:
+            group["lr"] = rate * _rate_factor(plan, step)
+
+
+def _apply(parts: Sequence[_Gradients], parameters: Sequence[nn.Parameter], learners: Sequence[Optimizer]) -> None:
+    """Take a step with the mean gradients of all parts, clipped to a norm of 1."""
+    for parameter, *shares in zip(parameters, *(part.values for part in parts), strict=True):
+        parameter.grad = torch.stack(shares).mean(0)
+    nn.utils.clip_grad_norm_(parameters, 1.0)
+    for learner in learners:
+        learner.step()
 
 
 def _rate_factor(plan: Plan, step: int) -> float:
@@ -218,7 +238,7 @@ class _State:
         state.plan, state.saved = asdict(plan), time.monotonic()
         return state
 
-    def note(self, stage: str, step: int, loss: float, accuracy: float = float("nan")) -> None:
+    def record(self, stage: str, step: int, loss: float, accuracy: float = float("nan")) -> None:
         self.history.append((stage, step, loss, accuracy))
 
     def save_due(self) -> bool:
@@ -234,8 +254,8 @@ class _State:
 
 
 def _command(settings: dict[str, Any]) -> str:
-    given = (f"--{name.replace('_', '-')} {value}" for name, value in settings.items())
-    return " ".join(["flash-vstream-ros train-demo FOLDER", *given])
+    options = (f"--{name.replace('_', '-')} {value}" for name, value in settings.items())
+    return " ".join(["flash-vstream-ros train-demo FOLDER", *options])
 
 
 def _finish(folder: Path, network: Any, tokenizer: Any, state: _State) -> Path:

@@ -109,12 +109,7 @@ def train_vision(
             group["lr"] = RATE * rate_at(step, steps)
         chosen = np.concatenate([draw.choice(train, BATCH - 4), draw.choice(routes, 4)])
         frames = torch.from_numpy(lit(observations.frames[chosen], brightness(BATCH, draw))).to(device)
-        _, low, high = encode_batch(visual, *rows(frames))
-        wanted = {name: values[chosen].to(device) for name, values in everything.items()}
-        predicted = [(name, logits) for part in (low, high) for name, logits in heads(part).items()]
-        loss = torch.stack([_loss(logits, wanted[name]) for name, logits in predicted]).sum()
-        # Features of unit variance suit the language model and keep Ward's distances comparable.
-        loss = loss + 0.05 * sum((part.square().mean() - 1).square() for part in (low, high))
+        loss = _loss(visual, heads, frames, {name: values[chosen].to(device) for name, values in everything.items()})
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -141,7 +136,16 @@ def rate_at(step: int, steps: int, warm_up: int = 100) -> float:
     return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min((step - warm_up) / max(steps - warm_up, 1), 1.0)))
 
 
-def _loss(logits: Tensor, wanted: Tensor) -> Tensor:
+def _loss(visual: Any, heads: Heads, frames: Tensor, wanted: dict[str, Tensor]) -> Tensor:
+    """Loss of frames [slots, 2, SIDE, SIDE, 3] uint8: cross entropy of all targets at both resolutions."""
+    _, low, high = encode_batch(visual, *rows(frames))
+    predicted = [(name, logits) for part in (low, high) for name, logits in heads(part).items()]
+    loss = torch.stack([_cross_entropy(logits, wanted[name]) for name, logits in predicted]).sum()
+    # Features of unit variance suit the language model and keep Ward's distances comparable.
+    return loss + 0.05 * sum((part.square().mean() - 1).square() for part in (low, high))
+
+
+def _cross_entropy(logits: Tensor, wanted: Tensor) -> Tensor:
     """Mean cross entropy of logits [slots, tokens, classes] for the classes of the slots (`wanted`)."""
     return F.cross_entropy(logits.flatten(0, 1), wanted.repeat_interleave(logits.shape[1]))
 
