@@ -46,7 +46,7 @@ class CameraIngest:
         self._stamps_ns = itertools.count(period_ns, period_ns)
 
     def frame(self, image: np.ndarray) -> Frame:
-        """The camera's next frame: a message, to be decoded, of an RGB uint8 image [height, width, 3]."""
+        """The camera's next frame: an undecoded message with an RGB uint8 image [height, width, 3]."""
         stamp_ns = next(self._stamps_ns)
         return Frame("camera", "camera", stamp_ns, partial(to_rgb, from_rgb(image, stamp_ns, "camera", Image)))
 
@@ -84,7 +84,7 @@ def ingest_costs(
 ) -> dict[str, Any]:
     """Costs of ingesting `slots` slots into an empty memory; the frames are RGB uint8 `images` [height, width, 3].
 
-    Another frame is always waiting. Raises RuntimeError if a frame is lost, or if many frames give no slot.
+    Another frame is always waiting. Raises RuntimeError if a frame is lost, or if too few frames become slots.
     """
     camera = CameraIngest(model, FlashMemory(config), config.slot_period_ns // 2, static)
     power = PowerMeter(model.device)

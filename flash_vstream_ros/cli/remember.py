@@ -92,7 +92,7 @@ def _remember(source: FrameSource, values: dict[str, Any], args: argparse.Namesp
         with progress(f"remember {source.title}", source.frames) as display:
             display.update(done)
             for frame in frames:
-                engine.take(frame)
+                engine.add(frame)
                 done += 1
                 display.update(done)
                 if time.monotonic() - saved_at > SAVE_EVERY_S:

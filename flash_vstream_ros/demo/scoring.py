@@ -45,7 +45,7 @@ def precision_recall(text: str, truth_text: str) -> tuple[float, float]:
 
 
 def right(question: Question, answer: str) -> bool:
-    """Returns True if `answer` is right. Times may be wrong by a quarter, or by a minute."""
+    """Returns True if `answer` is right. Times may be off by a quarter, or by a minute."""
     if question.kind in ("scene", "describe"):
         nothing = not facts(question.answer) - set(ROOMS)
         return facts(answer) == facts(question.answer) and ("nothing" in answer.lower()) == nothing

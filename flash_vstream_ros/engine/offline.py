@@ -41,7 +41,7 @@ class OfflineEngine:
         self._worker = Worker(self._context, config, self._mailboxes, self._requests)
         self._about = about(model, config.policy)
 
-    def take(self, frame: Frame) -> None:
+    def add(self, frame: Frame) -> None:
         """Start to decode a frame if it is due. Earlier frames are ingested if there is no room for more."""
         result = self._mailboxes[frame.camera].offer(frame)
         log_stamp_problem(result, frame.camera, self._config.on_jump_back, self._log)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 MAX_ITERATIONS = 10
 CONVERGED_SHIFT = 1e-4
-# Distances that differ by less than this share of the mean squared norm are ties: rounding alone differs by as much.
+# Distances that differ by less than this share of the mean squared norm are ties: the difference may be rounding.
 TIE_SHARE = 1e-6
 
 SquaredDistances = Callable[[Tensor, Tensor], Tensor]  # (rows, centroids) -> [rows, clusters]

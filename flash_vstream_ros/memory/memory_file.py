@@ -32,8 +32,8 @@ class MemoryFileError(ValueError):
 def write_memory(path: Path, state: MemoryState, about: Mapping[str, str], erase: bool = False) -> int:
     """Replace `path` by a file with `state`, readable by its owner only. Returns the size of the file.
 
-    `about` names the model and policy that the state was made with. `erase`: overwrite the old file's bytes. Raises
-    OSError, and leaves `path` unchanged then.
+    `about` names the model and policy that the state was made with. `erase`: overwrite the old file's bytes. If it
+    raises OSError, `path` is unchanged.
     """
     values = json.dumps({"about": dict(about), "state": state.values}, sort_keys=True)
     tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}

@@ -31,11 +31,11 @@ def tower_arguments(visual: Any, grids: Tensor) -> dict[str, Any]:
     }
 
 
-def segments(visual: Any, starts: Tensor, of: str = "seqlen") -> dict[str, Any]:
-    """Boundaries [segments + 1] int32 of segments that attend only to themselves, named as in transformers.
+def segments(visual: Any, starts: Tensor, name: str = "seqlen") -> dict[str, Any]:
+    """Arguments for segments of patches that attend only to themselves; `starts` are their boundaries [segments + 1].
 
     flash-attn needs them on the device, and the length of the longest segment. PyTorch's kernels run once per segment.
     """
     if is_flash_attention_requested(visual.config):
-        return {f"cu_{of}s": starts.to(visual.device), f"max_{of}": int(starts.diff().max())}
-    return {f"cu_{of}s": starts}
+        return {f"cu_{name}s": starts.to(visual.device), f"max_{name}": int(starts.diff().max())}
+    return {f"cu_{name}s": starts}

@@ -31,7 +31,7 @@ SLOW_STEPS = 2  # consecutive long steps of a slow camera; a single one is a pau
 
 
 class _Pair(NamedTuple):
-    """Two decoded frames of one camera that become a slot; a slow camera has the same frame twice."""
+    """Two decoded frames of one camera that become a slot; for a slow camera, the same frame twice."""
 
     first: DecodedFrame
     second: DecodedFrame
@@ -110,7 +110,7 @@ class Ingest:
         self.novelty_sum = 0.0
 
     def state(self) -> dict[str, Any]:
-        """Values that a restart must restore with the memory, as JSON can express them."""
+        """State to save and restore with the memory, as values that JSON can express."""
         grid = self._decoder.grid if self._memory.entries else ()
         return {"grid": [*grid], "shift_ns": self._shift_ns, "novelty_sum": self.novelty_sum}
 

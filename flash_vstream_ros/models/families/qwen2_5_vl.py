@@ -35,7 +35,7 @@ class Qwen25VL(VideoPromptedQwen2):
     def _arguments(self, grids: Tensor) -> dict[str, Any]:
         visual = self.network.model.visual
         order, starts = get_vision_window_index(grids, visual.spatial_merge_size, visual.window_size, visual.patch_size)
-        windows = segments(visual, starts, of="window_seqlen")
+        windows = segments(visual, starts, name="window_seqlen")
         return {**super()._arguments(grids), "window_index": order.to(visual.device), **windows}
 
     def _features(self, rows: Tensor, arguments: dict[str, Any]) -> tuple[Tensor, Tensor]:

@@ -89,7 +89,9 @@ def merge_settings(file: Path, weights: dict[str, Tensor]) -> dict[str, Any]:
     values = read_json(file)
     for name in UNSUPPORTED_SETTINGS:
         if values.get(name):
-            raise ModelError(f"{file}: {name} is set, but adapters with it cannot be merged: merge it with peft.")
+            raise ModelError(
+                f"{file}: {name} is set, which is not supported here: merge the adapter into its base with peft."
+            )
     settings = {name: values[name] for name in MERGE_SETTINGS if values.get(name) is not None}
     if isinstance(settings.get("target_modules"), str) or any(values.get(name) for name in PATTERN_SETTINGS):
         settings["target_modules"] = sorted(adapted_modules(weights))

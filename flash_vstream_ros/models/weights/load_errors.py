@@ -1,4 +1,4 @@
-"""Sentences of errors while loading, and a switch for the log lines of transformers."""
+"""Error messages of loading, and a switch for the log lines of transformers."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def first_line(error: BaseException) -> str:
     return " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:300]
 
 
-def name_list(names: Iterable[str], most: int = 5) -> str:
-    """The first `most` names in alphabetical order, and how many more there are."""
+def name_list(names: Iterable[str], limit: int = 5) -> str:
+    """The first `limit` names in alphabetical order, and the number of further ones."""
     ordered = sorted(names)
-    more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
-    return ", ".join(ordered[:most]) + more
+    more = f" and {len(ordered) - limit} more" if len(ordered) > limit else ""
+    return ", ".join(ordered[:limit]) + more
 
 
 def check_weight_names(
@@ -34,12 +34,12 @@ def check_weight_names(
 ) -> None:
     """Raise ModelError if weights are missing, unknown or misshapen; its message names them.
 
-    `what` is the subject of the sentence, `title` the model. `misshapen` holds (name, found shape, expected shape).
+    `what` is the subject of the message, `title` the model. `misshapen` has (name, found shape, expected shape).
     """
     for how, names in (
         ("lack", missing),
-        (f"have, unknown to {title},", unknown),
-        ("have in other shapes than config.json says", [_shapes(*key) for key in misshapen]),
+        (f"contain names unknown to {title}:", unknown),
+        ("have other shapes than config.json says:", [_shapes(*key) for key in misshapen]),
     ):
         if names:
             raise ModelError(f"{what} {how} {name_list(names)}. Download the model again.")
