@@ -126,7 +126,7 @@ def patrol_images(slot_period_s: float) -> list[np.ndarray]:
 def stream(
     features: Sequence[tuple[torch.Tensor, torch.Tensor]], model: VisionLanguageModel, period_ns: int
 ) -> Iterator[Slot]:
-    """An endless stream: the slots of one patrol are repeated, each mixed with a little of another slot."""
+    """Repeat the slots of a patrol endlessly, each mixed with a little of another. `features` are from `encoded`."""
     grid = model.grid(SIDE, SIDE)
     for index, (low, detail) in enumerate(mixed(features)):
         at_ns = (index + 1) * period_ns

@@ -68,7 +68,8 @@ def prompt_ids(
 ) -> PromptIds:
     """Ids of `prefix` text tokens, the visual tokens and `suffix` text tokens.
 
-    `rope_delta` depends on the text ids alone, as published, even if visual ids exceed them.
+    Times [dam_slots] and [csm_slots] are as in `visual_ids`. `rope_delta` depends on the text ids alone, as published,
+    even if visual ids exceed them.
     """
     after = text_start(len(dam_times), text_slots, dam_grid, csm_grid, prefix)
     visual = visual_ids(dam_times, csm_times, dam_grid, csm_grid, prefix)

@@ -153,7 +153,7 @@ def _padded(features: Tensor, distinct: Tensor, label_of_row: Tensor, clusters: 
 
 
 def members_of(labels: Tensor, clusters: int) -> list[tuple[int, ...]]:
-    """The rows of each cluster, ascending."""
+    """The rows of each cluster, ascending; `labels` [rows] are the clusters of the rows."""
     members: list[list[int]] = [[] for _ in range(clusters)]
     for row, label in enumerate(labels.tolist()):
         members[label].append(row)

@@ -51,9 +51,9 @@ def saved_tensors(low: Tensor, detail: Tensor, recordings: Sequence[Any]) -> dic
 def saved_features(
     tensors: Mapping[str, Tensor], values: Sequence[Mapping[str, Any]], device: torch.device
 ) -> tuple[Tensor, Tensor, list[bytes]]:
-    """Features on `device` and thumbnails, as `saved_tensors` got them. Raises UnsupportedState.
+    """Features [slots, ...] on `device` and thumbnails, from the results of `saved_tensors` and `saved_values`.
 
-    `values` are those of `saved_values`.
+    Raises UnsupportedState if their numbers differ.
     """
     low, detail = tensors["low"].to(device), tensors["detail"].to(device)
     if not len(low) == len(detail) == len(values):
@@ -62,7 +62,7 @@ def saved_features(
 
 
 def on_cpu(tensor: Tensor) -> Tensor:
-    """A copy of `tensor` on the CPU, also if it is there already."""
+    """A copy of `tensor` on the CPU, even if the tensor is there already."""
     return tensor.detach().to("cpu", copy=True).contiguous()
 
 
@@ -72,7 +72,7 @@ def packed(parts: Iterable[bytes]) -> Tensor:
 
 
 def unpacked(joined: Tensor, sizes: Sequence[int]) -> Iterator[bytes]:
-    """The parts of `packed`. Raises UnsupportedState if they are longer than the tensor."""
+    """Split `joined` [bytes] uint8, the result of `packed`, into parts. Raises UnsupportedState if it is too short."""
     raw, at = joined.numpy().tobytes(), 0
     if sum(sizes) > len(raw) or min(sizes, default=0) < 0:
         raise UnsupportedState(f"{len(sizes)} thumbnails need {sum(sizes)} bytes, and there are {len(raw)}")

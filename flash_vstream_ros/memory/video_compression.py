@@ -103,7 +103,7 @@ def project(low: Tensor, dims: int, *, largest: bool) -> Tensor:
 
 
 def dam_slots_of(low: Tensor, csm: OrderedClusters, count: int, methods: CompressionMethods) -> tuple[int, ...]:
-    """Choose at most `count` slots of a video with these clusters for DAM; all slots if there are not more."""
+    """Choose `count` slots for DAM of a video with maps `low` [slots, low_patches, dim], or all if there are fewer."""
     if len(low) <= count:
         return tuple(range(len(low)))
     if methods.spatial == "sample":

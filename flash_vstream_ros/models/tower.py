@@ -23,7 +23,7 @@ def slot_grids(slots: int, grid: Grid) -> Tensor:
 
 
 def tower_arguments(visual: Any, grids: Tensor) -> dict[str, Any]:
-    """Arguments of the forward pass of `visual` for images of `grids`, in addition to their patch rows."""
+    """Arguments of the forward pass of `visual` for images of sizes `grids` [images, 3], in addition to patch rows."""
     return {
         "grid_thw": grids,
         "position_ids": get_vision_position_ids(grids, visual.config.spatial_merge_size).to(visual.device),

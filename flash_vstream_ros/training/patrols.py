@@ -64,9 +64,9 @@ class Entries(NamedTuple):
     """The entries of a snapshot. Times are in slots."""
 
     dam: Tensor  # [dam_slots, detail_tokens, width] float16
-    dam_times: Tensor
+    dam_times: Tensor  # [dam_slots] float64
     csm: Tensor  # [csm_slots, low_patches, dim] float16
-    csm_times: Tensor
+    csm_times: Tensor  # [csm_slots] float64
     ages: Tensor  # [dam_slots + csm_slots] float64 [s]
 
     @classmethod

@@ -59,6 +59,7 @@ class Heads(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(width, classes) for name, classes in TARGETS.items()})
 
     def forward(self, tokens: Tensor) -> dict[str, Tensor]:
+        """Logits [slots, tokens, classes] of each target; `tokens` are [slots, tokens, width]."""
         return {name: head(tokens) for name, head in self.heads.items()}
 
 
