@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from flash_vstream_ros.bench import answers
+from flash_vstream_ros.bench.patrol_evaluation import LIGHTS
 from flash_vstream_ros.bench.calibration import auc, calibration_error
 from flash_vstream_ros.bench.people_wordings import PEOPLE_OUT_OF_WORLD, PEOPLE_WORDINGS
 from flash_vstream_ros.bench.wordings import (
@@ -172,7 +172,7 @@ def test_the_command_asks_in_every_row_and_in_other_light(tmp_path: Path, capsys
     assert main(["bench", "answers", *options]) == 0
     result, printed = json.loads(file.read_text()), capsys.readouterr().out
     rows = result["wordings"]["rows"]
-    assert set(rows) == {*ROWS, *OUTSIDE, *answers.LIGHTS}
+    assert set(rows) == {*ROWS, *OUTSIDE, *LIGHTS}
     assert rows[OWN]["right"] == result["policies"]["flash"]["overall"]
     assert all(rows[name]["right"] == rows[OWN]["right"] for name in EXACT)
     for name, row in rows.items():
