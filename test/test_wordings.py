@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from flash_vstream_ros.bench.patrol_evaluation import LIGHTS
 from flash_vstream_ros.bench.calibration import auc, calibration_error
+from flash_vstream_ros.bench.patrol_evaluation import LIGHTS
 from flash_vstream_ros.bench.people_wordings import PEOPLE_OUT_OF_WORLD, PEOPLE_WORDINGS
 from flash_vstream_ros.bench.wordings import (
     OUT_OF_WORLD,
