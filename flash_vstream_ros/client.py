@@ -61,7 +61,7 @@ class AskClient:
     def __init__(self, service: str, ros_args: Sequence[str] = (), node_name: str = "flash_vstream") -> None:
         self.on_piece: Callable[[str], None] | None = None  # gets the pieces of this client's own answers
         self._id = uuid.uuid4().hex  # prefix of the ids of its questions
-        self._numbers = itertools.count()
+        self._numbers = itertools.count()  # the other part of these ids
         self._service_name = service
         self._ros_args = list(ros_args)
         self._node_name = node_name
@@ -83,7 +83,7 @@ class AskClient:
     def _connect(self) -> None:
         self.node = Node(f"flash_vstream_client_{os.getpid()}", context=self._context)
         self.service = self.node.create_client(AskScene, self._service_name, qos_profile=CALL_QOS)
-        self._cancelling = self.node.create_publisher(String, f"{self._node_name}/cancel", 10)
+        self._cancel_publisher = self.node.create_publisher(String, f"{self._node_name}/cancel", 10)
         self.node.create_subscription(AnswerPiece, f"{self._node_name}/answer_stream", self._on_stream, 100)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
@@ -195,22 +195,23 @@ class AskClient:
             raise ClientError(f"error {reply.error_code}: {reply.error_msg}")
         return max((seconds(entry.until) for entry in reply.entries), default=None)
 
-    def call(self, kind: Any, service: str, request: Any, wait_s: float, allowed_s: float = CALL_S) -> Any:
-        """The reply of another service of the node. Waits up to `wait_s` seconds for the service to appear.
+    def call(self, srv_type: Any, service: str, request: Any, wait_s: float, timeout_s: float = CALL_S) -> Any:
+        """The reply of any service of the node.
 
-        Raises NoService if it does not appear, and NoReply if it does not reply.
+        Waits up to `wait_s` seconds for the service to appear, and then `timeout_s` seconds for its reply. Raises
+        NoService if it does not appear, and NoReply if it does not reply.
         """
-        client = self._client(kind, service)
+        client = self._client(srv_type, service)
         _wait_for(self.node, client, wait_s)
-        return self._reply(client, request, allowed_s)
+        return self._reply(client, request, timeout_s)
 
-    def _client(self, kind: Any, service: str) -> Any:
+    def _client(self, srv_type: Any, service: str) -> Any:
         if service not in self._clients:
-            self._clients[service] = self.node.create_client(kind, service)
+            self._clients[service] = self.node.create_client(srv_type, service)
         return self._clients[service]
 
-    def _reply(self, client: Any, request: Any, allowed_s: float, cancels: str = "") -> Any:
-        """The reply to a request, awaited for at most `allowed_s` seconds.
+    def _reply(self, client: Any, request: Any, timeout_s: float, cancels: str = "") -> Any:
+        """The reply to a request, awaited for at most `timeout_s` seconds.
 
         If the caller stops waiting, the question or search with the id `cancels` is cancelled.
         """
@@ -218,11 +219,11 @@ class AskClient:
         try:
             servers = self._servers(client)
             now = time.monotonic()
-            end, last_offered = now + allowed_s, now
+            end, last_offered = now + timeout_s, now
             while not future.done():
                 if now >= end:
                     raise NoReply(
-                        f"no reply from {client.srv_name} within {allowed_s:.0f} s; {self._offered_by(client)}"
+                        f"no reply from {client.srv_name} within {timeout_s:.0f} s; {self._offered_by(client)}"
                     )
                 if now - last_offered > GONE_S:
                     raise NoReply(f"no reply from {client.srv_name}: its node has ended; start it again")
@@ -235,7 +236,7 @@ class AskClient:
                 last_offered = now if client.service_is_ready() else last_offered
         except BaseException:
             if cancels and ok(context=self._context):
-                self._cancelling.publish(String(data=cancels))
+                self._cancel_publisher.publish(String(data=cancels))
                 self._executor.spin_until_future_complete(future, timeout_sec=CANCEL_S)
             raise
         return future.result()
@@ -261,10 +262,10 @@ class AskClient:
     def _nodes_deadline_s(self) -> float:
         """The node's parameter question.deadline_s [s]; the upper limit of deadlines if the node does not reply."""
         if self._default_deadline_s is None:
-            kind = interface("rcl_interfaces/srv/GetParameters")
-            client = self._client(kind, f"{self._node_name}/get_parameters")
+            srv_type = interface("rcl_interfaces/srv/GetParameters")
+            client = self._client(srv_type, f"{self._node_name}/get_parameters")
             if client.wait_for_service(timeout_sec=PARAMETERS_WAIT_S):
-                values = self._reply(client, kind.Request(names=["question.deadline_s"]), GRACE_S).values
+                values = self._reply(client, srv_type.Request(names=["question.deadline_s"]), GRACE_S).values
                 if values and values[0].double_value > 0:
                     self._default_deadline_s = float(values[0].double_value)
         return self._default_deadline_s or LONGEST_DEADLINE_S  # asked again if there was no reply

@@ -64,6 +64,7 @@ def _questions(world: World, seed: int) -> list[Question]:
     """Questions that can be answered at the end of the patrol, of as many kinds as possible."""
     asked = questions(world.visits, world.duration, np.random.default_rng(seed))
     firsts = {question.kind: question for question in reversed(asked)}
+    # `sorted` is stable: the first question of each kind comes before all others.
     return sorted(asked, key=lambda question: firsts[question.kind] is not question)[:QUESTIONS]
 
 

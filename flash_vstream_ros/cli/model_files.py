@@ -144,6 +144,7 @@ def _check_adapter(folder: Path, environment: Mapping[str, str]) -> ModelFiles:
 
 
 def _current(snapshots: Path, found: list[Path]) -> Path:
+    """The snapshot that is the newest revision of the main branch; if it is unknown, the newest of `found`."""
     try:
         named = snapshots / (snapshots.parent / "refs" / "main").read_text().strip()
     except OSError:

@@ -63,7 +63,7 @@ def write_output(path: Path, content: str | bytes) -> None:
 
 
 def _try_writing(path: Path) -> None:
-    """Open an existing file for writing, or create, fill and remove a new one, since the disk may be full."""
+    """Raise OSError if a file cannot be written. A new file is filled and removed again, since the disk may be full."""
     if path.exists():
         with path.open("r+b" if path.is_file() else "ab"):
             return

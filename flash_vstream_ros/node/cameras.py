@@ -211,6 +211,7 @@ class Camera:
             self._log.report("loss", self._loss_found)
 
     def _follow(self, publishers: Sequence[Any]) -> None:
+        """Subscribe again if the publishers require another reliability; the old subscription overlaps for a while."""
         wanted = self._qos.profile(publishers, self._requested)
         if wanted.reliability == self._requested.reliability:
             return

@@ -1,4 +1,4 @@
-"""Finds nodes that answer the same requests: they have the same name, or a service of the same name."""
+"""Finds nodes that answer this node's requests too: they have the same name, or a service of the same name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class DuplicateWatch:
         self._services = services  # relative names
         self._nodes: list[tuple[str, str]] = []
         self._servers: dict[str, int] = {}  # number of servers that are known, by service
-        self._next_check = self._settled_at = 0.0
+        self._next_check = self._check_until = 0.0
         self._found: list[str] = []
 
     def find(self) -> list[str]:
@@ -33,8 +33,8 @@ class DuplicateWatch:
         nodes = sorted(self._node.get_node_names_and_namespaces())
         servers = {service: len(server_infos(self._node, service)) for service in self._services}
         if (nodes, servers) != (self._nodes, self._servers):
-            self._nodes, self._servers, self._settled_at = nodes, servers, now + SETTLE_S
-        if now < self._settled_at:
+            self._nodes, self._servers, self._check_until = nodes, servers, now + SETTLE_S
+        if now < self._check_until:
             self._found = [*self._same_name(), *self._same_service()]
         return self._found
 

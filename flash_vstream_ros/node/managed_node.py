@@ -51,7 +51,7 @@ class ManagedNode(LifecycleNodeMixin, Node):
         LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
         self.log = NodeLog(self)
         self.starting = False
-        self._one_transition = threading.Lock()
+        self._transition_lock = threading.Lock()
         self._autostart = self.create_guard_condition(self._start, MutuallyExclusiveCallbackGroup())
         for service in self.services:
             if service.srv_type is ChangeState:
@@ -66,12 +66,12 @@ class ManagedNode(LifecycleNodeMixin, Node):
 
     def wait_for_transition(self, timeout_s: float) -> None:
         """Wait until no transition runs, at most `timeout_s` seconds."""
-        if self._one_transition.acquire(timeout=timeout_s):
-            self._one_transition.release()
+        if self._transition_lock.acquire(timeout=timeout_s):
+            self._transition_lock.release()
 
     def _start(self) -> None:
         try:
-            with self._one_transition:
+            with self._transition_lock:
                 if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
                     self.trigger_activate()
         except Exception as error:
@@ -81,7 +81,7 @@ class ManagedNode(LifecycleNodeMixin, Node):
 
     def _on_change_request(self, change: Callable[[Any, Any], Any], request: Any, response: Any) -> Any:
         wanted = request.transition.label or request.transition.id
-        if not self._one_transition.acquire(blocking=False):
+        if not self._transition_lock.acquire(blocking=False):
             self.log.warning(f"transition {wanted!r} is refused: another one is running; try again when it has ended")
             return response
         try:
@@ -90,7 +90,7 @@ class ManagedNode(LifecycleNodeMixin, Node):
             self.log.warning(f"transition {wanted!r} is refused: {error}")
             return ChangeState.Response(success=False)
         finally:
-            self._one_transition.release()
+            self._transition_lock.release()
 
 
 def _on_type_request(describe: Callable[[Any, Any], Any], request: Any, response: Any) -> Any:

@@ -48,6 +48,7 @@ class ParameterSpec:
         return f"{self.name!r} must be {expected}, not {one_line(repr(value))}" if expected else ""
 
     def _expected_instead_of(self, value: Any) -> str:
+        """A description of valid values; "" if `value` is one."""
         if isinstance(self.default, list):
             right_type = isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value)
         else:

@@ -50,7 +50,7 @@ class PeriodicTimer:
         self._restart()
 
     def _restart(self) -> None:
-        # rclpy's Timer.cancel blocks the callback group forever if it is called when the timer is due.
+        # The timer is destroyed, since rclpy's Timer.cancel blocks the callback group forever if the timer is due.
         with self._lock:
             if self._timer is not None:
                 self._node.destroy_timer(self._timer)

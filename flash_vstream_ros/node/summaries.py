@@ -1,4 +1,4 @@
-"""Publishes scene_summary, the model's description of what happened since the previous one, and adds it to reports."""
+"""Publishes scene_summary: the model describes what happened since its previous summary. Reports contain it too."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WARN_PERIOD_S = 60.0
 
 
 class SummaryPublisher:
-    """Asks the engine every `summary.period_s`, unless there is nothing new or questions wait."""
+    """Asks the engine for a summary every `summary.period_s` seconds, unless nothing is new or a question waits."""
 
     def __init__(self, node: Node, engine: Callable[[], Engine], settings: Settings, reports: Reports) -> None:
         self._engine = engine
@@ -35,7 +35,7 @@ class SummaryPublisher:
         self._log = ThrottledLog(NodeLog(node).warning, WARN_PERIOD_S)
         self._lock = threading.Lock()  # so that no summary is published after it was withdrawn
         self._publisher = node.create_publisher(SceneSummary, TOPIC, LATCHED)
-        self._summarised = engine().status()
+        self._summarised = engine().status()  # when the newest summary was made
         self._timer = PeriodicTimer(node, self._on_timer, settings.summary_period_s)
         self._timer.cancel()
 

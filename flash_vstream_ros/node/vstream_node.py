@@ -49,7 +49,7 @@ SPARE_THREADS = 12
 
 
 def advice(state: State, node: str, starting: bool) -> str:
-    """The end of a sentence: how to make a node in `state` answer. `starting`: the node activates itself."""
+    """The end of a sentence: how to make a node in `state` answer. `starting` is True while it activates itself."""
     if state is State.FAILED:
         return f"; fix that, then: ros2 lifecycle set {node} configure, or start the node again"
     if state not in (State.UNCONFIGURED, State.INACTIVE):

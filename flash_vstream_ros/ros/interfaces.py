@@ -65,7 +65,7 @@ def _plain(value: Any, binary: bool) -> Any:
         return to_dict(value, binary=binary)
     if isinstance(value, (str, bool, int, float)):
         return value
-    if isinstance(value, bytes):
+    if isinstance(value, bytes):  # a field of type byte in rclpy
         return value[0]
     if hasattr(value, "tolist"):
         return value.tolist()

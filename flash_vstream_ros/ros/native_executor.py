@@ -90,19 +90,19 @@ def _is_for_images(entity: Any) -> bool:
 
 
 class _ImageExecutor(_KeepsSpinning, _SingleThreadedExecutor):
-    """Runs the image callback groups of another executor's nodes.
+    """Runs the image callback groups of the nodes of `parent`.
 
     While it waits, it refers to no destroyed entity. rclpy's wait would refer to the last one, and through it to a
     camera and the engine, until another entity is due.
     """
 
-    def __init__(self, others: MultiThreadedExecutor, context: Any) -> None:
+    def __init__(self, parent: MultiThreadedExecutor, context: Any) -> None:
         super().__init__(context=context)
-        self._others = others
+        self._parent = parent
         self._woken = False
 
     def get_nodes(self) -> list[Any]:
-        return [_ImagesOf(node) for node in self._others.get_nodes()]
+        return [_ImagesOf(node) for node in self._parent.get_nodes()]
 
     def wake(self) -> None:
         self._woken = True

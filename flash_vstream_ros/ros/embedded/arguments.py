@@ -23,6 +23,8 @@ class RemapRule:
 
 @dataclass
 class Arguments:
+    """The ROS arguments of a process, and its other arguments."""
+
     parameter_rules: list[ParameterRule] = field(default_factory=list)
     remap_rules: list[RemapRule] = field(default_factory=list)
     log_levels: list[tuple[str, LoggingSeverity]] = field(default_factory=list)
@@ -48,7 +50,7 @@ class Arguments:
 
     def _accept(self, argument: str, queue: list[str]) -> None:
         if argument.startswith(("--enable-", "--disable-")) and argument.endswith("-logs"):
-            return
+            return  # rcl's switches for log outputs; this runtime always has the console and /rosout
         option, equals, value = argument.partition(":=")
         if equals:  # the old short form, without -r
             self.remap_rules.append(_remap(argument))
@@ -73,9 +75,11 @@ class Arguments:
             self.log_levels.append(_log_level(value))
 
     def node_name(self, name: str) -> str:
+        """The name of the node `name` after remapping."""
         return self._special(("__node", "__name"), name) or name
 
     def node_namespace(self, name: str, namespace: str) -> str:
+        """The namespace of the node `name` after remapping."""
         return self._special(("__ns",), name) or namespace
 
     def _special(self, sources: tuple[str, ...], name: str) -> str | None:

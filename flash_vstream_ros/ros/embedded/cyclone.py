@@ -138,6 +138,7 @@ def take(reader: Entity) -> tuple[Sample | None, bool]:
 
 
 def _own(address: int, size: int) -> memoryview:
+    """A read-only view of memory from the C library; the memory is freed with its last view."""
     memory = (ct.c_ubyte * size).from_address(address)
     weakref.finalize(memory, _dds.dds_free, address)
     return memoryview(memory).toreadonly().cast("B")

@@ -28,7 +28,7 @@ class Executor:
     def __init__(self, *, context: Context | None = None) -> None:
         self._context = context or get_default_context()
         self._nodes: list[Node] = []
-        self._turn = 0
+        self._search_from = 0  # index among the waitables
         self._is_shutdown = False
         self._lock = threading.Lock()
 
@@ -108,11 +108,11 @@ class Executor:
         due_in: float | None = None
         for offset in range(len(waitables)):
             # Each search starts after the last waitable that had work, so that a busy camera does not block others.
-            index = (self._turn + offset) % len(waitables)
+            index = (self._search_from + offset) % len(waitables)
             waitable = waitables[index]
             if waitable.ready:
                 if work := self._claim(waitable):
-                    self._turn = index + 1
+                    self._search_from = index + 1
                     return work, None
             elif (due := waitable.due_in) is not None:
                 due_in = due if due_in is None else min(due_in, due)

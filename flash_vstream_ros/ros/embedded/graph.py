@@ -55,6 +55,8 @@ class NodeEntities:
 
 
 class Graph:
+    """The nodes and endpoints of all processes. Any thread may query it; `on_change` is called after every change."""
+
     def __init__(self, wire: Wire, on_change: Callable[[], None]) -> None:
         self._wire = wire
         self._on_change = on_change

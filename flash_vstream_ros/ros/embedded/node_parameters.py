@@ -146,6 +146,7 @@ class NodeParameters:
         return ""
 
     def _ask_callbacks(self, parameters: list[Parameter]) -> str:
+        """The reason why a callback refuses the values; "" if none does."""
         for callback in self._on_set_callbacks:
             result = callback(parameters)
             if not result.successful:
@@ -162,6 +163,7 @@ class NodeParameters:
 
 
 def _outside(name: str, value: float, limits: Any) -> str:
+    """A sentence that says which values `limits` allows; "" if they allow `value`."""
     low, high, step = limits.from_value, limits.to_value, limits.step
     if math.isnan(value) or not (low <= value <= high or _close(value, low) or _close(value, high)):
         return f"'{name}' must be from {low} to {high}, and {value} is not"

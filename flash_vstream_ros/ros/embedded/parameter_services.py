@@ -1,4 +1,4 @@
-"""The services and the topic for access to a node's parameters by `ros2 param` and other nodes."""
+"""The services by which `ros2 param` and other nodes access a node's parameters, and the event of a change."""
 
 from __future__ import annotations
 

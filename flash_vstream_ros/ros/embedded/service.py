@@ -94,7 +94,7 @@ class Service(Receiver):
         return max(0.0, self._retry_at - time.monotonic()) if self._unsent else None
 
     def take(self) -> Work | None:
-        if self.due_in == 0.0:
+        if self.due_in == 0.0:  # replies wait for the discovery of a client's reader
             return self._retry
         self.signalled = False
         with self._lock:

@@ -31,11 +31,13 @@ PERIOD_NS = 100_000_000
 
 _START_FAILED = (
     "DDS could not start in domain {} ({}). Possible causes: too many processes on this host, no network interface, or "
-    "an invalid CYCLONEDDS_URI. Its log: {}"
+    "an invalid CYCLONEDDS_URI. DDS logged: {}"
 )
 
 
 class Writer:
+    """Writes serialised samples. `on_status` is called on the DDS thread when a reader's QoS is incompatible."""
+
     def __init__(self, wire: Wire, topic: Topic, qos: Qos, on_status: Callable[[Writer, int], None]) -> None:
         self._wire = wire
         self.entity = DataWriter(wire.participant, topic, qos)
@@ -57,6 +59,8 @@ class Writer:
 
 
 class Reader:
+    """Receives serialised samples. `on_status` is called on the DDS thread for new data and other status changes."""
+
     def __init__(
         self, wire: Wire, topic: Topic, qos: Qos, on_status: Callable[[Reader, int], None], more_statuses: int = 0
     ) -> None:
@@ -142,7 +146,7 @@ class Wire:
         self._topics: dict[tuple[str, type], Topic] = {}
         self._handlers: dict[int, tuple[int, StatusHandler]] = {}
         self._waitset = WaitSet(self.participant)
-        # Triggering it ends the wait. It also keeps the set from being empty: a wait on an empty set returns at once.
+        # To trigger this condition ends the wait. It also keeps the set from being empty: else a wait returns at once.
         self._end = GuardCondition(self.participant)
         cyclone.attach(self._waitset, self._end)
         self._periodic: list[Callable[[], None]] = []
