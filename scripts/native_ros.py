@@ -178,7 +178,7 @@ def run(
 
 
 def require_machine() -> None:
-    """Raises NativeError if the wheels cannot run on this machine, or if g++ or Python.h is missing."""
+    """Check that the wheels can run on this machine, and that g++ and Python.h are there. Raises NativeError."""
     if (platform.system(), platform.machine()) != ("Linux", "x86_64") or not (3, 10) <= sys.version_info[:2] <= (3, 13):
         found = f"{platform.system()} on {platform.machine()} with Python {platform.python_version()}"
         raise NativeError(f"ROS 2's wheels are for x86-64 Linux and CPython 3.10 to 3.13, and this is {found}")
@@ -207,9 +207,9 @@ def tests_that_use_ros() -> list[Path]:
 
 
 def check(folder: Path, reuse: Path, options: Sequence[str]) -> None:
-    """Both kinds of build and all tests that use ROS on Jazzy; in parallel, the smoke test on Kilted.
+    """Run both kinds of build and all tests that use ROS on Jazzy, and in parallel the smoke test on Kilted.
 
-    Both wait for single processes much of the time, so running them together saves time. Kilted's output comes last.
+    Either often waits for a single process, so running them together saves time. Kilted's output comes last.
     """
     os.environ.setdefault("FLASH_VSTREAM_FUZZ_S", "20")  # the tests on the embedded runtime last a minute
     with parallel_smoke_test("kilted", folder, reuse):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from flash_vstream_ros.engine.archive.key_frame import KeyFrame
 
 IMAGE_TYPE = "sensor_msgs/msg/CompressedImage"
-BAG_VERSION = 8  # of metadata.yaml, which is not kept: a storage file alone is a bag
+BAG_VERSION = 8  # format of metadata.yaml, which is not kept, since a storage file alone is a complete bag
 
 
 class ExportCounts(NamedTuple):

@@ -12,7 +12,7 @@ from flash_vstream_ros.process import importing
 from .argument_types import DEVICE_HELP, MODEL_HELP, count, count_or_zero, positive, question, text
 from .output_files import log_to_stderr
 
-# Repeated from memory and models, which import torch; the help must not.
+# Copies of constants of memory/ and models/: those import torch, which `--help` must not wait for.
 TEMPORAL_METHODS = ("kmeans_ordered", "fast_kmeans_ordered", "torchpca_kmeans_ordered", "sample")
 SPATIAL_METHODS = ("klarge_retrieve", "klarge_retrieve_cos", "nearest", "sample")
 ATTENTION = ("auto", "flash_attention_2", "sdpa", "eager")

@@ -69,7 +69,7 @@ def _questions(world: World, seed: int) -> list[Question]:
 
 
 def _ask(run: SimulatedRun, question: Question) -> tuple[Asked, list[Thumbnail]]:
-    """The answer, and the memory entries that it attended to."""
+    """The answer, and thumbnails of the memory entries that it attended to."""
     reply = ask(run, question.text)
     asked = Asked(
         kind=question.kind,

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-LONGEST_SIDE = 1280  # px, of an image that is sent: no vision tower gets a larger one
+LONGEST_SIDE = 1280  # of an image that is sent [px]; no vision tower uses a larger one
 QUALITY = 95  # of JPEG
 
 

@@ -57,7 +57,7 @@ def measure(frames: int) -> dict[str, object]:
 
     topic = f"/flash_vstream_doctor_{os.getpid()}/image"
     camera = camera_process.start(topic, WIDTH, HEIGHT, HERTZ, frames)  # before this process selects the profile
-    configured = dict(os.environ)
+    environment = dict(os.environ)
     middleware.use_shipped_profile()
     init(args=[])
     rmw = middleware.identifier()
@@ -79,7 +79,7 @@ def measure(frames: int) -> dict[str, object]:
     camera.communicate()
     return {
         "rmw": rmw,
-        "configured": family.configured(configured) if family else "",
+        "configured": family.configuration_source(environment) if family else "",
         "received": received,
         "sent": frames,
         "remedy": middleware.remedy(rmw),

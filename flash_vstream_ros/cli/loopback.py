@@ -13,7 +13,7 @@ from flash_vstream_ros.cli.model_files import FAIL, OK, Check
 
 RECEIVE_S = 2.0  # longest time from the discovery of the talker to its first message
 START_S = 10.0  # longest time for the talker's process to start and be discovered
-ADVICE = "does a firewall block UDP on this machine, or does CYCLONEDDS_URI name another network interface?"
+ADVICE = "allow UDP in this machine's firewall; if CYCLONEDDS_URI names a network interface, check that it exists"
 
 
 def check_loopback(environment: Mapping[str, str] = os.environ, start_s: float = START_S) -> Check:

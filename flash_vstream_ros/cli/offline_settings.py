@@ -20,7 +20,7 @@ class BadParameters(ValueError):
 
 
 def parameter_values(file: str | None, model: str | None) -> dict[str, Any]:
-    """The values of all parameters: those in the node's sections of `file`, and defaults.
+    """The values of all parameters: those in the node's sections of `file`, and defaults for the others.
 
     `model` replaces model.name. Raises BadParameters.
     """
@@ -31,7 +31,7 @@ def parameter_values(file: str | None, model: str | None) -> dict[str, Any]:
 
 
 def checked(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of all parameters: those of `given`, and defaults. Raises BadParameters."""
+    """The values of all parameters: those of `given`, and defaults for the others. Raises BadParameters."""
     known = {name: value for name, value in given.items() if name in BY_NAME}
     problems = [BY_NAME[name].problem(value) for name, value in known.items()]
     values = {**{spec.name: spec.default for spec in PARAMETERS}, **known}

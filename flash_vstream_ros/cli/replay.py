@@ -12,7 +12,7 @@ from flash_vstream_ros.process import INTERRUPTED, importing
 from .argument_types import duration, number_or_zero, text
 from .output_files import STDOUT, OutputError, log_to_stderr, output_file_or_stdout, write_output
 
-# Repeated from ros.images, which loads a ROS runtime; the help must not.
+# A copy of the constant of ros/images.py: that loads a ROS runtime, which `--help` must not wait for.
 PUBLISHED_ENCODINGS = ("rgb8", "bgr8", "rgba8", "bgra8", "mono8")
 
 

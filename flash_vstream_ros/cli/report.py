@@ -104,7 +104,7 @@ def _section(section: Any, files: list[str]) -> str:
 
 
 def _escaped(words: str) -> str:
-    """Text of a model or a peer, without effect as Markdown, as HTML or on a terminal."""
+    """Escape text of a model or a peer, so that it has no effect as Markdown, as HTML or on a terminal."""
     return printable(" ".join(words.split())).translate(MARKUP)
 
 

@@ -261,7 +261,7 @@ def _silence(view: CameraView) -> list[Finding]:
 
 
 def _lateness(view: CameraView) -> list[Finding]:
-    late_s = view.age_s - view.silent_s
+    late_s = view.age_s - view.silent_s  # age of the newest image when it arrived
     if late_s > LATE_S + view.period_s:
         return [
             (

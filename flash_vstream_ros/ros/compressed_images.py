@@ -1,7 +1,7 @@
 """Decodes sensor_msgs/CompressedImage (JPEG and PNG) to RGB arrays.
 
 The format field is that of image_transport's compressed transport: "rgb8; jpeg compressed bgr8" names the encoding of
-the camera, the codec, and the order of colours that was compressed. Formats such as "jpeg" alone are accepted too.
+the camera, the codec, and the colour order of the compressed data. Formats such as "jpeg" alone are accepted too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .sample_range import SampleRange
 
 LONGEST_FORMAT = 256  # characters
 MAX_MARKERS = 10_000  # before a JPEG's frame header, including padding; limits the time of a check
-MAX_SCANS = 64  # of a progressive JPEG: a scan of 42 bytes takes as long to decode as an image
+MAX_SCANS = 64  # of a progressive JPEG; even a scan of 42 bytes takes as long to decode as an image
 SEARCH_BYTES = 1 << 20  # size of the blocks that are copied for a search
 JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 SCAN, END_OF_IMAGE = b"\xff\xda", b"\xff\xd9"
@@ -34,7 +34,7 @@ class _Format(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> _Format:
-        """ "ENCODING; CODEC compressed COLOURS"; anything else gives empty fields."""
+        """Parse "ENCODING; CODEC compressed COLOURS"; anything else gives empty fields."""
         encoding, separator, rest = text.partition(";")
         words = rest.split()
         if not separator or len(words) not in (2, 3) or words[1] != "compressed":

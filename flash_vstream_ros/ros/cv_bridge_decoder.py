@@ -1,7 +1,7 @@
 """Decodes raw images with cv_bridge, for the encodings that it decodes correctly on this machine.
 
 cv_bridge skews rows that are padded by part of a pixel and does not know NV12. A binary built for NumPy 1 crashes with
-NumPy 2. So a child process compares it once with the built-in decoder, on a small image of each encoding.
+NumPy 2. So a child process tries it once on a small image of each encoding, and compares it with the built-in decoder.
 """
 
 from __future__ import annotations

@@ -38,14 +38,16 @@ class Middleware:
     def shipped(self) -> str:
         return f"{self.prefix}{share_directory() / 'config' / self.file}"
 
-    def configured(self, environment: Mapping[str, str]) -> str:
-        """The variable or file of the present configuration; "" for the middleware's defaults."""
+    def configuration_source(self, environment: Mapping[str, str]) -> str:
+        """The variable or file that configures the middleware; "" for its defaults."""
         by_variable = next((f"{name}={environment[name]}" for name in self.variables if environment.get(name)), "")
         return by_variable or next((file for file in self.default_files if Path(file).exists()), "")
 
-    def chosen(self, environment: Mapping[str, str]) -> bool:
+    def is_configured(self, environment: Mapping[str, str]) -> bool:
         """Returns True if the user has configured the middleware, by a file or by other variables."""
-        return bool(self.configured(environment)) or any(environment.get(name) for name in self.other_variables)
+        return bool(self.configuration_source(environment)) or any(
+            environment.get(name) for name in self.other_variables
+        )
 
 
 def fast_dds(environment: Mapping[str, str] = os.environ) -> Middleware:
@@ -79,7 +81,7 @@ def shipped_profiles(environment: Mapping[str, str] = os.environ) -> dict[str, s
     if RUNTIME == EMBEDDED:
         return {}
     families = (fast_dds(environment), CYCLONE_DDS)
-    return {family.variables[0]: family.shipped for family in families if not family.chosen(environment)}
+    return {family.variables[0]: family.shipped for family in families if not family.is_configured(environment)}
 
 
 def identifier() -> str:
@@ -109,7 +111,7 @@ def remedy(rmw: str, environment: Mapping[str, str] = os.environ) -> str:
     family = family_of(rmw, environment)
     if family is None:
         return f"raise the buffers of {rmw} in the camera's process and in this one, publish reliable, {COMPRESSED}"
-    configured = rmw == EMBEDDED or family.configured(environment)
+    configured = rmw == EMBEDDED or family.configuration_source(environment)
     who = "the camera's process" if configured else "both processes, the camera's and this one,"
     kernel = "set net.core.rmem_max to 8388608 with sysctl, " if family is CYCLONE_DDS else ""
     return f"{kernel}start {who} with {family.setting}, publish reliable, {COMPRESSED}"

@@ -78,7 +78,7 @@ class BagSource:
                 except (BadImage, BadStamp) as error:
                     self.skipped, reason = self.skipped + 1, str(error)
                     continue
-                except Exception as error:  # rosbags raises whatever damaged bytes lead to
+                except Exception as error:  # damaged data may raise any exception in rosbags
                     self.skipped, reason = self.skipped + 1, _reason(error)
                     continue
                 count += 1
@@ -98,7 +98,7 @@ class BagSource:
             reader.open()
         except SourceError:
             raise
-        except Exception as error:  # rosbags raises whatever damaged bytes lead to
+        except Exception as error:  # damaged data may raise any exception in rosbags
             raise self._unreadable(error) from error
         return closing(reader)
 
@@ -109,7 +109,7 @@ class BagSource:
             yield from islice(reader.messages(connections), most)
         except SourceError:
             raise
-        except Exception as error:  # rosbags raises whatever damaged bytes lead to
+        except Exception as error:  # damaged data may raise any exception in rosbags
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: Exception) -> SourceError:
@@ -124,7 +124,7 @@ class BagSource:
 
 
 def _files_to_read(path: Path) -> list[Path]:
-    """The bag; or the storage files, in natural order, if it is a folder without metadata.yaml."""
+    """`path` itself, or the storage files, in natural order, of a folder without metadata.yaml. Raises SourceError."""
     if not path.is_dir():
         return [path]
     for entry in path.iterdir():

@@ -12,8 +12,8 @@ from typing import Any
 from .frame_source import SourceError
 
 MAX_BLOCK_BYTES = 256 << 20  # limit of a chunk or a message; an rgb8 image of 48 megapixels has 144 MB
-MAX_RATIO = 100  # largest compression ratio of a file beyond FREE_BYTES; raw camera images reach 20
-FREE_BYTES = 1 << 30
+MAX_RATIO = 100  # limit of the compression ratio of a file; raw camera images reach 20
+FREE_BYTES = 1 << 30  # a file may decompress to this size at any ratio
 STEP_BYTES = 1 << 20
 
 

@@ -48,7 +48,7 @@ class ImageFolderSource(EvenlySpaced):
                 index += 1
                 try:
                     rgb = _rgb(_read(path, page, self._max_pixels), samples)
-                except Exception as error:  # Pillow raises whatever damaged bytes lead to
+                except Exception as error:  # damaged data may raise any exception in Pillow
                     self.skipped, reason = self.skipped + 1, f"{path.name}: {error}"
                     continue
                 yield SourceFrame(self.stamp_ns(index - 1), rgb)
@@ -83,7 +83,7 @@ def _pages(path: Path) -> int:
     try:
         with Image.open(path) as image:
             return int(getattr(image, "n_frames", 1))
-    except Exception:  # Pillow raises whatever damaged bytes lead to; the page is skipped when it is read
+    except Exception:  # damaged data may raise any exception in Pillow; the page is skipped when it is read
         return 1
 
 

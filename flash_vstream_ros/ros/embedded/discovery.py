@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 RANGES = ("SUBNET", "LOCALHOST", "OFF", "SYSTEM_DEFAULT")
 MAX_DOMAIN_ID = 232
+# Constants of Linux's ioctl for network interfaces.
 SIOCGIFFLAGS, SIOCGIFADDR = 0x8913, 0x8915
 IFF_UP, IFF_LOOPBACK = 0x1, 0x8
 
@@ -51,8 +52,8 @@ class Discovery:
             general, discovery = "", ""
         else:
             unicast = "<AllowMulticast>false</AllowMulticast>"
-            chosen = self.range != "LOCALHOST" or "NetworkInterface" in self.cyclonedds_uri
-            interfaces = "" if chosen or not has_network() else LOCALHOST_INTERFACES
+            adds_localhost = self.range == "LOCALHOST" and "NetworkInterface" not in self.cyclonedds_uri
+            interfaces = LOCALHOST_INTERFACES if adds_localhost and has_network() else ""
             general = "" if self.range == "SUBNET" else f"<General>{interfaces}{unicast}</General>"
             discovery = f"<Discovery>{self._participants()}</Discovery>"
         fragments = [f"<CycloneDDS><Domain>{general}{discovery}{RECEIVE_BUFFER}</Domain></CycloneDDS>"]
