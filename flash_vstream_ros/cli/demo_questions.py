@@ -89,7 +89,7 @@ def _ask(run: SimulatedRun, question: Question) -> tuple[Asked, list[Thumbnail]]
 
 
 def _patrol_time(entry: Any) -> tuple[float, int]:
-    """The time of the thumbnail, in seconds of the patrol, and the kind of the entry."""
+    """Sorting key: the time of the thumbnail, in seconds of the patrol, and the kind of the entry."""
     return seconds(entry.thumbnail.header.stamp) - PATROL_START_S, -entry.kind
 
 

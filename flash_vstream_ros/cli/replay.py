@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=number_or_zero,
         default=1.0,
         help="speed; 1: real time; 0: as fast as subscribers acknowledge, at most 100 frames a second. Stamps keep the "
-        "source's times at any rate; a node slower than this drops frames (default: %(default)g)",
+        "source's times at any rate; a node that is slower drops frames (default: %(default)g)",
     )
     parser.add_argument(
         "--fps",

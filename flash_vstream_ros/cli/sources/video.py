@@ -118,7 +118,7 @@ class VideoSource:
 
 
 class _PresentationTimes:
-    """Times of frames since the first one [ns]: presentation times, or number / `fps` if `fps` is not 0."""
+    """Times of frames since the first one [ns]: presentation times, or frame number / `fps` if `fps` is not 0."""
 
     def __init__(self, fps: float, nominal_fps: float, path: Path) -> None:
         self._fps, self._nominal_fps, self._path = fps, nominal_fps, path

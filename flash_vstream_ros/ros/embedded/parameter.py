@@ -29,7 +29,7 @@ class Parameter:
             for python_type, scalar, collection in _TYPES:
                 if scalar and isinstance(value, python_type):
                     return cls[scalar]
-                # type(), since isinstance(True, int) holds.
+                # type() instead of isinstance(), since a bool is an instance of int.
                 if isinstance(value, (list, tuple)) and all(type(item) is python_type for item in value):
                     return cls[collection]
             raise TypeError(f"{value!r} cannot be the value of a parameter")
