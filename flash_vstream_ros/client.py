@@ -60,6 +60,8 @@ class AskClient:
 
     def __init__(self, service: str, ros_args: Sequence[str] = (), node_name: str = "flash_vstream") -> None:
         self.on_piece: Callable[[str], None] | None = None  # gets the pieces of this client's own answers
+        # Gets how many archived key frames are encoded for an answer, and of how many.
+        self.on_key_frames: Callable[[int, int], None] | None = None
         self._id = uuid.uuid4().hex  # prefix of the ids of its questions
         self._numbers = itertools.count()  # the other part of these ids
         self._service_name = service
@@ -277,7 +279,11 @@ class AskClient:
             self._executor.spin_once(timeout_sec=remaining)
 
     def _on_stream(self, piece: AnswerPiece) -> None:
-        if self.on_piece and piece.question_id.startswith(self._id):
+        if not piece.question_id.startswith(self._id):
+            return
+        if piece.key_frames and self.on_key_frames:
+            self.on_key_frames(piece.key_frames_done, piece.key_frames)
+        elif not piece.key_frames and self.on_piece:
             self.on_piece(piece.text)
 
 

@@ -27,7 +27,7 @@ from tiny_engine import (
 
 from flash_vstream_ros.engine.answering.question import Answer, ErrorCode, Question
 from flash_vstream_ros.engine.answering.recollection import Recollection
-from flash_vstream_ros.engine.answering.request import Request
+from flash_vstream_ros.engine.answering.request import KeyFrameProgress, Request
 from flash_vstream_ros.engine.answering.request_queue import RequestQueue
 from flash_vstream_ros.engine.archive.archive_config import ArchiveConfig
 from flash_vstream_ros.engine.archive.recall import Match, RecalledFrame, spread
@@ -50,6 +50,16 @@ def archiving(folder: Path, load: Callable[[], Any], question_slots: int = 32) -
         watch(engine, range(1, 61))
         wait_until(lambda: engine.status().archive.written == 30)
         yield engine, warnings
+
+
+def test_the_progress_of_key_frames_comes_before_the_text(model: VisionLanguageModel, tmp_path: Path) -> None:
+    with archiving(tmp_path, lambda: model) as (engine, _):
+        request = engine.ask(Question("What was there?", EARLY))
+        pieces = list(request.pieces())
+        assert pieces[:7] == [KeyFrameProgress(done, 6) for done in range(7)]
+        assert all(isinstance(piece, str) for piece in pieces[7:])
+        assert "".join(str(piece) for piece in pieces[7:]).rstrip() == request.answer(30.0).text
+        assert not [piece for piece in engine.ask(Question("What?")).pieces() if isinstance(piece, KeyFrameProgress)]
 
 
 def seconds_shown(answer: Answer) -> set[int]:

@@ -11,8 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from archive_writer import frames_in
 from robot import NodeProcess, Robot, balanced, new_namespace
 
+from flash_vstream_ros import progress
+from flash_vstream_ros.cli import main
+from flash_vstream_ros.engine.archive.database import ArchiveError
+from flash_vstream_ros.engine.archive.key_frame import KeyFrame
 from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.control.memory_commands import MemoryCommands
 from flash_vstream_ros.engine.engine import Engine
@@ -83,6 +88,40 @@ def test_a_node_with_another_policy_rebuilds_its_memory_from_the_archive(tmp_pat
         assert robot.held_seconds() == set(range(1, 17))
         assert "the memory was rebuilt from 6 of 6 archived key frames" in process.log
         assert "policy 'recent', not 'flash'" in process.log
+
+
+def test_the_stream_of_an_answer_from_the_archive_reports_its_key_frames(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "archive"
+    small = {"synopsis_slots": 4, "key_frame_slots": 1, "exemplars": 1}
+    sizes = [word for name, size in small.items() for word in ("-p", f"memory.{name}:={size}")]
+    archive = ["-p", f"archive.path:={folder}", "-p", "archive.max_gib:=0.1"]
+    with NodeProcess(tmp_path, [*archive, *sizes]) as process, Keeper(process.namespace) as robot:
+        robot.wait_until_ready()
+        robot.see(range(1, 25))
+        robot.wait_for(lambda: folder.joinpath("archive.sqlite").exists() and len(archived(folder)) == 12)
+        texts: list[str] = []
+        reports: list[tuple[int, int]] = []
+        robot.on_piece, robot.on_key_frames = texts.append, lambda *report: reports.append(report)
+        reply = robot.ask(robot.request("What was there?", since_s=4.0, until_s=13.0, stream=True))
+        robot.wait_for(lambda: bool(texts) and texts[-1] == "")  # the last piece
+        assert "answered from 6 of 6 archived key frames" in str(reply.adjustments)
+        assert reports == [(done, 6) for done in range(7)]
+        assert "".join(texts).rstrip() == reply.answer
+        monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)
+        names = ["--service", f"{process.namespace}/ask_scene", "--node", f"{process.namespace}/flash_vstream"]
+        assert main(["ask", "What was there?", "--since", "4", "--until", "13", *names]) == 0
+        printed = capsys.readouterr()
+        assert "encoding archived key frames: 6 of 6" in printed.err
+        assert "[untrained]" in printed.out
+
+
+def archived(folder: Path) -> list[KeyFrame]:
+    try:
+        return frames_in(folder)
+    except ArchiveError:  # it is being created
+        return []
 
 
 @pytest.fixture(scope="module")

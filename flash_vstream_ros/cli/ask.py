@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from flash_vstream_ros.engine.log_text import printable
 from flash_vstream_ros.process import importing
+from flash_vstream_ros.progress import Progress, progress
 
 from .argument_types import answer_tokens, duration, question, text
 from .node import add_model_arguments
@@ -95,6 +97,8 @@ def _ask_file(args: argparse.Namespace) -> int:
 def _ask(client: AskClient, args: argparse.Namespace) -> int:
     if args.stream and not args.json:
         client.on_piece = lambda piece: print(printable(piece), end="", flush=True)
+    key_frames = KeyFrameBar()
+    client.on_key_frames = key_frames.show
     since, until = interval(args, lambda: client.newest_stamp_s(args.wait))
     request = client.request(
         args.question,
@@ -103,10 +107,33 @@ def _ask(client: AskClient, args: argparse.Namespace) -> int:
         until_s=until,
         deadline_s=args.deadline,
         max_new_tokens=args.max_new_tokens,
-        stream=args.stream,
+        stream=args.stream or bool(since or until),  # answers about an interval may come from the archive
     )
-    reply = client.ask_when_ready(request, args.wait)
+    with key_frames:
+        reply = client.ask_when_ready(request, args.wait)
     return print_reply(reply, args.json, already_printed=args.stream)
+
+
+class KeyFrameBar:
+    """Shows how many archived key frames are encoded for an answer, from the first report to the last."""
+
+    def __init__(self) -> None:
+        self._shown = ExitStack()
+        self._bar: Progress | None = None
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self._shown.close()
+
+    def show(self, done: int, total: int) -> None:
+        if self._bar is None:
+            self._bar = self._shown.enter_context(progress("encoding archived key frames", total))
+        self._bar.update(done, total)
+        if done >= total:
+            self._shown.close()
+            self._bar = None
 
 
 def print_reply(reply: Any, as_json: bool, already_printed: bool = False) -> int:

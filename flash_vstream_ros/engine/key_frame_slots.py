@@ -1,4 +1,4 @@
-"""Encodes an archived key frame as a slot."""
+"""Encodes an archived key frame as a slot of the memory."""
 
 from __future__ import annotations
 

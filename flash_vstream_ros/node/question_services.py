@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flash_vstream_ros.engine.answering.question import Answer, ErrorCode, Question
+from flash_vstream_ros.engine.answering.request import KeyFrameProgress, Request
 from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.engine.log_text import one_line
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
@@ -59,14 +60,19 @@ class QuestionServices:
         response.adjustments = list(adjustments)
         waiting = self._engine().ask(question)
         if request.stream:
-            self._publish_pieces(question.id, waiting)
+            self._publish_pieces(waiting)
         return conversions.fill_response(response, waiting.answer())
 
-    def _publish_pieces(self, question_id: str, pieces: Any) -> None:
-        index = 0
-        for index, text in enumerate(pieces, 1):
-            self._pieces.publish(AnswerPiece(question_id=question_id, index=index - 1, text=text))
-        self._pieces.publish(AnswerPiece(question_id=question_id, index=index, last=True))
+    def _publish_pieces(self, waiting: Request) -> None:
+        question_id, count = waiting.question.id, 0
+        for piece in waiting.pieces():
+            if isinstance(piece, KeyFrameProgress):
+                fields: dict[str, Any] = {"key_frames": piece.total, "key_frames_done": piece.done}
+            else:
+                fields = {"text": piece}
+            self._pieces.publish(AnswerPiece(question_id=question_id, index=count, **fields))
+            count += 1
+        self._pieces.publish(AnswerPiece(question_id=question_id, index=count, last=True))
 
     @never_raises
     def _on_question(self, message: String) -> None:

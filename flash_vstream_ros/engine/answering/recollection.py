@@ -38,6 +38,7 @@ class Recollection:
         self._recalled = recalled
         self._known = known  # moments of the interval in the live memory
         self._remaining: deque[RecalledFrame] | None = None
+        self._total = 0  # key frames to encode
         self._grid: Grid | None = None
         self._matching = 0
         recalled.add_done_callback(lambda _: context.wake.set())
@@ -49,10 +50,18 @@ class Recollection:
                 self._context.wake.wait(POLL_S)
                 return True
             self._remaining = deque(self._read())
+            self._total = len(self._remaining)
+            self._report()
         if not self._remaining:
             return False
         self._insert(self._remaining.popleft())
+        self._report()
         return True
+
+    def _report(self) -> None:
+        """Report the progress to the asker."""
+        if self._remaining is not None and self._total:
+            self.request.report_key_frames(self._total - len(self._remaining), self._total)
 
     def may_use(self, scope: Scope) -> bool:
         """Returns True if the answer may use anything in `scope`."""

@@ -6,14 +6,22 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from .question import Answer, Question
+
+
+class KeyFrameProgress(NamedTuple):
+    """Progress of the key frames that are encoded for an answer."""
+
+    done: int
+    total: int
 
 
 class Request:
     """A question and, once it is complete, its answer. Thread safe.
 
-    The thread that asks iterates over pieces of text and waits for `answer`; the worker supplies both.
+    The thread that asks iterates over `pieces` and waits for `answer`; the worker supplies both.
     """
 
     def __init__(self, question: Question, deadline_s: float, newest_ns: int = 0) -> None:
@@ -22,13 +30,17 @@ class Request:
         self.started = False  # set by the worker
         self._received = time.monotonic()
         self._deadline = self._received + deadline_s
-        self._pieces: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._pieces: queue.SimpleQueue[str | KeyFrameProgress | None] = queue.SimpleQueue()
         self._cancelled = threading.Event()
         self._done = threading.Event()
         self._answer: Answer | None = None
 
     def __iter__(self) -> Iterator[str]:
         """Yield the answer's text piece by piece as it is generated. For one reader."""
+        return (piece for piece in self.pieces() if isinstance(piece, str))
+
+    def pieces(self) -> Iterator[str | KeyFrameProgress]:
+        """Yield the answer's text, and before it the progress of key frames. For one reader."""
         while (piece := self._pieces.get()) is not None:
             yield piece
 
@@ -58,6 +70,10 @@ class Request:
         """Pass a piece of text to the thread that asks."""
         if piece:
             self._pieces.put(piece)
+
+    def report_key_frames(self, done: int, total: int) -> None:
+        """Tell the asker how many of the answer's key frames are encoded."""
+        self._pieces.put(KeyFrameProgress(done, total))
 
     @property
     def is_finished(self) -> bool:
