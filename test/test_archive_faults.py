@@ -59,7 +59,18 @@ def test_a_second_node_archives_nothing(model: VisionLanguageModel, tmp_path: Pa
     assert len(frames_in(tmp_path)) == 2
 
 
-@pytest.mark.parametrize("trouble", ["full", "removed", "not a folder"])
+def test_in_a_read_only_folder_nothing_is_archived() -> None:
+    writer = Writer(Path("/sys/flash_vstream"))
+    assert not writer.archive.enabled
+    assert writer.archive.status.problems == 1
+    assert writer.warnings == [writer.archive.status.problem]
+    assert "nothing is archived: " in writer.warnings[0]
+    writer.insert(1)
+    assert writer.archive.erase(EVERYTHING) is None
+    writer.close()
+
+
+@pytest.mark.parametrize("trouble", ["full", "removed", "not a folder", "read-only"])
 def test_the_archive_goes_on_after_a_problem_with_the_disk(trouble: str, tmp_path: Path) -> None:
     folder = tmp_path / "archive"
     writer = Writer(folder)
@@ -69,6 +80,9 @@ def test_the_archive_goes_on_after_a_problem_with_the_disk(trouble: str, tmp_pat
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     if trouble == "full":
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    elif trouble == "read-only":
+        folder.rename(tmp_path / "writable")
+        folder.symlink_to("/sys")  # where nobody can create a file, not even root
     else:
         shutil.rmtree(folder)
     if trouble == "not a folder":
@@ -79,8 +93,10 @@ def test_the_archive_goes_on_after_a_problem_with_the_disk(trouble: str, tmp_pat
         wait_until(lambda: bool(writer.warnings) and writer.warnings[-1] == archive.status.problem != "")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    if trouble == "not a folder":
+    if trouble in ("not a folder", "read-only"):
         folder.unlink()
+    if trouble == "read-only":
+        (tmp_path / "writable").rename(folder)
     folder.mkdir(exist_ok=True)
     number = 2
     while archive.status.written < 2:  # one that comes too early is lost

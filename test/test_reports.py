@@ -6,18 +6,22 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flash_vstream_ros.cli.report import markdown
 from flash_vstream_ros.engine.answering.question import Answer, Evidence
 from flash_vstream_ros.engine.reports import kept_summaries, summary_state
-from flash_vstream_ros.engine.reports.kept_summaries import KeptSummaries, RollUp, gaps
+from flash_vstream_ros.engine.reports.kept_summaries import MAX_SUMMARIES, KeptSummaries, RollUp, gaps
 from flash_vstream_ros.engine.reports.questions import frames_and_novelty, roll_up_question
 from flash_vstream_ros.engine.reports.summary import Level, Picture, Summary, calendar_interval, summary_of
+from flash_vstream_ros.memory.memory_file import MemoryFileError, read_memory, write_memory
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.memory.slot import EntryKind, MemoryEntry
 from flash_vstream_ros.memory.spans import SECOND_NS, Interval
@@ -148,6 +152,44 @@ def test_summaries_are_restored_as_they_were_saved_and_hours_are_not_tried_again
     assert summary_state.summaries_of(MemoryState({}, {})) == []
     with pytest.raises(UnsupportedState):
         summary_state.summaries_of(MemoryState(state.tensors, {"summaries": [{"level": 7}]}))
+
+
+def test_after_a_clock_is_set_back_new_summaries_are_kept_and_rolled_up() -> None:
+    day_ns = calendar_interval(Level.DAY, 1_000_000_000 * SECOND_NS).since_ns
+    store = kept(*(summary(day_ns + DAY_NS + number * MINUTE_NS) for number in range(MAX_SUMMARIES[Level.PERIOD])))
+    for _ in range(4):
+        ahead = store.due(day_ns + 2 * DAY_NS)
+        assert ahead is not None
+        store.tried(ahead)
+    assert store.due(day_ns + DAY_NS + 4 * HOUR_NS) is None
+    for number in range(60):
+        store.add(summary(day_ns + number * MINUTE_NS), store.generation)
+    assert len(store.all) == MAX_SUMMARIES[Level.PERIOD]
+    due = store.due(day_ns + 2 * HOUR_NS)
+    assert due is not None
+    assert due.interval == calendar_interval(Level.HOUR, day_ns)
+    assert len(due.parts) == 60
+    found = store.report(Interval())
+    assert len(found) == MAX_SUMMARIES[Level.PERIOD]
+    assert all(before.since_ns < after.since_ns for before, after in pairwise(found))
+    again = KeptSummaries()
+    again.restore(store.all)
+    assert again.report(Interval()) == found
+    assert again.due(day_ns + 2 * HOUR_NS) == due
+
+
+def test_flipped_bytes_are_never_taken_for_summaries(tmp_path: Path) -> None:
+    pictures = tuple(Picture("front", "optical", number, bytes([number + 1]) * 50) for number in range(3))
+    store = kept(*(replace(summary(number * MINUTE_NS), pictures=pictures) for number in range(5)))
+    path, draw = tmp_path / "memory.safetensors", np.random.default_rng(1)
+    write_memory(path, summary_state.state_of(store.all), {})
+    raw = path.read_bytes()
+    for place in draw.integers(len(raw), size=200).tolist():
+        damaged = bytearray(raw)
+        damaged[place] ^= 1 << int(draw.integers(8))
+        path.write_bytes(damaged)
+        with suppress(MemoryFileError):  # otherwise the byte is one that nobody reads
+            assert tuple(summary_state.summaries_of(read_memory(path)[0])) == store.all
 
 
 def test_gaps_are_what_no_summary_covers() -> None:

@@ -23,6 +23,8 @@ from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.control.memory_commands import MemoryCommands
 from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.engine.ingest.stamps import JumpBack
+from flash_vstream_ros.engine.reports import summary_state
+from flash_vstream_ros.engine.reports.summary import Level, Summary
 from flash_vstream_ros.engine.restart import snapshots
 from flash_vstream_ros.engine.restart.snapshots import CannotSave
 from flash_vstream_ros.memory.memory_file import read_memory
@@ -232,15 +234,33 @@ def test_a_second_node_on_the_same_folder_writes_nothing(model: VisionLanguageMo
         assert engine.status().snapshots.restored_slots == 4
 
 
-@pytest.mark.parametrize("trouble", ["full", "removed", "a file"])
+READ_ONLY = Path("/sys")  # where nobody can create a file, not even root
+SUMMARY = Summary(Level.PERIOD, SECOND, 2 * SECOND, "a red ball", ("camera",), 2, 0.5)
+
+
+def redirect(link: Path, folder: Path) -> None:
+    """Let `link` lead to another folder."""
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder)
+
+
+@pytest.mark.parametrize("trouble", ["full", "removed", "a file", "read-only", "read-only later"])
 def test_a_disk_in_trouble_costs_a_message_and_a_count_only(
     trouble: str, model: VisionLanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "archive"
     if trouble == "a file":
         folder.write_text("not a folder")
+    if trouble == "read-only":
+        folder = READ_ONLY / "flash_vstream"
+    if trouble == "read-only later":
+        (tmp_path / "writable").mkdir()
+        redirect(folder, tmp_path / "writable")
     with engine_in(folder, model) as (engine, warnings):
         watch(engine, range(1, 9))
+        engine.summaries.add(SUMMARY, engine.summaries.generation)
+        if trouble == "read-only later":
+            redirect(folder, READ_ONLY)
         if trouble == "full":
 
             def full(descriptor: int) -> None:
@@ -255,10 +275,14 @@ def test_a_disk_in_trouble_costs_a_message_and_a_count_only(
         assert engine.status().snapshots.problem == warnings[-1]
         watch(engine, range(9, 13))
         assert ask(engine).covered_until_ns == 12 * SECOND
+        assert engine.summaries.all == (SUMMARY,)
         monkeypatch.undo()
-        if trouble == "full":
+        if trouble == "read-only later":
+            redirect(folder, tmp_path / "writable")
+        if trouble in ("full", "read-only later"):
             assert saved(engine) > 0
             assert engine.status().snapshots.problem == ""
+            assert summary_state.summaries_of(read_memory(file_in(folder))[0]) == [SUMMARY]
 
 
 def test_a_forgetting_that_cannot_be_written_deletes_the_file(

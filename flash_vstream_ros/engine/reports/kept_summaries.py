@@ -12,7 +12,10 @@ from flash_vstream_ros.memory.spans import Interval
 from .summary import Level, Summary, calendar_interval
 
 MAX_SUMMARIES = {Level.PERIOD: 240, Level.HOUR: 168, Level.DAY: 400}
-"""Largest number of summaries of each level. All together take about 20 MB with pictures of 160 pixels."""
+"""Largest number of summaries of each level; those kept first are dropped first.
+
+All together take about 20 MB with pictures of 160 pixels.
+"""
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class RollUp:
 
 
 class KeptSummaries:
-    """Summaries by level, each level in order of time. Thread safe.
+    """Summaries by level, each level in order of arrival, since a clock may be set back. Thread safe.
 
     `generation` counts calls of `forget` and `restore`, so that `add` refuses a summary that was begun before the last
     of these calls.
@@ -34,9 +37,14 @@ class KeptSummaries:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._levels: dict[Level, list[Summary]] = {level: [] for level in Level}
-        self._newest_tried = {Level.HOUR: Interval(), Level.DAY: Interval()}
+        self._tried: dict[Level, set[Interval]] = {Level.HOUR: set(), Level.DAY: set()}
+        self._added = 0
         self.generation = 0
-        self.changes = 0
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Changes whenever the summaries do."""
+        return self.generation, self._added
 
     def add(self, summary: Summary, generation: int) -> None:
         """Keep a summary, unless something was forgotten since `generation`."""
@@ -45,9 +53,8 @@ class KeptSummaries:
                 return
             level = self._levels[summary.level]
             level.append(summary)
-            level.sort(key=lambda each: each.since_ns)
             del level[: -MAX_SUMMARIES[summary.level]]
-            self.changes += 1
+            self._added += 1
 
     def forget(self, scope: Scope) -> int:
         """Drop every summary that may mention something in `scope`. Returns their number."""
@@ -56,7 +63,6 @@ class KeptSummaries:
             for level, summaries in self._levels.items():
                 self._levels[level] = [each for each in summaries if not _may_mention(each, scope)]
             self.generation += 1
-            self.changes += 1
             return before - len(self._all)
 
     @property
@@ -69,11 +75,12 @@ class KeptSummaries:
         with self._lock:
             for level in Level:
                 self._levels[level] = [each for each in summaries if each.level is level][-MAX_SUMMARIES[level] :]
-            for level in self._newest_tried:
-                newest = self._levels[level][-1:]
-                self._newest_tried[level] = calendar_interval(level, newest[0].since_ns) if newest else Interval()
+            for level in self._tried:
+                newest_ns = max((each.since_ns for each in self._levels[level]), default=-1)
+                parts = [part for part in self._levels[Level(level - 1)] if part.since_ns <= newest_ns]
+                known = (*parts, *self._levels[level])
+                self._tried[level] = {calendar_interval(level, each.since_ns) for each in known}
             self.generation += 1
-            self.changes += 1
 
     def report(self, interval: Interval) -> tuple[Summary, ...]:
         """The summaries of `interval` in order of time: days and hours that lie inside it, periods for the rest."""
@@ -95,23 +102,26 @@ class KeptSummaries:
         """
         with self._lock:
             for level in (Level.HOUR, Level.DAY):
-                for part in self._levels[Level(level - 1)]:
+                for part in sorted(self._levels[Level(level - 1)], key=lambda each: each.since_ns):
                     interval = calendar_interval(level, part.since_ns)
-                    if interval > self._newest_tried[level] and interval.until_ns < newest_ns:
+                    if interval not in self._tried[level] and interval.until_ns < newest_ns:
                         return RollUp(level, interval, self._parts(Level(level - 1), interval))
         return None
 
     def tried(self, roll_up: RollUp) -> None:
         """Record that a roll-up succeeded or failed for good: `due` does not return it again."""
         with self._lock:
-            self._newest_tried[roll_up.level] = roll_up.interval
+            tried, parts = self._tried[roll_up.level], self._levels[Level(roll_up.level - 1)]
+            tried.add(roll_up.interval)
+            tried &= {calendar_interval(roll_up.level, part.since_ns) for part in parts}
 
     @property
     def _all(self) -> list[Summary]:
         return [each for summaries in self._levels.values() for each in summaries]
 
     def _parts(self, level: Level, interval: Interval) -> tuple[Summary, ...]:
-        return tuple(each for each in self._levels[level] if interval.touches(each.since_ns, each.since_ns))
+        parts = (each for each in self._levels[level] if interval.touches(each.since_ns, each.since_ns))
+        return tuple(sorted(parts, key=lambda each: each.since_ns))
 
 
 def gaps(interval: Interval, covered: Iterable[Summary], shortest_ns: int) -> list[Interval]:

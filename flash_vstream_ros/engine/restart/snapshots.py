@@ -154,21 +154,19 @@ class Snapshots:
         """Copy the memory and write it. The future returns the size of the file in bytes, or raises CannotSave.
 
         With `erase`, after something was forgotten, the previous file is overwritten. If the new file cannot be
-        written, the previous one is deleted.
+        written, the previous one is deleted. Raises CannotSave if nothing can be saved now.
         """
-        if self._folder is None:
-            return _failed(CannotSave(self._why_closed()))
+        folder = self._opened()
         if self._rebuild.under_way:
-            return self._save_nothing(self._folder, erase)
+            if not erase:
+                raise CannotSave(f"nothing is saved yet, since {self._rebuild.notice}; save again later")
+            self._writing = self._writer.submit(_delete_all, folder)
+            return self._writing
         began = time.perf_counter()
-        try:
-            state = state_of(self._memory, self._ingest, self._summaries.all)
-        except UnsupportedState as error:
-            self._fail(str(error))
-            return _failed(CannotSave(str(error)))
+        state = state_of(self._memory, self._ingest, self._summaries.all)
         self._saved = self._version
         self._note(copy_s=time.perf_counter() - began)
-        self._writing = self._writer.submit(partial(self._write, self._folder, state, erase))
+        self._writing = self._writer.submit(partial(self._write, folder, state, erase))
         self._writing.add_done_callback(lambda _: self._wake.set())  # what changed meanwhile is due
         return self._writing
 
@@ -197,8 +195,8 @@ class Snapshots:
         self._folder = None
 
     @property
-    def _version(self) -> tuple[int, int, int]:
-        return self._memory.slots_seen, self._memory.revision, self._summaries.changes
+    def _version(self) -> tuple[int, int, tuple[int, int]]:
+        return self._memory.slots_seen, self._memory.revision, self._summaries.version
 
     @property
     def _is_due(self) -> bool:
@@ -208,13 +206,6 @@ class Snapshots:
             return False
         failed = self._writing is not None and self._writing.exception() is not None
         return failed or self._version != self._saved
-
-    def _save_nothing(self, folder: ArchiveFolder, erase: bool) -> Future[int]:
-        """The result of `save` during a rebuild; with `erase`, files with forgotten things are deleted."""
-        if not erase:
-            return _failed(CannotSave(f"nothing is saved yet, since {self._rebuild.notice}; save again later"))
-        self._writing = self._writer.submit(_delete_all, folder)
-        return self._writing
 
     def _wait_for_disk(self, timeout_s: float) -> None:
         if self._writing is not None and not wait([self._writing], timeout_s).done:
@@ -311,9 +302,3 @@ def _delete_all(folder: ArchiveFolder) -> int:
     except OSError as error:
         raise CannotSave(f"what was forgotten may still be in {folder.path}: {error}") from error
     return 0
-
-
-def _failed(error: Exception) -> Future[Any]:
-    future: Future[Any] = Future()
-    future.set_exception(error)
-    return future
