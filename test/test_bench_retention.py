@@ -19,7 +19,7 @@ def test_events_last_two_static_slots_and_do_not_overlap() -> None:
     changed = (slots != before).any(1).nonzero().flatten().tolist()
     assert changed == sorted(slot for event in events for slot in (event.first, event.first + 1))
     firsts = [event.first for event in events]
-    assert min(b - a for a, b in itertools.pairwise(firsts)) >= rare_events.APART
+    assert min(b - a for a, b in itertools.pairwise(firsts)) >= rare_events.MIN_DISTANCE
     assert {event.kind for event in events} == {"object", "passer-by"}
     for event in events:
         torch.testing.assert_close(slots[event.first] - before[event.first], event.offset)

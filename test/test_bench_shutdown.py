@@ -55,7 +55,7 @@ def test_a_program_is_interrupted_without_a_traceback_while_it_imports() -> None
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=shutdown._take_interrupt,
+        preexec_fn=shutdown._handle_interrupt,
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
@@ -86,7 +86,7 @@ def test_an_interrupted_program_ends_in_time_even_if_the_interrupt_is_swallowed(
     start = "import threading, time; from flash_vstream_ros import process; process.CLEANUP_LIMIT_S = 0.3\n"
     start += "process.raise_on_interrupt()\ntry:\n    print('ready', flush=True)\n    time.sleep(60)\n"
     with subprocess.Popen(
-        [sys.executable, "-c", start + code], stdout=subprocess.PIPE, preexec_fn=shutdown._take_interrupt
+        [sys.executable, "-c", start + code], stdout=subprocess.PIPE, preexec_fn=shutdown._handle_interrupt
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
