@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from .answering.prefix_cache_config import PrefixCacheStatus
-from .archive.archive import ArchiveStatus
+from .archive.archive_status import ArchiveStatus
 from .ingest.mailbox import FrameCounts
 from .restart.rebuild import Beginning
 from .restart.snapshots import SnapshotStatus

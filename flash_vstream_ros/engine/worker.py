@@ -17,8 +17,9 @@ from .answering.dialogue import Dialogue
 from .answering.prefix_cache_config import PrefixCacheStatus
 from .answering.request_queue import RequestQueue
 from .answering.throughput import PrefillThroughput
-from .archive.archive import Archive, ArchiveStatus
+from .archive.archive import Archive
 from .archive.archive_folder import ArchiveFolder
+from .archive.archive_status import ArchiveStatus
 from .archive.recall import newest, spread
 from .config import EngineConfig
 from .context import Context
