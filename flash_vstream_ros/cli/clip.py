@@ -75,6 +75,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-new-tokens", type=count, default=128, help="longest answer [tokens] (default: %(default)s)"
     )
     parser.add_argument(
+        "--blur-faces",
+        action="store_true",
+        help="cover faces before the model gets a frame, as the node's parameter privacy.blur_faces does",
+    )
+    parser.add_argument(
         "--json", action="store_true", help="print JSON: the answer, and the frames, memory and tokens used"
     )
 
@@ -92,12 +97,13 @@ def run(args: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 1
     with importing():
+        from flash_vstream_ros.engine.ingest.faces import FaceDetectionFailed, FacesUnavailable
         from flash_vstream_ros.models.interface import ModelError
 
         from .video_answer import answer_video
     try:
         result = answer_video(source, args)
-    except (SourceError, ModelError, ValueError) as error:
+    except (SourceError, FaceDetectionFailed, FacesUnavailable, ModelError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     print(json.dumps(result, indent=2, ensure_ascii=False) if args.json else result["answer"])

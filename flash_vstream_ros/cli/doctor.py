@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 
 from flash_vstream_ros import __version__
@@ -70,6 +71,7 @@ def examine(model: str) -> list[Check]:
         *(check_package(*package, needed=not (native and package[0] in EMBEDDED_ONLY)) for package in PACKAGES),
         check_cuda(),
         check_attention(),
+        check_faces(),
         with_runtime("image decoder", check_image_decoder),
         runtime,
         check_domain(),
@@ -184,6 +186,22 @@ def check_image_decoder() -> Check:
 
     choice = choose_decoder("auto")
     return Check("image decoder", OK, f"{choice.name}: {choice.reason}")
+
+
+def check_faces() -> Check:
+    """The face detector, which only privacy.blur_faces needs."""
+    name = "face detector"
+    try:
+        from flash_vstream_ros.engine.ingest.faces import INSTALL, PACKAGE, FacesUnavailable, check_face_detector
+    except Exception as error:
+        return Check(name, FAIL, f"not tried: {error}", "see torch and opencv")
+    if find_spec(PACKAGE) is None:
+        return Check(name, OK, f"not installed, needed for privacy.blur_faces only: {INSTALL} (x86-64)")
+    try:
+        check_face_detector()
+    except FacesUnavailable as error:
+        return Check(name, WARN, f"{PACKAGE} does not work", str(error))
+    return Check(name, OK, f"{PACKAGE} {_distribution_version(PACKAGE)}")
 
 
 def check_runtime(environment: Mapping[str, str] = os.environ) -> Check:

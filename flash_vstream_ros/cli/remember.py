@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     with importing():
+        from flash_vstream_ros.engine.ingest.faces import FacesUnavailable
         from flash_vstream_ros.memory.memory_file import MemoryFileError
         from flash_vstream_ros.models.interface import ModelError
 
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         source = open_source(args.source, bag_topic=args.bag_topic, log=log_to_stderr)
         values = parameter_values(args.params_file, args.model)
         _remember(source, values, args)
-    except (SourceError, BadParameters, ModelError, MemoryFileError) as error:
+    except (SourceError, BadParameters, FacesUnavailable, ModelError, MemoryFileError) as error:
         print(error, file=sys.stderr)
         return 1
     except OSError as error:
@@ -74,8 +75,11 @@ def offline_engine(values: dict[str, Any]) -> tuple[OfflineEngine, Settings]:
 
 
 def _remember(source: FrameSource, values: dict[str, Any], args: argparse.Namespace) -> None:
+    from flash_vstream_ros.engine.ingest.faces import check_face_detector
     from flash_vstream_ros.progress import progress
 
+    if values["privacy.blur_faces"]:
+        check_face_detector()
     engine, settings = offline_engine(values)
     camera = args.camera or settings.engine.cameras[0]
     if camera not in settings.engine.cameras:

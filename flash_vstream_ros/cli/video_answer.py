@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from flash_vstream_ros.engine.ingest.faces import check_face_detector, without_faces
 from flash_vstream_ros.memory import FlashMemory
 from flash_vstream_ros.models.household_settings import LOADING, MEMORY, THREADS
 from flash_vstream_ros.models.llava.flash_vstream_llava import FlashVStreamLLaVA
@@ -29,8 +30,10 @@ COMPRESSION_OPTIONS = ("temporal_method", "spatial_method", "pca_dim")
 def answer_video(source: FrameSource, args: argparse.Namespace) -> dict[str, Any]:
     """The answer, with the numbers of frames, entries and tokens that were used.
 
-    Raises ModelError, SourceError and ValueError.
+    Raises FaceDetectionFailed, FacesUnavailable, ModelError, SourceError and ValueError.
     """
+    if args.blur_faces:
+        check_face_detector()
     model = _model(args)
     demo = model.kind is ModelKind.DEMO
     # Frames are decoded twice: their number determines which ones are used, and all of them may not fit in memory.
@@ -43,6 +46,8 @@ def answer_video(source: FrameSource, args: argparse.Namespace) -> dict[str, Any
     if not chosen:
         raise ValueError(f"{source.title} has no frames")
     images = tracked(picked(at_rate(source, args.fps), chosen), "encode frames", len(chosen))
+    if args.blur_faces:
+        images = without_faces(images)
     used = [stamps[index] for index in chosen]
     snapshot = (
         _streamed(model, images, used, args)

@@ -35,6 +35,7 @@ class EngineConfig:
     instruction: str = INSTRUCTION
     prefix_cache: PrefixCacheConfig = field(default_factory=PrefixCacheConfig)
     warm_up: bool = False  # encode and answer once on a scratch memory before the engine is ready
+    blur_faces: bool = False  # cover faces before anything is kept of a frame
     static_scene: StaticSceneConfig = field(default_factory=StaticSceneConfig)
     archive: ArchiveConfig = field(default_factory=ArchiveConfig)
 

@@ -33,6 +33,7 @@ from .context import Context
 from .control.command_queue import Command, CommandQueue
 from .control.memory_commands import MemoryCommands
 from .hooks import EngineHooks
+from .ingest.faces import check_face_detector
 from .ingest.mailbox import Frame, Mailbox, log_stamp_problem
 from .memory_policies import memory_of
 from .reports.kept_summaries import KeptSummaries
@@ -225,6 +226,7 @@ class Engine:
             snapshots=snapshots,
             archive=archive,
             beginning=beginning,
+            blur_faces=self._config.blur_faces,
         )
 
     def _unavailable(self, state: State) -> Answer:
@@ -247,6 +249,9 @@ class Engine:
 
     def _load_and_run(self) -> None:
         try:
+            if self._config.blur_faces:
+                check_face_detector()
+                self._hooks.info("faces are covered in every frame before it is used (privacy.blur_faces)")
             model = self._load()
             memory = memory_of(self._config.policy, self._config.timed_memory, model)
             context = Context(model, memory, self._log, self.summaries, self._wake, self._hooks.info)

@@ -51,6 +51,7 @@ class Status:
     snapshots: SnapshotStatus = field(default_factory=SnapshotStatus)
     archive: ArchiveStatus = field(default_factory=ArchiveStatus)
     beginning: Beginning = field(default_factory=Beginning)
+    blur_faces: bool = False
 
     @property
     def frames(self) -> FrameCounts:

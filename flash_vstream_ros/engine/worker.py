@@ -153,11 +153,11 @@ class Worker:
         self._dialogue.close(message)
 
     def close(self) -> None:
-        """Stop the prefetch thread, save the memory, close the archive, and drop the prefix cache.
+        """Stop decoding frames, save the memory, close the archive, and drop the prefix cache.
 
         Another node can use the folder once the archive's thread has ended.
         """
-        self.ingest.prefetch.close()
+        self.ingest.close()
         self.snapshots.close()
         self._rebuild.end("the node ended, and the next start begins it again")
         is_written = self.archive.close(LAST_COMMIT_S)

@@ -154,6 +154,7 @@ def camera_report(view: CameraView, state: State) -> Report:
         "ingested": str(view.now.ingested),
         "ingested, static": str(view.now.static),
         "not sampled": str(view.now.not_sampled),
+        "faces covered in": str(view.now.covered),
         "waiting": str(view.now.pending),
         "dropped": str(view.now.dropped),
         **{f"dropped: {reason}": str(count) for reason, count in view.now.drops},
@@ -191,6 +192,7 @@ def model_report(status: Status | None, model: str, now_ns: int) -> Report:
         "questions answered from the prefix cache": str(status.questions_cached),
         "questions failed": str(status.questions_failed),
         "questions waiting": f"{status.questions_waiting} of {status.question_queue}",
+        "faces covered": "yes" if status.blur_faces else "no",
         "last error": status.last_error,
     }
     return _report("model", findings, status.state.name.lower(), values)

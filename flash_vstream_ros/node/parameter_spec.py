@@ -31,6 +31,12 @@ class ParameterSpec:
     live: bool = False
     initial: bool = False
     field: str = ""
+    if_invalid: Value | None = None  # value that replaces an invalid override; None: the default
+
+    @property
+    def fallback(self) -> Value:
+        """The value that replaces an invalid override."""
+        return self.default if self.if_invalid is None else self.if_invalid
 
     @property
     def meaning(self) -> str:

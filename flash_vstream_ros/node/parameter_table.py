@@ -289,6 +289,15 @@ PARAMETERS = (
         live=True,
     ),
     ParameterSpec(
+        "privacy.blur_faces",
+        False,
+        "Cover faces that are detected with a plain colour before a frame is encoded, stored or archived; needs pip "
+        "install 'flash_vstream_ros[faces]', without which `configure` fails. docs/security.md says how many faces are "
+        "missed. An invalid value at start counts as true",
+        field="engine.blur_faces",
+        if_invalid=True,
+    ),
+    ParameterSpec(
         "static.threshold",
         6.0,
         "Static-scene filter: a slot is not encoded if the mean colour of every image block (32 along the shorter "

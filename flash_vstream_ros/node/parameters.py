@@ -15,7 +15,7 @@ from .settings import Settings, camera_names, settings_from
 
 
 def declare(node: Node, warn: Callable[[str], None]) -> Settings:
-    """Declare every parameter and read its value. An invalid override is reported and replaced by the default."""
+    """Declare every parameter and read its value. An invalid override is reported and replaced."""
     values = {spec.name: declare_one(node, spec, warn) for spec in PARAMETERS}
     for name in _undeclared_overrides(node):
         close = difflib.get_close_matches(name, values, n=1)
@@ -43,9 +43,10 @@ def declare_one(node: Node, spec: ParameterSpec, warn: Callable[[str], None]) ->
         node.describe_parameter(spec.name).read_only = False
         node.undeclare_parameter(spec.name)
     problem = spec.problem(override.value) if override is not None else ""
+    default = spec.fallback if problem else spec.default
     if problem:
-        warn(f"parameter {problem}; the node uses the default, {spec.default!r}")
-    return node.declare_parameter(spec.name, spec.default, spec.descriptor(), ignore_override=bool(problem)).value
+        warn(f"parameter {problem}; the node uses {'the default, ' if default == spec.default else ''}{default!r}")
+    return node.declare_parameter(spec.name, default, spec.descriptor(), ignore_override=bool(problem)).value
 
 
 def current_values(node: Node) -> dict[str, Any]:

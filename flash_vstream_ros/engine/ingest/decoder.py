@@ -9,6 +9,7 @@ from torch import Tensor
 
 from flash_vstream_ros.models.interface import Grid, VisionLanguageModel
 
+from .faces import FaceDetector, cover_faces
 from .mailbox import Frame
 from .static_scene import Blocks, StaticSceneFilter, block_means
 
@@ -21,6 +22,7 @@ class DecodedFrame(NamedTuple):
     blocks: Blocks  # input of the static-scene filter; empty while it is off
     pixels: Tensor | None  # input of the vision tower; None: not computed yet
     grid: Grid | None  # of `pixels`
+    has_faces: bool = False  # True: faces in `rgb` are covered
 
 
 class UnusableSize(ValueError):
@@ -33,11 +35,15 @@ class FrameDecoder:
     """Decodes frames on the prefetch thread (`decode`); all other methods run on the worker's thread.
 
     If the worker changes the grid while a frame is decoded, `pixels` computes the input of the vision tower again.
+    With `faces`, faces are covered before anything else is done with a frame.
     """
 
-    def __init__(self, model: VisionLanguageModel, static_filter: StaticSceneFilter) -> None:
+    def __init__(
+        self, model: VisionLanguageModel, static_filter: StaticSceneFilter, faces: FaceDetector | None = None
+    ) -> None:
         self._model = model
         self._static_filter = static_filter
+        self._faces = faces
         self._grid: Grid | None = None  # of the memory, from its first frame
         self._sizes: dict[str, tuple[int, int]] = {}  # of each camera's last frame
 
@@ -52,8 +58,14 @@ class FrameDecoder:
         return self._grid
 
     def decode(self, frame: Frame) -> DecodedFrame:
-        """Decode a frame and, unless its slot is likely to be static, prepare it for the vision tower."""
+        """Decode a frame and, unless its slot is likely to be static, prepare it for the vision tower.
+
+        Raises FaceDetectionFailed, and exceptions of `frame.decode`.
+        """
         rgb, grid, pixels = frame.decode(), self._grid, None
+        boxes = self._faces.detect(rgb) if self._faces is not None else ()
+        if boxes:
+            rgb = cover_faces(rgb, boxes)
         blocks = block_means(rgb) if self._static_filter.config.threshold else ()
         if (
             grid is not None
@@ -61,7 +73,7 @@ class FrameDecoder:
             and not self._static_filter.may_be_static(frame.camera, blocks)
         ):
             pixels = self._model.prepare(rgb, grid)
-        return DecodedFrame(frame, rgb, blocks, pixels, grid)
+        return DecodedFrame(frame, rgb, blocks, pixels, grid, has_faces=bool(boxes))
 
     def pixels(self, decoded: DecodedFrame) -> Tensor:
         """The input of the vision tower for a frame."""
@@ -89,6 +101,15 @@ class FrameDecoder:
     def is_letterboxed(self, decoded: DecodedFrame) -> bool:
         """Returns True if a frame's own grid differs from that of the memory."""
         return self._model.grid(*decoded.rgb.shape[:2]) != self._grid
+
+    @property
+    def covers_faces(self) -> bool:
+        return self._faces is not None
+
+    def close(self) -> None:
+        """End the face detector, if any."""
+        if self._faces is not None:
+            self._faces.close()
 
     def reset(self, grid: Grid | None = None) -> None:
         """Set the grid; with None, the next frame sets it."""

@@ -22,12 +22,17 @@ from flash_vstream_ros.memory.spans import ALWAYS, Interval
 from flash_vstream_ros.models.interface import Grid
 
 from .decoder import DecodedFrame, FrameDecoder
+from .faces import FaceDetector
 from .mailbox import Frame, Mailbox
 from .prefetch import Prefetch
 from .stamps import JumpBack
 from .static_scene import StaticSceneFilter
 
 SLOW_STEPS = 2  # consecutive long steps of a slow camera; a single one is a pause
+UNCOVERED = (
+    "privacy.blur_faces is true, but the memory has images from before it was: ~/reset, or ~/forget of their interval,"
+    " removes them"
+)
 
 
 class _Pair(NamedTuple):
@@ -83,13 +88,15 @@ class Ingest:
         self._archive = archive
         self._follower: Follower | None = None
         self._static_filter = StaticSceneFilter(config.static_scene)
-        self._decoder = FrameDecoder(context.model, self._static_filter)
+        faces = FaceDetector() if config.blur_faces else None
+        self._decoder = FrameDecoder(context.model, self._static_filter, faces)
         self.prefetch = Prefetch(mailboxes, self._decoder, context.wake)
         self._turns = list(mailboxes)
         self._unpaired: dict[str, DecodedFrame] = {}  # frames that wait for the second one of their slot
         self._last_ns: dict[str, int] = {}  # stamp of each camera's last frame
         self._long_steps: dict[str, int] = {}  # consecutive steps of each camera longer than `max_pair_ns`
         self._shift_ns: dict[str, int] = {}  # added to a camera's stamps after a time jump, see Slot.shift_ns
+        self._faces_covered = config.blur_faces  # in all images of the memory
         self.apply(config)
 
     def apply(self, config: EngineConfig) -> None:
@@ -108,11 +115,22 @@ class Ingest:
         self._long_steps.clear()
         self._shift_ns.clear()
         self.novelty_sum = 0.0
+        self._faces_covered = self._decoder.covers_faces
+
+    def close(self) -> None:
+        """Decode no more frames."""
+        self.prefetch.close()
+        self._decoder.close()
 
     def state(self) -> dict[str, Any]:
         """State to save and restore with the memory, as values that JSON can express."""
         grid = self._decoder.grid if self._memory.entries else ()
-        return {"grid": [*grid], "shift_ns": self._shift_ns, "novelty_sum": self.novelty_sum}
+        return {
+            "grid": [*grid],
+            "shift_ns": self._shift_ns,
+            "novelty_sum": self.novelty_sum,
+            "faces_covered": self._faces_covered,
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue with a restored memory: drop the frames that are not encoded yet, and adopt its grid and times."""
@@ -120,6 +138,7 @@ class Ingest:
         self._decoder.reset(Grid(*state["grid"]) if state["grid"] else None)
         self._shift_ns.update(state["shift_ns"])
         self.novelty_sum = state["novelty_sum"]
+        self._note_older_images(covered=not self._memory.entries or state.get("faces_covered", False))
         for camera, mailbox in self.mailboxes.items():
             mailbox.reset((self._memory.newest_of(camera) or (0, 0))[1])
 
@@ -137,6 +156,13 @@ class Ingest:
         if self._decoder.grid_if_known is None:
             self._decoder.reset(grid)
         self.novelty_sum = novelty_sum
+        self._note_older_images(covered=False)  # the archive does not record it
+
+    def _note_older_images(self, covered: bool) -> None:
+        """Record if faces are covered in images that the memory has from before; log it if they are not but should."""
+        self._faces_covered = covered and self._decoder.covers_faces
+        if self._decoder.covers_faces and not covered:
+            self._log.report("faces", UNCOVERED)
 
     @property
     def is_between_slots(self) -> bool:
@@ -189,6 +215,8 @@ class Ingest:
             return []
         step_ns = frame.stamp_ns - self._last_ns.get(frame.camera, frame.stamp_ns)
         self._last_ns[frame.camera] = frame.stamp_ns
+        if decoded.has_faces:
+            mailbox.count_covered()
         if step_ns < 0:  # a single stamp was too new
             self._drop_unpaired(frame.camera, "unpaired")
         long_steps = self._long_steps.get(frame.camera, 0) + 1 if step_ns > self._max_pair_ns else 0

@@ -49,6 +49,7 @@ class FrameCounts:
     jumps_back: int = 0
     jumps_forward: int = 0
     static: int = 0  # in static slots, which are not encoded
+    covered: int = 0  # decoded ones in which faces were covered
 
     @property
     def ingested(self) -> int:
@@ -75,6 +76,7 @@ class FrameCounts:
             jumps_back=sum(part.jumps_back for part in parts),
             jumps_forward=sum(part.jumps_forward for part in parts),
             static=sum(part.static for part in parts),
+            covered=sum(part.covered for part in parts),
         )
 
 
@@ -114,6 +116,7 @@ class Mailbox:
         self._in_work = 0
         self._drops: Counter[str] = Counter()
         self._resolution_changes = 0
+        self._covered = 0
 
     def set_rate(self, sample_fps: float, jump_forward_ns: int | None = None) -> None:
         """Change the sampling rate; the next frame is due one new period after the last.
@@ -229,6 +232,11 @@ class Mailbox:
         with self._lock:
             self._resolution_changes += 1
 
+    def count_covered(self) -> None:
+        """Count a frame in which faces were covered."""
+        with self._lock:
+            self._covered += 1
+
     def counts(self) -> FrameCounts:
         with self._lock:
             return FrameCounts(
@@ -242,6 +250,7 @@ class Mailbox:
                 jumps_forward=self._watch.jumps_forward,
                 resolution_changes=self._resolution_changes,
                 static=self._static,
+                covered=self._covered,
             )
 
     def _drop_waiting(self, reason: str) -> None:

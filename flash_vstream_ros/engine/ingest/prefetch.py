@@ -40,6 +40,8 @@ class Prefetch:
         self._jumped: set[str] = set()  # cameras whose frame with a time jump was dropped
         self._closed = False
         self._pool = ThreadPoolExecutor(1, "flash-vstream-frames")
+        # The worker waits for its other work, and face detection takes too long to wait for.
+        self._other = ThreadPoolExecutor(1, "flash-vstream-thumbnails") if decoder.covers_faces else self._pool
 
     def fetch(self, camera: str) -> None:
         """Decode the frame that waits in the camera's mailbox, if there is room for it."""
@@ -81,11 +83,12 @@ class Prefetch:
             return any(len(fetched) == DEPTH for fetched in self._fetched.values())
 
     def submit(self, work: Callable[[], Result]) -> Future[Result]:
-        """Run other work on the prefetch thread."""
-        return self._pool.submit(work)
+        """Run other work on the prefetch thread, or on one of its own while faces are covered."""
+        return self._other.submit(work)
 
     def close(self) -> None:
         """Decode no more frames."""
         with self._lock:
             self._closed = True
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._other):
+            pool.shutdown(wait=False, cancel_futures=True)
