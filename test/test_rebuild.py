@@ -203,6 +203,22 @@ def offer_decoded(engine: Engine, size: tuple[int, int]) -> None:
     worker.ingest.prefetch.submit(lambda: None).result(30.0)
 
 
+def test_only_key_frames_of_the_cameras_of_the_node_are_used(model: VisionLanguageModel, tmp_path: Path) -> None:
+    with engine_in(tmp_path, lambda: model, policy="recent", cameras=("left", "right")) as (engine, _):
+        for number in range(1, 9):
+            for camera in ("left", "right"):
+                watch(engine, range(number, number + 1), camera)
+        wait_until(lambda: engine.status().archive.written == 8)
+    with engine_in(tmp_path, lambda: model, cameras=("left", "right")) as (engine, _):
+        assert "rebuilt from 8 of 8 archived key frames" in rebuilt(engine)
+        assert {one.camera for one in entries(engine)} == {"left", "right"}
+    (tmp_path / "memory.safetensors").unlink()
+    with engine_in(tmp_path, lambda: model, cameras=("left",)) as (engine, warnings):
+        assert "rebuilt from 4 of 4 archived key frames" in rebuilt(engine)
+        assert {one.camera for one in entries(engine)} == {"left"}
+        assert not warnings
+
+
 def test_replies_say_that_the_memory_is_being_rebuilt(model: VisionLanguageModel, folder: Path) -> None:
     halting = halted(model)
     with engine_in(folder, lambda: halting) as (engine, _):
