@@ -137,6 +137,31 @@ def test_instruction_and_answer_length_apply_from_the_next_question(model: Visio
     assert len(short) < len(first)
 
 
+def test_an_instruction_applies_to_a_question_that_is_asked_while_the_worker_is_in_a_step(
+    model: VisionLanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = replace(CONFIG, instruction="Say only where the robot is.")
+    with running(changed, lambda: model) as (engine, _):
+        watch(engine, range(1, 11))
+        expected = ask(engine).text
+    with running(CONFIG, lambda: model) as (engine, _):
+        watch(engine, range(1, 11))
+        worker, asked = engine._worker, []
+        assert worker is not None
+        ingest_frames = worker.ingest_frames
+
+        def change_and_ask() -> bool:
+            if not asked:
+                engine.reconfigure(changed)
+                asked.append(engine.ask(Question("What is there?")))
+            return ingest_frames()
+
+        monkeypatch.setattr(worker, "ingest_frames", change_and_ask)
+        engine._wake.set()
+        wait_until(lambda: asked)
+        assert asked[0].answer(60.0).text == expected
+
+
 def test_a_running_answer_is_not_affected_by_a_change(model: VisionLanguageModel) -> None:
     with running(replace(CONFIG, max_new_tokens=200), lambda: model) as (engine, _):
         watch(engine, range(1, 21))

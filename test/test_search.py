@@ -173,10 +173,10 @@ def test_questions_are_answered_before_searches_that_wait() -> None:
     asked = [Request(Question(text, moments=moments), 60.0) for text, moments in (("a", 1), ("b", 0), ("c", 1))]
     for request in asked:
         assert queue.push(request) is None
-    assert queue.has_question
+    assert queue.has_question()
     order = [queue.pop() for _ in range(4)]
     assert order == [asked[1], asked[0], asked[2], None]
-    assert not queue.has_question
+    assert not queue.has_question()
 
 
 def test_a_question_that_arrives_during_a_search_is_answered_first(

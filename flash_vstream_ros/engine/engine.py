@@ -300,6 +300,7 @@ class Engine:
     def _step(self, worker: Worker) -> None:
         """Do one unit of work, or wait until there is some."""
         self._wake.clear()
+        began = time.monotonic()  # a later question waits for the next step: `reconfigure` may have come before it
         while (command := self._commands.pop()) is not None:
             command.run(worker.commands)
             try:
@@ -311,7 +312,7 @@ class Engine:
         any_frame = worker.ingest_frames()
         if worker.memory_changed(self._worker_status):
             self._worker_status = worker.status()
-        is_answering = worker.answer()
+        is_answering = worker.answer(asked_before=began)
         is_rebuilding = self._active and worker.rebuild(is_answering)
         is_busy = is_answering or any_frame or is_rebuilding
         waits = [worker.snapshots.save_if_due()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -139,10 +140,10 @@ class Worker:
         self._prefiller.note_memory_change()
         return any_frame
 
-    def answer(self) -> bool:
-        """Start the next question, or continue with one. Returns False if there is none."""
+    def answer(self, asked_before: float = math.inf) -> bool:
+        """Start the next question that was `asked_before`, or continue with one. Returns False if there is none."""
         self._dialogue.notice = self._rebuild.notice
-        return self._dialogue.step()
+        return self._dialogue.step(asked_before)
 
     def background_prefill(self) -> float | None:
         """Run one unit of background prefill; see Prefiller.background_prefill."""

@@ -223,7 +223,7 @@ def _scaled(message: Any, layout: _Layout, data: memoryview, samples: SampleRang
         shape, strides = (height, width, channels), (step, 2 * channels, 2)
         return np.ascontiguousarray(np.ndarray(shape, np.uint8, data, high, strides))
     order = ">u2" if message.is_bigendian else "<u2"
-    wide = np.ndarray((height, width, channels), order, data, strides=(step, 2 * channels, 2))
+    wide: np.ndarray = np.ndarray((height, width, channels), order, data, strides=(step, 2 * channels, 2))
     return samples.to_8_bits(wide, grey=message.encoding == "mono16")
 
 

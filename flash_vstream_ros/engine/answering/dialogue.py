@@ -106,20 +106,20 @@ class Dialogue:
         """Returns True if an answer is being generated that started less than `seconds` ago."""
         return self._active is not None and time.monotonic() - self._active.started < seconds
 
-    def step(self) -> bool:
+    def step(self, asked_before: float = math.inf) -> bool:
         """Start the next question, encode a key frame for it, prefill a chunk of its prompt, or decode one token.
 
-        Returns False if there is nothing to answer.
+        Returns False if there is nothing to answer that was `asked_before` this time of the monotonic clock.
         """
         for ended in self._requests.pop_ended():
             self._start(ended)
-        if (search := self._search) is not None and self._requests.has_question:
+        if (search := self._search) is not None and self._requests.has_question(asked_before):
             self._postpone(search)
         if self._active is not None:
             self._guard(self._active.request, self._continue)
         elif self._recollection is not None:
             self._guard(self._recollection.request, self._recollect)
-        elif (request := self._requests.pop()) is not None:
+        elif (request := self._requests.pop(asked_before)) is not None:
             self._guard(request, lambda: self._begin(request))
         else:
             return False

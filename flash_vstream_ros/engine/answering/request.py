@@ -28,8 +28,8 @@ class Request:
         self.question = question
         self.newest_ns = newest_ns  # stamp of the newest frame when the question was asked; 0: no frame yet
         self.started = False  # set by the worker
-        self._received = time.monotonic()
-        self._deadline = self._received + deadline_s
+        self.asked_at = time.monotonic()
+        self._deadline = self.asked_at + deadline_s
         self._pieces: queue.SimpleQueue[str | KeyFrameProgress | None] = queue.SimpleQueue()
         self._cancelled = threading.Event()
         self._done = threading.Event()
@@ -64,7 +64,7 @@ class Request:
 
     @property
     def age_s(self) -> float:
-        return time.monotonic() - self._received
+        return time.monotonic() - self.asked_at
 
     def stream(self, piece: str) -> None:
         """Pass a piece of text to the thread that asks."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from dataclasses import dataclass, replace
@@ -58,20 +59,23 @@ class RequestQueue:
             if request in self._unfinished:
                 self._waiting.appendleft(request)
 
-    def pop(self) -> Request | None:
-        """Take out the oldest question, or the oldest search if no question waits; None if the queue is empty."""
+    def pop(self, asked_before: float = math.inf) -> Request | None:
+        """Take out the oldest question, or the oldest search if no question waits; None if the queue is empty.
+
+        Requests of `asked_before` and later, on the monotonic clock, stay in the queue.
+        """
         with self._lock:
-            request = next((one for one in self._waiting if not one.question.is_search), None)
-            request = request or next(iter(self._waiting), None)
+            due = [request for request in self._waiting if request.asked_at < asked_before]
+            request = next((request for request in due if not request.question.is_search), None)
+            request = request or next(iter(due), None)
             if request is not None:
                 self._waiting.remove(request)
             return request
 
-    @property
-    def has_question(self) -> bool:
-        """Returns True if a question waits, not only searches."""
+    def has_question(self, asked_before: float = math.inf) -> bool:
+        """Returns True if a question that was `asked_before` waits, not only searches."""
         with self._lock:
-            return any(not request.question.is_search for request in self._waiting)
+            return any(not request.question.is_search for request in self._waiting if request.asked_at < asked_before)
 
     def pop_ended(self) -> list[Request]:
         """Take out the requests that were cancelled or whose deadline passed."""

@@ -86,7 +86,8 @@ class FrameDecoder:
 
         Returns the camera's previous size if it differs, (0, 0) for its first frame; else None.
         """
-        camera, size = decoded.frame.camera, decoded.rgb.shape[:2]
+        camera, (height, width) = decoded.frame.camera, decoded.rgb.shape[:2]
+        size = height, width
         before = self._sizes.get(camera, (0, 0))
         if size == before:
             return None
