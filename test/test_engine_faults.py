@@ -93,7 +93,7 @@ def test_a_panic_of_a_rust_library_fails_the_engine_and_every_question_gets_a_re
     class PanicException(BaseException):
         """Like the exception of pyo3, which does not derive from Exception."""
 
-    def panic(*_: object) -> bool:
+    def panic(*_: object, **__: object) -> bool:
         raise PanicException("index out of bounds")
 
     with running(CONFIG, lambda: load_model("tiny-random", device="cpu", max_pixels=112 * 112)) as (engine, _):
