@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import PATIENCE
 from tiny_engine import CONFIG, SECOND, Halting, frame, running, wait_until, watch
 
 from flash_vstream_ros.engine.archive.archive_config import ArchiveConfig
@@ -38,6 +39,10 @@ def seen(model: VisionLanguageModel, tmp_path_factory: pytest.TempPathFactory) -
     with engine_in(folder, lambda: model, policy="recent") as (engine, _):
         watch(engine, range(1, 2 * ARCHIVED + 1))
         wait_until(lambda: engine.status().archive.written == ARCHIVED)
+        worker = engine._worker
+    assert worker is not None
+    assert worker.archive.close(PATIENCE), "the disk is slow: files may still change while a test copies them"
+    wait_until((folder / "memory.safetensors").exists, PATIENCE)
     return folder
 
 
