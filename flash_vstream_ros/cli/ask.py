@@ -66,12 +66,12 @@ def run(args: argparse.Namespace) -> int:
         print("--model and --params-file need --memory: a running node has its own parameters", file=sys.stderr)
         return 2
     with importing():
-        from flash_vstream_ros.client import AskClient, ClientError
-        from flash_vstream_ros.ros.middleware import use_shipped_profile
+        from flash_vstream_ros.client import ClientError
 
-    use_shipped_profile()
+        from .node_client import node_client
+
     try:
-        with AskClient(args.service, args.ros_args, args.node) as client:
+        with node_client(args, args.service) as client:
             return _ask(client, args)
     except (ClientError, BadTime) as error:
         print(error, file=sys.stderr)

@@ -43,13 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     with importing():
-        from flash_vstream_ros.client import AskClient, ClientError
-        from flash_vstream_ros.ros.middleware import use_shipped_profile
+        from flash_vstream_ros.client import ClientError
 
-    use_shipped_profile()
+        from .node_client import node_client
+
     actions = {"list": _list, "forget": _forget}
     try:
-        with AskClient("ask_scene", args.ros_args, args.node) as client:
+        with node_client(args) as client:
             return actions.get(args.action, _trigger)(client, args)
     except (ClientError, BadTime) as error:
         print(error, file=sys.stderr)

@@ -35,12 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     with importing():
-        from flash_vstream_ros.client import AskClient, ClientError
-        from flash_vstream_ros.ros.middleware import use_shipped_profile
+        from flash_vstream_ros.client import ClientError
 
-    use_shipped_profile()
+        from .node_client import node_client
+
     try:
-        with AskClient(args.service, args.ros_args, args.node) as client:
+        with node_client(args, args.service) as client:
             since, until = interval(args, lambda: client.newest_stamp_s(args.wait))
             reply = client.report(args.wait, since, until, pictures=bool(args.out))
     except (ClientError, BadTime) as error:

@@ -76,14 +76,13 @@ def run(args: argparse.Namespace) -> int:
 def _search_node(args: argparse.Namespace) -> Any:
     """The node's reply; None after an error, which is printed."""
     with importing():
-        from flash_vstream_ros.client import AskClient, ClientError
-        from flash_vstream_ros.ros.middleware import use_shipped_profile
+        from flash_vstream_ros.client import ClientError
 
         from .image_files import ImageFileError, jpeg_of
-    use_shipped_profile()
+        from .node_client import node_client
     try:
         image = jpeg_of(args.image) if args.image else b""
-        with AskClient("ask_scene", args.ros_args, args.node) as client:
+        with node_client(args) as client:
             return _ask_node(client, args, image)
     except (ClientError, BadTime, ImageFileError) as error:
         print(error, file=sys.stderr)
