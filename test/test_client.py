@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from conftest import Process, wait_until
 
-from flash_vstream_ros.client import AskClient, NoReply
+from flash_vstream_ros.client import AskClient, NoReply, Stopped
 from flash_vstream_ros.ros.interfaces import interface
 
 SERVICE = "/served/trigger"
@@ -70,3 +70,10 @@ def test_a_request_to_a_node_that_ended_is_sent_again_to_its_successor(
     service = frozen(start, client, "ghost")
     Timer(0.5, begin.touch).start()  # after the request
     assert client._reply(service, service.srv_type.Request(), 2 * START_S).message == "successor"
+
+
+def test_another_thread_can_stop_a_call(start: Callable[..., Process], client: AskClient) -> None:
+    service = frozen(start, client, "stopped")
+    Timer(0.5, client.stop.set).start()
+    with pytest.raises(Stopped):
+        client._reply(service, service.srv_type.Request(), 10 * START_S)

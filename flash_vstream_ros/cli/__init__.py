@@ -17,6 +17,7 @@ COMMANDS = {
     "report": "report what happened in an interval, as Markdown with pictures",
     "search": "find the moments that show what a text describes, in a running node or a memory in a file",
     "memory": "list, forget, pause, resume or reset the memory of a running node",
+    "mcp": "let agents ask a running node through the Model Context Protocol",
     "archive": "list the key frames that a node has archived, or export them as a bag",
     "clip": "answer a question about a whole video offline, as the published systems do",
     "remember": "turn a video, a folder of images or a bag into a memory in a file, without a node",

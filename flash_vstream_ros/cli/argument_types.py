@@ -63,6 +63,14 @@ def answer_tokens(word: str) -> int:
     return number
 
 
+def port(word: str) -> int:
+    """A TCP port, 0 to 65535; 0: a free one."""
+    number = _whole(word, 0)
+    if number > 65535:
+        raise ArgumentTypeError(f"{word}: must lie between 0 and 65535")
+    return number
+
+
 def positive(word: str) -> float:
     """A finite number above 0."""
     value = _number(word)

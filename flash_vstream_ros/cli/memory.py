@@ -79,12 +79,8 @@ def _list(client: AskClient, args: argparse.Namespace) -> int:
 
 
 def _forget(client: AskClient, args: argparse.Namespace) -> int:
-    from flash_vstream_ros.ros.interfaces import Forget
-    from flash_vstream_ros.ros.stamps import stamp_at
-
     since, until = interval(args, lambda: client.newest_stamp_s(args.wait))
-    request = Forget.Request(cameras=args.camera, since=stamp_at(since), until=stamp_at(until))
-    reply = client.call(Forget, f"{args.node}/forget", request, args.wait)
+    reply = client.forget(args.wait, args.camera, since, until)
     if reply.error_code:
         print_error(reply)
         return 1
