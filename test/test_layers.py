@@ -56,6 +56,18 @@ MAY_IMPORT = {
         "process",
         "progress",
     },
+    "evaluation": {
+        "evaluation",
+        "evaluation/benchmarks",
+        "instruments",
+        "node",
+        *ENGINE,
+        "models",
+        "memory",
+        "process",
+        "progress",
+    },
+    "evaluation/benchmarks": {"evaluation", "evaluation/benchmarks"},
     "demo": {"demo", "models", "ros", "client"},
     "training": {"training", "demo", "models", "memory", "progress"},
 }

@@ -20,6 +20,7 @@ COMMANDS = {
     "mcp": "let agents ask a running node through the Model Context Protocol",
     "archive": "list the key frames that a node has archived, or export them as a bag",
     "clip": "answer a question about a whole video offline, as the published systems do",
+    "evaluate": "run a published streaming benchmark, with this memory and with controls",
     "remember": "turn a video, a folder of images or a bag into a memory in a file, without a node",
     "replay": "publish a video, a folder of images, a rosbag2 or the demo's patrol as a camera",
     "demo": "run a simulated camera, the node and questions in three processes that communicate over DDS",

@@ -102,6 +102,11 @@ class OfflineEngine:
         return self._context.memory.slots_seen
 
     @property
+    def memory_bytes(self) -> int:
+        """Size of the memory [bytes]."""
+        return self._context.memory.bytes
+
+    @property
     def newest_ns(self) -> int:
         """Stamp of the newest frame in the memory [ns]; 0 when empty."""
         return self._context.memory.newest[1]

@@ -1,0 +1,128 @@
+"""Reads annotation files and finds videos. Errors name the file, the entry and the field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .item import DataError
+
+ALL_TASKS = "all"  # key of the number of all questions, where those of each task are not published
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
+_NAMES = {str: "a text", int: "a whole number", float: "a number", list: "a list", dict: "an object"}
+
+
+class Entry:
+    """One JSON object of an annotation file, with checked access to its fields."""
+
+    def __init__(self, fields: Any, where: str) -> None:
+        if not isinstance(fields, dict):
+            raise DataError(f"{where} is no JSON object")
+        self._fields: dict[str, Any] = fields
+        self.where = where
+
+    def text(self, name: str) -> str:
+        value: str = self._typed(name, str)
+        return value
+
+    def number(self, name: str) -> float:
+        return float(self._typed(name, float))
+
+    def whole(self, name: str) -> int:
+        value: int = self._typed(name, int)
+        return value
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        values = self._typed(name, list)
+        if not values or not all(isinstance(value, str) for value in values):
+            raise DataError(f"{self.where}: {name} is not a list of texts")
+        return tuple(values)
+
+    def entries(self, name: str) -> list[Entry]:
+        return [Entry(value, f"{self.where}, {name} {index}") for index, value in enumerate(self._typed(name, list))]
+
+    def label(self, name: str) -> str:
+        """A text or a number, as text."""
+        value = self._fields.get(name)
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise DataError(f"{self.where} has no text or number {name}; it has {self._known}")
+        return str(value)
+
+    def time_s(self, name: str) -> float:
+        """A time such as 00:01:30 [s]. As in the official readers, "00:90" is 90 s too."""
+        words = self.text(name).strip().split(":")
+        try:
+            return float(sum(int(word) * 60**power for power, word in enumerate(reversed(words))))
+        except ValueError:
+            raise DataError(f"{self.where}: {name} is {self.text(name)!r}, no HH:MM:SS") from None
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._fields
+
+    @property
+    def _known(self) -> str:
+        return ", ".join(self._fields) or "no fields"
+
+    def _typed(self, name: str, kind: type) -> Any:
+        value = self._fields.get(name)
+        accepted = (int, float) if kind is float else kind
+        if isinstance(value, bool) or not isinstance(value, accepted):
+            raise DataError(f"{self.where} has no {name} that is {_NAMES[kind]}; it has {self._known}")
+        return value
+
+
+def read_list(path: Path) -> list[Any]:
+    """The JSON list in a file. Raises DataError."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise DataError(f"{path} is no JSON: {error}") from error
+    if not isinstance(found, list) or not found:
+        raise DataError(f"{path} is no JSON list, or an empty one")
+    return found
+
+
+def read_entries(path: Path) -> list[Entry]:
+    """The objects of a JSON list in a file. Raises DataError."""
+    return [Entry(fields, f"{path.name}, entry {index}") for index, fields in enumerate(read_list(path))]
+
+
+def first_file(folder: Path, names: Sequence[str]) -> Path:
+    """The first of the files that exists in `folder`. Raises DataError."""
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise DataError(f"{folder} has none of the annotation files {', '.join(names)}")
+
+
+def find_video(folders: Sequence[Path], names: Sequence[str]) -> Path:
+    """The first video or folder of frames with one of these names; the first candidate if there is none."""
+    candidates = [folder / name for folder in folders for name in names]
+    for candidate in candidates:
+        if candidate.exists():
+            return candidate
+        for suffix in VIDEO_SUFFIXES:
+            file = candidate.parent / f"{candidate.name}{suffix}"
+            if file.is_file():
+                return file
+    return candidates[0]
+
+
+def check_counts(found: Mapping[str, int], published: Mapping[str, int], folder: Path) -> None:
+    """Raise DataError if the number of questions of a task, or of all, is not the published one."""
+    if set(published) == {ALL_TASKS}:
+        found = {ALL_TASKS: sum(found.values())}
+    wrong = [
+        f"{task} {found.get(task, 0)} instead of {published.get(task, 0)}"
+        for task in sorted({*found, *published})
+        if found.get(task, 0) != published.get(task, 0)
+    ]
+    if wrong:
+        raise DataError(
+            f"the annotations in {folder} are not the published ones: {', '.join(wrong)} questions; "
+            "--partial accepts a part of a benchmark"
+        )

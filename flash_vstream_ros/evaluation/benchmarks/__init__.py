@@ -1,0 +1,16 @@
+"""Published benchmarks, each a file that reads the official annotations into items. May import evaluation only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .benchmark import Benchmark
+from .ovo_bench import OVO_BENCH
+from .streaming_bench import STREAMING_BENCH
+from .vstream_qa import VSTREAM_QA
+
+BENCHMARKS: Mapping[str, Benchmark] = {
+    benchmark.name: benchmark for benchmark in (*VSTREAM_QA, *STREAMING_BENCH, OVO_BENCH)
+}
+
+__all__ = ["BENCHMARKS", "Benchmark"]

@@ -1,0 +1,221 @@
+"""Methods that answer questions about a video: this project's engine with a memory policy, and controls.
+
+All get the same sampled frames. The engine sees each frame once; the controls may look back at any earlier frame.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+
+from flash_vstream_ros.engine.answering.question import ErrorCode, Question
+from flash_vstream_ros.engine.config import EngineConfig
+from flash_vstream_ros.engine.ingest.faces import without_faces
+from flash_vstream_ros.engine.ingest.mailbox import Frame
+from flash_vstream_ros.engine.offline import OfflineEngine
+from flash_vstream_ros.memory.slot import MemorySnapshot, empty_snapshot
+from flash_vstream_ros.models.interface import ModelError, VisionLanguageModel
+from flash_vstream_ros.models.llava.flash_vstream_llava import FlashVStreamLLaVA
+from flash_vstream_ros.models.model_kind import without_label
+from flash_vstream_ros.models.offline import (
+    VideoMemoryConfig,
+    build_video_memory,
+    frame_limit,
+    sample_frames,
+    slots_of,
+)
+from flash_vstream_ros.models.qwen2_vl import Qwen2VL
+
+from .sampled_video import SampledVideo
+
+ONE_DAY_S = 86_400.0  # deadline of a question: none, in effect
+LAST, UNIFORM = 4, 64  # frames of the controls
+
+
+class Reply(NamedTuple):
+    """An answer and what it took. Times in seconds."""
+
+    text: str
+    error: str = ""
+    memory_tokens: int = 0
+    memory_bytes: int = 0
+    cached_tokens: int = 0
+    first_token_s: float = 0.0
+    duration_s: float = 0.0
+
+
+class Method(Protocol):
+    """Answers the questions about one video, in the order of their times."""
+
+    def ask(self, frames: int, prompt: str, max_new_tokens: int) -> Reply:
+        """Answer from the first `frames` sampled frames. Raises ModelError and ValueError."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class StreamingMethod:
+    """The engine: its memory is kept between questions, and its prefix cache is used."""
+
+    def __init__(self, model: VisionLanguageModel, config: EngineConfig, video: SampledVideo) -> None:
+        self._video, self._camera = video, config.cameras[0]
+        self._engine = OfflineEngine(model, config, _warn)
+        self._seen = 0
+
+    def ask(self, frames: int, prompt: str, max_new_tokens: int) -> Reply:
+        for index in range(self._seen, frames):
+            decode = partial(self._video.image, index)
+            self._engine.add(Frame(self._camera, "", self._video.stamp_ns(index), decode))
+        self._seen = max(self._seen, frames)
+        self._engine.finish()
+        question = Question(prompt, deadline_s=ONE_DAY_S, max_new_tokens=max_new_tokens)
+        answer = self._engine.ask(question)
+        failed = answer.error_code is not ErrorCode.NONE
+        return Reply(
+            without_label(answer.text),
+            f"{answer.error_code.name}: {answer.error_msg}" if failed else "",
+            answer.memory_tokens,
+            self._engine.memory_bytes,
+            answer.cached_tokens,
+            answer.time_to_first_token_s,
+            answer.duration_s,
+        )
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+class OfflineMethod:
+    """Base of the controls: a snapshot is made of the frames so far, once for all questions of one time."""
+
+    def __init__(self, model: VisionLanguageModel, config: EngineConfig, video: SampledVideo) -> None:
+        self.model, self.config, self.video = model, config, video
+        self._newest: tuple[int, MemorySnapshot] | None = None  # number of frames, and their snapshot
+
+    def ask(self, frames: int, prompt: str, max_new_tokens: int) -> Reply:
+        self.model.instruction = self.config.instruction
+        if self._newest is None or self._newest[0] != frames:
+            self._newest = frames, self.snapshot(frames)
+        return _answered(self.model, self._newest[1], prompt, max_new_tokens)
+
+    def snapshot(self, frames: int) -> MemorySnapshot:
+        """What the first `frames` sampled frames become in the prompt."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Nothing needs to be closed."""
+
+    def _images(self, indices: Sequence[int]) -> Iterator[np.ndarray]:
+        images = self.video.images(indices)
+        return without_faces(images) if self.config.blur_faces else images
+
+    def _stamps(self, indices: Sequence[int]) -> list[int]:
+        return [self.video.stamp_ns(index) for index in indices]
+
+
+class Published(OfflineMethod):
+    """Flash-VStream as released: k-means over the frames so far, at most as many as published, evenly spaced."""
+
+    def snapshot(self, frames: int) -> MemorySnapshot:
+        chosen = sample_frames(frames, frame_limit(self.model) or max(frames, 1)) if frames else []
+        memory = self.config.memory
+        own = VideoMemoryConfig.of(self.model)
+        settings = replace(own, csm_slots=memory.csm_slots, dam_slots=memory.dam_slots)
+        return build_video_memory(self.model, self._images(chosen), self._stamps(chosen), settings)
+
+
+class LastFrames(OfflineMethod):
+    """The last frames in full detail, and nothing else (the control of SimpleStream, arXiv 2604.02317)."""
+
+    def snapshot(self, frames: int) -> MemorySnapshot:
+        return self._detailed(_paired(list(range(max(0, frames - LAST), frames))))
+
+    def _detailed(self, chosen: Sequence[int]) -> MemorySnapshot:
+        """The chosen frames in full detail, numbered as a video of that many frames."""
+        if isinstance(self.model, FlashVStreamLLaVA):
+            raise ModelError(f"{self.model.name} answers from STAR memory only: this control needs a Qwen model")
+        if not chosen:
+            raise ValueError("there is no frame before the question")
+        slots = list(slots_of(self.model, self._images(chosen), self._stamps(chosen)))
+        return MemorySnapshot(
+            dam=torch.stack([slot.detail for slot in slots]),
+            dam_times=torch.arange(len(slots), dtype=torch.float64),
+            csm=slots[0].low.new_zeros(0, *slots[0].low.shape),
+            csm_times=torch.zeros(0, dtype=torch.float64),
+            grid=slots[0].grid,
+            entries=tuple(slot.entry() for slot in slots),
+            slots_seen=len(slots),
+            text_slots=len(slots),
+            newest_ns=slots[-1].last_ns,
+            slot_s=self.config.slot_period_ns * 1e-9,
+        )
+
+
+class UniformFrames(LastFrames):
+    """Evenly spaced frames of the stream so far, in full detail: the base model with a video."""
+
+    def snapshot(self, frames: int) -> MemorySnapshot:
+        return self._detailed(sample_frames(frames, UNIFORM) if frames else [])
+
+
+class NoVision(OfflineMethod):
+    """The question alone."""
+
+    def ask(self, frames: int, prompt: str, max_new_tokens: int) -> Reply:
+        from flash_vstream_ros.instruments.batched_answers import batched_answers
+
+        if not isinstance(self.model, Qwen2VL):
+            raise ModelError(f"{self.model.name} answers from images only: no_vision needs a Qwen model")
+        self.model.instruction = self.config.instruction
+        began = time.monotonic()
+        (text,) = batched_answers(self.model, empty_snapshot(), [prompt], max_new_tokens)
+        return Reply(text, duration_s=time.monotonic() - began)
+
+
+def method_of(name: str, model: VisionLanguageModel, config: EngineConfig, video: SampledVideo) -> Method:
+    """The method with this name, one of METHODS, for one video. Raises ModelError."""
+    if name in OFFLINE:
+        return OFFLINE[name](model, config, video)
+    return StreamingMethod(model, replace(config, policy=POLICY_OF.get(name, config.policy)), video)
+
+
+OFFLINE: dict[str, type[OfflineMethod]] = {
+    "published": Published,
+    "uniform_64": UniformFrames,
+    "last_4": LastFrames,
+    "no_vision": NoVision,
+}
+POLICY_OF = {"recent": "recent", "uniform": "uniform"}  # policies of the engine at the same number of tokens
+METHODS = ("ours", *POLICY_OF, *OFFLINE)
+
+
+def _warn(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
+
+
+def _answered(model: VisionLanguageModel, snapshot: MemorySnapshot, prompt: str, max_new_tokens: int) -> Reply:
+    began = time.monotonic()
+    first_s, pieces = 0.0, []
+    for token in model.answer(snapshot, prompt, max_new_tokens):
+        first_s = first_s or time.monotonic() - began
+        pieces.append(token.text)
+    tensors: tuple[Any, ...] = (snapshot.dam, snapshot.csm)
+    return Reply(
+        "".join(pieces).strip(),
+        memory_tokens=model.tokens(snapshot),
+        memory_bytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors),
+        first_token_s=first_s,
+        duration_s=time.monotonic() - began,
+    )
+
+
+def _paired(indices: list[int]) -> list[int]:
+    """The indices in pairs: an odd last one is repeated, as in the release."""
+    return [*indices, *indices[-1:]] if len(indices) % 2 else indices

@@ -1,0 +1,198 @@
+"""Runs methods over the streams of a benchmark, in one or several processes, and continues an interrupted run."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from flash_vstream_ros.engine.config import EngineConfig
+from flash_vstream_ros.models.interface import VisionLanguageModel
+from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.node.settings import Settings, settings_from
+from flash_vstream_ros.process import set_torch_threads
+from flash_vstream_ros.progress import progress
+
+from .item import DataError, Item
+from .methods import method_of
+from .protocol import Stream, answers, streams_of
+from .records import Record, answered, append_record, read_records
+from .sampled_video import OpenVideo, SampledVideo
+
+MAX_PROMPT_CHARS = 100_000  # prompts with options and earlier answers are longer than a user's question
+RECORDS, SETTINGS = "answers.jsonl", "settings.json"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What determines the answers of a run."""
+
+    benchmark: str
+    parameters: Mapping[str, Any]  # of the node, by name
+    fps: float  # sampling rate [1/s]
+    frames_fps: float  # rate of folders of frames [1/s]
+    max_new_tokens: int
+    instruction: str
+
+    @property
+    def engine(self) -> EngineConfig:
+        """The engine's configuration, at the benchmark's rate and with its instruction."""
+        return replace(
+            self.settings.engine,
+            sample_fps=self.fps,
+            instruction=self.instruction,
+            max_question_chars=MAX_PROMPT_CHARS,
+            warm_up=False,
+        )
+
+    @property
+    def settings(self) -> Settings:
+        return settings_from(self.parameters)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "benchmark": self.benchmark,
+            "fps": self.fps,
+            "frames_fps": self.frames_fps,
+            "max_new_tokens": self.max_new_tokens,
+            "instruction": self.instruction,
+            "parameters": dict(self.parameters),
+        }
+
+
+@dataclass(frozen=True)
+class _Task:
+    """The questions about one video that one method has not answered."""
+
+    config: RunConfig
+    methods: tuple[tuple[str, Stream], ...]
+    records: Path
+    open_video: OpenVideo
+
+
+def run(
+    config: RunConfig,
+    items: Sequence[Item],
+    methods: Sequence[str],
+    folder: Path,
+    open_video: OpenVideo,
+    processes: int = 1,
+) -> list[Record]:
+    """Answer all items by all methods, and return the records of all. `folder` may have those of an interrupted run.
+
+    With several processes `open_video` must be a function of a module. Raises DataError and ModelError.
+    """
+    _check_settings(folder / SETTINGS, config.as_json())
+    path = folder / RECORDS
+    done = answered(read_records(path).values())
+    tasks = list(_tasks(config, items, methods, done, path, open_video))
+    total = len(items) * len(methods)
+    with progress(f"evaluate {config.benchmark}", total) as display:
+        count = total - sum(len(stream.items) for task in tasks for _, stream in task.methods)
+        display.update(count)
+        for answers_more in _run_tasks(tasks, processes):
+            count += answers_more
+            display.update(count)
+    wanted = {(method, item.id) for method in methods for item in items}
+    return [record for key, record in read_records(path).items() if key in wanted]
+
+
+def _tasks(
+    config: RunConfig,
+    items: Sequence[Item],
+    methods: Sequence[str],
+    done: set[tuple[str, str]],
+    path: Path,
+    open_video: OpenVideo,
+) -> Iterator[_Task]:
+    for stream in streams_of(items):
+        waiting = []
+        for method in methods:
+            left = tuple(item for item in stream.items if (method, item.id) not in done)
+            if left:
+                waiting.append((method, Stream(stream.video, left)))
+        if waiting:
+            yield _Task(config, tuple(waiting), path, open_video)
+
+
+def _run_tasks(tasks: Sequence[_Task], processes: int) -> Iterator[int]:
+    """Run the tasks, and yield numbers of answers as they are recorded."""
+    if processes == 1 or len(tasks) <= 1:
+        for task in tasks:
+            yield from _run_task(task)
+        return
+    # A forked process cannot use CUDA after its parent has.
+    with multiprocessing.get_context("spawn").Pool(min(processes, len(tasks))) as pool:
+        yield from pool.imap_unordered(_count_answers, tasks)
+
+
+def _count_answers(task: _Task) -> int:
+    return sum(_run_task(task))
+
+
+def _run_task(task: _Task) -> Iterator[int]:
+    """Append the records of a task, and yield 1 for each. A video that cannot be read fails its questions."""
+    model = _model(json.dumps(dict(task.config.parameters), sort_keys=True))
+    try:
+        video = SampledVideo(task.open_video, task.methods[0][1].video, task.config.fps)
+    except (RuntimeError, OSError, ValueError) as error:
+        for name, stream in task.methods:
+            yield from _fail(task, name, stream.items, error)
+        return
+    try:
+        for name, stream in task.methods:
+            yield from _run_method(task, model, name, stream, video)
+    finally:
+        video.close()
+
+
+def _run_method(
+    task: _Task, model: VisionLanguageModel, name: str, stream: Stream, video: SampledVideo
+) -> Iterator[int]:
+    method = method_of(name, model, task.config.engine, video)
+    waiting = {item.id: item for item in stream.items}
+    try:
+        for record in answers(method, name, stream, video, task.config.max_new_tokens):
+            append_record(task.records, record)
+            del waiting[record.id]
+            yield 1
+    except (RuntimeError, OSError, ValueError) as error:
+        yield from _fail(task, name, list(waiting.values()), error)
+    finally:
+        method.close()
+
+
+def _fail(task: _Task, name: str, items: Sequence[Item], error: Exception) -> Iterator[int]:
+    for item in items:
+        append_record(task.records, Record(name, item.id, error=f"{item.video.name}: {error}"))
+        yield 1
+
+
+@lru_cache(maxsize=1)
+def _model(parameters: str) -> VisionLanguageModel:
+    """The model for these parameters, as JSON; loaded once in a process."""
+    settings = settings_from(json.loads(parameters))
+    set_torch_threads(settings.torch_threads)
+    return load_model(**settings.model)
+
+
+def _check_settings(path: Path, settings: dict[str, Any]) -> None:
+    """Write the settings of a new run, or raise DataError if those of an earlier run in the folder differ."""
+    settings = json.loads(json.dumps(settings))
+    if not path.exists():
+        path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is damaged: {error}; give another --out") from error
+    different = [name for name in settings if before.get(name) != settings[name]]
+    if different == ["parameters"] and isinstance(before.get("parameters"), dict):
+        own = settings["parameters"]
+        different = [name for name in own if before["parameters"].get(name) != own[name]]
+    if different:
+        raise DataError(f"{path.parent} has answers of other settings ({', '.join(different)}): give another --out")

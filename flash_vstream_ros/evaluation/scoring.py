@@ -1,0 +1,143 @@
+"""Scores records: per task, micro and macro, with what could not be parsed or failed counted as wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from .benchmarks import Benchmark
+from .item import AnswerKind, Item
+from .parsing import contains_words, exact_match, parsed, token_f1
+from .records import Record
+
+PUNCTUAL_S = 2.0  # largest deviation of a proactive answer from the right time
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judge's verdict on an open answer; `is_right` is None if it could not be parsed."""
+
+    is_right: bool | None
+    score: float = 0.0  # 0 to 5
+
+
+@dataclass(frozen=True)
+class Grade:
+    """The score of one record."""
+
+    is_right: bool
+    is_unparsable: bool = False
+    is_failed: bool = False
+    score: float | None = None  # of an open answer: token-F1, or the judge's score
+    published: float | None = None  # by the official scorer; None: left out
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over some questions. Accuracies are from 0 to 1; None where there is nothing to divide by."""
+
+    n: int
+    right: int
+    unparsable: int
+    failed: int
+    accuracy: float | None
+    as_published: float | None
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An average, and the same as published."""
+
+    accuracy: float | None
+    as_published: float | None
+
+
+@dataclass(frozen=True)
+class MethodScore:
+    """The scores of one method. Macro averages are over tasks; `averages` are those that papers quote."""
+
+    tasks: Mapping[str, Totals]
+    micro: Totals
+    macro: Pair
+    parts: Mapping[str, Pair]  # macro average of the tasks of each part
+    averages: Mapping[str, Pair]
+
+
+def grade(benchmark: Benchmark, item: Item, record: Record | None, verdict: Verdict | None = None) -> Grade:
+    """Grade a record; without one, the question failed."""
+    if record is None or record.error:
+        empty = Record("", item.id)
+        rule = benchmark.published_rule
+        return Grade(False, is_failed=True, published=rule(item, empty) if rule else None)
+    if item.kind is AnswerKind.OPEN:
+        return _open_grade(item, record, verdict)
+    published = benchmark.published_rule(item, record) if benchmark.published_rule else None
+    if item.polls is not None:
+        on_time = abs(record.asked_s - item.polls.due_s) <= PUNCTUAL_S
+        return Grade(on_time and contains_words(record.response, item.answer), published=published)
+    answer = parsed(item, record.response)
+    return Grade(answer == item.answer, is_unparsable=answer is None, published=published)
+
+
+def _open_grade(item: Item, record: Record, verdict: Verdict | None) -> Grade:
+    if not record.response.strip():
+        return Grade(False, is_unparsable=True, published=None if verdict is None else 0.0)
+    if verdict is None:
+        is_right = exact_match(record.response, item.answer)
+        return Grade(is_right, score=token_f1(record.response, item.answer))
+    if verdict.is_right is None:
+        return Grade(False, is_unparsable=True)
+    return Grade(verdict.is_right, score=verdict.score, published=float(verdict.is_right))
+
+
+def score(benchmark: Benchmark, items: Sequence[Item], grade_of: Callable[[Item], Grade]) -> MethodScore:
+    """Sum the grades of all items."""
+    by_task: dict[str, list[Grade]] = {}
+    part_of: dict[str, str] = {}
+    for item in items:
+        by_task.setdefault(item.task, []).append(grade_of(item))
+        part_of[item.task] = item.part
+    tasks = {task: totals(grades) for task, grades in by_task.items()}
+    parts = {
+        part: _mean(tasks[task] for task in tasks if part_of[task] == part)
+        for part in dict.fromkeys(part_of.values())
+        if part
+    }
+    averages = {name: _mean_of_parts(parts, own) for name, own in (benchmark.averages or {}).items()}
+    every = [one for grades in by_task.values() for one in grades]
+    return MethodScore(tasks, totals(every), _mean(tasks.values()), parts, averages)
+
+
+def totals(grades: Sequence[Grade]) -> Totals:
+    """Sums over grades."""
+    published = [one.published for one in grades if one.published is not None]
+    scores = [one.score for one in grades if one.score is not None]
+    right = sum(one.is_right for one in grades)
+    return Totals(
+        n=len(grades),
+        right=right,
+        unparsable=sum(one.is_unparsable for one in grades),
+        failed=sum(one.is_failed for one in grades),
+        accuracy=right / len(grades) if grades else None,
+        as_published=fmean(published) if published else None,
+        score=fmean(scores) if scores else None,
+    )
+
+
+def _mean(parts: Iterable[Totals | Pair]) -> Pair:
+    known = list(parts)
+    return Pair(_average([one.accuracy for one in known]), _average([one.as_published for one in known]))
+
+
+def _mean_of_parts(parts: Mapping[str, Pair], names: Sequence[str]) -> Pair:
+    """The mean of some parts; None if one of them is missing."""
+    if any(name not in parts for name in names):
+        return Pair(None, None)
+    return _mean(parts[name] for name in names)
+
+
+def _average(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
