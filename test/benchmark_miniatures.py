@@ -22,7 +22,7 @@ def write_json(path: Path, content: Any) -> Path:
 def video(path: Path) -> Path:
     """A video of VIDEO_S seconds with two frames a second."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    return write_video(path, range(0, 1000 * VIDEO_S, 500))
+    return write_video(path, range(0, 1000 * VIDEO_S, 500), size=(96, 128))
 
 
 def rvs_conversations(folder: Path, questions: Sequence[tuple[str, str, float]], name: str = "walk") -> Path:

@@ -173,6 +173,17 @@ def test_every_benchmark_goes_from_its_files_to_a_table(
     assert sum(totals["n"] for totals in scores["ours"]["tasks"].values()) == numbers
 
 
+@pytest.mark.slow
+def test_several_processes_give_the_answers_of_one(tmp_path: Path) -> None:
+    ovo(tmp_path, chunked=True)  # six videos
+    for processes in ("1", "2"):
+        options = ["--model", "tiny-random", "--max-new-tokens", "4", "--processes", processes]
+        assert evaluate(tmp_path, "ovo_bench", tmp_path / processes, *options) == 0
+    one, two = (timeless(tmp_path / processes / "answers.jsonl") for processes in ("1", "2"))
+    assert one == two
+    assert len(one) == 6
+
+
 def test_a_video_that_cannot_be_read_fails_its_questions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     streaming_real(tmp_path)
     (tmp_path / "videos" / "sample_1_real.mp4").write_bytes(b"no video")

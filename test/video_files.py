@@ -22,19 +22,27 @@ def corner_image(level: int, height: int = 48, width: int = 64) -> np.ndarray:
 
 
 def write_video(
-    path: Path, times_ms: Sequence[int], codec: str = "mpeg4", aspect: Fraction | None = None, audio_s: float = 0.0
+    path: Path,
+    times_ms: Sequence[int],
+    codec: str = "mpeg4",
+    aspect: Fraction | None = None,
+    audio_s: float = 0.0,
+    size: tuple[int, int] = (48, 64),
 ) -> Path:
-    """A video with frame n at times_ms[n] and grey level n % 12, optionally with a longer sound track."""
+    """A video with frame n at times_ms[n] and grey level n % 12, optionally with a longer sound track.
+
+    `size` is (height, width).
+    """
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=10)
-        stream.width, stream.height = 64, 48
+        stream.height, stream.width = size
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         stream.codec_context.time_base = tick = Fraction(gcd(*times_ms), 1000)
         if aspect is not None:
             stream.codec_context.sample_aspect_ratio = aspect
         sound = container.add_stream("flac", rate=8000, layout="mono") if audio_s else None
         for index, time_ms in enumerate(times_ms):
-            frame = av.VideoFrame.from_ndarray(corner_image(index % 12), "rgb24")
+            frame = av.VideoFrame.from_ndarray(corner_image(index % 12, *size), "rgb24")
             frame.pts, frame.time_base = int(Fraction(time_ms, 1000) / tick), tick
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import signal
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from flash_vstream_ros.engine.config import EngineConfig
-from flash_vstream_ros.models.interface import VisionLanguageModel
+from flash_vstream_ros.models.interface import ModelError, VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.node.settings import Settings, settings_from
 from flash_vstream_ros.process import set_torch_threads
@@ -125,9 +128,28 @@ def _run_tasks(tasks: Sequence[_Task], processes: int) -> Iterator[int]:
         for task in tasks:
             yield from _run_task(task)
         return
+    others = set(multiprocessing.active_children())
     # A forked process cannot use CUDA after its parent has.
-    with multiprocessing.get_context("spawn").Pool(min(processes, len(tasks))) as pool:
-        yield from pool.imap_unordered(_count_answers, tasks)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(processes, len(tasks)), context, _ignore_interrupt) as pool:
+        try:
+            for done in as_completed([pool.submit(_count_answers, task) for task in tasks]):
+                yield done.result()
+        except BaseException as error:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in set(multiprocessing.active_children()) - others:
+                child.terminate()
+            if isinstance(error, BrokenProcessPool):
+                raise ModelError(
+                    "a process of the evaluation died, perhaps for lack of memory: run the command again with fewer "
+                    "--processes; its answers so far are kept"
+                ) from error
+            raise
+
+
+def _ignore_interrupt() -> None:
+    """Leave Ctrl-C to the parent, which ends its processes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _count_answers(task: _Task) -> int:
