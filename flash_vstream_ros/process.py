@@ -1,4 +1,4 @@
-"""Settings of a program's process: signals, a time limit at exit, threads of PyTorch.
+"""Settings of a program's process: signals, a time limit at exit, threads of PyTorch, freed memory.
 
 They affect the whole process, so only programs use them: the node's executable and the command line.
 """
@@ -21,6 +21,8 @@ INTERRUPTED = 130  # exit status after Ctrl-C, as shells report it, and after SI
 END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 EXIT_LIMIT_S = 1.5  # longest time for the node to stop
 CLEANUP_LIMIT_S = 20.0  # longest time for a command to clean up after Ctrl-C
+# glibc's M_ARENA_MAX, M_MMAP_THRESHOLD at its limit, M_TRIM_THRESHOLD, M_TOP_PAD: see `man mallopt`.
+MALLOC_OPTIONS = {-8: 1, -3: 32 << 20, -1: (1 << 31) - 1, -2: 256 << 20}
 
 
 def exit_on_interrupt() -> None:
@@ -118,6 +120,20 @@ def _default_torch_threads() -> int:
     import torch
 
     return torch.get_num_threads()
+
+
+def keep_freed_memory() -> None:
+    """Let the C library reuse freed memory instead of returning it to the system, where it is glibc.
+
+    A training step allocates the same large tensors again and again. In a virtual machine, the page faults of returned
+    memory take longer than the computation. The process keeps its largest size.
+    """
+    import ctypes
+
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for option, value in MALLOC_OPTIONS.items():
+            mallopt(option, value)
 
 
 def _handle_with(handler: Callable[[int, FrameType | None], None]) -> None:

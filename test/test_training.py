@@ -253,6 +253,7 @@ def test_an_interrupted_run_resumes_and_ends_in_the_model_of_an_uninterrupted_on
         (pool, "FIRST", 2),
         (pool, "WINDOW", 3),
         (pool, "PACE", 2),
+        (pool, "REAL_PACE", 4),
     ):
         monkeypatch.setattr(module, name, value)
     sizes = {"vision_steps": 2, "language_steps": 5, "cooling_steps": 2, "batch": 2, "questions": 2, "calibration": 2}

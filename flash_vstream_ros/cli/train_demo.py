@@ -7,7 +7,7 @@ import sys
 from dataclasses import fields
 from importlib.util import find_spec
 
-from flash_vstream_ros.process import importing, set_torch_threads
+from flash_vstream_ros.process import importing, keep_freed_memory, set_torch_threads
 from flash_vstream_ros.training.plan import Plan
 
 from .argument_types import DEVICE_HELP, count_or_zero, positive
@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
         from flash_vstream_ros.progress import progress
         from flash_vstream_ros.training import run as training
 
+    keep_freed_memory()
     plan = Plan(**{field.name: getattr(args, field.name) for field in fields(Plan)})
     try:
         with progress("render views") as display:

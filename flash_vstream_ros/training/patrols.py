@@ -53,6 +53,7 @@ OWN_WORDING = 0.25  # share of questions with a wording of WORDINGS; others have
 GLIMPSES = (0.0, 0.25, 0.5)  # shares of visits with a thing that is seen once, for 9 s
 TWO_CAMERAS = 0.15  # share of patrols with two cameras that look in the same direction
 MOMENTS = 32  # examples per patrol
+REAL_MOMENTS = 64  # the same for patrols with a memory of the node's sizes
 HIERARCHICAL_SHARE = 0.75  # share of patrols with a hierarchical memory; others have a published one
 SECOND_LOOK_SHARE = 0.6  # share of a hierarchical memory's examples that have a second look
 RELEVANT_SHARE = 0.7  # share of second looks at entries of the questions' answers; others are random

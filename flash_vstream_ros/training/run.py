@@ -27,9 +27,9 @@ from .language import Batcher, answers_right, loss_and_hits
 from .network import household_network, household_tokenizer
 from .observations import Observations, render_observations
 from .optimisers import optimisers, training_kernel
-from .patrols import Composer, Example, Features, encode_observations, patrol_examples
+from .patrols import MOMENTS, REAL_MOMENTS, Composer, Example, Features, encode_observations, patrol_examples
 from .plan import Plan
-from .pool import Pool, patrols_by
+from .pool import Pool, Schedule
 from .vision import train_vision
 
 SAVE_EVERY_S = 120.0
@@ -131,12 +131,14 @@ def _train_language(
         for learner, kept in zip(learners, state.optimisers, strict=True):
             learner.load_state_dict(kept)
     batcher = Batcher(network, tokenizer, ChatPrompt.of(tokenizer), plan.drills)
-    first_cooling = patrols_by(plan.language_steps - plan.cooling_steps, plan.batch)
+    schedule = Schedule(plan.batch, plan.language_steps - plan.cooling_steps)
     composer = Composer(features)
 
     def patrol(number: int) -> Iterator[Example]:
         """Examples with memories of all sizes; while the learning rate decays, with memories of the node's sizes."""
-        return patrol_examples(composer, (plan.seed, number), plan.longest_min, real=number >= first_cooling)
+        real = schedule.is_real(number)
+        moments = REAL_MOMENTS if real else MOMENTS
+        return patrol_examples(composer, (plan.seed, number), plan.longest_min, real, moments)
 
     def gradients(chosen: list[Example], seed: int) -> _Gradients:
         batch = batcher(chosen, plan.questions, np.random.default_rng(seed))
@@ -145,7 +147,7 @@ def _train_language(
         values = torch.autograd.grad(loss, parameters)
         return _Gradients(values, float(loss.detach()), *answers_right(batch, hits, batcher.stop))
 
-    pool = Pool(patrol, state.step, plan.batch)
+    pool = Pool(patrol, state.step, schedule)
     began = time.monotonic() - state.language_s
     losses: list[float] = []
     right = asked = 0
