@@ -1,4 +1,4 @@
-"""The command line in a process of its own that need not import PyTorch: it is forked from one that has.
+"""A function, or the command line, in a process of its own, forked from one that has imported PyTorch.
 
 A new interpreter spends 6 s of CPU on imports before the node starts, which is most of the time that its tests take.
 Tests of how a program starts and ends run `python -m flash_vstream_ros.cli` instead.
@@ -14,8 +14,9 @@ import select
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 PRELOADED = [
     "flash_vstream_ros.node.vstream_node",
@@ -28,11 +29,14 @@ _forkserver = multiprocessing.get_context("forkserver")
 _forkserver.set_forkserver_preload(PRELOADED)
 
 
-class ForkedProgram:
-    """`flash-vstream-ros` with `arguments`, and its output in a file: the part of subprocess.Popen that tests use."""
+class ForkedProcess:
+    """`function(*arguments)` in a forked process, and its output in a file, with the methods of Popen that tests use.
 
-    def __init__(self, arguments: Sequence[str], output: Path) -> None:
-        job = (tuple(arguments), dict(os.environ), str(output), os.getpid())
+    The function must be importable, and the arguments picklable.
+    """
+
+    def __init__(self, function: Callable[..., None], arguments: Sequence[Any], output: Path) -> None:
+        job = (function, tuple(arguments), dict(os.environ), str(output), os.getpid())
         self._process = _forkserver.Process(target=_run, args=job, daemon=True)
         self._process.start()
 
@@ -59,8 +63,28 @@ class ForkedProgram:
             os.kill(self.pid, number)
 
 
-def _run(arguments: tuple[str, ...], environment: dict[str, str], output: str, test_process: int) -> None:
-    """Run the program in the forked child."""
+class ForkedProgram(ForkedProcess):
+    """`flash-vstream-ros` with `arguments` in a forked process."""
+
+    def __init__(self, arguments: Sequence[str], output: Path) -> None:
+        super().__init__(_program, arguments, output)
+
+
+def _program(*arguments: str) -> None:
+    sys.argv = ["flash-vstream-ros", *arguments]
+    from flash_vstream_ros.cli import main
+
+    sys.exit(main())
+
+
+def _run(
+    function: Callable[..., None],
+    arguments: tuple[Any, ...],
+    environment: dict[str, str],
+    output: str,
+    test_process: int,
+) -> None:
+    """Run the function in the forked child."""
     # A node that outlives a killed test would answer the next test on its domain.
     threading.Thread(target=_end_with, args=(test_process,), daemon=True).start()
     os.environ.clear()
@@ -70,10 +94,7 @@ def _run(arguments: tuple[str, ...], environment: dict[str, str], output: str, t
     os.dup2(log, 2)
     random.seed()
     faulthandler.enable()
-    sys.argv = ["flash-vstream-ros", *arguments]
-    from flash_vstream_ros.cli import main
-
-    sys.exit(main())
+    function(*arguments)
 
 
 def _end_with(process: int) -> None:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from archive_writer import Writer, engine_in, erase, frames_in, writer
+from forked_program import ForkedProcess
 from tiny_engine import SECOND, ask, model, wait_until, watch
 
 from flash_vstream_ros.engine.answering.question import ErrorCode
+from flash_vstream_ros.engine.archive import archive
 from flash_vstream_ros.engine.archive.archive_folder import ArchiveFolder
 from flash_vstream_ros.engine.archive.database import ArchiveError, read_key_frames, reading
 from flash_vstream_ros.engine.archive.key_frame import KeyFrame, SlotFrame
@@ -192,45 +194,38 @@ def test_flipped_bytes_neither_stop_the_archive_nor_are_taken_for_images(tmp_pat
         writer.close()
 
 
-KILLED = """
-import sys
-sys.path.insert(0, {tests!r})
-from pathlib import Path
-from archive_writer import Writer, erase
-from flash_vstream_ros.engine.archive import archive
-from flash_vstream_ros.memory.scope import Scope
-archive.COMMIT_S = 0.005
-writer = Writer(Path(sys.argv[1]))
-number = int(sys.argv[2])
-print("ready", flush=True)
-while True:
-    number += 1
-    before = writer.archive.status.written
-    writer.insert(number)
-    writer.settle(before + 1)
-    print("written", number, "end", flush=True)
-    if number % 13 == 0:
-        erase(writer.archive, Scope(since_ns=(number - 1) * 10**9, until_ns=(number - 1) * 10**9 + 1))
-        print("forgot", number - 1, "end", flush=True)
-"""
+def write_for_ever(folder: Path, number: int) -> None:
+    """Archive key frames, forget every 13th, and print what was done."""
+    archive.COMMIT_S = 0.005
+    writer = Writer(folder)
+    print("ready", flush=True)
+    while True:
+        number += 1
+        before = writer.archive.status.written
+        writer.insert(number)
+        writer.settle(before + 1)
+        print("written", number, "end", flush=True)
+        if number % 13 == 0:
+            erase(writer.archive, Scope(since_ns=(number - 1) * SECOND, until_ns=(number - 1) * SECOND + 1))
+            print("forgot", number - 1, "end", flush=True)
 
 
 @pytest.mark.slow
-def test_a_node_killed_at_random_moments_loses_nothing_written_and_shows_nothing_forgotten(
-    tmp_path: Path, start: Callable[..., object]
-) -> None:
+def test_a_node_killed_at_random_moments_loses_nothing_written_and_shows_nothing_forgotten(tmp_path: Path) -> None:
     rounds = int(os.environ.get("FLASH_VSTREAM_KILLS", "3"))
     draw = np.random.default_rng(rounds)
     folder = tmp_path / "archive"
     written: set[int] = set()
     forgotten: set[int] = set()
     first = 0
-    for _ in range(rounds):
-        process = start(KILLED.format(tests=str(Path(__file__).parent)), str(folder), str(first))
-        process.expect("ready", 120.0)  # type: ignore[attr-defined]
+    for round_ in range(rounds):
+        output = tmp_path / f"output{round_}"
+        process = ForkedProcess(write_for_ever, (folder, first), output)
+        wait_until(lambda file=output: file.exists() and "ready" in file.read_text(), 120.0)
         time.sleep(float(draw.uniform(0.0, 0.5)))
-        process.kill()  # type: ignore[attr-defined]
-        for word, *numbers in (line.split() for line in process.lines):  # type: ignore[attr-defined]
+        process.send_signal(signal.SIGKILL)
+        process.wait(30.0)
+        for word, *numbers in (line.split() for line in output.read_text().splitlines()):
             if numbers and numbers[-1] == "end":  # not cut by the kill
                 (written if word == "written" else forgotten).add(int(numbers[0]))
         connection = sqlite3.connect(folder / "archive.sqlite")

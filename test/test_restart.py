@@ -13,9 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from tiny_engine import CONFIG, ROOMY, SECOND, ask, entries, model, running, wait_until, watch
+from tiny_engine import CONFIG, SECOND, ask, entries, model, running, wait_until, watch
 
 from flash_vstream_ros.engine.answering.question import Answer, ErrorCode
 from flash_vstream_ros.engine.archive.archive_config import ArchiveConfig
@@ -319,81 +318,3 @@ def test_a_clock_set_back_over_a_restart_is_a_jump_back(
         assert (since_ns > 100 * SECOND) == (policy is JumpBack.IGNORE)
         stamps = {entry.last_ns > 100 * SECOND for entry in entries(engine)}
         assert stamps == {JumpBack.FORK: {True, False}, JumpBack.RESET: {False}, JumpBack.IGNORE: {True}}[policy]
-
-
-NODE = """
-import json, os, sys, threading, time
-from pathlib import Path
-import numpy as np
-sys.path.insert(0, {tests!r})
-from tiny_engine import ROOMY, frame, settled, wait_until
-from dataclasses import replace
-from flash_vstream_ros.engine.engine import Engine
-from flash_vstream_ros.engine.hooks import EngineHooks
-from flash_vstream_ros.engine.answering.question import Question
-from flash_vstream_ros.engine.archive.archive_config import ArchiveConfig
-from flash_vstream_ros.memory.scope import Scope
-from flash_vstream_ros.models.load import load_model
-
-folder, seed, first = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-draw = np.random.default_rng(seed)
-config = replace(ROOMY, archive=ArchiveConfig(folder, 0.02))
-model = load_model("tiny-random", device="cpu", max_pixels=112 * 112)
-engine = Engine(config, lambda: model, EngineHooks(lambda s: None, lambda s: print("warning", s, flush=True)))
-engine.start()
-engine.activate()
-engine.wait_until_loaded()
-print("ready", flush=True)
-number = first
-while True:
-    number += 1
-    engine.offer(frame(number))
-    wait_until(lambda: settled(engine))
-    print("seen", number, "end", flush=True)
-    if draw.random() < 0.1:
-        engine.ask(Question("What is there?")).answer(30.0)
-    if draw.random() < 0.1:
-        since = number - 1 - int(draw.integers(6))
-        scope = Scope(since_ns=since * 10**9, until_ns=(since + 1) * 10**9)
-        done = engine.submit(lambda c: (c.forget(scope), c.erase_from_disk(scope))).result(30.0)[1]
-        done.snapshot.result(30.0)
-        print("forgot", since, since + 1, "end", flush=True)
-    if draw.random() < 0.1:
-        engine.submit(lambda c: c.save()).result(30.0).result(30.0)
-        print("saved", number, "end", flush=True)
-"""
-
-
-@pytest.mark.slow
-def test_a_node_killed_at_random_moments_never_shows_what_was_forgotten_or_reads_a_torn_file(
-    model: VisionLanguageModel, tmp_path: Path, start: Callable[..., object]
-) -> None:
-    rounds = int(os.environ.get("FLASH_VSTREAM_KILLS", "3"))
-    draw = np.random.default_rng(rounds)
-    forgotten: set[int] = set()
-    newest_saved = first = 0
-    for round_ in range(rounds):
-        process = start(NODE.format(tests=str(Path(__file__).parent)), str(tmp_path), str(round_), str(first))
-        process.expect("ready", 120.0)  # type: ignore[attr-defined]
-        time.sleep(float(draw.uniform(0.0, 1.5)))
-        process.kill()  # type: ignore[attr-defined]
-        lines = [line.split() for line in process.lines]  # type: ignore[attr-defined]
-        assert not [line for line in lines if line[0] == "warning" and "memory" in line], lines
-        for line in lines:
-            if line[-1] != "end":  # cut by the kill
-                continue
-            if line[0] == "seen":
-                first = int(line[1])
-            if line[0] == "forgot":
-                forgotten.update(range(int(line[1]), int(line[2]) + 1))
-            if line[0] == "saved":
-                newest_saved = int(line[1])
-        with engine_in(tmp_path, model, memory=ROOMY.memory) as (engine, warnings):
-            assert not warnings
-            held = {stamp // SECOND for entry in entries(engine) for stamp in (entry.first_ns, entry.last_ns)}
-            assert not held & forgotten
-            # A slot of two frames is forgotten with either of them.
-            near = {other for number in forgotten for other in (number - 1, number, number + 1)}
-            lost = {*range(max(held, default=0) + 2, newest_saved + 1)} - near
-            assert not lost, (held, newest_saved)
-        first += 2  # a frame may have been seen and not printed
