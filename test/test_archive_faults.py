@@ -211,6 +211,7 @@ def write_for_ever(folder: Path, number: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(0)  # FLASH_VSTREAM_KILLS rounds
 def test_a_node_killed_at_random_moments_loses_nothing_written_and_shows_nothing_forgotten(tmp_path: Path) -> None:
     rounds = int(os.environ.get("FLASH_VSTREAM_KILLS", "3"))
     draw = np.random.default_rng(rounds)

@@ -18,7 +18,7 @@ from test_flash_memory import PERIOD, lows, same, slot
 
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Memory
 from flash_vstream_ros.memory import memory_file as files
-from flash_vstream_ros.memory.config import HIERARCHICAL
+from flash_vstream_ros.memory.config import HIERARCHICAL, PUBLISHED
 from flash_vstream_ros.memory.memory_file import MemoryFileError, delete_memory, read_memory, write_memory
 from flash_vstream_ros.memory.recent import RecentSlots
 from flash_vstream_ros.memory.scope import Scope
@@ -69,6 +69,20 @@ def test_a_memory_that_was_read_back_goes_on_as_the_one_that_was_saved(
     assert about == ABOUT
     assert_same(memory, again)
     assert_same(grown(memory, count, 20, seed + 1), grown(again, count, 20, seed + 1))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("retention", [PUBLISHED, HIERARCHICAL])
+def test_a_memory_that_forgot_everything_goes_on_as_the_one_that_was_saved(
+    kind: type[Memory], retention: str, tmp_path: Path
+) -> None:
+    config = replace(SIZES, retention=retention)
+    memory, again = grown(kind(config), 0, 12, 0), kind(config)  # type: ignore[call-arg]
+    memory.forget()
+    write_memory(tmp_path / "memory.safetensors", memory.state(), ABOUT)
+    again.restore(read_memory(tmp_path / "memory.safetensors")[0], CPU)
+    assert (again.slots_seen, again.entries, again.snapshot().empty) == (memory.slots_seen, 0, True)
+    assert_same(grown(memory, 12, 20, 1), grown(again, 12, 20, 1))
 
 
 def test_a_state_does_not_change_with_its_memory() -> None:

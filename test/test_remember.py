@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -33,18 +34,23 @@ PARAMETERS = """
     question: {max_new_tokens: 8}
 """
 FRAMES = 61
+CLIP_FRAMES = int(os.environ.get("FLASH_VSTREAM_CLIP_FRAMES", FRAMES))  # of the clip that is compared with a node
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with a parameter file and a video of ten frames a second."""
     (tmp_path / "my.yaml").write_text(PARAMETERS)
+    write_clip(tmp_path / "clip.avi", FRAMES)
+    return tmp_path
+
+
+def write_clip(path: Path, frames: int) -> None:
     draw = np.random.default_rng(4)
-    writer = cv2.VideoWriter(str(tmp_path / "clip.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10.0, (160, 120))
-    for _ in range(FRAMES):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10.0, (160, 120))
+    for _ in range(frames):
         writer.write(cv2.resize(draw.integers(0, 256, (6, 8, 3), dtype=np.uint8), (160, 120)))
     writer.release()
-    return tmp_path
 
 
 def _frame(folder: Path, number: int) -> np.ndarray:
@@ -69,11 +75,15 @@ def assert_equal_states(a: Path, b: Path) -> None:
     assert all(torch.equal(tensors[name], others[name]) for name in tensors)
 
 
+@pytest.mark.timeout(0)  # FLASH_VSTREAM_CLIP_FRAMES=18000: 30 minutes
 def test_it_is_the_memory_of_an_engine_that_gets_the_frames_slowly(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    write_clip(folder / "clip.avi", CLIP_FRAMES)
     assert remembered(folder) == 0
-    assert "61 frames, 13 ingested, 48 not sampled, 0 dropped" in capsys.readouterr().out
+    sampled = (CLIP_FRAMES - 1) // 5 + 1
+    counts = f"{CLIP_FRAMES} frames, {sampled} ingested, {CLIP_FRAMES - sampled} not sampled, 0 dropped"
+    assert counts in capsys.readouterr().out
     settings = settings_from(
         {**parameter_values(str(folder / "my.yaml"), None), "archive.path": str(folder / "archive")}
     )

@@ -24,9 +24,9 @@ EXEMPLAR_VALUES = ("camera", "frame_id", "first_ns", "last_ns", "time_ns", "thum
 
 
 def state_of(contents: MemoryContents | None, config: FlashMemoryConfig, slots_seen: int) -> MemoryState:
-    """Copy of the whole memory; `contents` is None before the first slot."""
+    """Copy of the whole memory; `contents` is None before the first slot. A memory that forgot everything is empty."""
     values: dict[str, Any] = {"config": asdict(config), "slots_seen": slots_seen}
-    if contents is None:
+    if contents is None or not contents.clusters:
         return MemoryState({}, values)
     exemplars = list(contents.exemplars)
     places = {exemplar: place for place, exemplar in enumerate(exemplars)}
