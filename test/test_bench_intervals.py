@@ -25,3 +25,5 @@ def test_a_run_reports_every_figure(
     assert 0 < result["archive"]["from_archive"] <= result["archive"]["questions"]
     assert result["live memory"]["from_archive"] == 0
     assert 0 <= result["archive"]["right"] <= 1.0
+    assert result["archive"]["searches"] == result["live memory"]["searches"] > 0
+    assert 0 <= result["archive"]["found"] <= 1.0

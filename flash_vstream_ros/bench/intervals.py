@@ -1,7 +1,8 @@
-"""Questions about early intervals of a patrol, answered from the archive and from the live memory alone.
+"""Questions about early intervals of a patrol, and searches in them, in the archive and in the live memory alone.
 
 A trained model watches a patrol of the demo's robot in a world that training never saw, with an archive. Afterwards it
 is asked about every other interval of the first four fifths of the patrol: what was seen in the interval, and where.
+Then it searches each interval for what was seen in it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from flash_vstream_ros.demo.past import past_of, seen_since, seen_until
 from flash_vstream_ros.demo.questions import interval_questions
 from flash_vstream_ros.demo.scoring import right
 from flash_vstream_ros.demo.world import World
-from flash_vstream_ros.engine.answering.question import ErrorCode, Question
+from flash_vstream_ros.engine.answering.question import Answer, ErrorCode, Question
+from flash_vstream_ros.engine.answering.search import SEARCH_PROMPT
 from flash_vstream_ros.engine.archive.archive import COMMIT_S
 from flash_vstream_ros.engine.archive.archive_config import ArchiveConfig
 from flash_vstream_ros.engine.config import EngineConfig
@@ -36,6 +38,7 @@ from flash_vstream_ros.process import set_torch_threads
 from flash_vstream_ros.progress import tracked
 
 from .patrol_evaluation import PACE_S
+from .search import BEST, Search, searches
 
 START_S = 1000.0  # stamp of the first frame
 EARLY = 0.8  # share of the patrol that is asked about
@@ -88,6 +91,7 @@ def _score(engine: Engine, config: EngineConfig, world: World, interval: float, 
     engine.reconfigure(replace(config, archive=replace(config.archive, question_slots=slots)))
     draw = np.random.default_rng(0)
     is_right: list[bool] = []
+    is_found: list[bool] = []
     from_archive = 0
     for since, until in _intervals(world, 60 * interval):
         scope = Scope(since_ns=round((START_S + since) * SECOND_NS) + 1, until_ns=round((START_S + until) * SECOND_NS))
@@ -97,7 +101,22 @@ def _score(engine: Engine, config: EngineConfig, world: World, interval: float, 
             is_answered = answer.error_code is ErrorCode.NONE
             is_right.append(is_answered and right(question, without_label(answer.text)))
             from_archive += bool(answer.adjustments)
-    return {"questions": len(is_right), "from_archive": from_archive, "right": float(np.mean(is_right))}
+        for search in searches(past, draw):
+            asked = replace(search.question(world, SEARCH_PROMPT), scope=scope, deadline_s=DEADLINE_S)
+            is_found.append(_shows_one(engine.ask(asked).answer(), search, world))
+    return {
+        "questions": len(is_right),
+        "from_archive": from_archive,
+        "right": float(np.mean(is_right)),
+        "searches": len(is_found),
+        "found": float(np.mean(is_found)),
+    }
+
+
+def _shows_one(answer: Answer, search: Search, world: World) -> bool:
+    """Whether one of the moments of a search shows what was searched for."""
+    stamps_s = [moment.entry.thumbnail_ns / SECOND_NS - START_S for moment in answer.evidence]
+    return any(search.is_shown_at(world.truth(at_s)) for at_s in stamps_s)
 
 
 def show(result: dict[str, Any]) -> None:
@@ -109,5 +128,6 @@ def show(result: dict[str, Any]) -> None:
         score = result[name]
         print(
             f"  {name:>12}: {100 * score['right']:.1f} % of {score['questions']} answers are right,"
-            f" {score['from_archive']} from archived key frames"
+            f" {score['from_archive']} from archived key frames; {100 * score['found']:.1f} % of"
+            f" {score['searches']} searches find it in their first {BEST} moments"
         )

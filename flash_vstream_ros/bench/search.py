@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flash_vstream_ros.demo.past import past_of, things_known
+from flash_vstream_ros.demo.past import Past, past_of, things_known
 from flash_vstream_ros.demo.questions import EVERY_THING
 from flash_vstream_ros.demo.world import Truth, World
 from flash_vstream_ros.engine.answering.question import Question
@@ -77,9 +77,8 @@ class Found(NamedTuple):
     random: float  # probability that one of BEST random entries shows it
 
 
-def searches(world: World, now: float, rng: np.random.Generator) -> Iterator[Search]:
-    """Searches for what was seen by the time `now` [s]."""
-    past = past_of(world.visits, now)
+def searches(past: Past, rng: np.random.Generator) -> Iterator[Search]:
+    """Searches for what was seen in `past`."""
     things = sorted(things_known(past))
     for index in rng.permutation(len(things))[:THINGS]:
         yield Search("thing", things[index].name, frozenset([things[index].name]))
@@ -121,7 +120,10 @@ def patrol(model: Any, seed: int, minutes: float, pace_s: Sequence[float], promp
             for memory in memories.values():
                 memory.insert(slot)
         done = complete_slots(now)
-        wanted = [*searches(world, now, rng), *image_searches(world, now, np.random.default_rng((seed, round(now))))]
+        wanted = [
+            *searches(past_of(world.visits, now), rng),
+            *image_searches(world, now, np.random.default_rng((seed, round(now)))),
+        ]
         for name, asker in askers.items():
             entries = memories[name].list_entries()
             for search in wanted:
