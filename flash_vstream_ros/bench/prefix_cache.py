@@ -1,4 +1,4 @@
-"""Time to the first token of an answer, cached and uncached, after 10 minutes and after 10 hours of stream.
+"""Time to the first token of an answer, cached and uncached, and of a search, after 10 minutes and 10 hours of stream.
 
 Both memories are asked the same questions alternately: uncached, where the whole prompt is prefilled, and cached, where
 the prompt up to the question was prefilled before. The engine's own prefiller and dialogue answer. Slots are encoded
@@ -26,6 +26,7 @@ from flash_vstream_ros.engine.answering.prefix_cache_config import PrefixCacheCo
 from flash_vstream_ros.engine.answering.question import Answer, ErrorCode, Question
 from flash_vstream_ros.engine.answering.request import Request
 from flash_vstream_ros.engine.answering.request_queue import RequestQueue
+from flash_vstream_ros.engine.answering.search import search_prompt
 from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
@@ -45,6 +46,7 @@ LENGTHS_S = {"10 min": 600.0, "10 h": 36_000.0}
 KINDS = ("uncached", "cached")
 CACHED_PER_UNCACHED = 8
 TOKENS = 4  # length of an answer
+SEARCH = Question(search_prompt("a red ball"), moments=3)
 QUESTIONS = (
     "Where is the red ball?",
     "What do you see now?",
@@ -159,6 +161,7 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 10, further_slots
         raise ModelError(f"{model} has no prefix cache to measure: use a model with one.")
     chunks_s = {length: asker.fill_cache() for length, asker in askers["cached"].items()}
     asked = ask_in_turn(askers, rounds)
+    searched = {at: [asker.ask(SEARCH) for _ in range(rounds)] for at, asker in askers["cached"].items()}
     pairs = [
         (asked["uncached", at][k], asked["cached", at][k * CACHED_PER_UNCACHED])
         for at in LENGTHS_S
@@ -173,6 +176,7 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 10, further_slots
             "prefill_s": sum(chunks_s[length]),
             "prefill_chunks": len(chunks_s[length]),
             "longest_chunk_s": max(chunks_s[length]),
+            "search_s": statistics.median(sum(one.steps_s) for one in searched[length]),
             **{kind: times_of(asked[kind, length]) for kind in KINDS},
         }
         for length, memory in memories.items()
@@ -192,6 +196,8 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 10, further_slots
             "cached_over_uncached": long["cached"]["first_token_p50_s"] / long["uncached"]["first_token_p50_s"],
             "cached_over_uncached_p95": long["cached"]["first_token_p95_s"] / long["uncached"]["first_token_p95_s"],
             "cached_10h_over_10min": long["cached"]["first_token_p50_s"] / short["cached"]["first_token_p50_s"],
+            "search_over_cached": long["search_s"] / long["cached"]["first_token_p50_s"],
+            "search_over_uncached": long["search_s"] / long["uncached"]["first_token_p50_s"],
             **{f"prefilled_again_{order}": share for order, share in again.items()},
         },
     }
@@ -252,7 +258,7 @@ def show(result: dict[str, Any]) -> None:
         print(
             f"{'':>8} prefix cache {figures['prefix_cache_bytes'] / 1e6:.1f} MB, prefill {figures['prefill_s']:.2f} s,"
             f" {figures['prefill_chunks']} chunks of at most {1e3 * figures['longest_chunk_s']:.0f} ms;"
-            f" a token {1e3 * figures['cached']['token_step_s']:.1f} ms"
+            f" a token {1e3 * figures['cached']['token_step_s']:.1f} ms, a search {1e3 * figures['search_s']:.1f} ms"
         )
     same, compared = result["answers_in_the_same_words"], result["answers_compared"]
     print(f"{same} of {compared} cached answers have the words of the uncached ones")
