@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from flash_vstream_ros.bench.search import BEST, Found, Search, figures, image_searches, patrol, searches, show
+from flash_vstream_ros.demo.past import past_of
 from flash_vstream_ros.demo.world import Truth, World
 from flash_vstream_ros.engine.answering.search import SEARCH_PROMPT
 from flash_vstream_ros.models.household_settings import LOADING
@@ -27,7 +28,8 @@ def test_everything_that_is_looked_for_was_seen() -> None:
     world = World(3, 12.0)
     for now in (60.0, 300.0, 700.0):
         frames = [world.truth(t) for t in np.arange(0.0, now, 1.0)]
-        wanted = [each for make in (searches, image_searches) for each in make(world, now, np.random.default_rng(0))]
+        images = image_searches(world, now, np.random.default_rng(0))
+        wanted = [*searches(past_of(world.visits, now), np.random.default_rng(0)), *images]
         assert {search.kind for search in wanted} >= {"thing", "thing in a room", "any colour", "room", "image"}
         for search in wanted:
             assert any(search.is_shown_at(frame) for frame in frames), search
