@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 from benchmark_miniatures import ovo, rvs_conversations, streaming_proactive, streaming_real, streaming_sqa, vs_flat
+from judge_server import JudgeServer, server
 from tiny_engine import ask, running, settled, wait_until
 from video_files import corner_image
 
@@ -22,6 +23,7 @@ from flash_vstream_ros.demo.questions import questions
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.engine.ingest.mailbox import Frame
 from flash_vstream_ros.evaluation.item import AnswerKind, Item, Polls
+from flash_vstream_ros.evaluation.judge import URL
 from flash_vstream_ros.evaluation.methods import Reply
 from flash_vstream_ros.evaluation.protocol import Stream, answers
 from flash_vstream_ros.evaluation.records import Record, append_record, read_records
@@ -30,6 +32,8 @@ from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.model_kind import without_label
 from flash_vstream_ros.models.prompt import INSTRUCTION
 from flash_vstream_ros.node.settings import settings_from
+
+__all__ = ["server"]  # a fixture
 
 HOUSEHOLD = str(Path(__file__).parents[1] / "config" / "household.yaml")
 MOMENTS_S = (100.0, 230.0)
@@ -52,9 +56,10 @@ def evaluate(data: Path, name: str, out: Path, *more: str) -> int:
     return main(["evaluate", "--data", str(data), "--set", name, "--out", str(out), "--partial", *more])
 
 
-def on_patrol(data: Path, out: Path, *methods: str) -> int:
+def on_patrol(data: Path, out: Path, *methods: str, judge: str = "") -> int:
+    judging = ["--judge", judge] if judge else []
     model = ["--params-file", HOUSEHOLD, "--frames-fps", "0.5", "--instruction", INSTRUCTION]
-    return evaluate(data, "rvs_ego", out, *model, "--methods", *methods)
+    return evaluate(data, "rvs_ego", out, *model, *judging, "--methods", *methods)
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +142,30 @@ def test_a_resumed_run_equals_an_uninterrupted_one(patrol: Patrol, tmp_path: Pat
     assert timeless(out / "answers.jsonl") == {key: before[key] for key in before if key[0] in METHODS[:2]}
     scores = json.loads((out / "result.json").read_text())["scores"]
     assert scores == {method: patrol.result["scores"][method] for method in METHODS[:2]}
+
+
+def test_a_judge_scores_answers_that_are_there_already(
+    patrol: Patrol, tmp_path: Path, server: JudgeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(patrol.out, out)
+    monkeypatch.setenv(URL, server.url)
+    assert on_patrol(patrol.data, out, "ours", judge="judge-1") == 0
+    result = json.loads((out / "result.json").read_text())
+    totals = result["scores"]["ours"]["micro"]
+    assert result["judge"] == "judge-1"
+    assert (totals["n"], totals["accuracy"], totals["as_published"], totals["score"]) == (
+        len(patrol.questions),
+        0.0,
+        0.0,
+        1.0,
+    )
+    said = {(text, record.response) for (text, _, _), record in zip(patrol.questions, _ours(out), strict=True)}
+    assert len(server.requests) == len(said)
+
+
+def _ours(out: Path) -> list[Record]:
+    return [record for key, record in read_records(out / "answers.jsonl").items() if key[0] == "ours"]
 
 
 def test_other_settings_need_another_folder(patrol: Patrol, capsys: pytest.CaptureFixture[str]) -> None:
