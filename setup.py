@@ -26,6 +26,7 @@ setup(
         (SHARE, ["package.xml"]),
         (f"{SHARE}/msg", sorted(glob("msg/*.msg"))),
         (f"{SHARE}/srv", sorted(glob("srv/*.srv"))),
+        (f"{SHARE}/action", sorted(glob("action/*.action"))),
         (f"{SHARE}/config", sorted(glob("config/*.yaml") + glob("config/*.xml"))),
         (f"{SHARE}/launch", sorted(glob("launch/*.launch.py"))),
     ],

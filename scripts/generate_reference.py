@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Write docs/reference/{parameters,interfaces,cli}.md and config/vstream.yaml from the source.
 
-The sources are the parameter table, msg/, srv/ and the command line. `test/test_documentation.py` compares the files
-with the output of this script.
+The sources are the parameter table, msg/, srv/, action/ and the command line. `test/test_documentation.py` compares the
+files with the output of this script.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ YAML_INTRODUCTION = """# Parameters of the flash_vstream node with their default
   ros__parameters:
 """
 YAML_WIDTH = 120
-INTERFACES = {"Services": "srv", "Messages": "msg"}
+INTERFACES = {"Services": "srv", "Actions": "action", "Messages": "msg"}
 
 
 def parameters_page() -> str:

@@ -73,7 +73,7 @@ def offers(node: Any) -> dict[str, Offer]:
             found[relative(name)] = Offer(what, short(types), qos.get(name, ""))
     for name, types in node.get_service_names_and_types_by_node(me, space):
         found[relative(name)] = Offer("service", short(types), "")
-    return found
+    return {name: offer for name, offer in found.items() if "/_action/" not in name}  # they make up an action
 
 
 @pytest.fixture(scope="module", params=["image", "image/compressed"])

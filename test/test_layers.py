@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "engine/control": {*ENGINE, "memory"},
     "engine": {*ENGINE, "models", "memory"},
     "ros/embedded": {"ros/embedded"},
-    "ros": {"ros", "ros/embedded", "msg", "srv"},
+    "ros": {"ros", "ros/embedded", "msg", "srv", "action"},
     "node": {
         "node",
         *ENGINE,

@@ -29,7 +29,7 @@ def page(name: str) -> str:
     return (ROOT / "docs" / name).read_text(encoding="utf-8")
 
 
-INTERFACES = sorted([*ROOT.glob("msg/*.msg"), *ROOT.glob("srv/*.srv")])
+INTERFACES = sorted([*ROOT.glob("msg/*.msg"), *ROOT.glob("srv/*.srv"), *ROOT.glob("action/*.action")])
 
 
 def flattened(tree: dict, prefix: str = "") -> dict:
@@ -49,7 +49,11 @@ def constants(file: str) -> dict[str, int]:
 
 @pytest.mark.parametrize(
     ("file", "enum"),
-    [("srv/AskScene.srv", ErrorCode), ("srv/Search.srv", ErrorCode), ("msg/MemoryStatus.msg", State)],
+    [
+        ("srv/AskScene.srv", ErrorCode),
+        ("srv/Search.srv", ErrorCode),
+        ("msg/MemoryStatus.msg", State),
+    ],
 )
 def test_interface_constants_equal_those_of_the_code(file: str, enum: type[IntEnum]) -> None:
     own = {name: value for name, value in constants(file).items() if not name.startswith("MODEL_")}
@@ -62,6 +66,18 @@ def test_model_and_entry_kinds_equal_those_of_the_code() -> None:
         assert models == {f"MODEL_{kind.name}": kind.value for kind in ModelKind}
     assert sorted(ENTRY_KIND) == sorted(EntryKind)
     assert sorted(ENTRY_KIND.values()) == sorted(constants("msg/MemoryEntry.msg").values())
+
+
+def fields(section: str) -> list[tuple[str, ...]]:
+    """Types and names, and values of constants, in a section of an interface."""
+    return [tuple(line.partition("#")[0].split()) for line in section.splitlines() if line.partition("#")[0].strip()]
+
+
+def test_the_action_has_the_fields_of_the_service() -> None:
+    request, reply = (ROOT / "srv" / "AskScene.srv").read_text(encoding="utf-8").split("\n---\n")
+    goal, result, _ = (ROOT / "action" / "AskScene.action").read_text(encoding="utf-8").split("\n---\n")
+    assert fields(goal) == fields(request)
+    assert fields(result) == fields(reply)
 
 
 @pytest.mark.parametrize("file", ["srv/Forget.srv", "srv/ListMemory.srv"])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from flash_vstream_ros.engine.answering.question import Answer
+from flash_vstream_ros.engine.answering.question import Answer, Evidence
 from flash_vstream_ros.engine.log_text import log_entry
 from flash_vstream_ros.engine.reports.summary import Summary
 from flash_vstream_ros.engine.status import NewSlots, Status
@@ -12,7 +13,6 @@ from flash_vstream_ros.memory.slot import EntryKind
 from flash_vstream_ros.memory.slot import MemoryEntry as Entry
 from flash_vstream_ros.node.diagnostics import Report
 from flash_vstream_ros.ros.interfaces import (
-    AskScene,
     CompressedImage,
     DiagnosticArray,
     DiagnosticStatus,
@@ -30,13 +30,14 @@ from flash_vstream_ros.ros.stamps import duration_message, stamp_message
 ENTRY_KIND = {EntryKind.CSM: MemoryEntry.SYNOPSIS, EntryKind.DAM: MemoryEntry.KEY_FRAME}
 
 
-def fill_response(response: AskScene.Response, answer: Answer) -> AskScene.Response:
+def fill_response(response: Any, answer: Answer) -> Any:
+    """Fill a reply of the service AskScene, or a result of the action with the same fields."""
     _fill_common(response, answer)
     response.answer = answer.text
     response.token_probability = float(answer.token_probability)
     response.confidence = float(answer.confidence)
     response.calibrated = answer.calibrated
-    response.evidence = [entry_message(evidence.entry, evidence.relevance) for evidence in answer.evidence]
+    response.evidence = evidence_messages(answer.evidence)
     response.time_to_first_token = duration_message(answer.time_to_first_token_s)
     return response
 
@@ -47,8 +48,8 @@ def fill_search_response(response: Search.Response, answer: Answer) -> Search.Re
     return response
 
 
-def _fill_common(response: AskScene.Response | Search.Response, answer: Answer) -> None:
-    """Fill the fields that both services have."""
+def _fill_common(response: Any, answer: Answer) -> None:
+    """Fill the fields that AskScene and Search have in common."""
     response.error_code = int(answer.error_code)
     response.error_msg = answer.error_msg
     response.model_kind = int(answer.model_kind)
@@ -60,6 +61,10 @@ def _fill_common(response: AskScene.Response | Search.Response, answer: Answer) 
     response.cached_tokens = answer.cached_tokens
     response.lag_slots = answer.lag_slots
     response.duration = duration_message(answer.duration_s)
+
+
+def evidence_messages(evidence: Sequence[Evidence]) -> list[MemoryEntry]:
+    return [entry_message(item.entry, item.relevance) for item in evidence]
 
 
 def entry_message(entry: Entry, relevance: float = 0.0, *, thumbnail: bool = True) -> MemoryEntry:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from flash_vstream_ros.engine.answering.question import Answer, ErrorCode, Question
-from flash_vstream_ros.engine.answering.request import KeyFrameProgress, Request
+from flash_vstream_ros.engine.answering.request import KeyFrameProgress, Piece, Request
 from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.engine.log_text import one_line
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
@@ -30,6 +30,33 @@ SERVICE = "ask_scene"
 INTERNAL_ERROR = Answer(ErrorCode.INTERNAL, "internal error in the node; its log gives details")
 
 
+Reply = TypeVar("Reply", bound=Any)
+
+
+class AnswerStream:
+    """Publishes the pieces of one answer on ~/answer_stream."""
+
+    def __init__(self, publisher: Any, question_id: str) -> None:
+        self._publisher = publisher
+        self._question_id = question_id
+        self._index = 0
+
+    def publish(self, piece: Piece) -> None:
+        """Publish text, or the progress of key frames; the topic has no other pieces."""
+        if isinstance(piece, KeyFrameProgress):
+            self._publish(key_frames=piece.total, key_frames_done=piece.done)
+        elif isinstance(piece, str):
+            self._publish(text=piece)
+
+    def end(self) -> None:
+        """Publish the last, empty piece."""
+        self._publish(last=True)
+
+    def _publish(self, **fields: Any) -> None:
+        self._publisher.publish(AnswerPiece(question_id=self._question_id, index=self._index, **fields))
+        self._index += 1
+
+
 class QuestionServices:
     """Passes questions to the engine and returns its answers. Each question occupies a thread of the executor."""
 
@@ -47,32 +74,38 @@ class QuestionServices:
             String, "~/cancel", self._on_cancel, 10, callback_group=MutuallyExclusiveCallbackGroup()
         )
 
-    def _on_ask_scene(self, request: AskScene.Request, response: AskScene.Response) -> AskScene.Response:
-        return self._reply_to(request, response) or conversions.fill_response(AskScene.Response(), INTERNAL_ERROR)
+    def answer(self, request: Any, response: Reply, chosen_id: str, follow: Callable[[Request], None]) -> Reply:
+        """Fill `response`, a reply of the service or a result of the action, with the answer to `request`.
 
-    @never_raises
-    def _reply_to(self, request: AskScene.Request, response: AskScene.Response) -> AskScene.Response:
+        `follow` gets the question that is under way, and may read its pieces.
+        """
         try:
-            response.question_id = request_id(str(request.question_id), "question_id")
+            response.question_id = request_id(chosen_id, "question_id")
             question, adjustments = question_of(request, response.question_id, self._limits())
         except (BadRequest, BadScope) as error:
             return conversions.fill_response(response, Answer(ErrorCode.INVALID_REQUEST, str(error)))
         response.adjustments = list(adjustments)
         waiting = self._engine().ask(question)
-        if request.stream:
-            self._publish_pieces(waiting)
+        follow(waiting)
         return conversions.fill_response(response, waiting.answer())
 
+    def answer_stream(self, question_id: str) -> AnswerStream:
+        """The publisher of an answer's pieces."""
+        return AnswerStream(self._pieces, question_id)
+
+    def _on_ask_scene(self, request: AskScene.Request, response: AskScene.Response) -> AskScene.Response:
+        return self._reply_to(request, response) or conversions.fill_response(AskScene.Response(), INTERNAL_ERROR)
+
+    @never_raises
+    def _reply_to(self, request: AskScene.Request, response: AskScene.Response) -> AskScene.Response:
+        follow = self._publish_pieces if request.stream else _follow_nothing
+        return self.answer(request, response, str(request.question_id), follow)
+
     def _publish_pieces(self, waiting: Request) -> None:
-        question_id, count = waiting.question.id, 0
+        stream = self.answer_stream(waiting.question.id)
         for piece in waiting.pieces():
-            if isinstance(piece, KeyFrameProgress):
-                fields: dict[str, Any] = {"key_frames": piece.total, "key_frames_done": piece.done}
-            else:
-                fields = {"text": piece}
-            self._pieces.publish(AnswerPiece(question_id=question_id, index=count, **fields))
-            count += 1
-        self._pieces.publish(AnswerPiece(question_id=question_id, index=count, last=True))
+            stream.publish(piece)
+        stream.end()
 
     @never_raises
     def _on_question(self, message: String) -> None:
@@ -91,3 +124,7 @@ class QuestionServices:
                 "cancel",
                 f"cancelled nothing: there is no question or search {one_line(message.data)!r}; * cancels all",
             )
+
+
+def _follow_nothing(waiting: Request) -> None:
+    """The client gets only the whole answer."""

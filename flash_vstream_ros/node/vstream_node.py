@@ -28,6 +28,7 @@ from flash_vstream_ros.node.memory_services import MemoryServices
 from flash_vstream_ros.node.parameter_files import unused_files
 from flash_vstream_ros.node.periodic_timer import PeriodicTimer
 from flash_vstream_ros.node.process_hooks import NO_HOOKS, ProcessHooks
+from flash_vstream_ros.node.question_action import QuestionAction
 from flash_vstream_ros.node.question_services import QuestionServices
 from flash_vstream_ros.node.reports import Reports
 from flash_vstream_ros.node.search_service import SearchService
@@ -82,6 +83,7 @@ class VStreamNode(LiveParameters, ManagedNode):
         self._duplicates_log = ThrottledLog(self.log.warning, DUPLICATES_PERIOD_S)
         self._status = self.create_publisher(MemoryStatus, "~/status", 10)
         self._questions = QuestionServices(self, lambda: self._engine, lambda: self._settings.question_limits)
+        self._question_action = QuestionAction(self, self._questions)
         self._search = SearchService(self, lambda: self._engine, lambda: self._settings.question_limits)
         self._reports = Reports(self, lambda: self._engine, lambda: self._settings)
         self._summaries = SummaryPublisher(self, lambda: self._engine, self._settings, self._reports)
@@ -109,6 +111,10 @@ class VStreamNode(LiveParameters, ManagedNode):
         # rclpy destroys a node without waiting for a transition, whose callback still uses the node.
         self.wait_for_transition(1.0)
         return ended
+
+    def destroy_node(self) -> None:
+        self._question_action.destroy()
+        super().destroy_node()
 
     @error_if_it_raises
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:

@@ -1,7 +1,7 @@
 """The only import path to ROS 2: rclpy if it is installed, else the embedded runtime, under the same names.
 
 The environment variable FLASH_VSTREAM_RUNTIME ("rclpy" or "embedded") selects one of them. May import nothing from the
-rest of the package except the generated `msg` and `srv`; only this file imports `embedded`.
+rest of the package except the generated `msg`, `srv` and `action`; only this file imports `embedded`.
 """
 
 # ruff: noqa: F405 (the names of `__all__` come with the runtime)
@@ -86,10 +86,11 @@ def _require_generated_interfaces() -> None:
     try:
         importlib.import_module("flash_vstream_ros.msg")
         importlib.import_module("flash_vstream_ros.srv")
+        importlib.import_module("flash_vstream_ros.action")
     except ImportError as error:
         raise ImportError(
-            "rclpy is installed, but the messages and services of flash_vstream_ros are not generated for it: build "
-            f"this package with colcon and source its workspace, or set {VARIABLE}=embedded"
+            "rclpy is installed, but the messages, services and actions of flash_vstream_ros are not generated for it: "
+            f"build this package with colcon and source its workspace, or set {VARIABLE}=embedded"
         ) from error
 
 

@@ -37,6 +37,7 @@ class _ActiveAnswer:
     prepared: PreparedAnswer
     draft: Answer
     pieces: list[str]
+    prefill_tokens: int  # not prefilled when the answer started
     second_look_tokens: int = 0  # visual tokens that a second look may add; 0: no second look, or it is done
     probabilities: list[float] = field(default_factory=list)  # of the tokens so far
     started: float = field(default_factory=time.monotonic)
@@ -54,14 +55,14 @@ class _ActiveAnswer:
             token_probability=geometric_mean(probabilities),
             confidence=calibration.confidence(probabilities, without_label(text)) if complete else 0.0,
             calibrated=complete and calibration.fitted,
-            evidence=self._strongest(evidence) if is_prefilled else (),
+            evidence=self.strongest(evidence) if is_prefilled else (),
         )
 
     @property
     def question(self) -> Question:
         return self.request.question
 
-    def _strongest(self, count: int) -> tuple[Evidence, ...]:
+    def strongest(self, count: int) -> tuple[Evidence, ...]:
         """The `count` entries with the most attention, or the best moments of a search."""
         ranked = ranked_by_attention(self.prepared.snapshot.entries, self.prepared.generation.attention)
         evidence = tuple(Evidence(entry, share) for entry, share in ranked)
@@ -220,8 +221,10 @@ class Dialogue:
             prepared,
             _draft(prepared, answer),
             pieces=[self._model.kind.label] if request.started else [],
+            prefill_tokens=prepared.generation.remaining_tokens,
             second_look_tokens=int(self._second_look * memory.tokens) if has_second_look else 0,
         )
+        self._report_prefill(self._active)
         if not request.started and not question.is_search:
             self._stream(self._model.kind.label)
             request.started = True
@@ -272,13 +275,17 @@ class Dialogue:
         elif active.probabilities:
             self._decode_token(active)
         elif self._prefiller.prefill_chunk(active.prepared.generation):
-            return
+            self._report_prefill(active)
         elif active.second_look_tokens:
             self._look_again(active)
         elif active.question.is_search:
             self._finish_search(active)
         else:
             self._decode_token(active)
+
+    def _report_prefill(self, active: _ActiveAnswer) -> None:
+        done = active.prefill_tokens - active.prepared.generation.remaining_tokens
+        active.request.report_prefill(done, active.prefill_tokens)
 
     def _look_again(self, active: _ActiveAnswer) -> None:
         """Start the second look: the details of the most attended entries are appended to the prompt."""
@@ -308,6 +315,7 @@ class Dialogue:
             return
         if not active.probabilities:
             active.draft = replace(active.draft, time_to_first_token_s=active.request.age_s)
+            active.request.report_evidence(active.strongest(self._evidence))
         active.probabilities.append(token.probability)
         self._stream(token.text)
 

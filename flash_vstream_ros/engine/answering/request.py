@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from .question import Answer, Question
+from .question import Answer, Evidence, Question
 
 
 class KeyFrameProgress(NamedTuple):
@@ -16,6 +16,22 @@ class KeyFrameProgress(NamedTuple):
 
     done: int
     total: int
+
+
+class PrefillProgress(NamedTuple):
+    """Progress of the prefill of an answer's prompt [tokens]; `total` is what the prefix cache does not hold."""
+
+    done: int
+    total: int
+
+
+class FoundEvidence(NamedTuple):
+    """The memory entries with the most attention, as they are known before the first token of the answer."""
+
+    evidence: tuple[Evidence, ...]
+
+
+Piece = str | KeyFrameProgress | PrefillProgress | FoundEvidence
 
 
 class Request:
@@ -30,7 +46,7 @@ class Request:
         self.started = False  # set by the worker
         self.asked_at = time.monotonic()
         self._deadline = self.asked_at + deadline_s
-        self._pieces: queue.SimpleQueue[str | KeyFrameProgress | None] = queue.SimpleQueue()
+        self._pieces: queue.SimpleQueue[Piece | None] = queue.SimpleQueue()
         self._cancelled = threading.Event()
         self._done = threading.Event()
         self._answer: Answer | None = None
@@ -39,8 +55,8 @@ class Request:
         """Yield the answer's text piece by piece as it is generated. For one reader."""
         return (piece for piece in self.pieces() if isinstance(piece, str))
 
-    def pieces(self) -> Iterator[str | KeyFrameProgress]:
-        """Yield the answer's text, and before it the progress of key frames. For one reader."""
+    def pieces(self) -> Iterator[Piece]:
+        """Yield the answer's text, and before it the progress of its preparation and its evidence. For one reader."""
         while (piece := self._pieces.get()) is not None:
             yield piece
 
@@ -74,6 +90,14 @@ class Request:
     def report_key_frames(self, done: int, total: int) -> None:
         """Tell the asker how many of the answer's key frames are encoded."""
         self._pieces.put(KeyFrameProgress(done, total))
+
+    def report_prefill(self, done: int, total: int) -> None:
+        """Tell the asker how many tokens of the prompt are prefilled."""
+        self._pieces.put(PrefillProgress(done, total))
+
+    def report_evidence(self, evidence: tuple[Evidence, ...]) -> None:
+        """Tell the asker which entries of the memory the answer is based on."""
+        self._pieces.put(FoundEvidence(evidence))
 
     @property
     def is_finished(self) -> bool:

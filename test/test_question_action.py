@@ -1,0 +1,176 @@
+"""The action ask_scene on rclpy: many goals at once, feedback of one's own goal only, cancelling, and no leak."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import wait_until
+from robot import SMALL, Robot, new_namespace
+
+from flash_vstream_ros.instruments.running_node import running_node
+from flash_vstream_ros.node.question_action import NO_ACTIONS
+from flash_vstream_ros.node.vstream_node import VStreamNode
+from flash_vstream_ros.ros.actions import HAS_ACTIONS, load_action, rclpy_action
+
+pytestmark = pytest.mark.slow  # answers many questions
+
+needs_actions = pytest.mark.skipif(not HAS_ACTIONS, reason="the embedded runtime has no actions")
+GOALS = 20
+LEAK_GOALS = int(os.environ.get("FLASH_VSTREAM_ACTION_GOALS", "200"))
+LEAK_BYTES = 64 << 20  # far less than 200 goals with their results, far more than what allocators keep
+SUCCEEDED, CANCELED, ABORTED = 4, 5, 6  # of action_msgs/GoalStatus
+
+
+class Asker:
+    """Sends goals from a robot's node, whose executor only `robot.spin` runs."""
+
+    def __init__(self, robot: Robot, namespace: str) -> None:
+        self.robot = robot
+        self.type = load_action("flash_vstream_ros/action/AskScene")
+        self._client = rclpy_action().ActionClient(robot.node, self.type, f"{namespace}/ask_scene")
+        robot.wait_for(self._client.server_is_ready)
+
+    def send(self, feedback: list[Any], **fields: Any) -> Any:
+        """The handle of an accepted goal; its feedback is appended to `feedback`."""
+        sent = self._client.send_goal_async(
+            self.type.Goal(**fields), feedback_callback=lambda message: feedback.append(message.feedback)
+        )
+        self.robot.wait_for(sent.done)
+        handle = sent.result()
+        assert handle.accepted
+        return handle
+
+    def ends(self, handles: list[Any]) -> list[Any]:
+        """Last states and results of goals."""
+        results = [handle.get_result_async() for handle in handles]
+        self.robot.wait_for(lambda: all(result.done() for result in results))
+        return [result.result() for result in results]
+
+    def destroy(self) -> None:
+        self._client.destroy()
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[tuple[VStreamNode, str]]:
+    space = new_namespace()
+    args = ["test", "--ros-args", "-r", f"__ns:={space}", *SMALL, "-p", "model.name:=tiny-random"]
+    with running_node(VStreamNode, [*args, "-p", "question.queue:=64"]) as (node, _):
+        yield node, space
+
+
+@pytest.fixture(scope="module")
+def asker(node: tuple[VStreamNode, str]) -> Iterator[Asker]:
+    space = node[1]
+    with Robot(space) as robot:
+        robot.wait_until_ready()
+        robot.see(range(1, 9))
+        asker = Asker(robot, space)
+        yield asker
+        asker.destroy()
+
+
+@needs_actions
+def test_a_goal_gets_the_answer_as_feedback_and_as_its_result(asker: Asker) -> None:
+    feedback: list[Any] = []
+    end = asker.ends([asker.send(feedback, question="What is there?", max_new_tokens=4)])[0]
+    reply = asker.robot.ask(asker.robot.request("What is there?", max_new_tokens=4))
+    assert (end.status, end.result.error_code, end.result.answer) == (SUCCEEDED, 0, reply.answer)
+    assert len(end.result.question_id) == 32
+    assert [piece.index for piece in feedback] == list(range(len(feedback)))
+    phases = [piece.phase for piece in feedback]
+    assert phases == sorted(phases)
+    assert {asker.type.Feedback.PREFILL, asker.type.Feedback.DECODE} <= set(phases)
+    assert "".join(piece.text for piece in feedback).rstrip() == reply.answer
+    evidence = [list(piece.evidence) for piece in feedback if piece.evidence]
+    assert [[entry.since for entry in entries] for entries in evidence] == [
+        [entry.since for entry in end.result.evidence]
+    ]
+
+
+@needs_actions
+def test_a_goal_that_cannot_be_answered_is_aborted_with_the_reason(asker: Asker) -> None:
+    empty, unknown = asker.send([], question=" "), asker.send([], question="what?", cameras=["left"])
+    ends = asker.ends([empty, unknown])
+    assert [(end.status, end.result.error_code) for end in ends] == [(ABORTED, 5)] * 2
+    assert "unknown camera left" in ends[1].result.error_msg
+
+
+@needs_actions
+def test_goals_at_once_end_in_the_right_state_and_get_only_their_own_pieces(asker: Asker) -> None:
+    chance = random.Random(7)
+    feedback: list[list[Any]] = [[] for _ in range(GOALS)]
+    handles = [
+        asker.send(pieces, question="Tell a story", question_id=f"goal{index}", max_new_tokens=12)
+        for index, pieces in enumerate(feedback)
+    ]
+    cancelled = {}
+    for index in chance.sample(range(GOALS), GOALS // 2):
+        cancelled[index] = handles[index].cancel_goal_async()
+        asker.robot.spin(chance.uniform(0.0, 0.05))
+    asker.robot.wait_for(lambda: all(future.done() for future in cancelled.values()))
+    ends = asker.ends(handles)
+    asker.robot.spin(0.5)  # feedback that arrives after its result
+    accepted = {index for index, future in cancelled.items() if future.result().goals_canceling}
+    for index, (end, pieces) in enumerate(zip(ends, feedback, strict=True)):
+        assert end.result.question_id == f"goal{index}"
+        text = "".join(piece.text for piece in pieces)
+        assert text.rstrip() == end.result.answer
+        assert [piece.index for piece in pieces] == list(range(len(pieces)))
+        if index in accepted and end.result.error_code:
+            assert (end.status, end.result.error_code) == (CANCELED, 6)
+        else:
+            assert (end.status, end.result.error_code) == (SUCCEEDED, 0)
+    assert any(end.status == CANCELED for end in ends)
+    assert sum(end.status == SUCCEEDED for end in ends) >= GOALS // 2
+
+
+@needs_actions
+def test_a_question_id_that_is_in_use_neither_answers_nor_cancels_the_other_question(asker: Asker) -> None:
+    long, pieces = {"question": "Tell a story", "question_id": "twice", "max_new_tokens": 65535}, list[Any]()
+    first = asker.send(pieces, **long)
+    asker.robot.wait_for(lambda: bool(pieces))
+    second = asker.ends([asker.send([], **long)])[0]
+    assert (second.status, second.result.error_code) == (ABORTED, 5)
+    asker.robot.wait_for(first.cancel_goal_async().done)
+    end = asker.ends([first])[0]
+    assert (end.status, end.result.error_code) == (CANCELED, 6)
+
+
+@needs_actions
+def test_ended_goals_leave_nothing(asker: Asker, node: tuple[VStreamNode, str]) -> None:
+    def one(index: int) -> None:
+        handle = asker.send([], question="What?", max_new_tokens=1)
+        if index % 4 == 0:
+            handle.cancel_goal_async()
+        asker.ends([handle])
+
+    action = node[0]._question_action
+    for index in range(20):
+        one(index)
+    files, before = len(list(Path("/proc/self/fd").iterdir())), _rss()
+    for index in range(LEAK_GOALS):
+        one(index)
+    assert not action._goals
+    assert wait_until(lambda: asker.robot.spin(0.1) or not action._server._goal_handles), "results are kept"
+    assert len(list(Path("/proc/self/fd").iterdir())) <= files
+    assert _rss() - before < LEAK_BYTES
+
+
+def _rss() -> int:
+    """Resident memory of this process [bytes]."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+    return pages * resource.getpagesize()
+
+
+@pytest.mark.skipif(HAS_ACTIONS, reason="rclpy has actions")
+def test_the_embedded_runtime_says_once_that_it_has_no_actions(console: Any) -> None:
+    args = ["test", "--ros-args", "-r", f"__ns:={new_namespace()}", "-p", "autostart:=false"]
+    with running_node(VStreamNode, args):
+        assert wait_until(lambda: NO_ACTIONS in console())
+    assert console().count(NO_ACTIONS) == 1
