@@ -53,9 +53,9 @@ def folder(seen: Path, tmp_path: Path) -> Path:
 
 def rebuilt(engine: Engine) -> str:
     """Wait for the end of the rebuild. Returns the sentence about it."""
-    wait_until(lambda: not engine.status().beginning.under_way)
+    wait_until(lambda: not engine.status().memory_start.under_way)
     engine.submit(lambda _: None).result(30.0)
-    return engine.status().beginning.sentence
+    return engine.status().memory_start.sentence
 
 
 def halted(model: VisionLanguageModel) -> Halting:
@@ -70,7 +70,7 @@ def deactivate_after_one(engine: Engine, halting: Halting) -> None:
     assert halting.halted.wait(60.0)
     engine.deactivate()
     halting.released.set()
-    wait_until(lambda: engine.status().beginning.done == 1)
+    wait_until(lambda: engine.status().memory_start.done == 1)
 
 
 def state_of(engine: Engine) -> MemoryState:

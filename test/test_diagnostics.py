@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from flash_vstream_ros.engine.answering.prefix_cache_config import PrefixCacheStatus
 from flash_vstream_ros.engine.ingest.mailbox import FrameCounts
-from flash_vstream_ros.engine.restart.rebuild import Beginning
+from flash_vstream_ros.engine.restart.rebuild import MemoryStart
 from flash_vstream_ros.engine.restart.snapshots import SnapshotStatus
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.engine.status import MemoryStats, Status
@@ -295,14 +295,14 @@ def test_the_memory_reports_its_size_and_the_time_it_covers() -> None:
 
 def test_the_memory_reports_how_it_began_and_the_progress_of_its_rebuild() -> None:
     saved = SnapshotStatus("folder")
-    under_way = Beginning("the memory is rebuilt from 9 of 30 archived key frames: why", 9, 4, 1, under_way=True)
-    found = memory_report(replace(status(), snapshots=saved, beginning=under_way))
+    under_way = MemoryStart("the memory is rebuilt from 9 of 30 archived key frames: why", 9, 4, 1, under_way=True)
+    found = memory_report(replace(status(), snapshots=saved, memory_start=under_way))
     assert found.level == Level.WARN
     assert found.message == "the memory is being rebuilt from the archive: 4 of 9 key frames"
     values = dict(found.values)
     assert (values["began"], values["key frames rebuilt"]) == (under_way.sentence, "3 of 9")
     done = replace(under_way, done=9, under_way=False)
-    found = memory_report(replace(status(), snapshots=saved, beginning=done))
+    found = memory_report(replace(status(), snapshots=saved, memory_start=done))
     assert found.level == Level.OK
     assert dict(found.values)["key frames rebuilt"] == "8 of 9"
 

@@ -67,8 +67,8 @@ def test_a_memory_that_does_not_fit_is_rebuilt_from_the_archive(
         sentence = rebuilt(engine)
         assert f"the memory was rebuilt from {CAPACITY} of {ARCHIVED} archived key frames" in sentence
         assert reason in sentence
-        beginning = engine.status().beginning
-        assert (beginning.done, beginning.key_frames, beginning.left_out) == (CAPACITY, CAPACITY, 0)
+        start = engine.status().memory_start
+        assert (start.done, start.key_frames, start.left_out) == (CAPACITY, CAPACITY, 0)
         answer = ask(engine, scope=EARLY)
         assert answer.error_code is ErrorCode.NONE, answer
         assert answer.adjustments == ()
@@ -83,7 +83,7 @@ def test_a_memory_that_does_not_fit_is_rebuilt_from_the_archive(
         assert engine.status().memory.slots == CAPACITY + 5
         assert ask(engine).covered_until_ns == 70 * SECOND
     with engine_in(folder, lambda: model) as (engine, warnings):
-        assert "restored a memory" in engine.status().beginning.sentence
+        assert "restored a memory" in engine.status().memory_start.sentence
         assert engine.status().memory.slots == CAPACITY + 5
         assert not warnings
 
@@ -162,7 +162,7 @@ def test_replies_say_that_the_memory_is_being_rebuilt(model: VisionLanguageModel
     halting = halted(model)
     with engine_in(folder, lambda: halting) as (engine, _):
         assert halting.halted.wait(60.0)
-        assert engine.status().beginning.under_way
+        assert engine.status().memory_start.under_way
         request = engine.ask(Question("What is there?"))
         halting.released.set()
         answer = request.answer(60.0)

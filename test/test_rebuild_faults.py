@@ -53,14 +53,14 @@ def test_what_is_forgotten_during_a_rebuild_stays_forgotten(
         assert len(recorded) == 2
         halting.on_encode = engine.deactivate
         engine.activate()
-        wait_until(lambda: engine.status().beginning.done == 2)
+        wait_until(lambda: engine.status().memory_start.done == 2)
         halting.on_encode = lambda: None
         done = engine.submit(lambda commands: (commands.forget(scope), commands.erase_from_disk(scope))).result(30.0)[1]
         assert done.snapshot is not None
         assert done.archive is not None
         assert done.snapshot.result(30.0) == 0
         assert done.archive.result(30.0) > 0
-        assert not (folder / "unfit.safetensors").exists()
+        assert not (folder / "unusable.safetensors").exists()
         assert not (folder / "memory.safetensors").exists()
         assert bool(recorded[0].low.any()) == (scope is EARLY)
         engine.activate()
@@ -91,7 +91,7 @@ def test_a_damaged_archive_is_the_reason_for_an_empty_memory(model: VisionLangua
     file = folder / "archive.sqlite"
     file.write_bytes(b"not a database".ljust(len(file.read_bytes()), b"."))
     with engine_in(folder, lambda: model) as (engine, _):
-        sentence = engine.status().beginning.sentence
+        sentence = engine.status().memory_start.sentence
         assert sentence.startswith("the memory begins empty: ")
         assert "policy 'recent'" in sentence
         assert "file is not a database; it is kept as" in sentence
@@ -107,12 +107,12 @@ def test_a_damaged_key_frame_is_left_out(model: VisionLanguageModel, folder: Pat
         def damage(commands: MemoryCommands) -> None:
             work = commands._rebuild._work
             assert work is not None
-            work.left[0] = replace(work.left[0], jpeg=b"no image")
+            work.remaining[0] = replace(work.remaining[0], jpeg=b"no image")
 
         engine.submit(damage).result(30.0)
         engine.activate()
         assert f"rebuilt from {CAPACITY - 1} of" in rebuilt(engine)
-        assert engine.status().beginning.left_out == 1
+        assert engine.status().memory_start.left_out == 1
         assert any("is left out of the memory: its image is damaged" in sentence for sentence in warnings)
 
 

@@ -184,10 +184,10 @@ def test_a_memory_of_another_model_is_kept_aside_and_the_reason_given(
         assert ask(engine).error_code is ErrorCode.NO_FRAMES
         assert any("was made with weights" in sentence for sentence in warnings)
         assert engine.status().snapshots.failed == 1
-        assert (tmp_path / "unfit.safetensors").read_bytes() == raw
+        assert (tmp_path / "unusable.safetensors").read_bytes() == raw
         watch(engine, range(1, 9))
         forget(engine, Scope(until_ns=2 * SECOND))
-        assert not (tmp_path / "unfit.safetensors").exists()
+        assert not (tmp_path / "unusable.safetensors").exists()
 
 
 @pytest.mark.parametrize("change", [{"policy": "recent"}, {}], ids=["another policy", "damaged"])

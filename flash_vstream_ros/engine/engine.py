@@ -207,7 +207,7 @@ class Engine:
         running = self._worker
         snapshots = worker.snapshots if running is None else running.snapshots.status
         archive = worker.archive if running is None else running.archive.status
-        beginning = worker.beginning if running is None else running.beginning
+        memory_start = worker.memory_start if running is None else running.memory_start
         cache = worker.prefix_cache
         return Status(
             state=self.state,
@@ -225,7 +225,7 @@ class Engine:
             prefix_cache=replace(cache, failures=cache.failures + self._warm_up_failures),
             snapshots=snapshots,
             archive=archive,
-            beginning=beginning,
+            memory_start=memory_start,
             blur_faces=self._config.blur_faces,
         )
 
@@ -331,7 +331,7 @@ class Engine:
             prefix_cache=worker.prefix_cache_status(),
             snapshots=worker.snapshots.status,
             archive=worker.archive.status,
-            beginning=worker.beginning,
+            memory_start=worker.memory_start,
         )
 
     def _set_state(self, state: State) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from .answering.prefix_cache_config import PrefixCacheStatus
 from .archive.archive_status import ArchiveStatus
 from .ingest.mailbox import FrameCounts
-from .restart.rebuild import Beginning
+from .restart.rebuild import MemoryStart
 from .restart.snapshots import SnapshotStatus
 from .state import State
 
@@ -50,7 +50,7 @@ class Status:
     prefix_cache: PrefixCacheStatus = field(default_factory=PrefixCacheStatus)
     snapshots: SnapshotStatus = field(default_factory=SnapshotStatus)
     archive: ArchiveStatus = field(default_factory=ArchiveStatus)
-    beginning: Beginning = field(default_factory=Beginning)
+    memory_start: MemoryStart = field(default_factory=MemoryStart)
     blur_faces: bool = False
 
     @property

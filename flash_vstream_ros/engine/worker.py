@@ -28,7 +28,7 @@ from .control.memory_commands import MemoryCommands
 from .ingest.ingest import Ingest
 from .ingest.mailbox import Mailbox
 from .memory_policies import config_for, memory_of
-from .restart.rebuild import Beginning, Rebuild
+from .restart.rebuild import MemoryStart, Rebuild
 from .restart.snapshots import Snapshots, SnapshotStatus
 from .status import MemoryStats
 
@@ -45,7 +45,7 @@ class WorkerStatus:
     prefix_cache: PrefixCacheStatus = field(default_factory=PrefixCacheStatus)
     snapshots: SnapshotStatus = field(default_factory=SnapshotStatus)
     archive: ArchiveStatus = field(default_factory=ArchiveStatus)
-    beginning: Beginning = field(default_factory=Beginning)
+    memory_start: MemoryStart = field(default_factory=MemoryStart)
     paused: bool = False
 
 
@@ -89,7 +89,7 @@ class Worker:
         """
         began = self.snapshots.restore()
         if began.is_restored:
-            self._rebuild.status = Beginning(began.sentence)
+            self._rebuild.status = MemoryStart(began.sentence)
             return began.sentence
         if self._folder is None:
             return ""
@@ -98,7 +98,7 @@ class Worker:
         return self._rebuild.begin(began.sentence, sampled, stop)
 
     @property
-    def beginning(self) -> Beginning:
+    def memory_start(self) -> MemoryStart:
         return self._rebuild.status
 
     def rebuild(self, is_answering: bool) -> bool:
@@ -201,7 +201,7 @@ class Worker:
             self._prefiller.status,
             self.snapshots.status,
             self.archive.status,
-            self.beginning,
+            self.memory_start,
             self.commands.paused,
         )
 

@@ -202,10 +202,10 @@ def memory_report(status: Status | None) -> Report:
     """The report of the memory: its sizes, the time span that it covers and its snapshots on the disk."""
     if status is None:
         return _report("memory", [], "empty", {})
-    snapshots, archive, beginning = status.snapshots, status.archive, status.beginning
+    snapshots, archive, start = status.snapshots, status.archive, status.memory_start
     findings = [(Level.WARN, problem) for problem in (snapshots.problem, archive.problem) if problem]
-    if beginning.under_way:
-        progress = f"{beginning.done} of {beginning.key_frames} key frames"
+    if start.under_way:
+        progress = f"{start.done} of {start.key_frames} key frames"
         findings.append((Level.WARN, f"the memory is being rebuilt from the archive: {progress}"))
     on_disk = {
         "snapshots saved": str(snapshots.saved),
@@ -214,8 +214,8 @@ def memory_report(status: Status | None) -> Report:
         "snapshot copied in [s]": f"{snapshots.copy_s:.4f}",
         "snapshot written in [s]": f"{snapshots.write_s:.4f}",
         "slots restored": str(snapshots.restored_slots),
-        "began": beginning.sentence,
-        "key frames rebuilt": f"{beginning.done - beginning.left_out} of {beginning.key_frames}",
+        "began": start.sentence,
+        "key frames rebuilt": f"{start.done - start.left_out} of {start.key_frames}",
     }
     archived = {
         "archived key frames": str(archive.key_frames),

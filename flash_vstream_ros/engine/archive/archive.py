@@ -42,7 +42,7 @@ class Archive:
         self._board = StatusBoard()
         self._pending: list[KeyFrame] = []  # encoded, not written
         self._extensions: Extensions = {}
-        self._owed: list[Scope] = []  # erasures that failed and are tried again
+        self._failed_erasures: list[Scope] = []  # erasures that failed and are tried again
         self._newest_ns: dict[str, int] = {}
         self._committed_at = -COMMIT_S
         self._opened = threading.Event()  # the file of earlier runs was opened, or set aside
@@ -144,7 +144,7 @@ class Archive:
 
     @property
     def _has_work(self) -> bool:
-        return bool(self._pending or self._extensions or self._owed)
+        return bool(self._pending or self._extensions or self._failed_erasures)
 
     def _open_existing(self, file: KeyFrameFile) -> None:
         """Report the key frames of earlier runs."""
@@ -171,9 +171,9 @@ class Archive:
 
     def _commit(self, file: KeyFrameFile) -> None:
         config = self.config
-        while self._owed:
-            file.erase(self._owed[0], config)
-            del self._owed[0]
+        while self._failed_erasures:
+            file.erase(self._failed_erasures[0], config)
+            del self._failed_erasures[0]
         if not config.max_bytes:
             self._pending, self._extensions = [], {}
             file.close()
@@ -206,7 +206,7 @@ class Archive:
         try:
             erasure.done.set_result(file.erase(erasure.scope, self.config))
         except Exception as error:
-            self._owed.append(erasure.scope)
+            self._failed_erasures.append(erasure.scope)
             file.report(error)
             sentence = f"what was forgotten is still archived and is erased as soon as that is possible: {error}"
             erasure.done.set_exception(ArchiveError(sentence))

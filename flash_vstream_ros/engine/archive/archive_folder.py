@@ -35,9 +35,9 @@ class ArchiveFolder:
         return self.path / "memory.safetensors"
 
     @property
-    def unfit(self) -> Path:
+    def unusable(self) -> Path:
         """A file of the memory that this node could not read; forgetting deletes it."""
-        return self.path / "unfit.safetensors"
+        return self.path / "unusable.safetensors"
 
     @property
     def database(self) -> Path:
@@ -45,11 +45,11 @@ class ArchiveFolder:
         return self.path / DATABASE
 
     @property
-    def unfit_database(self) -> Path:
+    def unusable_database(self) -> Path:
         """A damaged file of key frames; forgetting deletes it."""
-        return self.path / "unfit.sqlite"
+        return self.path / "unusable.sqlite"
 
-    def hold(self) -> None:
+    def lock_again(self) -> None:
         """Lock the folder anew if it was removed and created again. Raises OSError, also as FolderInUse."""
         try:
             is_held = self._lock is not None and os.path.samestat(os.fstat(self._lock), os.stat(self.path / "lock"))
@@ -61,20 +61,20 @@ class ArchiveFolder:
                 os.close(before)
 
     def set_aside(self) -> None:
-        """Keep the file of the memory as `unfit`. Raises OSError."""
-        self.memory.replace(self.unfit)
+        """Keep the file of the memory as `unusable`. Raises OSError."""
+        self.memory.replace(self.unusable)
 
-    def delete_unfit(self) -> None:
+    def delete_unusable(self) -> None:
         """Raises OSError."""
-        if self.unfit.exists():
-            delete_memory(self.unfit)
+        if self.unusable.exists():
+            delete_memory(self.unusable)
 
     def set_database_aside(self) -> None:
-        """Rename the files of the key frames to `unfit_database`, replacing older ones. Raises OSError.
+        """Rename the files of the key frames to `unusable_database`, replacing older ones. Raises OSError.
 
         The database must be closed.
         """
-        for file, aside in zip(database_files(self.database), database_files(self.unfit_database), strict=True):
+        for file, aside in zip(database_files(self.database), database_files(self.unusable_database), strict=True):
             if file.exists():
                 file.replace(aside)
             elif aside.exists():

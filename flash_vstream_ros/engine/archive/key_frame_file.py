@@ -24,7 +24,7 @@ class KeyFrameFile:
     def opened(self) -> KeyFrameStore:
         """The store, opened if it is not; a damaged file is set aside first. Raises ArchiveError and OSError."""
         if self._store is None:
-            self._folder.hold()
+            self._folder.lock_again()
             try:
                 self._store = KeyFrameStore(self._folder.database)
             except DamagedArchive as error:
@@ -43,7 +43,7 @@ class KeyFrameFile:
 
         Raises ArchiveError and OSError.
         """
-        erase_database(self._folder.unfit_database)
+        erase_database(self._folder.unusable_database)
         if self._store is None and not self.exists:
             return 0
         if scope.everything:
@@ -84,7 +84,7 @@ class KeyFrameFile:
 
     def _set_aside(self, error: DamagedArchive) -> None:
         self._folder.set_database_aside()
-        sentence = f"{error}; it is kept as {self._folder.unfit_database}, and a new one begins"
+        sentence = f"{error}; it is kept as {self._folder.unusable_database}, and a new one begins"
         self._board.note(problem=sentence, problems=1)
         self._log.report("archive", sentence)
 

@@ -26,7 +26,7 @@ from .database import (
 )
 from .key_frame import KeyFrame
 from .key_frame_queue import Extensions
-from .thinning import DAY_NS, NOW_OF, Candidate, chosen, present_ns
+from .thinning import DAY_NS, PRESENT_SAMPLE, Candidate, chosen, present_ns
 
 MAX_LOG_BYTES = 16 << 20
 INDEX_BYTES = 64 << 10  # of the write-ahead log's index, for a log of MAX_LOG_BYTES
@@ -50,10 +50,10 @@ class KeyFrameStore:
                 self._inode = os.stat(path)
                 self.rows = int(self._execute("SELECT count(*) FROM key_frames").fetchone()[0])
                 newest = self._execute(
-                    "SELECT camera, last_ns FROM key_frames ORDER BY id DESC LIMIT ?", [NOW_OF]
+                    "SELECT camera, last_ns FROM key_frames ORDER BY id DESC LIMIT ?", [PRESENT_SAMPLE]
                 ).fetchall()[::-1]
                 self.newest_ns = {str(camera): int(stamp) for camera, stamp in newest}  # of some cameras, at opening
-                self._newest = deque((int(stamp) for _, stamp in newest), NOW_OF)
+                self._newest = deque((int(stamp) for _, stamp in newest), PRESENT_SAMPLE)
         except BaseException:
             self._connection.close()
             raise

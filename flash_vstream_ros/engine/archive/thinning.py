@@ -10,8 +10,8 @@ import numpy as np
 HOUR_NS = 3600 * 10**9
 DAY_NS = 24 * HOUR_NS
 RECENT_NS = 6 * HOUR_NS  # up to this age, key frames are thinned after older ones
-DAYS_NS = 7 * DAY_NS  # up to this age, each hour keeps its most novel key frame; beyond it, each day does
-NOW_OF = 32  # newest key frames; their median stamp is the present, so a wrong stamp does not age the others
+HOURLY_UNTIL_NS = 7 * DAY_NS  # up to this age, each hour keeps its most novel key frame; beyond it, each day does
+PRESENT_SAMPLE = 32  # newest key frames; their median stamp is the present, so a wrong stamp does not age the others
 
 
 class Candidate(NamedTuple):
@@ -25,7 +25,7 @@ class Candidate(NamedTuple):
 
 
 def present_ns(newest: Collection[int]) -> int:
-    """The present in message time: the median of the NOW_OF stamps archived last; 0 without any."""
+    """The present in message time: the median of the PRESENT_SAMPLE stamps archived last; 0 without any."""
     return sorted(newest)[len(newest) // 2] if newest else 0
 
 
@@ -33,9 +33,9 @@ def chosen(candidates: Sequence[Candidate], now_ns: int, free_bytes: int) -> lis
     """Ids of key frames to delete, first ones first, with at least `free_bytes` together, or of all.
 
     There are five turns: (1) all but the most novel one of each hour and camera, if older than RECENT_NS; (2) all but
-    the most novel one of each day and camera, if older than DAYS_NS; (3) as 1, of any age; (4) as 2, of any age; (5)
-    all others, oldest first. Within turns 1 to 4, the largest product of rank and age goes first. The rank is by
-    novelty in the hour or day, 0 for the most novel; the age is the distance from `now_ns`, also of future stamps.
+    the most novel one of each day and camera, if older than HOURLY_UNTIL_NS; (3) as 1, of any age; (4) as 2, of any
+    age; (5) all others, oldest first. Within turns 1 to 4, the largest product of rank and age goes first. The rank is
+    by novelty in the hour or day, 0 for the most novel; the age is the distance from `now_ns`, also of future stamps.
     So an hour keeps fewer key frames as it gets older.
     """
     if not candidates or free_bytes <= 0:
@@ -46,7 +46,7 @@ def chosen(candidates: Sequence[Candidate], now_ns: int, free_bytes: int) -> lis
     age = np.abs(stamp.astype(np.float64) - now_ns)
     novel = np.nan_to_num(np.asarray(novelty, np.float64))
     in_hour, in_day = (_rank(camera, stamp // unit_ns, novel, stamp) for unit_ns in (HOUR_NS, DAY_NS))
-    turns = [(age > RECENT_NS) & (in_hour > 0), (age > DAYS_NS) & (in_day > 0), in_hour > 0, in_day > 0]
+    turns = [(age > RECENT_NS) & (in_hour > 0), (age > HOURLY_UNTIL_NS) & (in_day > 0), in_hour > 0, in_day > 0]
     turn = np.select(turns, range(len(turns)), len(turns))
     rank = np.select([turn % 2 == 0, turn % 2 == 1], [in_hour, in_day])
     weight = np.where(turn == len(turns), 1, rank) * age

@@ -32,7 +32,7 @@ KIND = "rebuild"  # of log lines
 
 
 @dataclass(frozen=True)
-class Beginning:
+class MemoryStart:
     """How the memory began, and the progress of its rebuild, for any thread."""
 
     sentence: str = ""  # "" while the engine has not looked, and without archive.path
@@ -60,7 +60,7 @@ class _Work:
     """A rebuild under way."""
 
     memory: Memory  # the second one
-    left: deque[KeyFrame]
+    remaining: deque[KeyFrame]
     matching: int  # key frames in the archive
     reason: str  # why no memory was restored
     done: list[KeyFrame] = field(default_factory=list)
@@ -76,7 +76,7 @@ class Rebuild:
     """Owned by the engine's worker. Does nothing until `begin` and after the end; `status` may be read anywhere."""
 
     def __init__(self, context: Context, ingest: Ingest, new_memory: Callable[[], Memory]) -> None:
-        self.status = Beginning()
+        self.status = MemoryStart()
         self._context = context
         self._ingest = ingest
         self._new_memory = new_memory
@@ -90,11 +90,11 @@ class Rebuild:
         frames, matching, problem = _read(sampled, stop)
         if not frames:
             sentence = f"the memory begins empty: {reason}" + (f"; {problem}" if problem else "")
-            self.status = Beginning(sentence)
+            self.status = MemoryStart(sentence)
             return sentence
         self._work = _Work(self._new_memory(), deque(frames), matching, reason)
         sentence = f"the memory is rebuilt from {len(frames)} of {matching} archived key frames: {reason}"
-        self.status = Beginning(sentence, len(frames), under_way=True)
+        self.status = MemoryStart(sentence, len(frames), under_way=True)
         self._ingest.follow(self)
         for camera, mailbox in self._ingest.mailboxes.items():
             mailbox.reset(self.newest_ns(camera))
@@ -126,8 +126,8 @@ class Rebuild:
         if work is None:
             return False
         self._adopt_live_grid(work)
-        if work.left:
-            self._insert(work, work.left.popleft())
+        if work.remaining:
+            self._insert(work, work.remaining.popleft())
             self._report_progress(work)
         elif work.live:
             for _ in range(min(LIVE_PER_STEP, len(work.live))):
@@ -153,7 +153,7 @@ class Rebuild:
 
     def newest_ns(self, camera: str = "") -> int:
         """Stamp of the newest key frame, of `camera` or of all cameras; 0 without one."""
-        frames = (*self._work.done, *self._work.left) if self._work is not None else ()
+        frames = (*self._work.done, *self._work.remaining) if self._work is not None else ()
         return max((frame.last_ns for frame in frames if camera in ("", frame.camera)), default=0)
 
     def forget(self, scope: Scope) -> None:
@@ -163,7 +163,7 @@ class Rebuild:
             return
         work.memory.forget(scope)
         work.done = [frame for frame in work.done if not touches(scope, frame)]
-        work.left = deque(frame for frame in work.left if not touches(scope, frame))
+        work.remaining = deque(frame for frame in work.remaining if not touches(scope, frame))
         dropped = [live for live in work.live if scope.touches(live.extended)]
         work.live = deque(live for live in work.live if live not in dropped)
         with torch.inference_mode():  # allows changes of tensors that were made in it, and of others
@@ -187,7 +187,7 @@ class Rebuild:
             return
         work.grid = grid
         if work.done:
-            work.left.extendleft(reversed(work.done))
+            work.remaining.extendleft(reversed(work.done))
             work.memory, work.done, work.novelty_sum = self._new_memory(), [], 0.0
 
     def _insert(self, work: _Work, frame: KeyFrame) -> None:
@@ -242,7 +242,7 @@ class Rebuild:
 
     def _report_progress(self, work: _Work) -> None:
         done = len(work.done) + work.left_out
-        self.status = replace(self.status, key_frames=done + len(work.left), done=done, left_out=work.left_out)
+        self.status = replace(self.status, key_frames=done + len(work.remaining), done=done, left_out=work.left_out)
         now = time.monotonic()
         if now - work.reported_s >= REPORT_S:
             work.reported_s = now

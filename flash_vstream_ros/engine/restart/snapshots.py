@@ -165,7 +165,7 @@ class Snapshots:
         began = time.perf_counter()
         state = state_of(self._memory, self._ingest, self._summaries.all)
         self._saved = self._version
-        self._note(copy_s=time.perf_counter() - began)
+        self._update_status(copy_s=time.perf_counter() - began)
         self._writing = self._writer.submit(partial(self._write, folder, state, erase))
         self._writing.add_done_callback(lambda _: self._wake.set())  # what changed meanwhile is due
         return self._writing
@@ -241,7 +241,7 @@ class Snapshots:
         except (MemoryFileError, UnsupportedState, LookupError) as error:
             raise CannotSave(f"{folder.memory} is not used: {error}") from error
         self._saved, slots = self._version, self._memory.slots_seen
-        self._note(restored_slots=slots)
+        self._update_status(restored_slots=slots)
         return f"restored a memory of {slots} slots from {folder.memory}"
 
     def _check_fit(self, folder: ArchiveFolder, made_with: Mapping[str, str]) -> None:
@@ -254,14 +254,14 @@ class Snapshots:
             folder.set_aside()
         except OSError as error:
             return f"; it is overwritten by the next snapshot, since it could not be moved: {error}"
-        return f"; it is kept as {folder.unfit}"
+        return f"; it is kept as {folder.unusable}"
 
     def _write(self, folder: ArchiveFolder, state: MemoryState, erase: bool) -> int:
         """Write the file, on the writer's thread. Returns its size. Raises CannotSave."""
         began = time.perf_counter()
         try:
             if erase:
-                folder.delete_unfit()
+                folder.delete_unusable()
             size = write_memory(folder.memory, state, self._about, erase)
         except Exception as error:
             sentence = f"the memory was not saved to {folder.memory}: {error}"
@@ -269,14 +269,14 @@ class Snapshots:
                 sentence += _deleted(folder)
             self._fail(sentence)
             raise CannotSave(sentence) from error
-        self._note(bytes=size, write_s=time.perf_counter() - began, problem="", saved=1)
+        self._update_status(bytes=size, write_s=time.perf_counter() - began, problem="", saved=1)
         return size
 
     def _fail(self, sentence: str) -> None:
-        self._note(problem=sentence, failed=1)
+        self._update_status(problem=sentence, failed=1)
         self._log.report("snapshots", sentence)
 
-    def _note(self, saved: int = 0, failed: int = 0, **changes: Any) -> None:
+    def _update_status(self, saved: int = 0, failed: int = 0, **changes: Any) -> None:
         """Update the status, from the worker's thread or the writer's. Counts are added, `changes` replace."""
         with self._lock:
             status = self.status
@@ -287,7 +287,7 @@ def _deleted(folder: ArchiveFolder) -> str:
     """Delete the files with forgotten things. Returns the end of a sentence about it."""
     try:
         delete_memory(folder.memory)
-        folder.delete_unfit()
+        folder.delete_unusable()
     except OSError as error:
         return f"; what was forgotten is still in {folder.path}, which could not be deleted: {error}"
     return "; the file before it, which held what was forgotten, is deleted"
@@ -296,7 +296,7 @@ def _deleted(folder: ArchiveFolder) -> str:
 def _delete_all(folder: ArchiveFolder) -> int:
     """Delete every file of the memory, on the writer's thread. Returns the bytes written: 0. Raises CannotSave."""
     try:
-        folder.delete_unfit()
+        folder.delete_unusable()
         if folder.memory.exists():
             delete_memory(folder.memory)
     except OSError as error:
