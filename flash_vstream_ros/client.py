@@ -220,8 +220,7 @@ class AskClient:
             start = time.monotonic()
             while not messages:
                 waited_s = time.monotonic() - start
-                if self.stop.is_set():
-                    raise Stopped("the call was cancelled")
+                self._check_stop()
                 if waited_s > wait_s and not self.node.count_publishers(subscription.topic_name):
                     raise NoService(_no_node("publishes", subscription.topic_name, wait_s))
                 if waited_s > wait_s + STATUS_S:
@@ -230,6 +229,11 @@ class AskClient:
         finally:
             self.node.destroy_subscription(subscription)
         return messages[-1]
+
+    def _check_stop(self) -> None:
+        """Raise Stopped if another thread has stopped the call."""
+        if self.stop.is_set():
+            raise Stopped("the call was cancelled")
 
     def newest_stamp_s(self, wait_s: float) -> float | None:
         """Stamp of the newest frame in the memory [s]; None if it is empty. Raises ClientError."""
@@ -264,8 +268,7 @@ class AskClient:
             now = time.monotonic()
             end, last_offered = now + timeout_s, now
             while not future.done():
-                if self.stop.is_set():
-                    raise Stopped("the call was cancelled")
+                self._check_stop()
                 if now >= end:
                     raise NoReply(
                         f"no reply from {client.srv_name} within {timeout_s:.0f} s; {self._offered_by(client)}"

@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-import signal
 import sqlite3
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from archive_writer import Writer, engine_in, erase, frames_in, writer
-from forked_program import ForkedProcess
+from killed_process import output_until_killed
 from tiny_engine import SECOND, ask, model, wait_until, watch
 
 from flash_vstream_ros.engine.answering.question import ErrorCode
@@ -220,13 +218,9 @@ def test_a_node_killed_at_random_moments_loses_nothing_written_and_shows_nothing
     forgotten: set[int] = set()
     first = 0
     for round_ in range(rounds):
-        output = tmp_path / f"output{round_}"
-        process = ForkedProcess(write_for_ever, (folder, first), output)
-        wait_until(lambda file=output: file.exists() and "ready" in file.read_text(), 120.0)
-        time.sleep(float(draw.uniform(0.0, 0.5)))
-        process.send_signal(signal.SIGKILL)
-        process.wait(30.0)
-        for word, *numbers in (line.split() for line in output.read_text().splitlines()):
+        arguments, after_s = (folder, first), float(draw.uniform(0.0, 0.5))
+        output = output_until_killed(write_for_ever, arguments, tmp_path / f"output{round_}", after_s)
+        for word, *numbers in map(str.split, output.splitlines()):
             if numbers and numbers[-1] == "end":  # not cut by the kill
                 (written if word == "written" else forgotten).add(int(numbers[0]))
         connection = sqlite3.connect(folder / "archive.sqlite")

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from forked_program import ForkedProcess
+from killed_process import output_until_killed
 from rebuilding_engine import EARLY, engine_in, folder, holds, rebuilt, seen, state_of
-from tiny_engine import model, wait_until
+from tiny_engine import model
 
 from flash_vstream_ros.engine.control.memory_commands import Erasures, MemoryCommands
 from flash_vstream_ros.models.interface import VisionLanguageModel
@@ -57,14 +56,9 @@ def test_a_node_killed_during_a_rebuild_rebuilds_the_same_memory(
         wanted = state_of(engine)
     for round_ in range(rounds):
         killed = Path(shutil.copytree(folder, tmp_path / f"killed{round_}"))
-        output = tmp_path / f"output{round_}"
         forget_after_s = float(draw.uniform(0.0, 0.2)) if round_ % 2 else None
-        process = ForkedProcess(rebuild, (killed, forget_after_s), output)
-        wait_until(lambda file=output: file.exists() and "ready" in file.read_text(), 120.0)  # type: ignore[misc]
-        time.sleep(float(draw.uniform(0.0, 0.5)))
-        process.send_signal(signal.SIGKILL)
-        process.wait(30.0)
-        printed = output.read_text().split()
+        arguments, after_s = (killed, forget_after_s), float(draw.uniform(0.0, 0.5))
+        printed = output_until_killed(rebuild, arguments, tmp_path / f"output{round_}", after_s).split()
         assert set(printed) <= {"ready", "forgot"}, printed
         with engine_in(killed, lambda: model) as (engine, warnings):
             rebuilt(engine)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from dataclasses import replace
 from functools import partial
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from forked_program import ForkedProcess
+from killed_process import output_until_killed
 from tiny_engine import ROOMY, SECOND, ask, entries, frame, model, running, settled, wait_until
 
 from flash_vstream_ros.engine.archive.archive_config import ArchiveConfig
@@ -84,13 +83,9 @@ def test_a_node_killed_at_random_moments_never_shows_what_was_forgotten_or_reads
         if first > MOST_SLOTS:
             folder, forgotten, newest_saved, first = tmp_path / f"memory{round_}", set(), 0, 10
             complete = set()
-        output = tmp_path / f"output{round_}"
-        process = ForkedProcess(run_node, (str(folder), round_, first), output)
-        wait_until(lambda file=output: file.exists() and "ready end" in file.read_text(), 120.0)
-        time.sleep(float(draw.uniform(0.0, 1.5)))
-        process.send_signal(signal.SIGKILL)
-        process.wait(30.0)
-        lines = [line.split() for line in output.read_text().splitlines()]
+        arguments, after_s = (str(folder), round_, first), float(draw.uniform(0.0, 1.5))
+        output = output_until_killed(run_node, arguments, tmp_path / f"output{round_}", after_s)
+        lines = [line.split() for line in output.splitlines()]
         assert not [line for line in lines if line[0] == "warning" and "memory" in line], lines
         whole = [line[:-1] for line in lines if line[-1] == "end"]  # the others were cut by the kill
         complete.update([int(words[1]) for words in whole if words[0] == "seen"][:-1])

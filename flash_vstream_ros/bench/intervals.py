@@ -20,7 +20,7 @@ from flash_vstream_ros.demo.past import past_of, seen_since, seen_until
 from flash_vstream_ros.demo.questions import interval_questions
 from flash_vstream_ros.demo.scoring import right
 from flash_vstream_ros.demo.world import World
-from flash_vstream_ros.engine.answering.question import Answer, ErrorCode, Question
+from flash_vstream_ros.engine.answering.question import ErrorCode, Question
 from flash_vstream_ros.engine.answering.search import SEARCH_PROMPT
 from flash_vstream_ros.engine.archive.archive import COMMIT_S
 from flash_vstream_ros.engine.archive.archive_config import ArchiveConfig
@@ -38,7 +38,7 @@ from flash_vstream_ros.process import set_torch_threads
 from flash_vstream_ros.progress import tracked
 
 from .patrol_evaluation import PACE_S
-from .search import BEST, Search, searches
+from .search import BEST, searches, shows
 
 START_S = 1000.0  # stamp of the first frame
 EARLY = 0.8  # share of the patrol that is asked about
@@ -103,7 +103,8 @@ def _score(engine: Engine, config: EngineConfig, world: World, interval: float, 
             from_archive += bool(answer.adjustments)
         for search in searches(past, draw):
             asked = replace(search.question(world, SEARCH_PROMPT), scope=scope, deadline_s=DEADLINE_S)
-            is_found.append(_shows_one(engine.ask(asked).answer(), search, world))
+            moments = engine.ask(asked).answer().evidence
+            is_found.append(any(shows(world, search, moment.entry, START_S) for moment in moments))
     return {
         "questions": len(is_right),
         "from_archive": from_archive,
@@ -111,12 +112,6 @@ def _score(engine: Engine, config: EngineConfig, world: World, interval: float, 
         "searches": len(is_found),
         "found": float(np.mean(is_found)),
     }
-
-
-def _shows_one(answer: Answer, search: Search, world: World) -> bool:
-    """Whether one of the moments of a search shows what was searched for."""
-    stamps_s = [moment.entry.thumbnail_ns / SECOND_NS - START_S for moment in answer.evidence]
-    return any(search.is_shown_at(world.truth(at_s)) for at_s in stamps_s)
 
 
 def show(result: dict[str, Any]) -> None:

@@ -26,7 +26,6 @@ from flash_vstream_ros.engine.answering.prefix_cache_config import PrefixCacheCo
 from flash_vstream_ros.engine.answering.question import Answer, ErrorCode, Question
 from flash_vstream_ros.engine.answering.request import Request
 from flash_vstream_ros.engine.answering.request_queue import RequestQueue
-from flash_vstream_ros.engine.answering.search import search_prompt
 from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
@@ -46,7 +45,7 @@ LENGTHS_S = {"10 min": 600.0, "10 h": 36_000.0}
 KINDS = ("uncached", "cached")
 CACHED_PER_UNCACHED = 8
 TOKENS = 4  # length of an answer
-SEARCH = Question(search_prompt("a red ball"), moments=3)
+SEARCH = Question("a red ball", moments=3)
 QUESTIONS = (
     "Where is the red ball?",
     "What do you see now?",

@@ -128,14 +128,14 @@ def patrol(model: Any, seed: int, minutes: float, pace_s: Sequence[float], promp
             entries = memories[name].list_entries()
             for search in wanted:
                 answer = asker.ask(search.question(world, prompt)).answer
-                best = [_shows(world, search, moment.entry) for moment in answer.evidence]
+                best = [shows(world, search, moment.entry) for moment in answer.evidence]
                 results.append(_found(name, world, search, best, entries))
     return results
 
 
 def _found(memory: str, world: World, search: Search, best: Sequence[bool], entries: Sequence[MemoryEntry]) -> Found:
     newest_first = sorted(entries, key=lambda entry: -entry.thumbnail_ns)
-    shown = [_shows(world, search, entry) for entry in newest_first]
+    shown = [shows(world, search, entry) for entry in newest_first]
     return Found(
         memory,
         search.kind,
@@ -147,8 +147,9 @@ def _found(memory: str, world: World, search: Search, best: Sequence[bool], entr
     )
 
 
-def _shows(world: World, search: Search, entry: MemoryEntry) -> bool:
-    return search.is_shown_at(world.truth(entry.thumbnail_ns / SECOND_NS))
+def shows(world: World, search: Search, entry: MemoryEntry, start_s: float = 0.0) -> bool:
+    """Whether the thumbnail of an entry shows what is searched for; `start_s` is the stamp of the first frame [s]."""
+    return search.is_shown_at(world.truth(entry.thumbnail_ns / SECOND_NS - start_s))
 
 
 def run(

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+PUNCTUAL_S = 2.0  # largest deviation of a proactive answer from the right time
+
 
 class DataError(ValueError):
     """Annotations or videos that cannot be used; the message names the file and the field."""
@@ -29,6 +31,10 @@ class Polls:
     times: tuple[float, ...]
     prompt: str
     due_s: float  # the right time
+
+    def is_punctual(self, asked_s: float) -> bool:
+        """Whether an answer at this time is near enough to the right one, as the official scorer has it."""
+        return abs(asked_s - self.due_s) <= PUNCTUAL_S
 
 
 @dataclass(frozen=True)

@@ -131,14 +131,15 @@ class Published(OfflineMethod):
         return build_video_memory(self.model, self._images(chosen), self._stamps(chosen), settings)
 
 
-class LastFrames(OfflineMethod):
-    """The last frames in full detail, and nothing else (the control of SimpleStream, arXiv 2604.02317)."""
+class DetailedFrames(OfflineMethod):
+    """Base of the controls that show some frames in full detail, numbered as a video of that many frames."""
+
+    def chosen(self, frames: int) -> Sequence[int]:
+        """The frames that are shown, of the first `frames`."""
+        raise NotImplementedError
 
     def snapshot(self, frames: int) -> MemorySnapshot:
-        return self._detailed(_paired(list(range(max(0, frames - LAST), frames))))
-
-    def _detailed(self, chosen: Sequence[int]) -> MemorySnapshot:
-        """The chosen frames in full detail, numbered as a video of that many frames."""
+        chosen = self.chosen(frames)
         if isinstance(self.model, FlashVStreamLLaVA):
             raise ModelError(f"{self.model.name} answers from STAR memory only: this control needs a Qwen model")
         if not chosen:
@@ -158,11 +159,18 @@ class LastFrames(OfflineMethod):
         )
 
 
-class UniformFrames(LastFrames):
-    """Evenly spaced frames of the stream so far, in full detail: the base model with a video."""
+class LastFrames(DetailedFrames):
+    """The last frames, and nothing else (the control of SimpleStream, arXiv 2604.02317)."""
 
-    def snapshot(self, frames: int) -> MemorySnapshot:
-        return self._detailed(sample_frames(frames, UNIFORM) if frames else [])
+    def chosen(self, frames: int) -> Sequence[int]:
+        return _paired(list(range(max(0, frames - LAST), frames)))
+
+
+class UniformFrames(DetailedFrames):
+    """Evenly spaced frames of the stream so far: the base model with a video."""
+
+    def chosen(self, frames: int) -> Sequence[int]:
+        return sample_frames(frames, UNIFORM) if frames else []
 
 
 class NoVision(OfflineMethod):

@@ -11,8 +11,6 @@ from .item import AnswerKind, Item
 from .parsing import contains_words, exact_match, parsed, token_f1
 from .records import Record
 
-PUNCTUAL_S = 2.0  # largest deviation of a proactive answer from the right time
-
 
 @dataclass(frozen=True)
 class Verdict:
@@ -75,7 +73,7 @@ def grade(benchmark: Benchmark, item: Item, record: Record | None, verdict: Verd
         return _open_grade(item, record, verdict)
     published = benchmark.published_rule(item, record) if benchmark.published_rule else None
     if item.polls is not None:
-        on_time = abs(record.asked_s - item.polls.due_s) <= PUNCTUAL_S
+        on_time = item.polls.is_punctual(record.asked_s)
         return Grade(on_time and contains_words(record.response, item.answer), published=published)
     answer = parsed(item, record.response)
     return Grade(answer == item.answer, is_unparsable=answer is None, published=published)

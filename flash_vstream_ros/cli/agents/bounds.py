@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import cv2
-
+from flash_vstream_ros.engine.jpeg import jpeg_of
 from flash_vstream_ros.engine.log_text import printable
 from flash_vstream_ros.ros.compressed_images import compressed_to_rgb
 from flash_vstream_ros.ros.images import BadImage
@@ -50,15 +49,8 @@ def bounded_json(fields: dict[str, Any], rows: str = "") -> str:
 def small_jpeg(thumbnail: Any) -> bytes | None:
     """A sensor_msgs/CompressedImage as a JPEG within the bounds; None if it is no image, or too large even then."""
     try:
-        image = compressed_to_rgb(thumbnail)[..., ::-1]
+        rgb = compressed_to_rgb(thumbnail)
     except BadImage:
         return None
-    scale = THUMBNAIL_SIDE / max(image.shape[:2])
-    if scale < 1:
-        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    for quality in QUALITIES:
-        jpeg = bytes(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
-        if len(jpeg) <= MAX_THUMBNAIL_BYTES:
-            return jpeg
-    return None
+    jpegs = (jpeg_of(rgb, THUMBNAIL_SIDE, quality) for quality in QUALITIES)
+    return next((jpeg for jpeg in jpegs if len(jpeg) <= MAX_THUMBNAIL_BYTES), None)

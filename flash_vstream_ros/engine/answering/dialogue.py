@@ -42,10 +42,9 @@ class _ActiveAnswer:
     probabilities: list[float] = field(default_factory=list)  # of the tokens so far
     started: float = field(default_factory=time.monotonic)
 
-    def answer(self, code: ErrorCode, message: str, evidence: int, calibration: Calibration) -> Answer:
+    def answer(self, code: ErrorCode, message: str, calibration: Calibration) -> Answer:
         """The reply as it stands now."""
         text, probabilities = "".join(self.pieces).rstrip(), self.probabilities
-        is_prefilled = bool(probabilities) or (self.question.is_search and code is ErrorCode.NONE)
         complete = code is ErrorCode.NONE and bool(probabilities)
         return replace(
             self.draft,
@@ -55,7 +54,6 @@ class _ActiveAnswer:
             token_probability=geometric_mean(probabilities),
             confidence=calibration.confidence(probabilities, without_label(text)) if complete else 0.0,
             calibrated=complete and calibration.fitted,
-            evidence=self.strongest(evidence) if is_prefilled else (),
         )
 
     @property
@@ -300,6 +298,7 @@ class Dialogue:
             self._prefiller.prefill(generation, generation.remaining_tokens)
         if not all(math.isfinite(share) for share in generation.attention):
             raise ModelError("the model computed no finite attention: its weights are damaged or overflow; try float32")
+        active.draft = replace(active.draft, evidence=active.strongest(self._evidence))
         self._finish_active()
 
     def _postpone(self, search: Request) -> None:
@@ -314,8 +313,9 @@ class Dialogue:
             self._finish_active()
             return
         if not active.probabilities:
-            active.draft = replace(active.draft, time_to_first_token_s=active.request.age_s)
-            active.request.report_evidence(active.strongest(self._evidence))
+            evidence, first_token_s = active.strongest(self._evidence), active.request.age_s
+            active.draft = replace(active.draft, evidence=evidence, time_to_first_token_s=first_token_s)
+            active.request.report_evidence(evidence)
         active.probabilities.append(token.probability)
         self._stream(token.text)
 
@@ -327,7 +327,7 @@ class Dialogue:
     def _finish_active(self, code: ErrorCode = ErrorCode.NONE, message: str = "") -> None:
         assert self._active is not None
         request = self._active.request
-        answer = self._active.answer(code, message, self._evidence, self._model.calibration)
+        answer = self._active.answer(code, message, self._model.calibration)
         self._drop_active()
         self._requests.finish(request, answer)
 

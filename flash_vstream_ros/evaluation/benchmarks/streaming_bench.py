@@ -21,7 +21,6 @@ from .benchmark import Benchmark
 CHOOSE = "Choose the best option for the question about the video. Answer with its letter only."
 EARLIER = "Earlier questions about this video and their answers:"
 POLL_END_S = 4.0  # polls end this long after the right time
-PUNCTUAL_S = 2.0  # largest deviation from the right time
 LETTERS = string.ascii_uppercase
 OPTIONS = 4
 _LETTERED = re.compile(r"(?P<letter>[A-H])\.\s*(?P<text>.*)", re.DOTALL)
@@ -116,7 +115,7 @@ def _told(item: Item) -> str:
 def published_rule(item: Item, record: Record) -> float | None:
     """Official scorer: the first character is the answer; empty responses are left out. Proactive: time, then text."""
     if item.polls is not None:
-        return float(abs(record.asked_s - item.polls.due_s) <= PUNCTUAL_S and item.answer in record.response)
+        return float(item.polls.is_punctual(record.asked_s) and item.answer in record.response)
     return float(record.response[0] == item.answer) if record.response else None
 
 
