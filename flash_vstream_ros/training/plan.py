@@ -20,8 +20,8 @@ class Plan:
 
     seed: int = _option(1, "seed of the rendered views and composed patrols")
     vision_steps: int = _option(2000, "training steps of the vision tower")
-    language_steps: int = _option(18_000, "training steps of the language model")
-    cooling_steps: int = _option(7_000, "number of last language steps, in which the learning rate falls")
+    language_steps: int = _option(15_000, "training steps of the language model")
+    cooling_steps: int = _option(6_000, "number of last language steps, in which the learning rate falls")
     language_rate: float = _option(1e-3, "learning rate of all parameters except the layers' matrices")
     matrix_rate: float = _option(3e-3, "learning rate of the layers' matrices")
     batch: int = _option(8, "prompts per step, split into parts of similar length")
