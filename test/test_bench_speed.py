@@ -19,9 +19,9 @@ from flash_vstream_ros.bench.floors import Floors, copy_bandwidth, matmul_rate
 from flash_vstream_ros.bench.published import PUBLISHED
 from flash_vstream_ros.bench.released import released_clusters
 from flash_vstream_ros.bench.released_stream import Maps, ReleasedStream, nearest_slots, tower_maps
-from flash_vstream_ros.bench.stopwatch import Stopwatch
 from flash_vstream_ros.bench.updates import COUNTED, transfers_of_ours
 from flash_vstream_ros.cli import main
+from flash_vstream_ros.instruments.stopwatch import Stopwatch
 from flash_vstream_ros.instruments.transfers import TransferCounter
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Grid, Slot, klarge_retrieve
 from flash_vstream_ros.models.decoding.kv_size import cache_bytes

@@ -132,7 +132,7 @@ def test_ovo_has_three_averages(tmp_path: Path) -> None:
     benchmark = BENCHMARKS["ovo_bench"]
     items, _ = load_items(benchmark, tmp_path, partial=True)
     said = {"0": "B", "1": "C", "2_0": "No", "2_1": "It is yes", "3_0": "Yes", "4_0": "1 of 10"}
-    found = score(benchmark, items, lambda item: grade(benchmark, item, Record("ours", item.id, said[item.id])))
+    found = score(benchmark, items, [grade(benchmark, item, Record("ours", item.id, said[item.id])) for item in items])
     # Tasks: EPM 1, OCR 0, CRR 1/2 (one unparsable), SSR 1, REC 0 (unparsable); published: CRR 1/2, REC 0.
     assert found.parts["backward"].accuracy == 1.0
     assert found.parts["real-time"].accuracy == 0.0
@@ -151,6 +151,6 @@ def test_ovo_has_three_averages(tmp_path: Path) -> None:
 def test_an_average_without_all_its_parts_is_empty() -> None:
     benchmark = BENCHMARKS["ovo_bench"]
     item = replace(CHOICE, task="OCR", part="real-time")
-    found = score(benchmark, [item], lambda item: grade(benchmark, item, Record("ours", "1", "B")))
+    found = score(benchmark, [item], [grade(benchmark, item, Record("ours", "1", "B"))])
     assert found.averages["real-time only"].accuracy == 1.0
     assert found.averages["(backward + real-time) / 2"].accuracy is None

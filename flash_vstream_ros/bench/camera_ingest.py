@@ -16,13 +16,13 @@ from flash_vstream_ros.engine.ingest.ingest import Ingest
 from flash_vstream_ros.engine.ingest.mailbox import Frame, Mailbox
 from flash_vstream_ros.engine.ingest.static_scene import StaticSceneConfig
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
+from flash_vstream_ros.instruments.stopwatch import now
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig
 from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.ros.images import from_rgb, to_rgb
 from flash_vstream_ros.ros.interfaces import Image
 
 from .meters import PowerMeter
-from .stopwatch import now
 
 WARM_UP_SLOTS = 3
 NO_STATIC_SCENES = StaticSceneConfig(threshold=0.0)

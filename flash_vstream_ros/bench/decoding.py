@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from flash_vstream_ros.instruments.stopwatch import timed
 from flash_vstream_ros.memory import FlashMemory
 from flash_vstream_ros.memory.slot import MemorySnapshot
 from flash_vstream_ros.memory.spans import SECOND_NS
@@ -31,7 +32,6 @@ from .first_question import first_tokens_s
 from .floors import copy_bandwidth
 from .model import settings_of, threads_of
 from .prefix_cache import QUESTIONS, encoded, stream
-from .stopwatch import timed
 
 TOKENS = 24  # timed tokens of an answer
 BEFORE = 2  # tokens before the timed ones

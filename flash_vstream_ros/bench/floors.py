@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from .stopwatch import timed
+from flash_vstream_ros.instruments.stopwatch import timed
 
 WARM_UPS, TRIES = 1, 5
 COPIED = {"cpu": 1 << 27, "cuda": 1 << 30}  # bytes; more than any processor cache has

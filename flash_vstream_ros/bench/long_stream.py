@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
+from flash_vstream_ros.instruments.stopwatch import timed
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, MemorySnapshot, Slot
 from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.progress import tracked
 
 from .prefix_cache import KINDS, QUESTIONS, SIDE, Asker, ask_in_turn, mixed, stream, times_of
 from .released_stream import Maps, ReleasedStream, tower_maps
-from .stopwatch import timed
 from .updates import in_turn, parts_of_ours, parts_of_released, percentiles, transfers_of_ours, transfers_of_released
 
 if TYPE_CHECKING:

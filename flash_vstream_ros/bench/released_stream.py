@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from flash_vstream_ros.instruments.stopwatch import Stopwatch
 from flash_vstream_ros.memory.config import MERGED_PATCHES
 from flash_vstream_ros.memory.slot import EntryKind, Grid, MemoryEntry, MemorySnapshot
 from flash_vstream_ros.models.preprocess import POOL, normalise, patchify, resize
 
 from .released import released_step
-from .stopwatch import Stopwatch
 
 
 class Maps(NamedTuple):

@@ -10,12 +10,12 @@ from itertools import islice
 
 import torch
 
+from flash_vstream_ros.instruments.stopwatch import Stopwatch, timed
 from flash_vstream_ros.instruments.transfers import TransferCounter
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Slot, WardClustering
 from flash_vstream_ros.memory.exemplars import ExemplarPool
 
 from .released_stream import Maps, ReleasedStream
-from .stopwatch import Stopwatch, timed
 
 # Timed parts of an update: class, method, name.
 PARTS = (

@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flash_vstream_ros import __version__
+from flash_vstream_ros.evaluation.benchmarks import BENCHMARKS
+from flash_vstream_ros.evaluation.benchmarks.benchmark import load_items
+from flash_vstream_ros.evaluation.item import AnswerKind, DataError
+from flash_vstream_ros.evaluation.method_names import METHODS, OURS
 from flash_vstream_ros.process import importing
 
 from .argument_types import count, positive, text
@@ -27,24 +31,10 @@ if TYPE_CHECKING:
     from flash_vstream_ros.evaluation.run import RunConfig
     from flash_vstream_ros.evaluation.scoring import Verdict
 
-# Copies of constants of evaluation/: that imports torch, which `--help` must not wait for.
-SETS = (
-    "rvs_ego",
-    "rvs_movie",
-    "vs_ego",
-    "vs_movie",
-    "streaming_bench_real",
-    "streaming_bench_omni",
-    "streaming_bench_sqa",
-    "streaming_bench_proactive",
-    "ovo_bench",
-)
-METHODS = ("ours", "recent", "uniform", "published", "uniform_64", "last_4", "no_vision")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with annotations and videos")
-    parser.add_argument("--set", choices=SETS, required=True, help="the benchmark, or a part of it")
+    parser.add_argument("--set", choices=BENCHMARKS, required=True, help="the benchmark, or a part of it")
     parser.add_argument(
         "--out",
         type=output_folder,
@@ -57,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--methods",
         nargs="+",
         choices=METHODS,
-        default=["ours"],
+        default=[OURS],
         metavar="METHOD",
         help="ours: the engine with the parameters; recent, uniform: the same with another memory.policy; published: "
         "the released memory of the frames so far; uniform_64, last_4: frames in full detail; no_vision "
@@ -86,7 +76,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     with importing():
-        from flash_vstream_ros.evaluation.item import DataError
         from flash_vstream_ros.evaluation.judge import JudgeError
         from flash_vstream_ros.models.interface import ModelError
 
@@ -107,9 +96,6 @@ def frames_of(path: Path, frames_fps: float) -> Iterable[tuple[int, np.ndarray]]
 
 
 def _evaluate(args: argparse.Namespace) -> str:
-    from flash_vstream_ros.evaluation.benchmarks import BENCHMARKS
-    from flash_vstream_ros.evaluation.benchmarks.benchmark import load_items
-    from flash_vstream_ros.evaluation.item import AnswerKind
     from flash_vstream_ros.evaluation.run import RunConfig, run
     from flash_vstream_ros.evaluation.scoring import grade, score
     from flash_vstream_ros.evaluation.table import result, tables
@@ -130,28 +116,23 @@ def _evaluate(args: argparse.Namespace) -> str:
     open_video = partial(frames_of, frames_fps=args.frames_fps)
     records = {record.key: record for record in run(config, items, methods, args.out, open_video, args.processes)}
     verdicts = _verdicts(judge, items, list(records.values()))
-    scores = {
-        method: score(
-            benchmark,
-            items,
-            lambda item, method=method: grade(  # type: ignore[misc]
-                benchmark, item, records.get((method, item.id)), verdicts.get((method, item.id))
-            ),
-        )
-        for method in methods
-    }
+    scores = {}
+    for method in methods:
+        keys = [(method, item.id) for item in items]
+        grades = [
+            grade(benchmark, item, records.get(key), verdicts.get(key)) for item, key in zip(items, keys, strict=True)
+        ]
+        scores[method] = score(benchmark, items, grades)
     settings = _settings(args, config, benchmark, len(items), left_out)
     path = args.out / "result.json"
     write_output(path, json.dumps(result(scores, settings), indent=2, ensure_ascii=False) + "\n")
     has_open_answers = any(item.kind is AnswerKind.OPEN for item in items)
-    shown = tables(scores, list(records.values()), has_open_answers)
-    return f"{_title(benchmark, args, items, left_out)}\n\n{shown}\n\nwrote {path}"
+    table = tables(scores, list(records.values()), has_open_answers)
+    return f"{_title(benchmark, args, items, left_out)}\n\n{table}\n\nwrote {path}"
 
 
 def _verdicts(judge: Judge | None, items: list[Item], records: list[Record]) -> dict[tuple[str, str], Verdict]:
     """The judge's verdicts on open answers; {} without a judge."""
-    from flash_vstream_ros.evaluation.item import AnswerKind
-
     if judge is None:
         return {}
     by_id = {item.id: item for item in items if item.kind is AnswerKind.OPEN}

@@ -1,5 +1,5 @@
 """Evaluation on published streaming benchmarks: annotations, protocol, scoring, judge and tables.
 
-`benchmarks/` reads the annotations. May import instruments, node, engine, models, memory, process and progress. The
-command passes it the function that opens a video.
+`benchmarks/` has a file for each benchmark, which reads its annotations. May import instruments, node, engine, models,
+memory, process and progress. `cli/evaluate.py` passes in the function that opens a video.
 """

@@ -15,7 +15,7 @@ _NAMES = {str: "a text", int: "a whole number", float: "a number", list: "a list
 
 
 class Entry:
-    """One JSON object of an annotation file, with checked access to its fields."""
+    """One JSON object of an annotation file. Its methods check the type of a field, and raise DataError."""
 
     def __init__(self, fields: Any, where: str) -> None:
         if not isinstance(fields, dict):

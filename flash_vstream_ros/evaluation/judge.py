@@ -1,7 +1,7 @@
 """A judge of open answers behind any OpenAI-compatible endpoint, by the published rules of VStream-QA's scorer.
 
-The judge replies with "yes" or "no" and a whole score from 0 to 5. Replies are cached in a file; numbers under
-different judges are not comparable, so that its name belongs to every result.
+The judge replies with "yes" or "no" and a whole score from 0 to 5. Replies are cached in a file. Scores of different
+judges are not comparable, so every result names its judge.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from .scoring import Verdict
 URL, KEY = "OPENAI_BASE_URL", "OPENAI_API_KEY"  # environment variables, as OpenAI's own client reads them
 REQUEST_LIMIT_S = 120.0
 RETRY_S = (1.0, 2.0, 4.0, 8.0, 16.0)  # pauses before further attempts
-RETRIED = {408, 409, 429, 500, 502, 503, 504}
-AT_ONCE = 8  # requests under way at the same time
+RETRIED_STATUS = {408, 409, 429, 500, 502, 503, 504}
+PARALLEL_REQUESTS = 8
 RULES = (
     "You grade answers to questions about videos. You get a question, its correct answer and a predicted answer. "
     "Decide whether the prediction means the same as the correct answer; synonyms and paraphrases count as the same. "
@@ -46,7 +46,7 @@ class JudgeError(RuntimeError):
 
 @dataclass(frozen=True)
 class JudgeConfig:
-    """The judge's name, and where it is."""
+    """The judge's model, and the endpoint that runs it."""
 
     model: str
     url: str
@@ -62,7 +62,7 @@ class JudgeConfig:
 
 
 class Judge:
-    """Asks the judge about answers. `cache` is a file with one reply a line."""
+    """Asks the judge about answers. `cache` is a file with one JSON object per reply."""
 
     def __init__(self, config: JudgeConfig, cache: Path, sleep: Callable[[float], None] = time.sleep) -> None:
         self._config, self._cache, self._sleep = config, cache, sleep
@@ -72,7 +72,7 @@ class Judge:
         """The verdict on each answer. Raises JudgeError if the judge cannot be asked; replies so far stay cached."""
         texts = [_question(item, record) for item, record in answers]
         new = [text for text in dict.fromkeys(texts) if self._key(text) not in self._replies]
-        with ThreadPoolExecutor(AT_ONCE) as threads:
+        with ThreadPoolExecutor(PARALLEL_REQUESTS) as threads:
             for text, reply in tracked(zip(new, threads.map(self._ask, new), strict=True), "judge answers", len(new)):
                 self._remember(text, reply)
         return [verdict_in(self._replies[self._key(text)]) for text in texts]
@@ -98,7 +98,7 @@ class Judge:
                 with urllib.request.urlopen(request, timeout=REQUEST_LIMIT_S) as reply:
                     return _content(json.load(reply))
             except urllib.error.HTTPError as error:
-                reason, is_temporary = f"HTTP {error.code} {error.reason}", error.code in RETRIED
+                reason, is_temporary = f"HTTP {error.code} {error.reason}", error.code in RETRIED_STATUS
                 error.close()
             except (OSError, ValueError) as error:
                 reason = str(error)
@@ -109,7 +109,7 @@ class Judge:
 
 
 def verdict_in(reply: str) -> Verdict:
-    """The verdict in a judge's reply, JSON or a Python dictionary; never guessed."""
+    """Parse a judge's reply, JSON or a Python dictionary. `is_right` is None if it has no verdict; none is guessed."""
     for found in _OBJECT.findall(reply):
         fields = _fields(found)
         pred, value = str(fields.get("pred", "")).strip().lower(), fields.get("score")

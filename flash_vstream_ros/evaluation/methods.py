@@ -6,7 +6,6 @@ All get the same sampled frames. The engine sees each frame once; the controls m
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -20,6 +19,8 @@ from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.ingest.faces import without_faces
 from flash_vstream_ros.engine.ingest.mailbox import Frame
 from flash_vstream_ros.engine.offline import OfflineEngine
+from flash_vstream_ros.instruments.batched_answers import batched_answers
+from flash_vstream_ros.instruments.stopwatch import now
 from flash_vstream_ros.memory.slot import MemorySnapshot, empty_snapshot
 from flash_vstream_ros.models.interface import ModelError, VisionLanguageModel
 from flash_vstream_ros.models.llava.flash_vstream_llava import FlashVStreamLLaVA
@@ -33,10 +34,11 @@ from flash_vstream_ros.models.offline import (
 )
 from flash_vstream_ros.models.qwen2_vl import Qwen2VL
 
+from .method_names import LAST_4, NO_VISION, OURS, PUBLISHED, UNIFORM_64
 from .sampled_video import SampledVideo
 
 ONE_DAY_S = 86_400.0  # deadline of a question: none, in effect
-LAST, UNIFORM = 4, 64  # frames of the controls
+LAST_FRAMES, UNIFORM_FRAMES = 4, 64  # frames of the controls
 
 
 class Reply(NamedTuple):
@@ -62,7 +64,7 @@ class Method(Protocol):
 
 
 class StreamingMethod:
-    """The engine: its memory is kept between questions, and its prefix cache is used."""
+    """The engine, with one memory for all questions about a video, and with its prefix cache."""
 
     def __init__(self, model: VisionLanguageModel, config: EngineConfig, video: SampledVideo) -> None:
         self._video, self._camera = video, config.cameras[0]
@@ -80,12 +82,12 @@ class StreamingMethod:
         failed = answer.error_code is not ErrorCode.NONE
         return Reply(
             without_label(answer.text),
-            f"{answer.error_code.name}: {answer.error_msg}" if failed else "",
-            answer.memory_tokens,
-            self._engine.memory_bytes,
-            answer.cached_tokens,
-            answer.time_to_first_token_s,
-            answer.duration_s,
+            error=f"{answer.error_code.name}: {answer.error_msg}" if failed else "",
+            memory_tokens=answer.memory_tokens,
+            memory_bytes=self._engine.memory_bytes,
+            cached_tokens=answer.cached_tokens,
+            first_token_s=answer.time_to_first_token_s,
+            duration_s=answer.duration_s,
         )
 
     def close(self) -> None:
@@ -93,7 +95,7 @@ class StreamingMethod:
 
 
 class OfflineMethod:
-    """Base of the controls: a snapshot is made of the frames so far, once for all questions of one time."""
+    """Base of the controls: answers from a snapshot of the frames so far, which questions of the same time share."""
 
     def __init__(self, model: VisionLanguageModel, config: EngineConfig, video: SampledVideo) -> None:
         self.model, self.config, self.video = model, config, video
@@ -106,7 +108,7 @@ class OfflineMethod:
         return _answered(self.model, self._newest[1], prompt, max_new_tokens)
 
     def snapshot(self, frames: int) -> MemorySnapshot:
-        """What the first `frames` sampled frames become in the prompt."""
+        """The memory part of the prompt after `frames` sampled frames."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -163,45 +165,41 @@ class LastFrames(DetailedFrames):
     """The last frames, and nothing else (the control of SimpleStream, arXiv 2604.02317)."""
 
     def chosen(self, frames: int) -> Sequence[int]:
-        return _paired(list(range(max(0, frames - LAST), frames)))
+        return _paired(list(range(max(0, frames - LAST_FRAMES), frames)))
 
 
 class UniformFrames(DetailedFrames):
     """Evenly spaced frames of the stream so far: the base model with a video."""
 
     def chosen(self, frames: int) -> Sequence[int]:
-        return sample_frames(frames, UNIFORM) if frames else []
+        return sample_frames(frames, UNIFORM_FRAMES) if frames else []
 
 
 class NoVision(OfflineMethod):
     """The question alone."""
 
     def ask(self, frames: int, prompt: str, max_new_tokens: int) -> Reply:
-        from flash_vstream_ros.instruments.batched_answers import batched_answers
-
         if not isinstance(self.model, Qwen2VL):
             raise ModelError(f"{self.model.name} answers from images only: no_vision needs a Qwen model")
         self.model.instruction = self.config.instruction
-        began = time.monotonic()
+        began = now(self.model.device)
         (text,) = batched_answers(self.model, empty_snapshot(), [prompt], max_new_tokens)
-        return Reply(text, duration_s=time.monotonic() - began)
+        return Reply(text, duration_s=now(self.model.device) - began)
 
 
 def method_of(name: str, model: VisionLanguageModel, config: EngineConfig, video: SampledVideo) -> Method:
     """The method with this name, one of METHODS, for one video. Raises ModelError."""
-    if name in OFFLINE:
-        return OFFLINE[name](model, config, video)
-    return StreamingMethod(model, replace(config, policy=POLICY_OF.get(name, config.policy)), video)
+    if name in CONTROL_CLASSES:
+        return CONTROL_CLASSES[name](model, config, video)
+    return StreamingMethod(model, replace(config, policy=config.policy if name == OURS else name), video)
 
 
-OFFLINE: dict[str, type[OfflineMethod]] = {
-    "published": Published,
-    "uniform_64": UniformFrames,
-    "last_4": LastFrames,
-    "no_vision": NoVision,
+CONTROL_CLASSES: dict[str, type[OfflineMethod]] = {
+    PUBLISHED: Published,
+    UNIFORM_64: UniformFrames,
+    LAST_4: LastFrames,
+    NO_VISION: NoVision,
 }
-POLICY_OF = {"recent": "recent", "uniform": "uniform"}  # policies of the engine at the same number of tokens
-METHODS = ("ours", *POLICY_OF, *OFFLINE)
 
 
 def _warn(sentence: str) -> None:
@@ -209,10 +207,10 @@ def _warn(sentence: str) -> None:
 
 
 def _answered(model: VisionLanguageModel, snapshot: MemorySnapshot, prompt: str, max_new_tokens: int) -> Reply:
-    began = time.monotonic()
+    began = now(model.device)
     first_s, pieces = 0.0, []
     for token in model.answer(snapshot, prompt, max_new_tokens):
-        first_s = first_s or time.monotonic() - began
+        first_s = first_s or now(model.device) - began
         pieces.append(token.text)
     tensors: tuple[Any, ...] = (snapshot.dam, snapshot.csm)
     return Reply(
@@ -220,7 +218,7 @@ def _answered(model: VisionLanguageModel, snapshot: MemorySnapshot, prompt: str,
         memory_tokens=model.tokens(snapshot),
         memory_bytes=sum(tensor.numel() * tensor.element_size() for tensor in tensors),
         first_token_s=first_s,
-        duration_s=time.monotonic() - began,
+        duration_s=now(model.device) - began,
     )
 
 

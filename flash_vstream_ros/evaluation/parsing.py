@@ -1,7 +1,4 @@
-"""Parses responses. What is not clear is None, never a guess.
-
-`option_letter`, `yes_no` and `whole_number` accept the usual forms of an answer. The last functions compare free texts.
-"""
+"""Parses responses, and compares free texts. An unclear response gives None, never a guess."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eigh
 
 
 def parsed(item: Item, response: str) -> str | None:
-    """The answer in a response to `item`; None if it cannot be told."""
+    """The answer in a response to `item`; None if it is unclear."""
     if item.kind is AnswerKind.CHOICE:
         return option_letter(response, item.options)
     if item.kind is AnswerKind.YES_NO:
@@ -50,7 +47,7 @@ def option_letter(response: str, options: Sequence[str]) -> str | None:
 
 
 def yes_no(response: str) -> str | None:
-    """ "yes" or "no" if the response is it, or begins with it and does not name the other."""
+    """The answer "yes" or "no": a response that begins with it and does not contain the other."""
     found = re.findall(r"[a-z]+", response.lower())
     if found in (["y"], ["n"]):
         return "yes" if found == ["y"] else "no"

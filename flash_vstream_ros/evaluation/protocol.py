@@ -1,4 +1,4 @@
-"""The streaming protocol: the questions about a video in the order of their times, each from the frames up to then."""
+"""The streaming protocol: asks the questions about a video in the order of their times, each from the frames so far."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Stream:
 
 
 def streams_of(items: Sequence[Item]) -> list[Stream]:
-    """The items by video, in the order of the annotations."""
+    """Group the items by video, in the order of the annotations."""
     by_video: dict[Path, list[Item]] = {}
     for item in items:
         by_video.setdefault(item.video, []).append(item)

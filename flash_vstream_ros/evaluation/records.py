@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .item import DataError
 
-END = -1.0  # time of a question about a whole video; JSON has no infinity
+END = -1.0  # `asked_s` of a question about a whole video, since JSON has no infinity
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Record:
     id: str  # of the item
     response: str = ""
     error: str = ""  # why there is no response; "": there is one
-    asked_s: float = 0.0  # time of the question, or of the last poll; END: the end
+    asked_s: float = 0.0  # time of the question, or of the last poll; END: a whole video
     frames: int = 0  # sampled frames up to the question
     memory_tokens: int = 0  # visual tokens in the prompt
     memory_bytes: int = 0

@@ -69,10 +69,10 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class _Task:
-    """The questions about one video that one method has not answered."""
+    """The unanswered questions about one video."""
 
     config: RunConfig
-    methods: tuple[tuple[str, Stream], ...]
+    methods: tuple[tuple[str, Stream], ...]  # each with its own unanswered questions
     records: Path
     open_video: OpenVideo
 
@@ -95,11 +95,9 @@ def run(
     tasks = list(_tasks(config, items, methods, done, path, open_video))
     total = len(items) * len(methods)
     with progress(f"evaluate {config.benchmark}", total) as display:
-        count = total - sum(len(stream.items) for task in tasks for _, stream in task.methods)
-        display.update(count)
-        for answers_more in _run_tasks(tasks, processes):
-            count += answers_more
-            display.update(count)
+        display.update(total - sum(len(stream.items) for task in tasks for _, stream in task.methods))
+        for new in _run_tasks(tasks, processes):
+            display.advance(new)
     wanted = {(method, item.id) for method in methods for item in items}
     return [record for key, record in read_records(path).items() if key in wanted]
 
@@ -115,9 +113,9 @@ def _tasks(
     for stream in streams_of(items):
         waiting = []
         for method in methods:
-            left = tuple(item for item in stream.items if (method, item.id) not in done)
-            if left:
-                waiting.append((method, Stream(stream.video, left)))
+            unanswered = tuple(item for item in stream.items if (method, item.id) not in done)
+            if unanswered:
+                waiting.append((method, Stream(stream.video, unanswered)))
         if waiting:
             yield _Task(config, tuple(waiting), path, open_video)
 
@@ -204,7 +202,7 @@ def _model(parameters: str) -> VisionLanguageModel:
 
 def _check_settings(path: Path, settings: dict[str, Any]) -> None:
     """Write the settings of a new run, or raise DataError if those of an earlier run in the folder differ."""
-    settings = json.loads(json.dumps(settings))
+    settings = json.loads(json.dumps(settings))  # as they are read back: tuples become lists
     if not path.exists():
         path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         return

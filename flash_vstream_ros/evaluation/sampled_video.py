@@ -19,6 +19,8 @@ OpenVideo = Callable[[Path], Iterable[tuple[int, np.ndarray]]]
 
 
 class _Stored(NamedTuple):
+    """Where a sampled frame is in the temporary file."""
+
     stamp_ns: int
     offset: int  # in the file [bytes]
     size: int  # [bytes]
@@ -69,7 +71,7 @@ class SampledVideo:
         try:
             frame = next(self._frames, None)
         except Exception as error:
-            self._error = error  # otherwise the next method would get a shorter video
+            self._error = error  # raised again, since the next method would otherwise get a shorter video
             raise
         if frame is None:
             self._is_complete = True

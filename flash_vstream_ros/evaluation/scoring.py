@@ -1,8 +1,8 @@
-"""Scores records: per task, micro and macro, with what could not be parsed or failed counted as wrong."""
+"""Scores records: per task, micro and macro. Failed questions and unclear responses count as wrong."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -45,8 +45,8 @@ class Totals:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """An average, and the same as published."""
+class Average:
+    """An average accuracy, and the same by the official scorer."""
 
     accuracy: float | None
     as_published: float | None
@@ -58,9 +58,9 @@ class MethodScore:
 
     tasks: Mapping[str, Totals]
     micro: Totals
-    macro: Pair
-    parts: Mapping[str, Pair]  # macro average of the tasks of each part
-    averages: Mapping[str, Pair]
+    macro: Average
+    parts: Mapping[str, Average]  # macro average of the tasks of each part
+    averages: Mapping[str, Average]
 
 
 def grade(benchmark: Benchmark, item: Item, record: Record | None, verdict: Verdict | None = None) -> Grade:
@@ -90,22 +90,21 @@ def _open_grade(item: Item, record: Record, verdict: Verdict | None) -> Grade:
     return Grade(verdict.is_right, score=verdict.score, published=float(verdict.is_right))
 
 
-def score(benchmark: Benchmark, items: Sequence[Item], grade_of: Callable[[Item], Grade]) -> MethodScore:
-    """Sum the grades of all items."""
+def score(benchmark: Benchmark, items: Sequence[Item], grades: Sequence[Grade]) -> MethodScore:
+    """Sum the grades of all items, which are in the same order."""
     by_task: dict[str, list[Grade]] = {}
     part_of: dict[str, str] = {}
-    for item in items:
-        by_task.setdefault(item.task, []).append(grade_of(item))
+    for item, own_grade in zip(items, grades, strict=True):
+        by_task.setdefault(item.task, []).append(own_grade)
         part_of[item.task] = item.part
-    tasks = {task: totals(grades) for task, grades in by_task.items()}
+    tasks = {task: totals(own) for task, own in by_task.items()}
     parts = {
         part: _mean(tasks[task] for task in tasks if part_of[task] == part)
         for part in dict.fromkeys(part_of.values())
         if part
     }
     averages = {name: _mean_of_parts(parts, own) for name, own in (benchmark.averages or {}).items()}
-    every = [one for grades in by_task.values() for one in grades]
-    return MethodScore(tasks, totals(every), _mean(tasks.values()), parts, averages)
+    return MethodScore(tasks, totals(grades), _mean(tasks.values()), parts, averages)
 
 
 def totals(grades: Sequence[Grade]) -> Totals:
@@ -124,15 +123,15 @@ def totals(grades: Sequence[Grade]) -> Totals:
     )
 
 
-def _mean(parts: Iterable[Totals | Pair]) -> Pair:
+def _mean(parts: Iterable[Totals | Average]) -> Average:
     known = list(parts)
-    return Pair(_average([one.accuracy for one in known]), _average([one.as_published for one in known]))
+    return Average(_average([one.accuracy for one in known]), _average([one.as_published for one in known]))
 
 
-def _mean_of_parts(parts: Mapping[str, Pair], names: Sequence[str]) -> Pair:
+def _mean_of_parts(parts: Mapping[str, Average], names: Sequence[str]) -> Average:
     """The mean of some parts; None if one of them is missing."""
     if any(name not in parts for name in names):
-        return Pair(None, None)
+        return Average(None, None)
     return _mean(parts[name] for name in names)
 
 

@@ -8,9 +8,9 @@ from statistics import median
 from typing import Any
 
 from .records import Record
-from .scoring import MethodScore, Pair, Totals
+from .scoring import Average, MethodScore, Totals
 
-Row = tuple[str, int | None, Mapping[str, Totals | Pair]]  # name, n, and the values of each method
+Row = tuple[str, int | None, Mapping[str, Totals | Average]]  # name, n, and the values of each method
 
 
 def tables(scores: Mapping[str, MethodScore], records: Sequence[Record], has_open_answers: bool) -> str:
@@ -64,7 +64,7 @@ def result(scores: Mapping[str, MethodScore], settings: Mapping[str, Any]) -> di
     return {**settings, "scores": {method: asdict(own) for method, own in scores.items()}}
 
 
-def _values(value: Totals | Pair) -> tuple[str, str]:
+def _values(value: Totals | Average) -> tuple[str, str]:
     return _percent(value.accuracy), _percent(value.as_published)
 
 

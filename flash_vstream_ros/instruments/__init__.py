@@ -1,4 +1,4 @@
-"""Measuring tools of benchmarks, doctor and tests: a node in a thread, a camera process, bytes held, bytes copied.
+"""Measuring tools of benchmarks, doctor and tests: durations, a node in a thread, a camera process, bytes in use.
 
-May import memory, models, node and ros; only bench, cli and tests import it.
+May import memory, models, node and ros; only bench, evaluation, cli and tests import it.
 """

@@ -1,4 +1,7 @@
-"""Published benchmarks, each a file that reads the official annotations into items. May import evaluation only."""
+"""Published benchmarks, each a file that reads the official annotations into items. May import evaluation only.
+
+To add one, write a file with a `Benchmark`, and list it in BENCHMARKS: the choices of `--set` follow.
+"""
 
 from __future__ import annotations
 

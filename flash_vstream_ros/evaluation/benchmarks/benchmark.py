@@ -1,4 +1,4 @@
-"""What every benchmark has: its items, its rates and its published scoring rule."""
+"""A published benchmark: its items, its rates and its official scoring rule."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ def load_items(benchmark: Benchmark, folder: Path, partial: bool = False) -> tup
     """
     items = read_items(benchmark, folder, partial)
     missing = sorted({item.video for item in items if not item.video.exists()})
-    there = [item for item in items if item.video not in set(missing)]
-    if missing and (not partial or not there):
+    found = [item for item in items if item.video not in set(missing)]
+    if missing and (not partial or not found):
         names = ", ".join(map(str, missing[:3]))
         raise DataError(
             f"{len(missing)} videos are missing: {names}{', ...' if len(missing) > 3 else ''}; "
             "--partial leaves their questions out"
         )
-    return there, len(items) - len(there)
+    return found, len(items) - len(found)
 
 
 def read_items(benchmark: Benchmark, folder: Path, partial: bool = False) -> list[Item]:
-    """The items in the annotations, without a look at the videos. Raises DataError."""
+    """The items in the annotations; their videos may be missing. Raises DataError."""
     if not folder.is_dir():
         raise DataError(f"{folder} is no folder: --data names the folder with the data of {benchmark.title}")
     items = list(benchmark.read(folder))
     repeated = [name for name, times in Counter(item.id for item in items).items() if times > 1]
     if repeated:
-        raise DataError(f"{folder}: the id {repeated[0]} stands for several questions")
+        raise DataError(f"{folder}: several questions have the id {repeated[0]}")
     if not partial:
         check_counts(Counter(item.task for item in items), benchmark.counts, folder)
     return items

@@ -94,7 +94,7 @@ def _forward(entry: Entry, test: Entry, identity: str, task: str, video: Path) -
 
 
 def published_rule(item: Item, record: Record) -> float:
-    """Official scorer: the letter, "Yes" or "No" anywhere in the response; all digits of it joined; failed: wrong."""
+    """Score by the official scorer: 1 if the response contains the letter or word, or if its digits are the count."""
     response = record.response
     if item.kind is AnswerKind.COUNT:
         return float("".join(re.findall(r"\d+", response)) == item.answer)

@@ -1,6 +1,6 @@
 """StreamingBench: questions with options at a time of a stream, in four parts with separate numbers.
 
-In part omni answers need the sound, which no method here hears. In part sqa, the earlier questions of a video and their
+In part omni, answers need the sound, which no method here gets. In part sqa, the earlier questions of a video and their
 true answers precede a question. In part proactive, the model is asked every second whether it is time to speak.
 """
 
@@ -35,13 +35,15 @@ def _read(folder: Path, part: str) -> list[Item]:
         history: list[str] = []
         for entry in group:
             video = Path(entry.text("video_path"))
-            place = find_video(videos, (str(video), video.name))
+            file = find_video(videos, (str(video), video.name))
             for asked in entry.entries("questions"):
                 identity = f"{part}/{len(found)}"
-                make = _proactive if part == "proactive" else _choice
-                found.append(make(asked, identity, place, history if part == "sqa" else []))
+                if part == "proactive":
+                    found.append(_proactive(asked, identity, file))
+                    continue
+                found.append(_choice(asked, identity, file, history))
                 if part == "sqa":
-                    history.append(_told(found[-1]))
+                    history.append(_with_answer(found[-1]))
     return found
 
 
@@ -66,7 +68,7 @@ def _choice(asked: Entry, identity: str, video: Path, history: Sequence[str]) ->
     )
 
 
-def _proactive(asked: Entry, identity: str, video: Path, history: Sequence[str]) -> Item:
+def _proactive(asked: Entry, identity: str, video: Path) -> Item:
     question, output = asked.text("question"), asked.text("ground_truth_output")
     start_s, due_s = asked.time_s("time_stamp"), asked.time_s("ground_truth_time_stamp")
     times = tuple(map(float, range(int(start_s) + 1, int(due_s + POLL_END_S) + 1)))
@@ -87,10 +89,10 @@ def _proactive(asked: Entry, identity: str, video: Path, history: Sequence[str])
 
 
 def options_of(texts: Sequence[str]) -> list[str]:
-    """Options in the order of their letters, without them. The official files need some repair.
+    """Options in the order of their letters, without the letters. Repairs what is wrong in the official files.
 
-    Four texts are four options: by their letters if these differ, else by their places. Among more texts, one without
-    the next letter continues the option before.
+    Up to four texts are as many options: in the order of their letters if these differ, else in the given order. Of
+    more texts, one without the next letter continues the option before it.
     """
     split = [_LETTERED.match(text.strip()) for text in texts]
     if len(texts) <= OPTIONS:
@@ -107,13 +109,14 @@ def options_of(texts: Sequence[str]) -> list[str]:
     return options
 
 
-def _told(item: Item) -> str:
+def _with_answer(item: Item) -> str:
+    """An earlier question and its true answer, for the prompts of later ones."""
     true = item.options[LETTERS.index(item.answer)]
     return f"At {item.time_s:g} s: {item.question} Answer: {item.answer}. {true}"
 
 
 def published_rule(item: Item, record: Record) -> float | None:
-    """Official scorer: the first character is the answer; empty responses are left out. Proactive: time, then text."""
+    """Score by the official scorer: 1 if the response begins with the letter, or has the proactive text in time."""
     if item.polls is not None:
         return float(item.polls.is_punctual(record.asked_s) and item.answer in record.response)
     return float(record.response[0] == item.answer) if record.response else None

@@ -19,7 +19,7 @@ INSTRUCTION = "Answer the following question about the video in a few words."
 
 
 def _read(folder: Path, source: str, rekv: str, is_stream: bool) -> list[Item]:
-    """`source` is ego4d or movienet, `rekv` the path of ReKV's copy."""
+    """Read the annotations of `source`, ego4d or movienet. `rekv` is the path of ReKV's copy of them."""
     part = "vstream-realtime" if is_stream else "vstream"
     release = f"{part}/test_qa_{source}.json"
     names = (release, f"test_qa_{source}.json")
