@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with annotations and videos")
-    parser.add_argument("--set", choices=BENCHMARKS, required=True, help="the benchmark, or a part of it")
+    parser.add_argument("--set", choices=tuple(BENCHMARKS), required=True, help="the benchmark, or a part of it")
     parser.add_argument(
         "--out",
         type=output_folder,
