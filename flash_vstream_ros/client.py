@@ -92,7 +92,7 @@ class AskClient:
         return self
 
     def _connect(self) -> None:
-        self.node = Node(f"flash_vstream_client_{os.getpid()}", context=self._context)
+        self.node = Node(f"flash_vstream_client_{os.getpid()}_{self._id[:8]}", context=self._context)
         self.service = self.node.create_client(AskScene, self._service_name, qos_profile=CALL_QOS)
         self._cancel_publisher = self.node.create_publisher(String, f"{self._node_name}/cancel", 10)
         self.node.create_subscription(AnswerPiece, f"{self._node_name}/answer_stream", self._on_stream, 100)

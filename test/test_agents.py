@@ -27,8 +27,9 @@ from mcp.client.streamable_http import streamable_http_client
 
 from flash_vstream_ros.cli.agents.bounds import MAX_RESULT_CHARS, MAX_THUMBNAIL_BYTES, MAX_THUMBNAILS, THUMBNAIL_SIDE
 from flash_vstream_ros.cli.agents.node_thread import NodeThread
-from flash_vstream_ros.cli.agents.server import agent_server, http_server, listen
+from flash_vstream_ros.cli.agents.server import agent_server, http_server
 from flash_vstream_ros.cli.agents.tools import SceneTools
+from flash_vstream_ros.cli.http_server import listen
 from flash_vstream_ros.client import AskClient
 from flash_vstream_ros.demo.questions import questions
 from flash_vstream_ros.demo.scoring import right

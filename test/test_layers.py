@@ -69,6 +69,7 @@ MAY_IMPORT = {
     },
     "evaluation/benchmarks": {"evaluation", "evaluation/benchmarks"},
     "demo": {"demo", "models", "ros", "client"},
+    "cli/live_view": {"cli", "cli/live_view", "client", "engine", "ros"},
     "training": {"training", "demo", "models", "memory", "progress"},
 }
 NEVER = {  # third-party packages that a folder must not import

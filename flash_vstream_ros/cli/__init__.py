@@ -18,6 +18,7 @@ COMMANDS = {
     "search": "find the moments that show what a text describes, in a running node or a memory in a file",
     "memory": "list, forget, pause, resume or reset the memory of a running node",
     "mcp": "let agents ask a running node through the Model Context Protocol",
+    "web": "show a running node on a web page, and ask it there",
     "archive": "list the key frames that a node has archived, or export them as a bag",
     "clip": "answer a question about a whole video offline, as the published systems do",
     "evaluate": "run a published streaming benchmark, with this memory and with controls",

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from flash_vstream_ros.process import INTERRUPTED, end_process, importing
 
-from .argument_types import port, text
 from .ask import add_node_arguments
+from .http_server import add_server_arguments, cannot_listen, listen, token_of, url_of
 
 if TYPE_CHECKING:
     from mcp.server import MCPServer
@@ -20,33 +18,12 @@ if TYPE_CHECKING:
 
     from .agents.node_thread import NodeThread
 
-TOKEN_CHARS = 16  # least
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--http", action="store_true", help="serve over streamable HTTP at /mcp, not on stdin and stdout"
     )
-    parser.add_argument(
-        "--host", type=text, default="127.0.0.1", help="address to listen on with --http (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--port", type=port, default=8765, help="port to listen on with --http; 0: a free one (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--token-file",
-        metavar="FILE",
-        help=f"with --http: serve only requests with the bearer token in FILE, of {TOKEN_CHARS} characters or more;"
-        " needed for a --host that other machines can reach",
-    )
-    parser.add_argument(
-        "--allow-host",
-        type=text,
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="with --http: a further host name or address under which clients reach the server; may be repeated",
-    )
+    add_server_arguments(parser, 8765, "--http")
     parser.add_argument("--allow-forget", action="store_true", help="offer the tool forget; else all tools only read")
     add_node_arguments(
         parser, "let each call wait for the node to appear and to load its model [s] (default: %(default)g)"
@@ -55,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     try:
-        token = _token(args)
+        token = token_of(args) if args.http else ""
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -79,30 +56,6 @@ def run(args: argparse.Namespace) -> int:
         return 1
 
 
-def _token(args: argparse.Namespace) -> str:
-    """The token of --token-file; empty: none. Raises OSError if it cannot be read and ValueError if it is refused."""
-    if not args.http:
-        return ""
-    if not args.token_file:
-        if _is_loopback(args.host):
-            return ""
-        raise ValueError(f"other machines can reach {args.host}: --token-file is needed")
-    token = Path(args.token_file).expanduser().read_text(encoding="utf-8").strip()
-    if len(token) < TOKEN_CHARS or not (token.isascii() and token.isprintable()) or " " in token:
-        raise ValueError(
-            f"the token in {args.token_file} must be {TOKEN_CHARS} or more ASCII characters without spaces"
-        )
-    return token
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether only programs of this machine can reach a server that listens on `host`."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _serve(args: argparse.Namespace, client: AskClient, node: NodeThread, token: str) -> int:
     import asyncio
 
@@ -124,15 +77,14 @@ def _serve(args: argparse.Namespace, client: AskClient, node: NodeThread, token:
 
 
 def _serve_http(args: argparse.Namespace, server: MCPServer, token: str) -> int:
-    from .agents.server import PATH, http_server, listen
+    from .agents.server import PATH, http_server
 
     try:
         listener = listen(args.host, args.port)
     except OSError as error:
-        print(f"cannot listen on {args.host} port {args.port}: {error.strerror or error}", file=sys.stderr)
+        print(cannot_listen(args.host, args.port, error), file=sys.stderr)
         return 1
     with listener:
-        host, port = listener.getsockname()[:2]
-        print(f"serving http://{f'[{host}]' if ':' in host else host}:{port}{PATH}", file=sys.stderr, flush=True)
+        print(f"serving {url_of(listener)}{PATH}", file=sys.stderr, flush=True)
         http_server(server, listener, args.allow_host, token).run(sockets=[listener])
     return 0

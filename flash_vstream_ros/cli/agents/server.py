@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from collections.abc import Callable, Collection, MutableMapping
 from typing import Any
 
 import uvicorn
@@ -18,15 +17,11 @@ from starlette.responses import PlainTextResponse
 from flash_vstream_ros import __version__
 from flash_vstream_ros.process import END_SIGNALS
 
+from ..http_server import App, Receive, Send, has_token, hosts_of, server_config
 from .tools import KINDS, UNTRUSTED, SceneTools
 
 PATH = "/mcp"
-LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 MAX_REQUEST_BYTES = 1 << 20
-CLOSE_S = 2  # longest wait for open connections at the end
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 
 def agent_server(tools: SceneTools, allowed: Collection[str] = ()) -> MCPServer:
@@ -63,39 +58,19 @@ def http_server(server: MCPServer, listener: socket.socket, names: Collection[st
 
     Requests with another Host header, or an Origin header of another host, are refused; with a token, those without it.
     """
-    host, port = listener.getsockname()[:2]
-    hosts = [f"{name}:{port}" for name in {*LOOPBACK_NAMES, _bracketed(host), *map(_bracketed, names)}]
+    hosts = hosts_of(listener, names)
     security = TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=[f"http://{host}" for host in hosts])
     app: Any = server.streamable_http_app(
         streamable_http_path=PATH, transport_security=security, max_request_body_size=MAX_REQUEST_BYTES
     )
-    config = uvicorn.Config(
-        _with_token(app, token) if token else app,
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=CLOSE_S,
-    )
-    return uvicorn.Server(config)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket on a free port if `port` is 0. Raises OSError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family)
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+    return uvicorn.Server(server_config(_with_token(app, token) if token else app))
 
 
 def _with_token(app: App, token: str) -> App:
     """`app` for requests with this bearer token; others get status 401."""
-    expected = f"Bearer {token}".encode()
 
     async def checked(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        given = dict(scope.get("headers", ())).get(b"authorization", b"")
-        if scope["type"] == "lifespan" or hmac.compare_digest(given, expected):
+        if scope["type"] == "lifespan" or has_token(scope, token):
             await app(scope, receive, send)
         else:
             refused = PlainTextResponse("a bearer token is needed", 401, {"WWW-Authenticate": "Bearer"})
