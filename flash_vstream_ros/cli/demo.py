@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from importlib.util import find_spec
 
 from flash_vstream_ros.models.names import HOUSEHOLD
 from flash_vstream_ros.process import importing
@@ -31,9 +32,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rate", type=positive, default=30.0, help="simulated seconds per second (default: %(default)s)"
     )
+    parser.add_argument(
+        "--web",
+        action="store_true",
+        help="show the node on a web page from the start, open it, and keep the node running until Ctrl-C",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.web and not (find_spec("uvicorn") and find_spec("starlette")):
+        print("--web needs: pip install 'flash_vstream_ros[web]'", file=sys.stderr)
+        return 1
     with importing():
         from flash_vstream_ros.demo.simulated_run import SimulatedRunError
         from flash_vstream_ros.ros import RUNTIME

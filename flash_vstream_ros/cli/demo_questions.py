@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +16,14 @@ from rich.table import Table
 
 from flash_vstream_ros.demo.questions import questions
 from flash_vstream_ros.demo.scoring import Question, right
-from flash_vstream_ros.demo.simulated_run import PATROL_START_S, SimulatedRun, ask, simulated_run
+from flash_vstream_ros.demo.simulated_run import (
+    PATROL_START_S,
+    SimulatedRun,
+    SimulatedRunError,
+    ask,
+    process,
+    simulated_run,
+)
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.models.model_kind import without_label
 from flash_vstream_ros.ros.stamps import seconds
@@ -48,9 +57,37 @@ def run_demo(args: argparse.Namespace) -> None:
     """Run the patrol, ask the questions, print the answers, write the files. Raises SimulatedRunError, OutputError."""
     parameters = ["summary.period_s:=4.0", f"question.evidence:={EVIDENCE}"]
     world = World(args.seed)
-    with simulated_run(args.seed, args.model, args.rate, parameters, args.ros_args) as run:
+    with (
+        _page(args) as page,
+        simulated_run(args.seed, args.model, args.rate, parameters, args.ros_args) as run,
+    ):
         replies = [_ask(run, question) for question in _questions(world, args.seed)]
         run.client.spin(1.5)
+        _report(args, run, replies)
+        if page is not None:
+            _stay(run, page)
+
+
+@contextmanager
+def _page(args: argparse.Namespace) -> Iterator[subprocess.Popen[bytes] | None]:
+    """The process that serves the web page of the node, if it is asked for."""
+    if not args.web:
+        yield None
+        return
+    with process(["web", "--open", *args.ros_args]) as page:
+        yield page
+
+
+def _stay(run: SimulatedRun, page: subprocess.Popen[bytes]) -> None:
+    """Keep the node running as long as the page is served."""
+    print("the node keeps running, so that you can ask it on the page: Ctrl-C ends both", flush=True)
+    while page.poll() is None:
+        run.client.spin(1.0)
+    raise SimulatedRunError(f"the web page ended with exit status {page.returncode}")
+
+
+def _report(args: argparse.Namespace, run: SimulatedRun, replies: Sequence[tuple[Asked, list[Thumbnail]]]) -> None:
+    """Print the answers, and write the files. Raises OutputError."""
     asked, status = [item for item, _ in replies], run.newest["status"]
     _print(asked, status, run.newest.get("summary"))
     write_output(args.sheet, sheet_file(replies[-1][1], ".png"))

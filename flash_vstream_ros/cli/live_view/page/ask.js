@@ -5,6 +5,14 @@ import { clock, latency, percent } from "./format.js";
 import { jpegAddress, lines, post } from "./server.js";
 
 const MAX_TURNS = 20;
+const MAX_SHOWN = 12; // entries of evidence
+const WEAK = 0.05; // share of the greatest relevance below which an entry is not shown
+
+/** The entries that an answer rests on most: they come in descending order of relevance. */
+function strongest(evidence) {
+  const least = (evidence[0]?.relevance ?? 0) * WEAK;
+  return evidence.slice(0, MAX_SHOWN).filter((entry) => entry.relevance >= least);
+}
 
 /** `light(evidence)` shows the evidence on the time line. */
 export function startAsk({ light }) {
@@ -98,13 +106,17 @@ export function startAsk({ light }) {
   async function search(turn, asked, signal) {
     const reply = await (await post("api/search", asked, signal)).json();
     if (reply.error) return showText(turn.error, reply.error);
-    turn.facts.textContent = `${reply.evidence.length} moments, best first · ${latency(reply.duration)}`;
+    turn.facts.textContent = `best moments first · ${latency(reply.duration)}`;
     return showEvidence(turn, reply);
   }
 
   function showEvidence(turn, reply) {
     showText(turn.notes, reply.notes.join(" "));
-    turn.found = reply.evidence.map(({ jpeg, ...entry }) => ({ ...entry, address: jpeg ? jpegAddress(jpeg) : "" }));
+    const shown = strongest(reply.evidence);
+    if (shown.length < reply.evidence.length) {
+      turn.facts.append(` · the strongest ${shown.length} of ${reply.evidence.length} entries`);
+    }
+    turn.found = shown.map(({ jpeg, ...entry }) => ({ ...entry, address: jpeg ? jpegAddress(jpeg) : "" }));
     turn.evidence.replaceChildren(...turn.found.map((entry) => el("figure", { title: entry.camera },
       el("img", { src: entry.address || null, alt: `Evidence from ${entry.camera}` }),
       el("figcaption", {}, el("b", { text: percent(entry.relevance) }), el("span", { text: clock(entry.at) })))));
