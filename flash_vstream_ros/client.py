@@ -18,6 +18,7 @@ from flash_vstream_ros.ros.interfaces import (
     Forget,
     ListMemory,
     MemoryStatus,
+    Point,
     Report,
     Search,
     String,
@@ -112,13 +113,15 @@ class AskClient:
         cameras: Sequence[str] = (),
         since_s: float = 0.0,
         until_s: float = 0.0,
+        near: tuple[float, float] = (0.0, 0.0),
+        radius: float = 0.0,
         deadline_s: float = 0.0,
         max_new_tokens: int = 0,
         stream: bool = False,
     ) -> AskScene.Request:
-        """A question with a new id. Stamps and deadline in seconds.
+        """A question with a new id. Stamps and deadline in seconds, `near` (x, y) and `radius` in metres.
 
-        0: no limit for a stamp; the node's default for the deadline and the tokens.
+        0: no limit for a stamp or the radius; the node's default for the deadline and the tokens.
         """
         return AskScene.Request(
             question=question,
@@ -126,6 +129,8 @@ class AskClient:
             cameras=list(cameras),
             since=stamp_at(since_s),
             until=stamp_at(until_s),
+            near=_point(near),
+            radius=radius,
             deadline=duration_message(deadline_s),
             max_new_tokens=max_new_tokens,
             stream=stream,
@@ -153,6 +158,8 @@ class AskClient:
         cameras: Sequence[str] = (),
         since_s: float = 0.0,
         until_s: float = 0.0,
+        near: tuple[float, float] = (0.0, 0.0),
+        radius: float = 0.0,
         max_moments: int = 0,
         image: bytes = b"",
     ) -> Search.Response:
@@ -166,6 +173,8 @@ class AskClient:
             cameras=list(cameras),
             since=stamp_at(since_s),
             until=stamp_at(until_s),
+            near=_point(near),
+            radius=radius,
             max_moments=max_moments,
             image=CompressedImage(format="jpeg", data=image),
         )
@@ -192,18 +201,38 @@ class AskClient:
         cameras: Sequence[str] = (),
         since_s: float = 0.0,
         until_s: float = 0.0,
+        near: tuple[float, float] = (0.0, 0.0),
+        radius: float = 0.0,
         *,
         thumbnails: bool = False,
     ) -> ListMemory.Response:
         """The memory's entries. Raises NoService and NoReply."""
         request = ListMemory.Request(
-            cameras=list(cameras), since=stamp_at(since_s), until=stamp_at(until_s), thumbnails=thumbnails
+            cameras=list(cameras),
+            since=stamp_at(since_s),
+            until=stamp_at(until_s),
+            near=_point(near),
+            radius=radius,
+            thumbnails=thumbnails,
         )
         return self.call(ListMemory, f"{self._node_name}/list_memory", request, wait_s)
 
-    def forget(self, wait_s: float, cameras: Sequence[str], since_s: float, until_s: float) -> Forget.Response:
-        """Forget what was seen by cameras (none: all) between two stamps [s]. Raises NoService and NoReply."""
-        request = Forget.Request(cameras=list(cameras), since=stamp_at(since_s), until=stamp_at(until_s))
+    def forget(
+        self,
+        wait_s: float,
+        cameras: Sequence[str],
+        since_s: float,
+        until_s: float,
+        near: tuple[float, float] = (0.0, 0.0),
+        radius: float = 0.0,
+    ) -> Forget.Response:
+        """Forget what was seen by cameras (none: all) between two stamps [s]. Raises NoService and NoReply.
+
+        With a radius, only what was recorded in the circle around `near` [m].
+        """
+        request = Forget.Request(
+            cameras=list(cameras), since=stamp_at(since_s), until=stamp_at(until_s), near=_point(near), radius=radius
+        )
         return self.call(Forget, f"{self._node_name}/forget", request, wait_s)
 
     def report(self, wait_s: float, since_s: float, until_s: float, *, pictures: bool) -> Report.Response:
@@ -331,6 +360,11 @@ class AskClient:
             self.on_key_frames(piece.key_frames_done, piece.key_frames)
         elif not piece.key_frames and self.on_piece:
             self.on_piece(piece.text)
+
+
+def _point(near: tuple[float, float]) -> Point:
+    x, y = near
+    return Point(x=x, y=y)
 
 
 def _wait_for(node: Node, client: Any, wait_s: float) -> None:

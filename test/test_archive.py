@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,9 @@ from tiny_engine import SECOND, image, model, wait_until, watch
 
 from flash_vstream_ros.engine.archive.archive_config import ArchiveConfig
 from flash_vstream_ros.engine.archive.archive_folder import database_files
-from flash_vstream_ros.engine.archive.database import bytes_on_disk
+from flash_vstream_ros.engine.archive.database import bytes_on_disk, read_key_frames, reading
+from flash_vstream_ros.memory.pose import Pose, UnknownPose
+from flash_vstream_ros.memory.region import Near
 from flash_vstream_ros.memory.scope import EVERYTHING, Scope
 from flash_vstream_ros.memory.slot import Grid, Slot
 from flash_vstream_ros.models.interface import VisionLanguageModel
@@ -116,6 +119,37 @@ def test_an_archive_that_is_off_still_forgets(tmp_path: Path) -> None:
     assert erase(off.archive, Scope(since_ns=4 * SECOND)) == 5
     off.close()
     assert [frame.stamp_ns // SECOND for frame in frames_in(tmp_path)] == [1, 2, 3]
+
+
+def test_key_frames_keep_their_pose_and_can_be_erased_by_place(writer: Writer, tmp_path: Path) -> None:
+    poses = [
+        Pose((float(x), 0.5, 0.0), (0.0, 0.0, 0.6, 0.8), "map", map_id, (number + 1) * SECOND, (0.1,) * 36)
+        for number, (x, map_id) in enumerate([(0, "ground"), (2, "ground"), (2, "upstairs")])
+    ]
+    for number, pose in enumerate([*poses, UnknownPose("late")], 1):
+        slot = Slot("camera", "", number, number * SECOND, NOTHING, NOTHING, Grid(4, 4), pose=pose)  # type: ignore[arg-type]
+        writer.archive.insert(slot, image(number), 0.5, None)
+    writer.settle(4)
+    assert [frame.pose for frame in frames_in(tmp_path)] == [*poses, UnknownPose("late")]
+    circle = Scope(near=Near(2.0, 0.0, 1.0, "map", "ground"))
+    assert [frame.pose for frame in frames_in(tmp_path, circle)] == [poses[1]]
+    assert erase(writer.archive, circle) == 1
+    assert [frame.pose for frame in frames_in(tmp_path)] == [poses[0], poses[2], UnknownPose("late")]
+
+
+def test_a_key_frame_with_a_damaged_pose_is_left_out(tmp_path: Path) -> None:
+    writer = Writer(tmp_path)
+    pose = Pose((1.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0), "map", "", SECOND)
+    slot = Slot("camera", "", 1, SECOND, NOTHING, NOTHING, Grid(4, 4), pose=pose)  # type: ignore[arg-type]
+    writer.archive.insert(slot, image(1), 0.5, None)
+    writer.settle(1)
+    writer.close()
+    for change in ("x = 2.0", "pose_unknown = 'late'", "covariance = x'00'"):
+        with sqlite3.connect(tmp_path / "archive.sqlite") as other:
+            other.execute(f"UPDATE key_frames SET {change}")
+        other.close()
+        with reading(tmp_path / "archive.sqlite") as connection:
+            assert list(read_key_frames(connection, EVERYTHING)) == [None]
 
 
 def test_a_clock_set_back_is_counted(writer: Writer, tmp_path: Path) -> None:

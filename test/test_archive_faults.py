@@ -38,7 +38,7 @@ def test_another_version_is_refused_and_the_memory_unharmed(model: VisionLanguag
     with engine_in(tmp_path, model) as (engine, warnings):
         watch(engine, range(1, 9))
         wait_until(lambda: engine.status().archive.failed > 0)
-        assert "is of version 7, this package reads version 1" in engine.status().archive.problem
+        assert "is of version 7, this package reads version 2" in engine.status().archive.problem
         assert any("is of version 7" in sentence for sentence in warnings)
         assert ask(engine).error_code is ErrorCode.NONE
         forgotten = engine.submit(

@@ -16,7 +16,7 @@ import pytest
 
 from flash_vstream_ros.cli import COMMANDS, ask, build_parser, main, times
 from flash_vstream_ros.cli.output_files import OutputError, output_file, output_folder, write_output
-from flash_vstream_ros.cli.times import BadTime, TimePoint, join_negative_times, time_point
+from flash_vstream_ros.cli.times import BadTime, TimePoint, join_negative_values, time_point
 
 pytestmark = pytest.mark.slow  # starts commands in processes of their own
 
@@ -296,8 +296,8 @@ def test_days_are_those_of_this_machines_clock_whatever_the_newest_frame(monkeyp
 
 def test_a_negative_time_is_parsed_as_a_value() -> None:
     words = ["ask", "?", "--since", "-5min", "--until", "-90", "--json"]
-    assert join_negative_times(words) == ["ask", "?", "--since=-5min", "--until=-90", "--json"]
-    parsed = build_parser().parse_args(join_negative_times(words))
+    assert join_negative_values(words) == ["ask", "?", "--since=-5min", "--until=-90", "--json"]
+    parsed = build_parser().parse_args(join_negative_values(words))
     assert (parsed.since, parsed.until) == (TimePoint("-5min", before_newest_s=300), time_point("-90"))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flash_vstream_ros.cli.command_line import build_parser, split_ros_arguments
-from flash_vstream_ros.cli.times import join_negative_times
+from flash_vstream_ros.cli.times import join_negative_values
 
 ROOT = Path(__file__).parents[1]
 GENERATED = ROOT / "docs" / "reference"
@@ -37,7 +37,7 @@ def commands() -> list[tuple[str, str, bool]]:
 def parsed(words: Sequence[str]) -> object:
     """Exit status of parsing `words`; 0 if they are accepted."""
     try:
-        build_parser().parse_args(join_negative_times(words))
+        build_parser().parse_args(join_negative_values(words))
     except SystemExit as ending:
         return ending.code
     return 0

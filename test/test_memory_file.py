@@ -20,6 +20,7 @@ from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Memory
 from flash_vstream_ros.memory import memory_file as files
 from flash_vstream_ros.memory.config import HIERARCHICAL, PUBLISHED
 from flash_vstream_ros.memory.memory_file import MemoryFileError, delete_memory, read_memory, write_memory
+from flash_vstream_ros.memory.pose import Pose, UnknownPose
 from flash_vstream_ros.memory.recent import RecentSlots
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.memory.slot import Extension
@@ -38,7 +39,10 @@ def grown(memory: Memory, start: int, count: int, seed: int) -> Memory:
     for index in range(start, start + count):
         camera = f"camera {random.integers(2)}"
         view = lows(1, seed=int(random.integers(7)))[0]
-        memory.insert(replace(slot(index, view, camera), thumbnail=bytes(random.integers(1, 9))))
+        x, y = random.uniform(-5, 5, 2).tolist()
+        pose = Pose((x, y, 0.0), (0.0, 0.0, 0.0, 1.0), "map", f"map {random.integers(2)}", index, (0.5,) * 36)
+        where = pose if random.random() < 0.8 else UnknownPose("late")
+        memory.insert(replace(slot(index, view, camera), thumbnail=bytes(random.integers(1, 9)), pose=where))
         newest = memory.newest_of(camera)
         assert newest is not None
         if random.random() < 0.2:
@@ -163,7 +167,7 @@ def test_another_format_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(files, "FORMAT", "7")
     write_memory(path, FlashMemory(SIZES).state(), ABOUT)
     monkeypatch.undo()
-    with pytest.raises(MemoryFileError, match="of format 7; this version reads format 1"):
+    with pytest.raises(MemoryFileError, match="of format 7; this version reads format 2"):
         read_memory(path)
 
 

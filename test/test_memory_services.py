@@ -25,6 +25,7 @@ from flash_vstream_ros.engine.hooks import EngineHooks
 from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.node.memory_services import MemoryServices
+from flash_vstream_ros.node.poses.pose_config import PoseConfig
 from flash_vstream_ros.ros import Node, SingleThreadedExecutor
 from flash_vstream_ros.ros.interfaces import Forget, ListMemory, Trigger
 from flash_vstream_ros.ros.stamps import stamp_at
@@ -275,7 +276,7 @@ class Bench:
         self.engine: Engine | None = None
         self.forgotten = 0
         self.node = Node("coming_and_going", namespace=new_namespace())
-        self.services = MemoryServices(self.node, lambda: self.engine, self._on_forgotten)
+        self.services = MemoryServices(self.node, lambda: self.engine, PoseConfig, self._on_forgotten)
 
     def _on_forgotten(self) -> None:
         self.forgotten += 1

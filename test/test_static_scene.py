@@ -19,10 +19,17 @@ from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.engine.ingest.ingest import Ingest
 from flash_vstream_ros.engine.ingest.mailbox import Frame, Mailbox
-from flash_vstream_ros.engine.ingest.static_scene import StaticSceneConfig, block_means, largest_change
+from flash_vstream_ros.engine.ingest.static_scene import (
+    StaticSceneConfig,
+    StaticSceneFilter,
+    block_means,
+    largest_change,
+)
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
 from flash_vstream_ros.memory import FlashMemory
 from flash_vstream_ros.memory.interface import Memory
+from flash_vstream_ros.memory.pose import Pose as RobotPose
+from flash_vstream_ros.memory.pose import UnknownPose
 from flash_vstream_ros.memory.recent import RecentSlots
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.memory.spans import Interval
@@ -201,3 +208,20 @@ def test_slots_encoded_in_a_batch_equal_those_encoded_alone(household: Any) -> N
         for ours, alone in zip((low, detail), household.encode(images[2 * k : 2 * k + 2], grid), strict=True):
             assert ours.shape == alone.shape
             assert (ours - alone).norm() < 0.02 * alone.norm()
+
+
+def test_a_robot_that_has_moved_is_elsewhere_even_before_the_same_white_wall() -> None:
+    def at(x: float, map_id: str = "") -> RobotPose:
+        return RobotPose((x, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0), "map", map_id)
+
+    wall = block_means(np.full((64, 64, 3), 200, np.uint8))
+    for reference, now, is_static in (
+        (at(0.0), at(0.4), True),
+        (at(0.0), at(0.6), False),
+        (at(0.0), at(0.0, "upstairs"), False),
+        (at(0.0), UnknownPose("late"), True),
+        (UnknownPose("late"), at(0.0), False),
+    ):
+        scenes = StaticSceneFilter(StaticSceneConfig())
+        scenes.set_reference("camera", (wall, wall), 1, 2, reference)
+        assert scenes.is_static("camera", (wall, wall), 3, now) == is_static

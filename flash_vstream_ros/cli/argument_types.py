@@ -95,6 +95,14 @@ def duration(word: str) -> float:
     return value
 
 
+def point(word: str) -> tuple[float, float]:
+    """A point "X,Y" [m]."""
+    parts = word.split(",")
+    if len(parts) != 2:
+        raise ArgumentTypeError(f"{word}: must be two numbers and a comma, such as 1.5,-2")
+    return _number(parts[0]), _number(parts[1])
+
+
 def _number(word: str) -> float:
     try:
         value = float(word)

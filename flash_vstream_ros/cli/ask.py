@@ -14,6 +14,7 @@ from flash_vstream_ros.progress import Progress, progress
 
 from .argument_types import answer_tokens, duration, question, text
 from .node import add_model_arguments
+from .places import add_place_arguments, circle
 from .reply_output import print_error, print_json, print_notes
 from .times import FORMS, NO_LIMIT, BadTime, time_point, time_text
 
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--camera", type=text, action="append", default=[], help="answer from this camera only; may be repeated"
     )
     add_time_arguments(parser, "ignore what was seen before this time", "ignore what was seen after this time")
+    add_place_arguments(parser, "answer only from what was seen")
     parser.add_argument(
         "--deadline", type=duration, default=0.0, help="longest time for the answer [s]; 0: the node's default"
     )
@@ -105,6 +107,7 @@ def _ask(client: AskClient, args: argparse.Namespace) -> int:
         cameras=args.camera,
         since_s=since,
         until_s=until,
+        **circle(args),
         deadline_s=args.deadline,
         max_new_tokens=args.max_new_tokens,
         stream=args.stream or bool(since or until),  # answers about an interval may come from the archive

@@ -156,6 +156,14 @@ def _search(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _places(parser: argparse.ArgumentParser) -> None:
+    _model_and_device(parser, HOUSEHOLD)
+    parser.add_argument("--streams", type=count, default=5, metavar="N", help="patrols (default: %(default)s)")
+    parser.add_argument("--minutes", type=positive, default=40.0, help="length of a patrol (default: %(default)s)")
+    _pace(parser)
+    parser.add_argument("--seed", type=int, default=830_000, help="seed of the first patrol (default: %(default)s)")
+
+
 def _search_prompt(word: str) -> str:
     if "{}" not in word or not word.endswith("?"):
         raise argparse.ArgumentTypeError(f"{word!r} must contain {{}} and end with a question mark")
@@ -304,6 +312,7 @@ BENCHMARKS = {
         "answers", "share of right answers of a trained model, from several memories of equal size", _answers
     ),
     "search": Benchmark("search", "share of searches that find a moment that shows what their text describes", _search),
+    "places": Benchmark("places", "share of searches whose best pose is one from which the thing is visible", _places),
     "prefix-cache": Benchmark(
         "prefix_cache",
         "time to first token, cached and uncached, after 10 minutes and after 10 h of stream",

@@ -14,7 +14,7 @@ from flash_vstream_ros import __version__
 from flash_vstream_ros.process import INTERRUPTED, exit_on_interrupt, raise_on_interrupt
 
 from . import COMMANDS
-from .times import join_negative_times
+from .times import join_negative_values
 
 ROS_ARGS = "--ros-args"
 
@@ -61,7 +61,7 @@ def run_program() -> int:
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     ours, ros_arguments = split_ros_arguments(list(argv))
-    parsed = build_parser().parse_args(join_negative_times(ours))
+    parsed = build_parser().parse_args(join_negative_values(ours))
     parsed.ros_args = ros_arguments
     return parsed
 

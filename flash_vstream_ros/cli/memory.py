@@ -11,6 +11,7 @@ from flash_vstream_ros.process import importing
 
 from .argument_types import text
 from .ask import add_node_arguments, add_time_arguments, interval
+from .places import add_place_arguments, circle
 from .reply_output import print_error, print_json
 from .times import BadTime, time_text
 
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "--camera", type=text, action="append", default=[], help=f"{verb} this camera's frames; may be repeated"
         )
         add_time_arguments(action, f"{verb} what was seen from this time on", f"{verb} what was seen up to this time")
+        add_place_arguments(action, f"{verb} only what was seen")
     triggers = [actions.add_parser(name, help=summary) for name, summary in TRIGGERS.items()]
     for action in (listing, forget, *triggers):
         add_node_arguments(action, "wait for the node to appear [s] (default: %(default)g)")
@@ -66,7 +68,7 @@ def _trigger(client: AskClient, args: argparse.Namespace) -> int:
 
 def _list(client: AskClient, args: argparse.Namespace) -> int:
     since, until = interval(args, lambda: client.newest_stamp_s(args.wait))
-    reply = client.list_memory(args.wait, args.camera, since, until)
+    reply = client.list_memory(args.wait, args.camera, since, until, **circle(args))
     if args.json:
         print_json(reply)
     elif reply.error_code:
@@ -80,7 +82,7 @@ def _list(client: AskClient, args: argparse.Namespace) -> int:
 
 def _forget(client: AskClient, args: argparse.Namespace) -> int:
     since, until = interval(args, lambda: client.newest_stamp_s(args.wait))
-    reply = client.forget(args.wait, args.camera, since, until)
+    reply = client.forget(args.wait, args.camera, since, until, **circle(args))
     if reply.error_code:
         print_error(reply)
         return 1
@@ -107,8 +109,9 @@ def _nothing_matches(client: AskClient, args: argparse.Namespace, since: float, 
         return "the memory is empty"
     oldest, newest = min(seconds(entry.since) for entry in entries), max(seconds(entry.until) for entry in entries)
     cameras = f" of {', '.join(args.camera)}" if args.camera else ""
+    place = f" near {args.near[0]:g},{args.near[1]:g}" if args.near else ""
     return (
-        f"nothing{cameras} {_interval_text(since, until)} is in the memory, which covers "
+        f"nothing{cameras}{place} {_interval_text(since, until)} is in the memory, which covers "
         f"{time_text(oldest)} to {time_text(newest)} (stamps {oldest:.1f} to {newest:.1f} s)"
     )
 

@@ -13,6 +13,7 @@ from .argument_types import moments, search_text, text
 from .ask import add_node_arguments, add_time_arguments, interval
 from .node import add_model_arguments
 from .output_files import OutputError, output_image, write_output
+from .places import add_place_arguments, circle, pose_text
 from .reply_output import print_error, print_json, print_notes
 from .times import BadTime, short_time_text, time_text
 
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--camera", type=text, action="append", default=[], help="search this camera only; may be repeated"
     )
     add_time_arguments(parser, "ignore what was seen before this time", "ignore what was seen after this time")
+    add_place_arguments(parser, "search only what was seen")
     parser.add_argument(
         "--memory",
         metavar="FILE",
@@ -91,9 +93,8 @@ def _search_node(args: argparse.Namespace) -> Any:
 
 def _ask_node(client: AskClient, args: argparse.Namespace, image: bytes) -> Any:
     since, until = interval(args, lambda: client.newest_stamp_s(args.wait))
-    return client.search_when_ready(
-        args.text or "", args.wait, cameras=args.camera, since_s=since, until_s=until, max_moments=args.top, image=image
-    )
+    limits = {"cameras": args.camera, "since_s": since, "until_s": until, **circle(args)}
+    return client.search_when_ready(args.text or "", args.wait, max_moments=args.top, image=image, **limits)
 
 
 def _search_file(args: argparse.Namespace) -> Any:
@@ -122,7 +123,8 @@ def _print(reply: Any, as_json: bool) -> None:
         at, since, until = (
             time_text(seconds(stamp)) for stamp in (moment.thumbnail.header.stamp, moment.since, moment.until)
         )
-        print(f"{moment.relevance:.3f}  {printable(moment.camera)}  {at}  (entry: {since} to {until})")
+        where = f"  {pose_text(moment)}" if moment.pose_known else ""
+        print(f"{moment.relevance:.3f}  {printable(moment.camera)}  {at}  (entry: {since} to {until}){where}")
     print_notes(reply)
     print_error(reply)
     if not reply.error_code:

@@ -22,7 +22,8 @@ MAX_STAMP_S = 2**31 - 1  # of a builtin_interfaces/Time
 DAY_S = 86400.0
 YEAR_S = 365 * DAY_S
 UNITS_S = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": DAY_S}
-TIME_OPTIONS = ("--since", "--until")
+# Options whose value may begin with a minus sign.
+SIGNED_OPTIONS = ("--since", "--until", "--near")
 FORMS = (
     "seconds (12.5), a clock time (10:30), a date (2026-11-29T10:30), a day (yesterday, 'yesterday 12:00') or a time"
     " before the newest frame (-5min)"
@@ -75,11 +76,11 @@ def time_point(word: str) -> TimePoint:
     raise ArgumentTypeError(f"{word!r} is no point in time; expected {FORMS}")
 
 
-def join_negative_times(arguments: Sequence[str]) -> list[str]:
+def join_negative_values(arguments: Sequence[str]) -> list[str]:
     """Join `--since -5min` to `--since=-5min`, since argparse would take the value for an option."""
     joined: list[str] = []
     for argument in arguments:
-        if joined and joined[-1] in TIME_OPTIONS and re.match(r"-\.?\d", argument):
+        if joined and joined[-1] in SIGNED_OPTIONS and re.match(r"-\.?\d", argument):
             joined[-1] += f"={argument}"
         else:
             joined.append(argument)

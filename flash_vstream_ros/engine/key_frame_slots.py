@@ -26,4 +26,5 @@ def slot_of(recalled: RecalledFrame, model: VisionLanguageModel, grid: Grid) -> 
         grid=grid,
         thumbnail=thumbnail,
         thumbnail_ns=frame.stamp_ns,
+        pose=frame.pose,
     )

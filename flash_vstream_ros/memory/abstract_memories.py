@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .region import Region
 from .scope import Scope
 from .slot import Slot
 from .star import AbstractAttention, AbstractMemory, StarConfig, pool_tokens
@@ -18,6 +19,7 @@ class _CameraMemory:
     camera: str
     first_ns: int
     last_ns: int
+    region: Region
 
 
 class AbstractMemories:
@@ -30,11 +32,12 @@ class AbstractMemories:
     def add(self, frame: Slot) -> None:
         """Add one frame; its detail must be a square map."""
         memory = AbstractMemory(self._attention, self._star)
-        empty = _CameraMemory(memory, frame.camera, frame.first_ns, frame.last_ns)
+        empty = _CameraMemory(memory, frame.camera, frame.first_ns, frame.last_ns, frame.region)
         own = self._by_camera.setdefault(frame.camera, empty)
         own.memory.add(pool_tokens(frame.detail[None].float(), self._star.abstract_side)[0])
         own.first_ns = min(own.first_ns, frame.first_ns)
         own.last_ns = max(own.last_ns, frame.last_ns)
+        own.region = Region.union((own.region, frame.region))
 
     def forget(self, scope: Scope) -> None:
         """Remove every memory that may contain anything of `scope`."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from .exemplars import Exemplar
+from .region import Region
 from .scope import Scope
 from .slot import EntryKind, Extension, MemoryEntry
 from .spans import Span, any_touches, union
@@ -25,6 +26,7 @@ class Cluster:
     time_sum: int
     slots: int
     exemplars: list[Exemplar]  # nearest to the centroid first
+    region: Region  # of all its slots
 
     @classmethod
     def of(cls, exemplars: Sequence[Exemplar]) -> Cluster:
@@ -37,6 +39,7 @@ class Cluster:
             time_sum=sum(exemplar.time_ns for exemplar in exemplars),
             slots=len(exemplars),
             exemplars=list(exemplars),
+            region=Region.union(exemplar.region for exemplar in exemplars),
         )
 
     @classmethod
@@ -65,7 +68,8 @@ class Cluster:
 
     def may_touch(self, scope: Scope) -> bool:
         """Returns True if any of its slots may lie in `scope`, even partly."""
-        return scope.has_camera(self.camera) and any_touches(self.spans, scope.interval)
+        in_time = scope.has_camera(self.camera) and any_touches(self.spans, scope.interval)
+        return in_time and scope.touches_place(self.region)
 
     def absorb(self, other: Cluster) -> None:
         """Add the slots and exemplars of `other`."""
@@ -75,6 +79,7 @@ class Cluster:
         self.time_sum += other.time_sum
         self.slots += other.slots
         self.exemplars += other.exemplars
+        self.region = Region.union((self.region, other.region))
 
     def extend(self, extension: Extension, replaced: Mapping[Exemplar, Exemplar]) -> None:
         """Extend the newest slot of the cluster and camera. `replaced` maps that slot's exemplars to extended ones."""
@@ -96,4 +101,6 @@ class Cluster:
             weight=float(self.slots),
             thumbnail=best.thumbnail,
             thumbnail_ns=best.thumbnail_ns,
+            pose=best.pose,
+            region=self.region,
         )

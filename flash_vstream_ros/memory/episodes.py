@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .config import FlashMemoryConfig
 from .exemplars import Exemplar
+from .region import NOWHERE, Region
 from .slot import Slot
 from .time_ids import mean_slots
 
@@ -31,10 +32,11 @@ class FirstView(NamedTuple):
     last_ns: int = 0
     time_ns: int = 0
     squared_norm: float = 0.0  # of its low-resolution map
+    region: Region = NOWHERE  # its position
 
     @classmethod
     def of(cls, view: Slot | Exemplar, squared_norm: float) -> FirstView:
-        return cls(view.camera, view.first_ns, view.last_ns, view.time_ns, squared_norm)
+        return cls(view.camera, view.first_ns, view.last_ns, view.time_ns, squared_norm, view.region)
 
 
 class EpisodeTime(NamedTuple):

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from .kmeans import TIE_SHARE
+from .pose import NO_POSE, MaybePose
+from .region import Region
 from .slot import EntryKind, Extension, MemoryEntry, Slot
 
 
@@ -25,6 +27,12 @@ class Exemplar:
     time_ns: int  # as Slot.time_ns
     thumbnail: bytes
     thumbnail_ns: int  # stamp of the thumbnail
+    pose: MaybePose = NO_POSE  # as Slot.pose
+
+    @property
+    def region(self) -> Region:
+        """Its position."""
+        return Region.of(self.pose)
 
     def extended(self, extension: Extension) -> Exemplar:
         """The same exemplar, lasting until the end of `extension`."""
@@ -41,6 +49,8 @@ class Exemplar:
             weight=1.0,
             thumbnail=self.thumbnail,
             thumbnail_ns=self.thumbnail_ns,
+            pose=self.pose,
+            region=self.region,
         )
 
 
@@ -73,6 +83,7 @@ class ExemplarPool:
             slot.time_ns,
             slot.thumbnail,
             slot.thumbnail_ns or slot.last_ns,
+            slot.pose,
         )
 
     def free_all_except(self, exemplars: Collection[Exemplar]) -> None:

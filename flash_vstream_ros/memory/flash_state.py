@@ -17,6 +17,8 @@ from .config import FlashMemoryConfig
 from .contents import MemoryContents, clustering_of
 from .episodes import EpisodeTime, FirstView
 from .exemplars import Exemplar, ExemplarPool
+from .pose import pose_from
+from .region import Region
 from .slot import Grid
 from .state import MemoryState, UnsupportedState, saved_features, saved_tensors, saved_values
 
@@ -46,6 +48,7 @@ def state_of(contents: MemoryContents | None, config: FlashMemoryConfig, slots_s
                 "time_sum": cluster.time_sum,
                 "slots": cluster.slots,
                 "exemplars": [places[exemplar] for exemplar in cluster.exemplars],
+                "region": cluster.region,
             }
             for row, cluster in contents.clusters.items()
         ],
@@ -83,7 +86,7 @@ def contents_of(state: MemoryState, device: torch.device) -> MemoryContents | No
     pool = ExemplarPool(max(rows, len(low) + 1), low[0], detail[0])
     pool.low[: len(low)], pool.detail[: len(low)] = low, detail
     exemplars = [
-        Exemplar(row=row, thumbnail=jpeg, **{name: each[name] for name in EXEMPLAR_VALUES})
+        Exemplar(row=row, thumbnail=jpeg, pose=pose_from(each["pose"]), **{n: each[n] for n in EXEMPLAR_VALUES})
         for row, (each, jpeg) in enumerate(zip(values["exemplars"], thumbnails, strict=True))
     ]
     pool.free_all_except(exemplars)
@@ -93,13 +96,17 @@ def contents_of(state: MemoryState, device: torch.device) -> MemoryContents | No
         grid=Grid(*values["grid"]),
         clusters={cluster["row"]: _cluster(cluster, exemplars) for cluster in clusters},
         recent={exemplars[place]: row for place, row in values["recent"]},
-        episodes=EpisodeTime(FirstView(**values["first_view"]), float(values["episode_slots"]), config.slot_period_ns),
+        episodes=EpisodeTime(_first_view(values["first_view"]), float(values["episode_slots"]), config.slot_period_ns),
         steps=dict(values["steps"]),
     )
 
 
 def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _first_view(values: Mapping[str, Any]) -> FirstView:
+    return FirstView(**{**values, "region": Region.from_values(values["region"])})
 
 
 def _cluster(values: Mapping[str, Any], exemplars: Sequence[Exemplar]) -> Cluster:
@@ -111,4 +118,5 @@ def _cluster(values: Mapping[str, Any], exemplars: Sequence[Exemplar]) -> Cluste
         time_sum=values["time_sum"],
         slots=values["slots"],
         exemplars=[exemplars[place] for place in values["exemplars"]],
+        region=Region.from_values(values["region"]),
     )

@@ -22,7 +22,7 @@ from torch import Tensor
 from .file_erasure import erase_file, overwrite, synchronise
 from .state import MemoryState
 
-FORMAT = "1"
+FORMAT = "2"
 
 
 class MemoryFileError(ValueError):

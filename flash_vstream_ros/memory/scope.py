@@ -1,11 +1,13 @@
-"""Scope: a part of a stream, by cameras and stamps. The same object travels from a request to the memory."""
+"""Scope: a part of a stream, by cameras, stamps and place. The same object travels from a request to the memory."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from .region import Near, Region
 from .spans import Interval
 
 
@@ -21,6 +23,9 @@ class Recording(Protocol):
     @property
     def last_ns(self) -> int: ...
 
+    @property
+    def region(self) -> Region: ...
+
 
 AnyRecording = TypeVar("AnyRecording", bound=Recording)
 
@@ -31,11 +36,15 @@ class BadScope(ValueError):
 
 @dataclass(frozen=True)
 class Scope:
-    """Recordings of `cameras` (empty: all) from `since_ns` to `until_ns`, both included [ns]; 0: that end is open."""
+    """Recordings of `cameras` (empty: all) from `since_ns` to `until_ns`, both included [ns]; 0: that end is open.
+
+    With `near`, only recordings whose position is known and lies in that circle.
+    """
 
     cameras: tuple[str, ...] = ()
     since_ns: int = 0
     until_ns: int = 0
+    near: Near | None = None
 
     @property
     def interval(self) -> Interval:
@@ -43,18 +52,24 @@ class Scope:
 
     @property
     def everything(self) -> bool:
-        return not (self.cameras or self.since_ns or self.until_ns)
+        return not (self.cameras or self.since_ns or self.until_ns or self.near)
 
     def has_camera(self, camera: str) -> bool:
         return not self.cameras or camera in self.cameras
 
     def touches(self, recording: Recording) -> bool:
         """Returns True if any moment of `recording` is in scope."""
-        return self.has_camera(recording.camera) and self.interval.touches(recording.first_ns, recording.last_ns)
+        in_time = self.has_camera(recording.camera) and self.interval.touches(recording.first_ns, recording.last_ns)
+        return in_time and (self.near is None or self.near.touches(recording.region))
 
     def covers(self, recording: Recording) -> bool:
         """Returns True if `recording` is in scope as a whole."""
-        return self.has_camera(recording.camera) and self.interval.covers(recording.first_ns, recording.last_ns)
+        in_time = self.has_camera(recording.camera) and self.interval.covers(recording.first_ns, recording.last_ns)
+        return in_time and (self.near is None or self.near.covers(recording.region))
+
+    def touches_place(self, region: Region) -> bool:
+        """Returns True if any known position of `region` may be in scope."""
+        return self.near is None or self.near.touches(region)
 
     def select(self, recordings: Iterable[AnyRecording]) -> list[AnyRecording]:
         """The recordings that are in scope at least in part."""
@@ -73,3 +88,5 @@ def check_scope(scope: Scope, known: Collection[str]) -> None:
         raise BadScope("since and until must not be negative")
     if scope.until_ns and scope.since_ns > scope.until_ns:
         raise BadScope("since is later than until; give an interval of message stamps, or zero to leave an end open")
+    if scope.near is not None and not (all(map(math.isfinite, scope.near[:3])) and scope.near.radius > 0):
+        raise BadScope("near must be finite and radius must be positive and finite; a radius of zero is no limit")

@@ -9,6 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .pose import NO_POSE, MaybePose
+from .region import NOWHERE, Region
+
 
 class Grid(NamedTuple):
     """Size of one slot in high-resolution patches; both sides are multiples of 4 (2x2 pooling, 2x2 merging)."""
@@ -35,6 +38,7 @@ class Slot:
     thumbnail: bytes = b""  # JPEG of the second frame
     shift_ns: int = 0  # time - stamp
     thumbnail_ns: int = 0  # stamp of the thumbnail; 0: last_ns
+    pose: MaybePose = NO_POSE  # at the stamp of the thumbnail
 
     @property
     def time_ns(self) -> int:
@@ -51,10 +55,25 @@ class Slot:
         """Time and stamp [ns], under the name that clusters use for their latest slot."""
         return self.time_ns, self.last_ns
 
+    @property
+    def region(self) -> Region:
+        """Its position."""
+        return Region.of(self.pose)
+
     def entry(self) -> MemoryEntry:
         """Describe the slot as a DAM entry."""
-        times, thumbnail_ns = (self.first_ns, self.last_ns, 1.0), self.thumbnail_ns or self.last_ns
-        return MemoryEntry(EntryKind.DAM, self.camera, self.frame_id, *times, self.thumbnail, thumbnail_ns)
+        return MemoryEntry(
+            kind=EntryKind.DAM,
+            camera=self.camera,
+            frame_id=self.frame_id,
+            first_ns=self.first_ns,
+            last_ns=self.last_ns,
+            weight=1.0,
+            thumbnail=self.thumbnail,
+            thumbnail_ns=self.thumbnail_ns or self.last_ns,
+            pose=self.pose,
+            region=self.region,
+        )
 
     def extended(self, extension: Extension) -> Slot:
         """The same slot, lasting until the end of `extension`."""
@@ -93,6 +112,8 @@ class MemoryEntry:
     weight: float  # number of slots represented; 1 for a DAM entry
     thumbnail: bytes
     thumbnail_ns: int
+    pose: MaybePose = NO_POSE  # at `thumbnail_ns`
+    region: Region = NOWHERE  # of all slots represented
 
 
 @dataclass(frozen=True, eq=False)

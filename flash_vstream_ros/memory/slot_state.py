@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from .pose import pose_from
 from .slot import Grid, Slot
 from .state import MemoryState, saved_features, saved_tensors, saved_values
 
@@ -35,6 +36,7 @@ def slots_of(state: MemoryState, device: torch.device) -> list[Slot]:
             detail=detail,
             grid=Grid(*state.values["grid"]),
             thumbnail=jpeg,
+            pose=pose_from(each["pose"]),
             **{n: each[n] for n in SLOT_VALUES},
         )
         for low, detail, jpeg, each in zip(*features, saved, strict=True)

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .pose import pose_values
+
 
 class MemoryState(NamedTuple):
     """Tensors on the CPU, by name, and values that JSON can express."""
@@ -33,9 +35,14 @@ def refused_if_malformed() -> Iterator[None]:
 
 
 def saved_values(recordings: Sequence[Any], names: Sequence[str]) -> list[dict[str, Any]]:
-    """The values `names` of slots or exemplars, and the sizes of their thumbnails."""
+    """The values `names` of slots or exemplars, their poses, and the sizes of their thumbnails."""
     return [
-        {**{name: getattr(each, name) for name in names}, "thumbnail_bytes": len(each.thumbnail)} for each in recordings
+        {
+            **{name: getattr(each, name) for name in names},
+            "pose": pose_values(each.pose),
+            "thumbnail_bytes": len(each.thumbnail),
+        }
+        for each in recordings
     ]
 
 

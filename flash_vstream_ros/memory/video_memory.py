@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from .region import Region
 from .slot import EntryKind, MemoryEntry, MemorySnapshot, Slot
 from .video_compression import CompressionMethods, compress_video
 
@@ -61,4 +62,6 @@ def _entry(kind: EntryKind, members: Sequence[Slot], weight: float) -> MemoryEnt
         weight=weight,
         thumbnail=middle.thumbnail,
         thumbnail_ns=middle.last_ns,
+        pose=middle.pose,
+        region=Region.union(slot.region for slot in members),
     )

@@ -9,9 +9,11 @@ from flash_vstream_ros.engine.answering.question import Answer, Evidence
 from flash_vstream_ros.engine.log_text import log_entry
 from flash_vstream_ros.engine.reports.summary import Summary
 from flash_vstream_ros.engine.status import NewSlots, Status
+from flash_vstream_ros.memory.pose import Pose, UnknownPose
 from flash_vstream_ros.memory.slot import EntryKind
 from flash_vstream_ros.memory.slot import MemoryEntry as Entry
 from flash_vstream_ros.node.diagnostics import Report
+from flash_vstream_ros.node.poses.pose_messages import pose_message
 from flash_vstream_ros.ros.interfaces import (
     CompressedImage,
     DiagnosticArray,
@@ -68,6 +70,7 @@ def evidence_messages(evidence: Sequence[Evidence]) -> list[MemoryEntry]:
 
 
 def entry_message(entry: Entry, relevance: float = 0.0, *, thumbnail: bool = True) -> MemoryEntry:
+    pose = entry.pose
     return MemoryEntry(
         kind=ENTRY_KIND[entry.kind],
         camera=entry.camera,
@@ -76,6 +79,11 @@ def entry_message(entry: Entry, relevance: float = 0.0, *, thumbnail: bool = Tru
         weight=float(entry.weight),
         relevance=float(relevance),
         thumbnail=_jpeg_message(entry.thumbnail_ns, entry.frame_id, entry.thumbnail if thumbnail else b""),
+        pose_known=isinstance(pose, Pose),
+        pose_unknown=pose.reason if isinstance(pose, UnknownPose) else "",
+        pose=pose_message(pose),
+        pose_spread=entry.region.spread_m(pose),
+        map_id=pose.map_id if isinstance(pose, Pose) else "",
     )
 
 

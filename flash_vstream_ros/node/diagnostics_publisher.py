@@ -36,7 +36,7 @@ class DiagnosticsPublisher:
     """Publishes every `diagnostics.period_s` by a steady clock, since simulated time may stand still.
 
     `status` returns None if there is no engine. `camera_findings` returns, for each camera, sentences about
-    incompatible publishers and lost images.
+    incompatible publishers and lost images. `other_reports` returns reports besides those about the engine.
     """
 
     def __init__(
@@ -45,11 +45,13 @@ class DiagnosticsPublisher:
         status: Callable[[], Status | None],
         settings: Settings,
         camera_findings: Callable[[], Mapping[str, Sequence[str]]] = dict,
+        other_reports: Callable[[], Sequence[Report]] = list,
     ) -> None:
         self._node = node
         self._status = status
         self._settings = settings
         self._camera_findings = camera_findings
+        self._other_reports = other_reports
         self._log = ThrottledLog(NodeLog(node).error)
         self._history = History()
         self._publisher = node.create_publisher(DiagnosticArray, TOPIC, 10)
@@ -86,7 +88,7 @@ class DiagnosticsPublisher:
             for name, topic in self._topics().items()
             if (view := self._history.camera(name, topic, period_s, findings.get(name, ()))) is not None
         ]
-        return [*cameras, model_report(status, model, now_ns), memory_report(status)]
+        return [*cameras, model_report(status, model, now_ns), memory_report(status), *self._other_reports()]
 
     def _topics(self) -> dict[str, str]:
         """The full topic of each camera, by name."""

@@ -19,6 +19,7 @@ from flash_vstream_ros.engine.restart.snapshots import CannotSave
 from flash_vstream_ros.memory.scope import EVERYTHING, BadScope
 from flash_vstream_ros.node import conversions
 from flash_vstream_ros.node.node_log import NodeLog
+from flash_vstream_ros.node.poses.pose_config import PoseConfig
 from flash_vstream_ros.node.requests import REQUEST_QOS, scope_of
 from flash_vstream_ros.ros import MutuallyExclusiveCallbackGroup, Node
 from flash_vstream_ros.ros.interfaces import Forget, ListMemory, Trigger
@@ -45,9 +46,16 @@ class MemoryServices:
     `forgotten` is called on the service's thread whenever something was forgotten.
     """
 
-    def __init__(self, node: Node, engine: Callable[[], Engine | None], forgotten: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        engine: Callable[[], Engine | None],
+        pose: Callable[[], PoseConfig],
+        forgotten: Callable[[], None],
+    ) -> None:
         self._log = NodeLog(node)
         self._engine = engine
+        self._pose = pose
         self._forgotten = forgotten
         # One at a time: commands run in the order of the calls.
         group = MutuallyExclusiveCallbackGroup()
@@ -89,7 +97,7 @@ class MemoryServices:
 
     def _on_forget(self, request: Forget.Request, response: Forget.Response) -> Forget.Response:
         def forget() -> None:
-            scope = scope_of(request)
+            scope = scope_of(request, self._pose())
             lost, erasures = self._run(
                 lambda commands: (commands.forget(scope), commands.erase_from_disk(scope)),
                 self._forgotten,
@@ -103,7 +111,8 @@ class MemoryServices:
 
     def _on_list(self, request: ListMemory.Request, response: ListMemory.Response) -> ListMemory.Response:
         def list_entries() -> None:
-            entries = self._run(lambda commands: commands.entries(scope_of(request)))
+            scope = scope_of(request, self._pose())
+            entries = self._run(lambda commands: commands.entries(scope))
             response.entries = [conversions.entry_message(entry, thumbnail=request.thumbnails) for entry in entries]
 
         return self._reply(response, list_entries)

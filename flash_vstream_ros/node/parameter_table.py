@@ -19,6 +19,7 @@ from flash_vstream_ros.ros.images import MAX_PIXELS as MAX_IMAGE_PIXELS
 
 from .answer_parameters import ANSWER_PARAMETERS
 from .parameter_spec import ParameterSpec
+from .pose_parameters import POSE_PARAMETERS
 
 PARAMETERS = (
     ParameterSpec(
@@ -312,6 +313,7 @@ PARAMETERS = (
         (0.1, 86400.0),
         live=True,
     ),
+    *POSE_PARAMETERS,
     *ANSWER_PARAMETERS,
 )
 BY_NAME = {spec.name: spec for spec in PARAMETERS}

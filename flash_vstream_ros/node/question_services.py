@@ -18,11 +18,11 @@ from flash_vstream_ros.node.requests import (
     EVERY_QUESTION,
     REQUEST_QOS,
     BadRequest,
-    QuestionLimits,
     new_question_id,
     question_of,
     request_id,
 )
+from flash_vstream_ros.node.settings import Settings
 from flash_vstream_ros.ros import MutuallyExclusiveCallbackGroup, Node, ReentrantCallbackGroup
 from flash_vstream_ros.ros.interfaces import AnswerPiece, AskScene, String
 
@@ -60,9 +60,9 @@ class AnswerStream:
 class QuestionServices:
     """Passes questions to the engine and returns its answers. Each question occupies a thread of the executor."""
 
-    def __init__(self, node: Node, engine: Callable[[], Engine], limits: Callable[[], QuestionLimits]) -> None:
+    def __init__(self, node: Node, engine: Callable[[], Engine], settings: Callable[[], Settings]) -> None:
         self._engine = engine
-        self._limits = limits
+        self._settings = settings
         self._node_log = NodeLog(node)
         self._log = ThrottledLog(self._node_log.error)
         self._answer = node.create_publisher(String, "~/answer", 10)
@@ -81,7 +81,9 @@ class QuestionServices:
         """
         try:
             response.question_id = request_id(chosen_id, "question_id")
-            question, adjustments = question_of(request, response.question_id, self._limits())
+            settings = self._settings()
+            limits, question_id = settings.question_limits, str(response.question_id)
+            question, adjustments = question_of(request, question_id, limits, settings.pose)
         except (BadRequest, BadScope) as error:
             return conversions.fill_response(response, Answer(ErrorCode.INVALID_REQUEST, str(error)))
         response.adjustments = list(adjustments)

@@ -12,6 +12,7 @@ from flash_vstream_ros.engine.answering.question import Question
 from flash_vstream_ros.engine.log_text import one_line
 from flash_vstream_ros.memory.scope import BadScope, Scope
 from flash_vstream_ros.memory.spans import Interval
+from flash_vstream_ros.node.poses.pose_config import PoseConfig
 from flash_vstream_ros.ros import HistoryPolicy, QoSProfile
 from flash_vstream_ros.ros.compressed_images import compressed_to_rgb
 from flash_vstream_ros.ros.images import BadImage
@@ -23,6 +24,7 @@ EVERY_QUESTION = "*"  # on ~/cancel
 REQUEST_QOS = QoSProfile(history=HistoryPolicy.KEEP_ALL)
 MAX_CAMERAS, MAX_CAMERA_CHARS = 256, 64  # in a request
 DEFAULT_MOMENTS, MAX_MOMENTS = 5, 64  # of a search
+DEFAULT_POSES = PoseConfig()
 _ID = re.compile(r"[A-Za-z0-9_.:/-]{1,64}")
 
 
@@ -53,7 +55,7 @@ def request_id(chosen: str, field: str) -> str:
 
 
 def question_of(
-    request: AskScene.Request, question_id: str, limits: QuestionLimits
+    request: AskScene.Request, question_id: str, limits: QuestionLimits, pose: PoseConfig = DEFAULT_POSES
 ) -> tuple[Question, tuple[str, ...]]:
     """The question of a request, reduced to `limits`, and a sentence for each reduction.
 
@@ -64,10 +66,12 @@ def question_of(
     if tokens > limits.answer_tokens:
         adjustments += (f"max_new_tokens reduced from {tokens} to question.max_answer_tokens = {limits.answer_tokens}",)
         tokens = limits.answer_tokens
-    return Question(request.question, scope_of(request), deadline_s, tokens, question_id), adjustments
+    return Question(request.question, scope_of(request, pose), deadline_s, tokens, question_id), adjustments
 
 
-def search_of(request: Search.Request, search_id: str, limits: QuestionLimits) -> tuple[Question, tuple[str, ...]]:
+def search_of(
+    request: Search.Request, search_id: str, limits: QuestionLimits, pose: PoseConfig = DEFAULT_POSES
+) -> tuple[Question, tuple[str, ...]]:
     """The search of a request, reduced to `limits`, and a sentence for each reduction.
 
     Raises BadRequest or BadScope.
@@ -78,8 +82,8 @@ def search_of(request: Search.Request, search_id: str, limits: QuestionLimits) -
         adjustments += (f"max_moments reduced from {moments} to {MAX_MOMENTS}",)
         moments = MAX_MOMENTS
     image = _image(request.image) if len(request.image.data) else None
-    search = Question(request.text, scope_of(request), deadline_s, id=search_id, moments=moments, image=image)
-    return search, adjustments
+    scope = scope_of(request, pose)
+    return Question(request.text, scope, deadline_s, id=search_id, moments=moments, image=image), adjustments
 
 
 def _image(message: CompressedImage) -> np.ndarray:
@@ -102,14 +106,17 @@ def _deadline(request: AskScene.Request | Search.Request, limits: QuestionLimits
     return limits.deadline_s, (reduced,)
 
 
-def scope_of(request: AskScene.Request | Search.Request | Forget.Request | ListMemory.Request) -> Scope:
-    """The cameras and stamps of a request. Raises BadScope if a stamp or a camera's name is invalid."""
+def scope_of(
+    request: AskScene.Request | Search.Request | Forget.Request | ListMemory.Request, pose: PoseConfig = DEFAULT_POSES
+) -> Scope:
+    """The cameras, stamps and place of a request. Raises BadScope if a stamp or a camera's name is invalid."""
     cameras = tuple(request.cameras)
     if len(cameras) > MAX_CAMERAS or max(map(len, cameras), default=0) > MAX_CAMERA_CHARS:
         raise BadScope(f"cameras must be at most {MAX_CAMERAS} names of at most {MAX_CAMERA_CHARS} characters")
     if not all(map(str.isprintable, cameras)):
         raise BadScope("cameras contains a control character")
-    return Scope(cameras, *interval_of(request))
+    near = pose.circle(request.near.x, request.near.y, request.radius) if request.radius else None
+    return Scope(cameras, *interval_of(request), near)
 
 
 def interval_of(request: AskScene.Request | Forget.Request | ListMemory.Request | Report.Request) -> Interval:

@@ -12,7 +12,8 @@ from flash_vstream_ros.node.callback_guard import never_raises
 from flash_vstream_ros.node.conversions import fill_search_response
 from flash_vstream_ros.node.node_log import NodeLog
 from flash_vstream_ros.node.question_services import INTERNAL_ERROR
-from flash_vstream_ros.node.requests import REQUEST_QOS, BadRequest, QuestionLimits, request_id, search_of
+from flash_vstream_ros.node.requests import REQUEST_QOS, BadRequest, request_id, search_of
+from flash_vstream_ros.node.settings import Settings
 from flash_vstream_ros.ros import Node, ReentrantCallbackGroup
 from flash_vstream_ros.ros.interfaces import Search
 
@@ -20,9 +21,9 @@ from flash_vstream_ros.ros.interfaces import Search
 class SearchService:
     """Passes searches to the engine's request queue and returns moments. Each caller waits on an executor thread."""
 
-    def __init__(self, node: Node, engine: Callable[[], Engine], limits: Callable[[], QuestionLimits]) -> None:
+    def __init__(self, node: Node, engine: Callable[[], Engine], settings: Callable[[], Settings]) -> None:
         self._engine = engine
-        self._limits = limits
+        self._settings = settings
         self._log = ThrottledLog(NodeLog(node).error)
         node.create_service(
             Search, "~/search", self._on_search, qos_profile=REQUEST_QOS, callback_group=ReentrantCallbackGroup()
@@ -35,7 +36,9 @@ class SearchService:
     def _reply_to(self, request: Search.Request, response: Search.Response) -> Search.Response:
         try:
             response.search_id = request_id(str(request.search_id), "search_id")
-            search, adjustments = search_of(request, response.search_id, self._limits())
+            settings = self._settings()
+            limits, search_id = settings.question_limits, str(response.search_id)
+            search, adjustments = search_of(request, search_id, limits, settings.pose)
         except (BadRequest, BadScope) as error:
             return fill_search_response(response, Answer(ErrorCode.INVALID_REQUEST, str(error)))
         response.adjustments = list(adjustments)

@@ -13,6 +13,7 @@ from flash_vstream_ros.ros.image_transport import DecodingConfig
 
 from .parameter_spec import ParameterSpec
 from .parameter_table import BY_NAME
+from .poses.pose_config import PoseConfig
 from .requests import MAX_CAMERA_CHARS, QuestionLimits
 
 # By group of parameters: the path in Settings of the object whose fields hold their values.
@@ -24,6 +25,7 @@ GROUPS = {
     "prefix_cache": "engine.prefix_cache",
     "static": "engine.static_scene",
     "archive": "engine.archive",
+    "pose": "pose",
 }
 _CAMERA = re.compile(rf"[A-Za-z][A-Za-z0-9_]{{0,{MAX_CAMERA_CHARS - 1}}}")
 
@@ -40,6 +42,7 @@ class Settings:
     image_transport: str
     image_reliability: str
     decoding: DecodingConfig
+    pose: PoseConfig
     status_period_s: float
     diagnostics_period_s: float
     summary_period_s: float

@@ -18,7 +18,8 @@ from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.node import conversions, question_services
 from flash_vstream_ros.node.answer_parameters import MAX_QUEUE
 from flash_vstream_ros.node.callback_guard import never_raises
-from flash_vstream_ros.node.cameras import Camera, camera_topics
+from flash_vstream_ros.node.cameras import Camera, FrameSink, camera_topics
+from flash_vstream_ros.node.diagnostics import Report
 from flash_vstream_ros.node.diagnostics_publisher import DiagnosticsPublisher
 from flash_vstream_ros.node.duplicates import DuplicateWatch
 from flash_vstream_ros.node.image_qos import unused_overrides
@@ -27,6 +28,8 @@ from flash_vstream_ros.node.managed_node import ManagedNode, error_if_it_raises
 from flash_vstream_ros.node.memory_services import MemoryServices
 from flash_vstream_ros.node.parameter_files import unused_files
 from flash_vstream_ros.node.periodic_timer import PeriodicTimer
+from flash_vstream_ros.node.poses.pose_report import pose_report
+from flash_vstream_ros.node.poses.pose_source import PosedFrames, PoseSource
 from flash_vstream_ros.node.process_hooks import NO_HOOKS, ProcessHooks
 from flash_vstream_ros.node.question_action import QuestionAction
 from flash_vstream_ros.node.question_services import QuestionServices
@@ -78,19 +81,22 @@ class VStreamNode(LiveParameters, ManagedNode):
         self._settings = self.declare_settings(self.log.warning, self._apply_settings)
         self._engine = self._new_engine()
         self._cameras: list[Camera] = []
+        self._poses: PoseSource | None = None  # while active
         self._closing = False
         self._duplicates = DuplicateWatch(self, (question_services.SERVICE,))
         self._duplicates_log = ThrottledLog(self.log.warning, DUPLICATES_PERIOD_S)
         self._status = self.create_publisher(MemoryStatus, "~/status", 10)
-        self._questions = QuestionServices(self, lambda: self._engine, lambda: self._settings.question_limits)
+        self._questions = QuestionServices(self, lambda: self._engine, lambda: self._settings)
         self._question_action = QuestionAction(self, self._questions)
-        self._search = SearchService(self, lambda: self._engine, lambda: self._settings.question_limits)
+        self._search = SearchService(self, lambda: self._engine, lambda: self._settings)
         self._reports = Reports(self, lambda: self._engine, lambda: self._settings)
         self._summaries = SummaryPublisher(self, lambda: self._engine, self._settings, self._reports)
-        self._memory_services = MemoryServices(self, lambda: self._engine, self._summaries.withdraw)
+        self._memory_services = MemoryServices(
+            self, lambda: self._engine, lambda: self._settings.pose, self._summaries.withdraw
+        )
         self._status_timer = PeriodicTimer(self, self._on_status, self._settings.status_period_s)
         self._diagnostics = DiagnosticsPublisher(
-            self, self._status_if_configured, self._settings, self._camera_findings
+            self, self._status_if_configured, self._settings, self._camera_findings, self._other_reports
         )
         self._stop_work()
         self.lock_parameters(False)
@@ -131,17 +137,22 @@ class VStreamNode(LiveParameters, ManagedNode):
 
     @error_if_it_raises
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        settings = self._settings
+        sink: FrameSink = self._engine
+        if settings.pose.enabled:
+            self._poses = PoseSource(self, settings.pose)
+            sink = PosedFrames(self._engine, self._poses)
         self._cameras = [
             self.camera_type(
                 self,
                 name,
                 topic,
-                self._engine,
-                transport=self._settings.image_transport,
-                reliability=self._settings.image_reliability,
-                decoding=self._settings.decoding,
+                sink,
+                transport=settings.image_transport,
+                reliability=settings.image_reliability,
+                decoding=settings.decoding,
             )
-            for name, topic in camera_topics(self._settings.engine.cameras).items()
+            for name, topic in camera_topics(settings.engine.cameras).items()
         ]
         for name in unused_overrides(self):
             self.log.warning(
@@ -180,6 +191,8 @@ class VStreamNode(LiveParameters, ManagedNode):
             self._engine.reconfigure(settings.engine)
         elif self._engine.state is State.UNCONFIGURED:
             self._engine = self._new_engine()
+        if (poses := self._poses) is not None:
+            poses.apply(settings.pose)
         self._status_timer.set_period(settings.status_period_s)
         self._summaries.apply(settings)
         self._diagnostics.apply(settings)
@@ -191,10 +204,16 @@ class VStreamNode(LiveParameters, ManagedNode):
     def _camera_findings(self) -> dict[str, tuple[str, ...]]:
         return {camera.name: camera.findings for camera in list(self._cameras)}
 
+    def _other_reports(self) -> list[Report]:
+        return [pose_report(poses.counts)] if (poses := self._poses) is not None else []
+
     def _stop_work(self) -> None:
         """Unsubscribe from the cameras and refuse questions; the memory is kept."""
         while self._cameras:
             self._cameras.pop().close()
+        poses, self._poses = self._poses, None
+        if poses is not None:
+            poses.close()
         self._summaries.stop()
         self._engine.deactivate()
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from builtin_interfaces.msg import Duration as DurationMsg
     from builtin_interfaces.msg import Time as TimeMsg
     from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+    from geometry_msgs.msg import Point, PoseStamped, PoseWithCovarianceStamped
     from sensor_msgs.msg import CompressedImage, Image
     from std_msgs.msg import Empty, Header, String
     from std_srvs.srv import Trigger
@@ -24,6 +25,9 @@ else:
     DiagnosticArray = interface("diagnostic_msgs/msg/DiagnosticArray")
     DiagnosticStatus = interface("diagnostic_msgs/msg/DiagnosticStatus")
     KeyValue = interface("diagnostic_msgs/msg/KeyValue")
+    Point = interface("geometry_msgs/msg/Point")
+    PoseStamped = interface("geometry_msgs/msg/PoseStamped")
+    PoseWithCovarianceStamped = interface("geometry_msgs/msg/PoseWithCovarianceStamped")
     CompressedImage = interface("sensor_msgs/msg/CompressedImage")
     Image = interface("sensor_msgs/msg/Image")
     Empty = interface("std_msgs/msg/Empty")

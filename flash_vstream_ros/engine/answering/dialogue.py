@@ -255,6 +255,8 @@ class Dialogue:
         if self._memory.entries:
             if self._memory.may_contain(question.scope):
                 return "no slot in the interval is stored individually; ask about a longer interval"
+            if question.scope.near is not None:
+                return "nothing in the memory with a known pose matches the cameras, stamps and place asked for"
             return "nothing in the memory matches the cameras and stamps asked for"
         if self._memory.slots_seen:
             return "the memory is empty: everything in it was forgotten"

@@ -71,7 +71,8 @@ class Archive:
     def insert(self, slot: Slot, rgb: np.ndarray, novelty: float, cluster: int | None) -> None:
         """Archive the second frame `rgb` [height, width, 3] of a slot that the memory has just taken in."""
         if self.enabled:
-            frame = SlotFrame(slot.camera, slot.frame_id, slot.first_ns, slot.last_ns, novelty, cluster, rgb)
+            times = slot.first_ns, slot.last_ns
+            frame = SlotFrame(slot.camera, slot.frame_id, *times, novelty, cluster, rgb, slot.pose)
             if not self._queue.push(frame):
                 self._board.note(dropped=1)
                 self._log.report("archive", "the archive's queue is full: a key frame was dropped; the disk is slow")

@@ -16,9 +16,10 @@ from flash_vstream_ros.memory.scope import Scope
 
 from .archive_folder import database_files
 from .key_frame import KeyFrame
+from .key_frame_rows import COLUMNS, key_frame_of
 from .thinning import HOUR_NS
 
-VERSION = 1  # of the tables, in PRAGMA user_version
+VERSION = 2  # of the tables, in PRAGMA user_version
 PAGE_BYTES = 4096
 SCHEMA = (
     """CREATE TABLE key_frames (
@@ -30,14 +31,14 @@ SCHEMA = (
   stamp_ns INTEGER NOT NULL,
   novelty REAL NOT NULL,
   cluster INTEGER,
-  pose_frame TEXT, x REAL, y REAL, z REAL, qx REAL, qy REAL, qz REAL, qw REAL,
+  pose_unknown TEXT, pose_frame TEXT, pose_map TEXT,
+  x REAL, y REAL, z REAL, qx REAL, qy REAL, qz REAL, qw REAL, covariance BLOB,
   bytes INTEGER NOT NULL,
   checksum INTEGER NOT NULL,
   jpeg BLOB NOT NULL
 )""",
     "CREATE INDEX key_frames_by_time ON key_frames (last_ns, first_ns, camera, stamp_ns, novelty, bytes)",
 )
-COLUMNS = "camera, frame_id, first_ns, last_ns, stamp_ns, novelty, cluster, jpeg, checksum"
 
 
 class ArchiveError(RuntimeError):
@@ -117,13 +118,8 @@ def read_key_frames(connection: sqlite3.Connection, scope: Scope) -> Iterator[Ke
 
 def read_key_frame(connection: sqlite3.Connection, row: int) -> KeyFrame | None:
     """The key frame with this id; None if it is damaged, or was deleted meanwhile."""
-    for *fields, checksum in connection.execute(f"SELECT {COLUMNS} FROM key_frames WHERE id = ?", [row]).fetchall():
-        frame = KeyFrame(*fields)
-        try:
-            return frame if frame.checksum == checksum else None
-        except TypeError:
-            return None
-    return None
+    found = connection.execute(f"SELECT {COLUMNS} FROM key_frames WHERE id = ?", [row]).fetchone()
+    return key_frame_of(found) if found else None
 
 
 def hours_of(connection: sqlite3.Connection, scope: Scope) -> list[ArchivedHour]:
@@ -152,6 +148,10 @@ def condition(scope: Scope) -> tuple[str, list[object]]:
     if scope.cameras:
         parts.append(f"camera IN ({', '.join('?' * len(scope.cameras))})")
         values += scope.cameras
+    if scope.near is not None:
+        near = scope.near
+        parts.append("pose_frame = ? AND pose_map = ? AND (x - ?) * (x - ?) + (y - ?) * (y - ?) <= ?")
+        values += [near.frame_id, near.map_id, near.x, near.x, near.y, near.y, near.radius**2]
     return " AND ".join(parts), values
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 from dataclasses import dataclass
 
 import numpy as np
 
 from flash_vstream_ros.engine.jpeg import jpeg_of
+from flash_vstream_ros.memory.pose import NO_POSE, MaybePose, UnknownPose
 
 SIDE = 640  # px, of the longer side: at the default `model.max_pixels` models get no larger frames
 QUALITY = 85
@@ -24,6 +26,7 @@ class SlotFrame:
     novelty: float
     cluster: int | None  # number of the cluster that the slot was put into
     rgb: np.ndarray  # [height, width, 3] uint8
+    pose: MaybePose = NO_POSE
 
     @property
     def key(self) -> tuple[str, int]:
@@ -43,6 +46,7 @@ class KeyFrame:
     novelty: float
     cluster: int | None
     jpeg: bytes
+    pose: MaybePose = NO_POSE  # at `stamp_ns`
 
     @classmethod
     def of(cls, frame: SlotFrame) -> KeyFrame:
@@ -56,6 +60,7 @@ class KeyFrame:
             novelty=frame.novelty,
             cluster=frame.cluster,
             jpeg=jpeg_of(frame.rgb, SIDE, QUALITY),
+            pose=frame.pose,
         )
 
     @property
@@ -65,5 +70,13 @@ class KeyFrame:
 
     @property
     def checksum(self) -> int:
-        """CRC-32 of camera, frame_id, stamp and image."""
-        return zlib.crc32(self.jpeg, zlib.crc32(f"{self.camera}\0{self.frame_id}\0{self.stamp_ns}".encode()))
+        """CRC-32 of camera, frame_id, stamp, pose and image."""
+        described = f"{self.camera}\0{self.frame_id}\0{self.stamp_ns}".encode()
+        return zlib.crc32(self.jpeg, zlib.crc32(described + _bytes_of(self.pose)))
+
+
+def _bytes_of(pose: MaybePose) -> bytes:
+    if isinstance(pose, UnknownPose):
+        return f"\0{pose.reason}".encode()
+    numbers = *pose.position, *pose.orientation, *pose.covariance
+    return f"\0{pose.frame_id}\0{pose.map_id}\0".encode() + struct.pack(f"<{len(numbers)}d", *numbers)

@@ -7,6 +7,7 @@ from collections import deque
 from concurrent.futures import Future
 from typing import NamedTuple
 
+from flash_vstream_ros.memory.region import Region
 from flash_vstream_ros.memory.scope import Scope
 
 from .key_frame import KeyFrame, SlotFrame
@@ -109,4 +110,5 @@ class KeyFrameQueue:
 
 def touches(scope: Scope, frame: SlotFrame | KeyFrame, until_ns: int = 0) -> bool:
     """Returns True if the frame was seen at any moment in scope. It was seen until `until_ns`, if that is later."""
-    return scope.has_camera(frame.camera) and scope.interval.touches(frame.first_ns, max(frame.last_ns, until_ns))
+    in_time = scope.has_camera(frame.camera) and scope.interval.touches(frame.first_ns, max(frame.last_ns, until_ns))
+    return in_time and scope.touches_place(Region.of(frame.pose))

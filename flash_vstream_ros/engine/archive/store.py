@@ -14,7 +14,6 @@ from flash_vstream_ros.memory.scope import Scope
 from .archive_config import ArchiveConfig
 from .archive_folder import database_files
 from .database import (
-    COLUMNS,
     PAGE_BYTES,
     ArchiveError,
     DamagedArchive,
@@ -26,6 +25,7 @@ from .database import (
 )
 from .key_frame import KeyFrame
 from .key_frame_queue import Extensions
+from .key_frame_rows import COLUMNS, row_of
 from .thinning import DAY_NS, PRESENT_SAMPLE, Candidate, chosen, present_ns
 
 MAX_LOG_BYTES = 16 << 20
@@ -153,22 +153,9 @@ class KeyFrameStore:
         self._execute("BEGIN IMMEDIATE")
 
     def _insert(self, frame: KeyFrame, extensions: Mapping[tuple[str, int], int]) -> int:
-        last_ns = max(frame.last_ns, extensions.get(frame.key, 0))
-        row = self._execute(
-            f"INSERT INTO key_frames ({COLUMNS}, bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                frame.camera,
-                frame.frame_id,
-                frame.first_ns,
-                last_ns,
-                frame.stamp_ns,
-                frame.novelty,
-                frame.cluster,
-                frame.jpeg,
-                frame.checksum,
-                len(frame.jpeg),
-            ],
-        ).lastrowid
+        values = *row_of(frame, max(frame.last_ns, extensions.get(frame.key, 0))), len(frame.jpeg)
+        places = ", ".join("?" * len(values))
+        row = self._execute(f"INSERT INTO key_frames ({COLUMNS}, bytes) VALUES ({places})", values).lastrowid
         assert row is not None
         return row
 

@@ -88,7 +88,7 @@ class MemoryCommands:
         """
         check_scope(scope, self._mailboxes)
         if scope.everything:
-            raise BadScope("the scope is unbounded: give cameras, since or until; reset forgets everything")
+            raise BadScope("the scope is unbounded: give cameras, since, until or near; reset forgets everything")
         for camera in scope.cameras or self._mailboxes:
             self._mailboxes[camera].forget(scope.interval)
             self._ingest.forget(camera, scope.interval)

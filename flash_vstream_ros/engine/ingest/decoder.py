@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
+from flash_vstream_ros.memory.pose import NO_POSE, MaybePose
 from flash_vstream_ros.models.interface import Grid, VisionLanguageModel
 
 from .faces import FaceDetector, cover_faces
@@ -23,6 +24,7 @@ class DecodedFrame(NamedTuple):
     pixels: Tensor | None  # input of the vision tower; None: not computed yet
     grid: Grid | None  # of `pixels`
     has_faces: bool = False  # True: faces in `rgb` are covered
+    pose: MaybePose = NO_POSE
 
 
 class UnusableSize(ValueError):

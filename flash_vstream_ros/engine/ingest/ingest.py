@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -24,7 +23,7 @@ from flash_vstream_ros.models.interface import Grid
 from .decoder import DecodedFrame, FrameDecoder
 from .faces import FaceDetector
 from .mailbox import Frame, Mailbox
-from .prefetch import Prefetch
+from .prefetch import Prefetch, ReadyFrame
 from .stamps import JumpBack
 from .static_scene import StaticSceneFilter
 
@@ -182,31 +181,32 @@ class Ingest:
         pairs: list[_Pair] = []
         any_frame = False
         for camera in list(self._turns):
-            decoded = self.prefetch.pop(camera)
-            if decoded is None:
+            ready = self.prefetch.pop(camera)
+            if ready is None:
                 continue
             any_frame = True
             self._turns.remove(camera)
             self._turns.append(camera)
-            completed = self._pair(*decoded)
+            completed = self._pair(ready)
             pairs += [pair for pair in completed if not self._extend_static(pair)]
             if (not completed and max_slots == 1) or len(pairs) >= max_slots:
                 break
         self._encode(pairs)
         return any_frame
 
-    def _pair(self, frame: Frame, result: Future[DecodedFrame]) -> list[_Pair]:
+    def _pair(self, ready: ReadyFrame) -> list[_Pair]:
         """The slots that this frame completes.
 
         Two frames further apart than `max_pair_ns` do not show one moment: the first one becomes a slot alone, used
         twice, as the published system pads a video with an odd number of frames. Every frame of a slow camera becomes
         a slot in this way.
         """
+        frame = ready.frame
         mailbox = self.mailboxes[frame.camera]
         if frame.jumped:
             self._follow_jump(frame)
         try:
-            decoded = result.result()
+            decoded = ready.decoded.result()._replace(pose=ready.pose)
             self._fit_size(decoded, mailbox)
         except Exception as error:  # a camera's data must not stop the worker
             reason = getattr(error, "reason", "undecodable")
@@ -235,7 +235,7 @@ class Ingest:
     def _extend_static(self, pair: _Pair) -> bool:
         """Extend the camera's newest slot if `pair` shows no change. Returns False if it has to be encoded."""
         camera, second, blocks = pair.camera, pair.second.frame, (pair.first.blocks, pair.second.blocks)
-        if not self._static_filter.is_static(camera, blocks, second.stamp_ns):
+        if not self._static_filter.is_static(camera, blocks, second.stamp_ns, pair.second.pose):
             return False
         newest = self._memory.newest_of(camera)
         if newest is None or newest[1] != self._static_filter.until_ns(camera):  # a part of it was forgotten
@@ -299,6 +299,7 @@ class Ingest:
             grid=grid,
             thumbnail=jpeg,
             shift_ns=self._shift_ns.get(camera, 0),
+            pose=pair.second.pose,
         )
         began = time.perf_counter()
         novelty = self._memory.insert(slot)
@@ -309,7 +310,7 @@ class Ingest:
         if self._archive is not None:
             self._archive.insert(slot, pair.second.rgb, novelty, self._memory.cluster_of_newest(camera))
         blocks = (pair.first.blocks, pair.second.blocks)
-        self._static_filter.set_reference(camera, blocks, first.stamp_ns, second.stamp_ns)
+        self._static_filter.set_reference(camera, blocks, first.stamp_ns, second.stamp_ns, slot.pose)
         self.mailboxes[camera].count_encoded(pair.in_progress)
 
     def _drop_unpaired(self, camera: str, reason: str) -> None:

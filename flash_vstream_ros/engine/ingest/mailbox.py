@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
+from flash_vstream_ros.memory.pose import MaybePose
 from flash_vstream_ros.memory.spans import Interval
 
 from .stamps import JumpBack, Stamp, StampWatch, stamp_problem
@@ -25,7 +27,8 @@ class Frame:
 
     `stamp_ns` is message time in nanoseconds. `decode()` returns RGB uint8 [height, width, 3] or raises an exception
     whose attribute `reason` is a short name to count it by. `jumped` is True if the camera's stamps jumped back before
-    this frame.
+    this frame. `find_pose()`, called once the frame is due, looks its pose up within a bounded time; None: there is no
+    source of poses.
     """
 
     camera: str
@@ -33,6 +36,7 @@ class Frame:
     stamp_ns: int
     decode: Callable[[], np.ndarray]
     jumped: bool = False
+    find_pose: Callable[[], Future[MaybePose]] | None = None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
+from flash_vstream_ros.memory.pose import NO_POSE, MaybePose
 from flash_vstream_ros.memory.spans import ALWAYS, Interval
 
 from .decoder import DecodedFrame, FrameDecoder
@@ -22,13 +23,35 @@ Result = TypeVar("Result")
 class _Fetched(NamedTuple):
     frame: Frame
     decoded: Future[DecodedFrame]
+    pose: Future[MaybePose]
+
+    @property
+    def done(self) -> bool:
+        return self.decoded.done() and self.pose.done()
+
+
+class ReadyFrame(NamedTuple):
+    """A frame with its decoded image, or the error of decoding it, and its pose."""
+
+    frame: Frame
+    decoded: Future[DecodedFrame]
+    pose: MaybePose
+
+
+def _pose_of(frame: Frame) -> Future[MaybePose]:
+    if frame.find_pose is not None:
+        return frame.find_pose()
+    unknown: Future[MaybePose] = Future()
+    unknown.set_result(NO_POSE)
+    return unknown
 
 
 class Prefetch:
     """Takes frames out of the mailboxes and decodes them, each camera's in order.
 
     Any thread may call `fetch`; only the worker's thread calls the rest. Frames dropped here are counted at their
-    mailbox; the caller of `pop` counts the others. `wake` is set when a frame is decoded.
+    mailbox; the caller of `pop` counts the others. `wake` is set when a frame is decoded and when its
+    pose is found.
     """
 
     def __init__(self, mailboxes: Mapping[str, Mailbox], decoder: FrameDecoder, wake: threading.Event) -> None:
@@ -49,21 +72,24 @@ class Prefetch:
         with self._lock:
             fetched = self._fetched[camera]
             while not self._closed and len(fetched) < DEPTH and (frame := self._mailboxes[camera].take()) is not None:
-                started.append(_Fetched(frame, self._pool.submit(self._decoder.decode, frame)))
+                decoded = self._pool.submit(self._decoder.decode, frame)
+                started.append(_Fetched(frame, decoded, _pose_of(frame)))
                 fetched.append(started[-1])
         for one in started:  # outside the lock: a finished future calls back at once
             one.decoded.add_done_callback(lambda _: self._wake.set())
+            one.pose.add_done_callback(lambda _: self._wake.set())
 
-    def pop(self, camera: str) -> tuple[Frame, Future[DecodedFrame]] | None:
-        """Take out the oldest frame of `camera` if it is decoded, and fetch the next one."""
+    def pop(self, camera: str) -> ReadyFrame | None:
+        """Take out the oldest frame of `camera` if it is decoded and its pose is found, and fetch the next one."""
         with self._lock:
             fetched = self._fetched[camera]
-            found = fetched.popleft() if fetched and fetched[0].decoded.done() else None
+            found = fetched.popleft() if fetched and fetched[0].done else None
         self.fetch(camera)
-        if found is not None and camera in self._jumped:
-            self._jumped.discard(camera)
-            return replace(found.frame, jumped=True), found.decoded
-        return found
+        if found is None:
+            return None
+        frame = replace(found.frame, jumped=True) if camera in self._jumped else found.frame
+        self._jumped.discard(camera)
+        return ReadyFrame(frame, found.decoded, found.pose.result())
 
     def drop(self, camera: str, reason: str, interval: Interval = ALWAYS) -> None:
         """Drop the frames of `camera` with stamps in `interval`."""

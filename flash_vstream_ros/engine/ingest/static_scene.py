@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from flash_vstream_ros.memory.pose import NO_POSE, MaybePose, Pose, distance_m
 from flash_vstream_ros.memory.spans import ALWAYS, Interval
 
 BLOCKS = 32  # along the shorter side: one per 14 px patch of a vision tower with an input of 448 px
+MOVED_M = 0.5  # a camera that has moved further is elsewhere, even if it sees the same, such as a white wall [m]
 MAX_BLOCK = 257  # side [px]: the sum of 257 levels fits into 16 bits
 
 
@@ -36,6 +38,7 @@ class _Reference:
     first_ns: int
     last_ns: int
     until_ns: int
+    pose: MaybePose
 
 
 def block_means(rgb: np.ndarray) -> Blocks:
@@ -77,12 +80,14 @@ class StaticSceneFilter:
         self.config = config
         self._references: dict[str, _Reference] = {}
 
-    def is_static(self, camera: str, frames: tuple[Blocks, Blocks], stamp_ns: int) -> bool:
-        """Returns True if a slot resembles the camera's reference, frame by frame, and comes soon enough after it."""
+    def is_static(self, camera: str, frames: tuple[Blocks, Blocks], stamp_ns: int, pose: MaybePose = NO_POSE) -> bool:
+        """Returns True if a slot resembles the camera's reference, frame by frame, in time and in place."""
         reference, config = self._references.get(camera), self.config
         if reference is None or not config.threshold:
             return False
         if not 0 < stamp_ns - reference.last_ns <= config.max_interval_s * 1e9:
+            return False
+        if _has_moved(reference.pose, pose):
             return False
         pairs = zip(frames, reference.frames, strict=True)
         return all(largest_change(blocks, before) <= config.threshold for blocks, before in pairs)
@@ -98,9 +103,11 @@ class StaticSceneFilter:
         """Stamp until which the camera's reference was extended [ns]."""
         return self._references[camera].until_ns
 
-    def set_reference(self, camera: str, frames: tuple[Blocks, Blocks], first_ns: int, last_ns: int) -> None:
+    def set_reference(
+        self, camera: str, frames: tuple[Blocks, Blocks], first_ns: int, last_ns: int, pose: MaybePose = NO_POSE
+    ) -> None:
         """Make a slot the camera's reference."""
-        self._references[camera] = _Reference(frames, first_ns, last_ns, last_ns)
+        self._references[camera] = _Reference(frames, first_ns, last_ns, last_ns, pose)
 
     def extend(self, camera: str, until_ns: int) -> None:
         """Record that the camera's reference lasts until `until_ns`."""
@@ -111,3 +118,12 @@ class StaticSceneFilter:
         reference = self._references.get(camera)
         if reference is not None and interval.touches(reference.first_ns, reference.until_ns):
             del self._references[camera]
+
+
+def _has_moved(reference: MaybePose, now: MaybePose) -> bool:
+    """Returns True if a camera is known to be at another place than its reference, or if only its present one is."""
+    if not isinstance(now, Pose):
+        return False
+    if not isinstance(reference, Pose) or (reference.frame_id, reference.map_id) != (now.frame_id, now.map_id):
+        return True
+    return distance_m(reference, now) > MOVED_M

@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+"""Drive a robot back to where a thing was seen best: `python3 examples/go_back_to.py "red ball"`.
+
+Searches the memory of a running node, and sends the pose of the best moment to Nav2's action navigate_to_pose. Needs
+ROS 2 with nav2_msgs, a running Nav2, and a node whose poses are those of base_link: pose.source topic, or tf with
+pose.robot_frame base_link. A search finds a best moment even for what was never seen, so the question comes first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from flash_vstream_ros.client import AskClient, ClientError
+
+WAIT_S = 30.0
+
+
+def best_moment(client: AskClient, thing: str) -> Any:
+    """The moment that shows `thing` best, with a known pose. Raises ClientError if there is none."""
+    asked = client.ask_when_ready(client.request(f"Have you seen a {thing}?"), WAIT_S)
+    if asked.error_code:
+        raise ClientError(asked.error_msg)
+    print(f"Have you seen a {thing}? {asked.answer} (confidence {asked.confidence:.2f})")
+    found = client.search_when_ready(thing, WAIT_S, max_moments=1)
+    if found.error_code:
+        raise ClientError(found.error_msg)
+    moment = found.moments[0]
+    if not moment.pose_known:
+        raise ClientError(f"it was seen, but the pose is unknown: {moment.pose_unknown}")
+    return moment
+
+
+def drive_to(node: Any, moment: Any, action: str) -> bool:
+    """Send the pose to Nav2 and wait until the robot is there. Returns False if Nav2 refuses or fails."""
+    import rclpy
+    from action_msgs.msg import GoalStatus
+    from geometry_msgs.msg import PoseStamped
+    from nav2_msgs.action import NavigateToPose
+    from rclpy.action import ActionClient
+
+    navigate = ActionClient(node, NavigateToPose, action)
+    if not navigate.wait_for_server(timeout_sec=WAIT_S):
+        print(f"no node offers the action {action}; start Nav2", file=sys.stderr)
+        return False
+    goal = PoseStamped()
+    goal.header.frame_id = moment.pose.header.frame_id  # a stamp of zero: the newest transform
+    goal.pose = moment.pose.pose.pose
+    sending = navigate.send_goal_async(NavigateToPose.Goal(pose=goal))
+    rclpy.spin_until_future_complete(node, sending)
+    if not sending.result().accepted:
+        print("Nav2 refused the goal", file=sys.stderr)
+        return False
+    driving = sending.result().get_result_async()
+    rclpy.spin_until_future_complete(node, driving)
+    return bool(driving.result().status == GoalStatus.STATUS_SUCCEEDED)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("thing", help='what to drive back to, such as "red ball"')
+    parser.add_argument("--action", default="navigate_to_pose", help="Nav2's action (default: %(default)s)")
+    parser.add_argument("--dry-run", action="store_true", help="print the pose and do not drive")
+    args = parser.parse_args()
+    try:
+        with AskClient("ask_scene") as client:
+            moment = best_moment(client, args.thing)
+    except ClientError as error:
+        print(error, file=sys.stderr)
+        return 1
+    position = moment.pose.pose.pose.position
+    print(f"seen best from x {position.x:.2f} m, y {position.y:.2f} m in {moment.pose.header.frame_id}")
+    if args.dry_run:
+        return 0
+    import rclpy
+
+    rclpy.init()
+    try:
+        return 0 if drive_to(rclpy.create_node("go_back_to"), moment, args.action) else 1
+    finally:
+        rclpy.shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

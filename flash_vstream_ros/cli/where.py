@@ -1,0 +1,65 @@
+"""`flash-vstream-ros where "red ball"`: the pose at which a thing was seen best."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from flash_vstream_ros.engine.log_text import printable
+from flash_vstream_ros.process import importing
+
+from .argument_types import search_text, text
+from .ask import add_node_arguments, add_time_arguments, interval
+from .places import add_place_arguments, circle, pose_text
+from .reply_output import print_error, print_notes
+from .times import BadTime, time_text
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "text",
+        type=search_text,
+        help='what to look for, such as "red ball", or a question that ends with a question mark',
+    )
+    parser.add_argument("--json", action="store_true", help="print the best moment with its pose as JSON")
+    parser.add_argument(
+        "--camera", type=text, action="append", default=[], help="search this camera only; may be repeated"
+    )
+    add_time_arguments(parser, "ignore what was seen before this time", "ignore what was seen after this time")
+    add_place_arguments(parser, "search only what was seen")
+    add_node_arguments(parser, "wait for the node to appear and to load its model [s] (default: %(default)g)")
+
+
+def run(args: argparse.Namespace) -> int:
+    with importing():
+        from flash_vstream_ros.client import ClientError
+
+        from .node_client import node_client
+    try:
+        with node_client(args) as client:
+            since, until = interval(args, lambda: client.newest_stamp_s(args.wait))
+            limits = {"cameras": args.camera, "since_s": since, "until_s": until, **circle(args)}
+            reply = client.search_when_ready(args.text, args.wait, max_moments=1, **limits)
+    except (ClientError, BadTime) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print_notes(reply)
+    print_error(reply)
+    return _print_moment(reply.moments[0], args.json) if reply.moments else 1
+
+
+def _print_moment(moment: Any, as_json: bool) -> int:
+    """Print the best moment. Returns the exit status: 1 if its pose is unknown."""
+    from flash_vstream_ros.ros.interfaces import to_dict
+    from flash_vstream_ros.ros.stamps import seconds
+
+    if as_json:
+        print(json.dumps(to_dict(moment, binary=False), indent=2, ensure_ascii=False))
+    else:
+        at = time_text(seconds(moment.thumbnail.header.stamp))
+        print(f"{pose_text(moment)}  (seen by {printable(moment.camera)}, {at}; relevance {moment.relevance:.3f})")
+    if not moment.pose_known:
+        print("the best moment has no pose; see the parameters pose.* and docs/concepts/places.md", file=sys.stderr)
+    return 0 if moment.pose_known else 1
