@@ -13,6 +13,7 @@ from mcp.types import CallToolResult, ImageContent, TextContent
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.ros.stamps import seconds
 
+from ..places import pose_text
 from ..reply_output import MODEL_NOTES
 from ..times import YEAR_S
 from .bounds import MAX_THUMBNAILS, bounded_json, bounded_text, small_jpeg
@@ -137,6 +138,7 @@ def entry_fields(entry: Any, images: Thumbnails) -> dict[str, Any]:
         "until": stamp_text(entry.until),
         "kind": "key frame" if entry.kind == entry.KEY_FRAME else "synopsis",
         **({"relevance": round(float(entry.relevance), 4)} if entry.relevance else {}),
+        **({"pose": bounded_text(pose_text(entry))} if entry.pose_known else {}),
         **images.numbers([entry.thumbnail]),
     }
 
