@@ -43,14 +43,21 @@ class Asker:
 
     def send(self, feedback: list[Any], **fields: Any) -> Any:
         """The handle of an accepted goal; its feedback is appended to `feedback`."""
-        sent = self._client.send_goal_async(
+        return self.handles([self.request(feedback, **fields)])[0]
+
+    def request(self, feedback: list[Any], **fields: Any) -> Any:
+        """Send a goal; returns the future of its handle."""
+        return self._client.send_goal_async(
             self.type.Goal(deadline=duration_message(DEADLINE_S), **fields),
             feedback_callback=lambda message: feedback.append(message.feedback),
         )
-        self.robot.wait_for(sent.done)
-        handle = sent.result()
-        assert handle.accepted
-        return handle
+
+    def handles(self, sent: list[Any]) -> list[Any]:
+        """The handles of goals, which must be accepted."""
+        self.robot.wait_for(lambda: all(future.done() for future in sent))
+        handles = [future.result() for future in sent]
+        assert all(handle.accepted for handle in handles)
+        return handles
 
     def ends(self, handles: list[Any]) -> list[Any]:
         """Last states and results of goals."""
@@ -79,6 +86,11 @@ def asker(node: tuple[VStreamNode, str]) -> Iterator[Asker]:
         asker = Asker(robot, space)
         yield asker
         asker.destroy()
+
+
+def before_gap(pieces: list[Any]) -> list[Any]:
+    """The pieces before the first one that was lost."""
+    return [piece for place, piece in enumerate(pieces) if piece.index == place]
 
 
 @needs_actions
@@ -111,10 +123,13 @@ def test_a_goal_that_cannot_be_answered_is_aborted_with_the_reason(asker: Asker)
 def test_goals_at_once_end_in_the_right_state_and_get_only_their_own_pieces(asker: Asker) -> None:
     chance = random.Random(7)
     feedback: list[list[Any]] = [[] for _ in range(GOALS)]
-    handles = [  # the others wait for the first, which only ends when it is cancelled
-        asker.send(pieces, question="Tell a story", question_id=f"goal{index}", max_new_tokens=12 if index else 65535)
+    sent = [  # the others wait for the first, which only ends when it is cancelled
+        asker.request(
+            pieces, question="Tell a story", question_id=f"goal{index}", max_new_tokens=12 if index else 65535
+        )
         for index, pieces in enumerate(feedback)
     ]
+    handles = asker.handles(sent)
     asker.robot.wait_for(lambda: any(piece.evidence for piece in feedback[0]))
     waiting = chance.sample(range(1, GOALS), GOALS // 2)
     cancelled = {index: handles[index].cancel_goal_async() for index in [*waiting, 0]}
@@ -123,14 +138,14 @@ def test_goals_at_once_end_in_the_right_state_and_get_only_their_own_pieces(aske
         cancelled[index] = handles[index].cancel_goal_async()
     asker.robot.wait_for(lambda: all(future.done() for future in cancelled.values()))
     ends = asker.ends(handles)
+    asker.robot.spin(1.0)  # feedback may arrive after its result
     accepted = {index for index, future in cancelled.items() if future.result().goals_canceling}
     assert accepted >= {*waiting, 0}
     for index, (end, pieces) in enumerate(zip(ends, feedback, strict=True)):
         assert end.result.question_id == f"goal{index}"
-        asker.robot.wait_for(  # feedback may arrive after its result
-            lambda pieces=pieces, end=end: "".join(piece.text for piece in pieces).rstrip() == end.result.answer
-        )
-        assert [piece.index for piece in pieces] == list(range(len(pieces)))
+        indices = [piece.index for piece in pieces]  # with gaps, since the first has thousands of pieces
+        assert indices == sorted(set(indices))
+        assert (end.result.answer + " ").startswith("".join(piece.text for piece in before_gap(pieces)))
         is_cancelled = index in (*waiting, 0) or (index in accepted and end.result.error_code != 0)
         assert (end.status, end.result.error_code) == ((CANCELED, 6) if is_cancelled else (SUCCEEDED, 0))
 
