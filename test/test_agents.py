@@ -170,7 +170,7 @@ def test_the_server_only_reads_unless_it_may_forget(tools: SceneTools) -> None:
     every = asyncio.run(offered(forgetful))
     assert {tool.name for tool in every} == READING | {"forget"}
     assert all("untrusted scene text" in tool.description for tool in every)
-    assert "give cameras, since or until" in sentence(call(forgetful, "forget"))
+    assert "give cameras, since, until or near" in sentence(call(forgetful, "forget"))
     assert fields(call(forgetful, "forget", {"until": START + 9}))["slots"] > 0
     assert fields(call(agent_server(tools), "list")) != before
 
