@@ -27,10 +27,10 @@ from flash_vstream_ros.ros import (
 )
 from flash_vstream_ros.ros.embedded import cdr, cyclone, dds_log, service
 from flash_vstream_ros.ros.embedded.cdr import SERVICE_HEADER, deserialize, serialize
+from flash_vstream_ros.ros.embedded.dds import Writer
 from flash_vstream_ros.ros.embedded.graph import ENTITIES_INFO, LARGEST_ANNOUNCEMENT
 from flash_vstream_ros.ros.embedded.qos import DurabilityPolicy, QoSProfile, to_dds
 from flash_vstream_ros.ros.embedded.types import idl_type
-from flash_vstream_ros.ros.embedded.wire import Writer
 from flash_vstream_ros.ros.interfaces import AskScene, String, interface
 
 EntitiesInfo, NodeEntitiesInfo, Gid = (
@@ -65,9 +65,9 @@ def announcement(participant: bytes, names: list[str]) -> bytearray:
 
 
 def graph_writer(context: Context) -> Writer:
-    topic = context.wire.topic("ros_discovery_info", idl_type(ENTITIES_INFO))
+    topic = context.participant.topic("ros_discovery_info", idl_type(ENTITIES_INFO))
     qos = QoSProfile(depth=1000, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    return Writer(context.wire, topic, to_dds(qos), lambda *_: None)
+    return Writer(context.participant, topic, to_dds(qos), lambda *_: None)
 
 
 def log_lines(console: Callable[[], str], text: str) -> int:
@@ -90,9 +90,9 @@ def test_announcements_for_undiscovered_participants_are_dropped(
 def test_a_participant_announces_a_bounded_number_of_nodes_which_leave_with_it(node: Node, peer: Context) -> None:
     graph, writer = node.context.graph, graph_writer(peer)
     assert wait_until(writer.entity.get_matched_subscriptions)
-    writer.write(announcement(peer.wire.gid, ["real"]))
+    writer.write(announcement(peer.participant.gid, ["real"]))
     assert wait_until(lambda: ("real", "/x") in graph.nodes())
-    writer.write(announcement(peer.wire.gid, ["n" * 200] * (LARGEST_ANNOUNCEMENT // 200)))
+    writer.write(announcement(peer.participant.gid, ["n" * 200] * (LARGEST_ANNOUNCEMENT // 200)))
     assert wait_until(lambda: graph.announcements_dropped == 1)
     assert ("real", "/x") in graph.nodes()
     writer.close()

@@ -211,7 +211,7 @@ def test_an_exception_in_a_handler_is_logged_and_the_thread_continues(node, capf
         handlers.remove(fail)
         raise RuntimeError("in a periodic handler")
 
-    handlers = node.context.wire._periodic
+    handlers = node.context.participant._periodic
     handlers.append(fail)
     assert wait_until(lambda: fail not in handlers)
     got = []

@@ -16,6 +16,8 @@ OPTIONS = ("-p", "--param", "-r", "--remap", "--params-file", "--log-level", "--
 
 @dataclass(frozen=True)
 class RemapRule:
+    """Replaces the name `source` of a topic, a service or a node by `target`."""
+
     node: str | None  # name of the node that the rule is for; None: all nodes
     source: str
     target: str
@@ -52,7 +54,7 @@ class Arguments:
         if argument.startswith(("--enable-", "--disable-")) and argument.endswith("-logs"):
             return  # rcl's switches for log outputs; this runtime always has the console and /rosout
         option, equals, value = argument.partition(":=")
-        if equals:  # the old short form, without -r
+        if equals:  # from:=to without -r, as in ROS 1
             self.remap_rules.append(_remap(argument))
             return
         if option in ("-e", "--enclave"):

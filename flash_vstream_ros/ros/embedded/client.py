@@ -17,8 +17,8 @@ from .task import Future
 from .waitable import Work
 
 if TYPE_CHECKING:
+    from .dds import Reader, Writer
     from .node import Node
-    from .wire import Reader, Writer
 
 
 class Client(Receiver):

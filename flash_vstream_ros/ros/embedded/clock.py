@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .callback_groups import ReentrantCallbackGroup
 from .parameter import Parameter
 from .qos import QoSProfile, ReliabilityPolicy
-from .time import NANOSECONDS, ClockType, Time
+from .time import SECOND_NS, ClockType, Time
 from .types import message_class
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ USE_SIM_TIME = "use_sim_time"
 
 
 class Clock:
+    """System time or steady time, as rclpy.clock.Clock."""
+
     def __init__(self, *, clock_type: ClockType = ClockType.SYSTEM_TIME) -> None:
         self._clock_type = clock_type
 
@@ -27,6 +29,8 @@ class Clock:
 
 
 class ROSClock(Clock):
+    """System time, or the simulated time that `simulate` sets."""
+
     def __init__(self) -> None:
         super().__init__(clock_type=ClockType.ROS_TIME)
         self._simulated_ns: int | None = None
@@ -78,8 +82,8 @@ class TimeSource:
             self._node.ros_clock.simulate(None)
 
     def _on_clock(self, message: Any) -> None:
-        if message.clock.sec < 0 or message.clock.nanosec >= NANOSECONDS:
+        if message.clock.sec < 0 or message.clock.nanosec >= SECOND_NS:
             self._node.get_logger().warning("/clock is ignored: its time is out of range", throttle_duration_sec=10.0)
         elif self._subscription is not None:
-            self._node.ros_clock.simulate(message.clock.sec * NANOSECONDS + message.clock.nanosec)
+            self._node.ros_clock.simulate(message.clock.sec * SECOND_NS + message.clock.nanosec)
             self._node.context.notifier.notify()

@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 
 from . import dds_log
 from .arguments import Arguments
+from .dds import Participant
 from .discovery import Discovery, domain_id_from_environment
 from .exceptions import NotInitializedException
 from .graph import Graph
 from .logging import set_logger_level
 from .qos_watch import QosWatch
 from .waitable import Notifier
-from .wire import Wire
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ class Context:
     def __init__(self) -> None:
         self.notifier = Notifier()
         self.arguments = Arguments()
-        self._wire: Wire | None = None
+        self._participant: Participant | None = None
         self._graph: Graph | None = None
         self._qos_watch: QosWatch | None = None
         self._stopped = False  # no lock guards it, since a signal handler must not take one
@@ -47,8 +47,8 @@ class Context:
         self._previous_handlers: dict[int, Any] = {}
 
     @property
-    def wire(self) -> Wire:
-        return _initialized(self._wire)
+    def participant(self) -> Participant:
+        return _initialized(self._participant)
 
     @property
     def graph(self) -> Graph:
@@ -61,7 +61,7 @@ class Context:
     @property
     def closed(self) -> bool:
         """Returns True if DDS is not running."""
-        return self._wire is None
+        return self._participant is None
 
     def init(self, args: Sequence[str] | None = None, *, domain_id: int | None = None) -> None:
         """Start DDS. `args` defaults to sys.argv.
@@ -70,40 +70,40 @@ class Context:
         environment variables.
         """
         with self._lock:
-            if self._wire is not None:
+            if self._participant is not None:
                 raise RuntimeError("init() was called twice without shutdown() in between")
             self.arguments = Arguments.parse(sys.argv[1:] if args is None else args)
             for name, level in self.arguments.log_levels:
                 set_logger_level(name, level)
             domain = domain_id_from_environment() if domain_id is None else domain_id
-            self._wire = Wire(domain, Discovery.from_environment())
-            self._graph = Graph(self._wire, self.notifier.notify)
+            self._participant = Participant(domain, Discovery.from_environment())
+            self._graph = Graph(self._participant, self.notifier.notify)
             self._qos_watch = QosWatch(self._graph)
-            self._wire.add_periodic_task(self._qos_watch.report_pending)
-            self._wire.add_periodic_task(dds_log.report)
+            self._participant.add_periodic_task(self._qos_watch.report_pending)
+            self._participant.add_periodic_task(dds_log.report)
             self._stopped = False
             atexit.register(self.try_shutdown)
 
     def ok(self) -> bool:
-        return self._wire is not None and not self._stopped
+        return self._participant is not None and not self._stopped
 
     def shutdown(self) -> None:
         """Leave the network and free everything. Raises RuntimeError if not started."""
         with self._lock:
-            wire, graph = self._wire, self._graph
-            if wire is None or graph is None:
+            participant, graph = self._participant, self._graph
+            if participant is None or graph is None:
                 raise RuntimeError("shutdown() was called without init()")
             self._stopped = True
             self.notifier.notify()
             self.uninstall_signal_handlers()
-            wire.stop()
+            participant.stop()
             graph.close()
-            wire.close()
-            self._wire = self._graph = self._qos_watch = None
+            participant.close()
+            self._participant = self._graph = self._qos_watch = None
             atexit.unregister(self.try_shutdown)
 
     def try_shutdown(self) -> None:
-        if self._wire is not None:
+        if self._participant is not None:
             self.shutdown()
 
     def install_signal_handlers(self, options: SignalHandlerOptions = SignalHandlerOptions.ALL) -> None:

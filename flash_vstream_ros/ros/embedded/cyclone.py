@@ -49,6 +49,8 @@ class _Buffer(ct.Structure):
 
 @dataclass(frozen=True)
 class Sample:
+    """A received sample, serialised."""
+
     raw: memoryview  # read-only; the C memory is freed with its last view
     source_timestamp: int  # [ns]
     publication_handle: int

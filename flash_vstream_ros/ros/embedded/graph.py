@@ -22,10 +22,10 @@ from cyclonedds.core import DDSStatus
 from . import cyclone, names
 from .cdr import CorruptSample, deserialize, serialize
 from .cyclone import Sample
+from .dds import Participant, Reader, Writer
 from .logging import get_logger
 from .qos import DurabilityPolicy, HistoryPolicy, QoSProfile, from_peer, to_dds
 from .types import idl_type, message_class, type_hash
-from .wire import Reader, Wire, Writer
 
 ENTITIES_INFO = "rmw_dds_common/msg/ParticipantEntitiesInfo"
 UNKNOWN_NODE = ("_NODE_NAME_UNKNOWN_", "_NODE_NAMESPACE_UNKNOWN_")
@@ -57,8 +57,8 @@ class NodeEntities:
 class Graph:
     """The nodes and endpoints of all processes. Any thread may query it; `on_change` is called after every change."""
 
-    def __init__(self, wire: Wire, on_change: Callable[[], None]) -> None:
-        self._wire = wire
+    def __init__(self, participant: Participant, on_change: Callable[[], None]) -> None:
+        self._participant = participant
         self._on_change = on_change
         self._lock = threading.RLock()
         self._local: list[NodeEntities] = []
@@ -67,12 +67,12 @@ class Graph:
         self.announcements_dropped = 0
         self._logger = get_logger("graph")
         message_class(ENTITIES_INFO)
-        topic = wire.topic(names.GRAPH_TOPIC, idl_type(ENTITIES_INFO))
+        topic = participant.topic(names.GRAPH_TOPIC, idl_type(ENTITIES_INFO))
         newest = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         everything = QoSProfile(history=HistoryPolicy.KEEP_ALL, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         user_data = f"typehash={type_hash(ENTITIES_INFO)};"
-        self._writer = Writer(wire, topic, to_dds(newest, user_data), lambda *_: None)
-        self._reader = Reader(wire, topic, to_dds(everything, user_data), self._on_announcements)
+        self._writer = Writer(participant, topic, to_dds(newest, user_data), lambda *_: None)
+        self._reader = Reader(participant, topic, to_dds(everything, user_data), self._on_announcements)
         self._builtin = [
             self._watch(BuiltinTopicDcpsParticipant, self._on_participants),
             self._watch(BuiltinTopicDcpsPublication, lambda reader: self._on_endpoints(reader, "writer")),
@@ -81,8 +81,8 @@ class Graph:
         self._publish()
 
     def _watch(self, topic: Any, handler: Callable[[Any], None]) -> BuiltinDataReader:
-        reader = BuiltinDataReader(self._wire.participant, topic)
-        self._wire.watch(reader, DDSStatus.DataAvailable, lambda _: handler(reader))
+        reader = BuiltinDataReader(self._participant.entity, topic)
+        self._participant.watch(reader, DDSStatus.DataAvailable, lambda _: handler(reader))
         return reader
 
     def close(self) -> None:
@@ -90,7 +90,7 @@ class Graph:
             self._local.clear()
             self._publish()
         for reader in self._builtin:
-            self._wire.unwatch(reader)
+            self._participant.unwatch(reader)
             cyclone.dispose(reader)
         self._reader.close()
         self._writer.close()
@@ -118,11 +118,11 @@ class Graph:
             self._publish()
 
     def _publish(self) -> None:
-        if self._wire.closing:
+        if self._participant.closing:
             return
         node_class = message_class("rmw_dds_common/msg/NodeEntitiesInfo")
         message = message_class(ENTITIES_INFO)(
-            gid=_gid(self._wire.gid),
+            gid=_gid(self._participant.gid),
             node_entities_info_seq=[
                 node_class(
                     node_namespace=node.namespace,
@@ -152,7 +152,7 @@ class Graph:
     def _read_announcement(self, reader: Reader, sample: Sample) -> str:
         """Returns why an announcement is dropped; "" if it is kept."""
         writer = cyclone.matched_writer(reader.entity, sample.publication_handle)
-        if writer is None or writer.participant == self._wire.gid:
+        if writer is None or writer.participant == self._participant.gid:
             return ""  # the participant has gone, or is this process
         if len(sample.raw) > LARGEST_ANNOUNCEMENT:
             return f"it has {len(sample.raw)} bytes, more than {LARGEST_ANNOUNCEMENT}"

@@ -13,6 +13,8 @@ from typing import Any
 
 
 class LoggingSeverity(IntEnum):
+    """The severities of rcutils."""
+
     UNSET = 0
     DEBUG = 10
     INFO = 20

@@ -1,4 +1,4 @@
-"""Node, as in rclpy.node."""
+"""A node: creates and destroys publishers, subscriptions, services, clients and timers, as in rclpy.node."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from .callback_groups import CallbackGroup, MutuallyExclusiveCallbackGroup
 from .client import Client
 from .clock import Clock, ROSClock, TimeSource
 from .context import Context, get_default_context
+from .dds import Reader, Writer
 from .exceptions import InvalidHandle
 from .logging import RcutilsLogger, get_logger
 from .node_graph import NodeGraph
@@ -26,14 +27,15 @@ from .receiver import Receiver
 from .rosout import Rosout
 from .service import Service
 from .subscription import Subscription, SubscriptionEventCallbacks
-from .time import NANOSECONDS
+from .time import SECOND_NS
 from .timer import Timer
 from .types import idl_type, message_class, type_hash
 from .waitable import GuardCondition, Waitable
-from .wire import Reader, Writer
 
 
 class Node(NodeParameters, NodeGraph):
+    """rclpy's Node, as far as this package uses it."""
+
     def __init__(
         self,
         node_name: str,
@@ -194,7 +196,7 @@ class Node(NodeParameters, NodeGraph):
         callback_group: CallbackGroup | None = None,
         clock: Clock | None = None,
     ) -> Timer:
-        period = int(float(timer_period_sec) * NANOSECONDS)
+        period = int(float(timer_period_sec) * SECOND_NS)
         group = self._group(callback_group)
         timer = Timer(self, callback, group, period, clock or self.ros_clock)
         self._add(timer)
@@ -264,9 +266,9 @@ class Node(NodeParameters, NodeGraph):
             self.context.qos_watch.forget(endpoint.gid)
 
     def _topic(self, dds_name: str, msg_type: Any, qos: QoSProfile, identity: str) -> tuple[Any, Any]:
-        """A topic, and the DDS policies of its reader or writer, which announce the type hash."""
+        """A topic, and the DDS policies of its reader or writer. They announce `identity` and the type hash."""
         is_service = not dds_name.startswith("rt/")
-        topic = self.context.wire.topic(dds_name, idl_type(msg_type.TYPE_NAME, is_service))
+        topic = self.context.participant.topic(dds_name, idl_type(msg_type.TYPE_NAME, is_service))
         return topic, to_dds(qos, f"{identity}typehash={type_hash(msg_type.TYPE_NAME)};")
 
     def watch_qos(self, endpoint: Reader | Writer, topic: str, qos: QoSProfile) -> None:
@@ -277,7 +279,7 @@ class Node(NodeParameters, NodeGraph):
         def on_incompatible_qos(writer: Writer, status: int) -> None:
             self.watch_qos(writer, name, qos)
 
-        return Writer(self.context.wire, *self._topic(dds_name, msg_type, qos, identity), on_incompatible_qos)
+        return Writer(self.context.participant, *self._topic(dds_name, msg_type, qos, identity), on_incompatible_qos)
 
     def _reader(
         self,
@@ -289,7 +291,7 @@ class Node(NodeParameters, NodeGraph):
         more_statuses: int = 0,
     ) -> Reader:
         topic, dds_qos = self._topic(dds_name, msg_type, qos, identity)
-        return Reader(self.context.wire, topic, dds_qos, receiver.on_status, more_statuses)
+        return Reader(self.context.participant, topic, dds_qos, receiver.on_status, more_statuses)
 
 
 def _identity() -> str:

@@ -15,6 +15,8 @@ NamesAndTypes = list[tuple[str, list[str]]]
 
 @dataclass(frozen=True)
 class TopicEndpointInfo:
+    """A publisher or subscription of a topic, as rclpy.topic_endpoint_info."""
+
     node_name: str
     node_namespace: str
     topic_type: str
@@ -24,6 +26,8 @@ class TopicEndpointInfo:
 
 
 class NodeGraph:
+    """The methods of a node that list other nodes and their endpoints."""
+
     context: Context
 
     def resolve_topic_name(self, topic: str) -> str:

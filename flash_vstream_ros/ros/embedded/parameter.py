@@ -9,7 +9,11 @@ from .types import message_class
 
 
 class Parameter:
+    """The value of a parameter. Its type follows from the value unless it is given."""
+
     class Type(Enum):
+        """The constants of rcl_interfaces/ParameterType."""
+
         NOT_SET = 0
         BOOL = 1
         INTEGER = 2

@@ -31,6 +31,8 @@ _Loader.add_implicit_resolver(
 
 @dataclass(frozen=True)
 class ParameterRule:
+    """A value for a parameter of the nodes that match a pattern."""
+
     node: str  # full node name; * matches one part, ** any number of parts
     parameter: str
     value: Any

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 
 class ParameterServices:
+    """The six parameter services of a node."""
+
     def __init__(self, node: Node) -> None:
         self._node = node
         for name, kind, callback in (

@@ -11,11 +11,13 @@ from .qos import QoSProfile
 from .time import Duration
 
 if TYPE_CHECKING:
+    from .dds import Writer
     from .node import Node
-    from .wire import Writer
 
 
 class Publisher:
+    """Publishes messages of one type on a topic."""
+
     writer: Writer
 
     def __init__(self, node: Node, msg_type: type[Message], topic: str, qos: QoSProfile) -> None:

@@ -17,6 +17,8 @@ WRITE_TIMEOUT_NS = 100_000_000
 
 
 class ReliabilityPolicy(IntEnum):
+    """Whether lost samples are sent again."""
+
     SYSTEM_DEFAULT = 0
     RELIABLE = 1
     BEST_EFFORT = 2
@@ -24,6 +26,8 @@ class ReliabilityPolicy(IntEnum):
 
 
 class DurabilityPolicy(IntEnum):
+    """Whether a subscription gets samples from before it was created."""
+
     SYSTEM_DEFAULT = 0
     TRANSIENT_LOCAL = 1
     VOLATILE = 2
@@ -31,6 +35,8 @@ class DurabilityPolicy(IntEnum):
 
 
 class HistoryPolicy(IntEnum):
+    """How many samples wait for a reader."""
+
     SYSTEM_DEFAULT = 0
     KEEP_LAST = 1
     KEEP_ALL = 2

@@ -18,6 +18,8 @@ PEER_TIMEOUT = 30.0
 
 @dataclass
 class _LocalEndpoint:
+    """An endpoint of this process that has met an incompatible peer."""
+
     topic: str
     qos: QoSProfile
     is_publisher: bool

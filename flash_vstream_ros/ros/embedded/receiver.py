@@ -12,8 +12,8 @@ from .waitable import Waitable
 
 if TYPE_CHECKING:
     from .cyclone import Sample
+    from .dds import Reader
     from .node import Node
-    from .wire import Reader
 
 
 class Receiver(Waitable):

@@ -8,7 +8,7 @@ from .cdr import serialize
 from .exceptions import InvalidHandle
 from .logging import LoggingSeverity, add_sink, remove_sink
 from .qos import DurabilityPolicy, QoSProfile
-from .time import NANOSECONDS
+from .time import SECOND_NS
 from .types import message_class
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Rosout:
     def _publish(self, level: LoggingSeverity, name: str, text: str, stamp: int) -> None:
         if name != self._name and not name.startswith(self._name + "."):
             return
-        seconds, nanoseconds = divmod(stamp, NANOSECONDS)
+        seconds, nanoseconds = divmod(stamp, SECOND_NS)
         message = self._log(stamp=self._stamp(sec=seconds, nanosec=nanoseconds), level=int(level), name=name, msg=text)
         try:
             # Not with Publisher.publish(), since its warnings would be published again.

@@ -19,8 +19,8 @@ from .waitable import Work
 
 if TYPE_CHECKING:
     from .cyclone import Sample
+    from .dds import Reader, Writer
     from .node import Node
-    from .wire import Reader, Writer
 
 MATCH_TIMEOUT = 20.0
 """Longest time that a reply waits for the discovery of the client's reader [s], which is slow on a busy machine."""
@@ -34,6 +34,8 @@ LARGEST_REQUEST = 1 << 20
 
 @dataclass(frozen=True)
 class _Reply:
+    """A serialised reply, which is sent once the client's reader is known."""
+
     raw: bytearray
     client: int  # instance handle of the client's request writer
     deadline: float

@@ -16,8 +16,8 @@ from .waitable import Waitable, Work
 
 if TYPE_CHECKING:
     from .cyclone import Sample
+    from .dds import Reader
     from .node import Node
-    from .wire import Reader
 
 
 @dataclass

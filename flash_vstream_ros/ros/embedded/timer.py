@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .callback_groups import CallbackGroup
 from .clock import Clock, ROSClock
-from .time import NANOSECONDS
+from .time import SECOND_NS
 from .waitable import Waitable, Work
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 
 class Timer(Waitable):
+    """Calls `callback` once per period. Missed periods are skipped."""
+
     def __init__(
         self,
         node: Node,
@@ -50,7 +52,7 @@ class Timer(Waitable):
     def due_in(self) -> float | None:
         if self._cancelled or (isinstance(self.clock, ROSClock) and self.clock.ros_time_is_active):
             return None
-        return max(0.0, (self._next_ns - self._now()) / NANOSECONDS)
+        return max(0.0, (self._next_ns - self._now()) / SECOND_NS)
 
     def take(self) -> Work | None:
         if not self.ready:

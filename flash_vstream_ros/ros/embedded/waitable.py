@@ -29,6 +29,8 @@ class Notifier:
 
 
 class Waitable:
+    """Base of everything with a callback. Events set `signalled`; an executor that finds it ready calls `take`."""
+
     def __init__(self, callback_group: CallbackGroup) -> None:
         self.callback_group = callback_group
         self.signalled = False

@@ -1,4 +1,4 @@
-"""The DDS layer of this runtime: a participant, readers and writers of raw CDR, and a thread that waits for events.
+"""DDS entities of this runtime: a participant with a thread that waits for events, and its readers and writers of CDR.
 
 Samples are passed directly to the C library, so that the interpreter lock is free while they are written or copied. A
 reader's history stays in C until an executor takes a sample, which is copied once.
@@ -38,23 +38,25 @@ _START_FAILED = (
 class Writer:
     """Writes serialised samples. `on_status` is called on the DDS thread when a reader's QoS is incompatible."""
 
-    def __init__(self, wire: Wire, topic: Topic, qos: Qos, on_status: Callable[[Writer, int], None]) -> None:
-        self._wire = wire
-        self.entity = DataWriter(wire.participant, topic, qos)
+    def __init__(
+        self, participant: Participant, topic: Topic, qos: Qos, on_status: Callable[[Writer, int], None]
+    ) -> None:
+        self._participant = participant
+        self.entity = DataWriter(participant.entity, topic, qos)
         self.gid = self.entity.guid.bytes
         self.handle = self.entity.instance_handle & 0xFFFFFFFFFFFFFFFF
         self._closed = False
-        wire.watch(self.entity, DDSStatus.OfferedIncompatibleQos, lambda status: on_status(self, status))
+        participant.watch(self.entity, DDSStatus.OfferedIncompatibleQos, lambda status: on_status(self, status))
 
     def write(self, raw: bytearray) -> bool:
         """Write a sample. Returns False if slow reliable readers blocked it for too long. Raises InvalidHandle."""
-        if self._closed or self._wire.closing:
+        if self._closed or self._participant.closing:
             raise InvalidHandle("This writer cannot write: it was destroyed, or shutdown() was called")
         return cyclone.write(self.entity, raw)
 
     def close(self) -> None:
         self._closed = True
-        self._wire.unwatch(self.entity)
+        self._participant.unwatch(self.entity)
         cyclone.dispose(self.entity)
 
 
@@ -62,28 +64,33 @@ class Reader:
     """Receives serialised samples. `on_status` is called on the DDS thread for new data and other status changes."""
 
     def __init__(
-        self, wire: Wire, topic: Topic, qos: Qos, on_status: Callable[[Reader, int], None], more_statuses: int = 0
+        self,
+        participant: Participant,
+        topic: Topic,
+        qos: Qos,
+        on_status: Callable[[Reader, int], None],
+        more_statuses: int = 0,
     ) -> None:
-        self._wire = wire
+        self._participant = participant
         self._lock = threading.Lock()
         self._closed = False
-        self.entity = DataReader(wire.participant, topic, qos)
+        self.entity = DataReader(participant.entity, topic, qos)
         self.gid = self.entity.guid.bytes
         mask = DDSStatus.DataAvailable | DDSStatus.RequestedIncompatibleQos | more_statuses
-        wire.watch(self.entity, mask, lambda status: on_status(self, status))
+        participant.watch(self.entity, mask, lambda status: on_status(self, status))
 
     def take(self) -> Sample | None:
         """The oldest sample in the history; None if it is empty."""
         while True:
             with self._lock:
-                if self._closed or self._wire.closing:
+                if self._closed or self._participant.closing:
                     return None
                 sample, more = cyclone.take(self.entity)
             if sample or not more:
                 return sample
 
     def close(self) -> None:
-        self._wire.unwatch(self.entity)
+        self._participant.unwatch(self.entity)
         with self._lock:
             self._closed = True
             cyclone.dispose(self.entity)
@@ -128,7 +135,7 @@ def _leave_domain(domain_id: int) -> None:
             cyclone.dispose(shared.domain)
 
 
-class Wire:
+class Participant:
     """The participant of a context in one domain, and the thread that waits for its events."""
 
     def __init__(self, domain_id: int, discovery: Discovery) -> None:
@@ -138,16 +145,16 @@ class Wire:
             raise RuntimeError(_START_FAILED.format(domain_id, error, dds_log.take())) from error
         self._domain_id = domain_id
         try:
-            self.participant = DomainParticipant(domain_id, Qos(Policy.Userdata(b"enclave=/;")))
+            self.entity = DomainParticipant(domain_id, Qos(Policy.Userdata(b"enclave=/;")))
         except DDSException as error:
             _leave_domain(domain_id)
             raise RuntimeError(_START_FAILED.format(domain_id, error, dds_log.take())) from error
-        self.gid = self.participant.guid.bytes
+        self.gid = self.entity.guid.bytes
         self._topics: dict[tuple[str, type], Topic] = {}
         self._handlers: dict[int, tuple[int, StatusHandler]] = {}
-        self._waitset = WaitSet(self.participant)
-        # To trigger this condition ends the wait. It also keeps the set from being empty: else a wait returns at once.
-        self._end = GuardCondition(self.participant)
+        self._waitset = WaitSet(self.entity)
+        # Triggering it ends the wait. It also keeps the set from being empty, in which case a wait returns at once.
+        self._end = GuardCondition(self.entity)
         cyclone.attach(self._waitset, self._end)
         self._periodic: list[Callable[[], None]] = []
         self.closing = False
@@ -158,7 +165,7 @@ class Wire:
     def topic(self, name: str, idl_type: type) -> Topic:
         key = (name, idl_type)
         if key not in self._topics:
-            self._topics[key] = Topic(self.participant, name, idl_type)
+            self._topics[key] = Topic(self.entity, name, idl_type)
         return self._topics[key]
 
     def watch(self, entity: Entity, mask: int, handler: StatusHandler) -> None:
@@ -205,5 +212,5 @@ class Wire:
         cyclone.dispose(self._waitset)
         cyclone.dispose(self._end)
         self._topics.clear()
-        cyclone.dispose(self.participant)
+        cyclone.dispose(self.entity)
         _leave_domain(self._domain_id)
