@@ -8,12 +8,14 @@ from flash_vstream_ros.models.interface import VisionLanguageModel
 from .archive.recall import RecalledFrame
 
 
-def slot_of(recalled: RecalledFrame, model: VisionLanguageModel, grid: Grid) -> Slot:
+def slot_of(recalled: RecalledFrame, model: VisionLanguageModel, grid: Grid | None) -> Slot:
     """A slot that has the image twice, as the published system pads a video with an odd number of frames.
 
-    Raises ValueError if the image does not fit the model, and whatever the vision tower raises.
+    If `grid` is None, the slot has the grid that the model chooses for the image. Raises ValueError if the image does
+    not fit the model, and what the vision tower raises.
     """
     frame, rgb, thumbnail = recalled
+    grid = grid or model.grid(*rgb.shape[:2])
     pixels = model.prepare(rgb, grid)
     ((low, detail),) = model.encode_slots([[pixels, pixels]], grid)
     return Slot(

@@ -64,9 +64,11 @@ class Worker:
         self._folder = ArchiveFolder(config.archive.path) if config.archive.path else None
         self.archive = Archive(self._folder, config.archive, context.log)
         self.ingest = Ingest(context, config, mailboxes, self.archive)
-        self._dialogue = Dialogue(context, config, self._prefiller, requests, self.archive.recall)
         self._rebuild = Rebuild(
             context, self.ingest, lambda: memory_of(self._config.policy, self._config.timed_memory, context.model)
+        )
+        self._dialogue = Dialogue(
+            context, config, self._prefiller, requests, self.archive.recall, lambda: self._rebuild.notice
         )
         self.snapshots = Snapshots(context, self.ingest, config, self._folder, self._rebuild)
         self.commands = MemoryCommands(
@@ -142,7 +144,6 @@ class Worker:
 
     def answer(self, asked_before: float = math.inf) -> bool:
         """Start the next question that was `asked_before`, or continue with one. Returns False if there is none."""
-        self._dialogue.notice = self._rebuild.notice
         return self._dialogue.step(asked_before)
 
     def background_prefill(self) -> float | None:

@@ -77,7 +77,9 @@ class Dialogue:
         prefiller: Prefiller,
         requests: RequestQueue,
         recall: Recall | None = None,
+        notice: Callable[[], str] = lambda: "",
     ) -> None:
+        """`notice` returns a sentence for replies on what the memory lacks at present; "" if it is complete."""
         self._context = context
         self._model = context.model
         self._memory = context.memory
@@ -86,7 +88,7 @@ class Dialogue:
         self._requests = requests
         self._recall = recall if isinstance(context.memory, FlashMemory) else None
         self._recollection: Recollection | None = None  # of the next answer
-        self.notice = ""  # a sentence for replies from the memory: what it lacks at present
+        self._notice = notice
         self._active: _ActiveAnswer | None = None
         self.apply(config)
 
@@ -193,7 +195,7 @@ class Dialogue:
             self._finish(request, *ended)
             return
         question = request.question
-        sentence = self.notice if recollection is None else recollection.adjustment
+        sentence = self._notice() if recollection is None else recollection.adjustment
         adjustments = (sentence,) if sentence else ()
         if question.image is not None:
             self._search_image(request, self._memory if recollection is None else recollection.memory, adjustments)
@@ -250,8 +252,8 @@ class Dialogue:
 
     def _no_frames_reason(self, request: Request) -> str:
         question = request.question
-        if self.notice:
-            return f"nothing matches yet: {self.notice}; ask again later"
+        if notice := self._notice():
+            return f"nothing matches yet: {notice}; ask again later"
         if self._memory.entries:
             if self._memory.may_contain(question.scope):
                 return "no slot in the interval is stored individually; ask about a longer interval"

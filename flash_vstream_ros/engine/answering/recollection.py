@@ -39,7 +39,7 @@ class Recollection:
         self._known = known  # moments of the interval in the live memory
         self._remaining: deque[RecalledFrame] | None = None
         self._total = 0  # key frames to encode
-        self._grid: Grid | None = None
+        self._grid: Grid | None = None  # of all slots; the first one determines it
         self._matching = 0
         recalled.add_done_callback(lambda _: context.wake.set())
 
@@ -59,7 +59,7 @@ class Recollection:
         return True
 
     def _report(self) -> None:
-        """Report the progress to the asker."""
+        """Report the progress to the client."""
         if self._remaining is not None and self._total:
             self.request.report_key_frames(self._total - len(self._remaining), self._total)
 
@@ -89,9 +89,8 @@ class Recollection:
         return frames
 
     def _insert(self, recalled: RecalledFrame) -> None:
-        model = self._context.model
-        self._grid = self._grid or model.grid(*recalled.rgb.shape[:2])
-        slot = slot_of(recalled, model, self._grid)
+        slot = slot_of(recalled, self._context.model, self._grid)
+        self._grid = slot.grid
         try:
             self.memory.insert(slot)
         except ValueError as error:  # two key frames with the same stamp, after a clock was set back

@@ -45,7 +45,7 @@ class StatusBoard:
         clock_set_back: int = 0,
         **changes: object,
     ) -> None:
-        """Update the status. Counts are added, `changes` replace."""
+        """Update the status: add the counts, and replace the fields in `changes`."""
         with self._lock:
             status = self._status
             self._status = replace(

@@ -28,7 +28,7 @@ class Match(NamedTuple):
 
 
 Choice = Callable[[Sequence[Match], int], list[Match]]
-"""Selects at most so many key frames, in order of time."""
+"""Selects key frames, at most the given number, in order of time."""
 
 
 class RecalledFrame(NamedTuple):
@@ -62,7 +62,7 @@ class KeyFrameReader:
         self._thread = ThreadPoolExecutor(1, "flash-vstream-recall")
 
     def recall(self, scope: Scope, most: int, known: int) -> Future[Recalled]:
-        """At most `most` key frames in scope; none if their number is not more than twice `known`.
+        """At most `most` key frames in scope; none if they are not more than twice the `known` ones in the memory.
 
         The future may raise ArchiveError.
         """
@@ -98,7 +98,7 @@ def key_frames(
 ) -> tuple[list[KeyFrame], int]:
     """At most `most` key frames in scope as `choose` selects them, and the number of all.
 
-    By default they are spread over the scope. None are read if there are only `more_than`.
+    By default they are spread over the scope. If the scope has no more than `more_than`, none is read.
     """
     where, values = condition(scope)
     rows = connection.execute(f"SELECT id, stamp_ns, novelty FROM key_frames WHERE {where}", values).fetchall()

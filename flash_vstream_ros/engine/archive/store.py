@@ -32,7 +32,7 @@ MAX_LOG_BYTES = 16 << 20
 INDEX_BYTES = 64 << 10  # of the write-ahead log's index, for a log of MAX_LOG_BYTES
 ROW_BYTES = 64 << 10  # of the log for one row and the rows deleted for it
 SLACK_PAGES = 16  # for what a transaction adds to the indices
-PLANNED = 16  # a thinning plan frees the bound divided by this
+PLANNED = 16  # each thinning plan frees 1/16 of the bound
 
 
 class KeyFrameStore:

@@ -15,7 +15,7 @@ PRESENT_SAMPLE = 32  # newest key frames; their median stamp is the present, so 
 
 
 class Candidate(NamedTuple):
-    """What thinning needs to know of a key frame."""
+    """A key frame that may be deleted."""
 
     id: int
     camera: str

@@ -1,4 +1,4 @@
-"""Restart: the memory is saved to disk in the background and restored when the engine starts.
+"""Restart: the memory is saved to disk in the background, and restored or rebuilt when the engine starts.
 
-May import archive, ingest, models and memory.
+May import archive, ingest, reports, models and memory.
 """

@@ -192,13 +192,13 @@ class Rebuild:
 
     def _insert(self, work: _Work, frame: KeyFrame) -> None:
         """Encode a key frame and insert it. One that cannot be used is left out."""
-        model = self._context.model
         try:
             recalled = decoded(frame)
             if recalled is None:
                 raise ValueError("its image is damaged")
-            work.grid = work.grid or model.grid(*recalled.rgb.shape[:2])
-            work.novelty_sum += work.memory.insert(slot_of(recalled, model, work.grid))
+            slot = slot_of(recalled, self._context.model, work.grid)
+            work.grid = slot.grid
+            work.novelty_sum += work.memory.insert(slot)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:

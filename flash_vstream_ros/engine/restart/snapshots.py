@@ -54,7 +54,7 @@ class Restored(NamedTuple):
 
 
 def about(model: VisionLanguageModel, policy: str) -> dict[str, str]:
-    """The model and policy of a memory: no other ones can use its features and layout."""
+    """The model and policy of a memory, as stored in its file: only the same ones can use its features and layout."""
     return {"model": model.name, "weights": model.fingerprint(), "dtype": str(model.dtype), "policy": policy}
 
 
@@ -277,7 +277,7 @@ class Snapshots:
         self._log.report("snapshots", sentence)
 
     def _update_status(self, saved: int = 0, failed: int = 0, **changes: Any) -> None:
-        """Update the status, from the worker's thread or the writer's. Counts are added, `changes` replace."""
+        """Update the status, from the worker's or writer's thread: add the counts, replace the fields in `changes`."""
         with self._lock:
             status = self.status
             self.status = replace(status, saved=status.saved + saved, failed=status.failed + failed, **changes)
