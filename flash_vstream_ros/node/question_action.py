@@ -1,4 +1,4 @@
-"""The action ask_scene: a question whose client gets the answer as feedback while it is made. Needs rclpy."""
+"""The action ask_scene: a question whose client gets progress and pieces of the answer as feedback. Needs rclpy."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from flash_vstream_ros.ros import Node, QoSProfile, ReentrantCallbackGroup
 from flash_vstream_ros.ros.actions import HAS_ACTIONS, load_action, rclpy_action
 
 ACTION = "ask_scene"
-RESULT_TIMEOUT_S = 10  # a result is kept so long; rclpy keeps it for 15 minutes by default
-FEEDBACK_QOS = QoSProfile(depth=1000)  # every client gets the feedback of all goals
-CANCELING_S = 5.0  # longest time between an accepted cancel request and its state
-POLL_S = 0.002
+RESULT_TIMEOUT_S = 10  # time for which a result is kept; rclpy's default of 15 minutes would keep its thumbnails
+FEEDBACK_QOS = QoSProfile(depth=1000)  # deep, since every client receives the feedback of all goals
+CANCELING_S = 5.0  # longest wait for the state CANCELING, which rclpy sets just after `_on_cancel` has returned
+POLL_S = 0.002  # between two looks at that state, of whose change rclpy informs nobody
 NO_ACTIONS = "the action ask_scene is not offered: the embedded runtime has no actions; use the service ask_scene"
 
 
 @dataclass
 class _Goal:
-    """A goal under way. It is guarded by the lock of QuestionAction."""
+    """A goal that has not ended. Guarded by the lock of QuestionAction."""
 
     question_id: str
-    waiting: Request | None = None  # None: the engine does not know it yet
+    request: Request | None = None  # None: not in the engine yet
     is_cancelled: bool = False
 
 
@@ -78,11 +78,11 @@ class QuestionAction:
     def _on_cancel(self, handle: Any) -> Any:
         with self._lock:
             goal = self._goals.get(_key(handle))
-            if goal is None:  # it has just ended
+            if goal is None:  # ended meanwhile
                 return self._cancel_response.REJECT
             goal.is_cancelled = True
-            if goal.waiting is not None:
-                goal.waiting.cancel()
+            if goal.request is not None:
+                goal.request.cancel()
         return self._cancel_response.ACCEPT
 
     def _on_execute(self, handle: Any) -> Any:
@@ -94,19 +94,19 @@ class QuestionAction:
 
     @never_raises
     def _result(self, handle: Any, goal: _Goal) -> Any:
-        def follow(waiting: Request) -> None:
+        def follow(request: Request) -> None:
             with self._lock:
-                goal.waiting = waiting
+                goal.request = request
                 if goal.is_cancelled:
-                    waiting.cancel()
-            self._publish_pieces(handle, waiting)
+                    request.cancel()
+            self._publish_pieces(handle, request)
 
         return self._questions.answer(handle.request, self._type.Result(), goal.question_id, follow)
 
-    def _publish_pieces(self, handle: Any, waiting: Request) -> None:
-        stream = self._questions.answer_stream(waiting.question.id) if handle.request.stream else None
+    def _publish_pieces(self, handle: Any, request: Request) -> None:
+        stream = self._questions.answer_stream(request.question.id) if handle.request.stream else None
         feedback = self._type.Feedback()
-        for index, piece in enumerate(waiting.pieces()):
+        for index, piece in enumerate(request.pieces()):
             _update(feedback, piece)
             feedback.index = index
             handle.publish_feedback(feedback)
@@ -116,7 +116,7 @@ class QuestionAction:
             stream.end()
 
     def _end(self, handle: Any, goal: _Goal, code: ErrorCode) -> None:
-        """Bring the goal to its last state."""
+        """Set the final state of the goal: succeeded, canceled or aborted."""
         with self._lock:
             del self._goals[_key(handle)]
         if code is ErrorCode.NONE:
@@ -128,7 +128,7 @@ class QuestionAction:
 
 
 def _is_canceling(handle: Any) -> bool:
-    """Wait until rclpy has changed the state of a goal whose cancellation `_on_cancel` accepted."""
+    """Wait for the state CANCELING of a goal whose cancellation `_on_cancel` accepted. Returns whether it came."""
     until = time.monotonic() + CANCELING_S
     while not handle.is_cancel_requested and time.monotonic() < until:
         time.sleep(POLL_S)

@@ -77,7 +77,7 @@ class QuestionServices:
     def answer(self, request: Any, response: Reply, chosen_id: str, follow: Callable[[Request], None]) -> Reply:
         """Fill `response`, a reply of the service or a result of the action, with the answer to `request`.
 
-        `follow` gets the question that is under way, and may read its pieces.
+        `follow` is called with the queued question, and may read the pieces of its answer.
         """
         try:
             response.question_id = request_id(chosen_id, "question_id")

@@ -1,4 +1,4 @@
-"""Action servers of rclpy; the embedded runtime has no actions."""
+"""Access to actions, which only rclpy has. The functions may be called only if HAS_ACTIONS is True."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ HAS_ACTIONS = RUNTIME == "rclpy"
 
 
 def load_action(type_name: str) -> Any:
-    """The class of an action with a full name such as "flash_vstream_ros/action/AskScene"; only with HAS_ACTIONS."""
+    """The class of an action with a full name such as "flash_vstream_ros/action/AskScene"."""
     package, kind, name = type_name.split("/")
     return getattr(importlib.import_module(f"{package}.{kind}"), name)
 
 
 def rclpy_action() -> Any:
-    """The module rclpy.action; only with HAS_ACTIONS."""
+    """The module rclpy.action, with ActionServer and ActionClient."""
     return importlib.import_module("rclpy.action")
