@@ -250,10 +250,10 @@ def test_an_interrupted_run_resumes_and_ends_in_the_model_of_an_uninterrupted_on
     for module, name, value in (
         (run, "SAVE_EVERY_S", 0.0),
         (run, "REPORT_STEPS", 1),
-        (pool, "FIRST", 2),
-        (pool, "WINDOW", 3),
-        (pool, "PACE", 2),
-        (pool, "REAL_PACE", 4),
+        (pool, "FIRST_PATROLS", 2),
+        (pool, "POOL_PATROLS", 3),
+        (pool, "DRAWS_PER_PATROL", 2),
+        (pool, "FULL_SIZE_DRAWS_PER_PATROL", 4),
     ):
         monkeypatch.setattr(module, name, value)
     sizes = {"vision_steps": 2, "language_steps": 5, "cooling_steps": 2, "batch": 2, "questions": 2, "calibration": 2}
@@ -348,9 +348,9 @@ def test_second_looks_to_train_on_hold_what_is_asked_about_more_often_than_chanc
 
 def test_memories_to_train_on_are_of_all_sizes(features: Features, some: list[Example]) -> None:
     assert len({len(example.memory.csm) for example in some}) > 2
-    made = patrol_examples(Composer(features), (4, 0), longest_min=6.0, real=True)
-    real = next(example for example in made if len(example.memory.csm) and len(example.memory.dam))
-    assert len(real.memory.dam) <= patrols.TRAINED_MEMORY.dam_slots
+    made = patrol_examples(Composer(features), (4, 0), longest_min=6.0, full_size=True)
+    example = next(example for example in made if len(example.memory.csm) and len(example.memory.dam))
+    assert len(example.memory.dam) <= patrols.TRAINED_MEMORY.dam_slots
     world = World(2)
     assert questions(world.visits, world.duration, np.random.default_rng(0))
 

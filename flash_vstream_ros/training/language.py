@@ -132,7 +132,7 @@ class Batcher:
         return text.tolist(), visual[index], positions[:, index]
 
     def _texts(self, example: Example, questions: int, rng: np.random.Generator) -> list[tuple[int, Text]]:
-        chosen, drills = _some(example.questions, questions, rng), _some(example.drills, self.drills, rng)
+        chosen, drills = _drawn(example.questions, questions, rng), _drawn(example.drills, self.drills, rng)
         texts = [(branch, self._drill(drill)) for branch, drill in enumerate(drills, 1)]
         return texts + [(branch, self._question(question)) for branch, question in enumerate(chosen, self.drills + 1)]
 
@@ -184,7 +184,8 @@ def target_logits(network: Any, batch: Batch) -> Tensor:
     return logits
 
 
-def _some(options: Sequence[T], count: int, rng: np.random.Generator) -> list[T]:
+def _drawn(options: Sequence[T], count: int, rng: np.random.Generator) -> list[T]:
+    """Up to `count` of the options, at random."""
     return [options[index] for index in rng.permutation(len(options))[:count]]
 
 

@@ -1,4 +1,4 @@
-"""Training examples: snapshots of the real Flash Memory during composed patrols, with questions.
+"""Training examples: snapshots of the node's Flash Memory during composed patrols, with questions.
 
 A composed patrol has the timetable of the simulated world, but its slots are drawn from encoded observations with the
 same content. So a patrol of hours takes a second and needs no rendering.
@@ -35,7 +35,7 @@ from flash_vstream_ros.models.household_settings import FRAME_S, SLOT_S, TRAINED
 from .drills import Drill, drills
 from .network import GRID, encode_batch
 from .observations import GROUP, Content, Label, Observations, observation_key
-from .vision import brightness, lit, rows
+from .vision import brightened, brightness, patch_rows
 
 CSM_SLOTS, CSM_SHARES = (8, 12, 16, 24, 48), (0.4, 0.15, 0.1, 0.1, 0.25)  # sizes of the memory, and their shares
 # Below 1, since routes take clusters too, and an observation without a cluster cannot be learned.
@@ -45,7 +45,7 @@ SLOW_SHARE = 0.5  # share of patrols that are slow
 FORMS, FORM_SHARES = ("Flash", "CSM", "DAM"), (0.8, 0.1, 0.1)
 WINDOW_SHARE, SHORTEST_WINDOW_S = 0.35, 40.0  # share of examples limited to a time window, and its shortest length
 MAX_SUMMARY_FACTS = 14
-FIRST_SLOTS, THEN_ONE_IN = 6, 3  # an observation's first six slots are used, then one in three
+FIRST_SLOTS, LATER_ONE_IN = 6, 3  # an observation's first six slots are used, then one in three
 UNTHINNED_MIN = 170.0  # if a patrol is longer, proportionally fewer of its slots are used [min]
 QUESTION_DRAWS = 2  # number of times that all questions are drawn per moment
 OUT_OF_WORLD = 6  # number of out-of-world questions per moment
@@ -53,7 +53,7 @@ OWN_WORDING = 0.25  # share of questions with a wording of WORDINGS; others have
 GLIMPSES = (0.0, 0.25, 0.5)  # shares of visits with a thing that is seen once, for 9 s
 TWO_CAMERAS = 0.15  # share of patrols with two cameras that look in the same direction
 MOMENTS = 32  # examples per patrol
-REAL_MOMENTS = 64  # the same for patrols with a memory of the node's sizes
+FULL_SIZE_MOMENTS = 64  # the same for patrols with a memory of the node's sizes
 HIERARCHICAL_SHARE = 0.75  # share of patrols with a hierarchical memory; others have a published one
 SECOND_LOOK_SHARE = 0.6  # share of a hierarchical memory's examples that have a second look
 RELEVANT_SHARE = 0.7  # share of second looks at entries of the questions' answers; others are random
@@ -158,7 +158,7 @@ class Composer:
 
 
 def random_memory(rng: np.random.Generator) -> FlashMemoryConfig:
-    """Sizes of a memory, mostly smaller than the real one: it is cheaper, and full after a short patrol."""
+    """Sizes of a memory, mostly smaller than the node's: a small one is cheaper, and full after a short patrol."""
     csm_slots = int(rng.choice(CSM_SLOTS, p=CSM_SHARES))
     details = csm_slots * TRAINED_MEMORY.dam_slots // TRAINED_MEMORY.csm_slots
     return replace(TRAINED_MEMORY, csm_slots=csm_slots, dam_slots=max(2, details))
@@ -180,27 +180,28 @@ def random_world(rng: np.random.Generator, csm_slots: int, longest_min: float, e
 
 
 def patrol_examples(
-    composer: Composer, seed: Sequence[int], longest_min: float, real: bool = False, moments: int = MOMENTS
+    composer: Composer, seed: Sequence[int], longest_min: float, full_size: bool = False, moments: int = MOMENTS
 ) -> Iterator[Example]:
     """Yield `moments` examples of one patrol, the last one at its end. Equal seeds give equal examples.
 
-    `real`: the memory has the node's sizes, the patrol is eventful and the moments are late. Otherwise the memory has
-    any size, and slots of long observations are thinned for speed.
+    `full_size`: the memory has the node's sizes, the patrol is eventful and the moments are late. Otherwise the memory
+    has any size, and slots of long observations are thinned for speed.
     """
     rng = np.random.default_rng(seed)
     composer.rng = np.random.default_rng((*seed, 1))
-    config = TRAINED_MEMORY if real else random_memory(rng)
+    config = TRAINED_MEMORY if full_size else random_memory(rng)
     is_hierarchical = np.random.default_rng((*seed, 2)).random() < HIERARCHICAL_SHARE
     config = replace(config, retention=HIERARCHICAL if is_hierarchical else PUBLISHED)
-    world = random_world(rng, config.csm_slots, longest_min, eventful=real)
-    places = rng.random(moments - 1) ** (0.5 if real else 1)
+    world = random_world(rng, config.csm_slots, longest_min, eventful=full_size)
+    places = rng.random(moments - 1) ** (0.5 if full_size else 1)
     stops = sorted({*(20 + places * (world.duration - 20)).tolist(), world.duration})
     form = str(rng.choice(FORMS, p=FORM_SHARES))
     if form == "DAM":
         config = replace(config, dam_slots=config.csm_slots)
     cameras = ("left", "right") if rng.random() < TWO_CAMERAS else ("camera",)
     memory = FlashMemory(config)
-    one_in = max(round((1 if real else THEN_ONE_IN) * world.duration / 60 / UNTHINNED_MIN), 1 if real else THEN_ONE_IN)
+    least_one_in = 1 if full_size else LATER_ONE_IN
+    one_in = max(round(least_one_in * world.duration / 60 / UNTHINNED_MIN), least_one_in)
     for stamp, index in composer.thinned(composer.slots(world, world.duration), one_in):
         while stops and stops[0] < stamp:
             stop = stops.pop(0)
@@ -296,8 +297,8 @@ def encode_observations(network: Any, observations: Observations, seed: int) -> 
     factors = brightness(int(groups.max()) + 1, np.random.default_rng(seed))[groups]
     low, detail = [], []
     for chosen in np.array_split(np.arange(len(groups)), max(len(groups) // 64, 1)):
-        frames = lit(observations.frames[chosen], factors[chosen])
-        low_map, _, high = encode_batch(visual, *rows(torch.from_numpy(frames).to(device)))
+        frames = brightened(observations.frames[chosen], factors[chosen])
+        low_map, _, high = encode_batch(visual, *patch_rows(torch.from_numpy(frames).to(device)))
         low.append(low_map.half().cpu())
         detail.append(high.half().cpu())
     return Features(torch.cat(low), torch.cat(detail), observations.labels)

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from .patrols import Example
 
-WINDOW = 48  # number of patrols in the pool, the newest ones
-FIRST = 24  # number of patrols before the first step
-PACE = 64  # examples drawn per generated patrol
-REAL_PACE = 128  # the same for patrols with a memory of the node's sizes, which take longer and have more examples
+POOL_PATROLS = 48  # number of patrols in the pool, the newest ones
+FIRST_PATROLS = 24  # number of patrols before the first step
+DRAWS_PER_PATROL = 64  # examples drawn per generated patrol
+FULL_SIZE_DRAWS_PER_PATROL = 128  # for patrols with a memory of the node's sizes: they take longer, with more examples
 CHECK_PERIOD_S = 10.0  # between checks that the child process is alive
 
 
@@ -34,9 +34,13 @@ class Schedule:
     def patrols_by(self, step: int) -> int:
         """Number of patrols generated before a step."""
         cooling = max(step - self.cooling_step, 0)
-        return FIRST + (step - cooling) * self.batch // PACE + cooling * self.batch // REAL_PACE
+        return (
+            FIRST_PATROLS
+            + (step - cooling) * self.batch // DRAWS_PER_PATROL
+            + cooling * self.batch // FULL_SIZE_DRAWS_PER_PATROL
+        )
 
-    def is_real(self, patrol: int) -> bool:
+    def is_full_size(self, patrol: int) -> bool:
         """Whether the memory of this patrol has the node's sizes."""
         return patrol >= self.patrols_by(self.cooling_step)
 
@@ -49,8 +53,8 @@ class Pool:
 
     def __init__(self, make: Callable[[int], Iterator[Example]], step: int, schedule: Schedule) -> None:
         self._schedule = schedule
-        self._patrols: deque[list[Example]] = deque(maxlen=WINDOW)
-        self.generated = max(schedule.patrols_by(step) - WINDOW, 0)
+        self._patrols: deque[list[Example]] = deque(maxlen=POOL_PATROLS)
+        self.generated = max(schedule.patrols_by(step) - POOL_PATROLS, 0)
         context = get_context("fork")
         self._queue: Any = context.Queue(maxsize=4)
         self._maker = context.Process(target=_make, args=(make, self.generated, self._queue), daemon=True)

@@ -27,7 +27,7 @@ from .language import Batcher, answers_right, loss_and_hits
 from .network import household_network, household_tokenizer
 from .observations import Observations, render_observations
 from .optimisers import optimisers, training_kernel
-from .patrols import MOMENTS, REAL_MOMENTS, Composer, Example, Features, encode_observations, patrol_examples
+from .patrols import FULL_SIZE_MOMENTS, MOMENTS, Composer, Example, Features, encode_observations, patrol_examples
 from .plan import Plan
 from .pool import Pool, Schedule
 from .vision import train_vision
@@ -86,7 +86,7 @@ def _held_out_examples(plan: Plan, features: Features) -> Iterator[Example]:
     """Examples of held-out patrols, with a memory of the node's sizes."""
     for patrol in range(plan.calibration):
         seed = (plan.seed, HELD_OUT_PATROLS + patrol)
-        yield from patrol_examples(Composer(features), seed, plan.longest_min, real=True, moments=2)
+        yield from patrol_examples(Composer(features), seed, plan.longest_min, full_size=True, moments=2)
 
 
 def _train_vision(
@@ -136,9 +136,9 @@ def _train_language(
 
     def patrol(number: int) -> Iterator[Example]:
         """Examples with memories of all sizes; while the learning rate decays, with memories of the node's sizes."""
-        real = schedule.is_real(number)
-        moments = REAL_MOMENTS if real else MOMENTS
-        return patrol_examples(composer, (plan.seed, number), plan.longest_min, real, moments)
+        full_size = schedule.is_full_size(number)
+        moments = FULL_SIZE_MOMENTS if full_size else MOMENTS
+        return patrol_examples(composer, (plan.seed, number), plan.longest_min, full_size, moments)
 
     def gradients(chosen: list[Example], seed: int) -> _Gradients:
         batch = batcher(chosen, plan.questions, np.random.default_rng(seed))

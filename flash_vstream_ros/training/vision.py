@@ -35,12 +35,12 @@ def brightness(count: int, draw: np.random.Generator) -> np.ndarray:
     return np.where(draw.random(count) < AS_RENDERED, 1.0, draw.uniform(*BRIGHTNESS, count))
 
 
-def lit(frames: np.ndarray, factors: np.ndarray) -> np.ndarray:
+def brightened(frames: np.ndarray, factors: np.ndarray) -> np.ndarray:
     """Multiply the slots of frames [slots, 2, SIDE, SIDE, 3] uint8 by factors [slots]."""
     return np.clip(frames * factors.astype(np.float32)[:, None, None, None, None], 0, 255).astype(np.uint8)
 
 
-def rows(frames: Tensor) -> tuple[Tensor, Tensor]:
+def patch_rows(frames: Tensor) -> tuple[Tensor, Tensor]:
     """Convert frames [slots, 2, SIDE, SIDE, 3] uint8 to patch rows [slots, patches, features]: high, then low."""
     high = normalise(frames.flatten(0, 1).permute(0, 3, 1, 2))
     parts = (patchify(image, 14, 2, 2) for image in (high, F.avg_pool2d(high, POOL)))
@@ -109,7 +109,7 @@ def train_vision(
         for group in optimiser.param_groups:
             group["lr"] = RATE * rate_at(step, steps)
         chosen = np.concatenate([draw.choice(train, BATCH - 4), draw.choice(routes, 4)])
-        frames = torch.from_numpy(lit(observations.frames[chosen], brightness(BATCH, draw))).to(device)
+        frames = torch.from_numpy(brightened(observations.frames[chosen], brightness(BATCH, draw))).to(device)
         loss = _loss(visual, heads, frames, {name: values[chosen].to(device) for name, values in everything.items()})
         optimiser.zero_grad()
         loss.backward()
@@ -139,7 +139,7 @@ def rate_at(step: int, steps: int, warm_up: int = 100) -> float:
 
 def _loss(visual: Any, heads: Heads, frames: Tensor, wanted: dict[str, Tensor]) -> Tensor:
     """Loss of frames [slots, 2, SIDE, SIDE, 3] uint8: cross entropy of all targets at both resolutions."""
-    _, low, high = encode_batch(visual, *rows(frames))
+    _, low, high = encode_batch(visual, *patch_rows(frames))
     predicted = [(name, logits) for part in (low, high) for name, logits in heads(part).items()]
     loss = torch.stack([_cross_entropy(logits, wanted[name]) for name, logits in predicted]).sum()
     # Features of unit variance suit the language model and keep Ward's distances comparable.
@@ -162,7 +162,7 @@ def _accuracy(
 ) -> dict[str, float]:
     hits: dict[str, list[float]] = {}
     for part in np.array_split(chosen, max(len(chosen) // 64, 1)):
-        _, low, high = encode_batch(visual, *rows(torch.from_numpy(observations.frames[part]).to(device)))
+        _, low, high = encode_batch(visual, *patch_rows(torch.from_numpy(observations.frames[part]).to(device)))
         for resolution, tokens in (("low", low), ("high", high)):
             for name, logits in heads(tokens).items():
                 right = (logits.argmax(-1).cpu() == wanted[name][part, None]).float()
