@@ -9,7 +9,7 @@ import csv
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,21 +32,23 @@ CHANGED_HEIGHTS = (24, 32, 64, 128)
 LARGEST_SCALE = 1.6  # an image that is enlarged more shows no detail of a face of that height
 GREY = (110, 110, 110)
 ROUNDS, SLOTS = 15, 10
-VIDEO_STEP_S = 1.0
+
+OpenImages = Callable[[Path], Iterable[np.ndarray]]
+"""Opens an image, or a video of which it returns a frame per second. RGB uint8 [height, width, 3]."""
 
 
 class Face(NamedTuple):
-    """A face of an image: its box [px]."""
+    """An image, and the box of one face in it [px]."""
 
     image: np.ndarray
     box: Box
 
 
 class Change(NamedTuple):
-    """A change of the image: a turn around the face [degrees], and a function of pixels and the face's height."""
+    """A change of the image."""
 
-    turn: float = 0.0
-    pixels: Callable[[np.ndarray, float], np.ndarray] = lambda rgb, height: rgb
+    turn: float = 0.0  # around the face [degrees]
+    pixels: Callable[[np.ndarray, float], np.ndarray] = lambda rgb, height: rgb  # of an image and its face's height
 
 
 def _scaled(factor: float) -> Change:
@@ -80,8 +82,13 @@ CHANGES = {
 }
 
 
-def run(images: Path | None = None, model: str = HOUSEHOLD, device: str = "auto") -> dict[str, Any]:
-    """Measure the time, and with a folder of `images` also misses and false alarms. Raises BenchmarkError."""
+def run(
+    open_images: OpenImages, images: Path | None = None, model: str = HOUSEHOLD, device: str = "auto"
+) -> dict[str, Any]:
+    """Measure the time, and with a folder of `images` also misses and false alarms.
+
+    Raises BenchmarkError, and what `open_images` raises.
+    """
     try:
         check_face_detector()
     except FacesUnavailable as error:
@@ -91,15 +98,15 @@ def run(images: Path | None = None, model: str = HOUSEHOLD, device: str = "auto"
         return {"time": time_s}
     detector = FaceDetector()
     try:
-        return {"time": time_s, **errors(detector, images)}
+        return {"time": time_s, **errors(detector, images, open_images)}
     finally:
         detector.close()
 
 
 def times(model: str, device: str) -> dict[str, float]:
-    """Processor time for a frame, and for the two frames of a slot over that to ingest the slot without detection.
+    """Processor time of detection in a frame, and that in the two frames of a slot, relative to ingesting the slot.
 
-    On a GPU, `slot_s` is the duration instead.
+    `slot_s` is the processor time to ingest a slot without detection; on a GPU, it is the duration.
     """
     image = np.random.default_rng(0).integers(0, 255, (*SIZE[::-1], 3), np.uint8)
     detector, before = FaceDetector(), os.times()
@@ -118,10 +125,10 @@ def times(model: str, device: str) -> dict[str, float]:
     return {"frame_s": frame_s, "slot_s": slot_s, "over_ingest": 2 * frame_s / slot_s}
 
 
-def errors(detector: FaceDetector, folder: Path) -> dict[str, Any]:
+def errors(detector: FaceDetector, folder: Path, open_images: OpenImages) -> dict[str, Any]:
     """Faces missed in the images that faces.csv names, and areas covered in all other images and videos."""
     boxes = _boxes(folder)
-    faces = [Face(image, box) for name in boxes for image in _frames(folder / name) for box in boxes[name]]
+    faces = [Face(image, box) for name in boxes for image in open_images(folder / name) for box in boxes[name]]
     by_height = [
         {"height": height, **misses(detector, faces, height)} for height in tracked(HEIGHTS, "heights", len(HEIGHTS))
     ]
@@ -131,7 +138,7 @@ def errors(detector: FaceDetector, folder: Path) -> dict[str, Any]:
         for height in CHANGED_HEIGHTS
     ]
     others = sorted(file for file in folder.iterdir() if file.name not in {*boxes, "faces.csv"} and file.is_file())
-    alarms = [{"file": file.name, **false_alarms(detector, file)} for file in others]
+    alarms = [{"file": file.name, **false_alarms(detector, open_images(file))} for file in others]
     return {"faces": len(faces), "by_height": by_height, "changed": changed, "without_faces": alarms}
 
 
@@ -142,9 +149,9 @@ def misses(detector: FaceDetector, faces: list[Face], height: float, change: Cha
     return {"shown": len(shown), "missed": missed}
 
 
-def false_alarms(detector: FaceDetector, file: Path) -> dict[str, float]:
-    """Frames of a file, the number of those in which anything is covered, and the mean share that is covered."""
-    shares = [float(_covered(detector, rgb).mean()) for rgb in _frames(file)]
+def false_alarms(detector: FaceDetector, frames: Iterable[np.ndarray]) -> dict[str, float]:
+    """Number of frames, number of those in which anything is covered, and mean share of the image that is covered."""
+    shares = [float(_covered(detector, rgb).mean()) for rgb in frames]
     return {
         "frames": len(shares),
         "covered_frames": sum(share > 0 for share in shares),
@@ -183,22 +190,6 @@ def _boxes(folder: Path) -> dict[str, list[Box]]:
             f"{folder / 'faces.csv'} must have a line FILE,LEFT,TOP,WIDTH,HEIGHT for each face: {error}"
         ) from error
     return found
-
-
-def _frames(file: Path) -> Iterator[np.ndarray]:
-    """The RGB image in a file, or a frame of each second of a video. Raises BenchmarkError."""
-    bgr = cv2.imread(str(file))
-    if bgr is not None:
-        yield cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-        return
-    video = cv2.VideoCapture(str(file))
-    if not video.isOpened():
-        raise BenchmarkError(f"{file} is neither an image nor a video that OpenCV reads")
-    due_ms = 0.0
-    while video.grab():
-        if video.get(cv2.CAP_PROP_POS_MSEC) >= due_ms:
-            due_ms += VIDEO_STEP_S * 1000
-            yield cv2.cvtColor(video.retrieve()[1], cv2.COLOR_BGR2RGB)
 
 
 def _framed(face: Face, height: float, change: Change) -> tuple[np.ndarray, Box]:

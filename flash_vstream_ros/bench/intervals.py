@@ -41,7 +41,7 @@ from .patrol_evaluation import PACE_S
 from .search import BEST, searches, shows
 
 START_S = 1000.0  # stamp of the first frame
-EARLY = 0.8  # share of the patrol that is asked about
+ASKED_SHARE = 0.8  # share of the patrol that is asked about
 QUESTION_SLOTS = {"archive": 32, "live memory": 0}  # archive.question_slots of each row
 DEADLINE_S = 3600.0
 
@@ -81,8 +81,9 @@ def _watch(engine: Engine, world: World) -> None:
 
 
 def _intervals(world: World, seconds: float) -> Iterator[tuple[float, float]]:
+    """Begin and end of every other interval of this length [s], up to ASKED_SHARE of the patrol."""
     until = seconds
-    while until < EARLY * world.duration:
+    while until < ASKED_SHARE * world.duration:
         yield until - seconds, until
         until += 2 * seconds
 

@@ -6,16 +6,19 @@ import argparse
 import importlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flash_vstream_ros.models.names import HOUSEHOLD, TINY
 from flash_vstream_ros.process import importing
 
 from .argument_types import DEVICE_HELP, MODEL_HELP, count, positive
 from .output_files import OutputError, output_file, write_output
+
+if TYPE_CHECKING:
+    import numpy as np
 
 OWN_ARGUMENTS = {"command", "benchmark", "json", "ros_args"}  # all others are options of the benchmark
 
@@ -42,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
         from flash_vstream_ros.bench.errors import BenchmarkError
         from flash_vstream_ros.models.interface import ModelError
 
+        from .sources import SourceError
+
         module = importlib.import_module(f"flash_vstream_ros.bench.{BENCHMARKS[args.benchmark].module}")
     options: dict[str, Any] = {name: value for name, value in vars(args).items() if name not in OWN_ARGUMENTS}
     try:
@@ -49,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         module.show(result)
         if args.json:
             write_output(args.json, json.dumps(result, indent=2) + "\n")
-    except (BenchmarkError, ModelError, OutputError) as error:
+    except (BenchmarkError, ModelError, OutputError, SourceError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
@@ -272,6 +277,15 @@ def _faces(parser: argparse.ArgumentParser) -> None:
         help="folder of images and videos, with faces.csv: a line FILE,LEFT,TOP,WIDTH,HEIGHT for each face [pixels] "
         "(default: only the time is measured)",
     )
+    parser.set_defaults(open_images=_images)
+
+
+def _images(file: Path) -> Iterator[np.ndarray]:
+    """The image in a file, or a frame of each second of a video, RGB [height, width, 3]. Raises SourceError."""
+    from .sources import open_source
+    from .video_answer import at_rate
+
+    return (frame.rgb for frame in at_rate(open_source(str(file)), fps=1.0))
 
 
 def _camera(parser: argparse.ArgumentParser) -> None:
