@@ -70,7 +70,7 @@ class EndRequest:
         signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
         _handle_with(_pass)
 
-    def make(self) -> None:
+    def trigger(self) -> None:
         """Request the end from any thread."""
         os.write(self._write_end, bytes([signal.SIGTERM]))
 
@@ -83,11 +83,11 @@ class EndRequest:
 def end_within(seconds: float = EXIT_LIMIT_S) -> None:
     """Return at once, and end the process with status 0 after `seconds`, even if it is busy."""
 
+    import threading
+
     def end() -> None:
         print(f"the node did not stop within {seconds} s: the process ends now", file=sys.stderr)
         end_process(0)
-
-    import threading
 
     timer = threading.Timer(seconds, end)
     timer.daemon = True

@@ -94,7 +94,7 @@ print("ended")
         "def take():\n    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT]); threading.Event().wait(60)\n"
         "threading.Thread(target=take, daemon=True).start()\n"
         "threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()",
-        "threading.Thread(target=end.make).start()",
+        "threading.Thread(target=end.trigger).start()",
     ],
     ids=["before_the_wait", "in_another_thread", "by_another_thread"],
 )

@@ -36,7 +36,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
     try:
         node = VStreamNode(sys.argv if args is None else args, replace(PROGRAM_HOOKS, unloaded=unloaded))
-        with running(node, on_spun=end.make):
+        with running(node, on_spun=end.trigger):
             end.wait()
             ending.set()
             end_within()
