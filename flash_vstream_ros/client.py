@@ -101,6 +101,9 @@ class AskClient:
         self._executor.add_node(self.node)
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._executor.shutdown()
         self.node.destroy_node()
         if ok(context=self._context):

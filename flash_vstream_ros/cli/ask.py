@@ -15,8 +15,8 @@ from flash_vstream_ros.progress import Progress, progress
 from .argument_types import answer_tokens, duration, question, text
 from .node import add_model_arguments
 from .places import add_place_arguments, circle
-from .reply_output import print_error, print_json, print_notes
-from .times import FORMS, NO_LIMIT, BadTime, time_point, time_text
+from .reply_output import covered_text, print_error, print_json, print_notes
+from .times import FORMS, NO_LIMIT, BadTime, time_point
 
 if TYPE_CHECKING:
     from flash_vstream_ros.client import AskClient
@@ -61,12 +61,19 @@ def add_node_arguments(parser: argparse.ArgumentParser, wait: str) -> None:
     parser.add_argument("--wait", type=duration, default=10.0, metavar="SECONDS", help=wait)
 
 
+def is_memory_missing(args: argparse.Namespace) -> bool:
+    """Print an error and return True if there are parameters for a model, but no --memory that they apply to."""
+    is_missing = bool(args.model or args.params_file) and not args.memory
+    if is_missing:
+        print("--model and --params-file need --memory: a running node has its own parameters", file=sys.stderr)
+    return is_missing
+
+
 def run(args: argparse.Namespace) -> int:
+    if is_memory_missing(args):
+        return 2
     if args.memory:
         return _ask_file(args)
-    if args.model or args.params_file:
-        print("--model and --params-file need --memory: a running node has its own parameters", file=sys.stderr)
-        return 2
     with importing():
         from flash_vstream_ros.client import ClientError
 
@@ -149,7 +156,7 @@ def print_reply(reply: Any, as_json: bool, already_printed: bool = False) -> int
 
 
 def interval(args: argparse.Namespace, newest_stamp_s: Callable[[], float | None]) -> tuple[float, float]:
-    """The stamps of --since and --until [s]. Raises BadTime, and exceptions of `newest_stamp_s`."""
+    """The stamps of --since and --until [s]. Raises BadTime, and what `newest_stamp_s` raises."""
 
     def newest_s() -> float:
         newest = newest_stamp_s()
@@ -168,10 +175,9 @@ def _print_reply(reply: Any, already_printed: bool) -> None:
     print_notes(reply)
     print_error(reply)
     if reply.memory_tokens:
-        covered = f"{time_text(seconds(reply.covered_since))} to {time_text(seconds(reply.covered_until))}"
         cached = f" ({reply.cached_tokens} prompt tokens cached)" if reply.cached_tokens else ""
         print(
-            f"(seen {covered}; {reply.memory_tokens} memory tokens{cached};"
+            f"(seen {covered_text(reply)}; {reply.memory_tokens} memory tokens{cached};"
             f" confidence {reply.confidence:.2f}{'' if reply.calibrated else ', uncalibrated'};"
             f" first token {seconds(reply.time_to_first_token):.2f} s, complete {seconds(reply.duration):.2f} s)"
         )

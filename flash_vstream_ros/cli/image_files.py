@@ -7,6 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from flash_vstream_ros.engine.jpeg import jpeg_of
+
 LONGEST_SIDE = 1280  # of an image that is sent [px]; no vision tower uses a larger one
 QUALITY = 95  # of JPEG
 
@@ -37,7 +39,6 @@ def read_image(path: str) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def jpeg_of(path: str) -> bytes:
+def read_as_jpeg(path: str) -> bytes:
     """The image in a file as JPEG. Raises ImageFileError."""
-    bgr = cv2.cvtColor(read_image(path), cv2.COLOR_RGB2BGR)
-    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
+    return jpeg_of(read_image(path), LONGEST_SIDE, QUALITY)

@@ -67,9 +67,9 @@ def _serve(args: argparse.Namespace, client: AskClient, node: NodeThread, token:
     if args.http:
         return _serve_http(args, server, token)
 
-    def end() -> NoReturn:
-        node.__exit__()
-        client.__exit__()
+    def end() -> NoReturn:  # the `with` blocks do not end, since a thread waits for the next line
+        node.close()
+        client.close()
         end_process(INTERRUPTED)
 
     asyncio.run(serve_stdio(server, end))

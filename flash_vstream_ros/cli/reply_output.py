@@ -7,11 +7,13 @@ import sys
 from typing import Any
 
 from flash_vstream_ros.engine.log_text import printable
+from flash_vstream_ros.models.model_kind import ModelKind
 
-# By the values of the field model_kind.
-MODEL_NOTES = {
-    2: "demo model: trained on the demo's simulator only; its answers about real images are meaningless",
-    3: "untrained model: random weights; its answers are meaningless",
+from .times import time_text
+
+MODEL_NOTES: dict[int, str] = {
+    ModelKind.DEMO: "demo model: trained on the demo's simulator only; its answers about real images are meaningless",
+    ModelKind.UNTRAINED: "untrained model: random weights; its answers are meaningless",
 }
 
 
@@ -20,6 +22,13 @@ def print_json(reply: Any) -> None:
     from flash_vstream_ros.ros.interfaces import to_dict
 
     print(json.dumps(to_dict(reply, binary=False), indent=2, ensure_ascii=False))
+
+
+def covered_text(reply: Any) -> str:
+    """The interval of the frames that a reply is based on."""
+    from flash_vstream_ros.ros.stamps import seconds
+
+    return f"{time_text(seconds(reply.covered_since))} to {time_text(seconds(reply.covered_until))}"
 
 
 def print_error(reply: Any) -> None:

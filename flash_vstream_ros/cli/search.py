@@ -10,11 +10,11 @@ from flash_vstream_ros.engine.log_text import printable
 from flash_vstream_ros.process import importing
 
 from .argument_types import moments, search_text, text
-from .ask import add_node_arguments, add_time_arguments, interval
+from .ask import add_node_arguments, add_time_arguments, interval, is_memory_missing
 from .node import add_model_arguments
 from .output_files import OutputError, output_image, write_output
 from .places import add_place_arguments, circle, pose_text
-from .reply_output import print_error, print_json, print_notes
+from .reply_output import covered_text, print_error, print_json, print_notes
 from .times import BadTime, short_time_text, time_text
 
 if TYPE_CHECKING:
@@ -55,8 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if not args.memory and (args.model or args.params_file):
-        print("--model and --params-file need --memory: a running node has its own parameters", file=sys.stderr)
+    if is_memory_missing(args):
         return 2
     if bool(args.text) == bool(args.image):
         print("give either a text or --image FILE", file=sys.stderr)
@@ -80,10 +79,10 @@ def _search_node(args: argparse.Namespace) -> Any:
     with importing():
         from flash_vstream_ros.client import ClientError
 
-        from .image_files import ImageFileError, jpeg_of
+        from .image_files import ImageFileError, read_as_jpeg
         from .node_client import node_client
     try:
-        image = jpeg_of(args.image) if args.image else b""
+        image = read_as_jpeg(args.image) if args.image else b""
         with node_client(args) as client:
             return _ask_node(client, args, image)
     except (ClientError, BadTime, ImageFileError) as error:
@@ -128,8 +127,7 @@ def _print(reply: Any, as_json: bool) -> None:
     print_notes(reply)
     print_error(reply)
     if not reply.error_code:
-        covered = f"{time_text(seconds(reply.covered_since))} to {time_text(seconds(reply.covered_until))}"
-        print(f"(searched {covered}; {seconds(reply.duration):.2f} s)", file=sys.stderr)
+        print(f"(searched {covered_text(reply)}; {seconds(reply.duration):.2f} s)", file=sys.stderr)
 
 
 def _sheet(reply: Any, suffix: str) -> bytes:

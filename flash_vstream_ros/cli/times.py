@@ -87,9 +87,14 @@ def join_negative_values(arguments: Sequence[str]) -> list[str]:
     return joined
 
 
+def is_date(stamp_s: float) -> bool:
+    """Whether a stamp is a date near the present, and no simulated time, which starts at zero."""
+    return abs(stamp_s - time.time()) < 10 * YEAR_S
+
+
 def time_text(stamp_s: float) -> str:
-    """A stamp near the present as local clock time, else as plain seconds: simulated time starts at zero."""
-    if abs(stamp_s - time.time()) < 10 * YEAR_S:
+    """A date as local clock time, a simulated time as plain seconds."""
+    if is_date(stamp_s):
         return datetime.fromtimestamp(stamp_s).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
     return f"{stamp_s:.1f} s"
 

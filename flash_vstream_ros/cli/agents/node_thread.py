@@ -26,6 +26,10 @@ class NodeThread:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Cancel all calls, and wait until the running one has ended."""
         for stop in tuple(self._pending):
             stop.set()
         self._thread.shutdown(cancel_futures=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import time
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -15,7 +14,7 @@ from flash_vstream_ros.ros.stamps import seconds
 
 from ..places import pose_text
 from ..reply_output import MODEL_NOTES
-from ..times import YEAR_S
+from ..times import is_date
 from .bounds import MAX_THUMBNAILS, bounded_json, bounded_text, small_jpeg
 
 MAX_LIST, MAX_ITEM_CHARS = 32, 200  # names or sentences in one field
@@ -119,7 +118,7 @@ class Thumbnails:
         self._most = min(most, MAX_THUMBNAILS)
 
     def numbers(self, messages: Sequence[Any]) -> dict[str, list[int]]:
-        """The field `images`: the numbers of those images that are sent; no field if none is."""
+        """The field `images` of a result, with the numbers of the images that are sent; {} if none is sent."""
         numbers = []
         for message in messages:
             jpeg = small_jpeg(message) if len(self.jpegs) < self._most and len(message.data) else None
@@ -130,7 +129,7 @@ class Thumbnails:
 
 
 def entry_fields(entry: Any, images: Thumbnails) -> dict[str, Any]:
-    """An entry of the memory: evidence of an answer, or a moment that was found."""
+    """The fields of an entry of the memory, which may be evidence of an answer or a moment of a search."""
     return {
         "camera": bounded_text(entry.camera),
         "at": stamp_text(entry.thumbnail.header.stamp),
@@ -146,7 +145,7 @@ def entry_fields(entry: Any, images: Thumbnails) -> dict[str, Any]:
 def stamp_text(stamp: Any) -> str:
     """A stamp in a form that the tools' arguments accept: a date with milliseconds, or seconds for simulated time."""
     stamp_s = seconds(stamp)
-    if abs(stamp_s - time.time()) < 10 * YEAR_S:
+    if is_date(stamp_s):
         return datetime.fromtimestamp(stamp_s).astimezone().isoformat(timespec="milliseconds")
     return f"{stamp_s:.3f}"
 

@@ -54,9 +54,9 @@ async def serve_stdio(server: MCPServer, on_signal: Callable[[], None]) -> None:
 
 
 def http_server(server: MCPServer, listener: socket.socket, names: Collection[str], token: str) -> uvicorn.Server:
-    """The HTTP server on a listening socket; `names` are further hosts under which clients reach it.
+    """The HTTP server on a listening socket. `names` are more host names under which clients reach it.
 
-    Requests with another Host header, or an Origin header of another host, are refused; with a token, those without it.
+    It refuses requests whose Host or Origin header names another host and, if there is a token, those without it.
     """
     hosts = hosts_of(listener, names)
     security = TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=[f"http://{host}" for host in hosts])

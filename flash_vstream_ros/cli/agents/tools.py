@@ -1,4 +1,4 @@
-"""The tools of agents. To add one, write a method of SceneTools and add it to READING or CHANGING."""
+"""The tools of agents. To add one, write a method of SceneTools, and add it to READING or to a new kind in KINDS."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ UNTRUSTED = (
 
 Cameras = Annotated[list[str], Field(max_length=64, description="use frames of these cameras only; empty: all")]
 Time = Annotated[str | float, Field(description=f"{FORMS}; empty: no limit")]
-Thumbnails = Annotated[int, Field(ge=0, le=MAX_THUMBNAILS, description="largest number of images in the result")]
+ThumbnailCount = Annotated[int, Field(ge=0, le=MAX_THUMBNAILS, description="largest number of images in the result")]
 
 
 class SceneTools:
@@ -52,7 +52,7 @@ class SceneTools:
         since: Time = "",
         until: Time = "",
         deadline_s: Annotated[float, Field(ge=0, le=MAX_DURATION_S, description="0: the node's default")] = 0.0,
-        thumbnails: Thumbnails = 2,
+        thumbnails: ThumbnailCount = 2,
     ) -> CallToolResult:
         """Ask the robot what it sees or has seen. Returns the answer, its confidence and the moments it is based on."""
 
@@ -72,7 +72,7 @@ class SceneTools:
         since: Time = "",
         until: Time = "",
         top: Annotated[int, Field(ge=1, le=MAX_MOMENTS, description="largest number of moments")] = 5,
-        thumbnails: Thumbnails = 4,
+        thumbnails: ThumbnailCount = 4,
     ) -> CallToolResult:
         """Find the moments that show what a text describes, best first. It finds moments also for what was never seen:
         use `ask` to learn whether something was seen."""
@@ -92,7 +92,7 @@ class SceneTools:
         cameras: Cameras = [],  # noqa: B006
         since: Time = "",
         until: Time = "",
-        thumbnails: Thumbnails = 0,
+        thumbnails: ThumbnailCount = 0,
     ) -> CallToolResult:
         """List the entries of the robot's visual memory: cameras, times, kinds."""
 
@@ -104,7 +104,7 @@ class SceneTools:
 
         return await self._run(call)
 
-    async def report(self, since: Time = "", until: Time = "", thumbnails: Thumbnails = 0) -> CallToolResult:
+    async def report(self, since: Time = "", until: Time = "", thumbnails: ThumbnailCount = 0) -> CallToolResult:
         """Report what happened in an interval, as sections with a text each. It may take minutes if much has to be
         summarised."""
 
