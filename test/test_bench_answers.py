@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from test_flash_memory import same
 
 from flash_vstream_ros.bench import answers, patrol_evaluation
-from flash_vstream_ros.bench.baselines import Budget, Policy, policies
+from flash_vstream_ros.bench.baselines import TOKEN_MEMORIES, Budget, Policy, policies
 from flash_vstream_ros.bench.released import released_clusters
 from flash_vstream_ros.bench.second_look import SHARE
 from flash_vstream_ros.cli import bench, main
@@ -19,6 +20,7 @@ from flash_vstream_ros.demo.scoring import Question
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.instruments.batched_answers import batched_answers
 from flash_vstream_ros.memory import FlashMemoryConfig, Grid, MemorySnapshot, Slot, video_memory
+from flash_vstream_ros.memory.token_snapshot import TokenSnapshot
 from flash_vstream_ros.models.household_settings import MAX_PIXELS
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.qwen2_vl import Qwen2VL
@@ -81,7 +83,13 @@ def encoded(model: Any) -> list[Slot]:
 
 
 def slots_in_detail(snapshot: MemorySnapshot) -> list[int]:
-    return [int(detail[0, 0]) for detail in snapshot.dam]
+    details = snapshot.tokens.split(snapshot.counts) if isinstance(snapshot, TokenSnapshot) else snapshot.dam
+    return [int(detail[0, 0]) for detail in details]
+
+
+def tokens_of(snapshot: MemorySnapshot) -> int:
+    single = len(snapshot.tokens) if isinstance(snapshot, TokenSnapshot) else 0
+    return single + 16 * len(snapshot.dam) + 4 * len(snapshot.csm)
 
 
 def test_the_settings_are_those_that_the_model_is_trained_for():
@@ -92,7 +100,9 @@ def test_the_settings_are_those_that_the_model_is_trained_for():
 
 
 def test_every_policy_but_no_video_spends_the_whole_budget(kept):
-    slots = {name: (len(snapshot.dam), len(snapshot.csm)) for name, snapshot in kept.items()}
+    slots = {
+        name: (len(snapshot.dam), len(snapshot.csm)) for name, snapshot in kept.items() if name not in TOKEN_MEMORIES
+    }
     assert slots == {
         "flash": (3, 6),
         "k-means": (3, 6),
@@ -107,10 +117,10 @@ def test_every_policy_but_no_video_spends_the_whole_budget(kept):
     }
     budget = Budget.of(SMALL, GRID)
     for name, snapshot in kept.items():
-        tokens = 16 * len(snapshot.dam) + 4 * len(snapshot.csm)
-        assert budget.tokens - 16 < tokens <= budget.tokens or name == "no video"
-        assert len(snapshot.entries) == len(snapshot.dam) + len(snapshot.csm)
-        assert (len(snapshot.dam_times), len(snapshot.csm_times)) == (len(snapshot.dam), len(snapshot.csm))
+        assert budget.tokens - 16 < tokens_of(snapshot) <= budget.tokens or name == "no video"
+        dam, csm = len(slots_in_detail(snapshot)), len(snapshot.csm)
+        assert len(snapshot.entries) == dam + csm
+        assert (len(snapshot.dam_times), len(snapshot.csm_times)) == (dam, csm)
 
 
 def test_the_simple_policies_show_the_slots_that_they_are_named_after(kept):
@@ -139,7 +149,7 @@ def test_all_policies_use_the_same_time_ids():
     for name, snapshot in shown.items():
         assert snapshot.text_slots == (0 if name == "no video" else LENGTH)
         if name not in ("no video", "released"):
-            first = len(snapshot.dam)
+            first = len(snapshot.entries) - len(snapshot.csm)
             stamps = [(entry.last_ns // 1_000_000_000 - 2) / 4 for entry in snapshot.entries[first:]]
             assert snapshot.csm_times.tolist() == stamps == sorted(stamps)
     torch.testing.assert_close(shown["k-means"].csm.sum(0), snapshots()["k-means"].csm.sum(0))
@@ -161,8 +171,7 @@ def test_later_slots_change_no_earlier_snapshot():
             if k == 19:
                 early[name] = policy.snapshot()
     for name, snapshot in snapshots(20).items():
-        assert torch.equal(early[name].dam, snapshot.dam)
-        assert torch.equal(early[name].csm, snapshot.csm)
+        assert same(early[name], snapshot)
         assert early[name].last_ns <= 19 * 4_000_000_000 + 2_000_000_000
 
 
@@ -193,7 +202,7 @@ def _filled(seed: int) -> MemorySnapshot:
 def test_a_short_stream_is_kept_whole(length: int):
     for name, snapshot in snapshots(length).items():
         assert snapshot.empty == (name == "no video")
-        assert len(snapshot.dam) == (0 if name in ("CSM only", "no video") else length)
+        assert len(slots_in_detail(snapshot)) == (0 if name in ("CSM only", "no video") else length)
 
 
 @pytest.mark.parametrize("name", [name for name in policies(SMALL, GRID, 0) if name != "no video"])

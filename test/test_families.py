@@ -18,6 +18,7 @@ from flash_vstream_ros.instruments.transfers import SIMULATED, TransferCounter
 from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.memory.flash_memory import FlashMemory
 from flash_vstream_ros.memory.slot import EntryKind, MemoryEntry, MemorySnapshot, Slot
+from flash_vstream_ros.memory.token_snapshot import TokenSnapshot
 from flash_vstream_ros.models.families.qwen2_5_vl import window_order
 from flash_vstream_ros.models.interface import ModelError
 from flash_vstream_ros.models.load import load_model
@@ -194,6 +195,44 @@ def test_positions_of_a_compressed_memory_are_contiguous_with_the_text(model, co
     assert torch.equal(ids[:, :before], torch.arange(before).expand(3, -1))
     end = ids[:, :-after].max()
     assert torch.equal(ids[:, -after:], torch.arange(after).expand(3, -1) + end + 1)
+
+
+@pytest.mark.parametrize("positions", ["auto", "video"])
+def test_single_tokens_have_the_ids_and_embeddings_that_they_have_in_whole_slots(folder, positions):
+    model = load_model(str(folder), device="cpu", positions=positions, max_pixels=128 * 28 * 28)
+    whole = plain_video(model, 3)
+    cells = whole.dam.shape[1]
+    expected = model.answer(whole, QUESTION, 4)._prefill
+    everything = single_tokens(whole, [torch.arange(cells)] * 3)
+    prompt = model.answer(everything, QUESTION, 4)._prefill
+    assert (prompt.entry_tokens, prompt.next_id) == (expected.entry_tokens, expected.next_id)
+    assert torch.equal(prompt.ids, expected.ids)
+    assert torch.equal(prompt.embeds, expected.embeds)
+    places = [torch.tensor([0, 5]), torch.arange(1, cells), torch.tensor([cells - 1])]
+    some = single_tokens(whole, places)
+    assert model.tokens(some) == 2 + cells
+    answer = model.answer(some, QUESTION, 4)
+    after_slot = max(0, min(1, expected.entry_tokens[0] - cells))  # Qwen3-VL has texts around each slot
+    columns, at = list(range(expected.visual_start)), expected.visual_start
+    for count, own in zip(expected.entry_tokens, places, strict=True):
+        first = at + count - cells - after_slot
+        columns += [*range(at, first), *(first + own).tolist(), *range(first + cells, at + count)]
+        at += count
+    columns += range(at, expected.ids.shape[2])
+    assert torch.equal(answer._prefill.embeds, expected.embeds[:, columns])
+    if not after_slot and positions == "video":
+        assert torch.equal(answer._prefill.ids, expected.ids[:, :, columns])
+    next(answer)
+    assert len(answer.attention) == 3
+    assert 0 < sum(answer.attention) <= 1 + 1e-6
+
+
+def single_tokens(snapshot: MemorySnapshot, places: list[torch.Tensor]) -> TokenSnapshot:
+    """The tokens of `snapshot` at these places of each slot."""
+    fields = {field.name: getattr(snapshot, field.name) for field in dataclasses.fields(snapshot)}
+    tokens = torch.cat([slot[own] for slot, own in zip(snapshot.dam, places, strict=True)])
+    parts = {"tokens": tokens, "places": torch.cat(places), "counts": tuple(map(len, places))}
+    return TokenSnapshot(**{**fields, "dam": torch.zeros(0, 0, 0), **parts})
 
 
 @pytest.mark.parametrize("model_type", ["qwen3_vl"], indirect=True)

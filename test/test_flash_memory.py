@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 from flash_vstream_ros.instruments.reachable_bytes import reachable_bytes
 from flash_vstream_ros.memory import EntryKind, FlashMemory, FlashMemoryConfig, Grid, MemorySnapshot, Slot
 from flash_vstream_ros.memory.scope import Scope
+from flash_vstream_ros.memory.token_snapshot import TokenSnapshot
 
 SECOND = 1_000_000_000
 PERIOD = 2 * SECOND
@@ -57,7 +58,9 @@ def shown(snapshot: MemorySnapshot) -> list[int]:
 
 
 def same(a: MemorySnapshot, b: MemorySnapshot) -> bool:
-    tensors = ("dam", "dam_times", "csm", "csm_times")
+    tensors = ["dam", "dam_times", "csm", "csm_times"]
+    if isinstance(a, TokenSnapshot):
+        tensors += ["tokens", "places"]
     return a.entries == b.entries and all(torch.equal(getattr(a, name), getattr(b, name)) for name in tensors)
 
 

@@ -19,17 +19,20 @@ from test_flash_memory import PERIOD, lows, same, slot
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Memory
 from flash_vstream_ros.memory import memory_file as files
 from flash_vstream_ros.memory.config import HIERARCHICAL, PUBLISHED
+from flash_vstream_ros.memory.fluxmem import FluxMem
+from flash_vstream_ros.memory.infinipot_v import InfiniPotV
 from flash_vstream_ros.memory.memory_file import MemoryFileError, delete_memory, read_memory, write_memory
 from flash_vstream_ros.memory.pose import Pose, UnknownPose
 from flash_vstream_ros.memory.recent import RecentSlots
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.memory.slot import Extension
 from flash_vstream_ros.memory.state import MemoryState, UnsupportedState
+from flash_vstream_ros.memory.timechat_online import TimeChatOnline
 from flash_vstream_ros.memory.uniform import UniformSlots
 
 ABOUT = {"model": "tiny", "policy": "flash"}
 SIZES = FlashMemoryConfig(4, 3, 2, 0, PERIOD, 1, episode_slots=5.0)
-KINDS = [FlashMemory, RecentSlots, UniformSlots]
+KINDS = [FlashMemory, RecentSlots, UniformSlots, TimeChatOnline, InfiniPotV, FluxMem]
 CPU = torch.device("cpu")
 
 

@@ -23,17 +23,21 @@ from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.engine.memory_policies import POLICIES, memory_of
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.memory import FlashMemoryConfig, Grid, Memory, MemorySnapshot, Slot
+from flash_vstream_ros.memory.fluxmem import FluxMem
+from flash_vstream_ros.memory.infinipot_v import InfiniPotV
 from flash_vstream_ros.memory.recent import RecentSlots
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.memory.star import AbstractAttention, StarConfig, star_video_memory
 from flash_vstream_ros.memory.star_memory import StarMemory
 from flash_vstream_ros.memory.star_snapshot import StarSnapshot, star_video_snapshot
+from flash_vstream_ros.memory.timechat_online import TimeChatOnline
 from flash_vstream_ros.memory.uniform import UniformSlots
 from flash_vstream_ros.models.llava.flash_vstream_llava import FlashVStreamLLaVA
 from flash_vstream_ros.models.load import load_model
 
 DIM, SIZES = 6, FlashMemoryConfig(csm_slots=8, dam_slots=4, horizon_slots=0)
 STAR = StarConfig(1, 5, 2, 4)
+SINGLE_TOKENS = ("timechat_online", "infinipot_v", "fluxmem")
 
 
 def attention() -> AbstractAttention:
@@ -57,7 +61,13 @@ def filled(memory: Memory, count: int, cameras: tuple[str, ...] = ("a",)) -> Mem
 
 
 def empty(policy: str) -> Memory:
-    kinds = {"recent": RecentSlots, "uniform": UniformSlots}
+    kinds = {
+        "recent": RecentSlots,
+        "uniform": UniformSlots,
+        "timechat_online": TimeChatOnline,
+        "infinipot_v": InfiniPotV,
+        "fluxmem": FluxMem,
+    }
     return kinds[policy](SIZES) if policy in kinds else StarMemory(SIZES, STAR, attention())
 
 
@@ -166,7 +176,7 @@ def test_a_stream_has_the_naive_star_memory_by_the_rule_of_the_paper(seed: int, 
     np.testing.assert_allclose(found.abstract.numpy(), clip.abstract, atol=1e-4)
 
 
-@pytest.mark.parametrize("policy", ["star", "recent", "uniform"])
+@pytest.mark.parametrize("policy", ["star", "recent", "uniform", *SINGLE_TOKENS])
 def test_forgotten_slots_leave_no_trace(policy: str) -> None:
     memory = filled(empty(policy), 12, ("a", "b"))
     before = memory.slots_seen
@@ -204,7 +214,7 @@ def test_the_abstract_memory_is_selected_and_forgotten_as_a_whole() -> None:
     assert (abstract(), abstract(("b",))) == (4, 0)
 
 
-@pytest.mark.parametrize("policy", ["star", "recent", "uniform"])
+@pytest.mark.parametrize("policy", ["star", "recent", "uniform", *SINGLE_TOKENS])
 def test_bad_slots_are_refused_and_change_nothing(policy: str) -> None:
     memory = filled(empty(policy), 3)
     before = memory.list_entries()

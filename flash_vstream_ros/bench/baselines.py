@@ -27,9 +27,19 @@ from flash_vstream_ros.memory import (
     video_memory,
 )
 from flash_vstream_ros.memory.config import MERGED_PATCHES
+from flash_vstream_ros.memory.fluxmem import FluxMem
+from flash_vstream_ros.memory.infinipot_v import InfiniPotV
 from flash_vstream_ros.memory.slot import empty_snapshot
 from flash_vstream_ros.memory.time_ids import MemoryClock, text_slots
+from flash_vstream_ros.memory.timechat_online import TimeChatOnline
+from flash_vstream_ros.memory.token_buffer import TokenBuffer
 
+# Memories of other papers that keep single tokens, by the name of the paper's system.
+TOKEN_MEMORIES: dict[str, type[TokenBuffer]] = {
+    "TimeChat-Online": TimeChatOnline,
+    "InfiniPot-V": InfiniPotV,
+    "FluxMem": FluxMem,
+}
 OFFLINE = ("k-means", "uniform", "released")
 
 
@@ -72,6 +82,7 @@ def policies(config: FlashMemoryConfig, grid: Grid, seed: int) -> dict[str, Poli
         "recent": ChosenSlots(config, lambda slots: (slots, []), budget.detail_slots),
         "FIFO": ChosenSlots(config, lambda slots: (slots[-config.dam_slots :], slots), config.csm_slots),
         "released": Released(config, seed),
+        **{name: SingleTokens(kind(config), config) for name, kind in TOKEN_MEMORIES.items()},
         "no video": NoVideo(),
     }
 
@@ -236,6 +247,31 @@ class Released:
             slots_seen=seen,
             text_slots=text_slots(MemoryClock(0, seen - 1, 1, 0), seen, self._config),  # of places in the buffer
             newest_ns=self._slots[-1].last_ns,
+        )
+
+
+class SingleTokens:
+    """A memory of single tokens, with time ids that count from the stream's first slot, as for all policies."""
+
+    def __init__(self, memory: TokenBuffer, config: FlashMemoryConfig) -> None:
+        self._memory, self._config = memory, config
+        self._first: Slot | None = None
+        self._newest: Slot | None = None
+
+    def insert(self, slot: Slot) -> None:
+        self._first, self._newest = self._first or slot, slot
+        self._memory.insert(slot)
+
+    def snapshot(self) -> MemorySnapshot:
+        assert self._first is not None, "a snapshot needs a slot"
+        assert self._newest is not None
+        found, seen = self._memory.snapshot(), self._memory.slots_seen
+        clock = _clock(self._first.time_ns, self._newest, self._config)
+        return replace(
+            found,
+            dam_times=clock.of((entry.last_ns, 1) for entry in found.entries),
+            slots_seen=seen,
+            text_slots=text_slots(clock, seen, self._config),
         )
 
 

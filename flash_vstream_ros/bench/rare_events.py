@@ -18,9 +18,10 @@ from torch import Tensor
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Grid, MemorySnapshot, Slot
 from flash_vstream_ros.memory.config import HIERARCHICAL, PUBLISHED
 from flash_vstream_ros.memory.spans import SECOND_NS
+from flash_vstream_ros.memory.token_snapshot import TokenSnapshot
 from flash_vstream_ros.progress import tracked
 
-from .baselines import ChosenSlots, Policy, policies
+from .baselines import TOKEN_MEMORIES, ChosenSlots, Policy, policies
 from .distortion import SLOT_NS, robot_stream
 
 EVENTS, EVENT_SLOTS = 90, 2
@@ -30,7 +31,7 @@ MIN_DISTANCE = 8  # slots between two events
 NEAR = 0.25
 SLOTS_PER_HOUR = 3600 * SECOND_NS // SLOT_NS
 CONTROL = "last 4 frames"
-COMPARED = ("CSM only", "DAM only", "k-means", "uniform", "reservoir", "recent", "FIFO", "released")
+COMPARED = ("CSM only", "DAM only", "k-means", "uniform", "reservoir", "recent", "FIFO", "released", *TOKEN_MEMORIES)
 SECOND_LOOK_SHARE = 0.25  # size of a second look, as a share of the budget
 LOOKED_AT = 3  # number of entries, those nearest to the event, that get a second look
 SECOND_LOOK, STORED = f"{HIERARCHICAL}, second look", f"{HIERARCHICAL}, stored"  # rows with more than a snapshot
@@ -91,8 +92,9 @@ def run(
     rows: dict[str, dict[str, Any]] = {}
     for index, features in enumerate(tracked(slots, "rare events", len(slots))):
         slot = _slot(features, index, patches)
-        for memory in memories.values():
-            memory.insert(slot)
+        tokens = replace(slot, detail=slot.low)
+        for name, memory in memories.items():
+            memory.insert(tokens if name in TOKEN_MEMORIES else slot)
         if (age := marks.get(index + 1)) is None:
             continue
         for name, memory in memories.items():
@@ -146,7 +148,12 @@ def _slot(features: Tensor, index: int, patches: int) -> Slot:
 
 
 def _vectors(snapshot: MemorySnapshot, slots: Tensor) -> Tensor:
-    """The entries of a snapshot as vectors [entries, features]: the slots of its key frames, and its centroids."""
+    """The entries of a snapshot as vectors [entries, features]: the slots of its key frames, and its centroids.
+
+    An entry of single tokens is completed by the latest earlier token at each other place.
+    """
+    if isinstance(snapshot, TokenSnapshot):
+        return snapshot.completed(slots.shape[1] // snapshot.tokens.shape[1]).flatten(1)
     key_frames = slots[[int(detail[0, 0]) for detail in snapshot.dam]]
     return torch.cat([key_frames, snapshot.csm.flatten(1)]) if len(snapshot.csm) else key_frames
 

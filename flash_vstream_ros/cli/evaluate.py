@@ -49,7 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=METHODS,
         default=[OURS],
         metavar="METHOD",
-        help="ours: the engine with the parameters; recent, uniform: the same with another memory.policy; published: "
+        help="ours: the engine with the parameters; recent, uniform, timechat_online, infinipot_v, fluxmem: the same "
+        "with another memory.policy; published: "
         "the released memory of the frames so far; uniform_64, last_4: frames in full detail; no_vision "
         "(default: ours)",
     )

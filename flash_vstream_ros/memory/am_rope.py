@@ -8,6 +8,7 @@ released weights.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -46,6 +47,16 @@ def visual_ids(
     return torch.cat([_block_ids(dam_times, dam_grid, start), _block_ids(csm_times, csm_grid, csm_start)], dim=1)
 
 
+def token_ids(times: Tensor, counts: Sequence[int], places: Tensor, grid: MergedGrid, start: int) -> Tensor:
+    """Ids [3, tokens] (int64, on the CPU) of single DAM tokens, the ones that `visual_ids` gives to whole slots.
+
+    `times` [slots] and `counts` are the time and the number of tokens of each slot. `places` [tokens] are the places of
+    the tokens in the grids of their slots, row by row.
+    """
+    slots = _rounded(times).repeat_interleave(torch.tensor(counts, dtype=torch.long))
+    return torch.stack([slots, places // grid.columns, places % grid.columns]) + start
+
+
 def text_start(dam_slots: int, text_slots: int, dam_grid: MergedGrid, csm_grid: MergedGrid, start: int) -> int:
     """First id of the text after the visual tokens.
 
@@ -72,19 +83,42 @@ def prompt_ids(
     even if visual ids exceed them.
     """
     after = text_start(len(dam_times), text_slots, dam_grid, csm_grid, prefix)
-    visual = visual_ids(dam_times, csm_times, dam_grid, csm_grid, prefix)
+    return _with_text(prefix, visual_ids(dam_times, csm_times, dam_grid, csm_grid, prefix), after, suffix)
+
+
+def token_prompt_ids(
+    prefix: int,
+    suffix: int,
+    times: Tensor,
+    counts: Sequence[int],
+    places: Tensor,
+    dam_grid: MergedGrid,
+    csm_grid: MergedGrid,
+    text_slots: int,
+) -> PromptIds:
+    """Ids as in `prompt_ids` of a memory of single DAM tokens, described as in `token_ids`."""
+    after = prefix + len(places) + max(text_slots, csm_grid.rows, csm_grid.columns) if text_slots else prefix
+    return _with_text(prefix, token_ids(times, counts, places, dam_grid, prefix), after, suffix)
+
+
+def _with_text(prefix: int, visual: Tensor, after: int, suffix: int) -> PromptIds:
+    """`prefix` text tokens from id 0, visual tokens with the ids `visual`, `suffix` text tokens from the id `after`."""
     ids = torch.cat([_text_ids(0, prefix), visual, _text_ids(after, suffix)], dim=1)
     return PromptIds(ids, after + suffix - ids.shape[1])
 
 
 def _block_ids(times: Tensor, grid: MergedGrid, start: int) -> Tensor:
     axes = torch.meshgrid(
-        times.detach().double().cpu().round().long(),  # torch rounds half to even
+        _rounded(times),
         torch.arange(grid.rows),
         torch.arange(grid.columns),
         indexing="ij",
     )
     return torch.stack(axes).flatten(1) + start
+
+
+def _rounded(times: Tensor) -> Tensor:
+    return times.detach().double().cpu().round().long()  # torch rounds half to even
 
 
 def _text_ids(first: int, count: int) -> Tensor:

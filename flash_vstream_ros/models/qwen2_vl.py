@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flash_vstream_ros.memory.am_rope import MergedGrid, prompt_ids, visual_ids
+from flash_vstream_ros.memory.am_rope import MergedGrid, PromptIds, prompt_ids, token_prompt_ids, visual_ids
 from flash_vstream_ros.memory.config import MERGED_PATCHES
 from flash_vstream_ros.memory.slot import MemorySnapshot
+from flash_vstream_ros.memory.token_snapshot import TokenSnapshot
 
 from .ages import AgeIds, age_ids, ages, no_age_ids, with_ages
 from .confidence import Calibration
@@ -181,15 +182,7 @@ def prefill(
     dam_grid, csm_grid = _merged_grids(network, snapshot)
     embed, device = network.get_input_embeddings(), language_device(network)
     texts = [embed(torch.tensor(ids, dtype=torch.long, device=device)) for ids in (before, after)]
-    ids, rope_delta = prompt_ids(
-        len(before),
-        len(after),
-        snapshot.dam_times,
-        snapshot.csm_times,
-        dam_grid,
-        csm_grid,
-        snapshot.text_slots,
-    )
+    ids, rope_delta = _prompt_ids(snapshot, len(before), len(after), dam_grid, csm_grid)
     start, end = len(before), ids.shape[1] - len(after)
     memory, memory_ids, counts = _aged_entries(network, snapshot, ids[:, start:end], age_ids)
     return Prefill(
@@ -250,9 +243,21 @@ def _aged_entries(
     return embeds, ids[:, index.cpu()], totals
 
 
+def _prompt_ids(
+    snapshot: MemorySnapshot, before: int, after: int, dam_grid: MergedGrid, csm_grid: MergedGrid
+) -> PromptIds:
+    """AM-RoPE ids of `before` text tokens, the memory and `after` text tokens."""
+    times, text_slots = snapshot.dam_times, snapshot.text_slots
+    if isinstance(snapshot, TokenSnapshot):
+        return token_prompt_ids(before, after, times, snapshot.counts, snapshot.places, dam_grid, csm_grid, text_slots)
+    return prompt_ids(before, after, times, snapshot.csm_times, dam_grid, csm_grid, text_slots)
+
+
 def merge_memory(network: Any, snapshot: MemorySnapshot) -> Tensor:
     """The visual tokens of [DAM, CSM], [tokens, width]. DAM is merged already; CSM is merged in one batch."""
     visual, parts = network.model.visual, []
+    if isinstance(snapshot, TokenSnapshot):
+        parts.append(snapshot.tokens)
     if len(snapshot.dam):
         parts.append(snapshot.dam.flatten(0, 1))
     if len(snapshot.csm):
@@ -270,6 +275,8 @@ def _merged_grids(network: Any, snapshot: MemorySnapshot) -> tuple[MergedGrid, M
 
 
 def _entry_tokens(snapshot: MemorySnapshot, merge: int) -> tuple[int, ...]:
+    if isinstance(snapshot, TokenSnapshot):
+        return snapshot.counts
     dam, csm = snapshot.dam, snapshot.csm
     return (dam.shape[1],) * len(dam) + (csm.shape[1] // merge**2,) * len(csm)
 

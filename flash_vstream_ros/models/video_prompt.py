@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from flash_vstream_ros.memory.am_rope import MergedGrid, visual_ids
+from flash_vstream_ros.memory.am_rope import MergedGrid, token_ids, visual_ids
 from flash_vstream_ros.memory.slot import MemorySnapshot
+from flash_vstream_ros.memory.token_snapshot import TokenSnapshot
 
 from .decoding.greedy import Prefill
 from .preprocess import POOL
@@ -26,18 +27,27 @@ from .qwen2_vl import Qwen2VL
 class Video(NamedTuple):
     """Slots that form one video of the prompt."""
 
-    tokens: Tensor  # [slots * rows * columns, width]
+    tokens: Tensor  # [slots * rows * columns, width]; fewer with `places`
     times: Tensor  # [slots] time ids, relative to the video's first token
     grid: MergedGrid
+    counts: tuple[int, ...] = ()  # number of tokens of each slot, if not all of them are present
+    places: Tensor | None = None  # [tokens] places of the tokens in the grids of their slots; None: all are present
 
 
 Piece = Sequence[int] | Video  # part of a prompt: text tokens, or a video
 
 
 def position_ids(pieces: Sequence[Piece], start: int = 0) -> Tensor:
-    """M-RoPE ids [3, length] from `start` on. As in training, a piece starts after the largest id of earlier pieces."""
+    """M-RoPE ids [3, length] from `start` on. As in training, a piece starts after the largest id of earlier pieces.
+
+    Tokens that are absent from a video count there, so that the ids of the others do not depend on them.
+    """
     ids, no_times = [], torch.empty(0)
     for piece in pieces:
+        if isinstance(piece, Video) and piece.places is not None:
+            ids.append(token_ids(piece.times, piece.counts, piece.places, piece.grid, start))
+            start += 1 + max(round(float(piece.times.max())), piece.grid.rows - 1, piece.grid.columns - 1)
+            continue
         if isinstance(piece, Video):
             ids.append(visual_ids(piece.times, no_times, piece.grid, piece.grid, start))
         else:
@@ -104,6 +114,9 @@ class VideoPrompted(Qwen2VL):
             csm = merge(csm.to(self.vision_device, self.dtype).flatten(0, 1)).unflatten(0, (len(csm), -1))
         return snapshot.dam.to(self.device, self.dtype), csm.to(self.device, self.dtype)
 
+    def _tokens(self, snapshot: TokenSnapshot) -> Tensor:
+        return snapshot.tokens.to(self.device, self.dtype)
+
     def _grids(self, grid: Sequence[int]) -> tuple[MergedGrid, MergedGrid]:
         """Sizes in merged tokens of a slot of DAM and of CSM."""
         dam, csm = ([side // (self.preprocessor.merge * pool) for side in grid] for pool in (1, POOL))
@@ -134,9 +147,13 @@ class VideoPromptedQwen2(VideoPrompted):
         return 1.0
 
     def _pieces(self, snapshot: MemorySnapshot) -> Iterator[Piece]:
-        dam, csm = self._merged(snapshot)
         dam_grid, csm_grid = self._grids(snapshot.grid)
         interval = self._interval(snapshot.slot_s)
+        if isinstance(snapshot, TokenSnapshot):
+            times = (snapshot.dam_times.round() * interval).floor()
+            yield Video(self._tokens(snapshot), times, dam_grid, snapshot.counts, snapshot.places)
+            return
+        dam, csm = self._merged(snapshot)
         if len(dam):
             yield Video(dam.flatten(0, 1), (snapshot.dam_times.round() * interval).floor(), dam_grid)
         if len(dam) and len(csm):
@@ -148,6 +165,8 @@ class VideoPromptedQwen2(VideoPrompted):
         return ((self._token(VISION_END), self._token(VISION_START)),)
 
     def _entry_tokens(self, snapshot: MemorySnapshot) -> tuple[int, ...]:
+        if isinstance(snapshot, TokenSnapshot):
+            return snapshot.counts
         dam_grid, csm_grid = (grid.rows * grid.columns for grid in self._grids(snapshot.grid))
         counts = [dam_grid] * len(snapshot.dam) + [csm_grid] * len(snapshot.csm)
         if len(snapshot.dam) and len(snapshot.csm):
@@ -155,7 +174,9 @@ class VideoPromptedQwen2(VideoPrompted):
         return tuple(counts)
 
     def _position_ids(self, pieces: Sequence[Piece], snapshot: MemorySnapshot) -> Tensor:
-        if len(snapshot.csm) or not torch.equal(snapshot.dam_times.round(), torch.arange(len(snapshot.dam)).double()):
+        if isinstance(snapshot, TokenSnapshot) or len(snapshot.csm):
+            return super()._position_ids(pieces, snapshot)
+        if not torch.equal(snapshot.dam_times.round(), torch.arange(len(snapshot.dam)).double()):
             return super()._position_ids(pieces, snapshot)
         return self._plain_ids(pieces, snapshot)
 

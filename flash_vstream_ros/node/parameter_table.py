@@ -176,8 +176,9 @@ PARAMETERS = (
         "memory.policy",
         "flash",
         "Retention policy. flash: Flash Memory; star: STAR memory of Flash-VStream-LLaVA, by the rule of its paper and "
-        "in the sizes of its checkpoint; recent: the newest slots; uniform: evenly spaced slots. The last two use as "
-        "many tokens as flash",
+        "in the sizes of its checkpoint; recent: the newest slots; uniform: evenly spaced slots; "
+        "timechat_online, infinipot_v, fluxmem: single tokens, by the rules of these papers. All but star use as many "
+        "tokens as flash",
         choices=POLICIES,
         field="engine.policy",
     ),

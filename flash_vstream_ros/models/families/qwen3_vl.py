@@ -17,6 +17,7 @@ from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 from transformers.vision_utils import get_vision_interpolation_indices_and_weights
 
 from flash_vstream_ros.memory.slot import MemorySnapshot
+from flash_vstream_ros.memory.token_snapshot import TokenSnapshot
 from flash_vstream_ros.models.families.qwen2_vl import load_as
 from flash_vstream_ros.models.options import LoadOptions
 from flash_vstream_ros.models.preprocess import PixelScale
@@ -81,15 +82,22 @@ class Qwen3VL(VideoPrompted):
 
     def _pieces(self, snapshot: MemorySnapshot) -> Iterator[Piece]:
         zero = torch.zeros(1)  # the time is given as text
-        for stamp, (tokens, grid) in zip(self._stamps(snapshot), self._slots(snapshot), strict=True):
+        for stamp, slot in zip(self._stamps(snapshot), self._slots(snapshot, zero), strict=True):
             yield (*stamp, self._token(VISION_START))
-            yield Video(tokens, zero, grid)
+            yield slot
             yield (self._token(VISION_END),)
 
-    def _slots(self, snapshot: MemorySnapshot) -> Iterator[tuple[Tensor, Any]]:
-        for features, grid in zip(self._merged(snapshot), self._grids(snapshot.grid), strict=True):
+    def _slots(self, snapshot: MemorySnapshot, time: Tensor) -> Iterator[Video]:
+        """Each slot as a video at `time` [1]."""
+        grids = self._grids(snapshot.grid)
+        if isinstance(snapshot, TokenSnapshot):
+            parts = self._tokens(snapshot).split(snapshot.counts), snapshot.places.split(snapshot.counts)
+            for tokens, places in zip(*parts, strict=True):
+                yield Video(tokens, time, grids[0], (len(tokens),), places)
+            return
+        for features, grid in zip(self._merged(snapshot), grids, strict=True):
             for tokens in features:
-                yield tokens, grid
+                yield Video(tokens, time, grid)
 
     def _stamps(self, snapshot: MemorySnapshot) -> list[tuple[int, ...]]:
         """Tokens of the time stamp before each slot."""
@@ -100,6 +108,8 @@ class Qwen3VL(VideoPrompted):
     def _entry_tokens(self, snapshot: MemorySnapshot) -> tuple[int, ...]:
         dam, csm = (grid.rows * grid.columns for grid in self._grids(snapshot.grid))
         visual = [dam] * len(snapshot.dam) + [csm] * len(snapshot.csm)
+        if isinstance(snapshot, TokenSnapshot):
+            visual = [*snapshot.counts]
         return tuple(len(stamp) + 2 + count for stamp, count in zip(self._stamps(snapshot), visual, strict=True))
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from flash_vstream_ros.memory.slot import MemorySnapshot
 from flash_vstream_ros.memory.star import AbstractAttention, StarConfig, StarRule, pool_tokens, star_video_memory
 from flash_vstream_ros.memory.star_snapshot import StarSnapshot, star_video_snapshot
+from flash_vstream_ros.memory.token_snapshot import TokenSnapshot
 from flash_vstream_ros.models.confidence import Calibration
 from flash_vstream_ros.models.decoding.greedy import GreedyGeneration, Prefill, Vocabulary
 from flash_vstream_ros.models.interface import Generation, Grid
@@ -177,7 +178,8 @@ class FlashVStreamLLaVA(Prompted[VicunaPrompt]):
         """
         prompt = prefill(self.networks, snapshot, self._prompt.before, self._prompt.after(question))
         network = OneAxis(self.networks.language)
-        return StarAnswer(len(snapshot.dam), network, prompt, self._vocabulary, max_new_tokens)
+        frames = len(snapshot.entries) - len(snapshot.csm)
+        return StarAnswer(frames, network, prompt, self._vocabulary, max_new_tokens)
 
     def look_again(self, generation: Generation, details: MemorySnapshot) -> bool:
         """Returns False: the order of this model's prompt has no place for more entries."""
@@ -200,8 +202,7 @@ def prefill(networks: VStream, snapshot: MemorySnapshot, before: Sequence[int], 
     """The prompt: text tokens `before`, the memory and text tokens `after`, at consecutive position ids."""
     if snapshot.empty:
         raise ValueError("The snapshot is empty: there is nothing to answer from.")
-    abstract, temporal, frames = _sequence(snapshot)
-    parts = [part.flatten(0, 1) for part in (abstract, temporal, frames) if part.numel()]
+    parts = [part.flatten(0, 1) for part in _sequence(snapshot) if part.numel()]
     dims = {part.shape[1] for part in parts}
     if dims != {networks.clip_vision.config.hidden_size}:
         raise ValueError(f"The snapshot's features of widths {sorted(dims)} do not come from this model.")
@@ -215,16 +216,29 @@ def prefill(networks: VStream, snapshot: MemorySnapshot, before: Sequence[int], 
         ids=torch.arange(length, device=device).expand(3, 1, length),
         next_id=length,
         visual_start=len(before),
-        entry_tokens=(
-            abstract.shape[0] * abstract.shape[1],
-            *(temporal.shape[1],) * len(temporal),
-            *(frames.shape[1],) * len(frames),
-        ),
+        entry_tokens=_entry_tokens(snapshot),
+    )
+
+
+def _entry_tokens(snapshot: MemorySnapshot) -> tuple[int, ...]:
+    """Number of tokens of the abstract memory and then of each entry, in prompt order."""
+    if isinstance(snapshot, TokenSnapshot):
+        return (0, *snapshot.counts)
+    abstract, temporal, frames = _sequence(snapshot)
+    return (
+        abstract.shape[0] * abstract.shape[1],
+        *(temporal.shape[1],) * len(temporal),
+        *(frames.shape[1],) * len(frames),
     )
 
 
 def _sequence(snapshot: MemorySnapshot) -> tuple[Tensor, Tensor, Tensor]:
-    """Abstract memory, temporal memory and frames, in prompt order. Only a StarSnapshot has an abstract memory."""
+    """Abstract memory, temporal memory and frames, in prompt order. Only a StarSnapshot has an abstract memory.
+
+    The tokens of a TokenSnapshot are given as those of one frame.
+    """
+    if isinstance(snapshot, TokenSnapshot):
+        return snapshot.dam, snapshot.csm, snapshot.tokens[None]
     abstract = snapshot.abstract if isinstance(snapshot, StarSnapshot) else snapshot.dam.new_zeros(0, 0, 0)
     return abstract, snapshot.csm, snapshot.dam
 
