@@ -99,7 +99,7 @@ def test_the_settings_are_those_that_the_model_is_trained_for():
     assert Budget.of(answers.MEMORY, GRID) == Budget.of(trained, GRID) == Budget(352, 88, 22)
 
 
-def test_every_policy_but_no_video_spends_the_whole_budget(kept):
+def test_every_policy_of_whole_slots_spends_the_whole_budget(kept):
     slots = {
         name: (len(snapshot.dam), len(snapshot.csm)) for name, snapshot in kept.items() if name not in TOKEN_MEMORIES
     }
@@ -117,7 +117,8 @@ def test_every_policy_but_no_video_spends_the_whole_budget(kept):
     }
     budget = Budget.of(SMALL, GRID)
     for name, snapshot in kept.items():
-        assert budget.tokens - 16 < tokens_of(snapshot) <= budget.tokens or name == "no video"
+        least = 0 if name == "no video" or name in TOKEN_MEMORIES else budget.tokens - 15
+        assert least <= tokens_of(snapshot) <= budget.tokens
         dam, csm = len(slots_in_detail(snapshot)), len(snapshot.csm)
         assert len(snapshot.entries) == dam + csm
         assert (len(snapshot.dam_times), len(snapshot.csm_times)) == (dam, csm)
