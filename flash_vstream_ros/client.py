@@ -163,10 +163,13 @@ class AskClient:
         until_s: float = 0.0,
         near: tuple[float, float] = (0.0, 0.0),
         radius: float = 0.0,
+        archive: bool = False,
         max_moments: int = 0,
         image: bytes = b"",
     ) -> Search.Response:
         """Search for the moments that show what `text` describes, or that look like `image`, a JPEG.
+
+        `archive` searches archived key frames instead of the memory.
 
         Waits, cancels and raises as `ask_when_ready`.
         """
@@ -178,6 +181,7 @@ class AskClient:
             until=stamp_at(until_s),
             near=_point(near),
             radius=radius,
+            archive=archive,
             max_moments=max_moments,
             image=CompressedImage(format="jpeg", data=image),
         )

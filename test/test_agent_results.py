@@ -25,10 +25,17 @@ from flash_vstream_ros.cli.agents.bounds import (
     THUMBNAIL_SIDE,
 )
 from flash_vstream_ros.cli.agents.node_thread import MAX_PENDING, NodeThread
-from flash_vstream_ros.cli.agents.results import NodeError, answer_result, entries_result, stamp_text, status_result
+from flash_vstream_ros.cli.agents.results import (
+    NodeError,
+    answer_result,
+    entries_result,
+    place_result,
+    stamp_text,
+    status_result,
+)
 from flash_vstream_ros.cli.times import time_point
 from flash_vstream_ros.client import AskClient, ClientError
-from flash_vstream_ros.ros.interfaces import AskScene, CompressedImage, ListMemory, MemoryEntry, MemoryStatus
+from flash_vstream_ros.ros.interfaces import AskScene, CompressedImage, ListMemory, MemoryEntry, MemoryStatus, Search
 from flash_vstream_ros.ros.stamps import seconds, stamp_at
 
 NOISE = np.random.default_rng(0).integers(0, 255, (720, 1280, 3), np.uint8)
@@ -54,6 +61,15 @@ def test_ten_megabytes_of_thumbnails_are_never_sent() -> None:
     listed = json.loads(text_of(result))
     assert [entry["images"] for entry in listed["entries"][:2]] == [[1], [2]]
     assert len(listed["entries"]) + listed["omitted"] == MANY
+
+
+def test_a_place_has_numbers_to_navigate_by() -> None:
+    moment = MemoryEntry(camera="front", pose_known=True, map_id="ground floor")
+    moment.pose.header.frame_id = "map"
+    moment.pose.pose.pose.position.x, moment.pose.pose.pose.orientation.w = 1.25, 1.0
+    place = json.loads(text_of(place_result(Search.Response(moments=[moment]), 1)))
+    assert (place["pose_known"], place["frame_id"], place["map_id"]) == (True, "map", "ground floor")
+    assert (place["position_m"], place["orientation"]) == ([1.25, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0])
 
 
 def test_what_is_no_image_is_not_sent() -> None:

@@ -45,7 +45,7 @@ pytestmark = pytest.mark.slow  # starts a node and plays a patrol
 
 SEED, MINUTES, START = 300_001, 1.0, 1000.0
 ASKED, RIGHT = 6, 3  # questions of the agent, and how many it has to answer
-READING = {"ask", "search", "list", "report", "status"}
+READING = {"ask", "search", "where", "list", "report", "status"}
 MAX_RESULT_BYTES = 500_000
 TOKEN = "a-token-of-20-letters"
 
@@ -144,6 +144,14 @@ def test_a_time_in_a_result_limits_the_next_call(tools: SceneTools) -> None:
     assert entries
     assert all(float(entry["since"]) <= float(at) <= float(entry["until"]) for entry in entries)
     assert len(entries) < len(fields(call(server, "list"))["entries"])
+
+
+def test_where_gives_a_pose_or_why_there_is_none(tools: SceneTools) -> None:
+    result = call(agent_server(tools), "where", {"text": "red ball"})
+    place = fields(result)
+    assert (place["pose_known"], place["pose_unknown"]) == (False, "no_source")
+    assert place["moment"]["images"] == [1]
+    assert assert_bounded(result) == 1
 
 
 def test_results_of_a_node_are_bounded(tools: SceneTools) -> None:

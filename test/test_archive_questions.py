@@ -25,12 +25,15 @@ from tiny_engine import (
     watch,
 )
 
+from flash_vstream_ros.engine.answering import recollection
+from flash_vstream_ros.engine.answering.dialogue import NO_ARCHIVE, NOTHING_ARCHIVED
 from flash_vstream_ros.engine.answering.question import Answer, ErrorCode, Question
 from flash_vstream_ros.engine.answering.recollection import Recollection
 from flash_vstream_ros.engine.answering.request import KeyFrameProgress, Request
 from flash_vstream_ros.engine.answering.request_queue import RequestQueue
 from flash_vstream_ros.engine.archive.archive_config import ArchiveConfig
-from flash_vstream_ros.engine.archive.recall import Match, RecalledFrame, spread
+from flash_vstream_ros.engine.archive.key_frame import KeyFrame
+from flash_vstream_ros.engine.archive.recall import Match, spread
 from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.memory.scope import Scope
@@ -43,9 +46,9 @@ SMALL = replace(CONFIG, memory=FlashMemoryConfig(csm_slots=4, dam_slots=1, exemp
 
 
 @contextmanager
-def archiving(folder: Path, load: Callable[[], Any], question_slots: int = 32) -> Iterator[tuple[Engine, list[str]]]:
-    """An engine whose small memory has seen 30 slots, all archived."""
-    archive = ArchiveConfig(str(folder), 3600.0, 0.1, question_slots=question_slots)
+def archiving(folder: Path, load: Callable[[], Any], **slots: int) -> Iterator[tuple[Engine, list[str]]]:
+    """An engine whose small memory has seen 30 slots, all archived. `slots` are settings of the archive."""
+    archive = ArchiveConfig(str(folder), 3600.0, 0.1, **slots)
     with running(replace(SMALL, archive=archive), load) as (engine, warnings):
         watch(engine, range(1, 61))
         wait_until(lambda: engine.status().archive.written == 30)
@@ -105,6 +108,70 @@ def test_a_search_in_an_early_interval_finds_archived_moments(model: VisionLangu
     assert everything.adjustments == ()
 
 
+def test_a_search_of_the_archive_takes_several_looks_and_shows_the_best_of_all(
+    model: VisionLanguageModel, tmp_path: Path
+) -> None:
+    with archiving(tmp_path, lambda: model) as (engine, warnings), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recollection, "LOOK_SLOTS", 8)
+        slots = engine.status().memory.slots
+        request = engine.ask(Question("red ball", moments=3, archived=True))
+        progress = [piece for piece in request.pieces() if isinstance(piece, KeyFrameProgress)]
+        found = request.answer(30.0)
+        alike = ask(engine, "", moments=64, archived=True, image=image(8))
+        early = ask(engine, "red ball", moments=64, archived=True, scope=EARLY)
+        assert engine.status().memory.slots == slots
+        assert ask(engine, "red ball", moments=3).adjustments == ()
+    assert not warnings
+    assert progress == [KeyFrameProgress(done, 30) for done in range(31)]
+    assert (len(found.evidence), len(alike.evidence)) == (3, 4)  # the memory has four clusters
+    for answer in (found, alike):
+        assert answer.error_code is ErrorCode.NONE, answer
+        assert answer.adjustments == ("searched in 30 of 30 archived key frames",)
+        assert (answer.covered_since_ns, answer.covered_until_ns) == (1 * SECOND, 60 * SECOND)
+        relevance = [one.relevance for one in answer.evidence]
+        assert relevance == sorted(relevance, reverse=True)
+    assert alike.evidence[0].entry.last_ns == 8 * SECOND
+    assert early.adjustments == ("searched in 6 of 6 archived key frames",)
+    assert seconds_shown(early) <= set(range(3, 15))
+
+
+def test_the_number_of_key_frames_of_a_search_of_the_archive_is_bounded(
+    model: VisionLanguageModel, tmp_path: Path
+) -> None:
+    with archiving(tmp_path, lambda: model, search_slots=12) as (engine, _):
+        assert ask(engine, "red ball", moments=3, archived=True).adjustments == (
+            "searched in 12 of 30 archived key frames",
+        )
+        nothing = ask(engine, "red ball", moments=3, archived=True, scope=Scope(since_ns=99 * SECOND))
+        assert (nothing.error_code, nothing.error_msg) == (ErrorCode.NO_FRAMES, NOTHING_ARCHIVED)
+    with archiving(tmp_path / "off", lambda: model, search_slots=0) as (engine, _):
+        refused = ask(engine, "red ball", moments=3, archived=True)
+        assert (refused.error_code, refused.error_msg) == (ErrorCode.INVALID_REQUEST, NO_ARCHIVE)
+
+
+def test_a_search_of_a_damaged_archive_fails_with_the_reason(model: VisionLanguageModel, tmp_path: Path) -> None:
+    with archiving(tmp_path, lambda: model) as (engine, _):
+        (tmp_path / "archive.sqlite").rename(tmp_path / "elsewhere.sqlite")
+        answer = ask(engine, "red ball", moments=3, archived=True)
+    assert answer.error_code is ErrorCode.INTERNAL
+    assert "archive.sqlite" in answer.error_msg
+
+
+def test_what_is_forgotten_during_a_search_of_the_archive_is_not_found(
+    model: VisionLanguageModel, tmp_path: Path
+) -> None:
+    """The forgotten key frames are in another look than the one under way."""
+    halting = Halting(model)
+    with archiving(tmp_path, lambda: halting) as (engine, _), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recollection, "LOOK_SLOTS", 1)
+        halting.armed = True
+        request = engine.ask(Question("red ball", moments=3, archived=True))
+        assert halting.halted.wait(60.0)
+        engine.submit(lambda commands: commands.forget(Scope(since_ns=50 * SECOND)))
+        halting.released.set()
+        assert request.answer(60.0).error_code is ErrorCode.CANCELLED
+
+
 def test_a_question_does_not_wait_for_a_search_in_the_archive(model: VisionLanguageModel, tmp_path: Path) -> None:
     """The question arrives when the first key frame of the search is encoded."""
     with archiving(tmp_path, lambda: model) as (engine, _), pytest.MonkeyPatch.context() as patch:
@@ -112,10 +179,10 @@ def test_a_question_does_not_wait_for_a_search_in_the_archive(model: VisionLangu
         finished: list[str] = []
         insert, finish = Recollection._insert, RequestQueue.finish
 
-        def ask_first(recollection: Recollection, recalled: RecalledFrame) -> None:
+        def ask_first(recollection: Recollection, frame: KeyFrame) -> None:
             if not late:
                 late.append(engine.ask(Question("Who?")))
-            insert(recollection, recalled)
+            insert(recollection, frame)
 
         def note(queue: RequestQueue, request: Request, answer: Answer) -> None:
             finished.append(request.question.text)

@@ -27,3 +27,6 @@ def test_a_run_reports_every_figure(
     assert 0 <= result["archive"]["right"] <= 1.0
     assert result["archive"]["searches"] == result["live memory"]["searches"] > 0
     assert 0 <= result["archive"]["found"] <= 1.0
+    whole = result["whole archive"]
+    assert whole["searches"] == result["whole live memory"]["searches"] > 0
+    assert 0 <= whole["found"] <= 1.0

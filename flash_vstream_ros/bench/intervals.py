@@ -2,7 +2,7 @@
 
 A trained model watches a patrol of the demo's robot in a world that training never saw, with an archive. Afterwards it
 is asked about every other interval of the first four fifths of the patrol: what was seen in the interval, and where.
-Then it searches each interval for what was seen in it.
+Then it searches each interval for what was seen in it, and at last all times for what was ever seen.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ from .search import BEST, searches, shows
 START_S = 1000.0  # stamp of the first frame
 ASKED_SHARE = 0.8  # share of the patrol that is asked about
 QUESTION_SLOTS = {"archive": 32, "live memory": 0}  # archive.question_slots of each row
+WHOLE = {"whole archive": True, "whole live memory": False}  # Question.archived of each row
+WHOLE_DRAWS = 5  # times that searches of all times are drawn
 DEADLINE_S = 3600.0
 
 
@@ -61,10 +63,11 @@ def run(minutes: float = 200.0, interval: float = 5.0, seed: int = 12) -> dict[s
         try:
             _watch(engine, world)
             scores = {name: _score(engine, config, world, interval, slots) for name, slots in QUESTION_SLOTS.items()}
+            whole = {name: _score_whole(engine, world, archived) for name, archived in WHOLE.items()}
             archived = engine.status().archive.key_frames
         finally:
             engine.stop()
-    return {"minutes": minutes, "interval_minutes": interval, "seed": seed, "key_frames": archived, **scores}
+    return {"minutes": minutes, "interval_minutes": interval, "seed": seed, "key_frames": archived, **scores, **whole}
 
 
 def _watch(engine: Engine, world: World) -> None:
@@ -115,6 +118,19 @@ def _score(engine: Engine, config: EngineConfig, world: World, interval: float, 
     }
 
 
+def _score_whole(engine: Engine, world: World, archived: bool) -> dict[str, Any]:
+    """Searches of all times."""
+    draw = np.random.default_rng(1)
+    past = past_of(world.visits, world.duration)
+    wanted = list({search.text: search for _ in range(WHOLE_DRAWS) for search in searches(past, draw)}.values())
+    is_found = []
+    for search in tracked(wanted, "archive" if archived else "live memory"):
+        asked = replace(search.question(world, SEARCH_PROMPT), archived=archived, deadline_s=DEADLINE_S)
+        moments = engine.ask(asked).answer().evidence
+        is_found.append(any(shows(world, search, moment.entry, START_S) for moment in moments))
+    return {"searches": len(is_found), "found": float(np.mean(is_found))}
+
+
 def show(result: dict[str, Any]) -> None:
     print(
         f"a patrol of {result['minutes']:g} minutes, {result['key_frames']} key frames; intervals of"
@@ -126,4 +142,10 @@ def show(result: dict[str, Any]) -> None:
             f"  {name:>12}: {100 * score['right']:.1f} % of {score['questions']} answers are right,"
             f" {score['from_archive']} from archived key frames; {100 * score['found']:.1f} % of"
             f" {score['searches']} searches find it in their first {BEST} moments"
+        )
+    for name in WHOLE:
+        score = result[name]
+        print(
+            f"  {name:>17}: {100 * score['found']:.1f} % of {score['searches']} searches of all times find it in their"
+            f" first {BEST} moments"
         )

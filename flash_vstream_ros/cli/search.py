@@ -46,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_time_arguments(parser, "ignore what was seen before this time", "ignore what was seen after this time")
     add_place_arguments(parser, "search only what was seen")
     parser.add_argument(
+        "--archive", action="store_true", help="search the archived key frames of all days, not the memory"
+    )
+    parser.add_argument(
         "--memory",
         metavar="FILE",
         help="without a node: search the memory in FILE, written by remember or by a node (archive.path)",
@@ -56,6 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if is_memory_missing(args):
+        return 2
+    if args.memory and args.archive:
+        print("give either --memory or --archive: a file of a memory has no archived key frames", file=sys.stderr)
         return 2
     if bool(args.text) == bool(args.image):
         print("give either a text or --image FILE", file=sys.stderr)
@@ -92,7 +98,7 @@ def _search_node(args: argparse.Namespace) -> Any:
 
 def _ask_node(client: AskClient, args: argparse.Namespace, image: bytes) -> Any:
     since, until = interval(args, lambda: client.newest_stamp_s(args.wait))
-    limits = {"cameras": args.camera, "since_s": since, "until_s": until, **circle(args)}
+    limits = {"cameras": args.camera, "since_s": since, "until_s": until, "archive": args.archive, **circle(args)}
     return client.search_when_ready(args.text or "", args.wait, max_moments=args.top, image=image, **limits)
 
 

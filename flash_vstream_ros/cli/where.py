@@ -27,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--camera", type=text, action="append", default=[], help="search this camera only; may be repeated"
     )
+    parser.add_argument(
+        "--archive", action="store_true", help="search the archived key frames of all days, not the memory"
+    )
     add_time_arguments(parser, "ignore what was seen before this time", "ignore what was seen after this time")
     add_place_arguments(parser, "search only what was seen")
     add_node_arguments(parser, "wait for the node to appear and to load its model [s] (default: %(default)g)")
@@ -41,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         with node_client(args) as client:
             since, until = interval(args, lambda: client.newest_stamp_s(args.wait))
             limits = {"cameras": args.camera, "since_s": since, "until_s": until, **circle(args)}
-            reply = client.search_when_ready(args.text, args.wait, max_moments=1, **limits)
+            reply = client.search_when_ready(args.text, args.wait, archive=args.archive, max_moments=1, **limits)
     except (ClientError, BadTime) as error:
         print(error, file=sys.stderr)
         return 1

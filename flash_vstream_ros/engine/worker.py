@@ -68,7 +68,7 @@ class Worker:
             context, self.ingest, lambda: memory_of(self._config.policy, self._config.timed_memory, context.model)
         )
         self._dialogue = Dialogue(
-            context, config, self._prefiller, requests, self.archive.recall, lambda: self._rebuild.notice
+            context, config, self._prefiller, requests, self.archive, lambda: self._rebuild.notice
         )
         self.snapshots = Snapshots(context, self.ingest, config, self._folder, self._rebuild)
         self.commands = MemoryCommands(

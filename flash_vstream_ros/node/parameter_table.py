@@ -291,6 +291,13 @@ PARAMETERS = (
         live=True,
     ),
     ParameterSpec(
+        "archive.search_slots",
+        256,
+        "Most archived key frames used by a search of the archive; 0: it cannot be searched as a whole [slots]",
+        (0, 65536),
+        live=True,
+    ),
+    ParameterSpec(
         "privacy.blur_faces",
         False,
         "Cover faces that are detected with a plain colour before a frame is encoded, stored or archived; needs pip "

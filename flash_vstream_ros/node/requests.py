@@ -83,7 +83,10 @@ def search_of(
         moments = MAX_MOMENTS
     image = _image(request.image) if len(request.image.data) else None
     scope = scope_of(request, pose)
-    return Question(request.text, scope, deadline_s, id=search_id, moments=moments, image=image), adjustments
+    search = Question(
+        request.text, scope, deadline_s, id=search_id, moments=moments, archived=bool(request.archive), image=image
+    )
+    return search, adjustments
 
 
 def _image(message: CompressedImage) -> np.ndarray:

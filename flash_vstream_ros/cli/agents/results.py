@@ -60,6 +60,21 @@ def moments_result(reply: Any, thumbnails: int) -> CallToolResult:
     return _result(fields, "moments", images)
 
 
+def place_result(reply: Any, thumbnails: int) -> CallToolResult:
+    """The best moment of a search with its pose, or the reason why it has none."""
+    images = Thumbnails(thumbnails)
+    moment = reply.moments[0]
+    fields: dict[str, Any] = {**_notes(reply), "pose_known": bool(moment.pose_known)}
+    if moment.pose_known:
+        pose = moment.pose.pose.pose
+        fields["frame_id"], fields["map_id"] = bounded_text(moment.pose.header.frame_id), bounded_text(moment.map_id)
+        fields["position_m"] = [round(float(getattr(pose.position, axis)), 3) for axis in "xyz"]
+        fields["orientation"] = [round(float(getattr(pose.orientation, axis)), 5) for axis in "xyzw"]
+    else:
+        fields["pose_unknown"] = bounded_text(moment.pose_unknown)
+    return _result({**fields, "moment": entry_fields(moment, images)}, "", images)
+
+
 def entries_result(reply: Any, thumbnails: int) -> CallToolResult:
     """The entries of the memory."""
     images = Thumbnails(thumbnails)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple
 
 from mcp.types import CallToolResult
@@ -23,6 +23,7 @@ from .results import (
     entries_result,
     forgotten_result,
     moments_result,
+    place_result,
     refusal,
     report_result,
     status_result,
@@ -71,6 +72,7 @@ class SceneTools:
         cameras: Cameras = [],  # noqa: B006
         since: Time = "",
         until: Time = "",
+        archive: Annotated[bool, Field(description="search archived images of all days, which takes longer")] = False,
         top: Annotated[int, Field(ge=1, le=MAX_MOMENTS, description="largest number of moments")] = 5,
         thumbnails: ThumbnailCount = 4,
     ) -> CallToolResult:
@@ -78,12 +80,24 @@ class SceneTools:
         use `ask` to learn whether something was seen."""
 
         def call(client: AskClient) -> CallToolResult:
-            since_s, until_s = self._interval(client, since, until)
-            reply = client.search_when_ready(
-                text, self._wait_s, cameras=cameras, since_s=since_s, until_s=until_s, max_moments=top
-            )
-            check(reply)
-            return moments_result(reply, thumbnails)
+            return moments_result(self._search(client, text, cameras, since, until, archive, top), thumbnails)
+
+        return await self._run(call)
+
+    async def where(
+        self,
+        text: Annotated[str, Field(description="what to look for, such as: red ball")],
+        cameras: Cameras = [],  # noqa: B006
+        since: Time = "",
+        until: Time = "",
+        archive: Annotated[bool, Field(description="search archived images of all days, which takes longer")] = False,
+        thumbnails: Thumbnails = 1,
+    ) -> CallToolResult:
+        """Find the pose from which the robot saw something best, to go back there. It finds a pose also for what was
+        never seen: use `ask` to learn whether something was seen."""
+
+        def call(client: AskClient) -> CallToolResult:
+            return place_result(self._search(client, text, cameras, since, until, archive, 1), thumbnails)
 
         return await self._run(call)
 
@@ -136,6 +150,23 @@ class SceneTools:
         except (ClientError, NodeError, BadTime, argparse.ArgumentTypeError) as error:
             return refusal(str(error))
 
+    def _search(
+        self,
+        client: AskClient,
+        text: str,
+        cameras: Sequence[str],
+        since: str | float,
+        until: str | float,
+        archive: bool,
+        most: int,
+    ) -> Any:
+        """The node's reply to a search. Raises NodeError, and as `_interval`."""
+        since_s, until_s = self._interval(client, since, until)
+        limits = {"cameras": cameras, "since_s": since_s, "until_s": until_s, "archive": archive}
+        reply = client.search_when_ready(text, self._wait_s, max_moments=most, **limits)
+        check(reply)
+        return reply
+
     def _interval(self, client: AskClient, since: str | float, until: str | float) -> tuple[float, float]:
         """The stamps of an interval [s]; 0: no limit. Raises BadTime, ArgumentTypeError and ClientError."""
         limits = argparse.Namespace(since=time_point(str(since) or "0"), until=time_point(str(until) or "0"))
@@ -150,6 +181,10 @@ class ToolKind(NamedTuple):
     read_only: bool
 
 
-READING = ToolKind("", (SceneTools.ask, SceneTools.search, SceneTools.list, SceneTools.report, SceneTools.status), True)
+READING = ToolKind(
+    "",
+    (SceneTools.ask, SceneTools.search, SceneTools.where, SceneTools.list, SceneTools.report, SceneTools.status),
+    True,
+)
 FORGETTING = ToolKind("allow_forget", (SceneTools.forget,), False)
 KINDS = (READING, FORGETTING)

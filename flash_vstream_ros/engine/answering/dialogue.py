@@ -6,7 +6,7 @@ import math
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import torch
 
@@ -15,56 +15,19 @@ from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.memory.flash_memory import FlashMemory
 from flash_vstream_ros.memory.interface import Memory
 from flash_vstream_ros.memory.scope import Scope
-from flash_vstream_ros.models.confidence import Calibration, geometric_mean
 from flash_vstream_ros.models.interface import ModelError
-from flash_vstream_ros.models.model_kind import without_label
 
-from .prefiller import Prefiller, PreparedAnswer, ranked_by_attention
-from .question import Answer, ErrorCode, Evidence, Question
-from .recollection import Recall, Recollection
+from .active_answer import ActiveAnswer, with_memory
+from .prefiller import Prefiller
+from .question import Answer, ErrorCode
+from .recollection import KeyFrames, Recollection
 from .request import Request
 from .request_queue import RequestQueue
 from .search import UnsearchableImage, moments_like, moments_of
 
+NO_ARCHIVE = "no archive can be searched: it needs archive.path, archive.max_gib, archive.search_slots and policy flash"
+NOTHING_ARCHIVED = "no archived key frame matches the cameras, stamps and place asked for"
 FORGOTTEN = "the answer was cancelled: a part of the memory that it used was forgotten meanwhile; ask again"
-
-
-@dataclass
-class _ActiveAnswer:
-    """The answer being generated, on its own view of the memory."""
-
-    request: Request
-    prepared: PreparedAnswer
-    draft: Answer
-    pieces: list[str]
-    prefill_tokens: int  # not prefilled when the answer started
-    second_look_tokens: int = 0  # visual tokens that a second look may add; 0: no second look, or it is done
-    probabilities: list[float] = field(default_factory=list)  # of the tokens so far
-    started: float = field(default_factory=time.monotonic)
-
-    def answer(self, code: ErrorCode, message: str, calibration: Calibration) -> Answer:
-        """The reply as it stands now."""
-        text, probabilities = "".join(self.pieces).rstrip(), self.probabilities
-        complete = code is ErrorCode.NONE and bool(probabilities)
-        return replace(
-            self.draft,
-            error_code=code,
-            error_msg=message,
-            text=text,
-            token_probability=geometric_mean(probabilities),
-            confidence=calibration.confidence(probabilities, without_label(text)) if complete else 0.0,
-            calibrated=complete and calibration.fitted,
-        )
-
-    @property
-    def question(self) -> Question:
-        return self.request.question
-
-    def strongest(self, count: int) -> tuple[Evidence, ...]:
-        """The `count` entries with the most attention, or the best moments of a search."""
-        ranked = ranked_by_attention(self.prepared.snapshot.entries, self.prepared.generation.attention)
-        evidence = tuple(Evidence(entry, share) for entry, share in ranked)
-        return moments_of(evidence)[: self.question.moments] if self.question.is_search else evidence[:count]
 
 
 class Dialogue:
@@ -76,7 +39,7 @@ class Dialogue:
         config: EngineConfig,
         prefiller: Prefiller,
         requests: RequestQueue,
-        recall: Recall | None = None,
+        archive: KeyFrames | None = None,
         notice: Callable[[], str] = lambda: "",
     ) -> None:
         """`notice` returns a sentence for replies on what the memory lacks at present; "" if it is complete."""
@@ -86,10 +49,10 @@ class Dialogue:
         self._log = context.log
         self._prefiller = prefiller
         self._requests = requests
-        self._recall = recall if isinstance(context.memory, FlashMemory) else None
+        self._archive = archive if isinstance(context.memory, FlashMemory) else None
         self._recollection: Recollection | None = None  # of the next answer
         self._notice = notice
-        self._active: _ActiveAnswer | None = None
+        self._active: ActiveAnswer | None = None
         self.apply(config)
 
     def apply(self, config: EngineConfig) -> None:
@@ -144,7 +107,7 @@ class Dialogue:
         if self._recollection is not None and self._recollection.may_use(scope):
             self._end_recollection(ErrorCode.CANCELLED, FORGOTTEN)
         active = self._active
-        if active is None or not scope.select(active.prepared.snapshot.entries):
+        if active is None or not active.may_use(scope):
             return
         self._drop_active()
         self._finish(active.request, ErrorCode.CANCELLED, FORGOTTEN)
@@ -169,9 +132,16 @@ class Dialogue:
     def _begin(self, request: Request) -> None:
         """Start an answer, or first a recollection, if the memory has too few moments of the interval."""
         scope = request.question.scope
-        if self._recall is not None and scope.interval.is_bounded:
+        if request.question.archived:
+            everything = self._archive.recall_widely(scope) if self._archive is not None else None
+            if everything is None:
+                self._finish(request, ErrorCode.INVALID_REQUEST, NO_ARCHIVE)
+            else:
+                self._recollection = Recollection(request, self._context, everything)
+            return
+        if self._archive is not None and scope.interval.is_bounded:
             known = len(self._memory.list_entries(scope))
-            if (recalled := self._recall(scope, known)) is not None:
+            if (recalled := self._archive.recall(scope, known)) is not None:
                 self._recollection = Recollection(request, self._context, recalled, known)
                 return
         self._start(request)
@@ -183,7 +153,12 @@ class Dialogue:
             self._end_recollection(*ended)
         elif not recollection.step():
             self._recollection = None
-            self._start(recollection.request, recollection if recollection.memory.entries else None)
+            if recollection.memory.entries or not recollection.request.question.archived:
+                self._start(recollection.request, recollection if recollection.memory.entries else None)
+            elif recollection.problem:
+                self._finish(recollection.request, ErrorCode.INTERNAL, recollection.problem)
+            else:
+                self._finish(recollection.request, ErrorCode.NO_FRAMES, NOTHING_ARCHIVED)
 
     def _end_recollection(self, code: ErrorCode, message: str) -> None:
         assert self._recollection is not None
@@ -198,7 +173,7 @@ class Dialogue:
         sentence = self._notice() if recollection is None else recollection.adjustment
         adjustments = (sentence,) if sentence else ()
         if question.image is not None:
-            self._search_image(request, self._memory if recollection is None else recollection.memory, adjustments)
+            self._search_image(request, recollection, adjustments)
             return
         tokens = question.max_new_tokens or self._max_new_tokens
         prepared = (
@@ -216,12 +191,13 @@ class Dialogue:
             newest_ns=request.newest_ns,
             adjustments=adjustments,
         )
-        self._active = _ActiveAnswer(
+        self._active = ActiveAnswer(
             request,
             prepared,
-            _draft(prepared, answer),
+            with_memory(answer, prepared),
             pieces=[self._model.kind.label] if request.started else [],
             prefill_tokens=prepared.generation.remaining_tokens,
+            recollection=recollection,
             second_look_tokens=int(self._second_look * memory.tokens) if has_second_look else 0,
         )
         self._report_prefill(self._active)
@@ -229,9 +205,10 @@ class Dialogue:
             self._stream(self._model.kind.label)
             request.started = True
 
-    def _search_image(self, request: Request, memory: Memory, adjustments: tuple[str, ...]) -> None:
-        """Answer a search for an image in `memory`, which takes one pass of the vision tower."""
+    def _search_image(self, request: Request, recollection: Recollection | None, adjustments: tuple[str, ...]) -> None:
+        """Answer a search for an image, which takes one pass of the vision tower."""
         scope = request.question.scope
+        memory: Memory = self._memory if recollection is None else recollection.memory
         try:
             moments = moments_like(self._model, memory, request.question)
         except UnsearchableImage as error:
@@ -240,11 +217,15 @@ class Dialogue:
         if not moments:
             self._finish(request, ErrorCode.NO_FRAMES, self._no_frames_reason(request))
             return
+        if recollection is not None and recollection.next_look(moments):
+            self._recollection = recollection
+            return
+        first_ns, last_ns = (memory.first_ns, memory.last_ns) if recollection is None else recollection.covered_ns
         found = Answer(
             model_kind=self._model.kind,
-            evidence=moments,
-            covered_since_ns=max(memory.first_ns, scope.since_ns),
-            covered_until_ns=min(memory.last_ns, scope.until_ns or memory.last_ns),
+            evidence=moments[: request.question.moments],
+            covered_since_ns=max(first_ns, scope.since_ns),
+            covered_until_ns=min(last_ns, scope.until_ns or last_ns),
             adjustments=adjustments,
             newest_ns=request.newest_ns,
         )
@@ -285,24 +266,32 @@ class Dialogue:
         else:
             self._decode_token(active)
 
-    def _report_prefill(self, active: _ActiveAnswer) -> None:
+    def _report_prefill(self, active: ActiveAnswer) -> None:
         done = active.prefill_tokens - active.prepared.generation.remaining_tokens
         active.request.report_prefill(done, active.prefill_tokens)
 
-    def _look_again(self, active: _ActiveAnswer) -> None:
+    def _look_again(self, active: ActiveAnswer) -> None:
         """Start the second look: the details of the most attended entries are appended to the prompt."""
         active.prepared = self._prefiller.look_again(active.prepared, active.second_look_tokens)
         active.second_look_tokens = 0
-        active.draft = _draft(active.prepared, active.draft)
+        active.draft = with_memory(active.draft, active.prepared)
 
-    def _finish_search(self, active: _ActiveAnswer) -> None:
+    def _finish_search(self, active: ActiveAnswer) -> None:
         """Prefill the last chunk; the answer is the entries that its last token attends to."""
         generation = active.prepared.generation
         if generation.remaining_tokens:
             self._prefiller.prefill(generation, generation.remaining_tokens)
         if not all(math.isfinite(share) for share in generation.attention):
             raise ModelError("the model computed no finite attention: its weights are damaged or overflow; try float32")
-        active.draft = replace(active.draft, evidence=active.strongest(self._evidence))
+        moments, recollection = moments_of(active.evidence), active.recollection
+        if recollection is not None and recollection.next_look(moments):
+            self._drop_active()
+            self._recollection = recollection
+            return
+        active.draft = replace(active.draft, evidence=moments[: active.question.moments])
+        if active.question.archived and recollection is not None:
+            since_ns, until_ns = recollection.covered_ns
+            active.draft = replace(active.draft, covered_since_ns=since_ns, covered_until_ns=until_ns)
         self._finish_active()
 
     def _postpone(self, search: Request) -> None:
@@ -310,14 +299,14 @@ class Dialogue:
         self._drop_active()
         self._requests.push_front(search)
 
-    def _decode_token(self, active: _ActiveAnswer) -> None:
+    def _decode_token(self, active: ActiveAnswer) -> None:
         try:
             token = next(active.prepared.generation)
         except StopIteration:
             self._finish_active()
             return
         if not active.probabilities:
-            evidence, first_token_s = active.strongest(self._evidence), active.request.age_s
+            evidence, first_token_s = active.evidence[: self._evidence], active.request.age_s
             active.draft = replace(active.draft, evidence=evidence, time_to_first_token_s=first_token_s)
             active.request.report_evidence(evidence)
         active.probabilities.append(token.probability)
@@ -345,21 +334,6 @@ class Dialogue:
     def _fail(self, request: Request, code: ErrorCode, message: str, details: str = "") -> None:
         self._log.report(code.name, f"{request.question.noun} failed: {message}" + (f"\n{details}" if details else ""))
         self._finish(request, code, message)
-
-
-def _draft(prepared: PreparedAnswer, answer: Answer) -> Answer:
-    """`answer`, with its description of the memory in the prompt filled in."""
-    snapshot = prepared.snapshot
-    return replace(
-        answer,
-        cameras=snapshot.cameras,
-        covered_since_ns=snapshot.first_ns,
-        covered_until_ns=snapshot.last_ns,
-        frame_id=max(snapshot.entries, key=lambda entry: entry.last_ns).frame_id,
-        memory_tokens=prepared.memory_tokens,
-        cached_tokens=prepared.cached_tokens,
-        lag_slots=prepared.lag_slots,
-    )
 
 
 def _ended(request: Request) -> tuple[ErrorCode, str] | None:

@@ -32,7 +32,7 @@ class Question:
     """A question, and the part of the memory to answer it from. Zeros select the engine's configuration.
 
     With `moments` above 0 it is a search for what the text describes, or for what looks like `image`. Its answer has no
-    text, and at most `moments` moments as evidence.
+    text, and at most `moments` moments as evidence. With `archived`, the archive is searched instead of the memory.
     """
 
     text: str
@@ -41,6 +41,7 @@ class Question:
     max_new_tokens: int = 0
     id: str = ""  # unique among the unfinished questions, to cancel this one; "": none
     moments: int = 0
+    archived: bool = False
     image: np.ndarray | None = field(default=None, compare=False)  # [height, width, 3] uint8 RGB
 
     @property

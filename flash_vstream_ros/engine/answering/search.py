@@ -50,7 +50,7 @@ def moments_like(model: VisionLanguageModel, memory: Memory, search: Question) -
     frame = model.prepare(image, memory.grid)
     ((low, _),) = model.encode_slots([[frame] * FRAMES_PER_SLOT], memory.grid)
     similar = sorted(memory.similar(low, search.scope), key=lambda pair: -pair[1])
-    return tuple(Evidence(entry, cosine) for entry, cosine in similar[: search.moments])
+    return tuple(Evidence(entry, cosine) for entry, cosine in similar)
 
 
 def moments_of(evidence: Sequence[Evidence]) -> tuple[Evidence, ...]:

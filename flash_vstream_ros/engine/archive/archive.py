@@ -103,6 +103,12 @@ class Archive:
             return None
         return self._reader.recall(scope, most, known)
 
+    def recall_widely(self, scope: Scope) -> Future[Recalled] | None:
+        """Key frames for a search of everything in `scope`. Returns None if nothing is archived."""
+        if self._reader is None or not self.enabled or not self.config.search_slots:
+            return None
+        return self._reader.recall(scope, self.config.search_slots)
+
     def sample(self, scope: Scope, most: int, choose: Choice) -> Future[Sampled] | None:
         """At most `most` key frames in scope. Returns None if nothing is archived. See KeyFrameReader."""
         if self._reader is None or not self.enabled:

@@ -1,4 +1,4 @@
-"""Recall: reads key frames of an interval from the archive and decodes them, on a separate thread."""
+"""Recall: reads key frames of an interval from the archive, on a separate thread."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class RecalledFrame(NamedTuple):
 
 
 class Recalled(NamedTuple):
-    """Key frames of an interval in order of their stamps, and the number of all that the archive has."""
+    """Key frames of an interval in order of their stamps, not decoded, and the number of all that the archive has."""
 
-    frames: tuple[RecalledFrame, ...]
+    frames: tuple[KeyFrame, ...]
     matching: int
 
 
@@ -61,7 +61,7 @@ class KeyFrameReader:
         self._path = path
         self._thread = ThreadPoolExecutor(1, "flash-vstream-recall")
 
-    def recall(self, scope: Scope, most: int, known: int) -> Future[Recalled]:
+    def recall(self, scope: Scope, most: int, known: int = 0) -> Future[Recalled]:
         """At most `most` key frames in scope; none if they are not more than twice the `known` ones in the memory.
 
         The future may raise ArchiveError.
@@ -81,8 +81,7 @@ class KeyFrameReader:
     def _recalled(self, scope: Scope, most: int, known: int) -> Recalled:
         with reading(self._path) as connection, translated(self._path):
             frames, matching = key_frames(connection, scope, most, 2 * known)
-        images = (decoded(frame) for frame in frames)
-        return Recalled(tuple(each for each in images if each is not None), matching)
+        return Recalled(tuple(frames), matching)
 
     def _sampled(self, scope: Scope, most: int, choose: Choice, opened: Callable[[], str]) -> Sampled:
         problem = opened()
