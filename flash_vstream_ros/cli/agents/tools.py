@@ -91,7 +91,7 @@ class SceneTools:
         since: Time = "",
         until: Time = "",
         archive: Annotated[bool, Field(description="search archived images of all days, which takes longer")] = False,
-        thumbnails: Thumbnails = 1,
+        thumbnails: ThumbnailCount = 1,
     ) -> CallToolResult:
         """Find the pose from which the robot saw something best, to go back there. It finds a pose also for what was
         never seen: use `ask` to learn whether something was seen."""
@@ -162,8 +162,15 @@ class SceneTools:
     ) -> Any:
         """The node's reply to a search. Raises NodeError, and as `_interval`."""
         since_s, until_s = self._interval(client, since, until)
-        limits = {"cameras": cameras, "since_s": since_s, "until_s": until_s, "archive": archive}
-        reply = client.search_when_ready(text, self._wait_s, max_moments=most, **limits)
+        reply = client.search_when_ready(
+            text,
+            self._wait_s,
+            cameras=cameras,
+            since_s=since_s,
+            until_s=until_s,
+            archive=archive,
+            max_moments=most,
+        )
         check(reply)
         return reply
 
