@@ -309,6 +309,22 @@ def _cameras(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _web(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--clients", type=count, default=20, help="clients, one of them stuck (default: %(default)s)")
+    parser.add_argument(
+        "--minutes", type=positive, default=10.0, help="duration with clients, and again without (default: %(default)g)"
+    )
+    parser.add_argument(
+        "--round", dest="round_s", type=positive, default=60.0, help="duration of one round (default: %(default)g) [s]"
+    )
+    parser.add_argument(
+        "--rate",
+        type=positive,
+        default=4.0,
+        help="frames per second, one for each of the patrol (default: %(default)g)",
+    )
+
+
 def _no_arguments(parser: argparse.ArgumentParser) -> None:
     """Add no arguments: the benchmark has no options."""
 
@@ -356,6 +372,9 @@ BENCHMARKS = {
     "camera": Benchmark("camera", "transport of camera images into the node's callback", _camera),
     "cameras": Benchmark(
         "cameras", "several cameras at full rate during questions: what happens to every image", _cameras
+    ),
+    "web": Benchmark(
+        "web_clients", "answers and frames of the node while many clients, one of them stuck, follow its web page", _web
     ),
     "fits": Benchmark(
         "fits", "published models that fit into 8, 16, 24 and 64 GB, computed from their sizes", _no_arguments

@@ -5,9 +5,9 @@ const TEN_YEARS = 10 * 365 * 86400;
 /** Whether a stamp is a date near the present; simulated time starts near zero. */
 const isDate = (stamp) => Math.abs(stamp - Date.now() / 1000) < TEN_YEARS;
 
-/** A stamp as local clock time, with the date if it is not today's; simulated time as minutes and seconds. */
+/** A stamp as local clock time, with the date if it is not today's; simulated time as seconds, which limits accept. */
 export function clock(stamp) {
-  if (!isDate(stamp)) return minutes(stamp);
+  if (!isDate(stamp)) return `${number(stamp, 1).replaceAll(",", "")} s`;
   const date = new Date(stamp * 1000);
   const time = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
   if (date.toDateString() === new Date().toDateString()) return time;
@@ -17,14 +17,6 @@ export function clock(stamp) {
 /** An interval of stamps. */
 export function span(since, until) {
   return until - since < 1 ? clock(since) : `${clock(since)} – ${clock(until)}`;
-}
-
-/** A number of seconds as h:mm:ss or m:ss. */
-function minutes(seconds) {
-  const whole = Math.round(seconds);
-  const [h, m, s] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
-  const two = (number) => String(number).padStart(2, "0");
-  return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
 }
 
 /** How long ago, in one unit. */
