@@ -10,7 +10,7 @@ from robot import new_namespace
 pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install 'flash_vstream_ros[web]'")
 pytest.importorskip("starlette", reason="starlette is not installed: pip install 'flash_vstream_ros[web]'")
 
-from web_server import HOSTILE, Served, hostile_node, served
+from web_server import ENTRIES, HOSTILE, Served, hostile_node, served
 
 from flash_vstream_ros.instruments.browser import Browser, Page, browser, browser_program
 
@@ -89,7 +89,7 @@ def test_an_answer_is_shown_as_text_and_its_evidence_lights_up(page: Page) -> No
     assert "75 % sure" in texts(page, ".turn .meta")[0]
     page.wait_for("document.querySelectorAll('.entry.evidence').length == 3")
     page.wait_for("document.querySelectorAll('.cell.evidence').length > 0")
-    assert page.evaluate("document.querySelectorAll('.entry').length") == 20, "evidence replaces its entries"
+    assert page.evaluate("document.querySelectorAll('.entry').length") == ENTRIES, "evidence replaces its entries"
     page.wait_for("[...document.querySelectorAll('.evidence-row img')].every((image) => image.naturalWidth > 0)")
     submit(page, HOSTILE, "search")
     assert "best moments first" in texts(page, ".turn .meta")[0]
@@ -103,6 +103,7 @@ def test_pointing_at_an_image_shows_its_entry(page: Page) -> None:
     page.evaluate("document.querySelector('.cell:not(:disabled)').focus()")
     page.wait_for("!document.getElementById('detail').hidden")
     assert texts(page, "#detail b")[0].startswith(HOSTILE)
+    assert HOSTILE in texts(page, "#detail")[0].replace(texts(page, "#detail b")[0], ""), "the map of its pose"
     assert_unharmed(page)
 
 

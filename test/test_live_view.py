@@ -24,6 +24,7 @@ from web_server import HOSTILE, Served, first, hostile_node, served
 
 from flash_vstream_ros.cli import main
 from flash_vstream_ros.cli.agents.bounds import MAX_THUMBNAIL_BYTES
+from flash_vstream_ros.cli.http_server import STUCK_MS, listen
 from flash_vstream_ros.cli.live_view.board import MAX_VIEWERS, Board
 from flash_vstream_ros.cli.live_view.events import History
 from flash_vstream_ros.instruments.running_node import running_node
@@ -199,6 +200,14 @@ def _in_loop(web: Served, fields: dict[str, Any]) -> None:
 
 async def _post(board: Board, fields: dict[str, Any]) -> None:
     board.post("large", fields)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux disconnects clients that take no data")
+def test_a_client_that_takes_no_data_is_disconnected() -> None:
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == STUCK_MS
 
 
 def test_only_so_many_pages_are_served() -> None:

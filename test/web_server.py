@@ -36,6 +36,7 @@ from flash_vstream_ros.ros.interfaces import (
 from flash_vstream_ros.ros.stamps import duration_message, stamp_at
 
 HOSTILE = "<img src=x onerror='window.hacked=1'><script>window.hacked=2</script>"
+ENTRIES = 20  # of the hostile node's memory, all with different images
 START, LENGTH = 1000.0, 600.0  # of the hostile node's memory [s]
 JSON = {"Content-Type": "application/json"}
 
@@ -144,7 +145,7 @@ def hostile_node(namespace: str) -> Iterator[None]:
 
 
 def _entries() -> list[Any]:
-    colours = np.random.default_rng(0).integers(0, 255, (20, 3))
+    colours = np.random.default_rng(0).integers(0, 255, (ENTRIES, 3))
     found = []
     for index, colour in enumerate(colours):
         image = np.full((48, 64, 3), colour, np.uint8)
@@ -158,6 +159,8 @@ def _entries() -> list[Any]:
                 since=stamp_at(at),
                 until=stamp_at(at + 20),
                 weight=float(1 + index),
+                pose_known=True,
+                map_id=HOSTILE,
                 thumbnail=CompressedImage(header=header, format="jpeg", data=data),
             )
         )
@@ -182,7 +185,7 @@ def _status(now_ns: int) -> Any:
         drop_reasons=[HOSTILE],
         drop_counts=[3],
         newest_frame=stamp_at(START + LENGTH),
-        memory_entries=20,
+        memory_entries=ENTRIES,
         memory_capacity=40,
         covered_since=stamp_at(START),
         covered_until=stamp_at(START + LENGTH),

@@ -13,6 +13,7 @@ from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.ros.stamps import seconds
 
 from ..agents.bounds import bounded_text, small_jpeg
+from ..places import pose_text
 from ..reply_output import MODEL_NOTES
 
 MAX_CAMERAS, MAX_ENTRIES, MAX_NOTES = 64, 1024, 32  # in one event or reply
@@ -95,7 +96,7 @@ class Images:
 
 
 def entry_fields(entry: Any) -> dict[str, Any]:
-    """A MemoryEntry without its image. `at` is the stamp of the image."""
+    """A MemoryEntry without its image. `at` is the stamp of the image, `pose` where it was recorded; empty: unknown."""
     return {
         "key_frame": entry.kind == entry.KEY_FRAME,
         "camera": bounded_text(entry.camera),
@@ -103,6 +104,7 @@ def entry_fields(entry: Any) -> dict[str, Any]:
         "until": seconds(entry.until),
         "at": seconds(entry.thumbnail.header.stamp),
         "weight": _finite(entry.weight),
+        "pose": bounded_text(pose_text(entry)) if entry.pose_known else "",
     }
 
 

@@ -117,7 +117,7 @@ export function startAsk({ light }) {
       turn.facts.append(` · the strongest ${shown.length} of ${reply.evidence.length} entries`);
     }
     turn.found = shown.map(({ jpeg, ...entry }) => ({ ...entry, address: jpeg ? jpegAddress(jpeg) : "" }));
-    turn.evidence.replaceChildren(...turn.found.map((entry) => el("figure", { title: entry.camera },
+    turn.evidence.replaceChildren(...turn.found.map((entry) => el("figure", { title: [entry.camera, entry.pose].filter(Boolean).join(": ") },
       el("img", { src: entry.address || null, alt: `Evidence from ${entry.camera}` }),
       el("figcaption", {}, el("b", { text: percent(entry.relevance) }), el("span", { text: clock(entry.at) })))));
     choose(turn);

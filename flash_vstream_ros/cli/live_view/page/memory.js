@@ -114,6 +114,7 @@ export function startMemory(images) {
       el("b", { text: camera }),
       el("span", { text: `${at} (${ago(drawing.until - entry.at)})` }),
       el("span", { text: kind }),
+      entry.pose ? el("span", { text: entry.pose }) : null,
       entry.until - entry.since >= 1 ? el("span", { text: `seen ${whole}` }) : null,
       relevance ? el("span", { class: "relevance", text: `${percent(relevance)} of the attention` }) : null));
     detail.hidden = false;

@@ -11,9 +11,14 @@ let login = null; // a promise, while the user is asked for the token
 
 /** A token after `#` in the address, which browsers do not send to servers; it is taken out of the address. */
 function tokenOfAddress() {
-  const found = decodeURIComponent(location.hash.slice(1));
+  const found = printable(location.hash.slice(1));
   if (found) history.replaceState(null, "", location.pathname);
   return found;
+}
+
+/** The characters that a token can have; others cannot be sent in a header. */
+function printable(text) {
+  return text.replace(/[^\x21-\x7e]/g, "");
 }
 
 /** `fetch` with the token; asks for it if the server needs one. Rejects with a sentence. */
@@ -37,7 +42,7 @@ function askForToken(refused) {
     const dialog = byId("login");
     dialog.addEventListener("cancel", (event) => event.preventDefault());
     byId("login-form").addEventListener("submit", () => {
-      token = byId("token").value.replace(/[^\x21-\x7e]/g, "");
+      token = printable(byId("token").value);
       login = null;
       resolve();
     }, { once: true });
