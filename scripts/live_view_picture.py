@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Write docs/images/live_view.png: the page of `flash-vstream-ros web` after the demo's patrol, in headless Chromium.
 
-    python scripts/live_view_picture.py                      # the picture of the documentation
-    python scripts/live_view_picture.py --dark --out dark.png
-    python scripts/live_view_picture.py --phone --out phone.png
+python scripts/live_view_picture.py                      # the picture of the documentation
+python scripts/live_view_picture.py --dark --out dark.png
+python scripts/live_view_picture.py --phone --out phone.png
 """
 
 from __future__ import annotations
