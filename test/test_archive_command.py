@@ -11,8 +11,8 @@ from archive_writer import Writer, frames_in
 from tiny_engine import SECOND, image
 
 from flash_vstream_ros.cli import main
-from flash_vstream_ros.cli.contact_sheet import COLUMNS, GAP, SIDE
 from flash_vstream_ros.cli.sources import open_source
+from flash_vstream_ros.engine.contact_sheet import COLUMNS, GAP, SIDE
 
 HOUR = 3600
 START = 400_000 * HOUR  # s

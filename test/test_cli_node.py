@@ -18,7 +18,7 @@ from robot import NodeProcess, Robot
 
 from flash_vstream_ros import client, ros
 from flash_vstream_ros.cli import main
-from flash_vstream_ros.cli.contact_sheet import SIDE
+from flash_vstream_ros.engine.contact_sheet import SIDE
 from flash_vstream_ros.ros.interfaces import Search, interface
 
 GetParameters = interface("rcl_interfaces/srv/GetParameters")

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from flash_vstream_ros.cli.contact_sheet import KEY_FRAME, SIDE, SYNOPSIS, Thumbnail, contact_sheet
 from flash_vstream_ros.cli.demo_questions import caption
+from flash_vstream_ros.engine.contact_sheet import KEY_FRAME, SIDE, SYNOPSIS, Thumbnail, contact_sheet
 
 pytestmark = pytest.mark.slow  # starts nodes in processes of their own
 

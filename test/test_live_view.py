@@ -27,13 +27,16 @@ from flash_vstream_ros.cli.agents.bounds import MAX_THUMBNAIL_BYTES
 from flash_vstream_ros.cli.http_server import STUCK_MS, listen
 from flash_vstream_ros.cli.live_view.board import MAX_VIEWERS, Board
 from flash_vstream_ros.cli.live_view.events import History
+from flash_vstream_ros.engine.contact_sheet import CAPTION, COLUMNS, GAP, SIDE
 from flash_vstream_ros.instruments.running_node import running_node
 from flash_vstream_ros.node.vstream_node import VStreamNode
+from flash_vstream_ros.ros.interfaces import CompressedImage
 
 pytestmark = pytest.mark.slow  # starts a node
 
 TOKEN = "a-token-of-20-letters"
 SMALL = ["model.name:=tiny-random", "model.max_pixels:=12544", "summary.period_s:=0.0", "status.period_s:=0.05"]
+SMALL += ["memory_view.period_s:=0.1"]
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +95,20 @@ def test_an_answer_streams_and_has_its_evidence(seeing: tuple[Served, Robot]) ->
     (found,) = web.post("/api/search", {"text": "a thing"})
     assert 0 < len(found["evidence"]) <= 8
     assert {"duration", "covered", "notes"} <= found.keys()
+
+
+def test_a_subscriber_gets_a_sheet_of_the_memory(seeing: tuple[Served, Robot]) -> None:
+    _, robot = seeing
+    entries = robot.list_memory(START_S).entries
+    sheets: list[Any] = []
+    topic = f"{robot._at}/memory_view/compressed"
+    subscription = robot.node.create_subscription(CompressedImage, topic, sheets.append, 1)
+    robot.wait_for(lambda: bool(sheets), START_S)
+    robot.node.destroy_subscription(subscription)
+    image = cv2.imdecode(np.frombuffer(sheets[0].data, np.uint8), cv2.IMREAD_COLOR)
+    rows = -(-len(entries) // COLUMNS)
+    assert image.shape == (rows * (SIDE + CAPTION + GAP) + GAP, COLUMNS * (SIDE + GAP) + GAP, 3)
+    assert (sheets[0].header.stamp.sec, sheets[0].format) == (15, "bgr8; jpeg compressed bgr8")
 
 
 @pytest.mark.parametrize(

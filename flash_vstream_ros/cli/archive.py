@@ -86,8 +86,7 @@ def _list(connection: sqlite3.Connection, scope: Scope) -> int:
 
 def _sheet(connection: sqlite3.Connection, scope: Scope, suffix: str) -> bytes:
     from flash_vstream_ros.engine.archive.recall import key_frames
-
-    from .contact_sheet import KEY_FRAME, Thumbnail, sheet_file
+    from flash_vstream_ros.engine.contact_sheet import KEY_FRAME, Thumbnail, sheet_file
 
     frames, _ = key_frames(connection, scope, SHEET_FRAMES)
     thumbnails = [

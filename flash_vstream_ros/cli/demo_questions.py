@@ -25,10 +25,10 @@ from flash_vstream_ros.demo.simulated_run import (
     simulated_run,
 )
 from flash_vstream_ros.demo.world import World
+from flash_vstream_ros.engine.contact_sheet import KEY_FRAME, SYNOPSIS, Thumbnail, sheet_file
 from flash_vstream_ros.models.model_kind import without_label
 from flash_vstream_ros.ros.stamps import seconds
 
-from .contact_sheet import KEY_FRAME, SYNOPSIS, Thumbnail, sheet_file
 from .output_files import write_output
 from .reply_output import MODEL_NOTES
 

@@ -138,9 +138,8 @@ def _print(reply: Any, as_json: bool) -> None:
 
 def _sheet(reply: Any, suffix: str) -> bytes:
     """The contact sheet of a reply's moments, best first, as an image file."""
+    from flash_vstream_ros.engine.contact_sheet import KEY_FRAME, SYNOPSIS, Thumbnail, sheet_file
     from flash_vstream_ros.ros.stamps import seconds
-
-    from .contact_sheet import KEY_FRAME, SYNOPSIS, Thumbnail, sheet_file
 
     thumbnails = [
         Thumbnail(

@@ -102,6 +102,13 @@ ANSWER_PARAMETERS = (
         "diagnostics.period_s", 1.0, "Period of /diagnostics, by the system clock; 0: off [s]", (0.0, 60.0), live=True
     ),
     ParameterSpec(
+        "memory_view.period_s",
+        2.0,
+        "Period of ~/memory_view/compressed, which is drawn only while somebody subscribes to it; 0: off [s]",
+        (0.0, 3600.0),
+        live=True,
+    ),
+    ParameterSpec(
         "summary.period_s", 60.0, "Period of scene_summary, by the node's clock; 0: off [s]", (0.0, 86400.0), live=True
     ),
     ParameterSpec(

@@ -44,6 +44,7 @@ class Settings:
     decoding: DecodingConfig
     pose: PoseConfig
     status_period_s: float
+    memory_view_period_s: float
     diagnostics_period_s: float
     summary_period_s: float
     summary_prompt: str

@@ -26,6 +26,7 @@ from flash_vstream_ros.node.image_qos import unused_overrides
 from flash_vstream_ros.node.live_parameters import LiveParameters
 from flash_vstream_ros.node.managed_node import ManagedNode, error_if_it_raises
 from flash_vstream_ros.node.memory_services import MemoryServices
+from flash_vstream_ros.node.memory_view import MemoryView
 from flash_vstream_ros.node.parameter_files import unused_files
 from flash_vstream_ros.node.periodic_timer import PeriodicTimer
 from flash_vstream_ros.node.poses.pose_report import pose_report
@@ -47,9 +48,9 @@ NODE_NAME = "flash_vstream"
 PROGRAM_HOOKS = ProcessHooks(set_torch_threads, loaded=gc.freeze, unloaded=gc.unfreeze)
 DUPLICATES_PERIOD_S = 60.0  # between two warnings about the same duplicate
 # Threads besides one per camera and one per waiting question or search. Each of these may need one: the question being
-# answered, a question and a search answered BUSY, status, summary, report, diagnostics, cancel, memory services,
-# parameters, a transition, get_state.
-SPARE_THREADS = 12
+# answered, a question and a search answered BUSY, status, memory view, summary, report, diagnostics, cancel, memory
+# services, parameters, a transition, get_state.
+SPARE_THREADS = 13
 
 
 def advice(state: State, node: str, starting: bool) -> str:
@@ -95,6 +96,7 @@ class VStreamNode(LiveParameters, ManagedNode):
             self, lambda: self._engine, lambda: self._settings.pose, self._summaries.withdraw
         )
         self._status_timer = PeriodicTimer(self, self._on_status, self._settings.status_period_s)
+        self._memory_view = MemoryView(self, lambda: self._engine, self._settings.memory_view_period_s)
         self._diagnostics = DiagnosticsPublisher(
             self, self._status_if_configured, self._settings, self._camera_findings, self._other_reports
         )
@@ -194,6 +196,7 @@ class VStreamNode(LiveParameters, ManagedNode):
         if (poses := self._poses) is not None:
             poses.apply(settings.pose)
         self._status_timer.set_period(settings.status_period_s)
+        self._memory_view.set_period(settings.memory_view_period_s)
         self._summaries.apply(settings)
         self._diagnostics.apply(settings)
 

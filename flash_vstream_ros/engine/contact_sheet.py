@@ -1,4 +1,4 @@
-"""Draws a contact sheet: images in a grid, each with a caption."""
+"""Draws a contact sheet: images in a grid, each with a caption. For the node's memory view and the command line."""
 
 from __future__ import annotations
 
