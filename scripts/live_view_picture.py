@@ -63,7 +63,7 @@ def main() -> None:
                 page.evaluate(f"document.querySelector('button[value={kind}]').click()")
                 page.wait_for(ANSWERED)
             time.sleep(3.0)  # until everything is drawn
-            picture = page.screenshot(whole=args.phone)
+            picture = page.screenshot(whole=True)
     # With 256 colours the file has a third of its size.
     Image.open(io.BytesIO(picture)).convert("RGB").quantize(256).save(args.out, optimize=True)
     print(f"wrote {args.out}, {args.out.stat().st_size} bytes")
