@@ -151,7 +151,9 @@ def _train_language(
     began = time.monotonic() - state.language_s
     losses: list[float] = []
     right = asked = 0
-    threads = max(torch.get_num_threads() // plan.parts, 1)
+    every = torch.get_num_threads()
+    threads = max(every // plan.parts, 1)
+    set_threads(threads)  # for the optimisers: threads that share small matrices wait for one another
     workers = ThreadPoolExecutor(plan.parts, "gradients", set_threads, (threads,))
     try:
         while state.step < plan.language_steps:
@@ -174,6 +176,7 @@ def _train_language(
                     state.optimisers = [learner.state_dict() for learner in learners]
                     state.save()
     finally:
+        set_threads(every)
         workers.shutdown()
         pool.close()
 
