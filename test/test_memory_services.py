@@ -322,7 +322,7 @@ def test_an_exception_gets_an_error_reply_and_a_busy_worker_a_timeout(
         patch.setattr(MemoryCommands, "entries", lambda *_: 1 / 0)
         reply = bench.call(ListMemory, "list_memory")
         assert reply.error_code == reply.INTERNAL  # type: ignore[attr-defined]
-    monkeypatch.setattr("flash_vstream_ros.node.memory_services.STEP_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("flash_vstream_ros.node.service_replies.STEP_TIMEOUT_S", 0.2)
     release = threading.Event()
     bench.engine.submit(lambda _: release.wait(WAIT_S))
     reply = bench.call(Forget, "forget", since=stamp_at(1.0))

@@ -80,9 +80,9 @@ def test_the_action_has_the_fields_of_the_service() -> None:
     assert fields(result) == fields(reply)
 
 
-@pytest.mark.parametrize("file", ["srv/Forget.srv", "srv/ListMemory.srv"])
-def test_every_service_has_the_error_codes_of_ask_scene(file: str) -> None:
-    codes = constants(file)
+@pytest.mark.parametrize("name", ["Forget", "ListMemory", "AddWatch", "RemoveWatch", "ListWatches"])
+def test_every_service_has_the_error_codes_of_ask_scene(name: str) -> None:
+    codes = constants(f"srv/{name}.srv")
     assert {"NONE", "NOT_READY", "TIMEOUT", "INVALID_REQUEST", "INTERNAL"} == set(codes)
     assert codes.items() <= {member.name: member.value for member in ErrorCode}.items()
 

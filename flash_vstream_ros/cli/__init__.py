@@ -17,6 +17,7 @@ COMMANDS = {
     "report": "report what happened in an interval, as Markdown with pictures",
     "search": "find the moments that show what a text describes, in a running node or a memory in a file",
     "where": "say where a thing was seen best, as a pose that the robot can drive to",
+    "watch": "let a running node watch for something, and print when it begins and ends",
     "memory": "list, forget, pause, resume or reset the memory of a running node",
     "mcp": "let agents ask a running node through the Model Context Protocol",
     "web": "show a running node on a web page, and ask it there",

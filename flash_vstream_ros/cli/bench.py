@@ -169,6 +169,16 @@ def _places(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=830_000, help="seed of the first patrol (default: %(default)s)")
 
 
+def _watches(parser: argparse.ArgumentParser) -> None:
+    _model_and_device(parser, HOUSEHOLD)
+    parser.add_argument("--streams", type=count, default=50, metavar="N", help="patrols (default: %(default)s)")
+    parser.add_argument("--minutes", type=positive, default=8.0, help="length of a patrol (default: %(default)s)")
+    parser.add_argument(
+        "--things", type=count, default=2, metavar="N", help="things watched in each patrol (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=860_000, help="seed of the first patrol (default: %(default)s)")
+
+
 def _search_prompt(word: str) -> str:
     if "{}" not in word or not word.endswith("?"):
         raise argparse.ArgumentTypeError(f"{word!r} must contain {{}} and end with a question mark")
@@ -343,6 +353,7 @@ BENCHMARKS = {
     ),
     "search": Benchmark("search", "share of searches that find a moment that shows what their text describes", _search),
     "places": Benchmark("places", "share of searches whose best pose is one from which the thing is visible", _places),
+    "watches": Benchmark("watches", "events of watches: one for each appearance, and their cost", _watches),
     "prefix-cache": Benchmark(
         "prefix_cache",
         "time to first token, cached and uncached, after 10 minutes and after 10 h of stream",

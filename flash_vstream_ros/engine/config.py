@@ -11,6 +11,7 @@ from .answering.prefix_cache_config import PrefixCacheConfig
 from .archive.archive_config import ArchiveConfig
 from .ingest.stamps import JumpBack, StampWatch
 from .ingest.static_scene import StaticSceneConfig
+from .watches.watch import WatchConfig
 
 FRAMES_PER_SLOT = 2
 
@@ -38,6 +39,7 @@ class EngineConfig:
     blur_faces: bool = False  # cover faces before anything is kept of a frame
     static_scene: StaticSceneConfig = field(default_factory=StaticSceneConfig)
     archive: ArchiveConfig = field(default_factory=ArchiveConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
 
     @property
     def slot_period_ns(self) -> int:

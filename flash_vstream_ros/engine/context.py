@@ -11,6 +11,7 @@ from flash_vstream_ros.models.interface import VisionLanguageModel
 
 from .reports.kept_summaries import KeptSummaries
 from .throttled_log import ThrottledLog
+from .watches.watch import WatchEvent
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,3 +28,4 @@ class Context:
     summaries: KeptSummaries = field(default_factory=KeptSummaries)
     wake: threading.Event = field(default_factory=threading.Event)
     info: Callable[[str], None] = lambda _: None  # gets log lines that are no warnings
+    watch_event: Callable[[WatchEvent], None] = lambda _: None  # called on the worker's thread

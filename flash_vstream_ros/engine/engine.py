@@ -227,6 +227,7 @@ class Engine:
             archive=archive,
             memory_start=memory_start,
             blur_faces=self._config.blur_faces,
+            watches=worker.watches,
         )
 
     def _unavailable(self, state: State) -> Answer:
@@ -254,7 +255,9 @@ class Engine:
                 self._hooks.info("faces are covered in every frame before it is used (privacy.blur_faces)")
             model = self._load()
             memory = memory_of(self._config.policy, self._config.timed_memory, model)
-            context = Context(model, memory, self._log, self.summaries, self._wake, self._hooks.info)
+            context = Context(
+                model, memory, self._log, self.summaries, self._wake, self._hooks.info, self._hooks.watch_event
+            )
         except Exception as error:
             self._fail(str(error) or type(error).__name__)
             return
@@ -289,8 +292,9 @@ class Engine:
     def _open(self, worker: Worker) -> None:
         """Let other threads reach the worker."""
         model = worker.model
-        if began := worker.begin(self._stop):
-            self._hooks.info(began)
+        for began in (worker.begin(self._stop), worker.watches.restore()):
+            if began:
+                self._hooks.info(began)
         self._worker_status = worker.status()
         self._worker = worker
         self._commands.open()
@@ -317,8 +321,13 @@ class Engine:
         is_busy = is_answering or any_frame or is_rebuilding
         waits = [worker.snapshots.save_if_due()]
         if not is_busy:
-            waits.append(worker.background_prefill() if self._active else None)
-            self._worker_status = replace(self._worker_status, prefix_cache=worker.prefix_cache_status())
+            if self._active:
+                waits.append(worker.background_step())
+            else:
+                worker.watches.suspend()
+            self._worker_status = replace(
+                self._worker_status, prefix_cache=worker.prefix_cache_status(), watches=worker.watches.status
+            )
             self._wake.wait(min((wait_s for wait_s in waits if wait_s is not None), default=None))
 
     def _close(self, worker: Worker) -> None:

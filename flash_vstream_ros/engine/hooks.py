@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .state import State
+from .watches.watch import WatchEvent
 
 
 def _do_nothing() -> None:
@@ -18,7 +19,7 @@ class EngineHooks:
 
     `info` and `warn` get log lines. `advise` returns the advice that is appended to a refusal in a given state. The
     worker's thread calls `loaded` once the model is loaded and `unloaded` before it is freed. A program may use them to
-    adjust the process, for example its garbage collection.
+    adjust the process, for example its garbage collection. It calls `watch_event` for each event of a watch.
     """
 
     info: Callable[[str], None]
@@ -26,3 +27,4 @@ class EngineHooks:
     advise: Callable[[State], str] = lambda _: ""
     loaded: Callable[[], None] = _do_nothing
     unloaded: Callable[[], None] = _do_nothing
+    watch_event: Callable[[WatchEvent], None] = lambda _: None

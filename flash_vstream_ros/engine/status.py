@@ -10,6 +10,7 @@ from .ingest.mailbox import FrameCounts
 from .restart.rebuild import MemoryStart
 from .restart.snapshots import SnapshotStatus
 from .state import State
+from .watches.watch import WatchesStatus
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Status:
     archive: ArchiveStatus = field(default_factory=ArchiveStatus)
     memory_start: MemoryStart = field(default_factory=MemoryStart)
     blur_faces: bool = False
+    watches: WatchesStatus = field(default_factory=WatchesStatus)
 
     @property
     def frames(self) -> FrameCounts:

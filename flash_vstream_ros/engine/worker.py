@@ -31,6 +31,8 @@ from .memory_policies import config_for, memory_of
 from .restart.rebuild import MemoryStart, Rebuild
 from .restart.snapshots import Snapshots, SnapshotStatus
 from .status import MemoryStats
+from .watches.watch import WatchesStatus
+from .watches.watches import Watches
 
 MAX_BATCH_SLOTS = 4  # slots of several cameras that are encoded in one pass while no answer waits for a token
 LAST_COMMIT_S = 3.0  # longest wait for the archive when the engine stops
@@ -47,6 +49,7 @@ class WorkerStatus:
     archive: ArchiveStatus = field(default_factory=ArchiveStatus)
     memory_start: MemoryStart = field(default_factory=MemoryStart)
     paused: bool = False
+    watches: WatchesStatus = field(default_factory=WatchesStatus)
 
 
 class Worker:
@@ -71,8 +74,19 @@ class Worker:
             context, config, self._prefiller, requests, self.archive, lambda: self._rebuild.notice
         )
         self.snapshots = Snapshots(context, self.ingest, config, self._folder, self._rebuild)
+        prefiller = self._prefiller
+        self.watches = Watches(
+            context, config.cameras, config.watch, lambda: prefiller.background_chunk_tokens, context.watch_event
+        )
         self.commands = MemoryCommands(
-            context, self.ingest, self._dialogue, self._prefiller, self.snapshots, self.archive, self._rebuild
+            context,
+            self.ingest,
+            self._dialogue,
+            self._prefiller,
+            self.snapshots,
+            self.archive,
+            self._rebuild,
+            self.watches,
         )
         self._apply(config)
 
@@ -146,9 +160,17 @@ class Worker:
         """Start the next question that was `asked_before`, or continue with one. Returns False if there is none."""
         return self._dialogue.step(asked_before)
 
-    def background_prefill(self) -> float | None:
-        """Run one unit of background prefill; see Prefiller.background_prefill."""
-        return self._prefiller.background_prefill()
+    def background_step(self) -> float | None:
+        """Check a watch, or run one unit of background prefill, so that a question waits for one of them at most.
+
+        Returns the time [s] after which to call again; None: not before the memory changes.
+        """
+        check_s = self.watches.check()
+        if check_s == 0.0:
+            return check_s
+        return min(
+            (wait_s for wait_s in (check_s, self._prefiller.background_prefill()) if wait_s is not None), default=None
+        )
 
     def cancel_answer(self, message: str) -> None:
         """Cancel the answer being generated; its text so far is kept."""
@@ -172,6 +194,7 @@ class Worker:
         if self._folder is not None and is_written:
             self._folder.close()
         self._prefiller.clear()
+        self.watches.close()
 
     def memory_changed(self, status: WorkerStatus) -> bool:
         """Returns True if the memory has changed since `status`."""
@@ -204,6 +227,7 @@ class Worker:
             self.archive.status,
             self.memory_start,
             self.commands.paused,
+            self.watches.status,
         )
 
     def _apply(self, config: EngineConfig) -> None:
@@ -213,6 +237,7 @@ class Worker:
         self._prefiller.config = config.prefix_cache
         self.snapshots.config = config.archive
         self.archive.config = config.archive
+        self.watches.config = config.watch
         self._prefiller.chunk_s = WAIT_SLOTS * config.slot_period_ns / 1e9
         self._context.model.instruction = config.instruction
 

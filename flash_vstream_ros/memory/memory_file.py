@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from .file_erasure import erase_file, overwrite, synchronise
+from .file_erasure import erase_file, synchronise
+from .private_file import write_private
 from .state import MemoryState
 
 FORMAT = "2"
@@ -39,22 +39,7 @@ def write_memory(path: Path, state: MemoryState, about: Mapping[str, str], erase
     tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
     metadata = {"flash_vstream_memory": FORMAT, "values": values, "sha256": _checksum(tensors, values)}
     raw = save(tensors, metadata)
-    partial = path.with_suffix(".partial")
-    partial.unlink(missing_ok=True)
-    try:
-        with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        old = path.open("r+b") if erase and path.exists() else None
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
-    synchronise(path.parent)
-    if old is not None:
-        with old:
-            overwrite(old)
+    write_private(path, raw, erase)
     return len(raw)
 
 

@@ -14,6 +14,7 @@ from flash_vstream_ros.memory.star import AbstractAttention, StarConfig
 
 from .confidence import Calibration
 from .model_kind import ModelKind
+from .yes_no import YesNo
 
 
 class ModelError(RuntimeError):
@@ -46,6 +47,10 @@ class Generation(Protocol):
 
     def prefill(self, tokens: int) -> None:
         """Prefill up to `tokens` more tokens of the prompt. The answer does not depend on the chunk size."""
+        ...
+
+    def yes_no(self) -> YesNo:
+        """Probabilities that the next token begins a yes or a no. The first call prefills the rest of the prompt."""
         ...
 
     @property

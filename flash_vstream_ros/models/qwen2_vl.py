@@ -29,6 +29,7 @@ from .prompt import INSTRUCTION, TURN_END, ChatPrompt, plain_ids
 from .prompted import Prompted
 from .tower import slot_grids, tower_arguments
 from .weights.fingerprint import fingerprint
+from .yes_no import yes_no_tokens
 
 
 class Qwen2VL(Prompted[ChatPrompt]):
@@ -300,7 +301,8 @@ def _vocabulary(network: Any, tokenizer: Any) -> Vocabulary:
     def decode(ids: list[int]) -> str:
         return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
-    return Vocabulary(decode, frozenset(stops), suppressed.to(language_device(network)))
+    words = yes_no_tokens(partial(plain_ids, tokenizer))
+    return Vocabulary(decode, frozenset(stops), suppressed.to(language_device(network)), words)
 
 
 def _ids(value: int | Iterable[int] | None) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from enum import IntEnum
 from flash_vstream_ros.engine.ingest.mailbox import FrameCounts
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.engine.status import Status
+from flash_vstream_ros.engine.watches.watch import WatchesStatus
 from flash_vstream_ros.ros.stamps import SECOND_NS
 
 SILENT_S = 3.0  # WARN after this time without an image, or after two sampling periods if they are longer
@@ -249,6 +250,21 @@ def memory_report(status: Status | None) -> Report:
     }
     fine = f"{memory.entries} of {memory.capacity} entries, {memory.tokens} tokens, {span_s:.0f} s covered"
     return _report("memory", findings, fine, values)
+
+
+def watches_report(watches: WatchesStatus) -> Report:
+    """The report of the watches: how many are active, their share of the device's time, and what keeps them late."""
+    findings = [(Level.WARN, f"watch {each.watch.id}: {each.problem}") for each in watches.watches if each.problem]
+    active = sum(each.active for each in watches.watches)
+    values = {
+        "watches": str(len(watches.watches)),
+        "active": str(active),
+        "device share": f"{watches.device_share:.3f}",
+        "events": str(watches.events),
+        "checks missed": str(watches.missed),
+        "checks failed": str(watches.failures),
+    }
+    return _report("watches", findings, f"{active} of {len(watches.watches)} watches active", values)
 
 
 def _camera_findings(view: CameraView) -> list[Finding]:

@@ -21,6 +21,7 @@ from flash_vstream_ros.node.diagnostics import (
     memory_report,
     model_report,
     unwatched_report,
+    watches_report,
 )
 from flash_vstream_ros.node.node_log import NodeLog
 from flash_vstream_ros.node.periodic_timer import PeriodicTimer
@@ -88,7 +89,8 @@ class DiagnosticsPublisher:
             for name, topic in self._topics().items()
             if (view := self._history.camera(name, topic, period_s, findings.get(name, ()))) is not None
         ]
-        return [*cameras, model_report(status, model, now_ns), memory_report(status), *self._other_reports()]
+        watches = [watches_report(status.watches)] if status.watches.watches else []
+        return [*cameras, model_report(status, model, now_ns), memory_report(status), *watches, *self._other_reports()]
 
     def _topics(self) -> dict[str, str]:
         """The full topic of each camera, by name."""

@@ -5,39 +5,25 @@ Each places a command for the engine's worker, which runs it between two frames 
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 from flash_vstream_ros.engine.answering.question import ErrorCode
 from flash_vstream_ros.engine.archive.database import ArchiveError
-from flash_vstream_ros.engine.control.command_queue import NotReady
 from flash_vstream_ros.engine.control.memory_commands import MemoryCommands
 from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.engine.restart.snapshots import CannotSave
-from flash_vstream_ros.memory.scope import EVERYTHING, BadScope
+from flash_vstream_ros.memory.scope import EVERYTHING
 from flash_vstream_ros.node import conversions
 from flash_vstream_ros.node.node_log import NodeLog
 from flash_vstream_ros.node.poses.pose_config import PoseConfig
 from flash_vstream_ros.node.requests import REQUEST_QOS, scope_of
+from flash_vstream_ros.node.service_replies import WRITE_TIMEOUT_S, Refused, attempt, reply, run_command
 from flash_vstream_ros.ros import MutuallyExclusiveCallbackGroup, Node
 from flash_vstream_ros.ros.interfaces import Forget, ListMemory, Trigger
 
-# Longest step of the worker: encoding a slot or prefilling a chunk, with a large model on a CPU.
-STEP_TIMEOUT_S = 60.0
-WRITE_TIMEOUT_S = 60.0  # longest wait for the disk
-NO_ENGINE = "there is no memory: the node is not configured; configure it first"
-
 Result = TypeVar("Result")
-
-
-class Refused(Exception):
-    """An error reply to a command: its code and its message."""
-
-    def __init__(self, code: ErrorCode, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class MemoryServices:
@@ -139,43 +125,13 @@ class MemoryServices:
 
     def _run(self, work: Callable[[MemoryCommands], Result], then: Callable[[], None] = lambda: None) -> Result:
         """Let the worker run the command `work`, then call `then`. Returns the result of `work`. Raises Refused."""
-        engine = self._engine()
-        if engine is None:
-            raise Refused(ErrorCode.NOT_READY, NO_ENGINE)
-        command = engine.submit(work)
-        if not wait([command], STEP_TIMEOUT_S).done and not command.done():
-            withdrawn = command.cancel()
-            if not withdrawn:
-                command.add_done_callback(lambda _: then())
-            what = "nothing was done; try again" if withdrawn else "the command is running now"
-            raise Refused(ErrorCode.TIMEOUT, f"the node was busy with one step for {STEP_TIMEOUT_S:.0f} s; {what}")
-        try:
-            result = command.result()
-        except NotReady as error:
-            raise Refused(ErrorCode.NOT_READY, str(error)) from error
-        then()
-        return result
+        return run_command(self._engine(), work, then)
 
     def _trigger_reply(self, response: Trigger.Response, work: Callable[[], str]) -> Trigger.Response:
-        refused, message = self._try(work)
+        refused, message = attempt(work, self._log)
         response.success = refused is None
         response.message = message if refused is None else f"{refused.code.name}: {refused}"
         return response
 
     def _reply(self, response: Any, work: Callable[[], None]) -> Any:
-        refused, _ = self._try(work)
-        if refused is not None:
-            response.error_code, response.error_msg = int(refused.code), str(refused)
-        return response
-
-    def _try(self, work: Callable[[], Result]) -> tuple[Refused | None, Result | None]:
-        """Returns the error reply of `work`, or None and its result. An unexpected exception is logged as INTERNAL."""
-        try:
-            return None, work()
-        except Refused as refused:
-            return refused, None
-        except (BadScope, CannotSave) as error:
-            return Refused(ErrorCode.INVALID_REQUEST, str(error)), None
-        except Exception as error:
-            self._log.error(f"a memory service failed: {traceback.format_exc()}")
-            return Refused(ErrorCode.INTERNAL, f"{type(error).__name__}: {error}"), None
+        return reply(response, work, self._log)

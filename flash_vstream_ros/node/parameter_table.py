@@ -20,6 +20,7 @@ from flash_vstream_ros.ros.images import MAX_PIXELS as MAX_IMAGE_PIXELS
 from .answer_parameters import ANSWER_PARAMETERS
 from .parameter_spec import ParameterSpec
 from .pose_parameters import POSE_PARAMETERS
+from .watch_parameters import WATCH_PARAMETERS
 
 PARAMETERS = (
     ParameterSpec(
@@ -323,5 +324,6 @@ PARAMETERS = (
     ),
     *POSE_PARAMETERS,
     *ANSWER_PARAMETERS,
+    *WATCH_PARAMETERS,
 )
 BY_NAME = {spec.name: spec for spec in PARAMETERS}

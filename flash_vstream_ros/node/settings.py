@@ -25,6 +25,7 @@ GROUPS = {
     "prefix_cache": "engine.prefix_cache",
     "static": "engine.static_scene",
     "archive": "engine.archive",
+    "watch": "engine.watch",
     "pose": "pose",
 }
 _CAMERA = re.compile(rf"[A-Za-z][A-Za-z0-9_]{{0,{MAX_CAMERA_CHARS - 1}}}")

@@ -38,6 +38,7 @@ from flash_vstream_ros.node.reports import Reports
 from flash_vstream_ros.node.search_service import SearchService
 from flash_vstream_ros.node.settings import Settings
 from flash_vstream_ros.node.summaries import SummaryPublisher
+from flash_vstream_ros.node.watch_services import WatchServices
 from flash_vstream_ros.process import set_torch_threads
 from flash_vstream_ros.ros import LifecycleState, TransitionCallbackReturn
 from flash_vstream_ros.ros.interfaces import MemoryStatus
@@ -95,6 +96,7 @@ class VStreamNode(LiveParameters, ManagedNode):
         self._memory_services = MemoryServices(
             self, lambda: self._engine, lambda: self._settings.pose, self._summaries.withdraw
         )
+        self._watches = WatchServices(self, lambda: self._engine)
         self._status_timer = PeriodicTimer(self, self._on_status, self._settings.status_period_s)
         self._memory_view = MemoryView(self, lambda: self._engine, self._settings.memory_view_period_s)
         self._diagnostics = DiagnosticsPublisher(
@@ -227,7 +229,14 @@ class VStreamNode(LiveParameters, ManagedNode):
             process.set_threads(settings.torch_threads)
             return load_model(**settings.model)
 
-        hooks = EngineHooks(self.log.info, self.log.warning, self._advise, process.loaded, process.unloaded)
+        hooks = EngineHooks(
+            self.log.info,
+            self.log.warning,
+            self._advise,
+            process.loaded,
+            process.unloaded,
+            watch_event=lambda event: self._watches.publish(event),
+        )
         return Engine(settings.engine, load, hooks)
 
     def _drop_engine(self) -> TransitionCallbackReturn:

@@ -17,8 +17,26 @@ if TYPE_CHECKING:
     from std_msgs.msg import Empty, Header, String
     from std_srvs.srv import Trigger
 
-    from flash_vstream_ros.msg import AnswerPiece, MemoryEntry, MemoryStatus, ReportSection, SceneSummary
-    from flash_vstream_ros.srv import AskScene, Forget, ListMemory, Report, Search
+    from flash_vstream_ros.msg import (
+        AnswerPiece,
+        Event,
+        MemoryEntry,
+        MemoryStatus,
+        ReportSection,
+        SceneSummary,
+        Watch,
+        WatchStatus,
+    )
+    from flash_vstream_ros.srv import (
+        AddWatch,
+        AskScene,
+        Forget,
+        ListMemory,
+        ListWatches,
+        RemoveWatch,
+        Report,
+        Search,
+    )
 else:
     DurationMsg = interface("builtin_interfaces/msg/Duration")
     TimeMsg = interface("builtin_interfaces/msg/Time")
@@ -34,13 +52,19 @@ else:
     Header = interface("std_msgs/msg/Header")
     String = interface("std_msgs/msg/String")
     AnswerPiece = interface("flash_vstream_ros/msg/AnswerPiece")
+    Event = interface("flash_vstream_ros/msg/Event")
     MemoryEntry = interface("flash_vstream_ros/msg/MemoryEntry")
     MemoryStatus = interface("flash_vstream_ros/msg/MemoryStatus")
     ReportSection = interface("flash_vstream_ros/msg/ReportSection")
     SceneSummary = interface("flash_vstream_ros/msg/SceneSummary")
+    Watch = interface("flash_vstream_ros/msg/Watch")
+    WatchStatus = interface("flash_vstream_ros/msg/WatchStatus")
+    AddWatch = interface("flash_vstream_ros/srv/AddWatch")
     AskScene = interface("flash_vstream_ros/srv/AskScene")
     Forget = interface("flash_vstream_ros/srv/Forget")
     ListMemory = interface("flash_vstream_ros/srv/ListMemory")
+    ListWatches = interface("flash_vstream_ros/srv/ListWatches")
+    RemoveWatch = interface("flash_vstream_ros/srv/RemoveWatch")
     Report = interface("flash_vstream_ros/srv/Report")
     Search = interface("flash_vstream_ros/srv/Search")
     Trigger = interface("std_srvs/srv/Trigger")

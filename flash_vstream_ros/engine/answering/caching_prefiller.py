@@ -145,8 +145,7 @@ class CachingPrefiller(Prefiller):
         began = self._now()
         try:
             if resume:
-                tokens = min(self.throughput.chunk_tokens(self.config.chunk_s), self.config.max_chunk_tokens)
-                self.prefill(self._prefix_cache, tokens)
+                self.prefill(self._prefix_cache, self.background_chunk_tokens)
             elif not self._set_snapshot():
                 return None
         except Exception as error:

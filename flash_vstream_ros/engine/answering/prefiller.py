@@ -111,6 +111,11 @@ class Prefiller:
         self.prefill(generation, tokens)
         return True
 
+    @property
+    def background_chunk_tokens(self) -> int:
+        """Size of a chunk of background work, for which frames and questions wait."""
+        return min(self.throughput.chunk_tokens(self.config.chunk_s), self.config.max_chunk_tokens)
+
     def prefill(self, prompt: Generation | PrefixCache, tokens: int) -> None:
         """Prefill `tokens` of a prompt, and update the throughput estimate."""
         began, before = self._now(), prompt.remaining_tokens

@@ -12,6 +12,7 @@ from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.engine.ingest.ingest import Ingest
 from flash_vstream_ros.engine.restart.rebuild import Rebuild
 from flash_vstream_ros.engine.restart.snapshots import Snapshots
+from flash_vstream_ros.engine.watches.watches import Watches
 from flash_vstream_ros.memory.interface import Forgotten
 from flash_vstream_ros.memory.scope import EVERYTHING, BadScope, Scope, check_scope
 from flash_vstream_ros.memory.slot import MemoryEntry
@@ -36,8 +37,10 @@ class MemoryCommands:
         snapshots: Snapshots,
         archive: Archive,
         rebuild: Rebuild,
+        watches: Watches,
     ) -> None:
         self.paused = False
+        self.watches = watches
         self._memory = context.memory
         self._summaries = context.summaries
         self._ingest = ingest
@@ -76,6 +79,7 @@ class MemoryCommands:
         for mailbox in self._mailboxes.values():
             mailbox.reset()
         self._dialogue.forget(EVERYTHING)
+        self.watches.forget(EVERYTHING)
         self._prefiller.clear()
         self._summaries.forget(EVERYTHING)
         return slots
@@ -93,6 +97,7 @@ class MemoryCommands:
             self._mailboxes[camera].forget(scope.interval)
             self._ingest.forget(camera, scope.interval)
         self._dialogue.forget(scope)
+        self.watches.forget(scope)
         self._prefiller.clear()
         self._summaries.forget(scope)
         self._rebuild.forget(scope)
@@ -115,6 +120,7 @@ class MemoryCommands:
     def load(self) -> str:
         """Replace the memory by the one saved last. An answer being generated is cancelled. Raises CannotSave."""
         self._dialogue.forget(EVERYTHING)
+        self.watches.forget(EVERYTHING)
         self._prefiller.clear()
         loaded = self._snapshots.load()
         self._rebuild.end("the memory was replaced by the one saved last")

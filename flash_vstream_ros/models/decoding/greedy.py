@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from flash_vstream_ros.models.interface import ModelError, Token
+from flash_vstream_ros.models.yes_no import YesNo, YesNoTokens
 
 from .kv_cache import InPlaceCache
 from .language_model import embed_text, empty_cache, forward, next_token_logits
@@ -48,6 +49,7 @@ class Vocabulary:
     decode: Callable[[list[int]], str]
     stops: frozenset[int]
     suppressed: Tensor  # [vocabulary] bool
+    yes_no: YesNoTokens = field(default_factory=YesNoTokens)
 
 
 class TextStream:
@@ -125,17 +127,10 @@ class GreedyGeneration:
     def __next__(self) -> Token:
         if self._remaining_new <= 0:
             raise StopIteration
-        logits = self._next_logits().float().masked_fill(self._vocabulary.suppressed, -torch.inf)
         # One transfer for both, since on a GPU each transfer waits for all queued work.
-        probability, best = torch.stack(torch.softmax(logits, dim=-1).max(dim=-1)).tolist()
+        probability, best = torch.stack([*self._next_probabilities().max(dim=-1)]).tolist()
         token = int(best)
-        if not math.isfinite(probability):
-            self._remaining_new = 0
-            self._cache.zero()  # a captured decode step would read the non-finite values, also after truncation
-            raise ModelError(
-                f"The model computed no finite probabilities in {self._prefill.embeds.dtype}: "
-                "the weights are damaged or overflow; try dtype float32 or bfloat16."
-            )
+        self._check_finite(probability)
         self._logits, self._newest = None, token
         if token in self._vocabulary.stops:
             self._remaining_new = 0
@@ -174,6 +169,31 @@ class GreedyGeneration:
                 return (0.0,) * len(self._prefill.entry_tokens)
             self._shares, self._attentions = self._entry_shares(self._attentions), None
         return self._shares
+
+    @torch.inference_mode()
+    def yes_no(self) -> YesNo:
+        """Probabilities that the next token begins a yes or a no. The first call prefills the rest of the prompt."""
+        probabilities = self._next_probabilities()
+        yes, no = (probabilities[list(ids)].sum() for ids in self._vocabulary.yes_no)
+        both = YesNo(*torch.stack([yes, no]).tolist())
+        self._check_finite(sum(both))
+        return both
+
+    def _next_probabilities(self) -> Tensor:
+        """Probabilities [vocabulary] of the next token."""
+        self._logits = self._next_logits()
+        return torch.softmax(self._logits.float().masked_fill(self._vocabulary.suppressed, -torch.inf), dim=-1)
+
+    def _check_finite(self, probability: float) -> None:
+        """Raise ModelError if a probability is not finite."""
+        if math.isfinite(probability):
+            return
+        self._remaining_new = 0
+        self._cache.zero()  # a captured decode step would read the non-finite values, also after truncation
+        raise ModelError(
+            f"The model computed no finite probabilities in {self._prefill.embeds.dtype}: "
+            "the weights are damaged or overflow; try dtype float32 or bfloat16."
+        )
 
     def _next_logits(self) -> Tensor:
         self.prefill(self.remaining_tokens)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import chain
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -20,9 +21,10 @@ from flash_vstream_ros.models.decoding.greedy import GreedyGeneration, Prefill, 
 from flash_vstream_ros.models.interface import Generation, Grid
 from flash_vstream_ros.models.model_kind import ModelKind
 from flash_vstream_ros.models.preprocess import side_stream
-from flash_vstream_ros.models.prompt import INSTRUCTION
+from flash_vstream_ros.models.prompt import INSTRUCTION, plain_ids
 from flash_vstream_ros.models.prompted import Prompted
 from flash_vstream_ros.models.weights.fingerprint import fingerprint
+from flash_vstream_ros.models.yes_no import yes_no_tokens
 
 from .centre_crop import CentreCrop
 from .vicuna import VicunaPrompt
@@ -256,4 +258,5 @@ def _vocabulary(network: Any, tokenizer: Any) -> Vocabulary:
     def decode(ids: list[int]) -> str:
         return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
-    return Vocabulary(decode, frozenset(stops), suppressed.to(network.device))
+    words = yes_no_tokens(partial(plain_ids, tokenizer))
+    return Vocabulary(decode, frozenset(stops), suppressed.to(network.device), words)
