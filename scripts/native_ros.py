@@ -211,7 +211,7 @@ def check(folder: Path, reuse: Path, options: Sequence[str]) -> None:
 
     Either often waits for a single process, so running them together saves time. Kilted's output comes last.
     """
-    os.environ.setdefault("FLASH_VSTREAM_FUZZ_S", "20")  # the tests on the embedded runtime last a minute
+    os.environ.setdefault("FLASH_VSTREAM_FUZZ_S", "20")  # the tests on the embedded runtime last longer
     with parallel_smoke_test("kilted", folder, reuse):
         workspace = Workspace("jazzy", folder / "jazzy")
         workspace.create(reuse)
