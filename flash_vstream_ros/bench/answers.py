@@ -121,12 +121,13 @@ def show(result: dict[str, Any]) -> None:
         f"{asked['overall']} questions at {result['moments']} moments, patrols: {result['streams']}"
         f" of {result['minutes']:g} minutes; at most {result['budget']} visual tokens; % right by age of the evidence"
     )
-    columns = ["overall", *AGES]
-    print(f"{'':>12} {'tokens':>7}" + "".join(f"{column:>9}" for column in columns))
+    columns, widest = ["overall", *AGES], max(map(len, (*by_policy, "questions"))) + 1
+    print(f"{'':>{widest}} {'tokens':>7}" + "".join(f"{column:>9}" for column in columns))
     for name, row in by_policy.items():
         offline = "*" if row["offline"] else " "
-        print(f"{name + offline:>12} {row['tokens']:>7}" + "".join(f"{_percent(row[column]):>9}" for column in columns))
-    print(f"{'questions ':>12} {'':>7}" + "".join(f"{asked[column]:>9}" for column in columns))
+        cells = "".join(f"{_percent(row[column]):>9}" for column in columns)
+        print(f"{name + offline:>{widest}} {row['tokens']:>7}" + cells)
+    print(f"{'questions ':>{widest}} {'':>7}" + "".join(f"{asked[column]:>9}" for column in columns))
     print("* stores every slot of the stream, and chooses from all")
     width = max([10, *(len(name) + 2 for name in by_policy)])
     print(f"\n{'kind':>12}" + "".join(f"{name:>{width}}" for name in by_policy) + f"{'questions':>11}")
