@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from flash_vstream_ros.process import importing
+from flash_vstream_ros.process import exit_on_interrupt, importing
 
 from .argument_types import text
 from .ask import add_node_arguments
@@ -76,7 +76,10 @@ def _serve(args: argparse.Namespace, token: str) -> int:
         print(f"serving {url_of(listener)}", file=sys.stderr, flush=True)
         if args.open:
             _open(url_of(listener))
-        server.run(sockets=[listener])
+        try:
+            server.run(sockets=[listener])
+        finally:
+            exit_on_interrupt()  # Ctrl-C and then SIGTERM, as `demo --web` sends them, would interrupt the cleanup
     return 0
 
 
