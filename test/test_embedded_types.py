@@ -147,17 +147,20 @@ def test_type_hashes_equal_those_of_ros_2_jazzy():
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("msg/MemoryEntry", "fb78cefbea0c2c53ce6afffbb0ef6cd13c10474070f00f9050c85c6adf2ebd69"),
-        ("srv/AskScene_Request", "a0e455550f23e3f2d0889f2001e43a024ddd5e6dba79663b218b2d943cdd3b6d"),
-        ("srv/AskScene_Response", "d1a380f5b8a80515b9d25ae973360c2fa279d781c999e24c0bd14919fb3833c0"),
-        ("srv/Forget_Request", "4b3a18c2b8d0dfb32e87968b166295ca66c2147229e92d8e31e621128ec12f95"),
+        ("msg/MemoryEntry", "9e48fad0b65df673e20aad225b7b855e0a94c6b1c0199a0d422240fccd82350b"),
+        ("msg/Event", "cc3adc0efaba80a55b674b38a0c963fe461e97c36952032422ebcd462cb6a5a3"),
+        ("srv/AddWatch_Request", "2e7366f59439bf6588ccfe33445e76c9371c31a1482c568bd6be161fd309bbbd"),
+        ("srv/ListWatches_Response", "efb536df43e2d20433d1c0222c5237144705764e84489f794a0b2962d93b961f"),
+        ("srv/AskScene_Request", "43f3aff5db4fa6c6c6016cbc7dbc01f65c1b450c24c95dde84eb35539811c003"),
+        ("srv/AskScene_Response", "8d9f3be91579d45b14ae8e0e12496aadaff9a9462a90378898dc901cbc6c0313"),
+        ("srv/Forget_Request", "5a05624208b7a6560accedb5fa7e6bfcd25407fe2f6a2600a266090bc98e53a6"),
         ("srv/Forget_Response", "0189cf6722751e5aae927e636fd46a18a6d78a3fabc751d499a0ea33ea41743f"),
-        ("srv/ListMemory_Request", "9202b90b89303b918a64f048fb2631059b0fef561e156b9566e02eed4ac81d29"),
-        ("srv/ListMemory_Response", "4af9c6f91dbc4276c760e7af10c8d3145388527b6bf7d7a03ac900578de32d68"),
+        ("srv/ListMemory_Request", "9ce176c8866a18c3285886768e7667ecbbc87e8263352f9c4efa5e4ee317ef1c"),
+        ("srv/ListMemory_Response", "34fd282f24b34248e1a35583af1df2843388ce95ff1b26c3db70094877c13bee"),
         ("srv/Report_Request", "8f8c9c5ecd9dca014b3a78b9cc1782b0657763eb186798aaa3ee43bff3eaa997"),
         ("srv/Report_Response", "1331fb88930eaa6192b1c825fdb4f72bf4780e83e81ff0c49202a78e85404c93"),
-        ("srv/Search_Request", "1945c26246a391485491c8bc0b3c6a7999c0203bb0a74107a2d2b7a4c124603b"),
-        ("srv/Search_Response", "f8024f85ce0c634bbc95db3464ffe65ca80703ea9b4498769fbf18ec4563138a"),
+        ("srv/Search_Request", "650f1c1a970fdbb27a51dc8939ad86a83c65497374a7bda822e6cdbcef0d6fb4"),
+        ("srv/Search_Response", "3e80130cbfe45cc55275022a2a38c18adb5a001463c591a1c8e18b71424afc14"),
     ],
 )
 def test_type_hashes_of_this_package_equal_those_that_ros_2_jazzy_generates(name, expected):
