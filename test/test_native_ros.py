@@ -78,4 +78,4 @@ def test_all_node_test_files_and_none_of_the_embedded_runtime_are_selected(nativ
     assert {f"test_{kind}.py" for kind in kinds} <= names
     assert not {"test_embedded_topics.py", "test_kmeans.py", "test_lint.py"} & names
     with_robot = (file for file in (ROOT / "test").glob("test_*.py") if "\nfrom robot import" in file.read_text())
-    assert {file.name for file in with_robot if not file.name.startswith("test_embedded_")} <= names
+    assert {file.name for file in with_robot if not file.name.startswith(native_ros.WITHOUT_ROS)} <= names
