@@ -28,7 +28,7 @@ setup(
         (f"{SHARE}/msg", sorted(glob("msg/*.msg"))),
         (f"{SHARE}/srv", sorted(glob("srv/*.srv"))),
         (f"{SHARE}/action", sorted(glob("action/*.action"))),
-        (f"{SHARE}/config", sorted(glob("config/*.yaml") + glob("config/*.xml"))),
+        (f"{SHARE}/config", sorted(glob("config/*"))),
         (f"{SHARE}/launch", sorted(glob("launch/*.launch.py"))),
     ],
     install_requires=[

@@ -76,7 +76,7 @@ class AskClient:
         self._numbers = itertools.count()  # the other part of these ids
         self._service_name = service
         self._ros_args = list(ros_args)
-        self._node_name = node_name
+        self.node_name = node_name
         self._clients: dict[str, Any] = {}
         self._default_deadline_s: float | None = None
 
@@ -95,8 +95,8 @@ class AskClient:
     def _connect(self) -> None:
         self.node = Node(f"flash_vstream_client_{os.getpid()}_{self._id[:8]}", context=self._context)
         self.service = self.node.create_client(AskScene, self._service_name, qos_profile=CALL_QOS)
-        self._cancel_publisher = self.node.create_publisher(String, f"{self._node_name}/cancel", 10)
-        self.node.create_subscription(AnswerPiece, f"{self._node_name}/answer_stream", self._on_stream, 100)
+        self._cancel_publisher = self.node.create_publisher(String, f"{self.node_name}/cancel", 10)
+        self.node.create_subscription(AnswerPiece, f"{self.node_name}/answer_stream", self._on_stream, 100)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
 
@@ -185,7 +185,7 @@ class AskClient:
             max_moments=max_moments,
             image=CompressedImage(format="jpeg", data=image),
         )
-        return self._when_ready(self._client(Search, f"{self._node_name}/search"), request, request.search_id, wait_s)
+        return self._when_ready(self._client(Search, f"{self.node_name}/search"), request, request.search_id, wait_s)
 
     def _when_ready(self, client: Any, request: Any, request_id: str, wait_s: float) -> Any:
         until = time.monotonic() + wait_s
@@ -222,7 +222,7 @@ class AskClient:
             radius=radius,
             thumbnails=thumbnails,
         )
-        return self.call(ListMemory, f"{self._node_name}/list_memory", request, wait_s)
+        return self.call(ListMemory, f"{self.node_name}/list_memory", request, wait_s)
 
     def forget(
         self,
@@ -240,17 +240,17 @@ class AskClient:
         request = Forget.Request(
             cameras=list(cameras), since=stamp_at(since_s), until=stamp_at(until_s), near=_point(near), radius=radius
         )
-        return self.call(Forget, f"{self._node_name}/forget", request, wait_s)
+        return self.call(Forget, f"{self.node_name}/forget", request, wait_s)
 
     def report(self, wait_s: float, since_s: float, until_s: float, *, pictures: bool) -> Report.Response:
         """The report of what happened between two stamps [s]; 0: no limit. Raises NoService and NoReply."""
         request = Report.Request(since=stamp_at(since_s), until=stamp_at(until_s), pictures=pictures)
         # The node asks its model about each part without a summary, one after the other.
-        return self.call(Report, f"{self._node_name}/report", request, wait_s, LONGEST_DEADLINE_S)
+        return self.call(Report, f"{self.node_name}/report", request, wait_s, LONGEST_DEADLINE_S)
 
     def next_status(self, wait_s: float) -> MemoryStatus:
         """The next status that the node publishes. Raises NoService if no node publishes one, and NoReply."""
-        topic, messages = f"{self._node_name}/status", list[MemoryStatus]()
+        topic, messages = f"{self.node_name}/status", list[MemoryStatus]()
         subscription = self.node.create_subscription(MemoryStatus, topic, messages.append, 1)
         try:
             start = time.monotonic()
@@ -347,7 +347,7 @@ class AskClient:
         """The node's parameter question.deadline_s [s]; the upper limit of deadlines if the node does not reply."""
         if self._default_deadline_s is None:
             srv_type = interface("rcl_interfaces/srv/GetParameters")
-            client = self._client(srv_type, f"{self._node_name}/get_parameters")
+            client = self._client(srv_type, f"{self.node_name}/get_parameters")
             if client.wait_for_service(timeout_sec=PARAMETERS_WAIT_S):
                 values = self._reply(client, srv_type.Request(names=["question.deadline_s"]), GRACE_S).values
                 if values and values[0].double_value > 0:

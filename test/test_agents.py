@@ -45,7 +45,7 @@ pytestmark = pytest.mark.slow  # starts a node and plays a patrol
 
 SEED, MINUTES, START = 300_001, 1.0, 1000.0
 ASKED, RIGHT = 6, 3  # questions of the agent, and how many it has to answer
-READING = {"ask", "search", "where", "list", "report", "status"}
+READING = {"ask", "search", "where", "list", "report", "status", "watches"}
 MAX_RESULT_BYTES = 500_000
 TOKEN = "a-token-of-20-letters"
 
@@ -181,6 +181,18 @@ def test_the_server_only_reads_unless_it_may_forget(tools: SceneTools) -> None:
     assert "give cameras, since, until or near" in sentence(call(forgetful, "forget"))
     assert fields(call(forgetful, "forget", {"until": START + 9}))["slots"] > 0
     assert fields(call(agent_server(tools), "list")) != before
+
+
+def test_the_server_watches_only_if_it_may(tools: SceneTools) -> None:
+    added = {"text": "Did you see a person?", "period_s": 60.0}
+    assert "add_watch" in sentence(call(agent_server(tools), "add_watch", added))
+    server = agent_server(tools, {"allow_watch"})
+    watch_id = fields(call(server, "add_watch", added))["watch_id"]
+    (watch,) = fields(call(server, "watches"))["watches"]
+    assert (watch["watch_id"], watch["text"]) == (watch_id, added["text"])
+    assert fields(call(server, "remove_watch", {"watch_id": watch_id})) == {"watch_id": watch_id}
+    assert fields(call(server, "watches")) == {"watches": []}
+    assert "no watch with the id" in sentence(call(server, "remove_watch", {"watch_id": watch_id}))
 
 
 def test_errors_of_the_node_are_tool_errors_with_its_sentence(tools: SceneTools) -> None:

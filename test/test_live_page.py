@@ -99,6 +99,15 @@ def test_an_answer_is_shown_as_text_and_its_evidence_lights_up(page: Page) -> No
     assert_unharmed(page)
 
 
+def test_watches_and_events_are_shown_as_text(page: Page) -> None:
+    page.wait_for("document.querySelectorAll('.watch.active').length == 1 && document.querySelector('.event.began')")
+    assert texts(page, ".watch-text") == texts(page, ".watch-problem") == [HOSTILE]
+    assert texts(page, ".watch-share") == ["90 %"]
+    assert texts(page, ".event-text")[0] == HOSTILE
+    assert texts(page, ".event-why")[0] == f"90 %, {HOSTILE}"
+    assert_unharmed(page)
+
+
 def test_pointing_at_an_image_shows_its_entry(page: Page) -> None:
     page.evaluate("document.querySelector('.cell:not(:disabled)').focus()")
     page.wait_for("!document.getElementById('detail').hidden")

@@ -30,7 +30,7 @@ from flash_vstream_ros.cli.live_view.events import History
 from flash_vstream_ros.engine.contact_sheet import CAPTION, COLUMNS, GAP, SIDE
 from flash_vstream_ros.instruments.running_node import running_node
 from flash_vstream_ros.node.vstream_node import VStreamNode
-from flash_vstream_ros.ros.interfaces import CompressedImage
+from flash_vstream_ros.ros.interfaces import AddWatch, CompressedImage, RemoveWatch, Watch
 
 pytestmark = pytest.mark.slow  # starts a node
 
@@ -95,6 +95,21 @@ def test_an_answer_streams_and_has_its_evidence(seeing: tuple[Served, Robot]) ->
     (found,) = web.post("/api/search", {"text": "a thing"})
     assert 0 < len(found["evidence"]) <= 8
     assert {"duration", "covered", "notes"} <= found.keys()
+
+
+def test_a_client_gets_the_watches_and_their_events(seeing: tuple[Served, Robot]) -> None:
+    web, robot = seeing
+    always = Watch(watch_id="web", text="Is it there?", cameras=["rear"], on=1e-6, off=1e-6)
+    with web.events() as events:
+        robot.call(AddWatch, f"{robot._at}/add_watch", AddWatch.Request(watch=always), START_S)
+        began = next(event for event in events if event["kind"] == "watches" and event["events"])
+        robot.call(RemoveWatch, f"{robot._at}/remove_watch", RemoveWatch.Request(watch_id="web"), START_S)
+        ended = next(event for event in events if event["kind"] == "watches" and len(event["events"]) == 2)
+    assert [(each["text"], each["cameras"]) for each in began["watches"]] == [("Is it there?", ["rear"])]
+    assert [(each["began"], each["camera"], each["reason"]) for each in ended["events"]] == [
+        (False, "", "removed"),
+        (True, "rear", ""),
+    ]
 
 
 def test_a_subscriber_gets_a_sheet_of_the_memory(seeing: tuple[Served, Robot]) -> None:

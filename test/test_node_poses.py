@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from conftest import wait_until
@@ -12,6 +13,7 @@ from robot import NodeProcess, Robot, new_namespace
 
 from flash_vstream_ros.cli import main
 from flash_vstream_ros.memory.pose import MaybePose, Pose, UnknownPose
+from flash_vstream_ros.node.place_markers import marker_array_type
 from flash_vstream_ros.node.poses.pose_config import PoseConfig
 from flash_vstream_ros.node.poses.pose_source import PoseSource
 from flash_vstream_ros.ros import Node, SignalHandlerOptions, SingleThreadedExecutor, init, shutdown
@@ -127,6 +129,22 @@ def test_a_circle_limits_lists_searches_and_answers_to_known_poses_inside(robot:
     for radius in (-1.0, math.nan, math.inf):
         refused = robot.ask(robot.request("What is there?", radius=radius))
         assert (refused.error_code, "radius" in refused.error_msg) == (refused.INVALID_REQUEST, True)
+
+
+@pytest.mark.skipif(marker_array_type() is None, reason="visualization_msgs is not installed")
+def test_each_known_place_has_a_marker(robot: Localised) -> None:
+    known = [entry for entry in robot.entries() if entry.pose_known]
+    arrays: list[Any] = []
+    subscription = robot.node.create_subscription(marker_array_type(), f"{robot._at}/places", arrays.append, 1)
+    robot.wait_for(lambda: bool(arrays), WAIT_S)
+    robot.node.destroy_subscription(subscription)
+    first, *markers = arrays[0].markers
+    assert first.action == first.DELETEALL
+    assert len(markers) == len(known)
+    assert {marker.header.frame_id for marker in markers} == {"map"}
+    assert {marker.ns for marker in markers} == {entry.camera for entry in known}
+    positions = sorted(marker.pose.position.x for marker in markers)
+    assert positions == pytest.approx(sorted(entry.pose.pose.pose.position.x for entry in known))
 
 
 def test_where_prints_the_pose_of_the_best_moment(robot: Localised, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,6 +33,7 @@ from flash_vstream_ros.engine.archive.recall import KeyFrameReader, Sampled
 from flash_vstream_ros.engine.engine import Engine
 from flash_vstream_ros.engine.hooks import EngineHooks
 from flash_vstream_ros.engine.state import State
+from flash_vstream_ros.memory.memory_file import FORMAT
 from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
 
@@ -46,7 +47,8 @@ def _damage(file: Path) -> None:
 
 
 def _other_format(file: Path) -> None:
-    file.write_bytes(file.read_bytes().replace(b'"flash_vstream_memory":"1"', b'"flash_vstream_memory":"9"'))
+    key = '"flash_vstream_memory":'
+    file.write_bytes(file.read_bytes().replace(f'{key}"{FORMAT}"'.encode(), f'{key}"9"'.encode()))
 
 
 @pytest.mark.parametrize(

@@ -27,11 +27,15 @@ from flash_vstream_ros.ros.interfaces import (
     AnswerPiece,
     AskScene,
     CompressedImage,
+    Event,
     Header,
     ListMemory,
+    ListWatches,
     MemoryEntry,
     MemoryStatus,
     Search,
+    Watch,
+    WatchStatus,
 )
 from flash_vstream_ros.ros.stamps import duration_message, stamp_at
 
@@ -121,9 +125,12 @@ def hostile_node(namespace: str) -> Iterator[None]:
     node.create_service(AskScene, f"{namespace}/ask_scene", lambda request, reply: _answer(request, reply, pieces))
     node.create_service(ListMemory, "~/list_memory", _list)
     node.create_service(Search, "~/search", _search)
+    node.create_service(ListWatches, "~/list_watches", _list_watches)
     pieces = node.create_publisher(AnswerPiece, "~/answer_stream", 100)
     status = node.create_publisher(MemoryStatus, "~/status", 10)
+    events = node.create_publisher(Event, "~/events", 100)
     node.create_timer(0.2, lambda: status.publish(_status(node.get_clock().now().nanoseconds)))
+    node.create_timer(1.0, lambda: events.publish(_event()))
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
     stop = threading.Event()
@@ -196,6 +203,17 @@ def _status(now_ns: int) -> Any:
 def _list(request: Any, reply: Any) -> Any:
     reply.entries = _entries()
     return reply
+
+
+def _list_watches(request: Any, reply: Any) -> Any:
+    watch = Watch(watch_id=HOSTILE, text=HOSTILE, cameras=[HOSTILE], on=0.7)
+    reply.watches = [WatchStatus(watch=watch, active=True, checks=3, probability=0.9, problem=HOSTILE)]
+    return reply
+
+
+def _event() -> Any:
+    header = Header(stamp=stamp_at(START + LENGTH))
+    return Event(header=header, kind=Event.BEGAN, text=HOSTILE, camera=HOSTILE, probability=0.9)
 
 
 def _search(request: Any, reply: Any) -> Any:

@@ -24,7 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--http", action="store_true", help="serve over streamable HTTP at /mcp, not on stdin and stdout"
     )
     add_server_arguments(parser, 8765, "--http")
-    parser.add_argument("--allow-forget", action="store_true", help="offer the tool forget; else all tools only read")
+    parser.add_argument("--allow-forget", action="store_true", help="offer the tool forget")
+    parser.add_argument(
+        "--allow-watch",
+        action="store_true",
+        help="offer the tools add_watch and remove_watch; without these two options all tools only read",
+    )
     add_node_arguments(
         parser, "let each call wait for the node to appear and to load its model [s] (default: %(default)g)"
     )

@@ -104,7 +104,7 @@ ANSWER_PARAMETERS = (
     ParameterSpec(
         "memory_view.period_s",
         2.0,
-        "Period of ~/memory_view/compressed, which is drawn only while somebody subscribes to it; 0: off [s]",
+        "Period of ~/memory_view/compressed and ~/places, each only while somebody subscribes to it; 0: off [s]",
         (0.0, 3600.0),
         live=True,
     ),

@@ -1,4 +1,4 @@
-"""Publishes ~/memory_view/compressed: a contact sheet of the memory, for the image displays of ROS tools."""
+"""Publishes the memory for ROS tools: ~/memory_view/compressed, a contact sheet, and ~/places, a marker per pose."""
 
 from __future__ import annotations
 
@@ -16,27 +16,40 @@ from flash_vstream_ros.ros.interfaces import CompressedImage, Header
 from flash_vstream_ros.ros.stamps import stamp_message
 
 from .callback_guard import never_raises
+from .node_log import NodeLog
 from .periodic_timer import PeriodicTimer
+from .place_markers import marker_array_type, place_markers
+from .settings import Settings
 
-TOPIC = "~/memory_view/compressed"  # the compressed transport of image_transport's topic ~/memory_view
+SHEET = "~/memory_view/compressed"  # the compressed transport of image_transport's topic ~/memory_view
 MAX_ENTRIES = 120  # a sheet of ten columns and twelve rows
-WORKER_S = 5.0  # longest wait for the worker; then this sheet is left out
+PLACES = "~/places"
+WORKER_S = 5.0  # longest wait for the worker; then nothing is published this time
 
 
 class MemoryView:
-    """Draws a sheet every `period_s` seconds while somebody subscribes to it; 0: never."""
+    """Draws every `memory_view.period_s` seconds what somebody subscribes to; 0: never."""
 
-    def __init__(self, node: Node, engine: Callable[[], Engine], period_s: float) -> None:
+    def __init__(self, node: Node, engine: Callable[[], Engine], settings: Callable[[], Settings]) -> None:
         self._engine = engine
-        self._publisher = node.create_publisher(CompressedImage, TOPIC, 1)
-        self._timer = PeriodicTimer(node, self._publish, period_s)
+        self._settings = settings
+        self._sheets = node.create_publisher(CompressedImage, SHEET, 1)
+        marker_array = marker_array_type()
+        self._places = None if marker_array is None else node.create_publisher(marker_array, PLACES, 1)
+        if self._places is None:
+            NodeLog(node).info("~/places is not published: visualization_msgs is not installed")
+        self._timer = PeriodicTimer(node, self._publish, settings().memory_view_period_s)
 
-    def set_period(self, period_s: float) -> None:
-        self._timer.set_period(period_s)
+    def apply(self, settings: Settings) -> None:
+        self._timer.set_period(settings.memory_view_period_s)
 
     @never_raises
     def _publish(self) -> None:
-        if not self._publisher.get_subscription_count():
+        is_sheet_wanted = bool(self._sheets.get_subscription_count())
+        places = self._places
+        if places is not None and not places.get_subscription_count():
+            places = None
+        if not is_sheet_wanted and places is None:
             return
         command = self._engine().submit(lambda commands: commands.entries(EVERYTHING))
         try:
@@ -44,10 +57,17 @@ class MemoryView:
         except (NotReady, TooSlow, CancelledError):
             command.cancel()
             return
-        newest_ns = max((entry.last_ns for entry in entries), default=0)
-        sheet = sheet_file(thumbnails(entries, newest_ns), ".jpg")
-        header = Header(stamp=stamp_message(newest_ns))
-        self._publisher.publish(CompressedImage(header=header, format="bgr8; jpeg compressed bgr8", data=sheet))
+        if places is not None:
+            places.publish(place_markers(entries, self._settings().pose.map_id))
+        if is_sheet_wanted:
+            self._sheets.publish(_sheet(entries))
+
+
+def _sheet(entries: Sequence[MemoryEntry]) -> CompressedImage:
+    newest_ns = max((entry.last_ns for entry in entries), default=0)
+    sheet = sheet_file(thumbnails(entries, newest_ns), ".jpg")
+    header = Header(stamp=stamp_message(newest_ns))
+    return CompressedImage(header=header, format="bgr8; jpeg compressed bgr8", data=sheet)
 
 
 def thumbnails(entries: Sequence[MemoryEntry], newest_ns: int) -> list[Thumbnail]:

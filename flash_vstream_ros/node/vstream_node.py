@@ -98,7 +98,7 @@ class VStreamNode(LiveParameters, ManagedNode):
         )
         self._watches = WatchServices(self, lambda: self._engine)
         self._status_timer = PeriodicTimer(self, self._on_status, self._settings.status_period_s)
-        self._memory_view = MemoryView(self, lambda: self._engine, self._settings.memory_view_period_s)
+        self._memory_view = MemoryView(self, lambda: self._engine, lambda: self._settings)
         self._diagnostics = DiagnosticsPublisher(
             self, self._status_if_configured, self._settings, self._camera_findings, self._other_reports
         )
@@ -198,7 +198,7 @@ class VStreamNode(LiveParameters, ManagedNode):
         if (poses := self._poses) is not None:
             poses.apply(settings.pose)
         self._status_timer.set_period(settings.status_period_s)
-        self._memory_view.set_period(settings.memory_view_period_s)
+        self._memory_view.apply(settings)
         self._summaries.apply(settings)
         self._diagnostics.apply(settings)
 

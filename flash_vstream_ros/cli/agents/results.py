@@ -119,6 +119,28 @@ def status_result(status: Any) -> CallToolResult:
     return _result(fields, "", Thumbnails(0))
 
 
+def watches_result(reply: Any) -> CallToolResult:
+    """The watches, and what their newest checks found."""
+    rows = [
+        {
+            "watch_id": bounded_text(status.watch.watch_id),
+            "text": bounded_text(status.watch.text)[:MAX_ITEM_CHARS],
+            "cameras": _texts(status.watch.cameras),
+            "active": bool(status.active),
+            **({"probability": round(float(status.probability), 3)} if status.checks else {}),
+            **({"at": stamp_text(status.stamp)} if status.checks else {}),
+            **({"problem": bounded_text(status.problem)[:MAX_ITEM_CHARS]} if status.problem else {}),
+        }
+        for status in reply.watches
+    ]
+    return _result({"watches": rows}, "watches", Thumbnails(0))
+
+
+def watch_result(watch_id: str) -> CallToolResult:
+    """The id of a watch that was added or removed."""
+    return _result({"watch_id": bounded_text(watch_id)}, "", Thumbnails(0))
+
+
 def forgotten_result(reply: Any) -> CallToolResult:
     """What was forgotten."""
     counts = ("slots", "clusters_removed", "clusters_rebuilt", "key_frames")

@@ -35,7 +35,7 @@ def agent_server(tools: SceneTools, allowed: Collection[str] = ()) -> MCPServer:
                 getattr(tools, tool.__name__),
                 description=f"{' '.join((tool.__doc__ or '').split())} {UNTRUSTED}",
                 annotations=ToolAnnotations(
-                    read_only_hint=kind.read_only, destructive_hint=not kind.read_only, open_world_hint=False
+                    read_only_hint=kind.read_only, destructive_hint=kind.destructive, open_world_hint=False
                 ),
                 structured_output=False,
             )

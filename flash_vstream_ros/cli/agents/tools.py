@@ -10,6 +10,8 @@ from mcp.types import CallToolResult
 from pydantic import Field
 
 from flash_vstream_ros.client import AskClient, ClientError
+from flash_vstream_ros.ros.interfaces import AddWatch, ListWatches, RemoveWatch, Watch
+from flash_vstream_ros.ros.stamps import duration_message
 
 from ..argument_types import MAX_DURATION_S, MAX_MOMENTS
 from ..ask import interval
@@ -27,6 +29,8 @@ from .results import (
     refusal,
     report_result,
     status_result,
+    watch_result,
+    watches_result,
 )
 
 UNTRUSTED = (
@@ -134,6 +138,48 @@ class SceneTools:
         """State of the robot's visual memory: whether it is ready, its cameras, the time it covers, the last error."""
         return await self._run(lambda client: status_result(client.next_status(self._wait_s)))
 
+    async def watches(self) -> CallToolResult:
+        """List the watches: standing yes/no questions about the newest frames. Each has the probability of yes at its
+        newest check, and whether it is active: it began and has not ended."""
+
+        def call(client: AskClient) -> CallToolResult:
+            name = f"{client.node_name}/list_watches"
+            reply = client.call(ListWatches, name, ListWatches.Request(), self._wait_s)
+            check(reply)
+            return watches_result(reply)
+
+        return await self._run(call)
+
+    async def add_watch(
+        self,
+        text: Annotated[str, Field(description="a yes/no question, or a statement such as: a person is in view")],
+        cameras: Cameras = [],  # noqa: B006
+        period_s: Annotated[float, Field(ge=0, le=MAX_DURATION_S, description="between two checks; 0: 1 s")] = 0.0,
+        hold_s: Annotated[float, Field(ge=0, le=MAX_DURATION_S, description="it begins if yes holds this long")] = 0.0,
+    ) -> CallToolResult:
+        """Add a watch: the node asks about its newest frames again and again. `watches` says what it found."""
+
+        def call(client: AskClient) -> CallToolResult:
+            watch = Watch(text=text, cameras=cameras, period=duration_message(period_s), hold=duration_message(hold_s))
+            name = f"{client.node_name}/add_watch"
+            reply = client.call(AddWatch, name, AddWatch.Request(watch=watch), self._wait_s)
+            check(reply)
+            return watch_result(reply.watch_id)
+
+        return await self._run(call)
+
+    async def remove_watch(
+        self, watch_id: Annotated[str, Field(description="as `add_watch` and `watches` give it")]
+    ) -> CallToolResult:
+        """Remove a watch."""
+
+        def call(client: AskClient) -> CallToolResult:
+            name = f"{client.node_name}/remove_watch"
+            check(client.call(RemoveWatch, name, RemoveWatch.Request(watch_id=watch_id), self._wait_s))
+            return watch_result(watch_id)
+
+        return await self._run(call)
+
     async def forget(self, cameras: Cameras = [], since: Time = "", until: Time = "") -> CallToolResult:  # noqa: B006
         """Forget for ever what was seen in an interval or by cameras. At least one limit is needed."""
 
@@ -186,12 +232,22 @@ class ToolKind(NamedTuple):
     option: str
     tools: tuple[Callable[..., Any], ...]
     read_only: bool
+    destructive: bool = False
 
 
 READING = ToolKind(
     "",
-    (SceneTools.ask, SceneTools.search, SceneTools.where, SceneTools.list, SceneTools.report, SceneTools.status),
-    True,
+    (
+        SceneTools.ask,
+        SceneTools.search,
+        SceneTools.where,
+        SceneTools.list,
+        SceneTools.report,
+        SceneTools.status,
+        SceneTools.watches,
+    ),
+    read_only=True,
 )
-FORGETTING = ToolKind("allow_forget", (SceneTools.forget,), False)
-KINDS = (READING, FORGETTING)
+WATCHING = ToolKind("allow_watch", (SceneTools.add_watch, SceneTools.remove_watch), read_only=False)
+FORGETTING = ToolKind("allow_forget", (SceneTools.forget,), read_only=False, destructive=True)
+KINDS = (READING, WATCHING, FORGETTING)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -16,7 +16,7 @@ from ..agents.bounds import bounded_text, small_jpeg
 from ..places import pose_text
 from ..reply_output import MODEL_NOTES
 
-MAX_CAMERAS, MAX_ENTRIES, MAX_NOTES = 64, 1024, 32  # in one event or reply
+MAX_CAMERAS, MAX_ENTRIES, MAX_NOTES, MAX_WATCHES = 64, 1024, 32, 64  # in one event or reply
 RATE_S = 10.0  # interval over which frame rates are measured
 COUNTERS = ("received", "encoded", "static", "not_sampled", "dropped")
 DURATIONS = ("encode", "update", "first_token", "answer")
@@ -129,6 +129,37 @@ def newest_fields(entries: Sequence[Any], images: Images) -> dict[str, Any]:
             }
             for camera, entry in sorted(newest.items())[:MAX_CAMERAS]
         ]
+    }
+
+
+def watches_fields(reply: Any, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A ListWatches reply, and the last events as `event_fields` gives them."""
+    return {
+        "watches": [
+            {
+                "text": bounded_text(status.watch.text),
+                "cameras": texts(status.watch.cameras, MAX_CAMERAS),
+                "active": bool(status.active),
+                "probability": _finite(status.probability) if status.checks else None,
+                "on": _finite(status.watch.on),
+                "problem": bounded_text(status.problem),
+            }
+            for status in reply.watches[:MAX_WATCHES]
+        ],
+        "device_share": _finite(reply.device_share),
+        "events": list(events),
+    }
+
+
+def event_fields(event: Any) -> dict[str, Any]:
+    """An Event without its evidence."""
+    return {
+        "began": event.kind == event.BEGAN,
+        "text": bounded_text(event.text),
+        "camera": bounded_text(event.camera),
+        "at": seconds(event.header.stamp),
+        "probability": _finite(event.probability),
+        "reason": bounded_text(event.reason),
     }
 
 

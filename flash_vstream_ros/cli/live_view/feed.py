@@ -5,17 +5,27 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from flash_vstream_ros.client import AskClient, ClientError
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
-from flash_vstream_ros.ros.interfaces import MemoryStatus
+from flash_vstream_ros.ros.interfaces import Event, ListWatches, MemoryStatus
 from flash_vstream_ros.ros.stamps import seconds
 
 from ..agents.bounds import bounded_text
 from .board import Board
-from .events import History, Images, error_sentence, memory_fields, newest_fields, status_fields
+from .events import (
+    History,
+    Images,
+    error_sentence,
+    event_fields,
+    memory_fields,
+    newest_fields,
+    status_fields,
+    watches_fields,
+)
 
 SPIN_S = 0.1
 FIND_S = 0.5  # longest wait for the node's service in one round
@@ -23,6 +33,9 @@ NODE_S = 2.0  # between two checks whether the node exists
 NEWEST_S = 1.0  # least time between two listings of the newest slots
 MEMORY_S = 3.0  # between two listings of the memory that changed
 UNCHANGED_S = 6.0  # between two listings of the memory; what was forgotten disappears within this time
+WATCHES_S = 2.0  # between two listings of the watches
+MAX_EVENTS = 50  # of watches
+EVENTS_DEPTH = 100  # as the node publishes them
 NEWEST_INTERVAL_S = 10.0  # [s of message time] slots that are listed for the newest images
 
 
@@ -38,6 +51,8 @@ class Feed:
         self._board = board
         status = client.node.create_subscription(MemoryStatus, f"{node_name}/status", self._on_status, 10)
         self._topic = status.topic_name
+        client.node.create_subscription(Event, f"{node_name}/events", self._on_event, EVENTS_DEPTH)
+        self._events: deque[dict[str, Any]] = deque(maxlen=MAX_EVENTS)  # of watches, newest first
         self._log = ThrottledLog(lambda sentence: print(sentence, file=sys.stderr, flush=True))
         self._thread = threading.Thread(target=self._run, name="flash-vstream-feed", daemon=True)
         self._history = History()
@@ -46,7 +61,7 @@ class Feed:
         self._images, self._newest = Images(), Images()  # of the memory's entries, and of the newest slots
         self._memory_version: tuple[int, ...] | None = None  # of the memory when it was listed
         self._newest_version: tuple[int, ...] | None = None  # when its newest slots were listed
-        self._memory_at = self._newest_at = self._node_at = 0.0  # time.monotonic() of the last time
+        self._memory_at = self._newest_at = self._node_at = self._watches_at = 0.0  # time.monotonic() of the last time
 
     def start(self) -> None:
         self._thread.start()
@@ -67,6 +82,7 @@ class Feed:
             if self._board.watched and self._status is not None:
                 self._list_newest()
                 self._list_memory()
+                self._list_watches()
             elif self._entries or self._newest.jpegs:
                 self._drop_memory()
         except ClientError as error:
@@ -85,6 +101,10 @@ class Feed:
             board.keep("history", {"points": points})
 
         self._post(post)
+
+    def _on_event(self, event: Any) -> None:
+        self._events.appendleft(event_fields(event))
+        self._watches_at = 0.0
 
     def _check_node(self) -> None:
         """Report whether a node publishes its status."""
@@ -119,6 +139,17 @@ class Feed:
         self._images = Images(self._images)
         self._post_images("memory", memory_fields(self._entries, self._images))
         self._newest_version = None  # an image that was forgotten must not stay the newest one
+
+    def _list_watches(self) -> None:
+        """Post the watches with their newest probabilities, and the last events."""
+        now = time.monotonic()
+        if now - self._watches_at < WATCHES_S:
+            return
+        self._watches_at = now
+        reply = self._client.call(ListWatches, f"{self._client.node_name}/list_watches", ListWatches.Request(), FIND_S)
+        if not reply.error_code:  # otherwise no model is loaded
+            fields = watches_fields(reply, self._events)
+            self._post(lambda board: board.post("watches", fields))
 
     def _post_images(self, kind: str, fields: dict[str, Any]) -> None:
         jpegs = {**self._images.jpegs, **self._newest.jpegs}

@@ -6,13 +6,14 @@ import { startMemory } from "./memory.js";
 import { startNow } from "./now.js";
 import { startRates } from "./rates.js";
 import { Images, follow } from "./server.js";
+import { startWatches } from "./watches.js";
 
 const images = new Images();
 const newest = { memory: [], newest: [] }; // ids of the images of the newest event of each kind
 const memory = startMemory(images);
 const ask = startAsk({ light: memory.light });
 memory.onSelect(ask.limitTo);
-const sections = [startNow(images), ask, memory, startRates()];
+const sections = [startNow(images), ask, memory, startWatches(), startRates()];
 const problems = { connection: "", node: "" };
 
 function showProblem(kind, sentence) {
