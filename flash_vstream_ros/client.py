@@ -12,16 +12,20 @@ from typing import Any
 
 from flash_vstream_ros.ros import Context, Node, QoSProfile, SingleThreadedExecutor, init, ok, shutdown
 from flash_vstream_ros.ros.interfaces import (
+    AddWatch,
     AnswerPiece,
     AskScene,
     CompressedImage,
     Forget,
     ListMemory,
+    ListWatches,
     MemoryStatus,
     Point,
+    RemoveWatch,
     Report,
     Search,
     String,
+    Watch,
     interface,
 )
 from flash_vstream_ros.ros.service_peers import server_infos, why_unanswerable
@@ -39,6 +43,7 @@ PARAMETERS_WAIT_S = 3.0
 CANCEL_S = 2.0  # longest wait for the reply to a cancelled question
 NAMES_WAIT_S = 2.0  # longest wait for the name of a server's node, which is discovered after its endpoints
 UNKNOWN_NAME = "_UNKNOWN_"  # part of rmw's placeholder for a node name or namespace that is not discovered yet
+EVENTS_DEPTH = 100  # of ~/events, as the node publishes them
 GONE_S = 10.0  # if the service has no server for this long, its node has ended
 STATUS_S = 70.0  # longest wait for a status; longer than the longest period of the parameter status.period_s
 
@@ -129,11 +134,7 @@ class AskClient:
         return AskScene.Request(
             question=question,
             question_id=f"{self._id}:{next(self._numbers)}",
-            cameras=list(cameras),
-            since=stamp_at(since_s),
-            until=stamp_at(until_s),
-            near=_point(near),
-            radius=radius,
+            **_scope(cameras, since_s, until_s, near, radius),
             deadline=duration_message(deadline_s),
             max_new_tokens=max_new_tokens,
             stream=stream,
@@ -176,11 +177,7 @@ class AskClient:
         request = Search.Request(
             text=text,
             search_id=f"{self._id}:{next(self._numbers)}",
-            cameras=list(cameras),
-            since=stamp_at(since_s),
-            until=stamp_at(until_s),
-            near=_point(near),
-            radius=radius,
+            **_scope(cameras, since_s, until_s, near, radius),
             archive=archive,
             max_moments=max_moments,
             image=CompressedImage(format="jpeg", data=image),
@@ -214,14 +211,7 @@ class AskClient:
         thumbnails: bool = False,
     ) -> ListMemory.Response:
         """The memory's entries. Raises NoService and NoReply."""
-        request = ListMemory.Request(
-            cameras=list(cameras),
-            since=stamp_at(since_s),
-            until=stamp_at(until_s),
-            near=_point(near),
-            radius=radius,
-            thumbnails=thumbnails,
-        )
+        request = ListMemory.Request(**_scope(cameras, since_s, until_s, near, radius), thumbnails=thumbnails)
         return self.call(ListMemory, f"{self.node_name}/list_memory", request, wait_s)
 
     def forget(
@@ -237,9 +227,7 @@ class AskClient:
 
         With a radius, only what was recorded in the circle around `near` [m].
         """
-        request = Forget.Request(
-            cameras=list(cameras), since=stamp_at(since_s), until=stamp_at(until_s), near=_point(near), radius=radius
-        )
+        request = Forget.Request(**_scope(cameras, since_s, until_s, near, radius))
         return self.call(Forget, f"{self.node_name}/forget", request, wait_s)
 
     def report(self, wait_s: float, since_s: float, until_s: float, *, pictures: bool) -> Report.Response:
@@ -247,6 +235,16 @@ class AskClient:
         request = Report.Request(since=stamp_at(since_s), until=stamp_at(until_s), pictures=pictures)
         # The node asks its model about each part without a summary, one after the other.
         return self.call(Report, f"{self.node_name}/report", request, wait_s, LONGEST_DEADLINE_S)
+
+    def add_watch(self, wait_s: float, watch: Watch) -> AddWatch.Response:
+        """Add a watch. Raises NoService and NoReply, as the two methods below."""
+        return self.call(AddWatch, f"{self.node_name}/add_watch", AddWatch.Request(watch=watch), wait_s)
+
+    def remove_watch(self, wait_s: float, watch_id: str) -> RemoveWatch.Response:
+        return self.call(RemoveWatch, f"{self.node_name}/remove_watch", RemoveWatch.Request(watch_id=watch_id), wait_s)
+
+    def list_watches(self, wait_s: float) -> ListWatches.Response:
+        return self.call(ListWatches, f"{self.node_name}/list_watches", ListWatches.Request(), wait_s)
 
     def next_status(self, wait_s: float) -> MemoryStatus:
         """The next status that the node publishes. Raises NoService if no node publishes one, and NoReply."""
@@ -369,9 +367,18 @@ class AskClient:
             self.on_piece(piece.text)
 
 
-def _point(near: tuple[float, float]) -> Point:
+def _scope(
+    cameras: Sequence[str], since_s: float, until_s: float, near: tuple[float, float], radius: float
+) -> dict[str, Any]:
+    """The fields of a request that limit it."""
     x, y = near
-    return Point(x=x, y=y)
+    return {
+        "cameras": list(cameras),
+        "since": stamp_at(since_s),
+        "until": stamp_at(until_s),
+        "near": Point(x=x, y=y),
+        "radius": radius,
+    }
 
 
 def _wait_for(node: Node, client: Any, wait_s: float) -> None:

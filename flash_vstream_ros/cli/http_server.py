@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import hmac
+import importlib
 import ipaddress
 import socket
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
+import sys
+from collections.abc import Awaitable, Callable, Collection, MutableMapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from flash_vstream_ros.process import importing
 
 from .argument_types import port, text
 
@@ -61,6 +65,30 @@ def token_of(args: argparse.Namespace) -> str:
             f"the token in {args.token_file} must be {TOKEN_CHARS} or more ASCII characters without spaces"
         )
     return token
+
+
+def run_server(
+    args: argparse.Namespace, extra: str, modules: Sequence[str], serve: Callable[[str], int], has_socket: bool = True
+) -> int:
+    """Check the token, if there is a socket, and the modules of an extra; then `serve(token)`. Returns its status."""
+    try:
+        token = token_of(args) if has_socket else ""
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    try:
+        with importing():
+            for module in modules:
+                importlib.import_module(module)
+            from flash_vstream_ros.client import ClientError
+    except ModuleNotFoundError as error:
+        print(f"{error}: pip install 'flash_vstream_ros[{extra}]'", file=sys.stderr)
+        return 1
+    try:
+        return serve(token)
+    except ClientError as error:
+        print(error, file=sys.stderr)
+        return 1
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 from flash_vstream_ros.process import INTERRUPTED, end_process, importing
 
 from .ask import add_node_arguments
-from .http_server import add_server_arguments, cannot_listen, listen, token_of, url_of
+from .http_server import add_server_arguments, cannot_listen, listen, run_server, url_of
 
 if TYPE_CHECKING:
     from mcp.server import MCPServer
@@ -36,29 +36,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    try:
-        token = token_of(args) if args.http else ""
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    try:
-        with importing():
-            import mcp  # noqa: F401
+    return run_server(args, "mcp", ("mcp",), lambda token: _serve_node(args, token), args.http)
 
-            from flash_vstream_ros.client import ClientError
 
-            from .node_client import node_client
-    except ModuleNotFoundError as error:
-        print(f"{error}: pip install 'flash_vstream_ros[mcp]'", file=sys.stderr)
-        return 1
+def _serve_node(args: argparse.Namespace, token: str) -> int:
+    """Raises ClientError."""
+    with importing():
+        from .node_client import node_client
     from .agents.node_thread import NodeThread
 
-    try:
-        with node_client(args) as client, NodeThread(client) as node:
-            return _serve(args, client, node, token)
-    except ClientError as error:
-        print(error, file=sys.stderr)
-        return 1
+    with node_client(args) as client, NodeThread(client) as node:
+        return _serve(args, client, node, token)
 
 
 def _serve(args: argparse.Namespace, client: AskClient, node: NodeThread, token: str) -> int:

@@ -19,7 +19,6 @@ from .times import time_text
 if TYPE_CHECKING:
     from flash_vstream_ros.client import AskClient
 
-EVENTS_DEPTH = 100
 SPIN_S = 0.5
 
 
@@ -84,7 +83,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _watch(client: AskClient, args: argparse.Namespace) -> int:
     """Add the watch, and print its events until Ctrl-C."""
-    from flash_vstream_ros.ros.interfaces import AddWatch, Event, Watch
+    from flash_vstream_ros.client import EVENTS_DEPTH
+    from flash_vstream_ros.ros.interfaces import Event, Watch
     from flash_vstream_ros.ros.stamps import duration_message
 
     events: list[Any] = []
@@ -99,7 +99,7 @@ def _watch(client: AskClient, args: argparse.Namespace) -> int:
         on=args.on,
         off=args.off,
     )
-    reply = client.call(AddWatch, f"{args.node}/add_watch", AddWatch.Request(watch=watch), args.wait)
+    reply = client.add_watch(args.wait, watch)
     if reply.error_code:
         print_error(reply)
         return 1
@@ -130,18 +130,13 @@ def _print_event(event: Any, as_json: bool) -> None:
 
 
 def _remove(client: AskClient, args: argparse.Namespace, watch_id: str) -> int:
-    from flash_vstream_ros.ros.interfaces import RemoveWatch
-
-    request = RemoveWatch.Request(watch_id=watch_id)
-    reply = client.call(RemoveWatch, f"{args.node}/remove_watch", request, args.wait)
+    reply = client.remove_watch(args.wait, watch_id)
     print_error(reply)
     return 1 if reply.error_code else 0
 
 
 def _list(client: AskClient, args: argparse.Namespace) -> int:
-    from flash_vstream_ros.ros.interfaces import ListWatches
-
-    reply = client.call(ListWatches, f"{args.node}/list_watches", ListWatches.Request(), args.wait)
+    reply = client.list_watches(args.wait)
     if args.json:
         print_json(reply)
     elif reply.error_code:

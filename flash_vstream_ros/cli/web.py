@@ -10,7 +10,7 @@ from flash_vstream_ros.process import exit_on_interrupt, importing
 
 from .argument_types import text
 from .ask import add_node_arguments
-from .http_server import add_server_arguments, cannot_listen, listen, token_of, url_of
+from .http_server import add_server_arguments, cannot_listen, listen, run_server, url_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,25 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    try:
-        token = token_of(args)
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    try:
-        with importing():
-            import starlette  # noqa: F401
-            import uvicorn  # noqa: F401
-
-            from flash_vstream_ros.client import ClientError
-    except ModuleNotFoundError as error:
-        print(f"{error}: pip install 'flash_vstream_ros[web]'", file=sys.stderr)
-        return 1
-    try:
-        return _serve(args, token)
-    except ClientError as error:
-        print(error, file=sys.stderr)
-        return 1
+    return run_server(args, "web", ("starlette", "uvicorn"), lambda token: _serve(args, token))
 
 
 def _serve(args: argparse.Namespace, token: str) -> int:

@@ -10,7 +10,7 @@ from mcp.types import CallToolResult
 from pydantic import Field
 
 from flash_vstream_ros.client import AskClient, ClientError
-from flash_vstream_ros.ros.interfaces import AddWatch, ListWatches, RemoveWatch, Watch
+from flash_vstream_ros.ros.interfaces import Watch
 from flash_vstream_ros.ros.stamps import duration_message
 
 from ..argument_types import MAX_DURATION_S, MAX_MOMENTS
@@ -42,6 +42,9 @@ Cameras = Annotated[list[str], Field(max_length=64, description="use frames of t
 Time = Annotated[str | float, Field(description=f"{FORMS}; empty: no limit")]
 ThumbnailCount = Annotated[int, Field(ge=0, le=MAX_THUMBNAILS, description="largest number of images in the result")]
 
+Sought = Annotated[str, Field(description="what to look for, such as: red ball")]
+WholeArchive = Annotated[bool, Field(description="search archived images of all days, which takes longer")]
+
 
 class SceneTools:
     """Tools that call the services of one node. Errors of the node and of ROS become tool errors."""
@@ -72,11 +75,11 @@ class SceneTools:
 
     async def search(
         self,
-        text: Annotated[str, Field(description="what to look for, such as: red ball")],
+        text: Sought,
         cameras: Cameras = [],  # noqa: B006
         since: Time = "",
         until: Time = "",
-        archive: Annotated[bool, Field(description="search archived images of all days, which takes longer")] = False,
+        archive: WholeArchive = False,
         top: Annotated[int, Field(ge=1, le=MAX_MOMENTS, description="largest number of moments")] = 5,
         thumbnails: ThumbnailCount = 4,
     ) -> CallToolResult:
@@ -90,11 +93,11 @@ class SceneTools:
 
     async def where(
         self,
-        text: Annotated[str, Field(description="what to look for, such as: red ball")],
+        text: Sought,
         cameras: Cameras = [],  # noqa: B006
         since: Time = "",
         until: Time = "",
-        archive: Annotated[bool, Field(description="search archived images of all days, which takes longer")] = False,
+        archive: WholeArchive = False,
         thumbnails: ThumbnailCount = 1,
     ) -> CallToolResult:
         """Find the pose from which the robot saw something best, to go back there. It finds a pose also for what was
@@ -143,8 +146,7 @@ class SceneTools:
         newest check, and whether it is active: it began and has not ended."""
 
         def call(client: AskClient) -> CallToolResult:
-            name = f"{client.node_name}/list_watches"
-            reply = client.call(ListWatches, name, ListWatches.Request(), self._wait_s)
+            reply = client.list_watches(self._wait_s)
             check(reply)
             return watches_result(reply)
 
@@ -161,8 +163,7 @@ class SceneTools:
 
         def call(client: AskClient) -> CallToolResult:
             watch = Watch(text=text, cameras=cameras, period=duration_message(period_s), hold=duration_message(hold_s))
-            name = f"{client.node_name}/add_watch"
-            reply = client.call(AddWatch, name, AddWatch.Request(watch=watch), self._wait_s)
+            reply = client.add_watch(self._wait_s, watch)
             check(reply)
             return watch_result(reply.watch_id)
 
@@ -174,8 +175,7 @@ class SceneTools:
         """Remove a watch."""
 
         def call(client: AskClient) -> CallToolResult:
-            name = f"{client.node_name}/remove_watch"
-            check(client.call(RemoveWatch, name, RemoveWatch.Request(watch_id=watch_id), self._wait_s))
+            check(client.remove_watch(self._wait_s, watch_id))
             return watch_result(watch_id)
 
         return await self._run(call)

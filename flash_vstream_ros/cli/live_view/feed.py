@@ -9,9 +9,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from flash_vstream_ros.client import AskClient, ClientError
+from flash_vstream_ros.client import EVENTS_DEPTH, AskClient, ClientError
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
-from flash_vstream_ros.ros.interfaces import Event, ListWatches, MemoryStatus
+from flash_vstream_ros.ros.interfaces import Event, MemoryStatus
 from flash_vstream_ros.ros.stamps import seconds
 
 from ..agents.bounds import bounded_text
@@ -35,7 +35,6 @@ MEMORY_S = 3.0  # between two listings of the memory that changed
 UNCHANGED_S = 6.0  # between two listings of the memory; what was forgotten disappears within this time
 WATCHES_S = 2.0  # between two listings of the watches
 MAX_EVENTS = 50  # of watches
-EVENTS_DEPTH = 100  # as the node publishes them
 NEWEST_INTERVAL_S = 10.0  # [s of message time] slots that are listed for the newest images
 
 
@@ -146,7 +145,7 @@ class Feed:
         if now - self._watches_at < WATCHES_S:
             return
         self._watches_at = now
-        reply = self._client.call(ListWatches, f"{self._client.node_name}/list_watches", ListWatches.Request(), FIND_S)
+        reply = self._client.list_watches(FIND_S)
         if not reply.error_code:  # otherwise no model is loaded
             fields = watches_fields(reply, self._events)
             self._post(lambda board: board.post("watches", fields))

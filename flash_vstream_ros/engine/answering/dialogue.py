@@ -152,13 +152,15 @@ class Dialogue:
         if (ended := _ended(recollection.request)) is not None:
             self._end_recollection(*ended)
         elif not recollection.step():
-            self._recollection = None
-            if recollection.memory.entries or not recollection.request.question.archived:
-                self._start(recollection.request, recollection if recollection.memory.entries else None)
+            self._recollection, request = None, recollection.request
+            if recollection.memory.entries:
+                self._start(request, recollection)
+            elif not request.question.archived:
+                self._start(request)
             elif recollection.problem:
-                self._finish(recollection.request, ErrorCode.INTERNAL, recollection.problem)
+                self._finish(request, ErrorCode.INTERNAL, recollection.problem)
             else:
-                self._finish(recollection.request, ErrorCode.NO_FRAMES, NOTHING_ARCHIVED)
+                self._finish(request, ErrorCode.NO_FRAMES, NOTHING_ARCHIVED)
 
     def _end_recollection(self, code: ErrorCode, message: str) -> None:
         assert self._recollection is not None

@@ -93,27 +93,30 @@ class Archive:
         self._queue.erase(erasure)
         return erasure.done
 
+    @property
+    def _open_reader(self) -> KeyFrameReader | None:
+        """None if nothing is archived."""
+        return self._reader if self.enabled else None
+
     def recall(self, scope: Scope, known: int) -> Future[Recalled] | None:
         """Key frames for a question, if its scope is bounded. The memory shows `known` moments of it.
 
         Returns None if the memory shows enough, or if nothing is archived. See KeyFrameReader.
         """
-        most = self.config.question_slots
-        if self._reader is None or not self.enabled or not scope.interval.is_bounded or most <= 2 * known:
+        reader, most = self._open_reader, self.config.question_slots
+        if reader is None or not scope.interval.is_bounded or most <= 2 * known:
             return None
-        return self._reader.recall(scope, most, known)
+        return reader.recall(scope, most, known)
 
     def recall_widely(self, scope: Scope) -> Future[Recalled] | None:
         """Key frames for a search of everything in `scope`. Returns None if nothing is archived."""
-        if self._reader is None or not self.enabled or not self.config.search_slots:
-            return None
-        return self._reader.recall(scope, self.config.search_slots)
+        reader, most = self._open_reader, self.config.search_slots
+        return reader.recall(scope, most) if reader is not None and most else None
 
     def sample(self, scope: Scope, most: int, choose: Choice) -> Future[Sampled] | None:
         """At most `most` key frames in scope. Returns None if nothing is archived. See KeyFrameReader."""
-        if self._reader is None or not self.enabled:
-            return None
-        return self._reader.sample(scope, most, choose, self._when_opened)
+        reader = self._open_reader
+        return None if reader is None else reader.sample(scope, most, choose, self._when_opened)
 
     def close(self, timeout_s: float) -> bool:
         """Write what is queued and end the thread. Returns False if the disk took longer than `timeout_s`."""
