@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from video_files import write_video
+import numpy as np
+from video_files import corner_image, write_video
 
 VIDEO_S = 12
 LETTERS = "ABCD"
+NAVQA_START = 1673884531.323784  # time of the first frame [s]
 
 
 def write_json(path: Path, content: Any) -> Path:
@@ -108,3 +111,50 @@ def ovo(folder: Path, chunked: bool = False) -> Path:
     else:
         video(folder / "src_videos" / "COIN" / "abc.mp4")
     return write_json(folder / "data" / "ovo_bench_new.json", entries)
+
+
+def coda_frame(folder: Path, time_s: float, position: tuple[float, float, float], corner: int) -> Path:
+    """A frame as ReMEmbR's preprocessing writes it, an image with a white corner."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{time_s}.pkl"
+    fields = {
+        "cam0": corner_image(corner, 96, 128)[..., ::-1],
+        "bbox_3d": {},
+        "position": np.array(position),
+        "rotation": np.array([0.0, 0.0, 0.0, 1.0]),
+        "timestamp": np.float64(time_s),
+    }
+    path.write_bytes(pickle.dumps(fields, protocol=pickle.HIGHEST_PROTOCOL))
+    return path
+
+
+def navqa_entry(kind: str, question: str, answers: dict[str, Any], start_s: float, end_s: float) -> dict[str, Any]:
+    lead = (
+        "You started moving at 2023-01-16 15:55:31. The current time is 2023-01-16 15:56:00 and you are located at [0]."
+    )
+    return {
+        "id": f"SHORT_{kind}",
+        "length_category": "SHORT",
+        "length": end_s - start_s,
+        "start_time": NAVQA_START + start_s,
+        "end_time": NAVQA_START + end_s,
+        "file_info": {"qa_start_filename": "a.pkl", "qa_end_filename": "b.pkl"},
+        "question": f"{lead} \n {question}",
+        "type": kind,
+        "context": "At time=..",
+        "answers": answers,
+    }
+
+
+def navqa(folder: Path) -> Path:
+    """Sequence 0 of NaVQA: twelve seconds at two frames a second, along the x axis."""
+    for number in range(2 * VIDEO_S):
+        coda_frame(folder / "coda_data" / "0", NAVQA_START + number / 2, (float(number), 0.0, 0.0), number % 12)
+    entries = [
+        navqa_entry("binary", "Was there a hydrant?", {"text": ["Yes", "Yes"]}, 0, 6),
+        navqa_entry("position", "Where is the bin?", {"position": [3.0, 4.0, 0.0]}, 4, 8),
+        navqa_entry("time", "When did you turn?", {"text": ["0.05 minutes ago"], "time": 0.05}, 0, 8),
+        navqa_entry("duration", "How long did you wait?", {"text": ["2.5 minutes"], "duration": 2.5}, 2, 11.5),
+        navqa_entry("text", "Which side?", {"text": ["the left one"]}, 0, 11.5),
+    ]
+    return write_json(folder / "data" / "questions" / "0" / "human_qa.json", {"version": 0.1, "data": entries})

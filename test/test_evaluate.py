@@ -12,7 +12,15 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import pytest
-from benchmark_miniatures import ovo, rvs_conversations, streaming_proactive, streaming_real, streaming_sqa, vs_flat
+from benchmark_miniatures import (
+    navqa,
+    ovo,
+    rvs_conversations,
+    streaming_proactive,
+    streaming_real,
+    streaming_sqa,
+    vs_flat,
+)
 from judge_server import JudgeServer, server
 from tiny_engine import ask, running, settled, wait_until
 from video_files import corner_image
@@ -181,6 +189,7 @@ def test_other_settings_need_another_folder(patrol: Patrol, capsys: pytest.Captu
         (streaming_sqa, "streaming_bench_sqa", 2, ("no_vision",)),
         (streaming_proactive, "streaming_bench_proactive", 1, ()),
         (ovo, "ovo_bench", 6, ("uniform_64",)),
+        (navqa, "navqa", 5, ("no_vision",)),
     ],
 )
 def test_every_benchmark_goes_from_its_files_to_a_table(
@@ -197,6 +206,7 @@ def test_every_benchmark_goes_from_its_files_to_a_table(
     assert f"| micro | {numbers} |" in shown
     assert "| method | n | unparsable | failed |" in shown
     assert ("| real-time only |" in shown) == (name == "ovo_bench")
+    assert ("| mean error |" in shown) == (name == "navqa")
     scores = json.loads((tmp_path / "out" / "result.json").read_text())["scores"]
     assert {own["micro"]["failed"] for own in scores.values()} == {0}
     assert sum(totals["n"] for totals in scores["ours"]["tasks"].values()) == numbers

@@ -142,6 +142,7 @@ def test_published_numbers_of_questions() -> None:
         "streaming_bench_sqa": 250,
         "streaming_bench_proactive": 250,
         "ovo_bench": 3035,
+        "navqa": 210,
     }
 
 

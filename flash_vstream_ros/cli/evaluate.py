@@ -114,7 +114,7 @@ def _evaluate(args: argparse.Namespace) -> str:
         args.max_new_tokens or benchmark.max_new_tokens,
         benchmark.instruction if args.instruction is None else args.instruction,
     )
-    open_video = partial(frames_of, frames_fps=args.frames_fps)
+    open_video = benchmark.open_video or partial(frames_of, frames_fps=args.frames_fps)
     records = {record.key: record for record in run(config, items, methods, args.out, open_video, args.processes)}
     verdicts = _verdicts(judge, items, list(records.values()))
     scores = {}

@@ -30,6 +30,15 @@ class Entry:
     def number(self, name: str) -> float:
         return float(self._typed(name, float))
 
+    def numbers(self, name: str) -> tuple[float, ...]:
+        values = self._typed(name, list)
+        if not values or not all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+            raise DataError(f"{self.where}: {name} is not a list of numbers")
+        return tuple(map(float, values))
+
+    def entry(self, name: str) -> Entry:
+        return Entry(self._typed(name, dict), f"{self.where}, {name}")
+
     def whole(self, name: str) -> int:
         value: int = self._typed(name, int)
         return value
@@ -73,14 +82,19 @@ class Entry:
         return value
 
 
-def read_list(path: Path) -> list[Any]:
-    """The JSON list in a file. Raises DataError."""
+def read_json(path: Path) -> Any:
+    """The JSON value in a file. Raises DataError."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
         raise DataError(f"{path} is no JSON: {error}") from error
+
+
+def read_list(path: Path) -> list[Any]:
+    """The JSON list in a file. Raises DataError."""
+    found = read_json(path)
     if not isinstance(found, list) or not found:
         raise DataError(f"{path} is no JSON list, or an empty one")
     return found

@@ -22,6 +22,13 @@ class AnswerKind(Enum):
     COUNT = "count"  # a whole number
     OPEN = "open"  # free text
     PROACTIVE = "proactive"  # free text, at the right time
+    MINUTES = "minutes"  # a number of minutes, scored by its error
+    POSITION = "position"  # coordinates [m], scored by their distance; not a text of the model
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether answers have an error instead of being right or wrong."""
+        return self in (AnswerKind.MINUTES, AnswerKind.POSITION)
 
 
 @dataclass(frozen=True)
@@ -45,13 +52,15 @@ class Item:
     video: Path  # a video file or a folder of frames
     time_s: float  # only frames up to this time are used; inf: the whole video
     prompt: str  # what the model is asked, with the options
-    answer: str  # CHOICE: a letter; YES_NO: "yes" or "no"; COUNT: digits; else a text
+    # CHOICE: a letter; YES_NO: "yes" or "no"; COUNT: digits; MINUTES: a number; POSITION: "x, y, z"; else a text
+    answer: str
     kind: AnswerKind
     task: str
     part: str = ""  # group of tasks that is averaged by itself
     question: str = ""  # the question alone, for a judge
     options: tuple[str, ...] = field(default=())  # without letters
     polls: Polls | None = None  # of PROACTIVE
+    start_s: float = 0.0  # only frames from this time on are used
 
     @property
     def ask_times(self) -> tuple[float, ...]:

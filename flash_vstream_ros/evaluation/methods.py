@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -14,13 +15,14 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
-from flash_vstream_ros.engine.answering.question import ErrorCode, Question
+from flash_vstream_ros.engine.answering.question import Answer, ErrorCode, Question
 from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.ingest.faces import without_faces
 from flash_vstream_ros.engine.ingest.mailbox import Frame
 from flash_vstream_ros.engine.offline import OfflineEngine
 from flash_vstream_ros.instruments.batched_answers import batched_answers
 from flash_vstream_ros.instruments.stopwatch import now
+from flash_vstream_ros.memory.pose import MaybePose, Pose
 from flash_vstream_ros.memory.slot import MemorySnapshot, empty_snapshot
 from flash_vstream_ros.models.interface import ModelError, VisionLanguageModel
 from flash_vstream_ros.models.llava.flash_vstream_llava import FlashVStreamLLaVA
@@ -60,6 +62,10 @@ class Method(Protocol):
         """Answer from the first `frames` sampled frames. Raises ModelError and ValueError."""
         ...
 
+    def locate(self, frames: int, text: str) -> Reply:
+        """Coordinates "x, y, z" [m] of where the first `frames` show best what a text describes; "": unknown."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -72,16 +78,26 @@ class StreamingMethod:
         self._seen = 0
 
     def ask(self, frames: int, prompt: str, max_new_tokens: int) -> Reply:
+        answer = self._answer(frames, Question(prompt, deadline_s=ONE_DAY_S, max_new_tokens=max_new_tokens))
+        return self._reply(answer, without_label(answer.text))
+
+    def locate(self, frames: int, text: str) -> Reply:
+        answer = self._answer(frames, Question(text, deadline_s=ONE_DAY_S, moments=1))
+        pose = answer.evidence[0].entry.pose if answer.evidence else None
+        return self._reply(answer, ", ".join(map(str, pose.position)) if isinstance(pose, Pose) else "")
+
+    def _answer(self, frames: int, question: Question) -> Answer:
         for index in range(self._seen, frames):
-            decode = partial(self._video.image, index)
-            self._engine.add(Frame(self._camera, "", self._video.stamp_ns(index), decode))
+            decode, find_pose = partial(self._video.image, index), partial(_found, self._video.pose(index))
+            self._engine.add(Frame(self._camera, "", self._video.stamp_ns(index), decode, find_pose=find_pose))
         self._seen = max(self._seen, frames)
         self._engine.finish()
-        question = Question(prompt, deadline_s=ONE_DAY_S, max_new_tokens=max_new_tokens)
-        answer = self._engine.ask(question)
+        return self._engine.ask(question)
+
+    def _reply(self, answer: Answer, text: str) -> Reply:
         failed = answer.error_code is not ErrorCode.NONE
         return Reply(
-            without_label(answer.text),
+            text,
             error=f"{answer.error_code.name}: {answer.error_msg}" if failed else "",
             memory_tokens=answer.memory_tokens,
             memory_bytes=self._engine.memory_bytes,
@@ -106,6 +122,9 @@ class OfflineMethod:
         if self._newest is None or self._newest[0] != frames:
             self._newest = frames, self.snapshot(frames)
         return _answered(self.model, self._newest[1], prompt, max_new_tokens)
+
+    def locate(self, frames: int, text: str) -> Reply:
+        return Reply("")  # what a text describes is found by the engine's search only
 
     def snapshot(self, frames: int) -> MemorySnapshot:
         """The memory part of the prompt after `frames` sampled frames."""
@@ -200,6 +219,12 @@ CONTROL_CLASSES: dict[str, type[OfflineMethod]] = {
     LAST_4: LastFrames,
     NO_VISION: NoVision,
 }
+
+
+def _found(pose: MaybePose) -> Future[MaybePose]:
+    future: Future[MaybePose] = Future()
+    future.set_result(pose)
+    return future
 
 
 def _warn(sentence: str) -> None:

@@ -15,6 +15,8 @@ _LEADING = re.compile(rf"[\W_]*{_LETTER}\s*[).:]")
 _NAMED = re.compile(rf"\b(?i:answer|option|choice)\b(?:\s+is)?\s*:?\s*[(*\"']*{_LETTER}")
 _SEVERAL = re.compile(r"\b[A-Z]\s*(?:,|/|&|\bor\b|\band\b)\s*[A-Z]\b")
 _NO = re.compile(r"\W*no\s*(?:$|[.,;:!\n])", re.IGNORECASE)
+_MEASURE = re.compile(r"(\d+(?:\.\d+)?|(?<!\d)\.\d+)\s*(second|hour|minute)?", re.IGNORECASE)
+_MINUTES = {"second": 1 / 60, "minute": 1.0, "hour": 60.0}
 _ARTICLES = {"a", "an", "the"}
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
@@ -27,6 +29,8 @@ def parsed(item: Item, response: str) -> str | None:
         return yes_no(response)
     if item.kind is AnswerKind.COUNT:
         return whole_number(response)
+    if item.kind is AnswerKind.MINUTES:
+        return minutes(response)
     return response.strip() or None
 
 
@@ -65,6 +69,15 @@ def whole_number(response: str) -> str | None:
     found = re.findall(r"\d+|[a-z]+", response.lower())
     numbers = [str(int(word)) if word.isdigit() else str(_NUMBERS.index(word)) for word in found if _is_number(word)]
     return numbers[0] if len(set(numbers)) == 1 else None
+
+
+def minutes(response: str) -> str | None:
+    """The only number in a response, in minutes or in another unit that it names."""
+    found = {(float(number), unit.lower()) for number, unit in _MEASURE.findall(response.replace(",", ""))}
+    if len(found) != 1:
+        return None
+    number, unit = found.pop()
+    return str(number * _MINUTES.get(unit, 1.0))
 
 
 def words(text: str) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flash_vstream_ros.models.interface import ModelError
 
-from .item import Item
+from .item import AnswerKind, Item
 from .methods import Method, Reply
 from .parsing import yes_no
 from .records import END, Record
@@ -18,18 +18,19 @@ from .sampled_video import SampledVideo
 
 @dataclass(frozen=True)
 class Stream:
-    """A video and the questions about it."""
+    """A video from some time on, and the questions about it."""
 
     video: Path
     items: tuple[Item, ...]
+    start_s: float = 0.0
 
 
 def streams_of(items: Sequence[Item]) -> list[Stream]:
-    """Group the items by video, in the order of the annotations."""
-    by_video: dict[Path, list[Item]] = {}
+    """Group the items by video and start, in the order of the annotations."""
+    streams: dict[tuple[Path, float], list[Item]] = {}
     for item in items:
-        by_video.setdefault(item.video, []).append(item)
-    return [Stream(video, tuple(own)) for video, own in by_video.items()]
+        streams.setdefault((item.video, item.start_s), []).append(item)
+    return [Stream(video, tuple(own), start_s) for (video, start_s), own in streams.items()]
 
 
 def answers(method: Method, name: str, stream: Stream, video: SampledVideo, max_new_tokens: int) -> Iterator[Record]:
@@ -45,7 +46,10 @@ def answers(method: Method, name: str, stream: Stream, video: SampledVideo, max_
         item = stream.items[number]
         frames = video.count_until(time_s)
         is_last = time_s == item.ask_times[-1]
-        reply = _reply(method, item.polls.prompt if item.polls else item.prompt, frames, max_new_tokens)
+        if item.kind is AnswerKind.POSITION:
+            reply = _located(method, item.prompt, frames)
+        else:
+            reply = _reply(method, item.polls.prompt if item.polls else item.prompt, frames, max_new_tokens)
         if item.polls is not None:
             if yes_no(reply.text) == "yes":
                 reply, is_last = _reply(method, item.prompt, frames, max_new_tokens), True
@@ -59,6 +63,13 @@ def answers(method: Method, name: str, stream: Stream, video: SampledVideo, max_
 def _reply(method: Method, prompt: str, frames: int, max_new_tokens: int) -> Reply:
     try:
         return method.ask(frames, prompt, max_new_tokens)
+    except (ModelError, ValueError) as error:
+        return Reply("", str(error) or type(error).__name__)
+
+
+def _located(method: Method, text: str, frames: int) -> Reply:
+    try:
+        return method.locate(frames, text)
     except (ModelError, ValueError) as error:
         return Reply("", str(error) or type(error).__name__)
 

@@ -115,7 +115,7 @@ def _tasks(
         for method in methods:
             unanswered = tuple(item for item in stream.items if (method, item.id) not in done)
             if unanswered:
-                waiting.append((method, Stream(stream.video, unanswered)))
+                waiting.append((method, replace(stream, items=unanswered)))
         if waiting:
             yield _Task(config, tuple(waiting), path, open_video)
 
@@ -157,8 +157,9 @@ def _count_answers(task: _Task) -> int:
 def _run_task(task: _Task) -> Iterator[int]:
     """Append the records of a task, and yield 1 for each. A video that cannot be read fails its questions."""
     model = _model(json.dumps(dict(task.config.parameters), sort_keys=True))
+    first = task.methods[0][1]
     try:
-        video = SampledVideo(task.open_video, task.methods[0][1].video, task.config.fps)
+        video = SampledVideo(task.open_video, first.video, task.config.fps, first.start_s)
     except (RuntimeError, OSError, ValueError) as error:
         for name, stream in task.methods:
             yield from _fail(task, name, stream.items, error)

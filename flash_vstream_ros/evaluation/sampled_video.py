@@ -7,12 +7,27 @@ import tempfile
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
 
 from flash_vstream_ros.engine.ingest.mailbox import Frame, Mailbox
+from flash_vstream_ros.memory.pose import NO_POSE, MaybePose
+
+
+@runtime_checkable
+class PosedFrames(Protocol):
+    """Frames of a robot whose poses are known."""
+
+    def since(self, start_s: float) -> Iterator[tuple[int, np.ndarray]]:
+        """The frames from `start_s` on, as (time since the very first one [ns], RGB uint8 image)."""
+        ...
+
+    def pose(self, stamp_ns: int) -> MaybePose:
+        """The pose at the newest frame up to this stamp."""
+        ...
+
 
 # Opens a video file or a folder of frames. Its frames are (time since the first one [ns], RGB uint8 image).
 OpenVideo = Callable[[Path], Iterable[tuple[int, np.ndarray]]]
@@ -27,13 +42,17 @@ class _Stored(NamedTuple):
 
 
 class SampledVideo:
-    """Sampled frames of one video, stored losslessly in a temporary file. They are chosen as the node chooses them.
+    """Sampled frames of one video from `start_s` on, stored losslessly in a temporary file.
 
-    Reading is thread safe, decoding further is not. Raises what the frames of `open_video` raise.
+    They are chosen as the node chooses them. Reading is thread safe, decoding further is not. Raises what the frames of
+    `open_video` raise.
     """
 
-    def __init__(self, open_video: OpenVideo, path: Path, fps: float) -> None:
-        self._frames = _sampled(open_video(path), fps)
+    def __init__(self, open_video: OpenVideo, path: Path, fps: float, start_s: float = 0.0) -> None:
+        source = open_video(path)
+        self._posed = source if isinstance(source, PosedFrames) else None
+        frames = (frame for frame in source if frame[0] >= start_s * 1e9)
+        self._frames = _sampled(self._posed.since(start_s) if self._posed else frames, fps)
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
         self._error: Exception | None = None
         self._stored: list[_Stored] = []
@@ -49,6 +68,10 @@ class SampledVideo:
     def stamp_ns(self, index: int) -> int:
         """Stamp of a sampled frame [ns]."""
         return self._stored[index].stamp_ns
+
+    def pose(self, index: int) -> MaybePose:
+        """The pose of the robot at a sampled frame."""
+        return self._posed.pose(self._stored[index].stamp_ns) if self._posed else NO_POSE
 
     def image(self, index: int) -> np.ndarray:
         """A sampled frame [height, width, 3], RGB uint8."""

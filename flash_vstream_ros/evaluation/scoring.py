@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -29,11 +30,16 @@ class Grade:
     is_failed: bool = False
     score: float | None = None  # of an open answer: token-F1, or the judge's score
     published: float | None = None  # by the official scorer; None: left out
+    is_measured: bool = False  # the answer has an error instead of being right or wrong
+    error: float | None = None  # of a measured answer [min or m]; None: there is no answer
 
 
 @dataclass(frozen=True)
 class Totals:
-    """Sums over some questions. Accuracies are from 0 to 1; None where there is nothing to divide by."""
+    """Sums over some questions. Accuracies are from 0 to 1; None where there is nothing to divide by.
+
+    Measured answers count in `mean_error` only.
+    """
 
     n: int
     right: int
@@ -42,6 +48,7 @@ class Totals:
     accuracy: float | None
     as_published: float | None
     score: float | None
+    mean_error: float | None = None  # [min or m]
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,10 @@ def grade(benchmark: Benchmark, item: Item, record: Record | None, verdict: Verd
     if record is None or record.error:
         empty = Record("", item.id)
         rule = benchmark.published_rule
-        return Grade(False, is_failed=True, published=rule(item, empty) if rule else None)
+        published = rule(item, empty) if rule and not item.kind.is_measured else None
+        return Grade(False, is_failed=True, published=published, is_measured=item.kind.is_measured)
+    if item.kind.is_measured:
+        return _measured_grade(item, record)
     if item.kind is AnswerKind.OPEN:
         return _open_grade(item, record, verdict)
     published = benchmark.published_rule(item, record) if benchmark.published_rule else None
@@ -77,6 +87,18 @@ def grade(benchmark: Benchmark, item: Item, record: Record | None, verdict: Verd
         return Grade(on_time and contains_words(record.response, item.answer), published=published)
     answer = parsed(item, record.response)
     return Grade(answer == item.answer, is_unparsable=answer is None, published=published)
+
+
+def _measured_grade(item: Item, record: Record) -> Grade:
+    """The distance between two positions [m] or times [min]."""
+    answer = parsed(item, record.response)
+    if answer is None:
+        return Grade(False, is_unparsable=True, is_measured=True)
+    return Grade(False, is_measured=True, error=math.dist(_vector(answer), _vector(item.answer)))
+
+
+def _vector(text: str) -> list[float]:
+    return [float(part) for part in text.split(",")]
 
 
 def _open_grade(item: Item, record: Record, verdict: Verdict | None) -> Grade:
@@ -111,15 +133,17 @@ def totals(grades: Sequence[Grade]) -> Totals:
     """Sums over grades."""
     published = [one.published for one in grades if one.published is not None]
     scores = [one.score for one in grades if one.score is not None]
-    right = sum(one.is_right for one in grades)
+    errors = [one.error for one in grades if one.error is not None]
+    right, judged = sum(one.is_right for one in grades), sum(not one.is_measured for one in grades)
     return Totals(
         n=len(grades),
         right=right,
         unparsable=sum(one.is_unparsable for one in grades),
         failed=sum(one.is_failed for one in grades),
-        accuracy=right / len(grades) if grades else None,
+        accuracy=right / judged if judged else None,
         as_published=fmean(published) if published else None,
         score=fmean(scores) if scores else None,
+        mean_error=fmean(errors) if errors else None,
     )
 
 

@@ -14,13 +14,14 @@ Row = tuple[str, int | None, Mapping[str, Totals | Average]]  # name, n, and the
 
 
 def tables(scores: Mapping[str, MethodScore], records: Sequence[Record], has_open_answers: bool) -> str:
-    """Two Markdown tables: accuracy in % of each method, with the published rule, and what each method took."""
+    """Markdown tables: accuracy in % of each method, with the published rule; mean errors; what each method took."""
     header = ["", "n", *(column for method in scores for column in (method, f"{method}, as published"))]
     rows = [
         [name, "" if n is None else str(n), *(text for method in scores for text in _values(values[method]))]
         for name, n, values in _rows(scores)
     ]
-    return f"{_markdown(header, rows)}\n\n{_costs(scores, records, has_open_answers)}"
+    parts = [_markdown(header, rows), *_errors(scores), _costs(scores, records, has_open_answers)]
+    return "\n\n".join(parts)
 
 
 def _rows(scores: Mapping[str, MethodScore]) -> list[Row]:
@@ -34,6 +35,23 @@ def _rows(scores: Mapping[str, MethodScore]) -> list[Row]:
     rows.append(("macro", None, {method: own.macro for method, own in scores.items()}))
     rows += [(name, None, {m: own.averages[name] for m, own in scores.items()}) for name in first.averages]
     return rows
+
+
+def _errors(scores: Mapping[str, MethodScore]) -> list[str]:
+    """The table of mean errors of the tasks whose answers are measured, if there are any."""
+    first = next(iter(scores.values()))
+    rows = []
+    for task, total in first.tasks.items():
+        errors = [own.tasks[task].mean_error for own in scores.values()]
+        if any(error is not None for error in errors):
+            answers = [
+                str(own.tasks[task].n - own.tasks[task].unparsable - own.tasks[task].failed) for own in scores.values()
+            ]
+            texts = ["" if error is None else f"{error:.2f}" for error in errors]
+            pairs = [text for pair in zip(texts, answers, strict=True) for text in pair]
+            rows.append([task, str(total.n), *pairs])
+    header = ["mean error", "n", *(column for method in scores for column in (method, f"{method}, answered"))]
+    return [_markdown(header, rows)] if rows else []
 
 
 def _costs(scores: Mapping[str, MethodScore], records: Sequence[Record], has_open_answers: bool) -> str:

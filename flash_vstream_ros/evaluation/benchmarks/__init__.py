@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .benchmark import Benchmark
+from .navqa import NAVQA
 from .ovo_bench import OVO_BENCH
 from .streaming_bench import STREAMING_BENCH
 from .vstream_qa import VSTREAM_QA
 
 BENCHMARKS: Mapping[str, Benchmark] = {
-    benchmark.name: benchmark for benchmark in (*VSTREAM_QA, *STREAMING_BENCH, OVO_BENCH)
+    benchmark.name: benchmark for benchmark in (*VSTREAM_QA, *STREAMING_BENCH, OVO_BENCH, NAVQA)
 }
 
 __all__ = ["BENCHMARKS", "Benchmark"]

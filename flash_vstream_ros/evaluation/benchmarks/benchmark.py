@@ -6,10 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flash_vstream_ros.evaluation.annotations import check_counts
 from flash_vstream_ros.evaluation.item import DataError, Item
 from flash_vstream_ros.evaluation.records import Record
+
+if TYPE_CHECKING:
+    from flash_vstream_ros.evaluation.sampled_video import OpenVideo
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Benchmark:
     read: Callable[[Path], Sequence[Item]]
     published_rule: Callable[[Item, Record], float | None] | None = None  # None: an open answer, scored by a judge
     averages: Mapping[str, tuple[str, ...]] | None = None
+    open_video: OpenVideo | None = None  # for videos in a format of the benchmark's own
 
 
 def load_items(benchmark: Benchmark, folder: Path, partial: bool = False) -> tuple[list[Item], int]:
