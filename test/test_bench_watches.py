@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from flash_vstream_ros.bench.watches import Score, cost, figures, patrol, scored, show
+from flash_vstream_ros.bench.watch_cost import cost
+from flash_vstream_ros.bench.watches import Score, figures, patrol, scored, show
 
 
 @pytest.mark.parametrize(
@@ -30,8 +31,9 @@ def test_the_household_model_sees_what_appears(household: Any, capsys: pytest.Ca
     found = patrol(household, 520_001, 1.5, 1)
     assert found.appearances >= 1
     assert found.found >= 1
-    expense = cost(household, 0.3, 520_001)
-    assert expense["pass_max_s"] >= expense["pass_p50_s"] > 0
-    assert expense["slowdown_worst"] > expense["slowdown_mean"] > 1
+    expense = cost(household, 520_001, minutes=0.5, questions=3, rounds=1)
+    assert 0 < expense["device_share"] < 1
+    assert all(expense[name]["alone_p50_s"] > 0 for name in ("first_token", "answer"))
+    assert expense["first_token"]["alone_p50_s"] <= expense["answer"]["alone_p50_s"]
     show({"streams": 1, "minutes": 1.5, "things": 1, **figures(found), "cost": expense})
     assert "exactly one event, in time" in capsys.readouterr().out

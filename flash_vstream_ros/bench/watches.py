@@ -6,15 +6,12 @@ simulated clock: the rate of the checks is exact and does not depend on this mac
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from statistics import median
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from flash_vstream_ros.demo.world import World
-from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
 from flash_vstream_ros.engine.watches.hysteresis import Change
@@ -27,7 +24,8 @@ from flash_vstream_ros.models.names import HOUSEHOLD
 from flash_vstream_ros.progress import tracked
 
 from .patrol_evaluation import encoded_slots, loaded
-from .prefix_cache import QUESTIONS, Asker
+from .watch_cost import cost
+from .watch_cost import show as show_cost
 
 FIRST_SEED = 860_000
 SHORTEST_SLOTS = 3  # shorter appearances may raise an event, but need not
@@ -35,7 +33,6 @@ CHECKS = 2  # periods within which an event must come
 PERSON = "Did you see a person?"
 THING = "Have you seen a {}?"
 CHUNK_TOKENS = 1 << 20
-COST_WATCHES = 10
 
 
 class Appearance(NamedTuple):
@@ -130,49 +127,6 @@ class _Clock:
         return self.now
 
 
-def cost(model: Any, minutes: float, seed: int) -> dict[str, float]:
-    """Device time of COST_WATCHES watches at 1 Hz, and the time to the first token with and without them.
-
-    Every check asks about a new slot, the worst case. A question waits for the pass that runs when it arrives: on
-    average for half of one pass, in the share of the time that passes take, and at most for the longest one.
-    """
-    world, memory = World(seed, minutes), FlashMemory(MEMORY)
-    grid = model.grid(*world.frame(0.0).shape[:2])
-    slots = range(complete_slots(60 * minutes))
-    context = Context(model, memory, ThrottledLog(lambda _: None))  # that checks are late is expected
-    watches = Watches(context, ("camera",), WatchConfig(), lambda: CHUNK_TOKENS, lambda _: None)
-    for number in range(COST_WATCHES):
-        watches.add(Watch(str(number), f"Have you seen a {('red', 'blue')[number % 2]} ball? {number}?", period_s=0.05))
-    passes_s: list[float] = []
-    rounds = 0
-    for slot in encoded_slots(model, world, slots, grid):
-        memory.insert(slot)
-        time.sleep(0.05)
-        rounds += 1
-        passes_s += _timed_checks(watches)
-    asker = Asker.of(model, memory, "cached", EngineConfig(max_new_tokens=1))
-    asker.fill_cache()
-    first_s = median(asker.ask(text).answer.time_to_first_token_s for text in QUESTIONS * 5)
-    share = sum(passes_s) / rounds
-    return {
-        "device_share": share,
-        "pass_p50_s": median(passes_s),
-        "pass_max_s": max(passes_s),
-        "first_token_p50_s": first_s,
-        "slowdown_mean": 1 + share * median(passes_s) / 2 / first_s,
-        "slowdown_worst": 1 + median(passes_s) / first_s,
-    }
-
-
-def _timed_checks(watches: Watches) -> Iterator[float]:
-    """The durations of the units of one round [s]."""
-    while True:
-        began = time.perf_counter()
-        if watches.check() != 0.0:
-            return
-        yield time.perf_counter() - began
-
-
 def run(
     model: str = HOUSEHOLD,
     streams: int = 50,
@@ -186,7 +140,7 @@ def run(
     patrols = (patrol(own, number, minutes, things) for number in range(seed, seed + streams))
     total = Score(*map(sum, zip(*tracked(patrols, "patrols", streams), strict=True)))
     settings = {"streams": streams, "minutes": minutes, "seed": seed, "things": things}
-    return {"model": model, **settings, **figures(total), "cost": cost(own, 2.0, seed)}
+    return {"model": model, **settings, **figures(total), "cost": cost(own, seed)}
 
 
 def figures(total: Score) -> dict[str, Any]:
@@ -206,9 +160,4 @@ def show(result: dict[str, Any]) -> None:
     ):
         share = "-" if result[name] is None else f"{100 * result[name]:.1f} %"
         print(f"{share:>8} {text}")
-    cost = result["cost"]
-    print(f"{COST_WATCHES} watches at 1 Hz, each check on a new slot: {100 * cost['device_share']:.1f} % of the device")
-    print(
-        f"first token, cached: x{cost['slowdown_mean']:.2f} on average, x{cost['slowdown_worst']:.2f} if a "
-        f"pass has just begun (pass {1e3 * cost['pass_p50_s']:.1f} ms, token {1e3 * cost['first_token_p50_s']:.1f} ms)"
-    )
+    show_cost(result["cost"])
