@@ -56,6 +56,7 @@ setup(
         "mcp": [MCP],
         "web": WEB,
         "lora": ["peft>=0.18"],
+        "finetune": ["accelerate>=1.1", "matplotlib>=3.8", "peft>=0.18"],
         "quantized": ["accelerate>=1.1", "bitsandbytes>=0.46.1"],
         "test": [
             "accelerate>=1.1",

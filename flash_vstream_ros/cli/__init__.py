@@ -23,6 +23,7 @@ COMMANDS = {
     "web": "show a running node on a web page, and ask it there",
     "archive": "list the key frames that a node has archived, or export them as a bag",
     "clip": "answer a question about a whole video offline, as the published systems do",
+    "finetune": "fine-tune a model with LoRA on questions about recordings, through the real memory",
     "evaluate": "run a published streaming benchmark, with this memory and with controls",
     "remember": "turn a video, a folder of images or a bag into a memory in a file, without a node",
     "replay": "publish a video, a folder of images, a rosbag2 or the demo's patrol as a camera",

@@ -110,6 +110,10 @@ def _memory(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _tuning(parser: argparse.ArgumentParser) -> None:
+    _model_and_device(parser, HOUSEHOLD)
+
+
 def _stream(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--slots", type=count, default=10_000, help="length of the stream (default: %(default)s)")
 
@@ -386,6 +390,9 @@ BENCHMARKS = {
     ),
     "web": Benchmark(
         "web_clients", "answers and frames of the node while many clients, one of them stuck, follow its web page", _web
+    ),
+    "finetune": Benchmark(
+        "finetuning", "right answers to a new kind of question and to all others, before and after finetune", _tuning
     ),
     "fits": Benchmark(
         "fits", "published models that fit into 8, 16, 24 and 64 GB, computed from their sizes", _no_arguments

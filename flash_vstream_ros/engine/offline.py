@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from flash_vstream_ros.memory.memory_file import MemoryFileError, read_memory, write_memory
+from flash_vstream_ros.memory.scope import EVERYTHING, Scope
+from flash_vstream_ros.memory.slot import MemorySnapshot
 from flash_vstream_ros.memory.state import MemoryState, UnsupportedState
 from flash_vstream_ros.models.interface import VisionLanguageModel
 
@@ -77,6 +79,10 @@ class OfflineEngine:
         while not request.is_finished:
             self._worker.answer()
         return request.answer()
+
+    def snapshot(self, scope: Scope = EVERYTHING) -> MemorySnapshot:
+        """Copy of the part of the present memory in `scope`: what a question about it is answered from."""
+        return self._context.memory.snapshot(scope)
 
     def save(self, path: Path, more: Mapping[str, Any]) -> int:
         """Write the memory and `more` values to a file. Returns its size. Raises OSError and UnsupportedState."""

@@ -20,11 +20,12 @@ from flash_vstream_ros.node.settings import Settings, settings_from
 from flash_vstream_ros.process import set_torch_threads
 from flash_vstream_ros.progress import progress
 
-from .item import DataError, Item
+from .item import Item
 from .methods import method_of
 from .protocol import Stream, answers, streams_of
 from .records import Record, answered, append_record, read_records
 from .sampled_video import OpenVideo, SampledVideo
+from .settings_file import check_settings
 
 MAX_PROMPT_CHARS = 100_000  # prompts with options and earlier answers are longer than a user's question
 RECORDS, SETTINGS = "answers.jsonl", "settings.json"
@@ -89,7 +90,7 @@ def run(
 
     With several processes `open_video` must be a function of a module. Raises DataError and ModelError.
     """
-    _check_settings(folder / SETTINGS, config.as_json())
+    check_settings(folder / SETTINGS, config.as_json())
     path = folder / RECORDS
     done = answered(read_records(path).values())
     tasks = list(_tasks(config, items, methods, done, path, open_video))
@@ -199,21 +200,3 @@ def _model(parameters: str) -> VisionLanguageModel:
     settings = settings_from(json.loads(parameters))
     set_torch_threads(settings.torch_threads)
     return load_model(**settings.model)
-
-
-def _check_settings(path: Path, settings: dict[str, Any]) -> None:
-    """Write the settings of a new run, or raise DataError if those of an earlier run in the folder differ."""
-    settings = json.loads(json.dumps(settings))  # as they are read back: tuples become lists
-    if not path.exists():
-        path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        return
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path} is damaged: {error}; give another --out") from error
-    different = [name for name in settings if before.get(name) != settings[name]]
-    if different == ["parameters"] and isinstance(before.get("parameters"), dict):
-        own = settings["parameters"]
-        different = [name for name in own if before["parameters"].get(name) != own[name]]
-    if different:
-        raise DataError(f"{path.parent} has answers of other settings ({', '.join(different)}): give another --out")

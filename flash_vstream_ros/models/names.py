@@ -20,9 +20,15 @@ def is_adapter(folder: Path) -> bool:
 
 
 def is_demo_model(name: str) -> bool:
-    """Returns True if a model was trained on the demo's simulator; it then needs the settings of its training."""
+    """Returns True if a model, or an adapter's base, was trained on the demo's simulator.
+
+    It then needs the settings of its training.
+    """
     folder = HOUSEHOLD_FOLDER if name == HOUSEHOLD else Path(name).expanduser()
     try:
+        if is_adapter(folder):
+            base = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
+            folder = HOUSEHOLD_FOLDER if base == HOUSEHOLD else Path(base).expanduser()
         return bool(json.loads((folder / "config.json").read_text(encoding="utf-8")).get(CONFIG_KEY))
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, LookupError, TypeError):
         return False  # the error is reported when the model is loaded

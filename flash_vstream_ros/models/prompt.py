@@ -42,6 +42,16 @@ def plain_ids(tokenizer: Any, text: str) -> list[int]:
         return [token.id for piece in pieces for token in backend.model.tokenize(piece)]
 
 
+def cased_ids(tokenizer: Any, text: str) -> list[int]:
+    """Ids of an answer, without the tokenizer's normaliser, which may convert questions to lower case."""
+    backend = tokenizer.backend_tokenizer
+    with panics_as_model_errors(f"The tokenizer of {tokenizer.name_or_path}"):
+        pieces = [text]
+        if backend.pre_tokenizer is not None:
+            pieces = [piece for piece, _ in backend.pre_tokenizer.pre_tokenize_str(text)]
+        return [token.id for piece in pieces for token in backend.model.tokenize(piece)]
+
+
 @dataclass(frozen=True)
 class ChatPrompt:
     """Text tokens of the prompt before and after the visual ones, up to the beginning of the answer."""

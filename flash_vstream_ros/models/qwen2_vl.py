@@ -25,7 +25,7 @@ from .decoding.prefix_cache import TextPrefixCache
 from .interface import Generation, Grid
 from .model_kind import ModelKind
 from .preprocess import CLIP, MAX_PIXELS, MIN_PIXELS, POOL, PixelScale, Preprocessor, quick_resize, side_stream
-from .prompt import INSTRUCTION, TURN_END, ChatPrompt, plain_ids
+from .prompt import INSTRUCTION, TURN_END, ChatPrompt, cased_ids, plain_ids
 from .prompted import Prompted
 from .tower import slot_grids, tower_arguments
 from .weights.fingerprint import fingerprint
@@ -109,10 +109,20 @@ class Qwen2VL(Prompted[ChatPrompt]):
 
         Raises ValueError if the snapshot is empty or its tokens do not fit its grid.
         """
+        return GreedyGeneration(self.network, self.prompt(snapshot, question), self._vocabulary, max_new_tokens)
+
+    def prompt(self, snapshot: MemorySnapshot, question: str, answer: Sequence[int] = ()) -> Prefill:
+        """The whole prompt of `question`, followed by tokens of an answer; see `answer_ids`. Raises ValueError."""
         if snapshot.empty:
             raise ValueError("The snapshot is empty: there is nothing to answer from.")
-        prompt = self._prefill(snapshot, self._prompt.before, self._prompt.after(question))
-        return GreedyGeneration(self.network, prompt, self._vocabulary, max_new_tokens)
+        return self._prefill(snapshot, self._prompt.before, (*self._prompt.after(question), *answer))
+
+    def answer_ids(self, answer: str) -> tuple[int, ...]:
+        """Tokens of a complete answer, with the one that ends it. Raises ValueError if it cannot be generated."""
+        ids = cased_ids(self._prompt.tokenizer, answer)
+        if self._vocabulary.suppressed[ids].any() or self._vocabulary.decode(ids) != answer:
+            raise ValueError(f"the tokenizer of {self.name} cannot spell the answer {answer!r}")
+        return (*ids, int(self._prompt.tokenizer.convert_tokens_to_ids(TURN_END)))
 
     def prefix_cache(self) -> TextPrefixCache | None:
         """A new prefix cache, for any number of consecutive questions."""

@@ -15,7 +15,7 @@ from flash_vstream_ros.memory.am_rope import MergedGrid, prompt_ids, visual_ids
 from flash_vstream_ros.models.ages import age_ids, with_ages
 from flash_vstream_ros.models.household_settings import AGE_TEXT
 from flash_vstream_ros.models.preprocess import POOL
-from flash_vstream_ros.models.prompt import ChatPrompt, plain_ids
+from flash_vstream_ros.models.prompt import ChatPrompt, cased_ids, plain_ids
 
 from .drills import Drill
 from .network import GRID
@@ -158,13 +158,6 @@ class Batcher:
         if text not in self._ids:
             self._ids[text] = cased_ids(self.tokenizer, text)
         return self._ids[text]
-
-
-def cased_ids(tokenizer: Any, text: str) -> list[int]:
-    """Ids of `text` without the tokenizer's normaliser, which would convert it to lower case."""
-    backend = tokenizer.backend_tokenizer
-    pieces = backend.pre_tokenizer.pre_tokenize_str(text)
-    return [token.id for piece, _ in pieces for token in backend.model.tokenize(piece)]
 
 
 def loss_and_hits(network: Any, batch: Batch) -> tuple[Tensor, Tensor]:

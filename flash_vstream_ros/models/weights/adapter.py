@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,9 @@ def merged(network: Any, folder: Path) -> Any:
     weights = {_current_name(name): tensor for name, tensor in read_weights(_weights_file(folder)).items()}
     settings = merge_settings(folder / ADAPTER_CONFIG, weights)
     try:
-        wrapped = PeftModel(network, LoraConfig(**settings))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft uses old names of transformers
+            wrapped = PeftModel(network, LoraConfig(**settings))
     except Exception as error:
         raise ModelError(f"{folder / ADAPTER_CONFIG} does not fit its base model: {first_line(error)}") from error
     expected = get_peft_model_state_dict(wrapped, save_embedding_layers=False)

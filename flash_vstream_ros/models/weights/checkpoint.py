@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers import AutoTokenizer, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
+from flash_vstream_ros.models.confidence import CONFIDENCE_KEY
 from flash_vstream_ros.models.interface import ModelError
 from flash_vstream_ros.models.panics import panics_as_model_errors
 from flash_vstream_ros.models.prompt import TURN_END, VISION_END, VISION_START, ChatPrompt
@@ -81,6 +82,7 @@ def load_network(
     )
     if adapter is not None:
         network = merged(network, adapter)
+        setattr(network.config, CONFIDENCE_KEY, None)  # fitted on the answers of the base
     try:
         network.model.visual.to(vision_device or device)
         for part in (network.model.language_model, network.lm_head):
