@@ -21,11 +21,12 @@ from flash_vstream_ros.cli.offline_settings import parameter_values
 from flash_vstream_ros.engine.answering.question import Question
 from flash_vstream_ros.engine.ingest.mailbox import Frame
 from flash_vstream_ros.engine.offline import OfflineEngine
+from flash_vstream_ros.evaluation.item import DataError
 from flash_vstream_ros.finetuning.examples import Example, Moment, read_examples
 from flash_vstream_ros.finetuning.memories import MemoryFolder
 from flash_vstream_ros.finetuning.plan import Plan
 from flash_vstream_ros.finetuning.prompts import Prompts, collated
-from flash_vstream_ros.finetuning.run import _build, _model
+from flash_vstream_ros.finetuning.run import _build, _check_answers, _model
 from flash_vstream_ros.finetuning.trainer import train
 from flash_vstream_ros.models.confidence import CONFIDENCE_KEY
 from flash_vstream_ros.models.interface import ModelError
@@ -257,7 +258,6 @@ def test_another_run_in_the_folder_is_refused(setup: Setup, tuned: Run, capsys: 
     [
         ({"video": "walk.mp4", "time": 99}, ("line 5", "walk.mp4", "time is 99", "after the last frame")),
         ({"video": "data.jsonl"}, ("line 5", "data.jsonl: no video in")),
-        ({"video": "walk.mp4", "answer": "a\x01b"}, ("line 5", "cannot spell")),
     ],
 )
 def test_what_only_the_work_shows_is_named_before_training(
@@ -269,6 +269,17 @@ def test_what_only_the_work_shows_is_named_before_training(
     shown = capsys.readouterr().err
     assert all(word in shown for word in words), shown
     assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+def test_an_answer_that_cannot_be_generated_is_named(setup: Setup) -> None:
+    model, examples = _model(setup.settings.model, ""), read_examples(setup.data)
+    _check_answers(model, examples)
+    model._vocabulary.suppressed[model.answer_ids("Ann")[0]] = True
+    with pytest.raises(DataError) as error:
+        _check_answers(model, examples)
+    assert "line 3" in str(error.value)
+    assert "cannot spell the answer 'Ann'" in str(error.value)
+    assert "line 1" not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,7 @@ def test_the_demo_is_a_video(tmp_path: Path) -> None:
         ({"video": "walk", "question": "Where?"}, ("no answer that is a text", "video, question")),
         ({**GOOD, "answer": 3}, ("no answer that is a text",)),
         ({**GOOD, "answer": " "}, ("answer is empty", "expected a text")),
+        ({**GOOD, "answer": "\ud800"}, ("answer has a half of a surrogate pair",)),
         ({**GOOD, "tiem": 3}, ("unknown field tiem", "expected video, question, answer, time")),
         ({**GOOD, "time": "3"}, ("no time that is a number",)),
         ({**GOOD, "time": -1}, ("time is -1", "0 or more")),

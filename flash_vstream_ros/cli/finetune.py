@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flash_vstream_ros import __version__
 from flash_vstream_ros.finetuning.plan import Plan
 from flash_vstream_ros.process import importing, keep_freed_memory
 
@@ -80,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
             memories=args.memories,
             frames_fps=args.frames_fps,
             gradient_checkpointing=not args.no_gradient_checkpointing,
+            version=__version__,
         )
         report = finetune(work, partial(_frames, fps=args.frames_fps), log_to_stderr)
     except (DataError, BadParameters, ModelError, ValueError) as error:

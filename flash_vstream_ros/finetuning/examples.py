@@ -112,6 +112,8 @@ def _example(line: str, where: str, folder: Path) -> Example:
     for name, text in (("question", question), ("answer", answer)):
         if not text.strip():
             raise DataError(f"{where}: {name} is empty; expected a text")
+        if text != text.encode("utf-8", "replace").decode("utf-8"):
+            raise DataError(f"{where}: {name} has a half of a surrogate pair; expected Unicode text")
     kind = entry.text("kind") if "kind" in entry else ""
     return Example(where, _moment(entry, folder), question, answer, kind)
 

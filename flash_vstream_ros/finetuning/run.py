@@ -10,7 +10,6 @@ from typing import Any
 
 from accelerate import PartialState
 
-from flash_vstream_ros import __version__
 from flash_vstream_ros.evaluation.settings_file import check_settings
 from flash_vstream_ros.models.interface import ModelError, VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
@@ -45,6 +44,7 @@ class Finetuning:
     memories: Path | None = None  # None: a folder in `output`
     frames_fps: float = 1.0  # rate of recordings without times [1/s]
     gradient_checkpointing: bool = True
+    version: str = ""  # of this package, for the report
 
     @property
     def settings(self) -> Settings:
@@ -230,7 +230,7 @@ def _report(run: Finetuning, questions: Questions, points: Sequence[Point]) -> d
         "losses": [point._asdict() for point in points],
         "answers": {name: responses(path, own) for name, own in sets.items() if own},
         "versions": {
-            "flash_vstream_ros": __version__,
+            "flash_vstream_ros": run.version,
             "torch": torch.__version__,
             "transformers": transformers.__version__,
             "peft": peft.__version__,
