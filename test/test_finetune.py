@@ -250,7 +250,7 @@ def test_a_finished_run_is_not_trained_again(setup: Setup, tuned: Run, capsys: p
 
 def test_another_run_in_the_folder_is_refused(setup: Setup, tuned: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert finetune(setup, tuned.folder, "--held-out", "0.25") == 1
-    assert "other settings (check, plan)" in capsys.readouterr().err
+    assert "other settings (check, plan): give another --output" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

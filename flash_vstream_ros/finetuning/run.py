@@ -85,7 +85,7 @@ def finetune(run: Finetuning, open_frames: OpenFrames, warn: Callable[[str], Non
     run.plan.accumulation(state.num_processes)
     base = _base(settings.model["name"])
     if state.is_main_process:
-        check_settings(run.output / SETTINGS, _settings(run))
+        check_settings(run.output / SETTINGS, _settings(run), "--output")
     state.wait_for_everyone()
     set_torch_threads(settings.torch_threads)
     model = _model(settings.model, base)
