@@ -35,6 +35,7 @@ from flash_vstream_ros.evaluation.judge import URL
 from flash_vstream_ros.evaluation.methods import Reply
 from flash_vstream_ros.evaluation.protocol import Stream, answers
 from flash_vstream_ros.evaluation.records import Record, append_record, read_records
+from flash_vstream_ros.evaluation.run import device_of_process
 from flash_vstream_ros.evaluation.sampled_video import SampledVideo
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.model_kind import without_label
@@ -221,6 +222,18 @@ def test_several_processes_give_the_answers_of_one(tmp_path: Path) -> None:
     one, two = (timeless(tmp_path / processes / "answers.jsonl") for processes in ("1", "2"))
     assert one == two
     assert len(one) == 6
+
+
+def test_processes_share_the_gpus_evenly() -> None:
+    assert [device_of_process("auto", number, 3) for number in range(5)] == [
+        "cuda:0",
+        "cuda:1",
+        "cuda:2",
+        "cuda:0",
+        "cuda:1",
+    ]
+    assert device_of_process("cuda:1", 2, 3) == "cuda:1", "a device that is named is used by all"
+    assert device_of_process("auto", 2, 1) == device_of_process("auto", 2, 0) == "auto"
 
 
 def test_a_video_that_cannot_be_read_fails_its_questions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

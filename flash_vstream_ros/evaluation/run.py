@@ -11,7 +11,9 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.models.interface import ModelError, VisionLanguageModel
@@ -27,8 +29,12 @@ from .records import Record, answered, append_record, read_records
 from .sampled_video import OpenVideo, SampledVideo
 from .settings_file import check_settings
 
+if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import Synchronized
+
 MAX_PROMPT_CHARS = 100_000  # prompts with options and earlier answers are longer than a user's question
 RECORDS, SETTINGS = "answers.jsonl", "settings.json"
+_number = 0  # of this process among those of the evaluation
 
 
 @dataclass(frozen=True)
@@ -130,7 +136,8 @@ def _run_tasks(tasks: Sequence[_Task], processes: int) -> Iterator[int]:
     others = set(multiprocessing.active_children())
     # A forked process cannot use CUDA after its parent has.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(tasks)), context, _ignore_interrupt) as pool:
+    numbers = context.Value("i", 0)
+    with ProcessPoolExecutor(min(processes, len(tasks)), context, _start_process, (numbers,)) as pool:
         try:
             for done in as_completed([pool.submit(_count_answers, task) for task in tasks]):
                 yield done.result()
@@ -146,9 +153,18 @@ def _run_tasks(tasks: Sequence[_Task], processes: int) -> Iterator[int]:
             raise
 
 
-def _ignore_interrupt() -> None:
-    """Leave Ctrl-C to the parent, which ends its processes."""
+def _start_process(numbers: Synchronized[int]) -> None:
+    """Leave Ctrl-C to the parent, which ends its processes, and take the next number."""
+    global _number
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with numbers.get_lock():
+        _number = numbers.value
+        numbers.value += 1
+
+
+def device_of_process(device: str, number: int, gpus: int) -> str:
+    """The device for process `number` of several, from 0: with "auto", each process gets the next of `gpus` GPUs."""
+    return f"cuda:{number % gpus}" if device == "auto" and gpus > 1 else device
 
 
 def _count_answers(task: _Task) -> int:
@@ -199,4 +215,6 @@ def _model(parameters: str) -> VisionLanguageModel:
     """The model for these parameters, as JSON; loaded once in a process."""
     settings = settings_from(json.loads(parameters))
     set_torch_threads(settings.torch_threads)
-    return load_model(**settings.model)
+    options = dict(settings.model)
+    options["device"] = device_of_process(options["device"], _number, torch.cuda.device_count())
+    return load_model(**options)
