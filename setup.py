@@ -22,7 +22,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
-    package_data={f"{NAME}.models": ["household/*"], f"{NAME}.cli.live_view": ["page/*"]},
+    package_data={
+        f"{NAME}.models": ["household/*"],
+        f"{NAME}.cli.live_view": ["page/*"],
+        f"{NAME}.lmms_eval_plugin": ["tasks/*.yaml"],
+    },
     data_files=[
         (SHARE, ["package.xml"]),
         (f"{SHARE}/msg", sorted(glob("msg/*.msg"))),
@@ -57,6 +61,7 @@ setup(
         "web": WEB,
         "lora": ["peft>=0.18"],
         "finetune": ["accelerate>=1.1", "matplotlib>=3.8", "peft>=0.18"],
+        "eval": ["filelock<4", "lmms-eval>=0.7.3,<0.8"],  # lmms-eval uses a module that filelock 4 does not have
         "quantized": ["accelerate>=1.1", "bitsandbytes>=0.46.1"],
         "test": [
             "accelerate>=1.1",
@@ -76,5 +81,8 @@ setup(
             *WEB,
         ],
     },
-    entry_points={"console_scripts": ["flash-vstream-ros = flash_vstream_ros.cli:main"]},
+    entry_points={
+        "console_scripts": ["flash-vstream-ros = flash_vstream_ros.cli:main"],
+        "lmms_eval.models": ["flash_vstream = flash_vstream_ros.lmms_eval_plugin.manifest:MANIFEST"],
+    },
 )

@@ -82,6 +82,7 @@ MAY_IMPORT = {
         "progress",
     },
     "evaluation/benchmarks": {"evaluation", "evaluation/benchmarks"},
+    "lmms_eval_plugin": {"lmms_eval_plugin", "cli", "evaluation", "evaluation/benchmarks", "node", "models", "process"},
     "demo": {"demo", "models", "ros", "client"},
     "cli/live_view": {"cli", "cli/live_view", "client", "engine", "ros"},
     "training": {"training", "demo", "models", "memory", "progress"},
