@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from benchmark_miniatures import VIDEO_S, navqa, rvs_conversations, streaming_real, video, write_json
-from conftest import ROOT
+from conftest import PACKAGE_FOLDER, ROOT
 from PIL import Image
 
 from flash_vstream_ros.cli import main
@@ -27,7 +27,7 @@ from flash_vstream_ros.lmms_eval_plugin.clip import Clip, clip_of
 from flash_vstream_ros.lmms_eval_plugin.model_args import DEVICE, model_args
 from flash_vstream_ros.models.model_kind import without_label
 
-TASKS = ROOT / "flash_vstream_ros" / "lmms_eval_plugin" / "tasks"
+TASKS = Path(PACKAGE_FOLDER) / "flash_vstream_ros" / "lmms_eval_plugin" / "tasks"
 HOUSEHOLD = str(ROOT / "config" / "household.yaml")
 TINY = "pretrained=tiny-random,device=cpu,model.max_pixels=12544,memory.synopsis_slots=5,memory.key_frame_slots=3"
 QUESTIONS = ("What is red?", "Which colour has the wall?", "How many chairs are there?")
