@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -129,8 +130,15 @@ def test_there_is_a_task_for_each_streaming_benchmark_that_lmms_eval_lacks() -> 
     assert shown.stdout.strip() == str(TASKS)
 
 
-def lmms_eval(folder: Path, tasks: Path, names: str, model: str, **environment: str) -> dict[str, list[Any]]:
-    """Run lmms-eval without a network, and return the responses of each task in the order of its documents."""
+class Run(NamedTuple):
+    """The responses of each task in the order of its documents, and the log."""
+
+    responses: dict[str, list[Any]]
+    log: str
+
+
+def lmms_eval(folder: Path, tasks: Path, names: str, model: str, **environment: str) -> Run:
+    """Run lmms-eval without a network."""
     installed, out = folder / "installed", folder / "out"  # the entry point, as an installation of this package has it
     installed.mkdir()
     egg_info = [sys.executable, "setup.py", "-q", "egg_info", "--egg-base", str(installed)]
@@ -148,7 +156,7 @@ def lmms_eval(folder: Path, tasks: Path, names: str, model: str, **environment: 
         samples = map(json.loads, files[0].read_text().splitlines())
         ordered = sorted(samples, key=lambda sample: int(sample["doc_id"]))
         found[name] = [_stripped(sample["filtered_resps"]) for sample in ordered]
-    return found
+    return Run(found, done.stdout + done.stderr)
 
 
 def _stripped(response: Any) -> Any:
@@ -176,7 +184,7 @@ def test_lmms_eval_gives_the_answers_of_clip(tmp_path: Path, capsys: pytest.Capt
     path = video(tmp_path / "room.mp4")
     mini_task(tmp_path, "mini", CODE, path)
     mini_task(tmp_path, "rounds", CODE + ROUNDS, path, "generate_until_multi_round")
-    samples = lmms_eval(tmp_path, tmp_path, "mini,rounds", f"{TINY},method=published,instruction={INSTRUCTION}")
+    samples, _ = lmms_eval(tmp_path, tmp_path, "mini,rounds", f"{TINY},method=published,instruction={INSTRUCTION}")
     options = ["--model", "tiny-random", "--device", "cpu", "--max-pixels", "12544", "--instruction", INSTRUCTION]
     sizes = ["--synopsis-slots", "5", "--key-frame-slots", "3"]
     rounds = [QUESTIONS[0], f"{QUESTIONS[0]} 1", f"{QUESTIONS[0]} 2"]
@@ -194,10 +202,11 @@ def test_the_household_model_answers_from_the_memory_of_the_node_as_through_clip
 ) -> None:
     path = video(tmp_path / "room.mp4")
     mini_task(tmp_path, "mini", CODE, path)
-    samples = lmms_eval(tmp_path, tmp_path, "mini", f"params_file={HOUSEHOLD},fps=0.5,instruction={INSTRUCTION}")
+    samples, log = lmms_eval(tmp_path, tmp_path, "mini", f"params_file={HOUSEHOLD},fps=0.5,instruction={INSTRUCTION}")
     options = ("--model", "household", "--instruction", INSTRUCTION)
     said = [clip_answer(capsys, path, question, *options) for question in QUESTIONS]
     assert samples["mini"] == said
+    assert re.search(r"3 answers, 0 failed; .* from the prefix cache [1-9]", log), log[-3000:]
 
 
 @needs_lmms_eval
@@ -215,7 +224,7 @@ def test_tasks_of_streaming_benchmarks_give_the_answers_of_evaluate(tmp_path: Pa
     names = ("rvs_ego", "streaming_bench_real", "navqa")
     own = {"FLASH_VSTREAM_BENCHMARKS": str(data), "FLASH_VSTREAM_PARTIAL": "1"}
     tasks = ",".join(f"flash_vstream_{name}" for name in names)
-    samples = lmms_eval(tmp_path, TASKS, tasks, TINY, **own)
+    samples, _ = lmms_eval(tmp_path, TASKS, tasks, TINY, **own)
     parameters: dict[str, Any] = {"model": {"name": "tiny-random", "device": "cpu", "max_pixels": 12544}}
     parameters["memory"] = {"synopsis_slots": 5, "key_frame_slots": 3}
     file = write_json(tmp_path / "tiny.yaml", {"/**": {"ros__parameters": parameters}})
