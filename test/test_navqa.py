@@ -13,13 +13,14 @@ import pytest
 from benchmark_miniatures import NAVQA_START, coda_frame, navqa, write_json
 from video_files import corner_image
 
+from flash_vstream_ros.cli import main
 from flash_vstream_ros.evaluation.benchmarks import BENCHMARKS
 from flash_vstream_ros.evaluation.benchmarks.benchmark import load_items, read_items
 from flash_vstream_ros.evaluation.coda_frames import CodaFrames
 from flash_vstream_ros.evaluation.item import AnswerKind, DataError, Item
 from flash_vstream_ros.evaluation.parsing import minutes
 from flash_vstream_ros.evaluation.protocol import streams_of
-from flash_vstream_ros.evaluation.records import Record
+from flash_vstream_ros.evaluation.records import Record, read_records
 from flash_vstream_ros.evaluation.sampled_video import SampledVideo
 from flash_vstream_ros.evaluation.scoring import grade, totals
 from flash_vstream_ros.memory.pose import Pose, UnknownPose
@@ -59,6 +60,21 @@ def test_frames_have_their_colours_times_and_poses(tmp_path: Path) -> None:
     assert isinstance(pose, Pose)
     assert pose.position == (10.0, 0.0, 0.0)
     video.close()
+
+
+def test_a_place_is_where_a_frame_of_the_interval_was_recorded(tmp_path: Path) -> None:
+    navqa(tmp_path)
+    parameters: dict[str, Any] = {"model": {"name": "tiny-random", "max_pixels": 12544}}
+    parameters["memory"] = {"synopsis_slots": 5, "key_frame_slots": 3}
+    file = write_json(tmp_path / "tiny.yaml", {"/**": {"ros__parameters": parameters}})
+    command = ["evaluate", "--data", str(tmp_path), "--set", "navqa", "--out", str(tmp_path / "out"), "--partial"]
+    assert main([*command, "--params-file", str(file), "--max-new-tokens", "2", "--methods", "ours", "last_4"]) == 0
+    records = read_records(tmp_path / "out" / "answers.jsonl")
+    x, y, z = map(float, records["ours", "SHORT_position"].response.split(","))
+    assert (y, z) == (0.0, 0.0)
+    assert x in range(8, 17), "from 4 to 8 s, at two frames and two metres a second"
+    assert records["last_4", "SHORT_position"].response == ""
+    assert records["ours", "SHORT_position"].frames == 9
 
 
 def test_errors_are_distances_and_no_accuracy(tmp_path: Path) -> None:
