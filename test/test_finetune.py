@@ -22,11 +22,12 @@ from flash_vstream_ros.engine.answering.question import Question
 from flash_vstream_ros.engine.ingest.mailbox import Frame
 from flash_vstream_ros.engine.offline import OfflineEngine
 from flash_vstream_ros.evaluation.item import DataError
+from flash_vstream_ros.finetuning.answers import with_responses
 from flash_vstream_ros.finetuning.examples import Example, Moment, read_examples
 from flash_vstream_ros.finetuning.memories import MemoryFolder
 from flash_vstream_ros.finetuning.plan import Plan
 from flash_vstream_ros.finetuning.prompts import Prompts, collated
-from flash_vstream_ros.finetuning.run import _build, _check_answers, _model
+from flash_vstream_ros.finetuning.run import Finetuning, _build, _check_answers, _made_with, _model
 from flash_vstream_ros.finetuning.trainer import train
 from flash_vstream_ros.models.confidence import CONFIDENCE_KEY
 from flash_vstream_ros.models.interface import ModelError
@@ -54,6 +55,7 @@ class Setup(NamedTuple):
     base: Path
     params: Path
     data: Path
+    keep: Path  # questions without answers
 
     @property
     def settings(self) -> Settings:
@@ -75,7 +77,9 @@ def setup_in(folder: Path, family: str) -> Setup:
     ]
     data = folder / "data.jsonl"
     data.write_text("".join(json.dumps(one) + "\n" for one in asked))
-    return Setup(base, params, data)
+    keep = folder / "keep.jsonl"
+    keep.write_text("".join(json.dumps({"video": "walk.mp4", "question": text}) + "\n" for text in ("When?", "Why?")))
+    return Setup(base, params, data, keep)
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +87,11 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> Setup:
     return setup_in(tmp_path_factory.mktemp("finetune"), "qwen2_vl")
 
 
-def prompts(setup: Setup, folder: Path) -> Prompts:
+def prompts(setup: Setup, folder: Path, dtype: str = "float32") -> Prompts:
     """The prompts of all examples, of a newly loaded model."""
     from flash_vstream_ros.cli.finetune import _frames
 
-    examples, model = read_examples(setup.data), _model(setup.settings.model, "")
+    examples, model = read_examples(setup.data), _model({**setup.settings.model, "dtype": dtype}, "")
     memories = MemoryFolder(folder, {})
     _build(model, setup.settings, examples, memories, partial(_frames, fps=1.0), pytest.fail)
     return Prompts(model, memories, examples)
@@ -97,6 +101,10 @@ def finetune(setup: Setup, out: Path, *more: str) -> int:
     options = ["--epochs", "4", "--learning-rate", "1e-2", "--batch", "2", "--device-batch", "2", "--rank", "4"]
     place = ["--params-file", str(setup.params), "--output", str(out)]
     return main(["finetune", str(setup.data), *place, *options, *more])
+
+
+def whole_options(setup: Setup) -> list[str]:
+    return ["--held-out", "0.5", "--check", str(setup.data), "--keep", str(setup.keep)]
 
 
 class Run(NamedTuple):
@@ -109,7 +117,7 @@ class Run(NamedTuple):
 @pytest.fixture(scope="module")
 def tuned(setup: Setup, tmp_path_factory: pytest.TempPathFactory) -> Run:
     out = tmp_path_factory.mktemp("run") / "tuned"
-    assert finetune(setup, out, "--held-out", "0.5", "--check", str(setup.data)) == 0
+    assert finetune(setup, out, *whole_options(setup)) == 0
     return Run(out, json.loads((out / "finetune.json").read_text()))
 
 
@@ -189,6 +197,15 @@ def test_gradient_checkpointing_changes_nothing(setup: Setup, tmp_path: Path) ->
     assert [point.loss for point in curves[0]] == pytest.approx([point.loss for point in curves[1]], rel=1e-4)
 
 
+def test_adapters_of_half_precision_weights_are_trained_in_single_precision(setup: Setup, tmp_path: Path) -> None:
+    given = prompts(setup, tmp_path / "memories", dtype="bfloat16")
+    plan, nothing = replace(PLAN, epochs=1.0), Prompts(given._model, given._memories, [])
+    assert given[0].embeds.dtype == torch.bfloat16
+    points = train(given._model, plan, given, nothing, tmp_path / "out", "base", True, lambda *_: None)
+    assert all(point.loss is not None and math.isfinite(point.loss) for point in points)
+    assert {tensor.dtype for tensor in load_file(tmp_path / "out" / WEIGHTS).values()} == {torch.float32}
+
+
 def test_a_loss_that_is_not_finite_is_reported(setup: Setup, tmp_path: Path) -> None:
     given = prompts(setup, tmp_path / "memories")
     given._model.network.lm_head.weight.data[0] = math.nan
@@ -199,18 +216,30 @@ def test_a_loss_that_is_not_finite_is_reported(setup: Setup, tmp_path: Path) -> 
 
 def test_the_report_has_settings_losses_and_scores(setup: Setup, tuned: Run) -> None:
     report = tuned.report
-    assert report["questions"] == {"training": 2, "held_out": 2, "check": 4}
+    assert report["questions"] == {"training": 2, "held_out": 2, "check": 4, "keep": 2}
     assert report["plan"]["rank"] == 4
     assert report["parameters"]["memory.synopsis_slots"] == 3
     losses = [point["loss"] for point in report["losses"] if point["loss"] is not None]
-    assert len(losses) == 4
+    assert len(losses) == 8
     assert losses[-1] < losses[0]
     held_out = [point["step"] for point in report["losses"] if point["held_out_loss"] is not None]
-    assert held_out == [0, 1, 2, 3, 4]
+    assert held_out == [0, 2, 4, 6, 8]
     check = report["scores"]["check"]
     assert {kind: score["n"] for kind, score in check["after"].items()} == {"all": 4, "where": 2, "who": 2}
     assert check["after"]["all"]["f1"] >= check["before"]["all"]["f1"]
     assert (tuned.folder / "loss.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_answers_to_keep_are_those_of_the_base(setup: Setup, tuned: Run) -> None:
+    path, questions = tuned.folder / "answers.jsonl", read_examples(setup.keep, needs_answers=False)
+    kept = with_responses(path, "before", questions)
+    model = _model(setup.settings.model, "")
+    run = Finetuning(setup.data, parameter_values(str(setup.params), None), tuned.folder, PLAN)
+    memories = MemoryFolder(tuned.folder / "memories", _made_with(run, model))
+    for example in kept:
+        tokens = model.answer(memories.read(example.moment), example.question, 12)
+        assert example.answer == "".join(token.text for token in tokens).strip()
+    assert [example.question for example in kept] == ["When?", "Why?"]
 
 
 def test_the_adapter_differs_from_its_base_and_runs_in_the_engine(setup: Setup, tuned: Run) -> None:
@@ -239,7 +268,7 @@ def test_the_adapter_differs_from_its_base_and_runs_in_the_engine(setup: Setup, 
 
 def test_a_finished_run_is_not_trained_again(setup: Setup, tuned: Run, capsys: pytest.CaptureFixture[str]) -> None:
     before = (tuned.folder / WEIGHTS).read_bytes()
-    assert finetune(setup, tuned.folder, "--held-out", "0.5", "--check", str(setup.data)) == 0
+    assert finetune(setup, tuned.folder, *whole_options(setup)) == 0
     assert (tuned.folder / WEIGHTS).read_bytes() == before
     assert json.loads((tuned.folder / "finetune.json").read_text()) == tuned.report
     shown = capsys.readouterr().out
@@ -250,7 +279,7 @@ def test_a_finished_run_is_not_trained_again(setup: Setup, tuned: Run, capsys: p
 
 def test_another_run_in_the_folder_is_refused(setup: Setup, tuned: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert finetune(setup, tuned.folder, "--held-out", "0.25") == 1
-    assert "other settings (check, plan): give another --output" in capsys.readouterr().err
+    assert "other settings (check, keep, plan): give another --output" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,13 @@ def test_a_line_has_a_video_a_question_and_an_answer(tmp_path: Path) -> None:
     assert second.where == f"{path}, line 3"
 
 
+def test_questions_to_keep_need_no_answers(tmp_path: Path) -> None:
+    path = lines(tmp_path, GOOD, {"video": "walk", "question": "Who?"})
+    assert [one.answer for one in read_examples(path, needs_answers=False)] == ["", ""]
+    with pytest.raises(DataError, match="line 2 has no answer"):
+        read_examples(path)
+
+
 def test_the_demo_is_a_video(tmp_path: Path) -> None:
     assert [one.moment.source for one in read_examples(lines(tmp_path, {**GOOD, "video": "demo:7"}))] == ["demo:7"]
 

@@ -78,11 +78,20 @@ def other_questions(seeds: Iterator[int], count: int) -> list[tuple[dict[str, An
 
 
 def run(
-    model: str = HOUSEHOLD, device: str = "auto", training: int = 200, held_out: int = 200, others: int = 400
+    model: str = HOUSEHOLD,
+    device: str = "auto",
+    training: int = 200,
+    kept: int = 400,
+    held_out: int = 200,
+    others: int = 400,
 ) -> dict[str, Any]:
-    """Fine-tune on `training` questions of the new kind, and ask those of other patrols before and after."""
+    """Fine-tune on `training` questions of the new kind, and ask those of other patrols before and after.
+
+    The answers to `kept` questions of the other kinds, which need no true answers, are trained to stay as they are.
+    """
     seeds = iter(range(FIRST_SEED, FIRST_SEED + 100_000))
     shown = list(zone_questions(seeds, training))
+    rehearsed = [line for line, _ in other_questions(seeds, kept)]
     asked = list(zone_questions(seeds, held_out))
     known = other_questions(seeds, others)
     with tempfile.TemporaryDirectory(prefix="flash_vstream_") as name:
@@ -93,6 +102,7 @@ def run(
             output=folder,
             plan=PLAN,
             check=_written(folder / "check.jsonl", [*asked, *(line for line, _ in known)]),
+            keep=_written(folder / "keep.jsonl", rehearsed),
             frames_fps=1 / FRAME_S,
             gradient_checkpointing=False,
         )
@@ -105,7 +115,7 @@ def run(
         "model": model,
         "plan": report["plan"],
         "duration_s": duration_s,
-        "questions": {"training": len(shown), "new": len(asked), "other": len(known)},
+        "questions": {"training": len(shown), "kept": len(rehearsed), "new": len(asked), "other": len(known)},
         "chance": common / len(asked),  # of always giving the most frequent answer
         "right": {when: _right(answers, when, len(asked), [one for _, one in known]) for when in ("before", "after")},
     }

@@ -45,6 +45,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--check", type=Path, metavar="FILE.jsonl", help="questions that are only asked, before and after the training"
     )
     parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="FILE.jsonl",
+        help="questions, without answers, whose answers shall stay those of the base model: it is trained on them too",
+    )
+    parser.add_argument(
         "--memories", type=output_folder, metavar="DIR", help="folder of the memories (default: OUTPUT/memories)"
     )
     parser.add_argument(
@@ -65,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"finetune needs {', '.join(missing)}: pip install {' '.join(missing)}", file=sys.stderr)
         return 1
     with importing():
+        from accelerate import PartialState
+
         from flash_vstream_ros.evaluation.item import DataError
         from flash_vstream_ros.finetuning.run import Finetuning, finetune
         from flash_vstream_ros.models.interface import ModelError
@@ -78,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
             output=args.output,
             plan=Plan(**{field.name: getattr(args, field.name) for field in fields(Plan)}),
             check=args.check.expanduser() if args.check else None,
+            keep=args.keep.expanduser() if args.keep else None,
             memories=args.memories,
             frames_fps=args.frames_fps,
             gradient_checkpointing=not args.no_gradient_checkpointing,
@@ -87,7 +96,8 @@ def run(args: argparse.Namespace) -> int:
     except (DataError, BadParameters, ModelError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
-    print(_summary(report, args.output))
+    if PartialState().is_main_process:
+        print(_summary(report, args.output))
     return 0
 
 

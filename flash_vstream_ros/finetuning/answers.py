@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -43,6 +44,13 @@ def answer(
             record = Record(when, example.id, error=str(error))
         append_record(path, record)
         on_answer()
+
+
+def with_responses(path: Path, when: str, examples: Sequence[Example]) -> list[Example]:
+    """The examples with the recorded answers as the true ones, without those that have none. Raises DataError."""
+    records = read_records(path)
+    found = [(example, records.get((when, example.id))) for example in examples]
+    return [replace(example, answer=record.response) for example, record in found if record and record.response]
 
 
 def scores(path: Path, when: str, examples: Sequence[Example]) -> dict[str, dict[str, float]]:

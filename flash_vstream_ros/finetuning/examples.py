@@ -46,14 +46,17 @@ class Example:
         return self.where
 
 
-def read_examples(path: Path) -> list[Example]:
-    """The examples in a file of JSON lines. Raises DataError with the bad lines."""
+def read_examples(path: Path, needs_answers: bool = True) -> list[Example]:
+    """The examples in a file of JSON lines. Raises DataError with the bad lines.
+
+    Unless it `needs_answers`, answers may be missing, and those given are ignored.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-    read = [_example_or_problem(line, f"{path}, line {number}", path.parent) for number, line in lines]
+    read = [_example_or_problem(line, f"{path}, line {number}", path.parent, needs_answers) for number, line in lines]
     raise_problems([one for one in read if isinstance(one, str)])
     examples = [one for one in read if isinstance(one, Example)]
     if not examples:
@@ -92,14 +95,14 @@ def split(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Ex
     return kept, [examples[number] for number in sorted(out)]
 
 
-def _example_or_problem(line: str, where: str, folder: Path) -> Example | str:
+def _example_or_problem(line: str, where: str, folder: Path, needs_answer: bool) -> Example | str:
     try:
-        return _example(line, where, folder)
+        return _example(line, where, folder, needs_answer)
     except DataError as error:
         return str(error)
 
 
-def _example(line: str, where: str, folder: Path) -> Example:
+def _example(line: str, where: str, folder: Path, needs_answer: bool) -> Example:
     try:
         fields = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -107,15 +110,16 @@ def _example(line: str, where: str, folder: Path) -> Example:
     entry = Entry(fields, where)
     if unknown := [name for name in fields if name not in FIELDS]:
         raise DataError(f"{where} has the unknown field {unknown[0]}; expected {', '.join(FIELDS)}")
-    # Tokenizers expect composed characters; that of a question composes them itself.
-    question, answer = entry.text("question"), normalize("NFC", entry.text("answer").strip())
-    for name, text in (("question", question), ("answer", answer)):
+    texts = {name: entry.text(name) for name in (("question", "answer") if needs_answer else ("question",))}
+    for name, text in texts.items():
         if not text.strip():
             raise DataError(f"{where}: {name} is empty; expected a text")
         if text != text.encode("utf-8", "replace").decode("utf-8"):
             raise DataError(f"{where}: {name} has a half of a surrogate pair; expected Unicode text")
+    # Tokenizers expect composed characters; that of a question composes them itself.
+    answer = normalize("NFC", texts.get("answer", "").strip())
     kind = entry.text("kind") if "kind" in entry else ""
-    return Example(where, _moment(entry, folder), question, answer, kind)
+    return Example(where, _moment(entry, folder), texts["question"], answer, kind)
 
 
 def _moment(entry: Entry, folder: Path) -> Moment:

@@ -19,7 +19,7 @@ from flash_vstream_ros.node.settings import Settings, settings_from
 from flash_vstream_ros.process import set_torch_threads
 from flash_vstream_ros.progress import progress
 
-from .answers import AFTER, BEFORE, answer, responses, scores, unanswered
+from .answers import AFTER, BEFORE, answer, responses, scores, unanswered, with_responses
 from .curves import draw_losses
 from .examples import Example, moments, raise_problems, read_examples, split
 from .memories import BadMoment, MemoryFolder, OpenFrames, snapshots
@@ -41,6 +41,7 @@ class Finetuning:
     output: Path
     plan: Plan
     check: Path | None = None  # questions that are only asked, before and after
+    keep: Path | None = None  # questions whose answers shall not change
     memories: Path | None = None  # None: a folder in `output`
     frames_fps: float = 1.0  # rate of recordings without times [1/s]
     gradient_checkpointing: bool = True
@@ -63,6 +64,14 @@ class Questions:
     training: list[Example]
     held_out: list[Example]
     check: list[Example]
+    keep: list[Example]  # without answers
+
+    @classmethod
+    def of(cls, run: Finetuning) -> Questions:
+        """Read and split the files of a run. Raises DataError."""
+        training, held_out = split(read_examples(run.data), run.plan.held_out, run.plan.seed)
+        check = read_examples(run.check) if run.check else []
+        return cls(training, held_out, check, read_examples(run.keep, needs_answers=False) if run.keep else [])
 
     @property
     def asked(self) -> list[Example]:
@@ -71,7 +80,7 @@ class Questions:
 
     @property
     def all(self) -> list[Example]:
-        return [*self.training, *self.asked]
+        return [*self.training, *self.asked, *self.keep]
 
 
 def finetune(run: Finetuning, open_frames: OpenFrames, warn: Callable[[str], None]) -> dict[str, Any]:
@@ -80,8 +89,7 @@ def finetune(run: Finetuning, open_frames: OpenFrames, warn: Callable[[str], Non
     Raises DataError, ModelError, ValueError and OSError.
     """
     settings, state = run.settings, PartialState()
-    training, held_out = split(read_examples(run.data), run.plan.held_out, run.plan.seed)
-    questions = Questions(training, held_out, read_examples(run.check) if run.check else [])
+    questions = Questions.of(run)
     run.plan.accumulation(state.num_processes)
     base = _base(settings.model["name"])
     if state.is_main_process:
@@ -92,7 +100,7 @@ def finetune(run: Finetuning, open_frames: OpenFrames, warn: Callable[[str], Non
     _check_answers(model, questions.training)
     memories = MemoryFolder(run.memories or run.output / "memories", _made_with(run, model))
     _build(model, settings, questions.all, memories, open_frames, warn)
-    _ask(model, settings, questions.asked, memories, run.output, BEFORE)
+    _ask(model, settings, [*questions.asked, *questions.keep], memories, run.output, BEFORE)
     points = _train(model, run, questions, memories, base)
     del model  # frees its memory before the next one is loaded
     tuned = _model({**settings.model, "name": str(run.output)}, base)
@@ -183,7 +191,10 @@ def _ask(
 
 
 def _train(model: Qwen2VL, run: Finetuning, questions: Questions, memories: MemoryFolder, base: str) -> list[Point]:
-    training, held_out = (Prompts(model, memories, part) for part in (questions.training, questions.held_out))
+    # The model learns its own answers of before, so that it does not forget them.
+    kept = with_responses(run.output / ANSWERS, BEFORE, questions.keep)
+    training = Prompts(model, memories, [*questions.training, *kept])
+    held_out = Prompts(model, memories, questions.held_out)
     with progress("train") as display:
 
         def report(step: int, steps: int, loss: float) -> None:
@@ -207,6 +218,7 @@ def _settings(run: Finetuning) -> dict[str, Any]:
     return {
         "data": str(run.data.absolute()),
         "check": str(run.check.absolute()) if run.check else "",
+        "keep": str(run.keep.absolute()) if run.keep else "",
         "frames_fps": run.frames_fps,
         "plan": asdict(run.plan),
         "parameters": dict(run.parameters),
@@ -223,7 +235,11 @@ def _report(run: Finetuning, questions: Questions, points: Sequence[Point]) -> d
     return {
         **_settings(run),
         "processes": PartialState().num_processes,
-        "questions": {"training": len(questions.training), **{name: len(own) for name, own in sets.items()}},
+        "questions": {
+            "training": len(questions.training),
+            **{name: len(own) for name, own in sets.items()},
+            "keep": len(questions.keep),
+        },
         "scores": {
             name: {when: scores(path, when, own) for when in (BEFORE, AFTER)} for name, own in sets.items() if own
         },

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from accelerate import PartialState
 from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainingArguments, set_seed
@@ -98,7 +99,6 @@ def _arguments(
 ) -> TrainingArguments:
     if model.device.type == "cuda":
         torch.cuda.set_device(model.device)  # the Trainer trains on the current device
-    processes = TrainingArguments(str(checkpoints), use_cpu=model.device.type == "cpu", ddp_timeout=WAIT_S).world_size
     arguments = TrainingArguments(
         output_dir=str(checkpoints),
         num_train_epochs=plan.epochs,
@@ -109,7 +109,7 @@ def _arguments(
         adam_beta2=ADAM_BETA2,
         per_device_train_batch_size=plan.device_batch,
         per_device_eval_batch_size=plan.device_batch,
-        gradient_accumulation_steps=plan.accumulation(processes),
+        gradient_accumulation_steps=plan.accumulation(PartialState().num_processes),
         gradient_checkpointing=gradient_checkpointing,
         gradient_checkpointing_kwargs={"use_reentrant": False},
         bf16=model.dtype == torch.bfloat16,
