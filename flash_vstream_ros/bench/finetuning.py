@@ -6,12 +6,13 @@ wording nor the names, so it has to learn both, and to look the room up in the m
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -45,7 +46,7 @@ def frames(source: str) -> Iterator[tuple[int, np.ndarray]]:
         yield round(number * FRAME_S * 1e9), world.frame(number * FRAME_S)
 
 
-def zone_questions(seeds: Iterator[int], count: int) -> Iterator[dict[str, Any]]:
+def zone_questions(seeds: Iterable[int], count: int) -> Iterator[dict[str, Any]]:
     """`count` questions of the new kind about patrols of these seeds, as lines of a data file."""
     made = 0
     for seed in seeds:
@@ -62,7 +63,7 @@ def zone_questions(seeds: Iterator[int], count: int) -> Iterator[dict[str, Any]]
                 return
 
 
-def other_questions(seeds: Iterator[int], count: int) -> list[tuple[dict[str, Any], Question]]:
+def other_questions(seeds: Iterable[int], count: int) -> list[tuple[dict[str, Any], Question]]:
     """`count` questions of all other kinds, as lines of a data file, and as the demo scores them."""
     made: list[tuple[dict[str, Any], Question]] = []
     for seed in seeds:
@@ -89,11 +90,10 @@ def run(
 
     The answers to `kept` questions of the other kinds, which need no true answers, are trained to stay as they are.
     """
-    seeds = iter(range(FIRST_SEED, FIRST_SEED + 100_000))
-    shown = list(zone_questions(seeds, training))
-    rehearsed = [line for line, _ in other_questions(seeds, kept)]
-    asked = list(zone_questions(seeds, held_out))
-    known = other_questions(seeds, others)
+    seeds = itertools.count(FIRST_SEED)
+    shown, asked = (list(zone_questions(seeds, count)) for count in (training, held_out))
+    rehearsed = [line for line, _ in other_questions(_seeds(shown), kept)]
+    known = other_questions(_seeds(asked), others)
     with tempfile.TemporaryDirectory(prefix="flash_vstream_") as name:
         folder = Path(name)
         work = Finetuning(
@@ -128,6 +128,11 @@ def show(result: dict[str, Any]) -> None:
     for kind, note in (("new", chance), ("other", "all kinds that the model was trained for")):
         before, after = (100 * right_share[when][kind] for when in ("before", "after"))
         print(f"{kind:6} {before:5.1f} % {after:5.1f} %  of {asked[kind]} held-out questions; {note}")
+
+
+def _seeds(lines: Sequence[dict[str, Any]]) -> list[int]:
+    """The seeds of the patrols of some questions."""
+    return [int(source.partition(":")[2]) for source in dict.fromkeys(line["video"] for line in lines)]
 
 
 def _right(answers: Sequence[dict[str, Any]], when: str, new: int, known: Sequence[Question]) -> dict[str, float]:
