@@ -282,6 +282,16 @@ def test_another_run_in_the_folder_is_refused(setup: Setup, tuned: Run, capsys: 
     assert "other settings (check, keep, plan): give another --output" in capsys.readouterr().err
 
 
+def test_changed_questions_are_another_run(setup: Setup, tuned: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    before = setup.keep.read_text()
+    try:
+        setup.keep.write_text(before.replace("When?", "How?"))
+        assert finetune(setup, tuned.folder, *whole_options(setup)) == 1
+    finally:
+        setup.keep.write_text(before)
+    assert "other settings (keep): give another --output" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

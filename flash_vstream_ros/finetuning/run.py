@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -216,13 +217,18 @@ def _made_with(run: Finetuning, model: Qwen2VL) -> dict[str, Any]:
 def _settings(run: Finetuning) -> dict[str, Any]:
     """What a resumed run must have in common with the interrupted one."""
     return {
-        "data": str(run.data.absolute()),
-        "check": str(run.check.absolute()) if run.check else "",
-        "keep": str(run.keep.absolute()) if run.keep else "",
+        "data": _version(run.data),
+        "check": _version(run.check) if run.check else [],
+        "keep": _version(run.keep) if run.keep else [],
         "frames_fps": run.frames_fps,
         "plan": asdict(run.plan),
         "parameters": dict(run.parameters),
     }
+
+
+def _version(path: Path) -> list[str]:
+    """Path and hash of a data file: with other lines, recorded answers would be those of other questions."""
+    return [str(path.absolute()), hashlib.sha256(path.read_bytes()).hexdigest()]
 
 
 def _report(run: Finetuning, questions: Questions, points: Sequence[Point]) -> dict[str, Any]:
