@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-gradient-checkpointing",
         action="store_true",
-        help="keep all activations: more memory, about a third less time",
+        help="keep all activations: more memory, less time",
     )
 
 
