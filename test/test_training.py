@@ -29,11 +29,12 @@ from flash_vstream_ros.models.prompt import ChatPrompt
 from flash_vstream_ros.models.qwen2_vl import further_entries, prefill, with_text
 from flash_vstream_ros.training import observations as rendering
 from flash_vstream_ros.training import patrols, pool, run, vision
+from flash_vstream_ros.training.branches import training_kernel
 from flash_vstream_ros.training.calibration import fit, greedy
 from flash_vstream_ros.training.language import Batcher, answers_right, cased_ids, loss_and_hits
 from flash_vstream_ros.training.network import GRID, encode_batch, household_network, household_tokenizer
 from flash_vstream_ros.training.observations import FRAME_S, Label, Observations, render_observations
-from flash_vstream_ros.training.optimisers import optimisers, training_kernel
+from flash_vstream_ros.training.optimisers import optimisers
 from flash_vstream_ros.training.patrols import Composer, Entries, Example, Features, patrol_examples
 
 pytestmark = pytest.mark.slow  # trains
@@ -359,6 +360,9 @@ def _logits(network: Any, batch: Any) -> torch.Tensor:
     text = network.get_input_embeddings()(batch.tokens.clamp(min=0))
     embeds = torch.where((batch.tokens < 0)[..., None], batch.visual, text)
     hidden = network.model.language_model(
-        inputs_embeds=embeds, position_ids=batch.positions, attention_mask=batch.mask, use_cache=False
+        inputs_embeds=embeds,
+        position_ids=batch.positions,
+        attention_mask={"full_attention": batch.mask.dense()},
+        use_cache=False,
     )
     return network.lm_head(hidden.last_hidden_state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,6 +18,7 @@ from flash_vstream_ros.models.household_settings import AGE_TEXT
 from flash_vstream_ros.models.preprocess import POOL
 from flash_vstream_ros.models.prompt import ChatPrompt, cased_ids, plain_ids
 
+from .branches import BRANCHED, BranchMask
 from .drills import Drill
 from .network import GRID
 from .patrols import Entries, Example
@@ -39,7 +41,7 @@ class Row(NamedTuple):
 
     tokens: list[int]
     targets: list[int]
-    branches: list[int]  # one per token; a token attends to its own branch and to SHARED
+    branches: list[int]  # one per token; a token attends to its own branch and to SHARED, which comes first
     positions: Tensor  # [3, length]
     visual: Tensor  # [memory tokens, width]; ignored at the text tokens of ages
 
@@ -50,7 +52,7 @@ class Batch(NamedTuple):
     tokens: Tensor  # [batch, length] int64; -1: visual
     visual: Tensor  # [batch, length, width]; ignored at text tokens
     positions: Tensor  # [3, batch, length]
-    mask: Tensor  # [batch, 1, length, length] bool: attention mask
+    mask: BranchMask
     targets: Tensor  # [batch, length] int64: next token, or IGNORE
     in_question: Tensor  # [batch, length] bool: True in questions, False in drills
 
@@ -79,20 +81,27 @@ class Batcher:
         return self._collated([self._row(example, texts)])
 
     def _collated(self, rows: Sequence[Row]) -> Batch:
-        length = max(len(row.tokens) for row in rows)
-        count = len(rows)
+        shared = [row.branches.count(SHARED) for row in rows]
+        memory, count = max(shared), len(rows)
+        length = memory + max(len(row.tokens) - own for row, own in zip(rows, shared, strict=True))
         tokens, targets = torch.full((count, length), 0), torch.full((count, length), IGNORE)
         branches = torch.full((count, length), PADDING)
         positions, visual = torch.zeros(3, count, length, dtype=torch.long), torch.zeros(count, length, self.width)
         start = len(self.prompt.before)
-        for i, row in enumerate(rows):
-            size = len(row.tokens)
-            tokens[i, :size], targets[i, :size] = torch.tensor(row.tokens), torch.tensor(row.targets)
-            branches[i, :size], positions[:, i, :size] = torch.tensor(row.branches), row.positions
+        for i, (row, own) in enumerate(zip(rows, shared, strict=True)):
+            place = torch.arange(len(row.tokens))
+            place[own:] += memory - own
+            tokens[i, place], targets[i, place] = torch.tensor(row.tokens), torch.tensor(row.targets)
+            branches[i, place], positions[:, i, place] = torch.tensor(row.branches), row.positions
             visual[i, start : start + len(row.visual)] = row.visual
-        same = (branches[:, :, None] == branches[:, None, :]) | (branches[:, None, :] == SHARED)
-        mask = same & torch.ones(length, length, dtype=torch.bool).tril()
-        return Batch(tokens, visual, positions, mask[:, None], targets, branches > self.drills)
+        longest = max(
+            max(Counter(row.branches[own:]).values(), default=0) for row, own in zip(rows, shared, strict=True)
+        )
+        text = branches[:, memory:, None]
+        attends = (text == branches[:, None, :]) | (branches[:, None, :] == SHARED)
+        attends &= torch.ones(length, length, dtype=torch.bool).tril()[memory:]
+        mask = BranchMask(memory, min(shared), longest, attends)
+        return Batch(tokens, visual, positions, mask, targets, branches > self.drills)
 
     def _row(self, example: Example, texts: Sequence[tuple[int, Text]]) -> Row:
         """The prompt of an example's memory, followed by `texts` with their branches."""
@@ -170,8 +179,12 @@ def target_logits(network: Any, batch: Batch) -> Tensor:
     """Logits [targets, vocabulary] of the tokens that have a target."""
     text = network.get_input_embeddings()(batch.tokens.clamp(min=0))
     embeds = torch.where((batch.tokens < 0)[..., None], batch.visual, text)
+    branched = network.config.text_config._attn_implementation == BRANCHED
     hidden = network.model.language_model(
-        inputs_embeds=embeds, position_ids=batch.positions, attention_mask=batch.mask, use_cache=False
+        inputs_embeds=embeds,
+        position_ids=batch.positions,
+        attention_mask={"full_attention": batch.mask if branched else batch.mask.dense()},
+        use_cache=False,
     ).last_hidden_state
     logits: Tensor = network.lm_head(hidden[batch.targets >= 0])
     return logits

@@ -5,13 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.optim import AdamW, Optimizer
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
-
-FLOAT32 = "flash_vstream_float32"  # name of the kernel in transformers
 
 
 def optimisers(network: Any, matrix_rate: float, rate: float) -> list[Optimizer]:
@@ -27,17 +21,3 @@ def optimisers(network: Any, matrix_rate: float, rate: float) -> list[Optimizer]
         torch.optim.Muon(matrices, matrix_rate, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw"),
         AdamW(others, rate, betas=(0.9, 0.98), weight_decay=0.01),
     ]
-
-
-def training_kernel(device: torch.device) -> str:
-    """The attention kernel for training with bfloat16 matrix products. On a CPU, attention is faster in float32."""
-    return FLOAT32 if device.type == "cpu" else "sdpa"
-
-
-def _in_float32(module: Any, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Any:
-    with torch.autocast(query.device.type, enabled=False):
-        return sdpa_attention_forward(module, query.float(), key.float(), value.float(), *args, **kwargs)
-
-
-AttentionInterface.register(FLOAT32, _in_float32)
-AttentionMaskInterface.register(FLOAT32, sdpa_mask)

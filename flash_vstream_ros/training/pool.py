@@ -66,9 +66,9 @@ class Pool:
             self._patrols.append(self._receive())
             self.generated += 1
         examples = [example for patrol in self._patrols for example in patrol]
-        wanted = _visual_tokens(examples[rng.integers(len(examples))])
+        wanted = visual_tokens(examples[rng.integers(len(examples))])
         some = rng.choice(len(examples), min(8 * count, len(examples)), replace=False)
-        nearest = sorted(some.tolist(), key=lambda i: abs(_visual_tokens(examples[i]) - wanted))[:count]
+        nearest = sorted(some.tolist(), key=lambda i: abs(visual_tokens(examples[i]) - wanted))[:count]
         return [examples[i] for i in nearest]
 
     def close(self) -> None:
@@ -82,7 +82,8 @@ class Pool:
         return [_unpacked(parts) for parts in self._queue.get()]
 
 
-def _visual_tokens(example: Example) -> int:
+def visual_tokens(example: Example) -> int:
+    """Number of visual tokens in the prompt of an example."""
     parts = [entries for entries in (example.memory, example.details) if entries is not None]
     return sum(entries.dam.shape[:2].numel() + entries.csm.shape[:2].numel() // 4 for entries in parts)
 

@@ -21,15 +21,16 @@ from flash_vstream_ros.models.confidence import CONFIDENCE_KEY, DECLINES_KEY
 from flash_vstream_ros.models.decoding.grouped_attention import use_kernel
 from flash_vstream_ros.models.prompt import ChatPrompt
 
+from .branches import training_kernel
 from .calibration import calibrate
 from .curves import draw_curves
 from .language import Batcher, answers_right, loss_and_hits
 from .network import household_network, household_tokenizer
 from .observations import Observations, render_observations
-from .optimisers import optimisers, training_kernel
+from .optimisers import optimisers
 from .patrols import FULL_SIZE_MOMENTS, MOMENTS, Composer, Example, Features, encode_observations, patrol_examples
 from .plan import Plan
-from .pool import Pool, Schedule
+from .pool import Pool, Schedule, visual_tokens
 from .vision import train_vision
 
 SAVE_EVERY_S = 120.0
@@ -152,14 +153,16 @@ def _train_language(
     losses: list[float] = []
     right = asked = 0
     every = torch.get_num_threads()
-    threads = max(every // plan.parts, 1)
+    at_once = min(plan.parts, every)
+    threads = every // at_once
     set_threads(threads)  # for the optimisers: threads that share small matrices wait for one another
-    workers = ThreadPoolExecutor(plan.parts, "gradients", set_threads, (threads,))
+    workers = ThreadPoolExecutor(at_once, "gradients", set_threads, (threads,))
     try:
         while state.step < plan.language_steps:
             _set_rates(plan, learners, state.step)
             draw = np.random.default_rng((plan.seed, state.step))
             chosen = [pool.draw(state.step, plan.batch // plan.parts, draw) for _ in range(plan.parts)]
+            chosen.sort(key=lambda part: -sum(map(visual_tokens, part)))  # so that all cores end at about the same time
             parts = list(workers.map(gradients, chosen, draw.integers(1 << 40, size=plan.parts).tolist()))
             _apply(parts, parameters, learners)
             state.step += 1
