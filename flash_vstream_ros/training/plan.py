@@ -20,8 +20,8 @@ class Plan:
 
     seed: int = _option(1, "seed of the rendered views and composed patrols")
     vision_steps: int = _option(2000, "training steps of the vision tower")
-    language_steps: int = _option(10_000, "training steps of the language model")
-    cooling_steps: int = _option(4_200, "number of last language steps, in which the learning rate falls")
+    language_steps: int = _option(8_200, "training steps of the language model")
+    cooling_steps: int = _option(3_900, "number of last language steps, in which the learning rate falls")
     language_rate: float = _option(1e-3, "learning rate of all parameters except the layers' matrices")
     matrix_rate: float = _option(3e-3, "learning rate of the layers' matrices")
     batch: int = _option(8, "prompts per step, split into parts of similar length")
@@ -29,4 +29,4 @@ class Plan:
     questions: int = _option(12, "questions per prompt")
     drills: int = _option(3, "drill questions per prompt")
     longest_min: float = _option(720.0, "longest patrol [min]")
-    calibration: int = _option(200, "held-out patrols for the fit of the answers' confidence")
+    calibration: int = _option(40, "held-out patrols for the fit of the answers' confidence")

@@ -35,6 +35,7 @@ from .vision import train_vision
 
 SAVE_EVERY_S = 120.0
 REPORT_STEPS = 50
+CALIBRATION_MOMENTS = 4  # per held-out patrol
 HELD_OUT_PATROLS = 10**9  # number of the first held-out patrol
 RATE_WARM_UP_STEPS, MIN_RATE_FACTOR = 200, 0.01
 
@@ -87,7 +88,7 @@ def _held_out_examples(plan: Plan, features: Features) -> Iterator[Example]:
     """Examples of held-out patrols, with a memory of the node's sizes."""
     for patrol in range(plan.calibration):
         seed = (plan.seed, HELD_OUT_PATROLS + patrol)
-        yield from patrol_examples(Composer(features), seed, plan.longest_min, full_size=True, moments=2)
+        yield from patrol_examples(Composer(features), seed, plan.longest_min, full_size=True, moments=CALIBRATION_MOMENTS)
 
 
 def _train_vision(
