@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -89,6 +90,8 @@ def visual_tokens(example: Example) -> int:
 
 
 def _make(make: Callable[[int], Iterator[Example]], patrol: int, queue: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the program's handler would print a traceback
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this process
     torch.set_num_threads(1)  # of this child process; the other cores compute gradients
     while True:
         packed = [

@@ -88,7 +88,7 @@ def _held_out_examples(plan: Plan, features: Features) -> Iterator[Example]:
     """Examples of held-out patrols, with a memory of the node's sizes."""
     for patrol in range(plan.calibration):
         seed = (plan.seed, HELD_OUT_PATROLS + patrol)
-        yield from patrol_examples(Composer(features), seed, plan.longest_min, full_size=True, moments=CALIBRATION_MOMENTS)
+        yield from patrol_examples(Composer(features), seed, plan.longest_min, True, CALIBRATION_MOMENTS)
 
 
 def _train_vision(
