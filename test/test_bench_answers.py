@@ -14,14 +14,13 @@ from test_flash_memory import same
 from flash_vstream_ros.bench import answers, patrol_evaluation
 from flash_vstream_ros.bench.baselines import TOKEN_MEMORIES, Budget, Policy, policies
 from flash_vstream_ros.bench.released import released_clusters
-from flash_vstream_ros.bench.second_look import SHARE
 from flash_vstream_ros.cli import bench, main
 from flash_vstream_ros.demo.scoring import Question
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.instruments.batched_answers import batched_answers
 from flash_vstream_ros.memory import FlashMemoryConfig, Grid, MemorySnapshot, Slot, video_memory
 from flash_vstream_ros.memory.token_snapshot import TokenSnapshot
-from flash_vstream_ros.models.household_settings import MAX_PIXELS
+from flash_vstream_ros.models.household_settings import MAX_PIXELS, SECOND_LOOK_SHARE
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.qwen2_vl import Qwen2VL
 from flash_vstream_ros.training import observations, patrols
@@ -240,7 +239,7 @@ def test_the_table_adds_up(model: Any, capsys: pytest.CaptureFixture[str]):
     assert sum(kinds.values()) == count["overall"] > 10
     assert sum(count[age] for age in answers.AGES) <= count["overall"]
     for name, row in result["policies"].items():
-        added = int(72 * SHARE) if name == patrol_evaluation.SECOND_LOOK else 0
+        added = int(72 * SECOND_LOOK_SHARE) if name == patrol_evaluation.SECOND_LOOK else 0
         assert row["tokens"] <= result["budget"] + added == 72 + added
         assert sum(row["kinds"][kind] * kinds[kind] for kind in kinds) == pytest.approx(
             row["overall"] * count["overall"]

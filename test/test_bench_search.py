@@ -40,7 +40,7 @@ def test_the_shares_count_what_the_memory_lost_as_not_found() -> None:
         Found("flash", "thing", stored=True, found=True, first=False, newest=False, random=0.25),
         Found("flash", "thing", stored=False, found=False, first=False, newest=False, random=0.0),
         Found("flash", "room", stored=True, found=True, first=True, newest=True, random=0.5),
-        Found("hierarchical", "room", stored=True, found=False, first=False, newest=True, random=0.5),
+        Found("published", "room", stored=True, found=False, first=False, newest=True, random=0.5),
     ]
     rows = figures(found, "flash")
     assert list(rows) == ["all texts", "thing", "room"]
@@ -59,7 +59,7 @@ def test_the_shares_count_what_the_memory_lost_as_not_found() -> None:
 def test_the_household_model_finds_what_it_saw(capsys: pytest.CaptureFixture[str]) -> None:
     model = load_model(HOUSEHOLD, device="cpu", **LOADING)
     found = patrol(model, 520_000, 4.0, (15.0, 15.0), SEARCH_PROMPT)
-    rows = {memory: figures(found, memory) for memory in ("flash", "hierarchical")}
+    rows = {memory: figures(found, memory) for memory in ("flash", "published")}
     for row in rows.values():
         assert row["all texts"]["searches"] >= 8
         assert row["all texts"]["found_of_stored"] >= 0.9

@@ -22,7 +22,15 @@ from flash_vstream_ros.instruments.batched_answers import batched_answers
 from flash_vstream_ros.memory import FlashMemory, MemorySnapshot
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.memory.slot import empty_snapshot
-from flash_vstream_ros.models.household_settings import FRAME_S, LOADING, MEMORY, SLOT_S, THREADS, complete_slots
+from flash_vstream_ros.models.household_settings import (
+    FRAME_S,
+    LOADING,
+    MEMORY,
+    SECOND_LOOK_SHARE,
+    SLOT_S,
+    THREADS,
+    complete_slots,
+)
 from flash_vstream_ros.models.names import HOUSEHOLD, HOUSEHOLD_FOLDER
 from flash_vstream_ros.models.offline import slots_of
 from flash_vstream_ros.node.answer_parameters import SUMMARY_PROMPT
@@ -125,6 +133,7 @@ def test_the_node_gets_the_settings_that_it_was_trained_with() -> None:
     assert given["model"] == {"name": HOUSEHOLD, **LOADING, "threads": THREADS}
     assert given["sample_fps"] == 2 / SLOT_S == 1 / FRAME_S
     fields = {"synopsis_slots": "csm_slots", "key_frame_slots": "dam_slots"}
+    assert given["question"]["second_look"] == SECOND_LOOK_SHARE
     assert given["memory"] == {name: getattr(MEMORY, fields.get(name, name)) for name in given["memory"]}
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from flash_vstream_ros.demo.scoring import Question, precision_recall
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.memory import FlashMemoryConfig
-from flash_vstream_ros.models.household_settings import MEMORY, SLOT_S
+from flash_vstream_ros.models.household_settings import MEMORY, SECOND_LOOK_SHARE, SLOT_S
 from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.models.names import HOUSEHOLD
 from flash_vstream_ros.progress import progress, tracked
@@ -25,7 +25,6 @@ from flash_vstream_ros.progress import progress, tracked
 from .baselines import OFFLINE, Budget
 from .evidence import evidence_scores
 from .patrol_evaluation import PACE_S, SECOND_LOOK, SUMMARIES_S, Asked, Outcome, Patrols, Summary, loaded, stream
-from .second_look import SHARE
 from .wordings import figures as wording_figures
 from .wordings import show as show_wordings
 
@@ -85,7 +84,7 @@ def run(
     wordings: bool = False,
     glimpses: float = 0.0,
     only: Sequence[str] = (),
-    second_look: float = SHARE,
+    second_look: float = SECOND_LOOK_SHARE,
 ) -> dict[str, Any]:
     """Load the model and evaluate it, with a progress bar."""
     network, seeds = loaded(model, device), range(seed, seed + streams)

@@ -30,7 +30,7 @@ from flash_vstream_ros.engine.hooks import EngineHooks
 from flash_vstream_ros.engine.ingest.mailbox import Frame
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.memory.spans import SECOND_NS
-from flash_vstream_ros.models.household_settings import FRAME_S, LOADING, MEMORY, THREADS
+from flash_vstream_ros.models.household_settings import FRAME_S, LOADING, MEMORY, SECOND_LOOK_SHARE, THREADS
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.model_kind import without_label
 from flash_vstream_ros.models.names import HOUSEHOLD
@@ -55,7 +55,9 @@ def run(minutes: float = 200.0, interval: float = 5.0, seed: int = 12) -> dict[s
     model = load_model(HOUSEHOLD, device="cpu", **LOADING)
     with tempfile.TemporaryDirectory() as folder:
         archive = ArchiveConfig(folder, max_gib=4.0)
-        config = EngineConfig(sample_fps=1 / FRAME_S, memory=MEMORY, archive=archive, max_new_tokens=48)
+        config = EngineConfig(
+            sample_fps=1 / FRAME_S, memory=MEMORY, archive=archive, max_new_tokens=48, second_look=SECOND_LOOK_SHARE
+        )
         engine = Engine(config, lambda: model, EngineHooks(lambda _: None, print))
         engine.start()
         engine.activate()

@@ -14,10 +14,18 @@ from flash_vstream_ros.demo.questions import questions
 from flash_vstream_ros.demo.scoring import Question, right
 from flash_vstream_ros.demo.world import Visit, World
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Grid, MemorySnapshot, Slot
-from flash_vstream_ros.memory.config import HIERARCHICAL
+from flash_vstream_ros.memory.config import PUBLISHED
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.memory.spans import SECOND_NS
-from flash_vstream_ros.models.household_settings import FRAME_S, LOADING, MEMORY, SLOT_S, THREADS, complete_slots
+from flash_vstream_ros.models.household_settings import (
+    FRAME_S,
+    LOADING,
+    MEMORY,
+    SECOND_LOOK_SHARE,
+    SLOT_S,
+    THREADS,
+    complete_slots,
+)
 from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.node.answer_parameters import SUMMARY_PROMPT
@@ -25,7 +33,7 @@ from flash_vstream_ros.process import set_torch_threads
 
 from .baselines import policies
 from .evidence import Ranked, ranked_evidence
-from .second_look import SHARE, ranked_answers, second_look_answers
+from .second_look import ranked_answers, second_look_answers
 from .wordings import Reply, ScoredReply, replies, replies_in_light
 
 PACE_S = (220.0, 340.0)  # range of a patrol's median duration of an observation
@@ -33,7 +41,7 @@ MOMENTS_MIN = (4.0, 20.0, 60.0, 110.0, 210.0, 390.0)  # questions are also asked
 SETTLED_S = 10.0  # shortest time from the begin of an observation to the questions
 SUMMARIES_S = {"1 min": 60.0, "10 min": 600.0}  # time windows of summaries; the node's default is a minute
 LIGHTS = {"40 % darker": 0.6, "40 % brighter": 1.4}  # factors on the frames
-HIERARCHY, SECOND_LOOK = "hierarchical", "second look"  # the hierarchical memory without and with a second look
+SECOND_LOOK = "second look"  # at the memory of the policy flash
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,7 @@ class Patrols:
     glimpses: float = 0.0  # share of visits with a thing that is seen once and never again
     wordings: bool = False  # True: also ask in other wordings, and with darker and brighter frames
     only: tuple[str, ...] = ()  # policies to evaluate; (): all
-    second_look: float = SHARE  # visual tokens of a second look, as a share of the memory's
+    second_look: float = SECOND_LOOK_SHARE  # visual tokens of a second look, as a share of the memory's
 
 
 class Asked(NamedTuple):
@@ -113,12 +121,11 @@ class _Memories:
 
     def __init__(self, patrols: Patrols, config: FlashMemoryConfig, grid: Grid, seed: int) -> None:
         self.flash = FlashMemory(config)
-        self.hierarchical = FlashMemory(replace(config, retention=HIERARCHICAL))
         every = {
             **policies(config, grid, seed),
             "flash": self.flash,
-            HIERARCHY: self.hierarchical,
-            SECOND_LOOK: self.hierarchical,
+            SECOND_LOOK: self.flash,
+            PUBLISHED: FlashMemory(replace(config, retention=PUBLISHED)),
         }
         self.by_policy = {name: memory for name, memory in every.items() if not patrols.only or name in patrols.only}
         self.by_light = {name: FlashMemory(config) for name in LIGHTS} if patrols.wordings else {}
@@ -177,7 +184,7 @@ def _ask_policies(
         snapshot = memory.snapshot()
         tokens = model.tokens(snapshot) if snapshot.entries else 0
         if name == SECOND_LOOK:
-            replies_after = second_look_answers(model, memories.hierarchical, texts, second_look)
+            replies_after = second_look_answers(model, memories.flash, texts, second_look)
             outcome.second_evidence += ranked_answers(world, asked, replies_after)
             answers = [one.text for one in replies_after]
             tokens = max(one.memory_tokens for one in replies_after)

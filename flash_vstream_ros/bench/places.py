@@ -23,7 +23,7 @@ from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.memory import FlashMemory
 from flash_vstream_ros.memory.pose import NO_COVARIANCE, MaybePose, Pose, UnknownPose
 from flash_vstream_ros.memory.spans import SECOND_NS
-from flash_vstream_ros.models.household_settings import MEMORY, complete_slots
+from flash_vstream_ros.models.household_settings import MEMORY, SECOND_LOOK_SHARE, complete_slots
 from flash_vstream_ros.models.names import HOUSEHOLD
 from flash_vstream_ros.node.poses.pose_history import NotYet, PoseHistory
 from flash_vstream_ros.progress import tracked
@@ -78,7 +78,7 @@ def patrol(model: Any, seed: int, minutes: float, pace_s: Sequence[float]) -> li
     world = World(seed, minutes, pace_s=rng.uniform(min(pace_s), max(pace_s)))
     grid = model.grid(*world.frame(0.0).shape[:2])
     memory = FlashMemory(MEMORY)
-    asker = Asker.of(model, memory, "cached", EngineConfig())
+    asker = Asker.of(model, memory, "cached", EngineConfig(second_look=SECOND_LOOK_SHARE))
     found, done = [], 0
     for now in moments(world.visits, minutes):
         for slot in encoded_slots(model, world, range(done, complete_slots(now)), grid):

@@ -24,20 +24,19 @@ from flash_vstream_ros.engine.answering.question import Question
 from flash_vstream_ros.engine.answering.search import SEARCH_PROMPT
 from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.memory import FlashMemory
-from flash_vstream_ros.memory.config import HIERARCHICAL
+from flash_vstream_ros.memory.config import PUBLISHED
 from flash_vstream_ros.memory.slot import MemoryEntry
 from flash_vstream_ros.memory.spans import SECOND_NS
-from flash_vstream_ros.models.household_settings import MEMORY, complete_slots
+from flash_vstream_ros.models.household_settings import MEMORY, SECOND_LOOK_SHARE, complete_slots
 from flash_vstream_ros.models.names import HOUSEHOLD
 from flash_vstream_ros.progress import tracked
 
 from .patrol_evaluation import PACE_S, encoded_slots, loaded, moments
 from .prefix_cache import Asker
-from .second_look import SHARE
 
 FIRST_SEED = 800_000
 BEST = 3  # number of moments, one of which has to show what was searched for
-MEMORIES = {"flash": MEMORY, "hierarchical": replace(MEMORY, retention=HIERARCHICAL)}
+MEMORIES = {"flash": MEMORY, PUBLISHED: replace(MEMORY, retention=PUBLISHED)}
 THINGS, THINGS_IN_ROOMS, ROOMS, KINDS, IMAGES = 4, 2, 2, 1, 2  # searches of each kind at a moment
 
 
@@ -112,7 +111,7 @@ def patrol(model: Any, seed: int, minutes: float, pace_s: Sequence[float], promp
     world = World(seed, minutes, pace_s=rng.uniform(min(pace_s), max(pace_s)))
     grid = model.grid(*world.frame(0.0).shape[:2])
     memories = {name: FlashMemory(config) for name, config in MEMORIES.items()}
-    config = EngineConfig(second_look=SHARE)  # of a hierarchical memory only
+    config = EngineConfig(second_look=SECOND_LOOK_SHARE)  # of a hierarchical memory only
     askers = {name: Asker.of(model, memory, "cached", config) for name, memory in memories.items()}
     results, done = [], 0
     for now in moments(world.visits, minutes):

@@ -14,17 +14,19 @@ from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Slot
 from flash_vstream_ros.memory.config import HIERARCHICAL
 from flash_vstream_ros.memory.spans import SECOND_NS
+from flash_vstream_ros.models.household_settings import SECOND_LOOK_SHARE
 from flash_vstream_ros.models.model_kind import without_label
 
 from .evidence import Ranked, first_rank, thing_of
 from .prefix_cache import QUESTIONS, TOKENS, Asker
 
-SHARE = 1 / 16  # of the memory's visual tokens
 PER_UNCACHED = 4  # questions with a second look per uncached question
-CONFIG = EngineConfig(max_new_tokens=64, evidence=1 << 10, second_look=SHARE)
+CONFIG = EngineConfig(max_new_tokens=64, evidence=1 << 10, second_look=SECOND_LOOK_SHARE)
 
 
-def second_look_answers(model: Any, memory: FlashMemory, texts: Sequence[str], share: float = SHARE) -> list[Answer]:
+def second_look_answers(
+    model: Any, memory: FlashMemory, texts: Sequence[str], share: float = SECOND_LOOK_SHARE
+) -> list[Answer]:
     """The answers to `texts`. Their evidence has the entries of both looks, the one with the most attention first.
 
     The second look adds at most `share` of the visual tokens of the memory.

@@ -1,11 +1,11 @@
-"""Settings that the household model was trained with; config/household.yaml has the same for the node."""
+"""Settings of the household model; config/household.yaml has the same for the node."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
-from flash_vstream_ros.memory.config import FlashMemoryConfig
+from flash_vstream_ros.memory.config import HIERARCHICAL, FlashMemoryConfig
 
 SIDE = 112  # side of a frame [px]
 MAX_PIXELS = SIDE * SIDE
@@ -24,7 +24,9 @@ MEMORY = FlashMemoryConfig(
     slot_period_ns=round(SLOT_S * 1e9),
     last_seen_ids=True,
     episode_slots=150,
+    retention=HIERARCHICAL,
 )
+SECOND_LOOK_SHARE = 1 / 16  # of the memory's visual tokens
 # Training uses more DAM slots within the same token budget, so that the model learns to use details.
 TRAINED_MEMORY = replace(MEMORY, csm_slots=48, dam_slots=10)
 
