@@ -144,7 +144,7 @@ def _right(answers: Sequence[dict[str, Any]], when: str, new: int, known: Sequen
 
 
 def _parameters(model: str, device: str) -> dict[str, Any]:
-    """The values of all parameters, as in config/household.yaml."""
+    """The values of all parameters, as in config/household.yaml, without the second look, which is not trained."""
     values = {spec.name: spec.default for spec in PARAMETERS}
     return {
         **values,
@@ -159,6 +159,7 @@ def _parameters(model: str, device: str) -> dict[str, Any]:
         "memory.horizon_slots": MEMORY.horizon_slots,
         "memory.last_seen_ids": MEMORY.last_seen_ids,
         "memory.episode_slots": float(MEMORY.episode_slots),
+        "memory.retention": MEMORY.retention,
     }
 
 
