@@ -150,8 +150,9 @@ def test_plain_transformers_loads_it() -> None:
 def test_the_model_has_a_card_and_the_record_of_its_training() -> None:
     assert sum(file.stat().st_size for file in HOUSEHOLD_FOLDER.iterdir()) < 25e6
     record = json.loads((HOUSEHOLD_FOLDER / "training.json").read_text(encoding="utf-8"))
-    assert {"commands", "history"} <= set(record)
+    assert {"command", "history"} <= set(record)
     card = (HOUSEHOLD_FOLDER / "README.md").read_text(encoding="utf-8")
+    assert record["command"] in card
     assert "no video" in card
     assert "not for" in card.lower()
     assert (HOUSEHOLD_FOLDER / "curves.png").stat().st_size > 1000

@@ -154,7 +154,8 @@ def _train_language(
     losses: list[float] = []
     right = asked = 0
     every = torch.get_num_threads()
-    at_once = min(plan.parts, every)
+    parts_per_step = min(plan.parts, plan.batch)
+    at_once = min(parts_per_step, every)
     threads = every // at_once
     set_threads(threads)  # for the optimisers: threads that share small matrices wait for one another
     workers = ThreadPoolExecutor(at_once, "gradients", set_threads, (threads,))
@@ -162,9 +163,9 @@ def _train_language(
         while state.step < plan.language_steps:
             _set_rates(plan, learners, state.step)
             draw = np.random.default_rng((plan.seed, state.step))
-            chosen = [pool.draw(state.step, plan.batch // plan.parts, draw) for _ in range(plan.parts)]
+            chosen = [pool.draw(state.step, plan.batch // parts_per_step, draw) for _ in range(parts_per_step)]
             chosen.sort(key=lambda part: -sum(map(visual_tokens, part)))  # so that all cores end at about the same time
-            parts = list(workers.map(gradients, chosen, draw.integers(1 << 40, size=plan.parts).tolist()))
+            parts = list(workers.map(gradients, chosen, draw.integers(1 << 40, size=parts_per_step).tolist()))
             _apply(parts, parameters, learners)
             state.step += 1
             losses.append(float(np.mean([part.loss for part in parts])))
