@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from reference_store import NaiveStore, flat
 from test_flash_memory import PERIOD, START, filled, lows, same, shown, slot
@@ -28,7 +28,8 @@ SECOND = 1_000_000_000
 SMALL = FlashMemoryConfig(4, 3, 2, 0, PERIOD, 1, retention=HIERARCHICAL, store_factor=3)
 
 
-@settings(max_examples=30, deadline=None)
+# Streams in which two merges cost almost the same are left out: rounding decides there.
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(
     seed=st.integers(0, 2**32 - 1),
     count=st.integers(1, 30),

@@ -220,7 +220,7 @@ def test_a_stuck_client_misses_events_and_others_do_not(seeing: tuple[Served, Ro
             for number in range(50):
                 _in_loop(web, {"number": number, "text": "x" * 200_000})
                 assert first(events, kind="large")["number"] == number
-            assert set(viewer._waiting) <= {"node", "status", "history", "memory", "newest", "large", "beat"}
+            assert set(viewer._waiting) <= {"node", "status", "history", "memory", "newest", "watches", "large", "beat"}
             assert json.loads(viewer._waiting["large"])["number"] == 49, "the stuck client waits for the newest only"
 
 
