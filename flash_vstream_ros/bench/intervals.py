@@ -26,7 +26,6 @@ from flash_vstream_ros.engine.archive.archive import COMMIT_S
 from flash_vstream_ros.engine.archive.archive_config import ArchiveConfig
 from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.engine import Engine
-from flash_vstream_ros.engine.hooks import EngineHooks
 from flash_vstream_ros.engine.ingest.mailbox import Frame
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.memory.spans import SECOND_NS
@@ -38,6 +37,7 @@ from flash_vstream_ros.process import set_torch_threads
 from flash_vstream_ros.progress import tracked
 
 from .patrol_evaluation import PACE_S
+from .running_engine import ingest, running_engine
 from .search import BEST, searches, shows
 
 START_S = 1000.0  # stamp of the first frame
@@ -58,17 +58,11 @@ def run(minutes: float = 200.0, interval: float = 5.0, seed: int = 12) -> dict[s
         config = EngineConfig(
             sample_fps=1 / FRAME_S, memory=MEMORY, archive=archive, max_new_tokens=48, second_look=SECOND_LOOK_SHARE
         )
-        engine = Engine(config, lambda: model, EngineHooks(lambda _: None, print))
-        engine.start()
-        engine.activate()
-        engine.wait_until_loaded()
-        try:
+        with running_engine(config, model, print) as engine:
             _watch(engine, world)
             scores = {name: _score(engine, config, world, interval, slots) for name, slots in QUESTION_SLOTS.items()}
             whole = {name: _score_whole(engine, world, archived) for name, archived in WHOLE.items()}
             archived = engine.status().archive.key_frames
-        finally:
-            engine.stop()
     return {"minutes": minutes, "interval_minutes": interval, "seed": seed, "key_frames": archived, **scores, **whole}
 
 
@@ -76,9 +70,7 @@ def _watch(engine: Engine, world: World) -> None:
     times = np.arange(0.0, world.duration, FRAME_S)
     for at in tracked(times, "patrol", len(times)):
         image = world.frame(float(at))
-        engine.offer(Frame("camera", "camera", round((START_S + at) * SECOND_NS), partial(np.copy, image)))
-        while engine.status().frames.pending:
-            time.sleep(1e-3)
+        ingest(engine, Frame("camera", "camera", round((START_S + at) * SECOND_NS), partial(np.copy, image)))
     before = -1
     while (written := engine.status().archive.written) > before:  # the last commit is a second away
         before = written

@@ -21,7 +21,6 @@ from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.engine.answering.question import ErrorCode, Question
 from flash_vstream_ros.engine.config import FRAMES_PER_SLOT, EngineConfig
 from flash_vstream_ros.engine.engine import Engine
-from flash_vstream_ros.engine.hooks import EngineHooks
 from flash_vstream_ros.engine.ingest.mailbox import Frame
 from flash_vstream_ros.engine.ingest.static_scene import StaticSceneConfig
 from flash_vstream_ros.engine.watches.watch import Watch
@@ -29,6 +28,7 @@ from flash_vstream_ros.memory.spans import SECOND_NS
 from flash_vstream_ros.models.household_settings import FRAME_S, MEMORY
 
 from .prefix_cache import QUESTIONS
+from .running_engine import ingest, running_engine
 
 WATCHES = 10
 WATCHED = "Have you seen a {} ball? {}"
@@ -59,7 +59,7 @@ def cost(model: Any, seed: int, minutes: float = 4.0, questions: int = 20, round
     asked: dict[bool, list[Times]] = {False: [], True: []}
     shares: list[float] = []
     draw = np.random.default_rng(seed)
-    with _running(config, model) as engine, _camera(engine, images):
+    with running_engine(config, model, lambda _: None) as engine, _camera(engine, images):
         for _ in range(rounds):
             for watched in (False, True):
                 watches = WATCHES if watched else 0
@@ -89,18 +89,6 @@ def _questions(count: int) -> Iterator[str]:
 
 
 @contextmanager
-def _running(config: EngineConfig, model: Any) -> Iterator[Engine]:
-    engine = Engine(config, lambda: model, EngineHooks(lambda _: None, lambda _: None))
-    engine.start()
-    engine.activate()
-    engine.wait_until_loaded()
-    try:
-        yield engine
-    finally:
-        engine.stop()
-
-
-@contextmanager
 def _camera(engine: Engine, images: Sequence[np.ndarray]) -> Iterator[None]:
     """Show all images at once, as fast as the engine takes them, then one every FRAME_PERIOD_S."""
     stamps_ns = itertools.count(SECOND_NS, round(FRAME_PERIOD_S * SECOND_NS))
@@ -109,9 +97,7 @@ def _camera(engine: Engine, images: Sequence[np.ndarray]) -> Iterator[None]:
         for stamp_ns, image in zip(stamps_ns, itertools.cycle(images), strict=False)
     )
     for frame in itertools.islice(frames, len(images)):
-        engine.offer(frame)
-        while engine.status().frames.pending:
-            time.sleep(1e-3)
+        ingest(engine, frame)
     stop = threading.Event()
 
     def offer() -> None:
