@@ -76,7 +76,7 @@ def replies(
     ]
     some = rng.choice(len(PEOPLE_OUT_OF_WORLD), ASKED_OUTSIDE, replace=False).tolist()
     outside = {
-        OUT_OF_WORLD: [out_of_world(rng, held_out=True) for _ in range(ASKED_OUTSIDE)],
+        OUT_OF_WORLD: [out_of_world(rng, Part.TEMPLATES) for _ in range(ASKED_OUTSIDE)],
         PEOPLE_OUT_ROW: [Question("out_of_world", PEOPLE_OUT_OF_WORLD[i], CANNOT_TELL, None, False) for i in some],
     }
     return scored + [one for row, asked in outside.items() for one in _scored(row, ask, snapshot, asked)]

@@ -7,6 +7,7 @@ from enum import Enum
 
 import numpy as np
 
+from .broad_wordings import broad_templates
 from .grammar_forms import AFTER, BEFORE, DIRECT, INDIRECT, LEADS, SYNONYMS, Parts
 from .scoring import Question
 from .spellings import SPELLINGS, typing_error
@@ -19,6 +20,8 @@ class Part(Enum):
     """Part of the grammar that a wording comes from."""
 
     TRAIN = "train"
+    BROAD = "broad"  # for the later part of the training
+    FIT = "fit"  # broad, for the fit of the answers' confidence
     TEMPLATES = "held-out templates"  # with synonyms of training
     SYNONYMS = "held-out synonyms"  # in templates of training
 
@@ -27,7 +30,7 @@ def wording(form: str, rng: np.random.Generator, part: Part = Part.TRAIN) -> str
     """Draw a wording of a form of question, in lower case, with placeholders and without a final mark."""
     new_synonyms = part is Part.SYNONYMS
     indirect = rng.random() < INDIRECT_SHARE
-    template = _any(_of((INDIRECT if indirect else DIRECT)[form], part is Part.TEMPLATES), rng)
+    template = _any(_templates(form, indirect, part), rng)
     text, synonyms = _expanded(template, rng, new_synonyms)
     if indirect:
         return f"{_any(_of(LEADS, new_synonyms), rng)} {text}"
@@ -36,6 +39,13 @@ def wording(form: str, rng: np.random.Generator, part: Part = Part.TRAIN) -> str
             return _any(_of(BEFORE, new_synonyms), rng) + text
         return text + _any(_of(AFTER, new_synonyms), rng)
     return text
+
+
+def _templates(form: str, indirect: bool, part: Part) -> tuple[str, ...]:
+    if part is Part.BROAD or part is Part.FIT:
+        broad = broad_templates("indirect" if indirect else "direct", form)
+        return broad.train if part is Part.BROAD else broad.fit
+    return _of((INDIRECT if indirect else DIRECT)[form], part is Part.TEMPLATES)
 
 
 def expand(template: str, rng: np.random.Generator) -> str:

@@ -1,4 +1,4 @@
-"""Templates and synonyms of every form of question. A part of each is held out: training never uses it.
+"""Basic templates and synonyms of every form of question. A part of each is held out: training never uses it.
 
 `[a|b]` is a choice and `<name>` a synonym; {room}, {thing} and {kind} are placeholders. The templates in `INDIRECT`
 are indirect questions, which follow a lead such as "can you tell me".

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .grammar import expand
+from .broad_wordings import broad_templates, broad_words
+from .grammar import Part, expand
 from .grammar_forms import Parts
 from .scoring import CANNOT_TELL, Question
 from .world import COLOURS, KINDS, ROOMS
@@ -117,23 +118,33 @@ TEMPLATES = Parts(
 )
 
 
-def out_of_world(rng: np.random.Generator, held_out: bool = False) -> Question:
-    """A question without an answer in the demo's world."""
+def out_of_world(rng: np.random.Generator, part: Part = Part.TRAIN) -> Question:
+    """A question without an answer in the demo's world. All held-out parts are the same."""
+    templates, objects, places, tints, made_up = _options(part)
 
-    def one(parts: Parts) -> str:
-        options = parts.held_out if held_out else parts.train
+    def one(options: tuple[str, ...]) -> str:
         return options[int(rng.random() * len(options))]
 
     colour, other = rng.permutation(list(COLOURS))[:2].tolist()
-    text = expand(one(TEMPLATES), rng).format(
-        object=one(OBJECTS),
-        place=one(PLACES),
-        tint=one(TINTS),
-        made_up=one(MADE_UP),
+    text = expand(one(templates), rng).format(
+        object=one(objects),
+        place=one(places),
+        tint=one(tints),
+        made_up=one(made_up),
         kind=KINDS[int(rng.integers(len(KINDS)))],
         room=ROOMS[int(rng.integers(len(ROOMS)))],
         colour=colour,
         other=other,
     )
     text = " ".join(text.split())
-    return Question("out_of_world", text[0].upper() + text[1:] + "?", CANNOT_TELL, None, False)
+    return Question("out_of_world", text[:1].upper() + text[1:] + "?", CANNOT_TELL, None, False)
+
+
+def _options(part: Part) -> tuple[tuple[str, ...], ...]:
+    """Templates, objects, places, tints and invented words of a part of the grammar."""
+    if part is Part.BROAD or part is Part.FIT:
+        broad = broad_templates("out of world", "templates")
+        words = (broad_words(name) for name in ("objects", "places", "tints", "made up"))
+        return (broad.train if part is Part.BROAD else broad.fit, *words)
+    every = (TEMPLATES, OBJECTS, PLACES, TINTS, MADE_UP)
+    return tuple(parts.train if part is Part.TRAIN else parts.held_out for parts in every)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from flash_vstream_ros.demo.answer_text import patrol_summary
-from flash_vstream_ros.demo.grammar import reworded, spelled
+from flash_vstream_ros.demo.grammar import Part, reworded, spelled
 from flash_vstream_ros.demo.out_of_world import out_of_world
 from flash_vstream_ros.demo.past import seen_since
 from flash_vstream_ros.demo.questions import questions
@@ -50,6 +50,8 @@ UNTHINNED_MIN = 170.0  # if a patrol is longer, proportionally fewer of its slot
 QUESTION_DRAWS = 2  # number of times that all questions are drawn per moment
 OUT_OF_WORLD = 6  # number of out-of-world questions per moment
 OWN_WORDING = 0.25  # share of questions with a wording of WORDINGS; others have one of the grammar
+BROAD_SHARE = 0.6  # share of the grammar's wordings that are broad, once they are used
+BROAD_OUT_OF_WORLD = 4  # number of further out-of-world questions per moment, then
 GLIMPSES = (0.0, 0.25, 0.5)  # shares of visits with a thing that is seen once, for 9 s
 TWO_CAMERAS = 0.15  # share of patrols with two cameras that look in the same direction
 MOMENTS = 32  # examples per patrol
@@ -180,9 +182,16 @@ def random_world(rng: np.random.Generator, csm_slots: int, longest_min: float, e
 
 
 def patrol_examples(
-    composer: Composer, seed: Sequence[int], longest_min: float, full_size: bool = False, moments: int = MOMENTS
+    composer: Composer,
+    seed: Sequence[int],
+    longest_min: float,
+    full_size: bool = False,
+    moments: int = MOMENTS,
+    part: Part = Part.TRAIN,
 ) -> Iterator[Example]:
     """Yield `moments` examples of one patrol, the last one at its end. Equal seeds give equal examples.
+
+    `part` is the part of the grammar that some of the wordings come from, beside those of WORDINGS and Part.TRAIN.
 
     `full_size`: the memory has the node's sizes, the patrol is eventful and the moments are late. Otherwise the memory
     has any size, and slots of long observations are thinned for speed.
@@ -206,12 +215,12 @@ def patrol_examples(
         while stops and stops[0] < stamp:
             stop = stops.pop(0)
             if memory.slots_seen:
-                yield _example(memory, world, stop, form, rng)
+                yield _example(memory, world, stop, form, rng, part)
         for lag, camera in enumerate(cameras):
             memory.insert(
                 _slot(composer, index if not lag else composer.similar_slot(index), camera, stamp + 0.1 * lag)
             )
-    yield _example(memory, world, world.duration, form, rng)
+    yield _example(memory, world, world.duration, form, rng, part)
 
 
 def _slot(composer: Composer, index: int, camera: str, stamp: float) -> Slot:
@@ -225,7 +234,9 @@ def nanoseconds(t: float) -> int:
     return round((t + 1) * SECOND_NS)
 
 
-def _example(memory: FlashMemory, world: World, now: float, form: str, rng: np.random.Generator) -> Example:
+def _example(
+    memory: FlashMemory, world: World, now: float, form: str, rng: np.random.Generator, part: Part
+) -> Example:
     """The example at `now`. Some are limited to a time window that ends now, as summaries are."""
     window = SHORTEST_WINDOW_S * (now / SHORTEST_WINDOW_S) ** rng.random() if rng.random() < WINDOW_SHARE else now
     scope = Scope(since_ns=nanoseconds(now - window)) if window < now else EVERYTHING
@@ -242,9 +253,10 @@ def _example(memory: FlashMemory, world: World, now: float, form: str, rng: np.r
         details,
         snapshot.text_slots,
         [
-            *(worded(question, rng) for question in asked),
-            *(worded(question, rng) for question in _summaries(visits, now, 4 if window < now else 1, rng)),
+            *(worded(question, rng, part) for question in asked),
+            *(worded(question, rng, part) for question in _summaries(visits, now, 4 if window < now else 1, rng)),
             *(_spelled(out_of_world(rng), rng) for _ in range(OUT_OF_WORLD)),
+            *(_spelled(out_of_world(rng, part), rng) for _ in range(0 if part is Part.TRAIN else BROAD_OUT_OF_WORLD)),
         ],
         drills(visits, now, rng),
     )
@@ -273,9 +285,12 @@ def _distance(at_ns: int, entry: MemoryEntry) -> tuple[int, int]:
     return away_ns // round(SLOT_S * SECOND_NS), entry.last_ns - entry.first_ns
 
 
-def worded(question: Question, rng: np.random.Generator) -> Question:
+def worded(question: Question, rng: np.random.Generator, part: Part) -> Question:
     """The question in a random wording and spelling."""
-    return _spelled(question if rng.random() < OWN_WORDING else reworded(question, rng), rng)
+    if rng.random() >= OWN_WORDING:
+        is_basic = part is Part.TRAIN or rng.random() >= BROAD_SHARE
+        question = reworded(question, rng, Part.TRAIN if is_basic else part)
+    return _spelled(question, rng)
 
 
 def _spelled(question: Question, rng: np.random.Generator) -> Question:

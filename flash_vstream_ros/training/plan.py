@@ -20,8 +20,10 @@ class Plan:
 
     seed: int = _option(1, "seed of the rendered views and composed patrols")
     vision_steps: int = _option(2000, "training steps of the vision tower")
-    language_steps: int = _option(8_200, "training steps of the language model")
-    cooling_steps: int = _option(3_900, "number of last language steps, in which the learning rate falls")
+    first_steps: int = _option(8_200, "language steps of the first cycle of the learning rate, with basic wordings only")
+    first_cooling_steps: int = _option(3_900, "number of last steps of the first cycle, in which the rate falls")
+    language_steps: int = _option(17_600, "training steps of the language model, in both cycles")
+    cooling_steps: int = _option(6_000, "number of last language steps, in which the rate falls again")
     language_rate: float = _option(1e-3, "learning rate of all parameters except the layers' matrices")
     matrix_rate: float = _option(3e-3, "learning rate of the layers' matrices")
     batch: int = _option(8, "prompts per step, split into parts of similar length")

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from flash_vstream_ros.demo.grammar import Part
 from flash_vstream_ros.demo.scoring import CANNOT_TELL
 from flash_vstream_ros.models.confidence import CONFIDENCE_KEY, DECLINES_KEY
 from flash_vstream_ros.models.decoding.grouped_attention import use_kernel
@@ -85,10 +86,10 @@ def train(
 
 
 def _held_out_examples(plan: Plan, features: Features) -> Iterator[Example]:
-    """Examples of held-out patrols, with a memory of the node's sizes."""
+    """Examples of held-out patrols, with a memory of the node's sizes and some wordings never trained on."""
     for patrol in range(plan.calibration):
         seed = (plan.seed, HELD_OUT_PATROLS + patrol)
-        yield from patrol_examples(Composer(features), seed, plan.longest_min, True, CALIBRATION_MOMENTS)
+        yield from patrol_examples(Composer(features), seed, plan.longest_min, True, CALIBRATION_MOMENTS, Part.FIT)
 
 
 def _train_vision(
@@ -133,14 +134,15 @@ def _train_language(
         for learner, kept in zip(learners, state.optimisers, strict=True):
             learner.load_state_dict(kept)
     batcher = Batcher(network, tokenizer, ChatPrompt.of(tokenizer), plan.drills)
-    schedule = Schedule(plan.batch, plan.language_steps - plan.cooling_steps)
+    schedule = Schedule(plan.batch, plan.first_steps - plan.first_cooling_steps)
     composer = Composer(features)
 
     def patrol(number: int) -> Iterator[Example]:
-        """Examples with memories of all sizes; while the learning rate decays, with memories of the node's sizes."""
+        """Examples with memories of all sizes; from the first fall of the rate on, with memories of the node's sizes."""
         full_size = schedule.is_full_size(number)
         moments = FULL_SIZE_MOMENTS if full_size else MOMENTS
-        return patrol_examples(composer, (plan.seed, number), plan.longest_min, full_size, moments)
+        part = Part.TRAIN if number < schedule.patrols_by(plan.first_steps) else Part.BROAD
+        return patrol_examples(composer, (plan.seed, number), plan.longest_min, full_size, moments, part)
 
     def gradients(chosen: list[Example], seed: int) -> _Gradients:
         batch = batcher(chosen, plan.questions, np.random.default_rng(seed))
@@ -211,9 +213,12 @@ def _apply(parts: Sequence[_Gradients], parameters: Sequence[nn.Parameter], lear
 
 
 def _rate_factor(plan: Plan, step: int) -> float:
-    """Factor of the learning rate: linear warm-up, constant, linear decay."""
-    decay = (plan.language_steps - step) / plan.cooling_steps
-    return min((step + 1) / RATE_WARM_UP_STEPS, 1.0, max(decay, MIN_RATE_FACTOR))
+    """Factor of the learning rate in two cycles: linear warm-up, constant, linear decay (WSD-S, Wen et al. 2024)."""
+    if step < plan.first_steps:
+        start, end, cooling = 0, plan.first_steps, plan.first_cooling_steps
+    else:
+        start, end, cooling = plan.first_steps, plan.language_steps, plan.cooling_steps
+    return min((step - start + 1) / RATE_WARM_UP_STEPS, 1.0, max((end - step) / cooling, MIN_RATE_FACTOR))
 
 
 class _State:
