@@ -113,6 +113,24 @@ def ovo(folder: Path, chunked: bool = False) -> Path:
     return write_json(folder / "data" / "ovo_bench_new.json", entries)
 
 
+def slvqa(folder: Path, part: str = "memory", **changes: Any) -> Path:
+    """Two questions about one stream, with the fields that the specification names. `changes` are of the first."""
+    video(folder / "src_videos" / "mega_streams" / "mega_000.mp4")
+    task = "EPM" if part == "memory" else "OCR"
+    entries: list[dict[str, Any]] = [
+        {"id": 7, "question": "What was cut?", "options": ["A. Leek", "B. Bread"], "answer": "B"},
+        {"id": 8, "question": "Which word?", "options": ["IN", "OUT", "UP"], "answer": "UP"},
+    ]
+    for number, entry in enumerate(entries):
+        entry |= {"task": task, "video": "src_videos/mega_streams/mega_000.mp4", "stream_id": "mega_000"}
+        entry |= {"question_time_sec": 6.0 + number}
+    entries[0] |= changes
+    path = folder / part / "data" / "annotations.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{json.dumps(entry)}\n" for entry in entries))
+    return path
+
+
 def coda_frame(folder: Path, time_s: float, position: tuple[float, float, float], corner: int) -> Path:
     """A frame as ReMEmbR's preprocessing writes it, an image with a white corner."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,7 @@ from benchmark_miniatures import (
     navqa,
     ovo,
     rvs_conversations,
+    slvqa,
     streaming_proactive,
     streaming_real,
     streaming_sqa,
@@ -191,6 +192,7 @@ def test_other_settings_need_another_folder(patrol: Patrol, capsys: pytest.Captu
         (streaming_proactive, "streaming_bench_proactive", 1, ()),
         (ovo, "ovo_bench", 6, ("uniform_64",)),
         (navqa, "navqa", 5, ("no_vision",)),
+        (slvqa, "slvqa_memory", 2, ()),
     ],
 )
 def test_every_benchmark_goes_from_its_files_to_a_table(

@@ -11,6 +11,7 @@ import pytest
 from benchmark_miniatures import (
     ovo,
     rvs_conversations,
+    slvqa,
     streaming_proactive,
     streaming_real,
     streaming_sqa,
@@ -124,6 +125,56 @@ def test_ovo_unrolls_its_forward_tasks(chunked: bool, tmp_path: Path) -> None:
     assert len({item.video for item in items.values()}) == (6 if chunked else 1)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"options": {"A": "Leek", "B": "Bread"}},
+        {"options": ["Leek", "Bread"], "answer": "bread"},
+        {"answer": 1},
+        {"answer": "1"},
+    ],
+)
+def test_slvqa_accepts_several_forms_of_options_and_answers(changes: dict[str, Any], tmp_path: Path) -> None:
+    slvqa(tmp_path, **changes)
+    first, second = items_of("slvqa_memory", tmp_path)
+    assert (first.id, first.options, first.answer, first.time_s) == ("7", ("Leek", "Bread"), "B", 6.0)
+    assert (second.options, second.answer) == (("IN", "OUT", "UP"), "C")
+    assert first.video == second.video
+    assert "\nB. Bread\n" in first.prompt
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"answer": "C"}, "line 1: answer is 'C', none of 2 options"),
+        ({"answer": 2}, "line 1: answer is '2', none of 2 options"),
+        ({"answer": None}, "line 1 has no text or number answer"),
+        ({"options": ["A. Leek"]}, "line 1: options has 1 options"),
+        ({"task": "OCR"}, "task 'OCR' is none of EPM, ASI, HLD"),
+    ],
+)
+def test_a_wrong_field_of_slvqa_is_named(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    slvqa(tmp_path, **changes)
+    with pytest.raises(DataError, match=message):
+        items_of("slvqa_memory", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"id": 1, "task": "EPM", "question": "Which?", "alternatives": []}', "none of the fields options, choices"),
+        ("[", "line 1 is no JSON object"),
+        ("7", "line 1 is no JSON object"),
+        ("", "is empty"),
+    ],
+)
+def test_a_wrong_line_is_named(line: str, message: str, tmp_path: Path) -> None:
+    slvqa(tmp_path).write_text(line)
+    with pytest.raises(DataError, match=message):
+        items_of("slvqa_memory", tmp_path)
+
+
 def test_a_part_of_a_benchmark_must_be_allowed(tmp_path: Path) -> None:
     ovo(tmp_path)
     with pytest.raises(DataError, match=r"ACR 0 instead of 109.*--partial"):
@@ -143,6 +194,8 @@ def test_published_numbers_of_questions() -> None:
         "streaming_bench_proactive": 250,
         "ovo_bench": 3035,
         "navqa": 210,
+        "slvqa_perception": 3200,
+        "slvqa_memory": 3163,
     }
 
 

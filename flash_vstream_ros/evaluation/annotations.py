@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,24 @@ class Entry:
         except ValueError:
             raise DataError(f"{self.where}: {name} is {self.text(name)!r}, no HH:MM:SS") from None
 
+    def first_of(self, names: Sequence[str]) -> str:
+        """The first of the names that the entry has."""
+        for name in names:
+            if name in self._fields:
+                return name
+        raise DataError(f"{self.where} has none of the fields {', '.join(names)}; it has {self._known}")
+
+    def lettered_texts(self, name: str) -> tuple[str, ...]:
+        """Texts without their letters A, B, ..., from a list or from an object by letter."""
+        if isinstance(self._fields.get(name), dict):
+            by_letter = self.entry(name)
+            return tuple(by_letter.text(letter) for letter in sorted(by_letter._fields))
+        texts = self.texts(name)
+        bare = [text.strip().removeprefix(letter) for letter, text in zip(string.ascii_uppercase, texts, strict=False)]
+        if all(rest[:1] in (".", ")", ":") for rest in bare):
+            return tuple(rest[1:].strip() for rest in bare)
+        return texts
+
     def __contains__(self, name: str) -> bool:
         return name in self._fields
 
@@ -103,6 +122,24 @@ def read_list(path: Path) -> list[Any]:
 def read_entries(path: Path) -> list[Entry]:
     """The objects of a JSON list in a file. Raises DataError."""
     return [Entry(fields, f"{path.name}, entry {index}") for index, fields in enumerate(read_list(path))]
+
+
+def read_lines(path: Path) -> list[Entry]:
+    """The objects of a file of JSON lines. Raises DataError."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
+    if not lines:
+        raise DataError(f"{path} is empty")
+    return [_entry_of(line, f"{path.name}, line {number}") for number, line in enumerate(lines, 1)]
+
+
+def _entry_of(line: str, where: str) -> Entry:
+    try:
+        return Entry(json.loads(line), where)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where} is no JSON object: {error}") from error
 
 
 def first_file(folder: Path, names: Sequence[str]) -> Path:
