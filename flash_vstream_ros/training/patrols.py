@@ -234,9 +234,7 @@ def nanoseconds(t: float) -> int:
     return round((t + 1) * SECOND_NS)
 
 
-def _example(
-    memory: FlashMemory, world: World, now: float, form: str, rng: np.random.Generator, part: Part
-) -> Example:
+def _example(memory: FlashMemory, world: World, now: float, form: str, rng: np.random.Generator, part: Part) -> Example:
     """The example at `now`. Some are limited to a time window that ends now, as summaries are."""
     window = SHORTEST_WINDOW_S * (now / SHORTEST_WINDOW_S) ** rng.random() if rng.random() < WINDOW_SHARE else now
     scope = Scope(since_ns=nanoseconds(now - window)) if window < now else EVERYTHING

@@ -20,7 +20,7 @@ class Plan:
 
     seed: int = _option(1, "seed of the rendered views and composed patrols")
     vision_steps: int = _option(2000, "training steps of the vision tower")
-    first_steps: int = _option(8_200, "language steps of the first cycle of the learning rate, with basic wordings only")
+    first_steps: int = _option(8_200, "language steps of the first cycle, with basic wordings only")
     first_cooling_steps: int = _option(3_900, "number of last steps of the first cycle, in which the rate falls")
     language_steps: int = _option(17_600, "training steps of the language model, in both cycles")
     cooling_steps: int = _option(6_000, "number of last language steps, in which the rate falls again")

@@ -138,7 +138,7 @@ def _train_language(
     composer = Composer(features)
 
     def patrol(number: int) -> Iterator[Example]:
-        """Examples with memories of all sizes; from the first fall of the rate on, with memories of the node's sizes."""
+        """Examples with memories of all sizes; once the rate has begun to fall, with memories of the node's sizes."""
         full_size = schedule.is_full_size(number)
         moments = FULL_SIZE_MOMENTS if full_size else MOMENTS
         part = Part.TRAIN if number < schedule.patrols_by(plan.first_steps) else Part.BROAD
