@@ -39,10 +39,13 @@ def reduce_to_groups(
 
 def group_distances(squared: np.ndarray, weights: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Squared distances [clusters, groups] of clusters to the weighted means of the groups of `labels` [clusters]."""
-    shares = (labels[:, None] == np.arange(labels.max() + 1)) * weights[:, None]
-    shares = shares / shares.sum(0)
-    to_members = squared @ shares
-    return np.maximum(to_members - (shares * to_members).sum(0) / 2, 0.0)
+    order = np.argsort(labels, kind="stable")
+    starts = np.flatnonzero(np.diff(labels[order], prepend=-1))
+    totals = np.add.reduceat(weights[order], starts)
+    # Sums by group instead of a matrix product, whose threads would compete with those that compute answers.
+    to_members = np.add.reduceat(squared[:, order] * weights[order], starts, axis=1) / totals
+    within = to_members[np.arange(len(labels)), labels] * weights
+    return np.maximum(to_members - np.bincount(labels, within) / totals / 2, 0.0)
 
 
 def _agglomerated(
