@@ -23,6 +23,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=[NAME, f"{NAME}.*"]),
     package_data={
+        f"{NAME}.demo": ["broad_wordings.json"],
         f"{NAME}.models": ["household/*"],
         f"{NAME}.cli.live_view": ["page/*"],
         f"{NAME}.lmms_eval_plugin": ["tasks/*.yaml"],

@@ -14,6 +14,7 @@ import torch
 from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration
 
 from flash_vstream_ros.bench.calibration import calibration_error
+from flash_vstream_ros.demo.grammar import Part
 from flash_vstream_ros.demo.questions import questions
 from flash_vstream_ros.demo.world import COLOURS, KINDS, ROOMS, World
 from flash_vstream_ros.memory.config import HIERARCHICAL
@@ -257,7 +258,8 @@ def test_an_interrupted_run_resumes_and_ends_in_the_model_of_an_uninterrupted_on
         (pool, "FULL_SIZE_DRAWS_PER_PATROL", 4),
     ):
         monkeypatch.setattr(module, name, value)
-    sizes = {"vision_steps": 2, "language_steps": 5, "cooling_steps": 2, "batch": 2, "questions": 2, "calibration": 2}
+    sizes = {"vision_steps": 2, "first_steps": 3, "first_cooling_steps": 2, "language_steps": 5, "cooling_steps": 1}
+    sizes |= {"batch": 2, "questions": 2, "calibration": 2}
     plan = run.Plan(seed=5, longest_min=3.0, **sizes)
     whole = train_tiny(plan, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -279,6 +281,15 @@ def test_an_interrupted_run_resumes_and_ends_in_the_model_of_an_uninterrupted_on
     assert len(Calibration.of(ours.network.config).weights) == 3
     frames = [World(1).frame(t) for t in (1.0, 3.0)]
     assert ours.encode(frames, ours.grid(448, 448))[1].shape == (16, 128)
+
+
+def test_the_learning_rate_rises_and_falls_twice() -> None:
+    plan = run.Plan(first_steps=1000, first_cooling_steps=400, language_steps=3000, cooling_steps=1000)
+    factors = [run._rate_factor(plan, step) for step in range(3000)]
+    assert max(factors[0], factors[999], factors[1000], factors[2999]) <= run.MIN_RATE_FACTOR
+    for first, last, end in ((run.RATE_WARM_UP_STEPS, 600, 1000), (1000 + run.RATE_WARM_UP_STEPS, 2000, 3000)):
+        assert set(factors[first:last]) == {1.0}
+        assert factors[last:end] == sorted(factors[last:end], reverse=True)
 
 
 def test_vision_resumes_where_it_was_stored(images: Observations, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,6 +365,18 @@ def test_memories_to_train_on_are_of_all_sizes(features: Features, some: list[Ex
     assert len(example.memory.dam) <= patrols.TRAINED_MEMORY.dam_slots
     world = World(2)
     assert questions(world.visits, world.duration, np.random.default_rng(0))
+
+
+def test_broad_wordings_ask_the_same_in_other_words(features: Features) -> None:
+    asked: dict[Part, list[Example]] = {}
+    for part in (Part.TRAIN, Part.BROAD):
+        made = patrol_examples(Composer(features), (4, 0), longest_min=6.0, moments=3, part=part)
+        asked[part] = [*made]
+    basic, broad = asked[Part.TRAIN][0].questions, asked[Part.BROAD][0].questions
+    outside = [[question.kind for question in each].count("out_of_world") for each in (basic, broad)]
+    assert outside == [patrols.OUT_OF_WORLD, patrols.OUT_OF_WORLD + patrols.BROAD_OUT_OF_WORLD]
+    assert [question.answer for question in basic][:4] == [question.answer for question in broad][:4]
+    assert [question.text for question in basic] != [question.text for question in broad][: len(basic)]
 
 
 def _logits(network: Any, batch: Any) -> torch.Tensor:

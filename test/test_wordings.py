@@ -25,6 +25,7 @@ from flash_vstream_ros.bench.wordings import (
     replies,
 )
 from flash_vstream_ros.cli import main
+from flash_vstream_ros.demo.broad_wordings import broad_templates
 from flash_vstream_ros.demo.grammar import Part, reworded, spelled, wording
 from flash_vstream_ros.demo.grammar_forms import AFTER, BEFORE, DIRECT, INDIRECT, LEADS, SYNONYMS
 from flash_vstream_ros.demo.out_of_world import MADE_UP, OBJECTS, PLACES, TEMPLATES, TINTS, out_of_world
@@ -62,10 +63,23 @@ def test_wordings_hardly_repeat_and_name_what_the_question_is_about(form: str) -
             assert not set("[]<>|") & set(text)
             assert {name for name in NAMES if f"{{{name}}}" in text} == needed, text
     assert len(made[Part.TRAIN]) > 150
-    assert not made[Part.TRAIN] & made[Part.TEMPLATES]
-    assert not made[Part.TRAIN] & made[Part.SYNONYMS]
+    assert len(made[Part.BROAD]) > 150
     people = {text.lower().rstrip("?.") for text in PEOPLE_WORDINGS[form]}
-    assert not people & made[Part.TRAIN]
+    for trained in (made[Part.TRAIN], made[Part.BROAD]):
+        assert not trained & (made[Part.TEMPLATES] | made[Part.SYNONYMS] | people)
+    assert len(made[Part.FIT] & made[Part.BROAD]) < 0.1 * len(made[Part.FIT])
+
+
+@pytest.mark.parametrize("group", ["direct", "indirect"])
+def test_broad_wordings_have_no_word_and_no_template_of_the_held_out_ones(group: str) -> None:
+    synonyms = [words for parts in (*SYNONYMS.values(), LEADS) for words in parts.held_out]
+    for form in WORDINGS:
+        broad = broad_templates(group, form)
+        assert len(broad.train) > 12
+        assert not set(broad.train) & set(broad.fit)
+        texts = [f" {text} ".replace("[", " ").replace("]", " ").replace("|", " ") for text in broad.train + broad.fit]
+        for words in synonyms:
+            assert not [text for text in texts if f" {words} " in text], words
 
 
 def test_a_rewording_keeps_the_answer() -> None:
@@ -96,10 +110,13 @@ def test_a_polite_question_is_the_question_with_a_courtesy() -> None:
 def test_questions_out_of_the_world_cannot_be_answered_in_it() -> None:
     rng = np.random.default_rng(0)
     things = {f"{colour} {kind}" for colour in COLOURS for kind in KINDS}
-    train, held_out = ({out_of_world(rng, part).text for _ in range(2000)} for part in (False, True))
-    assert len(train) > 800
-    assert len(train & held_out) < 0.01 * len(train)
-    for text in train | held_out:
+    parts = (Part.TRAIN, Part.BROAD, Part.FIT, Part.TEMPLATES)
+    train, broad, fit, held_out = ({out_of_world(rng, part).text for _ in range(2000)} for part in parts)
+    assert min(len(train), len(broad)) > 800
+    assert len((train | broad) & held_out) < 0.01 * len(train)
+    people = {text.lower().rstrip("?.! ") for text in PEOPLE_OUT_OF_WORLD}
+    assert not {text.lower().rstrip("?.! ") for text in broad} & people
+    for text in train | broad | fit | held_out:
         asked = text.lower().rstrip("?")
         assert not any(asked.startswith("did you") and asked.endswith(f"see a {thing}") for thing in things), text
         assert not any(asked == f"where is the {thing}" for thing in things), text

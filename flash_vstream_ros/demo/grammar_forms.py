@@ -39,7 +39,7 @@ SYNONYMS: dict[str, Parts] = {
 }
 LEADS = Parts(
     ("tell me", "please tell me", "can you tell me", "could you tell me", "do you know", "i want to know", "say"),
-    ("would you mind telling me", "i wonder", "any idea"),
+    ("would you mind telling me", "i am curious", "it would help me to know"),
 )
 BEFORE = Parts(("please, ", "robot, ", "hey robot, ", "hi, ", "excuse me, ", "ok, "), ("dear robot, ", "well then, "))
 AFTER = Parts((", please", " please", ", robot", ", thanks"), (", would you", " if i may ask"))
