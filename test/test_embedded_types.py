@@ -148,7 +148,7 @@ def test_type_hashes_equal_those_of_ros_2_jazzy():
     ("name", "expected"),
     [
         ("msg/MemoryEntry", "9e48fad0b65df673e20aad225b7b855e0a94c6b1c0199a0d422240fccd82350b"),
-        ("msg/Event", "cc3adc0efaba80a55b674b38a0c963fe461e97c36952032422ebcd462cb6a5a3"),
+        ("msg/Event", "e65b5656d87c661845e86b132f50556101c1051432c350f8643f142212e6c242"),
         ("srv/AddWatch_Request", "2e7366f59439bf6588ccfe33445e76c9371c31a1482c568bd6be161fd309bbbd"),
         ("srv/ListWatches_Response", "efb536df43e2d20433d1c0222c5237144705764e84489f794a0b2962d93b961f"),
         ("srv/AskScene_Request", "43f3aff5db4fa6c6c6016cbc7dbc01f65c1b450c24c95dde84eb35539811c003"),

@@ -61,7 +61,7 @@ def test_interface_constants_equal_those_of_the_code(file: str, enum: type[IntEn
 
 
 def test_model_and_entry_kinds_equal_those_of_the_code() -> None:
-    for file in ("srv/AskScene.srv", "srv/Search.srv"):
+    for file in ("srv/AskScene.srv", "srv/Search.srv", "msg/Event.msg"):
         models = {name: value for name, value in constants(file).items() if name.startswith("MODEL_")}
         assert models == {f"MODEL_{kind.name}": kind.value for kind in ModelKind}
     assert sorted(ENTRY_KIND) == sorted(EntryKind)

@@ -74,6 +74,7 @@ def test_an_event_has_its_evidence_and_ends_when_its_watch_is_removed(robot: Wat
     event = robot.events[0]
     assert (event.kind, event.watch_id, event.text, event.reason) == (Event.BEGAN, "mine", "Is it there?", "")
     assert (event.camera, event.header.stamp.sec, event.header.frame_id) == ("camera", 2, "camera_optical")
+    assert event.model_kind == Event.MODEL_UNTRAINED
     (entry,) = event.evidence
     assert bytes(entry.thumbnail.data[:2]) == b"\xff\xd8"
     assert (entry.thumbnail.header.stamp.sec, entry.pose_unknown) == (2, "no_source")

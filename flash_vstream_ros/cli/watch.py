@@ -13,7 +13,7 @@ from flash_vstream_ros.process import importing
 from .argument_types import duration, number_or_zero, search_text, text
 from .ask import add_node_arguments
 from .places import pose_text
-from .reply_output import print_error, print_json
+from .reply_output import MODEL_NOTES, print_error, print_json
 from .times import time_text
 
 if TYPE_CHECKING:
@@ -104,12 +104,16 @@ def _watch(client: AskClient, args: argparse.Namespace) -> int:
         print_error(reply)
         return 1
     print(f"watch {printable(reply.watch_id)}; Ctrl-C ends it", file=sys.stderr, flush=True)
+    noted = False
     try:
         while True:
             client.spin(SPIN_S)
             while events:
                 event = events.pop(0)
                 if event.watch_id == reply.watch_id:
+                    if not noted and (note := MODEL_NOTES.get(event.model_kind)):
+                        print(note, file=sys.stderr, flush=True)
+                    noted = True
                     _print_event(event, args.json)
     finally:
         if not args.keep:

@@ -70,6 +70,7 @@ def event_message(event: WatchEvent) -> Event:
         text=event.watch.text,
         probability=event.probability,
         reason=event.reason,
+        model_kind=int(event.model_kind),
         camera=event.camera,
         evidence=[entry_message(entry)] if entry else [],
     )

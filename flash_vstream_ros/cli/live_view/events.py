@@ -160,6 +160,7 @@ def event_fields(event: Any) -> dict[str, Any]:
         "at": seconds(event.header.stamp),
         "probability": _finite(event.probability),
         "reason": bounded_text(event.reason),
+        "note": MODEL_NOTES.get(int(event.model_kind), ""),
     }
 
 

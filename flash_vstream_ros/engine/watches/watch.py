@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from flash_vstream_ros.engine.log_text import one_line
 from flash_vstream_ros.memory.slot import MemoryEntry
 from flash_vstream_ros.memory.spans import SECOND_NS
+from flash_vstream_ros.models.model_kind import ModelKind
 
 from .hysteresis import Change, Thresholds
 
@@ -89,6 +90,7 @@ class WatchEvent:
     stamp_ns: int  # of the newest frame that the probability is based on
     camera: str  # with the highest probability; "" if `reason` is not ""
     entry: MemoryEntry | None  # the slot that shows it; None if `reason` is not ""
+    model_kind: ModelKind  # of the model that checked
     reason: str = ""  # why it ended other than by its probability
 
 

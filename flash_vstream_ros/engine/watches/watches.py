@@ -72,6 +72,7 @@ class Watches:
     ) -> None:
         self.config = config
         self._memory = context.memory
+        self._model_kind = context.model.kind
         self._log = context.log
         self._cameras = tuple(cameras)
         self._emit = emit
@@ -281,12 +282,15 @@ class Watches:
         watched.phase, change = step(watched.phase, watched.watch.thresholds, stamp_ns, view.probability)
         if change is not None:
             entry = self._slots.entry(camera, view)
-            self._publish(WatchEvent(watched.watch, change, view.probability, view.stamp_ns, camera, entry))
+            self._publish(
+                WatchEvent(watched.watch, change, view.probability, view.stamp_ns, camera, entry, self._model_kind)
+            )
 
     def _end(self, watched: _Watched, reason: str) -> None:
         """End an active watch for another reason than its probability."""
         if watched.phase.active:
-            self._publish(WatchEvent(watched.watch, Change.ENDED, 0.0, watched.phase.newest_ns, "", None, reason))
+            stamp_ns, kind = watched.phase.newest_ns, self._model_kind
+            self._publish(WatchEvent(watched.watch, Change.ENDED, 0.0, stamp_ns, "", None, kind, reason))
 
     def _publish(self, event: WatchEvent) -> None:
         self._events += 1

@@ -30,7 +30,7 @@ export function startWatches() {
 
   function eventRow(event) {
     const why = event.reason || [percent(event.probability), event.camera].filter(Boolean).join(", ");
-    return el("li", { class: event.began ? "event began" : "event" },
+    return el("li", { class: event.began ? "event began" : "event", title: event.note },
       el("span", { class: "event-at", text: clock(event.at) }),
       el("b", { text: event.began ? "began" : "ended" }),
       el("span", { class: "event-text", text: event.text }),
