@@ -27,7 +27,6 @@ from tiny_engine import ask, running, settled, wait_until
 from video_files import corner_image
 
 from flash_vstream_ros.cli import main
-from flash_vstream_ros.cli.offline_settings import parameter_values
 from flash_vstream_ros.demo.questions import questions
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.engine.ingest.mailbox import Frame
@@ -41,6 +40,7 @@ from flash_vstream_ros.evaluation.sampled_video import SampledVideo
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.model_kind import without_label
 from flash_vstream_ros.models.prompt import INSTRUCTION
+from flash_vstream_ros.node.offline_parameters import parameter_values
 from flash_vstream_ros.node.settings import settings_from
 
 __all__ = ["server"]  # a fixture

@@ -17,7 +17,6 @@ from safetensors.torch import load_file
 from video_files import write_video
 
 from flash_vstream_ros.cli import main
-from flash_vstream_ros.cli.offline_settings import parameter_values
 from flash_vstream_ros.engine.answering.question import Question
 from flash_vstream_ros.engine.ingest.mailbox import Frame
 from flash_vstream_ros.engine.offline import OfflineEngine
@@ -33,6 +32,7 @@ from flash_vstream_ros.models.confidence import CONFIDENCE_KEY
 from flash_vstream_ros.models.interface import ModelError
 from flash_vstream_ros.models.model_kind import without_label
 from flash_vstream_ros.models.names import is_demo_model
+from flash_vstream_ros.node.offline_parameters import parameter_values
 from flash_vstream_ros.node.settings import Settings, settings_from
 
 pytest.importorskip("peft")

@@ -21,12 +21,12 @@ from conftest import PACKAGE_FOLDER, ROOT
 from PIL import Image
 
 from flash_vstream_ros.cli import main
-from flash_vstream_ros.cli.offline_settings import BadParameters
 from flash_vstream_ros.evaluation.benchmarks import BENCHMARKS
 from flash_vstream_ros.evaluation.records import read_records
 from flash_vstream_ros.lmms_eval_plugin.clip import Clip, clip_of
 from flash_vstream_ros.lmms_eval_plugin.model_args import DEVICE, model_args
 from flash_vstream_ros.models.model_kind import without_label
+from flash_vstream_ros.node.offline_parameters import BadParameters
 
 TASKS = Path(PACKAGE_FOLDER) / "flash_vstream_ros" / "lmms_eval_plugin" / "tasks"
 HOUSEHOLD = str(ROOT / "config" / "household.yaml")

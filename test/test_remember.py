@@ -16,13 +16,13 @@ import torch
 from tiny_engine import ask, running, settled, wait_until
 
 from flash_vstream_ros.cli import main, remember
-from flash_vstream_ros.cli.offline_settings import BadParameters, parameter_values
 from flash_vstream_ros.cli.sources import open_source
 from flash_vstream_ros.engine.archive.archive_config import ArchiveConfig
 from flash_vstream_ros.engine.control.memory_commands import MemoryCommands
 from flash_vstream_ros.engine.ingest.mailbox import Frame
 from flash_vstream_ros.memory.memory_file import read_memory
 from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.node.offline_parameters import BadParameters, parameter_values
 from flash_vstream_ros.node.settings import settings_from
 
 PARAMETERS = """

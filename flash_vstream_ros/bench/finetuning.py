@@ -25,9 +25,10 @@ from flash_vstream_ros.demo.scoring import Question, right
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.finetuning.plan import Plan
 from flash_vstream_ros.finetuning.run import Finetuning, finetune
-from flash_vstream_ros.models.household_settings import AGE_TEXT, FRAME_S, MAX_PIXELS, MEMORY, THREADS
+from flash_vstream_ros.models.household_settings import FRAME_S
 from flash_vstream_ros.models.names import HOUSEHOLD
-from flash_vstream_ros.node.parameter_table import PARAMETERS
+from flash_vstream_ros.node.offline_parameters import parameter_values
+from flash_vstream_ros.ros.share import share_directory
 
 FIRST_SEED = 400_000  # neither of the training nor of another benchmark
 # Words that the model can say, with a new meaning: it would need more than 200 questions to learn to spell new ones.
@@ -144,23 +145,9 @@ def _right(answers: Sequence[dict[str, Any]], when: str, new: int, known: Sequen
 
 
 def _parameters(model: str, device: str) -> dict[str, Any]:
-    """The values of all parameters, as in config/household.yaml, without the second look, which is not trained."""
-    values = {spec.name: spec.default for spec in PARAMETERS}
-    return {
-        **values,
-        "model.name": model,
-        "model.device": device,
-        "model.max_pixels": MAX_PIXELS,
-        "model.age_text": AGE_TEXT,
-        "model.threads": THREADS,
-        "sample_fps": 1 / FRAME_S,
-        "memory.synopsis_slots": MEMORY.csm_slots,
-        "memory.key_frame_slots": MEMORY.dam_slots,
-        "memory.horizon_slots": MEMORY.horizon_slots,
-        "memory.last_seen_ids": MEMORY.last_seen_ids,
-        "memory.episode_slots": float(MEMORY.episode_slots),
-        "memory.retention": MEMORY.retention,
-    }
+    """The values of all parameters, from config/household.yaml, without the second look, which is not trained."""
+    values = parameter_values(str(share_directory() / "config" / "household.yaml"), model)
+    return {**values, "model.device": device, "question.second_look": 0.0}
 
 
 def _written(path: Path, lines: Sequence[dict[str, Any]]) -> Path:

@@ -92,9 +92,9 @@ def _ask_file(args: argparse.Namespace) -> int:
     with importing():
         from flash_vstream_ros.memory.memory_file import MemoryFileError
         from flash_vstream_ros.models.interface import ModelError
+        from flash_vstream_ros.node.offline_parameters import BadParameters
 
         from .memory_file_answer import answer_from_file
-        from .offline_settings import BadParameters
     try:
         reply = answer_from_file(args)
     except (MemoryFileError, ModelError, BadParameters, BadTime) as error:

@@ -79,8 +79,7 @@ def run(args: argparse.Namespace) -> int:
     with importing():
         from flash_vstream_ros.evaluation.judge import JudgeError
         from flash_vstream_ros.models.interface import ModelError
-
-        from .offline_settings import BadParameters
+        from flash_vstream_ros.node.offline_parameters import BadParameters
     try:
         print(_evaluate(args))
     except (DataError, JudgeError, BadParameters, ModelError, OutputError) as error:
@@ -100,8 +99,7 @@ def _evaluate(args: argparse.Namespace) -> str:
     from flash_vstream_ros.evaluation.run import RunConfig, run
     from flash_vstream_ros.evaluation.scoring import grade, score
     from flash_vstream_ros.evaluation.table import result, tables
-
-    from .offline_settings import parameter_values
+    from flash_vstream_ros.node.offline_parameters import parameter_values
 
     benchmark, judge = BENCHMARKS[args.set], _judge(args)
     methods = list(dict.fromkeys(args.methods))

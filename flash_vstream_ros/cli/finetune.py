@@ -76,8 +76,7 @@ def run(args: argparse.Namespace) -> int:
         from flash_vstream_ros.evaluation.item import DataError
         from flash_vstream_ros.finetuning.run import Finetuning, finetune
         from flash_vstream_ros.models.interface import ModelError
-
-        from .offline_settings import BadParameters, parameter_values
+        from flash_vstream_ros.node.offline_parameters import BadParameters, parameter_values
     keep_freed_memory()
     try:
         work = Finetuning(

@@ -13,12 +13,12 @@ from flash_vstream_ros.engine.offline import OfflineEngine, read_memory_file
 from flash_vstream_ros.memory.memory_file import MemoryFileError
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.node.conversions import fill_response, fill_search_response
+from flash_vstream_ros.node.offline_parameters import checked, parameter_values
 from flash_vstream_ros.node.poses.pose_config import PoseConfig
 from flash_vstream_ros.ros.interfaces import AskScene, Search
 
 from .ask import interval
 from .image_files import read_image
-from .offline_settings import checked, parameter_values
 from .remember import offline_engine
 
 NO_DEADLINE_S = 24 * 3600.0  # a deadline that is never reached

@@ -46,8 +46,8 @@ def run(args: argparse.Namespace) -> int:
         from flash_vstream_ros.engine.ingest.faces import FacesUnavailable
         from flash_vstream_ros.memory.memory_file import MemoryFileError
         from flash_vstream_ros.models.interface import ModelError
+        from flash_vstream_ros.node.offline_parameters import BadParameters, parameter_values
 
-        from .offline_settings import BadParameters, parameter_values
         from .sources import SourceError, open_source
     try:
         source = open_source(args.source, bag_topic=args.bag_topic, log=log_to_stderr)
@@ -83,7 +83,7 @@ def _remember(source: FrameSource, values: dict[str, Any], args: argparse.Namesp
     engine, settings = offline_engine(values)
     camera = args.camera or settings.engine.cameras[0]
     if camera not in settings.engine.cameras:
-        from .offline_settings import BadParameters
+        from flash_vstream_ros.node.offline_parameters import BadParameters
 
         known = ", ".join(settings.engine.cameras)
         raise BadParameters(f"the parameter cameras is {known}, without {camera!r}: add it in a --params-file")

@@ -107,10 +107,10 @@ def _search_file(args: argparse.Namespace) -> Any:
     with importing():
         from flash_vstream_ros.memory.memory_file import MemoryFileError
         from flash_vstream_ros.models.interface import ModelError
+        from flash_vstream_ros.node.offline_parameters import BadParameters
 
         from .image_files import ImageFileError
         from .memory_file_answer import search_in_file
-        from .offline_settings import BadParameters
     try:
         return search_in_file(args)
     except (MemoryFileError, ModelError, BadParameters, BadTime, ImageFileError) as error:

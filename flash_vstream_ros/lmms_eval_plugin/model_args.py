@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from flash_vstream_ros.cli.offline_settings import BadParameters, checked, parameter_values
 from flash_vstream_ros.evaluation.method_names import METHODS, OURS
 from flash_vstream_ros.evaluation.run import RunConfig
+from flash_vstream_ros.node.offline_parameters import BadParameters, checked, parameter_values
 from flash_vstream_ros.node.parameter_table import BY_NAME
 
 from .clip import Clip

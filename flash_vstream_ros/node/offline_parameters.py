@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from flash_vstream_ros.node.parameter_files import KEY, matches, sections_in
-from flash_vstream_ros.node.parameter_table import BY_NAME, PARAMETERS
-from flash_vstream_ros.node.parameters import contradictions
+from .parameter_files import KEY, matches, sections_in
+from .parameter_table import BY_NAME, PARAMETERS
+from .parameters import contradictions
 
 NODE = "/flash_vstream"
 
