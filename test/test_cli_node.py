@@ -16,8 +16,9 @@ import pytest
 from conftest import PATIENCE
 from robot import NodeProcess, Robot
 
-from flash_vstream_ros import client, ros
+from flash_vstream_ros import ros
 from flash_vstream_ros.cli import main
+from flash_vstream_ros.client import ask_client
 from flash_vstream_ros.engine.contact_sheet import SIDE
 from flash_vstream_ros.ros.interfaces import Search, interface
 
@@ -152,8 +153,8 @@ def test_a_client_waits_as_long_as_the_node_allows(robot: Robot, monkeypatch: py
     assert robot._nodes_deadline_s() == 40.0
     with Robot(NAMESPACE) as early:
         with monkeypatch.context() as patch:
-            patch.setattr(client, "PARAMETERS_WAIT_S", 0.0)
-            assert early._nodes_deadline_s() in (client.LONGEST_DEADLINE_S, 40.0)  # whether it is discovered yet
+            patch.setattr(ask_client, "PARAMETERS_WAIT_S", 0.0)
+            assert early._nodes_deadline_s() in (ask_client.LONGEST_DEADLINE_S, 40.0)  # whether it is discovered yet
         assert early._client(GetParameters, f"{NAMESPACE}/flash_vstream/get_parameters").wait_for_service(PATIENCE)
         assert early._nodes_deadline_s() == 40.0
 

@@ -83,6 +83,7 @@ MAY_IMPORT = {
     },
     "evaluation/benchmarks": {"evaluation", "evaluation/benchmarks"},
     "lmms_eval_plugin": {"lmms_eval_plugin", "cli", "evaluation", "evaluation/benchmarks", "node", "models", "process"},
+    "client": {"client", "ros"},
     "demo": {"demo", "models", "ros", "client"},
     "cli/live_view": {"cli", "cli/live_view", "client", "engine", "ros"},
     "training": {"training", "demo", "models", "memory", "progress"},
