@@ -12,7 +12,7 @@ import argparse
 import sys
 from typing import Any
 
-from flash_vstream_ros.client import AskClient, ClientError
+from flash_vstream_ros.client import MOMENTS, AskClient, ClientError, best_place
 
 WAIT_S = 30.0
 
@@ -23,10 +23,10 @@ def best_moment(client: AskClient, thing: str) -> Any:
     if asked.error_code:
         raise ClientError(asked.error_msg)
     print(f"Have you seen a {thing}? {asked.answer} (confidence {asked.confidence:.2f})")
-    found = client.search_when_ready(thing, WAIT_S, max_moments=1)
+    found = client.search_when_ready(thing, WAIT_S, max_moments=MOMENTS)
     if found.error_code:
         raise ClientError(found.error_msg)
-    moment = found.moments[0]
+    moment = best_place(found.moments)
     if not moment.pose_known:
         raise ClientError(f"it was seen, but the pose is unknown: {moment.pose_unknown}")
     return moment

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from flash_vstream_ros.bench.places import NEAR_M, NOISE_M, Found, figures, measured_pose, patrol, show, viewpoints
+from flash_vstream_ros.client import best_place
 from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.memory.pose import Pose
 from flash_vstream_ros.models.household_settings import LOADING
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import HOUSEHOLD
+from flash_vstream_ros.ros.interfaces import MemoryEntry
 
 
 def test_a_measured_pose_is_near_the_true_one_or_unknown_with_a_reason() -> None:
@@ -50,6 +52,20 @@ def test_an_unknown_pose_is_counted_and_never_near() -> None:
         "newest_near": 0.5,
         "largest_error_m": 0.1,
     }
+
+
+@pytest.mark.parametrize(
+    ("moments", "best"),
+    [
+        ([(0.4, True), (0.3, True)], 0),
+        ([(0.4, False), (0.3, True), (0.3, True)], 1),
+        ([(0.4, False), (0.1, True)], 0),  # too little relevance
+        ([(0.4, False)], 0),
+    ],
+)
+def test_the_best_place_is_of_a_relevant_moment_with_a_pose(moments: list[tuple[float, bool]], best: int) -> None:
+    messages = [MemoryEntry(relevance=relevance, pose_known=known) for relevance, known in moments]
+    assert best_place(messages) is messages[best]
 
 
 def test_a_thing_is_visible_from_where_the_robot_saw_it() -> None:

@@ -1,4 +1,4 @@
-"""Checks with the simulator if the pose of a search's best moment is a place from which the thing can be seen.
+"""Checks with the simulator if the pose that a search finds is a place from which the thing can be seen.
 
 Patrols are rendered and encoded as in `bench search`. The poses of their slots come through the node's own history of
 poses, from a noisy stream of which some poses are late and some are missing.
@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from flash_vstream_ros.client import MOMENTS, best_place
 from flash_vstream_ros.demo.past import past_of, things_known
 from flash_vstream_ros.demo.world import World
-from flash_vstream_ros.engine.answering.question import Question
+from flash_vstream_ros.engine.answering.question import Evidence, Question
 from flash_vstream_ros.engine.answering.search import search_prompt
 from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.memory import FlashMemory
@@ -25,6 +26,7 @@ from flash_vstream_ros.memory.pose import NO_COVARIANCE, MaybePose, Pose, Unknow
 from flash_vstream_ros.memory.spans import SECOND_NS
 from flash_vstream_ros.models.household_settings import MEMORY, SECOND_LOOK_SHARE, complete_slots
 from flash_vstream_ros.models.names import HOUSEHOLD
+from flash_vstream_ros.node.conversions import evidence_messages
 from flash_vstream_ros.node.poses.pose_history import NotYet, PoseHistory
 from flash_vstream_ros.progress import tracked
 
@@ -42,7 +44,7 @@ MISSING, MISSING_S = 0.02, 1.5  # share of frames without poses around them, and
 class Found(NamedTuple):
     """The result of one search for where a thing is."""
 
-    reason: str  # why the best moment has no pose; "" if it has one
+    reason: str  # why no moment that is relevant has a pose; "" if one has
     is_near: bool  # the pose is within NEAR_M of one from which the thing was visible
     is_newest_near: bool  # the same of the newest entry with a pose, without a search
     error_m: float  # of the pose that was kept, to the true one at that stamp
@@ -86,7 +88,8 @@ def patrol(model: Any, seed: int, minutes: float, pace_s: Sequence[float]) -> li
         done = complete_slots(now)
         newest = max(memory.list_entries(), key=lambda entry: (isinstance(entry.pose, Pose), entry.thumbnail_ns))
         for thing in sorted(things_known(past_of(world.visits, now))):
-            (best,) = asker.ask(Question(search_prompt(thing.name), moments=1)).answer.evidence
+            asked = asker.ask(Question(search_prompt(thing.name), moments=MOMENTS))
+            best = _best(asked.answer.evidence)
             places = list(viewpoints(world, thing.name, now))
             pose = best.entry.pose
             known = isinstance(pose, Pose)
@@ -99,6 +102,13 @@ def patrol(model: Any, seed: int, minutes: float, pace_s: Sequence[float]) -> li
                 )
             )
     return found
+
+
+def _best(evidence: Sequence[Evidence]) -> Evidence:
+    """The moment that `flash-vstream-ros where` chooses."""
+    messages = evidence_messages(evidence)
+    best = best_place(messages)
+    return next(one for one, message in zip(evidence, messages, strict=True) if message is best)
 
 
 def viewpoints(world: World, thing: str, now: float) -> Iterator[Sequence[float]]:
@@ -149,7 +159,7 @@ def figures(found: Sequence[Found]) -> dict[str, Any]:
 
 def show(result: dict[str, Any]) -> None:
     print(f"{result['searches']} searches for things in {result['streams']} patrols of {result['minutes']:g} minutes")
-    print(f"the pose of the best moment is known in {result['known']}; unknown: {result['unknown'] or 'none'}")
+    print(f"a pose is found in {result['known']}; unknown: {result['unknown'] or 'none'}")
     for name, text in (
         ("near", "of all searches"),
         ("near_of_known", "of those with a known pose"),

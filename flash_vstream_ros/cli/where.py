@@ -17,6 +17,9 @@ from .reply_output import print_error, print_notes
 from .times import BadTime, time_text
 
 
+NO_POSE = "the best moment has no pose"
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "text",
@@ -37,20 +40,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     with importing():
-        from flash_vstream_ros.client import ClientError
+        from flash_vstream_ros.client import MOMENTS, ClientError, best_place
 
         from .node_client import node_client
     try:
         with node_client(args) as client:
             since, until = interval(args, lambda: client.newest_stamp_s(args.wait))
             limits = {"cameras": args.camera, "since_s": since, "until_s": until, **circle(args)}
-            reply = client.search_when_ready(args.text, args.wait, archive=args.archive, max_moments=1, **limits)
+            reply = client.search_when_ready(args.text, args.wait, archive=args.archive, max_moments=MOMENTS, **limits)
     except (ClientError, BadTime) as error:
         print(error, file=sys.stderr)
         return 1
     print_notes(reply)
     print_error(reply)
-    return _print_moment(reply.moments[0], args.json) if reply.moments else 1
+    if not reply.moments:
+        return 1
+    moment = best_place(reply.moments)
+    if moment is not reply.moments[0]:
+        print(f"{NO_POSE}; this is the next best one with a pose", file=sys.stderr)
+    return _print_moment(moment, args.json)
 
 
 def _print_moment(moment: Any, as_json: bool) -> int:
@@ -64,5 +72,5 @@ def _print_moment(moment: Any, as_json: bool) -> int:
         at = time_text(seconds(moment.thumbnail.header.stamp))
         print(f"{pose_text(moment)}  (seen by {printable(moment.camera)}, {at}; relevance {moment.relevance:.3f})")
     if not moment.pose_known:
-        print("the best moment has no pose; see the parameters pose.* and docs/concepts/places.md", file=sys.stderr)
+        print(f"{NO_POSE}; see the parameters pose.* and docs/concepts/places.md", file=sys.stderr)
     return 0 if moment.pose_known else 1

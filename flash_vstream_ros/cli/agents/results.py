@@ -9,6 +9,7 @@ from typing import Any
 
 from mcp.types import CallToolResult, ImageContent, TextContent
 
+from flash_vstream_ros.client import best_place
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.ros.stamps import seconds
 
@@ -61,9 +62,9 @@ def moments_result(reply: Any, thumbnails: int) -> CallToolResult:
 
 
 def place_result(reply: Any, thumbnails: int) -> CallToolResult:
-    """The best moment of a search with its pose, or the reason why it has none."""
+    """The best moment of a search that has a pose, or the reason why it has none."""
     images = Thumbnails(thumbnails)
-    moment = reply.moments[0]
+    moment = best_place(reply.moments)
     fields: dict[str, Any] = {**_notes(reply), "pose_known": bool(moment.pose_known)}
     if moment.pose_known:
         pose = moment.pose.pose.pose

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NamedTuple
 from mcp.types import CallToolResult
 from pydantic import Field
 
-from flash_vstream_ros.client import AskClient, ClientError
+from flash_vstream_ros.client import MOMENTS, AskClient, ClientError
 from flash_vstream_ros.ros.interfaces import Watch
 from flash_vstream_ros.ros.stamps import duration_message
 
@@ -104,7 +104,7 @@ class SceneTools:
         never seen: use `ask` to learn whether something was seen."""
 
         def call(client: AskClient) -> CallToolResult:
-            return place_result(self._search(client, text, cameras, since, until, archive, 1), thumbnails)
+            return place_result(self._search(client, text, cameras, since, until, archive, MOMENTS), thumbnails)
 
         return await self._run(call)
 
