@@ -16,7 +16,6 @@ from .places import add_place_arguments, circle, pose_text
 from .reply_output import print_error, print_notes
 from .times import BadTime, time_text
 
-
 NO_POSE = "the best moment has no pose"
 
 
