@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Drive a robot back to where a thing was seen best: `python3 examples/go_back_to.py "red ball"`.
 
-Searches the memory of a running node, and sends the pose of the best moment to Nav2's action navigate_to_pose. Needs
-ROS 2 with nav2_msgs, a running Nav2, and a node whose poses are those of base_link: pose.source topic, or tf with
-pose.robot_frame base_link. A search finds a best moment even for what was never seen, so the question comes first.
+Searches the memory of a running node, and sends the pose of the best moment that has one to Nav2's action
+navigate_to_pose. Needs ROS 2 with nav2_msgs, a running Nav2, and a node whose poses are those of base_link: pose.source
+topic, or tf with pose.robot_frame base_link. A search finds a best moment even for what was never seen, so the question
+comes first.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ def best_moment(client: AskClient, thing: str) -> Any:
         raise ClientError(found.error_msg)
     moment = best_place(found.moments)
     if not moment.pose_known:
-        raise ClientError(f"it was seen, but the pose is unknown: {moment.pose_unknown}")
+        raise ClientError(f"it was seen, but no relevant moment has a pose: {moment.pose_unknown}")
+    if moment is not found.moments[0]:
+        print("the best moment has no pose; this is the next best one with a pose")
     return moment
 
 

@@ -69,6 +69,11 @@ def test_a_place_has_numbers_to_navigate_by() -> None:
     moment.pose.pose.pose.position.x, moment.pose.pose.pose.orientation.w = 1.25, 1.0
     place = json.loads(text_of(place_result(Search.Response(moments=[moment]), 1)))
     assert (place["pose_known"], place["frame_id"], place["map_id"]) == (True, "map", "ground floor")
+    assert place["is_best_moment"]
+    without = MemoryEntry(relevance=0.4, pose_unknown="late")
+    moment.relevance = 0.3
+    place = json.loads(text_of(place_result(Search.Response(moments=[without, moment]), 1)))
+    assert (place["pose_known"], place["is_best_moment"]) == (True, False)
     assert (place["position_m"], place["orientation"]) == ([1.25, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0])
 
 

@@ -131,8 +131,10 @@ def test_ovo_unrolls_its_forward_tasks(chunked: bool, tmp_path: Path) -> None:
         {},
         {"options": {"A": "Leek", "B": "Bread"}},
         {"options": ["Leek", "Bread"], "answer": "bread"},
+        {"options": ["(A) Leek", "(B) Bread"]},
+        {"options": ["a) Leek", "b) Bread"]},
         {"answer": 1},
-        {"answer": "1"},
+        {"answer": " b "},
     ],
 )
 def test_slvqa_accepts_several_forms_of_options_and_answers(changes: dict[str, Any], tmp_path: Path) -> None:
@@ -147,10 +149,14 @@ def test_slvqa_accepts_several_forms_of_options_and_answers(changes: dict[str, A
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"answer": "C"}, "line 1: answer is 'C', none of 2 options"),
-        ({"answer": 2}, "line 1: answer is '2', none of 2 options"),
-        ({"answer": None}, "line 1 has no text or number answer"),
+        ({"answer": "C"}, "line 1: answer 'C' is none of 2 options"),
+        ({"answer": 2}, "line 1: answer 2 is none of 2 options"),
+        ({"answer": "1"}, "line 1: answer '1' is none of 2 options"),
+        ({"answer": "C", "options": ["C", "D", "E"]}, "line 1: answer 'C' fits several of 3 options"),
+        ({"answer": None}, "line 1 has no answer that is a whole number"),
         ({"options": ["A. Leek"]}, "line 1: options has 1 options"),
+        ({"options": {"A": "Leek", "C": "Bread"}}, "the keys of options are A, C instead of A, B, ..."),
+        ({"options": {"1": "Leek", "2": "Bread"}}, "the keys of options are 1, 2 instead of A, B, ..."),
         ({"task": "OCR"}, "task 'OCR' is none of EPM, ASI, HLD"),
     ],
 )
@@ -158,6 +164,16 @@ def test_a_wrong_field_of_slvqa_is_named(changes: dict[str, Any], message: str, 
     slvqa(tmp_path, **changes)
     with pytest.raises(DataError, match=message):
         items_of("slvqa_memory", tmp_path)
+
+
+def test_options_of_slvqa_keep_their_first_characters(tmp_path: Path) -> None:
+    for options, answer in ([".5", ".25"], 1), ([":30", ":45"], ":45"), (["STOP", "Stop!"], "Stop!"), (["1", "2"], "2"):
+        slvqa(tmp_path, options=options, answer=answer)
+        first, _ = items_of("slvqa_memory", tmp_path)
+        assert (list(first.options), first.answer) == (options, "B")
+    path = slvqa(tmp_path, question="What is\u2028this?")
+    path.write_text(path.read_text().replace("\\u2028", "\u2028") + "\n\n")
+    assert [item.id for item in items_of("slvqa_memory", tmp_path)] == ["7", "8"]
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def test_where_prints_the_pose_of_the_best_moment(robot: Localised, capsys: pyte
     assert main(["where", "red ball", "--until", "3", *names]) == 1
     printed = capsys.readouterr()
     assert "pose unknown" in printed.out
-    assert "the best moment has no pose" in printed.err
+    assert "no relevant moment has a pose" in printed.err
 
 
 def test_what_was_seen_at_a_place_can_be_forgotten(robot: Localised) -> None:

@@ -292,6 +292,16 @@ def test_the_learning_rate_rises_and_falls_twice() -> None:
         assert factors[last:end] == sorted(factors[last:end], reverse=True)
 
 
+@pytest.mark.parametrize(
+    "steps",
+    [{"first_steps": 10**6}, {"first_cooling_steps": 10**5}, {"language_steps": 9000}, {"cooling_steps": 10**5}],
+)
+def test_cycles_that_contradict_one_another_are_refused(steps: dict[str, int], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at least as many steps"):
+        train_tiny(run.Plan(**steps), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_vision_resumes_where_it_was_stored(images: Observations, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vision, "REPORT_STEPS", 2)
     states: list[dict[str, Any]] = []

@@ -25,7 +25,7 @@ from flash_vstream_ros.bench.wordings import (
     replies,
 )
 from flash_vstream_ros.cli import main
-from flash_vstream_ros.demo.broad_wordings import broad_templates
+from flash_vstream_ros.demo.broad_wordings import broad_templates, broad_words
 from flash_vstream_ros.demo.grammar import Part, reworded, spelled, wording
 from flash_vstream_ros.demo.grammar_forms import AFTER, BEFORE, DIRECT, INDIRECT, LEADS, SYNONYMS
 from flash_vstream_ros.demo.out_of_world import MADE_UP, OBJECTS, PLACES, TEMPLATES, TINTS, out_of_world
@@ -71,7 +71,7 @@ def test_wordings_hardly_repeat_and_name_what_the_question_is_about(form: str) -
 
 
 @pytest.mark.parametrize("group", ["direct", "indirect"])
-def test_broad_wordings_have_no_word_and_no_template_of_the_held_out_ones(group: str) -> None:
+def test_broad_wordings_have_no_word_of_the_held_out_ones(group: str) -> None:
     synonyms = [words for parts in (*SYNONYMS.values(), LEADS) for words in parts.held_out]
     for form in WORDINGS:
         broad = broad_templates(group, form)
@@ -80,6 +80,13 @@ def test_broad_wordings_have_no_word_and_no_template_of_the_held_out_ones(group:
         texts = [f" {text} ".replace("[", " ").replace("]", " ").replace("|", " ") for text in broad.train + broad.fit]
         for words in synonyms:
             assert not [text for text in texts if f" {words} " in text], words
+
+
+def test_broad_out_of_world_questions_have_no_held_out_word() -> None:
+    for name, parts in (("objects", OBJECTS), ("places", PLACES), ("tints", TINTS), ("made up", MADE_UP)):
+        words = {word for text in broad_words(name) for word in text.split()}
+        assert words
+        assert not words & set(parts.held_out), name
 
 
 def test_a_rewording_keeps_the_answer() -> None:

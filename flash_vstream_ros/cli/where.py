@@ -16,8 +16,6 @@ from .places import add_place_arguments, circle, pose_text
 from .reply_output import print_error, print_notes
 from .times import BadTime, time_text
 
-NO_POSE = "the best moment has no pose"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -56,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         return 1
     moment = best_place(reply.moments)
     if moment is not reply.moments[0]:
-        print(f"{NO_POSE}; this is the next best one with a pose", file=sys.stderr)
+        print("the best moment has no pose; this is the next best one with a pose", file=sys.stderr)
     return _print_moment(moment, args.json)
 
 
@@ -71,5 +69,5 @@ def _print_moment(moment: Any, as_json: bool) -> int:
         at = time_text(seconds(moment.thumbnail.header.stamp))
         print(f"{pose_text(moment)}  (seen by {printable(moment.camera)}, {at}; relevance {moment.relevance:.3f})")
     if not moment.pose_known:
-        print(f"{NO_POSE}; see the parameters pose.* and docs/concepts/places.md", file=sys.stderr)
+        print("no relevant moment has a pose; see the parameters pose.* and docs/concepts/places.md", file=sys.stderr)
     return 0 if moment.pose_known else 1

@@ -66,7 +66,7 @@ OBJECTS = Parts(
 )
 PLACES = Parts(
     ("garage", "garden", "cellar", "bathroom", "attic", "street", "shop", "school", "balcony", "laundry", "hospital"),
-    ("basement", "terrace", "library", "church", "forest", "station"),
+    ("basement", "vineyard", "library", "church", "forest", "monastery"),
 )
 TINTS = Parts(("orange", "pink", "black", "white", "brown", "grey", "golden"), ("turquoise", "violet", "silver"))
 MADE_UP = Parts(("blorp", "zint", "quaggle", "frimp", "dorvel", "snib"), ("wexter", "plonk", "mirv"))
@@ -119,7 +119,10 @@ TEMPLATES = Parts(
 
 
 def out_of_world(rng: np.random.Generator, part: Part = Part.TRAIN) -> Question:
-    """A question without an answer in the demo's world. All held-out parts are the same."""
+    """A question without an answer in the demo's world.
+
+    TEMPLATES and SYNONYMS are the same held-out part. FIT has templates of its own, but the words of BROAD.
+    """
     templates, objects, places, tints, made_up = _options(part)
 
     def one(options: tuple[str, ...]) -> str:

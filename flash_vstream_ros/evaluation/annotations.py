@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from .item import DataError
 
 ALL_TASKS = "all"  # key of the number of all questions, where those of each task are not published
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov")
+_LETTERED = re.compile(r"\s*\(?(?P<letter>[A-Za-z])[.):]\s*(?P<text>.*\S)\s*", re.DOTALL)  # "A. text", "(a) text"
 _NAMES = {str: "a text", int: "a whole number", float: "a number", list: "a list", dict: "an object"}
 
 
@@ -76,15 +78,22 @@ class Entry:
         raise DataError(f"{self.where} has none of the fields {', '.join(names)}; it has {self._known}")
 
     def lettered_texts(self, name: str) -> tuple[str, ...]:
-        """Texts without their letters A, B, ..., from a list or from an object by letter."""
-        if isinstance(self._fields.get(name), dict):
-            by_letter = self.entry(name)
-            return tuple(by_letter.text(letter) for letter in sorted(by_letter._fields))
-        texts = self.texts(name)
-        bare = [text.strip().removeprefix(letter) for letter, text in zip(string.ascii_uppercase, texts, strict=False)]
-        if all(rest[:1] in (".", ")", ":") for rest in bare):
-            return tuple(rest[1:].strip() for rest in bare)
-        return texts
+        """Texts without their letters A, B, ..., from a list, or from an object whose keys are these letters."""
+        if not isinstance(self._fields.get(name), dict):
+            texts = self.texts(name)
+            found = [_LETTERED.fullmatch(text) for text in texts]
+            letters = "".join(match["letter"].upper() for match in found if match)
+            is_lettered = len(letters) == len(texts) and string.ascii_uppercase.startswith(letters)
+            return tuple(match["text"] for match in found if match) if is_lettered else texts
+        by_letter = self.entry(name)
+        letters = "".join(sorted(by_letter._fields))
+        if not letters or letters != string.ascii_uppercase[: len(by_letter._fields)]:
+            raise DataError(f"{self.where}: the keys of {name} are {by_letter._known} instead of A, B, ...")
+        return tuple(by_letter.text(letter) for letter in letters)
+
+    def whole_or_text(self, name: str) -> int | str:
+        """A whole number or a text, whichever it is."""
+        return self._fields[name] if isinstance(self._fields.get(name), str) else self.whole(name)
 
     def __contains__(self, name: str) -> bool:
         return name in self._fields
@@ -127,12 +136,13 @@ def read_entries(path: Path) -> list[Entry]:
 def read_lines(path: Path) -> list[Entry]:
     """The objects of a file of JSON lines. Raises DataError."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines() would also split at marks within a text
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
-    if not lines:
+    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if not numbered:
         raise DataError(f"{path} is empty")
-    return [_entry_of(line, f"{path.name}, line {number}") for number, line in enumerate(lines, 1)]
+    return [_entry_of(line, f"{path.name}, line {number}") for number, line in numbered]
 
 
 def _entry_of(line: str, where: str) -> Entry:

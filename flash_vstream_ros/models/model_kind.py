@@ -8,7 +8,7 @@ CONFIG_KEY = "flash_vstream_demo"  # true in the config.json of a model that was
 
 
 class ModelKind(IntEnum):
-    """The MODEL_* constants of srv/AskScene.srv, with the same names and numbers."""
+    """The MODEL_* constants of AskScene.srv, Search.srv and Event.msg, with the same names and numbers."""
 
     NONE = 0  # no model answered
     TRAINED = 1

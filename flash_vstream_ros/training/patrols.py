@@ -191,7 +191,8 @@ def patrol_examples(
 ) -> Iterator[Example]:
     """Yield `moments` examples of one patrol, the last one at its end. Equal seeds give equal examples.
 
-    `part` is the part of the grammar that some of the wordings come from, beside those of WORDINGS and Part.TRAIN.
+    `part` is the part of the grammar that some of the wordings come from, beside those of WORDINGS and Part.TRAIN. Any
+    other part than TRAIN adds out-of-world questions.
 
     `full_size`: the memory has the node's sizes, the patrol is eventful and the moments are late. Otherwise the memory
     has any size, and slots of long observations are thinned for speed.

@@ -22,8 +22,8 @@ class Plan:
     vision_steps: int = _option(2000, "training steps of the vision tower")
     first_steps: int = _option(8_200, "language steps of the first cycle, with basic wordings only")
     first_cooling_steps: int = _option(3_900, "number of last steps of the first cycle, in which the rate falls")
-    language_steps: int = _option(19_000, "training steps of the language model, in both cycles")
-    cooling_steps: int = _option(7_000, "number of last language steps, in which the rate falls again")
+    language_steps: int = _option(17_500, "training steps of the language model, in both cycles")
+    cooling_steps: int = _option(6_000, "number of last language steps, in which the rate falls again")
     language_rate: float = _option(1e-3, "learning rate of all parameters except the layers' matrices")
     matrix_rate: float = _option(3e-3, "learning rate of the layers' matrices")
     batch: int = _option(8, "prompts per step, split into parts of similar length")
@@ -32,3 +32,12 @@ class Plan:
     drills: int = _option(3, "drill questions per prompt")
     longest_min: float = _option(720.0, "longest patrol [min]")
     calibration: int = _option(40, "held-out patrols for the fit of the answers' confidence")
+
+    def check(self) -> None:
+        """Raise ValueError if a cycle ends before it begins."""
+        if not self.first_cooling_steps <= self.first_steps <= self.language_steps - self.cooling_steps:
+            raise ValueError(
+                f"the first cycle must have at least as many steps as its rate falls for, and the second one too; got "
+                f"first_steps {self.first_steps}, first_cooling_steps {self.first_cooling_steps}, language_steps "
+                f"{self.language_steps} (of both cycles), cooling_steps {self.cooling_steps}"
+            )

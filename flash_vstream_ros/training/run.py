@@ -62,10 +62,11 @@ def train(
     """Train in `folder`, or resume the run there. Returns the folder of the finished model.
 
     `set_threads` limits PyTorch's CPU threads; every thread that computes gradients calls it. Raises ValueError if the
-    folder has a run with other settings, or if PyTorch is too old.
+    folder has a run with other settings, if the settings contradict one another, or if PyTorch is too old.
     """
     if not hasattr(torch.optim, "Muon"):
         raise ValueError(f"Training needs the Muon optimiser of PyTorch 2.9 or later; this is {torch.__version__}.")
+    plan.check()
     folder.mkdir(parents=True, exist_ok=True)
     state = _State.load(folder, plan)
     tokenizer = household_tokenizer()
@@ -244,7 +245,9 @@ class _State:
         if state.file.exists():
             vars(state).update(torch.load(state.file, weights_only=True))
             changed = [
-                f"{name} {state.plan[name]}" for name, value in asdict(plan).items() if state.plan[name] != value
+                f"{name} {state.plan.get(name)}"
+                for name, value in asdict(plan).items()
+                if state.plan.get(name) != value
             ]
             if changed:
                 raise ValueError(

@@ -65,7 +65,8 @@ def place_result(reply: Any, thumbnails: int) -> CallToolResult:
     """The best moment of a search that has a pose, or the reason why it has none."""
     images = Thumbnails(thumbnails)
     moment = best_place(reply.moments)
-    fields: dict[str, Any] = {**_notes(reply), "pose_known": bool(moment.pose_known)}
+    is_best = moment is reply.moments[0]
+    fields: dict[str, Any] = {**_notes(reply), "pose_known": bool(moment.pose_known), "is_best_moment": is_best}
     if moment.pose_known:
         pose = moment.pose.pose.pose
         fields["frame_id"], fields["map_id"] = bounded_text(moment.pose.header.frame_id), bounded_text(moment.map_id)

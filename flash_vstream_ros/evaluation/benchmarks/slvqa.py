@@ -58,16 +58,20 @@ def _options(entry: Entry) -> tuple[str, ...]:
 
 
 def _letter(entry: Entry, options: tuple[str, ...]) -> str:
-    """Letter of the right option, which is given as a letter, a text, or a number from 0."""
+    """Letter of the right option. It is given as a number from 0, or as a letter or a text of which one fits."""
     name = entry.first_of(ANSWER_FIELDS)
-    answer = entry.label(name)
-    if answer.isdigit() and answer not in options:
-        found = LETTERS[int(answer)] if int(answer) < len(options) else None
+    answer = entry.whole_or_text(name)
+    letters = LETTERS[: len(options)]
+    if isinstance(answer, int):
+        fitting = {letters[answer]} if 0 <= answer < len(options) else set()
     else:
-        found = option_letter(answer, options)
-    if found is None:
-        raise DataError(f"{entry.where}: {name} is {answer!r}, none of {len(options)} options")
-    return found
+        by_text = {letter for letter, option in zip(letters, options, strict=True) if option == answer.strip()}
+        by_letter = {answer.strip().upper()} & set(letters)
+        fitting = by_text | by_letter or {option_letter(answer, options)} - {None}
+    if len(fitting) != 1:
+        problem = "fits several" if fitting else "is none"
+        raise DataError(f"{entry.where}: {name} {answer!r} {problem} of {len(options)} options")
+    return str(fitting.pop())
 
 
 def published_rule(item: Item, record: Record) -> float:
