@@ -283,25 +283,6 @@ def test_an_interrupted_run_resumes_and_ends_in_the_model_of_an_uninterrupted_on
     assert ours.encode(frames, ours.grid(448, 448))[1].shape == (16, 128)
 
 
-def test_the_learning_rate_rises_and_falls_twice() -> None:
-    plan = run.Plan(first_steps=1000, first_cooling_steps=400, language_steps=3000, cooling_steps=1000)
-    factors = [run._rate_factor(plan, step) for step in range(3000)]
-    assert max(factors[0], factors[999], factors[1000], factors[2999]) <= run.MIN_RATE_FACTOR
-    for first, last, end in ((run.RATE_WARM_UP_STEPS, 600, 1000), (1000 + run.RATE_WARM_UP_STEPS, 2000, 3000)):
-        assert set(factors[first:last]) == {1.0}
-        assert factors[last:end] == sorted(factors[last:end], reverse=True)
-
-
-@pytest.mark.parametrize(
-    "steps",
-    [{"first_steps": 10**6}, {"first_cooling_steps": 10**5}, {"language_steps": 9000}, {"cooling_steps": 10**5}],
-)
-def test_cycles_that_contradict_one_another_are_refused(steps: dict[str, int], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="at least as many steps"):
-        train_tiny(run.Plan(**steps), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
 def test_vision_resumes_where_it_was_stored(images: Observations, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vision, "REPORT_STEPS", 2)
     states: list[dict[str, Any]] = []
