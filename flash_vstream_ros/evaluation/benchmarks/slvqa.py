@@ -67,11 +67,12 @@ def _letter(entry: Entry, options: tuple[str, ...]) -> str:
     else:
         by_text = {letter for letter, option in zip(letters, options, strict=True) if option == answer.strip()}
         by_letter = {answer.strip().upper()} & set(letters)
-        fitting = by_text | by_letter or {option_letter(answer, options)} - {None}
+        read = option_letter(answer, options)
+        fitting = by_text | by_letter or ({read} if read else set())
     if len(fitting) != 1:
         problem = "fits several" if fitting else "is none"
         raise DataError(f"{entry.where}: {name} {answer!r} {problem} of {len(options)} options")
-    return str(fitting.pop())
+    return fitting.pop()
 
 
 def published_rule(item: Item, record: Record) -> float:
