@@ -26,25 +26,33 @@ class Part(Enum):
     SYNONYMS = "held-out synonyms"  # in templates of training
 
 
+BROAD_PARTS = (Part.BROAD, Part.FIT)
+
+
+def broad_part(group: str, form: str, part: Part) -> tuple[str, ...]:
+    """The broad templates for training, or for the fit of the confidence; for `group` see `broad_templates`."""
+    broad = broad_templates(group, form)
+    return broad.train if part is Part.BROAD else broad.fit
+
+
 def wording(form: str, rng: np.random.Generator, part: Part = Part.TRAIN) -> str:
     """Draw a wording of a form of question, in lower case, with placeholders and without a final mark."""
     new_synonyms = part is Part.SYNONYMS
     indirect = rng.random() < INDIRECT_SHARE
-    template = _any(_templates(form, indirect, part), rng)
+    template = draw(_templates(form, indirect, part), rng)
     text, synonyms = _expanded(template, rng, new_synonyms)
     if indirect:
-        return f"{_any(_of(LEADS, new_synonyms), rng)} {text}"
+        return f"{draw(_of(LEADS, new_synonyms), rng)} {text}"
     if rng.random() < POLITE or (new_synonyms and not synonyms):
         if rng.random() < 0.5:
-            return _any(_of(BEFORE, new_synonyms), rng) + text
-        return text + _any(_of(AFTER, new_synonyms), rng)
+            return draw(_of(BEFORE, new_synonyms), rng) + text
+        return text + draw(_of(AFTER, new_synonyms), rng)
     return text
 
 
 def _templates(form: str, indirect: bool, part: Part) -> tuple[str, ...]:
-    if part is Part.BROAD or part is Part.FIT:
-        broad = broad_templates("indirect" if indirect else "direct", form)
-        return broad.train if part is Part.BROAD else broad.fit
+    if part in BROAD_PARTS:
+        return broad_part("indirect" if indirect else "direct", form, part)
     return _of((INDIRECT if indirect else DIRECT)[form], part is Part.TEMPLATES)
 
 
@@ -58,10 +66,10 @@ def _expanded(text: str, rng: np.random.Generator, held_out: bool) -> tuple[str,
     count = 0
     while True:
         # Choices are resolved first, so that only synonyms that remain are counted.
-        text, choices = CHOICE.subn(lambda found: _any(tuple(found[1].split("|")), rng), text)
+        text, choices = CHOICE.subn(lambda found: draw(tuple(found[1].split("|")), rng), text)
         if choices:
             continue
-        text, synonyms = SYNONYM.subn(lambda found: _any(_of(SYNONYMS[found[1]], held_out), rng), text)
+        text, synonyms = SYNONYM.subn(lambda found: draw(_of(SYNONYMS[found[1]], held_out), rng), text)
         count += synonyms
         if not synonyms:
             return " ".join(text.split()).replace(" ,", ","), count
@@ -82,7 +90,7 @@ def spelled(text: str, rng: np.random.Generator) -> str:
         if rng.random() < SECOND_ERROR / TYPING_ERROR:
             text = typing_error(text, rng)
     if rng.random() < SPELLED:
-        text = SPELLINGS[_any(tuple(SPELLINGS), rng)](text, rng)
+        text = SPELLINGS[draw(tuple(SPELLINGS), rng)](text, rng)
     return text
 
 
@@ -110,5 +118,5 @@ def _of(parts: Parts, held_out: bool) -> tuple[str, ...]:
     return parts.held_out if held_out else parts.train
 
 
-def _any(options: tuple[str, ...], rng: np.random.Generator) -> str:
+def draw(options: tuple[str, ...], rng: np.random.Generator) -> str:
     return options[int(rng.random() * len(options))]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .broad_wordings import broad_templates, broad_words
-from .grammar import Part, expand
+from .broad_wordings import broad_words
+from .grammar import BROAD_PARTS, Part, broad_part, draw, expand
 from .grammar_forms import Parts
 from .scoring import CANNOT_TELL, Question
 from .world import COLOURS, KINDS, ROOMS
@@ -124,16 +124,12 @@ def out_of_world(rng: np.random.Generator, part: Part = Part.TRAIN) -> Question:
     TEMPLATES and SYNONYMS are the same held-out part. FIT has templates of its own, but the words of BROAD.
     """
     templates, objects, places, tints, made_up = _options(part)
-
-    def one(options: tuple[str, ...]) -> str:
-        return options[int(rng.random() * len(options))]
-
     colour, other = rng.permutation(list(COLOURS))[:2].tolist()
-    text = expand(one(templates), rng).format(
-        object=one(objects),
-        place=one(places),
-        tint=one(tints),
-        made_up=one(made_up),
+    text = expand(draw(templates, rng), rng).format(
+        object=draw(objects, rng),
+        place=draw(places, rng),
+        tint=draw(tints, rng),
+        made_up=draw(made_up, rng),
         kind=KINDS[int(rng.integers(len(KINDS)))],
         room=ROOMS[int(rng.integers(len(ROOMS)))],
         colour=colour,
@@ -145,9 +141,8 @@ def out_of_world(rng: np.random.Generator, part: Part = Part.TRAIN) -> Question:
 
 def _options(part: Part) -> tuple[tuple[str, ...], ...]:
     """Templates, objects, places, tints and invented words of a part of the grammar."""
-    if part is Part.BROAD or part is Part.FIT:
-        broad = broad_templates("out of world", "templates")
+    if part in BROAD_PARTS:
         words = (broad_words(name) for name in ("objects", "places", "tints", "made up"))
-        return (broad.train if part is Part.BROAD else broad.fit, *words)
+        return (broad_part("out of world", "templates", part), *words)
     every = (TEMPLATES, OBJECTS, PLACES, TINTS, MADE_UP)
     return tuple(parts.train if part is Part.TRAIN else parts.held_out for parts in every)
