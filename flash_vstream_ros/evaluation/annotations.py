@@ -133,14 +133,18 @@ def read_entries(path: Path) -> list[Entry]:
     return [Entry(fields, f"{path.name}, entry {index}") for index, fields in enumerate(read_list(path))]
 
 
-def read_lines(path: Path) -> list[Entry]:
-    """The objects of a file of JSON lines. Raises DataError."""
+def numbered_lines(path: Path) -> list[tuple[int, str]]:
+    """The lines of a text file that are not blank, with their numbers from 1. Raises DataError."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")  # splitlines() would also split at marks within a text
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
-    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    if not numbered:
+        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    return [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+
+
+def read_lines(path: Path) -> list[Entry]:
+    """The objects of a file of JSON lines. Raises DataError."""
+    if not (numbered := numbered_lines(path)):
         raise DataError(f"{path} is empty")
     return [_entry_of(line, f"{path.name}, line {number}") for number, line in numbered]
 

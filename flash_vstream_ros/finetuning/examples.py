@@ -13,7 +13,7 @@ from unicodedata import normalize
 
 import numpy as np
 
-from flash_vstream_ros.evaluation.annotations import Entry
+from flash_vstream_ros.evaluation.annotations import Entry, numbered_lines
 from flash_vstream_ros.evaluation.item import WHOLE_VIDEO, DataError
 
 FIELDS = ("video", "question", "answer", "time", "since", "until", "kind")
@@ -51,12 +51,10 @@ def read_examples(path: Path, needs_answers: bool = True) -> list[Example]:
 
     Unless it `needs_answers`, answers may be missing, and those given are ignored.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-    read = [_example_or_problem(line, f"{path}, line {number}", path.parent, needs_answers) for number, line in lines]
+    read = [
+        _example_or_problem(line, f"{path}, line {number}", path.parent, needs_answers)
+        for number, line in numbered_lines(path)
+    ]
     raise_problems([one for one in read if isinstance(one, str)])
     examples = [one for one in read if isinstance(one, Example)]
     if not examples:
