@@ -39,12 +39,20 @@ def add_pace(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_streams(parser: argparse.ArgumentParser, streams: int, minutes: float) -> None:
+    parser.add_argument("--streams", type=count, default=streams, metavar="N", help="patrols (default: %(default)s)")
+    parser.add_argument("--minutes", type=positive, default=minutes, help="length of a patrol (default: %(default)s)")
+
+
+def add_seed(parser: argparse.ArgumentParser, seed: int) -> None:
+    parser.add_argument("--seed", type=int, default=seed, help="seed of the first patrol (default: %(default)s)")
+
+
 def add_patrols(parser: argparse.ArgumentParser, streams: int, seed: int) -> None:
     """Add the options of the patrols that are evaluated; `streams` and `seed` are defaults."""
-    parser.add_argument("--streams", type=count, default=streams, metavar="N", help="patrols (default: %(default)s)")
-    parser.add_argument("--minutes", type=positive, default=150.0, help="length of a patrol (default: %(default)s)")
+    add_streams(parser, streams, minutes=150.0)
     add_pace(parser)
-    parser.add_argument("--seed", type=int, default=seed, help="seed of the first patrol (default: %(default)s)")
+    add_seed(parser, seed)
     parser.add_argument(
         "--processes", type=count, default=1, metavar="N", help="patrols evaluated in parallel (default: %(default)s)"
     )

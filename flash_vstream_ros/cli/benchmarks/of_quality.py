@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from flash_vstream_ros.models.names import HOUSEHOLD
 
 from ..argument_types import count, positive
-from .benchmark import Benchmark, add_model_and_device, add_pace, add_patrols
+from .benchmark import Benchmark, add_model_and_device, add_pace, add_patrols, add_seed, add_streams
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,26 +105,24 @@ def _search_prompt(word: str) -> str:
 
 def _places(parser: argparse.ArgumentParser) -> None:
     add_model_and_device(parser, HOUSEHOLD)
-    parser.add_argument("--streams", type=count, default=5, metavar="N", help="patrols (default: %(default)s)")
-    parser.add_argument("--minutes", type=positive, default=40.0, help="length of a patrol (default: %(default)s)")
+    add_streams(parser, streams=5, minutes=40.0)
     add_pace(parser)
-    parser.add_argument("--seed", type=int, default=830_000, help="seed of the first patrol (default: %(default)s)")
+    add_seed(parser, 830_000)
 
 
 def _watches(parser: argparse.ArgumentParser) -> None:
     add_model_and_device(parser, HOUSEHOLD)
-    parser.add_argument("--streams", type=count, default=50, metavar="N", help="patrols (default: %(default)s)")
-    parser.add_argument("--minutes", type=positive, default=8.0, help="length of a patrol (default: %(default)s)")
+    add_streams(parser, streams=50, minutes=8.0)
     parser.add_argument(
         "--things", type=count, default=2, metavar="N", help="things watched in each patrol (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=860_000, help="seed of the first patrol (default: %(default)s)")
+    add_seed(parser, 860_000)
 
 
 def _service(parser: argparse.ArgumentParser) -> None:
     add_model_and_device(parser, HOUSEHOLD)
     parser.add_argument("--number", type=count, default=200, metavar="N", help="questions (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=200_000, help="seed of the first patrol (default: %(default)s)")
+    add_seed(parser, 200_000)
     parser.add_argument(
         "--rate", type=positive, default=30.0, help="simulated seconds per second (default: %(default)s)"
     )
