@@ -28,7 +28,7 @@ from flash_vstream_ros.finetuning.run import Finetuning, finetune
 from flash_vstream_ros.models.household_settings import FRAME_S
 from flash_vstream_ros.models.names import HOUSEHOLD
 from flash_vstream_ros.node.offline_parameters import parameter_values
-from flash_vstream_ros.ros.share import share_directory
+from flash_vstream_ros.ros.share import household_parameters
 
 FIRST_SEED = 400_000  # neither of the training nor of another benchmark
 # Words that the model can say, with a new meaning: it would need more than 200 questions to learn to spell new ones.
@@ -146,7 +146,7 @@ def _right(answers: Sequence[dict[str, Any]], when: str, new: int, known: Sequen
 
 def _parameters(model: str, device: str) -> dict[str, Any]:
     """The values of all parameters, from config/household.yaml, without the second look, which is not trained."""
-    values = parameter_values(str(share_directory() / "config" / "household.yaml"), model)
+    values = parameter_values(household_parameters(), model)
     return {**values, "model.device": device, "question.second_look": 0.0}
 
 

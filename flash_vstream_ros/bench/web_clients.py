@@ -137,12 +137,11 @@ def _running(rate: float) -> Iterator[tuple[Any, int, int]]:
     """Node, camera and web server in processes. Yields a client, the port and the process id of the server."""
     from flash_vstream_ros.client import AskClient
     from flash_vstream_ros.demo.simulated_run import process
-    from flash_vstream_ros.ros.share import share_directory
+    from flash_vstream_ros.ros.share import household_parameters
 
-    parameters = str(share_directory() / "config" / "household.yaml")
     with tempfile.TemporaryDirectory(prefix="flash_vstream_") as folder, ExitStack() as running:
         log = Path(folder) / "web.log"
-        node = ["node", "--model", HOUSEHOLD, "--params-file", parameters]
+        node = ["node", "--model", HOUSEHOLD, "--params-file", household_parameters()]
         running.enter_context(process(node, Path(folder) / "node.log"))
         web = running.enter_context(process(["web", "--port", "0"], log))
         client = running.enter_context(AskClient("ask_scene"))

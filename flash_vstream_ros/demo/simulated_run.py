@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flash_vstream_ros.ros.share import share_directory
+from flash_vstream_ros.ros.share import household_parameters
 
 if TYPE_CHECKING:
     from flash_vstream_ros.client import AskClient
@@ -73,7 +73,7 @@ def simulated_run(
 
     with tempfile.TemporaryDirectory(prefix="flash_vstream_") as folder:
         log = Path(folder) / "node.log"
-        node = ["node", "--model", model, "--params-file", str(share_directory() / "config" / "household.yaml")]
+        node = ["node", "--model", model, "--params-file", household_parameters()]
         node += ["--ros-args", *(word for parameter in parameters for word in ("-p", parameter))]
         try:
             with process(node, log) as running, AskClient("ask_scene", ros_args) as client:

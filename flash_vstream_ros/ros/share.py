@@ -30,6 +30,11 @@ def _from_ament_index() -> list[Path]:
         return []
 
 
+def household_parameters() -> str:
+    """The parameter file of the household model. Raises FileNotFoundError as `share_directory`."""
+    return str(share_directory() / "config" / "household.yaml")
+
+
 @cache
 def share_directory() -> Path:
     """The directory with msg/ and srv/ (and config/, launch/).
