@@ -1,4 +1,4 @@
-"""Broad wordings: 1,569 templates of questions by form, and 344 out of the world, none of them held out.
+"""Broad wordings, none of them held out: 1,569 templates by form of question, 809 out of the world, 984 synonyms.
 
 The file next to this one has them by form of question. Training uses most of them; the fit of the answers' confidence
 uses the others, since a model is surer of wordings that it was trained on.
@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 FILE = Path(__file__).with_suffix(".json")
-FIT_ONE_IN = 8  # one template in so many is for the fit of the confidence
+FIT_ONE_IN = 8  # one text in so many is for the fit of the confidence
+OUT_OF_WORLD, FURTHER = "out of world", "further out of world"
 
 
 class Broad(NamedTuple):
-    """Templates for training, and others for the fit of the confidence."""
+    """Texts for training, and others for the fit of the confidence."""
 
     train: tuple[str, ...]
     fit: tuple[str, ...]
@@ -24,16 +25,25 @@ class Broad(NamedTuple):
 
 @cache
 def broad_templates(group: str, form: str) -> Broad:
-    """Templates of a form. `group` is "direct" or "indirect"; the group "out of world" has one form, "templates"."""
-    templates = _texts()[group][form]
-    fit = templates[::FIT_ONE_IN]
-    return Broad(tuple(text for text in templates if text not in fit), tuple(fit))
+    """Templates of a form. `group` is "direct" or "indirect"; OUT_OF_WORLD and FURTHER have one form, "templates"."""
+    return _parted(_texts()[group][form])
 
 
 @cache
-def broad_words(name: str) -> tuple[str, ...]:
+def broad_synonyms(name: str) -> Broad:
+    """Synonyms by their name in `grammar_forms.SYNONYMS`; also "leads", "before" and "after"."""
+    return _parted(_texts()["synonyms"][name])
+
+
+def _parted(texts: list[str]) -> Broad:
+    fit = texts[::FIT_ONE_IN]
+    return Broad(tuple(text for text in texts if text not in fit), tuple(fit))
+
+
+@cache
+def broad_words(group: str, name: str) -> tuple[str, ...]:
     """Words for a placeholder of the out-of-world templates: "objects", "places", "tints" or "made up"."""
-    return tuple(_texts()["out of world"][name])
+    return tuple(_texts()[group][name])
 
 
 @cache

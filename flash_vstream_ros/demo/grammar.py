@@ -7,69 +7,72 @@ from enum import Enum
 
 import numpy as np
 
-from .broad_wordings import broad_templates
+from .broad_wordings import Broad, broad_synonyms, broad_templates
 from .grammar_forms import AFTER, BEFORE, DIRECT, INDIRECT, LEADS, SYNONYMS, Parts
 from .scoring import Question
 from .spellings import SPELLINGS, typing_error
 
 CHOICE, SYNONYM = re.compile(r"\[([^\[\]]*)\]"), re.compile(r"<(\w+)>")
 INDIRECT_SHARE, POLITE, TYPING_ERROR, SECOND_ERROR, SPELLED = 0.35, 0.25, 0.15, 0.03, 0.3  # shares of the wordings
+BROAD_SYNONYMS_SHARE = 0.5  # share of basic templates in the parts that have broad synonyms
 
 
 class Part(Enum):
     """Part of the grammar that a wording comes from."""
 
     TRAIN = "train"
-    BROAD = "broad"  # for the later part of the training
+    BROAD = "broad"  # for the second cycle of the training
+    BROADER = "broader"  # for the third: broad, with more synonyms and questions out of the world
     FIT = "fit"  # broad, for the fit of the answers' confidence
     TEMPLATES = "held-out templates"  # with synonyms of training
     SYNONYMS = "held-out synonyms"  # in templates of training
 
 
-BROAD_PARTS = (Part.BROAD, Part.FIT)
+WITH_BROAD_SYNONYMS = (Part.BROADER, Part.FIT)
 
 
-def broad_part(group: str, form: str, part: Part) -> tuple[str, ...]:
-    """The broad templates for training, or for the fit of the confidence; for `group` see `broad_templates`."""
-    broad = broad_templates(group, form)
-    return broad.train if part is Part.BROAD else broad.fit
+def broad_part(broad: Broad, part: Part) -> tuple[str, ...]:
+    """The broad texts for training, or for the fit of the confidence."""
+    return broad.fit if part is Part.FIT else broad.train
 
 
 def wording(form: str, rng: np.random.Generator, part: Part = Part.TRAIN) -> str:
     """Draw a wording of a form of question, in lower case, with placeholders and without a final mark."""
-    new_synonyms = part is Part.SYNONYMS
     indirect = rng.random() < INDIRECT_SHARE
-    template = draw(_templates(form, indirect, part), rng)
-    text, synonyms = _expanded(template, rng, new_synonyms)
+    template = draw(_templates(form, indirect, part, rng), rng)
+    text, synonyms = _expanded(template, rng, part)
     if indirect:
-        return f"{draw(_of(LEADS, new_synonyms), rng)} {text}"
-    if rng.random() < POLITE or (new_synonyms and not synonyms):
+        return f"{draw(_words('leads', LEADS, part), rng)} {text}"
+    if rng.random() < POLITE or (part is Part.SYNONYMS and not synonyms):
         if rng.random() < 0.5:
-            return draw(_of(BEFORE, new_synonyms), rng) + text
-        return text + draw(_of(AFTER, new_synonyms), rng)
+            return draw(_words("before", BEFORE, part), rng) + text
+        return text + draw(_words("after", AFTER, part), rng)
     return text
 
 
-def _templates(form: str, indirect: bool, part: Part) -> tuple[str, ...]:
-    if part in BROAD_PARTS:
-        return broad_part("indirect" if indirect else "direct", form, part)
-    return _of((INDIRECT if indirect else DIRECT)[form], part is Part.TEMPLATES)
+def _templates(form: str, indirect: bool, part: Part, rng: np.random.Generator) -> tuple[str, ...]:
+    """Templates of a part. Those with broad synonyms are basic, since the broad templates have no synonyms."""
+    has_broad_synonyms = part in WITH_BROAD_SYNONYMS and rng.random() < BROAD_SYNONYMS_SHARE
+    if part in (Part.BROAD, *WITH_BROAD_SYNONYMS) and not has_broad_synonyms:
+        return broad_part(broad_templates("indirect" if indirect else "direct", form), part)
+    parts = (INDIRECT if indirect else DIRECT)[form]
+    return parts.held_out if part is Part.TEMPLATES else parts.train
 
 
 def expand(template: str, rng: np.random.Generator) -> str:
     """Resolve the choices and synonyms of a template, innermost first, as in training."""
-    return _expanded(template, rng, held_out=False)[0]
+    return _expanded(template, rng, Part.TRAIN)[0]
 
 
-def _expanded(text: str, rng: np.random.Generator, held_out: bool) -> tuple[str, int]:
-    """The resolved text, and the number of its synonyms. Either all synonyms are held out, or none is."""
+def _expanded(text: str, rng: np.random.Generator, part: Part) -> tuple[str, int]:
+    """The resolved text, and the number of its synonyms, all of the same part."""
     count = 0
     while True:
         # Choices are resolved first, so that only synonyms that remain are counted.
         text, choices = CHOICE.subn(lambda found: draw(tuple(found[1].split("|")), rng), text)
         if choices:
             continue
-        text, synonyms = SYNONYM.subn(lambda found: draw(_of(SYNONYMS[found[1]], held_out), rng), text)
+        text, synonyms = SYNONYM.subn(lambda found: draw(_words(found[1], SYNONYMS[found[1]], part), rng), text)
         count += synonyms
         if not synonyms:
             return " ".join(text.split()).replace(" ,", ","), count
@@ -114,8 +117,11 @@ IMPERATIVES = frozenset(
 )
 
 
-def _of(parts: Parts, held_out: bool) -> tuple[str, ...]:
-    return parts.held_out if held_out else parts.train
+def _words(name: str, basic: Parts, part: Part) -> tuple[str, ...]:
+    """Synonyms, or phrases around a question, for a part of the grammar."""
+    if part in WITH_BROAD_SYNONYMS:
+        return broad_part(broad_synonyms(name), part)
+    return basic.held_out if part is Part.SYNONYMS else basic.train
 
 
 def draw(options: tuple[str, ...], rng: np.random.Generator) -> str:

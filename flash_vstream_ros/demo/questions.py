@@ -35,6 +35,12 @@ def questions(visits: Sequence[Visit], now: float, rng: np.random.Generator) -> 
     return [asked[index] for index in rng.permutation(len(asked))]
 
 
+def hard_questions(visits: Sequence[Visit], now: float, rng: np.random.Generator) -> list[Question]:
+    """Questions of the kinds that are hardest to learn: counts, and changes between visits."""
+    past = past_of(visits, now)
+    return [*_counts(past, rng), *_change(past, rng)]
+
+
 def interval_questions(past: Past, rng: np.random.Generator) -> list[Question]:
     """Questions about the past of an interval whose answers do not depend on when they are asked."""
     makers = (_rooms, _seen, _where, _colour, _person)

@@ -13,8 +13,8 @@ from torch import Tensor
 from flash_vstream_ros.demo.scoring import CANNOT_TELL, Question, right
 from flash_vstream_ros.models.confidence import features
 
+from .examples import Example
 from .language import Batcher, target_logits
-from .patrols import Example
 
 MAX_ANSWER_TOKENS = 24  # longer answers, which are summaries, are cut
 PENALTY = 1e-3  # L2 penalty: factor on the squared weights

@@ -20,8 +20,8 @@ from flash_vstream_ros.models.prompt import ChatPrompt, cased_ids, plain_ids
 
 from .branches import BRANCHED, BranchMask
 from .drills import Drill
+from .examples import Entries, Example
 from .network import GRID
-from .patrols import Entries, Example
 
 HIGH, LOW = MergedGrid(GRID // 2, GRID // 2), MergedGrid(GRID // 2 // POOL, GRID // 2 // POOL)
 T = TypeVar("T")

@@ -22,8 +22,10 @@ class Plan:
     vision_steps: int = _option(2000, "training steps of the vision tower")
     first_steps: int = _option(8_200, "language steps of the first cycle, with basic wordings only")
     first_cooling_steps: int = _option(3_900, "number of last steps of the first cycle, in which the rate falls")
-    language_steps: int = _option(17_500, "training steps of the language model, in both cycles")
-    cooling_steps: int = _option(6_000, "number of last language steps, in which the rate falls again")
+    second_steps: int = _option(17_500, "language steps of the first two cycles; the second has broad wordings")
+    second_cooling_steps: int = _option(6_000, "number of last steps of the second cycle, in which the rate falls")
+    language_steps: int = _option(25_000, "training steps of the language model, in all three cycles")
+    cooling_steps: int = _option(4_000, "number of last language steps, in which the rate falls for the last time")
     language_rate: float = _option(1e-3, "learning rate of all parameters except the layers' matrices")
     matrix_rate: float = _option(3e-3, "learning rate of the layers' matrices")
     batch: int = _option(8, "prompts per step, split into parts of similar length")
@@ -33,11 +35,22 @@ class Plan:
     longest_min: float = _option(720.0, "longest patrol [min]")
     calibration: int = _option(40, "held-out patrols for the fit of the answers' confidence")
 
+    @property
+    def cycles(self) -> tuple[tuple[int, int, int], ...]:
+        """First step, end, and number of last steps with a falling rate, of each cycle of the learning rate."""
+        return (
+            (0, self.first_steps, self.first_cooling_steps),
+            (self.first_steps, self.second_steps, self.second_cooling_steps),
+            (self.second_steps, self.language_steps, self.cooling_steps),
+        )
+
     def check(self) -> None:
         """Raise ValueError if a cycle ends before it begins."""
-        if not self.first_cooling_steps <= self.first_steps <= self.language_steps - self.cooling_steps:
-            raise ValueError(
-                f"the first cycle must have at least as many steps as its rate falls for, and the second one too; got "
-                f"first_steps {self.first_steps}, first_cooling_steps {self.first_cooling_steps}, language_steps "
-                f"{self.language_steps} (of both cycles), cooling_steps {self.cooling_steps}"
-            )
+        for start, end, cooling in self.cycles:
+            if not 0 <= cooling <= end - start:
+                raise ValueError(
+                    f"each cycle must have at least as many steps as its rate falls for; got first_steps "
+                    f"{self.first_steps}, first_cooling_steps {self.first_cooling_steps}, second_steps "
+                    f"{self.second_steps} (of two cycles), second_cooling_steps {self.second_cooling_steps}, "
+                    f"language_steps {self.language_steps} (of all cycles), cooling_steps {self.cooling_steps}"
+                )

@@ -24,14 +24,16 @@ from flash_vstream_ros.models.prompt import ChatPrompt
 
 from .branches import training_kernel
 from .calibration import calibrate
+from .curriculum import Curriculum, Lesson
 from .curves import draw_curves
+from .examples import Example
 from .language import Batcher, answers_right, loss_and_hits
 from .network import household_network, household_tokenizer
 from .observations import Observations, render_observations
 from .optimisers import optimisers
-from .patrols import FULL_SIZE_MOMENTS, MOMENTS, Composer, Example, Features, encode_observations, patrol_examples
+from .patrols import Composer, Features, encode_observations, patrol_examples
 from .plan import Plan
-from .pool import Pool, Schedule, visual_tokens
+from .pool import Pool, visual_tokens
 from .vision import train_vision
 
 SAVE_EVERY_S = 120.0
@@ -90,7 +92,8 @@ def _held_out_examples(plan: Plan, features: Features) -> Iterator[Example]:
     """Examples of held-out patrols, with a memory of the node's sizes and some wordings never trained on."""
     for patrol in range(plan.calibration):
         seed = (plan.seed, HELD_OUT_PATROLS + patrol)
-        yield from patrol_examples(Composer(features), seed, plan.longest_min, True, CALIBRATION_MOMENTS, Part.FIT)
+        lesson = Lesson(full_size=True, part=Part.FIT, crowded=patrol % 2 == 1)
+        yield from patrol_examples(Composer(features), seed, plan.longest_min, lesson, CALIBRATION_MOMENTS)
 
 
 def _train_vision(
@@ -135,15 +138,12 @@ def _train_language(
         for learner, kept in zip(learners, state.optimisers, strict=True):
             learner.load_state_dict(kept)
     batcher = Batcher(network, tokenizer, ChatPrompt.of(tokenizer), plan.drills)
-    schedule = Schedule(plan.batch, plan.first_steps - plan.first_cooling_steps)
+    curriculum = Curriculum(plan)
     composer = Composer(features)
 
     def patrol(number: int) -> Iterator[Example]:
-        """Examples with memories of all sizes; once the rate has begun to fall, with memories of the node's sizes."""
-        full_size = schedule.is_full_size(number)
-        moments = FULL_SIZE_MOMENTS if full_size else MOMENTS
-        part = Part.TRAIN if number < schedule.patrols_by(plan.first_steps) else Part.BROAD
-        return patrol_examples(composer, (plan.seed, number), plan.longest_min, full_size, moments, part)
+        lesson = curriculum.lesson(number)
+        return patrol_examples(composer, (plan.seed, number), plan.longest_min, lesson)
 
     def gradients(chosen: list[Example], seed: int) -> _Gradients:
         batch = batcher(chosen, plan.questions, np.random.default_rng(seed))
@@ -152,7 +152,7 @@ def _train_language(
         values = torch.autograd.grad(loss, parameters)
         return _Gradients(values, float(loss.detach()), *answers_right(batch, hits, batcher.stop))
 
-    pool = Pool(patrol, state.step, schedule)
+    pool = Pool(patrol, state.step, curriculum)
     began = time.monotonic() - state.language_s
     losses: list[float] = []
     right = asked = 0
@@ -214,11 +214,8 @@ def _apply(parts: Sequence[_Gradients], parameters: Sequence[nn.Parameter], lear
 
 
 def _rate_factor(plan: Plan, step: int) -> float:
-    """Factor of the learning rate in two cycles: linear warm-up, constant, linear decay (WSD-S, Wen et al. 2024)."""
-    if step < plan.first_steps:
-        start, end, cooling = 0, plan.first_steps, plan.first_cooling_steps
-    else:
-        start, end, cooling = plan.first_steps, plan.language_steps, plan.cooling_steps
+    """Factor of the learning rate in a cycle: linear warm-up, constant, linear decay (WSD-S, Wen et al. 2024)."""
+    start, end, cooling = next(cycle for cycle in plan.cycles if step < cycle[1])
     return min((step - start + 1) / RATE_WARM_UP_STEPS, 1.0, max((end - step) / cooling, MIN_RATE_FACTOR))
 
 
