@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from .curriculum import Curriculum
-from .examples import Example
+from .examples import Entries, Example
 
 POOL_PATROLS = 48  # number of patrols in the pool, the newest ones
 CHECK_PERIOD_S = 10.0  # between checks that the child process is alive
@@ -53,7 +52,7 @@ class Pool:
         while not self._queue._reader.poll(CHECK_PERIOD_S):
             if not self._maker.is_alive():
                 raise RuntimeError("the process that generates examples died; see its output above")
-        return [_unpacked(parts) for parts in self._queue.get()]
+        return [_unpacked(packed) for packed in self._queue.get()]
 
 
 def visual_tokens(example: Example) -> int:
@@ -68,7 +67,7 @@ def _make(make: Callable[[int], Iterator[Example]], patrol: int, queue: Any) -> 
     torch.set_num_threads(1)  # of this child process; the other cores compute gradients
     while True:
         packed = [
-            tuple(part.numpy() if isinstance(part, Tensor) else part for part in example)
+            example._replace(memory=_arrays(example.memory), details=example.details and _arrays(example.details))
             for example in make(patrol)
             if example.questions
         ]
@@ -76,6 +75,11 @@ def _make(make: Callable[[int], Iterator[Example]], patrol: int, queue: Any) -> 
         patrol += 1
 
 
-def _unpacked(parts: tuple[Any, ...]) -> Example:
-    unpacked: list[Any] = [torch.from_numpy(part) if isinstance(part, np.ndarray) else part for part in parts]
-    return Example(*unpacked)
+def _arrays(entries: Entries) -> Any:
+    """The entries as arrays: a tensor in a queue would be a shared file, which takes longer than a copy."""
+    return tuple(tensor.numpy() for tensor in entries)
+
+
+def _unpacked(packed: Any) -> Example:
+    memory, details = (part and Entries(*map(torch.from_numpy, part)) for part in (packed.memory, packed.details))
+    return Example(memory, details, *packed[2:])
