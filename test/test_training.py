@@ -14,29 +14,25 @@ import torch
 from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration
 
 from flash_vstream_ros.bench.calibration import calibration_error
-from flash_vstream_ros.demo.grammar import Part
-from flash_vstream_ros.demo.questions import questions
 from flash_vstream_ros.demo.world import COLOURS, KINDS, ROOMS, World
-from flash_vstream_ros.memory.config import HIERARCHICAL
-from flash_vstream_ros.memory.flash_memory import FlashMemory
-from flash_vstream_ros.memory.scope import EVERYTHING
-from flash_vstream_ros.memory.slot import EntryKind, Grid, MemoryEntry, MemorySnapshot, Slot
+from flash_vstream_ros.memory.slot import EntryKind, Grid, MemoryEntry, MemorySnapshot
 from flash_vstream_ros.models.confidence import Calibration
 from flash_vstream_ros.models.confidence import features as confidence_features
 from flash_vstream_ros.models.decoding.grouped_attention import use_kernel
-from flash_vstream_ros.models.household_settings import MEMORY
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.prompt import ChatPrompt
 from flash_vstream_ros.models.qwen2_vl import further_entries, prefill, with_text
+from flash_vstream_ros.training import curriculum, pool, run, vision
 from flash_vstream_ros.training import observations as rendering
-from flash_vstream_ros.training import patrols, pool, run, vision
 from flash_vstream_ros.training.branches import training_kernel
 from flash_vstream_ros.training.calibration import fit, greedy
+from flash_vstream_ros.training.curriculum import Lesson
+from flash_vstream_ros.training.examples import Entries, Example
 from flash_vstream_ros.training.language import Batcher, answers_right, cased_ids, loss_and_hits
 from flash_vstream_ros.training.network import GRID, encode_batch, household_network, household_tokenizer
-from flash_vstream_ros.training.observations import FRAME_S, Label, Observations, render_observations
+from flash_vstream_ros.training.observations import Observations, render_observations
 from flash_vstream_ros.training.optimisers import optimisers
-from flash_vstream_ros.training.patrols import Composer, Entries, Example, Features, patrol_examples
+from flash_vstream_ros.training.patrols import Composer, Features, patrol_examples
 
 pytestmark = pytest.mark.slow  # trains
 
@@ -70,7 +66,8 @@ def features(images: Observations) -> Features:
 @pytest.fixture(scope="module")
 def some(features: Features) -> list[Example]:
     composer = Composer(features)
-    return [one for patrol in range(4) for one in patrol_examples(composer, (3, patrol), longest_min=6.0, moments=2)]
+    made = (patrol_examples(composer, (3, patrol), 6.0, Lesson(), moments=2) for patrol in range(4))
+    return [example for examples in made for example in examples]
 
 
 def test_every_word_of_the_household_is_one_token(tokenizer: Any) -> None:
@@ -172,26 +169,6 @@ def test_answers_are_right_when_no_token_is_wrong(tokenizer: Any, network: Any, 
     assert answers_right(batch, hits, batcher.stop) == (6, 8)
 
 
-def test_a_composed_patrol_shows_what_the_world_shows(features: Features) -> None:
-    world = World(11, 3.0, 10.0, held_out=False)
-    composer = Composer(features, 0)
-    looked = 0
-    for stamp, index in composer.slots(world, world.duration):
-        label = Label(*features.labels[index].tolist())
-        observation = next(
-            (o for v in world.visits for o in v.observations if o.start <= stamp - FRAME_S and stamp <= o.end), None
-        )
-        if observation is None:
-            assert label.corner < 0
-            continue
-        looked += 1
-        assert (label.corner, bool(label.person)) == (observation.corner, observation.person)
-        assert ROOMS[label.room] == world.room(stamp)
-        named = f"{[*COLOURS][label.colour - 1]} {KINDS[label.kind - 1]}" if label.colour else None
-        assert named == (observation.thing.name if observation.thing else None)
-    assert looked > 20
-
-
 def test_training_images_are_those_of_the_demo_camera(images: Observations) -> None:
     assert images.frames.shape[1:] == (2, 112, 112, 3)
     shown = {tuple(row[:5]) for row in images.labels.tolist() if row[1] >= 0}
@@ -252,25 +229,31 @@ def test_an_interrupted_run_resumes_and_ends_in_the_model_of_an_uninterrupted_on
     for module, name, value in (
         (run, "SAVE_EVERY_S", 0.0),
         (run, "REPORT_STEPS", 1),
-        (pool, "FIRST_PATROLS", 2),
         (pool, "POOL_PATROLS", 3),
-        (pool, "DRAWS_PER_PATROL", 2),
-        (pool, "FULL_SIZE_DRAWS_PER_PATROL", 4),
+        (curriculum, "FIRST_PATROLS", 2),
+        (curriculum, "DRAWS_PER_PATROL", 2),
+        (curriculum, "SECOND_CYCLE_DRAWS", 4),
     ):
         monkeypatch.setattr(module, name, value)
-    sizes = {"vision_steps": 2, "first_steps": 3, "first_cooling_steps": 2, "language_steps": 5, "cooling_steps": 1}
-    sizes |= {"batch": 2, "questions": 2, "calibration": 2}
+    sizes = {
+        "vision_steps": 2,
+        "first_steps": 2,
+        "first_cooling_steps": 1,
+        "second_steps": 4,
+        "second_cooling_steps": 1,
+    }
+    sizes |= {"language_steps": 6, "cooling_steps": 1, "batch": 2, "questions": 2, "calibration": 2}
     plan = run.Plan(seed=5, longest_min=3.0, **sizes)
     whole = train_tiny(plan, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        train_tiny(plan, tmp_path / "parts", stop_after=3)
+        train_tiny(plan, tmp_path / "parts", stop_after=4)
     resumed = train_tiny(plan, tmp_path / "parts")
     for file in ("model.safetensors", "tokenizer.json", "config.json"):
         assert (resumed / file).read_bytes() == (whole / file).read_bytes(), file
     with pytest.raises(ValueError, match="begun with seed 5"):
         train_tiny(run.Plan(seed=6, longest_min=3.0, **sizes), tmp_path / "parts")
     record = json.loads((resumed / "training.json").read_text())
-    assert "--language-steps 5" in record["command"]
+    assert "--language-steps 6" in record["command"]
     assert (resumed / "curves.png").stat().st_size > 1000
     assert (resumed / "model.safetensors").stat().st_size < 25e6
     stock = Qwen2VLForConditionalGeneration.from_pretrained(resumed)
@@ -315,59 +298,6 @@ def test_the_confidence_is_fitted_to_how_often_answers_are_right() -> None:
     confidences = [calibration.confidence(one) for one in probabilities]
     assert calibration_error(confidences, marks) < 0.06
     assert calibration_error([one for (one,) in probabilities], marks) > 0.2
-
-
-def test_two_cameras_and_glimpses_are_trained_on(features: Features) -> None:
-    world = World(4, 20.0, 60.0, held_out=False, glimpses=1.0)
-    short = [o for v in world.visits for o in v.observations if o.end - o.start == 9.0 and o.thing]
-    assert len(short) >= 4
-    assert World(4, 20.0, 60.0).visits == World(4, 20.0, 60.0, glimpses=0.0).visits
-    composer = Composer(features)
-    label = Label(*features.labels[0].tolist())
-    assert Label(*features.labels[composer.similar_slot(0)].tolist())[:5] == label[:5]
-
-
-def test_second_looks_to_train_on_hold_what_is_asked_about_more_often_than_chance(features: Features) -> None:
-    memory = FlashMemory(replace(MEMORY, csm_slots=16, retention=HIERARCHICAL))
-    draw = torch.Generator().manual_seed(1)
-    for index in range(200):
-        ns = patrols.nanoseconds(4.0 * index)
-        if index % 5 == 0:
-            view = torch.randn(16, 128, generator=draw)
-        low, detail = (view + 0.1 * torch.randn(16, 128, generator=draw) for _ in range(2))
-        memory.insert(Slot("camera", "", ns - 2 * 10**9, ns, low, detail, Grid(GRID, GRID)))
-    rng, near, most = np.random.default_rng(0), {}, 0
-    for moments in ([100.0], []):
-        ages = []
-        for _ in range(200):
-            if (details := patrols.second_look(memory, EVERYTHING, moments, rng)) is not None:
-                ages.append((details.ages - 696.0).abs().min())
-                most = max(most, len(details.csm) * 4 + len(details.dam) * 16)
-        assert len(ages) > 100
-        near[len(moments)] = float(np.mean([float(age) < 20 for age in ages]))
-    assert near[1] > near[0] + 0.15
-    assert 0.15 * memory.tokens < most <= patrols.LARGEST_SECOND_LOOK * memory.tokens
-
-
-def test_memories_to_train_on_are_of_all_sizes(features: Features, some: list[Example]) -> None:
-    assert len({len(example.memory.csm) for example in some}) > 2
-    made = patrol_examples(Composer(features), (4, 0), longest_min=6.0, full_size=True)
-    example = next(example for example in made if len(example.memory.csm) and len(example.memory.dam))
-    assert len(example.memory.dam) <= patrols.TRAINED_MEMORY.dam_slots
-    world = World(2)
-    assert questions(world.visits, world.duration, np.random.default_rng(0))
-
-
-def test_broad_wordings_ask_the_same_in_other_words(features: Features) -> None:
-    asked: dict[Part, list[Example]] = {}
-    for part in (Part.TRAIN, Part.BROAD):
-        made = patrol_examples(Composer(features), (4, 0), longest_min=6.0, moments=3, part=part)
-        asked[part] = [*made]
-    basic, broad = asked[Part.TRAIN][0].questions, asked[Part.BROAD][0].questions
-    outside = [[question.kind for question in each].count("out_of_world") for each in (basic, broad)]
-    assert outside == [patrols.OUT_OF_WORLD, patrols.OUT_OF_WORLD + patrols.BROAD_OUT_OF_WORLD]
-    assert [question.answer for question in basic][:4] == [question.answer for question in broad][:4]
-    assert [question.text for question in basic] != [question.text for question in broad][: len(basic)]
 
 
 def _logits(network: Any, batch: Any) -> torch.Tensor:

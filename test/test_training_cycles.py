@@ -1,4 +1,4 @@
-"""The two cycles of the training's learning rate."""
+"""The cycles of the training's learning rate."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ import torch
 from flash_vstream_ros.training import run
 
 
-def test_the_learning_rate_rises_and_falls_twice() -> None:
-    plan = run.Plan(first_steps=1000, first_cooling_steps=400, language_steps=3000, cooling_steps=1000)
-    factors = [run._rate_factor(plan, step) for step in range(3000)]
-    assert max(factors[0], factors[999], factors[1000], factors[2999]) <= run.MIN_RATE_FACTOR
-    for first, last, end in ((run.RATE_WARM_UP_STEPS, 600, 1000), (1000 + run.RATE_WARM_UP_STEPS, 2000, 3000)):
+def test_the_learning_rate_rises_and_falls_in_each_cycle() -> None:
+    sizes = {"first_steps": 1000, "first_cooling_steps": 400, "second_steps": 3000, "second_cooling_steps": 1000}
+    plan = run.Plan(**sizes, language_steps=4000, cooling_steps=500)
+    factors = [run._rate_factor(plan, step) for step in range(4000)]
+    assert max(factors[step] for step in (0, 999, 1000, 2999, 3000, 3999)) <= run.MIN_RATE_FACTOR
+    for start, last, end in ((0, 600, 1000), (1000, 2000, 3000), (3000, 3500, 4000)):
+        first = start + run.RATE_WARM_UP_STEPS
         assert set(factors[first:last]) == {1.0}
         assert factors[last:end] == sorted(factors[last:end], reverse=True)
 
 
 @pytest.mark.parametrize(
     "steps",
-    [{"first_steps": 10**6}, {"first_cooling_steps": 10**5}, {"language_steps": 9000}, {"cooling_steps": 10**5}],
+    [{"first_steps": 10**6}, {"first_cooling_steps": 10**5}, {"second_steps": 9000}, {"cooling_steps": 10**5}],
 )
 def test_cycles_that_contradict_one_another_are_refused(steps: dict[str, int], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least as many steps"):

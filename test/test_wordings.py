@@ -25,7 +25,7 @@ from flash_vstream_ros.bench.wordings import (
     replies,
 )
 from flash_vstream_ros.cli import main
-from flash_vstream_ros.demo.broad_wordings import broad_templates, broad_words
+from flash_vstream_ros.demo.broad_wordings import FURTHER, broad_synonyms, broad_templates, broad_words
 from flash_vstream_ros.demo.grammar import Part, reworded, spelled, wording
 from flash_vstream_ros.demo.grammar_forms import AFTER, BEFORE, DIRECT, INDIRECT, LEADS, SYNONYMS
 from flash_vstream_ros.demo.out_of_world import MADE_UP, OBJECTS, PLACES, TEMPLATES, TINTS, out_of_world
@@ -65,7 +65,7 @@ def test_wordings_hardly_repeat_and_name_what_the_question_is_about(form: str) -
     assert len(made[Part.TRAIN]) > 150
     assert len(made[Part.BROAD]) > 150
     people = {text.lower().rstrip("?.") for text in PEOPLE_WORDINGS[form]}
-    for trained in (made[Part.TRAIN], made[Part.BROAD]):
+    for trained in (made[Part.TRAIN], made[Part.BROAD], made[Part.BROADER]):
         assert not trained & (made[Part.TEMPLATES] | made[Part.SYNONYMS] | people)
     assert len(made[Part.FIT] & made[Part.BROAD]) < 0.1 * len(made[Part.FIT])
 
@@ -82,9 +82,19 @@ def test_broad_wordings_have_no_word_of_the_held_out_ones(group: str) -> None:
             assert not [text for text in texts if f" {words} " in text], words
 
 
-def test_broad_out_of_world_questions_have_no_held_out_word() -> None:
+@pytest.mark.parametrize("name", [*SYNONYMS, "leads", "before", "after"])
+def test_broad_synonyms_are_not_held_out(name: str) -> None:
+    basic = {**SYNONYMS, "leads": LEADS, "before": BEFORE, "after": AFTER}
+    broad = broad_synonyms(name)
+    assert len(broad.train) > 12
+    assert not set(broad.train) & set(broad.fit)
+    assert not {*broad.train, *broad.fit} & set(basic[name].held_out)
+
+
+@pytest.mark.parametrize("group", ["out of world", FURTHER])
+def test_broad_out_of_world_questions_have_no_held_out_word(group: str) -> None:
     for name, parts in (("objects", OBJECTS), ("places", PLACES), ("tints", TINTS), ("made up", MADE_UP)):
-        words = {word for text in broad_words(name) for word in text.split()}
+        words = {word for text in broad_words(group, name) for word in text.split()}
         assert words
         assert not words & set(parts.held_out), name
 
@@ -117,8 +127,9 @@ def test_a_polite_question_is_the_question_with_a_courtesy() -> None:
 def test_questions_out_of_the_world_cannot_be_answered_in_it() -> None:
     rng = np.random.default_rng(0)
     things = {f"{colour} {kind}" for colour in COLOURS for kind in KINDS}
-    parts = (Part.TRAIN, Part.BROAD, Part.FIT, Part.TEMPLATES)
-    train, broad, fit, held_out = ({out_of_world(rng, part).text for _ in range(2000)} for part in parts)
+    parts = (Part.TRAIN, Part.BROAD, Part.BROADER, Part.FIT, Part.TEMPLATES)
+    train, broad, broader, fit, held_out = ({out_of_world(rng, part).text for _ in range(2000)} for part in parts)
+    broad |= broader
     assert min(len(train), len(broad)) > 800
     assert len((train | broad) & held_out) < 0.01 * len(train)
     people = {text.lower().rstrip("?.! ") for text in PEOPLE_OUT_OF_WORLD}

@@ -11,8 +11,8 @@ from flash_vstream_ros.engine.log_text import printable
 from flash_vstream_ros.process import importing
 
 from .argument_types import text
-from .ask import add_time_arguments, interval
 from .output_files import OutputError, log_to_stderr, output_file, output_image, write_output
+from .request_limits import add_time_arguments, interval
 from .times import BadTime, short_time_text, time_text
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +13,9 @@ from flash_vstream_ros.progress import Progress, progress
 
 from .argument_types import answer_tokens, duration, question, text
 from .node import add_model_arguments
-from .places import add_place_arguments, circle
 from .reply_output import covered_text, print_error, print_json, print_notes
-from .times import FORMS, NO_LIMIT, BadTime, time_point
+from .request_limits import add_place_arguments, add_time_arguments, request_limits
+from .times import BadTime
 
 if TYPE_CHECKING:
     from flash_vstream_ros.client import AskClient
@@ -45,14 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_arguments(parser)
     parser.add_argument("--service", type=text, default="ask_scene", help="name of the service (default: %(default)s)")
     add_node_arguments(parser, "wait for the node to appear and to load its model [s] (default: %(default)g)")
-
-
-def add_time_arguments(parser: argparse.ArgumentParser, since: str, until: str) -> None:
-    """Add `--since` and `--until`."""
-    for name, meaning in (("--since", since), ("--until", until)):
-        parser.add_argument(
-            name, type=time_point, default=NO_LIMIT, metavar="TIME", help=f"{meaning}: {FORMS}; 0: no limit"
-        )
 
 
 def add_node_arguments(parser: argparse.ArgumentParser, wait: str) -> None:
@@ -108,16 +99,14 @@ def _ask(client: AskClient, args: argparse.Namespace) -> int:
         client.on_piece = lambda piece: print(printable(piece), end="", flush=True)
     key_frames = KeyFrameBar()
     client.on_key_frames = key_frames.show
-    since, until = interval(args, lambda: client.newest_stamp_s(args.wait))
+    limits = request_limits(args, client)
+    may_use_archive = bool(limits["since_s"] or limits["until_s"])
     request = client.request(
         args.question,
-        cameras=args.camera,
-        since_s=since,
-        until_s=until,
-        **circle(args),
         deadline_s=args.deadline,
         max_new_tokens=args.max_new_tokens,
-        stream=args.stream or bool(since or until),  # answers about an interval may come from the archive
+        stream=args.stream or may_use_archive,
+        **limits,
     )
     with key_frames:
         reply = client.ask_when_ready(request, args.wait)
@@ -153,18 +142,6 @@ def print_reply(reply: Any, as_json: bool, already_printed: bool = False) -> int
     else:
         _print_reply(reply, already_printed)
     return 0 if reply.error_code == reply.NONE else 1
-
-
-def interval(args: argparse.Namespace, newest_stamp_s: Callable[[], float | None]) -> tuple[float, float]:
-    """The stamps of --since and --until [s]. Raises BadTime, and what `newest_stamp_s` raises."""
-
-    def newest_s() -> float:
-        newest = newest_stamp_s()
-        if newest is None:
-            raise BadTime("the memory is empty, so no time is relative to its newest frame; give seconds or a date")
-        return newest
-
-    return args.since.stamp(newest_s), args.until.stamp(newest_s)
 
 
 def _print_reply(reply: Any, already_printed: bool) -> None:

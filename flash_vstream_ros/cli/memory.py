@@ -10,13 +10,13 @@ from flash_vstream_ros.engine.log_text import printable
 from flash_vstream_ros.process import importing
 
 from .argument_types import text
-from .ask import add_node_arguments, add_time_arguments, interval
-from .places import add_place_arguments, circle
+from .ask import add_node_arguments
 from .reply_output import print_error, print_json
+from .request_limits import add_place_arguments, add_time_arguments, request_limits
 from .times import BadTime, time_text
 
 if TYPE_CHECKING:
-    from flash_vstream_ros.client import AskClient
+    from flash_vstream_ros.client import AskClient, Limits
 
 TRIGGERS = {
     "pause": "drop further frames; questions are still answered",
@@ -67,8 +67,8 @@ def _trigger(client: AskClient, args: argparse.Namespace) -> int:
 
 
 def _list(client: AskClient, args: argparse.Namespace) -> int:
-    since, until = interval(args, lambda: client.newest_stamp_s(args.wait))
-    reply = client.list_memory(args.wait, args.camera, since, until, **circle(args))
+    limits = request_limits(args, client)
+    reply = client.list_memory(args.wait, **limits)
     if args.json:
         print_json(reply)
     elif reply.error_code:
@@ -76,42 +76,43 @@ def _list(client: AskClient, args: argparse.Namespace) -> int:
     else:
         _print_entries(reply.entries)
         if not reply.entries:
-            print(_nothing_matches(client, args, since, until), file=sys.stderr)
+            print(_nothing_matches(client, args.wait, limits), file=sys.stderr)
     return 0 if reply.error_code == reply.NONE else 1
 
 
 def _forget(client: AskClient, args: argparse.Namespace) -> int:
-    since, until = interval(args, lambda: client.newest_stamp_s(args.wait))
-    reply = client.forget(args.wait, args.camera, since, until, **circle(args))
+    limits = request_limits(args, client)
+    reply = client.forget(args.wait, **limits)
     if reply.error_code:
         print_error(reply)
         return 1
     if not (reply.slots or reply.key_frames):
-        print(f"forgot nothing: {_nothing_matches(client, args, since, until)}", file=sys.stderr)
+        print(f"forgot nothing: {_nothing_matches(client, args.wait, limits)}", file=sys.stderr)
         return 1
     archived = f" and {reply.key_frames} archived key frames" if reply.key_frames else ""
     rebuilt = f"; {reply.clusters_rebuilt} clusters were rebuilt without them" if reply.clusters_rebuilt else ""
-    print(f"forgot {reply.slots} slots{archived} {_interval_text(since, until)}{rebuilt}")
+    print(f"forgot {reply.slots} slots{archived} {_interval_text(limits)}{rebuilt}")
     return 0
 
 
-def _interval_text(since: float, until: float) -> str:
+def _interval_text(limits: Limits) -> str:
+    since, until = limits["since_s"], limits["until_s"]
     start = time_text(since) if since else "the beginning"
     return f"from {start} to {time_text(until) if until else 'now'}"
 
 
-def _nothing_matches(client: AskClient, args: argparse.Namespace, since: float, until: float) -> str:
+def _nothing_matches(client: AskClient, wait_s: float, limits: Limits) -> str:
     """The sentence for an empty result: it names the searched interval, and the interval that the memory covers."""
     from flash_vstream_ros.ros.stamps import seconds
 
-    entries = client.list_memory(args.wait).entries
+    entries = client.list_memory(wait_s).entries
     if not entries:
         return "the memory is empty"
     oldest, newest = min(seconds(entry.since) for entry in entries), max(seconds(entry.until) for entry in entries)
-    cameras = f" of {', '.join(args.camera)}" if args.camera else ""
-    place = f" near {args.near[0]:g},{args.near[1]:g}" if args.near else ""
+    cameras = f" of {', '.join(limits['cameras'])}" if limits["cameras"] else ""
+    place = "" if "near" not in limits else f" near {limits['near'][0]:g},{limits['near'][1]:g}"
     return (
-        f"nothing{cameras}{place} {_interval_text(since, until)} is in the memory, which covers "
+        f"nothing{cameras}{place} {_interval_text(limits)} is in the memory, which covers "
         f"{time_text(oldest)} to {time_text(newest)} (stamps {oldest:.1f} to {newest:.1f} s)"
     )
 

@@ -17,9 +17,9 @@ from flash_vstream_ros.node.offline_parameters import checked, parameter_values
 from flash_vstream_ros.node.poses.pose_config import PoseConfig
 from flash_vstream_ros.ros.interfaces import AskScene, Search
 
-from .ask import interval
 from .image_files import read_image
 from .remember import offline_engine
+from .request_limits import interval
 
 NO_DEADLINE_S = 24 * 3600.0  # a deadline that is never reached
 

@@ -11,9 +11,10 @@ from flash_vstream_ros.engine.log_text import printable
 from flash_vstream_ros.process import importing
 
 from .argument_types import text
-from .ask import add_node_arguments, add_time_arguments, interval
+from .ask import add_node_arguments
 from .output_files import OutputError, output_file, output_folder, write_output
 from .reply_output import print_error, print_json
+from .request_limits import add_time_arguments, interval
 from .times import BadTime, time_text
 
 MARKUP = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>#|!"})

@@ -10,11 +10,12 @@ from flash_vstream_ros.engine.log_text import printable
 from flash_vstream_ros.process import importing
 
 from .argument_types import moments, search_text, text
-from .ask import add_node_arguments, add_time_arguments, interval, is_memory_missing
+from .ask import add_node_arguments, is_memory_missing
 from .node import add_model_arguments
 from .output_files import OutputError, output_image, write_output
-from .places import add_place_arguments, circle, pose_text
+from .places import pose_text
 from .reply_output import covered_text, print_error, print_json, print_notes
+from .request_limits import add_place_arguments, add_time_arguments, request_limits
 from .times import BadTime, short_time_text, time_text
 
 if TYPE_CHECKING:
@@ -97,9 +98,10 @@ def _search_node(args: argparse.Namespace) -> Any:
 
 
 def _ask_node(client: AskClient, args: argparse.Namespace, image: bytes) -> Any:
-    since, until = interval(args, lambda: client.newest_stamp_s(args.wait))
-    limits = {"cameras": args.camera, "since_s": since, "until_s": until, "archive": args.archive, **circle(args)}
-    return client.search_when_ready(args.text or "", args.wait, max_moments=args.top, image=image, **limits)
+    limits = request_limits(args, client)
+    return client.search_when_ready(
+        args.text or "", args.wait, archive=args.archive, max_moments=args.top, image=image, **limits
+    )
 
 
 def _search_file(args: argparse.Namespace) -> Any:

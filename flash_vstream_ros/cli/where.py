@@ -11,9 +11,10 @@ from flash_vstream_ros.engine.log_text import printable
 from flash_vstream_ros.process import importing
 
 from .argument_types import search_text, text
-from .ask import add_node_arguments, add_time_arguments, interval
-from .places import add_place_arguments, circle, pose_text
+from .ask import add_node_arguments
+from .places import pose_text
 from .reply_output import print_error, print_notes
+from .request_limits import add_place_arguments, add_time_arguments, request_limits
 from .times import BadTime, time_text
 
 
@@ -42,8 +43,7 @@ def run(args: argparse.Namespace) -> int:
         from .node_client import node_client
     try:
         with node_client(args) as client:
-            since, until = interval(args, lambda: client.newest_stamp_s(args.wait))
-            limits = {"cameras": args.camera, "since_s": since, "until_s": until, **circle(args)}
+            limits = request_limits(args, client)
             reply = client.search_when_ready(args.text, args.wait, archive=args.archive, max_moments=MOMENTS, **limits)
     except (ClientError, BadTime) as error:
         print(error, file=sys.stderr)

@@ -3,6 +3,7 @@
 from .ask_client import CALL_QOS, EVENTS_DEPTH, AskClient
 from .best_place import MOMENTS, best_place
 from .errors import ClientError, NoReply, NoService, Stopped
+from .limits import Limits
 
 __all__ = [
     "CALL_QOS",
@@ -10,6 +11,7 @@ __all__ = [
     "MOMENTS",
     "AskClient",
     "ClientError",
+    "Limits",
     "NoReply",
     "NoService",
     "Stopped",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flash_vstream_ros.ros import QoSProfile
 from flash_vstream_ros.ros.interfaces import (
@@ -17,7 +17,6 @@ from flash_vstream_ros.ros.interfaces import (
     ListMemory,
     ListWatches,
     MemoryStatus,
-    Point,
     RemoveWatch,
     Report,
     Search,
@@ -27,7 +26,11 @@ from flash_vstream_ros.ros.interfaces import (
 from flash_vstream_ros.ros.stamps import duration_message, seconds, stamp_at
 
 from .errors import ClientError, NoReply, NoService
+from .limits import Limits, request_fields
 from .service_caller import READY_POLL_S, ServiceCaller, no_node, wait_for
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 # Longest wait for a reply after its deadline; then it is lost: the node hangs, or the middlewares are incompatible.
 GRACE_S = 30.0
@@ -63,23 +66,16 @@ class AskClient(ServiceCaller):
         self,
         question: str,
         *,
-        cameras: Sequence[str] = (),
-        since_s: float = 0.0,
-        until_s: float = 0.0,
-        near: tuple[float, float] = (0.0, 0.0),
-        radius: float = 0.0,
         deadline_s: float = 0.0,
         max_new_tokens: int = 0,
         stream: bool = False,
+        **limits: Unpack[Limits],
     ) -> AskScene.Request:
-        """A question with a new id. Stamps and deadline in seconds, `near` (x, y) and `radius` in metres.
-
-        0: no limit for a stamp or the radius; the node's default for the deadline and the tokens.
-        """
+        """A question with a new id. 0: the node's default for the deadline [s] and the tokens."""
         return AskScene.Request(
             question=question,
             question_id=f"{self._id}:{next(self._numbers)}",
-            **_scope(cameras, since_s, until_s, near, radius),
+            **request_fields(limits),
             deadline=duration_message(deadline_s),
             max_new_tokens=max_new_tokens,
             stream=stream,
@@ -104,14 +100,10 @@ class AskClient(ServiceCaller):
         text: str,
         wait_s: float,
         *,
-        cameras: Sequence[str] = (),
-        since_s: float = 0.0,
-        until_s: float = 0.0,
-        near: tuple[float, float] = (0.0, 0.0),
-        radius: float = 0.0,
         archive: bool = False,
         max_moments: int = 0,
         image: bytes = b"",
+        **limits: Unpack[Limits],
     ) -> Search.Response:
         """Search for the moments that show what `text` describes, or that look like `image`, a JPEG.
 
@@ -122,7 +114,7 @@ class AskClient(ServiceCaller):
         request = Search.Request(
             text=text,
             search_id=f"{self._id}:{next(self._numbers)}",
-            **_scope(cameras, since_s, until_s, near, radius),
+            **request_fields(limits),
             archive=archive,
             max_moments=max_moments,
             image=CompressedImage(format="jpeg", data=image),
@@ -144,35 +136,14 @@ class AskClient(ServiceCaller):
         deadline_s = seconds(request.deadline) or self._nodes_deadline_s()
         return self._reply(client, request, deadline_s + GRACE_S, cancels=request_id)
 
-    def list_memory(
-        self,
-        wait_s: float,
-        cameras: Sequence[str] = (),
-        since_s: float = 0.0,
-        until_s: float = 0.0,
-        near: tuple[float, float] = (0.0, 0.0),
-        radius: float = 0.0,
-        *,
-        thumbnails: bool = False,
-    ) -> ListMemory.Response:
+    def list_memory(self, wait_s: float, *, thumbnails: bool = False, **limits: Unpack[Limits]) -> ListMemory.Response:
         """The memory's entries. Raises NoService and NoReply."""
-        request = ListMemory.Request(**_scope(cameras, since_s, until_s, near, radius), thumbnails=thumbnails)
+        request = ListMemory.Request(**request_fields(limits), thumbnails=thumbnails)
         return self.call(ListMemory, f"{self.node_name}/list_memory", request, wait_s)
 
-    def forget(
-        self,
-        wait_s: float,
-        cameras: Sequence[str],
-        since_s: float,
-        until_s: float,
-        near: tuple[float, float] = (0.0, 0.0),
-        radius: float = 0.0,
-    ) -> Forget.Response:
-        """Forget what was seen by cameras (none: all) between two stamps [s]. Raises NoService and NoReply.
-
-        With a radius, only what was recorded in the circle around `near` [m].
-        """
-        request = Forget.Request(**_scope(cameras, since_s, until_s, near, radius))
+    def forget(self, wait_s: float, **limits: Unpack[Limits]) -> Forget.Response:
+        """Forget what was seen within the limits; without any, everything. Raises NoService and NoReply."""
+        request = Forget.Request(**request_fields(limits))
         return self.call(Forget, f"{self.node_name}/forget", request, wait_s)
 
     def report(self, wait_s: float, since_s: float, until_s: float, *, pictures: bool) -> Report.Response:
@@ -234,17 +205,3 @@ class AskClient(ServiceCaller):
             self.on_key_frames(piece.key_frames_done, piece.key_frames)
         elif not piece.key_frames and self.on_piece:
             self.on_piece(piece.text)
-
-
-def _scope(
-    cameras: Sequence[str], since_s: float, until_s: float, near: tuple[float, float], radius: float
-) -> dict[str, Any]:
-    """The fields of a request that limit it."""
-    x, y = near
-    return {
-        "cameras": list(cameras),
-        "since": stamp_at(since_s),
-        "until": stamp_at(until_s),
-        "near": Point(x=x, y=y),
-        "radius": radius,
-    }

@@ -119,7 +119,9 @@ class SceneTools:
 
         def call(client: AskClient) -> CallToolResult:
             since_s, until_s = self._interval(client, since, until)
-            reply = client.list_memory(self._wait_s, cameras, since_s, until_s, thumbnails=thumbnails > 0)
+            reply = client.list_memory(
+                self._wait_s, cameras=cameras, since_s=since_s, until_s=until_s, thumbnails=thumbnails > 0
+            )
             check(reply)
             return entries_result(reply, thumbnails)
 
@@ -184,7 +186,8 @@ class SceneTools:
         """Forget for ever what was seen in an interval or by cameras. At least one limit is needed."""
 
         def call(client: AskClient) -> CallToolResult:
-            reply = client.forget(self._wait_s, cameras, *self._interval(client, since, until))
+            since_s, until_s = self._interval(client, since, until)
+            reply = client.forget(self._wait_s, cameras=cameras, since_s=since_s, until_s=until_s)
             check(reply)
             return forgotten_result(reply)
 
