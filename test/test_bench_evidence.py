@@ -4,31 +4,38 @@ from __future__ import annotations
 
 import numpy as np
 
-from flash_vstream_ros.bench.evidence import Ranked, evidence_scores, first_rank, ranked_evidence, thing_of
+from flash_vstream_ros.bench.evidence import Ranked, evidence_scores, ranked_entries, ranked_evidence
 from flash_vstream_ros.bench.patrol_evaluation import encoded_slots
 from flash_vstream_ros.demo.questions import questions
-from flash_vstream_ros.demo.scoring import Question
+from flash_vstream_ros.demo.scoring import Names, Question
 from flash_vstream_ros.demo.world import World
-from flash_vstream_ros.memory import FlashMemory
+from flash_vstream_ros.memory import EntryKind, FlashMemory, MemoryEntry
 from flash_vstream_ros.models.household_settings import LOADING, MEMORY, complete_slots
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import HOUSEHOLD
 
 
-def asked(kind: str, text: str, age_s: float | None = 5.0) -> Question:
-    return Question(kind, text, "", age_s, False)
+def asked(kind: str, age_s: float | None = 5.0) -> Question:
+    return Question(kind, "Where is the red ball?", "", age_s, False, names=Names(thing="red ball"))
 
 
 def test_only_questions_about_a_seen_thing_are_ranked() -> None:
-    assert thing_of(asked("where", "Where is the red ball?")) == "red ball"
-    assert thing_of(asked("where", "Where is the red ball?", None)) == ""
-    assert thing_of(asked("room_now", "Where are you?")) == ""
+    assert asked("where").thing == "red ball"
+    assert asked("where", None).thing == ""
+    assert asked("colour").thing == ""
 
 
 def test_the_rank_counts_entries_up_to_the_first_that_shows_the_thing() -> None:
-    assert first_rank([0.1, 0.5, 0.3], [False, False, True]) == 1
-    assert first_rank([0.1, 0.5, 0.3], [False, False, False]) is None
-    scores = evidence_scores([Ranked(0, 0.25), Ranked(2, 0.25), Ranked(7, 0.5), Ranked(None, 0.0)])
+    world = World(500_000, 3.0)
+    seen = next(observation for visit in world.visits for observation in visit.observations if observation.thing)
+    away = next(t for t in range(170) if seen.thing.name not in world.truth(t).things)
+    entries = [
+        MemoryEntry(EntryKind.CSM, "camera", "", 0, round(t * 1e9), 1.0, b"", round(t * 1e9)) for t in (away, seen.end)
+    ]
+    question = asked("where")._replace(names=Names(thing=seen.thing.name))
+    assert ranked_entries(world, question, entries) == [Ranked(1, 0.5)]
+    assert ranked_entries(world, question, entries[:1]) == []
+    scores = evidence_scores([Ranked(0, 0.25), Ranked(2, 0.25), Ranked(7, 0.5), Ranked(9, 0.0)])
     assert scores == {"questions": 4, "precision_at_1": 0.25, "hit_at_3": 0.5, "random_entry": 0.25}
     assert evidence_scores([])["precision_at_1"] is None
 

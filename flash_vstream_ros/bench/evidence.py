@@ -6,19 +6,17 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from flash_vstream_ros.demo.questions import EVERY_THING
 from flash_vstream_ros.demo.scoring import Question
 from flash_vstream_ros.demo.world import World
-from flash_vstream_ros.memory import MemorySnapshot
+from flash_vstream_ros.engine.answering.evidence_ranking import strongest_first
+from flash_vstream_ros.memory import MemoryEntry, MemorySnapshot
 from flash_vstream_ros.memory.spans import SECOND_NS
-
-THING_KINDS = ("where", "when", "seen")  # kinds of questions that name a thing
 
 
 class Ranked(NamedTuple):
     """The evidence of one question."""
 
-    rank: int | None  # rank, from 0, of the first entry whose thumbnail shows the thing; None: no entry does
+    rank: int  # rank, from 0, of the first entry whose thumbnail shows the thing
     share_of_entries: float  # share of entries whose thumbnail shows it: the precision of a random entry
 
 
@@ -26,27 +24,17 @@ def ranked_evidence(model: Any, world: World, snapshot: MemorySnapshot, question
     """Rank the evidence of every question about a thing that some entry shows."""
     ranked = []
     for question in questions:
-        name = thing_of(question)
-        shows = [name in world.truth(entry.thumbnail_ns / SECOND_NS).things for entry in snapshot.entries]
-        if not name or not any(shows):
-            continue
-        generation = model.answer(snapshot, question.text, 1)
-        generation.prefill(generation.remaining_tokens)
-        ranked.append(Ranked(first_rank(generation.attention, shows), fmean(shows)))
+        if question.thing:
+            generation = model.answer(snapshot, question.text, 1)
+            generation.prefill(generation.remaining_tokens)
+            ranked += ranked_entries(world, question, strongest_first(snapshot.entries, generation.attention))
     return ranked
 
 
-def thing_of(question: Question) -> str:
-    """The thing that a question is about, if it was seen; "" for other questions."""
-    if question.kind not in THING_KINDS or question.age_s is None:
-        return ""
-    return next((thing.name for thing in EVERY_THING if thing.name in question.text), "")
-
-
-def first_rank(attention: Sequence[float], shows: Sequence[bool]) -> int | None:
-    """Rank of the first entry with `shows` set, in order of decreasing attention."""
-    order = sorted(range(len(shows)), key=lambda place: -attention[place])
-    return next((rank for rank, place in enumerate(order) if shows[place]), None)
+def ranked_entries(world: World, question: Question, entries: Sequence[MemoryEntry]) -> list[Ranked]:
+    """The rank among `entries`, strongest first, of one that shows the thing; empty if none does."""
+    shows = [question.thing in world.truth(entry.thumbnail_ns / SECOND_NS).things for entry in entries]
+    return [Ranked(shows.index(True), fmean(shows))] if any(shows) else []
 
 
 def evidence_scores(ranked: Sequence[Ranked]) -> dict[str, Any]:
@@ -55,6 +43,6 @@ def evidence_scores(ranked: Sequence[Ranked]) -> dict[str, Any]:
     return {
         "questions": len(ranks),
         "precision_at_1": fmean(rank == 0 for rank in ranks) if ranks else None,
-        "hit_at_3": fmean(rank is not None and rank < 3 for rank in ranks) if ranks else None,
+        "hit_at_3": fmean(rank < 3 for rank in ranks) if ranks else None,
         "random_entry": fmean(one.share_of_entries for one in ranked) if ranked else None,
     }

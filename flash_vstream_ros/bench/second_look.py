@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from statistics import fmean, median
+from statistics import median
 from typing import Any
 
 from flash_vstream_ros.demo.scoring import Question
@@ -13,11 +13,10 @@ from flash_vstream_ros.engine.answering.question import Answer
 from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Slot
 from flash_vstream_ros.memory.config import HIERARCHICAL
-from flash_vstream_ros.memory.spans import SECOND_NS
 from flash_vstream_ros.models.household_settings import SECOND_LOOK_SHARE
 from flash_vstream_ros.models.model_kind import without_label
 
-from .evidence import Ranked, first_rank, thing_of
+from .evidence import Ranked, ranked_entries
 from .prefix_cache import QUESTIONS, TOKENS, Asker
 
 PER_UNCACHED = 4  # questions with a second look per uncached question
@@ -63,11 +62,9 @@ def first_tokens(model: Any, slots: Iterable[Slot], config: FlashMemoryConfig, r
 
 def ranked_answers(world: World, questions: Sequence[Question], answers: Sequence[Answer]) -> list[Ranked]:
     """Rank the evidence of every question about a thing that some entry shows."""
-    ranked = []
-    for question, answer in zip(questions, answers, strict=True):
-        name = thing_of(question)
-        entries = [evidence.entry for evidence in answer.evidence]
-        shows = [name in world.truth(entry.thumbnail_ns / SECOND_NS).things for entry in entries]
-        if name and any(shows):
-            ranked.append(Ranked(first_rank([-rank for rank in range(len(shows))], shows), fmean(shows)))
-    return ranked
+    return [
+        ranked
+        for question, answer in zip(questions, answers, strict=True)
+        if question.thing
+        for ranked in ranked_entries(world, question, [evidence.entry for evidence in answer.evidence])
+    ]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from .world import COLOURS, KINDS, ROOMS
 
 CANNOT_TELL = "I cannot tell."  # answer to a question that has no answer in the world
+THING_KINDS = ("where", "when", "seen")  # kinds of questions that name a thing
 FACT = re.compile(rf"\b({'|'.join(ROOMS)}|person|(?:{'|'.join(COLOURS)}) (?:{'|'.join(KINDS)}))\b")
 
 
@@ -30,6 +31,11 @@ class Question(NamedTuple):
     minutes: float | None = None  # true answer of a "when" question [min]; None: never, or another question
     form: str = ""  # key of WORDINGS; "": the question has no other wording
     names: Names = Names()
+
+    @property
+    def thing(self) -> str:
+        """The thing that the question is about, if it was seen; "" for other questions."""
+        return self.names.thing if self.kind in THING_KINDS and self.age_s is not None else ""
 
 
 def facts(text: str) -> frozenset[str]:

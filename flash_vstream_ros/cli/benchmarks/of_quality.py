@@ -119,6 +119,19 @@ def _watches(parser: argparse.ArgumentParser) -> None:
     add_seed(parser, 860_000)
 
 
+def _evidence(parser: argparse.ArgumentParser) -> None:
+    add_model_and_device(parser, HOUSEHOLD)
+    add_streams(parser, streams=8, minutes=150.0)
+    add_pace(parser)
+    add_seed(parser, 880_000)
+    parser.add_argument(
+        "--save",
+        type=Path,
+        metavar="FOLDER",
+        help="the model's folder: write weights fitted on all patrols into its config.json",
+    )
+
+
 def _service(parser: argparse.ArgumentParser) -> None:
     add_model_and_device(parser, HOUSEHOLD)
     parser.add_argument("--number", type=count, default=200, metavar="N", help="questions (default: %(default)s)")
@@ -171,6 +184,9 @@ OF_QUALITY = {
     ),
     "search": Benchmark("search", "share of searches that find a moment that shows what their text describes", _search),
     "places": Benchmark("places", "share of searches whose best pose is one from which the thing is visible", _places),
+    "evidence": Benchmark(
+        "evidence_heads", "evidence ranked by all attention heads alike, and by heads fitted for the model", _evidence
+    ),
     "watches": Benchmark("watches", "events of watches: one for each appearance, and their cost", _watches),
     "service": Benchmark("service", "right answers over /ask_scene and offline, to the same questions", _service),
     "intervals": Benchmark(

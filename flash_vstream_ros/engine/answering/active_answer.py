@@ -9,7 +9,8 @@ from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.models.confidence import Calibration, geometric_mean
 from flash_vstream_ros.models.model_kind import without_label
 
-from .prefiller import PreparedAnswer, ranked_by_attention
+from .evidence_ranking import ranked_by_attention
+from .prefiller import PreparedAnswer
 from .question import Answer, ErrorCode, Evidence, Question
 from .recollection import Recollection
 from .request import Request
@@ -55,7 +56,7 @@ class ActiveAnswer:
 
     @property
     def evidence(self) -> tuple[Evidence, ...]:
-        """The entries in the prompt, the one with the most attention first."""
+        """The entries in the prompt, ranked by the attention on them."""
         ranked = ranked_by_attention(self.prepared.snapshot.entries, self.prepared.generation.attention)
         return tuple(Evidence(entry, share) for entry, share in ranked)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,24 +12,15 @@ import torch
 from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.memory.interface import Memory
 from flash_vstream_ros.memory.scope import Scope
-from flash_vstream_ros.memory.slot import MemoryEntry, MemorySnapshot
+from flash_vstream_ros.memory.slot import MemorySnapshot
 from flash_vstream_ros.memory.time_ids import MemoryClock
 from flash_vstream_ros.models.interface import Generation, PrefixCache
 
+from .evidence_ranking import strongest_first
 from .prefix_cache_config import PrefixCacheConfig, PrefixCacheStatus
 from .question import Question
 from .search import prompt_of
 from .throughput import PrefillThroughput
-
-
-def ranked_by_attention(entries: Sequence[MemoryEntry], attention: Sequence[float]) -> list[tuple[MemoryEntry, float]]:
-    """`entries` with their shares of attention, largest first; ties keep their order."""
-    return sorted(zip(entries, attention, strict=False), key=lambda pair: -pair[1])
-
-
-def strongest_first(entries: Sequence[MemoryEntry], attention: Sequence[float]) -> list[MemoryEntry]:
-    """`entries`, the one with the most attention first; ties keep their order."""
-    return [entry for entry, _ in ranked_by_attention(entries, attention)]
 
 
 @dataclass(frozen=True, eq=False)

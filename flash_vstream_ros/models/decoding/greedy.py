@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from flash_vstream_ros.models.evidence_heads import head_weights
 from flash_vstream_ros.models.interface import ModelError, Token
 from flash_vstream_ros.models.yes_no import YesNo, YesNoTokens
 
@@ -167,8 +168,21 @@ class GreedyGeneration:
         if self._shares is None:
             if self._attentions is None:
                 return (0.0,) * len(self._prefill.entry_tokens)
-            self._shares, self._attentions = self._entry_shares(self._attentions), None
+            layers, self._attentions = self._attentions, None
+            weights = head_weights(self._network.config, len(layers), layers[0].shape[1]).to(layers[0])
+            mean = torch.stack([own @ one[0, :, -1] for own, one in zip(weights, layers, strict=True)]).sum(0)
+            self._shares = tuple(self._entry_sums(mean).tolist())
         return self._shares
+
+    @property
+    @torch.inference_mode()
+    def head_attention(self) -> Tensor:
+        """What `attention` is the weighted mean of: float32 [layers, heads, entries] on the CPU.
+
+        The prompt must be prefilled, and `attention` not read yet.
+        """
+        assert self._attentions is not None, "prefill the whole prompt first"
+        return torch.stack([self._entry_sums(one[0, :, -1].float()).cpu() for one in self._attentions])
 
     @torch.inference_mode()
     def yes_no(self) -> YesNo:
@@ -207,9 +221,8 @@ class GreedyGeneration:
         output = forward(self._network, self._cache, *embed_text(self._network, (self._newest,), position))
         return next_token_logits(self._network, output)
 
-    def _entry_shares(self, layers: tuple[Tensor, ...]) -> tuple[float, ...]:
-        """Attention on each entry: the mean over `layers` [1, heads, 1, keys] and heads, summed over its tokens."""
-        mean = torch.stack([weights[0, :, -1].mean(0) for weights in layers]).mean(0)
-        counts = self._prefill.entry_tokens
-        visual = mean[self._prefill.visual_start :][: sum(counts)]
-        return tuple(torch.stack([span.sum() for span in visual.split(list(counts))]).tolist())
+    def _entry_sums(self, attention: Tensor) -> Tensor:
+        """Sum the attention [..., keys] over the tokens of each entry: [..., entries]."""
+        counts = list(self._prefill.entry_tokens)
+        visual = attention[..., self._prefill.visual_start :][..., : sum(counts)]
+        return torch.stack([span.sum(-1) for span in visual.split(counts, -1)], -1)

@@ -1,0 +1,152 @@
+"""Fits which attention heads rank the evidence of answers, and measures the ranking on other patrols.
+
+The mean over all heads is diluted in a deep model, since most heads attend to no entry in particular. The fitted
+weights favour heads that attend to the entries that show what was asked about. The simulator says which ones do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flash_vstream_ros.demo.questions import questions
+from flash_vstream_ros.demo.world import World
+from flash_vstream_ros.engine.answering.evidence_ranking import steadied
+from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, MemoryEntry
+from flash_vstream_ros.memory.spans import SECOND_NS
+from flash_vstream_ros.models.evidence_heads import HEADS_KEY
+from flash_vstream_ros.models.household_settings import MEMORY, complete_slots
+from flash_vstream_ros.models.load import load_model
+from flash_vstream_ros.models.names import HOUSEHOLD, is_demo_model
+from flash_vstream_ros.progress import tracked
+
+from .evidence import Ranked, evidence_scores
+from .patrol_evaluation import PACE_S, encoded_slots, loaded, moments
+
+FIRST_SEED = 880_000
+DRAWS = 3  # number of times that the questions of a moment are drawn
+SHARPNESS = 4.0  # exponent of the entries' shares: the first entry matters, not the sum of all
+PENALTY = 0.01  # on the squared log weights, so that heads without an effect stay alike
+SMALLEST = 1e-6  # added to shares, so that their logarithm is finite
+
+
+class Case(NamedTuple):
+    """The attention at a question about a thing, and the entries that show it."""
+
+    attention: Tensor  # [layers, heads, entries] float32, see `GreedyGeneration.head_attention`
+    shows: Tensor  # [entries] bool
+    entries: tuple[MemoryEntry, ...]
+
+
+def patrol(model: Any, config: FlashMemoryConfig, seed: int, minutes: float, pace_s: Sequence[float]) -> Iterator[Case]:
+    """A case for each question about a thing that some entry shows, at several moments of one patrol."""
+    rng = np.random.default_rng(seed)
+    world = World(seed, minutes, pace_s=rng.uniform(min(pace_s), max(pace_s)))
+    grid = model.grid(*world.frame(0.0).shape[:2])
+    memory, done = FlashMemory(config), 0
+    for now in moments(world.visits, minutes):
+        for slot in encoded_slots(model, world, range(done, complete_slots(now)), grid):
+            memory.insert(slot)
+        done, snapshot = complete_slots(now), memory.snapshot()
+        in_view = [world.truth(entry.thumbnail_ns / SECOND_NS).things for entry in snapshot.entries]
+        for question in (one for _ in range(DRAWS) for one in questions(world.visits, now, rng)):
+            shows = torch.tensor([question.thing in things for things in in_view])
+            if question.thing and shows.any():
+                generation = model.answer(snapshot, question.text, 1)
+                generation.prefill(generation.remaining_tokens)
+                yield Case(generation.head_attention, shows, snapshot.entries)
+
+
+def fitted_heads(cases: Sequence[Case]) -> Tensor:
+    """Weights [layers, heads], which sum to 1, so that the entries that show what was asked about come first."""
+    layers, heads = cases[0].attention.shape[:2]
+    logs = torch.zeros(layers * heads, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([logs], max_iter=200, line_search_fn="strong_wolfe")
+    rows = [(case.attention.flatten(0, 1).double(), case.shows) for case in cases]
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        weights = logs.softmax(0)
+        missed = []
+        for attention, shows in rows:
+            scores = SHARPNESS * (weights @ attention + SMALLEST).log()
+            missed.append(scores.logsumexp(0) - scores[shows].logsumexp(0))
+        value = torch.stack(missed).mean() + PENALTY * logs.square().mean()
+        value.backward()
+        return value
+
+    optimiser.step(loss)
+    return logs.detach().softmax(0).view(layers, heads).float()
+
+
+def ranking(cases: Sequence[Case], weights: Tensor) -> dict[str, Any]:
+    """`evidence_scores` of cases, ranked by the attention of heads with `weights` [layers, heads]."""
+    ranked = []
+    for attention, shows, entries in cases:
+        shares = steadied(entries, torch.einsum("lh,lhe->e", weights, attention).tolist())
+        order = sorted(range(len(entries)), key=lambda place: -shares[place])
+        ranked.append(Ranked([bool(shows[place]) for place in order].index(True), shows.float().mean().item()))
+    return evidence_scores(ranked)
+
+
+def run(
+    model: str = HOUSEHOLD,
+    streams: int = 8,
+    minutes: float = 150.0,
+    seed: int = FIRST_SEED,
+    device: str = "auto",
+    pace: Sequence[float] = PACE_S,
+    save: Path | None = None,
+) -> dict[str, Any]:
+    """Fit on every other patrol, and measure on the others.
+
+    The configuration of the model in the folder `save` gets weights fitted on all patrols. Raises ModelError, and
+    ValueError if no question can be ranked.
+    """
+    is_demo = is_demo_model(model)
+    own = loaded(model, device) if is_demo else load_model(model, device=device)
+    config = MEMORY if is_demo else FlashMemoryConfig()
+    made = ([*patrol(own, config, number, minutes, tuple(pace))] for number in range(seed, seed + streams))
+    patrols = [*tracked(made, "patrols", streams)]
+    fit, measured = ([case for cases in patrols[first::2] for case in cases] for first in (0, 1))
+    if not fit or not measured:
+        raise ValueError("no entry of the memory shows a thing that was asked about: give more or longer patrols")
+    weights, alike = fitted_heads(fit), torch.full(fit[0].attention.shape[:2], 1 / fit[0].attention[..., 0].numel())
+    if save is not None:
+        save_heads(save, fitted_heads([*fit, *measured]))
+    return {
+        "model": model,
+        "streams": streams,
+        "minutes": minutes,
+        "pace": [*pace],
+        "seed": seed,
+        "alike": ranking(measured, alike),
+        "fitted": ranking(measured, weights),
+        "weights": weights.tolist(),
+    }
+
+
+def save_heads(folder: Path, weights: Tensor) -> None:
+    """Write the weights into the configuration of a model."""
+    file = folder / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps({**config, HEADS_KEY: weights.flatten().tolist()}, indent=2) + "\n", encoding="utf-8")
+    partial.replace(file)
+
+
+def show(result: dict[str, Any]) -> None:
+    layers, heads = len(result["weights"]), len(result["weights"][0])
+    print(f"evidence of {result['alike']['questions']} questions about things, patrols that the fit did not see")
+    for name, text in (("alike", f"mean over {layers} x {heads} heads"), ("fitted", "fitted weights")):
+        scores = result[name]
+        first, three = 100 * scores["precision_at_1"], 100 * scores["hit_at_3"]
+        print(f"{text:>22}: the first entry shows it in {first:.1f} %, one of three in {three:.1f} %")
+    for layer, weights in enumerate(result["weights"]):
+        print(f"layer {layer:2}: " + " ".join(f"{100 * weight:4.1f}" for weight in weights) + " %")
