@@ -14,7 +14,7 @@ from flash_vstream_ros.ros.interfaces import Watch
 from flash_vstream_ros.ros.stamps import duration_message
 
 from ..argument_types import MAX_DURATION_S, MAX_MOMENTS
-from ..ask import interval
+from ..request_limits import interval
 from ..times import FORMS, BadTime, time_point
 from .bounds import MAX_THUMBNAILS
 from .node_thread import NodeThread

@@ -14,7 +14,7 @@ from flash_vstream_ros.client import AskClient, ClientError
 from ..agents.bounds import MAX_TEXT_CHARS
 from ..agents.node_thread import NodeThread
 from ..argument_types import MAX_MOMENTS, question
-from ..ask import interval
+from ..request_limits import interval
 from ..times import BadTime, time_point
 from .board import json_line
 from .events import MAX_CAMERAS, answer_fields, error_sentence, moments_fields
