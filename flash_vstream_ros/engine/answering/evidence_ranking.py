@@ -24,8 +24,9 @@ def steadied(entries: Sequence[MemoryEntry], attention: Sequence[float]) -> list
     """Attention on each entry, exchanged within each moment so that its middle entry has the most.
 
     A moment is a row of consecutive entries of one camera that stand out from the background, which is the lower
-    quartile of their attention; its middle entry has half of the moment's attention before and after it. At the edge of a moment, the first frame of a slot may show what the model
-    attends to, and the second one, which is the thumbnail, what comes next.
+    quartile of their attention. Its middle entry has half of the moment's attention before and after it. At the edge of
+    a moment, the first frame of a slot may show what the model attends to, and the second one, which is the thumbnail,
+    what comes next.
     """
     shares = list(attention[: len(entries)])
     for row in _rows(entries):
