@@ -101,8 +101,8 @@ def test_second_looks_to_train_on_hold_what_is_asked_about_more_often_than_chanc
 def test_memories_to_train_on_are_of_all_sizes(features: Features) -> None:
     several = [made(features, Lesson(), seed)[-1] for seed in range(6)]
     assert len({len(example.memory.csm) for example in several}) > 2
-    made = patrol_examples(Composer(features), (4, 0), 6.0, Lesson(full_size=True))
-    example = next(example for example in made if len(example.memory.csm) and len(example.memory.dam))
+    full_size = patrol_examples(Composer(features), (4, 0), 6.0, Lesson(full_size=True))
+    example = next(example for example in full_size if len(example.memory.csm) and len(example.memory.dam))
     assert len(example.memory.dam) <= patrols.TRAINED_MEMORY.dam_slots
     world = World(2)
     assert questions(world.visits, world.duration, np.random.default_rng(0))
@@ -111,8 +111,7 @@ def test_memories_to_train_on_are_of_all_sizes(features: Features) -> None:
 def test_broad_wordings_ask_the_same_in_other_words(features: Features) -> None:
     asked: dict[Part, list[Example]] = {}
     for part in (Part.TRAIN, Part.BROAD):
-        made = patrol_examples(Composer(features), (4, 0), 6.0, Lesson(part=part), moments=3)
-        asked[part] = [*made]
+        asked[part] = [*patrol_examples(Composer(features), (4, 0), 6.0, Lesson(part=part), moments=3)]
     basic, broad = asked[Part.TRAIN][0].questions, asked[Part.BROAD][0].questions
     outside = [[question.kind for question in each].count("out_of_world") for each in (basic, broad)]
     assert outside == [examples.OUT_OF_WORLD, examples.OUT_OF_WORLD + examples.BROAD_OUT_OF_WORLD]

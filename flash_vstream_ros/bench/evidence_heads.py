@@ -22,10 +22,12 @@ from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, MemoryEntry
 from flash_vstream_ros.memory.spans import SECOND_NS
 from flash_vstream_ros.models.evidence_heads import HEADS_KEY
 from flash_vstream_ros.models.household_settings import MEMORY, complete_slots
+from flash_vstream_ros.models.llava.flash_vstream_llava import FlashVStreamLLaVA
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import HOUSEHOLD, is_demo_model
 from flash_vstream_ros.progress import tracked
 
+from .errors import BenchmarkError
 from .evidence import Ranked, evidence_scores
 from .patrol_evaluation import PACE_S, encoded_slots, loaded, moments
 
@@ -106,29 +108,36 @@ def run(
 ) -> dict[str, Any]:
     """Fit on every other patrol, and measure on the others.
 
-    The configuration of the model in the folder `save` gets weights fitted on all patrols. Raises ModelError, and
-    ValueError if no question can be ranked.
+    The configuration of the model in `save` gets weights fitted on all patrols, if fitted ones ranked better.
+    Raises ModelError and BenchmarkError.
     """
+    if save is not None and not (save / "config.json").is_file():
+        raise BenchmarkError(f"{save} has no config.json to save weights in: give the folder of a model")
     is_demo = is_demo_model(model)
     own = loaded(model, device) if is_demo else load_model(model, device=device)
+    if isinstance(own, FlashVStreamLLaVA):
+        raise BenchmarkError("Flash-VStream-LLaVA has no Flash Memory of slots: give a model of another family")
     config = MEMORY if is_demo else FlashMemoryConfig()
     made = ([*patrol(own, config, number, minutes, tuple(pace))] for number in range(seed, seed + streams))
     patrols = [*tracked(made, "patrols", streams)]
     fit, measured = ([case for cases in patrols[first::2] for case in cases] for first in (0, 1))
     if not fit or not measured:
-        raise ValueError("no entry of the memory shows a thing that was asked about: give more or longer patrols")
+        raise BenchmarkError("no entry of the memory shows a thing that was asked about: give more or longer patrols")
     weights, alike = fitted_heads(fit), torch.full(fit[0].attention.shape[:2], 1 / fit[0].attention[..., 0].numel())
-    if save is not None:
-        save_heads(save, fitted_heads([*fit, *measured]))
+    before, after = ranking(measured, alike), ranking(measured, weights)
+    saved = save if after["precision_at_1"] > before["precision_at_1"] else None
+    if saved is not None:
+        save_heads(saved, fitted_heads([*fit, *measured]))
     return {
         "model": model,
         "streams": streams,
         "minutes": minutes,
         "pace": [*pace],
         "seed": seed,
-        "alike": ranking(measured, alike),
-        "fitted": ranking(measured, weights),
+        "alike": before,
+        "fitted": after,
         "weights": weights.tolist(),
+        "saved": str(saved) if saved is not None else None,
     }
 
 
@@ -148,5 +157,7 @@ def show(result: dict[str, Any]) -> None:
         scores = result[name]
         first, three = 100 * scores["precision_at_1"], 100 * scores["hit_at_3"]
         print(f"{text:>22}: the first entry shows it in {first:.1f} %, one of three in {three:.1f} %")
+    if result["saved"]:
+        print(f"wrote weights of the heads to {result['saved']}/config.json")
     for layer, weights in enumerate(result["weights"]):
         print(f"layer {layer:2}: " + " ".join(f"{100 * weight:4.1f}" for weight in weights) + " %")

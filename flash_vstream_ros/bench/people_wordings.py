@@ -105,7 +105,7 @@ PEOPLE_WORDINGS: dict[str, tuple[str, ...]] = {
         "Describe your surroundings in a sentence.",
     ),
     "patrol": (
-        "Fill me in on what happened so far.",
+        "Gimme the highlights of your round.",
         "What did you see on your rounds, and where were you?",
         "Give me a short report.",
         "Can you recap the whole tour for me?",

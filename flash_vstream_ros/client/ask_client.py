@@ -75,7 +75,7 @@ class AskClient(ServiceCaller):
         return AskScene.Request(
             question=question,
             question_id=f"{self._id}:{next(self._numbers)}",
-            **request_fields(limits),
+            **request_fields(**limits),
             deadline=duration_message(deadline_s),
             max_new_tokens=max_new_tokens,
             stream=stream,
@@ -114,7 +114,7 @@ class AskClient(ServiceCaller):
         request = Search.Request(
             text=text,
             search_id=f"{self._id}:{next(self._numbers)}",
-            **request_fields(limits),
+            **request_fields(**limits),
             archive=archive,
             max_moments=max_moments,
             image=CompressedImage(format="jpeg", data=image),
@@ -138,12 +138,12 @@ class AskClient(ServiceCaller):
 
     def list_memory(self, wait_s: float, *, thumbnails: bool = False, **limits: Unpack[Limits]) -> ListMemory.Response:
         """The memory's entries. Raises NoService and NoReply."""
-        request = ListMemory.Request(**request_fields(limits), thumbnails=thumbnails)
+        request = ListMemory.Request(**request_fields(**limits), thumbnails=thumbnails)
         return self.call(ListMemory, f"{self.node_name}/list_memory", request, wait_s)
 
     def forget(self, wait_s: float, **limits: Unpack[Limits]) -> Forget.Response:
-        """Forget what was seen within the limits; without any, everything. Raises NoService and NoReply."""
-        request = Forget.Request(**request_fields(limits))
+        """Forget what was seen within the limits; the node wants at least one. Raises NoService and NoReply."""
+        request = Forget.Request(**request_fields(**limits))
         return self.call(Forget, f"{self.node_name}/forget", request, wait_s)
 
     def report(self, wait_s: float, since_s: float, until_s: float, *, pictures: bool) -> Report.Response:

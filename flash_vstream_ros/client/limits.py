@@ -19,13 +19,20 @@ class Limits(TypedDict, total=False):
     radius: float  # [m]; 0: no limit
 
 
-def request_fields(limits: Limits) -> dict[str, Any]:
-    """The fields of a request that limit it."""
-    x, y = limits.get("near", (0.0, 0.0))
+def request_fields(
+    *,
+    cameras: Sequence[str] = (),
+    since_s: float = 0.0,
+    until_s: float = 0.0,
+    near: tuple[float, float] = (0.0, 0.0),
+    radius: float = 0.0,
+) -> dict[str, Any]:
+    """The fields of a request that limit it, from `Limits`."""
+    x, y = near
     return {
-        "cameras": list(limits.get("cameras", ())),
-        "since": stamp_at(limits.get("since_s", 0.0)),
-        "until": stamp_at(limits.get("until_s", 0.0)),
+        "cameras": list(cameras),
+        "since": stamp_at(since_s),
+        "until": stamp_at(until_s),
         "near": Point(x=x, y=y),
-        "radius": limits.get("radius", 0.0),
+        "radius": radius,
     }

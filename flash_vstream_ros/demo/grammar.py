@@ -43,7 +43,7 @@ def wording(form: str, rng: np.random.Generator, part: Part = Part.TRAIN) -> str
     text, synonyms = _expanded(template, rng, part)
     if indirect:
         return f"{draw(_words('leads', LEADS, part), rng)} {text}"
-    if rng.random() < POLITE or (part is Part.SYNONYMS and not synonyms):
+    if rng.random() < POLITE or (part in (Part.SYNONYMS, Part.FIT) and not synonyms):
         if rng.random() < 0.5:
             return draw(_words("before", BEFORE, part), rng) + text
         return text + draw(_words("after", AFTER, part), rng)
@@ -119,8 +119,10 @@ IMPERATIVES = frozenset(
 
 def _words(name: str, basic: Parts, part: Part) -> tuple[str, ...]:
     """Synonyms, or phrases around a question, for a part of the grammar."""
-    if part in WITH_BROAD_SYNONYMS:
-        return broad_part(broad_synonyms(name), part)
+    if part is Part.FIT:
+        return tuple(word for word in broad_synonyms(name).fit if word not in basic.train)
+    if part is Part.BROADER:
+        return broad_synonyms(name).train
     return basic.held_out if part is Part.SYNONYMS else basic.train
 
 

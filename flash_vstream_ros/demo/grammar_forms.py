@@ -64,7 +64,7 @@ DIRECT: dict[str, Parts] = {
             "<what_room> do you see [|<now>]",
             "where [is the robot|do you stand] [|<now>]",
         ),
-        ("what is your [location|position] [|<now>]", "which part of the house are you in [|<now>]"),
+        ("what is your [location|position] [|<now>]", "the room around you is which one [|<now>]"),
     ),
     "room_first": Parts(
         (

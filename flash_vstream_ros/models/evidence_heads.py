@@ -16,8 +16,8 @@ def head_weights(config: Any, layers: int, heads: int) -> Tensor:
     weights = getattr(config, HEADS_KEY, None)
     if not _usable(weights, layers * heads):
         return torch.full((layers, heads), 1 / (layers * heads))
-    chosen = torch.tensor(weights).view(layers, heads)
-    return chosen / chosen.sum()
+    chosen = torch.tensor(weights, dtype=torch.float64).view(layers, heads)
+    return (chosen / chosen.sum()).float()
 
 
 def _usable(weights: Any, count: int) -> bool:

@@ -57,7 +57,8 @@ class Generation(Protocol):
     def attention(self) -> Sequence[float]:
         """Share of the last prompt token's attention on each of `snapshot.entries`.
 
-        Mean over layers and heads. The sum is at most 1; zeros until the prompt is prefilled.
+        A mean over layers and heads, weighted if the model has weights for them (`models/evidence_heads.py`). The sum
+        is at most 1; zeros until the prompt is prefilled.
         """
         ...
 

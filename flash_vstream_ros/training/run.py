@@ -216,7 +216,7 @@ def _apply(parts: Sequence[_Gradients], parameters: Sequence[nn.Parameter], lear
 def _rate_factor(plan: Plan, step: int) -> float:
     """Factor of the learning rate in a cycle: linear warm-up, constant, linear decay (WSD-S, Wen et al. 2024)."""
     start, end, cooling = next(cycle for cycle in plan.cycles if step < cycle[1])
-    return min((step - start + 1) / RATE_WARM_UP_STEPS, 1.0, max((end - step) / cooling, MIN_RATE_FACTOR))
+    return min((step - start + 1) / RATE_WARM_UP_STEPS, 1.0, max((end - step) / max(cooling, 1), MIN_RATE_FACTOR))
 
 
 class _State:

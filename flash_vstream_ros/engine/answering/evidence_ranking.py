@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import accumulate
 
 from flash_vstream_ros.memory.slot import MemoryEntry
 
+PEAK = 2.0  # least attention on the strongest entry of a moment, as a multiple of the background
 MOMENT_SHARE = 0.2  # least attention on an entry of a moment: this share of the way from background to peak
 
 
@@ -24,16 +26,18 @@ def steadied(entries: Sequence[MemoryEntry], attention: Sequence[float]) -> list
     """Attention on each entry, exchanged within each moment so that its middle entry has the most.
 
     A moment is a row of consecutive entries of one camera that stand out from the background, which is the lower
-    quartile of their attention. Its middle entry has half of the moment's attention before and after it. At the edge of
-    a moment, the first frame of a slot may show what the model attends to, and the second one, which is the thumbnail,
-    what comes next.
+    quartile of the camera's attention. Its middle entry has half of the moment's attention before and after it. At the
+    edge of a moment, the first frame of a slot may show what the model attends to, and the second one, which is the
+    thumbnail, what comes next.
     """
     shares = list(attention[: len(entries)])
+    if not all(map(math.isfinite, shares)):
+        return shares  # the next token is checked, with a clear error
     for row in _rows(entries):
         free = set(row)
         background = sorted(attention[place] for place in row)[len(row) // 4]
         for peak in sorted(row, key=lambda place: -attention[place]):
-            if peak in free:
+            if peak in free and attention[peak] > PEAK * background:
                 least = background + MOMENT_SHARE * (attention[peak] - background)
                 moment = _moment_around(peak, row, [place in free and attention[place] >= least for place in row])
                 free -= set(moment)

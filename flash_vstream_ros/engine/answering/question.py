@@ -56,7 +56,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Evidence:
-    """A memory entry and its share of the first answer token's attention, 0 to 1."""
+    """A memory entry and its share of attention, 0 to 1, as ranked by `ranked_by_attention`."""
 
     entry: MemoryEntry
     relevance: float

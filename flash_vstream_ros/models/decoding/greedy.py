@@ -163,14 +163,17 @@ class GreedyGeneration:
     def attention(self) -> tuple[float, ...]:
         """Share of the last prompt token's attention on each memory entry; zeros until the prompt is prefilled.
 
-        From that token the model predicts the first word of its answer.
+        From that token the model predicts the first word of its answer. The mean over layers and heads is weighted by
+        `head_weights`.
         """
         if self._shares is None:
             if self._attentions is None:
                 return (0.0,) * len(self._prefill.entry_tokens)
             layers, self._attentions = self._attentions, None
-            weights = head_weights(self._network.config, len(layers), layers[0].shape[1]).to(layers[0])
-            mean = torch.stack([own @ one[0, :, -1] for own, one in zip(weights, layers, strict=True)]).sum(0)
+            weights = head_weights(self._network.config, len(layers), layers[0].shape[1]).to(layers[0].device)
+            # In float32, since a small share of one layer would underflow in float16.
+            by_layer = [own @ one[0, :, -1].float() for own, one in zip(weights, layers, strict=True)]
+            mean = torch.stack(by_layer).sum(0)
             self._shares = tuple(self._entry_sums(mean).tolist())
         return self._shares
 

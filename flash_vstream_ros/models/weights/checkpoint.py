@@ -13,6 +13,7 @@ import torch
 from transformers import AutoTokenizer, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 from flash_vstream_ros.models.confidence import CONFIDENCE_KEY
+from flash_vstream_ros.models.evidence_heads import HEADS_KEY
 from flash_vstream_ros.models.interface import ModelError
 from flash_vstream_ros.models.panics import panics_as_model_errors
 from flash_vstream_ros.models.prompt import TURN_END, VISION_END, VISION_START, ChatPrompt
@@ -82,7 +83,8 @@ def load_network(
     )
     if adapter is not None:
         network = merged(network, adapter)
-        setattr(network.config, CONFIDENCE_KEY, None)  # fitted on the answers of the base
+        for key in (CONFIDENCE_KEY, HEADS_KEY):
+            setattr(network.config, key, None)  # fitted on the answers of the base
     try:
         network.model.visual.to(vision_device or device)
         for part in (network.model.language_model, network.lm_head):
