@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
 
+import numpy as np
+import pytest
+
+from flash_vstream_ros.bench import evidence_heads
+from flash_vstream_ros.bench.errors import BenchmarkError
 from flash_vstream_ros.bench.evidence import Ranked, evidence_scores, ranked_entries, ranked_evidence
 from flash_vstream_ros.bench.patrol_evaluation import encoded_slots
 from flash_vstream_ros.demo.questions import questions
@@ -55,3 +60,18 @@ def test_the_first_evidence_of_the_household_model_shows_the_thing_asked_about()
     assert scores["questions"] >= 20
     assert scores["precision_at_1"] >= 0.95
     assert scores["precision_at_1"] > 3 * scores["random_entry"]
+
+
+def test_heads_are_fitted_on_some_patrols_and_measured_on_others(capsys: pytest.CaptureFixture[str]) -> None:
+    result = evidence_heads.run(streams=2, minutes=3.0, device="cpu", pace=(15.0, 15.0))
+    assert result["fitted"]["questions"] == result["alike"]["questions"] >= 10
+    assert result["alike"]["precision_at_1"] >= 0.9
+    assert abs(sum(map(sum, result["weights"])) - 1) < 1e-5
+    assert result["saved"] is None
+    evidence_heads.show(result)
+    assert "mean over 6 x 4 heads" in capsys.readouterr().out
+
+
+def test_weights_are_saved_in_a_models_folder_only(tmp_path: Path) -> None:
+    with pytest.raises(BenchmarkError, match=r"has no config\.json"):
+        evidence_heads.run(save=tmp_path)

@@ -41,8 +41,8 @@ TWO_CAMERAS = 0.15  # share of patrols with two cameras that look in the same di
 MOMENTS = 32  # examples per patrol
 FULL_SIZE_MOMENTS = 64  # the same for patrols with a memory of the node's sizes, and for crowded ones
 HIERARCHICAL_SHARE = 0.75  # share of patrols with a hierarchical memory; others have a published one
-CROWDED_OBSERVATIONS = 2.5  # of a crowded patrol, per cluster at most
-NODE_MEMORY_SHARE = 0.5  # share of crowded patrols with the node's number of key frames
+CROWDED_OBSERVATIONS = 2.5  # most observations of a crowded patrol, per cluster of TRAINED_MEMORY
+NODE_MEMORY_SHARE = 0.5  # share of crowded patrols with the node's division into clusters and key frames
 
 
 class Features(NamedTuple):
