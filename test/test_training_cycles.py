@@ -1,13 +1,17 @@
-"""The cycles of the training's learning rate."""
+"""The cycles of the training's learning rate, and the end of its pool."""
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
 
 from flash_vstream_ros.training import run
+from flash_vstream_ros.training.curriculum import Curriculum
+from flash_vstream_ros.training.pool import Pool
 
 
 def test_the_learning_rate_rises_and_falls_in_each_cycle() -> None:
@@ -29,3 +33,15 @@ def test_cycles_that_contradict_one_another_are_refused(steps: dict[str, int], t
     with pytest.raises(ValueError, match="at least as many steps"):
         run.train(run.Plan(**steps), tmp_path / "run", torch.device("cpu"), lambda progress: None)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_pool_closes_at_once_in_a_program_that_handles_sigterm() -> None:
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        pool = Pool(lambda patrol: iter(()), 0, Curriculum(run.Plan()))
+        closing = Thread(target=pool.close, daemon=True)
+        closing.start()
+        closing.join(30.0)
+        assert not closing.is_alive()
+    finally:
+        signal.signal(signal.SIGTERM, before)

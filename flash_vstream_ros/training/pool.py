@@ -45,7 +45,7 @@ class Pool:
         return [examples[i] for i in nearest]
 
     def close(self) -> None:
-        self._maker.terminate()
+        self._maker.kill()  # SIGTERM is lost if it arrives before the child has its own handler
         self._maker.join()
 
     def _receive(self) -> list[Example]:
