@@ -148,7 +148,8 @@ def lmms_eval(folder: Path, tasks: Path, names: str, model: str, **environment: 
     own = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **offline, **environment}
     run = [sys.executable, "-m", "lmms_eval", "--model", "flash_vstream", "--model_args", model, "--tasks", names]
     output = ["--include_path", str(tasks), "--output_path", str(out), "--log_samples"]
-    done = subprocess.run([*run, *output], env=own, capture_output=True, text=True, timeout=PATIENCE_S)
+    # In `folder`: metadata that an old installation left in the repository would come first.
+    done = subprocess.run([*run, *output], cwd=folder, env=own, capture_output=True, text=True, timeout=PATIENCE_S)
     found = {}
     for name in names.split(","):
         files = list(out.rglob(f"*_samples_{name}.jsonl"))
