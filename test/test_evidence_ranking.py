@@ -11,7 +11,7 @@ import torch
 
 from flash_vstream_ros.bench.evidence_heads import Case, fitted_heads, ranking, save_heads
 from flash_vstream_ros.engine.answering.evidence_ranking import ranked_by_attention, steadied, strongest_first
-from flash_vstream_ros.memory import EntryKind, MemoryEntry
+from flash_vstream_ros.memory import EntryKind, FlashMemory, FlashMemoryConfig, MemoryEntry, Slot
 from flash_vstream_ros.models.evidence_heads import HEADS_KEY, head_weights
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import TINY
@@ -86,7 +86,8 @@ def synthetic_cases(count: int, seed: int) -> list[Case]:
         attention[0, :, 0] += 0.5
         shown = 1 + number % 11
         attention[1, 1, shown] += 0.2
-        cases.append(Case(attention, torch.arange(12) == shown, tuple(entries([100 * place for place in range(12)]))))
+        shows = [place == shown for place in range(12)]
+        cases.append(Case(attention, shows, tuple(entries([100 * place for place in range(12)]))))
     return cases
 
 
@@ -105,8 +106,6 @@ def test_fitted_heads_find_what_the_mean_over_all_heads_misses(tmp_path: Path) -
 def test_a_model_ranks_entries_by_its_heads_with_weight() -> None:
     model = load_model(TINY, device="cpu")
     features = torch.Generator().manual_seed(0)
-    from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Slot
-
     grid = model.grid(56, 56)
     memory = FlashMemory(FlashMemoryConfig(csm_slots=6, dam_slots=2))
     for number in range(8):

@@ -19,22 +19,33 @@ class Ranked(NamedTuple):
     rank: int  # rank, from 0, of the first entry whose thumbnail shows the thing
     share_of_entries: float  # share of entries whose thumbnail shows it: the precision of a random entry
 
+    @classmethod
+    def of(cls, shows: Sequence[bool]) -> Ranked:
+        """From whether each entry, strongest first, shows the thing; at least one does."""
+        return cls(shows.index(True), fmean(shows))
+
 
 def ranked_evidence(model: Any, world: World, snapshot: MemorySnapshot, questions: Sequence[Question]) -> list[Ranked]:
     """Rank the evidence of every question about a thing that some entry shows."""
     ranked = []
     for question in questions:
         if question.thing:
-            generation = model.answer(snapshot, question.text, 1)
-            generation.prefill(generation.remaining_tokens)
-            ranked += ranked_entries(world, question, strongest_first(snapshot.entries, generation.attention))
+            attention = prefilled(model, snapshot, question).attention
+            ranked += ranked_entries(world, question, strongest_first(snapshot.entries, attention))
     return ranked
+
+
+def prefilled(model: Any, snapshot: MemorySnapshot, question: Question) -> Any:
+    """The generation of an answer, whose prompt is prefilled."""
+    generation = model.answer(snapshot, question.text, 1)
+    generation.prefill(generation.remaining_tokens)
+    return generation
 
 
 def ranked_entries(world: World, question: Question, entries: Sequence[MemoryEntry]) -> list[Ranked]:
     """The rank among `entries`, strongest first, of one that shows the thing; empty if none does."""
     shows = [question.thing in world.truth(entry.thumbnail_ns / SECOND_NS).things for entry in entries]
-    return [Ranked(shows.index(True), fmean(shows))] if any(shows) else []
+    return [Ranked.of(shows)] if any(shows) else []
 
 
 def evidence_scores(ranked: Sequence[Ranked]) -> dict[str, Any]:

@@ -20,16 +20,16 @@ from flash_vstream_ros.demo.world import World
 from flash_vstream_ros.engine.answering.evidence_ranking import steadied
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, MemoryEntry
 from flash_vstream_ros.memory.spans import SECOND_NS
-from flash_vstream_ros.models.evidence_heads import HEADS_KEY
-from flash_vstream_ros.models.household_settings import MEMORY, complete_slots
+from flash_vstream_ros.models.evidence_heads import HEADS_KEY, head_weights
+from flash_vstream_ros.models.household_settings import MEMORY
 from flash_vstream_ros.models.llava.flash_vstream_llava import FlashVStreamLLaVA
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import HOUSEHOLD, is_demo_model
 from flash_vstream_ros.progress import tracked
 
 from .errors import BenchmarkError
-from .evidence import Ranked, evidence_scores
-from .patrol_evaluation import PACE_S, encoded_slots, loaded, moments
+from .evidence import Ranked, evidence_scores, prefilled
+from .patrol_evaluation import PACE_S, loaded, slots_by_moment
 
 FIRST_SEED = 880_000
 DRAWS = 3  # number of times that the questions of a moment are drawn
@@ -42,7 +42,7 @@ class Case(NamedTuple):
     """The attention at a question about a thing, and the entries that show it."""
 
     attention: Tensor  # [layers, heads, entries] float32, see `GreedyGeneration.head_attention`
-    shows: Tensor  # [entries] bool
+    shows: Sequence[bool]  # of each entry
     entries: tuple[MemoryEntry, ...]
 
 
@@ -50,19 +50,16 @@ def patrol(model: Any, config: FlashMemoryConfig, seed: int, minutes: float, pac
     """A case for each question about a thing that some entry shows, at several moments of one patrol."""
     rng = np.random.default_rng(seed)
     world = World(seed, minutes, pace_s=rng.uniform(min(pace_s), max(pace_s)))
-    grid = model.grid(*world.frame(0.0).shape[:2])
-    memory, done = FlashMemory(config), 0
-    for now in moments(world.visits, minutes):
-        for slot in encoded_slots(model, world, range(done, complete_slots(now)), grid):
+    memory = FlashMemory(config)
+    for now, slots in slots_by_moment(model, world, minutes):
+        for slot in slots:
             memory.insert(slot)
-        done, snapshot = complete_slots(now), memory.snapshot()
+        snapshot = memory.snapshot()
         in_view = [world.truth(entry.thumbnail_ns / SECOND_NS).things for entry in snapshot.entries]
         for question in (one for _ in range(DRAWS) for one in questions(world.visits, now, rng)):
-            shows = torch.tensor([question.thing in things for things in in_view])
-            if question.thing and shows.any():
-                generation = model.answer(snapshot, question.text, 1)
-                generation.prefill(generation.remaining_tokens)
-                yield Case(generation.head_attention, shows, snapshot.entries)
+            shows = [question.thing in things for things in in_view]
+            if question.thing and any(shows):
+                yield Case(prefilled(model, snapshot, question).head_attention, shows, snapshot.entries)
 
 
 def fitted_heads(cases: Sequence[Case]) -> Tensor:
@@ -70,7 +67,7 @@ def fitted_heads(cases: Sequence[Case]) -> Tensor:
     layers, heads = cases[0].attention.shape[:2]
     logs = torch.zeros(layers * heads, dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.LBFGS([logs], max_iter=200, line_search_fn="strong_wolfe")
-    rows = [(case.attention.flatten(0, 1).double(), case.shows) for case in cases]
+    rows = [(case.attention.flatten(0, 1).double(), torch.tensor(case.shows)) for case in cases]
 
     def loss() -> Tensor:
         optimiser.zero_grad()
@@ -92,8 +89,8 @@ def ranking(cases: Sequence[Case], weights: Tensor) -> dict[str, Any]:
     ranked = []
     for attention, shows, entries in cases:
         shares = steadied(entries, torch.einsum("lh,lhe->e", weights, attention).tolist())
-        order = sorted(range(len(entries)), key=lambda place: -shares[place])
-        ranked.append(Ranked([bool(shows[place]) for place in order].index(True), shows.float().mean().item()))
+        order = sorted(zip(shares, shows, strict=True), key=lambda pair: -pair[0])
+        ranked.append(Ranked.of([shown for _, shown in order]))
     return evidence_scores(ranked)
 
 
@@ -123,7 +120,7 @@ def run(
     fit, measured = ([case for cases in patrols[first::2] for case in cases] for first in (0, 1))
     if not fit or not measured:
         raise BenchmarkError("no entry of the memory shows a thing that was asked about: give more or longer patrols")
-    weights, alike = fitted_heads(fit), torch.full(fit[0].attention.shape[:2], 1 / fit[0].attention[..., 0].numel())
+    weights, alike = fitted_heads(fit), head_weights(None, *fit[0].attention.shape[:2])
     before, after = ranking(measured, alike), ranking(measured, weights)
     saved = save if after["precision_at_1"] > before["precision_at_1"] else None
     if saved is not None:

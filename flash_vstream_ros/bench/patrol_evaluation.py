@@ -116,6 +116,15 @@ def encoded_slots(
         yield Slot("camera", "", first_ns, last_ns, low.cpu(), detail.cpu(), grid)
 
 
+def slots_by_moment(model: VisionLanguageModel, world: World, minutes: float) -> Iterator[tuple[float, Iterator[Slot]]]:
+    """Each of the `moments` of a patrol [s], with the encoded slots since the one before."""
+    grid, done = model.grid(*world.frame(0.0).shape[:2]), 0
+    for now in moments(world.visits, minutes):
+        known = complete_slots(now)
+        yield now, encoded_slots(model, world, range(done, known), grid)
+        done = known
+
+
 class _Memories:
     """The memories of one patrol: one of each policy, and one of frames in each other light."""
 

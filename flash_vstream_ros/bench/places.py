@@ -24,13 +24,13 @@ from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.memory import FlashMemory
 from flash_vstream_ros.memory.pose import NO_COVARIANCE, MaybePose, Pose, UnknownPose
 from flash_vstream_ros.memory.spans import SECOND_NS
-from flash_vstream_ros.models.household_settings import MEMORY, SECOND_LOOK_SHARE, complete_slots
+from flash_vstream_ros.models.household_settings import MEMORY, SECOND_LOOK_SHARE
 from flash_vstream_ros.models.names import HOUSEHOLD
 from flash_vstream_ros.node.conversions import evidence_messages
 from flash_vstream_ros.node.poses.pose_history import NotYet, PoseHistory
 from flash_vstream_ros.progress import tracked
 
-from .patrol_evaluation import PACE_S, encoded_slots, loaded, moments
+from .patrol_evaluation import PACE_S, loaded, slots_by_moment
 from .prefix_cache import Asker
 
 FIRST_SEED = 830_000
@@ -78,14 +78,12 @@ def patrol(model: Any, seed: int, minutes: float, pace_s: Sequence[float]) -> li
     """Ask where each known thing is, at several moments of one patrol."""
     rng = np.random.default_rng(seed)
     world = World(seed, minutes, pace_s=rng.uniform(min(pace_s), max(pace_s)))
-    grid = model.grid(*world.frame(0.0).shape[:2])
     memory = FlashMemory(MEMORY)
     asker = Asker.of(model, memory, "cached", EngineConfig(second_look=SECOND_LOOK_SHARE))
-    found, done = [], 0
-    for now in moments(world.visits, minutes):
-        for slot in encoded_slots(model, world, range(done, complete_slots(now)), grid):
+    found = []
+    for now, slots in slots_by_moment(model, world, minutes):
+        for slot in slots:
             memory.insert(replace(slot, pose=measured_pose(world, slot.last_ns / SECOND_NS, rng)))
-        done = complete_slots(now)
         newest = max(memory.list_entries(), key=lambda entry: (isinstance(entry.pose, Pose), entry.thumbnail_ns))
         for thing in sorted(things_known(past_of(world.visits, now))):
             asked = asker.ask(Question(search_prompt(thing.name), moments=MOMENTS))

@@ -27,11 +27,11 @@ from flash_vstream_ros.memory import FlashMemory
 from flash_vstream_ros.memory.config import PUBLISHED
 from flash_vstream_ros.memory.slot import MemoryEntry
 from flash_vstream_ros.memory.spans import SECOND_NS
-from flash_vstream_ros.models.household_settings import MEMORY, SECOND_LOOK_SHARE, complete_slots
+from flash_vstream_ros.models.household_settings import MEMORY, SECOND_LOOK_SHARE
 from flash_vstream_ros.models.names import HOUSEHOLD
 from flash_vstream_ros.progress import tracked
 
-from .patrol_evaluation import PACE_S, encoded_slots, loaded, moments
+from .patrol_evaluation import PACE_S, loaded, slots_by_moment
 from .prefix_cache import Asker
 
 FIRST_SEED = 800_000
@@ -109,16 +109,14 @@ def patrol(model: Any, seed: int, minutes: float, pace_s: Sequence[float], promp
     """Search at several moments of one patrol, in each of MEMORIES."""
     rng = np.random.default_rng(seed)
     world = World(seed, minutes, pace_s=rng.uniform(min(pace_s), max(pace_s)))
-    grid = model.grid(*world.frame(0.0).shape[:2])
     memories = {name: FlashMemory(config) for name, config in MEMORIES.items()}
     config = EngineConfig(second_look=SECOND_LOOK_SHARE)  # of a hierarchical memory only
     askers = {name: Asker.of(model, memory, "cached", config) for name, memory in memories.items()}
-    results, done = [], 0
-    for now in moments(world.visits, minutes):
-        for slot in encoded_slots(model, world, range(done, complete_slots(now)), grid):
+    results = []
+    for now, slots in slots_by_moment(model, world, minutes):
+        for slot in slots:
             for memory in memories.values():
                 memory.insert(slot)
-        done = complete_slots(now)
         wanted = [
             *searches(past_of(world.visits, now), rng),
             *image_searches(world, now, np.random.default_rng((seed, round(now)))),
