@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from .argument_types import point, positive
@@ -43,6 +43,13 @@ def interval(args: argparse.Namespace, newest_stamp_s: Callable[[], float | None
         return newest
 
     return args.since.stamp(newest_s), args.until.stamp(newest_s)
+
+
+def limits_of(client: AskClient, wait_s: float, cameras: Sequence[str], since: str, until: str) -> Limits:
+    """The limits that texts without options name; "": none. Raises ArgumentTypeError, BadTime and ClientError."""
+    since_point, until_point = (time_point(word or "0") for word in (since, until))
+    args = argparse.Namespace(camera=cameras, since=since_point, until=until_point, near=None, wait=wait_s)
+    return request_limits(args, client)
 
 
 def request_limits(args: argparse.Namespace, client: AskClient) -> Limits:

@@ -9,13 +9,13 @@ from typing import Annotated, Any, NamedTuple
 from mcp.types import CallToolResult
 from pydantic import Field
 
-from flash_vstream_ros.client import MOMENTS, AskClient, ClientError
+from flash_vstream_ros.client import MOMENTS, AskClient, ClientError, Limits
 from flash_vstream_ros.ros.interfaces import Watch
 from flash_vstream_ros.ros.stamps import duration_message
 
 from ..argument_types import MAX_DURATION_S, MAX_MOMENTS
-from ..request_limits import interval
-from ..times import FORMS, BadTime, time_point
+from ..request_limits import limits_of
+from ..times import FORMS, BadTime
 from .bounds import MAX_THUMBNAILS
 from .node_thread import NodeThread
 from .results import (
@@ -65,8 +65,8 @@ class SceneTools:
         """Ask the robot what it sees or has seen. Returns the answer, its confidence and the moments it is based on."""
 
         def call(client: AskClient) -> CallToolResult:
-            since_s, until_s = self._interval(client, since, until)
-            request = client.request(question, cameras=cameras, since_s=since_s, until_s=until_s, deadline_s=deadline_s)
+            limits = self._limits(client, cameras, since, until)
+            request = client.request(question, deadline_s=deadline_s, **limits)
             reply = client.ask_when_ready(request, self._wait_s)
             check(reply)
             return answer_result(reply, thumbnails)
@@ -118,10 +118,8 @@ class SceneTools:
         """List the entries of the robot's visual memory: cameras, times, kinds."""
 
         def call(client: AskClient) -> CallToolResult:
-            since_s, until_s = self._interval(client, since, until)
-            reply = client.list_memory(
-                self._wait_s, cameras=cameras, since_s=since_s, until_s=until_s, thumbnails=thumbnails > 0
-            )
+            limits = self._limits(client, cameras, since, until)
+            reply = client.list_memory(self._wait_s, thumbnails=thumbnails > 0, **limits)
             check(reply)
             return entries_result(reply, thumbnails)
 
@@ -132,8 +130,8 @@ class SceneTools:
         summarised."""
 
         def call(client: AskClient) -> CallToolResult:
-            since_s, until_s = self._interval(client, since, until)
-            reply = client.report(self._wait_s, since_s, until_s, pictures=thumbnails > 0)
+            limits = self._limits(client, (), since, until)
+            reply = client.report(self._wait_s, limits["since_s"], limits["until_s"], pictures=thumbnails > 0)
             check(reply)
             return report_result(reply, thumbnails)
 
@@ -186,8 +184,7 @@ class SceneTools:
         """Forget for ever what was seen in an interval or by cameras. At least one limit is needed."""
 
         def call(client: AskClient) -> CallToolResult:
-            since_s, until_s = self._interval(client, since, until)
-            reply = client.forget(self._wait_s, cameras=cameras, since_s=since_s, until_s=until_s)
+            reply = client.forget(self._wait_s, **self._limits(client, cameras, since, until))
             check(reply)
             return forgotten_result(reply)
 
@@ -209,24 +206,15 @@ class SceneTools:
         archive: bool,
         most: int,
     ) -> Any:
-        """The node's reply to a search. Raises NodeError, and as `_interval`."""
-        since_s, until_s = self._interval(client, since, until)
-        reply = client.search_when_ready(
-            text,
-            self._wait_s,
-            cameras=cameras,
-            since_s=since_s,
-            until_s=until_s,
-            archive=archive,
-            max_moments=most,
-        )
+        """The node's reply to a search. Raises NodeError, and as `limits_of`."""
+        limits = self._limits(client, cameras, since, until)
+        reply = client.search_when_ready(text, self._wait_s, archive=archive, max_moments=most, **limits)
         check(reply)
         return reply
 
-    def _interval(self, client: AskClient, since: str | float, until: str | float) -> tuple[float, float]:
-        """The stamps of an interval [s]; 0: no limit. Raises BadTime, ArgumentTypeError and ClientError."""
-        limits = argparse.Namespace(since=time_point(str(since) or "0"), until=time_point(str(until) or "0"))
-        return interval(limits, lambda: client.newest_stamp_s(self._wait_s))
+    def _limits(self, client: AskClient, cameras: Sequence[str], since: str | float, until: str | float) -> Limits:
+        """A tool's arguments as limits; agents also give numbers as times."""
+        return limits_of(client, self._wait_s, cameras, str(since), str(until))
 
 
 class ToolKind(NamedTuple):

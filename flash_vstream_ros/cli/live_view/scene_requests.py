@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from flash_vstream_ros.client import AskClient, ClientError
+from flash_vstream_ros.client import AskClient, ClientError, Limits
 
 from ..agents.bounds import MAX_TEXT_CHARS
 from ..agents.node_thread import NodeThread
 from ..argument_types import MAX_MOMENTS, question
-from ..request_limits import interval
+from ..request_limits import limits_of
 from ..times import BadTime, time_point
 from .board import json_line
 from .events import MAX_CAMERAS, answer_fields, error_sentence, moments_fields
@@ -60,10 +60,9 @@ class SceneRequest:
             raise BadRequest(str(error)) from error
         return cls(text, tuple(cameras), words[1], words[2])
 
-    def interval(self, client: AskClient, wait_s: float) -> tuple[float, float]:
-        """The stamps of `since` and `until` [s]; 0: no limit. Raises BadTime and ClientError."""
-        limits = argparse.Namespace(since=time_point(self.since or "0"), until=time_point(self.until or "0"))
-        return interval(limits, lambda: client.newest_stamp_s(wait_s))
+    def limits(self, client: AskClient, wait_s: float) -> Limits:
+        """The limits of the request to the node. Raises BadTime and ClientError."""
+        return limits_of(client, wait_s, self.cameras, self.since, self.until)
 
 
 class Progress:
@@ -123,10 +122,7 @@ class SceneRequests:
         def call(client: AskClient) -> dict[str, Any]:
             client.on_piece, client.on_key_frames = progress.add_text, progress.set_key_frames
             try:
-                since_s, until_s = asked.interval(client, self._wait_s)
-                request = client.request(
-                    asked.text, cameras=asked.cameras, since_s=since_s, until_s=until_s, stream=True
-                )
+                request = client.request(asked.text, stream=True, **asked.limits(client, self._wait_s))
                 reply = client.ask_when_ready(request, self._wait_s)
             finally:
                 client.on_piece = client.on_key_frames = None
@@ -145,15 +141,8 @@ class SceneRequests:
         """The moments that show the text, or an error."""
 
         def call(client: AskClient) -> dict[str, Any]:
-            since_s, until_s = asked.interval(client, self._wait_s)
-            reply = client.search_when_ready(
-                asked.text,
-                self._wait_s,
-                cameras=asked.cameras,
-                since_s=since_s,
-                until_s=until_s,
-                max_moments=min(FOUND, MAX_MOMENTS),
-            )
+            limits = asked.limits(client, self._wait_s)
+            reply = client.search_when_ready(asked.text, self._wait_s, max_moments=min(FOUND, MAX_MOMENTS), **limits)
             return {"error": error_sentence(reply)} if reply.error_code else moments_fields(reply)
 
         return await self._run(call)
