@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
+
+from .config_numbers import is_numbers
 
 CONFIDENCE_KEY = "flash_vstream_confidence"  # weights of `Calibration` in a model's config.json
 DECLINES_KEY = "flash_vstream_declines"  # text of the answer "I do not know" in a model's config.json
@@ -27,7 +29,7 @@ class Calibration(NamedTuple):
         """The calibration in a model's configuration; invalid values are ignored."""
         weights, declines = getattr(config, CONFIDENCE_KEY, None), getattr(config, DECLINES_KEY, DECLINES)
         return cls(
-            tuple(float(one) for one in weights) if _usable(weights) else (),
+            tuple(float(one) for one in weights) if is_numbers(weights, FEATURES) else (),
             declines if isinstance(declines, str) and declines.strip() else DECLINES,
         )
 
@@ -56,14 +58,6 @@ def geometric_mean(probabilities: Sequence[float]) -> float:
 def features(probabilities: Sequence[float]) -> tuple[float, ...]:
     """The constant 1, the log odds of the least probability, and the log odds of the product of all."""
     return 1.0, _log_odds(min(probabilities)), _log_odds(math.prod(probabilities))
-
-
-def _usable(weights: Any) -> TypeGuard[list[float]]:
-    return (
-        isinstance(weights, list)
-        and len(weights) == FEATURES
-        and all(isinstance(one, int | float) and math.isfinite(one) for one in weights)
-    )
 
 
 def _plain(answer: str) -> str:
