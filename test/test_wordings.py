@@ -27,7 +27,7 @@ from flash_vstream_ros.bench.wordings import (
 from flash_vstream_ros.cli import main
 from flash_vstream_ros.demo.broad_wordings import FURTHER, broad_synonyms, broad_templates, broad_words
 from flash_vstream_ros.demo.grammar import Part, reworded, spelled, wording
-from flash_vstream_ros.demo.grammar_forms import AFTER, BEFORE, DIRECT, INDIRECT, LEADS, SYNONYMS
+from flash_vstream_ros.demo.grammar_forms import AFTER, BEFORE, DIRECT, INDIRECT, LEADS, SYNONYMS, WORDS
 from flash_vstream_ros.demo.out_of_world import MADE_UP, OBJECTS, PLACES, TEMPLATES, TINTS, out_of_world
 from flash_vstream_ros.demo.questions import questions
 from flash_vstream_ros.demo.scoring import Question, right
@@ -38,7 +38,7 @@ from flash_vstream_ros.memory import MemorySnapshot
 from flash_vstream_ros.models.confidence import CONFIDENCE_KEY, DECLINES_KEY, Calibration
 
 NAMES = {"room": "kitchen", "thing": "red ball", "kind": "ball"}
-EVERY_PARTS = [*DIRECT.values(), *INDIRECT.values(), *SYNONYMS.values(), LEADS, BEFORE, AFTER]
+EVERY_PARTS = [*DIRECT.values(), *INDIRECT.values(), *WORDS.values()]
 
 
 def test_every_form_of_question_has_a_grammar_and_wordings_by_people() -> None:
@@ -83,14 +83,13 @@ def test_broad_wordings_have_no_word_of_the_held_out_ones(group: str) -> None:
             assert not [text for text in texts if f" {words} " in text], words
 
 
-@pytest.mark.parametrize("name", [*SYNONYMS, "leads", "before", "after"])
+@pytest.mark.parametrize("name", WORDS)
 def test_broad_synonyms_are_not_held_out(name: str) -> None:
-    basic = {**SYNONYMS, "leads": LEADS, "before": BEFORE, "after": AFTER}
     broad = broad_synonyms(name)
     assert len(broad.train) > 12
     assert not set(broad.train) & set(broad.fit)
-    assert not {*broad.train, *broad.fit} & set(basic[name].held_out)
-    assert set(broad.fit) - set(basic[name].train)
+    assert not {*broad.train, *broad.fit} & set(WORDS[name].held_out)
+    assert set(broad.fit) - set(WORDS[name].train)
 
 
 @pytest.mark.parametrize("group", ["out of world", FURTHER])

@@ -31,7 +31,7 @@ def broad_templates(group: str, form: str) -> Broad:
 
 @cache
 def broad_synonyms(name: str) -> Broad:
-    """Synonyms by their name in `grammar_forms.SYNONYMS`; also "leads", "before" and "after"."""
+    """Words by their name in `grammar_forms.WORDS`."""
     return _parted(_texts()["synonyms"][name])
 
 

@@ -8,7 +8,7 @@ from enum import Enum
 import numpy as np
 
 from .broad_wordings import Broad, broad_synonyms, broad_templates
-from .grammar_forms import AFTER, BEFORE, DIRECT, INDIRECT, LEADS, SYNONYMS, Parts
+from .grammar_forms import DIRECT, INDIRECT, WORDS
 from .scoring import Question
 from .spellings import SPELLINGS, typing_error
 
@@ -42,18 +42,17 @@ def wording(form: str, rng: np.random.Generator, part: Part = Part.TRAIN) -> str
     template = draw(_templates(form, indirect, part, rng), rng)
     text, synonyms = _expanded(template, rng, part)
     if indirect:
-        return f"{draw(_words('leads', LEADS, part), rng)} {text}"
+        return f"{draw(_words('leads', part), rng)} {text}"
     if rng.random() < POLITE or (part in (Part.SYNONYMS, Part.FIT) and not synonyms):
         if rng.random() < 0.5:
-            return draw(_words("before", BEFORE, part), rng) + text
-        return text + draw(_words("after", AFTER, part), rng)
+            return draw(_words("before", part), rng) + text
+        return text + draw(_words("after", part), rng)
     return text
 
 
 def _templates(form: str, indirect: bool, part: Part, rng: np.random.Generator) -> tuple[str, ...]:
     """Templates of a part. Those with broad synonyms are basic, since the broad templates have no synonyms."""
-    has_broad_synonyms = part in WITH_BROAD_SYNONYMS and rng.random() < BROAD_SYNONYMS_SHARE
-    if part in (Part.BROAD, *WITH_BROAD_SYNONYMS) and not has_broad_synonyms:
+    if part is Part.BROAD or (part in WITH_BROAD_SYNONYMS and rng.random() >= BROAD_SYNONYMS_SHARE):
         return broad_part(broad_templates("indirect" if indirect else "direct", form), part)
     parts = (INDIRECT if indirect else DIRECT)[form]
     return parts.held_out if part is Part.TEMPLATES else parts.train
@@ -72,7 +71,7 @@ def _expanded(text: str, rng: np.random.Generator, part: Part) -> tuple[str, int
         text, choices = CHOICE.subn(lambda found: draw(tuple(found[1].split("|")), rng), text)
         if choices:
             continue
-        text, synonyms = SYNONYM.subn(lambda found: draw(_words(found[1], SYNONYMS[found[1]], part), rng), text)
+        text, synonyms = SYNONYM.subn(lambda found: draw(_words(found[1], part), rng), text)
         count += synonyms
         if not synonyms:
             return " ".join(text.split()).replace(" ,", ","), count
@@ -117,8 +116,9 @@ IMPERATIVES = frozenset(
 )
 
 
-def _words(name: str, basic: Parts, part: Part) -> tuple[str, ...]:
-    """Synonyms, or phrases around a question, for a part of the grammar."""
+def _words(name: str, part: Part) -> tuple[str, ...]:
+    """The words of WORDS for a part of the grammar."""
+    basic = WORDS[name]
     if part is Part.FIT:
         return tuple(word for word in broad_synonyms(name).fit if word not in basic.train)
     if part is Part.BROADER:

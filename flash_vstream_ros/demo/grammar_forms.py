@@ -43,6 +43,7 @@ LEADS = Parts(
 )
 BEFORE = Parts(("please, ", "robot, ", "hey robot, ", "hi, ", "excuse me, ", "ok, "), ("dear robot, ", "well then, "))
 AFTER = Parts((", please", " please", ", robot", ", thanks"), (", would you", " if i may ask"))
+WORDS = {**SYNONYMS, "leads": LEADS, "before": BEFORE, "after": AFTER}  # synonyms, and phrases around a question
 
 DIRECT: dict[str, Parts] = {
     "scene": Parts(

@@ -44,10 +44,14 @@ class Curriculum:
     def patrols_by(self, step: int) -> int:
         """Number of patrols generated before a step."""
         full_size, third = self._full_size_step, self.plan.second_steps
-        phases = ((0, full_size, DRAWS_PER_PATROL), (full_size, third, SECOND_CYCLE_DRAWS))
-        steps = [(min(step, end) - start, draws) for start, end, draws in phases]
-        steps.append((step - third, DRAWS_PER_PATROL))
-        return FIRST_PATROLS + sum(max(count, 0) * self.plan.batch // draws for count, draws in steps)
+        phases = (
+            (0, full_size, DRAWS_PER_PATROL),
+            (full_size, third, SECOND_CYCLE_DRAWS),
+            (third, step, DRAWS_PER_PATROL),
+        )
+        return FIRST_PATROLS + sum(
+            max(min(step, end) - start, 0) * self.plan.batch // draws for start, end, draws in phases
+        )
 
     def lesson(self, patrol: int) -> Lesson:
         if patrol < self.patrols_by(self._full_size_step):

@@ -116,14 +116,16 @@ class ExampleMaker:
         """An example with only the newest slots, as a watch shows them; None if what they show has just come."""
         window = FRAME_S + SLOT_S * int(self.rng.integers(1, GLANCE_SLOTS + 1))
         since = now - max(window, SEEN_S)
-        for visit in self.visits:
-            for observation in visit.observations:
-                if observation.start <= since and now <= observation.end:
-                    snapshot = memory.snapshot(Scope(since_ns=nanoseconds(now - window)))
-                    seen = (visit._replace(start=observation.start, observations=(observation,)),)
-                    asked = questions(seen, now, self.rng)
-                    return None if snapshot.empty else self._example(snapshot, None, asked, seen, now)
-        return None
+        seen = tuple(
+            visit._replace(start=observation.start, observations=(observation,))
+            for visit in self.visits
+            for observation in visit.observations
+            if observation.start <= since and now <= observation.end
+        )
+        if not seen:
+            return None
+        snapshot, asked = memory.snapshot(Scope(since_ns=nanoseconds(now - window))), questions(seen, now, self.rng)
+        return None if snapshot.empty else self._example(snapshot, None, asked, seen, now)
 
     def _example(
         self,

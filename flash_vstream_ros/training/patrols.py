@@ -149,11 +149,11 @@ def patrol_examples(
     rng = np.random.default_rng(seed)
     composer.rng = np.random.default_rng((*seed, 1))
     config = TRAINED_MEMORY if full_size else random_memory(rng)
+    world = random_world(rng, config.csm_slots, longest_min, lesson)
     if lesson.crowded and full_size and np.random.default_rng((*seed, 4)).random() < NODE_MEMORY_SHARE:
         config = MEMORY
     is_hierarchical = np.random.default_rng((*seed, 2)).random() < HIERARCHICAL_SHARE
     config = replace(config, retention=HIERARCHICAL if is_hierarchical else PUBLISHED)
-    world = random_world(rng, TRAINED_MEMORY.csm_slots if full_size else config.csm_slots, longest_min, lesson)
     places = rng.random(moments - 1) ** (0.5 if full_size else 1)
     stops = sorted({*(20 + places * (world.duration - 20)).tolist(), world.duration})
     form = str(rng.choice(FORMS, p=FORM_SHARES))
