@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import Any
 
 import pytest
 from memory_slots import SECOND, features_of, slot_of, tiny  # noqa: F401
+from tiny_engine import CONFIG, model, running, wait_until, watch
 
 from flash_vstream_ros.engine.answering.background_budget import BURST_WINDOW_S
+from flash_vstream_ros.engine.answering.question import Question
 from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
 from flash_vstream_ros.engine.watches.hysteresis import Change, Phase, Thresholds, step
@@ -20,8 +23,11 @@ from flash_vstream_ros.engine.watches.watches import RETRY_S, Watches
 from flash_vstream_ros.memory.config import FlashMemoryConfig
 from flash_vstream_ros.memory.flash_memory import FlashMemory
 from flash_vstream_ros.memory.scope import Scope
+from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.models.qwen2_vl import Qwen2VL
 from flash_vstream_ros.models.yes_no import YesNo, yes_no_tokens
+
+__all__ = ["model"]  # a fixture
 
 BEGAN, ENDED = Change.BEGAN, Change.ENDED
 TEXT = "Is it there?"
@@ -257,6 +263,75 @@ def test_checks_stay_within_their_share_and_say_that_they_are_late(tiny: Qwen2VL
     assert status.missed > 0
     assert status.missed == bench.watches.status.missed
     assert any("cannot keep its period of 0.5 s" in line for line in bench.log)
+
+
+@pytest.mark.parametrize(
+    ("share", "message"),
+    [(1.0, "cannot keep its period of 0.5 s, its check is 5 periods late"), (0.0, "watch.device_share is 0; raise it")],
+)
+def test_a_watch_that_waits_says_so_while_it_does_and_its_count_stays(
+    tiny: Qwen2VL,  # noqa: F811
+    share: float,
+    message: str,
+) -> None:
+    bench = Bench(tiny, WatchConfig(device_share=share))
+    bench.watches.add(Watch("it", TEXT, period_s=0.5))
+    bench.see()
+
+    def let_pass(seconds: float) -> None:
+        """The worker is busy with something else, or may not check."""
+        bench.now += seconds
+        if share:
+            bench.watches.note_waiting()
+        else:
+            assert bench.watches.check() != 0.0
+
+    let_pass(0.0)
+    assert (bench.watches.status.missed, bench.log) == (0, [])
+    let_pass(2.6)
+    (status,) = bench.watches.status.watches
+    assert (status.missed, status.checks, bench.watches.status.missed) == (5, 0, 5)
+    assert message in status.problem
+    assert bench.log == [f"watch it: {status.problem}"]
+    let_pass(0.2)
+    assert len(bench.log) == 1  # not at every step of the worker
+    bench.watches.suspend()
+    bench.now += 60.0  # not missed: the node is inactive
+    let_pass(0.0)
+    let_pass(1.2)
+    assert bench.watches.status.missed == 7
+    bench.watches.config = LIMITS
+    bench.check(0.1)
+    (status,) = bench.watches.status.watches
+    assert (status.missed, status.checks, bench.watches.status.missed) == (7, 1, 7)
+    assert "the last check was 2 periods late" in status.problem
+    bench.check(0.5)
+    assert (bench.watches.status.watches[0].problem, bench.watches.status.missed) == ("", 7)
+    bench.now += 5.0
+    bench.watches.remove("it")
+    assert bench.watches.status.missed > 7
+
+
+def test_the_engine_reports_a_watch_that_waits_while_it_answers(model: VisionLanguageModel) -> None:
+    with running(CONFIG, lambda: model) as (engine, warnings):
+        watch(engine, range(1, 5))
+        answering = deque(engine.ask(Question("Why?", max_new_tokens=64)) for _ in range(CONFIG.question_queue))
+        engine.submit(lambda commands: commands.watches.add(Watch("it", TEXT, period_s=0.05))).result(30.0)
+
+        def is_reported() -> bool:
+            if answering[0].is_finished:
+                answering.popleft()
+                answering.append(engine.ask(Question("Why?", max_new_tokens=64)))
+            return bool(engine.status().watches.missed)
+
+        wait_until(is_reported)
+        (status,) = engine.status().watches.watches
+        assert (status.checks, "cannot keep its period of 0.05 s" in status.problem) == (0, True)
+        assert sum("watch it: it cannot keep its period" in line for line in warnings) == 1
+        for each in answering:
+            each.cancel()
+        wait_until(lambda: engine.status().watches.watches[0].checks > 0)
+        assert engine.status().watches.missed >= status.missed
 
 
 def test_nothing_is_missed_while_the_node_is_inactive(bench: Bench) -> None:

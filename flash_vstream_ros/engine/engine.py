@@ -320,15 +320,21 @@ class Engine:
         is_rebuilding = self._active and worker.rebuild(is_answering)
         is_busy = is_answering or any_frame or is_rebuilding
         waits = [worker.snapshots.save_if_due()]
-        if not is_busy:
-            if self._active:
-                waits.append(worker.background_step())
-            else:
-                worker.watches.suspend()
-            self._worker_status = replace(
-                self._worker_status, prefix_cache=worker.prefix_cache_status(), watches=worker.watches.status
-            )
-            self._wake.wait(min((wait_s for wait_s in waits if wait_s is not None), default=None))
+        if not self._active:
+            worker.watches.suspend()
+        if is_busy:
+            if self._active and worker.watches.note_waiting():
+                self._update_background_status(worker)
+            return
+        if self._active:
+            waits.append(worker.background_step())
+        self._update_background_status(worker)
+        self._wake.wait(min((wait_s for wait_s in waits if wait_s is not None), default=None))
+
+    def _update_background_status(self, worker: Worker) -> None:
+        self._worker_status = replace(
+            self._worker_status, prefix_cache=worker.prefix_cache_status(), watches=worker.watches.status
+        )
 
     def _close(self, worker: Worker) -> None:
         """Detach the worker from other threads, and free the model and the memory."""

@@ -8,7 +8,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
@@ -18,39 +18,22 @@ from flash_vstream_ros.engine.log_text import one_line
 from flash_vstream_ros.memory.scope import Scope
 
 from .hysteresis import Change, Phase, step
-from .slot_questions import NO_SLOT, NoSlot, SlotQuestions, View
+from .slot_questions import NoSlot, SlotQuestions, View
 from .spent_time import SpentTime
-from .watch import BadWatch, Watch, WatchConfig, WatchesStatus, WatchEvent, WatchStatus, problem_of_watch
+from .watch import BadWatch, Watch, WatchConfig, WatchesStatus, WatchEvent, problem_of_watch
 from .watch_file import WatchFile, WatchFileError
+from .watch_state import WatchState
 
 RETRY_S = 30.0  # pause after a failure
-
-
-@dataclass
-class _Watched:
-    """A watch and its state."""
-
-    watch: Watch
-    due: float  # on the steady clock [s]
-    phase: Phase = field(default_factory=Phase)
-    views: dict[str, View] = field(default_factory=dict)  # of the newest slots of each camera
-    checks: int = 0
-    missed: int = 0
-    problem: str = ""  # why it cannot be checked
-    late: str = ""  # why it is not checked as often as asked
-
-    @property
-    def strongest(self) -> tuple[str, View] | None:
-        """The camera with the highest probability, and what was found there; None before the first check."""
-        return max(self.views.items(), key=lambda item: item[1].probability, default=None)
+NOTE_S = 1.0  # between two looks for checks that wait
 
 
 @dataclass
 class _Round:
     """The watches that are due together, and those that have to ask about each camera's newest slots."""
 
-    due: list[_Watched]
-    asking: deque[tuple[str, deque[_Watched]]]
+    due: list[WatchState]
+    asking: deque[tuple[str, deque[WatchState]]]
     camera: str | None = None  # whose newest slots are in the prefix; they stay there until its watches have asked
 
 
@@ -81,10 +64,10 @@ class Watches:
         self._budget = BackgroundBudget(now)
         self._spent = SpentTime(now)
         self._file = WatchFile(config.path) if config.path else None
-        self._watched: dict[str, _Watched] = {}
+        self._watched: dict[str, WatchState] = {}
         self._round: _Round | None = None
         self._revision = self._memory.revision
-        self._paused_until = -math.inf
+        self._paused_until = self._noted = -math.inf
         self._is_suspended = True  # nothing is checked: no check is missed
         self._events = self._failures = self._missed = 0
 
@@ -101,7 +84,7 @@ class Watches:
             if problem := self._problem_of(watch):
                 self._log.report(f"watch {watch.id}", f"watch {one_line(watch.id)} is not restored: {problem}")
             else:
-                self._watched[watch.id] = _Watched(watch, self._now())
+                self._watched[watch.id] = WatchState(watch, self._now())
         return f"restored {len(self._watched)} watches from {self._file.path}" if self._watched else ""
 
     def add(self, watch: Watch) -> Future[None] | None:
@@ -114,7 +97,7 @@ class Watches:
             return None
         if problem := self._problem_of(watch):
             raise BadWatch(problem)
-        self._watched[watch.id] = _Watched(watch, self._now())
+        self._watched[watch.id] = WatchState(watch, self._now())
         return self._write()
 
     def remove(self, watch_id: str) -> Future[None] | None:
@@ -122,14 +105,16 @@ class Watches:
         watched = self._watched.pop(watch_id, None)
         if watched is None:
             raise BadWatch(f"there is no watch with the id {one_line(watch_id)!r}; list the watches")
+        self._missed += self._periods_late(watched)
         self._drop_round()
         self._end(watched, "removed")
         return self._write()
 
     @property
     def status(self) -> WatchesStatus:
-        watches = tuple(_status(watched) for watched in self._watched.values())
-        return WatchesStatus(watches, self._spent.share, self._events, self._failures, self._missed)
+        share, late = self.config.device_share, [self._periods_late(watched) for watched in self._watched.values()]
+        watches = tuple(each.status(periods, share) for each, periods in zip(self._watched.values(), late, strict=True))
+        return WatchesStatus(watches, self._spent.share, self._events, self._failures, self._missed + sum(late))
 
     def forget(self, scope: Scope) -> None:
         """Forget what was found in `scope`, and the keys and values of the slots checked last; active watches end."""
@@ -145,15 +130,33 @@ class Watches:
 
     def suspend(self) -> None:
         """Check nothing until the next `check`; what is due meanwhile does not count as missed."""
+        for watched in self._watched.values():
+            periods = self._periods_late(watched)
+            watched.missed += periods
+            self._missed += periods
         self._is_suspended = True
+
+    def note_waiting(self) -> bool:
+        """Log which watches wait for a check that is due, at most every NOTE_S. Returns False if it did not look.
+
+        For times in which the worker has no time for `check`.
+        """
+        now = self._now()
+        if not self._watched or now < max(self._noted + NOTE_S, self._paused_until):
+            return False
+        self._noted = now
+        self._continue(now)
+        for watched in self._watched.values():
+            if sentence := watched.waiting(self._periods_late(watched), self.config.device_share):
+                self._log_late(watched, sentence)
+        return True
 
     def check(self) -> float | None:
         """Run one unit of work: at most one pass of the model over a chunk of a prompt.
 
         Returns the time [s] after which to call again, 0 if there may be more to do; None if there is nothing to check.
         """
-        if not self._watched or not self.config.device_share:
-            self._is_suspended = True
+        if not self._watched:
             return None
         if self._memory.revision != self._revision:
             self._revision = self._memory.revision
@@ -162,15 +165,10 @@ class Watches:
         now = self._now()
         if self._paused_until > now:
             return self._paused_until - now
-        if self._is_suspended:
-            self._is_suspended = False
-            for watched in self._watched.values():
-                watched.due = max(watched.due, now)
-        wait_s = self._budget.wait_s(self.config.device_share)
-        if self._round is None:
-            wait_s = max(wait_s, min(watched.due for watched in self._watched.values()) - now)
-        if wait_s > 0:
-            return wait_s
+        self._continue(now)
+        if (wait_s := self._wait_s(now)) > 0:
+            self.note_waiting()
+            return min(wait_s, NOTE_S)
         try:
             if self._round is None:
                 self._begin_round(now)
@@ -199,6 +197,29 @@ class Watches:
             return f"there are {len(self._watched)} watches, and watch.max_watches allows no more: remove one first"
         return ""
 
+    def _continue(self, now: float) -> None:
+        """End a suspension: what was due meanwhile is due now."""
+        if self._is_suspended:
+            self._is_suspended = False
+            for watched in self._watched.values():
+                watched.due = max(watched.due, now)
+
+    def _wait_s(self, now: float) -> float:
+        """Time until a check may start or go on [s]; 0 or less if it may now."""
+        share = self.config.device_share
+        if not share:
+            return math.inf
+        wait_s = self._budget.wait_s(share)
+        if self._round is None:
+            wait_s = max(wait_s, min(watched.due for watched in self._watched.values()) - now)
+        return wait_s
+
+    def _periods_late(self, watched: WatchState) -> int:
+        return 0 if self._is_suspended else watched.periods_late(self._now())
+
+    def _log_late(self, watched: WatchState, sentence: str) -> None:
+        self._log.report(f"watch {watched.watch.id}", f"watch {watched.watch.id}: {sentence}")
+
     def _write(self) -> Future[None] | None:
         if self._file is None:
             return None
@@ -207,7 +228,7 @@ class Watches:
     def _begin_round(self, now: float) -> None:
         """Collect the watches that are due, and what they have to ask."""
         due = [watched for watched in self._watched.values() if watched.due <= now]
-        asking = deque[tuple[str, deque[_Watched]]]()
+        asking = deque[tuple[str, deque[WatchState]]]()
         for camera in self._cameras:
             watching = [each for each in due if not each.watch.cameras or camera in each.watch.cameras]
             try:
@@ -217,7 +238,7 @@ class Watches:
                 continue
             if newest is None:
                 continue
-            group = deque[_Watched]()
+            group = deque[WatchState]()
             for watched in watching:
                 view = watched.views.get(camera)
                 if view is not None and view.slots == newest.slots:
@@ -257,26 +278,13 @@ class Watches:
         self._round = None
         now = self._now()
         for watched in round_.due:
-            self._plan(watched, now)
+            self._missed += watched.plan(now)
+            if watched.late:
+                self._log_late(watched, watched.late)
             if watched.strongest is not None:
                 self._update(watched, *watched.strongest)
 
-    def _plan(self, watched: _Watched, now: float) -> None:
-        """Set the time of the next check: a multiple of the period, so that equal periods are due together."""
-        period_s = watched.watch.period_s
-        missed = int((now - watched.due) / period_s)
-        watched.due = (math.floor(now / period_s) + 1) * period_s
-        watched.late = ""
-        if missed:
-            watched.missed += missed
-            self._missed += missed
-            watched.late = (
-                f"it cannot keep its period of {period_s:g} s, the last check was {missed} periods late: the device is "
-                "busy, or watch.device_share is used up; make the period longer, watch for less, or raise that share"
-            )
-            self._log.report(f"watch {watched.watch.id}", f"watch {watched.watch.id}: {watched.late}")
-
-    def _update(self, watched: _Watched, camera: str, view: View) -> None:
+    def _update(self, watched: WatchState, camera: str, view: View) -> None:
         watched.checks += 1
         stamp_ns = max(each.stamp_ns for each in watched.views.values())
         watched.phase, change = step(watched.phase, watched.watch.thresholds, stamp_ns, view.probability)
@@ -286,7 +294,7 @@ class Watches:
                 WatchEvent(watched.watch, change, view.probability, view.stamp_ns, camera, entry, self._model_kind)
             )
 
-    def _end(self, watched: _Watched, reason: str) -> None:
+    def _end(self, watched: WatchState, reason: str) -> None:
         """End an active watch for another reason than its probability."""
         if watched.phase.active:
             stamp_ns, kind = watched.phase.newest_ns, self._model_kind
@@ -312,27 +320,12 @@ class Watches:
         self._log.report("watches", f"no watch is checked for {RETRY_S:.0f} s, since a check failed: {why}")
         self._drop_round()
         self._slots.clear()
+        self.suspend()
         self._paused_until = self._now() + RETRY_S
-        self._is_suspended = True
         for watched in self._watched.values():
             watched.problem = f"a check failed: {type(error).__name__}: {one_line(str(error))}"
 
 
-def _note_problem(watching: Iterable[_Watched], error: NoSlot) -> None:
+def _note_problem(watching: Iterable[WatchState], error: NoSlot) -> None:
     for watched in watching:
         watched.problem = str(error)
-
-
-def _status(watched: _Watched) -> WatchStatus:
-    found = watched.strongest
-    view = View((), 0, NO_SLOT) if found is None else found[1]
-    return WatchStatus(
-        watch=watched.watch,
-        active=watched.phase.active,
-        checks=watched.checks,
-        missed=watched.missed,
-        probability=view.probability,
-        answered=view.answer.yes + view.answer.no,
-        stamp_ns=view.stamp_ns,
-        problem=watched.problem or watched.late,
-    )
