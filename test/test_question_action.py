@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import resource
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,62 +10,21 @@ from typing import Any
 
 import pytest
 from conftest import wait_until
+from goals import ABORTED, CANCELED, ENDED, ENDLESS, PHASES, SUCCEEDED, WAITING, Asker, PlannedGoal, planned_goals
 from robot import SMALL, Robot, new_namespace
 
 from flash_vstream_ros.instruments.running_node import running_node
 from flash_vstream_ros.node.question_action import NO_ACTIONS
 from flash_vstream_ros.node.vstream_node import VStreamNode
-from flash_vstream_ros.ros import QoSProfile
-from flash_vstream_ros.ros.actions import HAS_ACTIONS, load_action, rclpy_action
-from flash_vstream_ros.ros.stamps import duration_message
+from flash_vstream_ros.ros.actions import HAS_ACTIONS
 
 pytestmark = pytest.mark.slow  # answers many questions
 
 needs_actions = pytest.mark.skipif(not HAS_ACTIONS, reason="the embedded runtime has no actions")
 GOALS = 20
-DEADLINE_S = 100.0
+ROUNDS = 2  # of goals at once, for each seed
 LEAK_GOALS = int(os.environ.get("FLASH_VSTREAM_ACTION_GOALS", "60"))
 LEAK_BYTES = 64 << 20  # far less than 1,000 goals with their results, far more than what allocators keep
-SUCCEEDED, CANCELED, ABORTED = 4, 5, 6  # of action_msgs/GoalStatus
-
-
-class Asker:
-    """Sends goals from a robot's node, whose executor only `robot.spin` runs."""
-
-    def __init__(self, robot: Robot, namespace: str) -> None:
-        self.robot = robot
-        self.type = load_action("flash_vstream_ros/action/AskScene")
-        self._client = rclpy_action().ActionClient(
-            robot.node, self.type, f"{namespace}/ask_scene", feedback_sub_qos_profile=QoSProfile(depth=10_000)
-        )
-        robot.wait_for(self._client.server_is_ready)
-
-    def send(self, feedback: list[Any], **fields: Any) -> Any:
-        """The handle of an accepted goal; its feedback is appended to `feedback`."""
-        return self.handles([self.request(feedback, **fields)])[0]
-
-    def request(self, feedback: list[Any], **fields: Any) -> Any:
-        """Send a goal; returns the future of its handle."""
-        return self._client.send_goal_async(
-            self.type.Goal(deadline=duration_message(DEADLINE_S), **fields),
-            feedback_callback=lambda message: feedback.append(message.feedback),
-        )
-
-    def handles(self, sent: list[Any]) -> list[Any]:
-        """The handles of goals, which must be accepted."""
-        self.robot.wait_for(lambda: all(future.done() for future in sent))
-        handles = [future.result() for future in sent]
-        assert all(handle.accepted for handle in handles)
-        return handles
-
-    def ends(self, handles: list[Any]) -> list[Any]:
-        """Last states and results of goals."""
-        results = [handle.get_result_async() for handle in handles]
-        self.robot.wait_for(lambda: all(result.done() for result in results))
-        return [result.result() for result in results]
-
-    def destroy(self) -> None:
-        self._client.destroy()
 
 
 @pytest.fixture(scope="module")
@@ -120,39 +78,56 @@ def test_a_goal_that_cannot_be_answered_is_aborted_with_the_reason(asker: Asker)
 
 
 @needs_actions
-def test_goals_at_once_end_in_the_right_state_and_get_only_their_own_pieces(asker: Asker) -> None:
-    chance = random.Random(7)
-    feedback: list[list[Any]] = [[] for _ in range(GOALS)]
-    sent = [  # the others wait for the first, which only ends when it is cancelled
-        asker.request(
-            pieces, question="Tell a story", question_id=f"goal{index}", max_new_tokens=12 if index else 65535
-        )
-        for index, pieces in enumerate(feedback)
-    ]
-    handles = asker.handles(sent)
-    asker.robot.wait_for(lambda: any(piece.evidence for piece in feedback[0]))
-    waiting = chance.sample(range(1, GOALS), GOALS // 2)
-    cancelled = {index: handles[index].cancel_goal_async() for index in [*waiting, 0]}
-    for index in chance.sample(sorted(set(range(GOALS)) - set(cancelled)), 3):  # perhaps too late
-        asker.robot.spin(chance.uniform(0.0, 0.05))
-        cancelled[index] = handles[index].cancel_goal_async()
-    asker.robot.wait_for(lambda: all(future.done() for future in cancelled.values()))
-    ends = asker.ends(handles)
-    asker.robot.spin(1.0)  # feedback may arrive after its result
-    accepted = {index for index, future in cancelled.items() if future.result().goals_canceling}
-    assert accepted >= {*waiting, 0}
-    for index, (end, pieces) in enumerate(zip(ends, feedback, strict=True)):
-        assert end.result.question_id == f"goal{index}"
-        indices = [piece.index for piece in pieces]  # with gaps, since the first has thousands of pieces
-        assert indices == sorted(set(indices))
-        assert (end.result.answer + " ").startswith("".join(piece.text for piece in before_gap(pieces)))
-        is_cancelled = index in (*waiting, 0) or (index in accepted and end.result.error_code != 0)
-        assert (end.status, end.result.error_code) == ((CANCELED, 6) if is_cancelled else (SUCCEEDED, 0))
+@pytest.mark.parametrize("seed", [7, 11, 13])
+def test_goals_cancelled_at_once_in_all_phases_end_in_the_right_state_with_their_own_pieces(
+    asker: Asker, seed: int
+) -> None:
+    for number in range(ROUNDS):
+        name = f"goal{seed}_{number}_"
+        goals = planned_goals(GOALS, seed + 1000 * number)
+        run_beside_an_endless_goal(asker, goals, name)
+        for index, goal in enumerate(goals):
+            check_end(goal, f"{name}{index}")
+
+
+def run_beside_an_endless_goal(asker: Asker, goals: list[PlannedGoal], name: str) -> None:
+    """Send goals at once and cancel each in its phase. An endless one stays first until those in WAITING are cancelled.
+
+    Question ids are `name` and the goal's place.
+    """
+    pieces: list[Any] = []
+    first = asker.send(pieces, question="Tell a story", max_new_tokens=ENDLESS)
+    asker.robot.wait_for(lambda: any(piece.evidence for piece in pieces))
+    for index, goal in enumerate(goals):
+        goal.send(asker, f"{name}{index}")
+
+    def are_all(phases: tuple[str, ...]) -> bool:
+        for goal in goals:
+            goal.cancel_if_due()
+        return all(goal.is_over for goal in goals if goal.phase in phases)
+
+    asker.robot.wait_for(lambda: are_all((WAITING,)))
+    asker.robot.wait_for(first.cancel_goal_async().done)
+    asker.robot.wait_for(lambda: are_all(PHASES))
+    assert asker.ends([first])[0].status == CANCELED
+    asker.robot.spin(0.3)  # feedback may arrive after its result
+
+
+def check_end(goal: PlannedGoal, question_id: str) -> None:
+    end = goal.result.result()
+    assert end.result.question_id == question_id
+    indices = [piece.index for piece in goal.feedback]  # with gaps, since endless goals have thousands of pieces
+    assert indices == sorted(set(indices))
+    assert (end.result.answer + " ").startswith("".join(piece.text for piece in before_gap(goal.feedback)))
+    assert goal.was_canceling or not goal.is_cancelled_in_time
+    assert not (goal.phase == ENDED and goal.was_canceling)
+    is_cancelled = goal.is_cancelled_in_time or (goal.was_canceling and end.result.error_code != 0)
+    assert (end.status, end.result.error_code) == ((CANCELED, 6) if is_cancelled else (SUCCEEDED, 0)), goal.phase
 
 
 @needs_actions
 def test_a_question_id_that_is_in_use_neither_answers_nor_cancels_the_other_question(asker: Asker) -> None:
-    long, pieces = {"question": "Tell a story", "question_id": "twice", "max_new_tokens": 65535}, list[Any]()
+    long, pieces = {"question": "Tell a story", "question_id": "twice", "max_new_tokens": ENDLESS}, list[Any]()
     first = asker.send(pieces, **long)
     asker.robot.wait_for(lambda: bool(pieces))
     second = asker.ends([asker.send([], **long)])[0]
