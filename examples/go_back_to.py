@@ -13,13 +13,13 @@ import argparse
 import sys
 from typing import Any
 
-from flash_vstream_ros.client import MOMENTS, AskClient, ClientError, best_place
+from flash_vstream_ros.client import MOMENTS, AskClient, ClientError, place_in
 
 WAIT_S = 30.0
 
 
 def best_moment(client: AskClient, thing: str) -> Any:
-    """The moment that shows `thing` best, with a known pose. Raises ClientError if there is none."""
+    """The moment that shows `thing` best, with a pose in the present map. Raises ClientError if there is none."""
     asked = client.ask_when_ready(client.request(f"Have you seen a {thing}?"), WAIT_S)
     if asked.error_code:
         raise ClientError(asked.error_msg)
@@ -27,12 +27,12 @@ def best_moment(client: AskClient, thing: str) -> Any:
     found = client.search_when_ready(thing, WAIT_S, max_moments=MOMENTS)
     if found.error_code:
         raise ClientError(found.error_msg)
-    moment = best_place(found.moments)
-    if not moment.pose_known:
-        raise ClientError(f"it was seen, but no relevant moment has a pose: {moment.pose_unknown}")
-    if moment is not found.moments[0]:
-        print("the best moment has no pose; this is the next best one with a pose")
-    return moment
+    place = place_in(client.present_map(WAIT_S), found.moments)
+    if place.why_unknown:
+        raise ClientError(place.why_unknown)
+    if not place.is_best:
+        print("the best moment has no pose in the present map; this is the next best one")
+    return place.moment
 
 
 def drive_to(node: Any, moment: Any, action: str) -> bool:

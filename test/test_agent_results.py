@@ -34,13 +34,14 @@ from flash_vstream_ros.cli.agents.results import (
     status_result,
 )
 from flash_vstream_ros.cli.times import time_point
-from flash_vstream_ros.client import AskClient, ClientError
+from flash_vstream_ros.client import AskClient, ClientError, MapName
 from flash_vstream_ros.ros.interfaces import AskScene, CompressedImage, ListMemory, MemoryEntry, MemoryStatus, Search
 from flash_vstream_ros.ros.stamps import seconds, stamp_at
 
 NOISE = np.random.default_rng(0).integers(0, 255, (720, 1280, 3), np.uint8)
 HUGE = CompressedImage(format="png", data=cv2.imencode(".png", NOISE)[1].tobytes())
 MANY = 200
+GROUND = MapName("map", "ground floor")
 
 
 def text_of(result: Any) -> str:
@@ -67,14 +68,25 @@ def test_a_place_has_numbers_to_navigate_by() -> None:
     moment = MemoryEntry(camera="front", pose_known=True, map_id="ground floor")
     moment.pose.header.frame_id = "map"
     moment.pose.pose.pose.position.x, moment.pose.pose.pose.orientation.w = 1.25, 1.0
-    place = json.loads(text_of(place_result(Search.Response(moments=[moment]), 1)))
+    place = json.loads(text_of(place_result(Search.Response(moments=[moment]), GROUND, 1)))
     assert (place["pose_known"], place["frame_id"], place["map_id"]) == (True, "map", "ground floor")
     assert place["is_best_moment"]
     without = MemoryEntry(relevance=0.4, pose_unknown="late")
     moment.relevance = 0.3
-    place = json.loads(text_of(place_result(Search.Response(moments=[without, moment]), 1)))
+    place = json.loads(text_of(place_result(Search.Response(moments=[without, moment]), GROUND, 1)))
     assert (place["pose_known"], place["is_best_moment"]) == (True, False)
     assert (place["position_m"], place["orientation"]) == ([1.25, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0])
+
+
+def test_a_place_of_an_older_map_has_no_numbers_to_navigate_by() -> None:
+    moment = MemoryEntry(camera="front", pose_known=True, map_id="ground floor")
+    moment.pose.header.frame_id, moment.pose.pose.pose.position.x = "map", 1.25
+    text = text_of(place_result(Search.Response(moments=[moment]), MapName("map", "upstairs"), 1))
+    place = json.loads(text)
+    assert (place["pose_known"], place["pose_unknown"], "position_m" in place) == (False, "other_map", False)
+    assert "'ground floor'" in place["why"]
+    assert "'upstairs'" in place["why"]
+    assert "1.25" not in text
 
 
 def test_what_is_no_image_is_not_sent() -> None:

@@ -171,7 +171,9 @@ def test_what_was_seen_at_a_place_can_be_forgotten(robot: Localised) -> None:
     assert robot.entries(29.0, 1.5)
 
 
-def test_another_map_id_is_reported_and_old_poses_keep_theirs(node: NodeProcess, robot: Localised) -> None:
+def test_another_map_id_is_reported_and_old_poses_keep_theirs(
+    node: NodeProcess, robot: Localised, capsys: pytest.CaptureFixture[str]
+) -> None:
     kind = interface("rcl_interfaces/srv/SetParameters")
     value = interface("rcl_interfaces/msg/ParameterValue")(type=4, string_value="upstairs")
     changed = interface("rcl_interfaces/msg/Parameter")(name="pose.map_id", value=value)
@@ -181,6 +183,15 @@ def test_another_map_id_is_reported_and_old_poses_keep_theirs(node: NodeProcess,
     assert "poses are now in the map 'upstairs'" in node.log
     assert {entry.map_id for entry in robot.entries()} == {"", "ground", "upstairs"}
     assert {entry.map_id for entry in robot.entries(35.0, 30.0)} == {"upstairs"}
+    names = ["--node", robot._at, "--wait", str(WAIT_S)]
+    assert main(["where", "red ball", "--json", "--until", "31", *names]) == 1
+    printed = capsys.readouterr()
+    moment = json.loads(printed.out)
+    assert (moment["pose_known"], moment["pose_unknown"], moment["map_id"]) == (False, "other_map", "ground")
+    assert moment["pose"]["pose"]["pose"]["position"]["x"] == 0.0
+    assert "the robot is now in the map 'upstairs'" in printed.err
+    assert main(["where", "red ball", "--since", "41", *names]) == 0
+    assert "degrees in map upstairs" in capsys.readouterr().out
 
 
 @pytest.fixture

@@ -38,28 +38,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     with importing():
-        from flash_vstream_ros.client import MOMENTS, ClientError, best_place
+        from flash_vstream_ros.client import MOMENTS, ClientError, place_in
 
         from .node_client import node_client
     try:
         with node_client(args) as client:
             limits = request_limits(args, client)
             reply = client.search_when_ready(args.text, args.wait, archive=args.archive, max_moments=MOMENTS, **limits)
+            present = client.present_map(args.wait) if reply.moments else None
     except (ClientError, BadTime) as error:
         print(error, file=sys.stderr)
         return 1
     print_notes(reply)
     print_error(reply)
-    if not reply.moments:
+    if present is None:
         return 1
-    moment = best_place(reply.moments)
-    if moment is not reply.moments[0]:
-        print("the best moment has no pose; this is the next best one with a pose", file=sys.stderr)
-    return _print_moment(moment, args.json)
+    place = place_in(present, reply.moments)
+    if not place.is_best:
+        print("the best moment has no pose in the present map; this is the next best one", file=sys.stderr)
+    _print_moment(place.moment, args.json)
+    if place.why_unknown:
+        print(place.why_unknown, file=sys.stderr)
+    return 1 if place.why_unknown else 0
 
 
-def _print_moment(moment: Any, as_json: bool) -> int:
-    """Print the best moment. Returns the exit status: 1 if its pose is unknown."""
+def _print_moment(moment: Any, as_json: bool) -> None:
     from flash_vstream_ros.ros.interfaces import to_dict
     from flash_vstream_ros.ros.stamps import seconds
 
@@ -68,6 +71,3 @@ def _print_moment(moment: Any, as_json: bool) -> int:
     else:
         at = time_text(seconds(moment.thumbnail.header.stamp))
         print(f"{pose_text(moment)}  (seen by {printable(moment.camera)}, {at}; relevance {moment.relevance:.3f})")
-    if not moment.pose_known:
-        print("no relevant moment has a pose; see the parameters pose.* and docs/concepts/places.md", file=sys.stderr)
-    return 0 if moment.pose_known else 1

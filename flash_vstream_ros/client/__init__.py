@@ -1,7 +1,7 @@
 """A client of the node's services, for the command line and tests. One request at a time. May import ros only."""
 
 from .ask_client import CALL_QOS, EVENTS_DEPTH, AskClient
-from .best_place import MOMENTS, best_place
+from .best_place import MOMENTS, MapName, Place, best_place, place_in
 from .errors import ClientError, NoReply, NoService, Stopped
 from .limits import Limits
 
@@ -12,8 +12,11 @@ __all__ = [
     "AskClient",
     "ClientError",
     "Limits",
+    "MapName",
     "NoReply",
     "NoService",
+    "Place",
     "Stopped",
     "best_place",
+    "place_in",
 ]

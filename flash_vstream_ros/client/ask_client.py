@@ -25,6 +25,7 @@ from flash_vstream_ros.ros.interfaces import (
 )
 from flash_vstream_ros.ros.stamps import duration_message, seconds, stamp_at
 
+from .best_place import MapName
 from .errors import ClientError, NoReply, NoService
 from .limits import Limits, request_fields
 from .service_caller import READY_POLL_S, ServiceCaller, no_node, wait_for
@@ -38,6 +39,7 @@ LONGEST_DEADLINE_S = 3600.0  # the upper limit of the parameter question.max_dea
 # On DDS, each reply goes to all clients of a service. In a short queue, replies to others would overwrite ours.
 CALL_QOS = QoSProfile(depth=1000)
 PARAMETERS_WAIT_S = 3.0
+STRING = 4  # rcl_interfaces/ParameterType.PARAMETER_STRING
 EVENTS_DEPTH = 100  # of ~/events, as the node publishes them
 STATUS_S = 70.0  # longest wait for a status; longer than the longest period of the parameter status.period_s
 
@@ -186,6 +188,19 @@ class AskClient(ServiceCaller):
         if reply.error_code:
             raise ClientError(f"error {reply.error_code}: {reply.error_msg}")
         return max((seconds(entry.until) for entry in reply.entries), default=None)
+
+    def present_map(self, wait_s: float) -> MapName:
+        """The map that the robot is localised in: the node's pose.fixed_frame and pose.map_id. Raises ClientError."""
+        names = ["pose.fixed_frame", "pose.map_id"]
+        srv_type = interface("rcl_interfaces/srv/GetParameters")
+        service = f"{self.node_name}/get_parameters"
+        values = self.call(srv_type, service, srv_type.Request(names=names), wait_s).values
+        if [value.type for value in values] != [STRING] * len(names):
+            raise NoReply(
+                f"{service} does not tell {' and '.join(names)}, so the robot's present map is unknown; the node must "
+                "have the version of this client"
+            )
+        return MapName(*(str(value.string_value) for value in values))
 
     def _nodes_deadline_s(self) -> float:
         """The node's parameter question.deadline_s [s]; the upper limit of deadlines if the node does not reply."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from mcp.types import CallToolResult, ImageContent, TextContent
 
-from flash_vstream_ros.client import best_place
+from flash_vstream_ros.client import MapName, place_in
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.ros.stamps import seconds
 
@@ -61,19 +61,18 @@ def moments_result(reply: Any, thumbnails: int) -> CallToolResult:
     return _result(fields, "moments", images)
 
 
-def place_result(reply: Any, thumbnails: int) -> CallToolResult:
-    """The best moment of a search that has a pose, or the reason why it has none."""
+def place_result(reply: Any, present: MapName, thumbnails: int) -> CallToolResult:
+    """The best moment of a search that has a pose in the map `present`, or the reason why there is none."""
     images = Thumbnails(thumbnails)
-    moment = best_place(reply.moments)
-    is_best = moment is reply.moments[0]
-    fields: dict[str, Any] = {**_notes(reply), "pose_known": bool(moment.pose_known), "is_best_moment": is_best}
-    if moment.pose_known:
+    moment, is_best, why_unknown = place_in(present, reply.moments)
+    fields: dict[str, Any] = {**_notes(reply), "pose_known": not why_unknown, "is_best_moment": is_best}
+    if why_unknown:
+        fields["pose_unknown"], fields["why"] = bounded_text(moment.pose_unknown), bounded_text(why_unknown)
+    else:
         pose = moment.pose.pose.pose
         fields["frame_id"], fields["map_id"] = bounded_text(moment.pose.header.frame_id), bounded_text(moment.map_id)
         fields["position_m"] = [round(float(getattr(pose.position, axis)), 3) for axis in "xyz"]
         fields["orientation"] = [round(float(getattr(pose.orientation, axis)), 5) for axis in "xyzw"]
-    else:
-        fields["pose_unknown"] = bounded_text(moment.pose_unknown)
     return _result({**fields, "moment": entry_fields(moment, images)}, "", images)
 
 

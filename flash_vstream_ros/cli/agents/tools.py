@@ -100,11 +100,12 @@ class SceneTools:
         archive: WholeArchive = False,
         thumbnails: ThumbnailCount = 1,
     ) -> CallToolResult:
-        """Find the pose from which the robot saw something best, to go back there. It finds a pose also for what was
-        never seen: use `ask` to learn whether something was seen."""
+        """Find the pose in the robot's present map from which it saw something best, to go back there. It finds a pose
+        also for what was never seen: use `ask` to learn whether something was seen."""
 
         def call(client: AskClient) -> CallToolResult:
-            return place_result(self._search(client, text, cameras, since, until, archive, MOMENTS), thumbnails)
+            reply = self._search(client, text, cameras, since, until, archive, MOMENTS)
+            return place_result(reply, client.present_map(self._wait_s), thumbnails)
 
         return await self._run(call)
 
