@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -28,9 +29,10 @@ from flash_vstream_ros.engine.ingest.static_scene import (
 from flash_vstream_ros.engine.throttled_log import ThrottledLog
 from flash_vstream_ros.memory import FlashMemory
 from flash_vstream_ros.memory.interface import Memory
+from flash_vstream_ros.memory.pose import NO_POSE, MaybePose, UnknownPose
 from flash_vstream_ros.memory.pose import Pose as RobotPose
-from flash_vstream_ros.memory.pose import UnknownPose
 from flash_vstream_ros.memory.recent import RecentSlots
+from flash_vstream_ros.memory.region import Near
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.memory.spans import Interval
 from flash_vstream_ros.memory.uniform import UniformSlots
@@ -78,10 +80,12 @@ class Stream:
         self.ingest = Ingest(context, config, {"camera": self.mailbox})
         self.stamp_ns = 0
 
-    def show(self, images: Sequence[np.ndarray]) -> Stream:
+    def show(self, images: Sequence[np.ndarray], pose: MaybePose = NO_POSE) -> Stream:
+        known = Future[MaybePose]()
+        known.set_result(pose)
         for image in images:
             self.stamp_ns += FRAME_NS
-            self.mailbox.offer(Frame("camera", "", self.stamp_ns, image.copy))
+            self.mailbox.offer(Frame("camera", "", self.stamp_ns, image.copy, find_pose=lambda: known))
             while self.mailbox.counts().pending:
                 self.ready.clear()
                 if not self.ingest.step() and self.mailbox.counts().pending:
@@ -219,9 +223,25 @@ def test_a_robot_that_has_moved_is_elsewhere_even_before_the_same_white_wall() -
         (at(0.0), at(0.4), True),
         (at(0.0), at(0.6), False),
         (at(0.0), at(0.0, "upstairs"), False),
-        (at(0.0), UnknownPose("late"), True),
+        (at(0.0), UnknownPose("late"), False),
         (UnknownPose("late"), at(0.0), False),
+        (UnknownPose("late"), UnknownPose("gap"), True),
     ):
         scenes = StaticSceneFilter(StaticSceneConfig())
         scenes.set_reference("camera", (wall, wall), 1, 2, reference)
         assert scenes.is_static("camera", (wall, wall), 3, now) == is_static
+
+
+@pytest.mark.parametrize("policy", [FlashMemory, RecentSlots])
+def test_static_frames_without_a_pose_are_not_counted_at_the_place_before(household: Any, policy: type) -> None:
+    pose = RobotPose((1.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0), "map")
+    stream = Stream(household, LIMITS, policy(MEMORY)).show([view(k) for k in range(4)], pose)
+    stream.show([view(k) for k in range(4, 8)], UnknownPose("late"))
+    assert stream.shares == (4, 4)
+    here = Near(1.0, 0.0, 0.5, "map")
+    near, after = Scope(near=here), Scope((), 5 * FRAME_NS, 0, here)
+    assert {entry.last_ns for entry in stream.memory.snapshot(near).entries} == {4 * FRAME_NS}
+    assert not stream.memory.may_contain(after)
+    stream.memory.forget(near)
+    assert [entry.pose for entry in stream.memory.snapshot().entries] == [UnknownPose("late")] * stream.memory.entries
+    assert stream.memory.entries

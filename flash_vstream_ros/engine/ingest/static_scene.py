@@ -121,9 +121,12 @@ class StaticSceneFilter:
 
 
 def _has_moved(reference: MaybePose, now: MaybePose) -> bool:
-    """Returns True if a camera is known to be at another place than its reference, or if only its present one is."""
-    if not isinstance(now, Pose):
-        return False
-    if not isinstance(reference, Pose) or (reference.frame_id, reference.map_id) != (now.frame_id, now.map_id):
+    """Returns True if a camera is known to be at another place than its reference, or if only one pose is known.
+
+    A frame without a pose must not be counted at the pose of its reference, nor the reverse.
+    """
+    if not isinstance(reference, Pose) or not isinstance(now, Pose):
+        return isinstance(reference, Pose) != isinstance(now, Pose)
+    if (reference.frame_id, reference.map_id) != (now.frame_id, now.map_id):
         return True
     return distance_m(reference, now) > MOVED_M
