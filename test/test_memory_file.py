@@ -24,6 +24,7 @@ from flash_vstream_ros.memory.infinipot_v import InfiniPotV
 from flash_vstream_ros.memory.memory_file import MemoryFileError, delete_memory, read_memory, write_memory
 from flash_vstream_ros.memory.pose import Pose, UnknownPose
 from flash_vstream_ros.memory.recent import RecentSlots
+from flash_vstream_ros.memory.region import Region
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.memory.slot import Extension
 from flash_vstream_ros.memory.state import MemoryState, UnsupportedState
@@ -49,7 +50,8 @@ def grown(memory: Memory, start: int, count: int, seed: int) -> Memory:
         newest = memory.newest_of(camera)
         assert newest is not None
         if random.random() < 0.2:
-            memory.extend(camera, Extension(1, newest[0] + 1, newest[0] + 1, newest[1] + 1))
+            region = Region.of(replace(pose, position=(x + 0.3, y, 0.0)) if where is pose else where)
+            memory.extend(camera, Extension(1, newest[0] + 1, newest[0] + 1, newest[1] + 1, region))
         if random.random() < 0.1:
             memory.forget(Scope(("camera 0",), since_ns=newest[1] - 3 * PERIOD))
     return memory

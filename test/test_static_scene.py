@@ -245,3 +245,11 @@ def test_static_frames_without_a_pose_are_not_counted_at_the_place_before(househ
     stream.memory.forget(near)
     assert [entry.pose for entry in stream.memory.snapshot().entries] == [UnknownPose("late")] * stream.memory.entries
     assert stream.memory.entries
+
+
+def test_the_poses_of_static_frames_are_in_the_region_of_their_entry(household: Any) -> None:
+    near, further = (RobotPose((x, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0), "map") for x in (1.0, 1.4))
+    stream = Stream(household, LIMITS).show([view(k) for k in range(2)], near)
+    stream.show([view(k) for k in range(2, 4)], further)
+    assert stream.shares == (2, 2)
+    assert {round(entry.region.spread_m(near), 6) for entry in stream.memory.snapshot().entries} == {0.4}

@@ -87,6 +87,7 @@ class Cluster:
         self.newest = extension.time_ns, extension.last_ns
         self.time_sum += extension.time_sum
         self.slots += extension.slots
+        self.region = Region.union((self.region, extension.region))
         self.exemplars = [replaced.get(exemplar, exemplar) for exemplar in self.exemplars]
 
     def entry(self) -> MemoryEntry:

@@ -28,15 +28,17 @@ class Exemplar:
     thumbnail: bytes
     thumbnail_ns: int  # stamp of the thumbnail
     pose: MaybePose = NO_POSE  # as Slot.pose
+    static_region: Region | None = None  # as Slot.static_region
 
     @property
     def region(self) -> Region:
-        """Its position."""
-        return Region.of(self.pose)
+        """As Slot.region."""
+        return Region.grown(self.pose, self.static_region)
 
     def extended(self, extension: Extension) -> Exemplar:
         """The same exemplar, lasting until the end of `extension`."""
-        return replace(self, last_ns=extension.last_ns, time_ns=extension.time_ns)
+        static_region = extension.region_after(self.static_region)
+        return replace(self, last_ns=extension.last_ns, time_ns=extension.time_ns, static_region=static_region)
 
     def entry(self) -> MemoryEntry:
         """Describe the exemplar as a DAM entry."""
@@ -84,6 +86,7 @@ class ExemplarPool:
             slot.thumbnail,
             slot.thumbnail_ns or slot.last_ns,
             slot.pose,
+            slot.static_region,
         )
 
     def free_all_except(self, exemplars: Collection[Exemplar]) -> None:

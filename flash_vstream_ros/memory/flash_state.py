@@ -17,10 +17,9 @@ from .config import FlashMemoryConfig
 from .contents import MemoryContents, clustering_of
 from .episodes import EpisodeTime, FirstView
 from .exemplars import Exemplar, ExemplarPool
-from .pose import pose_from
 from .region import Region
 from .slot import Grid
-from .state import MemoryState, UnsupportedState, saved_features, saved_tensors, saved_values
+from .state import MemoryState, UnsupportedState, saved_features, saved_place, saved_tensors, saved_values
 
 EXEMPLAR_VALUES = ("camera", "frame_id", "first_ns", "last_ns", "time_ns", "thumbnail_ns")
 
@@ -86,7 +85,7 @@ def contents_of(state: MemoryState, device: torch.device) -> MemoryContents | No
     pool = ExemplarPool(max(rows, len(low) + 1), low[0], detail[0])
     pool.low[: len(low)], pool.detail[: len(low)] = low, detail
     exemplars = [
-        Exemplar(row=row, thumbnail=jpeg, pose=pose_from(each["pose"]), **{n: each[n] for n in EXEMPLAR_VALUES})
+        Exemplar(row=row, thumbnail=jpeg, **saved_place(each), **{n: each[n] for n in EXEMPLAR_VALUES})
         for row, (each, jpeg) in enumerate(zip(values["exemplars"], thumbnails, strict=True))
     ]
     pool.free_all_except(exemplars)

@@ -74,6 +74,12 @@ class Region(NamedTuple):
         return cls(tuple(boxes), is_complete, is_anywhere)
 
     @classmethod
+    def grown(cls, pose: MaybePose, static_region: Region | None) -> Region:
+        """The region of one slot and of the static slots after it; None: there are none."""
+        own = cls.of(pose)
+        return own if static_region is None else cls.union((own, static_region))
+
+    @classmethod
     def from_values(cls, values: Sequence[Any]) -> Region:
         """The region that JSON has made a list of. Raises TypeError or ValueError for other values."""
         boxes, is_complete, is_anywhere = values

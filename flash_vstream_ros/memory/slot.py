@@ -39,6 +39,7 @@ class Slot:
     shift_ns: int = 0  # time - stamp
     thumbnail_ns: int = 0  # stamp of the thumbnail; 0: last_ns
     pose: MaybePose = NO_POSE  # at the stamp of the thumbnail
+    static_region: Region | None = None  # of the static slots that extended it; None: none did
 
     @property
     def time_ns(self) -> int:
@@ -57,8 +58,8 @@ class Slot:
 
     @property
     def region(self) -> Region:
-        """Its position."""
-        return Region.of(self.pose)
+        """Its position, and those of the static slots that extended it."""
+        return Region.grown(self.pose, self.static_region)
 
     def entry(self) -> MemoryEntry:
         """Describe the slot as a DAM entry."""
@@ -77,7 +78,12 @@ class Slot:
 
     def extended(self, extension: Extension) -> Slot:
         """The same slot, lasting until the end of `extension`."""
-        return replace(self, last_ns=extension.last_ns, thumbnail_ns=self.thumbnail_ns or self.last_ns)
+        return replace(
+            self,
+            last_ns=extension.last_ns,
+            thumbnail_ns=self.thumbnail_ns or self.last_ns,
+            static_region=extension.region_after(self.static_region),
+        )
 
 
 class Extension(NamedTuple):
@@ -87,10 +93,16 @@ class Extension(NamedTuple):
     time_sum: int  # sum of the times of these slots
     time_ns: int  # time of the last one
     last_ns: int  # stamp of the last one
+    region: Region = NOWHERE  # of their positions
 
     def followed_by(self, later: Extension) -> Extension:
         """Both extensions as one."""
-        return Extension(self.slots + later.slots, self.time_sum + later.time_sum, later.time_ns, later.last_ns)
+        slots, time_sum = self.slots + later.slots, self.time_sum + later.time_sum
+        return Extension(slots, time_sum, later.time_ns, later.last_ns, later.region_after(self.region))
+
+    def region_after(self, before: Region | None) -> Region:
+        """The region of these static slots and of those before; None: there are none before."""
+        return self.region if before is None else Region.union((before, self.region))
 
 
 class EntryKind(IntEnum):

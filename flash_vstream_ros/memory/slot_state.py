@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 
-from .pose import pose_from
 from .slot import Grid, Slot
-from .state import MemoryState, saved_features, saved_tensors, saved_values
+from .state import MemoryState, saved_features, saved_place, saved_tensors, saved_values
 
 SLOT_VALUES = ("camera", "frame_id", "first_ns", "last_ns", "shift_ns", "thumbnail_ns")
 
@@ -36,7 +35,7 @@ def slots_of(state: MemoryState, device: torch.device) -> list[Slot]:
             detail=detail,
             grid=Grid(*state.values["grid"]),
             thumbnail=jpeg,
-            pose=pose_from(each["pose"]),
+            **saved_place(each),
             **{n: each[n] for n in SLOT_VALUES},
         )
         for low, detail, jpeg, each in zip(*features, saved, strict=True)

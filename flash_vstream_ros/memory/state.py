@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .pose import pose_values
+from .pose import pose_from, pose_values
+from .region import Region
 
 
 class MemoryState(NamedTuple):
@@ -35,15 +36,22 @@ def refused_if_malformed() -> Iterator[None]:
 
 
 def saved_values(recordings: Sequence[Any], names: Sequence[str]) -> list[dict[str, Any]]:
-    """The values `names` of slots or exemplars, their poses, and the sizes of their thumbnails."""
+    """The values `names` of slots or exemplars, their places, and the sizes of their thumbnails."""
     return [
         {
             **{name: getattr(each, name) for name in names},
             "pose": pose_values(each.pose),
+            "static_region": each.static_region,
             "thumbnail_bytes": len(each.thumbnail),
         }
         for each in recordings
     ]
+
+
+def saved_place(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields `pose` and `static_region` of a slot or exemplar, from one of the results of `saved_values`."""
+    region = values.get("static_region")  # memories that were saved without it have none
+    return {"pose": pose_from(values["pose"]), "static_region": None if region is None else Region.from_values(region)}
 
 
 def saved_tensors(low: Tensor, detail: Tensor, recordings: Sequence[Any]) -> dict[str, Tensor]:

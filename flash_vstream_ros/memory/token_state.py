@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from .config import FlashMemoryConfig
-from .pose import pose_from
 from .slot import Grid, Slot
 from .slot_state import SLOT_VALUES
-from .state import MemoryState, UnsupportedState, on_cpu, packed, saved_values, unpacked
+from .state import MemoryState, UnsupportedState, on_cpu, packed, saved_place, saved_values, unpacked
 from .token_slot import TokenSlot
 
 
@@ -85,7 +84,7 @@ def slots_of(state: MemoryState, device: torch.device) -> tuple[list[TokenSlot],
                 detail=own.clone(),
                 grid=grid,
                 thumbnail=jpeg,
-                pose=pose_from(each["pose"]),
+                **saved_place(each),
                 **{name: each[name] for name in SLOT_VALUES},
             ),
             int(each["number"]),

@@ -15,6 +15,7 @@ from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.engine.durations import Durations
 from flash_vstream_ros.engine.jpeg import thumbnail
+from flash_vstream_ros.memory.region import Region
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.memory.slot import Extension, Slot
 from flash_vstream_ros.memory.spans import ALWAYS, Interval
@@ -242,7 +243,7 @@ class Ingest:
             return False
         began = time.perf_counter()
         time_ns = second.stamp_ns + self._shift_ns.get(camera, 0)
-        extension = Extension(1, time_ns, time_ns, second.stamp_ns)
+        extension = Extension(1, time_ns, time_ns, second.stamp_ns, Region.of(pair.second.pose))
         self._memory.extend(camera, extension)
         self.update_s.add(time.perf_counter() - began)
         self._static_filter.extend(camera, second.stamp_ns)
