@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
@@ -16,12 +16,13 @@ from robot import new_namespace
 
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.instruments.running_node import running_node
+from flash_vstream_ros.node.cameras import full_topic
 from flash_vstream_ros.node.managed_node import ManagedNode
 from flash_vstream_ros.node.memory_view import PLACES
 from flash_vstream_ros.node.parameter_table import PARAMETERS
 from flash_vstream_ros.node.place_markers import marker_array_type
 from flash_vstream_ros.node.vstream_node import VStreamNode
-from flash_vstream_ros.ros import DurabilityPolicy, Node, QoSProfile, ReliabilityPolicy
+from flash_vstream_ros.ros import Context, DurabilityPolicy, Node, QoSProfile, ReliabilityPolicy, init
 
 ROOT = Path(__file__).parents[1]
 NODE_PAGE = (ROOT / "docs" / "reference" / "node.md").read_text(encoding="utf-8")
@@ -194,11 +195,15 @@ def defaults(launch_file: ModuleType) -> dict[str, str]:
     return {argument.name: text(argument.default_value) for argument in launch_file.ARGUMENTS}
 
 
-def launched(launch_file: ModuleType, **given: str) -> dict[str, Any]:
+def context_of(launch_file: ModuleType, configurations: dict[str, str]) -> Any:
     context = launch_file.LaunchContext()
     vars(context).setdefault("launch_configurations", {})
-    context.launch_configurations.update({**defaults(launch_file), **given})
-    (node,) = launch_file.start_node(context)
+    context.launch_configurations.update(configurations)
+    return context
+
+
+def launched(launch_file: ModuleType, **given: str) -> dict[str, Any]:
+    (node,) = launch_file.start_node(context_of(launch_file, {**defaults(launch_file), **given}))
     return dict(node)
 
 
@@ -246,17 +251,66 @@ def test_a_launch_argument_that_is_not_a_boolean_is_refused_by_name(launch_file:
         launched(launch_file, use_respawn="often")
 
 
-@pytest.mark.parametrize("name", ["usb_cam", "realsense"])
-def test_a_launch_example_starts_the_camera_whose_topic_the_node_gets(
-    name: str, launch_file: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    example = loaded(ROOT / "examples" / f"{name}.launch.py", monkeypatch)
+class CameraLaunch(NamedTuple):
+    """What a launch file of a camera passes to the node's launch file and to the driver."""
+
+    included: dict[str, str]
+    camera: dict[str, Any]
+
+
+def camera_launch(
+    name: str, launch_file: ModuleType, monkeypatch: pytest.MonkeyPatch, **given: str
+) -> tuple[ModuleType, CameraLaunch]:
+    file = loaded(ROOT / "launch" / f"{name}.launch.py", monkeypatch)
+    context = context_of(launch_file, {**defaults(file), **given})
+
+    def resolved(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value.perform(context) if hasattr(value, "perform") else value for key, value in values.items()}
+
     included: list[dict[str, Any]] = []
-    monkeypatch.setattr(example, "LaunchDescription", list)
+    monkeypatch.setattr(file, "LaunchDescription", list)
     monkeypatch.setattr(
-        example, "IncludeLaunchDescription", lambda _, launch_arguments: included.append(dict(launch_arguments))
+        file, "IncludeLaunchDescription", lambda _, launch_arguments: included.append(resolved(dict(launch_arguments)))
     )
-    camera = next(entity for entity in example.generate_launch_description() if isinstance(entity, dict))
+    camera = next(entity for entity in file.generate_launch_description() if isinstance(entity, dict))
     (arguments,) = included
-    assert arguments.keys() <= defaults(launch_file).keys()
-    assert arguments["image_topic"].startswith(f"/{camera['namespace']}/")
+    return file, CameraLaunch(arguments, {**camera, "parameters": [resolved(each) for each in camera["parameters"]]})
+
+
+@pytest.mark.parametrize("transport", ["", "raw", "compressed"])
+@pytest.mark.parametrize(("name", "topic"), [("usb_cam", "image_raw"), ("realsense", "camera/color/image_raw")])
+def test_a_camera_launch_file_connects_the_driver_and_the_node(
+    name: str, topic: str, transport: str, launch_file: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, (included, camera) = camera_launch(name, launch_file, monkeypatch, image_transport=transport)
+    assert included.keys() <= defaults(launch_file).keys()
+    node = launched(launch_file, **included)
+    assert node["parameters"][1].get("image.transport", "") == transport
+    remaps = [word for source, target in node["remappings"] for word in ("-r", f"{source}:={target}")]
+    context = Context()
+    init(args=["test", "--ros-args", *remaps], context=context)
+    try:
+        own = full_topic(Node("probe", context=context), "image", transport or "raw")
+    finally:
+        context.try_shutdown()
+    # As image_transport names it: the suffix comes after the topic of the raw images.
+    assert own == f"/{camera['namespace']}/{topic}" + ("/compressed" if transport == "compressed" else "")
+
+
+def test_the_usb_camera_is_compressed_in_colour(launch_file: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, (_, camera) = camera_launch("usb_cam", launch_file, monkeypatch, video_device="/dev/video7")
+    (parameters,) = camera["parameters"]
+    assert parameters == {"video_device": "/dev/video7", "pixel_format": "yuyv2rgb"}
+
+
+def test_the_table_of_camera_arguments_is_that_of_the_launch_files(
+    launch_file: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {}
+    for name in ("usb_cam", "realsense"):
+        file, _ = camera_launch(name, launch_file, monkeypatch)
+        assert all(argument.description for argument in file.ARGUMENTS)
+        mine = {key: value for key, value in defaults(file).items() if key not in defaults(launch_file)}
+        own |= {(f"{name}.launch.py", key): value for key, value in mine.items()}
+    table = rows("Launch file", "Argument", "Default", "Meaning")
+    assert {(file.strip("`"), name.strip("`")): default.strip("`") for file, name, default, _ in table} == own

@@ -99,6 +99,19 @@ def test_cmake_generates_every_interface(file: Path) -> None:
     assert f'"{file.parent.name}/{file.name}"' in (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("folder", ["config", "launch"])
+def test_pip_and_cmake_install_the_files_that_users_name(folder: str, tmp_path: Path) -> None:
+    command = [sys.executable, "setup.py", "--quiet", "install_data", "--install-dir", str(tmp_path)]
+    subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
+    installed = {file.name for file in (tmp_path / "share" / "flash_vstream_ros" / folder).iterdir()}
+    assert installed == {file.name for file in (ROOT / folder).iterdir() if file.is_file()}
+    (directories,) = re.findall(
+        r"install\(DIRECTORY ([\w ]+) DESTINATION share/\$\{PROJECT_NAME\}\)",
+        (ROOT / "CMakeLists.txt").read_text(encoding="utf-8"),
+    )
+    assert folder in directories.split()
+
+
 def test_the_interfaces_are_installed_after_they_are_generated() -> None:
     cmake = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
     assert cmake.index("rosidl_generate_interfaces") < cmake.index("install(DIRECTORY ${PROJECT_NAME}/")
