@@ -45,10 +45,27 @@ def interval(args: argparse.Namespace, newest_stamp_s: Callable[[], float | None
     return args.since.stamp(newest_s), args.until.stamp(newest_s)
 
 
-def limits_of(client: AskClient, wait_s: float, cameras: Sequence[str], since: str, until: str) -> Limits:
-    """The limits that texts without options name; "": none. Raises ArgumentTypeError, BadTime and ClientError."""
-    since_point, until_point = (time_point(word or "0") for word in (since, until))
-    args = argparse.Namespace(camera=cameras, since=since_point, until=until_point, near=None, wait=wait_s)
+def limits_of(
+    client: AskClient,
+    wait_s: float,
+    cameras: Sequence[str],
+    since: str,
+    until: str,
+    near: tuple[float, float] | None = None,
+    radius: float = RADIUS_M,
+) -> Limits:
+    """The limits of a request that has no options; empty times, and no `near`: no limit. `near` and `radius` in metres.
+
+    Raises ArgumentTypeError, BadTime and ClientError.
+    """
+    args = argparse.Namespace(
+        camera=cameras,
+        since=time_point(since or "0"),
+        until=time_point(until or "0"),
+        near=near,
+        radius=radius,
+        wait=wait_s,
+    )
     return request_limits(args, client)
 
 

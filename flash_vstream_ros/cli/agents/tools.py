@@ -14,7 +14,7 @@ from flash_vstream_ros.ros.interfaces import Watch
 from flash_vstream_ros.ros.stamps import duration_message
 
 from ..argument_types import MAX_DURATION_S, MAX_MOMENTS
-from ..request_limits import limits_of
+from ..request_limits import RADIUS_M, limits_of
 from ..times import FORMS, BadTime
 from .bounds import MAX_THUMBNAILS
 from .node_thread import NodeThread
@@ -40,6 +40,15 @@ UNTRUSTED = (
 
 Cameras = Annotated[list[str], Field(max_length=64, description="use frames of these cameras only; empty: all")]
 Time = Annotated[str | float, Field(description=f"{FORMS}; empty: no limit")]
+Near = Annotated[
+    list[Annotated[float, Field(allow_inf_nan=False)]],
+    Field(
+        max_length=3,
+        description="x and y [m] of a point in pose.fixed_frame, such as position_m of `where`: use only what was"
+        " recorded at a known pose within radius of it, horizontally; empty: no limit",
+    ),
+]
+Radius = Annotated[float, Field(gt=0, allow_inf_nan=False, description="radius of the circle around near [m]")]
 ThumbnailCount = Annotated[int, Field(ge=0, le=MAX_THUMBNAILS, description="largest number of images in the result")]
 
 Sought = Annotated[str, Field(description="what to look for, such as: red ball")]
@@ -59,13 +68,15 @@ class SceneTools:
         cameras: Cameras = [],  # noqa: B006 (part of the schema, never changed)
         since: Time = "",
         until: Time = "",
+        near: Near = [],  # noqa: B006
+        radius: Radius = RADIUS_M,
         deadline_s: Annotated[float, Field(ge=0, le=MAX_DURATION_S, description="0: the node's default")] = 0.0,
         thumbnails: ThumbnailCount = 2,
     ) -> CallToolResult:
         """Ask the robot what it sees or has seen. Returns the answer, its confidence and the moments it is based on."""
 
         def call(client: AskClient) -> CallToolResult:
-            limits = self._limits(client, cameras, since, until)
+            limits = self._limits(client, cameras, since, until, near, radius)
             request = client.request(question, deadline_s=deadline_s, **limits)
             reply = client.ask_when_ready(request, self._wait_s)
             check(reply)
@@ -79,6 +90,8 @@ class SceneTools:
         cameras: Cameras = [],  # noqa: B006
         since: Time = "",
         until: Time = "",
+        near: Near = [],  # noqa: B006
+        radius: Radius = RADIUS_M,
         archive: WholeArchive = False,
         top: Annotated[int, Field(ge=1, le=MAX_MOMENTS, description="largest number of moments")] = 5,
         thumbnails: ThumbnailCount = 4,
@@ -87,7 +100,8 @@ class SceneTools:
         use `ask` to learn whether something was seen."""
 
         def call(client: AskClient) -> CallToolResult:
-            return moments_result(self._search(client, text, cameras, since, until, archive, top), thumbnails)
+            limits = self._limits(client, cameras, since, until, near, radius)
+            return moments_result(self._search(client, text, limits, archive, top), thumbnails)
 
         return await self._run(call)
 
@@ -97,6 +111,8 @@ class SceneTools:
         cameras: Cameras = [],  # noqa: B006
         since: Time = "",
         until: Time = "",
+        near: Near = [],  # noqa: B006
+        radius: Radius = RADIUS_M,
         archive: WholeArchive = False,
         thumbnails: ThumbnailCount = 1,
     ) -> CallToolResult:
@@ -104,7 +120,8 @@ class SceneTools:
         also for what was never seen: use `ask` to learn whether something was seen."""
 
         def call(client: AskClient) -> CallToolResult:
-            reply = self._search(client, text, cameras, since, until, archive, MOMENTS)
+            limits = self._limits(client, cameras, since, until, near, radius)
+            reply = self._search(client, text, limits, archive, MOMENTS)
             return place_result(reply, client.present_map(self._wait_s), thumbnails)
 
         return await self._run(call)
@@ -114,12 +131,14 @@ class SceneTools:
         cameras: Cameras = [],  # noqa: B006
         since: Time = "",
         until: Time = "",
+        near: Near = [],  # noqa: B006
+        radius: Radius = RADIUS_M,
         thumbnails: ThumbnailCount = 0,
     ) -> CallToolResult:
         """List the entries of the robot's visual memory: cameras, times, kinds."""
 
         def call(client: AskClient) -> CallToolResult:
-            limits = self._limits(client, cameras, since, until)
+            limits = self._limits(client, cameras, since, until, near, radius)
             reply = client.list_memory(self._wait_s, thumbnails=thumbnails > 0, **limits)
             check(reply)
             return entries_result(reply, thumbnails)
@@ -181,11 +200,18 @@ class SceneTools:
 
         return await self._run(call)
 
-    async def forget(self, cameras: Cameras = [], since: Time = "", until: Time = "") -> CallToolResult:  # noqa: B006
-        """Forget for ever what was seen in an interval or by cameras. At least one limit is needed."""
+    async def forget(
+        self,
+        cameras: Cameras = [],  # noqa: B006
+        since: Time = "",
+        until: Time = "",
+        near: Near = [],  # noqa: B006
+        radius: Radius = RADIUS_M,
+    ) -> CallToolResult:
+        """Forget for ever what was seen in an interval, by cameras or near a place. At least one limit is needed."""
 
         def call(client: AskClient) -> CallToolResult:
-            reply = client.forget(self._wait_s, **self._limits(client, cameras, since, until))
+            reply = client.forget(self._wait_s, **self._limits(client, cameras, since, until, near, radius))
             check(reply)
             return forgotten_result(reply)
 
@@ -197,25 +223,26 @@ class SceneTools:
         except (ClientError, NodeError, BadTime, argparse.ArgumentTypeError) as error:
             return refusal(str(error))
 
-    def _search(
-        self,
-        client: AskClient,
-        text: str,
-        cameras: Sequence[str],
-        since: str | float,
-        until: str | float,
-        archive: bool,
-        most: int,
-    ) -> Any:
-        """The node's reply to a search. Raises NodeError, and as `limits_of`."""
-        limits = self._limits(client, cameras, since, until)
+    def _search(self, client: AskClient, text: str, limits: Limits, archive: bool, most: int) -> Any:
+        """The node's reply to a search. Raises NodeError and ClientError."""
         reply = client.search_when_ready(text, self._wait_s, archive=archive, max_moments=most, **limits)
         check(reply)
         return reply
 
-    def _limits(self, client: AskClient, cameras: Sequence[str], since: str | float, until: str | float) -> Limits:
-        """A tool's arguments as limits; agents also give numbers as times."""
-        return limits_of(client, self._wait_s, cameras, str(since), str(until))
+    def _limits(
+        self,
+        client: AskClient,
+        cameras: Sequence[str],
+        since: str | float,
+        until: str | float,
+        near: Sequence[float] = (),
+        radius: float = RADIUS_M,
+    ) -> Limits:
+        """A tool's arguments as limits; agents also give numbers as times, and positions with a height."""
+        if len(near) == 1:
+            raise argparse.ArgumentTypeError("near has one number, expected x and y [m], such as [1.5, -2]")
+        centre = (near[0], near[1]) if near else None
+        return limits_of(client, self._wait_s, cameras, str(since), str(until), centre, radius)
 
 
 class ToolKind(NamedTuple):
