@@ -6,15 +6,12 @@ import math
 
 import pytest
 
-from flash_vstream_ros.engine.throttled_log import ThrottledLog
 from flash_vstream_ros.memory.pose import BadPose, Pose, UnknownPose, checked_pose, pose_from, pose_values, slerp
 from flash_vstream_ros.memory.region import NOWHERE, Near, Region
-from flash_vstream_ros.node.poses import tf_poses
-from flash_vstream_ros.node.poses.pose_config import PoseConfig
 from flash_vstream_ros.node.poses.pose_history import NotYet, PoseHistory
 from flash_vstream_ros.node.poses.pose_messages import pose_message, pose_of
 from flash_vstream_ros.ros.interfaces import PoseStamped, PoseWithCovarianceStamped, interface
-from flash_vstream_ros.ros.transforms import MissingTransforms, NoTransform, Transforms
+from flash_vstream_ros.ros.transforms import MissingTransforms, Transforms
 
 SECOND = 1_000_000_000
 YAW_90 = (0.0, 0.0, math.sqrt(0.5), math.sqrt(0.5))
@@ -153,41 +150,6 @@ def test_missing_tf2_is_named_with_what_to_do() -> None:
         with pytest.raises(
             MissingTransforms, match=r"install ros-.*tf2-ros-py and use rclpy, or set pose.source to topic"
         ):
-            Transforms(None)
+            Transforms(None, lambda transform, is_static: None)
     else:
         pytest.skip("tf2_ros is installed")
-
-
-class FakeTransforms:
-    """Stands in for tf2, which the wheels lack: answers as ros/transforms.py says."""
-
-    def __init__(self, node: object) -> None:
-        self.asked: list[tuple[str, str]] = []
-
-    def look_up(self, target: str, source: str, stamp_ns: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        self.asked.append((target, source))
-        if stamp_ns > 9 * SECOND:
-            raise NoTransform("late", "extrapolation into the future")
-        return (stamp_ns / SECOND if stamp_ns < 5 * SECOND else 90.0, 0.0, 0.0), YAW_90
-
-    def close(self) -> None:
-        pass
-
-
-def test_tf_gives_the_pose_of_the_chosen_frame_and_reports_jumps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tf_poses, "Transforms", FakeTransforms)
-    said: list[str] = []
-    for robot_frame, frame in (("", "camera"), ("base_link", "base_link")):
-        config = PoseConfig("tf", robot_frame=robot_frame, map_id="ground")
-        poses = tf_poses.TfPoses(None, config, ThrottledLog(said.append, 0.0))  # type: ignore[arg-type]
-        found = poses.at("/camera", 2 * SECOND)
-        assert isinstance(found, Pose)
-        assert (found.position[0], found.orientation, found.map_id) == (2.0, pytest.approx(YAW_90), "ground")
-        assert poses._transforms.asked == [("map", frame)]  # type: ignore[attr-defined]
-    with pytest.raises(NotYet) as waiting:
-        poses.at("camera", 10 * SECOND)
-    assert waiting.value.reason == "late"
-    poses.at("camera", 6 * SECOND)
-    assert "jumped by 88.0 m" in said[-1]
-    nameless = tf_poses.TfPoses(None, PoseConfig("tf"), ThrottledLog(said.append))  # type: ignore[arg-type]
-    assert nameless.at("", SECOND) == UnknownPose("no_frame_id")

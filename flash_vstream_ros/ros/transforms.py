@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 Rotation = tuple[float, float, float, float]
@@ -21,10 +22,16 @@ class NoTransform(LookupError):
         self.reason = reason
 
 
-class Transforms:
-    """The transforms that a node receives on /tf and /tf_static. Raises MissingTransforms."""
+Received = Callable[[Any, bool], None]  # gets a geometry_msgs/TransformStamped, and if it is static
 
-    def __init__(self, node: Any) -> None:
+
+class Transforms:
+    """The transforms that a node receives on /tf and /tf_static. Raises MissingTransforms.
+
+    `received` gets each of them before it is used.
+    """
+
+    def __init__(self, node: Any, received: Received) -> None:
         try:
             self._tf2 = importlib.import_module("tf2_ros")
             self._time = importlib.import_module("rclpy.time").Time
@@ -34,7 +41,7 @@ class Transforms:
                 "rclpy, or set pose.source to topic"
             ) from error
         self._buffer = self._tf2.Buffer()
-        self._listener = self._tf2.TransformListener(self._buffer, node)
+        self._listener = self._tf2.TransformListener(_ObservedBuffer(self._buffer, received), node)
 
     def look_up(self, target: str, source: str, stamp_ns: int) -> tuple[Translation, Rotation]:
         """Position [m] and orientation (x, y, z, w) of the frame `source` in `target` at a stamp. Raises NoTransform.
@@ -53,3 +60,19 @@ class Transforms:
     def close(self) -> None:
         """Stop listening."""
         self._listener.unregister()
+
+
+class _ObservedBuffer:
+    """The part of a tf2 buffer that its listener calls."""
+
+    def __init__(self, buffer: Any, received: Received) -> None:
+        self._buffer = buffer
+        self._received = received
+
+    def set_transform(self, transform: Any, authority: str) -> None:
+        self._received(transform, False)
+        self._buffer.set_transform(transform, authority)
+
+    def set_transform_static(self, transform: Any, authority: str) -> None:
+        self._received(transform, True)
+        self._buffer.set_transform_static(transform, authority)
