@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
 """Drive a robot back to where a thing was seen best: `python3 examples/go_back_to.py "red ball"`.
 
-Searches the memory of a running node, and sends the pose of the best moment that has one to Nav2's action
-navigate_to_pose. Needs ROS 2 with nav2_msgs, a running Nav2, and a node whose poses are those of base_link: pose.source
-topic, or tf with pose.robot_frame base_link. A search finds a best moment even for what was never seen, so the question
-comes first.
+Searches the memory of a running node, and sends the pose of the best moment that has one in the present map to Nav2's
+action navigate_to_pose. Needs ROS 2 with nav2_msgs, a running Nav2, and a node whose poses are those of base_link:
+pose.source topic, or tf with pose.robot_frame base_link. A search finds a best moment even for what was never seen, so
+the question comes first, and the robot drives only if the answer is yes.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from typing import Any
 
@@ -18,12 +19,22 @@ from flash_vstream_ros.client import MOMENTS, AskClient, ClientError, place_in
 WAIT_S = 30.0
 
 
+def is_yes(answer: str) -> bool:
+    """Returns True if the first word is yes, in "Yes, I have" and, from the demo's model, in "[demo model] yes"."""
+    return re.match(r"\s*(\[[^\]]*\])?\W*yes\b", answer, re.IGNORECASE) is not None
+
+
 def best_moment(client: AskClient, thing: str) -> Any:
-    """The moment that shows `thing` best, with a pose in the present map. Raises ClientError if there is none."""
+    """The moment that shows `thing` best, with a pose in the present map. Raises ClientError if there is none.
+
+    So it does if the answer to whether `thing` was seen is anything but yes.
+    """
     asked = client.ask_when_ready(client.request(f"Have you seen a {thing}?"), WAIT_S)
     if asked.error_code:
         raise ClientError(asked.error_msg)
     print(f"Have you seen a {thing}? {asked.answer} (confidence {asked.confidence:.2f})")
+    if not is_yes(asked.answer):
+        raise ClientError("the answer is not yes, so the robot does not drive; try another name of the thing")
     found = client.search_when_ready(thing, WAIT_S, max_moments=MOMENTS)
     if found.error_code:
         raise ClientError(found.error_msg)
@@ -60,6 +71,17 @@ def drive_to(node: Any, moment: Any, action: str) -> bool:
     return bool(driving.result().status == GoalStatus.STATUS_SUCCEEDED)
 
 
+def drive(moment: Any, action: str) -> bool:
+    """Drive to the pose of a moment, with a node of its own. Returns False if Nav2 refuses or fails."""
+    import rclpy
+
+    rclpy.init()
+    try:
+        return drive_to(rclpy.create_node("go_back_to"), moment, action)
+    finally:
+        rclpy.shutdown()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("thing", help='what to drive back to, such as "red ball"')
@@ -74,15 +96,7 @@ def main() -> int:
         return 1
     position = moment.pose.pose.pose.position
     print(f"seen best from x {position.x:.2f} m, y {position.y:.2f} m in {moment.pose.header.frame_id}")
-    if args.dry_run:
-        return 0
-    import rclpy
-
-    rclpy.init()
-    try:
-        return 0 if drive_to(rclpy.create_node("go_back_to"), moment, args.action) else 1
-    finally:
-        rclpy.shutdown()
+    return 0 if args.dry_run or drive(moment, args.action) else 1
 
 
 if __name__ == "__main__":
