@@ -250,6 +250,20 @@ def test_the_table_adds_up(model: Any, capsys: pytest.CaptureFixture[str]):
     assert all(name in printed for name in (*result["policies"], *answers.AGES, *kinds))
 
 
+def test_things_seen_once_are_asked_about_beside_things_never_seen(capsys: pytest.CaptureFixture[str]):
+    patrol = patrol_evaluation.Patrols(1.5, (10.0, 12.0), glimpses=1.0, only=("flash", patrol_evaluation.SECOND_LOOK))
+    tiny = load_model("tiny-random", device="cpu", max_pixels=MAX_PIXELS)
+    result = answers.evaluate(tiny, [100_000, 100_001, 100_002], patrol, SMALL)
+    row = result["seen_once"]["1.5"]
+    assert [*result["seen_once"]] == ["1.5"]
+    assert min(row["questions"].values()) > 5
+    assert row["questions"]["seen"] + row["questions"]["never"] < 3 * 25
+    assert [*row["policies"]] == ["flash", patrol_evaluation.SECOND_LOOK]
+    answers.show({"streams": 3, "minutes": 1.5, **result})
+    assert f"did you ever see {row['questions']['seen']} things seen once" in capsys.readouterr().out
+    assert "seen_once" not in answers.evaluate(tiny, [100_000], replace(patrol, glimpses=0.0), SMALL)
+
+
 def test_processes_share_the_patrols_and_change_nothing():
     alone, together = (answers.run("tiny-random", 2, 0.3, device="cpu", processes=count) for count in (1, 2))
     assert together == alone

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from flash_vstream_ros.demo.answer_text import patrol_summary
-from flash_vstream_ros.demo.past import seen_until
-from flash_vstream_ros.demo.questions import questions
+from flash_vstream_ros.demo.past import past_of, seen_until
+from flash_vstream_ros.demo.questions import EVERY_THING, questions, seen_once_questions
 from flash_vstream_ros.demo.scoring import Question, facts, precision_recall, right
 from flash_vstream_ros.demo.wordings import KIND_OF, WORDINGS
 from flash_vstream_ros.demo.world import HELD_OUT, Observation, Thing, Visit, World
@@ -275,3 +275,15 @@ def test_minutes_may_be_off_by_one_or_a_quarter(minutes: float, good: list[str],
     question = Question("when", "?", "-", 60 * minutes, False, minutes)
     assert all(right(question, said) for said in good)
     assert not any(right(question, said) for said in bad)
+
+
+def test_questions_about_things_seen_once_name_each_of_them_and_each_never_seen() -> None:
+    glimpse = Visit("office", 300, 340, (Observation(304, 313, 0, GREEN_BALL, False),))
+    later = (visit("kitchen", 340, (PLANT, None)), visit("kitchen", 540, (PLANT, None)))
+    visits = (*VISITS[:3], glimpse, *later)
+    made = seen_once_questions(past_of(visits, 640.0), np.random.default_rng(0))
+    assert {one.names.thing for one in made if one.answer == "yes"} == {GREEN_BALL.name}  # others stood there for longer
+    assert {one.age_s for one in made if one.answer == "yes"} == {640.0 - 313.0}
+    never = [one.names.thing for one in made if one.answer == "no"]
+    assert sorted(never) == sorted({thing.name for thing in EVERY_THING} - {BALL.name, BOX.name, GREEN_BALL.name, PLANT.name})
+    assert {one.form for one in made} == {"seen"}

@@ -199,8 +199,8 @@ def test_pytorch_without_muon_is_an_error_with_the_version_needed(
 def test_gradients_beside_bfloat16_equal_float32_up_to_rounding(
     network: Any, tokenizer: Any, some: list[Example]
 ) -> None:
-    batcher = Batcher(network, tokenizer, ChatPrompt.of(tokenizer), drills=2)
-    batch = batcher(some[:2], 4, np.random.default_rng(1))
+    batcher = Batcher(network, tokenizer, ChatPrompt.of(tokenizer))
+    batch = batcher(some[:2], 4, 2, np.random.default_rng(1))
     weights = [*network.model.language_model.layers.parameters()]
     exact = torch.autograd.grad(loss_and_hits(network, batch)[0], weights)
     kernel = training_kernel(network.device)
@@ -241,8 +241,10 @@ def test_an_interrupted_run_resumes_and_ends_in_the_model_of_an_uninterrupted_on
         "first_cooling_steps": 1,
         "second_steps": 4,
         "second_cooling_steps": 1,
+        "third_steps": 6,
+        "third_cooling_steps": 1,
     }
-    sizes |= {"language_steps": 6, "cooling_steps": 1, "batch": 2, "questions": 2, "calibration": 2}
+    sizes |= {"language_steps": 8, "cooling_steps": 1, "batch": 2, "questions": 2, "calibration": 2}
     plan = run.Plan(seed=5, longest_min=3.0, **sizes)
     whole = train_tiny(plan, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):

@@ -16,10 +16,11 @@ from flash_vstream_ros.training.pool import Pool
 
 def test_the_learning_rate_rises_and_falls_in_each_cycle() -> None:
     sizes = {"first_steps": 1000, "first_cooling_steps": 400, "second_steps": 3000, "second_cooling_steps": 1000}
-    plan = run.Plan(**sizes, language_steps=4000, cooling_steps=500)
-    factors = [run._rate_factor(plan, step) for step in range(4000)]
-    assert max(factors[step] for step in (0, 999, 1000, 2999, 3000, 3999)) <= run.MIN_RATE_FACTOR
-    for start, last, end in ((0, 600, 1000), (1000, 2000, 3000), (3000, 3500, 4000)):
+    sizes |= {"third_steps": 4000, "third_cooling_steps": 500}
+    plan = run.Plan(**sizes, language_steps=4600, cooling_steps=300)
+    factors = [run._rate_factor(plan, step) for step in range(4600)]
+    assert max(factors[step] for step in (0, 999, 1000, 2999, 3000, 3999, 4000, 4599)) <= run.MIN_RATE_FACTOR
+    for start, last, end in ((0, 600, 1000), (1000, 2000, 3000), (3000, 3500, 4000), (4000, 4300, 4600)):
         first = start + run.RATE_WARM_UP_STEPS
         assert set(factors[first:last]) == {1.0}
         assert factors[last:end] == sorted(factors[last:end], reverse=True)

@@ -152,13 +152,21 @@ def test_crowded_patrols_ask_more_of_the_hardest_questions(features: Features) -
 
 
 def test_lessons_become_harder_from_cycle_to_cycle() -> None:
-    course = Curriculum(Plan(first_steps=800, first_cooling_steps=400, second_steps=1600, language_steps=9000))
+    sizes = {"first_steps": 800, "first_cooling_steps": 400, "second_steps": 1600, "third_steps": 2400}
+    course = Curriculum(Plan(**sizes, language_steps=9000))
     starts = [course.patrols_by(step) for step in (0, 400, 800, 1600, 2400)]
     per_step = course.plan.batch / curriculum.DRAWS_PER_PATROL
     assert starts == [24 + round(per_step * steps) for steps in (0, 400, 600, 1000, 1800)]
     first, full_size, broad = (course.lesson(start) for start in starts[:3])
     assert (first, full_size, broad) == (Lesson(), Lesson(True), Lesson(True, Part.BROAD))
     assert [course.lesson(start - 1) for start in starts[1:4]] == [first, full_size, broad]
-    last = [course.lesson(patrol) for patrol in range(starts[3], starts[4])]
-    assert {lesson.part for lesson in last} == {Part.BROADER}
-    assert 0.1 < np.mean([not lesson.full_size for lesson in last]) < 0.4
+    third = [course.lesson(patrol) for patrol in range(starts[3], starts[4])]
+    last = [course.lesson(patrol) for patrol in range(starts[4], starts[4] + 100)]
+    for lessons, part, least, most in ((third, Part.BROADER, 0.1, 0.4), (last, Part.VOICES, 0.35, 0.65)):
+        assert {(lesson.part, lesson.crowded) for lesson in lessons} == {(part, True)}
+        assert least < np.mean([not lesson.full_size for lesson in lessons]) < most
+
+
+def test_the_last_cycle_has_more_questions_and_fewer_drills_per_prompt() -> None:
+    plan = Plan(third_steps=24_000, questions=10, drills=2)
+    assert [Curriculum(plan).texts_per_prompt(step) for step in (0, 23_999, 24_000)] == [(10, 2), (10, 2), (20, 1)]

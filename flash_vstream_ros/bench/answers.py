@@ -25,6 +25,8 @@ from flash_vstream_ros.progress import progress, tracked
 from .baselines import OFFLINE, Budget
 from .evidence import evidence_scores
 from .patrol_evaluation import PACE_S, SECOND_LOOK, SUMMARIES_S, Asked, Outcome, Patrols, Summary, loaded, stream
+from .seen_once import figures as seen_once_figures
+from .seen_once import show as show_seen_once
 from .wordings import figures as wording_figures
 from .wordings import show as show_wordings
 
@@ -56,6 +58,7 @@ def figures(outcome: Outcome) -> dict[str, Any]:
         },
         "evidence": evidence_scores(outcome.evidence),
         "second_evidence": evidence_scores(outcome.second_evidence),
+        **({"seen_once": seen_once_figures(outcome.seen_once)} if outcome.seen_once else {}),
         **({"wordings": wording_figures(outcome.scored_replies)} if outcome.scored_replies else {}),
         "summaries": {window: _scores([s for s in outcome.summaries if s.window == window]) for window in SUMMARIES_S},
     }
@@ -144,6 +147,7 @@ def show(result: dict[str, Any]) -> None:
             f" {_percent(evidence['precision_at_1'])} %, one of three in {_percent(evidence['hit_at_3'])} %,"
             f" a random entry in {_percent(evidence['random_entry'])} %"
         )
+    show_seen_once(result.get("seen_once", {}))
     if "wordings" in result:
         show_wordings(result["wordings"])
     for window, scores in result["summaries"].items():

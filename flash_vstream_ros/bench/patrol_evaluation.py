@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flash_vstream_ros.demo.answer_text import patrol_summary
-from flash_vstream_ros.demo.questions import questions
+from flash_vstream_ros.demo.past import past_of
+from flash_vstream_ros.demo.questions import questions, seen_once_questions
 from flash_vstream_ros.demo.scoring import Question, right
 from flash_vstream_ros.demo.world import Visit, World
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Grid, MemorySnapshot, Slot
@@ -34,6 +35,7 @@ from flash_vstream_ros.process import set_torch_threads
 from .baselines import policies
 from .evidence import Ranked, ranked_evidence
 from .second_look import ranked_answers, second_look_answers
+from .seen_once import SeenOnce
 from .wordings import Reply, ScoredReply, replies, replies_in_light
 
 PACE_S = (220.0, 340.0)  # range of a patrol's median duration of an observation
@@ -80,6 +82,7 @@ class Outcome:
     evidence: list[Ranked] = field(default_factory=list)  # of the policy flash
     second_evidence: list[Ranked] = field(default_factory=list)  # of answers with a second look
     scored_replies: list[ScoredReply] = field(default_factory=list)  # of the policy flash
+    seen_once: list[SeenOnce] = field(default_factory=list)
     tokens: dict[str, int] = field(default_factory=dict)  # by policy: most visual tokens of a prompt
     moments: int = 0
 
@@ -89,6 +92,7 @@ class Outcome:
         self.evidence += other.evidence
         self.second_evidence += other.second_evidence
         self.scored_replies += other.scored_replies
+        self.seen_once += other.seen_once
         self.tokens = {name: max(self.tokens.get(name, 0), most) for name, most in other.tokens.items()}
         self.moments += other.moments
 
@@ -173,6 +177,8 @@ def stream(
         done = known
         asked = questions(world.visits, now, rng)
         _ask_policies(model, world, memories, asked, patrols.second_look, outcome)
+        if patrols.glimpses:
+            outcome.seen_once += _seen_once(model, world, memories, patrols, now)
         if patrols.wordings:
             outcome.scored_replies += _other_wordings(model, memories, asked, wording_rng)
         outcome.evidence += ranked_evidence(model, world, memories.flash.snapshot(), asked)
@@ -204,6 +210,16 @@ def _ask_policies(
     outcome.asked += [
         Asked(question, {name: is_right[name][index] for name in is_right}) for index, question in enumerate(asked)
     ]
+
+
+def _seen_once(model: Any, world: World, memories: _Memories, patrols: Patrols, now: float) -> list[SeenOnce]:
+    """Ask at `now` [s] about everything that was seen once or never. The moment is the planned one."""
+    answered = Outcome(tokens=dict.fromkeys(memories.by_policy, 0))
+    asked = seen_once_questions(past_of(world.visits, now), np.random.default_rng(round(now)))
+    if asked:
+        _ask_policies(model, world, memories, asked, patrols.second_look, answered)
+    minute = min((*MOMENTS_MIN, patrols.minutes), key=lambda planned: abs(60 * planned - now))
+    return [SeenOnce(minute, question, right) for question, right in answered.asked]
 
 
 def _other_wordings(

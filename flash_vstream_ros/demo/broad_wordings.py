@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 FILE = Path(__file__).with_suffix(".json")
 FIT_ONE_IN = 8  # one text in so many is for the fit of the confidence
-OUT_OF_WORLD, FURTHER = "out of world", "further out of world"
+OUT_OF_WORLD, FURTHER, VOICES_OUT_OF_WORLD = "out of world", "further out of world", "voices out of world"
+VOICES = "voices"
 
 
 class Broad(NamedTuple):
@@ -25,7 +26,7 @@ class Broad(NamedTuple):
 
 @cache
 def broad_templates(group: str, form: str) -> Broad:
-    """Templates of a form. `group` is "direct" or "indirect"; OUT_OF_WORLD and FURTHER have one form, "templates"."""
+    """Templates of a form. `group` is "direct", "indirect" or VOICES; those out of the world have one, "templates"."""
     return _parted(_texts()[group][form])
 
 
@@ -42,7 +43,7 @@ def _parted(texts: list[str]) -> Broad:
 
 @cache
 def broad_words(group: str, name: str) -> tuple[str, ...]:
-    """Words for a placeholder of the out-of-world templates: "objects", "places", "tints" or "made up"."""
+    """Words for a placeholder of the out-of-world templates: "objects", "places", "tints", "made up" or "persons"."""
     return tuple(_texts()[group][name])
 
 

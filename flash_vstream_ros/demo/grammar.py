@@ -7,7 +7,7 @@ from enum import Enum
 
 import numpy as np
 
-from .broad_wordings import Broad, broad_synonyms, broad_templates
+from .broad_wordings import VOICES, Broad, broad_synonyms, broad_templates
 from .grammar_forms import DIRECT, INDIRECT, WORDS
 from .scoring import Question
 from .spellings import SPELLINGS, typing_error
@@ -15,6 +15,7 @@ from .spellings import SPELLINGS, typing_error
 CHOICE, SYNONYM = re.compile(r"\[([^\[\]]*)\]"), re.compile(r"<(\w+)>")
 INDIRECT_SHARE, POLITE, TYPING_ERROR, SECOND_ERROR, SPELLED = 0.35, 0.25, 0.15, 0.03, 0.3  # shares of the wordings
 BROAD_SYNONYMS_SHARE = 0.5  # share of basic templates in the parts that have broad synonyms
+VOICES_SHARE = 0.7  # share of whole utterances in the parts that have some
 
 
 class Part(Enum):
@@ -23,12 +24,15 @@ class Part(Enum):
     TRAIN = "train"
     BROAD = "broad"  # for the second cycle of the training
     BROADER = "broader"  # for the third: broad, with more synonyms and questions out of the world
-    FIT = "fit"  # broad, for the fit of the answers' confidence
+    VOICES = "voices"  # for the fourth: broader, with whole utterances of many kinds of people
+    FIT = "fit"  # as VOICES, for the fit of the answers' confidence
     TEMPLATES = "held-out templates"  # with synonyms of training
     SYNONYMS = "held-out synonyms"  # in templates of training
 
 
-WITH_BROAD_SYNONYMS = (Part.BROADER, Part.FIT)
+WITH_VOICES = (Part.VOICES, Part.FIT)
+WITH_BROAD_SYNONYMS = (Part.BROADER, *WITH_VOICES)
+TOO_NARROW = ("person", "the_person")  # some of their broad synonyms name certain persons, which are out of the world
 
 
 def broad_part(broad: Broad, part: Part) -> tuple[str, ...]:
@@ -38,6 +42,8 @@ def broad_part(broad: Broad, part: Part) -> tuple[str, ...]:
 
 def wording(form: str, rng: np.random.Generator, part: Part = Part.TRAIN) -> str:
     """Draw a wording of a form of question, in lower case, with placeholders and without a final mark."""
+    if part in WITH_VOICES and rng.random() < VOICES_SHARE:
+        return draw(broad_part(broad_templates(VOICES, form), part), rng)
     indirect = rng.random() < INDIRECT_SHARE
     template = draw(_templates(form, indirect, part, rng), rng)
     text, synonyms = _expanded(template, rng, part)
@@ -119,9 +125,11 @@ IMPERATIVES = frozenset(
 def _words(name: str, part: Part) -> tuple[str, ...]:
     """The words of WORDS for a part of the grammar."""
     basic = WORDS[name]
+    if part in WITH_VOICES and name in TOO_NARROW:
+        return basic.train
     if part is Part.FIT:
         return tuple(word for word in broad_synonyms(name).fit if word not in basic.train)
-    if part is Part.BROADER:
+    if part in WITH_BROAD_SYNONYMS:
         return broad_synonyms(name).train
     return basic.held_out if part is Part.SYNONYMS else basic.train
 

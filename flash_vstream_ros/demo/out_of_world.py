@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .broad_wordings import FURTHER, OUT_OF_WORLD, broad_templates, broad_words
-from .grammar import WITH_BROAD_SYNONYMS, Part, broad_part, draw, expand
+from .broad_wordings import FURTHER, OUT_OF_WORLD, VOICES_OUT_OF_WORLD, broad_templates, broad_words
+from .grammar import WITH_BROAD_SYNONYMS, WITH_VOICES, Part, broad_part, draw, expand
 from .grammar_forms import Parts
 from .scoring import CANNOT_TELL, Question
 from .world import COLOURS, KINDS, ROOMS
@@ -121,7 +121,7 @@ TEMPLATES = Parts(
 def out_of_world(rng: np.random.Generator, part: Part = Part.TRAIN) -> Question:
     """A question without an answer in the demo's world.
 
-    TEMPLATES and SYNONYMS are the same held-out part. FIT has templates of its own, but the words of BROADER.
+    TEMPLATES and SYNONYMS are the same held-out part. FIT has templates of its own, but the words of VOICES.
     """
     templates, objects, places, tints, made_up = _options(part)
     colour, other = rng.permutation(list(COLOURS))[:2].tolist()
@@ -134,6 +134,7 @@ def out_of_world(rng: np.random.Generator, part: Part = Part.TRAIN) -> Question:
         room=ROOMS[int(rng.integers(len(ROOMS)))],
         colour=colour,
         other=other,
+        person=draw(broad_words(VOICES_OUT_OF_WORLD, "persons"), rng) if part in WITH_VOICES else "",
     )
     text = " ".join(text.split())
     return Question("out_of_world", text[:1].upper() + text[1:] + "?", CANNOT_TELL, None, False)
@@ -143,6 +144,7 @@ def _options(part: Part) -> tuple[tuple[str, ...], ...]:
     """Templates, objects, places, tints and invented words of a part of the grammar."""
     if part is Part.BROAD or part in WITH_BROAD_SYNONYMS:
         groups = (OUT_OF_WORLD,) if part is Part.BROAD else (OUT_OF_WORLD, FURTHER)
+        groups += (VOICES_OUT_OF_WORLD,) if part in WITH_VOICES else ()
         templates = (broad_part(broad_templates(group, "templates"), part) for group in groups)
         names = ("objects", "places", "tints", "made up")
         words = (sum((broad_words(group, name) for group in groups), ()) for name in names)

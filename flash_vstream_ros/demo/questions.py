@@ -17,7 +17,7 @@ from .answer_text import ago, number, patrol_summary, scene
 from .past import Change, Past, changes, past_of, things_known
 from .scoring import Names, Question
 from .wordings import KIND_OF, WORDINGS
-from .world import COLOURS, HELD_OUT, KINDS, ROOMS, Thing, Visit
+from .world import COLOURS, HELD_OUT, KINDS, ROOMS, SHORTEST_OBSERVATION_S, Thing, Visit
 
 NEVER_SEEN_SHARE = 0.2  # share of "where" and "when" questions about things never seen
 MAX_PATROL_THINGS = 6  # in a summary of the whole patrol
@@ -45,6 +45,25 @@ def interval_questions(past: Past, rng: np.random.Generator) -> list[Question]:
     """Questions about the past of an interval whose answers do not depend on when they are asked."""
     makers = (_rooms, _seen, _where, _colour, _person)
     return [question for make in makers for question in make(past, rng) if question.minutes is None]
+
+
+def seen_once_questions(past: Past, rng: np.random.Generator) -> list[Question]:
+    """Was a thing ever seen? About everything in view once for the shortest duration only, and everything never seen."""
+    sights: dict[Thing, list[float]] = {}
+    for visit in past.visits:
+        for observation in visit.observations:
+            if observation.thing:
+                sights.setdefault(observation.thing, []).append(observation.end - observation.start)
+    once = [
+        thing
+        for thing, durations in sights.items()
+        if len(durations) == 1 and durations[0] < SHORTEST_OBSERVATION_S + 0.5 and thing not in past.fresh
+    ]
+    never = never_seen(past, rng, len(EVERY_THING))
+    return [
+        *(_ask("seen", rng, "yes", past.age(past.last[thing].end), thing) for thing in once),
+        *(_ask("seen", rng, "no", None, thing) for thing in never),
+    ]
 
 
 def _ask(

@@ -13,7 +13,7 @@ from .plan import Plan
 FIRST_PATROLS = 24  # number of patrols before the first step
 DRAWS_PER_PATROL = 64  # examples drawn per generated patrol
 SECOND_CYCLE_DRAWS = 128  # the same from the first fall of the rate to the end of the second cycle
-SMALL_SHARE = 0.2  # share of patrols of the third cycle with a memory of any size
+SMALL_SHARE, LAST_SMALL_SHARE = 0.2, 0.5  # shares of patrols of the third and last cycle with a memory of any size
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Lesson:
 
 @dataclass(frozen=True)
 class Curriculum:
-    """Patrols by step: of all sizes, then of the node's sizes, with broad wordings, and crowded in the third cycle."""
+    """Patrols by step: of all sizes, then of the node's sizes, with broad wordings, crowded, and in many voices."""
 
     plan: Plan
 
@@ -60,8 +60,16 @@ class Curriculum:
             return Lesson(full_size=True)
         if patrol < self.patrols_by(self.plan.second_steps):
             return Lesson(True, Part.BROAD)
-        is_small = np.random.default_rng((self.plan.seed, patrol, 3)).random() < SMALL_SHARE
-        return Lesson(not is_small, Part.BROADER, crowded=True)
+        share = np.random.default_rng((self.plan.seed, patrol, 3)).random()
+        if patrol < self.patrols_by(self.plan.third_steps):
+            return Lesson(share >= SMALL_SHARE, Part.BROADER, crowded=True)
+        return Lesson(share >= LAST_SMALL_SHARE, Part.VOICES, crowded=True)
+
+    def texts_per_prompt(self, step: int) -> tuple[int, int]:
+        """Numbers of questions and drills. The last cycle is about wordings, so each memory gets more of these."""
+        if step < self.plan.third_steps:
+            return self.plan.questions, self.plan.drills
+        return 2 * self.plan.questions, min(self.plan.drills, 1)
 
     @property
     def _full_size_step(self) -> int:

@@ -38,7 +38,7 @@ HARD_DRAWS = 2  # number of times that the hard questions are drawn again per mo
 OUT_OF_WORLD = 6  # number of out-of-world questions per moment
 OWN_WORDING = 0.25  # share of questions with a wording of WORDINGS; others have one of the grammar
 BROAD_SHARE = 0.6  # share of the grammar's wordings that are broad, once they are used
-BROAD_OUT_OF_WORLD = 4  # number of further out-of-world questions per moment, then
+BROAD_OUT_OF_WORLD, VOICES_OUT_OF_WORLD = 4, 12  # number of further out-of-world questions per moment, then
 SECOND_LOOK_SHARE = 0.6  # share of a hierarchical memory's examples that have a second look
 RELEVANT_SHARE = 0.7  # share of second looks at entries of the questions' answers; others are random
 MOMENTS_LOOKED_AT = 3  # moments in a second look at entries of the questions' answers
@@ -137,7 +137,7 @@ class ExampleMaker:
     ) -> Example:
         """The example of a snapshot, with random wordings of what is asked, and questions out of the world."""
         part, rng = self.lesson.part, self.rng
-        further = 0 if part is Part.TRAIN else BROAD_OUT_OF_WORLD
+        further = {Part.TRAIN: 0, Part.VOICES: VOICES_OUT_OF_WORLD}.get(part, BROAD_OUT_OF_WORLD)
         return Example(
             Entries.of(snapshot, self.form),
             details,

@@ -60,27 +60,27 @@ class Batch(NamedTuple):
 class Batcher:
     """Collates examples into batches, in the model's prompt format."""
 
-    def __init__(self, network: Any, tokenizer: Any, prompt: ChatPrompt, drills: int = 0) -> None:
+    def __init__(self, network: Any, tokenizer: Any, prompt: ChatPrompt) -> None:
         self.merger, self.width = network.model.visual.merger, network.config.text_config.hidden_size
         self.tokenizer, self.prompt = tokenizer, prompt
         self.leading = [*prompt.leading]  # between the memory and a question
-        self.drills = drills
         self.age_ids = age_ids(lambda text: plain_ids(tokenizer, text), AGE_TEXT)
         self.stop = tokenizer.convert_tokens_to_ids("<|im_end|>")
         self._ids: dict[str, list[int]] = {}
 
-    def __call__(self, examples: Sequence[Example], questions: int, rng: np.random.Generator) -> Batch:
+    def __call__(self, examples: Sequence[Example], questions: int, drills: int, rng: np.random.Generator) -> Batch:
         """A prompt per example, with up to `questions` of its questions and `drills` of its drills, drawn at random."""
-        return self._collated([self._row(example, self._texts(example, questions, rng)) for example in examples])
+        rows = [self._row(example, self._texts(example, questions, drills, rng)) for example in examples]
+        return self._collated(rows, drills)
 
     def unanswered(self, example: Example, questions: Sequence[str], answers: Sequence[Sequence[int]]) -> Batch:
         """A prompt with questions and the beginnings of their answers. The only targets are the next tokens."""
         prompts = [[*self._question_ids(text), *tokens] for text, tokens in zip(questions, answers, strict=True)]
-        branches = enumerate(prompts, self.drills + 1)
+        branches = enumerate(prompts, 1)
         texts = [(branch, Text(ids, [IGNORE] * (len(ids) - 1) + [0])) for branch, ids in branches]
-        return self._collated([self._row(example, texts)])
+        return self._collated([self._row(example, texts)], drills=0)
 
-    def _collated(self, rows: Sequence[Row]) -> Batch:
+    def _collated(self, rows: Sequence[Row], drills: int) -> Batch:
         shared = [row.branches.count(SHARED) for row in rows]
         memory, count = max(shared), len(rows)
         length = memory + max(len(row.tokens) - own for row, own in zip(rows, shared, strict=True))
@@ -101,7 +101,7 @@ class Batcher:
         attends = (text == branches[:, None, :]) | (branches[:, None, :] == SHARED)
         attends &= torch.ones(length, length, dtype=torch.bool).tril()[memory:]
         mask = BranchMask(memory, min(shared), longest, attends)
-        return Batch(tokens, visual, positions, mask, targets, branches > self.drills)
+        return Batch(tokens, visual, positions, mask, targets, branches > drills)
 
     def _row(self, example: Example, texts: Sequence[tuple[int, Text]]) -> Row:
         """The prompt of an example's memory, followed by `texts` with their branches."""
@@ -140,10 +140,12 @@ class Batcher:
         text, index = with_ages(counts, [self.age_ids(age) for age in entries.ages.tolist()])
         return text.tolist(), visual[index], positions[:, index]
 
-    def _texts(self, example: Example, questions: int, rng: np.random.Generator) -> list[tuple[int, Text]]:
-        chosen, drills = _drawn(example.questions, questions, rng), _drawn(example.drills, self.drills, rng)
-        texts = [(branch, self._drill(drill)) for branch, drill in enumerate(drills, 1)]
-        return texts + [(branch, self._question(question)) for branch, question in enumerate(chosen, self.drills + 1)]
+    def _texts(
+        self, example: Example, questions: int, drills: int, rng: np.random.Generator
+    ) -> list[tuple[int, Text]]:
+        asked, drilled = _drawn(example.questions, questions, rng), _drawn(example.drills, drills, rng)
+        texts = [(branch, self._drill(drill)) for branch, drill in enumerate(drilled, 1)]
+        return texts + [(branch, self._question(question)) for branch, question in enumerate(asked, drills + 1)]
 
     def _question(self, question: Question) -> Text:
         asked = [*self._question_ids(question.text)]

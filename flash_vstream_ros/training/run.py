@@ -137,7 +137,7 @@ def _train_language(
         network.load_state_dict(state.language)
         for learner, kept in zip(learners, state.optimisers, strict=True):
             learner.load_state_dict(kept)
-    batcher = Batcher(network, tokenizer, ChatPrompt.of(tokenizer), plan.drills)
+    batcher = Batcher(network, tokenizer, ChatPrompt.of(tokenizer))
     curriculum = Curriculum(plan)
     composer = Composer(features)
 
@@ -146,7 +146,8 @@ def _train_language(
         return patrol_examples(composer, (plan.seed, number), plan.longest_min, lesson)
 
     def gradients(chosen: list[Example], seed: int) -> _Gradients:
-        batch = batcher(chosen, plan.questions, np.random.default_rng(seed))
+        questions, drills = curriculum.texts_per_prompt(state.step)
+        batch = batcher(chosen, questions, drills, np.random.default_rng(seed))
         with torch.autocast(network.device.type, torch.bfloat16):
             loss, hits = loss_and_hits(network, batch)
         values = torch.autograd.grad(loss, parameters)

@@ -1,0 +1,52 @@
+"""Answers to "did you ever see it?" about things that were seen once, for a slot or two, and about things never seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from flash_vstream_ros.demo.scoring import Question
+
+ANSWERS = {"seen": "yes", "never": "no"}  # right answer by group
+
+
+class SeenOnce(NamedTuple):
+    """A question at a moment of a patrol, and which policies answered it right."""
+
+    minute: float
+    question: Question
+    right: dict[str, bool]  # by policy
+
+
+def figures(asked: Sequence[SeenOnce]) -> dict[str, Any]:
+    """For each moment [min], numbers of questions, and shares of right answers by policy."""
+    result: dict[str, Any] = {}
+    for minute in sorted({one.minute for one in asked}):
+        own = [one for one in asked if one.minute == minute]
+        groups = {name: [one for one in own if one.question.answer == answer] for name, answer in ANSWERS.items()}
+        result[f"{minute:g}"] = {
+            "questions": {name: len(group) for name, group in groups.items()},
+            "policies": {
+                policy: {name: fmean(one.right[policy] for one in group) for name, group in groups.items() if group}
+                for policy in own[0].right
+            },
+        }
+    return result
+
+
+def show(result: dict[str, Any]) -> None:
+    for minute, row in result.items():
+        asked = row["questions"]
+        shares = "; ".join(
+            f"{policy} {_percent(own.get('seen'))} % and {_percent(own.get('never'))} %"
+            for policy, own in row["policies"].items()
+        )
+        print(
+            f"minute {minute}, did you ever see {asked['seen']} things seen once, and {asked['never']} never seen,"
+            f" right: {shares}"
+        )
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
