@@ -37,6 +37,7 @@ from flash_vstream_ros.demo.world import COLOURS, KINDS, ROOMS, World
 from flash_vstream_ros.memory import MemorySnapshot
 from flash_vstream_ros.models.confidence import CONFIDENCE_KEY, DECLINES_KEY, Calibration
 
+TRAINED = (Part.TRAIN, Part.BROAD, Part.BROADER, Part.VOICES)
 NAMES = {"room": "kitchen", "thing": "red ball", "kind": "ball"}
 EVERY_PARTS = [*DIRECT.values(), *INDIRECT.values(), *WORDS.values()]
 
@@ -65,10 +66,10 @@ def test_wordings_hardly_repeat_and_name_what_the_question_is_about(form: str) -
     assert len(made[Part.TRAIN]) > 150
     assert len(made[Part.BROAD]) > 150
     people = {text.lower().rstrip("?.") for text in PEOPLE_WORDINGS[form]}
-    for trained in (made[Part.TRAIN], made[Part.BROAD], made[Part.BROADER]):
+    for trained in (made[part] for part in TRAINED):
         assert not trained & (made[Part.TEMPLATES] | made[Part.SYNONYMS] | people)
-    for trained in (made[Part.TRAIN], made[Part.BROAD], made[Part.BROADER]):
-        assert len(made[Part.FIT] & trained) < 0.02 * len(made[Part.FIT])
+    for trained in (made[part] for part in TRAINED):
+        assert len(made[Part.FIT] & trained) < 0.03 * len(made[Part.FIT])
 
 
 @pytest.mark.parametrize("group", ["direct", "indirect"])

@@ -15,7 +15,7 @@ from .spellings import SPELLINGS, typing_error
 CHOICE, SYNONYM = re.compile(r"\[([^\[\]]*)\]"), re.compile(r"<(\w+)>")
 INDIRECT_SHARE, POLITE, TYPING_ERROR, SECOND_ERROR, SPELLED = 0.35, 0.25, 0.15, 0.03, 0.3  # shares of the wordings
 BROAD_SYNONYMS_SHARE = 0.5  # share of basic templates in the parts that have broad synonyms
-VOICES_SHARE = 0.7  # share of whole utterances in the parts that have some
+UTTERANCES_SHARE = 0.7  # share of whole utterances in the parts that have some
 
 
 class Part(Enum):
@@ -42,7 +42,7 @@ def broad_part(broad: Broad, part: Part) -> tuple[str, ...]:
 
 def wording(form: str, rng: np.random.Generator, part: Part = Part.TRAIN) -> str:
     """Draw a wording of a form of question, in lower case, with placeholders and without a final mark."""
-    if part in WITH_VOICES and rng.random() < VOICES_SHARE:
+    if part in WITH_VOICES and rng.random() < UTTERANCES_SHARE:
         return draw(broad_part(broad_templates(VOICES, form), part), rng)
     indirect = rng.random() < INDIRECT_SHARE
     template = draw(_templates(form, indirect, part, rng), rng)

@@ -37,7 +37,7 @@ QUESTION_DRAWS = 2  # number of times that all questions are drawn per moment
 HARD_DRAWS = 2  # number of times that the hard questions are drawn again per moment of a crowded patrol
 OUT_OF_WORLD = 6  # number of out-of-world questions per moment
 OWN_WORDING = 0.25  # share of questions with a wording of WORDINGS; others have one of the grammar
-BROAD_SHARE = 0.6  # share of the grammar's wordings that are broad, once they are used
+BROAD_SHARE, VOICES_SHARE = 0.6, 0.8  # shares of the grammar's wordings that are broad, once they are used
 BROAD_OUT_OF_WORLD, VOICES_OUT_OF_WORLD = 4, 12  # number of further out-of-world questions per moment, then
 SECOND_LOOK_SHARE = 0.6  # share of a hierarchical memory's examples that have a second look
 RELEVANT_SHARE = 0.7  # share of second looks at entries of the questions' answers; others are random
@@ -177,7 +177,7 @@ def _distance(at_ns: int, entry: MemoryEntry) -> tuple[int, int]:
 def worded(question: Question, rng: np.random.Generator, part: Part) -> Question:
     """The question in a random wording and spelling."""
     if rng.random() >= OWN_WORDING:
-        is_basic = part is Part.TRAIN or rng.random() >= BROAD_SHARE
+        is_basic = part is Part.TRAIN or rng.random() >= (VOICES_SHARE if part is Part.VOICES else BROAD_SHARE)
         question = reworded(question, rng, Part.TRAIN if is_basic else part)
     return _spelled(question, rng)
 
