@@ -69,7 +69,7 @@ def test_wordings_hardly_repeat_and_name_what_the_question_is_about(form: str) -
     for trained in (made[part] for part in TRAINED):
         assert not trained & (made[Part.TEMPLATES] | made[Part.SYNONYMS] | people)
     for trained in (made[part] for part in TRAINED):
-        assert len(made[Part.FIT] & trained) < 0.03 * len(made[Part.FIT])
+        assert len(made[Part.FIT] & trained) < 0.12 * len(made[Part.FIT])  # most for persons, who have few neutral words
 
 
 @pytest.mark.parametrize("group", ["direct", "indirect"])
