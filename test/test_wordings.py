@@ -25,7 +25,14 @@ from flash_vstream_ros.bench.wordings import (
     replies,
 )
 from flash_vstream_ros.cli import main
-from flash_vstream_ros.demo.broad_wordings import FURTHER, broad_synonyms, broad_templates, broad_words
+from flash_vstream_ros.demo.broad_wordings import (
+    FURTHER,
+    VOICES,
+    VOICES_OUT_OF_WORLD,
+    broad_synonyms,
+    broad_templates,
+    broad_words,
+)
 from flash_vstream_ros.demo.grammar import Part, reworded, spelled, wording
 from flash_vstream_ros.demo.grammar_forms import AFTER, BEFORE, DIRECT, INDIRECT, LEADS, SYNONYMS, WORDS
 from flash_vstream_ros.demo.out_of_world import MADE_UP, OBJECTS, PLACES, TEMPLATES, TINTS, out_of_world
@@ -72,7 +79,7 @@ def test_wordings_hardly_repeat_and_name_what_the_question_is_about(form: str) -
         assert len(made[Part.FIT] & trained) < 0.12 * len(made[Part.FIT])  # most for persons, who have few neutral words
 
 
-@pytest.mark.parametrize("group", ["direct", "indirect"])
+@pytest.mark.parametrize("group", ["direct", "indirect", VOICES])
 def test_broad_wordings_have_no_word_of_the_held_out_ones(group: str) -> None:
     synonyms = [words for parts in (*SYNONYMS.values(), LEADS) for words in parts.held_out]
     for form in WORDINGS:
@@ -93,7 +100,7 @@ def test_broad_synonyms_are_not_held_out(name: str) -> None:
     assert set(broad.fit) - set(WORDS[name].train)
 
 
-@pytest.mark.parametrize("group", ["out of world", FURTHER])
+@pytest.mark.parametrize("group", ["out of world", FURTHER, VOICES_OUT_OF_WORLD])
 def test_broad_out_of_world_questions_have_no_held_out_word(group: str) -> None:
     for name, parts in (("objects", OBJECTS), ("places", PLACES), ("tints", TINTS), ("made up", MADE_UP)):
         words = {word for text in broad_words(group, name) for word in text.split()}
@@ -129,9 +136,9 @@ def test_a_polite_question_is_the_question_with_a_courtesy() -> None:
 def test_questions_out_of_the_world_cannot_be_answered_in_it() -> None:
     rng = np.random.default_rng(0)
     things = {f"{colour} {kind}" for colour in COLOURS for kind in KINDS}
-    parts = (Part.TRAIN, Part.BROAD, Part.BROADER, Part.FIT, Part.TEMPLATES)
-    train, broad, broader, fit, held_out = ({out_of_world(rng, part).text for _ in range(2000)} for part in parts)
-    broad |= broader
+    parts = (Part.TRAIN, Part.BROAD, Part.BROADER, Part.VOICES, Part.FIT, Part.TEMPLATES)
+    train, broad, broader, voices, fit, held_out = ({out_of_world(rng, part).text for _ in range(2000)} for part in parts)
+    broad |= broader | voices
     assert min(len(train), len(broad)) > 800
     assert len((train | broad) & held_out) < 0.01 * len(train)
     people = {text.lower().rstrip("?.! ") for text in PEOPLE_OUT_OF_WORLD}

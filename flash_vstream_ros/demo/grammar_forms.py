@@ -35,7 +35,7 @@ SYNONYMS: dict[str, Parts] = {
     "begin": Parts(("begin", "start"), ("set off", "set out")),
     "describe": Parts(("describe", "tell me about", "give me a description of"), ("depict", "characterise")),
     "summarize": Parts(("summarize", "sum up", "recap"), ("outline", "review")),
-    "patrol": Parts(("patrol", "tour", "trip", "drive"), ("journey", "round")),
+    "patrol": Parts(("patrol", "tour", "trip", "drive"), ("journey", "sortie")),
 }
 LEADS = Parts(
     ("tell me", "please tell me", "can you tell me", "could you tell me", "do you know", "i want to know", "say"),
