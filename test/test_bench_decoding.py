@@ -27,6 +27,9 @@ def test_the_table_has_times_floors_gains_and_first_questions(
     result = json.loads(file.read_text(encoding="utf-8"))
     assert result["ratios"]["decode_over_floor"] == result["decoding"]["token_s"] / result["decoding"]["floor_s"]
     assert result["tokens_per_s"] == 1 / result["decoding"]["token_s"]
+    with_s, without_s = result["evidence"]["with_s"], result["evidence"]["without_s"]
+    assert result["ratios"]["first_token_with_evidence_over_without"] == with_s / without_s > 0
+    assert abs(result["ratios"]["answer_with_evidence_over_without"] - 1) < abs(with_s / without_s - 1)
     assert set(result["layers"]) == {"small, float32", "small, bfloat16"}
     for gains in result["layers"].values():
         assert set(gains) == {"token", "evidence", "question"}

@@ -28,6 +28,10 @@ def test_only_questions_about_a_seen_thing_are_ranked() -> None:
     assert asked("where").thing == "red ball"
     assert asked("where", None).thing == ""
     assert asked("colour").thing == ""
+    before = Question("room_before", "", "the living room", 5.0, False, names=Names("hallway"))
+    assert before.room == "living room"
+    assert before._replace(kind="when_room", answer="2 minutes ago").room == "hallway"
+    assert before._replace(kind="when_room", age_s=None).room == asked("where").room == ""
 
 
 def test_the_rank_counts_entries_up_to_the_first_that_shows_the_thing() -> None:
@@ -40,6 +44,11 @@ def test_the_rank_counts_entries_up_to_the_first_that_shows_the_thing() -> None:
     question = asked("where")._replace(names=Names(thing=seen.thing.name))
     assert ranked_entries(world, question, entries) == [Ranked(1, 0.5)]
     assert ranked_entries(world, question, entries[:1]) == []
+    rooms = [world.truth(entry.last_ns / 1e9).room for entry in entries]
+    visited = Question("when_room", "", "", 5.0, False, names=Names(rooms[1]))
+    assert ranked_entries(world, visited, entries) == [
+        Ranked(rooms.index(rooms[1]), rooms.count(rooms[1]) / 2, "rooms")
+    ]
     scores = evidence_scores([Ranked(0, 0.25), Ranked(2, 0.25), Ranked(7, 0.5), Ranked(9, 0.0)])
     assert scores == {"questions": 4, "precision_at_1": 0.25, "hit_at_3": 0.5, "random_entry": 0.25}
     assert evidence_scores([])["precision_at_1"] is None

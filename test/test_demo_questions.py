@@ -282,8 +282,12 @@ def test_questions_about_things_seen_once_name_each_of_them_and_each_never_seen(
     later = (visit("kitchen", 340, (PLANT, None)), visit("kitchen", 540, (PLANT, None)))
     visits = (*VISITS[:3], glimpse, *later)
     made = seen_once_questions(past_of(visits, 640.0), np.random.default_rng(0))
-    assert {one.names.thing for one in made if one.answer == "yes"} == {GREEN_BALL.name}  # others stood there for longer
+    assert {one.names.thing for one in made if one.answer == "yes"} == {
+        GREEN_BALL.name
+    }  # others stood there for longer
     assert {one.age_s for one in made if one.answer == "yes"} == {640.0 - 313.0}
     never = [one.names.thing for one in made if one.answer == "no"]
-    assert sorted(never) == sorted({thing.name for thing in EVERY_THING} - {BALL.name, BOX.name, GREEN_BALL.name, PLANT.name})
+    assert sorted(never) == sorted(
+        {thing.name for thing in EVERY_THING} - {BALL.name, BOX.name, GREEN_BALL.name, PLANT.name}
+    )
     assert {one.form for one in made} == {"seen"}

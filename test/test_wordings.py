@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -41,7 +42,6 @@ from flash_vstream_ros.demo.scoring import Question, right
 from flash_vstream_ros.demo.spellings import EXACT
 from flash_vstream_ros.demo.wordings import WORDINGS
 from flash_vstream_ros.demo.world import COLOURS, KINDS, ROOMS, World
-from flash_vstream_ros.memory import MemorySnapshot
 from flash_vstream_ros.models.confidence import CONFIDENCE_KEY, DECLINES_KEY, Calibration
 
 TRAINED = (Part.TRAIN, Part.BROAD, Part.BROADER, Part.VOICES)
@@ -76,7 +76,9 @@ def test_wordings_hardly_repeat_and_name_what_the_question_is_about(form: str) -
     for trained in (made[part] for part in TRAINED):
         assert not trained & (made[Part.TEMPLATES] | made[Part.SYNONYMS] | people)
     for trained in (made[part] for part in TRAINED):
-        assert len(made[Part.FIT] & trained) < 0.12 * len(made[Part.FIT])  # most for persons, who have few neutral words
+        assert len(made[Part.FIT] & trained) < 0.12 * len(
+            made[Part.FIT]
+        )  # most for persons, who have few neutral words
 
 
 @pytest.mark.parametrize("group", ["direct", "indirect", VOICES])
@@ -137,7 +139,9 @@ def test_questions_out_of_the_world_cannot_be_answered_in_it() -> None:
     rng = np.random.default_rng(0)
     things = {f"{colour} {kind}" for colour in COLOURS for kind in KINDS}
     parts = (Part.TRAIN, Part.BROAD, Part.BROADER, Part.VOICES, Part.FIT, Part.TEMPLATES)
-    train, broad, broader, voices, fit, held_out = ({out_of_world(rng, part).text for _ in range(2000)} for part in parts)
+    train, broad, broader, voices, fit, held_out = (
+        {out_of_world(rng, part).text for _ in range(2000)} for part in parts
+    )
     broad |= broader | voices
     assert min(len(train), len(broad)) > 800
     assert len((train | broad) & held_out) < 0.01 * len(train)
@@ -195,10 +199,10 @@ def test_rows_tell_right_answers_from_refusals() -> None:
     asked = questions(world.visits, world.duration, rng)
     answer_of = {question.text: question.answer for question in asked}
 
-    def ask(snapshot: MemorySnapshot, texts: list[str]) -> list[tuple[str, float]]:
+    def ask(texts: Sequence[str]) -> list[tuple[str, float]]:
         return [(answer_of.get(text, "I cannot tell."), 0.9) for text in texts]
 
-    found = figures(replies(ask, None, asked, rng))  # type: ignore[arg-type]
+    found = figures(replies(ask, asked, rng))
     assert set(ROWS) < set(found["rows"])
     assert found["rows"][OWN]["right"] == 1
     assert found["rows"][OWN]["calibration_error"] == pytest.approx(0.1)
@@ -212,16 +216,20 @@ def test_rows_tell_right_answers_from_refusals() -> None:
 
 def test_the_command_asks_in_every_row_and_in_other_light(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "figures.json"
-    options = ["--streams", "1", "--minutes", "0.5", "--wordings", "--only", "flash", "--json", str(file)]
+    policies = ["flash", "second look", "recent"]
+    options = ["--streams", "1", "--minutes", "0.5", "--wordings", "--only", *policies, "--json", str(file)]
     assert main(["bench", "answers", *options]) == 0
     result, printed = json.loads(file.read_text()), capsys.readouterr().out
-    rows = result["wordings"]["rows"]
-    assert set(rows) == {*ROWS, *OUTSIDE, *LIGHTS}
-    assert rows[OWN]["right"] == result["policies"]["flash"]["overall"]
-    assert all(rows[name]["right"] == rows[OWN]["right"] for name in EXACT)
-    for name, row in rows.items():
-        assert row["questions"] > 0
-        assert all(0 <= row[share] <= 1 for share in ("right", "declined", "confidence", "calibration_error"))
-        assert f"{name} " in printed
-    assert 0 <= result["wordings"]["auc"] <= 1
+    assert set(result["wordings"]) == set(policies)
+    for policy, found in result["wordings"].items():
+        rows = found["rows"]
+        assert set(rows) == {*ROWS, *OUTSIDE, *(LIGHTS if policy != "recent" else ())}
+        assert rows[OWN]["right"] == result["policies"][policy]["overall"]
+        assert all(rows[name]["right"] == rows[OWN]["right"] for name in EXACT)
+        assert f"wording, {policy}" in printed
+        assert 0 <= found["auc"] <= 1
+        for name, row in rows.items():
+            assert row["questions"] > 0
+            assert all(0 <= row[share] <= 1 for share in ("right", "declined", "confidence", "calibration_error"))
+            assert f"{name} " in printed
     assert "area under the curve" in printed

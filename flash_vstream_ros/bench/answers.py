@@ -23,8 +23,8 @@ from flash_vstream_ros.models.names import HOUSEHOLD
 from flash_vstream_ros.progress import progress, tracked
 
 from .baselines import OFFLINE, Budget
-from .evidence import evidence_scores
-from .patrol_evaluation import PACE_S, SECOND_LOOK, SUMMARIES_S, Asked, Outcome, Patrols, Summary, loaded, stream
+from .evidence import SUBJECTS, scores_by_subject
+from .patrol_evaluation import PACE_S, SUMMARIES_S, Asked, Outcome, Patrols, Summary, loaded, stream
 from .seen_once import figures as seen_once_figures
 from .seen_once import show as show_seen_once
 from .wordings import figures as wording_figures
@@ -53,13 +53,12 @@ def figures(outcome: Outcome) -> dict[str, Any]:
                 "tokens": tokens,
                 **{name: _share(group, policy) for name, group in groups.items()},
                 "kinds": {kind: _share(group, policy) for kind, group in by_kind.items()},
+                "evidence": scores_by_subject(outcome.evidence.get(policy, [])),
             }
             for policy, tokens in outcome.tokens.items()
         },
-        "evidence": evidence_scores(outcome.evidence),
-        "second_evidence": evidence_scores(outcome.second_evidence),
         **({"seen_once": seen_once_figures(outcome.seen_once)} if outcome.seen_once else {}),
-        **({"wordings": wording_figures(outcome.scored_replies)} if outcome.scored_replies else {}),
+        "wordings": {policy: wording_figures(scored) for policy, scored in outcome.scored_replies.items()},
         "summaries": {window: _scores([s for s in outcome.summaries if s.window == window]) for window in SUMMARIES_S},
     }
 
@@ -141,20 +140,28 @@ def show(result: dict[str, Any]) -> None:
             f"\nflash, things where training never showed them: {_percent(flash['held out'])} % of {asked['held out']}"
             f" right, others of these kinds: {_percent(flash['not held out'])} % of {asked['not held out']}"
         )
-    for name, evidence in (("flash", result["evidence"]), (SECOND_LOOK, result["second_evidence"])):
-        print(
-            f"{name}, evidence of {evidence['questions']} questions about things: the first entry shows it in"
-            f" {_percent(evidence['precision_at_1'])} %, one of three in {_percent(evidence['hit_at_3'])} %,"
-            f" a random entry in {_percent(evidence['random_entry'])} %"
-        )
+    _show_evidence(by_policy)
     show_seen_once(result.get("seen_once", {}))
-    if "wordings" in result:
-        show_wordings(result["wordings"])
+    for policy, rows in result["wordings"].items():
+        show_wordings(policy, rows)
     for window, scores in result["summaries"].items():
         print(
             f"flash, {scores['count']} summaries of the last {window}: precision"
             f" {_percent(scores['precision'])} %, recall {_percent(scores['recall'])} %"
         )
+
+
+def _show_evidence(by_policy: dict[str, Any]) -> None:
+    """A row per policy: how often its evidence shows the thing or the room that was asked about."""
+    columns = "".join(f"{column:>18}" for subject in SUBJECTS for column in (subject, "one of three", "random entry"))
+    widest = max(map(len, (*by_policy, "first entry shows")))
+    print(f"\n{'first entry shows':>{widest}}{columns}")
+    for name, row in by_policy.items():
+        cells = ""
+        for scores in row["evidence"].values():
+            first = f"{_percent(scores['precision_at_1'])} of {scores['questions']}"
+            cells += f"{first:>18}{_percent(scores['hit_at_3']):>18}{_percent(scores['random_entry']):>18}"
+        print(f"{name:>{widest}}{cells}")
 
 
 def _groups(asked: Sequence[Asked]) -> dict[str, Callable[[Question], bool]]:

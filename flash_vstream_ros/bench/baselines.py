@@ -41,6 +41,7 @@ TOKEN_MEMORIES: dict[str, type[TokenBuffer]] = {
     "FluxMem": FluxMem,
 }
 OFFLINE = ("k-means", "uniform", "released")
+LAST_4, LAST_4_SLOTS = "last 4 frames", 2  # the control of the newest frames in detail, far below the budget
 
 
 class Policy(Protocol):
@@ -80,6 +81,7 @@ def policies(config: FlashMemoryConfig, grid: Grid, seed: int) -> dict[str, Poli
         "uniform": ChosenSlots(config, lambda slots: (evenly(slots, budget.detail_slots), [])),
         "reservoir": Reservoir(config, budget.detail_slots, seed),
         "recent": ChosenSlots(config, lambda slots: (slots, []), budget.detail_slots),
+        LAST_4: ChosenSlots(config, lambda slots: (slots, []), LAST_4_SLOTS),
         "FIFO": ChosenSlots(config, lambda slots: (slots[-config.dam_slots :], slots), config.csm_slots),
         "released": Released(config, seed),
         **{name: SingleTokens(kind(config), config) for name, kind in TOKEN_MEMORIES.items()},

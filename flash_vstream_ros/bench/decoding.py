@@ -22,6 +22,7 @@ from flash_vstream_ros.memory import FlashMemory
 from flash_vstream_ros.memory.slot import MemorySnapshot
 from flash_vstream_ros.memory.spans import SECOND_NS
 from flash_vstream_ros.models.decoding.grouped_attention import grouped, grouped_weighted
+from flash_vstream_ros.models.decoding.language_model import forward, next_token_logits
 from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.models.names import TINY
 from flash_vstream_ros.process import set_torch_threads
@@ -37,6 +38,7 @@ TOKENS = 24  # timed tokens of an answer
 BEFORE = 2  # tokens before the timed ones
 CHUNK_TOKENS = 2048  # size of a prefill chunk
 NEW = 24  # new tokens of a short question
+EVIDENCE_PER_ROUND = 4  # pairs of runs with and without evidence, per round of the others
 # One layer of the language model: number of heads, number of groups, width of a head; then tokens of the memory.
 LAYERS = {
     "tiny-random": (4, 2, 16, 11_520),
@@ -82,6 +84,34 @@ def _token_times(answering: Any, tokens: int, device: torch.device) -> list[floa
     """Durations of the tokens after the first BEFORE tokens [s]."""
     answering._vocabulary = replace(answering._vocabulary, stops=frozenset())  # random weights stop anywhere
     return [timed(partial(next, answering), device) for _ in range(tokens + BEFORE)][BEFORE:]
+
+
+@torch.inference_mode()
+def evidence_cost(model: Any, snapshot: MemorySnapshot, rounds: int) -> dict[str, float]:
+    """Times of the last NEW prompt tokens, as of a cached question, with the attention that ranks evidence and without.
+
+    Both are timed in turn, on the same keys and values [s].
+    """
+    generation = model.answer(snapshot, QUESTIONS[0], 1)
+    generation.prefill(generation.remaining_tokens - NEW)
+    cache, prompt = generation._cache, generation.prompt
+    start = prompt.embeds.shape[1] - NEW
+
+    def chunk(with_attention: bool) -> None:
+        output = forward(
+            model.network, cache, prompt.embeds[:, start:], prompt.ids[..., start:], with_attention=with_attention
+        )
+        next_token_logits(model.network, output).max().item()
+        if with_attention:
+            generation._attentions, generation._shares = output.attentions, None
+            assert generation.attention
+        cache.truncate(start)
+
+    kinds = {"with_s": partial(chunk, True), "without_s": partial(chunk, False)}
+    for warm_up in kinds.values():
+        warm_up()
+    times = [{name: timed(run, model.device) for name, run in kinds.items()} for _ in range(rounds)]
+    return {name: statistics.median(one[name] for one in times) for name in kinds}
 
 
 @torch.inference_mode()
@@ -138,6 +168,8 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 15, fresh: int = 
         memory.insert(slot)
     bytes_per_s = copy_bandwidth(language.device)
     decoded = decode_over_floor(language, memory.snapshot(), bytes_per_s)
+    evidence = evidence_cost(language, memory.snapshot(), EVIDENCE_PER_ROUND * rounds)
+    further_s = TOKENS * decoded.token_s
     graph = {}
     if language.device.type == "cuda":  # without a prefix cache, no CUDA graph is used
         plain_s = _token_times(
@@ -160,10 +192,13 @@ def run(model: str = TINY, device: str = "auto", rounds: int = 15, fresh: int = 
         "copy_bytes_per_s": bytes_per_s,
         "tokens_per_s": 1 / decoded.token_s,
         "decoding": decoded._asdict(),
+        "evidence": evidence,
         "layers": layers,
         "first_questions_s": first,
         "ratios": {
             "decode_over_floor": decoded.over_floor,
+            "answer_with_evidence_over_without": (evidence["with_s"] + further_s) / (evidence["without_s"] + further_s),
+            "first_token_with_evidence_over_without": evidence["with_s"] / evidence["without_s"],
             **graph,
             **{f"first_over_tenth_{kind}_warm_up": _first_over_tenth(times) for kind, times in first.items() if times},
         },
@@ -194,4 +229,4 @@ def show(result: dict[str, Any]) -> None:
             first, tenth = (1e3 * statistics.median(times[place] for times in processes) for place in (0, -1))
             print(f"fresh process {kind} warm-up: first token of question 1 {first:.1f} ms, of 10 {tenth:.1f} ms")
     for name, ratio in result["ratios"].items():
-        print(f"  {name:>32} {ratio:.3f}")
+        print(f"  {name:>38} {ratio:.3f}")

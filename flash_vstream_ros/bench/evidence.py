@@ -12,24 +12,27 @@ from flash_vstream_ros.engine.answering.evidence_ranking import strongest_first
 from flash_vstream_ros.memory import MemoryEntry, MemorySnapshot
 from flash_vstream_ros.memory.spans import SECOND_NS
 
+SUBJECTS = ("things", "rooms")  # what the evidence of a question shows
+
 
 class Ranked(NamedTuple):
     """The evidence of one question."""
 
-    rank: int  # rank, from 0, of the first entry whose thumbnail shows the thing
+    rank: int  # rank, from 0, of the first entry whose thumbnail shows what was asked about
     share_of_entries: float  # share of entries whose thumbnail shows it: the precision of a random entry
+    subject: str = "things"  # one of SUBJECTS
 
     @classmethod
-    def of(cls, shows: Sequence[bool]) -> Ranked:
-        """From whether each entry, strongest first, shows the thing; at least one does."""
-        return cls(shows.index(True), fmean(shows))
+    def of(cls, shows: Sequence[bool], subject: str = "things") -> Ranked:
+        """From whether each entry, strongest first, shows what was asked about; at least one does."""
+        return cls(shows.index(True), fmean(shows), subject)
 
 
 def ranked_evidence(model: Any, world: World, snapshot: MemorySnapshot, questions: Sequence[Question]) -> list[Ranked]:
-    """Rank the evidence of every question about a thing that some entry shows."""
+    """Rank the evidence of every question about a thing or a visited room that some entry shows."""
     ranked = []
     for question in questions:
-        if question.thing:
+        if subject_of(question):
             attention = prefilled(model, snapshot, question).attention
             ranked += ranked_entries(world, question, strongest_first(snapshot.entries, attention))
     return ranked
@@ -43,9 +46,24 @@ def prefilled(model: Any, snapshot: MemorySnapshot, question: Question) -> Any:
 
 
 def ranked_entries(world: World, question: Question, entries: Sequence[MemoryEntry]) -> list[Ranked]:
-    """The rank among `entries`, strongest first, of one that shows the thing; empty if none does."""
-    shows = [question.thing in world.truth(entry.thumbnail_ns / SECOND_NS).things for entry in entries]
-    return [Ranked.of(shows)] if any(shows) else []
+    """The rank among `entries`, strongest first, of one that shows what is asked about; empty if none does."""
+    shows = shown(world, question, entries)
+    return [Ranked.of(shows, subject_of(question))] if any(shows) else []
+
+
+def shown(world: World, question: Question, entries: Sequence[MemoryEntry]) -> list[bool]:
+    """Whether the thumbnail of each entry shows the thing, or the room, that a question is about."""
+    views = (world.truth(entry.thumbnail_ns / SECOND_NS) for entry in entries)
+    return [question.thing in view.things if question.thing else question.room == view.room for view in views]
+
+
+def subject_of(question: Question) -> str:
+    """The one of SUBJECTS that a question is about; "" if its evidence is not ranked."""
+    return "things" if question.thing else "rooms" if question.room else ""
+
+
+def scores_by_subject(ranked: Sequence[Ranked]) -> dict[str, dict[str, Any]]:
+    return {subject: evidence_scores([one for one in ranked if one.subject == subject]) for subject in SUBJECTS}
 
 
 def evidence_scores(ranked: Sequence[Ranked]) -> dict[str, Any]:

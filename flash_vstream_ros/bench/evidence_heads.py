@@ -28,7 +28,7 @@ from flash_vstream_ros.models.names import HOUSEHOLD, is_demo_model
 from flash_vstream_ros.progress import tracked
 
 from .errors import BenchmarkError
-from .evidence import Ranked, evidence_scores, prefilled
+from .evidence import SUBJECTS, Ranked, evidence_scores, prefilled, scores_by_subject, shown, subject_of
 from .patrol_evaluation import PACE_S, loaded, slots_by_moment
 
 FIRST_SEED = 880_000
@@ -39,15 +39,16 @@ SMALLEST = 1e-6  # added to shares, so that their logarithm is finite
 
 
 class Case(NamedTuple):
-    """The attention at a question about a thing, and the entries that show it."""
+    """The attention at a question about a thing or a visited room, and the entries that show it."""
 
     attention: Tensor  # [layers, heads, entries] float32, see `GreedyGeneration.head_attention`
     shows: Sequence[bool]  # of each entry
     entries: tuple[MemoryEntry, ...]
+    subject: str  # one of SUBJECTS
 
 
 def patrol(model: Any, config: FlashMemoryConfig, seed: int, minutes: float, pace_s: Sequence[float]) -> Iterator[Case]:
-    """A case for each question about a thing that some entry shows, at several moments of one patrol."""
+    """A case for each question about a thing or a room that some entry shows, at several moments of one patrol."""
     rng = np.random.default_rng(seed)
     world = World(seed, minutes, pace_s=rng.uniform(min(pace_s), max(pace_s)))
     memory = FlashMemory(config)
@@ -55,11 +56,10 @@ def patrol(model: Any, config: FlashMemoryConfig, seed: int, minutes: float, pac
         for slot in slots:
             memory.insert(slot)
         snapshot = memory.snapshot()
-        in_view = [world.truth(entry.thumbnail_ns / SECOND_NS).things for entry in snapshot.entries]
         for question in (one for _ in range(DRAWS) for one in questions(world.visits, now, rng)):
-            shows = [question.thing in things for things in in_view]
-            if question.thing and any(shows):
-                yield Case(prefilled(model, snapshot, question).head_attention, shows, snapshot.entries)
+            subject = subject_of(question)
+            if subject and any(shows := shown(world, question, snapshot.entries)):
+                yield Case(prefilled(model, snapshot, question).head_attention, shows, snapshot.entries, subject)
 
 
 def fitted_heads(cases: Sequence[Case]) -> Tensor:
@@ -85,13 +85,13 @@ def fitted_heads(cases: Sequence[Case]) -> Tensor:
 
 
 def ranking(cases: Sequence[Case], weights: Tensor) -> dict[str, Any]:
-    """`evidence_scores` of cases, ranked by the attention of heads with `weights` [layers, heads]."""
+    """Scores of cases, of all and by subject, ranked by the attention of heads with `weights` [layers, heads]."""
     ranked = []
-    for attention, shows, entries in cases:
+    for attention, shows, entries, subject in cases:
         shares = steadied(entries, torch.einsum("lh,lhe->e", weights, attention).tolist())
         order = sorted(zip(shares, shows, strict=True), key=lambda pair: -pair[0])
-        ranked.append(Ranked.of([shown for _, shown in order]))
-    return evidence_scores(ranked)
+        ranked.append(Ranked.of([does for _, does in order], subject))
+    return {**evidence_scores(ranked), **scores_by_subject(ranked)}
 
 
 def run(
@@ -149,11 +149,13 @@ def save_heads(folder: Path, weights: Tensor) -> None:
 
 def show(result: dict[str, Any]) -> None:
     layers, heads = len(result["weights"]), len(result["weights"][0])
-    print(f"evidence of {result['alike']['questions']} questions about things, patrols that the fit did not see")
-    for name, text in (("alike", f"mean over {layers} x {heads} heads"), ("fitted", "fitted weights")):
-        scores = result[name]
-        first, three = 100 * scores["precision_at_1"], 100 * scores["hit_at_3"]
-        print(f"{text:>22}: the first entry shows it in {first:.1f} %, one of three in {three:.1f} %")
+    for subject in SUBJECTS:
+        if asked := result["alike"][subject]["questions"]:
+            print(f"evidence of {asked} questions about {subject}, patrols that the fit did not see")
+            for name, text in (("alike", f"mean over {layers} x {heads} heads"), ("fitted", "fitted weights")):
+                scores = result[name][subject]
+                first, three = 100 * scores["precision_at_1"], 100 * scores["hit_at_3"]
+                print(f"{text:>22}: the first entry shows it in {first:.1f} %, one of three in {three:.1f} %")
     if result["saved"]:
         print(f"wrote weights of the heads to {result['saved']}/config.json")
     for layer, weights in enumerate(result["weights"]):

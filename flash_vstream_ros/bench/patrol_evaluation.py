@@ -14,7 +14,7 @@ from flash_vstream_ros.demo.past import past_of
 from flash_vstream_ros.demo.questions import questions, seen_once_questions
 from flash_vstream_ros.demo.scoring import Question, right
 from flash_vstream_ros.demo.world import Visit, World
-from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Grid, MemorySnapshot, Slot
+from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Grid, Slot
 from flash_vstream_ros.memory.config import PUBLISHED
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.memory.spans import SECOND_NS
@@ -36,7 +36,7 @@ from .baselines import policies
 from .evidence import Ranked, ranked_evidence
 from .second_look import ranked_answers, second_look_answers
 from .seen_once import SeenOnce
-from .wordings import Reply, ScoredReply, replies, replies_in_light
+from .wordings import Ask, Reply, ScoredReply, replies, replies_in_light
 
 PACE_S = (220.0, 340.0)  # range of a patrol's median duration of an observation
 MOMENTS_MIN = (4.0, 20.0, 60.0, 110.0, 210.0, 390.0)  # questions are also asked at the end of the patrol
@@ -79,9 +79,8 @@ class Outcome:
 
     asked: list[Asked] = field(default_factory=list)
     summaries: list[Summary] = field(default_factory=list)
-    evidence: list[Ranked] = field(default_factory=list)  # of the policy flash
-    second_evidence: list[Ranked] = field(default_factory=list)  # of answers with a second look
-    scored_replies: list[ScoredReply] = field(default_factory=list)  # of the policy flash
+    evidence: dict[str, list[Ranked]] = field(default_factory=dict)  # by policy
+    scored_replies: dict[str, list[ScoredReply]] = field(default_factory=dict)  # by policy
     seen_once: list[SeenOnce] = field(default_factory=list)
     tokens: dict[str, int] = field(default_factory=dict)  # by policy: most visual tokens of a prompt
     moments: int = 0
@@ -89,9 +88,9 @@ class Outcome:
     def add(self, other: Outcome) -> None:
         self.asked += other.asked
         self.summaries += other.summaries
-        self.evidence += other.evidence
-        self.second_evidence += other.second_evidence
-        self.scored_replies += other.scored_replies
+        for own, further in ((self.evidence, other.evidence), (self.scored_replies, other.scored_replies)):
+            for policy, items in further.items():
+                own.setdefault(policy, []).extend(items)  # type: ignore[attr-defined]
         self.seen_once += other.seen_once
         self.tokens = {name: max(self.tokens.get(name, 0), most) for name, most in other.tokens.items()}
         self.moments += other.moments
@@ -165,7 +164,7 @@ def stream(
     on_slot: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Evaluate one patrol. `on_slot` is called after each slot."""
-    rng, wording_rng = np.random.default_rng(seed), np.random.default_rng((seed, 1))
+    rng = np.random.default_rng(seed)
     world = World(seed, patrols.minutes, pace_s=rng.uniform(*patrols.pace_s), glimpses=patrols.glimpses)
     grid = model.grid(*world.frame(0.0).shape[:2])
     memories = _Memories(patrols, config, grid, seed)
@@ -180,8 +179,10 @@ def stream(
         if patrols.glimpses:
             outcome.seen_once += _seen_once(model, world, memories, patrols, now)
         if patrols.wordings:
-            outcome.scored_replies += _other_wordings(model, memories, asked, wording_rng)
-        outcome.evidence += ranked_evidence(model, world, memories.flash.snapshot(), asked)
+            for name in memories.by_policy:
+                wording_rng = np.random.default_rng((seed, 1, outcome.moments))  # the same wordings for all policies
+                scored = _other_wordings(model, memories, name, patrols.second_look, asked, wording_rng)
+                outcome.scored_replies.setdefault(name, []).extend(scored)
         outcome.summaries += _summaries(model, world, memories.flash, now)
         outcome.moments += 1
     return outcome
@@ -200,12 +201,14 @@ def _ask_policies(
         tokens = model.tokens(snapshot) if snapshot.entries else 0
         if name == SECOND_LOOK:
             replies_after = second_look_answers(model, memories.flash, texts, second_look)
-            outcome.second_evidence += ranked_answers(world, asked, replies_after)
+            ranked = ranked_answers(world, asked, replies_after)
             answers = [one.text for one in replies_after]
             tokens = max(one.memory_tokens for one in replies_after)
         else:
             answers = batched_answers(model, snapshot, texts)
+            ranked = ranked_evidence(model, world, snapshot, asked) if snapshot.entries else []
         outcome.tokens[name] = max(outcome.tokens[name], tokens)
+        outcome.evidence.setdefault(name, []).extend(ranked)
         is_right[name] = [right(question, answer) for question, answer in zip(asked, answers, strict=True)]
     outcome.asked += [
         Asked(question, {name: is_right[name][index] for name in is_right}) for index, question in enumerate(asked)
@@ -223,19 +226,32 @@ def _seen_once(model: Any, world: World, memories: _Memories, patrols: Patrols, 
 
 
 def _other_wordings(
-    model: Any, memories: _Memories, asked: Sequence[Question], rng: np.random.Generator
+    model: Any,
+    memories: _Memories,
+    policy: str,
+    second_look: float,
+    asked: Sequence[Question],
+    rng: np.random.Generator,
 ) -> list[ScoredReply]:
-    """Replies in other wordings from the policy flash, and in the own wording from memories of other lights."""
+    """Replies of a policy in other wordings; those of Flash Memory also in the own wording, in other lights."""
+    share = second_look if policy == SECOND_LOOK else 0.0
+    scored = replies(_asker(model, memories.by_policy[policy], share), asked, rng)
+    for name, memory in memories.by_light.items() if memories.by_policy[policy] is memories.flash else ():
+        scored += replies_in_light(name, _asker(model, memory, share), asked)
+    return scored
+
+
+def _asker(model: Any, memory: Any, second_look: float) -> Ask:
+    """Asks a memory, with a second look of this share of its visual tokens if it is not 0."""
     from flash_vstream_ros.instruments.batched_answers import batched_replies
 
-    def ask(snapshot: MemorySnapshot, texts: Sequence[str]) -> list[Reply]:
-        found = batched_replies(model, snapshot, texts)
+    def ask(texts: Sequence[str]) -> list[Reply]:
+        if second_look:
+            return [(one.text, one.confidence) for one in second_look_answers(model, memory, texts, second_look)]
+        found = batched_replies(model, memory.snapshot(), texts)
         return [(reply.text, model.calibration.confidence(reply.probabilities, reply.text)) for reply in found]
 
-    scored = replies(ask, memories.flash.snapshot(), asked, rng)
-    for name, memory in memories.by_light.items():
-        scored += replies_in_light(name, ask, memory.snapshot(), asked)
-    return scored
+    return ask
 
 
 def _summaries(model: Any, world: World, memory: FlashMemory, now: float) -> list[Summary]:

@@ -16,7 +16,7 @@ from flash_vstream_ros.memory.config import HIERARCHICAL
 from flash_vstream_ros.models.household_settings import SECOND_LOOK_SHARE
 from flash_vstream_ros.models.model_kind import without_label
 
-from .evidence import Ranked, ranked_entries
+from .evidence import Ranked, ranked_entries, subject_of
 from .prefix_cache import QUESTIONS, TOKENS, Asker
 
 PER_UNCACHED = 4  # questions with a second look per uncached question
@@ -61,10 +61,10 @@ def first_tokens(model: Any, slots: Iterable[Slot], config: FlashMemoryConfig, r
 
 
 def ranked_answers(world: World, questions: Sequence[Question], answers: Sequence[Answer]) -> list[Ranked]:
-    """Rank the evidence of every question about a thing that some entry shows."""
+    """Rank the evidence of every question about a thing or a visited room that some entry shows."""
     return [
         ranked
         for question, answer in zip(questions, answers, strict=True)
-        if question.thing
+        if subject_of(question)
         for ranked in ranked_entries(world, question, [evidence.entry for evidence in answer.evidence])
     ]

@@ -1,4 +1,4 @@
-"""Answers to "did you ever see it?" about things that were seen once, for a slot or two, and about things never seen."""
+"""Answers to "did you ever see it?", about things seen once, for a slot or two, and about things never seen."""
 
 from __future__ import annotations
 

@@ -13,7 +13,6 @@ from flash_vstream_ros.demo.grammar_forms import AFTER, BEFORE
 from flash_vstream_ros.demo.out_of_world import out_of_world
 from flash_vstream_ros.demo.scoring import CANNOT_TELL, Question, right
 from flash_vstream_ros.demo.spellings import SPELLINGS, Spelling
-from flash_vstream_ros.memory import MemorySnapshot
 
 from .calibration import auc, calibration_error
 from .people_wordings import PEOPLE_OUT_OF_WORLD, PEOPLE_WORDINGS
@@ -24,7 +23,7 @@ OUTSIDE = (OUT_OF_WORLD, PEOPLE_OUT_ROW)
 ASKED_OUTSIDE = 10  # questions per moment for each of OUTSIDE: from the grammar's held-out part, and by people
 Rewording = Callable[[Question, np.random.Generator], Question]
 Reply = tuple[str, float]  # text, probability that it is right
-Ask = Callable[[MemorySnapshot, Sequence[str]], Sequence[Reply]]
+Ask = Callable[[Sequence[str]], Sequence[Reply]]
 
 
 class ScoredReply(NamedTuple):
@@ -67,26 +66,20 @@ ROWS: dict[str, Rewording] = {
 }
 
 
-def replies(
-    ask: Ask, snapshot: MemorySnapshot, questions: Sequence[Question], rng: np.random.Generator
-) -> list[ScoredReply]:
+def replies(ask: Ask, questions: Sequence[Question], rng: np.random.Generator) -> list[ScoredReply]:
     """Ask the questions in the wording of every row of ROWS, and some out-of-world questions."""
-    scored = [
-        one for row, reword in ROWS.items() for one in _scored(row, ask, snapshot, [reword(q, rng) for q in questions])
-    ]
+    scored = [one for row, reword in ROWS.items() for one in _scored(row, ask, [reword(q, rng) for q in questions])]
     some = rng.choice(len(PEOPLE_OUT_OF_WORLD), ASKED_OUTSIDE, replace=False).tolist()
     outside = {
         OUT_OF_WORLD: [out_of_world(rng, Part.TEMPLATES) for _ in range(ASKED_OUTSIDE)],
         PEOPLE_OUT_ROW: [Question("out_of_world", PEOPLE_OUT_OF_WORLD[i], CANNOT_TELL, None, False) for i in some],
     }
-    return scored + [one for row, asked in outside.items() for one in _scored(row, ask, snapshot, asked)]
+    return scored + [one for row, asked in outside.items() for one in _scored(row, ask, asked)]
 
 
-def replies_in_light(
-    light: str, ask: Ask, snapshot: MemorySnapshot, questions: Sequence[Question]
-) -> list[ScoredReply]:
+def replies_in_light(light: str, ask: Ask, questions: Sequence[Question]) -> list[ScoredReply]:
     """Ask the questions in their own wording about a memory of frames in another light. `light` names the row."""
-    return _scored(light, ask, snapshot, questions)
+    return _scored(light, ask, questions)
 
 
 def figures(scored: Sequence[ScoredReply]) -> dict[str, Any]:
@@ -110,8 +103,10 @@ def figures(scored: Sequence[ScoredReply]) -> dict[str, Any]:
     return {"rows": rows, "auc": auc(inside, outside) if inside and outside else None}
 
 
-def show(result: dict[str, Any]) -> None:
-    print(f"{'wording, flash':>28}{'right':>9}{'declined':>10}{'confidence':>12}{'cal. error':>12}{'questions':>11}")
+def show(policy: str, result: dict[str, Any]) -> None:
+    print(
+        f"{f'wording, {policy}':>28}{'right':>9}{'declined':>10}{'confidence':>12}{'cal. error':>12}{'questions':>11}"
+    )
     for row, own in result["rows"].items():
         shares = f"{100 * own['right']:>9.1f}{100 * own['declined']:>10.1f}"
         print(f"{row:>28}{shares}{own['confidence']:>12.3f}{own['calibration_error']:>12.3f}{own['questions']:>11}")
@@ -119,12 +114,10 @@ def show(result: dict[str, Any]) -> None:
         print(f"area under the curve, confidence in its world against out of it: {result['auc']:.3f}")
 
 
-def _scored(row: str, ask: Ask, snapshot: MemorySnapshot, questions: Sequence[Question]) -> list[ScoredReply]:
+def _scored(row: str, ask: Ask, questions: Sequence[Question]) -> list[ScoredReply]:
     return [
         ScoredReply(row, right(question, text), declines(text), confidence)
-        for question, (text, confidence) in zip(
-            questions, ask(snapshot, [question.text for question in questions]), strict=True
-        )
+        for question, (text, confidence) in zip(questions, ask([question.text for question in questions]), strict=True)
     ]
 
 

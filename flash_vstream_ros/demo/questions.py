@@ -48,7 +48,7 @@ def interval_questions(past: Past, rng: np.random.Generator) -> list[Question]:
 
 
 def seen_once_questions(past: Past, rng: np.random.Generator) -> list[Question]:
-    """Was a thing ever seen? About everything in view once for the shortest duration only, and everything never seen."""
+    """Was a thing ever seen? About all that was in view once for the shortest duration only, and all never seen."""
     sights: dict[Thing, list[float]] = {}
     for visit in past.visits:
         for observation in visit.observations:

@@ -9,6 +9,7 @@ from .world import COLOURS, KINDS, ROOMS
 
 CANNOT_TELL = "I cannot tell."  # answer to a question that has no answer in the world
 THING_KINDS = ("where", "when", "seen")  # kinds of questions that name a thing
+ROOM_KINDS = ("room_first", "room_before")  # kinds of questions whose answers are a room such as "the hall"
 FACT = re.compile(rf"\b({'|'.join(ROOMS)}|person|(?:{'|'.join(COLOURS)}) (?:{'|'.join(KINDS)}))\b")
 
 
@@ -36,6 +37,13 @@ class Question(NamedTuple):
     def thing(self) -> str:
         """The thing that the question is about, if it was seen; "" for other questions."""
         return self.names.thing if self.kind in THING_KINDS and self.age_s is not None else ""
+
+    @property
+    def room(self) -> str:
+        """The room that a question about past visits names or that answers it; "" for other questions."""
+        if self.age_s is None:
+            return ""
+        return self.names.room if self.kind == "when_room" else self.answer[4:] if self.kind in ROOM_KINDS else ""
 
 
 def facts(text: str) -> frozenset[str]:

@@ -140,9 +140,7 @@ class Batcher:
         text, index = with_ages(counts, [self.age_ids(age) for age in entries.ages.tolist()])
         return text.tolist(), visual[index], positions[:, index]
 
-    def _texts(
-        self, example: Example, questions: int, drills: int, rng: np.random.Generator
-    ) -> list[tuple[int, Text]]:
+    def _texts(self, example: Example, questions: int, drills: int, rng: np.random.Generator) -> list[tuple[int, Text]]:
         asked, drilled = _drawn(example.questions, questions, rng), _drawn(example.drills, drills, rng)
         texts = [(branch, self._drill(drill)) for branch, drill in enumerate(drilled, 1)]
         return texts + [(branch, self._question(question)) for branch, question in enumerate(asked, drills + 1)]
