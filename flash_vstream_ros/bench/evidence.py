@@ -12,7 +12,7 @@ from flash_vstream_ros.engine.answering.evidence_ranking import strongest_first
 from flash_vstream_ros.memory import MemoryEntry, MemorySnapshot
 from flash_vstream_ros.memory.spans import SECOND_NS
 
-SUBJECTS = ("things", "rooms")  # what the evidence of a question shows
+SUBJECTS = ("things", "rooms", "order")  # what a question is about: a thing, a room, or which room came first or before
 
 
 class Ranked(NamedTuple):
@@ -29,7 +29,7 @@ class Ranked(NamedTuple):
 
 
 def ranked_evidence(model: Any, world: World, snapshot: MemorySnapshot, questions: Sequence[Question]) -> list[Ranked]:
-    """Rank the evidence of every question about a thing or a visited room that some entry shows."""
+    """Rank the evidence of every question about one of SUBJECTS that some entry shows."""
     ranked = []
     for question in questions:
         if subject_of(question):
@@ -52,14 +52,17 @@ def ranked_entries(world: World, question: Question, entries: Sequence[MemoryEnt
 
 
 def shown(world: World, question: Question, entries: Sequence[MemoryEntry]) -> list[bool]:
-    """Whether the thumbnail of each entry shows the thing, or the room, that a question is about."""
+    """Whether the thumbnail of each entry shows the thing, the room, or the room that answers the question."""
     views = (world.truth(entry.thumbnail_ns / SECOND_NS) for entry in entries)
-    return [question.thing in view.things if question.thing else question.room == view.room for view in views]
+    room = question.room or question.room_by_order
+    return [question.thing in view.things if question.thing else room == view.room for view in views]
 
 
 def subject_of(question: Question) -> str:
     """The one of SUBJECTS that a question is about; "" if its evidence is not ranked."""
-    return "things" if question.thing else "rooms" if question.room else ""
+    if question.thing:
+        return "things"
+    return "rooms" if question.room else "order" if question.room_by_order else ""
 
 
 def scores_by_subject(ranked: Sequence[Ranked]) -> dict[str, dict[str, Any]]:
@@ -71,6 +74,7 @@ def evidence_scores(ranked: Sequence[Ranked]) -> dict[str, Any]:
     ranks = [one.rank for one in ranked]
     return {
         "questions": len(ranks),
+        "hits_at_1": sum(rank == 0 for rank in ranks),
         "precision_at_1": fmean(rank == 0 for rank in ranks) if ranks else None,
         "hit_at_3": fmean(rank < 3 for rank in ranks) if ranks else None,
         "random_entry": fmean(one.share_of_entries for one in ranked) if ranked else None,

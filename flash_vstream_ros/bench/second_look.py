@@ -61,7 +61,7 @@ def first_tokens(model: Any, slots: Iterable[Slot], config: FlashMemoryConfig, r
 
 
 def ranked_answers(world: World, questions: Sequence[Question], answers: Sequence[Answer]) -> list[Ranked]:
-    """Rank the evidence of every question about a thing or a visited room that some entry shows."""
+    """Rank the evidence of every question about one of `evidence.SUBJECTS` that some entry shows."""
     return [
         ranked
         for question, answer in zip(questions, answers, strict=True)

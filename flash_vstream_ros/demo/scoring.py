@@ -9,7 +9,8 @@ from .world import COLOURS, KINDS, ROOMS
 
 CANNOT_TELL = "I cannot tell."  # answer to a question that has no answer in the world
 THING_KINDS = ("where", "when", "seen")  # kinds of questions that name a thing
-ROOM_KINDS = ("room_first", "room_before")  # kinds of questions whose answers are a room such as "the hall"
+ROOM_KINDS = ("when_room", "count")  # kinds of questions that name a room
+ORDER_KINDS = ("room_first", "room_before")  # kinds of questions whose answers are a room such as "the hallway"
 FACT = re.compile(rf"\b({'|'.join(ROOMS)}|person|(?:{'|'.join(COLOURS)}) (?:{'|'.join(KINDS)}))\b")
 
 
@@ -40,10 +41,13 @@ class Question(NamedTuple):
 
     @property
     def room(self) -> str:
-        """The room that a question about past visits names or that answers it; "" for other questions."""
-        if self.age_s is None:
-            return ""
-        return self.names.room if self.kind == "when_room" else self.answer[4:] if self.kind in ROOM_KINDS else ""
+        """The room whose visits the question is about, if there were any; "" for other questions."""
+        return self.names.room if self.kind in ROOM_KINDS and self.age_s is not None else ""
+
+    @property
+    def room_by_order(self) -> str:
+        """The room that answers a question about the order of visits; "" for other questions."""
+        return self.answer.removeprefix("the ") if self.kind in ORDER_KINDS else ""
 
 
 def facts(text: str) -> frozenset[str]:
