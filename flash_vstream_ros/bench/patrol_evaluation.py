@@ -88,9 +88,10 @@ class Outcome:
     def add(self, other: Outcome) -> None:
         self.asked += other.asked
         self.summaries += other.summaries
-        for own, further in ((self.evidence, other.evidence), (self.scored_replies, other.scored_replies)):
-            for policy, items in further.items():
-                own.setdefault(policy, []).extend(items)  # type: ignore[attr-defined]
+        for policy, ranked in other.evidence.items():
+            self.evidence.setdefault(policy, []).extend(ranked)
+        for policy, scored in other.scored_replies.items():
+            self.scored_replies.setdefault(policy, []).extend(scored)
         self.seen_once += other.seen_once
         self.tokens = {name: max(self.tokens.get(name, 0), most) for name, most in other.tokens.items()}
         self.moments += other.moments

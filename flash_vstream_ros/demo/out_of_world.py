@@ -143,8 +143,8 @@ def out_of_world(rng: np.random.Generator, part: Part = Part.TRAIN) -> Question:
 def _options(part: Part) -> tuple[tuple[str, ...], ...]:
     """Templates, objects, places, tints and invented words of a part of the grammar."""
     if part is Part.BROAD or part in WITH_BROAD_SYNONYMS:
-        groups = (OUT_OF_WORLD,) if part is Part.BROAD else (OUT_OF_WORLD, FURTHER)
-        groups += (VOICES_OUT_OF_WORLD,) if part in WITH_VOICES else ()
+        further = () if part is Part.BROAD else (FURTHER, VOICES_OUT_OF_WORLD) if part in WITH_VOICES else (FURTHER,)
+        groups = (OUT_OF_WORLD, *further)
         templates = (broad_part(broad_templates(group, "templates"), part) for group in groups)
         names = ("objects", "places", "tints", "made up")
         words = (sum((broad_words(group, name) for group in groups), ()) for name in names)

@@ -81,6 +81,7 @@ def train(
     features = encode_observations(network, observations, plan.seed)
     with use_kernel(network.config.text_config, training_kernel(device)):
         _train_language(plan, network, tokenizer, state, features, report, set_threads)
+    network.load_state_dict(state.averaged)
     batcher = Batcher(network, tokenizer, ChatPrompt.of(tokenizer))
     state.calibration = calibrate(
         network.eval(), batcher, _held_out_examples(plan, features), plan.questions, plan.seed
@@ -172,6 +173,8 @@ def _train_language(
             parts = list(workers.map(gradients, chosen, draw.integers(1 << 40, size=parts_per_step).tolist()))
             _apply(parts, parameters, learners)
             state.step += 1
+            if state.step == plan.third_steps:
+                state.third = {name: value.clone() for name, value in network.state_dict().items()}
             losses.append(float(np.mean([part.loss for part in parts])))
             right, asked = right + sum(part.right for part in parts), asked + sum(part.asked for part in parts)
             ended = state.step == plan.language_steps
@@ -228,6 +231,7 @@ class _State:
         self.plan: dict[str, Any] = {}
         self.unfinished_vision: dict[str, Any] | None = None
         self.vision: dict[str, Any] | None = None
+        self.third: dict[str, Any] | None = None  # weights at the end of the third cycle
         self.language: dict[str, Any] | None = None
         self.optimisers: list[dict[str, Any]] = []
         self.scores: dict[str, float] = {}
@@ -253,6 +257,13 @@ class _State:
                 )
         state.plan, state.saved = asdict(plan), time.monotonic()
         return state
+
+    @property
+    def averaged(self) -> dict[str, Any]:
+        """Mean of the weights at the ends of the last two cycles, which generalises better than either."""
+        assert self.third is not None, "the third cycle has not ended"
+        assert self.language is not None, "the training has not ended"
+        return {name: torch.lerp(self.third[name], last, 0.5) for name, last in self.language.items()}
 
     def record(self, stage: str, step: int, loss: float, accuracy: float = float("nan")) -> None:
         self.history.append((stage, step, loss, accuracy))
