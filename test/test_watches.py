@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-import functools
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from memory_slots import SECOND, features_of, slot_of, tiny  # noqa: F401
-from tiny_engine import CONFIG, model, running, wait_until, watch
+from memory_slots import SECOND, tiny  # noqa: F401
+from watch_bench import ALWAYS, TEXT, Bench, probabilities
 
 from flash_vstream_ros.engine.answering.background_budget import BURST_WINDOW_S
-from flash_vstream_ros.engine.answering.question import Question
-from flash_vstream_ros.engine.context import Context
-from flash_vstream_ros.engine.throttled_log import ThrottledLog
 from flash_vstream_ros.engine.watches.hysteresis import Change, Phase, Thresholds, step
-from flash_vstream_ros.engine.watches.watch import BadWatch, Watch, WatchConfig, WatchEvent
+from flash_vstream_ros.engine.watches.watch import BadWatch, Watch, WatchConfig
 from flash_vstream_ros.engine.watches.watches import RETRY_S, Watches
-from flash_vstream_ros.memory.config import FlashMemoryConfig
-from flash_vstream_ros.memory.flash_memory import FlashMemory
 from flash_vstream_ros.memory.scope import Scope
-from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.models.qwen2_vl import Qwen2VL
 from flash_vstream_ros.models.yes_no import YesNo, yes_no_tokens
 
-__all__ = ["model"]  # a fixture
-
 BEGAN, ENDED = Change.BEGAN, Change.ENDED
-TEXT = "Is it there?"
-LIMITS = WatchConfig()
-ALWAYS = Watch("it", TEXT, on=1e-6, off=1e-6)  # thresholds that any probability reaches
 
 
 @pytest.mark.parametrize(
@@ -69,58 +56,6 @@ def test_the_first_tokens_of_yes_and_no_are_told_apart() -> None:
     assert tokens == ((1, 3), (4, 5))  # not 7, which begins both
     assert YesNo(0.3, 0.1).probability == pytest.approx(0.75)
     assert YesNo(0.0, 0.0).probability == 0.5
-
-
-encoded = functools.cache(features_of)  # for all tests
-
-
-class Bench:
-    """Watches of one small memory, on one thread with a simulated clock."""
-
-    def __init__(self, model: Qwen2VL, config: WatchConfig = LIMITS, cameras: tuple[str, ...] = ("camera",)):
-        self.model, self.features = model, encoded(model)
-        self.memory = FlashMemory(FlashMemoryConfig(csm_slots=5, dam_slots=3))
-        self.log: list[str] = []
-        self.events: list[WatchEvent] = []
-        self.now, self.pass_s = 1000.0, 0.0
-        context = Context(model, self.memory, ThrottledLog(self.log.append, period_s=0.0))
-        self.watches = Watches(context, cameras, config, self._chunk, self.events.append, lambda: self.now)
-        self.slots = 0
-
-    def _chunk(self) -> int:
-        self.now += self.pass_s
-        return 64
-
-    def see(self, image: int = 0, camera: str = "camera") -> None:
-        """A slot of one of the six images."""
-        slot = slot_of(self.model, self.features, self.slots, camera)
-        low, detail = self.features[image]
-        self.memory.insert(replace(slot, low=low, detail=detail, thumbnail=b"jpeg"))
-        self.slots += 1
-
-    def check(self, seconds: float = 1.0) -> None:
-        """Let `seconds` pass, and check whatever is due."""
-        self.now += seconds
-        while self.watches.check() == 0.0:
-            pass
-
-    def probability(self) -> float:
-        """Probability of yes for the newest slot, from an uncached prompt."""
-        newest_ns = self.memory.newest[1]
-        snapshot = self.memory.snapshot(Scope(("camera",), newest_ns - SECOND, newest_ns))
-        return self.model.answer(snapshot, TEXT, 1).yes_no().probability
-
-
-def probabilities(model: Qwen2VL, images: tuple[int, ...]) -> list[float]:
-    """What a watch finds in a series of images."""
-    bench = Bench(model)
-    bench.watches.add(Watch("it", TEXT))
-    found = []
-    for image in images:
-        bench.see(image)
-        bench.check()
-        found.append(bench.watches.status.watches[0].probability)
-    return found
 
 
 @pytest.fixture
@@ -265,75 +200,6 @@ def test_checks_stay_within_their_share_and_say_that_they_are_late(tiny: Qwen2VL
     assert any("cannot keep its period of 0.5 s" in line for line in bench.log)
 
 
-@pytest.mark.parametrize(
-    ("share", "message"),
-    [(1.0, "cannot keep its period of 0.5 s, its check is 5 periods late"), (0.0, "watch.device_share is 0; raise it")],
-)
-def test_a_watch_that_waits_says_so_while_it_does_and_its_count_stays(
-    tiny: Qwen2VL,  # noqa: F811
-    share: float,
-    message: str,
-) -> None:
-    bench = Bench(tiny, WatchConfig(device_share=share))
-    bench.watches.add(Watch("it", TEXT, period_s=0.5))
-    bench.see()
-
-    def let_pass(seconds: float) -> None:
-        """The worker is busy with something else, or may not check."""
-        bench.now += seconds
-        if share:
-            bench.watches.note_waiting()
-        else:
-            assert bench.watches.check() != 0.0
-
-    let_pass(0.0)
-    assert (bench.watches.status.missed, bench.log) == (0, [])
-    let_pass(2.6)
-    (status,) = bench.watches.status.watches
-    assert (status.missed, status.checks, bench.watches.status.missed) == (5, 0, 5)
-    assert message in status.problem
-    assert bench.log == [f"watch it: {status.problem}"]
-    let_pass(0.2)
-    assert len(bench.log) == 1  # not at every step of the worker
-    bench.watches.suspend()
-    bench.now += 60.0  # not missed: the node is inactive
-    let_pass(0.0)
-    let_pass(1.2)
-    assert bench.watches.status.missed == 7
-    bench.watches.config = LIMITS
-    bench.check(0.1)
-    (status,) = bench.watches.status.watches
-    assert (status.missed, status.checks, bench.watches.status.missed) == (7, 1, 7)
-    assert "the last check was 2 periods late" in status.problem
-    bench.check(0.5)
-    assert (bench.watches.status.watches[0].problem, bench.watches.status.missed) == ("", 7)
-    bench.now += 5.0
-    bench.watches.remove("it")
-    assert bench.watches.status.missed > 7
-
-
-def test_the_engine_reports_a_watch_that_waits_while_it_answers(model: VisionLanguageModel) -> None:
-    with running(CONFIG, lambda: model) as (engine, warnings):
-        watch(engine, range(1, 5))
-        answering = deque(engine.ask(Question("Why?", max_new_tokens=64)) for _ in range(CONFIG.question_queue))
-        engine.submit(lambda commands: commands.watches.add(Watch("it", TEXT, period_s=0.05))).result(30.0)
-
-        def is_reported() -> bool:
-            if answering[0].is_finished:
-                answering.popleft()
-                answering.append(engine.ask(Question("Why?", max_new_tokens=64)))
-            return bool(engine.status().watches.missed)
-
-        wait_until(is_reported)
-        (status,) = engine.status().watches.watches
-        assert (status.checks, "cannot keep its period of 0.05 s" in status.problem) == (0, True)
-        assert sum("watch it: it cannot keep its period" in line for line in warnings) == 1
-        for each in answering:
-            each.cancel()
-        wait_until(lambda: engine.status().watches.watches[0].checks > 0)
-        assert engine.status().watches.missed >= status.missed
-
-
 def test_nothing_is_missed_while_the_node_is_inactive(bench: Bench) -> None:
     bench.watches.add(Watch("it", TEXT))
     bench.see()
@@ -357,7 +223,9 @@ def test_a_check_that_fails_is_logged_and_tried_again(bench: Bench, monkeypatch:
     assert "the kernel failed" in bench.watches.status.watches[0].problem
     bench.check()
     assert not bench.events
-    bench.check(RETRY_S)
+    bench.now += RETRY_S
+    bench.see()
+    bench.check()
     assert [event.change for event in bench.events] == [BEGAN]
     assert (bench.watches.status.failures, bench.watches.status.watches[0].problem) == (1, "")
 

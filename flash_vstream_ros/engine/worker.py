@@ -76,7 +76,12 @@ class Worker:
         self.snapshots = Snapshots(context, self.ingest, config, self._folder, self._rebuild)
         prefiller = self._prefiller
         self.watches = Watches(
-            context, config.cameras, config.watch, lambda: prefiller.background_chunk_tokens, context.watch_event
+            context,
+            config.cameras,
+            config.watch,
+            lambda: prefiller.background_chunk_tokens,
+            context.watch_event,
+            frames=self.ingest.newest_frames,
         )
         self.commands = MemoryCommands(
             context,

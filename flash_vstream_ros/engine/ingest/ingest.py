@@ -15,6 +15,7 @@ from flash_vstream_ros.engine.config import EngineConfig
 from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.engine.durations import Durations
 from flash_vstream_ros.engine.jpeg import thumbnail
+from flash_vstream_ros.engine.newest_frames import NewestFrames
 from flash_vstream_ros.memory.region import Region
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.memory.slot import Extension, Slot
@@ -82,6 +83,7 @@ class Ingest:
         self.novelty_sum = 0.0
         self.out_of_memory = False  # True once a slot did not fit on the device; the worker frees memory and clears it
         self.mailboxes = mailboxes
+        self.newest_frames = NewestFrames()
         self._model = context.model
         self._memory = context.memory
         self._log = context.log
@@ -245,6 +247,7 @@ class Ingest:
         time_ns = second.stamp_ns + self._shift_ns.get(camera, 0)
         extension = Extension(1, time_ns, time_ns, second.stamp_ns, Region.of(pair.second.pose))
         self._memory.extend(camera, extension)
+        self.newest_frames.note(camera, second.stamp_ns)
         self.update_s.add(time.perf_counter() - began)
         self._static_filter.extend(camera, second.stamp_ns)
         if self._follower is not None:
@@ -304,6 +307,7 @@ class Ingest:
         )
         began = time.perf_counter()
         novelty = self._memory.insert(slot)
+        self.newest_frames.note(camera, second.stamp_ns)
         self.novelty_sum += novelty
         self.update_s.add(time.perf_counter() - began)
         if self._follower is not None:

@@ -35,6 +35,11 @@ class Phase:
     ended_ns: int | None = None  # stamp of the last end
     newest_ns: int = 0  # stamp of the newest probability
 
+    @property
+    def interrupted(self) -> Phase:
+        """The phase once no probability is known any more: holding times start anew, and what is active stays so."""
+        return self if self.active else replace(self, above_since_ns=None)
+
 
 def step(phase: Phase, thresholds: Thresholds, stamp_ns: int, probability: float) -> tuple[Phase, Change | None]:
     """The phase after the probability at `stamp_ns`, and what changed. Holding times start anew if stamps jump back."""

@@ -11,8 +11,10 @@ from typing import NamedTuple
 import torch
 
 from flash_vstream_ros.engine.context import Context
+from flash_vstream_ros.engine.newest_frames import Age, NewestFrames
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.memory.slot import EntryKind, MemoryEntry, MemorySnapshot
+from flash_vstream_ros.memory.spans import SECOND_NS
 from flash_vstream_ros.models.interface import Generation, PrefixCache
 from flash_vstream_ros.models.yes_no import YesNo
 
@@ -28,6 +30,7 @@ class Newest(NamedTuple):
 
     slots: tuple[int, ...]  # stamp of the thumbnail of each [ns]
     stamp_ns: int  # of the newest frame
+    age: Age = Age()  # of the newest frame when they were looked up
 
 
 class View(NamedTuple):
@@ -36,6 +39,7 @@ class View(NamedTuple):
     slots: tuple[int, ...]
     stamp_ns: int
     answer: YesNo
+    age: Age = Age()  # of the newest frame at the last check
 
     @property
     def probability(self) -> float:
@@ -49,7 +53,8 @@ class SlotQuestions:
     With a model that has no prefix cache each question prefills its whole prompt, which is short.
     """
 
-    def __init__(self, context: Context, chunk_tokens: Callable[[], int]) -> None:
+    def __init__(self, context: Context, chunk_tokens: Callable[[], int], frames: NewestFrames | None = None) -> None:
+        self._frames = frames  # None: every frame counts as just received
         self._model = context.model
         self._memory = context.memory
         self._chunk_tokens = chunk_tokens
@@ -68,7 +73,13 @@ class SlotQuestions:
             raise NoSlot(
                 f"the newest slot of camera {camera} is not stored individually: set memory.recent_slots to 1 or more"
             )
-        return Newest(tuple(stamps), scope.until_ns)
+        return Newest(tuple(stamps), scope.until_ns, self.age(camera, scope.until_ns))
+
+    def age(self, camera: str, stamp_ns: int) -> Age:
+        """The age of the frame with this stamp; infinite unless `camera` sent it last."""
+        if self._frames is None:
+            return Age()
+        return self._frames.age(camera, stamp_ns, self._memory.config.slot_period_ns / SECOND_NS)
 
     def entry(self, camera: str, view: View) -> MemoryEntry | None:
         """The newest slot of `view`, with its thumbnail; None if it is not in the memory any more."""
@@ -106,7 +117,7 @@ class SlotQuestions:
         self.end_question()
         assert self._prefix is not None
         newest = self._prefix[1]
-        return View(newest.slots, newest.stamp_ns, answer)
+        return View(newest.slots, newest.stamp_ns, answer, newest.age)
 
     def end_question(self) -> None:
         """Drop the question under way, if any."""

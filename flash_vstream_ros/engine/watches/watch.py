@@ -100,12 +100,12 @@ class WatchStatus:
 
     watch: Watch
     active: bool
-    checks: int  # since it was added; 0: the probability is not known yet
+    checks: int  # of frames that were not old, since it was added; 0: the probability is not known yet
     missed: int  # checks that were left out, since the device was busy or the share of the watches was used up
     probability: float
     answered: float  # probability that the model answers with yes or no at all
     stamp_ns: int  # of the newest frame checked; 0: none yet
-    problem: str  # why it cannot be checked as asked; "" if it can
+    problem: str  # why it cannot be checked as asked, or which camera has stopped; "" if there is none
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from flash_vstream_ros.engine.newest_frames import Age
+
 from .hysteresis import Phase
 from .slot_questions import NO_SLOT, View
 from .watch import Watch, WatchStatus
@@ -28,9 +30,29 @@ class WatchState:
     late: str = ""  # why the last check was late; "" if it was not
 
     @property
+    def current(self) -> dict[str, View]:
+        """The views of cameras whose newest frame was not old at the last check. Only they begin or end an event."""
+        return {camera: view for camera, view in self.views.items() if not view.age.is_old}
+
+    @property
+    def is_held(self) -> bool:
+        """Returns True if it is active by what a camera saw that has stopped: nobody knows if that has ended."""
+        old = (view for view in self.views.values() if view.age.is_old)
+        return self.phase.active and any(view.probability >= self.watch.off for view in old)
+
+    @property
     def strongest(self) -> tuple[str, View] | None:
-        """The camera with the highest probability, and what was found there; None before the first check."""
-        return max(self.views.items(), key=lambda item: item[1].probability, default=None)
+        """The camera with the highest probability, and what was found there; None before the first check.
+
+        Cameras with old frames count only while they hold the watch active, or if there is no other.
+        """
+        views = self.views if self.is_held else self.current or self.views
+        return max(views.items(), key=lambda item: item[1].probability, default=None)
+
+    @property
+    def stopped(self) -> str:
+        """Which cameras had no current frame at the last check; "" if all had."""
+        return "; ".join(_stopped(camera, view.age) for camera, view in self.views.items() if view.age.is_old)
 
     def periods_late(self, now: float) -> int:
         """Checks left out since the one that is due: whole periods that it has waited."""
@@ -62,7 +84,7 @@ class WatchState:
 
     def status(self, periods: int, device_share: float) -> WatchStatus:
         """The status while the check that is due has waited for `periods`."""
-        found = self.strongest
+        found, late = self.strongest, self.waiting(periods, device_share) or self.late
         view = View((), 0, NO_SLOT) if found is None else found[1]
         return WatchStatus(
             watch=self.watch,
@@ -72,5 +94,14 @@ class WatchState:
             probability=view.probability,
             answered=view.answer.yes + view.answer.no,
             stamp_ns=view.stamp_ns,
-            problem=self.problem or self.waiting(periods, device_share) or self.late,
+            problem="; ".join(filter(None, (self.problem, late, self.stopped))),
         )
+
+
+def _stopped(camera: str, age: Age) -> str:
+    since = (
+        f"its newest frame was {age.seconds:.0f} s old at the last check, more than {age.limit:g} s"
+        if math.isfinite(age.seconds)
+        else "it has sent no frame since the memory was restored, or since newer frames were forgotten"
+    )
+    return f"camera {camera} has stopped: {since}; by it, no event begins or ends; check its publisher and ~/pause"

@@ -15,10 +15,12 @@ import torch
 from flash_vstream_ros.engine.answering.background_budget import BackgroundBudget
 from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.engine.log_text import one_line
+from flash_vstream_ros.engine.newest_frames import MAX_AGE_SLOTS, NewestFrames
 from flash_vstream_ros.memory.scope import Scope
+from flash_vstream_ros.memory.spans import SECOND_NS
 
 from .hysteresis import Change, Phase, step
-from .slot_questions import NoSlot, SlotQuestions, View
+from .slot_questions import Newest, NoSlot, SlotQuestions
 from .spent_time import SpentTime
 from .watch import BadWatch, Watch, WatchConfig, WatchesStatus, WatchEvent, problem_of_watch
 from .watch_file import WatchFile, WatchFileError
@@ -34,6 +36,7 @@ class _Round:
 
     due: list[WatchState]
     asking: deque[tuple[str, deque[WatchState]]]
+    ready: float  # time at which its next unit may run [s]
     camera: str | None = None  # whose newest slots are in the prefix; they stay there until its watches have asked
 
 
@@ -52,6 +55,7 @@ class Watches:
         chunk_tokens: Callable[[], int],
         emit: Callable[[WatchEvent], None],
         now: Callable[[], float] = time.monotonic,
+        frames: NewestFrames | None = None,
     ) -> None:
         self.config = config
         self._memory = context.memory
@@ -60,7 +64,7 @@ class Watches:
         self._cameras = tuple(cameras)
         self._emit = emit
         self._now = now
-        self._slots = SlotQuestions(context, chunk_tokens)
+        self._slots = SlotQuestions(context, chunk_tokens, frames)
         self._budget = BackgroundBudget(now)
         self._spent = SpentTime(now)
         self._file = WatchFile(config.path) if config.path else None
@@ -148,7 +152,7 @@ class Watches:
         self._continue(now)
         for watched in self._watched.values():
             if sentence := watched.waiting(self._periods_late(watched), self.config.device_share):
-                self._log_late(watched, sentence)
+                self._log_problem(watched, sentence)
         return True
 
     def check(self) -> float | None:
@@ -166,6 +170,7 @@ class Watches:
         if self._paused_until > now:
             return self._paused_until - now
         self._continue(now)
+        self._drop_old_round(now)
         if (wait_s := self._wait_s(now)) > 0:
             self.note_waiting()
             return min(wait_s, NOTE_S)
@@ -179,6 +184,8 @@ class Watches:
         spent_s = self._now() - now
         self._budget.spend(spent_s)
         self._spent.add(spent_s)
+        if self._round is not None:
+            self._round.ready = self._now() + self._budget.wait_s(self.config.device_share)
         return 0.0
 
     def close(self) -> None:
@@ -217,7 +224,7 @@ class Watches:
     def _periods_late(self, watched: WatchState) -> int:
         return 0 if self._is_suspended else watched.periods_late(self._now())
 
-    def _log_late(self, watched: WatchState, sentence: str) -> None:
+    def _log_problem(self, watched: WatchState, sentence: str) -> None:
         self._log.report(f"watch {watched.watch.id}", f"watch {watched.watch.id}: {sentence}")
 
     def _write(self) -> Future[None] | None:
@@ -231,25 +238,30 @@ class Watches:
         asking = deque[tuple[str, deque[WatchState]]]()
         for camera in self._cameras:
             watching = [each for each in due if not each.watch.cameras or camera in each.watch.cameras]
-            try:
-                newest = self._slots.newest(camera, self.config.slots) if watching else None
-            except NoSlot as error:
-                _note_problem(watching, error)
-                continue
-            if newest is None:
-                continue
+            newest = self._newest(camera, watching)
             group = deque[WatchState]()
             for watched in watching:
                 view = watched.views.get(camera)
-                if view is not None and view.slots == newest.slots:
-                    watched.views[camera] = view._replace(stamp_ns=newest.stamp_ns)
+                if newest is None:
+                    if view is not None:
+                        watched.views[camera] = view._replace(age=self._slots.age(camera, view.stamp_ns))
+                elif view is not None and view.slots == newest.slots:
+                    watched.views[camera] = view._replace(stamp_ns=newest.stamp_ns, age=newest.age)
                 else:
                     group.append(watched)
             if group:
                 asking.append((camera, group))
-        self._round = _Round(due, asking)
+        self._round = _Round(due, asking, now)
         if not asking:
             self._finish_round(self._round)
+
+    def _newest(self, camera: str, watching: Sequence[WatchState]) -> Newest | None:
+        """The newest slots of `camera`; None if they cannot be asked about, or if nothing watches them."""
+        try:
+            return self._slots.newest(camera, self.config.slots) if watching else None
+        except NoSlot as error:
+            _note_problem(watching, error)
+            return None
 
     def _run_unit(self, round_: _Round) -> None:
         camera, group = round_.asking[0]
@@ -279,14 +291,20 @@ class Watches:
         now = self._now()
         for watched in round_.due:
             self._missed += watched.plan(now)
-            if watched.late:
-                self._log_late(watched, watched.late)
-            if watched.strongest is not None:
-                self._update(watched, *watched.strongest)
+            if sentence := watched.late or watched.stopped:
+                self._log_problem(watched, sentence)
+            self._update(watched)
 
-    def _update(self, watched: WatchState, camera: str, view: View) -> None:
+    def _update(self, watched: WatchState) -> None:
+        """Adopt the probability found by the cameras that have current frames."""
+        if not watched.current:
+            watched.phase = watched.phase.interrupted
+            return
         watched.checks += 1
-        stamp_ns = max(each.stamp_ns for each in watched.views.values())
+        if watched.is_held or watched.strongest is None:
+            return
+        camera, view = watched.strongest
+        stamp_ns = max(each.stamp_ns for each in watched.current.values())
         watched.phase, change = step(watched.phase, watched.watch.thresholds, stamp_ns, view.probability)
         if change is not None:
             entry = self._slots.entry(camera, view)
@@ -307,6 +325,12 @@ class Watches:
         except Exception as error:
             self._failures += 1
             self._log.report("events", f"an event was not published: {type(error).__name__}: {error}")
+
+    def _drop_old_round(self, now: float) -> None:
+        """Drop a round whose slots have become old, because the worker was busy or suspended in between."""
+        max_age_s = MAX_AGE_SLOTS * self._memory.config.slot_period_ns / SECOND_NS
+        if self._round is not None and now - self._round.ready > max_age_s:
+            self._drop_round()
 
     def _drop_round(self) -> None:
         self._round = None
