@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from memory_slots import tiny  # noqa: F401
+from watch_bench import ALWAYS, Bench
 
 from flash_vstream_ros.engine.answering.prefix_cache_config import PrefixCacheStatus
 from flash_vstream_ros.engine.ingest.mailbox import FrameCounts
@@ -16,6 +18,7 @@ from flash_vstream_ros.engine.restart.rebuild import MemoryStart
 from flash_vstream_ros.engine.restart.snapshots import SnapshotStatus
 from flash_vstream_ros.engine.state import State
 from flash_vstream_ros.engine.status import MemoryStats, Status
+from flash_vstream_ros.models.qwen2_vl import Qwen2VL
 from flash_vstream_ros.node.diagnostics import (
     LATE_S,
     LOST_S,
@@ -29,6 +32,7 @@ from flash_vstream_ros.node.diagnostics import (
     memory_report,
     model_report,
     unwatched_report,
+    watches_report,
 )
 
 SECOND = 1_000_000_000
@@ -305,6 +309,27 @@ def test_the_memory_reports_how_it_began_and_the_progress_of_its_rebuild() -> No
     found = memory_report(replace(status(), snapshots=saved, memory_start=done))
     assert found.level == Level.OK
     assert dict(found.values)["key frames rebuilt"] == "8 of 9"
+
+
+def test_the_watches_report_what_is_active_and_what_keeps_them_from_their_checks(tiny: Qwen2VL) -> None:  # noqa: F811
+    bench = Bench(tiny)
+    bench.watches.add(ALWAYS)
+    bench.watches.add(replace(ALWAYS, id="other", on=0.999999, off=0.999998))
+    bench.see()
+    bench.pass_s = 0.01
+    bench.check()
+    found = watches_report(bench.watches.status)
+    assert (found.task, found.level, found.message) == ("watches", Level.OK, "1 of 2 watches active")
+    values = dict(found.values)
+    assert float(values.pop("device share")) > 0.0
+    assert values == {"watches": "2", "active": "1", "events": "1", "checks missed": "0", "checks failed": "0"}
+    bench.watches.config = replace(bench.watches.config, device_share=0.0)
+    bench.now += 3.5
+    found = watches_report(bench.watches.status)
+    assert found.level is Level.WARN
+    for watch_id in ("it", "other"):
+        assert f"watch {watch_id}: it is not checked" in found.message
+    assert int(dict(found.values)["checks missed"]) == 2 * bench.watches.status.watches[0].missed > 0
 
 
 def test_without_an_engine_the_report_is_ok() -> None:

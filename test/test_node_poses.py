@@ -13,11 +13,17 @@ from robot import NodeProcess, Robot, new_namespace
 
 from flash_vstream_ros.cli import main
 from flash_vstream_ros.memory.pose import MaybePose, Pose, UnknownPose
+from flash_vstream_ros.node.diagnostics import Level
 from flash_vstream_ros.node.place_markers import marker_array_type
 from flash_vstream_ros.node.poses.pose_config import PoseConfig
+from flash_vstream_ros.node.poses.pose_report import pose_report
 from flash_vstream_ros.node.poses.pose_source import PoseSource
 from flash_vstream_ros.ros import Node, SignalHandlerOptions, SingleThreadedExecutor, init, shutdown
 from flash_vstream_ros.ros.interfaces import (
+    AddWatch,
+    DiagnosticArray,
+    DiagnosticStatus,
+    Event,
     Forget,
     Header,
     ListMemory,
@@ -25,6 +31,7 @@ from flash_vstream_ros.ros.interfaces import (
     Point,
     PoseStamped,
     PoseWithCovarianceStamped,
+    Watch,
     interface,
 )
 from flash_vstream_ros.ros.stamps import seconds, stamp_at
@@ -194,6 +201,35 @@ def test_another_map_id_is_reported_and_old_poses_keep_theirs(
     assert "degrees in map upstairs" in capsys.readouterr().out
 
 
+def test_an_event_has_the_known_pose_of_its_evidence_and_diagnostics_report_both(robot: Localised) -> None:
+    events: list[Event] = []
+    rows: dict[str, DiagnosticStatus] = {}
+
+    def keep(message: DiagnosticArray) -> None:
+        rows.update({row.name: row for row in message.status if row.hardware_id == robot._at})
+
+    robot.node.create_subscription(DiagnosticArray, "/diagnostics", keep, 10)
+    robot.node.create_subscription(Event, f"{robot._at}/events", events.append, 10)
+    robot.wait_for(lambda: robot.node.count_publishers(f"{robot._at}/events") > 0)
+    request = AddWatch.Request(watch=Watch(watch_id="it", text="Is it there?", on=1e-6, off=1e-6))  # always
+    reply = robot.call(AddWatch, f"{robot._at}/add_watch", request, WAIT_S)
+    assert reply.error_code == reply.NONE, reply.error_msg
+    robot.drive(51, 54)
+    robot.wait_for(lambda: bool(events))
+    (entry,) = events[0].evidence
+    assert (entry.pose_known, entry.pose_unknown) == (True, "")
+    assert (entry.pose.header.frame_id, entry.pose.header.stamp) == ("map", events[0].header.stamp)
+    assert entry.pose.pose.pose.position.x == pytest.approx(seconds(events[0].header.stamp))
+
+    def values(task: str) -> dict[str, str]:
+        row = rows.get(f"flash_vstream: {task}")
+        return {} if row is None else {pair.key: pair.value for pair in row.values}
+
+    robot.wait_for(lambda: (values("watches").get("active"), values("watches").get("events")) == ("1", "1"))
+    robot.wait_for(lambda: int(values("poses").get("known", 0)) > 0)
+    assert int(values("watches")["checks failed"]) == 0
+
+
 @pytest.fixture
 def pose_node() -> Iterator[tuple[Node, SingleThreadedExecutor]]:
     init(args=[], signal_handler_options=SignalHandlerOptions.NO)
@@ -218,11 +254,11 @@ def test_a_late_pose_is_waited_for_and_a_search_ends_when_its_time_is_over(
     message.pose.orientation.w = 1.0
 
     def spin_and_localise() -> bool:
-        for second in (1, 2):
-            message.header.stamp.sec = second
+        for second, frame_id in ((1, "map"), (2, "map"), (2, "odom")):
+            message.header.stamp.sec, message.header.frame_id = second, frame_id
             publisher.publish(message)
         executor.spin_once(timeout_sec=0.05)
-        return found.done() and never.done()
+        return found.done() and never.done() and bool(source.counts.refused)
 
     assert wait_until(spin_and_localise)
     pose: MaybePose = found.result()
@@ -233,6 +269,12 @@ def test_a_late_pose_is_waited_for_and_a_search_ends_when_its_time_is_over(
     assert invalid.find("camera", 10**9).result(timeout=0) == UnknownPose("bad_topic")
     invalid.close()
     assert (impatient.counts.unknown, impatient.counts.last_unknown) == ((("no_message", 1),), "no_message")
+    good, bad = pose_report(source.counts), pose_report(impatient.counts)
+    assert (good.task, good.level, good.message) == ("poses", Level.OK, "poses of 1 of 1 frames are known")
+    ((known, count), (refused, times)) = good.values
+    assert (known, count, refused.startswith("refused: "), int(times) > 0) == ("known", "1", True, True)
+    assert (bad.level, bad.message) == (Level.WARN, "the pose of the newest frame is unknown: no_message")
+    assert bad.values == (("known", "0"), ("unknown: no_message", "1"))
     unfinished = source.find("camera", 9 * 10**9)
     source.close()
     impatient.close()
