@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import wait_until
-from robot import SMALL, Robot, new_namespace
+from robot import SMALL, NodeProcess, Robot, new_namespace
 
 from flash_vstream_ros.cli import main
 from flash_vstream_ros.engine.state import State
@@ -18,7 +18,7 @@ from flash_vstream_ros.instruments.running_node import running_node
 from flash_vstream_ros.node.vstream_node import VStreamNode
 from flash_vstream_ros.ros import QoSProfile
 from flash_vstream_ros.ros.interfaces import AddWatch, DurationMsg, Event, ListWatches, RemoveWatch, Watch
-from flash_vstream_ros.ros.stamps import seconds
+from flash_vstream_ros.ros.stamps import duration_message, seconds
 
 pytestmark = pytest.mark.slow  # runs a node
 
@@ -103,6 +103,31 @@ def test_a_request_that_cannot_be_served_is_refused_with_the_reason(robot: Watch
     reply = robot.remove("unknown")
     assert (reply.error_code, "no watch with the id 'unknown'" in reply.error_msg) == (reply.INVALID_REQUEST, True)
     assert not robot.listed().watches
+
+
+def test_a_restarted_node_has_the_watch_with_its_settings(tmp_path: Path) -> None:
+    args = ["-p", f"watch.path:={tmp_path / 'watches.json'}"]
+    durations = {"period": 0.5, "hold": 3.0, "cooldown": 4.5}
+    with NodeProcess(tmp_path, args) as node, Watcher(node.namespace) as robot:
+        robot.wait_until_ready()
+        fields = {name: duration_message(duration_s) for name, duration_s in durations.items()}
+        added = robot.add("Is the door open?", watch_id="door", cameras=["camera"], on=0.8, off=0.25, **fields)
+        assert (added.error_code, added.watch_id) == (added.NONE, "door"), added.error_msg
+    with NodeProcess(tmp_path, args) as node, Watcher(node.namespace) as robot:
+        robot.wait_until_ready()
+        (status,) = robot.listed().watches
+        watch = status.watch
+        assert (watch.watch_id, watch.text, list(watch.cameras)) == ("door", "Is the door open?", ["camera"])
+        assert {name: seconds(getattr(watch, name)) for name in durations} == pytest.approx(durations)
+        assert (watch.on, watch.off) == (pytest.approx(0.8), pytest.approx(0.25))
+        assert "restored 1 watches from" in node.log
+        stamps = itertools.count(1)
+
+        def is_checked() -> bool:
+            robot.see([next(stamps), next(stamps)])
+            return bool(robot.listed().watches[0].checks > 0)
+
+        robot.wait_for(is_checked)
 
 
 def test_the_command_adds_prints_and_removes_a_watch(
