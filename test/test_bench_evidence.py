@@ -74,11 +74,11 @@ def test_the_first_evidence_of_the_household_model_shows_the_thing_asked_about()
         for _ in range(6)
         for one in ranked_evidence(model, world, memory.snapshot(), questions(world.visits, now, draw))
     ]
-    for subject, least in (("things", 20), ("rooms", 4)):
+    for subject, least, factor in (("things", 20, 2), ("rooms", 4, 1.5)):
         scores = scores_by_subject(ranked)[subject]
         assert scores["questions"] >= least
         assert scores["precision_at_1"] >= 0.95
-        assert scores["precision_at_1"] > 2 * scores["random_entry"]
+        assert scores["precision_at_1"] > factor * scores["random_entry"]
 
 
 def test_heads_are_fitted_on_some_patrols_and_measured_on_others(capsys: pytest.CaptureFixture[str]) -> None:
