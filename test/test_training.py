@@ -95,7 +95,7 @@ def test_a_training_prompt_is_the_prompt_of_the_node(network: Any, tokenizer: An
     batcher = Batcher(network, tokenizer, prompt)
     with_details = next(example for example in some if example.details)
     for example in (some[0], some[-1], with_details):
-        batch = batcher([example], 3, np.random.default_rng(0))
+        batch = batcher([example], 3, 0, np.random.default_rng(0))
         snapshot = _snapshot_of(example.memory, example.text_slots)
         with torch.no_grad():
             trained = _logits(network, batch)[0]
@@ -143,7 +143,7 @@ def test_questions_behind_one_prompt_do_not_see_each_other(network: Any, tokeniz
     once = example._replace(questions=[first, other])
     order = next(seed for seed in range(9) if np.random.default_rng(seed).permutation(2)[0] == 0)
     with torch.no_grad():
-        a, b = (batcher([e], 2, np.random.default_rng(order)) for e in (twice, once))
+        a, b = (batcher([e], 2, 0, np.random.default_rng(order)) for e in (twice, once))
         left, right = _logits(network, a)[0], _logits(network, b)[0]
     length = int((a.targets[0] == batcher.stop).nonzero()[0])
     torch.testing.assert_close(left[: length + 1], right[: length + 1])
@@ -153,15 +153,15 @@ def test_padding_changes_nothing(network: Any, tokenizer: Any, some: list[Exampl
     batcher = Batcher(network, tokenizer, ChatPrompt.of(tokenizer))
     small, large = sorted(some, key=lambda example: len(example.memory.csm))[:: len(some) - 1]
     with torch.no_grad():
-        alone, _ = loss_and_hits(network, batcher([small], 4, np.random.default_rng(1)))
-        both = batcher([small, large], 4, np.random.default_rng(1))
+        alone, _ = loss_and_hits(network, batcher([small], 4, 0, np.random.default_rng(1)))
+        both = batcher([small, large], 4, 0, np.random.default_rng(1))
         padded = both._replace(targets=both.targets.index_fill(0, torch.tensor([1]), -100))
         torch.testing.assert_close(loss_and_hits(network, padded)[0], alone)
 
 
 def test_answers_are_right_when_no_token_is_wrong(tokenizer: Any, network: Any, some: list[Example]) -> None:
     batcher = Batcher(network, tokenizer, ChatPrompt.of(tokenizer))
-    batch = batcher(some[:2], 4, np.random.default_rng(1))
+    batch = batcher(some[:2], 4, 0, np.random.default_rng(1))
     told = int((batch.targets >= 0).sum())
     hits = torch.ones(told, dtype=torch.bool)
     assert answers_right(batch, hits, batcher.stop) == (8, 8)
@@ -255,7 +255,7 @@ def test_an_interrupted_run_resumes_and_ends_in_the_model_of_an_uninterrupted_on
     with pytest.raises(ValueError, match="begun with seed 5"):
         train_tiny(run.Plan(seed=6, longest_min=3.0, **sizes), tmp_path / "parts")
     record = json.loads((resumed / "training.json").read_text())
-    assert "--language-steps 6" in record["command"]
+    assert "--third-steps 6 --third-cooling-steps 1 --language-steps 8" in record["command"]
     assert (resumed / "curves.png").stat().st_size > 1000
     assert (resumed / "model.safetensors").stat().st_size < 25e6
     stock = Qwen2VLForConditionalGeneration.from_pretrained(resumed)
