@@ -94,7 +94,7 @@ def test_a_request_that_cannot_be_served_is_refused_with_the_reason(robot: Watch
         ({"text": ""}, "the text of the watch is empty"),
         ({"cameras": ["rear"]}, "unknown camera rear"),
         ({"watch_id": "no spaces"}, "watch_id 'no spaces' must be 1 to 64"),
-        ({"hold": DurationMsg(sec=-1)}, "hold and cooldown"),
+        ({"hold": DurationMsg(sec=-1)}, "hold, release and cooldown"),
         ({"on": 2.0}, "0 < off <= on < 1"),
     ):
         reply = robot.add(**fields)  # type: ignore[arg-type]
@@ -107,7 +107,7 @@ def test_a_request_that_cannot_be_served_is_refused_with_the_reason(robot: Watch
 
 def test_a_restarted_node_has_the_watch_with_its_settings(tmp_path: Path) -> None:
     args = ["-p", f"watch.path:={tmp_path / 'watches.json'}"]
-    durations = {"period": 0.5, "hold": 3.0, "cooldown": 4.5}
+    durations = {"period": 0.5, "hold": 3.0, "release": 2.0, "cooldown": 4.5}
     with NodeProcess(tmp_path, args) as node, Watcher(node.namespace) as robot:
         robot.wait_until_ready()
         fields = {name: duration_message(duration_s) for name, duration_s in durations.items()}

@@ -23,20 +23,22 @@ BEGAN, ENDED = Change.BEGAN, Change.ENDED
 
 
 @pytest.mark.parametrize(
-    ("hold", "cooldown", "probabilities", "changes"),
+    ("hold", "release", "cooldown", "probabilities", "changes"),
     [
-        (0, 0, [0.1, 0.8, 0.5, 0.9, 0.2, 0.2, 0.9], {1: BEGAN, 4: ENDED, 6: BEGAN}),
-        (2, 0, [0.8, 0.8, 0.5, 0.8, 0.8, 0.8, 0.1], {5: BEGAN, 6: ENDED}),
-        (0, 3, [0.8, 0.1, 0.8, 0.8, 0.8, 0.1], {0: BEGAN, 1: ENDED, 4: BEGAN, 5: ENDED}),
-        (0, 0, [0.5, 0.69, 0.5], {}),
+        (0, 0, 0, [0.1, 0.8, 0.5, 0.9, 0.2, 0.2, 0.9], {1: BEGAN, 4: ENDED, 6: BEGAN}),
+        (2, 0, 0, [0.8, 0.8, 0.5, 0.8, 0.8, 0.8, 0.1], {5: BEGAN, 6: ENDED}),
+        (0, 0, 3, [0.8, 0.1, 0.8, 0.8, 0.8, 0.1], {0: BEGAN, 1: ENDED, 4: BEGAN, 5: ENDED}),
+        (0, 1, 0, [0.8, 0.1, 0.5, 0.1, 0.8, 0.1, 0.1, 0.8], {0: BEGAN, 6: ENDED, 7: BEGAN}),
+        (0, 2, 2, [0.8, 0.1, 0.1, 0.8, 0.1, 0.1, 0.1, 0.8, 0.8], {0: BEGAN, 6: ENDED, 8: BEGAN}),
+        (0, 0, 0, [0.5, 0.69, 0.5], {}),
     ],
 )
 def test_a_series_of_probabilities_begins_and_ends(
-    hold: int, cooldown: int, probabilities: list[float], changes: dict[int, Change]
+    hold: int, release: int, cooldown: int, probabilities: list[float], changes: dict[int, Change]
 ) -> None:
     phase, found = Phase(), {}
     for at, probability in enumerate(probabilities):
-        phase, change = step(phase, Thresholds(0.7, 0.3, hold, cooldown), 100 + at, probability)
+        phase, change = step(phase, Thresholds(0.7, 0.3, hold, release, cooldown), 100 + at, probability)
         if change is not None:
             found[at] = change
     assert found == changes
@@ -48,6 +50,17 @@ def test_a_jump_back_of_stamps_starts_the_holding_time_anew() -> None:
     phase, change = step(phase, thresholds, 10, 0.9)
     assert change is None
     assert step(phase, thresholds, 15, 0.9)[1] is BEGAN
+
+
+def test_a_jump_back_of_stamps_and_an_interruption_start_the_release_anew() -> None:
+    thresholds = Thresholds(0.7, 0.3, release_ns=5)
+    low = Phase(active=True, above_since_ns=0, below_since_ns=100, newest_ns=100)
+    for before, begin in ((low, 10), (low.interrupted, 110)):
+        phase, change = step(before, thresholds, begin, 0.1)
+        assert phase.active
+        assert change is None
+        assert step(phase, thresholds, begin + 5, 0.1)[1] is ENDED
+    assert step(low, thresholds, 105, 0.1)[1] is ENDED
 
 
 def test_the_first_tokens_of_yes_and_no_are_told_apart() -> None:
@@ -63,11 +76,12 @@ def bench(tiny: Qwen2VL) -> Bench:  # noqa: F811
     return Bench(tiny)
 
 
-def test_the_events_are_those_of_the_probabilities_of_the_newest_slots(bench: Bench) -> None:
+@pytest.mark.parametrize("release_s", [0.0, 1.5])  # slots are 2 s apart
+def test_the_events_are_those_of_the_probabilities_of_the_newest_slots(bench: Bench, release_s: float) -> None:
     images = (0, 1, 0, 2, 3, 1)
     found = probabilities(bench.model, images)
     threshold = sorted(found)[len(found) // 2]
-    watch = Watch("it", TEXT, on=threshold, off=threshold)
+    watch = Watch("it", TEXT, release_s=release_s, on=threshold, off=threshold)
     bench.watches.add(watch)
     bench.check()
     assert not bench.events  # nothing was seen yet
@@ -160,7 +174,8 @@ def test_what_is_forgotten_ends_an_event_and_is_not_kept(bench: Bench) -> None:
         ({"text": "a\x1b[2J"}, "control character"),
         ({"cameras": ("rear",)}, "unknown camera rear; the cameras are camera"),
         ({"period_s": 0.001}, "period must be from 0.05"),
-        ({"hold_s": -1.0}, "hold and cooldown"),
+        ({"hold_s": -1.0}, "hold, release and cooldown"),
+        ({"release_s": -1.0}, "hold, release and cooldown"),
         ({"on": 0.2, "off": 0.5}, "0 < off <= on < 1"),
         ({"on": float("nan")}, "0 < off <= on < 1"),
         ({"id": "first", "text": "another"}, "the id 'first' is in use by another watch"),
@@ -236,7 +251,7 @@ def test_watches_are_kept_over_a_restart(
 ) -> None:
     path = tmp_path / "new" / "watches.json"
     config = WatchConfig(path=str(path))
-    watch = Watch("it", "où est-il ?", ("camera",), 2.0, 3.0, 4.0, 0.8, 0.2)
+    watch = Watch("it", "où est-il ?", ("camera",), 2.0, 3.0, 4.0, 5.0, 0.8, 0.2)
 
     def restarted(work: Callable[[Watches], object] = lambda _: None) -> tuple[list[Watch], Bench]:
         bench = Bench(tiny, config)

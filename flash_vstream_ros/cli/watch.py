@@ -47,6 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how long it must be true to begin (default: 0) [s]",
     )
     parser.add_argument(
+        "--release",
+        type=duration,
+        default=0.0,
+        metavar="SECONDS",
+        help="how long it must be untrue to end (default: 3) [s]",
+    )
+    parser.add_argument(
         "--cooldown",
         type=duration,
         default=0.0,
@@ -95,6 +102,7 @@ def _watch(client: AskClient, args: argparse.Namespace) -> int:
         cameras=args.camera,
         period=duration_message(args.period),
         hold=duration_message(args.hold),
+        release=duration_message(args.release),
         cooldown=duration_message(args.cooldown),
         on=args.on,
         off=args.off,

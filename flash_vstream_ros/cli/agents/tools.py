@@ -178,11 +178,15 @@ class SceneTools:
         cameras: Cameras = [],  # noqa: B006
         period_s: Annotated[float, Field(ge=0, le=MAX_DURATION_S, description="between two checks; 0: 1 s")] = 0.0,
         hold_s: Annotated[float, Field(ge=0, le=MAX_DURATION_S, description="it begins if yes holds this long")] = 0.0,
+        release_s: Annotated[
+            float, Field(ge=0, le=MAX_DURATION_S, description="it ends if yes does not hold for this long; 0: 3 s")
+        ] = 0.0,
     ) -> CallToolResult:
         """Add a watch: the node asks about its newest frames again and again. `watches` says what it found."""
 
         def call(client: AskClient) -> CallToolResult:
-            watch = Watch(text=text, cameras=cameras, period=duration_message(period_s), hold=duration_message(hold_s))
+            period, hold, release = map(duration_message, (period_s, hold_s, release_s))
+            watch = Watch(text=text, cameras=cameras, period=period, hold=hold, release=release)
             reply = client.add_watch(self._wait_s, watch)
             check(reply)
             return watch_result(reply.watch_id)

@@ -15,6 +15,7 @@ from .hysteresis import Change, Thresholds
 
 ON, OFF = 0.7, 0.3  # default thresholds of the probability
 PERIOD_S = 1.0  # default period of the checks
+RELEASE_S = 3.0  # default: one slot in which it is hidden ends nothing, at slots of 2 to 4 s
 MIN_PERIOD_S, MAX_S = 0.05, 86400.0
 WATCH_PROMPT = "Is it true now that {}? Answer yes or no."
 
@@ -39,7 +40,7 @@ class WatchConfig:
 class Watch:
     """A yes/no question about the newest slots of `cameras` (empty: all), checked every `period_s`.
 
-    `period_s` is steady time, since it costs device time; `hold_s` and `cooldown_s` are message time.
+    `period_s` is steady time, since it costs device time; the other times are message time.
     """
 
     id: str
@@ -47,13 +48,17 @@ class Watch:
     cameras: tuple[str, ...] = ()
     period_s: float = PERIOD_S
     hold_s: float = 0.0
+    release_s: float = RELEASE_S
     cooldown_s: float = 0.0
     on: float = ON
     off: float = OFF
 
     @property
     def thresholds(self) -> Thresholds:
-        return Thresholds(self.on, self.off, round(self.hold_s * SECOND_NS), round(self.cooldown_s * SECOND_NS))
+        hold_ns, release_ns, cooldown_ns = (
+            round(seconds * SECOND_NS) for seconds in (self.hold_s, self.release_s, self.cooldown_s)
+        )
+        return Thresholds(self.on, self.off, hold_ns, release_ns, cooldown_ns)
 
     def question(self, prompt: str) -> str:
         """The question that the model reads: the text, or the text in `prompt` if it is no question."""
@@ -73,8 +78,8 @@ def problem_of_watch(watch: Watch, cameras: Sequence[str], max_chars: int) -> st
         return f"unknown camera {', '.join(map(one_line, unknown))}; the cameras are {', '.join(cameras)}"
     if not MIN_PERIOD_S <= watch.period_s <= MAX_S:
         return f"period must be from {MIN_PERIOD_S:g} to {MAX_S:g} s, not {watch.period_s:g}"
-    if not (0 <= watch.hold_s <= MAX_S and 0 <= watch.cooldown_s <= MAX_S):
-        return f"hold and cooldown must be from 0 to {MAX_S:g} s"
+    if not all(0 <= seconds <= MAX_S for seconds in (watch.hold_s, watch.release_s, watch.cooldown_s)):
+        return f"hold, release and cooldown must be from 0 to {MAX_S:g} s"
     if not (math.isfinite(watch.on) and math.isfinite(watch.off) and 0 < watch.off <= watch.on < 1):
         return f"on and off must be probabilities with 0 < off <= on < 1, not on {watch.on:g} and off {watch.off:g}"
     return ""

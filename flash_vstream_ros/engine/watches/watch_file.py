@@ -14,6 +14,7 @@ from .watch import Watch
 
 FORMAT = 1
 MAX_BYTES = 1 << 20
+NUMBERS = ("period_s", "hold_s", "release_s", "cooldown_s", "on", "off")
 LAST_WRITE_S = 3.0  # longest wait for the disk at the end
 
 
@@ -77,5 +78,5 @@ def _watch(kept: dict[str, object]) -> Watch:
     cameras = kept["cameras"]
     if not isinstance(cameras, list):
         raise TypeError("cameras must be a list")
-    numbers = {name: float(kept[name]) for name in ("period_s", "hold_s", "cooldown_s", "on", "off")}  # type: ignore[arg-type]
+    numbers = {name: float(kept[name]) for name in NUMBERS}  # type: ignore[arg-type]
     return Watch(str(kept["id"]), str(kept["text"]), tuple(map(str, cameras)), **numbers)
