@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-TRANSIENT_MASS = 0.2
+TRANSIENT_MASS, RESEMBLANCE = 0.2, 0.25
 STORED, SHOWN = 0.5, 0.2  # exponents of masses in the cost of a merge
 TIE = 1e-9
 
@@ -20,6 +20,7 @@ class NaiveStore:
     cameras: list[str]
     shown: int
     stored: int
+    by_age: bool = True  # without episodes; otherwise by weight
     clusters: list[list[int]] = field(default_factory=list)  # first born first
     masses: dict[int, float] = field(default_factory=dict)  # of slots
     steps: dict[str, float] = field(default_factory=dict)
@@ -35,9 +36,9 @@ class NaiveStore:
             step = _squared(self.maps[slot], self.centroid(cluster))
             before, self.steps[camera] = self.steps.get(camera, 0.0), step
             if len(cluster) == 1 and before:
-                spacing = self._spacing()
-                self._compare(min(before, step), spacing)
-                if min(before, step) > spacing:
+                limit = self._resemblance(slot, own) if self.by_age else self._spacing()
+                self._compare(min(before, step), limit)
+                if min(before, step) > limit:
                     self.masses[cluster[0]] = TRANSIENT_MASS
         self.masses[slot] = 1.0
         self.clusters.append([slot])
@@ -49,7 +50,7 @@ class NaiveStore:
         """Clusters by group, in order of their first clusters."""
         groups = [[cluster] for cluster in self.clusters]
         while len(groups) > self.shown:
-            i, j = self._cheapest(groups, [sum(map(len, group)) ** SHOWN for group in groups])
+            i, j = self._cheapest(groups, [self._shown_mass(group) for group in groups])
             groups[i] = groups[i] + groups.pop(j)
         for _ in range(5):
             centres = [self.centroid(flat(group)) for group in groups]
@@ -80,6 +81,13 @@ class NaiveStore:
 
     def _mass(self, cluster: list[int]) -> float:
         return sum(self.masses[slot] for slot in cluster)
+
+    def _shown_mass(self, group: list[list[int]]) -> float:
+        """1 if any cluster of the group has a slot that is not transient; by weight, a power of the weight."""
+        return max(self.masses[slot] for slot in flat(group)) if self.by_age else len(flat(group)) ** SHOWN
+
+    def _resemblance(self, slot: int, own: list[list[int]]) -> float:
+        return RESEMBLANCE * max(_squared(self.maps[slot], self.centroid(cluster)) for cluster in own)
 
     def _spacing(self) -> float:
         nearest = []

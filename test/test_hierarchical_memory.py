@@ -16,7 +16,7 @@ from test_forget import Case, Story, cases, everything_in, holdings_of, in_detai
 from flash_vstream_ros.bench.fits import memory_bytes
 from flash_vstream_ros.instruments.reachable_bytes import reachable_bytes
 from flash_vstream_ros.memory import EntryKind, FlashMemory, FlashMemoryConfig, Grid
-from flash_vstream_ros.memory.config import HIERARCHICAL
+from flash_vstream_ros.memory.config import BY_AGE, GROUPINGS, HIERARCHICAL
 from flash_vstream_ros.memory.dam import choose_key_frames
 from flash_vstream_ros.memory.grouping import group_distances, reduce_to_groups
 from flash_vstream_ros.memory.scope import EVERYTHING, Scope
@@ -36,16 +36,17 @@ SMALL = FlashMemoryConfig(4, 3, 2, 0, PERIOD, 1, retention=HIERARCHICAL, store_f
     csm=st.integers(2, 5),
     factor=st.integers(1, 4),
     cameras=st.integers(1, 2),
+    grouping=st.sampled_from(GROUPINGS),
 )
 def test_the_hierarchical_memory_equals_the_naive_one(
-    seed: int, count: int, csm: int, factor: int, cameras: int
+    seed: int, count: int, csm: int, factor: int, cameras: int, grouping: str
 ) -> None:
     random = np.random.default_rng(seed)
     maps = random.standard_normal((count, 4, 3)).astype(np.float32)
     maps[1::3] = maps[: len(maps[1::3]) * 3 : 3][: len(maps[1::3])] + 0.1 * maps[1::3]  # some resemble their neighbour
     names = [f"camera {random.integers(cameras)}" for _ in range(count)]
-    naive = NaiveStore(maps.reshape(count, -1).astype(np.float64), names, csm, csm * factor)
-    config = replace(SMALL, csm_slots=csm, dam_slots=1, store_factor=factor)
+    naive = NaiveStore(maps.reshape(count, -1).astype(np.float64), names, csm, csm * factor, grouping == BY_AGE)
+    config = replace(SMALL, csm_slots=csm, dam_slots=1, store_factor=factor, grouping=grouping)
     memory = FlashMemory(config)
     for index in range(count):
         memory.insert(slot(index, torch.from_numpy(maps[index]), names[index]))

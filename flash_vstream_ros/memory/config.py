@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 MERGED_PATCHES = 4  # patches per token: Qwen2-VL's merger joins 2x2
 PUBLISHED, HIERARCHICAL = RETENTIONS = ("published", "hierarchical")
+BY_AGE, BY_WEIGHT = GROUPINGS = ("by_age", "by_weight")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class FlashMemoryConfig:
     # clusters, and light but stable clusters are preserved.
     retention: str = PUBLISHED
     store_factor: int = 4  # stored clusters per CSM slot; hierarchical only
+    # How stored clusters are grouped into entries; hierarchical only. by_age: all but transient ones count equally, and
+    # their distance in time is that of logarithmic ages. by_weight: weights count a little, and time linearly.
+    grouping: str = BY_AGE
 
     def __post_init__(self) -> None:
         if not 1 <= self.dam_slots <= self.csm_slots:
@@ -38,6 +42,8 @@ class FlashMemoryConfig:
             raise ValueError("recent_slots, horizon_slots, episode_slots and tokens must not be negative")
         if self.retention not in RETENTIONS or self.store_factor < 1:
             raise ValueError(f"retention must be one of {', '.join(RETENTIONS)}, and store_factor at least 1")
+        if self.grouping not in GROUPINGS:
+            raise ValueError(f"grouping must be one of {', '.join(GROUPINGS)}, not {self.grouping!r}")
 
     @property
     def hierarchical(self) -> bool:

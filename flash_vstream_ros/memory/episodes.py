@@ -93,6 +93,22 @@ class EpisodeTime(NamedTuple):
         ends = np.array([*coordinates, 0.0])
         return self.squared_per_slot * ((new - ends) ** 2 - (old - ends) ** 2)
 
+    def by_age(self, squared: np.ndarray, times: Sequence[Times], newest_ns: int, linear_slots: float) -> np.ndarray:
+        """Squared distances [clusters, clusters] with logarithmic ages in place of times.
+
+        Ages, which are the times before `newest_ns`, count about linearly up to `linear_slots`, and views as old as
+        that count as much as in a clustering with episodes of twice that length. The older clusters are, the further
+        apart in time they may be.
+        """
+        if not self.squared_per_slot:
+            return squared
+        newest, *coordinates = np.array(self.coordinates((newest_ns, 1), *times))
+        times_since = np.array(coordinates)
+        ages = linear_slots * np.log1p(np.maximum(newest - times_since, 0.0) / linear_slots)
+        per_slot = self.first.squared_norm / (2 * linear_slots) ** 2
+        in_time = self.squared_per_slot * (times_since[:, None] - times_since) ** 2
+        return np.maximum(squared - in_time, 0.0) + per_slot * (ages[:, None] - ages) ** 2
+
     def time_distances(self, times: Sequence[Times | None]) -> Tensor:
         """Contribution of time to squared distances [times, times + 1], float64; the last column is to zero."""
         coordinates = torch.tensor(self.coordinates(*times), dtype=torch.float64)

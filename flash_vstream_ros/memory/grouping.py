@@ -15,20 +15,26 @@ MIN_RELATIVE_GAIN = 1e-9  # for which a cluster changes its group; rounding gain
 
 
 def reduce_to_groups(
-    squared: np.ndarray, weights: np.ndarray, owners: Sequence[Hashable], count: int, exponent: float = 1.0
+    squared: np.ndarray,
+    weights: np.ndarray,
+    owners: Sequence[Hashable],
+    count: int,
+    exponent: float = 1.0,
+    masses: np.ndarray | None = None,
 ) -> np.ndarray:
     """Group of each cluster [clusters], numbered by first member; at most `count` groups, but one for each owner.
 
     `squared` [clusters, clusters] are squared distances, `weights` [clusters] numbers of slots. Clusters of different
-    owners never share a group. `exponent` below 1 makes merging light clusters more expensive. Deterministic: ties go
-    to the first pair.
+    owners never share a group. The cost of a merge grows with the masses of both groups. The mass of a group is the
+    `exponent`-th power of its weight, or the greatest of the `masses` [clusters] in it if these are given.
+    Deterministic: ties go to the first pair.
     """
     if len(weights) <= count:
         return np.arange(len(weights))
     codes = {owner: code for code, owner in enumerate(dict.fromkeys(owners))}
     own = np.array([codes[owner] for owner in owners])
     same_owner = own[:, None] == own
-    labels = _agglomerated(squared, weights, same_owner, max(count, len(codes)), exponent)
+    labels = _agglomerated(squared, weights, same_owner, max(count, len(codes)), exponent, masses)
     for _ in range(MAX_ROUNDS):
         moved = _reassigned(squared, weights, same_owner, labels)
         if np.array_equal(moved, labels):
@@ -49,11 +55,16 @@ def group_distances(squared: np.ndarray, weights: np.ndarray, labels: np.ndarray
 
 
 def _agglomerated(
-    squared: np.ndarray, weights: np.ndarray, same_owner: np.ndarray, count: int, exponent: float
+    squared: np.ndarray,
+    weights: np.ndarray,
+    same_owner: np.ndarray,
+    count: int,
+    exponent: float,
+    given_masses: np.ndarray | None,
 ) -> np.ndarray:
     """Groups after merging the cheapest pairs, numbered from 0."""
     squared, weights = squared.copy(), weights.astype(float)
-    masses = weights**exponent
+    masses = weights**exponent if given_masses is None else given_masses.astype(float)
     group = np.arange(len(weights))
     mergeable = same_owner & ~np.eye(len(weights), dtype=bool)
     costs = np.where(mergeable, _cost(masses[:, None], masses, squared), np.inf)
@@ -67,7 +78,7 @@ def _agglomerated(
         row -= share * (1 - share) * squared[kept, absorbed]
         squared[kept] = squared[:, kept] = np.maximum(row, 0.0)
         weights[kept] += weights[absorbed]
-        masses[kept] = weights[kept] ** exponent
+        masses[kept] = weights[kept] ** exponent if given_masses is None else masses[[kept, absorbed]].max()
         group[group == absorbed] = kept
         mergeable[absorbed] = mergeable[:, absorbed] = False
         costs[absorbed] = costs[:, absorbed] = np.inf

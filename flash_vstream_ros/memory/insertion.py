@@ -8,13 +8,15 @@ from collections.abc import Sequence
 import torch
 
 from .cluster import Cluster
-from .config import FlashMemoryConfig
+from .config import BY_AGE, FlashMemoryConfig
 from .contents import MemoryContents
 from .episodes import EpisodeTime, FirstView
 from .exemplars import ExemplarPool, keep_newest
 from .slot import Slot
 from .slot_checks import not_finite
 from .sublinear_ward import SublinearWard
+
+RESEMBLANCE = 0.25  # share of the greatest squared distance to a view of the same camera
 
 
 def insert(contents: MemoryContents, slot: Slot, config: FlashMemoryConfig) -> float:
@@ -36,7 +38,7 @@ def insert(contents: MemoryContents, slot: Slot, config: FlashMemoryConfig) -> f
             contents.set_time_reference(contents.episodes.first, config, slot.time_ns)
     novelty = _novelty(contents, slot.camera, distances)
     if config.hierarchical and all(map(math.isfinite, distances)):
-        _compare_to_predecessor(contents, slot.camera, distances)
+        _compare_to_predecessor(contents, slot.camera, distances, config)
     row, merge = contents.ward.insert(item, slot.camera, contents.add_time(distances, (slot.time_ns, 1)))
     newest, contents.pool = pool.store(slot), pool
     contents.clusters[row] = Cluster.of([newest])
@@ -62,11 +64,14 @@ def _check_room(contents: MemoryContents, camera: str, config: FlashMemoryConfig
         )
 
 
-def _compare_to_predecessor(contents: MemoryContents, camera: str, distances: Sequence[float]) -> None:
+def _compare_to_predecessor(
+    contents: MemoryContents, camera: str, distances: Sequence[float], config: FlashMemoryConfig
+) -> None:
     """Mark the camera's previous slot as transient if it resembles neither its own predecessor nor the new slot.
 
-    `distances` [rows + 1] are those of the new slot in appearance. A slot resembles neither if it is still a cluster
-    of its own and both are further away than clusters typically are from each other.
+    `distances` [rows + 1] are those of the new slot in appearance. Only a slot that is still a cluster of its own is
+    marked. Slots resemble each other up to a share of the greatest distance; with groups by weight, up to the spacing
+    of the clusters, which depends on how many of them show the same.
     """
     row = contents.row_of_newest(camera)
     if row is None:
@@ -74,7 +79,9 @@ def _compare_to_predecessor(contents: MemoryContents, camera: str, distances: Se
     before, contents.steps[camera] = contents.steps.get(camera, 0.0), distances[row]
     ward = contents.ward
     assert isinstance(ward, SublinearWard)
-    if before and contents.clusters[row].slots == 1 and min(before, distances[row]) > ward.spacing():
+    own = (distances[row] for row, cluster in contents.clusters.items() if cluster.camera == camera)
+    limit = RESEMBLANCE * max(own) if config.grouping == BY_AGE else ward.spacing()
+    if before and contents.clusters[row].slots == 1 and min(before, distances[row]) > limit:
         ward.mark_transient(row)
 
 

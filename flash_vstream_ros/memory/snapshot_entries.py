@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .cluster import Cluster
-from .config import FlashMemoryConfig
+from .config import BY_AGE, FlashMemoryConfig
 from .contents import MemoryContents
 from .dam import choose_dam, choose_key_frames
 from .exemplars import Exemplar
@@ -18,12 +18,11 @@ from .grouping import group_distances, reduce_to_groups
 from .scope import Scope
 from .scoped import ScopedCluster, distances_between, feature_map, scoped_clusters
 from .slot import MemoryEntry
-from .sublinear_ward import SublinearWard
+from .sublinear_ward import TRANSIENT_MASS, SublinearWard
 from .time_ids import memory_clock
 
-# Exponent of weights in the cost of merging stored clusters into groups. A low exponent lets a rare event keep an entry
-# of its own, while places that look alike share one.
-GROUPING_EXPONENT = 0.2
+GROUPING_EXPONENT = 0.2  # of weights in the cost of a group by weight: the lower, the more rare events have an entry
+LINEAR_EPISODES = 0.5  # ages up to this count linearly in groups by age
 
 
 class CsmEntry(NamedTuple):
@@ -54,7 +53,7 @@ class SnapshotEntries(NamedTuple):
             ranked = [entry.cluster for entry in clusters]
             return cls(clusters, choose_dam(newest, ranked, config.exemplars, config.dam_slots))
         squared = distances_between(contents, scoped)
-        groups, distances = _groups(scoped, squared, config.csm_slots)
+        groups, distances = _groups(contents, scoped, squared, config)
         clusters = sorted(groups, key=by_time)
         rare = _least_represented_first(contents, scoped, distances)
         return cls(clusters, choose_key_frames(newest, [entry.cluster for entry in clusters], rare, config.dam_slots))
@@ -84,15 +83,23 @@ def entries_of(dam: Iterable[Exemplar], clusters: Iterable[Cluster]) -> tuple[Me
     return (*(exemplar.entry() for exemplar in dam), *(cluster.entry() for cluster in clusters))
 
 
-def _groups(scoped: Sequence[ScopedCluster], squared: np.ndarray, count: int) -> tuple[list[CsmEntry], np.ndarray]:
-    """`scoped` in at most `count` groups, and the squared distance of each cluster to the mean of its group.
+def _groups(
+    contents: MemoryContents, scoped: Sequence[ScopedCluster], squared: np.ndarray, config: FlashMemoryConfig
+) -> tuple[list[CsmEntry], np.ndarray]:
+    """`scoped` in at most `csm_slots` groups, and the squared distance of each cluster to the mean of its group.
 
     In a group, the exemplars of the cluster nearest to the mean come first.
     """
     if not scoped:
         return [], np.zeros(0)
     weights = np.array([each.cluster.slots for each in scoped], dtype=float)
-    labels = reduce_to_groups(squared, weights, [each.cluster.camera for each in scoped], count, GROUPING_EXPONENT)
+    cameras, masses = [each.cluster.camera for each in scoped], None
+    if config.grouping == BY_AGE:
+        newest_ns = max(each.cluster.newest[0] for each in scoped)
+        linear_slots = LINEAR_EPISODES * config.episode_slots
+        squared = contents.episodes.by_age(squared, [each.cluster.times for each in scoped], newest_ns, linear_slots)
+        masses = np.array([TRANSIENT_MASS if _is_transient(contents, each) else 1.0 for each in scoped])
+    labels = reduce_to_groups(squared, weights, cameras, config.csm_slots, GROUPING_EXPONENT, masses)
     nearness = group_distances(squared, weights, labels)
     groups = []
     for label in range(labels.max() + 1):
@@ -111,12 +118,14 @@ def _least_represented_first(
     `distances` [clusters] to the mean of the group are squared. A cluster that is a group alone has distance 0 and
     comes last.
     """
-    ward = contents.ward
-    assert isinstance(ward, SublinearWard)
     median = float(np.median([each.cluster.slots for each in scoped])) if scoped else 0.0
     light = [
-        place
-        for place, (cluster, row) in enumerate(scoped)
-        if cluster.slots <= median and not (row is not None and ward.is_transient(row))
+        place for place, each in enumerate(scoped) if each.cluster.slots <= median and not _is_transient(contents, each)
     ]
     return [scoped[place].cluster.exemplars[0] for place in sorted(light, key=lambda place: -distances[place])]
+
+
+def _is_transient(contents: MemoryContents, scoped: ScopedCluster) -> bool:
+    """Returns True for a stored cluster whose slots are all transient; of a part this is not known."""
+    ward = contents.ward
+    return scoped.row is not None and isinstance(ward, SublinearWard) and ward.is_transient(scoped.row)

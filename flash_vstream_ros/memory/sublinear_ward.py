@@ -43,7 +43,7 @@ class SublinearWard(WardClustering):
 
     def is_transient(self, row: int) -> bool:
         """Returns True if all items in `row` are transient."""
-        return float(self._masses[row]) < 1.0
+        return float(self._masses[row]) < TRANSIENT_MASS * float(self.weights[row]) * (1 + 1e-9)
 
     def add_weight(self, row: int, weight: int) -> None:
         super().add_weight(row, weight)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from flash_vstream_ros.memory.config import HIERARCHICAL, FlashMemoryConfig
+from flash_vstream_ros.memory.config import BY_WEIGHT, HIERARCHICAL, FlashMemoryConfig
 
 SIDE = 112  # side of a frame [px]
 MAX_PIXELS = SIDE * SIDE
@@ -28,7 +28,7 @@ MEMORY = FlashMemoryConfig(
 )
 SECOND_LOOK_SHARE = 1 / 16  # of the memory's visual tokens
 # Training uses more DAM slots within the same token budget, so that the model learns to use details.
-TRAINED_MEMORY = replace(MEMORY, csm_slots=48, dam_slots=10)
+TRAINED_MEMORY = replace(MEMORY, csm_slots=48, dam_slots=10, grouping=BY_WEIGHT)
 
 
 def complete_slots(now: float) -> int:

@@ -151,7 +151,7 @@ def patrol_examples(
     config = TRAINED_MEMORY if full_size else random_memory(rng)
     world = random_world(rng, config.csm_slots, longest_min, lesson)
     if lesson.crowded and full_size and np.random.default_rng((*seed, 4)).random() < NODE_MEMORY_SHARE:
-        config = MEMORY
+        config = replace(MEMORY, grouping=TRAINED_MEMORY.grouping)
     is_hierarchical = np.random.default_rng((*seed, 2)).random() < HIERARCHICAL_SHARE
     config = replace(config, retention=HIERARCHICAL if is_hierarchical else PUBLISHED)
     places = rng.random(moments - 1) ** (0.5 if full_size else 1)
