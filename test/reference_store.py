@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-TRANSIENT_MASS, RESEMBLANCE = 0.2, 0.25
+TRANSIENT_MASS, UNLIKE_SHARE, UNLIKE_STEPS, STEPS = 0.2, 0.25, 4.0, 32
 STORED, SHOWN = 0.5, 0.2  # exponents of masses in the cost of a merge
 TIE = 1e-9
 
@@ -23,7 +23,7 @@ class NaiveStore:
     by_age: bool = True  # without episodes; otherwise by weight
     clusters: list[list[int]] = field(default_factory=list)  # first born first
     masses: dict[int, float] = field(default_factory=dict)  # of slots
-    steps: dict[str, float] = field(default_factory=dict)
+    steps: dict[str, list[float]] = field(default_factory=dict)  # by camera
     seen: int = 0
     margin: float = np.inf  # smallest relative gap between a decision and the next best one
 
@@ -34,12 +34,13 @@ class NaiveStore:
         if own:
             cluster = max(own, key=max)
             step = _squared(self.maps[slot], self.centroid(cluster))
-            before, self.steps[camera] = self.steps.get(camera, 0.0), step
-            if len(cluster) == 1 and before:
-                limit = self._resemblance(slot, own) if self.by_age else self._spacing()
-                self._compare(min(before, step), limit)
-                if min(before, step) > limit:
+            steps = self.steps.setdefault(camera, [])
+            if len(cluster) == 1 and steps:
+                limit = self._unlike(slot, own, steps) if self.by_age else self._spacing()
+                self._compare(min(steps[-1], step), limit)
+                if min(steps[-1], step) > limit:
                     self.masses[cluster[0]] = TRANSIENT_MASS
+            steps.append(step)
         self.masses[slot] = 1.0
         self.clusters.append([slot])
         if len(self.clusters) > self.stored:
@@ -86,8 +87,12 @@ class NaiveStore:
         """1 if any cluster of the group has a slot that is not transient; by weight, a power of the weight."""
         return max(self.masses[slot] for slot in flat(group)) if self.by_age else len(flat(group)) ** SHOWN
 
-    def _resemblance(self, slot: int, own: list[list[int]]) -> float:
-        return RESEMBLANCE * max(_squared(self.maps[slot], self.centroid(cluster)) for cluster in own)
+    def _unlike(self, slot: int, own: list[list[int]], steps: list[float]) -> float:
+        typical = np.log(steps[0])
+        for step in steps[1:]:
+            typical += (np.log(step) - typical) / STEPS
+        furthest = max(_squared(self.maps[slot], self.centroid(cluster)) for cluster in own)
+        return float(max(UNLIKE_SHARE * furthest, UNLIKE_STEPS * np.exp(typical)))
 
     def _spacing(self) -> float:
         nearest = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 
@@ -14,6 +15,20 @@ from .exemplars import Exemplar, ExemplarPool
 from .slot import Extension, Grid, Slot
 from .sublinear_ward import SublinearWard
 from .ward import Merge, WardClustering
+
+STEPS = 32  # number of slots after which a step has little influence on the typical one
+
+
+class Steps(NamedTuple):
+    """Squared distances of the slots of one camera to the clusters of their predecessors."""
+
+    last: float = 0.0  # of the newest slot
+    typical: float = 0.0  # moving geometric mean
+
+    def after(self, step: float) -> Steps:
+        if not (step and self.typical):
+            return Steps(step, step or self.typical)
+        return Steps(step, self.typical * (step / self.typical) ** (1 / STEPS))
 
 
 @dataclass(eq=False)
@@ -27,8 +42,7 @@ class MemoryContents:
     # The newest slots of each camera, oldest first, with the row of their cluster.
     recent: dict[Exemplar, int] = field(default_factory=dict)
     episodes: EpisodeTime = field(default_factory=EpisodeTime)
-    # Squared distance of each camera's newest slot to the cluster of its previous slot; hierarchical memories only.
-    steps: dict[str, float] = field(default_factory=dict)
+    steps: dict[str, Steps] = field(default_factory=dict)  # of each camera; hierarchical memories only
 
     @classmethod
     def for_slots_like(cls, slot: Slot, config: FlashMemoryConfig) -> MemoryContents:

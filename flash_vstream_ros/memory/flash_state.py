@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .cluster import Cluster
 from .config import FlashMemoryConfig
-from .contents import MemoryContents, clustering_of
+from .contents import MemoryContents, Steps, clustering_of
 from .episodes import EpisodeTime, FirstView
 from .exemplars import Exemplar, ExemplarPool
 from .region import Region
@@ -96,7 +96,7 @@ def contents_of(state: MemoryState, device: torch.device) -> MemoryContents | No
         clusters={cluster["row"]: _cluster(cluster, exemplars) for cluster in clusters},
         recent={exemplars[place]: row for place, row in values["recent"]},
         episodes=EpisodeTime(_first_view(values["first_view"]), float(values["episode_slots"]), config.slot_period_ns),
-        steps=dict(values["steps"]),
+        steps={camera: Steps(*map(float, steps)) for camera, steps in values["steps"].items()},
     )
 
 

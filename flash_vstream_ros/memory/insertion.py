@@ -9,14 +9,16 @@ import torch
 
 from .cluster import Cluster
 from .config import BY_AGE, FlashMemoryConfig
-from .contents import MemoryContents
+from .contents import MemoryContents, Steps
 from .episodes import EpisodeTime, FirstView
 from .exemplars import ExemplarPool, keep_newest
 from .slot import Slot
 from .slot_checks import not_finite
 from .sublinear_ward import SublinearWard
 
-RESEMBLANCE = 0.25  # share of the greatest squared distance to a view of the same camera
+# Slots are unlike each other from this share of the greatest squared distance to a cluster of the same camera on, and
+# from this multiple of a typical step on, which is noise while the camera stands still.
+UNLIKE_SHARE, UNLIKE_STEPS = 0.25, 4.0
 
 
 def insert(contents: MemoryContents, slot: Slot, config: FlashMemoryConfig) -> float:
@@ -70,18 +72,21 @@ def _compare_to_predecessor(
     """Mark the camera's previous slot as transient if it resembles neither its own predecessor nor the new slot.
 
     `distances` [rows + 1] are those of the new slot in appearance. Only a slot that is still a cluster of its own is
-    marked. Slots resemble each other up to a share of the greatest distance; with groups by weight, up to the spacing
-    of the clusters, which depends on how many of them show the same.
+    marked. With groups by weight, slots are unlike from the spacing of the clusters on, which also depends on how many
+    of them show the same.
     """
     row = contents.row_of_newest(camera)
     if row is None:
         return
-    before, contents.steps[camera] = contents.steps.get(camera, 0.0), distances[row]
-    ward = contents.ward
+    steps, ward = contents.steps.get(camera, Steps()), contents.ward
+    contents.steps[camera] = steps.after(distances[row])
     assert isinstance(ward, SublinearWard)
-    own = (distances[row] for row, cluster in contents.clusters.items() if cluster.camera == camera)
-    limit = RESEMBLANCE * max(own) if config.grouping == BY_AGE else ward.spacing()
-    if before and contents.clusters[row].slots == 1 and min(before, distances[row]) > limit:
+    if config.grouping == BY_AGE:
+        own = (distances[row] for row, cluster in contents.clusters.items() if cluster.camera == camera)
+        limit = max(UNLIKE_SHARE * max(own), UNLIKE_STEPS * steps.typical)
+    else:
+        limit = ward.spacing()
+    if steps.last and contents.clusters[row].slots == 1 and min(steps.last, distances[row]) > limit:
         ward.mark_transient(row)
 
 

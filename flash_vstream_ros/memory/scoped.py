@@ -12,6 +12,7 @@ from torch import Tensor
 from .cluster import Cluster
 from .contents import MemoryContents
 from .scope import Scope
+from .sublinear_ward import SublinearWard
 
 
 class ScopedCluster(NamedTuple):
@@ -60,3 +61,9 @@ def distances_between(contents: MemoryContents, scoped: Sequence[ScopedCluster])
         others = [scoped[other].cluster.times for other in parts]
         squared[place, parts] = contents.episodes.add_time(to_parts, times, others)[:-1]
     return squared
+
+
+def is_transient(contents: MemoryContents, scoped: ScopedCluster) -> bool:
+    """Returns True for a stored cluster whose slots are all transient; of a part this is not known."""
+    ward = contents.ward
+    return scoped.row is not None and isinstance(ward, SublinearWard) and ward.is_transient(scoped.row)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .config import FlashMemoryConfig
+from .config import BY_AGE, FlashMemoryConfig
 from .contents import MemoryContents
 from .exemplars import Exemplar
-from .scoped import ScopedCluster, feature_map
+from .scoped import ScopedCluster, feature_map, is_transient
 from .slot import MemoryEntry, MemorySnapshot
 from .snapshot_entries import SnapshotEntries, position_times
 from .snapshots import snapshot_from
@@ -33,6 +33,7 @@ def second_look(
     """
     low_tokens = contents.pool.low.shape[1] // config.patches_per_token
     detail_tokens = contents.pool.detail.shape[1]
+    by_age = config.grouping == BY_AGE
     clusters: list[ScopedCluster] = []
     dam: list[Exemplar] = []
     for parts in _parts_of(contents, first_look, entries):
@@ -42,9 +43,10 @@ def second_look(
                 dam.append(fresh[0])
                 tokens -= detail_tokens
             continue
-        lightest_in_budget = sorted(parts, key=lambda part: part.cluster.slots)[: tokens // low_tokens]
-        clusters += lightest_in_budget
-        tokens -= low_tokens * len(lightest_in_budget)
+        first = sorted(parts, key=lambda part: (by_age and is_transient(contents, part), part.cluster.slots))
+        in_budget = first[: tokens // low_tokens]
+        clusters += in_budget
+        tokens -= low_tokens * len(in_budget)
     return _snapshot(contents, clusters, dam, config, clock)
 
 

@@ -16,9 +16,9 @@ from .dam import choose_dam, choose_key_frames
 from .exemplars import Exemplar
 from .grouping import group_distances, reduce_to_groups
 from .scope import Scope
-from .scoped import ScopedCluster, distances_between, feature_map, scoped_clusters
+from .scoped import ScopedCluster, distances_between, feature_map, is_transient, scoped_clusters
 from .slot import MemoryEntry
-from .sublinear_ward import TRANSIENT_MASS, SublinearWard
+from .sublinear_ward import TRANSIENT_MASS
 from .time_ids import memory_clock
 
 GROUPING_EXPONENT = 0.2  # of weights in the cost of a group by weight: the lower, the more rare events have an entry
@@ -98,7 +98,7 @@ def _groups(
         newest_ns = max(each.cluster.newest[0] for each in scoped)
         linear_slots = LINEAR_EPISODES * config.episode_slots
         squared = contents.episodes.by_age(squared, [each.cluster.times for each in scoped], newest_ns, linear_slots)
-        masses = np.array([TRANSIENT_MASS if _is_transient(contents, each) else 1.0 for each in scoped])
+        masses = np.array([TRANSIENT_MASS if is_transient(contents, each) else 1.0 for each in scoped])
     labels = reduce_to_groups(squared, weights, cameras, config.csm_slots, GROUPING_EXPONENT, masses)
     nearness = group_distances(squared, weights, labels)
     groups = []
@@ -120,12 +120,6 @@ def _least_represented_first(
     """
     median = float(np.median([each.cluster.slots for each in scoped])) if scoped else 0.0
     light = [
-        place for place, each in enumerate(scoped) if each.cluster.slots <= median and not _is_transient(contents, each)
+        place for place, each in enumerate(scoped) if each.cluster.slots <= median and not is_transient(contents, each)
     ]
     return [scoped[place].cluster.exemplars[0] for place in sorted(light, key=lambda place: -distances[place])]
-
-
-def _is_transient(contents: MemoryContents, scoped: ScopedCluster) -> bool:
-    """Returns True for a stored cluster whose slots are all transient; of a part this is not known."""
-    ward = contents.ward
-    return scoped.row is not None and isinstance(ward, SublinearWard) and ward.is_transient(scoped.row)
