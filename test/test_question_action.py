@@ -18,6 +18,7 @@ from flash_vstream_ros.instruments.running_node import running_node
 from flash_vstream_ros.node.question_action import NO_ACTIONS
 from flash_vstream_ros.node.vstream_node import VStreamNode
 from flash_vstream_ros.ros.actions import HAS_ACTIONS
+from flash_vstream_ros.ros.interfaces import AnswerPiece
 
 pytestmark = pytest.mark.slow  # answers many questions
 
@@ -53,6 +54,10 @@ def before_gap(pieces: list[Any]) -> list[Any]:
     return [piece for place, piece in enumerate(pieces) if piece.index == place]
 
 
+def texts(pieces: list[Any]) -> list[str]:
+    return [piece.text for piece in pieces if piece.text]
+
+
 @needs_actions
 def test_a_goal_gets_the_answer_as_feedback_and_as_its_result(asker: Asker) -> None:
     feedback: list[Any] = []
@@ -69,6 +74,30 @@ def test_a_goal_gets_the_answer_as_feedback_and_as_its_result(asker: Asker) -> N
     assert [[entry.since for entry in entries] for entries in evidence] == [
         [entry.since for entry in end.result.evidence]
     ]
+
+
+@needs_actions
+def test_only_a_goal_with_stream_is_published_on_the_answer_stream(asker: Asker, node: tuple[VStreamNode, str]) -> None:
+    streamed: list[Any] = []
+    topic = f"{node[1]}/flash_vstream/answer_stream"
+    publisher = node[0]._question_action._questions._pieces
+    others = publisher.get_subscription_count()
+    subscription = asker.robot.node.create_subscription(AnswerPiece, topic, streamed.append, 1000)
+    asker.robot.wait_for(lambda: publisher.get_subscription_count() > others)
+    feedback: list[Any] = []
+    silent = asker.send([], question="What is there?", max_new_tokens=4)
+    handles = [silent, asker.send(feedback, question="What is there?", max_new_tokens=4, stream=True)]
+    _, end = asker.ends(handles)
+    asker.robot.wait_for(lambda: bool(streamed) and streamed[-1].last)
+    asker.robot.wait_for(lambda: len(texts(feedback)) >= len(texts(streamed)))  # which may arrive after the result
+    asker.robot.node.destroy_subscription(subscription)
+    goal_id = bytes(handles[1].goal_id.uuid).hex()
+    assert end.result.question_id == goal_id
+    assert {piece.question_id for piece in streamed} == {goal_id}
+    assert [piece.index for piece in streamed] == list(range(len(streamed)))
+    assert [piece.last for piece in streamed] == [False] * (len(streamed) - 1) + [True]
+    assert texts(streamed) == texts(feedback)
+    assert "".join(texts(streamed)).rstrip() == end.result.answer
 
 
 @needs_actions
