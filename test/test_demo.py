@@ -1,16 +1,23 @@
 """The demo as a newcomer runs it: three processes over DDS."""
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from conftest import wait_until
+from robot import START_S
 
 from flash_vstream_ros.cli.demo_questions import caption
+from flash_vstream_ros.cli.live_view.board import Board
 from flash_vstream_ros.engine.contact_sheet import KEY_FRAME, SIDE, SYNOPSIS, Thumbnail, contact_sheet
+from flash_vstream_ros.models.names import HOUSEHOLD
+from flash_vstream_ros.process import INTERRUPTED
 
 pytestmark = pytest.mark.slow  # starts nodes in processes of their own
 
@@ -58,3 +65,29 @@ def test_the_demo_asks_over_the_wire_and_writes_what_it_prints(tmp_path: Path) -
     image = cv2.imread(str(sheet))
     assert image is not None
     assert image.shape[0] > 3 * SIDE
+
+
+def test_the_demo_serves_its_node_on_a_web_page_until_ctrl_c(start: Any, tmp_path: Path) -> None:
+    pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install 'flash_vstream_ros[web]'")
+    pytest.importorskip("starlette", reason="starlette is not installed: pip install 'flash_vstream_ros[web]'")
+    from web_server import Served
+
+    script = """
+        import sys
+        from flash_vstream_ros.cli import main
+        sys.exit(main())
+    """
+    words = ["demo", "--web", "0", "--sheet", str(tmp_path / "sheet.png")]
+    demo = start(script, *words, DISPLAY="", WAYLAND_DISPLAY="")  # no browser
+    assert wait_until(lambda: "serving http" in demo.stderr, START_S), demo.stderr
+    web = Served(int(demo.stderr.partition("127.0.0.1:")[2].split()[0]), Board())
+    assert b"page.js" in web.get("/").body  # type: ignore[attr-defined]
+    with web.events() as events:
+        status = next((event for event in events if event.get("state") == "READY"), None)
+        assert status, f"the page ended before the node was ready: {demo.lines} {demo.stderr}"
+        assert (status["model"], status["cameras"]) == (HOUSEHOLD, ["camera"])
+        demo.send(signal.SIGINT)
+        assert demo.wait(START_S) == INTERRUPTED, demo.stderr
+    assert "Traceback" not in demo.stderr + "\n".join(demo.lines)
+    with pytest.raises(ConnectionRefusedError):
+        web.get("/")

@@ -10,8 +10,9 @@ from importlib.util import find_spec
 from flash_vstream_ros.models.names import HOUSEHOLD
 from flash_vstream_ros.process import importing
 
-from .argument_types import positive
+from .argument_types import port, positive
 from .output_files import OutputError, output_file
+from .web import DEFAULT_PORT as WEB_PORT
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,13 +35,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--web",
-        action="store_true",
-        help="show the node on a web page from the start, open it, and keep the node running until Ctrl-C",
+        type=port,
+        nargs="?",
+        const=WEB_PORT,
+        metavar="PORT",
+        help="show the node on a web page from the start, open it, and keep the node running until Ctrl-C;"
+        f" 0: on a free port (default: {WEB_PORT})",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.web and not (find_spec("uvicorn") and find_spec("starlette")):
+    if args.web is not None and not (find_spec("uvicorn") and find_spec("starlette")):
         print("--web needs: pip install 'flash_vstream_ros[web]'", file=sys.stderr)
         return 1
     with importing():

@@ -71,10 +71,10 @@ def run_demo(args: argparse.Namespace) -> None:
 @contextmanager
 def _page(args: argparse.Namespace) -> Iterator[subprocess.Popen[bytes] | None]:
     """The process that serves the web page of the node, if it is asked for."""
-    if not args.web:
+    if args.web is None:
         yield None
         return
-    with process(["web", "--open", *args.ros_args]) as page:
+    with process(["web", "--open", "--port", str(args.web), *args.ros_args]) as page:
         yield page
 
 

@@ -12,9 +12,11 @@ from .argument_types import text
 from .ask import add_node_arguments
 from .http_server import add_server_arguments, cannot_listen, listen, run_server, url_of
 
+DEFAULT_PORT = 8766
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_server_arguments(parser, 8766)
+    add_server_arguments(parser, DEFAULT_PORT)
     parser.add_argument("--open", action="store_true", help="open the page in this machine's browser")
     parser.add_argument("--service", type=text, default="ask_scene", help="name of the service (default: %(default)s)")
     add_node_arguments(
