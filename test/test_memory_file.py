@@ -172,7 +172,7 @@ def test_another_format_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(files, "FORMAT", "7")
     write_memory(path, FlashMemory(SIZES).state(), ABOUT)
     monkeypatch.undo()
-    with pytest.raises(MemoryFileError, match="of format 7; this version reads format 2"):
+    with pytest.raises(MemoryFileError, match="of format 7; this version reads format 3"):
         read_memory(path)
 
 

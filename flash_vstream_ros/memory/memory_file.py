@@ -22,7 +22,7 @@ from .file_erasure import erase_file, synchronise
 from .private_file import write_private
 from .state import MemoryState
 
-FORMAT = "2"
+FORMAT = "3"
 
 
 class MemoryFileError(ValueError):
