@@ -96,7 +96,7 @@ def contents_of(state: MemoryState, device: torch.device) -> MemoryContents | No
         clusters={cluster["row"]: _cluster(cluster, exemplars) for cluster in clusters},
         recent={exemplars[place]: row for place, row in values["recent"]},
         episodes=EpisodeTime(_first_view(values["first_view"]), float(values["episode_slots"]), config.slot_period_ns),
-        steps={camera: Steps(*map(float, steps)) for camera, steps in values["steps"].items()},
+        steps={camera: Steps(*map(float, steps)) for camera, steps in dict(values["steps"]).items()},
     )
 
 
