@@ -93,7 +93,8 @@ def tokens_of(snapshot: MemorySnapshot) -> int:
 
 def test_the_settings_are_those_that_the_model_is_trained_for():
     trained = patrols.TRAINED_MEMORY
-    assert replace(answers.MEMORY, csm_slots=trained.csm_slots, dam_slots=trained.dam_slots) == trained
+    sizes = {"csm_slots": trained.csm_slots, "dam_slots": trained.dam_slots}
+    assert replace(answers.MEMORY, **sizes, grouping=trained.grouping) == trained
     assert (patrol_evaluation.FRAME_S, patrol_evaluation.SLOT_S) == (observations.FRAME_S, observations.SLOT_S)
     assert Budget.of(answers.MEMORY, GRID) == Budget.of(trained, GRID) == Budget(352, 88, 22)
 

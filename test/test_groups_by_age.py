@@ -19,7 +19,7 @@ from flash_vstream_ros.memory.sublinear_ward import SublinearWard
 
 EPISODE, STAY = 40, 20  # lengths of an episode and of a visit [slots]
 PLACES, PATCHES, DIM = 6, 4, 8
-CONFIG = FlashMemoryConfig(32, 2, 2, 0, PERIOD, 1, EPISODE, retention=HIERARCHICAL)
+CONFIG = FlashMemoryConfig(32, 2, 2, 0, PERIOD, 1, EPISODE, retention=HIERARCHICAL, grouping=BY_AGE)
 NOISE = 0.05
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Grid, Slot, WardClustering, ordered_kmeans
-from flash_vstream_ros.memory.config import HIERARCHICAL
+from flash_vstream_ros.memory.config import BY_WEIGHT, HIERARCHICAL
 from flash_vstream_ros.progress import tracked
 
 from .released import released_clusters
@@ -82,9 +82,9 @@ def slot_of(features: Tensor, index: int, patches: int) -> Slot:
     return Slot("camera", "", first_ns, first_ns + SLOT_NS // 2, low, features.new_zeros(1, 1), Grid(4, 4))
 
 
-def hierarchical_distortion(slots: Tensor, capacity: int, patches: int) -> float:
+def hierarchical_distortion(slots: Tensor, capacity: int, patches: int, grouping: str) -> float:
     """Distortion of the clusters in a hierarchical memory's snapshot after streaming `slots` [slots, features]."""
-    config = FlashMemoryConfig(capacity, 1, 1, 0, SLOT_NS, retention=HIERARCHICAL)
+    config = FlashMemoryConfig(capacity, 1, 1, 0, SLOT_NS, retention=HIERARCHICAL, grouping=grouping)
     memory = FlashMemory(config)
     for index, features in enumerate(slots):
         memory.insert(slot_of(features, index, patches))
@@ -109,11 +109,11 @@ def distortion(slots: Tensor, centroids: Tensor, cluster_of: Tensor) -> float:
     return float((slots - centroids[cluster_of]).double().square().sum())
 
 
-def compare(length: int, seed: int, capacity: int, **stream: Any) -> dict[str, float]:
+def compare(length: int, seed: int, capacity: int, grouping: str = BY_WEIGHT, **stream: Any) -> dict[str, float]:
     """Distortion of the four rules on one stream, and ratios to the mean and the best start of k-means."""
     slots = robot_stream(length, seed, **stream)
     ward = distortion(slots, *ward_clusters(slots, capacity))
-    hierarchical = hierarchical_distortion(slots, capacity, stream.get("patches", 16))
+    hierarchical = hierarchical_distortion(slots, capacity, stream.get("patches", 16), grouping)
     starts = [distortion(slots, *kmeans_clusters(slots, capacity, start)) for start in range(KMEANS_STARTS)]
     kmeans, best = statistics.mean(starts), min(starts)
     released = distortion(slots, *released_clusters(slots, capacity, seed))
@@ -138,11 +138,12 @@ def run(
     lengths: Sequence[int] = (4500, 18_000),
     seeds: Sequence[int] = (0, 1),
     capacity: int = 60,
+    grouping: str = BY_WEIGHT,
     **stream: Any,
 ) -> dict[str, Any]:
-    """All comparisons; `stream` has arguments of `robot_stream`."""
+    """All comparisons; `stream` has arguments of `robot_stream`, `grouping` is that of the hierarchical memory."""
     cases = [(length, seed) for length in lengths for seed in seeds]
-    rows = [compare(*case, capacity, **stream) for case in tracked(cases, "distortion", len(cases))]
+    rows = [compare(*case, capacity, grouping, **stream) for case in tracked(cases, "distortion", len(cases))]
     return {
         "capacity": capacity,
         "distortion": rows,

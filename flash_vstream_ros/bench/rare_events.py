@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from flash_vstream_ros.memory import FlashMemory, FlashMemoryConfig, Grid, MemorySnapshot, Slot
-from flash_vstream_ros.memory.config import HIERARCHICAL, PUBLISHED
+from flash_vstream_ros.memory.config import BY_WEIGHT, HIERARCHICAL, PUBLISHED
 from flash_vstream_ros.memory.spans import SECOND_NS
 from flash_vstream_ros.memory.token_snapshot import TokenSnapshot
 from flash_vstream_ros.progress import tracked
@@ -79,13 +79,20 @@ def nearest(rows: Tensor, entries: Tensor) -> Tensor:
 
 
 def run(
-    hours: Sequence[float], seed: int, capacity: int = 60, patches: int = 16, dim: int = 64, **stream: Any
+    hours: Sequence[float],
+    seed: int,
+    capacity: int = 60,
+    patches: int = 16,
+    dim: int = 64,
+    grouping: str = BY_WEIGHT,
+    **stream: Any,
 ) -> dict[str, Any]:
     """Shares of events with an entry near them, and mean and worst distortion of all slots, by policy and age."""
     slots = robot_stream(int(max(hours) * SLOTS_PER_HOUR), seed, patches, dim, **stream)
     events = add_events(slots, patches, seed)
     views = torch.stack([slots[event.first : event.first + EVENT_SLOTS].mean(0) for event in events])
-    config = FlashMemoryConfig(capacity, max(1, capacity // 2), horizon_slots=0, slot_period_ns=SLOT_NS)
+    key_frames = max(1, capacity // 2)
+    config = FlashMemoryConfig(capacity, key_frames, horizon_slots=0, slot_period_ns=SLOT_NS, grouping=grouping)
     side = 2 * int(patches**0.5)
     memories = _memories(config, Grid(side, side), seed)
     marks = {int(hour * SLOTS_PER_HOUR): f"{hour:g} h" for hour in hours}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 MERGED_PATCHES = 4  # patches per token: Qwen2-VL's merger joins 2x2
 PUBLISHED, HIERARCHICAL = RETENTIONS = ("published", "hierarchical")
-BY_AGE, BY_WEIGHT = GROUPINGS = ("by_age", "by_weight")
+BY_WEIGHT, BY_AGE = GROUPINGS = ("by_weight", "by_age")
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class FlashMemoryConfig:
     # clusters, and light but stable clusters are preserved.
     retention: str = PUBLISHED
     store_factor: int = 4  # stored clusters per CSM slot; hierarchical only
-    # How stored clusters are grouped into entries; hierarchical only. by_age: all but transient ones count equally, and
-    # their distance in time is that of logarithmic ages. by_weight: weights count a little, and time linearly.
-    grouping: str = BY_AGE
+    # How stored clusters are grouped into entries; hierarchical only. by_weight: weights count a little, time linearly.
+    # by_age: all but transient clusters count equally, and their distance in time is that of logarithmic ages.
+    grouping: str = BY_WEIGHT
 
     def __post_init__(self) -> None:
         if not 1 <= self.dam_slots <= self.csm_slots:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from flash_vstream_ros.memory.config import BY_WEIGHT, HIERARCHICAL, FlashMemoryConfig
+from flash_vstream_ros.memory.config import BY_AGE, BY_WEIGHT, HIERARCHICAL, FlashMemoryConfig
 
 SIDE = 112  # side of a frame [px]
 MAX_PIXELS = SIDE * SIDE
@@ -25,6 +25,7 @@ MEMORY = FlashMemoryConfig(
     last_seen_ids=True,
     episode_slots=150,
     retention=HIERARCHICAL,
+    grouping=BY_AGE,
 )
 SECOND_LOOK_SHARE = 1 / 16  # of the memory's visual tokens
 # Training uses more DAM slots within the same token budget, so that the model learns to use details.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from flash_vstream_ros.engine.ingest.stamps import JumpBack
 from flash_vstream_ros.engine.memory_policies import POLICIES
-from flash_vstream_ros.memory.config import RETENTIONS
+from flash_vstream_ros.memory.config import GROUPINGS, RETENTIONS
 from flash_vstream_ros.models.load import ATTENTION, DTYPES
 from flash_vstream_ros.models.names import PUBLISHED_MODEL
 from flash_vstream_ros.models.options import POSITIONS, QUANTIZATIONS
@@ -196,6 +196,15 @@ PARAMETERS = (
         4,
         "Stored clusters per synopsis slot with retention hierarchical [clusters]",
         (1, 16),
+        live=True,
+    ),
+    ParameterSpec(
+        "memory.grouping",
+        GROUPINGS[0],
+        "Which stored clusters share an entry with retention hierarchical. by_weight: those whose merge costs least, "
+        "where weights count a little, for the least mean distance of all slots; by_age: all but transient clusters "
+        "count equally, and time by the logarithm of the age, so that what was seen once long ago keeps an entry",
+        choices=GROUPINGS,
         live=True,
     ),
     ParameterSpec(

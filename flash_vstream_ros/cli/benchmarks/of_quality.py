@@ -48,6 +48,12 @@ def _memory(parser: argparse.ArgumentParser) -> None:
         default=0.3,
         help="noise of a slot, relative to the distance between places (default: %(default)s)",
     )
+    parser.add_argument(
+        "--grouping",
+        choices=("by_weight", "by_age"),
+        default="by_weight",
+        help="memory.grouping of the hierarchical memory (default: %(default)s)",
+    )
 
 
 def _answers(parser: argparse.ArgumentParser) -> None:
