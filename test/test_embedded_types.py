@@ -149,8 +149,8 @@ def test_type_hashes_equal_those_of_ros_2_jazzy():
     [
         ("msg/MemoryEntry", "9e48fad0b65df673e20aad225b7b855e0a94c6b1c0199a0d422240fccd82350b"),
         ("msg/Event", "e65b5656d87c661845e86b132f50556101c1051432c350f8643f142212e6c242"),
-        ("srv/AddWatch_Request", "2e7366f59439bf6588ccfe33445e76c9371c31a1482c568bd6be161fd309bbbd"),
-        ("srv/ListWatches_Response", "efb536df43e2d20433d1c0222c5237144705764e84489f794a0b2962d93b961f"),
+        ("srv/AddWatch_Request", "39b2f1fb00abc417031c51220af83205bbebe45e523aacc128a5dd1180af6f8a"),
+        ("srv/ListWatches_Response", "0449ddceb8c08786ea296b633fcfac2f75b2e10c917b203ebba09a39c9f2457e"),
         ("srv/AskScene_Request", "43f3aff5db4fa6c6c6016cbc7dbc01f65c1b450c24c95dde84eb35539811c003"),
         ("srv/AskScene_Response", "8d9f3be91579d45b14ae8e0e12496aadaff9a9462a90378898dc901cbc6c0313"),
         ("srv/Forget_Request", "5a05624208b7a6560accedb5fa7e6bfcd25407fe2f6a2600a266090bc98e53a6"),

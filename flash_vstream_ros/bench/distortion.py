@@ -82,7 +82,7 @@ def slot_of(features: Tensor, index: int, patches: int) -> Slot:
     return Slot("camera", "", first_ns, first_ns + SLOT_NS // 2, low, features.new_zeros(1, 1), Grid(4, 4))
 
 
-def hierarchical_distortion(slots: Tensor, capacity: int, patches: int, grouping: str) -> float:
+def hierarchical_distortion(slots: Tensor, capacity: int, patches: int, grouping: str = BY_WEIGHT) -> float:
     """Distortion of the clusters in a hierarchical memory's snapshot after streaming `slots` [slots, features]."""
     config = FlashMemoryConfig(capacity, 1, 1, 0, SLOT_NS, retention=HIERARCHICAL, grouping=grouping)
     memory = FlashMemory(config)
