@@ -149,6 +149,23 @@ def test_a_camera_that_stops_is_reported_and_neither_begins_nor_ends_an_event(be
     assert [(event.watch.id, event.change) for event in bench.events[1:]] == [("held", BEGAN)]
 
 
+def test_a_camera_that_never_sent_is_reported_until_it_does(bench: Bench) -> None:
+    bench.watches.add(ALWAYS)
+    bench.check()
+    assert (bench.watches.status.watches[0].problem, bench.log) == ("", [])  # it may have started just now
+    for _ in range(10):
+        bench.check()
+    (status,) = bench.watches.status.watches
+    assert "the memory has had no frame of camera camera for 10 s" in status.problem
+    assert "check its publisher" in status.problem
+    assert (status.checks, bench.events) == (0, [])
+    assert any(f"watch it: {status.problem}"[:60] in line for line in bench.log)
+    bench.see()
+    bench.check()
+    assert bench.watches.status.watches[0].problem == ""
+    assert [event.change for event in bench.events] == [BEGAN]
+
+
 def test_frames_of_a_restored_memory_raise_no_event(bench: Bench) -> None:
     bench.watches.add(ALWAYS)
     bench.see(is_received=False)

@@ -14,6 +14,7 @@ from .watch import Watch, WatchStatus
 REMEDY = (
     "the device is busy, or watch.device_share is used up; make the period longer, watch for less, or raise that share"
 )
+CONSEQUENCE = "by it, no event begins or ends; check its publisher and ~/pause"
 
 
 @dataclass
@@ -24,6 +25,7 @@ class WatchState:
     due: float  # on the steady clock [s]
     phase: Phase = field(default_factory=Phase)
     views: dict[str, View] = field(default_factory=dict)  # of the newest slots of each camera
+    unseen: dict[str, Age] = field(default_factory=dict)  # how long each camera has had no slot in the memory
     checks: int = 0
     missed: int = 0  # up to the last check; `periods_late` are those since
     problem: str = ""  # why it cannot be checked
@@ -52,7 +54,8 @@ class WatchState:
     @property
     def stopped(self) -> str:
         """Which cameras had no current frame at the last check; "" if all had."""
-        return "; ".join(_stopped(camera, view.age) for camera, view in self.views.items() if view.age.is_old)
+        stopped = [_stopped(camera, view.age) for camera, view in self.views.items() if view.age.is_old]
+        return "; ".join(stopped + [_unseen(camera, age) for camera, age in self.unseen.items() if age.is_old])
 
     def periods_late(self, now: float) -> int:
         """Checks left out since the one that is due: whole periods that it has waited."""
@@ -104,4 +107,8 @@ def _stopped(camera: str, age: Age) -> str:
         if math.isfinite(age.seconds)
         else "it has sent no frame since the memory was restored, or since newer frames were forgotten"
     )
-    return f"camera {camera} has stopped: {since}; by it, no event begins or ends; check its publisher and ~/pause"
+    return f"camera {camera} has stopped: {since}; {CONSEQUENCE}"
+
+
+def _unseen(camera: str, age: Age) -> str:
+    return f"the memory has had no frame of camera {camera} for {age.seconds:.0f} s; {CONSEQUENCE}"

@@ -15,7 +15,7 @@ import torch
 from flash_vstream_ros.engine.answering.background_budget import BackgroundBudget
 from flash_vstream_ros.engine.context import Context
 from flash_vstream_ros.engine.log_text import one_line
-from flash_vstream_ros.engine.newest_frames import MAX_AGE_SLOTS, NewestFrames
+from flash_vstream_ros.engine.newest_frames import MAX_AGE_SLOTS, Age, NewestFrames
 from flash_vstream_ros.memory.scope import Scope
 from flash_vstream_ros.memory.spans import SECOND_NS
 
@@ -70,6 +70,7 @@ class Watches:
         self._file = WatchFile(config.path) if config.path else None
         self._watched: dict[str, WatchState] = {}
         self._round: _Round | None = None
+        self._unseen_since: dict[str, float] = {}  # by camera without a slot: the first check that found none
         self._revision = self._memory.revision
         self._paused_until = self._noted = -math.inf
         self._is_suspended = True  # nothing is checked: no check is missed
@@ -238,10 +239,13 @@ class Watches:
         asking = deque[tuple[str, deque[WatchState]]]()
         for camera in self._cameras:
             watching = [each for each in due if not each.watch.cameras or camera in each.watch.cameras]
-            newest = self._newest(camera, watching)
+            newest, unseen = self._newest(camera, watching), self._unseen(camera, now)
             group = deque[WatchState]()
             for watched in watching:
                 view = watched.views.get(camera)
+                watched.unseen.pop(camera, None)
+                if unseen is not None and view is None:
+                    watched.unseen[camera] = unseen
                 if newest is None:
                     if view is not None:
                         watched.views[camera] = view._replace(age=self._slots.age(camera, view.stamp_ns))
@@ -262,6 +266,13 @@ class Watches:
         except NoSlot as error:
             _note_problem(watching, error)
             return None
+
+    def _unseen(self, camera: str, now: float) -> Age | None:
+        """How long the memory has had no slot of `camera`; None if it has one."""
+        if self._memory.newest_of(camera) is not None:
+            self._unseen_since.pop(camera, None)
+            return None
+        return Age(now - self._unseen_since.setdefault(camera, now), self._max_age_s)
 
     def _run_unit(self, round_: _Round) -> None:
         camera, group = round_.asking[0]
@@ -328,9 +339,12 @@ class Watches:
 
     def _drop_old_round(self, now: float) -> None:
         """Drop a round whose slots have become old, because the worker was busy or suspended in between."""
-        max_age_s = MAX_AGE_SLOTS * self._memory.config.slot_period_ns / SECOND_NS
-        if self._round is not None and now - self._round.ready > max_age_s:
+        if self._round is not None and now - self._round.ready > self._max_age_s:
             self._drop_round()
+
+    @property
+    def _max_age_s(self) -> float:
+        return MAX_AGE_SLOTS * self._memory.config.slot_period_ns / SECOND_NS
 
     def _drop_round(self) -> None:
         self._round = None
