@@ -181,7 +181,7 @@ class FlashMemory(Memory):
 
     def is_covered_by(self, scope: Scope = EVERYTHING) -> bool:
         """Returns True if `scope` selects everything stored."""
-        return all(scope.covers(cluster) for cluster in self.parts)
+        return scope.everything or all(scope.covers(cluster) for cluster in self.parts)
 
     def list_entries(self, scope: Scope = EVERYTHING) -> tuple[MemoryEntry, ...]:
         return self._entries_in(scope).entries if self._contents else ()
