@@ -12,6 +12,7 @@ import torch
 from test_flash_memory import same
 
 from flash_vstream_ros.bench import answers, patrol_evaluation
+from flash_vstream_ros.bench.asked import Asked
 from flash_vstream_ros.bench.baselines import LAST_4, TOKEN_MEMORIES, Budget, Policy, policies
 from flash_vstream_ros.bench.released import released_clusters
 from flash_vstream_ros.cli import bench, main
@@ -273,15 +274,15 @@ def test_processes_share_the_patrols_and_change_nothing():
 
 
 def test_shares_by_age_and_novelty():
-    def asked(kind: str, age_s: float | None, held_out: bool, right: bool) -> patrol_evaluation.Asked:
-        return patrol_evaluation.Asked(Question(kind, "", "", age_s, held_out), {"flash": right})
+    def asked(kind: str, age_s: float | None, held_out: bool, right: bool, minute: float = 20.0) -> Asked:
+        return Asked(minute, Question(kind, "", "", age_s, held_out), {"flash": right})
 
     outcome = patrol_evaluation.Outcome(
         [
             asked("where", 29.0, True, True),
             asked("where", 300.0, False, False),
             asked("seen", None, False, True),
-            asked("room_first", 7200.0, False, True),
+            asked("room_first", 7200.0, False, True, 4.0),
         ],
         [patrol_evaluation.Summary("10 min", "I saw a red ball.", "I was in the office. I saw a red ball.")],
         tokens={"flash": 72},
@@ -296,6 +297,7 @@ def test_shares_by_age_and_novelty():
         "120 min": 1.0,
     }
     assert (row["at least 5 min"], row["at least 30 min"]) == (0.5, 1.0)
+    assert [*row["minutes"].items()] == [("4", 1.0), ("20", pytest.approx(2 / 3))]
     assert (row["held out"], row["not held out"]) == (1.0, 0.0)
     assert answers.figures(outcome)["summaries"]["10 min"]["recall"] == 0.5
     assert answers.figures(outcome)["summaries"]["1 min"]["count"] == 0

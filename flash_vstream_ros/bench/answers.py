@@ -22,9 +22,10 @@ from flash_vstream_ros.models.interface import VisionLanguageModel
 from flash_vstream_ros.models.names import HOUSEHOLD
 from flash_vstream_ros.progress import progress, tracked
 
+from .asked import Asked, by_moment
 from .baselines import OFFLINE, Budget
 from .evidence import SUBJECTS, scores_by_subject
-from .patrol_evaluation import PACE_S, SUMMARIES_S, Asked, Outcome, Patrols, Summary, loaded, stream
+from .patrol_evaluation import PACE_S, SUMMARIES_S, Outcome, Patrols, Summary, loaded, stream
 from .seen_once import figures as seen_once_figures
 from .seen_once import show as show_seen_once
 from .wordings import figures as wording_figures
@@ -41,11 +42,13 @@ def figures(outcome: Outcome) -> dict[str, Any]:
     groups = {name: [a for a in outcome.asked if test(a.question)] for name, test in _groups(outcome.asked).items()}
     kinds = sorted({asked.question.kind for asked in outcome.asked})
     by_kind = {kind: [a for a in outcome.asked if a.question.kind == kind] for kind in kinds}
+    by_minute = by_moment(outcome.asked)
     return {
         "moments": outcome.moments,
         "questions": {
             **{name: len(group) for name, group in groups.items()},
             "kinds": {kind: len(group) for kind, group in by_kind.items()},
+            "minutes": {minute: len(group) for minute, group in by_minute.items()},
         },
         "policies": {
             policy: {
@@ -53,6 +56,7 @@ def figures(outcome: Outcome) -> dict[str, Any]:
                 "tokens": tokens,
                 **{name: _share(group, policy) for name, group in groups.items()},
                 "kinds": {kind: _share(group, policy) for kind, group in by_kind.items()},
+                "minutes": {minute: _share(group, policy) for minute, group in by_minute.items()},
                 "evidence": scores_by_subject(outcome.evidence.get(policy, [])),
             }
             for policy, tokens in outcome.tokens.items()
@@ -130,11 +134,8 @@ def show(result: dict[str, Any]) -> None:
         print(f"{name + offline:>{widest}} {row['tokens']:>7}" + cells)
     print(f"{'questions ':>{widest}} {'':>7}" + "".join(f"{asked[column]:>9}" for column in columns))
     print("* stores every slot of the stream, and chooses from all")
-    width = max([10, *(len(name) + 2 for name in by_policy)])
-    print(f"\n{'kind':>12}" + "".join(f"{name:>{width}}" for name in by_policy) + f"{'questions':>11}")
-    for kind, count in asked["kinds"].items():
-        shares = (row["kinds"][kind] for row in by_policy.values())
-        print(f"{kind:>12}" + "".join(f"{_percent(share):>{width}}" for share in shares) + f"{count:>11}")
+    _show_groups("kind", "kinds", result)
+    _show_groups("minute", "minutes", result)
     if flash := by_policy.get("flash"):
         print(
             f"\nflash, things where training never showed them: {_percent(flash['held out'])} % of {asked['held out']}"
@@ -149,6 +150,16 @@ def show(result: dict[str, Any]) -> None:
             f"flash, {scores['count']} summaries of the last {window}: precision"
             f" {_percent(scores['precision'])} %, recall {_percent(scores['recall'])} %"
         )
+
+
+def _show_groups(title: str, groups: str, result: dict[str, Any]) -> None:
+    """A row per group of questions: % right with each policy."""
+    by_policy = result["policies"]
+    width = max([10, *(len(name) + 2 for name in by_policy)])
+    print(f"\n{title:>12}" + "".join(f"{name:>{width}}" for name in by_policy) + f"{'questions':>11}")
+    for group, count in result["questions"][groups].items():
+        shares = (row[groups][group] for row in by_policy.values())
+        print(f"{group:>12}" + "".join(f"{_percent(share):>{width}}" for share in shares) + f"{count:>11}")
 
 
 def _show_evidence(by_policy: dict[str, Any]) -> None:

@@ -32,10 +32,10 @@ from flash_vstream_ros.models.load import load_model
 from flash_vstream_ros.node.answer_parameters import SUMMARY_PROMPT
 from flash_vstream_ros.process import set_torch_threads
 
+from .asked import Asked
 from .baselines import policies
 from .evidence import Ranked, ranked_evidence
 from .second_look import ranked_answers, second_look_answers
-from .seen_once import SeenOnce
 from .wordings import Ask, Reply, ScoredReply, replies, replies_in_light
 
 PACE_S = (220.0, 340.0)  # range of a patrol's median duration of an observation
@@ -58,13 +58,6 @@ class Patrols:
     second_look: float = SECOND_LOOK_SHARE  # visual tokens of a second look, as a share of the memory's
 
 
-class Asked(NamedTuple):
-    """A question, and which policies answered it right."""
-
-    question: Question
-    right: dict[str, bool]  # by policy
-
-
 class Summary(NamedTuple):
     """A summary of a time window by the policy flash."""
 
@@ -81,7 +74,7 @@ class Outcome:
     summaries: list[Summary] = field(default_factory=list)
     evidence: dict[str, list[Ranked]] = field(default_factory=dict)  # by policy
     scored_replies: dict[str, list[ScoredReply]] = field(default_factory=dict)  # by policy
-    seen_once: list[SeenOnce] = field(default_factory=list)
+    seen_once: list[Asked] = field(default_factory=list)
     tokens: dict[str, int] = field(default_factory=dict)  # by policy: most visual tokens of a prompt
     moments: int = 0
 
@@ -176,9 +169,10 @@ def stream(
         memories.insert(model, world, range(done, known), grid, on_slot)
         done = known
         asked = questions(world.visits, now, rng)
-        _ask_policies(model, world, memories, asked, patrols.second_look, outcome)
+        minute = min((*MOMENTS_MIN, patrols.minutes), key=lambda planned: abs(60 * planned - now))
+        _ask_policies(model, world, memories, minute, asked, patrols.second_look, outcome)
         if patrols.glimpses:
-            outcome.seen_once += _seen_once(model, world, memories, patrols, now)
+            outcome.seen_once += _seen_once(model, world, memories, patrols, minute, now)
         if patrols.wordings:
             for name in memories.by_policy:
                 wording_rng = np.random.default_rng((seed, 1, outcome.moments))  # the same wordings for all policies
@@ -190,9 +184,15 @@ def stream(
 
 
 def _ask_policies(
-    model: Any, world: World, memories: _Memories, asked: Sequence[Question], second_look: float, outcome: Outcome
+    model: Any,
+    world: World,
+    memories: _Memories,
+    minute: float,
+    asked: Sequence[Question],
+    second_look: float,
+    outcome: Outcome,
 ) -> None:
-    """Ask the questions from every memory, and add the results to `outcome`."""
+    """Ask the questions of a moment from every memory, and add the results to `outcome`."""
     from flash_vstream_ros.instruments.batched_answers import batched_answers  # imports transformers, which is slow
 
     texts = [question.text for question in asked]
@@ -212,18 +212,20 @@ def _ask_policies(
         outcome.evidence.setdefault(name, []).extend(ranked)
         is_right[name] = [right(question, answer) for question, answer in zip(asked, answers, strict=True)]
     outcome.asked += [
-        Asked(question, {name: is_right[name][index] for name in is_right}) for index, question in enumerate(asked)
+        Asked(minute, question, {name: is_right[name][index] for name in is_right})
+        for index, question in enumerate(asked)
     ]
 
 
-def _seen_once(model: Any, world: World, memories: _Memories, patrols: Patrols, now: float) -> list[SeenOnce]:
-    """Ask at `now` [s] about everything that was seen once or never. The moment is the planned one."""
+def _seen_once(
+    model: Any, world: World, memories: _Memories, patrols: Patrols, minute: float, now: float
+) -> list[Asked]:
+    """Ask at `now` [s], planned for `minute`, about everything that was seen once or never."""
     answered = Outcome(tokens=dict.fromkeys(memories.by_policy, 0))
     asked = seen_once_questions(past_of(world.visits, now), np.random.default_rng(round(now)))
     if asked:
-        _ask_policies(model, world, memories, asked, patrols.second_look, answered)
-    minute = min((*MOMENTS_MIN, patrols.minutes), key=lambda planned: abs(60 * planned - now))
-    return [SeenOnce(minute, question, right) for question, right in answered.asked]
+        _ask_policies(model, world, memories, minute, asked, patrols.second_look, answered)
+    return answered.asked
 
 
 def _other_wordings(

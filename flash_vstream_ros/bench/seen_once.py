@@ -4,28 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
-from flash_vstream_ros.demo.scoring import Question
+from .asked import Asked, by_moment
 
 ANSWERS = {"seen": "yes", "never": "no"}  # right answer by group
 
 
-class SeenOnce(NamedTuple):
-    """A question at a moment of a patrol, and which policies answered it right."""
-
-    minute: float
-    question: Question
-    right: dict[str, bool]  # by policy
-
-
-def figures(asked: Sequence[SeenOnce]) -> dict[str, Any]:
+def figures(asked: Sequence[Asked]) -> dict[str, Any]:
     """For each moment [min], numbers of questions, and shares of right answers by policy."""
     result: dict[str, Any] = {}
-    for minute in sorted({one.minute for one in asked}):
-        own = [one for one in asked if one.minute == minute]
+    for minute, own in by_moment(asked).items():
         groups = {name: [one for one in own if one.question.answer == answer] for name, answer in ANSWERS.items()}
-        result[f"{minute:g}"] = {
+        result[minute] = {
             "questions": {name: len(group) for name, group in groups.items()},
             "policies": {
                 policy: {name: fmean(one.right[policy] for one in group) for name, group in groups.items() if group}
