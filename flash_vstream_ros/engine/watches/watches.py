@@ -243,9 +243,10 @@ class Watches:
             group = deque[WatchState]()
             for watched in watching:
                 view = watched.views.get(camera)
-                watched.unseen.pop(camera, None)
                 if unseen is not None and view is None:
                     watched.unseen[camera] = unseen
+                else:
+                    watched.unseen.pop(camera, None)
                 if newest is None:
                     if view is not None:
                         watched.views[camera] = view._replace(age=self._slots.age(camera, view.stamp_ns))
